@@ -1,0 +1,69 @@
+# Everything runs from .venv, made here and filled with the exact versions of constraints.txt.
+# An install is repeated only when pyproject.toml or constraints.txt is newer than its stamp.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?=
+EXTRAS ?= test
+ARGS ?=
+
+BIN := .venv/bin
+MADE := .venv/.made-by-make
+PINS := pyproject.toml constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+PACKAGES := env policies replay serve
+
+.PHONY: help install run test lint clean
+
+help:  ## list what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "PYTHON=/path/to/python3.11  the interpreter for .venv (default: the first 3.11 or 3.12 found)"
+	@echo "EXTRAS=test,train           what make test and make lint install (default: test)"
+	@echo "ARGS='...'                  arguments for nextswipe up, or for pytest"
+
+install: .venv/.installed  ## make .venv and install nextswipe into it
+
+run: install  ## install, then start the engine: nextswipe up
+	exec $(BIN)/nextswipe up $(ARGS)
+
+test: lint  ## install the test tools, lint, then run every test and doctest
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.installed-$(EXTRAS)  ## check style, format, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:  ## remove what make made; data/ stays
+	if [ -e $(MADE) ]; then rm -rf .venv; else rm -f .venv/.installed*; fi
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find $(wildcard $(PACKAGES) tests) -type d -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/.installed: $(PINS) | $(BIN)/pip
+	$(PIP_INSTALL) --editable .
+	touch $@
+
+.venv/.installed-$(EXTRAS): $(PINS) | $(BIN)/pip
+	$(PIP_INSTALL) --editable '.[$(EXTRAS)]'
+	touch $@
+
+# Each candidate is run, not just looked up: a shim may be on the path with no Python behind it, and
+# Debian's python3 may lack venv.
+$(BIN)/pip:
+	@for python in $(or $(PYTHON),python3.11 python3.12 python3 python); do \
+	  if "$$python" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then \
+	    echo "creating .venv with $$("$$python" --version)"; \
+	    "$$python" -m venv .venv; \
+	    touch $(MADE); \
+	    exit 0; \
+	  fi; \
+	done; \
+	echo "nextswipe needs Python 3.11 or 3.12 with its venv module, and found none as: $(or $(PYTHON),python3.11 python3.12 python3 python)." >&2; \
+	echo "Install one (on Debian: python3 and python3-venv), or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; \
+	exit 1

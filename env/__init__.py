@@ -1,0 +1,1 @@
+"""The world of a feed: vocabulary, protocols, features, reward, simulator; imports no sibling."""

@@ -1,0 +1,255 @@
+"""The protocols through which policies, logs and reward models meet, and the one place that draws.
+
+`fill_page` is the only code that samples an action and the only code that writes a propensity.
+For each slot, given the slots before it,
+
+    p(i | prefix) = (1 - eps) * explore(scores, left)_i + eps * nu(i)
+
+with `left` the slot's mask without what is already on the page and `nu` uniform over the slot's
+eligible candidates still left (over `left` where none is eligible). The product over the slots
+is the page's exact propensity.
+
+Rejected: renormalising one pmf over what is left (a SquareCB or epsilon pmf explored once makes
+the rest of the page nearly uniform), letting a policy sample (two places to get a propensity
+wrong), and a library's generator for the draw (its stream may change between versions; a keyed
+hash and an inverse CDF can be repeated by anyone from the log).
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from env.records import LogLine, Record
+from env.vocabulary import (
+    Bools,
+    Context,
+    Decision,
+    Floats,
+    Interaction,
+    Page,
+    PageId,
+    SlotRule,
+    decision_id,
+)
+
+PMF_TOLERANCE = 1e-9
+
+
+class Policy(Protocol):
+    """Scores candidates once a page and turns scores into a pmf anew for each slot.
+
+    Both methods are pure: same arguments, same result, to the last bit on one machine.
+    """
+
+    @property
+    def name(self) -> str:
+        """`name@version`, as it stands in a Decision."""
+        ...
+
+    @property
+    def explorer(self) -> dict[str, object]:
+        """The explorer's arguments, as they are logged with the page."""
+        ...
+
+    def score(self, context: Context) -> Floats:
+        """Return one finite score a candidate, shape (n,); higher is better."""
+        ...
+
+    def explore(self, scores: Floats, mask: Bools) -> Floats:
+        """Return a pmf of shape (n,) that is 0 off the mask; the mask holds at least one."""
+        ...
+
+
+class Learner(Policy, Protocol):
+    """A Policy that also learns; learning is a deterministic fold of the interactions."""
+
+    def learn(self, interactions: Sequence[Interaction]) -> None:
+        """Move the model by these interactions, in this order."""
+        ...
+
+
+class RewardModel(Protocol):
+    """Predicts the reward of every candidate; fitted on interactions it does not score."""
+
+    def fit(self, interactions: Sequence[Interaction]) -> None:
+        """Fit on these interactions, from scratch."""
+        ...
+
+    def predict(self, context: Context) -> Floats:
+        """Return the expected reward of each candidate, shape (n,)."""
+        ...
+
+
+class EventLog(Protocol):
+    """The truth: an append-only, idempotent sequence of records."""
+
+    def append(self, records: Sequence[Record], *, durable: bool) -> Sequence[bool]:
+        """Append and return, record by record, whether it was new.
+
+        Returns after the records are committed; with `durable`, after they are on disk.
+        """
+        ...
+
+    def read(self, after: int = 0, limit: int | None = None) -> Iterator[LogLine]:
+        """Yield lines with an offset greater than `after`, in order."""
+        ...
+
+
+def page_seed(key: bytes, page_id: PageId) -> int:
+    """Return the 64-bit seed of a page's draws: a keyed hash of its id.
+
+    Args:
+        key: the installation's secret, at most 64 bytes; who holds it can draw again, who does
+            not cannot foresee a draw.
+        page_id: unique for each page.
+    """
+    digest = hashlib.blake2b(page_id.encode(), key=key, digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def slot_uniform(seed: int, slot: int) -> float:
+    """Return the uniform number in [0, 1) that draws this slot: 53 bits of a hash of both.
+
+    >>> slot_uniform(1, 0) == slot_uniform(1, 0) != slot_uniform(1, 1)
+    True
+    """
+    message = seed.to_bytes(8, "little") + slot.to_bytes(4, "little")
+    digest = hashlib.blake2b(message, digest_size=8).digest()
+    return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
+
+
+def slot_pmf(policy: Policy, scores: Floats, rule: SlotRule, left: Bools, eps: float) -> Floats:
+    """Return the exact distribution that a slot is drawn from, given what is left.
+
+    Args:
+        policy: its `explore` is mixed with the floor.
+        scores: the policy's scores of the page, shape (n,).
+        rule: the slot's rule.
+        left: shape (n,), candidates that earlier slots have not taken.
+        eps: the floor, in [0, 1].
+
+    Returns:
+        Shape (n,), sums to 1, 0 off `rule.mask & left`.
+
+    Raises:
+        ValueError: the policy's pmf is not one: not finite, negative, positive off the mask, or
+            not summing to 1.
+    """
+    mask = rule.mask & left
+    pmf = _checked_pmf(policy, policy.explore(scores, mask), mask)
+    floor = rule.eligible & mask
+    if not floor.any():
+        floor = mask
+    return (1.0 - eps) * pmf + eps * (floor / np.count_nonzero(floor))
+
+
+def draw(pmf: Floats, uniform: float) -> int:
+    """Return the action that a uniform number in [0, 1) draws by the inverse CDF.
+
+    >>> [draw(np.array([0.25, 0.0, 0.75]), u) for u in (0.0, 0.24, 0.25, 0.99)]
+    [0, 0, 2, 2]
+    """
+    cdf = np.cumsum(pmf, dtype=np.float64)
+    action = int(np.searchsorted(cdf, uniform * cdf[-1], side="right"))
+    return min(action, int(np.flatnonzero(pmf)[-1]))
+
+
+def fill_page(
+    context: Context, policy: Policy, slots: Sequence[SlotRule], eps: float, seed: int
+) -> Page:
+    """Draw a page: score once, then slot by slot explore on what is left, mix, draw, write down.
+
+    A slot for which nothing is left stays off the page; the others keep their numbers.
+
+    Args:
+        context: with n candidates.
+        policy: whose scores and pmf are used.
+        slots: one rule a slot, masks of shape (n,).
+        eps: the floor, in [0, 1].
+        seed: of this page, see `page_seed`.
+
+    Returns:
+        The page, each Decision with its exact propensity.
+
+    Raises:
+        ValueError: eps out of range, a rule of another length, a score that is not finite or a
+            pmf that is not one.
+    """
+    if not 0.0 <= eps <= 1.0:
+        raise ValueError(f"eps must be in [0, 1], got {eps}")
+    n = len(context)
+    _check_rules(slots, n)
+    scores = _checked_scores(policy, policy.score(context), n)
+    decisions = []
+    left = np.ones(n, dtype=np.bool_)
+    for slot, rule in enumerate(slots):
+        if not (rule.mask & left).any():
+            continue
+        pmf = slot_pmf(policy, scores, rule, left, eps)
+        action = draw(pmf, slot_uniform(seed, slot))
+        left[action] = False
+        decisions.append(
+            Decision(
+                decision_id=decision_id(context.page_id, slot),
+                slot=slot,
+                action=action,
+                item_id=context.candidates[action],
+                propensity=float(pmf[action]),
+                policy=policy.name,
+            )
+        )
+    return Page(context, tuple(slots), tuple(decisions), eps, policy.explorer)
+
+
+def page_pmfs(page: Page, policy: Policy) -> Iterator[tuple[Decision, Floats]]:
+    """Yield each decision with the distribution that `policy` would have drawn it from.
+
+    The logged slot rules, floor and prefix apply; `policy` may be the page's own (its propensity
+    must come back) or another one (off-policy evaluation).
+    """
+    scores = _checked_scores(policy, policy.score(page.context), len(page.context))
+    left = np.ones(len(page.context), dtype=np.bool_)
+    for decision in page.decisions:
+        yield decision, slot_pmf(policy, scores, page.slots[decision.slot], left, page.eps)
+        left[decision.action] = False
+
+
+def redraw(page: Page, policy: Policy, seed: int) -> tuple[Decision, ...]:
+    """Return the decisions that the page's own policy and seed draw, from the log alone."""
+    return fill_page(page.context, policy, page.slots, page.eps, seed).decisions
+
+
+def count_actions(page: Page) -> Iterable[int]:
+    """Yield, decision by decision, how many candidates the slot had left to choose from."""
+    left = np.ones(len(page.context), dtype=np.bool_)
+    for decision in page.decisions:
+        yield int(np.count_nonzero(page.slots[decision.slot].mask & left))
+        left[decision.action] = False
+
+
+def _check_rules(slots: Sequence[SlotRule], n: int) -> None:
+    for slot, rule in enumerate(slots):
+        if rule.mask.shape != (n,) or rule.eligible.shape != (n,):
+            raise ValueError(
+                f"slot {slot} ({rule.name}): expected mask and eligible of shape ({n},), "
+                f"got {rule.mask.shape} and {rule.eligible.shape}"
+            )
+
+
+def _checked_scores(policy: Policy, scores: Floats, n: int) -> Floats:
+    if scores.shape != (n,) or not np.isfinite(scores).all():
+        raise ValueError(f"{policy.name}: expected {n} finite scores, got {scores!r}")
+    return scores
+
+
+def _checked_pmf(policy: Policy, pmf: Floats, mask: Bools) -> Floats:
+    total = float(pmf.sum())
+    if not abs(total - 1.0) <= PMF_TOLERANCE:
+        raise ValueError(f"{policy.name}: expected a pmf that sums to 1, got {total!r}")
+    if pmf.min() < 0.0:
+        raise ValueError(f"{policy.name}: expected no negative probability, got {pmf.min()!r}")
+    if pmf[~mask].any():
+        raise ValueError(f"{policy.name}: expected probability 0 off the mask; was it ignored?")
+    return pmf

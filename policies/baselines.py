@@ -1,0 +1,68 @@
+"""Policies whose pmfs can be checked by hand: uniform, popularity, and a mixture of the two.
+
+They need no training, serve before there is a model, and are what any learned policy is
+measured against.
+"""
+
+import numpy as np
+
+from env.features import POPULARITY
+from env.vocabulary import Bools, Context, Floats
+from policies.explorers import AnyExplorer, Mixed, Softmax, Uniform, explorer_args
+
+
+class UniformPolicy:
+    """Shows every candidate with the same probability."""
+
+    name = "uniform@0"
+
+    @property
+    def explorer(self) -> dict[str, object]:
+        """The uniform explorer has no arguments."""
+        return explorer_args(Uniform())
+
+    def score(self, context: Context) -> Floats:
+        """Return zeros, shape (n,)."""
+        return np.zeros(len(context))
+
+    def explore(self, scores: Floats, mask: Bools) -> Floats:
+        """Return 1 / |mask| on the mask."""
+        return Uniform().pmf(scores, mask)
+
+
+class PopularityPolicy:
+    """Ranks by the popularity column of the features, softened by an explorer.
+
+    With `Mixed((Uniform(), Softmax(t)), (w, 1 - w))` it is the mixture baseline:
+    p = w / k + (1 - w) * softmax.
+    """
+
+    name = "popularity@0"
+
+    def __init__(self, explorer: AnyExplorer | None = None) -> None:
+        """Rank with this explorer; the default is softmax at temperature 0.1."""
+        self._explorer = explorer or Softmax(0.1)
+
+    @property
+    def explorer(self) -> dict[str, object]:
+        """The explorer's arguments."""
+        return explorer_args(self._explorer)
+
+    def score(self, context: Context) -> Floats:
+        """Return each candidate's popularity, shape (n,)."""
+        return context.features.actions[:, POPULARITY].astype(np.float64)
+
+    def explore(self, scores: Floats, mask: Bools) -> Floats:
+        """Return the explorer's pmf."""
+        return self._explorer.pmf(scores, mask)
+
+
+def mixture_policy(uniform_share: float, temperature: float = 0.1) -> PopularityPolicy:
+    """Return popularity mixed with this share of uniform.
+
+    Args:
+        uniform_share: in [0, 1].
+        temperature: of the popularity softmax, above 0.
+    """
+    parts = (Uniform(), Softmax(temperature))
+    return PopularityPolicy(Mixed(parts, (uniform_share, 1.0 - uniform_share)))

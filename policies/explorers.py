@@ -1,0 +1,170 @@
+"""Explorers: small functions from scores and a mask to a pmf over what is left.
+
+Each is a frozen record of its arguments, so a page's log carries enough to build it again.
+Listed here are only those that give no negative probability, and, once `fill_page` has mixed in
+its floor, a positive one to every candidate that the floor is spread over. Rejected for serving:
+VW's regcb, bag, synthcover and large action space (zero probabilities) and squarecb with
+elimination (negative ones); they remain comparators for one-slot decisions.
+"""
+
+from typing import Protocol
+
+import msgspec
+import numpy as np
+
+from env.vocabulary import Bools, Floats
+
+
+class Explorer(Protocol):
+    """Turns scores into a pmf over a mask."""
+
+    def pmf(self, scores: Floats, mask: Bools) -> Floats:
+        """Return shape (n,), non-negative, 0 off the mask, summing to 1.
+
+        Args:
+            scores: shape (n,), finite, higher is better.
+            mask: shape (n,), at least one True.
+        """
+        ...
+
+
+class Uniform(msgspec.Struct, frozen=True, tag="uniform", tag_field="kind"):
+    """Every candidate alike."""
+
+    def pmf(self, scores: Floats, mask: Bools) -> Floats:
+        """Return 1 / |mask| on the mask."""
+        return np.asarray(mask / np.count_nonzero(mask), dtype=np.float64)
+
+
+class Greedy(msgspec.Struct, frozen=True, tag="greedy", tag_field="kind"):
+    """The best score takes all; ties are shared, so that no order of candidates matters."""
+
+    def pmf(self, scores: Floats, mask: Bools) -> Floats:
+        """Return 1 / ties on the best of the mask."""
+        best = mask & (scores == scores[mask].max())
+        return np.asarray(best / np.count_nonzero(best), dtype=np.float64)
+
+
+class Epsilon(msgspec.Struct, frozen=True, tag="epsilon", tag_field="kind"):
+    """Greedy with probability 1 - epsilon, else uniform.
+
+    Attributes:
+        epsilon: in [0, 1].
+    """
+
+    epsilon: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require(0.0 <= self.epsilon <= 1.0, "epsilon", "in [0, 1]", self.epsilon)
+
+    def pmf(self, scores: Floats, mask: Bools) -> Floats:
+        """Return (1 - epsilon) * greedy + epsilon * uniform."""
+        greedy, uniform = Greedy().pmf(scores, mask), Uniform().pmf(scores, mask)
+        mixed: Floats = (1.0 - self.epsilon) * greedy + self.epsilon * uniform
+        return mixed
+
+
+class Softmax(msgspec.Struct, frozen=True, tag="softmax", tag_field="kind"):
+    """p_i proportional to exp(score_i / temperature).
+
+    Explored anew on what is left for each slot, this is the Plackett-Luce distribution.
+
+    Attributes:
+        temperature: above 0, in units of the score.
+    """
+
+    temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require(self.temperature > 0.0, "temperature", "above 0", self.temperature)
+
+    def pmf(self, scores: Floats, mask: Bools) -> Floats:
+        """Return the softmax over the mask, shifted so that nothing overflows."""
+        shifted = (scores - scores[mask].max()) / self.temperature
+        weights: Floats = np.where(mask, np.exp(np.where(mask, shifted, 0.0)), 0.0)
+        pmf: Floats = weights / weights.sum()
+        return pmf
+
+
+class SquareCB(msgspec.Struct, frozen=True, tag="squarecb", tag_field="kind"):
+    """Inverse gap weighting: p_i = 1 / (k + gamma * (best - score_i)), the rest to the best.
+
+    Foster and Rakhlin, "Beyond UCB: Optimal and Efficient Contextual Bandits with Regression
+    Oracles", ICML 2020, algorithm 1, with mu = k, the number of candidates left.
+
+    Attributes:
+        gamma: at least 0; larger is greedier. In units of candidates per score.
+    """
+
+    gamma: float = 200.0
+
+    def __post_init__(self) -> None:
+        _require(self.gamma >= 0.0, "gamma", "at least 0", self.gamma)
+
+    def pmf(self, scores: Floats, mask: Bools) -> Floats:
+        """Return the inverse gap weights over the mask."""
+        left = np.flatnonzero(mask)
+        over = scores[left]
+        best = int(np.argmax(over))
+        weights = 1.0 / (len(left) + self.gamma * (over[best] - over))
+        weights[best] = 0.0
+        weights[best] = 1.0 - weights.sum()
+        pmf = np.zeros(len(mask))
+        pmf[left] = weights
+        return pmf
+
+
+class Mixed(msgspec.Struct, frozen=True, tag="mixed", tag_field="kind"):
+    """A convex mixture of explorers over the same scores.
+
+    Attributes:
+        parts: the explorers.
+        weights: one a part, non-negative, summing to 1.
+    """
+
+    parts: tuple["AnyExplorer", ...]
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        fits = len(self.parts) == len(self.weights) and min(self.weights, default=-1.0) >= 0.0
+        _require(
+            fits and abs(sum(self.weights) - 1.0) < 1e-12,
+            "weights",
+            f"{len(self.parts)} numbers of at least 0 that sum to 1",
+            self.weights,
+        )
+
+    def pmf(self, scores: Floats, mask: Bools) -> Floats:
+        """Return the weighted sum of the parts' pmfs."""
+        total = np.zeros(len(mask))
+        for weight, part in zip(self.weights, self.parts, strict=True):
+            total += weight * part.pmf(scores, mask)
+        return total
+
+
+AnyExplorer = Uniform | Greedy | Epsilon | Softmax | SquareCB | Mixed
+
+
+def explorer_args(explorer: AnyExplorer) -> dict[str, object]:
+    """Return an explorer's arguments as they are logged.
+
+    >>> explorer_args(Epsilon(0.25))
+    {'kind': 'epsilon', 'epsilon': 0.25}
+    """
+    args: dict[str, object] = msgspec.to_builtins(explorer)
+    return args
+
+
+def explorer_from(args: dict[str, object]) -> AnyExplorer:
+    """Return the explorer that logged arguments describe.
+
+    Raises:
+        msgspec.ValidationError: an unknown kind, or an argument out of its range.
+    """
+    explorer: AnyExplorer = msgspec.convert(args, AnyExplorer)
+    return explorer
+
+
+def _require(holds: bool, name: str, expected: str, got: object) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {expected}, got {got!r}")

@@ -1,0 +1,1 @@
+"""The running engine: state, experiments, pipeline, learner, HTTP and command line, composed."""
