@@ -134,8 +134,8 @@ def slot_pmf(policy: Policy, scores: Floats, rule: SlotRule, left: Bools, eps: f
         Shape (n,), sums to 1, 0 off `rule.mask & left`.
 
     Raises:
-        ValueError: the policy's pmf is not one: not finite, negative, positive off the mask, or
-            not summing to 1.
+        ValueError: the policy's pmf is not one: of another shape or precision, not finite,
+            negative, positive off the mask, or not summing to 1.
     """
     mask = rule.mask & left
     pmf = _checked_pmf(policy, policy.explore(scores, mask), mask)
@@ -196,7 +196,7 @@ def fill_page(
                 slot=slot,
                 action=action,
                 item_id=context.candidates[action],
-                propensity=float(pmf[action]),
+                propensity=min(float(pmf[action]), 1.0),  # a sum may be off by PMF_TOLERANCE
                 policy=policy.name,
             )
         )
@@ -245,6 +245,11 @@ def _checked_scores(policy: Policy, scores: Floats, n: int) -> Floats:
 
 
 def _checked_pmf(policy: Policy, pmf: Floats, mask: Bools) -> Floats:
+    if pmf.shape != mask.shape or pmf.dtype != np.float64:
+        raise ValueError(
+            f"{policy.name}: expected a float64 pmf of shape {mask.shape}, "
+            f"got {pmf.dtype} of shape {pmf.shape}"
+        )
     total = float(pmf.sum())
     if not abs(total - 1.0) <= PMF_TOLERANCE:
         raise ValueError(f"{policy.name}: expected a pmf that sums to 1, got {total!r}")

@@ -93,13 +93,13 @@ class SquareCB(msgspec.Struct, frozen=True, tag="squarecb", tag_field="kind"):
     Oracles", ICML 2020, algorithm 1, with mu = k, the number of candidates left.
 
     Attributes:
-        gamma: at least 0; larger is greedier. In units of candidates per score.
+        gamma: at least 0, finite; larger is greedier. In units of candidates per score.
     """
 
     gamma: float = 200.0
 
     def __post_init__(self) -> None:
-        _require(self.gamma >= 0.0, "gamma", "at least 0", self.gamma)
+        _require(0.0 <= self.gamma < np.inf, "gamma", "at least 0 and finite", self.gamma)
 
     def pmf(self, scores: Floats, mask: Bools) -> Floats:
         """Return the inverse gap weights over the mask."""
@@ -146,12 +146,12 @@ AnyExplorer = Uniform | Greedy | Epsilon | Softmax | SquareCB | Mixed
 
 
 def explorer_args(explorer: AnyExplorer) -> dict[str, object]:
-    """Return an explorer's arguments as they are logged.
+    """Return an explorer's arguments exactly as a log gives them back: lists, not tuples.
 
     >>> explorer_args(Epsilon(0.25))
     {'kind': 'epsilon', 'epsilon': 0.25}
     """
-    args: dict[str, object] = msgspec.to_builtins(explorer)
+    args: dict[str, object] = msgspec.msgpack.decode(msgspec.msgpack.encode(explorer))
     return args
 
 

@@ -1,0 +1,272 @@
+"""The items as columns, by an index that an item keeps for good: a fold of the log's ItemRecords.
+
+Retrieval, filters and features read whole columns, so a request touches no Python object per
+item. A takedown blanks an item and leaves its place, so that an index never comes to mean
+something else. Blocks are taken from the records, not computed again: what was logged is what
+is served.
+
+Rejected: a structured array (a column of it is strided, and gathers from it are slower), and
+removing rows on a takedown (every index held by a request under way would shift).
+"""
+
+from collections.abc import Hashable, Iterable
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from env.content import duplicate_key
+from env.features import N_STATIC, VECTOR_DIM
+from env.records import Card, ItemRecord, block_hash, item_key, unpack_halves
+from env.vocabulary import Bools, Float32s, Floats, Ints, Item, ItemId, Keys
+
+MAX_COUNTRIES = 300
+"""Countries for which availability is remembered; ISO 3166 has 249."""
+
+_CAPACITY = 1024
+
+_K = TypeVar("_K", bound=Hashable)
+_Column = npt.NDArray[Any]
+
+
+class Catalogue:
+    """All items that ever were, as columns.
+
+    The columns are read-only views, replaced by each `apply`: take them anew for each request.
+    Codes of creators, countries and languages are 0 where unknown.
+
+    Attributes:
+        sequence: of the last record applied, see `apply`.
+        ids: the items' ids, by index.
+    """
+
+    keys: Keys  # (n,) `env.records.item_key`
+    hashes: Keys  # (n,) content hash of the block; its bytes are those of `block_hash`
+    blocks: Float32s  # (n, N_STATIC) quantised
+    creators: Ints  # (n,) code
+    countries: Ints  # (n,) code
+    languages: Ints  # (n,) code
+    market_sets: Ints  # (n,) code of the set of countries that an item is bound to
+    duplicates: Ints  # (n,) code that near-duplicates share
+    published_ms: Ints  # (n,) 0 where unknown
+    duration_s: Floats  # (n,) 0 where unknown
+    listed: Bools  # (n,)
+
+    def __init__(self) -> None:
+        """Start empty, as before the first record."""
+        self.sequence = 0
+        self.ids: list[ItemId] = []
+        self._items: list[Item] = []
+        self._block_bytes: list[bytes] = []
+        self._index: dict[ItemId, int] = {}
+        self._by_short_key: tuple[npt.NDArray[np.uint32], Ints] | None = None
+        self._latest: Ints | None = None
+        self._creators, self._countries, self._languages = {"": 0}, {"": 0}, {"": 0}
+        self._duplicates: dict[int, int] = {}
+        self._market_sets: dict[frozenset[str], int] = {frozenset(): 0}
+        self._available: dict[str, Bools] = {}
+        self._arrays: dict[str, _Column] = {
+            "keys": np.zeros(_CAPACITY, dtype=np.uint64),
+            "hashes": np.zeros(_CAPACITY, dtype="<u8"),
+            "blocks": np.zeros((_CAPACITY, N_STATIC), dtype=np.float32),
+            "creators": np.zeros(_CAPACITY, dtype=np.int64),
+            "countries": np.zeros(_CAPACITY, dtype=np.int64),
+            "languages": np.zeros(_CAPACITY, dtype=np.int64),
+            "market_sets": np.zeros(_CAPACITY, dtype=np.int64),
+            "duplicates": np.zeros(_CAPACITY, dtype=np.int64),
+            "published_ms": np.zeros(_CAPACITY, dtype=np.int64),
+            "duration_s": np.zeros(_CAPACITY, dtype=np.float64),
+            "listed": np.zeros(_CAPACITY, dtype=np.bool_),
+        }
+        self._show_columns()
+
+    def __len__(self) -> int:
+        """Return how many indices are taken, by items listed or not."""
+        return len(self.ids)
+
+    @property
+    def vectors(self) -> Float32s:
+        """The items' content vectors, shape (n, VECTOR_DIM), of unit length or zero."""
+        return self.blocks[:, :VECTOR_DIM]
+
+    @property
+    def n_duplicates(self) -> int:
+        """How many codes of near-duplicates there are."""
+        return len(self._duplicates)
+
+    @property
+    def n_creators(self) -> int:
+        """How many codes of creators there are, with 0 for the unknown."""
+        return len(self._creators)
+
+    def apply(self, record: ItemRecord, sequence: int | None = None) -> None:
+        """Put, change or take down an item.
+
+        Args:
+            record: with the item's block; a takedown has neither item nor block.
+            sequence: the record's place in the log; None counts on from the last.
+
+        Raises:
+            ValueError: the record's item has another id, or its block is not one.
+        """
+        if record.item is not None:
+            self._put(record.item_id, record.item, record.block)
+        elif record.item_id in self._index:
+            self._take_down(record.item_id)
+        self._available.clear()
+        self._latest = None
+        self.sequence = self.sequence + 1 if sequence is None else sequence
+
+    def index_of(self, item_id: ItemId) -> int | None:
+        """Return an item's index, None where it was never put."""
+        return self._index.get(item_id)
+
+    def item(self, index: int) -> Item:
+        """Return an item as last described; one taken down has its id and nothing else."""
+        return self._items[index]
+
+    def card(self, index: int) -> Card:
+        """Return what a page's record says of an item that it shows."""
+        item = self._items[index]
+        return Card(
+            item_id=item.item_id,
+            block=self._block_bytes[index],
+            creator=item.creator,
+            tags=item.tags,
+            duration_s=item.duration_s or 0.0,
+        )
+
+    def find(self, short_keys: npt.NDArray[np.uint32]) -> Ints:
+        """Return the indices of items by the low 32 bits of their keys; unknown ones are left out.
+
+        Of several items that share them one is found, so what must be exact asks the keys.
+        """
+        if self._by_short_key is None:
+            short = self.keys.astype(np.uint32)
+            order = np.argsort(short, kind="stable")
+            self._by_short_key = short[order], order
+        short, order = self._by_short_key
+        if not len(short):
+            return order
+        place = np.minimum(np.searchsorted(short, short_keys), len(short) - 1)
+        found: Ints = order[place[short[place] == short_keys]]
+        return found
+
+    def latest(self) -> Ints:
+        """Return all indices, the latest upload first, shape (n,); remembered."""
+        if self._latest is None:
+            self._latest = np.argsort(-self.published_ms, kind="stable")
+        return self._latest
+
+    def creator_codes(self, creators: Iterable[str]) -> Ints:
+        """Return the codes of the creators that have items here; the others are left out."""
+        codes = map(self.creator_code, creators)
+        return np.array([code for code in codes if code], dtype=np.int64)
+
+    def creator_code(self, creator: str) -> int:
+        """Return a creator's code, 0 where they have no item here."""
+        return self._creators.get(creator, 0)
+
+    def country_code(self, country: str) -> int:
+        """Return the code of an upper-case country, -1 where no item is from there."""
+        return self._countries.get(country, -1) or -1
+
+    def language_code(self, language: str) -> int:
+        """Return the code of a lower-case language, -1 where no item is in it."""
+        return self._languages.get(language, -1) or -1
+
+    def in_market(self, country: str, index: Ints | None = None) -> Bools:
+        """Return which items may be shown there; where that is unknown, the unbound ones.
+
+        Args:
+            country: upper-case.
+            index: shape (m,), the items asked for; None: all.
+
+        Returns:
+            Shape (m,), or (n,) for all.
+        """
+        allowed = [not markets or country in markets for markets in self._market_sets]
+        codes = self.market_sets if index is None else self.market_sets[index]
+        return np.array(allowed, dtype=np.bool_)[codes]
+
+    def available(self, country: str) -> Bools:
+        """Return, shape (n,), which items are listed and may be shown there; remembered."""
+        available = self._available.get(country)
+        if available is None:
+            available = self.listed & self.in_market(country)
+            available.flags.writeable = False
+            if len(self._available) >= MAX_COUNTRIES:
+                self._available.clear()
+            self._available[country] = available
+        return available
+
+    def _put(self, item_id: ItemId, item: Item, block: bytes) -> None:
+        if item.item_id != item_id:
+            raise ValueError(f"expected the item {item_id} in its record, got {item.item_id}")
+        values = unpack_halves(block) if len(block) == 2 * N_STATIC else np.empty(0)
+        if not len(values) or not np.isfinite(values).all():
+            raise ValueError(
+                f"expected a block of {N_STATIC} finite halves in the record of item {item_id}, "
+                f"got {len(block)} bytes; was it made by env.content.static_block?"
+            )
+        index = self._index.get(item_id)
+        if index is None:
+            index = self._append(item_id)
+        self._items[index] = item
+        self._block_bytes[index] = block
+        row = {
+            "hashes": int.from_bytes(block_hash(block), "little"),
+            "blocks": values,
+            "creators": _code(self._creators, item.creator),
+            "countries": _code(self._countries, item.country.strip().upper()),
+            "languages": _code(self._languages, _primary(item.language)),
+            "market_sets": _code(self._market_sets, _markets(item)),
+            "duplicates": _code(self._duplicates, duplicate_key(item)),
+            "published_ms": item.published_ms,
+            "duration_s": item.duration_s or 0.0,
+            "listed": item.listed,
+        }
+        for name, value in row.items():
+            self._arrays[name][index] = value
+
+    def _append(self, item_id: ItemId) -> int:
+        index = len(self.ids)
+        if index == len(self._arrays["keys"]):
+            self._arrays = {name: _doubled(column) for name, column in self._arrays.items()}
+        self.ids.append(item_id)
+        self._items.append(Item(item_id))
+        self._block_bytes.append(b"")
+        self._index[item_id] = index
+        self._by_short_key = None
+        self._arrays["keys"][index] = item_key(item_id)
+        self._show_columns()
+        return index
+
+    def _take_down(self, item_id: ItemId) -> None:
+        index = self._index[item_id]
+        self._items[index] = Item(item_id, listed=False)
+        self._arrays["listed"][index] = False
+        for name in ("creators", "countries", "languages", "market_sets"):
+            self._arrays[name][index] = 0
+
+    def _show_columns(self) -> None:
+        for name, column in self._arrays.items():
+            view = column[: len(self.ids)]
+            view.flags.writeable = False
+            setattr(self, name, view)
+
+
+def _code(codes: dict[_K, int], name: _K) -> int:
+    return codes.setdefault(name, len(codes))
+
+
+def _doubled(column: _Column) -> _Column:
+    return np.concatenate([column, np.zeros_like(column)])
+
+
+def _primary(language: str) -> str:
+    return language.strip().lower().replace("_", "-").partition("-")[0]
+
+
+def _markets(item: Item) -> frozenset[str]:
+    return frozenset(market.strip().upper() for market in item.markets)

@@ -1,0 +1,88 @@
+"""What a person leans to: decayed sums of content vectors, and tallies of creators and tags.
+
+Both are held as a state in a row needs them (bytes and short records), both decay with cards and
+not with time, and both are read as of now.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from env.features import VECTOR_DIM
+from env.vocabulary import Float32s
+
+MAX_TALLIES = 32
+TALLY_DECAY = 0.95
+
+NO_INTEREST = np.zeros(VECTOR_DIM, dtype="<f4").tobytes()
+
+
+class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a person had of one creator or tag, as it stood at their card number `at`.
+
+    Attributes:
+        exposure: decayed count of impressions.
+        signal: decayed sum of signals.
+        at: the person's `n_cards` when this was written.
+    """
+
+    name: str
+    exposure: float
+    signal: float
+    at: int
+
+
+def add_interest(total: bytes, decay: float, signal: float, vector: bytes) -> bytes:
+    """Return `decay * total + signal * vector`.
+
+    Args:
+        total: float32 bytes, (VECTOR_DIM,).
+        decay: in (0, 1].
+        signal: finite.
+        vector: float16 bytes, (VECTOR_DIM,); anything else is a card without content, 0.
+    """
+    kept = np.frombuffer(total, dtype="<f4") * np.float32(decay)
+    if signal == 0.0 or len(vector) != 2 * VECTOR_DIM:
+        return kept.tobytes()
+    moved = np.float32(signal) * np.frombuffer(vector, dtype="<f2").astype(np.float32)
+    return (kept + moved).tobytes()
+
+
+def read_interest(total: bytes, weight: float) -> Float32s:
+    """Return `total / weight`, shape (VECTOR_DIM,), cut to unit length where it is longer."""
+    mean = np.frombuffer(total, dtype="<f4") / np.float32(weight)
+    length = np.sqrt(np.sum(mean * mean))
+    return np.asarray(mean / max(length, np.float32(1.0)), dtype=np.float32)
+
+
+def add_tally(
+    recent: tuple[Tally, ...], names: Sequence[str], n_cards: int, exposure: float, signal: float
+) -> tuple[Tally, ...]:
+    """Return the tallies with these names moved to the end and counted up, the oldest dropped.
+
+    Args:
+        recent: the latest last.
+        names: creators or tags of one card.
+        n_cards: the person's count of cards by now.
+        exposure: to add, at least 0.
+        signal: to add.
+    """
+    if not names or (exposure == 0.0 and signal == 0.0):
+        return recent
+    kept = [tally for tally in recent if tally.name not in names]
+    before = {tally.name: tally for tally in recent if tally.name in names}
+    for name in dict.fromkeys(names):
+        seen, felt = _aged(before[name], n_cards) if name in before else (0.0, 0.0)
+        kept.append(Tally(name, seen + exposure, felt + signal, n_cards))
+    return tuple(kept[-MAX_TALLIES:])
+
+
+def tallies(recent: tuple[Tally, ...], n_cards: int) -> dict[str, tuple[float, float]]:
+    """Return (exposure, signal) by name as of now: `tallies(state.creators, state.n_cards)`."""
+    return {tally.name: _aged(tally, n_cards) for tally in recent}
+
+
+def _aged(tally: Tally, n_cards: int) -> tuple[float, float]:
+    kept = TALLY_DECAY ** (n_cards - tally.at)
+    return tally.exposure * kept, tally.signal * kept

@@ -1,0 +1,300 @@
+"""What the log says about each item: counts, what it earns, how popular it is; a fold.
+
+An item's reward is a Gaussian with a prior that all items share, so an item without evidence has
+the prior's mean and spread and moves away from it as it is shown. It is what the item earned from
+those it was shown to: an association, not the effect of showing it to anybody.
+
+Popularity is a count of valid plays that halves every 24 h, kept by forward decay (Cormode,
+Shkapenyuk, Srivastava and Xu, "Forward Decay: A Practical Time Decay Model for Streaming
+Systems", ICDE 2009): an event at t weighs 2^((t - landmark) / half life) for good, so nothing is
+aged by a clock, late events weigh what they should, and all items compare without rescaling.
+
+Rejected: Beta posteriors (the reward is no coin), decaying a row when it is read (the order would
+depend on who reads when), and a dense column a country (its name comes from a request).
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+
+from env.catalogue import Catalogue
+from env.reward import is_censored, is_long_view, is_valid_play
+from env.vocabulary import Floats, Interaction, Ints, ItemId
+
+HALF_LIFE_MS = 24 * 3_600_000
+COUNTRY_PRIOR_PLAYS = 100.0
+"""A country's own valid plays are blended with this many, spread as they are everywhere."""
+
+_REBASE_HALF_LIVES = 64
+_FORGOTTEN = 2.0**-20
+_CAPACITY = 1024
+_N_COLUMNS = 8
+_IMPRESSIONS, _REWARDED, _VALID, _LONG, _LIKES, _SUM, _SQUARES, _POPULARITY = range(_N_COLUMNS)
+
+
+class Prior(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is believed of rewards before there are any.
+
+    Attributes:
+        mean: of the items' mean rewards.
+        mean_sd: how far off that may be, above 0.
+        item_sd: spread of the items' mean rewards around it, above 0.
+        noise_sd: spread of one item's rewards around its mean, above 0.
+        noise_weight: interactions that `noise_sd` counts for, above 0.
+    """
+
+    mean: float = 0.5
+    mean_sd: float = 0.2
+    item_sd: float = 0.2
+    noise_sd: float = 0.7
+    noise_weight: float = 100.0
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """The item states as columns by catalogue index; later folds do not move it.
+
+    Popularity is in valid plays as they weigh at the landmark, the same for all items: compare
+    it as it is, or multiply by `scale` to have it as of now.
+    """
+
+    impressions: Floats  # (n,) counts
+    rewarded: Floats  # (n,) counts of the impressions whose reward is known
+    valid_plays: Floats  # (n,) counts
+    long_views: Floats  # (n,) counts
+    likes: Floats  # (n,) counts
+    reward_mean: Floats  # (n,) posterior mean of the item's mean reward
+    reward_sd: Floats  # (n,) posterior standard deviation of it
+    popularity: Floats  # (n,)
+    landmark_ms: int
+    _here: dict[str, tuple[Ints, Floats]] = field(repr=False)
+    _prior_plays: float = field(repr=False)
+    _blended: dict[str, Floats] = field(repr=False, default_factory=dict)
+    _rankings: dict[str, Ints] = field(repr=False, default_factory=dict)
+
+    def scale(self, now_ms: int) -> float:
+        """Return what turns popularity into valid plays as they weigh at this time."""
+        return math.exp2(max(-1000.0, min(64.0, (self.landmark_ms - now_ms) / HALF_LIFE_MS)))
+
+    def popularity_in(self, country: str) -> Floats:
+        """Return popularity in a country, shape (n,); everywhere's where it has none of its own.
+
+        Few plays of its own are filled in by everywhere's shares, as if `COUNTRY_PRIOR_PLAYS`
+        more had been spread by them (Dirichlet smoothing: Zhai and Lafferty, "A Study of
+        Smoothing Methods for Language Models Applied to Ad Hoc Information Retrieval", SIGIR
+        2001).
+        """
+        if country not in self._here:
+            return self.popularity
+        if country not in self._blended:
+            index, plays = self._here[country]
+            blended = self.popularity * (self._prior_plays / self.popularity.sum())
+            blended[index] += plays
+            self._blended[country] = blended
+        return self._blended[country]
+
+    def most_popular(self, country: str) -> Ints:
+        """Return the indices of all that was ever played, by `popularity_in`, highest first."""
+        name = country if country in self._here else ""
+        if name not in self._rankings:
+            popularity = self.popularity_in(name)
+            ranking = np.argsort(-popularity, kind="stable")
+            self._rankings[name] = ranking[: np.count_nonzero(popularity)]
+        return self._rankings[name]
+
+
+class ItemStates:
+    """The states of all items that anybody ever saw."""
+
+    def __init__(self, prior: Prior | None = None) -> None:
+        """Start without evidence."""
+        self._prior = prior or Prior()
+        self._clock_ms = 0
+        self._landmark_ms = 0
+        self._rows: dict[ItemId, int] = {}
+        self._table = np.zeros((_CAPACITY, _N_COLUMNS))
+        self._here: dict[str, dict[int, float]] = {}
+        self._aligned: Aligned | None = None
+        self._catalogue: Catalogue | None = None
+        self._row_of = np.zeros(0, dtype=np.int64)
+        self._n_placed = 0
+
+    def __len__(self) -> int:
+        """Return how many items have a state."""
+        return len(self._rows)
+
+    def fold(self, interaction: Interaction) -> None:
+        """Count a closed interaction.
+
+        A censored one counts as an impression, and as a valid play if it already was one; its
+        reward is not known.
+        """
+        self._aligned = None
+        self._keep_time(interaction.closed_ms)
+        row = self._row(interaction.item_id)
+        dwell_s, duration_s = interaction.feedback.dwell_s, interaction.duration_s
+        known = not is_censored(interaction.feedback, duration_s)
+        reward = interaction.reward if known else 0.0
+        played = is_valid_play(dwell_s, duration_s)
+        weight = math.exp2((interaction.closed_ms - self._landmark_ms) / HALF_LIFE_MS) * played
+        self._table[row] += (
+            1.0,
+            known,
+            played,
+            is_long_view(dwell_s, duration_s),
+            interaction.feedback.like,
+            reward,
+            reward * reward,
+            weight,
+        )
+        if played and interaction.scene.country:
+            here = self._here.setdefault(interaction.scene.country, {})
+            here[row] = here.get(row, 0.0) + weight
+
+    def aligned(self, catalogue: Catalogue) -> Aligned:
+        """Return the states by catalogue index; made anew only after a fold or an upload."""
+        grown = catalogue is not self._catalogue or len(catalogue) != len(self._row_of)
+        if self._aligned is None or grown:
+            self._place_rows(catalogue)
+            self._aligned = self._align()
+        return self._aligned
+
+    def to_bytes(self) -> bytes:
+        """Return the state; the same stream of interactions gives the same bytes."""
+        here = {
+            country: (
+                np.fromiter(plays.keys(), dtype="<u4").tobytes(),
+                np.fromiter(plays.values(), dtype="<f8").tobytes(),
+            )
+            for country, plays in self._here.items()
+        }
+        table = self._table[: len(self._rows) + 1].astype("<f8").tobytes()
+        stored = _Stored(
+            self._prior, self._clock_ms, self._landmark_ms, tuple(self._rows), table, here
+        )
+        return msgspec.msgpack.encode(stored)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "ItemStates":
+        """Return the states that `to_bytes` wrote.
+
+        Raises:
+            msgspec.DecodeError: the bytes are no state.
+            ValueError: the columns have another length than the ids.
+        """
+        stored = msgspec.msgpack.decode(data, type=_Stored)
+        table = np.frombuffer(stored.table, dtype="<f8").reshape(-1, _N_COLUMNS)
+        if len(table) != len(stored.ids) + 1:
+            raise ValueError(f"expected {len(stored.ids) + 1} item states, got {len(table)}")
+        states = cls(stored.prior)
+        states._clock_ms, states._landmark_ms = stored.clock_ms, stored.landmark_ms
+        states._rows = {item_id: row for row, item_id in enumerate(stored.ids, start=1)}
+        states._table = table.astype(np.float64)
+        states._here = {country: _plays(*columns) for country, columns in stored.here.items()}
+        return states
+
+    def _keep_time(self, closed_ms: int) -> None:
+        """Move the landmark by whole powers of two, so that weights neither overflow nor round."""
+        self._clock_ms = max(self._clock_ms, closed_ms)
+        since = (closed_ms - self._landmark_ms) // HALF_LIFE_MS
+        if since < _REBASE_HALF_LIVES:
+            return
+        factor = math.exp2(-min(since, 1000))
+        self._landmark_ms += since * HALF_LIFE_MS
+        self._table[:, _POPULARITY] *= factor
+        self._here = {c: _faded(plays, factor) for c, plays in self._here.items()}
+
+    def _row(self, item_id: ItemId) -> int:
+        """Return the item's row; row 0 is that of all items without a state."""
+        row = self._rows.setdefault(item_id, len(self._rows) + 1)
+        if row == len(self._table):
+            self._table = np.concatenate([self._table, np.zeros_like(self._table)])
+        return row
+
+    def _place_rows(self, catalogue: Catalogue) -> None:
+        """Bring the map from catalogue index to row up to date with both sides' new items."""
+        if catalogue is not self._catalogue:
+            self._catalogue, self._n_placed = catalogue, 0
+            self._row_of = np.zeros(0, dtype=np.int64)
+        new_ids = catalogue.ids[len(self._row_of) :]
+        new_rows = np.array([self._rows.get(item_id, 0) for item_id in new_ids], dtype=np.int64)
+        self._row_of = np.concatenate([self._row_of, new_rows])
+        for item_id in list(self._rows)[self._n_placed :]:
+            index = catalogue.index_of(item_id)
+            if index is not None:
+                self._row_of[index] = self._rows[item_id]
+        self._n_placed = len(self._rows)
+
+    def _align(self) -> Aligned:
+        table = self._table[: len(self._rows) + 1]
+        mean, sd = _posterior(table, self._prior)
+        columns = table.T[:, self._row_of]
+        return Aligned(
+            impressions=columns[_IMPRESSIONS],
+            rewarded=columns[_REWARDED],
+            valid_plays=columns[_VALID],
+            long_views=columns[_LONG],
+            likes=columns[_LIKES],
+            reward_mean=mean[self._row_of],
+            reward_sd=sd[self._row_of],
+            popularity=columns[_POPULARITY],
+            landmark_ms=self._landmark_ms,
+            _here=self._here_by_index(len(table)),
+            _prior_plays=COUNTRY_PRIOR_PLAYS
+            * math.exp2((self._clock_ms - self._landmark_ms) / HALF_LIFE_MS),
+        )
+
+    def _here_by_index(self, n_rows: int) -> dict[str, tuple[Ints, Floats]]:
+        index_of_row = np.full(n_rows, -1, dtype=np.int64)
+        index_of_row[self._row_of] = np.arange(len(self._row_of))
+        index_of_row[0] = -1
+        here = {}
+        for country, plays in self._here.items():
+            rows = np.fromiter(plays.keys(), dtype=np.int64)
+            index = index_of_row[rows]
+            weights = np.fromiter(plays.values(), dtype=np.float64)
+            if (index >= 0).any():
+                here[country] = (index[index >= 0], weights[index >= 0])
+        return here
+
+
+class _Stored(msgspec.Struct, frozen=True, array_like=True):
+    prior: Prior
+    clock_ms: int
+    landmark_ms: int
+    ids: tuple[ItemId, ...]
+    table: bytes
+    here: dict[str, tuple[bytes, bytes]]
+
+
+def _posterior(table: Floats, prior: Prior) -> tuple[Floats, Floats]:
+    """Return posterior mean and sd of each row's mean reward; a row without evidence: the prior.
+
+    The normal one-way random effects model (Gelman et al., "Bayesian Data Analysis", 3rd ed.,
+    section 5.4) with item_sd given, the noise pooled within items, and the common mean at its
+    posterior mean.
+    """
+    n, total, squares = table[:, _REWARDED], table[:, _SUM], table[:, _SQUARES]
+    means = total / np.maximum(n, 1.0)
+    within = float(np.maximum(squares - total * means, 0.0).sum())
+    freedom = float(np.maximum(n - 1.0, 0.0).sum())
+    noise_var = (prior.noise_weight * prior.noise_sd**2 + within) / (prior.noise_weight + freedom)
+    item_var = prior.item_sd**2
+    weights = n / (n * item_var + noise_var)
+    common = (prior.mean / prior.mean_sd**2 + float(weights @ means)) / (
+        1.0 / prior.mean_sd**2 + float(weights.sum())
+    )
+    precision = 1.0 / item_var + n / noise_var
+    return (common / item_var + total / noise_var) / precision, 1.0 / np.sqrt(precision)
+
+
+def _plays(rows: bytes, weights: bytes) -> dict[int, float]:
+    by_row = zip(np.frombuffer(rows, "<u4"), np.frombuffer(weights, "<f8"), strict=True)
+    return {int(row): float(weight) for row, weight in by_row}
+
+
+def _faded(plays: dict[int, float], factor: float) -> dict[int, float]:
+    """Return a country's plays at a new landmark, without those that count for nothing."""
+    return {row: w * factor for row, w in plays.items() if w * factor > _FORGOTTEN}

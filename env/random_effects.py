@@ -1,0 +1,131 @@
+"""Blocks of a logistic mixed model: each moves its coefficients by one penalised Newton step.
+
+With log-odds eta = sum of the blocks, w = p (1 - p) and the working response of a block
+z = f + (y - p) / w, f its own part of eta, a block solves a ridge regression of z on its design
+with weights w; its prior variances are the ridge, moved by EM as the mean over units of squared
+posterior mean plus posterior variance. People's blocks have fewer rows than columns, so they are
+solved in the dual (n_rows x n_rows), all people with the same number of rows at once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from env.vocabulary import Floats, Ints
+
+
+class Block(Protocol):
+    """A part of the log-odds with its own coefficients."""
+
+    def move(self, w: Floats, z: Floats) -> Floats:
+        """Move the coefficients, given weights and working response; return the part, (n,)."""
+        ...
+
+
+@dataclass
+class CommonBlock:
+    """Coefficients shared by all rows, under a fixed normal prior."""
+
+    design: Floats  # (n, k)
+    prior_sd: Floats  # (k,)
+    beta: Floats = field(init=False)  # (k,)
+
+    def __post_init__(self) -> None:
+        self.beta = np.zeros(self.design.shape[1], dtype=np.float64)
+
+    def move(self, w: Floats, z: Floats) -> Floats:
+        """Solve for the coefficients and return their part of eta, shape (n,)."""
+        weighted = self.design.T * w
+        precision = weighted @ self.design + np.diag(1.0 / self.prior_sd**2)
+        self.beta = np.asarray(np.linalg.solve(precision, weighted @ z), dtype=np.float64)
+        return self.design @ self.beta
+
+
+@dataclass
+class GroupBlock:
+    """One vector of coefficients a group, few groups: normal around 0, two variances."""
+
+    design: Floats  # (n, k), the first column constant
+    group: Ints  # (n,)
+    n_groups: int
+    sd: Floats  # (k,)
+    beta: Floats = field(init=False)  # (n_groups, k)
+
+    def __post_init__(self) -> None:
+        self.beta = np.zeros((self.n_groups, self.design.shape[1]))
+
+    def move(self, w: Floats, z: Floats) -> Floats:
+        """Solve group by group, move the variances, return the part of eta, shape (n,)."""
+        part = np.zeros(len(z))
+        second = np.zeros((self.n_groups, len(self.sd)))
+        for k in range(self.n_groups):
+            rows = np.flatnonzero(self.group == k)
+            design = self.design[rows]
+            weighted = design.T * w[rows]
+            covariance = np.linalg.inv(weighted @ design + np.diag(1.0 / self.sd**2))
+            self.beta[k] = covariance @ (weighted @ z[rows])
+            second[k] = self.beta[k] ** 2 + np.diag(covariance)
+            part[rows] = design @ self.beta[k]
+        self.sd = np.sqrt(
+            np.r_[second[:, 0].mean(), np.full(len(self.sd) - 1, second[:, 1:].mean())]
+        )
+        return part
+
+
+@dataclass
+class UnitBlock:
+    """One number a unit, many units: normal around 0 with one variance."""
+
+    unit: Ints  # (n,)
+    n_units: int
+    sd: float
+    effect: Floats = field(init=False)  # (n_units,)
+    effect_sd: Floats = field(init=False)  # (n_units,)
+
+    def __post_init__(self) -> None:
+        self.effect = np.zeros(self.n_units)
+        self.effect_sd = np.full(self.n_units, self.sd)
+
+    def move(self, w: Floats, z: Floats) -> Floats:
+        """Shrink unit by unit, move the variance, return the part of eta, shape (n,)."""
+        precision = np.bincount(self.unit, w, self.n_units) + 1.0 / self.sd**2
+        self.effect = np.bincount(self.unit, w * z, self.n_units) / precision
+        self.effect_sd = 1.0 / np.sqrt(precision)
+        self.sd = float(np.sqrt(np.mean(self.effect**2 + self.effect_sd**2)))
+        return self.effect[self.unit]
+
+
+@dataclass
+class PersonBlock:
+    """A lean and a taste a person: the lean's variance is moved, the taste's is given."""
+
+    vectors: Floats  # (n, d)
+    person: Ints  # (n,) ascending
+    lean_sd: float
+    taste_sd: float
+
+    def move(self, w: Floats, z: Floats) -> Floats:
+        """Solve person by person, move the lean's variance, return the part of eta, shape (n,).
+
+        With K = lean_sd² + taste_sd² V V' over a person's rows, the part is K (K + 1/W)^-1 z.
+        """
+        part = np.zeros(len(z))
+        lean, second, n_people = self.lean_sd**2, 0.0, 0
+        for rows in self._people_by_n_rows():
+            v = self.vectors[rows]
+            kernel = lean + self.taste_sd**2 * (v @ v.transpose(0, 2, 1))
+            noise = np.eye(rows.shape[1]) / w[rows][:, None, :]
+            inverse = np.linalg.inv(kernel + noise)
+            dual = np.einsum("pij,pj->pi", inverse, z[rows])
+            part[rows] = np.einsum("pij,pj->pi", kernel, dual)
+            second += float(np.sum((lean * dual.sum(1)) ** 2 - lean**2 * inverse.sum((1, 2))))
+            n_people += len(rows)
+        self.lean_sd = float(np.sqrt(max(lean + second / n_people, 1e-4)))
+        return part
+
+    def _people_by_n_rows(self) -> Iterator[Ints]:
+        _, starts, n_rows = np.unique(self.person, return_index=True, return_counts=True)
+        for n in np.unique(n_rows):
+            yield starts[n_rows == n][:, None] + np.arange(n)

@@ -1,0 +1,157 @@
+"""A simulated world: a catalogue and the people in it, drawn once from a response model.
+
+Items are columns, prepared for closed forms, so that the expected reward of a page of candidates
+takes a few array operations. What is drawn for an item or a person hangs on the seed and their id
+alone, not on the order or company they come in: two processes with the same model and seed hold
+the same people.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from env.answers import ItemTerms, item_terms
+from env.bait import bait_of, quality_of
+from env.content import vector
+from env.features import VECTOR_DIM
+from env.moods import Moods
+from env.responses import Posteriors, ResponseModel
+from env.vocabulary import Floats, Ints, Item, ItemId, Profile, UserId
+
+APPEAL, BAIT, LANGUAGE, TOPIC = range(4)
+N_COLUMNS = 12
+NO_LANGUAGE = -1
+N_TOPIC_BITS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who somebody is, apart from the moment."""
+
+    user_id: UserId
+    lean: float
+    taste: Floats  # (VECTOR_DIM,) affinity is taste · vector
+    language: int  # code within the world
+    return_class: float  # chance to return the next day, at neutral satisfaction
+
+
+@dataclass(frozen=True)
+class World:
+    """Items as columns, with what the model knows and the seed decided of each.
+
+    Attributes:
+        columns: APPEAL (log-odds, all that an item brings to everybody), BAIT, LANGUAGE (code),
+            TOPIC, then what `terms_of` takes apart.
+    """
+
+    model: ResponseModel
+    moods: Moods
+    seed: int
+    item_ids: tuple[ItemId, ...]  # (n,)
+    vectors: Floats  # (n, VECTOR_DIM)
+    columns: Floats  # (N_COLUMNS, n)
+    languages: dict[str, int]
+    index: dict[ItemId, int] = field(repr=False)
+    posteriors: Posteriors = field(repr=False)
+
+    def index_of(self, item_id: ItemId) -> int:
+        """Return an item's row.
+
+        Raises:
+            KeyError: the world was made without this item.
+        """
+        return self.index[item_id]
+
+    def person(self, user_id: UserId, profile: Profile) -> Person:
+        """Return a person drawn from the posterior of their own impressions, if they have any."""
+        rng = _keyed_generator(self.seed, "person", user_id)
+        mean, factor = self.posteriors.person_effect(user_id, profile.cohort)
+        effect = mean + factor @ rng.standard_normal(1 + VECTOR_DIM)
+        is_daily = rng.random() < self.moods.daily_share
+        return Person(
+            user_id=user_id,
+            lean=float(effect[0]),
+            taste=effect[1:],
+            language=self.languages.get(profile.language, NO_LANGUAGE),
+            return_class=self.moods.return_classes[0 if is_daily else 1],
+        )
+
+
+def make_world(
+    model: ResponseModel, items: Sequence[Item], seed: int, moods: Moods | None = None
+) -> World:
+    """Return the world of these items: effect and bait of each are drawn, the rest is prepared.
+
+    Args:
+        model: of how people answer.
+        items: with different ids.
+        seed: the same seed makes the same world.
+        moods: how people change; the defaults if None.
+    """
+    posteriors = Posteriors(model)
+    languages = {code: k for k, code in enumerate(sorted({item.language for item in items} - {""}))}
+    vectors = np.array([vector(item) for item in items], dtype=np.float64).reshape(-1, VECTOR_DIM)
+    duration_s = np.array([item.duration_s or 0.0 for item in items], dtype=np.float64)
+    effect, bait = _draw_items(posteriors, items, seed)
+    terms = item_terms(model.rates, duration_s, np.asarray(quality_of(effect, bait)), bait)
+    columns = np.vstack(
+        [
+            model.appeal(duration_s) + effect,
+            bait,
+            [languages.get(item.language, NO_LANGUAGE - 1) for item in items],
+            topics(vectors),
+            *terms,
+        ]
+    )
+    item_ids = tuple(item.item_id for item in items)
+    return World(
+        model=model,
+        moods=moods or Moods(),
+        seed=seed,
+        item_ids=item_ids,
+        vectors=vectors,
+        columns=columns,
+        languages=languages,
+        index={item_id: k for k, item_id in enumerate(item_ids)},
+        posteriors=posteriors,
+    )
+
+
+def terms_of(columns: Floats) -> ItemTerms:
+    """Return the terms that columns of items hold, shape (N_COLUMNS, n)."""
+    return ItemTerms(columns[4:6], columns[6:8], columns[8], columns[9], columns[10], columns[11])
+
+
+def terms_of_one(column: Floats) -> ItemTerms:
+    """Return the terms that one item's column holds, shape (N_COLUMNS,), as plain numbers."""
+    watch_mu, cap_s, like, dislike = column[8:].tolist()
+    return ItemTerms(column[4:6], column[6:8], watch_mu, cap_s, like, dislike)
+
+
+def topics(vectors: Floats) -> Ints:
+    """Return the topic of each vector, (n,) in [0, N_TOPICS): the signs of its first numbers.
+
+    Signs hash near vectors alike (Charikar, "Similarity estimation techniques from rounding
+    algorithms", STOC 2002), so it serves hashed tags and callers' embeddings.
+
+    >>> topics(np.array([[0.3, -0.2, 0.1, -0.5, 0.7], [0.0, 0.0, 0.0, 0.0, 0.0]])).tolist()
+    [21, 0]
+    """
+    return (vectors[:, :N_TOPIC_BITS] > 0.0) @ (1 << np.arange(N_TOPIC_BITS, dtype=np.int64))
+
+
+def _draw_items(posteriors: Posteriors, items: Sequence[Item], seed: int) -> tuple[Floats, Floats]:
+    normals = np.array(
+        [_keyed_generator(seed, "item", item.item_id).standard_normal(2) for item in items]
+    ).reshape(-1, 2)
+    known = np.array([posteriors.item_effect(item.item_id) for item in items]).reshape(-1, 2)
+    effect = known[:, 0] + known[:, 1] * normals[:, 0]
+    bait = bait_of(effect / posteriors.model.priors.effect_sd, normals[:, 1])
+    return effect, np.asarray(bait)
+
+
+def _keyed_generator(seed: int, kind: str, name: str) -> np.random.Generator:
+    digest = hashlib.blake2b(f"{seed}/{kind}/{name}".encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))

@@ -1,0 +1,263 @@
+"""Generations of a learned policy on disk, each vouched for by a manifest of its parts.
+
+A generation is a folder named by its version: its parts, and `manifest.json` with the sha256 of
+each. It is written aside, flushed to disk and renamed, so a generation is there whole or not at
+all, and a reader may load one while the next is written. Model files carry no checksum of their
+own (VW loads most truncations of one and predicts something else), so nothing is handed out that
+its manifest does not match, and nothing is read that no manifest names.
+
+Rejected: one archive file a generation (a replica reads one part of several), and a `current`
+link in the folder: which version is current is a row of the log's database, guarded by epoch.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+_PART_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
+_GENERATION = re.compile(r"v([0-9]{12})")
+_UNFINISHED = "unfinished-"
+
+
+class SnapshotCorruption(RuntimeError):  # noqa: N818 - it names what was found
+    """A generation is not what its manifest says, or has none that can be read."""
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a part must be: sha256 in hex, size in bytes."""
+
+    sha256: str
+    size: int
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a generation is a fold of, and what it is made of.
+
+    Attributes:
+        version: of the policy, from 1; each is published once.
+        epoch: of the learner that published it.
+        offsets: of the log, one a shard: all records up to them are folded in, none after.
+        feature_schema: `env.features.SCHEMA` of what was learned from.
+        reward_version: of the Reward that was learned.
+        args: arguments of the policy, enough to build it again.
+        parts: by name.
+        format_version: of this file.
+    """
+
+    version: int
+    epoch: int
+    offsets: tuple[int, ...]
+    feature_schema: int
+    reward_version: int
+    args: dict[str, object]
+    parts: dict[str, Part] = {}
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of all it says, in hex: it vouches for every part."""
+        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A verified generation."""
+
+    manifest: Manifest
+    parts: Mapping[str, bytes]
+
+
+class SnapshotStore:
+    """A folder of generations, written by the one learner and read by every replica."""
+
+    def __init__(self, folder: Path, keep: int = 5) -> None:
+        """Use this folder; it is made if it is not there.
+
+        Args:
+            folder: holds nothing else.
+            keep: generations that stay, at least 1; with the newest and no older one a replica
+                that is still loading the one before would lose it.
+
+        Raises:
+            ValueError: keep is below 1.
+        """
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, got {keep}")
+        self._folder = folder
+        self._keep = keep
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def publish(self, manifest: Manifest, parts: Mapping[str, bytes]) -> Manifest:
+        """Write a generation, on disk when this returns; then drop the oldest ones.
+
+        Args:
+            manifest: its `parts` are filled in here.
+            parts: by name; lower-case letters, digits, `_`, `-`, `.`.
+
+        Returns:
+            The manifest as it was written.
+
+        Raises:
+            ValueError: the version is below 1 or a part's name is not allowed.
+            FileExistsError: this version or a later one is there; that may be one whose learner
+                died before it was made current, so take the next above the last of `versions()`.
+        """
+        full = _filled(manifest, parts)
+        newest = max(self.versions(), default=0)
+        if full.version <= newest:
+            raise FileExistsError(f"expected a version above {newest}, got {full.version}")
+        home = self._home(full.version)
+        aside = self._aside()
+        aside.mkdir()
+        try:
+            _write_generation(aside, full, parts)
+            aside.rename(home)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        _flush_folder(self._folder)
+        self._prune()
+        return full
+
+    def load(self, version: int) -> Snapshot:
+        """Return a generation, every part of it verified.
+
+        Raises:
+            FileNotFoundError: there is no such version (any more).
+            SnapshotCorruption: the manifest cannot be read, is of another version or a newer
+                format, names a part that is not allowed, or a part differs from it.
+        """
+        manifest = self.manifest(version)
+        home = self._home(version)
+        parts = {name: _read_part(home, name, part) for name, part in manifest.parts.items()}
+        return Snapshot(manifest, parts)
+
+    def load_part(self, version: int, name: str) -> bytes:
+        """Return one part of a generation, verified.
+
+        Raises:
+            FileNotFoundError: there is no such version (any more).
+            KeyError: its manifest names no such part.
+            SnapshotCorruption: as for `load`.
+        """
+        return _read_part(self._home(version), name, self.manifest(version).parts[name])
+
+    def manifest(self, version: int) -> Manifest:
+        """Return what a generation says it is; its parts are not looked at.
+
+        Raises:
+            FileNotFoundError: there is no such version (any more).
+            SnapshotCorruption: the manifest cannot be read or does not fit.
+        """
+        home = self._home(version)
+        if not home.is_dir():
+            raise FileNotFoundError(f"no snapshot of version {version} in {self._folder}")
+        return _read_manifest(home, version)
+
+    def versions(self) -> list[int]:
+        """Return the versions that are there, oldest first."""
+        names = (_GENERATION.fullmatch(path.name) for path in self._folder.iterdir())
+        return sorted(int(match[1]) for match in names if match)
+
+    def _home(self, version: int) -> Path:
+        return self._folder / f"v{version:012d}"
+
+    def _aside(self) -> Path:
+        return self._folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
+
+    def _prune(self) -> None:
+        """Drop what is too old, and what a writer that was killed left unfinished.
+
+        An old one is renamed first, so that a reader finds it whole or finds that it is gone.
+        """
+        for version in self.versions()[: -self._keep]:
+            self._home(version).rename(self._aside())
+        for path in self._folder.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(path)
+
+
+def _filled(manifest: Manifest, parts: Mapping[str, bytes]) -> Manifest:
+    if not 1 <= manifest.version < 10**12:
+        raise ValueError(f"version must be from 1 to 10^12 - 1, got {manifest.version}")
+    for name in parts:
+        if not _is_part_name(name):
+            raise ValueError(f"expected a part's name like model.vw, got {name!r}")
+    described = {
+        name: Part(hashlib.sha256(data).hexdigest(), len(data)) for name, data in parts.items()
+    }
+    return msgspec.structs.replace(manifest, parts=described)
+
+
+def _is_part_name(name: str) -> bool:
+    return _PART_NAME.fullmatch(name) is not None and name != MANIFEST
+
+
+def _write_generation(folder: Path, manifest: Manifest, parts: Mapping[str, bytes]) -> None:
+    for name, data in parts.items():
+        _write_file(folder / name, data)
+    text = msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2)
+    _write_file(folder / MANIFEST, text)
+    _flush_folder(folder)
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read_manifest(home: Path, version: int) -> Manifest:
+    try:
+        manifest = msgspec.json.decode(_read(home / MANIFEST), type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise SnapshotCorruption(f"{home / MANIFEST}: {error}") from error
+    if manifest.format_version > FORMAT_VERSION or manifest.version != version:
+        raise SnapshotCorruption(
+            f"{home / MANIFEST}: expected version {version} in a format up to {FORMAT_VERSION}, "
+            f"got version {manifest.version} in format {manifest.format_version}"
+        )
+    for name in manifest.parts:
+        if not _is_part_name(name):
+            raise SnapshotCorruption(f"{home / MANIFEST}: part name not allowed: {name!r}")
+    return manifest
+
+
+def _read_part(home: Path, name: str, part: Part) -> bytes:
+    path = home / name
+    data = _read(path)
+    if len(data) != part.size:
+        raise SnapshotCorruption(f"{path}: expected {part.size} bytes, got {len(data)}")
+    if hashlib.sha256(data).hexdigest() != part.sha256:
+        raise SnapshotCorruption(f"{path}: its sha256 is not the manifest's")
+    return data
+
+
+def _read(path: Path) -> bytes:
+    """Return a file of a generation; a generation that was dropped meanwhile is not corrupt."""
+    try:
+        if path.is_symlink():
+            raise SnapshotCorruption(f"{path}: expected a file, got a link")
+        return path.read_bytes()
+    except OSError as error:
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"{path.parent} was dropped while it was read") from error
+        raise SnapshotCorruption(f"{path}: {error}") from error

@@ -1,0 +1,102 @@
+"""Checkpoints of the database's write-ahead log, by a thread of their own, off the commit path.
+
+A commit that also runs a checkpoint makes everybody behind it wait for its fsyncs. So no
+connection checkpoints by itself; this thread copies the log back into the database when it has
+grown, without stopping writers, and truncates it once nobody has written for a while.
+
+SQLite before 3.51.3 loses committed pages when a checkpoint starts on a log that is copied back
+already, just while a writer starts that log over (https://sqlite.org/wal.html#the_wal_reset_bug);
+many builds of Python come with such a version. Here a checkpoint therefore first
+commits a row of its own, under a lock file that admits one checkpoint at a time among all
+processes: then there is always something to copy, and no writer can start the log over before
+this checkpoint is done.
+"""
+
+import logging
+import sqlite3
+import threading
+from pathlib import Path
+
+from replay.locks import checkpoint_lock, locked, write_turn
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.25
+IDLE_POLLS = 40
+
+COUNT_COMMIT = "UPDATE meta SET value = value + 1 WHERE name = 'commits'"
+"""A change that is always one: with it a commit writes, and so fsyncs, whatever else it did."""
+
+
+class Checkpointer:
+    """Keeps the write-ahead log of one database short until it is closed."""
+
+    def __init__(
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        wal_bytes: int,
+        *,
+        poll_s: float = POLL_S,
+        idle_polls: int = IDLE_POLLS,
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            path: of the database.
+            connection: this thread's own; closed with it.
+            wal_bytes: a longer log is copied back; the `journal_size_limit` of all connections.
+            poll_s: seconds between two looks at the log.
+            idle_polls: looks without a change after which the log is truncated.
+        """
+        self._path = path
+        self._wal = Path(f"{path}-wal")
+        self._connection = connection
+        # A checkpoint waits for the disk in any case; the commit before it need not.
+        connection.execute("PRAGMA synchronous=NORMAL")
+        self._wal_bytes = wal_bytes
+        self._poll_s = poll_s
+        self._idle_polls = idle_polls
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop after the checkpoint that is running, if any."""
+        self._stopping.set()
+        self._thread.join()
+        self._connection.close()
+
+    def _run(self) -> None:
+        seen, unchanged = (0, 0), 0
+        while not self._stopping.wait(self._poll_s):
+            found = self._look()
+            unchanged = unchanged + 1 if found == seen else 0
+            seen = found
+            if found[0] > self._wal_bytes:
+                self._checkpoint("PRAGMA wal_checkpoint(PASSIVE)")
+            elif found[0] and unchanged >= self._idle_polls:
+                self._checkpoint("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _look(self) -> tuple[int, int]:
+        try:
+            stat = self._wal.stat()
+        except FileNotFoundError:
+            return 0, 0
+        return stat.st_size, stat.st_mtime_ns
+
+    def _checkpoint(self, pragma: str) -> None:
+        try:
+            with locked(checkpoint_lock(self._path), wait=False) as alone:
+                if alone:
+                    self._count_commit()
+                    # No waiting for readers: TRUNCATE would keep writers out meanwhile.
+                    self._connection.execute("PRAGMA busy_timeout=0")
+                    self._connection.execute(pragma).fetchall()
+        except (sqlite3.Error, OSError) as error:
+            logger.warning("checkpoint=failed error=%r retry_s=%g", error, self._poll_s)
+
+    def _count_commit(self) -> None:
+        with locked(write_turn(self._path), wait=True):
+            self._connection.execute("PRAGMA busy_timeout=1000")
+            self._connection.execute(COUNT_COMMIT)

@@ -1,0 +1,257 @@
+"""One SQLite file for log and state: a group-commit writer, short readers, several processes.
+
+Whoever writes hands over a piece of work and gets a future. One thread takes everything that has
+queued up meanwhile, runs it as one transaction and resolves the futures after the commit, so that
+the cost of an fsync is shared by all who waited for the one before. There is no window to wait
+for: the next commit starts when the last one is done. Processes meet in the file alone.
+
+Rejected: a connection a request (one fsync each, and writers polling for each other's lock), a
+fixed commit window (measured: it only adds its own length), and a store of our own.
+"""
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from env.records import FORMAT_VERSION
+from replay.checkpoints import COUNT_COMMIT, Checkpointer
+from replay.locks import checkpoint_lock, locked, write_turn
+
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], T]
+
+BUSY_S = 30.0
+WAL_BYTES = 16 * 2**20
+
+_META = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL)"
+_START = "INSERT OR IGNORE INTO meta VALUES ('format', ?), ('commits', 0)"
+
+
+class Database:
+    """An open database file; use it as a context manager, or `close` it.
+
+    Threads share it, processes open their own; it must not be carried over a fork.
+    """
+
+    def __init__(
+        self, path: Path, schema: Sequence[str] = (), *, wal_bytes: int = WAL_BYTES
+    ) -> None:
+        """Open the file, make it and its tables where they are missing, and start the writer.
+
+        Args:
+            path: of the file, in a folder that exists, on a disk of this machine; next to it
+                stand files of its own ending in `-wal`, `-shm`, `-turn` and `-checkpoint`.
+            schema: further statements, each true when run again (`IF NOT EXISTS`).
+            wal_bytes: a write-ahead log longer than this is copied back into the file.
+
+        Raises:
+            ValueError: the file was written by a newer nextswipe.
+            sqlite3.DatabaseError: the file is no database or cannot be opened.
+        """
+        self.path = path
+        self._wal_bytes = wal_bytes
+        self._closed = False
+        self._idle_readers: list[sqlite3.Connection] = []
+        connection = _connect(path, wal_bytes)
+        try:
+            with (
+                locked(checkpoint_lock(path), wait=True),
+                locked(write_turn(path), wait=True),
+            ):
+                _prepare(connection, path, schema)
+            self._checkpointer = Checkpointer(path, _connect(path, wal_bytes), wal_bytes)
+        except BaseException:
+            connection.close()
+            raise
+        self._writer = _Writer(connection, write_turn(path))
+
+    def write(self, work: Work[T], *, durable: bool) -> Future[T]:
+        """Queue a piece of work; its future resolves, with what it returned, after the commit.
+
+        Work that raises is undone and fails its own future only; a commit that fails fails all
+        that were in it. Work must not end the transaction, and runs on the writer's thread: be
+        short, and call nothing that waits for another write.
+
+        Args:
+            work: called once with a connection that is inside a transaction.
+            durable: whether the future waits until this work, and everything committed before it
+                by any process, is on disk; so even work that writes nothing is a barrier.
+
+        Raises:
+            RuntimeError: the database is closed.
+        """
+        return self._writer.write(work, durable=durable)
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection that sees one state of the database and cannot change it.
+
+        Fetch inside the block and leave it soon: an open reader keeps the write-ahead log growing.
+
+        Raises:
+            RuntimeError: the database is closed.
+        """
+        connection = self._borrow_reader()
+        connection.execute("BEGIN")
+        try:
+            yield connection
+        finally:
+            connection.execute("ROLLBACK")
+            self._return_reader(connection)
+
+    def close(self) -> None:
+        """Commit what is queued, stop the threads and close the file; again does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._checkpointer.close()
+            while self._idle_readers:
+                self._idle_readers.pop().close()
+            self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _borrow_reader(self) -> sqlite3.Connection:
+        if self._closed:
+            raise RuntimeError(f"{self.path} is closed")
+        try:
+            return self._idle_readers.pop()
+        except IndexError:
+            connection = _connect(self.path, self._wal_bytes)
+            connection.execute("PRAGMA query_only=1")
+            return connection
+
+    def _return_reader(self, connection: sqlite3.Connection) -> None:
+        self._idle_readers.append(connection)
+        if self._closed:
+            # Closed meanwhile, by a thread that did not see this connection.
+            with contextlib.suppress(IndexError):
+                self._idle_readers.pop().close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Job(Generic[T]):
+    work: Work[T]
+    durable: bool
+    future: Future[T]
+
+    def run(self, connection: sqlite3.Connection) -> Callable[[], None]:
+        """Do the work in a savepoint and return what settles the future after the commit."""
+        connection.execute("SAVEPOINT work")
+        try:
+            result = self.work(connection)
+        except Exception as error:
+            if not connection.in_transaction:
+                raise  # SQLite took everything back: disk full, input or output error
+            connection.execute("ROLLBACK TO work")
+            connection.execute("RELEASE work")
+            return partial(self.future.set_exception, error)
+        connection.execute("RELEASE work")
+        return partial(self.future.set_result, result)
+
+
+class _Writer:
+    """The one thread of a process that writes."""
+
+    def __init__(self, connection: sqlite3.Connection, turn: Path) -> None:
+        self._connection = connection
+        self._turn = turn
+        self._queue: list[_Job[Any]] = []
+        self._queued = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    def write(self, work: Work[T], *, durable: bool) -> Future[T]:
+        job = _Job(work, durable, Future[T]())
+        with self._queued:
+            if self._closing:
+                raise RuntimeError("the database is closed")
+            self._queue.append(job)
+            self._queued.notify()
+        return job.future
+
+    def close(self) -> None:
+        with self._queued:
+            self._closing = True
+            self._queued.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while queued := self._take():
+            jobs = [job for job in queued if job.future.set_running_or_notify_cancel()]
+            self._commit(jobs)
+        self._connection.close()
+
+    def _take(self) -> list[_Job[Any]]:
+        with self._queued:
+            self._queued.wait_for(lambda: self._queue or self._closing)
+            jobs, self._queue = self._queue, []
+        return jobs
+
+    def _commit(self, jobs: list[_Job[Any]]) -> None:
+        try:
+            with locked(self._turn, wait=True):
+                settles = self._transact(jobs)
+        except Exception as error:  # noqa: BLE001  # whoever waits gets it
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            settles = [partial(job.future.set_exception, error) for job in jobs]
+        for settle in settles:
+            settle()
+
+    def _transact(self, jobs: list[_Job[Any]]) -> list[Callable[[], None]]:
+        durable = any(job.durable for job in jobs)
+        self._connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        self._connection.execute("BEGIN IMMEDIATE")
+        settles = [job.run(self._connection) for job in jobs]
+        if durable:
+            self._connection.execute(COUNT_COMMIT)
+        self._connection.execute("COMMIT")
+        return settles
+
+
+def _connect(path: Path, wal_bytes: int) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    # A log that is started over shrinks to this size at its first commit, so that a longer one
+    # holds frames that were not copied back; what stays is written over in place, which costs an
+    # fsync less than growing the file again.
+    connection.execute(f"PRAGMA journal_size_limit={wal_bytes}")
+    connection.execute("PRAGMA secure_delete=ON")  # who is forgotten leaves no bytes in free pages
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, schema: Sequence[str]) -> None:
+    (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    if mode != "wal":
+        raise ValueError(f"{path}: expected a file that can use a write-ahead log, got mode {mode}")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(_META)
+    connection.execute(_START, (FORMAT_VERSION,))
+    (found,) = connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
+    if found > FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: expected log format {FORMAT_VERSION} or older, got {found}; "
+            "it was written by a newer nextswipe: upgrade this one"
+        )
+    for statement in schema:
+        connection.execute(statement)
+    connection.execute("COMMIT")

@@ -1,0 +1,161 @@
+"""Estimates and how sure they are: standard errors by person, from each row's influence.
+
+A person's decisions depend on each other (same taste, same session, cards that shape what comes
+after), so the independent unit is the person: influences are summed by person before they are
+squared. Every estimator here is a smooth function of means, so one recipe serves all: the
+estimator hands over its value and its influence function, this module the interval.
+
+Rejected as the default: intervals over single decisions (too narrow as soon as people differ),
+the percentile bootstrap (same coverage for a thousand times the work) and empirical Bernstein
+bounds (always cover, at ten times the width).
+"""
+
+from statistics import NormalDist
+
+import msgspec
+import numpy as np
+
+from env.vocabulary import Floats, Ints
+
+LEVEL = 0.95
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A number with its interval.
+
+    Attributes:
+        estimator: for example "ips".
+        value: expected reward of a decision.
+        se: standard error of the value, clustered by person.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        level: share of such intervals that hold the truth, if the estimator is unbiased.
+        n: decisions.
+        n_users: people.
+        ess: effective sample size of the weights, in decisions.
+        interval: how the interval was made.
+    """
+
+    estimator: str
+    value: float
+    se: float
+    low: float
+    high: float
+    level: float
+    n: int
+    n_users: int
+    ess: float
+    interval: str = "clustered-t"
+
+
+def clustered_estimate(
+    estimator: str,
+    value: float,
+    influence: Floats,
+    user: Ints,
+    ess: float,
+    level: float = LEVEL,
+) -> Estimate:
+    """Return the estimate with its t interval, clustered by person.
+
+    Args:
+        estimator: its name.
+        value: the point estimate.
+        influence: shape (n,), by how much each row moves the value, times n; sums to 0.
+        user: shape (n,), non-negative code of each row's person.
+        ess: effective sample size.
+        level: in (0, 1).
+
+    Raises:
+        ValueError: fewer than two people, or a level out of range.
+    """
+    n_users = count_users(user)
+    se = clustered_se(influence, user)
+    half = t_quantile(level, n_users - 1) * se
+    return Estimate(
+        estimator=estimator,
+        value=value,
+        se=se,
+        low=value - half,
+        high=value + half,
+        level=level,
+        n=len(influence),
+        n_users=n_users,
+        ess=ess,
+    )
+
+
+def clustered_se(influence: Floats, user: Ints) -> float:
+    """Return the standard error of a mean whose rows depend on each other within a person.
+
+    sqrt(G / (G - 1) * sum over people (sum of their influences)^2) / n, the linearised variance
+    of a ratio of person totals, since how many decisions a person makes is random too (Cochran,
+    Sampling Techniques, 1977, section 6.3; Cameron and Miller, "A Practitioner's Guide to
+    Cluster-Robust Inference", 2015, section II). Too small where a few people make most of the
+    decisions, or carry most of the weight.
+
+    Args:
+        influence: shape (n,), sums to 0.
+        user: shape (n,), non-negative code of each row's person.
+
+    Raises:
+        ValueError: fewer than two people.
+
+    >>> clustered_se(np.array([1.0, -1.0, 1.0, -1.0]), np.array([0, 1, 2, 3]))
+    0.577...
+    """
+    n_users = count_users(user)
+    if n_users < 2:
+        raise ValueError(
+            f"an interval needs decisions of at least 2 people, got {n_users}; "
+            "was the log filtered too far?"
+        )
+    sums = np.bincount(user, weights=influence)
+    return float(np.sqrt(n_users / (n_users - 1) * (sums**2).sum()) / len(influence))
+
+
+def count_users(user: Ints) -> int:
+    """Return how many different people the rows belong to."""
+    return int(np.count_nonzero(np.bincount(user)))
+
+
+def effective_sample_size(weights: Floats) -> float:
+    """Return (sum w)^2 / sum w^2: decisions of the target's own that would be as informative.
+
+    Kish, Survey Sampling, 1965; 0 where every weight is 0.
+
+    >>> effective_sample_size(np.array([2.0, 2.0, 0.0, 0.0]))
+    2.0
+    """
+    squares = float((weights**2).sum())
+    return float(weights.sum()) ** 2 / squares if squares > 0.0 else 0.0
+
+
+def t_quantile(level: float, dof: int) -> float:
+    """Return the half width, in standard errors, of a two-sided interval.
+
+    Expansion of Student's t in the normal quantile (Abramowitz and Stegun, Handbook of
+    Mathematical Functions, 26.7.5): within .001 from 4 degrees of freedom on, too short by a
+    tenth at 1.
+
+    Args:
+        level: in (0, 1).
+        dof: degrees of freedom, at least 1.
+
+    Raises:
+        ValueError: level out of range.
+
+    >>> round(t_quantile(0.95, 4), 2), round(t_quantile(0.95, 10_000), 2)
+    (2.78, 1.96)
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must be in (0, 1), got {level}")
+    z = NormalDist().inv_cdf(0.5 + level / 2.0)
+    terms = (
+        z,
+        (z**3 + z) / 4.0,
+        (5.0 * z**5 + 16.0 * z**3 + 3.0 * z) / 96.0,
+        (3.0 * z**7 + 19.0 * z**5 + 17.0 * z**3 - 15.0 * z) / 384.0,
+        (79.0 * z**9 + 776.0 * z**7 + 1482.0 * z**5 - 1920.0 * z**3 - 945.0 * z) / 92160.0,
+    )
+    return sum(term / float(dof) ** power for power, term in enumerate(terms))

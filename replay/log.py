@@ -1,0 +1,234 @@
+"""The event log on SQLite: appended in group commits, idempotent by id, each line under a crc.
+
+The log is the truth and everything else a fold of it, so a line is never moved, and never changed
+but for the one field that forgetting a person overwrites. Appending is a function over a
+connection, so that a record and the state that follows from it commit in one transaction.
+Reading goes in short transactions: a follower never keeps the write-ahead log from being
+checkpointed, however far behind it is.
+"""
+
+import sqlite3
+import zlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Literal
+
+import msgspec
+
+from env.records import (
+    FeedbackRecord,
+    LogLine,
+    PageRecord,
+    Record,
+    UserRecord,
+    decode_record,
+    encode_record,
+    record_key,
+)
+from env.vocabulary import UserId, UserKey
+from replay.database import Database
+
+Kind = Literal["page", "feedback", "item", "user", "tick"]
+
+BATCH_LINES = 512
+
+SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS log (
+        offset INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL,
+        user TEXT NOT NULL,
+        at_ms INTEGER NOT NULL,
+        written_ms INTEGER NOT NULL,
+        crc INTEGER NOT NULL,
+        payload BLOB NOT NULL
+    ) STRICT""",
+    "CREATE UNIQUE INDEX IF NOT EXISTS log_key ON log (key) WHERE key <> ''",
+    "CREATE INDEX IF NOT EXISTS log_kind ON log (kind)",
+    "CREATE INDEX IF NOT EXISTS log_person ON log (user) WHERE kind = 'user'",
+)
+
+_INSERT = """INSERT INTO log (kind, key, user, at_ms, written_ms, crc, payload)
+    VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) WHERE key <> '' DO NOTHING"""
+_LINES = "SELECT offset, written_ms, crc, payload FROM log WHERE offset > ?"
+_FIND = "SELECT offset, crc, payload FROM log WHERE key = ? AND key <> ''"
+_PERSON = "SELECT offset, crc, payload FROM log WHERE kind = 'user' AND user = ?"
+_OVERWRITE = "UPDATE log SET crc = ?, payload = ? WHERE offset = ?"
+
+
+class LogCorruption(Exception):  # noqa: N818  # it tells a state of the file, not a mistake
+    """A line is not what was written: a fold of the log cannot go on past it."""
+
+    def __init__(self, offset: int, reason: str) -> None:
+        """Name the line and what is wrong with it."""
+        super().__init__(f"log line {offset}: {reason}; restore the database from a backup")
+        self.offset = offset
+
+
+class SqliteLog:
+    """The `EventLog` of one database file; any number of processes append and read."""
+
+    def __init__(self, database: Database, now_ms: Callable[[], int]) -> None:
+        """Make the log's table where it is missing.
+
+        Args:
+            database: stays open as long as the log is used, and is closed by its owner.
+            now_ms: the wall clock for `LogLine.written_ms`, Unix milliseconds.
+        """
+        self._database = database
+        self._now_ms = now_ms
+        database.write(_create, durable=True).result()
+
+    def append(self, records: Sequence[Record], *, durable: bool) -> list[bool]:
+        """Append all or none, and return record by record whether it was new.
+
+        Returns after the commit; with `durable`, after all of them are on disk, also those that
+        were not new.
+        """
+
+        def work(connection: sqlite3.Connection) -> list[bool]:
+            return insert(connection, records, self._now_ms())
+
+        return self._database.write(work, durable=durable).result()
+
+    def read(
+        self, after: int = 0, limit: int | None = None, kinds: Collection[Kind] | None = None
+    ) -> Iterator[LogLine]:
+        """Yield lines with an offset greater than `after`, in order, up to the log's end.
+
+        Args:
+            after: 0 for the whole log.
+            limit: at most so many lines; None: all there are.
+            kinds: only lines of these kinds; None: all kinds.
+
+        Raises:
+            LogCorruption: a line's crc or payload is wrong; the lines before it were yielded.
+        """
+        wanted = None if kinds is None else sorted(set(kinds))
+        left = 0 if wanted == [] else limit
+        while left is None or left > 0:
+            n = BATCH_LINES if left is None else min(BATCH_LINES, left)
+            batch = self._fetch(after, n, wanted)
+            for offset, written_ms, crc, payload in batch:
+                yield LogLine(offset, _checked(offset, crc, payload), written_ms)
+                after = offset
+            left = None if left is None else left - len(batch)
+            if len(batch) < n:
+                return
+
+    def find(self, key: str) -> Record | None:
+        """Return the record that was appended under a `record_key`, or None.
+
+        Raises:
+            LogCorruption: its line's crc or payload is wrong.
+        """
+        with self._database.reader() as connection:
+            return find(connection, key)
+
+    def last_offset(self) -> int:
+        """Return the offset of the last line; 0 while the log is empty."""
+        with self._database.reader() as connection:
+            (offset,) = connection.execute("SELECT coalesce(max(offset), 0) FROM log").fetchone()
+        return int(offset)
+
+    def _fetch(
+        self, after: int, n: int, kinds: Sequence[Kind] | None
+    ) -> list[tuple[int, int, int, bytes]]:
+        query, arguments = _query(after, n, kinds)
+        with self._database.reader() as connection:
+            return connection.execute(query, arguments).fetchall()
+
+
+def insert(
+    connection: sqlite3.Connection, records: Sequence[Record], written_ms: int
+) -> list[bool]:
+    """Append inside the caller's transaction and return record by record whether it was new.
+
+    A record whose `record_key` is in the log already changes nothing.
+
+    Args:
+        connection: as `Database.write` lends it.
+        records: in the order of their offsets.
+        written_ms: the wall clock, Unix milliseconds.
+    """
+    return [connection.execute(_INSERT, _row(r, written_ms)).rowcount == 1 for r in records]
+
+
+def find(connection: sqlite3.Connection, key: str) -> Record | None:
+    """Return the record that was appended under a `record_key`, inside a transaction, or None.
+
+    Raises:
+        LogCorruption: its line's crc or payload is wrong.
+    """
+    line = connection.execute(_FIND, (key,)).fetchone()
+    return None if line is None else _checked(*line)
+
+
+def forget(connection: sqlite3.Connection, user: UserKey) -> int:
+    """Overwrite what names a person in the log, in place, and return in how many lines.
+
+    The caller's id, the installed apps and the segments go; offsets, kinds and times stay, and so
+    does every fold. The old bytes are gone from the file after the next checkpoint.
+
+    Args:
+        connection: as `Database.write` lends it.
+        user: the person's pseudonym, which stays.
+
+    Raises:
+        LogCorruption: a line of theirs has a wrong crc or payload.
+    """
+    lines = connection.execute(_PERSON, (user,)).fetchall()
+    for offset, crc, payload in lines:
+        anonymous = encode_record(_anonymous(_checked(offset, crc, payload)))
+        connection.execute(_OVERWRITE, (zlib.crc32(anonymous), anonymous, offset))
+    return len(lines)
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    for statement in SCHEMA:
+        connection.execute(statement)
+
+
+def _row(record: Record, written_ms: int) -> tuple[str, str, str, int, int, int, bytes]:
+    payload = encode_record(record)
+    kind = str(record.__struct_config__.tag)
+    crc = zlib.crc32(payload)
+    return kind, record_key(record), _user(record), record.at_ms, written_ms, crc, payload
+
+
+def _user(record: Record) -> str:
+    match record:
+        case PageRecord() | FeedbackRecord() | UserRecord():
+            return record.user
+        case _:
+            return ""
+
+
+def _query(after: int, n: int, kinds: Sequence[Kind] | None) -> tuple[str, list[int | str]]:
+    """Return the statement of one batch and its arguments.
+
+    One branch a kind: each walks the index of kinds, SQLite merges them by offset, and a rare
+    kind is found without passing over all others.
+    """
+    if kinds is None:
+        return f"{_LINES} ORDER BY offset LIMIT ?", [after, n]
+    branches = " UNION ALL ".join([f"{_LINES} AND kind = ?"] * len(kinds))
+    arguments: list[int | str] = []
+    for kind in kinds:
+        arguments += [after, kind]
+    return f"{branches} ORDER BY offset LIMIT ?", [*arguments, n]
+
+
+def _checked(offset: int, crc: int, payload: bytes) -> Record:
+    if zlib.crc32(payload) != crc:
+        raise LogCorruption(offset, f"expected crc {crc}, got {zlib.crc32(payload)}")
+    try:
+        return decode_record(payload)
+    except msgspec.MsgspecError as error:
+        raise LogCorruption(offset, f"the payload is no record ({error})") from error
+
+
+def _anonymous(record: Record) -> Record:
+    if not isinstance(record, UserRecord):
+        return record
+    profile = record.profile and msgspec.structs.replace(record.profile, apps=(), tags=())
+    return msgspec.structs.replace(record, user_id=UserId(""), profile=profile)

@@ -1,0 +1,155 @@
+"""Pages whose decisions still wait for feedback: what the join remembers of them.
+
+Drawn cards only, with the features that they were drawn on; the other candidates are of no more
+use here and would make the state ten times as large.
+"""
+
+import msgspec
+from msgspec.structs import replace
+
+from env.records import FeedbackRecord, PageRecord, item_key
+from env.reward import Reward
+from env.vocabulary import (
+    Feedback,
+    Interaction,
+    ItemId,
+    PageId,
+    Scene,
+    SessionId,
+    UserKey,
+    decision_id,
+)
+
+UNSEEN_MS = 3_600_000
+PATIENCE_MS = 60_000
+UNKNOWN_PATIENCE_MS = 120_000
+
+
+class OpenDecision(msgspec.Struct, array_like=True):
+    """A decision that waits for feedback.
+
+    Attributes:
+        n_actions: candidates that its slot had left to choose from.
+        action: float16 bytes, the static block and the dynamic columns of the chosen candidate.
+        impressed: it was reported on screen; other events mean seen, but not when.
+        deadline_ms: when it closes if nothing more is said; 0 until it is seen.
+    """
+
+    item_id: ItemId
+    propensity: float
+    n_actions: int
+    action: bytes
+    duration_s: float
+    feedback: Feedback
+    impressed: bool
+    deadline_ms: int
+
+
+class OpenPage(msgspec.Struct, array_like=True):
+    """What the open decisions of a page share.
+
+    Attributes:
+        order: pages of the log are counted from 1.
+        expires_ms: when the decisions that nobody saw are dropped.
+        decisions: the open ones, by slot.
+    """
+
+    page_id: PageId
+    order: int
+    user: UserKey
+    session: SessionId
+    scene: Scene
+    shared: bytes
+    policy: str
+    expires_ms: int
+    decisions: dict[int, OpenDecision]
+
+    @property
+    def visit(self) -> tuple[UserKey, SessionId]:
+        """The visit that the page belongs to; session ids are unique for one person only."""
+        return self.user, self.session
+
+
+def open_page(record: PageRecord, order: int) -> OpenPage:
+    """Return a page as it waits, with all its decisions unseen."""
+    return OpenPage(
+        page_id=record.page_id,
+        order=order,
+        user=record.user,
+        session=record.session,
+        scene=record.scene,
+        shared=record.shared,
+        policy=record.policy,
+        expires_ms=record.at_ms + UNSEEN_MS,
+        decisions=_open_decisions(record),
+    )
+
+
+def merge(feedback: Feedback, record: FeedbackRecord) -> Feedback:
+    """Return the feedback with one more event: any event means seen, the longest dwell counts.
+
+    Whether the card was left is for the join to say: most cards are left without a `leave`.
+    """
+    match record.kind:
+        case "impression" | "leave":
+            return replace(feedback, seen=True)
+        case "dwell":
+            return replace(feedback, seen=True, dwell_s=max(feedback.dwell_s, record.value))
+        case event:
+            return replace(feedback, seen=True, **{event: True})
+
+
+def patience_ms(duration_s: float) -> int:
+    """Return how long the last word of a card that was not left is waited after.
+
+    >>> patience_ms(15.0), patience_ms(0.0)
+    (90000, 120000)
+    """
+    if duration_s <= 0.0:
+        return UNKNOWN_PATIENCE_MS
+    return round(2_000 * duration_s) + PATIENCE_MS
+
+
+def close(page: OpenPage, slot: int, reward: Reward) -> Interaction:
+    """Return a decision with the feedback that it has by now; the page is left as it is."""
+    decision = page.decisions[slot]
+    return Interaction(
+        decision_id=decision_id(page.page_id, slot),
+        page_id=page.page_id,
+        user=page.user,
+        session=page.session,
+        item_id=decision.item_id,
+        slot=slot,
+        policy=page.policy,
+        propensity=decision.propensity,
+        n_actions=decision.n_actions,
+        shared=page.shared,
+        action=decision.action,
+        item_key=item_key(decision.item_id),
+        duration_s=decision.duration_s,
+        feedback=decision.feedback,
+        reward=reward.of(decision.feedback, decision.duration_s),
+        scene=page.scene,
+        closed_ms=decision.deadline_ms,
+    )
+
+
+def _open_decisions(record: PageRecord) -> dict[int, OpenDecision]:
+    width = len(record.dynamic) // max(len(record.candidates), 1)
+    masks = [int.from_bytes(rule.mask, "little") for rule in record.rules]
+    left = -1  # all bits: what the slots before have not taken
+    decisions = {}
+    for drawn, card in zip(record.drawn, record.cards, strict=True):
+        row = record.dynamic[width * drawn.action : width * (drawn.action + 1)]
+        decisions[drawn.slot] = OpenDecision(
+            item_id=card.item_id,
+            propensity=drawn.propensity,
+            n_actions=(masks[record.slots[drawn.slot]] & left).bit_count(),
+            action=card.block + row,
+            duration_s=card.duration_s,
+            feedback=Feedback(),
+            impressed=False,
+            deadline_ms=0,
+        )
+        left &= ~(1 << drawn.action)
+    return decisions

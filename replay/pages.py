@@ -1,0 +1,118 @@
+"""Pages of a log, kept while a dataset is read: slim, checked, in the order of the log.
+
+The join lets go of a page's candidates as soon as it can; off-policy evaluation needs all of
+them, with the masks and what they looked like. So whoever reads a log lets its lines pass
+through here on their way to the join.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+
+from env.features import SCHEMA
+from env.records import Blocks, Drawn, LogLine, PageRecord
+from env.vocabulary import ItemId, PageId, decision_id
+
+
+class Pages:
+    """What passed of the pages that were asked for; a page without cards and reasons is slim."""
+
+    def __init__(self, where: Callable[[PageRecord], bool] = lambda page: True) -> None:
+        self.blocks = Blocks()
+        self.n_drawn = 0
+        self._where = where
+        self._records: list[PageRecord] = []
+        self._places: dict[PageId, int] = {}
+        self._ids: dict[ItemId, ItemId] = {}  # so that pages share the ids of their items
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def watch(self, lines: Iterable[LogLine]) -> Iterator[LogLine]:
+        """Yield the lines, keeping their pages and the blocks of their items.
+
+        Raises:
+            ValueError: as `check_page`.
+        """
+        for line in lines:
+            self.blocks.fold(line.record)
+            if isinstance(line.record, PageRecord):
+                self.keep(line.record)
+            yield line
+
+    def keep(self, record: PageRecord) -> None:
+        """Check a page and keep it, slim, if it was asked for; a second time changes nothing.
+
+        Raises:
+            ValueError: as `check_page`.
+        """
+        check_page(record)
+        if record.page_id in self._places or not self._where(record):
+            return
+        self._places[record.page_id] = len(self._records)
+        ids = tuple(self._ids.setdefault(i, i) for i in record.candidates)
+        self._records.append(msgspec.structs.replace(record, candidates=ids, cards=(), reasons=()))
+        self.n_drawn += len(record.drawn)
+
+    def place(self, page_id: PageId) -> int | None:
+        """Return the place of a page among those kept; None if it was not asked for."""
+        return self._places.get(page_id)
+
+    def record(self, place: int) -> PageRecord:
+        """Return the slim record at a place."""
+        return self._records[place]
+
+    def known(self, place: int) -> PageRecord:
+        """Return the slim record at a place, all of whose candidates are known.
+
+        Raises:
+            ValueError: a candidate's block is in no line that passed.
+        """
+        record = self._records[place]
+        for i, item_id in enumerate(record.candidates):
+            if record.blocks[8 * i : 8 * i + 8] not in self.blocks:
+                raise ValueError(
+                    f"page {record.page_id} has candidate {item_id}, whose features are not in "
+                    "the log; is it read from its beginning?"
+                )
+        return record
+
+
+def check_page(record: PageRecord) -> None:
+    """Refuse a page on which no estimate can stand.
+
+    Raises:
+        ValueError: a propensity out of (0, 1], a slot that the page does not have, an action
+            that is not among its candidates or off its slot's mask, another feature schema.
+    """
+    if record.feature_schema != SCHEMA:
+        raise ValueError(
+            f"expected features of schema {SCHEMA}, got {record.feature_schema} in page "
+            f"{record.page_id}; read logs of one schema at a time"
+        )
+    for drawn in record.drawn:
+        _check_drawn(record, drawn)
+
+
+def _check_drawn(record: PageRecord, drawn: Drawn) -> None:
+    name = decision_id(record.page_id, drawn.slot)
+    if not 0.0 < drawn.propensity <= 1.0:
+        raise ValueError(
+            f"propensity must be in (0, 1], got {drawn.propensity} in decision {name}; "
+            "was the pmf masked after the draw?"
+        )
+    if not 0 <= drawn.slot < len(record.slots):
+        raise ValueError(
+            f"slot must be one of {len(record.slots)}, got {drawn.slot} in decision {name}"
+        )
+    if not 0 <= drawn.action < len(record.candidates):
+        raise ValueError(
+            f"action must be one of {len(record.candidates)} candidates, got {drawn.action} "
+            f"in decision {name}"
+        )
+    mask = record.rules[record.slots[drawn.slot]].mask
+    if not mask[drawn.action // 8] >> (drawn.action % 8) & 1:
+        raise ValueError(
+            f"action must be on the mask of its slot, got {drawn.action} in decision {name}; "
+            "was the page changed after the draw?"
+        )

@@ -1,0 +1,193 @@
+"""The catalogue: a fold of item records into columns whose indices never change their meaning."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from env.catalogue import Catalogue
+from env.content import static_block
+from env.features import N_STATIC
+from env.records import Blocks, ItemRecord, block_hash, item_key, pack_halves
+from env.vocabulary import CreatorId, Item, ItemId
+
+CARD = Item(
+    ItemId("a"),
+    CreatorId("c"),
+    title="How to fold a paper crane",
+    tags=("paper", "craft"),
+    duration_s=31.5,
+    published_ms=1_700_000_000_000,
+    language="en-GB",
+    country="gb",
+    markets=("GB", "us"),
+)
+
+
+def put(item: Item) -> ItemRecord:
+    return ItemRecord(item.item_id, 0, item, pack_halves(static_block(item)))
+
+
+def catalogue_of(*items: Item) -> Catalogue:
+    catalogue = Catalogue()
+    for item in items:
+        catalogue.apply(put(item))
+    return catalogue
+
+
+def plain(name: str, **fields: object) -> Item:
+    return msgspec.convert({"item_id": name, **fields}, Item)
+
+
+def test_an_item_stands_in_every_column() -> None:
+    catalogue = catalogue_of(plain("first"), CARD)
+    record = put(CARD)
+    assert len(catalogue) == 2
+    assert catalogue.ids == ["first", "a"]
+    assert catalogue.index_of(CARD.item_id) == 1
+    assert catalogue.index_of(ItemId("nobody")) is None
+    assert catalogue.item(1) == CARD
+    assert catalogue.keys[1] == item_key("a")
+    assert catalogue.hashes[1:].tobytes() == block_hash(record.block)
+    assert catalogue.blocks.shape == (2, N_STATIC)
+    assert np.array_equal(catalogue.blocks[1], static_block(CARD))
+    assert np.array_equal(catalogue.vectors[1], static_block(CARD)[:32])
+    assert catalogue.published_ms.tolist() == [0, 1_700_000_000_000]
+    assert catalogue.duration_s.tolist() == [0.0, 31.5]
+    assert catalogue.listed.tolist() == [True, True]
+
+
+def test_countries_and_languages_are_known_by_their_plain_codes() -> None:
+    catalogue = catalogue_of(plain("first"), CARD)
+    assert catalogue.countries[1] == catalogue.country_code("GB")
+    assert catalogue.languages[1] == catalogue.language_code("en")
+    assert catalogue.creators.tolist() == [0, catalogue.creator_code("c")]
+
+
+def test_what_is_unknown_equals_no_item() -> None:
+    catalogue = catalogue_of(plain("first"), CARD)
+    for unknown in ("", "XX"):
+        assert not (catalogue.countries == catalogue.country_code(unknown)).any()
+        assert not (catalogue.languages == catalogue.language_code(unknown)).any()
+    assert catalogue.creator_codes(["nobody", "", "c"]).tolist() == [catalogue.creator_code("c")]
+
+
+def test_columns_grow_and_keep_what_they_held() -> None:
+    items = [plain(f"i{i}", duration_s=float(i + 1)) for i in range(2100)]
+    catalogue = catalogue_of(*items)
+    assert len(catalogue) == 2100
+    assert catalogue.duration_s.tolist() == [float(i + 1) for i in range(2100)]
+    assert catalogue.keys.tolist() == [item_key(item.item_id) for item in items]
+
+
+def test_a_change_keeps_the_index() -> None:
+    catalogue = catalogue_of(CARD, plain("b"))
+    catalogue.apply(put(msgspec.structs.replace(CARD, duration_s=5.0, listed=False)))
+    assert len(catalogue) == 2
+    assert catalogue.duration_s.tolist() == [5.0, 0.0]
+    assert catalogue.listed.tolist() == [False, True]
+
+
+def test_a_takedown_blanks_the_item_and_keeps_the_others_places() -> None:
+    catalogue = catalogue_of(CARD, plain("b"))
+    catalogue.apply(ItemRecord(CARD.item_id, 1))
+    assert catalogue.item(0) == Item(CARD.item_id, listed=False)
+    assert catalogue.index_of(ItemId("b")) == 1
+    assert catalogue.available("GB").tolist() == [False, True]
+    assert catalogue.creators.tolist() == [0, 0]
+    catalogue.apply(put(CARD))
+    assert catalogue.item(0) == CARD
+    assert catalogue.available("GB").tolist() == [True, True]
+
+
+def test_a_takedown_of_an_unknown_item_only_counts() -> None:
+    catalogue = catalogue_of(CARD)
+    catalogue.apply(ItemRecord(ItemId("nobody"), 1))
+    assert (len(catalogue), catalogue.sequence) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("country", "expected"),
+    [("GB", [True, True, False]), ("US", [True, True, False]), ("TH", [True, False, False])],
+)
+def test_an_item_is_available_in_its_markets(country: str, expected: list[bool]) -> None:
+    catalogue = catalogue_of(plain("everywhere"), CARD, plain("unlisted", listed=False))
+    assert catalogue.available(country).tolist() == expected
+
+
+def test_where_the_country_is_unknown_only_unbound_items_are_available() -> None:
+    assert catalogue_of(plain("everywhere"), CARD).available("").tolist() == [True, False]
+
+
+def test_availability_follows_every_record() -> None:
+    catalogue = catalogue_of(CARD)
+    assert catalogue.available("GB").tolist() == [True]
+    catalogue.apply(put(plain("b", markets=["TH"])))
+    assert catalogue.available("GB").tolist() == [True, False]
+
+
+def test_the_latest_upload_comes_first() -> None:
+    catalogue = catalogue_of(plain("old", published_ms=1), plain("unknown"))
+    assert catalogue.latest().tolist() == [0, 1]
+    catalogue.apply(put(plain("new", published_ms=2)))
+    assert catalogue.latest().tolist() == [2, 0, 1]
+
+
+def test_items_are_found_by_the_low_half_of_their_keys() -> None:
+    catalogue = Catalogue()
+    keys = np.array([item_key(name) for name in ("b", "nobody", "a")], dtype=np.uint64)
+    assert catalogue.find(keys.astype(np.uint32)).tolist() == []
+    for name in ("a", "b"):
+        catalogue.apply(put(plain(name)))
+    assert catalogue.find(keys.astype(np.uint32)).tolist() == [1, 0]
+
+
+def test_near_duplicates_share_a_code() -> None:
+    again = msgspec.structs.replace(
+        CARD, item_id=ItemId("copy"), title="how to FOLD a paper crane!"
+    )
+    catalogue = catalogue_of(CARD, again, plain("b"), plain("c"))
+    codes = catalogue.duplicates.tolist()
+    assert codes[0] == codes[1]
+    assert len(set(codes)) == catalogue.n_duplicates == 3
+
+
+def test_a_card_holds_the_block_that_the_log_refers_to() -> None:
+    blocks = Blocks()
+    blocks.fold(put(CARD))
+    card = catalogue_of(CARD).card(0)
+    assert card.block == put(CARD).block
+    assert (card.creator, card.tags, card.duration_s) == ("c", ("paper", "craft"), 31.5)
+    assert catalogue_of(plain("b")).card(0).duration_s == 0.0
+
+
+def test_the_sequence_is_the_place_in_the_log_where_it_is_given() -> None:
+    catalogue = catalogue_of(CARD)
+    assert catalogue.sequence == 1
+    catalogue.apply(put(CARD), sequence=17)
+    assert catalogue.sequence == 17
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (ItemRecord(ItemId("a"), 0, CARD), "expected a block of 38 finite halves.*got 0 bytes"),
+        (ItemRecord(ItemId("a"), 0, CARD, b"\0" * 10), "item a, got 10 bytes"),
+        (ItemRecord(ItemId("a"), 0, CARD, b"\0\x7e" * N_STATIC), "finite halves"),
+        (ItemRecord(ItemId("b"), 0, CARD, put(CARD).block), "expected the item b.*got a"),
+    ],
+)
+def test_a_record_that_is_none_is_refused_and_changes_nothing(
+    record: ItemRecord, message: str
+) -> None:
+    catalogue = catalogue_of(plain("first"))
+    with pytest.raises(ValueError, match=message):
+        catalogue.apply(record)
+    assert (len(catalogue), catalogue.sequence) == (1, 1)
+
+
+def test_nobody_writes_to_a_column() -> None:
+    catalogue = catalogue_of(CARD)
+    with pytest.raises(ValueError, match="read-only"):
+        catalogue.listed[0] = False
+    with pytest.raises(ValueError, match="read-only"):
+        catalogue.available("GB")[0] = False

@@ -1,0 +1,314 @@
+"""The encoding: half precision before anybody sees it, and columns that say what they are named."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from env.catalogue import Catalogue
+from env.content import static_block
+from env.features import (
+    DYNAMIC,
+    N_ACTION,
+    N_SHARED,
+    N_STATIC,
+    POPULARITY,
+    SCHEMA,
+    SHARED,
+    VECTOR_DIM,
+    encode,
+    quantise,
+)
+from env.interests import Tally
+from env.interface import fill_page
+from env.items import ItemStates
+from env.records import (
+    Blocks,
+    ItemRecord,
+    decode_record,
+    encode_record,
+    item_key,
+    pack_halves,
+    page_record,
+)
+from env.users import UserState, long_interest, newcomer, observed
+from env.vocabulary import (
+    Context,
+    CreatorId,
+    DecisionId,
+    Features,
+    Feedback,
+    Float32s,
+    Interaction,
+    Item,
+    ItemId,
+    PageId,
+    Profile,
+    Scene,
+    SessionId,
+    SlotRule,
+    UserKey,
+)
+from policies.baselines import PopularityPolicy
+
+NOW_MS = 1_700_000_000_000
+DAY_MS = 24 * 3_600_000
+SCENE = Scene(NOW_MS, "GB", "en", device="phone", network="wifi", hour=6, weekday=6, position=3)
+
+
+def put(item: Item) -> ItemRecord:
+    return ItemRecord(item.item_id, 0, item, pack_halves(static_block(item)))
+
+
+def catalogue_of(*items: Item) -> Catalogue:
+    catalogue = Catalogue()
+    for item in items:
+        catalogue.apply(put(item))
+    return catalogue
+
+
+def shown(item: str, *, dwell_s: float = 10.0, reward: float = 0.5) -> Interaction:
+    return Interaction(
+        decision_id=DecisionId("p:0"),
+        page_id=PageId("p"),
+        user=UserKey("u"),
+        session=SessionId("s"),
+        item_id=ItemId(item),
+        slot=0,
+        policy="uniform@0",
+        propensity=0.1,
+        n_actions=10,
+        shared=b"",
+        action=b"",
+        item_key=0,
+        duration_s=30.0,
+        feedback=Feedback(seen=True, left=True, dwell_s=dwell_s),
+        reward=reward,
+        scene=SCENE,
+        closed_ms=NOW_MS,
+    )
+
+
+ITEMS = tuple(
+    Item(
+        ItemId(f"i{i}"),
+        CreatorId(f"c{i % 3}" if i else ""),
+        tags=(f"t{i % 4}",),
+        duration_s=7.0 * (i + 1),
+        published_ms=NOW_MS - i * DAY_MS,
+        language="en" if i % 2 else "th",
+        country="GB" if i < 3 else "",
+    )
+    for i in range(6)
+)
+
+
+def known_person() -> UserState:
+    vector = static_block(ITEMS[1])[:VECTOR_DIM].astype("<f4")
+    return UserState(
+        Profile(country="GB", cohort="full_active", follows=(CreatorId("c1"),)),
+        n_cards=40,
+        evidence=30.0,
+        plays=20.0,
+        long_sum=(10.0 * vector).tobytes(),
+        session_evidence=3.0,
+        session_plays=3.0,
+        session_sum=(-2.0 * vector).tobytes(),
+        position=3,
+        creators=(
+            Tally("c1", 4.0, 3.0, 40),
+            Tally("c2", 1.0, -1.0, 40),
+            Tally("gone", 1.0, 1.0, 40),
+        ),
+    )
+
+
+def some_states() -> ItemStates:
+    states = ItemStates()
+    for name, n in (("i1", 4), ("i2", 1)):
+        for _ in range(n):
+            states.fold(shown(name, reward=2.0))
+    states.fold(shown("i3", dwell_s=1.0, reward=-1.0))
+    return states
+
+
+def encoded(user: UserState | None = None, scene: Scene = SCENE) -> Features:
+    catalogue = catalogue_of(*ITEMS)
+    return encode(user or known_person(), scene, catalogue, np.arange(6), some_states())
+
+
+def column(features: Features, name: str) -> Float32s:
+    return features.actions[:, N_STATIC + DYNAMIC.index(name)]
+
+
+def shared(features: Features, name: str) -> float:
+    return float(features.shared[SHARED.index(name)])
+
+
+@pytest.mark.parametrize("user", [known_person(), newcomer(Profile())])
+@pytest.mark.parametrize("scene", [SCENE, Scene(0), Scene(2**45, position=10**6)])
+def test_every_value_is_a_finite_half(user: UserState, scene: Scene) -> None:
+    features = encoded(user, scene)
+    assert features.shared.shape == (N_SHARED,)
+    assert features.actions.shape == (6, N_ACTION)
+    assert features.keys.tolist() == [item_key(item.item_id) for item in ITEMS]
+    for values in (features.shared, features.actions):
+        assert values.dtype == np.float32
+        assert np.isfinite(values).all()
+        assert np.array_equal(values, values.astype(np.float16).astype(np.float32))
+
+
+def test_the_log_gives_back_the_same_features_to_the_last_bit() -> None:
+    features, catalogue, blocks = encoded(), catalogue_of(*ITEMS), Blocks()
+    for item in ITEMS:
+        blocks.fold(put(item))
+    ids = tuple(item.item_id for item in ITEMS)
+    context = Context(PageId("p"), UserKey("u"), SessionId("s"), SCENE, ids, features)
+    everybody = np.ones(6, dtype=np.bool_)
+    page = fill_page(context, PopularityPolicy(), [SlotRule(everybody, everybody)] * 3, 0.1, 5)
+    record = page_record(
+        page,
+        blocks=catalogue.hashes.tobytes(),
+        n_static=N_STATIC,
+        feature_schema=SCHEMA,
+        cards=tuple(catalogue.card(d.action) for d in page.decisions),
+        reasons=("random",) * 3,
+    )
+    logged = decode_record(encode_record(record))
+    assert logged == record
+    again = blocks.page(record).context.features
+    assert again.shared.tobytes() == features.shared.tobytes()
+    assert again.actions.tobytes() == features.actions.tobytes()
+    assert again.keys.tobytes() == features.keys.tobytes()
+
+
+def test_the_same_arguments_give_the_same_bytes() -> None:
+    assert encoded().actions.tobytes() == encoded().actions.tobytes()
+    assert encoded().shared.tobytes() == encoded().shared.tobytes()
+
+
+def test_a_candidates_row_does_not_depend_on_the_others_but_for_rounding() -> None:
+    catalogue, states, index = catalogue_of(*ITEMS), some_states(), np.array([4, 1])
+    part = encode(known_person(), SCENE, catalogue, index, states)
+    np.testing.assert_allclose(part.actions, encoded().actions[index], rtol=2**-10, atol=2**-20)
+
+
+def test_the_static_block_is_the_logged_one() -> None:
+    for row, item in enumerate(ITEMS):
+        assert np.array_equal(encoded().actions[row, :N_STATIC], static_block(item))
+
+
+def test_matches_are_inner_products_with_the_interests() -> None:
+    features, person = encoded(), known_person()
+    vectors = catalogue_of(*ITEMS).vectors
+    expected = vectors @ long_interest(person)
+    assert column(features, "long_match") == pytest.approx(expected, abs=2**-11)
+    assert int(np.argmax(column(features, "long_match"))) in (1, 5)  # the two tagged t1
+    assert (column(features, "session_match")[[1, 5]] < 0).all()
+
+
+def test_a_new_session_knows_nothing_of_the_last() -> None:
+    features = encoded(scene=msgspec.structs.replace(SCENE, position=0))
+    assert not column(features, "session_match").any()
+    assert shared(features, "session_evidence") == 0.0
+    assert shared(features, "session_play_rate") == shared(features, "play_rate")
+    assert column(features, "long_match").any()
+
+
+def test_creators_are_known_by_what_the_person_had_of_them() -> None:
+    features = encoded()
+    affinity, recent = column(features, "creator_affinity"), column(features, "creator_recent")
+    by_creator = {item.creator: row for row, item in enumerate(ITEMS)}
+    assert affinity[by_creator[CreatorId("c1")]] == pytest.approx(0.5, abs=2**-11)
+    assert affinity[by_creator[CreatorId("c2")]] < 0.0
+    assert affinity[by_creator[CreatorId("c0")]] == recent[by_creator[CreatorId("c0")]] == 0.0
+    assert affinity[0] == recent[0] == 0.0  # of an unknown creator
+    assert column(features, "followed").tolist() == [0, 1, 0, 0, 1, 0]
+
+
+def test_ages_grow_from_zero() -> None:
+    ages = column(encoded(), "age")
+    assert ages[0] == 0.0
+    assert (np.diff(ages) > 0).all()
+    before = encoded(scene=msgspec.structs.replace(SCENE, at_ms=NOW_MS - 9 * DAY_MS))
+    assert not column(before, "age").any()
+
+
+def test_popularity_is_relative_to_the_most_popular_item() -> None:
+    features = encoded()
+    popularity = column(features, "popularity")
+    assert np.array_equal(popularity, features.actions[:, POPULARITY])
+    assert popularity[1] == 1.0
+    assert 0.0 < popularity[2] < 1.0
+    assert popularity[[0, 3, 4, 5]].tolist() == [0.0] * 4
+    assert column(features, "popularity_here")[1] == 1.0
+
+
+def test_before_there_are_plays_nothing_is_popular() -> None:
+    features = encode(known_person(), SCENE, catalogue_of(*ITEMS), np.arange(6), ItemStates())
+    assert not column(features, "popularity").any()
+    assert not column(features, "popularity_here").any()
+
+
+def test_reward_columns_are_the_posterior() -> None:
+    features = encoded()
+    mean, sd = column(features, "reward_mean"), column(features, "reward_sd")
+    assert mean[1] > mean[2] > mean[0] > mean[3]
+    assert sd[1] < sd[2] == sd[3] < sd[0]
+    evidence = column(features, "item_evidence")
+    assert evidence[1] > evidence[2] == evidence[3] > evidence[0] == 0.0
+
+
+def test_country_and_language_match_only_where_they_are_known() -> None:
+    features = encoded()
+    assert column(features, "same_country").tolist() == [1, 1, 1, 0, 0, 0]
+    assert column(features, "same_language").tolist() == [0, 1, 0, 1, 0, 1]
+    nowhere = encoded(scene=msgspec.structs.replace(SCENE, country="", language=""))
+    assert not column(nowhere, "same_country").any()
+    assert not column(nowhere, "same_language").any()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("hour_sin", 1.0),
+        ("hour_cos", 0.0),
+        ("weekend", 1.0),
+        ("phone", 1.0),
+        ("desktop", 0.0),
+        ("wifi", 1.0),
+        ("cellular", 0.0),
+        ("known_language", 1.0),
+        ("play_rate", observed(known_person()).play_rate),
+        ("session_play_rate", observed(known_person()).session_play_rate),
+        ("active_cohort", 1.0),
+        ("new_cohort", 0.0),
+    ],
+)
+def test_the_shared_columns_are_what_they_are_named(name: str, expected: float) -> None:
+    assert shared(encoded(), name) == pytest.approx(expected, abs=2**-11)
+
+
+@pytest.mark.parametrize(
+    ("profile", "expected"),
+    [
+        (Profile(), 0.0),
+        (Profile(cohort="2_14_day_new"), 1.0),
+        (Profile(registered_ms=NOW_MS), 1.0),
+        (Profile(registered_ms=NOW_MS - 30 * DAY_MS), 0.0),
+    ],
+)
+def test_who_registered_lately_is_new(profile: Profile, expected: float) -> None:
+    assert shared(encoded(newcomer(profile)), "new_cohort") == expected
+
+
+def test_no_candidates_are_no_error() -> None:
+    none = np.zeros(0, dtype=np.int64)
+    for catalogue in (Catalogue(), catalogue_of(*ITEMS)):
+        features = encode(known_person(), SCENE, catalogue, none, ItemStates())
+        assert features.actions.shape == (0, N_ACTION)
+
+
+def test_quantising_clips_to_the_greatest_half_and_refuses_what_is_no_number() -> None:
+    assert quantise([1e9, -np.inf, 0.1]).tolist() == [65504.0, -65504.0, 0.0999755859375]
+    with pytest.raises(ValueError, match="without NaN"):
+        quantise([1.0, np.nan])

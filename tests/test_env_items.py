@@ -1,0 +1,268 @@
+"""Item states: a deterministic fold, a posterior that is honest, popularity that fades."""
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import pytest
+
+from env.catalogue import Catalogue
+from env.content import static_block
+from env.items import COUNTRY_PRIOR_PLAYS, HALF_LIFE_MS, Aligned, ItemStates, Prior
+from env.records import ItemRecord, pack_halves
+from env.vocabulary import (
+    DecisionId,
+    Feedback,
+    Interaction,
+    Item,
+    ItemId,
+    PageId,
+    Scene,
+    SessionId,
+    UserKey,
+)
+
+NOW_MS = 1_700_000_000_000
+PLAYED = Feedback(seen=True, left=True, dwell_s=10.0)
+SKIPPED = Feedback(seen=True, left=True, dwell_s=1.0)
+CUT_OFF = Feedback(seen=True, left=False, dwell_s=10.0)
+
+
+def interaction(
+    name: str,
+    feedback: Feedback = PLAYED,
+    *,
+    reward: float = 0.5,
+    country: str = "GB",
+    at_ms: int = NOW_MS,
+) -> Interaction:
+    return Interaction(
+        decision_id=DecisionId("p:0"),
+        page_id=PageId("p"),
+        user=UserKey("u"),
+        session=SessionId("s"),
+        item_id=ItemId(name),
+        slot=0,
+        policy="uniform@0",
+        propensity=0.1,
+        n_actions=10,
+        shared=b"",
+        action=b"",
+        item_key=0,
+        duration_s=30.0,
+        feedback=feedback,
+        reward=reward,
+        scene=Scene(at_ms, country=country),
+        closed_ms=at_ms,
+    )
+
+
+def catalogue_of(names: Sequence[str]) -> Catalogue:
+    catalogue = Catalogue()
+    for name in names:
+        put(catalogue, name)
+    return catalogue
+
+
+def put(catalogue: Catalogue, name: str) -> None:
+    item = Item(ItemId(name))
+    catalogue.apply(ItemRecord(item.item_id, 0, item, pack_halves(static_block(item))))
+
+
+def folded(*interactions: Interaction, prior: Prior | None = None) -> ItemStates:
+    states = ItemStates(prior)
+    for each in interactions:
+        states.fold(each)
+    return states
+
+
+def align(names: str, *interactions: Interaction, prior: Prior | None = None) -> Aligned:
+    return folded(*interactions, prior=prior).aligned(catalogue_of(names.split()))
+
+
+def a_stream(n: int, seed: int = 3) -> list[Interaction]:
+    rng = np.random.default_rng(seed)
+    hours = np.sort(rng.uniform(0, 24 * 150, n))
+    return [
+        interaction(
+            f"i{rng.integers(2000)}",
+            Feedback(seen=True, left=bool(rng.random() < 0.9), dwell_s=float(rng.exponential(12))),
+            reward=float(rng.random()),
+            country=("GB", "TH", "")[rng.integers(3)],
+            at_ms=NOW_MS + int(hours[k] * 3_600_000),
+        )
+        for k in range(n)
+    ]
+
+
+def test_counts_are_what_happened() -> None:
+    liked = msgspec.structs.replace(PLAYED, like=True, dwell_s=20.0)
+    items = align("a b", interaction("a"), interaction("a", liked), interaction("a", SKIPPED))
+    assert items.impressions.tolist() == [3, 0]
+    assert items.rewarded.tolist() == [3, 0]
+    assert items.valid_plays.tolist() == [2, 0]
+    assert items.long_views.tolist() == [1, 0]
+    assert items.likes.tolist() == [1, 0]
+
+
+def test_a_censored_card_is_an_impression_without_a_reward() -> None:
+    items = align("a", interaction("a", CUT_OFF, reward=-1.0))
+    assert (items.impressions[0], items.rewarded[0], items.valid_plays[0]) == (1, 0, 1)
+    assert items.reward_mean[0] == Prior().mean
+    assert items.reward_sd[0] == pytest.approx(Prior().item_sd)
+
+
+def test_an_item_without_evidence_has_the_prior() -> None:
+    items = align("a b")
+    assert items.reward_mean.tolist() == [Prior().mean] * 2
+    assert items.reward_sd == pytest.approx(np.full(2, Prior().item_sd))
+    assert items.popularity.tolist() == [0.0, 0.0]
+
+
+def test_the_posterior_is_the_normal_one() -> None:
+    prior = Prior(mean=0.5, mean_sd=1e-9, item_sd=0.2, noise_sd=0.7, noise_weight=1e12)
+    rewards = (1.0, 0.0, 2.0, 1.0)
+    items = align("a", *(interaction("a", reward=r) for r in rewards), prior=prior)
+    precision = 1 / 0.2**2 + 4 / 0.7**2
+    assert items.reward_mean[0] == pytest.approx((0.5 / 0.2**2 + 4.0 / 0.7**2) / precision)
+    assert items.reward_sd[0] == pytest.approx(precision**-0.5)
+
+
+def test_evidence_moves_what_is_believed_of_new_items() -> None:
+    stream = [interaction(f"i{i % 40}", reward=2.0) for i in range(800)]
+    items = align("new", *stream)
+    assert 1.5 < items.reward_mean[0] < 2.0
+
+
+def test_the_posterior_covers_the_truth_as_it_says() -> None:
+    rng = np.random.default_rng(11)
+    prior = Prior(mean=0.0, mean_sd=1.0, item_sd=0.3, noise_sd=0.3, noise_weight=1.0)
+    n_items, truth = 600, rng.normal(0.8, 0.3, 600)
+    shown = rng.integers(1, 30, n_items)
+    stream = [
+        interaction(f"i{i}", reward=float(rng.normal(truth[i], 0.9)))
+        for i in range(n_items)
+        for _ in range(shown[i])
+    ]
+    items = folded(*stream, prior=prior).aligned(catalogue_of([f"i{i}" for i in range(n_items)]))
+    z = (truth - items.reward_mean) / items.reward_sd
+    # The common mean is estimated from 600 items, so its own error is small beside 1 / sqrt(600).
+    assert abs(z.mean()) < 4 / math.sqrt(n_items)
+    assert abs(z.var() - 1) < 4 * math.sqrt(2 / n_items)
+
+
+def test_popularity_halves_in_a_day() -> None:
+    items = align(
+        "old new skipped",
+        interaction("old", at_ms=NOW_MS - HALF_LIFE_MS),
+        interaction("new"),
+        interaction("skipped", SKIPPED),
+    )
+    plays = items.popularity * items.scale(NOW_MS)
+    assert plays == pytest.approx([0.5, 1.0, 0.0])
+    assert items.popularity * items.scale(NOW_MS + 2 * HALF_LIFE_MS) == pytest.approx(plays / 4)
+
+
+def test_what_is_folded_late_weighs_what_it_should() -> None:
+    early, late = interaction("a", at_ms=NOW_MS - 3 * HALF_LIFE_MS), interaction("b")
+    in_order, reversed_ = align("a b", early, late), align("a b", late, early)
+    assert in_order.popularity * in_order.scale(NOW_MS) == pytest.approx(
+        reversed_.popularity * reversed_.scale(NOW_MS)
+    )
+
+
+def test_years_of_log_neither_overflow_nor_forget_the_present() -> None:
+    days = range(0, 1500, 3)
+    stream = [interaction(f"d{day}", at_ms=NOW_MS + day * HALF_LIFE_MS) for day in days]
+    last_ms = stream[-1].closed_ms
+    items = align(" ".join(f"d{day}" for day in days), *stream)
+    plays = items.popularity * items.scale(last_ms)
+    assert plays == pytest.approx([2.0 ** (day - days[-1]) for day in days], abs=1e-12)
+    here = items.popularity_in("GB")
+    assert int(np.argmax(here)) == len(days) - 1
+
+
+def test_a_country_without_plays_of_its_own_has_everywheres_popularity() -> None:
+    items = align("a b", interaction("a"), interaction("b"), interaction("b"))
+    assert items.popularity_in("TH").tolist() == items.popularity.tolist()
+    assert items.most_popular("TH").tolist() == [1, 0]
+
+
+def test_a_countrys_own_plays_outweigh_everywheres_when_there_are_many() -> None:
+    home = [interaction("a", country="TH")] * 3
+    away = [interaction("b", country="GB")] * 30
+    few = align("a b c", *home, *away)
+    assert few.most_popular("TH").tolist() == [1, 0]
+    many = align("a b c", *home * 100, *away * 100)
+    assert many.most_popular("TH").tolist() == [0, 1]
+    assert many.most_popular("GB").tolist() == [1, 0]
+
+
+def test_a_countrys_popularity_is_its_plays_and_the_priors() -> None:
+    home, away = interaction("a", country="TH"), interaction("b", country="GB")
+    items = align("a b", home, away, away, away)
+    plays = items.popularity_in("TH") * items.scale(NOW_MS)
+    assert plays == pytest.approx([1 + COUNTRY_PRIOR_PLAYS / 4, COUNTRY_PRIOR_PLAYS * 3 / 4])
+
+
+def test_states_follow_a_growing_catalogue_and_further_folds() -> None:
+    catalogue, states = catalogue_of(["a"]), folded(interaction("later"), interaction("a"))
+    before = states.aligned(catalogue)
+    assert before.impressions.tolist() == [1]
+    assert states.aligned(catalogue) is before
+    put(catalogue, "b")
+    put(catalogue, "later")
+    assert states.aligned(catalogue).impressions.tolist() == [1, 0, 1]
+    states.fold(interaction("b"))
+    states.fold(interaction("never uploaded"))
+    assert states.aligned(catalogue).impressions.tolist() == [1, 1, 1]
+    assert before.impressions.tolist() == [1]
+
+
+def test_states_may_be_aligned_with_one_catalogue_after_another() -> None:
+    states = folded(interaction("a"))
+    assert states.aligned(catalogue_of(["b", "a"])).impressions.tolist() == [0, 1]
+    assert states.aligned(catalogue_of(["a", "b"])).impressions.tolist() == [1, 0]
+
+
+def test_the_same_stream_gives_the_same_bytes_wherever_it_is_interrupted() -> None:
+    stream = a_stream(3000)
+    whole = folded(*stream).to_bytes()
+    for stop in (0, 1, 1500, 2999, 3000):
+        resumed = ItemStates.from_bytes(folded(*stream[:stop]).to_bytes())
+        for each in stream[stop:]:
+            resumed.fold(each)
+        assert resumed.to_bytes() == whole
+
+
+def test_aligning_changes_nothing_of_the_state() -> None:
+    stream, catalogue = a_stream(400), catalogue_of([f"i{i}" for i in range(2000)])
+    looked_at, left_alone = ItemStates(), ItemStates()
+    for each in stream:
+        looked_at.fold(each)
+        left_alone.fold(each)
+        looked_at.aligned(catalogue).most_popular("GB")
+    assert looked_at.to_bytes() == left_alone.to_bytes()
+
+
+def test_a_restored_state_says_what_the_live_one_says() -> None:
+    live = folded(*a_stream(1000), prior=Prior(mean=0.3))
+    restored = ItemStates.from_bytes(live.to_bytes())
+    catalogue = catalogue_of([f"i{i}" for i in range(2000)])
+    a, b = live.aligned(catalogue), restored.aligned(catalogue)
+    assert len(restored) == len(live)
+    for name in ("impressions", "reward_mean", "reward_sd", "popularity"):
+        assert np.array_equal(getattr(a, name), getattr(b, name))
+    for country in ("GB", "TH", "", "XX"):
+        assert np.array_equal(a.popularity_in(country), b.popularity_in(country))
+
+
+def test_bytes_that_are_no_state_are_refused() -> None:
+    data = folded(interaction("a")).to_bytes()
+    with pytest.raises(msgspec.DecodeError):
+        ItemStates.from_bytes(data[:-1])
+    fields = msgspec.msgpack.decode(data)
+    fields[3] = ["a", "b"]
+    with pytest.raises(ValueError, match="expected 3 item states, got 2"):
+        ItemStates.from_bytes(msgspec.msgpack.encode(fields))

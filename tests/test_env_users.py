@@ -1,0 +1,383 @@
+"""A person's state: a pure fold of the log, bounded, moved at once by what they do."""
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from env.content import static_block
+from env.interests import MAX_TALLIES, tallies
+from env.open_cards import MAX_CARDS, MAX_DWELL_S, PAGE_OPEN_MS
+from env.records import (
+    FEEDBACK_KINDS,
+    Card,
+    Drawn,
+    FeedbackKind,
+    FeedbackRecord,
+    ItemRecord,
+    PageRecord,
+    Record,
+    TickRecord,
+    UserRecord,
+    item_key,
+    pack_halves,
+)
+from env.users import (
+    MAX_CREATORS,
+    MAX_SEEN,
+    SESSION_SILENCE_MS,
+    TYPICAL_PLAY_RATE,
+    TYPICAL_WATCH,
+    UserState,
+    decode_state,
+    encode_state,
+    fold,
+    followed,
+    live_session,
+    long_interest,
+    newcomer,
+    observed,
+    session_interest,
+    was_delivered,
+    was_seen,
+)
+from env.vocabulary import (
+    CreatorId,
+    DecisionId,
+    Item,
+    ItemId,
+    Keys,
+    PageId,
+    Profile,
+    Scene,
+    SessionId,
+    UserId,
+    UserKey,
+)
+
+USER = UserKey("u")
+JOIN = UserRecord(USER, 0, UserId("me"), Profile(country="GB", follows=(CreatorId("c0"),)))
+
+
+def card(i: int, duration_s: float = 30.0) -> Card:
+    item = Item(ItemId(f"i{i}"), CreatorId(f"c{i % 5}"), tags=(f"t{i % 3}",), duration_s=duration_s)
+    block = pack_halves(static_block(item))
+    return Card(item.item_id, block, item.creator, item.tags, duration_s)
+
+
+CARDS = [card(i) for i in range(120)]
+
+
+def page(name: str, items: range, at_ms: int = 0, session: str = "s") -> PageRecord:
+    return PageRecord(
+        page_id=PageId(name),
+        at_ms=at_ms,
+        user=USER,
+        session=SessionId(session),
+        scene=Scene(at_ms),
+        candidates=(),
+        blocks=b"",
+        dynamic=b"",
+        shared=b"",
+        feature_schema=1,
+        rules=(),
+        slots=(),
+        drawn=tuple(Drawn(slot, slot, 0.1) for slot, _ in enumerate(items)),
+        cards=tuple(CARDS[i] for i in items),
+        reasons=(),
+        policy="uniform@0",
+        explorer={},
+        eps=0.1,
+    )
+
+
+def feedback(
+    decision: str, kind: FeedbackKind, value: float = 0.0, at_ms: int = 1000
+) -> FeedbackRecord:
+    return FeedbackRecord("e", DecisionId(decision), at_ms, USER, SessionId("s"), kind, value)
+
+
+def folded(*records: Record, start: UserState | None = None) -> UserState:
+    state = start
+    for record in records:
+        state = fold(state, record)
+    assert state is not None
+    return state
+
+
+def keys(*items: int) -> Keys:
+    return np.array([item_key(f"i{i}") for i in items], dtype=np.uint64)
+
+
+DELIVERED = folded(JOIN, page("p", range(10)))
+
+
+def test_a_newcomer_has_a_profile_no_interest_and_the_typical_pace() -> None:
+    state = newcomer(Profile(country="TH"))
+
+    assert fold(None, UserRecord(USER, 5, UserId("me"), Profile(country="TH"))) == state
+    assert not long_interest(state).any()
+    assert not session_interest(state).any()
+    assert observed(state).play_rate == observed(state).session_play_rate == TYPICAL_PLAY_RATE
+    assert observed(state).evidence == 0.0
+    assert not was_seen(state, keys(1, 2)).any()
+    assert live_session(state, 0) is None
+
+
+def test_liking_draws_both_interests_to_the_card_and_not_interested_away() -> None:
+    vector = np.frombuffer(CARDS[0].block[:64], dtype="<f2").astype(np.float32)
+
+    liked = folded(feedback("p:0", "like"), start=DELIVERED)
+    hated = folded(feedback("p:0", "not_interested"), start=DELIVERED)
+
+    for interest in (long_interest, session_interest):
+        assert float(interest(liked) @ vector) > 0.0
+        assert float(interest(hated) @ vector) < 0.0
+
+
+def test_a_short_dwell_moves_away_at_once_and_a_longer_one_corrects_it() -> None:
+    vector = np.frombuffer(CARDS[0].block[:64], dtype="<f2").astype(np.float32)
+
+    short = folded(feedback("p:0", "dwell", 2.0), start=DELIVERED)
+    corrected = folded(feedback("p:0", "dwell", 25.0), start=short)
+    direct = folded(feedback("p:0", "dwell", 25.0), start=DELIVERED)
+
+    assert float(session_interest(short) @ vector) < 0.0 < float(session_interest(direct) @ vector)
+    assert session_interest(corrected) == pytest.approx(session_interest(direct), abs=1e-6)
+    assert long_interest(corrected) == pytest.approx(long_interest(direct), abs=1e-6)
+    assert observed(corrected) == observed(direct)
+
+
+@pytest.mark.parametrize("kind", FEEDBACK_KINDS)
+def test_the_same_report_twice_changes_nothing(kind: FeedbackKind) -> None:
+    once = folded(feedback("p:1", "impression"), feedback("p:0", kind, 9.0), start=DELIVERED)
+
+    assert folded(feedback("p:0", kind, 9.0), start=once) == once
+    assert folded(feedback("p:0", kind, 4.0), start=once) == once
+
+
+@pytest.mark.parametrize("decision", ["q:0", "p:10", "p", "", ":", "p:-1", "p:00", "p:0:0"])
+def test_feedback_for_a_card_that_is_not_open_changes_nothing(decision: str) -> None:
+    assert fold(DELIVERED, feedback(decision, "like")) is DELIVERED
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), -5.0])
+def test_a_dwell_that_is_no_length_counts_as_none(value: float) -> None:
+    assert folded(feedback("p:0", "dwell", value), start=DELIVERED) == folded(
+        feedback("p:0", "dwell", 0.0), start=DELIVERED
+    )
+
+
+def test_an_absurd_dwell_counts_as_the_longest_allowed() -> None:
+    assert folded(feedback("p:0", "dwell", 1e300), start=DELIVERED) == folded(
+        feedback("p:0", "dwell", MAX_DWELL_S), start=DELIVERED
+    )
+
+
+def test_the_next_card_on_screen_ends_the_one_before_as_skipped() -> None:
+    first = folded(feedback("p:0", "impression"), start=DELIVERED)
+    second = folded(feedback("p:1", "impression"), start=first)
+
+    assert first.evidence == 0.0
+    assert second.evidence == 1.0
+    assert (second.position, second.n_cards, second.current) == (2, 2, "p:1")
+    assert second.plays == 0.0
+
+
+def test_any_event_means_that_the_card_was_seen() -> None:
+    state = folded(feedback("p:3", "like"), start=DELIVERED)
+
+    assert was_seen(state, keys(2, 3)).tolist() == [False, True]
+    assert state.position == 1
+
+
+def test_a_delivered_card_counts_as_delivered_while_its_page_is_open() -> None:
+    state = folded(page("q", range(10, 20), at_ms=5), start=DELIVERED)
+
+    assert was_delivered(state, keys(0, 19, 20), 6).tolist() == [True, True, False]
+    assert was_delivered(state, keys(0, 19), PAGE_OPEN_MS).tolist() == [False, True]
+    assert was_delivered(state, keys(0, 19), PAGE_OPEN_MS + 5).tolist() == [False, False]
+
+
+def test_the_same_page_twice_is_one_page() -> None:
+    answered = folded(feedback("p:0", "like"), start=DELIVERED)
+
+    assert fold(answered, page("p", range(10))) is answered
+
+
+def test_another_session_or_a_long_silence_begins_anew_and_keeps_the_long_interest() -> None:
+    state = folded(feedback("p:0", "like"), feedback("p:0", "dwell", 20.0), start=DELIVERED)
+    silent_ms = 1001 + SESSION_SILENCE_MS
+
+    other = folded(page("q", range(10, 20), at_ms=2000, session="t"), start=state)
+    late = folded(page("q", range(10, 20), at_ms=silent_ms), start=state)
+    waking = folded(feedback("p:1", "impression", at_ms=silent_ms), start=state)
+
+    for begun, at_ms, position in ((other, 2000, 0), (late, silent_ms, 0), (waking, silent_ms, 1)):
+        assert (begun.session_ms, begun.position, begun.session_evidence) == (at_ms, position, 0.0)
+        assert not session_interest(begun).any()
+        assert np.array_equal(long_interest(begun), long_interest(state))
+    assert live_session(state, 1000 + SESSION_SILENCE_MS) == "s"
+    assert live_session(state, silent_ms) is None
+    assert live_session(other, 2000) == "t"
+
+
+def test_a_late_word_about_an_earlier_session_moves_the_long_interest_alone() -> None:
+    moved_on = folded(page("q", range(10, 20), at_ms=2000, session="t"), start=DELIVERED)
+
+    state = folded(feedback("p:0", "dwell", 20.0, at_ms=3000), start=moved_on)
+
+    assert (state.session, state.position, state.session_evidence) == ("t", 0, 0.0)
+    assert not session_interest(state).any()
+    assert long_interest(state).any()
+
+
+def test_the_last_word_about_a_creator_rules() -> None:
+    followed_by_hand = folded(feedback("p:1", "follow"), start=DELIVERED)
+    blocked = folded(
+        feedback("p:1", "not_interested"),
+        feedback("p:0", "not_interested"),
+        start=followed_by_hand,
+    )
+    again = folded(feedback("p:5", "follow"), start=blocked)
+
+    assert followed(DELIVERED) == {"c0"}
+    assert followed(followed_by_hand) == {"c0", "c1"}
+    assert followed(blocked) == frozenset()
+    assert blocked.blocked == ("c1", "c0")
+    assert followed(again) == {"c0"}
+    assert again.blocked == ("c1",)
+
+
+def test_tallies_count_exposure_and_signal_and_fade_with_cards() -> None:
+    watched = (feedback("p:0", "like"), feedback("p:0", "dwell", 10.0))
+    liked = folded(*watched, start=DELIVERED)
+    later = folded(*(feedback(f"p:{i}", "impression") for i in (1, 2, 3)), start=liked)
+
+    signal = 1.0 + 0.5 - TYPICAL_WATCH
+    assert tallies(liked.creators, liked.n_cards)["c0"] == pytest.approx((1.0, signal))
+    faded = tallies(later.creators, later.n_cards)["c0"]
+    assert faded == pytest.approx((0.95**3, signal * 0.95**3))
+    assert list(tallies(later.tags, later.n_cards)) == ["t1", "t2", "t0"]
+
+
+def test_a_changed_profile_keeps_what_was_learned() -> None:
+    state = folded(feedback("p:0", "like"), start=DELIVERED)
+
+    moved = folded(UserRecord(USER, 9, UserId("me"), Profile(country="SG")), start=state)
+
+    assert moved == msgspec.structs.replace(state, profile=Profile(country="SG"))
+
+
+def test_what_is_under_way_does_not_bring_a_forgotten_person_back() -> None:
+    state: UserState | None = DELIVERED
+    for record in (
+        UserRecord(USER, 9),
+        page("q", range(3)),
+        feedback("p:0", "like"),
+        TickRecord(9),
+    ):
+        state = fold(state, record)
+        assert state is None
+
+
+def test_items_and_ticks_change_nothing() -> None:
+    assert fold(DELIVERED, TickRecord(10**12)) is DELIVERED
+    assert fold(DELIVERED, ItemRecord(ItemId("i0"), 10**12)) is DELIVERED
+
+
+def test_a_state_full_of_everything_stays_a_small_row() -> None:
+    records: list[Record] = [JOIN]
+    for p in range(160):
+        name = f"{p:032x}"
+        at_ms = p * 20_000
+        cards = tuple(
+            msgspec.structs.replace(
+                CARDS[i],
+                item_id=ItemId(f"item-{10 * p + i}"),
+                creator=CreatorId(f"creator-{10 * p + i}"),
+                tags=(f"tag-{p}", f"topic-{i}"),
+            )
+            for i in range(10)
+        )
+        records.append(msgspec.structs.replace(page(name, range(10), at_ms), cards=cards))
+        for i in range(10):
+            kinds: tuple[FeedbackKind, ...] = ("impression", "dwell", "follow")
+            kinds = (*kinds, "not_interested") if i % 2 else kinds
+            records += [feedback(f"{name}:{i}", k, 9.5, at_ms + 2000 * i) for k in kinds]
+
+    state = folded(*records)
+
+    assert len(state.seen) == 4 * MAX_SEEN
+    assert len(state.creators) == MAX_TALLIES
+    assert MAX_CREATORS - 1 <= len(state.follows) <= MAX_CREATORS
+    assert MAX_CREATORS - 1 <= len(state.blocked) <= MAX_CREATORS
+    assert sum(len(p.cards) for p in state.pages) <= MAX_CARDS
+    assert len(encode_state(state)) < 15_000
+    assert was_seen(state, np.array([item_key("item-1599")], dtype=np.uint64)).all()
+
+
+def events() -> st.SearchStrategy[Record]:
+    """Any page or feedback, in any order: repeated, late, unknown, out of order in time."""
+    decisions = st.builds(
+        "{}:{}".format, st.sampled_from(["p0", "p1", "p2", "p3", "no"]), st.integers(0, 13)
+    )
+    values = st.one_of(st.floats(), st.floats(0, 100))
+    at_ms = st.integers(0, 3 * PAGE_OPEN_MS)
+    said = st.builds(feedback, decisions, st.sampled_from(FEEDBACK_KINDS), values, at_ms)
+    pages = st.builds(
+        lambda n, at, session: page(f"p{n}", range(12 * n, 12 * n + 12), at, session),
+        st.integers(0, 3),
+        at_ms,
+        st.sampled_from("st"),
+    )
+    person = st.just(UserRecord(USER, 0, UserId("me"), Profile(country="MY")))
+    return st.one_of(said, said, said, pages, person)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.lists(events(), max_size=60))
+def test_folding_is_pure_and_nothing_is_lost_in_a_row(records: list[Record]) -> None:
+    start = folded(JOIN, page("p0", range(12)), page("p1", range(12, 24)))
+    state = row = start
+    for record in records:
+        before = encode_state(state)
+        state = folded(record, start=state)
+        row = decode_state(encode_state(folded(record, start=row)))
+        assert encode_state(state) == encode_state(row)
+        assert row == state
+        assert fold(decode_state(before), record) == state
+    check_sound(state)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.lists(events(), max_size=40), st.data())
+def test_a_report_heard_again_at_once_changes_nothing(
+    records: list[Record], data: st.DataObject
+) -> None:
+    state = folded(JOIN, page("p0", range(12)), *records)
+    again = data.draw(events())
+
+    once = folded(again, start=state)
+
+    assert folded(again, start=once) == once
+
+
+def check_sound(state: UserState) -> None:
+    numbers = (state.evidence, state.plays, state.watch, state.dwell_s, state.session_evidence)
+    assert np.isfinite(numbers).all()
+    assert min(numbers) >= -1e-9
+    for interest in (long_interest(state), session_interest(state)):
+        assert interest.dtype == np.float32
+        assert np.linalg.norm(interest) <= 1 + 1e-6
+    seen = observed(state)
+    assert 0.0 < seen.play_rate < 1.0
+    assert 0.0 < seen.session_play_rate < 1.0
+    assert 0.0 < seen.swipe_speed <= 60.0
+    assert 0 <= state.position <= state.n_cards
+    assert len(state.seen) % 4 == 0
+    assert len(state.seen) // 4 <= min(state.n_cards, MAX_SEEN)
+    assert not set(state.follows) & set(state.blocked)
+    for recent in (state.creators, state.tags):
+        assert len({tally.name for tally in recent}) == len(recent) <= MAX_TALLIES

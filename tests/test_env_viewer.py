@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+
+from env import generated
+from env.responses import generated as generated_responses
+from env.reward import Reward
+from env.viewer import ViewerState, expected_reward, newborn, people
+from env.vocabulary import ItemId, Profile, UserId
+from env.world import World, make_world
+
+NOW_MS = 1_700_000_000_000
+ITEMS = generated.catalogue(seed=1, n=400, now_ms=NOW_MS)
+USERS = generated.people(seed=1, n=300, now_ms=NOW_MS)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world(generated_responses(), ITEMS, seed=1)
+
+
+def test_the_expected_reward_of_a_card_is_the_mean_over_answers_to_it(world: World) -> None:
+    viewer = people(world, USERS[:1])[0]
+    satiation = np.linspace(0.0, 2.0, 32)
+    state = ViewerState(satiation=satiation, load=0.7, satisfaction=0.4)
+    reward, rng = Reward(), np.random.default_rng(0)
+    for k in (0, 17, 250):
+        rewards = np.empty(8_000)
+        for draw in range(len(rewards)):
+            viewer.state = state
+            feedback = viewer.answer(ITEMS[k].item_id, rng)
+            rewards[draw] = reward.of(feedback, ITEMS[k].duration_s or 0.0)
+        exact = expected_reward(world, viewer.person, state, np.array([k]), reward)[0]
+        assert abs(rewards.mean() - exact) <= 4.0 * rewards.std() / len(rewards) ** 0.5
+
+
+def test_expected_rewards_are_the_same_for_one_candidate_and_for_a_page(world: World) -> None:
+    viewer = people(world, USERS[3:4])[0]
+    index = np.arange(100)
+    together = viewer.expected_reward(index, Reward())
+    alone = [viewer.expected_reward(index[k : k + 1], Reward())[0] for k in index]
+    np.testing.assert_allclose(together, alone, rtol=1e-12)
+
+
+def test_the_state_before_a_card_can_be_kept_and_asked_later(world: World) -> None:
+    viewer = people(world, USERS[:1])[0]
+    rng, reward = np.random.default_rng(1), Reward()
+    viewer.answer(ITEMS[0].item_id, rng)
+    kept = viewer.state
+    then = viewer.expected_reward(np.arange(50), reward)
+    for item in ITEMS[:20]:
+        viewer.answer(item.item_id, rng)
+    assert viewer.state.position == 21
+    assert kept.position == 1
+    again = expected_reward(world, viewer.person, kept, np.arange(50), reward)
+    assert np.array_equal(then, again)
+    assert not np.array_equal(then, viewer.expected_reward(np.arange(50), reward))
+
+
+def test_the_same_seed_lives_the_same_life(world: World) -> None:
+    def live() -> list[float]:
+        viewer, rng = people(world, USERS[:1])[0], np.random.default_rng(5)
+        return [viewer.answer(item.item_id, rng).dwell_s for item in ITEMS[:50]]
+
+    assert live() == live()
+
+
+def test_a_person_and_an_item_do_not_depend_on_their_company(world: World) -> None:
+    other = make_world(generated_responses(), ITEMS[100:][::-1], seed=1)
+    user_id, profile = USERS[7]
+    mine, theirs = world.person(user_id, profile), other.person(user_id, profile)
+    assert mine.lean == theirs.lean
+    assert np.array_equal(mine.taste, theirs.taste)
+    item_id = ITEMS[150].item_id
+    here = world.columns[:, world.index_of(item_id)]
+    there = other.columns[:, other.index_of(item_id)]
+    np.testing.assert_array_equal(np.delete(here, 2), np.delete(there, 2))  # codes of languages
+
+
+def test_another_seed_is_another_world(world: World) -> None:
+    other = make_world(generated_responses(), ITEMS, seed=2)
+    assert not np.array_equal(world.columns[0], other.columns[0])
+
+
+def test_people_differ_as_much_as_the_priors_say(world: World) -> None:
+    viewers = people(world, USERS)
+    leans = np.array([viewer.person.lean for viewer in viewers])
+    tastes = np.array([viewer.person.taste for viewer in viewers]).ravel()
+    for values, sd in (
+        (leans, world.model.priors.lean_sd),
+        (tastes, world.model.priors.taste_sd),
+    ):
+        assert abs(values.std() - sd) <= 4.0 * sd / (2.0 * len(values)) ** 0.5
+
+
+def test_who_knows_a_person_earns_far_more_than_who_shows_anything(world: World) -> None:
+    rewards = np.array(
+        [viewer.expected_reward(np.arange(100), Reward()) for viewer in people(world, USERS[:50])]
+    )
+    best = np.sort(rewards, axis=1)[:, -10:].mean()
+    popular = rewards[:, np.argsort(rewards.mean(axis=0))[-10:]].mean()
+    assert popular > 1.1 * rewards.mean()
+    assert best > 1.1 * popular
+
+
+def test_the_same_topic_over_and_over_wears_off(world: World) -> None:
+    viewer = people(world, USERS[:1])[0]
+    rng, reward = np.random.default_rng(2), Reward()
+    fresh = viewer.expected_reward(np.array([0]), reward)[0]
+    for _ in range(20):
+        viewer.answer(ITEMS[0].item_id, rng)
+    assert viewer.expected_reward(np.array([0]), reward)[0] < fresh
+    assert viewer.state.exit_chance > 0.1
+    viewer.rest(days=3.0)
+    assert viewer.state.position == 0
+    assert viewer.state.load == 0.0
+    assert not viewer.leaves(rng)
+
+
+def test_viewers_leave_as_often_as_their_state_says(world: World) -> None:
+    viewer = people(world, USERS[:1])[0]
+    viewer.state = ViewerState(satiation=newborn().satiation, exit_chance=0.2)
+    rng, n = np.random.default_rng(3), 5_000
+    left = sum(viewer.leaves(rng) for _ in range(n)) / n
+    assert abs(left - 0.2) <= 4.0 * (0.2 * 0.8 / n) ** 0.5
+
+
+def test_a_shared_language_helps(world: World) -> None:
+    k = next(k for k, item in enumerate(ITEMS) if item.language == "th")
+    spoken, foreign = (
+        expected_reward(
+            world,
+            world.person(UserId("somebody"), Profile(language=language)),
+            newborn(),
+            np.array([k]),
+            Reward(),
+        )[0]
+        for language in ("th", "xx")
+    )
+    assert spoken > foreign
+
+
+def test_an_item_of_another_world_is_refused(world: World) -> None:
+    with pytest.raises(KeyError, match="nowhere"):
+        people(world, USERS[:1])[0].answer(ItemId("nowhere"), np.random.default_rng(0))

@@ -1,0 +1,402 @@
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal, cast
+
+import msgspec
+import numpy as np
+import pytest
+from vowpal_wabbit_next import TextFormatParser, Workspace
+
+from env.features import N_ACTION, N_SHARED
+from env.interface import fill_page
+from env.records import pack_halves
+from env.vocabulary import (
+    Context,
+    DecisionId,
+    Features,
+    Feedback,
+    Float32s,
+    Floats,
+    Interaction,
+    ItemId,
+    PageId,
+    Scene,
+    SessionId,
+    SlotRule,
+    UserKey,
+)
+from policies.explorers import Epsilon, SquareCB
+from policies.vowpal import PoisonedModel, VowpalPolicy, features_of, features_text
+from policies.vowpal_args import VowpalArgs
+from policies.vowpal_kernel import Kernel, VowpalScorer, make_layout
+
+
+def random_features(rng: np.random.Generator, n: int) -> Features:
+    """Features with zeros among them, quantised as `encode` does."""
+    shared = rng.normal(size=N_SHARED) * (rng.random(N_SHARED) < 0.7)
+    actions = rng.normal(size=(n, N_ACTION)) * (rng.random((n, N_ACTION)) < 0.7)
+    return Features(
+        shared=shared.astype(np.float16).astype(np.float32),
+        actions=actions.astype(np.float16).astype(np.float32),
+        keys=rng.integers(0, 2**64, n, dtype=np.uint64),
+    )
+
+
+def context_of(features: Features) -> Context:
+    candidates = tuple(ItemId(f"{key:x}") for key in features.keys)
+    page, user, session = PageId("p"), UserKey("u"), SessionId("s")
+    return Context(page, user, session, Scene(0), candidates, features)
+
+
+def interaction_of(
+    features: Features,
+    action: int = 0,
+    *,
+    reward: float = 1.0,
+    propensity: float = 0.1,
+    n_actions: int = 10,
+) -> Interaction:
+    return Interaction(
+        decision_id=DecisionId("p:0"),
+        page_id=PageId("p"),
+        user=UserKey("u"),
+        session=SessionId("s"),
+        item_id=ItemId("i"),
+        slot=0,
+        policy="uniform@0",
+        propensity=propensity,
+        n_actions=n_actions,
+        shared=pack_halves(features.shared),
+        action=pack_halves(features.actions[action]),
+        item_key=int(features.keys[action]),
+        duration_s=20.0,
+        feedback=Feedback(seen=True, left=True),
+        reward=reward,
+        scene=Scene(0),
+        closed_ms=0,
+    )
+
+
+def stream_of(seed: int, n: int) -> list[Interaction]:
+    """Interactions whose propensities reach down to 1e-4 and whose lists differ in length."""
+    rng = np.random.default_rng(seed)
+    return [
+        interaction_of(
+            random_features(rng, 1),
+            reward=float(rng.choice([-1.0, 0.0, 0.5, 1.0, 4.5])),
+            propensity=float(10.0 ** rng.uniform(-4.0, 0.0)),
+            n_actions=int(rng.integers(1, 200)),
+        )
+        for _ in range(n)
+    ]
+
+
+def learned(stream: Sequence[Interaction], args: VowpalArgs | None = None) -> VowpalPolicy:
+    policy = VowpalPolicy(args)
+    policy.learn(stream)
+    return policy
+
+
+def vw_costs(workspace: Workspace[Literal[False]], features: Features, bits: int = 18) -> Floats:
+    """What VW itself predicts for the features' text."""
+    parser = TextFormatParser(workspace)
+    lines = features_text(features, bits)
+    predicted = workspace.predict_one([parser.parse_line(line) for line in lines])
+    costs = np.full(len(features.keys), np.nan)
+    for action, cost in cast("list[tuple[int, float]]", predicted):
+        costs[action] = cost
+    return costs
+
+
+def vw_rounding(features: Features, weights: Float32s, bits: int = 18) -> Floats:
+    """A millionth, of the sum of a cost's absolute terms where that is above 1: VW adds float32."""
+    absolute = Features(np.abs(features.shared), np.abs(features.actions), features.keys)
+    return 1e-6 * np.maximum(1.0, Kernel(make_layout(bits), np.abs(weights)).predict(absolute))
+
+
+@pytest.mark.parametrize("bits", [8, 12, 18])
+@pytest.mark.parametrize("n", [1, 2, 100])
+def test_the_kernel_predicts_what_vw_predicts_even_where_indices_collide(bits: int, n: int) -> None:
+    rng = np.random.default_rng(bits * 1000 + n)
+    policy = VowpalPolicy(VowpalArgs(bits=bits))
+    weights = policy._workspace.weights()
+    for _ in range(3):
+        weights[:, 0, 0] = rng.normal(scale=0.02, size=1 << bits)
+        features = random_features(rng, n)
+        costs = -policy.frozen(1).score(context_of(features))
+        difference = np.abs(costs - vw_costs(policy._workspace, features, bits))
+        assert (difference <= vw_rounding(features, weights[:, 0, 0], bits)).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_scores_of_a_learned_model_are_vw_s_own_predictions_to_a_millionth(seed: int) -> None:
+    policy = learned(stream_of(seed, 500))
+    features = random_features(np.random.default_rng(seed + 100), 100)
+    expected = vw_costs(policy._workspace, features)
+    np.testing.assert_allclose(policy.score(context_of(features)), -expected, rtol=0, atol=1e-6)
+
+
+def test_a_candidate_s_score_is_the_same_bits_in_any_company_and_memory_layout() -> None:
+    policy = learned(stream_of(0, 300))
+    features = random_features(np.random.default_rng(1), 200)
+    scores = policy.score(context_of(features))
+    for some in (np.arange(1), np.arange(7), np.arange(199, -1, -1), np.array([5, 150])):
+        part = Features(
+            shared=features.shared.copy(),
+            actions=np.asfortranarray(features.actions[some]),
+            keys=features.keys[some],
+        )
+        assert policy.score(context_of(part)).tobytes() == scores[some].tobytes()
+
+
+@pytest.mark.parametrize(
+    "args", [VowpalArgs(), VowpalArgs(learning_rate=0.5, power_t=0.5, clip_p=0.0)]
+)
+def test_learning_from_the_chosen_action_alone_equals_vw_learning_from_full_lists(
+    args: VowpalArgs,
+) -> None:
+    rng = np.random.default_rng(3)
+    full = Workspace(args.command())
+    parser = TextFormatParser(full)
+    stream = []
+    for _ in range(300):
+        n = int(rng.integers(2, 30))
+        features = random_features(rng, n)
+        action = int(rng.integers(n))
+        reward = float(rng.choice([-1.0, 0.0, 0.5, 2.0]))
+        propensity = float(rng.uniform(0.001, 1.0))
+        lines = features_text(features, args.bits)
+        lines[1 + action] = f"0:{-reward}:{propensity!r} {lines[1 + action]}"
+        full.learn_one([parser.parse_line(line) for line in lines])
+        stream.append(
+            interaction_of(features, action, reward=reward, propensity=propensity, n_actions=n)
+        )
+    features = random_features(rng, 50)
+    expected = vw_costs(full, features)
+    assert np.abs(expected).max() > 0.1
+    costs = -learned(stream, args).score(context_of(features))
+    np.testing.assert_allclose(costs, expected, rtol=0, atol=1e-5)
+
+
+def test_the_same_stream_gives_the_same_bytes_however_it_was_cut_or_interrupted() -> None:
+    args = VowpalArgs()
+    stream = stream_of(5, 120)
+    stream[40] = interaction_of(random_features(np.random.default_rng(0), 1), reward=math.nan)
+    whole = learned(stream, args).to_bytes()
+    rng = np.random.default_rng(6)
+    for n_cuts in (1, 5, 20):
+        policy = VowpalPolicy(args)
+        for batch in np.split(np.arange(120), np.sort(rng.integers(0, 121, n_cuts))):
+            policy.learn([stream[i] for i in batch])
+            policy = VowpalPolicy.from_bytes(policy.to_bytes(), args, version=n_cuts)
+        assert policy.to_bytes() == whole
+
+
+def test_a_loaded_policy_and_a_loaded_scorer_score_the_same_bits() -> None:
+    policy = learned(stream_of(7, 200))
+    context = context_of(random_features(np.random.default_rng(8), 60))
+    scores = policy.score(context)
+    again = VowpalPolicy.from_bytes(policy.to_bytes(), policy.args, 3)
+    scorer = VowpalScorer.from_bytes(policy.frozen(3).to_bytes(), policy.args.explorer, 3)
+    assert again.name == scorer.name == "vowpal@3"
+    assert again.explorer == scorer.explorer == policy.explorer
+    assert again.score(context).tobytes() == scores.tobytes()
+    assert scorer.score(context).tobytes() == scores.tobytes()
+    mask = np.arange(60) % 3 > 0
+    assert scorer.explore(scores, mask).tobytes() == policy.explore(scores, mask).tobytes()
+
+
+def test_a_frozen_policy_stays_as_it_is_while_its_learner_moves_on() -> None:
+    policy = learned(stream_of(9, 50))
+    context = context_of(random_features(np.random.default_rng(10), 20))
+    frozen = policy.frozen(1)
+    before = frozen.score(context)
+    policy.learn(stream_of(11, 50))
+    assert frozen.score(context).tobytes() == before.tobytes()
+    assert not np.array_equal(policy.score(context), before)
+
+
+def test_an_empty_model_scores_everybody_alike() -> None:
+    context = context_of(random_features(np.random.default_rng(12), 20))
+    assert not VowpalPolicy().score(context).any()
+
+
+def test_an_item_is_remembered_beyond_its_features() -> None:
+    features = random_features(np.random.default_rng(13), 1)
+    twins = Features(
+        shared=features.shared,
+        actions=np.repeat(features.actions, 2, axis=0),
+        keys=np.array([1, 2], dtype=np.uint64),
+    )
+    policy = VowpalPolicy()
+    for _ in range(100):
+        policy.learn([interaction_of(twins, 0, reward=1.0), interaction_of(twins, 1, reward=0.0)])
+    scores = policy.score(context_of(twins))
+    assert scores[0] > scores[1]
+
+
+def broken(field: str, value: object) -> Interaction:
+    sound = interaction_of(random_features(np.random.default_rng(14), 1))
+    return msgspec.structs.replace(sound, **{field: value})
+
+
+def halves(width: int, value: float) -> bytes:
+    return np.full(width, value, dtype="<f2").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("reward", math.nan, "reward"),
+        ("reward", -math.inf, "reward"),
+        ("reward", 1e30, "reward"),
+        ("propensity", 0.0, "propensity"),
+        ("propensity", -0.5, "propensity"),
+        ("propensity", 1.5, "propensity"),
+        ("propensity", math.nan, "propensity"),
+        ("n_actions", 0, "n_actions"),
+        ("shared", halves(N_SHARED, math.nan), "shared"),
+        ("shared", halves(N_SHARED, 60_000.0), "shared"),
+        ("shared", halves(N_SHARED - 1, 0.0), "shared"),
+        ("shared", b"\0" * (2 * N_SHARED - 1), "shared"),
+        ("action", halves(N_ACTION, math.inf), "action"),
+        ("action", halves(N_ACTION + 1, 0.0), "action"),
+    ],
+)
+def test_a_bad_number_is_refused_counted_and_changes_nothing_else(
+    field: str, value: object, reason: str
+) -> None:
+    stream = stream_of(15, 30)
+    clean = learned(stream)
+    policy = learned([*stream[:10], broken(field, value), *stream[10:]])
+    assert policy.refusals == {reason: 1}
+    assert policy.n_events == clean.n_events == 30
+    assert policy._workspace.serialize() == clean._workspace.serialize()
+
+
+def test_a_poisoned_batch_is_rolled_back_to_the_byte() -> None:
+    args = VowpalArgs(max_score=2.0, learning_rate=10.0, power_t=0.0)
+    features = random_features(np.random.default_rng(16), 1)
+    policy = learned([interaction_of(features, reward=0.5)], args)
+    before = policy.to_bytes()
+    scores = policy.score(context_of(features))
+    with pytest.raises(PoisonedModel, match=r"out of bounds \(max_score 2.0\).*rolled back to 1"):
+        policy.learn([broken("reward", math.nan), *[interaction_of(features, reward=90.0)] * 20])
+    assert policy.to_bytes() == before
+    assert policy.score(context_of(features)).tobytes() == scores.tobytes()
+
+
+def test_a_weight_that_is_not_finite_never_survives_a_batch() -> None:
+    policy = learned(stream_of(17, 20))
+    before = policy.to_bytes()
+    policy_weights = policy._workspace.weights()
+
+    class Saboteur(list[Interaction]):
+        """Breaks the model at the end of the batch, as an overflow inside VW would."""
+
+        def __iter__(self) -> Iterator[Interaction]:
+            yield from super().__iter__()
+            policy_weights[123, 0, 1] = np.nan
+
+    with pytest.raises(PoisonedModel, match="a weight is not finite"):
+        policy.learn(Saboteur(stream_of(18, 5)))
+    assert policy.to_bytes() == before
+
+
+def test_bytes_learned_under_other_arguments_are_refused() -> None:
+    data = learned(stream_of(19, 5)).to_bytes()
+    with pytest.raises(ValueError, match=r"expected a model learned under .*--bit_precision 12"):
+        VowpalPolicy.from_bytes(data, VowpalArgs(bits=12), 1)
+    VowpalPolicy.from_bytes(data, VowpalArgs(explorer=Epsilon(0.2), max_score=7.0), 1)
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 4, b"\0" * 12, b"\0" * 1027])
+def test_a_scorer_refuses_what_is_no_power_of_two_of_weights(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"expected 4 \* 2\^bits bytes"):
+        VowpalScorer.from_bytes(data, SquareCB(), 1)
+
+
+def test_a_scorer_refuses_weights_that_are_not_finite() -> None:
+    data = np.full(256, np.nan, dtype="<f4").tobytes()
+    with pytest.raises(ValueError, match="expected finite weights"):
+        VowpalScorer.from_bytes(data, SquareCB(), 1)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"bits": 40}, "bits must be in \\[8, 28\\], got 40"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
+        ({"power_t": 1.5}, "power_t must be in \\[0, 1\\], got 1.5"),
+        ({"clip_p": -0.1}, "clip_p must be in \\[0, 1\\], got -0.1"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(changed: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        VowpalArgs(**changed)  # type: ignore[arg-type]
+
+
+def test_the_text_of_a_page_parses_to_the_features_that_are_learned() -> None:
+    features = random_features(np.random.default_rng(20), 3)
+    parser = TextFormatParser(Workspace(VowpalArgs().command()))
+    layout, mask = make_layout(18), (1 << 18) - 1
+    shared, *actions = (parser.parse_line(line) for line in features_text(features, 18))
+    some = np.flatnonzero(features.shared)
+    assert [i & mask for i in shared["U"].indices] == layout.shared[some].tolist()
+    np.testing.assert_allclose(shared["U"].values, features.shared[some], rtol=1e-6)
+    for row, action in enumerate(actions):
+        some = np.flatnonzero(features.actions[row])
+        assert [i & mask for i in action["A"].indices] == layout.action[some].tolist()
+        np.testing.assert_allclose(action["A"].values, features.actions[row, some], rtol=1e-6)
+        own = layout.items(features.keys)[row]
+        assert [i & mask for i in action["I"].indices] == [own]
+
+
+def test_features_of_an_interaction_are_those_of_the_page_s_chosen_row() -> None:
+    features = random_features(np.random.default_rng(21), 4)
+    chosen = features_of(interaction_of(features, 2))
+    np.testing.assert_array_equal(chosen.shared, features.shared)
+    np.testing.assert_array_equal(chosen.actions, features.actions[2:3])
+    np.testing.assert_array_equal(chosen.keys, features.keys[2:3])
+
+
+def test_the_policy_learns_to_beat_uniform_while_it_explores() -> None:
+    """A world of 500 items: linear in the features, and an effect of each item's own.
+
+    The best of 100 candidates is some 60% better than their mean; rewards are noisy, 0 or 1.
+    """
+    rng = np.random.default_rng(22)
+    n_items, n_candidates, n_decisions = 500, 100, 4_000
+    blocks = rng.normal(size=(n_items, N_ACTION)).astype(np.float16).astype(np.float32)
+    keys = rng.integers(0, 2**64, n_items, dtype=np.uint64)
+    slope = rng.normal(scale=0.085 / math.sqrt(N_ACTION), size=N_ACTION)
+    taste = rng.normal(scale=0.085 / math.sqrt(N_ACTION), size=N_ACTION)
+    effect = rng.normal(scale=0.085, size=n_items)
+    policy, batch, gains, regrets = VowpalPolicy(), list[Interaction](), [], []
+    everybody = np.ones(n_candidates, dtype=np.bool_)
+    for decision in range(n_decisions):
+        some = rng.choice(n_items, n_candidates, replace=False)
+        shared = rng.uniform(-1.0, 1.0, N_SHARED).astype(np.float16).astype(np.float32)
+        features = Features(shared, blocks[some], keys[some])
+        expected = np.clip(0.5 + blocks[some] @ (slope + shared[0] * taste) + effect[some], 0, 1)
+        rule = SlotRule(everybody, everybody)
+        page = fill_page(context_of(features), policy, [rule], eps=0.02, seed=decision)
+        action = page.decisions[0].action
+        batch.append(
+            interaction_of(
+                features,
+                action,
+                reward=float(rng.random() < expected[action]),
+                propensity=page.decisions[0].propensity,
+                n_actions=n_candidates,
+            )
+        )
+        if len(batch) == 100:
+            policy.learn(batch)
+            batch = []
+        gains.append(expected[action] / expected.mean() - 1.0)
+        regrets.append(expected.max() / expected.mean() - 1.0)
+    second_half = np.array(gains[n_decisions // 2 :])
+    se = second_half.std() / math.sqrt(len(second_half))
+    assert 0.5 < np.mean(regrets) < 0.7
+    assert second_half.mean() - 3.0 * se > 0.2

@@ -1,0 +1,497 @@
+"""The event log: what every store must do, and what the one on SQLite does besides."""
+
+import itertools
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from env.interface import EventLog
+from env.records import (
+    Card,
+    Drawn,
+    FeedbackRecord,
+    ItemRecord,
+    LogLine,
+    PageRecord,
+    Record,
+    RuleRecord,
+    TickRecord,
+    UserRecord,
+    encode_record,
+    record_key,
+)
+from env.vocabulary import (
+    CreatorId,
+    DecisionId,
+    Item,
+    ItemId,
+    PageId,
+    Profile,
+    Scene,
+    SessionId,
+    UserId,
+    UserKey,
+)
+from replay.database import Database
+from replay.log import BATCH_LINES, Kind, LogCorruption, SqliteLog, find, forget, insert
+
+DEADLINE_S = 30.0
+WRITTEN_MS = 1_700_000_000_000
+
+Open = Callable[[], AbstractContextManager[EventLog]]
+
+
+def feedback(event: str, page: str = "p", at_ms: int = 5) -> FeedbackRecord:
+    return FeedbackRecord(
+        event_id=event,
+        decision_id=DecisionId(f"{page}:0"),
+        at_ms=at_ms,
+        user=UserKey("k1"),
+        session=SessionId("s1"),
+        kind="dwell",
+        value=1.5,
+    )
+
+
+def page(page_id: str = "p", at_ms: int = 4) -> PageRecord:
+    return PageRecord(
+        page_id=PageId(page_id),
+        at_ms=at_ms,
+        user=UserKey("k1"),
+        session=SessionId("s1"),
+        scene=Scene(at_ms, country="GB"),
+        candidates=(ItemId("a"), ItemId("b")),
+        blocks=bytes(16),
+        dynamic=b"\x00\x3c\x00\x40",
+        shared=b"\x00\x3c",
+        feature_schema=1,
+        rules=(RuleRecord("open", b"\x03", b"\x02"),),
+        slots=(0,),
+        drawn=(Drawn(0, 1, 0.1 + 0.2),),
+        cards=(Card(ItemId("b"), b"\x00\x3c", CreatorId("c"), ("cats",), 12.5),),
+        reasons=("fresh",),
+        policy="uniform@0",
+        explorer={"kind": "uniform", "weights": [0.5, 0.5]},
+        eps=0.05,
+    )
+
+
+def tick(at_ms: int) -> TickRecord:
+    return TickRecord(at_ms)
+
+
+EVERY_KIND: tuple[Record, ...] = (
+    page(),
+    feedback("e1"),
+    ItemRecord(ItemId("a"), 1, Item(ItemId("a"), title="Katze 🐈", vector=(0.5,)), b"\x00\x3c"),
+    ItemRecord(ItemId("a"), 9),
+    UserRecord(UserKey("k1"), 2, UserId("me"), Profile(country="GB", apps=("chess",))),
+    UserRecord(UserKey("k1"), 3),
+    tick(7),
+)
+
+
+@contextmanager
+def sqlite_log(folder: Path) -> Iterator[SqliteLog]:
+    with Database(folder / "swipes.db") as database:
+        yield SqliteLog(database, lambda: WRITTEN_MS)
+
+
+@pytest.fixture(params=[sqlite_log])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """The contract suite: what opens the same log, in this process or after a restart."""
+    store = request.param
+    return lambda: store(tmp_path)
+
+
+@pytest.fixture
+def log(reopen: Open) -> Iterator[EventLog]:
+    with reopen() as log:
+        yield log
+
+
+# --- the contract of every event log --------------------------------------------------------------
+
+
+def test_every_kind_of_record_comes_back_as_it_was_appended(reopen: Open) -> None:
+    with reopen() as log:
+        assert list(log.append(EVERY_KIND, durable=True)) == [True] * len(EVERY_KIND)
+    with reopen() as log:
+        assert tuple(line.record for line in log.read()) == EVERY_KIND
+
+
+def test_an_empty_log_has_no_lines(log: EventLog) -> None:
+    assert list(log.read()) == []
+    assert list(log.append([], durable=True)) == []
+
+
+def test_offsets_grow_in_the_order_of_appending_also_over_a_restart(reopen: Open) -> None:
+    for start in (0, 10, 20):
+        with reopen() as log:
+            log.append([tick(start + i) for i in range(10)], durable=False)
+    with reopen() as log:
+        lines = list(log.read())
+    assert [line.record.at_ms for line in lines] == list(range(30))
+    assert lines[0].offset > 0
+    assert all(a.offset < b.offset for a, b in itertools.pairwise(lines))
+
+
+def test_a_record_that_is_there_already_is_no_line(reopen: Open) -> None:
+    with reopen() as log:
+        records: list[Record] = [
+            page(),
+            feedback("e1"),
+            feedback("e1", at_ms=99),
+            feedback("e2"),
+            page(),
+        ]
+        assert list(log.append(records, durable=True)) == [True, True, False, True, False]
+    with reopen() as log:
+        assert list(log.append([feedback("e2"), feedback("e3")], durable=True)) == [False, True]
+        assert [line.record for line in log.read()] == [
+            page(),
+            feedback("e1"),
+            feedback("e2"),
+            feedback("e3"),
+        ]
+
+
+def test_an_event_id_is_the_client_s_own_within_its_page(log: EventLog) -> None:
+    events = [feedback("e1", page="p"), feedback("e1", page="q")]
+    assert list(log.append(events, durable=True)) == [True, True]
+
+
+def test_records_without_an_id_count_every_time(log: EventLog) -> None:
+    assert list(log.append([tick(1), tick(1)], durable=True)) == [True, True]
+    assert list(log.append([tick(1)], durable=True)) == [True]
+    assert len(list(log.read())) == 3
+
+
+@pytest.mark.parametrize("n", [1, BATCH_LINES - 1, BATCH_LINES, 2 * BATCH_LINES + 3])
+def test_reading_goes_on_after_any_offset_and_stops_at_any_limit(log: EventLog, n: int) -> None:
+    log.append([tick(i) for i in range(n)], durable=False)
+    lines = list(log.read())
+    assert [line.record.at_ms for line in lines] == list(range(n))
+    for place in {0, n // 2, n - 1}:
+        assert list(log.read(after=lines[place].offset)) == lines[place + 1 :]
+        assert list(log.read(limit=place)) == lines[:place]
+        assert list(log.read(after=lines[place].offset, limit=2)) == lines[place + 1 : place + 3]
+    assert list(log.read(after=lines[-1].offset)) == []
+    assert list(log.read(limit=n)) == lines
+
+
+def test_a_reader_that_appends_misses_nothing_and_meets_nothing_twice(log: EventLog) -> None:
+    log.append([tick(at_ms) for at_ms in range(BATCH_LINES)], durable=True)
+    seen = []
+    for line in log.read():
+        seen.append(line)
+        if len(seen) <= 3:
+            log.append([tick(BATCH_LINES + len(seen))], durable=False)
+    seen += log.read(after=seen[-1].offset)
+    assert seen == list(log.read())
+    assert len(seen) == BATCH_LINES + 3
+
+
+def test_threads_append_and_each_event_is_new_to_one_of_them(log: EventLog) -> None:
+    new: list[bool] = []
+
+    def append() -> None:
+        for n in range(100):
+            new.extend(log.append([feedback(f"e{n}")], durable=True))
+
+    threads = [threading.Thread(target=append) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert (len(new), sum(new)) == (600, 100)
+    assert len(list(log.read())) == 100
+
+
+# --- the log on SQLite ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    with Database(tmp_path / "swipes.db") as database:
+        yield database
+
+
+@pytest.fixture
+def sqlite(database: Database) -> SqliteLog:
+    return SqliteLog(database, lambda: WRITTEN_MS)
+
+
+def change(database: Database, statement: str, *arguments: object) -> None:
+    def work(connection: sqlite3.Connection) -> int:
+        return connection.execute(statement, arguments).rowcount
+
+    assert database.write(work, durable=True).result(DEADLINE_S) > 0
+
+
+def test_a_line_says_when_it_was_written(sqlite: SqliteLog) -> None:
+    sqlite.append([tick(3)], durable=True)
+    assert list(sqlite.read()) == [LogLine(1, tick(3), WRITTEN_MS)]
+
+
+def test_the_last_offset_is_that_of_the_last_line(sqlite: SqliteLog) -> None:
+    assert sqlite.last_offset() == 0
+    sqlite.append(EVERY_KIND, durable=True)
+    assert sqlite.last_offset() == max(line.offset for line in sqlite.read())
+
+
+def test_only_lines_of_the_kinds_that_were_asked_for_are_read(sqlite: SqliteLog) -> None:
+    for i in range(300):
+        sqlite.append([tick(i), feedback(f"e{i}"), ItemRecord(ItemId("a"), i)], durable=False)
+    lines = list(sqlite.read())
+
+    def expected(*types: type[Record]) -> list[LogLine]:
+        return [line for line in lines if isinstance(line.record, types)]
+
+    assert list(sqlite.read(kinds=["item"])) == expected(ItemRecord)
+    assert list(sqlite.read(kinds=["item", "item"])) == expected(ItemRecord)
+    assert list(sqlite.read(kinds={"tick", "item"})) == expected(TickRecord, ItemRecord)
+    assert (
+        list(sqlite.read(after=700, limit=9, kinds=("feedback", "item", "page")))
+        == [line for line in expected(FeedbackRecord, ItemRecord) if line.offset > 700][:9]
+    )
+    assert list(sqlite.read(kinds=["user"])) == []
+    assert list(sqlite.read(kinds=[])) == []
+
+
+def test_a_record_is_found_by_its_key(sqlite: SqliteLog, database: Database) -> None:
+    sqlite.append(EVERY_KIND, durable=True)
+    assert sqlite.find(record_key(page())) == page()
+    assert sqlite.find(record_key(feedback("e1"))) == feedback("e1")
+    assert sqlite.find("p/unknown") is None
+    assert sqlite.find("") is None, "records without an id have no key in common"
+    again = database.write(lambda c: find(c, "p/p"), durable=False)
+    assert again.result(DEADLINE_S) == page()
+
+
+def test_a_record_and_the_state_that_follows_commit_together(
+    sqlite: SqliteLog, database: Database
+) -> None:
+    change(database, "INSERT INTO meta VALUES ('n_events', 0)")
+
+    def append_and_count(event: str, fail: bool) -> Callable[[sqlite3.Connection], list[bool]]:
+        def work(connection: sqlite3.Connection) -> list[bool]:
+            new = insert(connection, [feedback(event)], WRITTEN_MS)
+            connection.execute("UPDATE meta SET value = value + 1 WHERE name = 'n_events'")
+            if fail:
+                raise ValueError("refused")
+            return new
+
+        return work
+
+    assert database.write(append_and_count("e1", fail=False), durable=True).result() == [True]
+    with pytest.raises(ValueError, match="refused"):
+        database.write(append_and_count("e2", fail=True), durable=True).result(DEADLINE_S)
+    with database.reader() as reader:
+        (n,) = reader.execute("SELECT value FROM meta WHERE name = 'n_events'").fetchone()
+    assert n == len(list(sqlite.read())) == 1
+
+
+def test_a_batch_that_fails_half_way_leaves_no_line(sqlite: SqliteLog) -> None:
+    bad = TickRecord(at_ms=2**63)  # beyond what a column holds
+    with pytest.raises(OverflowError):
+        sqlite.append([tick(1), bad], durable=True)
+    assert list(sqlite.read()) == []
+
+
+@pytest.mark.parametrize("kinds", [None, ["feedback"]])
+def test_a_changed_payload_is_refused_with_its_offset_after_the_good_lines(
+    sqlite: SqliteLog, database: Database, kinds: list[Kind] | None
+) -> None:
+    sqlite.append([feedback(f"e{i}") for i in range(10)], durable=True)
+    rotten = bytearray(encode_record(feedback("e6")))
+    rotten[-3] ^= 1
+    change(database, "UPDATE log SET payload = ? WHERE offset = 7", bytes(rotten))
+    lines = sqlite.read(kinds=kinds)
+    assert [next(lines).offset for _ in range(6)] == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(LogCorruption, match=r"log line 7: expected crc \d+, got \d+") as caught:
+        next(lines)
+    assert caught.value.offset == 7
+    with pytest.raises(LogCorruption):
+        sqlite.find("f/p/e6")
+    assert len(list(sqlite.read(after=7))) == 3
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x81\xa1t\xa6unheard", b"\x81\xa1t\xa4tick"])
+def test_a_payload_that_is_no_record_is_refused(
+    sqlite: SqliteLog, database: Database, payload: bytes
+) -> None:
+    sqlite.append([tick(1)], durable=True)
+    change(database, "UPDATE log SET payload = ?, crc = ?", payload, zlib.crc32(payload))
+    with pytest.raises(LogCorruption, match="log line 1: the payload is no record"):
+        list(sqlite.read())
+
+
+def test_a_reader_that_stands_still_does_not_hold_up_checkpoints(
+    sqlite: SqliteLog, database: Database
+) -> None:
+    sqlite.append([tick(i) for i in range(2 * BATCH_LINES)], durable=True)
+    lines = sqlite.read()
+    next(lines)
+    connection = sqlite3.connect(database.path)
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    connection.close()
+    assert busy == 0
+    assert len(list(lines)) == 2 * BATCH_LINES - 1
+
+
+PROFILE = Profile(country="GB", cohort="new", apps=("com.rare.app",), tags=("vip-segment",))
+
+
+def test_forgetting_a_person_overwrites_what_names_them_and_nothing_else(
+    sqlite: SqliteLog, database: Database
+) -> None:
+    gone, stays = UserKey("k1"), UserKey("k2")
+    sqlite.append(
+        [
+            UserRecord(gone, 1, UserId("alice@example.org"), PROFILE),
+            UserRecord(stays, 2, UserId("bob@example.org"), PROFILE),
+            page(),
+            feedback("e1"),
+            UserRecord(gone, 3, UserId("alice@example.org"), Profile(country="US")),
+        ],
+        durable=True,
+    )
+    before = list(sqlite.read())
+    assert database.write(lambda c: forget(c, gone), durable=True).result(DEADLINE_S) == 2
+    after = list(sqlite.read())
+    assert after[1:4] == before[1:4]
+    assert [(line.offset, line.written_ms) for line in after] == [
+        (line.offset, line.written_ms) for line in before
+    ]
+    assert after[0].record == UserRecord(gone, 1, profile=Profile(country="GB", cohort="new"))
+    assert after[4].record == UserRecord(gone, 3, profile=Profile(country="US"))
+    assert database.write(lambda c: forget(c, UserKey("k9")), durable=True).result() == 0
+
+
+def test_after_forgetting_and_a_checkpoint_the_name_is_nowhere_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "swipes.db"
+    apps = tuple(f"com.rare.app{i}" for i in range(1_000))  # spills over into pages of its own
+    with Database(path) as database:
+        log = SqliteLog(database, lambda: WRITTEN_MS)
+        for n in range(50):
+            person = UserRecord(UserKey(f"k{n}"), n, UserId(f"alice{n}@example.org"), PROFILE)
+            log.append([person], durable=True)
+        alice = UserRecord(UserKey("k7"), 99, UserId("alice7@example.org"), Profile(apps=apps))
+        log.append([alice], durable=True)
+        forgotten = database.write(lambda c: forget(c, UserKey("k7")), durable=True)
+        assert forgotten.result(DEADLINE_S) == 2
+    stored = path.read_bytes()
+    assert not Path(f"{path}-wal").exists()
+    assert b"alice7@" not in stored
+    assert b"com.rare.app999" not in stored
+    assert b"alice8@" in stored
+
+
+# --- several processes, and processes that die ----------------------------------------------------
+
+APPENDING = """
+import sys
+from pathlib import Path
+from env.records import FeedbackRecord
+from env.vocabulary import DecisionId, SessionId, UserKey
+from replay.database import Database
+from replay.log import SqliteLog, insert
+
+path, name, events = Path(sys.argv[1]), sys.argv[2], range(int(sys.argv[3]), int(sys.argv[4]))
+made = "CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, n INTEGER NOT NULL)"
+count = "INSERT INTO counts VALUES (?, 1) ON CONFLICT DO UPDATE SET n = n + 1"
+with Database(path, (made,)) as database:
+    log = SqliteLog(database, lambda: 1)
+    for n in events:
+        record = FeedbackRecord(
+            f"e{n}", DecisionId("p:0"), n, UserKey(name), SessionId("s"), "like"
+        )
+
+        def work(connection):
+            (new,) = insert(connection, [record], 1)
+            if new:
+                connection.execute(count, (name,))
+
+        database.write(work, durable=True).result()
+        print(n, flush=True)
+"""
+
+
+def appending(path: Path, name: str, first: int, last: int) -> subprocess.Popen[str]:
+    arguments = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        APPENDING,
+        str(path),
+        name,
+        str(first),
+        str(last),
+    ]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+
+
+def logged(log: EventLog) -> list[int]:
+    return [line.record.at_ms for line in log.read()]
+
+
+def test_what_was_acknowledged_is_there_after_a_kill_at_any_moment(tmp_path: Path) -> None:
+    rng = np.random.default_rng(20220430)
+    path, n_acknowledged = tmp_path / "swipes.db", 0
+    for n_more in rng.integers(1, 300, size=5):
+        process = appending(path, "k", n_acknowledged, 10**9)
+        assert process.stdout is not None
+        for _ in range(int(n_more)):
+            assert int(process.stdout.readline()) == n_acknowledged
+            n_acknowledged += 1
+        os.kill(process.pid, signal.SIGKILL)
+        rest = process.stdout.read()  # acknowledged before the kill, read after it
+        n_acknowledged += rest.count("\n")
+        assert process.wait(DEADLINE_S) == -signal.SIGKILL
+        process.stdout.close()
+        with Database(path) as database:
+            found = logged(SqliteLog(database, lambda: 1))
+            assert found[:n_acknowledged] == list(range(n_acknowledged))
+            assert len(found) - n_acknowledged in {0, 1}, "at most the one in flight"
+            with database.reader() as reader:
+                assert reader.execute("SELECT n FROM counts").fetchone() == (len(found),)
+                assert reader.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_processes_append_at_once_and_a_follower_meets_each_line_once(tmp_path: Path) -> None:
+    path = tmp_path / "swipes.db"
+    with Database(path) as database:
+        log = SqliteLog(database, lambda: 1)
+        processes = [appending(path, f"k{k}", 100 * k, 100 * k + 200) for k in range(3)]
+        followed: list[LogLine] = []
+        running = True
+        while running:
+            running = any(process.poll() is None for process in processes)
+            followed += log.read(after=followed[-1].offset if followed else 0)
+        assert [process.communicate(timeout=DEADLINE_S) for process in processes]
+        assert [process.returncode for process in processes] == [0, 0, 0]
+        assert followed == list(log.read())
+        assert sorted(logged(log)) == list(range(400)), "events of two processes are one line"
+        for k in range(3):
+            own = [line.record.at_ms for line in followed if _user(line) == f"k{k}"]
+            assert own == sorted(own)
+            with database.reader() as reader:
+                counted = reader.execute("SELECT n FROM counts WHERE name = ?", (f"k{k}",))
+                assert (counted.fetchone() or (0,)) == (len(own),)
+
+
+def _user(line: LogLine) -> str:
+    assert isinstance(line.record, FeedbackRecord)
+    return line.record.user
