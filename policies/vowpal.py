@@ -14,11 +14,11 @@ Rejected: text or JSON examples (VW's JSON parsers crash the process on malforme
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
-from vowpal_wabbit_next import CBLabel, Example, Workspace
+from vowpal_wabbit_next import CBLabel, Example, TextFormatParser, Workspace
 
 from env.records import unpack_halves
 from env.vocabulary import Bools, Context, Features, Float32s, Floats, Interaction, Ints
@@ -215,6 +215,17 @@ def features_text(features: Features, bits: int) -> list[str]:
     for row, key in zip(features.actions, features.keys, strict=True):
         lines.append(f"|A {_group_text(row)} |I {int(key) & ((1 << bits) - 1)}")
     return lines
+
+
+def text_parser(bits: int) -> Callable[[list[str]], None]:
+    """Return VW's own text parser of `features_text`, for comparison; what it parses is dropped."""
+    parser = TextFormatParser(Workspace(VowpalArgs(bits=bits).command()))
+
+    def parse(lines: list[str]) -> None:
+        for line in lines:
+            parser.parse_line(line)
+
+    return parse
 
 
 def _group_text(values: Float32s) -> str:

@@ -1,0 +1,197 @@
+"""The HTTP edge as one plain ASGI app: bytes in, problems or answers out, nothing decided.
+
+Tests drive the app without a server; Ray Serve mounts the same. It is strict at the border (size,
+format, type, range, who may call from a browser) so that nothing behind it has to be.
+
+Rejected: FastAPI (a second validation, and half the throughput), middleware (the order of such
+layers hides what happens to a request), and answering what the caller did not ask for in HTML.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from serve.codec import (
+    JSON,
+    PROBLEM,
+    Decoder,
+    ProblemError,
+    answer_format,
+    body_format,
+    encode,
+    problem,
+)
+from serve.engine import Engine
+from serve.metrics import CONTENT_TYPE, Metrics
+from serve.openapi import openapi
+from serve.operations import OPERATIONS, Operation
+from serve.wire import MAX_BODY_BYTES, Problem
+
+logger = logging.getLogger(__name__)
+
+WEB = Path(__file__).with_name("web")
+BODY_TIMEOUT_S = 30.0
+
+_SECURITY = {
+    "Content-Security-Policy": "default-src 'self'; media-src *; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-cache",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_MEDIA = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+}
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def make_app(engine: Engine, *, web: Path = WEB) -> Starlette:
+    """Return the app that serves an engine.
+
+    Args:
+        engine: answers; its owner closes what it uses.
+        web: folder of the page at `/`; each file in it is served as `/web/NAME`.
+    """
+    metrics = Metrics()
+    routes = [
+        Route(
+            operation.path.replace("}", ":path}"),
+            _endpoint(operation, engine, metrics),
+            methods=[operation.method],
+        )
+        for operation in OPERATIONS
+    ]
+    return Starlette(
+        routes=[*routes, *_documents(engine, metrics), *_pages(web)],
+        exception_handlers={HTTPException: _refuse, Exception: _apologise},
+    )
+
+
+def _endpoint(operation: Operation[Any], engine: Engine, metrics: Metrics) -> Endpoint:
+    decoder = Decoder(operation.body)
+
+    async def answer(request: Request) -> tuple[Response, object]:
+        form, body = JSON, None
+        _check_origin(request)
+        if operation.body is not type(None):
+            form = body_format(request.headers.get("content-type", ""))
+            form_out = answer_format(request.headers.get("accept", ""), form)
+            body = decoder.decode(await _read_body(request), form)
+        else:
+            form_out = answer_format(request.headers.get("accept", ""), form)
+        parameters = {**request.query_params, **request.path_params}
+        result = await operation.call(engine, body, parameters)
+        content = b"" if operation.answer is None else encode(result, form_out)
+        media = None if operation.answer is None else form_out
+        return Response(content, operation.status, media_type=media), result
+
+    async def endpoint(request: Request) -> Response:
+        began = perf_counter()
+        result: object = None
+        try:
+            response, result = await answer(request)
+        except ProblemError as error:
+            response = _problem(error.problem)
+        except ClientDisconnect:
+            response = Response(status_code=400)  # nobody is there to read it
+        metrics.answered(operation.name, response.status_code, perf_counter() - began, result)
+        return response
+
+    return endpoint
+
+
+def _documents(engine: Engine, metrics: Metrics) -> list[Route]:
+    document = encode(openapi(), JSON)
+
+    async def describe(request: Request) -> Response:
+        return Response(document, media_type=JSON)
+
+    async def measure(request: Request) -> Response:
+        return Response(metrics.text(len(engine.shelf)), headers={"Content-Type": CONTENT_TYPE})
+
+    return [Route("/openapi.json", describe), Route("/metrics", measure)]
+
+
+def _pages(web: Path) -> list[Route]:
+    files = sorted(path for path in web.glob("*") if path.suffix in _MEDIA)
+    names = [(f"/web/{path.name}", path) for path in files]
+    names += [("/", path) for path in files if path.name == "index.html"]
+    return [Route(name, _file(path)) for name, path in names]
+
+
+def _file(path: Path) -> Endpoint:
+    async def send(request: Request) -> Response:
+        return FileResponse(path, media_type=_MEDIA[path.suffix], headers=_SECURITY)
+
+    return send
+
+
+async def _read_body(request: Request) -> bytes:
+    """Return a body that is not too large, not compressed and not too slow in coming."""
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.strip().lower() != "identity":
+        raise ProblemError(415, f"expected no encoding, got {encoding}", "Content-Encoding")
+    announced = request.headers.get("content-length", "0")
+    if len(announced) > 10 or (announced.isdecimal() and int(announced) > MAX_BODY_BYTES):
+        raise _too_large()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await _read_stream(request)
+    except TimeoutError as error:
+        raise ProblemError(408, f"expected the body within {BODY_TIMEOUT_S:g} s") from error
+
+
+async def _read_stream(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise _too_large()
+    return bytes(body)
+
+
+def _check_origin(request: Request) -> None:
+    """Refuse what a page of another site makes a browser send to a server on its machine."""
+    if request.method in ("GET", "HEAD"):
+        return
+    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    if site == "cross-site" or (site is None and foreign):
+        raise ProblemError(403, "expected a request from this site's own pages", "Origin")
+
+
+def _too_large() -> ProblemError:
+    return ProblemError(413, f"expected at most {MAX_BODY_BYTES} bytes")
+
+
+def _problem(about: Problem) -> Response:
+    return Response(encode(about, JSON), about.status, media_type=PROBLEM)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    """Answer what no route takes."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    response = _problem(problem(status, f"{request.method} {request.url.path}"))
+    if isinstance(error, HTTPException) and error.headers:
+        response.headers.update(error.headers)
+    return response
+
+
+async def _apologise(request: Request, error: Exception) -> Response:
+    """Answer after a mistake of ours; the server logs it."""
+    return _problem(problem(500, "the mistake is in the server's log"))

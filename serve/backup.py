@@ -1,0 +1,221 @@
+"""A copy of the data folder that fits together, made while the server runs, and its way back.
+
+The database is copied by SQLite's own backup inside one read transaction, and with it the
+snapshot that is current in that very transaction: a copied version row never names a snapshot
+that is not in the copy. `backup.json` is written last; a folder without it is half a backup.
+
+The copy holds the secret: who has it can sign decisions and draw pages again. Keep it as private
+as the data folder itself.
+"""
+
+import os
+import shutil
+import sqlite3
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from policies.snapshots import SnapshotCorruption, SnapshotStore
+from replay.log import SqliteLog
+from serve.config import Config
+from serve.data_folder import open_data, require_idle
+from serve.refused import Refused
+from serve.replica import open_snapshots
+from serve.state import State
+
+Advance = Callable[[int], None]
+"""Told how many pages of the database were copied since it was last told."""
+
+FORMAT_VERSION = 1
+ABOUT, DATABASE, SECRET, SNAPSHOTS, IMPORTS = (
+    "backup.json",
+    "nextswipe.db",
+    "secret.key",
+    "snapshots",
+    "imports",
+)
+ATTEMPTS = 5
+PAGES_A_STEP = 1_000
+
+
+class Backup(msgspec.Struct, frozen=True):
+    """What a backup holds.
+
+    Attributes:
+        made_ms: when, Unix milliseconds.
+        offset: of the log's last line in it.
+        version: of the policy; 0: none was published.
+    """
+
+    made_ms: int
+    offset: int
+    version: int
+    format_version: int = FORMAT_VERSION
+
+
+def backup(config: Config, folder: Path, now_ms: int, advance: Advance | None = None) -> Backup:
+    """Copy the data folder; a server may be running on it.
+
+    Args:
+        config: names the data folder.
+        folder: made; must be missing or empty.
+        now_ms: Unix milliseconds.
+        advance: told of progress.
+
+    Raises:
+        Refused: no log, or the folder holds something.
+    """
+    _require_empty(folder)
+    data = Path(config.data.folder)
+    version = _copy_together(config, folder, advance)
+    if (data / SECRET).exists():
+        shutil.copy2(data / SECRET, folder / SECRET)
+        (folder / SECRET).chmod(0o600)
+    if (data / IMPORTS).is_dir():
+        shutil.copytree(data / IMPORTS, folder / IMPORTS)
+    about = Backup(now_ms, _last_offset(folder / DATABASE), version)
+    _flush(folder)
+    (folder / ABOUT).write_bytes(msgspec.json.format(msgspec.json.encode(about)))
+    _flush(folder)
+    return about
+
+
+def restore(config: Config, folder: Path, *, force: bool = False) -> Backup:
+    """Put a backup into the place of the data folder, once all of it has been checked.
+
+    Args:
+        config: names the data folder.
+        folder: as `backup` made it.
+        force: replace a data folder that holds something; it is removed after.
+
+    Raises:
+        Refused: no whole backup, a data folder that is in use, or not empty without `force`.
+    """
+    about = _checked(folder)
+    data = Path(config.data.folder)
+    require_idle(config)
+    if not force:
+        _require_empty(data, hint="; --force replaces it")
+    data.absolute().parent.mkdir(parents=True, exist_ok=True)
+    aside, old = (data.with_name(f".{data.name}.{uuid.uuid4().hex}") for _ in range(2))
+    shutil.copytree(folder, aside, ignore=shutil.ignore_patterns(ABOUT))
+    _flush(aside)
+    if data.exists():
+        data.rename(old)
+    aside.rename(data)
+    _flush_one(data.absolute().parent)
+    shutil.rmtree(old, ignore_errors=True)
+    return about
+
+
+def _copy_together(config: Config, folder: Path, advance: Advance | None) -> int:
+    """Copy database and current snapshot as of one moment; return the snapshot's version.
+
+    A generation may be pruned in the moment between reading its row and its files.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            return _try_copy(config, folder, advance)
+        except FileNotFoundError:
+            continue
+    raise Refused(f"the current snapshot went {ATTEMPTS} times while it was copied; try again")
+
+
+def _try_copy(config: Config, folder: Path, advance: Advance | None) -> int:
+    with open_data(config) as database:
+        folder.mkdir(parents=True, exist_ok=True)
+        SqliteLog(database, now_ms=lambda: 0)
+        with database.reader() as connection:
+            # A read transaction begins at its first read, and the backup below is part of it.
+            version = State(database).current(connection)
+            if version is not None:
+                _copy_snapshot(open_snapshots(config), folder / SNAPSHOTS, version.version)
+            _copy_database(connection, folder / DATABASE, advance)
+    return 0 if version is None else version.version
+
+
+def _copy_snapshot(store: SnapshotStore, folder: Path, version: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    snapshot = store.load(version)
+    SnapshotStore(folder, keep=1).publish(snapshot.manifest, snapshot.parts)
+
+
+def _copy_database(connection: sqlite3.Connection, path: Path, advance: Advance | None) -> None:
+    path.unlink(missing_ok=True)
+    target = sqlite3.connect(path)
+
+    done = 0
+
+    def tell(status: int, remaining: int, total: int) -> None:
+        nonlocal done
+        if advance is not None:
+            advance(total - remaining - done)
+        done = total - remaining
+
+    try:
+        connection.backup(target, pages=PAGES_A_STEP, progress=tell)
+    finally:
+        target.close()
+
+
+def _last_offset(path: Path) -> int:
+    connection = sqlite3.connect(path)
+    try:
+        (offset,) = connection.execute("SELECT coalesce(max(offset), 0) FROM log").fetchone()
+    finally:
+        connection.close()
+    return int(offset)
+
+
+def _checked(folder: Path) -> Backup:
+    try:
+        about = msgspec.json.decode((folder / ABOUT).read_bytes(), type=Backup)
+    except FileNotFoundError:
+        raise Refused(f"{folder}: expected a whole backup with {ABOUT}, found none") from None
+    except msgspec.DecodeError as error:
+        raise Refused(f"{folder / ABOUT}: {error}") from error
+    if about.format_version > FORMAT_VERSION:
+        raise Refused(f"{folder}: written by a newer nextswipe: upgrade this one")
+    _check_database(folder / DATABASE, about)
+    if about.version:
+        try:
+            SnapshotStore(folder / SNAPSHOTS, keep=1).load(about.version)
+        except (FileNotFoundError, SnapshotCorruption) as error:
+            raise Refused(f"{folder}: {error}") from error
+    return about
+
+
+def _check_database(path: Path, about: Backup) -> None:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
+    try:
+        (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        (offset,) = connection.execute("SELECT coalesce(max(offset), 0) FROM log").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise Refused(f"{path}: {error}") from error
+    finally:
+        connection.close()
+    if verdict != "ok" or offset != about.offset:
+        raise Refused(f"{path}: expected a log up to {about.offset}, got {offset} ({verdict})")
+
+
+def _require_empty(folder: Path, hint: str = "") -> None:
+    if folder.exists() and not folder.is_dir():
+        raise Refused(f"{folder}: expected a folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise Refused(f"{folder} is not empty{hint}")
+
+
+def _flush(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        _flush_one(path)
+    _flush_one(folder)
+
+
+def _flush_one(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

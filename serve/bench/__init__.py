@@ -1,0 +1,1 @@
+"""Benchmarks that ship with nextswipe: every figure in the documentation comes out of one."""

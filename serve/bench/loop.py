@@ -1,0 +1,338 @@
+"""The whole loop, measured: a real server, people who swipe it, and what the log proves after.
+
+Two servers run one after the other on one data folder. Before the first, a catalogue and people
+are imported (or generated). The first one learns from everybody. Then the version it has learned
+is frozen aside, and the second one splits the people in halves between the uniform policy and the
+one that goes on learning, over the same retrieval. Afterwards everything is read from the log:
+what each half earned, whether every page can be drawn again by folding the log, how soon what was
+learned was served, and what off-policy evaluation says of the frozen version from the uniform
+half, against the truth that only the simulated world knows.
+
+The frozen version was learned before the uniform half swiped, so it is not evaluated on what it
+was fitted to.
+"""
+
+import asyncio
+import logging
+import socket
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from env import generated
+from env.records import LogLine, PageRecord
+from env.reward import Reward
+from env.viewer import ViewerState, expected_reward, people
+from env.vocabulary import Decision, DecisionId, Floats, Page
+from env.world import Person, World
+from policies.vowpal_kernel import VowpalScorer
+from replay.dataset import read
+from replay.evaluate import evaluate
+from replay.intervals import Estimate, clustered_estimate
+from replay.join import Join
+from replay.log import SqliteLog
+from serve.app import running
+from serve.client import Client
+from serve.config import Arm, Clock, Config, Data, Experiment, Server
+from serve.data_folder import open_data
+from serve.imported import People
+from serve.importing import import_items, import_kuairand, import_users, load_world
+from serve.replica import open_snapshots
+from serve.state import State
+from serve.swarm import Swarm, Tally
+from serve.verify import verify_log
+from serve.wire import CardBody
+
+logger = logging.getLogger(__name__)
+
+Advance = Callable[[str, int, int], None]
+"""Told the name of the step, how much is done, and of how much."""
+
+HALVES = Experiment("halves", (Arm("uniform", "uniform"), Arm("learned", "vowpal")))
+FIRST_SWIPE_MS = 12 * 3_600_000
+N_GENERATED_ITEMS = 2_000
+IMPORTED_MS = 0
+"""Imports are dated before the simulated clock begins: the join's time never runs backwards."""
+
+
+class LoopSize(msgspec.Struct, frozen=True):
+    """How much is swiped.
+
+    Attributes:
+        learn: cards before the comparison.
+        compare: cards during it, both halves together.
+        people: who may come; each is one of the imported ones.
+        present: visits at a time.
+    """
+
+    learn: int = 15_000
+    compare: int = 30_000
+    people: int = 6_000
+    present: int = 200
+
+
+class LoopResult(msgspec.Struct, frozen=True):
+    """What the loop showed; see `nextswipe bench loop --help` for what each figure should be."""
+
+    catalogue: str
+    seed: int
+    size: LoopSize
+    reward_uniform: float
+    reward_learned: float
+    uplift: float
+    uplift_low: float
+    response_auc: float | None
+    feedback_acked: int
+    feedback_logged: int
+    redrawn_decisions: int
+    redrawn_mismatches: int
+    propensity_max_error: float
+    effect_lag_p95_s: float
+    versions: int
+    http_errors: int
+    ope_estimator: str
+    ope_estimate: float
+    ope_se: float
+    ope_low: float
+    ope_high: float
+    ope_ess: float
+    true_value: float
+    ope_errors_apart: float
+    ope_width: float
+
+
+@dataclass
+class _Witness:
+    """Remembers who saw which card of the uniform half in which state."""
+
+    seen: dict[DecisionId, tuple[Person, ViewerState]] = field(default_factory=dict)
+
+    def __call__(self, card: CardBody, person: Person, state: ViewerState) -> None:
+        if card.policy.startswith("uniform@"):
+            decision, _, _ = card.decision_id.rpartition(".")
+            self.seen[DecisionId(decision)] = (person, state)
+
+
+def run_loop(
+    size: LoopSize, *, seed: int, kuairand: Path | None, now_ms: int, advance: Advance
+) -> LoopResult:
+    """Run the loop in a data folder of its own, which is removed afterwards.
+
+    Args:
+        size: how much is swiped.
+        seed: of the world and of its people's choices.
+        kuairand: a KuaiRand folder; None: a generated catalogue.
+        now_ms: the wall clock, for what is generated.
+        advance: told of progress.
+    """
+    with tempfile.TemporaryDirectory(prefix="nextswipe-loop-") as folder:
+        config = Config(
+            server=Server(port=_free_port()), data=Data(folder), clock=Clock(simulated=True)
+        )
+        config = msgspec.structs.replace(
+            config, learner=msgspec.structs.replace(config.learner, snapshots_kept=1_000)
+        )
+        advance("import", 0, 1)
+        response_auc = _fill(config, seed, kuairand, now_ms)
+        world, imported = load_world(config, seed)
+        advance("import", 1, 1)
+        return _run(config, size, seed, world, imported, response_auc, advance)
+
+
+def _run(
+    config: Config,
+    size: LoopSize,
+    seed: int,
+    world: World,
+    imported: People,
+    response_auc: float | None,
+    advance: Advance,
+) -> LoopResult:
+    chosen = np.random.default_rng(seed).permutation(len(imported))[: size.people]
+    swiping = _Swiping(
+        world, [imported[k] for k in chosen], _first_swipe_ms(config), size.present, advance
+    )
+    learned = swiping.run(config, "learn", size.learn, seed)
+    frozen = _freeze(config)
+    witness = _Witness()
+    halves = msgspec.structs.replace(config, experiment=HALVES)
+    compared = swiping.run(halves, "compare", size.compare, seed + 1, witness)
+
+    advance("read the log", 0, 3)
+    with open_data(config) as database:
+        log = SqliteLog(database, now_ms=lambda: 0)
+        uniform = read(log.read(), config.reward, lambda page: page.arm == "uniform")
+        oracle = _Oracle(world, config.reward, witness)
+        report = evaluate(uniform, frozen, oracle=oracle)
+        advance("read the log", 1, 3)
+        by_arm = {"uniform": report.logged, "learned": _earned(log, config.reward)}
+        lag_s = _effect_lag_p95_s(list(log.read()), config)
+        n_feedback = sum(1 for _ in log.read(kinds=["feedback"]))
+        n_versions = len(State(database).versions())
+    advance("read the log", 2, 3)
+    verified = verify_log(config)
+    advance("read the log", 3, 3)
+    gain, gain_low = _uplift(by_arm["learned"], by_arm["uniform"])
+    dr = report.estimate("dr")
+    truth = report.truth or 0.0
+    return LoopResult(
+        catalogue="generated" if response_auc is None else "kuairand",
+        seed=seed,
+        size=size,
+        reward_uniform=by_arm["uniform"].value,
+        reward_learned=by_arm["learned"].value,
+        uplift=gain,
+        uplift_low=gain_low,
+        response_auc=response_auc,
+        feedback_acked=learned.acked + compared.acked,
+        feedback_logged=n_feedback,
+        redrawn_decisions=verified.n_decisions,
+        redrawn_mismatches=verified.mismatches,
+        propensity_max_error=verified.max_error,
+        effect_lag_p95_s=lag_s,
+        versions=n_versions,
+        http_errors=learned.errors + learned.refused + compared.errors + compared.refused,
+        ope_estimator=dr.estimator,
+        ope_estimate=dr.value,
+        ope_se=dr.se,
+        ope_low=dr.low,
+        ope_high=dr.high,
+        ope_ess=dr.ess,
+        true_value=truth,
+        ope_errors_apart=abs(dr.value - truth) / dr.se,
+        ope_width=(dr.high - dr.low) / dr.value,
+    )
+
+
+@dataclass
+class _Swiping:
+    """The people of one world, who go from one server to the next with their memories."""
+
+    world: World
+    users: People
+    clock_ms: int
+    present: int
+    advance: Advance
+
+    def __post_init__(self) -> None:
+        self.viewers = people(self.world, self.users)
+
+    def run(
+        self, config: Config, step: str, n_cards: int, seed: int, witness: _Witness | None = None
+    ) -> Tally:
+        """Start a server, let them swipe, stop it; return what they did."""
+        self.advance(f"{step}: start the server", 0, 1)
+        with running(config) as address:
+            return asyncio.run(self._swipe(address, step, n_cards, seed, witness))
+
+    async def _swipe(
+        self, address: str, step: str, n_cards: int, seed: int, witness: _Witness | None
+    ) -> Tally:
+        async with Client(address) as client:
+            swarm = Swarm(
+                client,
+                self.viewers,
+                seed=seed,
+                start_ms=self.clock_ms,
+                n_present=self.present,
+                witness=witness,
+            )
+            await swarm.swipe(
+                n_cards, on_window=lambda tally: self.advance(step, tally.cards, n_cards)
+            )
+            await swarm.leave()
+            self.clock_ms = swarm.clock_ms
+            return swarm.tally
+
+
+@dataclass
+class _Oracle:
+    """The true expected rewards of a logged decision, by the state in which it was answered."""
+
+    world: World
+    reward: Reward
+    witness: _Witness
+
+    def __call__(self, page: Page, decision: Decision) -> Floats:
+        person, state = self.witness.seen[decision.decision_id]
+        index = np.array([self.world.index_of(i) for i in page.context.candidates])
+        return expected_reward(self.world, person, state, index, self.reward)
+
+
+def _fill(config: Config, seed: int, kuairand: Path | None, now_ms: int) -> float | None:
+    """Import or generate a catalogue with its people; return the response model's AUC."""
+    if kuairand is not None:
+        return import_kuairand(config, kuairand, IMPORTED_MS).response_auc
+    import_items(config, generated.catalogue(seed, N_GENERATED_ITEMS, now_ms), IMPORTED_MS)
+    import_users(config, generated.people(seed, LoopSize().people, now_ms), IMPORTED_MS)
+    return None
+
+
+def _first_swipe_ms(config: Config) -> int:
+    """Return half a day after the newest upload."""
+    with open_data(config) as database, database.reader() as connection:
+        items = State(database).items(connection)
+    return max(item.published_ms for item in items) + FIRST_SWIPE_MS
+
+
+def _freeze(config: Config) -> VowpalScorer:
+    """Return the version that is current now, as a replica would load it."""
+    with open_data(config) as database:
+        version = State(database).current_version()
+    if version is None:
+        raise RuntimeError("expected a published version after learning, found none")
+    weights = open_snapshots(config).load_part(version.version, "scorer")
+    return VowpalScorer.from_bytes(weights, config.feed.explorer, version.version)
+
+
+def _earned(log: SqliteLog, reward: Reward) -> Estimate:
+    """Return what the learning half earned a card."""
+    half = read(log.read(), reward, lambda page: page.arm == "learned")
+    mean = float(half.reward.mean())
+    influence = half.reward - mean
+    return clustered_estimate("logged", mean, influence, half.user, float(len(half)))
+
+
+def _uplift(learned: Estimate, uniform: Estimate) -> tuple[float, float]:
+    """Return the relative gain and its lower 95% bound: delta method on the log of the ratio."""
+    ratio = learned.value / uniform.value
+    se = float(np.hypot(learned.se / learned.value, uniform.se / uniform.value))
+    return ratio - 1.0, float(ratio * np.exp(-1.959964 * se)) - 1.0
+
+
+def _effect_lag_p95_s(lines: list[LogLine], config: Config) -> float:
+    """Return how long it took from a closed interaction to a served page that had learned it.
+
+    Wall clock, 95th percentile, over the interactions that closed while pages by a later version
+    were still to come: the line that closed one to the first page of a version whose offset
+    covers that line.
+    """
+    with open_data(config) as database:
+        offsets = {v.version: v.offset for v in State(database).versions()}
+    join = Join(config.reward, settle_ms=config.join.settle_ms)
+    closed: list[LogLine] = []
+    covered: list[tuple[int, int]] = []  # (offset that the page's version had learned, written_ms)
+    for line in lines:
+        closed.extend([line] * len(join.fold(line.record)))
+        if isinstance(line.record, PageRecord) and line.record.policy.startswith("vowpal@"):
+            version = int(line.record.policy.partition("@")[2])
+            learned = offsets.get(version, 0)
+            if not covered or learned > covered[-1][0]:
+                covered.append((learned, line.written_ms))
+    edges = np.array([learned for learned, _ in covered])
+    written = np.array([at_ms for _, at_ms in covered])
+    place = np.searchsorted(edges, [line.offset for line in closed])
+    known = place < len(edges)
+    ends = written[place[known]]
+    starts = np.array([line.written_ms for line in closed])[known]
+    return float(np.percentile((ends - starts) / 1000.0, 95))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

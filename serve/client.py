@@ -1,0 +1,190 @@
+"""A client of the HTTP API: aiohttp and msgpack, typed answers, safe repeats.
+
+It speaks msgpack through the `msgpack` package, an implementation that is not the server's, so that
+the two check each other. What can be sent twice without harm is sent again when the connection
+fails: feedback carries event ids, a page a request id, and puts and deletes say what shall be.
+
+Rejected: retrying on an answer (a problem does not pass by repeating it) and a client of our own
+protocol (anybody's HTTP library can do the same).
+"""
+
+import asyncio
+import secrets
+from types import TracebackType
+from typing import Self, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import msgpack
+import msgspec
+
+from env.vocabulary import Item
+from serve.wire import (
+    FeedbackRequest,
+    FeedbackResponse,
+    FeedRequest,
+    FeedResponse,
+    FoundResponse,
+    Health,
+    ItemBody,
+    ItemsRequest,
+    ItemsResponse,
+    Problem,
+    ProfileBody,
+    UserResponse,
+)
+
+MSGPACK = "application/msgpack"
+FIRST_PAUSE_S = 0.05
+_BROKEN = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError)
+
+T = TypeVar("T")
+
+
+class ClientError(Exception):
+    """A request that was not answered as hoped; `problem` is what the server said, if it did."""
+
+    def __init__(self, message: str, problem: Problem | None = None) -> None:
+        """Keep the server's problem."""
+        super().__init__(message)
+        self.problem = problem
+
+
+class Client:
+    """Connections to one server; use it as an async context manager.
+
+    >>> async def first_card() -> str:
+    ...     async with Client("http://127.0.0.1:8000") as client:
+    ...         page = await client.feed(FeedRequest(user_id="me"))
+    ...         return page.items[0].item.title
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        repeats: int = 3,
+        timeout_s: float = 30.0,
+        connections: int = 100,
+    ) -> None:
+        """Connect on the first request.
+
+        Args:
+            address: of the server, for example "http://127.0.0.1:8000".
+            repeats: how often a request is sent again after its connection failed.
+            timeout_s: of one request.
+            connections: at a time.
+        """
+        self._address = address.rstrip("/")
+        self._repeats = repeats
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(limit=self._connections)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def feed(self, request: FeedRequest) -> FeedResponse:
+        """Return a page; a request without an id gets one, so that a repeat finds the same page."""
+        if request.request_id is None:
+            request = msgspec.structs.replace(request, request_id=secrets.token_hex(12))
+        return await self._ask("POST", "/v1/feed", FeedResponse, request)
+
+    async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
+        """Report events; return once the accepted ones are on disk."""
+        return await self._ask("POST", "/v1/feedback", FeedbackResponse, request)
+
+    async def put_items(self, request: ItemsRequest) -> ItemsResponse:
+        """Put items, all or none."""
+        return await self._ask("POST", "/v1/items", ItemsResponse, request)
+
+    async def put_item(self, item_id: str, body: ItemBody) -> Item:
+        """Put an item and return it."""
+        return await self._ask("PUT", f"/v1/items/{quote(item_id, safe='')}", Item, body)
+
+    async def get_item(self, item_id: str) -> Item:
+        """Return an item."""
+        return await self._ask("GET", f"/v1/items/{quote(item_id, safe='')}", Item)
+
+    async def delete_item(self, item_id: str) -> None:
+        """Take an item down for good."""
+        await self._send("DELETE", f"/v1/items/{quote(item_id, safe='')}", None)
+
+    async def search_items(self, text: str, limit: int = 20) -> FoundResponse:
+        """Find items by words."""
+        return await self._ask("GET", f"/v1/items?q={quote(text)}&limit={limit}", FoundResponse)
+
+    async def put_user(self, user_id: str, body: ProfileBody) -> UserResponse:
+        """Register a person or change their profile."""
+        return await self._ask("PUT", f"/v1/users/{quote(user_id, safe='')}", UserResponse, body)
+
+    async def get_user(self, user_id: str) -> UserResponse:
+        """Return a person's profile."""
+        return await self._ask("GET", f"/v1/users/{quote(user_id, safe='')}", UserResponse)
+
+    async def delete_user(self, user_id: str) -> None:
+        """Forget a person."""
+        await self._send("DELETE", f"/v1/users/{quote(user_id, safe='')}", None)
+
+    async def ready(self) -> Health:
+        """Return whether feeds can be answered."""
+        return await self._ask("GET", "/readyz", Health)
+
+    async def _ask(
+        self, method: str, path: str, kind: type[T], body: msgspec.Struct | None = None
+    ) -> T:
+        """Send a request and return its typed answer.
+
+        Raises:
+            ClientError: no connection, a problem, or an answer that is not of this type.
+        """
+        content = await self._send(method, path, body)
+        try:
+            return msgspec.convert(msgpack.unpackb(content), kind)
+        except (ValueError, msgspec.ValidationError) as error:
+            raise ClientError(f"{method} {path}: unexpected answer: {error}") from error
+
+    async def _send(self, method: str, path: str, body: msgspec.Struct | None) -> bytes:
+        data = None if body is None else msgpack.packb(msgspec.to_builtins(body))
+        repeats = 0
+        while True:
+            try:
+                return await self._send_once(method, path, data)
+            except _BROKEN as error:
+                if repeats == self._repeats:
+                    what = str(error) or type(error).__name__
+                    raise ClientError(f"{method} {path}: {what}") from error
+            await asyncio.sleep(FIRST_PAUSE_S * 2**repeats)
+            repeats += 1
+
+    async def _send_once(self, method: str, path: str, data: bytes | None) -> bytes:
+        if self._session is None:
+            raise RuntimeError("expected an open client; use `async with Client(...)`")
+        headers = {"Accept": MSGPACK, "Content-Type": MSGPACK}
+        url = f"{self._address}{path}"
+        async with self._session.request(method, url, data=data, headers=headers) as response:
+            content = await response.read()
+        if response.status >= 400:
+            raise _refused(method, path, response.status, content)
+        return content
+
+
+def _refused(method: str, path: str, status: int, content: bytes) -> ClientError:
+    try:
+        problem = msgspec.json.decode(content, type=Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ClientError(f"{method} {path}: {status}: {content[:200]!r}")
+    where = f" ({problem.field})" if problem.field else ""
+    return ClientError(f"{method} {path}: {status}: {problem.detail}{where}", problem)

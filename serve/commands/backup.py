@@ -1,0 +1,43 @@
+"""`nextswipe backup` and `nextswipe restore`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serve.commands.progress import bar
+from serve.commands.settings import ConfigFile, DataFolder, load_settings, now_ms
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The backup.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands `backup` and `restore`."""
+    app.command(epilog="Example: nextswipe backup backups/monday")(backup)
+    app.command(epilog="Example: nextswipe restore backups/monday --data data")(restore)
+
+
+def backup(folder: Folder, config: ConfigFile = None, data: DataFolder = None) -> None:
+    """Copy the data folder, secret included; a server may be running."""
+    from serve import backup as job
+
+    with bar("copying", None) as advance:
+        made = job.backup(load_settings(config, data), folder, now_ms(), advance)
+    typer.echo(f"log up to {made.offset:,} and policy version {made.version} in {folder}")
+
+
+def restore(
+    folder: Folder,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+) -> None:
+    """Put a backup into the place of the data folder, once it has been checked.
+
+    The server must be stopped.
+    """
+    from serve import backup as job
+
+    settings = load_settings(config, data)
+    about = job.restore(settings, folder, force=force)
+    typer.echo(f"log up to {about.offset:,} and policy version {about.version} restored")

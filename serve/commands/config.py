@@ -1,0 +1,54 @@
+"""`nextswipe config show` and `nextswipe config check`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from serve.commands.settings import ConfigFile, DataFolder, load_settings
+from serve.config import SHIPPED, load
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group `config`."""
+    group = typer.Typer(no_args_is_help=True, help="Look at the settings.")
+    group.command("show", epilog="Example: nextswipe config show --default > mine.toml")(show)
+    group.command("check", epilog="Example: nextswipe config check mine.toml")(check)
+    app.add_typer(group, name="config")
+
+
+def show(
+    default: Annotated[
+        bool, typer.Option("--default", help="The shipped file, which explains every key.")
+    ] = False,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+) -> None:
+    """Print all settings as they are in force, as a file that can be given to --config."""
+    if default:
+        typer.echo(SHIPPED.read_text(encoding="utf-8"), nl=False)
+        return
+    sections = msgspec.to_builtins(load_settings(config, data))
+    texts = [
+        "\n".join([f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in section.items())])
+        for name, section in sections.items()
+    ]
+    typer.echo("\n\n".join(texts))
+
+
+def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Settings.")]) -> None:
+    """Read a file of settings and say whether it can be used."""
+    load(file)
+    typer.echo(f"{file} is fine")
+
+
+def _toml(value: object) -> str:
+    """Return a value as TOML; JSON's texts, numbers and truths are TOML's."""
+    match value:
+        case dict():
+            return "{ " + ", ".join(f"{key} = {_toml(v)}" for key, v in value.items()) + " }"
+        case list() | tuple():
+            return "[" + ", ".join(map(_toml, value)) + "]"
+        case _:
+            return msgspec.json.encode(value).decode()

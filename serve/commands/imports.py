@@ -1,0 +1,58 @@
+"""`nextswipe import kuairand` and `nextswipe import items`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serve.commands.progress import bar
+from serve.commands.settings import ConfigFile, DataFolder, load_settings, now_ms
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group `import`."""
+    group = typer.Typer(no_args_is_help=True, help="Bring in items, people and impressions.")
+    group.command(
+        "kuairand", epilog="Example: nextswipe import kuairand ../shared/data/kuairand_pure"
+    )(import_kuairand)
+    group.command("items", epilog="Example: nextswipe import items catalogue.csv")(import_items)
+    app.add_typer(group, name="import")
+
+
+def import_kuairand(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="As KuaiRand publishes it.")],
+    config: ConfigFile = None,
+    data: DataFolder = None,
+) -> None:
+    """Import a KuaiRand folder: items, people, and the swarm's world fitted to its impressions.
+
+    All of it or nothing; a second import changes nothing.
+    """
+    from serve import importing
+
+    settings = load_settings(config, data)
+    with bar("importing", None) as advance:
+        imported = importing.import_kuairand(settings, folder, now_ms(), advance)
+    typer.echo(str(imported))
+    typer.echo(f"response model: AUC {imported.response_auc:.3f} on the last day")
+
+
+def import_items(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV, JSON lines or Parquet, by its suffix.")
+    ],
+    config: ConfigFile = None,
+    data: DataFolder = None,
+) -> None:
+    """Import a catalogue; its columns are the fields of an item, and only item_id is required.
+
+    All of it or nothing; items that say nothing new are left alone.
+    """
+    from serve import importing
+    from serve.importers import items
+
+    settings = load_settings(config, data)
+    found = items.read(file)
+    with bar("importing", len(found)) as advance:
+        counts = importing.import_items(settings, found, now_ms(), advance)
+    typer.echo(f"{counts.total:,} items ({counts})")

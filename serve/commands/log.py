@@ -1,0 +1,61 @@
+"""`nextswipe log export` and `nextswipe log verify`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from serve.commands.progress import bar
+from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group `log`."""
+    group = typer.Typer(no_args_is_help=True, help="Hand on and audit the event log.")
+    group.command("export", epilog="Example: nextswipe log export log.jsonl")(export)
+    group.command("verify", epilog="Example: nextswipe log verify --json")(verify)
+    app.add_typer(group, name="log")
+
+
+def export(
+    target: Annotated[Path, typer.Argument(metavar="PATH", help="File, or folder for Parquet.")],
+    form: Annotated[
+        Literal["jsonl", "parquet"],
+        typer.Option("--format", help="All lines as JSON, or decisions with their reward."),
+    ] = "jsonl",
+    arm: Annotated[str, typer.Option(help="Parquet: only the pages of this arm.")] = "",
+    config: ConfigFile = None,
+    data: DataFolder = None,
+) -> None:
+    """Write the log for other tools; a server may be running."""
+    from serve.exporting import export_lines, export_parquet
+
+    settings = load_settings(config, data)
+    if form == "parquet":
+        typer.echo(f"{export_parquet(settings, target, arm=arm):,} decisions in {target}")
+        return
+    with bar("exporting", None) as advance:
+        n = export_lines(settings, target, advance)
+    typer.echo(f"{n:,} lines in {target}")
+
+
+def verify(as_json: AsJson = False, config: ConfigFile = None, data: DataFolder = None) -> None:
+    """Fold the log again and redraw every page of it; a server may be running.
+
+    Exit code 1: something is not as it was logged.
+    """
+    from serve.verify import verify_log
+
+    with bar("verifying", None) as advance:
+        verified = verify_log(load_settings(config, data), advance)
+    if as_json:
+        print_json(verified)
+    else:
+        typer.echo(
+            f"{verified.n_pages:,} pages, {verified.n_decisions:,} decisions redrawn: "
+            f"{verified.mismatches:,} mismatches, largest propensity error {verified.max_error:g}"
+        )
+        for violation in verified.violations:
+            typer.echo(f"{violation.decision_id}: {violation.check}: {violation.message}")
+    if not verified.is_clean:
+        raise typer.Exit(1)

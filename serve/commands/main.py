@@ -1,0 +1,20 @@
+"""The command line `nextswipe`: a list of commands, each registered by its own file.
+
+Heavy modules (Ray, pyarrow, Vowpal Wabbit) are imported inside the commands that need them, so
+that help and mistakes are answered at once.
+"""
+
+import typer
+
+from serve.commands import backup, bench, config, evaluate, imports, log, train
+from serve.commands.group import Commands
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A self-hosted For You feed that learns from every swipe.",
+)
+for command in (imports, train, evaluate, log, backup, bench, config):
+    command.register(app)

@@ -1,0 +1,23 @@
+"""A bar on standard error for work that takes a while; nothing where nobody looks."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def bar(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a bar; yields what is told by how much the work has advanced.
+
+    Args:
+        label: what is being done.
+        total: of all advances; None where it is not known.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+    shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda n: progress.advance(task, n)

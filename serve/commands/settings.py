@@ -1,0 +1,43 @@
+"""The options that every command has, and the settings they come to."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from serve.config import Config, load
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings; what it leaves out has its default."),
+]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Data folder; rules over the settings' one."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def load_settings(file: Path | None, data: Path | None) -> Config:
+    """Return the settings of a file, or the default ones, with this data folder.
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
+    config = Config() if file is None else load(file)
+    if data is None:
+        return config
+    folder = msgspec.structs.replace(config.data, folder=str(data))
+    return msgspec.structs.replace(config, data=folder)
+
+
+def now_ms() -> int:
+    """Return the wall clock, Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def print_json(value: object) -> None:
+    """Print a value as one line of JSON."""
+    typer.echo(msgspec.json.encode(value).decode())

@@ -1,0 +1,207 @@
+"""The one configuration file: every setting with its default, strictly read.
+
+`serve/nextswipe.toml` is the documentation of the settings: each key stands there with its
+meaning, unit, default and when to change it, and a test holds it equal to `Config()`. Unknown
+keys are refused with their path, so that a misspelt one never silently does nothing. Lower layers
+take arguments and read no files.
+
+Rejected: environment variables (a second place to look), several files that override each other.
+"""
+
+import difflib
+import math
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from env.reward import Reward
+from policies.explorers import AnyExplorer, SquareCB, explorer_args
+
+SHIPPED = Path(__file__).with_name("nextswipe.toml")
+
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+PolicyName = Literal["uniform", "popularity", "vowpal"]
+Section = TypeVar("Section")
+
+
+class ConfigError(ValueError):
+    """The configuration file cannot be used; the message names the file, the key and the reason."""
+
+
+class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the API listens and how wide it is."""
+
+    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    replicas: Annotated[int, Meta(ge=1, le=64)] = 1
+
+
+class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where everything is kept."""
+
+    folder: Annotated[str, Meta(min_length=1)] = "data"
+
+
+class Clock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose time rules."""
+
+    simulated: bool = False
+
+
+class Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a page is made."""
+
+    candidates: Annotated[int, Meta(ge=1, le=1000)] = 100
+    eps: Share = 0.02
+    per_creator: Annotated[int, Meta(ge=1, le=50)] = 2
+    explorer: AnyExplorer = SquareCB(gamma=10_000.0)
+
+
+class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How an item is analysed when it is put."""
+
+    titles: bool = False
+
+
+class Learner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the online learner moves and how often it tells."""
+
+    bits: Annotated[int, Meta(ge=10, le=24)] = 18
+    learning_rate: Annotated[float, Meta(gt=0.0, le=100.0)] = 0.25
+    power_t: Share = 0.0
+    clip_p: Share = 1.0
+    publish_every_s: Annotated[float, Meta(ge=0.1, le=3600.0)] = 1.0
+    snapshots_kept: Annotated[int, Meta(ge=2, le=1000)] = 5
+
+
+class JoinTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When an interaction counts as over."""
+
+    settle_ms: Annotated[int, Meta(ge=0, le=600_000)] = 2000
+
+
+class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One arm of the experiment.
+
+    Attributes:
+        name: as it stands in the pages' log records.
+        policy: what ranks this arm's pages.
+        share: of the people, relative to the sum over the arms; above 0.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    policy: PolicyName
+    share: Annotated[float, Meta(gt=0.0, le=1e6)] = 1.0
+
+
+class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How people are split between policies; one arm is no experiment."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)] = "first"
+    arms: Annotated[tuple[Arm, ...], Meta(min_length=1, max_length=20)] = (Arm("all", "vowpal"),)
+
+    def __post_init__(self) -> None:
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) != len(names):
+            raise ValueError(f"expected arms of different names, got {names}")
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All settings; `Config()` is what the shipped file says."""
+
+    server: Server = Server()
+    data: Data = Data()
+    clock: Clock = Clock()
+    feed: Feed = Feed()
+    content: Content = Content()
+    learner: Learner = Learner()
+    join: JoinTimes = JoinTimes()
+    reward: Reward = Reward()
+    experiment: Experiment = Experiment()
+
+
+def load(path: Path) -> Config:
+    """Return the settings of a file; what it leaves out keeps its default.
+
+    Raises:
+        ConfigError: no such file, no TOML, an unknown key, a wrong type or a value out of range.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    try:
+        return parse(text)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def parse(text: str) -> Config:
+    r"""Return the settings of a TOML text; see `load`.
+
+    >>> parse("[server]\nport = 9000").server.port
+    9000
+    >>> parse("[server]\nprot = 9000")
+    Traceback (most recent call last):
+    serve.config.ConfigError: server.prot: unknown key; did you mean server.port?
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"no TOML: {error}") from error
+    _refuse_unknown(raw, msgspec.to_builtins(Config()), "")
+    _refuse_not_finite(raw, "")
+    try:
+        config = msgspec.convert(raw, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_say(error)) from error
+    _refuse_unknown_arguments(raw, config.feed.explorer)
+    return config
+
+
+def _refuse_unknown(raw: dict[str, object], known: dict[str, object], path: str) -> None:
+    for key, value in raw.items():
+        if key not in known:
+            raise ConfigError(_unknown(f"{path}{key}", path, key, known))
+        inside = known[key]
+        if key != "explorer" and isinstance(value, dict) and isinstance(inside, dict):
+            _refuse_unknown(value, inside, f"{path}{key}.")
+
+
+def _refuse_unknown_arguments(raw: dict[str, object], explorer: AnyExplorer) -> None:
+    """Explorers are tagged and let unknown arguments pass, so that old logs stay readable."""
+    feed = raw.get("feed")
+    given = feed.get("explorer") if isinstance(feed, dict) else None
+    known = explorer_args(explorer)
+    for key in given if isinstance(given, dict) else ():
+        if key not in known:
+            raise ConfigError(_unknown(f"feed.explorer.{key}", "feed.explorer.", key, known))
+
+
+def _refuse_not_finite(value: object, path: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{path}: expected a finite number, got {value}")
+    if isinstance(value, dict):
+        for key, inside in value.items():
+            _refuse_not_finite(inside, f"{path}.{key}".lstrip("."))
+    if isinstance(value, list):
+        for i, inside in enumerate(value):
+            _refuse_not_finite(inside, f"{path}[{i}]")
+
+
+def _unknown(path: str, parent: str, key: str, known: dict[str, object]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {parent}{near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+    return f"{path}: unknown key; {hint}"
+
+
+def _say(error: msgspec.ValidationError) -> str:
+    reason, _, place = str(error).partition(" - at `$")
+    path = place.rstrip("`").lstrip(".")
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", reason):
+        return f"{path}.{unknown[1]}: unknown key"
+    return f"{path}: {reason}" if path else reason

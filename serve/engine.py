@@ -1,0 +1,297 @@
+"""Answers the requests of the API: what is read, drawn and written down, in this order.
+
+Everything that the HTTP edge can be asked stands here once, without HTTP: idempotent pages,
+registration at first sight, sessions, feedback, people (items are on the `Shelf`). A page is drawn
+by a `PageMaker`; writing and folding are the ledger's. Reads are single rows by index; what waits
+for a commit is awaited off the event loop, so that a client who hangs up loses nobody's page.
+
+Rejected: a cache of people's states (another replica's feedback would be missing from it), and
+registration in the page's transaction (the page is drawn for the pseudonym, so it comes first).
+"""
+
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from env.catalogue import Catalogue
+from env.content import load_titles
+from env.records import Card, FeedbackRecord, PageRecord
+from env.users import UserState, live_session
+from env.vocabulary import (
+    Item,
+    PageId,
+    Profile,
+    SessionId,
+    UserId,
+    UserKey,
+    decision_id,
+    split_decision_id,
+)
+from replay.database import Database
+from replay.log import SqliteLog
+from serve.codec import ProblemError
+from serve.config import Config
+from serve.heads import Heads
+from serve.ledger import Ledger, Outcome
+from serve.secret import load_secret
+from serve.shelf import Shelf
+from serve.state import Person, State
+from serve.tokens import Tokens
+from serve.wire import (
+    CardBody,
+    Event,
+    FeedbackRequest,
+    FeedbackResponse,
+    FeedRequest,
+    FeedResponse,
+    Health,
+    ProfileBody,
+    Refusal,
+    SceneBody,
+    UserResponse,
+)
+
+NOTHING_TO_SHOW = "no item may be shown here"
+FORGED = "the decision_id was not given out here"
+NO_SUCH_PAGE = "the page of this decision_id is not known"
+FORGOTTEN = "the person was deleted"
+
+
+class PageMaker(Protocol):
+    """Draws pages from a catalogue that the engine keeps up with the log."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The items, read by the maker and moved by the engine only."""
+        ...
+
+    def page(
+        self,
+        request: FeedRequest,
+        user: UserKey,
+        state: UserState,
+        *,
+        session: SessionId,
+        page_id: PageId,
+        now_ms: int,
+    ) -> PageRecord | None:
+        """Return a page of at least one card, drawn under this id; None: nothing may be shown."""
+        ...
+
+
+class Engine:
+    """What one replica of the server does."""
+
+    def __init__(
+        self,
+        config: Config,
+        database: Database,
+        log: SqliteLog,
+        state: State,
+        maker: PageMaker,
+        *,
+        now_ms: Callable[[], int],
+    ) -> None:
+        """Bring the maker's catalogue up to date; make the secret if there is none.
+
+        Args:
+            config: names the data folder.
+            database: of log and state, closed by its owner.
+            log: in that database.
+            state: in that database.
+            maker: draws the pages.
+            now_ms: the server's clock, Unix milliseconds.
+        """
+        self._log = log
+        self._database = database
+        self._state = state
+        self._maker = maker
+        self._now_ms = now_ms
+        self._simulated = config.clock.simulated
+        self._ledger = Ledger(state, now_ms)
+        self._tokens = Tokens(load_secret(Path(config.data.folder)))
+        self._heads = Heads(log)
+        self.shelf = Shelf(
+            log,
+            state,
+            self._ledger,
+            maker.catalogue,
+            now_ms=now_ms,
+            titles=load_titles() if config.content.titles else None,
+        )
+
+    # --- the feed ---
+
+    async def feed(self, request: FeedRequest) -> FeedResponse:
+        """Return a page that is in the log; the same `request_id` gives the same page again.
+
+        Raises:
+            ProblemError: 409, the person was deleted meanwhile.
+        """
+        now_ms = self._clock(request.scene.at_ms)
+        person, offset = self._look_up(request.user_id)
+        if person is None:
+            person = await self._register(request.user_id, request.scene, now_ms)
+        await self.shelf.refresh(offset)
+        page_id = self._tokens.page_id(person.user, request.request_id)
+        page = self._stored(page_id) if request.request_id else None
+        return self._response(page) if page else await self._draw(request, person, page_id, now_ms)
+
+    async def _draw(
+        self, request: FeedRequest, person: Person, page_id: PageId, now_ms: int
+    ) -> FeedResponse:
+        session = self._session(request, person, page_id, now_ms)
+        page = self._maker.page(
+            request, person.user, person.state, session=session, page_id=page_id, now_ms=now_ms
+        )
+        if page is None:
+            return FeedResponse(page_id, (), NOTHING_TO_SHOW)
+        written = await self._ledger.commit(
+            partial(self._ledger.take_page, page=page), durable=False
+        )
+        if written is None:
+            raise ProblemError(409, f"{FORGOTTEN} while the page was made", "user_id")
+        return self._response(written)
+
+    def _look_up(self, user_id: str) -> tuple[Person | None, int]:
+        """Return a person and the log's last item record, as of one moment."""
+        with self._database.reader() as connection:
+            person = self._state.person(connection, user_id)
+            return person, self._state.catalogue_offset(connection)
+
+    async def _register(self, user_id: str, scene: SceneBody, now_ms: int) -> Person:
+        profile = Profile(country=scene.country, language=scene.language, device=scene.device)
+        work = partial(
+            self._ledger.register, user_id=UserId(user_id), profile=profile, at_ms=now_ms
+        )
+        return await self._ledger.commit(work, durable=False)
+
+    def _stored(self, page_id: PageId) -> PageRecord | None:
+        page = self._log.find(f"p/{page_id}")
+        return page if isinstance(page, PageRecord) else None
+
+    def _session(
+        self, request: FeedRequest, person: Person, page_id: PageId, now_ms: int
+    ) -> SessionId:
+        if request.session_id is not None:
+            return self._tokens.session_id(person.user, request.session_id)
+        return live_session(person.state, now_ms) or SessionId(f"s{page_id}")
+
+    def _response(self, page: PageRecord) -> FeedResponse:
+        self._heads.remember(page)
+        cards = zip(page.drawn, page.cards, page.reasons, strict=True)
+        items = tuple(
+            CardBody(
+                decision_id=self._tokens.sign(decision_id(page.page_id, drawn.slot)),
+                item_id=card.item_id,
+                slot=drawn.slot,
+                propensity=drawn.propensity,
+                policy=page.policy,
+                reason=reason,
+                item=self._item(card),
+            )
+            for drawn, card, reason in cards
+        )
+        return FeedResponse(page.page_id, items, page.degraded)
+
+    def _item(self, card: Card) -> Item:
+        """Return a card's item as it is now, without its vector; after a takedown, little of it."""
+        catalogue = self._maker.catalogue
+        index = catalogue.index_of(card.item_id)
+        item = Item(card.item_id, listed=False) if index is None else catalogue.item(index)
+        return item if item.vector is None else msgspec.structs.replace(item, vector=None)
+
+    # --- feedback ---
+
+    async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
+        """Take what can be taken, and return when it is on disk; refuse the rest one by one."""
+        heard = [(event, self._hear(event)) for event in request.events]
+        records = [record for _, record in heard if isinstance(record, FeedbackRecord)]
+        outcomes: list[Outcome] = []
+        if records:
+            work = partial(self._ledger.take_feedback, events=records)
+            outcomes = await self._ledger.commit(work, durable=True)
+        refused = [Refusal(e.event_id, reason) for e, reason in heard if isinstance(reason, str)]
+        refused += [
+            Refusal(record.event_id, FORGOTTEN)
+            for record, outcome in zip(records, outcomes, strict=True)
+            if outcome is Outcome.FORGOTTEN
+        ]
+        return FeedbackResponse(
+            accepted=outcomes.count(Outcome.ACCEPTED),
+            duplicates=outcomes.count(Outcome.DUPLICATE),
+            refused=tuple(refused),
+        )
+
+    def _hear(self, event: Event) -> FeedbackRecord | str:
+        """Return an event as it is logged, or why it is refused."""
+        decision = self._tokens.verify(event.decision_id)
+        if decision is None:
+            return FORGED
+        page_id, slot = split_decision_id(decision)
+        head = self._heads.find(page_id)
+        if head is None or slot not in head.slots:
+            return NO_SUCH_PAGE
+        return FeedbackRecord(
+            event_id=event.event_id,
+            decision_id=decision,
+            at_ms=self._clock(event.at_ms),
+            user=head.user,
+            session=head.session,
+            kind=event.kind,
+            value=event.value or 0.0,
+            client_ms=event.at_ms,
+        )
+
+    # --- people ---
+
+    async def put_user(self, user_id: UserId, body: ProfileBody) -> UserResponse:
+        """Register a person or change their profile; return it once it is on disk."""
+        work = partial(
+            self._ledger.put_user, user_id=user_id, profile=body.profile(), at_ms=self._now_ms()
+        )
+        person = await self._ledger.commit(work, durable=True)
+        return UserResponse(user_id, person.state.profile)
+
+    def get_user(self, user_id: UserId) -> UserResponse:
+        """Return a person's profile.
+
+        Raises:
+            ProblemError: 404, nobody of this id is known.
+        """
+        person, _ = self._look_up(user_id)
+        if person is None:
+            raise _nobody(user_id)
+        return UserResponse(user_id, person.state.profile)
+
+    async def delete_user(self, user_id: UserId) -> None:
+        """Forget a person: profile and state go, and what names them in the log is overwritten.
+
+        Raises:
+            ProblemError: 404, nobody of this id is known.
+        """
+        work = partial(self._ledger.forget_user, user_id=user_id, at_ms=self._now_ms())
+        if not await self._ledger.commit(work, durable=True):
+            raise _nobody(user_id)
+
+    # --- the server itself ---
+
+    def ready(self) -> Health:
+        """Return whether feeds can be answered: the database can be read."""
+        try:
+            with self._database.reader() as connection:
+                self._state.catalogue_offset(connection)
+        except (sqlite3.Error, RuntimeError) as error:
+            return Health(False, len(self.shelf), f"the database cannot be read: {error}")
+        return Health(True, len(self.shelf))
+
+    def _clock(self, client_ms: int | None) -> int:
+        return client_ms if self._simulated and client_ms is not None else self._now_ms()
+
+
+def _nobody(user_id: UserId) -> ProblemError:
+    return ProblemError(404, f"nobody of id {user_id}", "user_id")

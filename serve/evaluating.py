@@ -1,0 +1,87 @@
+"""Asks the log of one data folder what a policy would have earned: `replay.evaluate`, set up."""
+
+from collections.abc import Callable
+
+from env.interface import Policy
+from policies.baselines import PopularityPolicy, UniformPolicy
+from policies.snapshots import SnapshotCorruption, SnapshotStore
+from policies.vowpal_kernel import VowpalScorer
+from replay.dataset import Dataset, read
+from replay.evaluate import Report, evaluate
+from replay.log import SqliteLog
+from serve.config import Config
+from serve.data_folder import open_data
+from serve.refused import Refused
+from serve.replica import open_snapshots
+from serve.state import State
+
+Advance = Callable[[int], None]
+"""Told how many decisions were done since it was last told."""
+
+
+def evaluate_log(
+    config: Config, name: str, *, arm: str = "", advance: Advance | None = None
+) -> Report:
+    """Return what the log says about a policy.
+
+    A version that learned from the very decisions it is evaluated on looks better than it is:
+    evaluate one from pages that it did not learn from, such as those of another arm.
+
+    Args:
+        config: data folder, reward and explorer.
+        name: `uniform`, `popularity`, `vowpal` (the current version) or `vowpal@N`.
+        arm: of the experiment, whose pages are read; empty: all pages.
+        advance: told of progress.
+
+    Raises:
+        Refused: no log, no such policy, or too little in the log.
+        LogCorruption: a line is not what was written.
+    """
+    with open_data(config) as database:
+        policy = _policy(config, State(database), name)
+        dataset = read_dataset(config, SqliteLog(database, now_ms=lambda: 0), arm)
+    try:
+        return evaluate(dataset, policy, advance=advance)
+    except ValueError as error:
+        raise Refused(f"the log cannot be evaluated: {error}") from error
+
+
+def read_dataset(config: Config, log: SqliteLog, arm: str = "") -> Dataset:
+    """Return the decisions of a log, or of one arm of it.
+
+    Raises:
+        Refused: the log cannot be trusted; says where.
+    """
+    try:
+        return read(log.read(), config.reward, lambda page: not arm or page.arm == arm)
+    except ValueError as error:
+        raise Refused(f"the log cannot be evaluated: {error}") from error
+
+
+def _policy(config: Config, state: State, name: str) -> Policy:
+    kind, _, number = name.partition("@")
+    if kind == "uniform" and number in ("", "0"):
+        return UniformPolicy()
+    if kind == "popularity" and number in ("", "0"):
+        return PopularityPolicy()
+    if kind == "vowpal" and (not number or number.isdecimal()):
+        return _scorer(config, open_snapshots(config), int(number or _current(state)))
+    raise Refused(f"expected uniform, popularity, vowpal or vowpal@VERSION, got {name!r}")
+
+
+def _current(state: State) -> int:
+    version = state.current_version()
+    if version is None:
+        raise Refused("no version of vowpal was published yet: let people swipe, or train it")
+    return version.version
+
+
+def _scorer(config: Config, store: SnapshotStore, version: int) -> VowpalScorer:
+    try:
+        weights = store.load_part(version, "scorer")
+    except FileNotFoundError:
+        there = ", ".join(map(str, store.versions())) or "none"
+        raise Refused(f"expected a version that is kept ({there}), got {version}") from None
+    except SnapshotCorruption as error:
+        raise Refused(str(error)) from error
+    return VowpalScorer.from_bytes(weights, config.feed.explorer, version)

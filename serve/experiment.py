@@ -1,0 +1,37 @@
+"""Which arm of the experiment a person is in: a pure function of the pseudonym.
+
+Assigning needs no table and no traffic between replicas, stays the same as long as the arms do,
+and is independent between experiments of different names. The unit is the person, never the
+request, because what somebody sees now moves what they do later.
+
+Rejected: a stored assignment (state to migrate and to forget), and Python's `hash` (salted per
+process).
+"""
+
+import hashlib
+from itertools import accumulate
+
+from env.vocabulary import UserKey
+from serve.config import Arm, Experiment
+
+
+def assign(experiment: Experiment, user: UserKey) -> Arm:
+    """Return the arm of a person, drawn in proportion to the arms' shares.
+
+    >>> both = Experiment("half", (Arm("control", "uniform"), Arm("treated", "vowpal")))
+    >>> {assign(both, UserKey(f"u{i}")).name for i in range(20)} == {"control", "treated"}
+    True
+    """
+    edges = list(accumulate(arm.share for arm in experiment.arms))
+    point = _uniform(experiment.name, user) * edges[-1]
+    return next(
+        (arm for arm, edge in zip(experiment.arms, edges, strict=True) if point < edge),
+        experiment.arms[-1],
+    )
+
+
+def _uniform(name: str, user: UserKey) -> float:
+    """Return a number in [0, 1) of 53 bits, the same for the same name and person everywhere."""
+    message = f"{name}\0{user}".encode()
+    digest = hashlib.blake2b(message, digest_size=8, person=b"arm").digest()
+    return (int.from_bytes(digest, "little") >> 11) * 2.0**-53

@@ -1,0 +1,1 @@
+"""Readers of foreign data: each checks a whole file before anything of it is handed on."""

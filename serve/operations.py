@@ -1,0 +1,226 @@
+"""The operations of the HTTP API, version 1: one table, from which routes and OpenAPI are made.
+
+An operation says what it takes and gives as types and calls the engine; it knows nothing of
+bytes, formats or status lines other than its own. What is documented is therefore what is served.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from env.vocabulary import Item, ItemId, UserId
+from serve.codec import ProblemError
+from serve.engine import Engine
+from serve.wire import (
+    FeedbackRequest,
+    FeedbackResponse,
+    FeedRequest,
+    FeedResponse,
+    FoundResponse,
+    Health,
+    ItemBody,
+    ItemsRequest,
+    ItemsResponse,
+    ProfileBody,
+    UserResponse,
+)
+
+MAX_QUERY = 200
+MAX_FOUND = 100
+MAX_ID = 128
+
+B = TypeVar("B")
+Parameters = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[B]):
+    """One thing that can be asked.
+
+    Attributes:
+        name: of the operation, in OpenAPI and in metrics.
+        method: of HTTP.
+        path: with parameters in braces.
+        summary: one sentence.
+        call: does it, with the decoded body and the path's and query's parameters.
+        body: type of the request's body; NoneType: it has none.
+        answer: type of the response's body; None: it has none.
+        status: of success.
+        query: names and meanings of the query's parameters.
+    """
+
+    name: str
+    method: str
+    path: str
+    summary: str
+    call: Callable[[Engine, B, Parameters], Awaitable[object]]
+    body: type[B]
+    answer: type | None = None
+    status: int = 200
+    query: tuple[tuple[str, str], ...] = ()
+
+
+async def _feed(engine: Engine, body: FeedRequest, _: Parameters) -> FeedResponse:
+    return await engine.feed(body)
+
+
+async def _feedback(engine: Engine, body: FeedbackRequest, _: Parameters) -> FeedbackResponse:
+    return await engine.feedback(body)
+
+
+async def _put_items(engine: Engine, body: ItemsRequest, _: Parameters) -> ItemsResponse:
+    return await engine.shelf.put_many(body)
+
+
+async def _search_items(engine: Engine, _: None, parameters: Parameters) -> FoundResponse:
+    text = parameters.get("q", "")
+    if not 0 < len(text) <= MAX_QUERY:
+        raise ProblemError(422, f"expected 1 to {MAX_QUERY} characters, got {len(text)}", "q")
+    return await engine.shelf.search(text, _limit(parameters.get("limit", "20")))
+
+
+async def _put_item(engine: Engine, body: ItemBody, parameters: Parameters) -> Item:
+    return await engine.shelf.put(ItemId(_id(parameters, "item_id")), body)
+
+
+async def _get_item(engine: Engine, _: None, parameters: Parameters) -> Item:
+    return engine.shelf.get(ItemId(_id(parameters, "item_id")))
+
+
+async def _delete_item(engine: Engine, _: None, parameters: Parameters) -> None:
+    await engine.shelf.delete(ItemId(_id(parameters, "item_id")))
+
+
+async def _put_user(engine: Engine, body: ProfileBody, parameters: Parameters) -> UserResponse:
+    return await engine.put_user(UserId(_id(parameters, "user_id")), body)
+
+
+async def _get_user(engine: Engine, _: None, parameters: Parameters) -> UserResponse:
+    return engine.get_user(UserId(_id(parameters, "user_id")))
+
+
+async def _delete_user(engine: Engine, _: None, parameters: Parameters) -> None:
+    await engine.delete_user(UserId(_id(parameters, "user_id")))
+
+
+async def _healthz(engine: Engine, _: None, __: Parameters) -> Health:
+    return Health(True, len(engine.shelf))
+
+
+async def _readyz(engine: Engine, _: None, __: Parameters) -> Health:
+    health = engine.ready()
+    if not health.ready:
+        raise ProblemError(503, health.reason)
+    return health
+
+
+_SEARCH = (("q", "words that begin words of the item"), ("limit", f"1 to {MAX_FOUND}, else 20"))
+
+OPERATIONS: tuple[Operation[Any], ...] = (
+    Operation(
+        "feed", "POST", "/v1/feed", "Asks for a page of cards.", _feed, FeedRequest, FeedResponse
+    ),
+    Operation(
+        "feedback",
+        "POST",
+        "/v1/feedback",
+        "Reports what people did; answered once it is on disk.",
+        _feedback,
+        FeedbackRequest,
+        FeedbackResponse,
+        202,
+    ),
+    Operation(
+        "put_items",
+        "POST",
+        "/v1/items",
+        "Puts items, all or none.",
+        _put_items,
+        ItemsRequest,
+        ItemsResponse,
+    ),
+    Operation(
+        "search_items",
+        "GET",
+        "/v1/items",
+        "Finds items by words.",
+        _search_items,
+        type(None),
+        FoundResponse,
+        query=_SEARCH,
+    ),
+    Operation("put_item", "PUT", "/v1/items/{item_id}", "Puts an item.", _put_item, ItemBody, Item),
+    Operation(
+        "get_item",
+        "GET",
+        "/v1/items/{item_id}",
+        "Returns an item.",
+        _get_item,
+        type(None),
+        Item,
+    ),
+    Operation(
+        "delete_item",
+        "DELETE",
+        "/v1/items/{item_id}",
+        "Takes an item down for good.",
+        _delete_item,
+        type(None),
+        status=204,
+    ),
+    Operation(
+        "put_user",
+        "PUT",
+        "/v1/users/{user_id}",
+        "Registers a person or changes their profile.",
+        _put_user,
+        ProfileBody,
+        UserResponse,
+    ),
+    Operation(
+        "get_user",
+        "GET",
+        "/v1/users/{user_id}",
+        "Returns a person's profile.",
+        _get_user,
+        type(None),
+        UserResponse,
+    ),
+    Operation(
+        "delete_user",
+        "DELETE",
+        "/v1/users/{user_id}",
+        "Forgets a person.",
+        _delete_user,
+        type(None),
+        status=204,
+    ),
+    Operation(
+        "healthz", "GET", "/healthz", "Says that the process runs.", _healthz, type(None), Health
+    ),
+    Operation(
+        "readyz",
+        "GET",
+        "/readyz",
+        "Says whether feeds can be answered.",
+        _readyz,
+        type(None),
+        Health,
+    ),
+)
+
+
+def _id(parameters: Parameters, name: str) -> str:
+    """Return an id of the path, within the limits of `serve.wire.Id`."""
+    value = parameters[name]
+    if not 0 < len(value) <= MAX_ID:
+        raise ProblemError(422, f"expected 1 to {MAX_ID} characters, got {len(value)}", name)
+    if not value.isprintable() and "\ufffd" not in value:
+        raise ProblemError(422, "expected printable characters", name)
+    return value
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 5 and 1 <= int(text) <= MAX_FOUND):
+        raise ProblemError(422, f"expected 1 to {MAX_FOUND}, got {text}", "limit")
+    return int(text)

@@ -1,0 +1,146 @@
+"""What one process of the server holds: a feed replica or the learner, opened from a data folder.
+
+Both are plain objects without Ray: `serve.app` wraps them into deployments, tests and benchmarks
+open them directly. Whoever opens one closes it.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event, Thread
+
+from starlette.applications import Starlette
+
+from policies.snapshots import SnapshotStore
+from policies.vowpal_args import VowpalArgs
+from replay.database import Database
+from replay.log import SqliteLog
+from serve.api import make_app
+from serve.config import Config
+from serve.engine import Engine
+from serve.follower import Follower, untrained
+from serve.learner import LearningArgs, OnlineLearner
+from serve.pipeline import Pipeline
+from serve.secret import derive_key, load_secret
+from serve.state import SCHEMA, State
+
+logger = logging.getLogger(__name__)
+
+STOP_TIMEOUT_S = 10.0
+
+
+def vowpal_args(config: Config) -> VowpalArgs:
+    """Return the policy's arguments as configured."""
+    return VowpalArgs(
+        explorer=config.feed.explorer,
+        bits=config.learner.bits,
+        learning_rate=config.learner.learning_rate,
+        power_t=config.learner.power_t,
+        clip_p=config.learner.clip_p,
+    )
+
+
+def learning_args(config: Config) -> LearningArgs:
+    """Return the fold's arguments as configured."""
+    return LearningArgs(vowpal_args(config), config.reward, config.join.settle_ms)
+
+
+def open_database(config: Config) -> Database:
+    """Open the data folder's database, made if it is missing."""
+    folder = Path(config.data.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return Database(folder / "nextswipe.db", schema=SCHEMA)
+
+
+def open_snapshots(config: Config) -> SnapshotStore:
+    """Open the data folder's snapshots."""
+    return SnapshotStore(Path(config.data.folder) / "snapshots", keep=config.learner.snapshots_kept)
+
+
+class Background:
+    """A thread that runs until told to stop, and whose death is not silent."""
+
+    def __init__(self, name: str, work: Callable[[Event], None]) -> None:
+        """Start `work(stop)` at once."""
+        self._stop = Event()
+        self._error: BaseException | None = None
+        self._work = work
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise if the thread has ended without being told to, from what ended it."""
+        if self._error is not None or not (self._thread.is_alive() or self._stop.is_set()):
+            raise RuntimeError(f"{self._thread.name} has stopped") from self._error
+
+    def close(self) -> None:
+        """Tell it to stop and wait."""
+        self._stop.set()
+        self._thread.join(STOP_TIMEOUT_S)
+
+    def _run(self) -> None:
+        try:
+            self._work(self._stop)
+        except BaseException as error:
+            logger.exception("thread=%s", self._thread.name)
+            self._error = error
+
+
+class FeedReplica:
+    """The database, the engine with its pipeline, and the follower that keeps it current."""
+
+    def __init__(self, config: Config, *, now_ms: Callable[[], int]) -> None:
+        """Open the data folder of `config`."""
+        self._database = open_database(config)
+        log = SqliteLog(self._database, now_ms=now_ms)
+        state = State(self._database)
+        draw_key = derive_key(load_secret(Path(config.data.folder)), "draw")
+        self.pipeline = Pipeline(config, draw_key=draw_key, served=untrained(vowpal_args(config)))
+        self.engine = Engine(config, self._database, log, state, self.pipeline, now_ms=now_ms)
+        follower = Follower(state, open_snapshots(config), vowpal_args(config), self.pipeline.swap)
+        follower.poll()
+        self._following = Background("follower", follower.run)
+        self.app: Starlette = make_app(self.engine)
+
+    def check(self) -> None:
+        """Raise if the follower has died."""
+        self._following.check()
+
+    def close(self) -> None:
+        """Stop following, commit what is queued, close the database."""
+        self._following.close()
+        self._database.close()
+
+
+class LearnerReplica:
+    """The online learner on its thread; a second one takes over by epoch, not by a lock.
+
+    A file lock would be held by a learner that is stopped but not dead, and nobody could take
+    over from it.
+    """
+
+    def __init__(self, config: Config, *, now_ms: Callable[[], int]) -> None:
+        """Open the data folder of `config` and learn."""
+        self._database = open_database(config)
+        learner = OnlineLearner(
+            self._database,
+            SqliteLog(self._database, now_ms=now_ms),
+            State(self._database),
+            open_snapshots(config),
+            learning_args(config),
+            now_ms=now_ms,
+            monotonic_s=time.monotonic,
+            publish_every_s=config.learner.publish_every_s,
+            tick_after_s=None if config.clock.simulated else max(config.join.settle_ms / 1000, 1.0),
+        )
+        self._learning = Background("learner", learner.run)
+
+    def check(self) -> None:
+        """Raise if learning has stopped, be it because another learner took over."""
+        self._learning.check()
+
+    def close(self) -> None:
+        """Publish what was learned and close the database."""
+        self._learning.close()
+        self._database.close()

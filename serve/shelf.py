@@ -1,0 +1,133 @@
+"""The items of one process: put and taken down in the database, looked up in the catalogue.
+
+Every process holds the whole catalogue in memory, as columns. Who changes an item appends a
+record; all others see in their next read of a person that the log's last item record is newer
+than what they have applied, and apply the tail before they answer.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from env.catalogue import Catalogue
+from env.content import TitleEncoder, static_block
+from env.records import ItemRecord, pack_halves
+from env.vocabulary import Item, ItemId
+from replay.log import Kind, SqliteLog
+from serve.codec import ProblemError
+from serve.ledger import Ledger
+from serve.state import State
+from serve.wire import FoundResponse, ItemBody, ItemsRequest, ItemsResponse
+
+REFRESH_LINES = 256
+ITEM_LINES: tuple[Kind, ...] = ("item",)
+
+
+class Shelf:
+    """Items as the API puts, gets, searches and deletes them."""
+
+    def __init__(
+        self,
+        log: SqliteLog,
+        state: State,
+        ledger: Ledger,
+        catalogue: Catalogue,
+        *,
+        now_ms: Callable[[], int],
+        titles: TitleEncoder | None = None,
+    ) -> None:
+        """Bring the catalogue up to the log's end.
+
+        Args:
+            log: to read the changes from.
+            state: holds the items.
+            ledger: writes them.
+            catalogue: moved by nobody else from now on.
+            now_ms: the server's clock.
+            titles: embeds titles into the items' blocks; None leaves them out.
+        """
+        self._log = log
+        self._state = state
+        self._ledger = ledger
+        self._catalogue = catalogue
+        self._now_ms = now_ms
+        self._titles = titles
+        self._refreshing = asyncio.Lock()
+        while self._apply_some() == REFRESH_LINES:
+            pass
+
+    def __len__(self) -> int:
+        return len(self._catalogue)
+
+    async def put(self, item_id: ItemId, body: ItemBody) -> Item:
+        """Put one item; return it as it now is, on disk."""
+        if body.item_id not in (None, item_id):
+            raise ProblemError(422, f"expected {item_id}, as in the path", "item_id")
+        await self._put([body.item(item_id)])
+        return self.get(item_id)
+
+    async def put_many(self, request: ItemsRequest) -> ItemsResponse:
+        """Put all items or none; return how many were new, once they are on disk."""
+        return await self._put([body.item(ItemId(body.item_id or "")) for body in request.items])
+
+    def get(self, item_id: ItemId) -> Item:
+        """Return an item.
+
+        Raises:
+            ProblemError: 404, there is none.
+        """
+        with self._state.database.reader() as connection:
+            item = self._state.item(connection, item_id)
+        if item is None:
+            raise _unknown(item_id)
+        return item
+
+    async def delete(self, item_id: ItemId) -> None:
+        """Take an item down for good, on every replica.
+
+        Raises:
+            ProblemError: 404, there is none.
+        """
+        work = partial(self._ledger.remove_item, item_id=item_id, at_ms=self._now_ms())
+        if not await self._ledger.commit(work, durable=True):
+            raise _unknown(item_id)
+        await self._catch_up()
+
+    async def search(self, text: str, limit: int) -> FoundResponse:
+        """Return items in which every word of a text begins a word, the best match first."""
+        return FoundResponse(tuple(await asyncio.to_thread(self._search, text, limit)))
+
+    async def refresh(self, offset: int) -> None:
+        """Apply what changed at least up to an offset, in steps that leave others their turn."""
+        if self._catalogue.sequence < offset:
+            await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        async with self._refreshing:
+            while self._apply_some() == REFRESH_LINES:  # noqa: ASYNC110  # others take their turn
+                await asyncio.sleep(0)
+
+    async def _put(self, items: Sequence[Item]) -> ItemsResponse:
+        blocks = await asyncio.to_thread(self._blocks, items)
+        work = partial(self._ledger.put_items, items=items, blocks=blocks, at_ms=self._now_ms())
+        answer = await self._ledger.commit(work, durable=True)
+        await self._catch_up()
+        return answer
+
+    def _blocks(self, items: Sequence[Item]) -> list[bytes]:
+        return [pack_halves(static_block(item, self._titles)) for item in items]
+
+    def _search(self, text: str, limit: int) -> list[Item]:
+        with self._state.database.reader() as connection:
+            return self._state.search(connection, text, limit)
+
+    def _apply_some(self) -> int:
+        lines = list(self._log.read(self._catalogue.sequence, REFRESH_LINES, kinds=ITEM_LINES))
+        for line in lines:
+            if isinstance(line.record, ItemRecord):
+                self._catalogue.apply(line.record, sequence=line.offset)
+        return len(lines)
+
+
+def _unknown(item_id: ItemId) -> ProblemError:
+    return ProblemError(404, f"no item {item_id}", "item_id")

@@ -1,0 +1,296 @@
+"""The swarm: simulated people who swipe the real feed over HTTP, as fast as it answers.
+
+Each visit is a person of `env.viewer` who asks for pages, answers each card, reports it as a
+client would, and leaves. All visits share one simulated clock: the turns of a short window are
+taken in the order of their times and reported in one batch; at its end new pages are asked for,
+and their first cards shown. So the server hears everything in the order in which it happened,
+whatever the concurrency. Same seed and same pages, same swipes.
+
+Rejected: a coroutine a person (their reports would reach the server in the order of the event
+loop, not of the clock), and waiting out each dwell (a thousand swipes would take hours).
+"""
+
+import asyncio
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from env.records import FeedbackKind
+from env.viewer import Viewer, ViewerState
+from env.vocabulary import Feedback
+from env.world import Person
+from serve.client import ClientError
+from serve.wire import (
+    CardBody,
+    Event,
+    FeedbackRequest,
+    FeedbackResponse,
+    FeedRequest,
+    FeedResponse,
+    SceneBody,
+)
+
+WINDOW_MS = 1_000
+SWIPE_MS = 400
+REPORT_MS = 30_000
+"""A longer dwell is reported in between, lest the join takes the person for gone."""
+ARRIVAL_SPREAD_MS = 20_000
+MAX_EVENTS = 400
+NETWORKS = ("wifi", "cellular")
+
+Witness = Callable[[CardBody, Person, ViewerState], None]
+"""Told, before a card is answered, who saw it in which state."""
+
+
+class Server(Protocol):
+    """What the swarm needs of a server; `serve.client.Client` is one."""
+
+    async def feed(self, request: FeedRequest) -> FeedResponse:
+        """Return a page."""
+        ...
+
+    async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
+        """Take events."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a swarm did.
+
+    Attributes:
+        acked: events that the server acknowledged as accepted.
+        refused: events that the server refused.
+        errors: requests that failed.
+    """
+
+    cards: int = 0
+    pages: int = 0
+    visits: int = 0
+    acked: int = 0
+    refused: int = 0
+    errors: int = 0
+
+
+@dataclass(slots=True)
+class _Visit:
+    number: int
+    index: int
+    viewer: Viewer
+    network: str
+    rng: np.random.Generator
+    cards: list[CardBody] = field(default_factory=list)
+    shown: CardBody | None = None
+    answer: Feedback = field(default_factory=Feedback)
+    shown_ms: int = 0
+    ends_ms: int = 0
+    n_events: int = 0
+
+
+class Swarm:
+    """Some hundred people at a time, out of many, in front of one server."""
+
+    def __init__(
+        self,
+        client: Server,
+        viewers: Sequence[Viewer],
+        *,
+        seed: int,
+        start_ms: int,
+        n_present: int = 200,
+        page_size: int = 10,
+        concurrency: int = 8,
+        witness: Witness | None = None,
+    ) -> None:
+        """Gather in front of a server; nothing is sent until `swipe`.
+
+        Args:
+            client: of the server.
+            viewers: more than `n_present`; each comes by chance, as often as chance has it.
+            seed: of the people's choices.
+            start_ms: where the simulated clock begins.
+            n_present: visits at a time.
+            page_size: cards a page.
+            concurrency: requests for pages under way at a time.
+            witness: see `Witness`.
+        """
+        if len(viewers) <= n_present:
+            raise ValueError(f"expected more than {n_present} viewers, got {len(viewers)}")
+        self.clock_ms = start_ms
+        self._client = client
+        self._viewers = viewers
+        self._seed = seed
+        self._page_size = page_size
+        self._witness = witness
+        self._gate = asyncio.Semaphore(concurrency)
+        self._rng = np.random.default_rng(seed)
+        self._absent = list(range(len(viewers)))
+        self._left_ms: dict[int, int] = {}
+        self._n_visits = 0
+        self._turns: list[tuple[int, int, _Visit]] = []
+        self._events: list[Event] = []
+        self._counts = dict.fromkeys(Tally.__slots__, 0)
+        for _ in range(n_present):
+            self._arrive(start_ms)
+
+    @property
+    def tally(self) -> Tally:
+        """What was done so far."""
+        return Tally(**self._counts)
+
+    async def swipe(
+        self, n_cards: int, *, on_window: Callable[[Tally], None] | None = None
+    ) -> None:
+        """Go on until so many more cards were shown.
+
+        Args:
+            n_cards: at least; a window is finished.
+            on_window: told of progress.
+        """
+        until = self._counts["cards"] + n_cards
+        while self._counts["cards"] < until:
+            await self._pass_window()
+            if on_window:
+                on_window(self.tally)
+
+    async def leave(self) -> None:
+        """Let everybody finish the card they are on and leave, so that nothing stays open."""
+        watching = [visit for _, _, visit in self._turns if visit.shown is not None]
+        for visit in sorted(watching, key=lambda visit: visit.ends_ms):
+            self.clock_ms = visit.ends_ms
+            self._report(visit, [*_answered(visit.answer), ("leave", None)], self.clock_ms)
+            visit.shown = None
+        self._turns.clear()
+        await self._flush()
+
+    async def _pass_window(self) -> None:
+        """Take all turns of the next window, report them, then fetch the pages that are needed."""
+        horizon_ms = self._turns[0][0] + WINDOW_MS
+        waiting: list[_Visit] = []
+        while self._turns and self._turns[0][0] < horizon_ms:
+            at_ms, _, visit = heapq.heappop(self._turns)
+            if not self._finish_card(visit, at_ms):
+                continue
+            if visit.cards:
+                self._show(visit, at_ms)
+            else:
+                waiting.append(visit)
+        self.clock_ms = horizon_ms
+        await self._flush()
+        await asyncio.gather(*(self._fetch(visit, horizon_ms) for visit in waiting))
+        for visit in waiting:
+            if visit.cards:
+                self._show(visit, horizon_ms)
+            else:
+                self._depart(visit, horizon_ms)
+
+    def _finish_card(self, visit: _Visit, at_ms: int) -> bool:
+        """Report the card on screen; return whether it is over and the person stays."""
+        if visit.shown is None:
+            return True
+        if at_ms < visit.ends_ms:
+            watched_s = min((at_ms - visit.shown_ms) / 1000, visit.answer.dwell_s)
+            self._report(visit, [("dwell", round(watched_s, 3))], at_ms)
+            self._push(visit, min(at_ms + REPORT_MS, visit.ends_ms))
+            return False
+        self._report(visit, _answered(visit.answer), at_ms)
+        if visit.viewer.leaves(visit.rng):
+            self._report(visit, [("leave", None)], at_ms)
+            self._depart(visit, at_ms)
+            return False
+        return True
+
+    def _show(self, visit: _Visit, at_ms: int) -> None:
+        card = visit.cards.pop(0)
+        if self._witness:
+            self._witness(card, visit.viewer.person, visit.viewer.state)
+        visit.shown = card
+        self._report(visit, [("impression", None)], at_ms)
+        visit.answer = visit.viewer.answer(card.item_id, visit.rng)
+        self._counts["cards"] += 1
+        visit.shown_ms = at_ms
+        visit.ends_ms = at_ms + SWIPE_MS + round(1000 * visit.answer.dwell_s)
+        self._push(visit, min(at_ms + REPORT_MS, visit.ends_ms))
+
+    async def _fetch(self, visit: _Visit, at_ms: int) -> None:
+        request = FeedRequest(
+            user_id=visit.viewer.person.user_id,
+            session_id=f"visit-{visit.number}",
+            size=self._page_size,
+            scene=SceneBody(network=visit.network, at_ms=at_ms),
+        )
+        async with self._gate:
+            try:
+                page = await self._client.feed(request)
+            except ClientError:
+                self._counts["errors"] += 1
+                return
+        self._counts["pages"] += 1
+        known = visit.viewer.world.index
+        # Of an upload since the world was made nobody knows how it is liked: it is passed over.
+        visit.cards = [card for card in page.items if card.item_id in known]
+
+    def _report(
+        self, visit: _Visit, what: Sequence[tuple[FeedbackKind, float | None]], at_ms: int
+    ) -> None:
+        decision = visit.shown.decision_id if visit.shown else ""
+        for kind, value in what:
+            visit.n_events += 1
+            event_id = f"{visit.number}-{visit.n_events}"
+            self._events.append(Event(event_id, decision, kind, at_ms, value))
+
+    async def _flush(self) -> None:
+        """Send what is to be reported, in the order of its times."""
+        events = sorted(self._events, key=lambda event: event.at_ms)
+        self._events.clear()
+        for start in range(0, len(events), MAX_EVENTS):
+            batch = tuple(events[start : start + MAX_EVENTS])
+            try:
+                response = await self._client.feedback(FeedbackRequest(batch))
+            except ClientError:
+                self._counts["errors"] += 1
+                continue
+            self._counts["acked"] += response.accepted
+            self._counts["refused"] += len(response.refused)
+
+    def _arrive(self, at_ms: int) -> None:
+        """Let somebody who is away come within a while."""
+        place = int(self._rng.integers(len(self._absent)))
+        index = self._absent[place]
+        self._absent[place] = self._absent[-1]
+        self._absent.pop()
+        viewer = self._viewers[index]
+        comes_ms = at_ms + int(self._rng.integers(ARRIVAL_SPREAD_MS))
+        if index in self._left_ms:
+            viewer.rest((comes_ms - self._left_ms[index]) / 86_400_000)
+        network = NETWORKS[int(self._rng.integers(len(NETWORKS)))]
+        rng = np.random.default_rng([self._seed, self._n_visits])
+        visit = _Visit(self._n_visits, index, viewer, network, rng)
+        self._counts["visits"] += 1
+        self._n_visits += 1
+        self._push(visit, comes_ms)
+
+    def _depart(self, visit: _Visit, at_ms: int) -> None:
+        visit.shown = None
+        self._left_ms[visit.index] = at_ms
+        self._absent.append(visit.index)
+        self._arrive(at_ms)
+
+    def _push(self, visit: _Visit, at_ms: int) -> None:
+        heapq.heappush(self._turns, (at_ms, visit.number, visit))
+
+
+def _answered(answer: Feedback) -> list[tuple[FeedbackKind, float | None]]:
+    """Return what a client reports when a card is swiped away."""
+    events: list[tuple[FeedbackKind, float | None]] = [("dwell", round(answer.dwell_s, 3))]
+    did: tuple[tuple[FeedbackKind, bool], ...] = (
+        ("like", answer.like),
+        ("comment", answer.comment),
+        ("share", answer.share),
+        ("follow", answer.follow),
+        ("not_interested", answer.not_interested),
+    )
+    return events + [(kind, None) for kind, done in did if done]

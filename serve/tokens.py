@@ -1,0 +1,77 @@
+"""Ids that come back to us: signed decision ids, page ids of repeated requests, session ids.
+
+A decision id on the wire is `page:slot.mac`: 96 bits of keyed BLAKE2b show that this installation
+gave it out, before any database is asked. A page id is a keyed hash of person and request, so
+that the same request finds its page on every replica and nobody can foresee a draw. A session id
+becomes a keyed hash as well: the log then holds nothing of the caller's that names a person.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+
+from env.vocabulary import DecisionId, PageId, SessionId, UserKey
+from serve.secret import derive_key
+
+_MAC_BYTES = 12
+_ID_BYTES = 12
+
+
+class Tokens:
+    """Makes and checks the ids of one installation."""
+
+    def __init__(self, secret: bytes) -> None:
+        """Derive the keys.
+
+        Args:
+            secret: as `serve.secret.load_secret` returns it.
+        """
+        self._decision_key = derive_key(secret, "decision")
+        self._page_key = derive_key(secret, "page")
+        self._session_key = derive_key(secret, "session")
+
+    def sign(self, decision: DecisionId) -> str:
+        """Return a decision id as clients see it.
+
+        >>> Tokens(bytes(32)).sign(DecisionId("9f:3"))
+        '9f:3.r4kCdB8IFD7m6agZ'
+        """
+        return f"{decision}.{self._mac(decision)}"
+
+    def verify(self, token: str) -> DecisionId | None:
+        """Return the decision id of a token; None: it is not one that was given out here.
+
+        >>> tokens = Tokens(bytes(32))
+        >>> tokens.verify(tokens.sign(DecisionId("9f:3"))), tokens.verify("9f:4.forged")
+        ('9f:3', None)
+        """
+        decision, _, mac = token.rpartition(".")
+        expected = self._mac(decision)
+        return (
+            DecisionId(decision) if hmac.compare_digest(mac.encode(), expected.encode()) else None
+        )
+
+    def page_id(self, user: UserKey, request_id: str | None) -> PageId:
+        """Return the id of the page that answers a request; random for one without an id."""
+        if request_id is None:
+            return PageId(secrets.token_hex(_ID_BYTES))
+        return PageId(_hash(self._page_key, user, request_id))
+
+    def session_id(self, user: UserKey, session_id: str) -> SessionId:
+        """Return the pseudonym of a caller's session."""
+        return SessionId(_hash(self._session_key, user, session_id))
+
+    def _mac(self, decision: str) -> str:
+        digest = hashlib.blake2b(decision.encode(), key=self._decision_key, digest_size=_MAC_BYTES)
+        return base64.urlsafe_b64encode(digest.digest()).decode()
+
+
+def new_user_key() -> UserKey:
+    """Return a random pseudonym of 128 bits."""
+    return UserKey(secrets.token_hex(16))
+
+
+def _hash(key: bytes, user: UserKey, name: str) -> str:
+    message = f"{user}\0{name}".encode()
+    return hashlib.blake2b(message, key=key, digest_size=_ID_BYTES).hexdigest()

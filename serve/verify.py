@@ -1,0 +1,215 @@
+"""The audit of a log by folding it again: every page is drawn anew and compared.
+
+The log is walked from its start with a fresh `Learning`; at the offset of each published version
+the scorer is frozen, just as it was when it was published, and every page is redrawn by the
+policy that it names: from the features in the log, the re-folded model and the secret, never from
+a number in the record. What is found is bit for bit or it is a mismatch.
+
+Memory stays bounded: a version that no page names is not frozen, and a scorer (1 MB) is dropped
+after the last page that names it. Versions are folded under the learner's present arguments: a
+log that was learned under others fails the audit, as it should.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from env.audit import Violation, audit_page
+from env.interface import Policy, page_pmfs, page_seed, redraw
+from env.records import Blocks, LogLine, PageRecord
+from env.vocabulary import DecisionId, Page
+from policies.baselines import PopularityPolicy, UniformPolicy
+from policies.explorers import explorer_args, explorer_from
+from policies.vowpal_kernel import VowpalScorer
+from replay.log import Kind, SqliteLog
+from serve.config import Config
+from serve.data_folder import open_data
+from serve.follower import untrained
+from serve.learner import Learning
+from serve.refused import Refused
+from serve.replica import learning_args
+from serve.secret import derive_key, load_secret
+from serve.state import State, Version
+
+Advance = Callable[[int], None]
+"""Told how many lines of the log were done since it was last told."""
+
+BATCH_LINES = 1_000
+SHOWN_VIOLATIONS = 20
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """What an audit of a log found.
+
+    Attributes:
+        n_pages: pages redrawn.
+        n_decisions: decisions on them.
+        mismatches: decisions that were not drawn again, or were drawn again and not logged.
+        max_error: the largest relative difference of a logged propensity from the re-folded one;
+            infinite if a page's policy is unknown.
+        violations: the first of them, by `env.audit`.
+    """
+
+    n_pages: int = 0
+    n_decisions: int = 0
+    mismatches: int = 0
+    max_error: float = 0.0
+    violations: tuple[Violation, ...] = ()
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every decision was drawn again, with its propensity."""
+        return not self.mismatches and not self.max_error and not self.violations
+
+
+def verify_log(config: Config, advance: Advance | None = None) -> Verified:
+    """Redraw all pages that are in the log now; a server may be running on it.
+
+    Args:
+        config: the learner's arguments as they were when it learned.
+        advance: told of progress; in total, of as many lines as the log has.
+
+    Raises:
+        Refused: no log, or no secret to draw with.
+        LogCorruption: a line is not what was written.
+    """
+    with open_data(config) as database:
+        draw_key = _draw_key(Path(config.data.folder))
+        log = SqliteLog(database, now_ms=lambda: 0)
+        end = log.last_offset()
+        versions = State(database).versions()
+        audit = _Audit(Learning(learning_args(config)), draw_key, _last_uses(log, end))
+        for version, lines in _stretches(log, versions, end):
+            audit.walk(lines)
+            if version is not None:
+                audit.freeze(version)
+            if advance is not None:
+                advance(len(lines))
+    return audit.found
+
+
+class _Audit:
+    """The walk: fold, freeze, redraw."""
+
+    def __init__(self, learning: Learning, draw_key: bytes, last_uses: Mapping[str, int]) -> None:
+        self.found = Verified()
+        self._learning = learning
+        self._draw_key = draw_key
+        self._last_uses = last_uses  # by policy name, the offset of the last page that names it
+        self._blocks = Blocks()
+        vowpal = learning.args.vowpal
+        self._scorers: dict[str, VowpalScorer] = {"vowpal@0": untrained(vowpal).policy}
+
+    def freeze(self, version: Version) -> None:
+        """Keep the scorer of a version, if a page names it."""
+        name = f"vowpal@{version.version}"
+        if name in self._last_uses:
+            self._scorers[name] = self._learning.policy.frozen(version.version)
+
+    def walk(self, lines: list[LogLine]) -> None:
+        """Redraw the pages among these lines, then fold them."""
+        for line in lines:
+            self._blocks.fold(line.record)
+            if isinstance(line.record, PageRecord):
+                self._check(line.record)
+                if self._last_uses[line.record.policy] <= line.offset:
+                    self._scorers.pop(line.record.policy, None)
+        self._learning.fold(lines)
+
+    def _check(self, record: PageRecord) -> None:
+        page = self._blocks.page(record)
+        policy = self._policy(record)
+        if policy is None:
+            self._add(page, len(page.decisions), float("inf"), _unknown(record))
+            return
+        seed = page_seed(self._draw_key, record.page_id)
+        redrawn = redraw(page, policy, seed)
+        if redrawn == page.decisions:
+            self._add(page, 0, 0.0, [])
+            return
+        drawn, logged = ({(d.slot, d.action) for d in ds} for ds in (redrawn, page.decisions))
+        violations = audit_page(page, policy, seed)
+        self._add(page, len(drawn ^ logged), _propensity_error(page, policy), violations)
+
+    def _policy(self, record: PageRecord) -> Policy | None:
+        """Return what drew a page, its explorer as the record says; None: there is none."""
+        if record.policy == UniformPolicy.name:
+            return UniformPolicy()
+        explorer = explorer_from(record.explorer)
+        if record.policy == PopularityPolicy.name:
+            return PopularityPolicy(explorer)
+        scorer = self._scorers.get(record.policy)
+        if scorer is None or scorer.explorer == explorer_args(explorer):
+            return scorer
+        return VowpalScorer.from_bytes(scorer.to_bytes(), explorer, scorer.version)
+
+    def _add(
+        self, page: Page, mismatches: int, error: float, violations: Iterable[Violation]
+    ) -> None:
+        found = self.found
+        self.found = Verified(
+            n_pages=found.n_pages + 1,
+            n_decisions=found.n_decisions + len(page.decisions),
+            mismatches=found.mismatches + mismatches,
+            max_error=max(found.max_error, error),
+            violations=(*found.violations, *violations)[:SHOWN_VIOLATIONS],
+        )
+
+
+def _draw_key(folder: Path) -> bytes:
+    if not (folder / "secret.key").exists():  # loading it would make another one
+        raise Refused(f"{folder}: expected secret.key, found none: pages cannot be drawn again")
+    return derive_key(load_secret(folder), "draw")
+
+
+def _last_uses(log: SqliteLog, end: int) -> dict[str, int]:
+    kinds: tuple[Kind, ...] = ("page",)
+    pages = log.read(kinds=kinds)
+    return {
+        line.record.policy: line.offset
+        for line in pages
+        if isinstance(line.record, PageRecord) and line.offset <= end
+    }
+
+
+def _stretches(
+    log: SqliteLog, versions: Iterable[Version], end: int
+) -> Iterator[tuple[Version | None, list[LogLine]]]:
+    """Yield the log's lines up to an offset in batches that end where a version was published.
+
+    With the last batch before it comes the version; a version may come without lines.
+    """
+    at = 0
+    for version in versions:
+        while at < min(version.offset, end):
+            lines = _read(log, at, min(version.offset, end))
+            at = lines[-1].offset
+            yield None, lines
+        yield version, []
+    while at < end:
+        lines = _read(log, at, end)
+        at = lines[-1].offset
+        yield None, lines
+
+
+def _read(log: SqliteLog, after: int, up_to: int) -> list[LogLine]:
+    """Return the next lines, at least one; offsets have no gaps but those of duplicates."""
+    lines = [line for line in log.read(after, BATCH_LINES) if line.offset <= up_to]
+    if not lines:
+        raise Refused(f"expected log lines {after + 1} to {up_to}, found none; restore a backup")
+    return lines
+
+
+def _propensity_error(page: Page, policy: Policy) -> float:
+    """Return the largest relative error, given the logged prefix; infinite where there is none."""
+    errors = [
+        abs(d.propensity - p) / p if (p := float(pmf[d.action])) > 0.0 else float("inf")
+        for d, pmf in page_pmfs(page, policy)
+    ]
+    return max(errors, default=0.0)
+
+
+def _unknown(record: PageRecord) -> list[Violation]:
+    message = f"no such version was published before this page: {record.policy}"
+    return [Violation("policy", DecisionId(f"{record.page_id}:0"), message)]

@@ -1,0 +1,110 @@
+// One card as it is drawn: picture or video, what it is called, by whom, how long it runs.
+
+import { colour, drawArt, hueOf } from "./art.js";
+import { describeItem, describeReason, titleOf } from "./words.js";
+
+const ART_WIDTH = 540;
+const ART_HEIGHT = 1168;
+const MAX_TAGS = 5;
+
+/** A card on the stage; `play` and `pause` follow whether somebody is looking. */
+export class CardView {
+  #video = null;
+  #progress = null;
+
+  constructor(card, template, nowMs) {
+    this.card = card;
+    this.element = template.content.firstElementChild.cloneNode(true);
+    this.element.setAttribute("aria-label", titleOf(card.item));
+    this.element.style.setProperty("--tint", colour(hueOf(card.item)));
+    this.element.style.setProperty("--deep", colour(hueOf(card.item), 0.28, 0.09));
+    this.#paint();
+    this.#write(nowMs);
+    this.#time();
+    this.pause();
+  }
+
+  /** Whether there is something to hear. */
+  get hasSound() {
+    return this.#video !== null;
+  }
+
+  /** Run: the card is on screen and somebody looks. */
+  play(isMuted) {
+    this.element.classList.add("is-playing");
+    this.#progress?.play();
+    if (!this.#video) return;
+    this.#video.muted = isMuted;
+    this.#video.play().catch((error) => console.warn("video does not play:", error.message));
+  }
+
+  /** Stand still. */
+  pause() {
+    this.element.classList.remove("is-playing");
+    this.#progress?.pause();
+    this.#video?.pause();
+  }
+
+  /** Let go of what takes memory. */
+  remove() {
+    this.#video?.removeAttribute("src");
+    this.#video?.load();
+    this.#progress?.cancel();
+    this.element.remove();
+  }
+
+  #part(name) {
+    return this.element.querySelector(`.${name}`);
+  }
+
+  #paint() {
+    const canvas = this.#part("art");
+    [canvas.width, canvas.height] = [ART_WIDTH, ART_HEIGHT];
+    drawArt(canvas, this.card.item);
+    const address = mediaAddress(this.card.item.media);
+    if (address) this.#addVideo(canvas, address);
+  }
+
+  #addVideo(canvas, address) {
+    const video = document.createElement("video");
+    Object.assign(video, { src: address, loop: true, muted: true, playsInline: true });
+    video.className = "film";
+    video.preload = "auto";
+    video.addEventListener("error", () => {
+      video.remove(); // the picture behind it stays
+      this.#video = null;
+    });
+    canvas.after(video);
+    this.#video = video;
+  }
+
+  #write(nowMs) {
+    const { item, reason } = this.card;
+    const [badge] = describeReason(reason);
+    this.#part("badge").textContent = badge;
+    this.#part("creator").textContent = item.creator ? `@${item.creator}` : "";
+    this.#part("title").textContent = titleOf(item);
+    if (item.language) this.#part("title").lang = item.language.replace("_", "-");
+    this.#part("facts").textContent = describeItem(item, nowMs);
+    for (const tag of (item.tags ?? []).slice(0, MAX_TAGS)) {
+      const entry = document.createElement("li");
+      entry.textContent = `#${tag}`;
+      this.#part("tags").append(entry);
+    }
+  }
+
+  #time() {
+    const { duration_s: durationS } = this.card.item;
+    this.#part("progress").hidden = !durationS;
+    if (!durationS) return;
+    const frames = [{ transform: "scaleX(0)" }, { transform: "scaleX(1)" }];
+    const timing = { duration: durationS * 1000, iterations: Infinity };
+    this.#progress = this.#part("elapsed").animate(frames, timing);
+  }
+}
+
+function mediaAddress(media) {
+  if (!media || !URL.canParse(media, document.baseURI)) return null;
+  const address = new URL(media, document.baseURI);
+  return /^https?:$/.test(address.protocol) ? address.href : null;
+}

@@ -1,0 +1,114 @@
+"""A crowd of simulated viewers in front of a real engine, in one process and without HTTP."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from histories import HALVES, START_MS, config_of
+
+from env import generated, responses
+from env.records import LogLine
+from env.viewer import people
+from env.vocabulary import Item
+from env.world import make_world
+from replay.log import SqliteLog
+from serve.config import Config, Experiment
+from serve.engine import Engine
+from serve.importing import import_items
+from serve.replica import FeedReplica, open_database
+from serve.swarm import Swarm, Witness
+from serve.wire import (
+    Event,
+    FeedbackRequest,
+    FeedbackResponse,
+    FeedRequest,
+    FeedResponse,
+)
+
+SEED = 3
+N_PRESENT = 20
+
+
+@dataclass
+class Direct:
+    """An engine where the swarm expects a server; keeps what it was told."""
+
+    engine: Engine
+    events: list[Event] = field(default_factory=list)
+    pages: list[tuple[FeedRequest, FeedResponse]] = field(default_factory=list)
+
+    async def feed(self, request: FeedRequest) -> FeedResponse:
+        """Return a page."""
+        page = await self.engine.feed(request)
+        self.pages.append((request, page))
+        return page
+
+    async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
+        """Take events."""
+        self.events += request.events
+        return await self.engine.feedback(request)
+
+
+@dataclass
+class Crowd:
+    """A replica, the swarm in front of it, and what went between them."""
+
+    config: Config
+    replica: FeedReplica
+    direct: Direct
+    swarm: Swarm
+
+    def swipe(self, n_cards: int) -> None:
+        """Let so many more cards be swiped."""
+        asyncio.run(self.swarm.swipe(n_cards))
+
+    def leave(self) -> None:
+        """Let everybody leave."""
+        asyncio.run(self.swarm.leave())
+
+
+def clips(n: int) -> list[Item]:
+    """Return n generated items."""
+    return generated.catalogue(SEED, n, START_MS)
+
+
+@contextmanager
+def gathered(
+    folder: Path,
+    *,
+    n_items: int = 200,
+    n_viewers: int = 40,
+    page_size: int = 6,
+    seed: int = SEED,
+    experiment: Experiment = HALVES,
+    witness: Witness | None = None,
+) -> Iterator[Crowd]:
+    """Open a data folder with a generated catalogue and gather a crowd in front of it."""
+    config = config_of(folder, experiment)
+    items = clips(n_items)
+    import_items(config, items, START_MS)
+    world = make_world(responses.generated(), items, SEED)
+    viewers = people(world, generated.people(SEED, n_viewers, START_MS))
+    replica = FeedReplica(config, now_ms=lambda: START_MS)
+    direct = Direct(replica.engine)
+    swarm = Swarm(
+        direct,
+        viewers,
+        seed=seed,
+        start_ms=START_MS,
+        n_present=N_PRESENT,
+        page_size=page_size,
+        witness=witness,
+    )
+    try:
+        yield Crowd(config, replica, direct, swarm)
+    finally:
+        replica.close()
+
+
+def read_lines(config: Config) -> list[LogLine]:
+    """Return the whole log of a data folder."""
+    with open_database(config) as database:
+        return list(SqliteLog(database, now_ms=lambda: 0).read())

@@ -1,0 +1,264 @@
+"""The follower: each new version once, nothing stale, nothing that its digest does not vouch for."""
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from env.features import N_ACTION, N_SHARED, SCHEMA, quantise
+from env.records import pack_halves
+from env.reward import Reward
+from env.vocabulary import (
+    Context,
+    DecisionId,
+    Features,
+    Feedback,
+    Interaction,
+    ItemId,
+    PageId,
+    Scene,
+    SessionId,
+    UserKey,
+)
+from policies.explorers import Greedy
+from policies.snapshots import SnapshotStore
+from policies.vowpal_args import VowpalArgs
+from replay.database import Database
+from serve.follower import Follower, Served, untrained
+from serve.learner import Learning, LearningArgs, publish
+from serve.replica import Background
+from serve.state import SCHEMA as TABLES
+from serve.state import StaleEpoch, State, Version
+
+DEADLINE_S = 20.0
+ARGS = VowpalArgs(bits=10)
+
+
+@dataclass
+class Installation:
+    """A learner's side and a follower's side of one folder."""
+
+    state: State
+    store: SnapshotStore
+    folder: Path
+    learning: Learning
+    epoch: int
+    swapped: list[Served] = field(default_factory=list)
+
+    def follower(self) -> Follower:
+        return Follower(self.state, self.store, ARGS, self.swapped.append)
+
+    def publish(self) -> Version:
+        """Learn something and publish it."""
+        offset = self.learning.offset = self.learning.offset + 1
+        self.learning.policy.learn([interaction(offset)])
+        self.learning.states.fold(interaction(offset))
+        return publish(self.state, self.store, self.learning, self.epoch)
+
+    def home(self, version: Version) -> Path:
+        return self.folder / f"v{version.version:012d}"
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    with Database(tmp_path / "nextswipe.db", schema=TABLES) as database:
+        state, folder = State(database), tmp_path / "snapshots"
+        epoch = database.write(state.next_epoch, durable=True).result()
+        learning = Learning(LearningArgs(ARGS, Reward()))
+        yield Installation(state, SnapshotStore(folder), folder, learning, epoch)
+
+
+def features(seed: int, n: int) -> Features:
+    rng = np.random.default_rng(seed)
+    return Features(
+        shared=quantise(rng.normal(size=N_SHARED)),
+        actions=quantise(rng.normal(size=(n, N_ACTION))),
+        keys=rng.integers(0, 2**64, n, dtype=np.uint64),
+    )
+
+
+def interaction(seed: int) -> Interaction:
+    of = features(seed, 1)
+    return Interaction(
+        decision_id=DecisionId(f"p{seed}:0"),
+        page_id=PageId(f"p{seed}"),
+        user=UserKey("u"),
+        session=SessionId("s"),
+        item_id=ItemId(f"i{seed}"),
+        slot=0,
+        policy="uniform@0",
+        propensity=0.1,
+        n_actions=10,
+        shared=pack_halves(of.shared),
+        action=pack_halves(of.actions[0]),
+        item_key=int(of.keys[0]),
+        duration_s=20.0,
+        feedback=Feedback(seen=True, left=True, dwell_s=19.0, like=True),
+        reward=1.5,
+        scene=Scene(seed),
+        closed_ms=seed,
+    )
+
+
+def page_context() -> Context:
+    ids = tuple(ItemId(f"i{k}") for k in range(5))
+    return Context(PageId("p"), UserKey("u"), SessionId("s"), Scene(0), ids, features(99, 5))
+
+
+def test_before_anything_is_learned_everybody_scores_alike() -> None:
+    served = untrained(ARGS)
+    assert (served.version, served.offset, len(served.states)) == (0, 0, 0)
+    assert served.policy.name == "vowpal@0"
+    assert not served.policy.score(page_context()).any()
+
+
+def test_each_new_version_is_swapped_in_once(installation: Installation) -> None:
+    follower = installation.follower()
+    assert not follower.poll()
+    versions = []
+    for _ in range(3):
+        versions.append(installation.publish())
+        assert [follower.poll(), follower.poll()] == [True, False]
+    assert [(s.version, s.offset) for s in installation.swapped] == [
+        (v.version, v.offset) for v in versions
+    ]
+
+
+def test_only_the_newest_of_several_new_versions_is_loaded(installation: Installation) -> None:
+    for _ in range(3):
+        installation.publish()
+    follower = installation.follower()
+    assert [follower.poll(), follower.poll()] == [True, False]
+    assert [served.version for served in installation.swapped] == [3]
+
+
+def test_what_is_served_scores_and_states_as_what_was_learned(installation: Installation) -> None:
+    version = installation.publish()
+    installation.follower().poll()
+    (served,) = installation.swapped
+    learned = installation.learning
+    scores = served.policy.score(page_context())
+    assert scores.any()
+    assert scores.tobytes() == learned.policy.score(page_context()).tobytes()
+    assert served.states.to_bytes() == learned.states.to_bytes()
+    assert served.policy.name == f"vowpal@{version.version}"
+
+
+def test_the_explorer_is_the_replica_s_own(installation: Installation) -> None:
+    installation.publish()
+    args = msgspec.structs.replace(ARGS, explorer=Greedy())
+    swapped: list[Served] = []
+    Follower(installation.state, installation.store, args, swapped.append).poll()
+    assert swapped[0].policy.explorer == {"kind": "greedy"}
+
+
+def test_a_version_of_an_older_epoch_is_left_alone(installation: Installation) -> None:
+    state, follower = installation.state, installation.follower()
+    installation.publish()
+    stale_epoch = installation.epoch
+    installation.epoch = state.database.write(state.next_epoch, durable=True).result()
+    version = installation.publish()
+    assert follower.poll()
+    installation.epoch = stale_epoch
+    with pytest.raises(StaleEpoch):
+        installation.publish()
+    assert not follower.poll()
+    row = (version.version + 9, stale_epoch, 99, "of a learner that cheats")
+    state.database.write(
+        lambda c: c.execute("INSERT INTO versions VALUES (?, ?, ?, ?)", row).rowcount, durable=True
+    ).result()
+    assert not follower.poll()
+    assert [served.version for served in installation.swapped] == [version.version]
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        ("gone", "no snapshot of version 2"),
+        ("broken scorer", "its sha256 is not the manifest's"),
+        ("cut items", "bytes, got"),
+        ("no manifest", "manifest.json"),
+        ("exchanged", "version 2 is not the one that was published"),
+        ("another encoding", f"expected feature schema {SCHEMA}, got {SCHEMA + 1}"),
+    ],
+)
+def test_a_version_that_cannot_be_used_is_left_alone_and_said_once(
+    installation: Installation, harm: str, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    follower = installation.follower()
+    installation.publish()
+    assert follower.poll()
+    do_harm(installation, harm)
+    with caplog.at_level(logging.WARNING, logger="serve.follower"):
+        assert not any(follower.poll() for _ in range(3))
+    (said,) = caplog.messages
+    assert said.startswith("kept version=1: ")
+    assert message in said
+    installation.publish()
+    assert follower.poll()
+    assert [served.version for served in installation.swapped] == [1, 3]
+
+
+def do_harm(installation: Installation, harm: str) -> None:
+    """Publish the second version so that it cannot be used."""
+    store, state = installation.store, installation.state
+    if harm == "another encoding":
+        manifest = store.manifest(1)
+        other = msgspec.structs.replace(manifest, version=2, feature_schema=SCHEMA + 1)
+        digest = store.publish(other, store.load(1).parts).digest
+        version = Version(2, installation.epoch, 5, digest)
+        state.database.write(lambda c: state.publish_version(c, version), durable=True).result()
+        return
+    home = installation.home(installation.publish())
+    match harm:
+        case "gone":
+            shutil.rmtree(home)
+        case "exchanged":
+            shutil.rmtree(home)
+            other = msgspec.structs.replace(store.manifest(1), version=2)
+            store.publish(other, store.load(1).parts)
+        case "broken scorer":
+            data = bytearray((home / "scorer").read_bytes())
+            data[100] ^= 1
+            (home / "scorer").write_bytes(data)
+        case "cut items":
+            (home / "items").write_bytes((home / "items").read_bytes()[:-1])
+        case _:
+            (home / "manifest.json").unlink()
+
+
+def test_a_follower_that_runs_swaps_until_it_is_told_to_stop(installation: Installation) -> None:
+    following = Background("follower", lambda stop: installation.follower().run(stop, poll_s=0.001))
+    try:
+        for _ in range(3):
+            version = installation.publish()
+            deadline = time.monotonic() + DEADLINE_S
+            while not installation.swapped or installation.swapped[-1].version < version.version:
+                assert time.monotonic() < deadline
+                following.check()
+                time.sleep(0.001)
+    finally:
+        following.close()
+    installation.publish()
+    assert [served.version for served in installation.swapped] == [1, 2, 3]
+    following.check()  # it was told to stop, so that it has is no failure
+
+
+def test_a_follower_that_dies_is_heard_of() -> None:
+    def die(served: object) -> None:
+        raise ZeroDivisionError(served)
+
+    following = Background("follower", die)
+    deadline = time.monotonic() + DEADLINE_S
+    with pytest.raises(RuntimeError, match="follower has stopped") as raised:
+        while time.monotonic() < deadline:
+            following.check()
+            time.sleep(0.001)
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
+    following.close()

@@ -1,0 +1,125 @@
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from env.vocabulary import CreatorId, Item, ItemId
+from serve.importers import items
+from serve.importers.bad_file import BadFile
+
+EXPECTED = [
+    Item(
+        item_id=ItemId("a"),
+        creator=CreatorId("c1"),
+        title="Bread, at last",
+        tags=("cooking", "bread"),
+        duration_s=12.5,
+        published_ms=1_700_000_000_000,
+        language="en",
+        country="GB",
+        markets=("GB", "US"),
+        vector=(0.5, -1.0),
+        listed=False,
+    ),
+    Item(item_id=ItemId("b")),
+]
+
+
+def test_csv_json_lines_and_parquet_bring_the_same_items(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        "item_id,creator,title,tags,duration_s,published_ms,language,country,markets,vector,listed\n"
+        'a,c1,"Bread, at last",cooking|bread,12.5,1700000000000,en,GB,GB|US,0.5|-1.0,false\n'
+        "b,,,,,,,,,,\n",
+        encoding="utf-8",
+    )
+    lines = b"\n".join(msgspec.json.encode(item) for item in EXPECTED)
+    (tmp_path / "a.jsonl").write_bytes(lines + b"\n\n")
+    rows = [msgspec.to_builtins(item) for item in EXPECTED]
+    for row in rows:
+        row.update({k: list(v) for k, v in row.items() if isinstance(v, tuple)})
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for name in ("a.csv", "a.jsonl", "a.parquet"):
+        assert items.read(tmp_path / name) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("item_id,size\na,1\n", "line 1, column 'size': expected columns of item_id, creator"),
+        ("title\na\n", "line 1, column 'item_id': expected this column"),
+        ("", "line 1, column 'item_id': expected this column, got none"),
+        ("item_id,duration_s\na,5\nb,long\n", "line 3, column 'duration_s': expected `float"),
+        ("item_id,duration_s\na,0\n", "line 2, column 'duration_s': expected seconds in (0,"),
+        ("item_id,duration_s\na,nan\n", "line 2, column 'duration_s': expected seconds in (0,"),
+        ("item_id,country\na,Britain\n", "line 2, column 'country': expected a code like GB"),
+        ("item_id,markets\na,GB|uk\n", "line 2, column 'markets': expected a code like GB"),
+        ("item_id,vector\na,1|inf\n", "line 2, column 'vector': expected finite numbers"),
+        (
+            "item_id,vector\na,1|2\nb,1\n",
+            "line 3, column 'vector': expected 2 numbers as in",
+        ),
+        ("item_id,title\na,\na,\n", "line 3, column 'item_id': expected each id once"),
+        ("item_id,title\n,x\n", "line 2, column 'item_id': object missing required field"),
+        ("item_id,title\na\n", "line 2: expected 2 cells, got 1"),
+        ('item_id,title\na,"open\n', "expected CSV, but"),
+        ("item_id,published_ms\na,-1\n", "line 2, column 'published_ms': expected Unix"),
+    ],
+)
+def test_a_bad_csv_is_refused_with_its_line_and_column(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(BadFile) as caught:
+        items.read(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"item_id":"a"}\n{"item_id":', "line 2: expected JSON, but"),
+        ('{"item_id":7}', "line 1, column 'item_id': expected `str`, got `int`"),
+        ('{"item_id":"a","tags":["x",7]}', "line 1, column 'tags': expected `str`, got `int`"),
+        ('{"item_id":"a","colour":"red"}', "line 1, column 'colour': object contains unknown"),
+        ('[{"item_id":"a"}]', "line 1: expected `object`, got `array`"),
+        ('\n{"item_id":"a","duration_s":"5"}', "line 2, column 'duration_s': expected `float"),
+        ("[" * 100_000, "line 1: expected JSON, but"),
+    ],
+)
+def test_a_bad_json_line_is_refused_with_its_line_and_column(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(BadFile) as caught:
+        items.read(path)
+    assert message in str(caught.value)
+
+
+def test_a_bad_parquet_is_refused_with_its_row_and_column(tmp_path: Path) -> None:
+    path = tmp_path / "bad.parquet"
+    pq.write_table(pa.table({"item_id": ["a", "b"], "duration_s": [3.0, -1.0]}), path)
+    with pytest.raises(BadFile, match=r"line 2, column 'duration_s': expected seconds"):
+        items.read(path)
+    pq.write_table(pa.table({"item_id": ["a"], "colour": ["red"]}), path)
+    with pytest.raises(BadFile, match=r"column 'colour': expected columns of item_id"):
+        items.read(path)
+    path.write_bytes(b"no parquet")
+    with pytest.raises(BadFile, match="expected Parquet"):
+        items.read(path)
+
+
+@pytest.mark.parametrize("name", ["items.xlsx", "items"])
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadFile, match=r"expected one of \.csv, \.jsonl, \.ndjson, \.parquet, got"):
+        items.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["none.csv", "none.jsonl", "none.parquet"])
+def test_a_missing_file_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadFile, match=r"none\."):
+        items.read(tmp_path / name)

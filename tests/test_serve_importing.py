@@ -1,0 +1,210 @@
+"""Imports: all or nothing, and nothing the second time."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from histories import START_MS, catalogue, config_of
+
+from env.records import ItemRecord, UserRecord
+from env.vocabulary import Item, ItemId, Profile, UserId
+from replay.log import SqliteLog
+from serve.config import Config
+from serve.imported import ImportedWorld
+from serve.importers import kuairand
+from serve.importers.bad_file import BadFile
+from serve.importing import (
+    N_GENERATED_PEOPLE,
+    Counts,
+    Imported,
+    import_items,
+    import_kuairand,
+    import_users,
+    load_world,
+)
+from serve.replica import open_database
+from serve.state import State
+
+N_ITEMS, N_USERS, N_IMPRESSIONS = 20, 15, 400
+PEOPLE = [(UserId(f"p{k}"), Profile(country="GB", cohort="keen")) for k in range(5)]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return config_of(tmp_path / "data")
+
+
+def test_imported_items_are_in_the_log_and_in_the_catalogue(config: Config) -> None:
+    told: list[int] = []
+    assert import_items(config, catalogue(), START_MS, told.append) == Counts(new=30)
+    assert sum(told) == 30
+    with open_database(config) as database, database.reader() as connection:
+        assert State(database).items(connection) == catalogue()
+        records = [line.record for line in SqliteLog(database, now_ms=lambda: 0).read()]
+    assert [r.item for r in records if isinstance(r, ItemRecord)] == catalogue()
+
+
+def test_a_second_import_appends_nothing(config: Config) -> None:
+    import_items(config, catalogue(), START_MS)
+    import_users(config, PEOPLE, START_MS)
+    before = _last_offset(config)
+    assert import_items(config, catalogue(), START_MS + 1) == Counts(unchanged=30)
+    assert import_users(config, PEOPLE, START_MS + 1) == Counts(unchanged=5)
+    assert _last_offset(config) == before
+
+
+def test_what_changed_is_appended(config: Config) -> None:
+    import_items(config, catalogue(), START_MS)
+    first, *others = catalogue()
+    changed = [
+        msgspec.structs.replace(first, title="Recut"),
+        *others,
+        Item(ItemId("new"), title="New"),
+    ]
+    assert import_items(config, changed, START_MS + 1) == Counts(new=1, changed=1, unchanged=29)
+
+
+def test_imported_people_are_known_by_pseudonym_and_profile(config: Config) -> None:
+    assert import_users(config, PEOPLE, START_MS) == Counts(new=5)
+    moved = [(PEOPLE[0][0], Profile(country="MY")), *PEOPLE[1:]]
+    assert import_users(config, moved, START_MS) == Counts(changed=1, unchanged=4)
+    with open_database(config) as database, database.reader() as connection:
+        person = State(database).person(connection, "p0")
+        records = [line.record for line in SqliteLog(database, now_ms=lambda: 0).read()]
+    assert person is not None
+    assert person.state.profile == Profile(country="MY", registered_ms=START_MS)
+    users = [record for record in records if isinstance(record, UserRecord)]
+    assert len(users) == 6
+    assert users[-1].user == person.user != "p0"
+
+
+def test_an_import_that_fails_half_way_leaves_nothing(config: Config) -> None:
+    def fail_at_the_third(n: int) -> None:
+        told.append(n)
+        if len(told) == 4:
+            raise RuntimeError("power cut")
+
+    told: list[int] = []
+    with pytest.raises(RuntimeError, match="power cut"):
+        import_users(config, PEOPLE, START_MS, fail_at_the_third)
+    assert _last_offset(config) == 0
+    assert import_users(config, PEOPLE, START_MS) == Counts(new=5)
+
+
+def test_a_kuairand_folder_is_imported_once(config: Config, tmp_path: Path) -> None:
+    folder = _write_kuairand(tmp_path)
+
+    imported = import_kuairand(config, folder, START_MS)
+
+    assert imported.items == Counts(new=N_ITEMS)
+    assert str(imported) == (
+        f"{N_ITEMS} items, {N_USERS} users, {N_IMPRESSIONS} impressions "
+        f"(new {N_ITEMS + N_USERS + N_IMPRESSIONS}, unchanged 0)"
+    )
+    before = _files(config)
+    again = import_kuairand(config, folder, START_MS + 1)
+    assert again == Imported(
+        Counts(unchanged=N_ITEMS),
+        Counts(unchanged=N_USERS),
+        Counts(unchanged=N_IMPRESSIONS),
+        imported.response_auc,
+    )
+    assert _files(config) == before
+    assert _last_offset(config) == N_ITEMS + N_USERS
+
+
+def test_the_imported_world_is_the_fitted_one(config: Config, tmp_path: Path) -> None:
+    folder = _write_kuairand(tmp_path)
+    imported = import_kuairand(config, folder, START_MS)
+    data = kuairand.read(folder)
+
+    world, people = load_world(config, seed=3)
+
+    assert world.item_ids == tuple(item.item_id for item in data.items)
+    assert people == data.users
+    assert set(world.model.items.ids) <= set(world.item_ids)
+    assert len(world.model.items.ids) > 0
+    about = ImportedWorld(Path(config.data.folder)).about()
+    assert about is not None
+    assert (about.n_impressions, about.response_auc) == (N_IMPRESSIONS, imported.response_auc)
+    with np.load(next(Path(config.data.folder).rglob("impressions.npz"))) as kept:
+        assert len(kept["play_s"]) == N_IMPRESSIONS
+        assert kept["item_ids"].tolist() == list(world.item_ids)
+
+
+def test_another_import_replaces_the_world(config: Config, tmp_path: Path) -> None:
+    import_kuairand(config, _write_kuairand(tmp_path), START_MS)
+    second = import_kuairand(config, _write_kuairand(tmp_path, seed=2), START_MS)
+    assert second.impressions == Counts(new=N_IMPRESSIONS)
+    assert len([path for path in (tmp_path / "data" / "imports").iterdir() if path.is_dir()]) == 1
+
+
+def test_items_that_came_by_another_way_are_in_the_imported_world(
+    config: Config, tmp_path: Path
+) -> None:
+    import_kuairand(config, _write_kuairand(tmp_path), START_MS)
+    import_items(config, catalogue(), START_MS)
+    world, _ = load_world(config, seed=3)
+    assert world.index_of(catalogue()[0].item_id) >= 0
+
+
+def test_without_impressions_the_world_is_the_generated_one(config: Config) -> None:
+    import_items(config, catalogue(), START_MS)
+    world, people = load_world(config, seed=3)
+    assert world.item_ids == tuple(item.item_id for item in catalogue())
+    assert len(people) == N_GENERATED_PEOPLE
+    assert load_world(config, seed=3)[1] == people
+
+
+@pytest.mark.parametrize("n", [0, 50])
+def test_impressions_that_no_world_can_be_fitted_to_are_refused(
+    config: Config, tmp_path: Path, n: int
+) -> None:
+    with pytest.raises(BadFile, match="no world can be fitted to its impressions: expected at"):
+        import_kuairand(config, _write_kuairand(tmp_path, n=n), START_MS)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_bad_file_leaves_everything_as_it_was(config: Config, tmp_path: Path) -> None:
+    folder = _write_kuairand(tmp_path)
+    users = folder / "user_features_pure.csv"
+    users.write_text(users.read_text().replace("full_active,0,0,7", "full_active,0,0,many"))
+    with pytest.raises(BadFile, match=r"line 9, column 'register_days'"):
+        import_kuairand(config, folder, START_MS)
+    assert not (tmp_path / "data").exists()
+
+
+def _write_kuairand(tmp_path: Path, *, n: int = N_IMPRESSIONS, seed: int = 1) -> Path:
+    """Write a folder whose people prefer some of the items."""
+    folder = tmp_path / f"kuairand-{seed}"
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(seed)
+    videos = [f"{k},{k % 7},NORMAL,2022-04-10,20000,0,{k % 5}" for k in range(N_ITEMS)]
+    users = [f"{k},full_active,0,0,{k}" for k in range(N_USERS)]
+    user, item = rng.integers(N_USERS, size=n), rng.integers(N_ITEMS, size=n)
+    at_ms = kuairand.LAST_DAY_MS + rng.integers(-5 * 86_400_000, 86_400_000, size=n)
+    play_ms = np.where(rng.random(n) < 0.2 + 0.03 * item, 15_000, 900)
+    rows = zip(user, item, at_ms, play_ms, strict=True)
+    log = [f"{u},{i},{at},1,{play},20000,0,0,0,0,0" for u, i, at, play in rows]
+    for name, columns, lines in (
+        (
+            "video_features_basic_pure",
+            "video_id,author_id,video_type,upload_dt,video_duration,music_id,tag",
+            videos,
+        ),
+        ("user_features_pure", ",".join(kuairand.USER_COLUMNS), users),
+        ("log_standard_pure", ",".join(kuairand.LOG_COLUMNS), log),
+    ):
+        (folder / f"{name}.csv").write_text("\n".join([columns, *lines, ""]))
+    return folder
+
+
+def _last_offset(config: Config) -> int:
+    with open_database(config) as database:
+        return SqliteLog(database, now_ms=lambda: 0).last_offset()
+
+
+def _files(config: Config) -> dict[Path, bytes]:
+    imports = Path(config.data.folder) / "imports"
+    return {path: path.read_bytes() for path in imports.rglob("*") if path.is_file()}

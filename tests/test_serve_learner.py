@@ -1,0 +1,508 @@
+"""The learner: killed and restarted, cut anywhere, overtaken, poisoned, in a quiet log."""
+
+import asyncio
+import itertools
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event as Stop
+
+import msgspec
+import numpy as np
+import pytest
+from crowds import clips, gathered, read_lines
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from env.features import SCHEMA
+from env.records import LogLine, TickRecord
+from env.reward import Reward, is_censored
+from env.vocabulary import Interaction
+from policies.snapshots import Manifest, Snapshot, SnapshotStore
+from policies.vowpal import PoisonedModel, VowpalPolicy
+from replay.database import Database
+from replay.join import Join
+from replay.log import SqliteLog
+from serve.config import Config, Data, JoinTimes
+from serve.config import Learner as Settings
+from serve.importing import import_items
+from serve.learner import Learning, LearningArgs, OnlineLearner, publish
+from serve.replica import (
+    FeedReplica,
+    LearnerReplica,
+    learning_args,
+    open_database,
+    open_snapshots,
+)
+from serve.state import StaleEpoch, State, Version
+from serve.wire import Event, FeedbackRequest, FeedRequest
+
+DEADLINE_S = 30.0
+SMALL = Settings(bits=12, publish_every_s=0.1)
+ROOT = Path(__file__).parent.parent
+
+LEARNING = """
+import itertools, os, signal, sys
+from pathlib import Path
+
+import msgspec
+from policies.snapshots import SnapshotStore
+from replay.database import Database
+from replay.log import SqliteLog
+from serve.learner import LearningArgs, OnlineLearner
+from serve.state import SCHEMA, State
+
+folder, lives = Path(sys.argv[1]), int(sys.argv[2])
+args = msgspec.json.decode(sys.argv[3], type=LearningArgs)
+clock, moments = itertools.count(), itertools.count(1)
+
+def live(event="", arguments=()):  # at each look at the clock and each touch of a file
+    if next(moments) == lives:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def monotonic_s():
+    live()
+    return next(clock)
+
+with Database(folder / "nextswipe.db", schema=SCHEMA) as database:
+    log, store = SqliteLog(database, now_ms=lambda: 0), SnapshotStore(folder / "snapshots")
+    sys.addaudithook(live)
+    learner = OnlineLearner(
+        database, log, State(database), store, args,
+        now_ms=lambda: 0, monotonic_s=monotonic_s, tick_after_s=None, batch_lines=100,
+    )
+    print(learner.learning.offset, flush=True)
+    while learner.step():
+        pass
+(folder / "parts").write_bytes(msgspec.msgpack.encode(learner.learning.parts()))
+"""
+"""A learner that publishes after each batch and is killed at a moment of its own life."""
+
+
+@dataclass(frozen=True)
+class History:
+    """A data folder that nobody has learned from yet, its log and what that folds to."""
+
+    config: Config
+    lines: list[LogLine]
+    parts: dict[str, bytes]
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config.data.folder)
+
+    @property
+    def args(self) -> LearningArgs:
+        return learning_args(self.config)
+
+    def copy(self, folder: Path) -> Config:
+        shutil.copytree(self.folder, folder)
+        return msgspec.structs.replace(self.config, data=Data(str(folder)))
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> History:
+    with gathered(tmp_path_factory.mktemp("history") / "data") as crowd:
+        crowd.swipe(500)
+        crowd.leave()
+    lines = read_lines(crowd.config)
+    parts = folded(learning_args(crowd.config), lines).parts()
+    return History(crowd.config, lines, parts)
+
+
+@contextmanager
+def opened(config: Config) -> Iterator[Database]:
+    with open_database(config) as database:
+        SqliteLog(database, now_ms=lambda: 0)
+        yield database
+
+
+def learner_of(
+    config: Config, database: Database, args: LearningArgs | None = None, batch_lines: int = 500
+) -> OnlineLearner:
+    """A learner that publishes after each batch."""
+    return OnlineLearner(
+        database,
+        SqliteLog(database, now_ms=lambda: 0),
+        State(database),
+        open_snapshots(config),
+        args or learning_args(config),
+        now_ms=lambda: 0,
+        monotonic_s=itertools.count().__next__,
+        tick_after_s=None,
+        batch_lines=batch_lines,
+    )
+
+
+def learn_all(learner: OnlineLearner) -> dict[str, bytes]:
+    while learner.step():
+        pass
+    return learner.learning.parts()
+
+
+def folded(args: LearningArgs, lines: Sequence[LogLine]) -> Learning:
+    learning = Learning(args)
+    learning.fold(lines)
+    return learning
+
+
+def reopened(learning: Learning) -> Learning:
+    """The fold as a snapshot would bring it back."""
+    manifest = Manifest(1, 1, (learning.offset,), SCHEMA, learning.args.reward.version, {})
+    return Learning.restore(Snapshot(manifest, learning.parts()), learning.args)
+
+
+def test_a_learner_killed_at_any_moment_ends_with_the_bytes_of_one_that_ran_through(
+    history: History, tmp_path: Path
+) -> None:
+    config = history.copy(tmp_path / "data")
+    folder, rng = tmp_path / "data", np.random.default_rng(20220430)
+    snapshots = folder / "snapshots"
+    offsets, unfinished = [], 0
+    for lives in [*rng.integers(5, 70, size=8).tolist(), 0]:
+        ended, told = learn_until_killed(folder, history.args, lives)
+        assert ended == (-signal.SIGKILL if lives else 0)
+        offsets += [int(line) for line in told.split()]
+        unfinished += len(list(snapshots.glob("unfinished-*")))
+    assert offsets == sorted(offsets)
+    assert 0 < offsets[-1] < history.lines[-1].offset, "the last one had something to resume"
+    assert unfinished, "one was killed while it published"
+    parts = msgspec.msgpack.decode((folder / "parts").read_bytes(), type=dict[str, bytes])
+    assert parts == history.parts
+    with opened(config) as database:
+        assert learner_of(config, database).learning.parts() == parts
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(
+    cuts=st.lists(st.tuples(st.floats(0.0, 1.0), st.booleans()), max_size=12),
+)
+def test_however_the_log_is_cut_and_wherever_the_fold_is_restored_the_bytes_are_the_same(
+    history: History, cuts: list[tuple[float, bool]]
+) -> None:
+    lines = history.lines
+    learning, done = Learning(history.args), 0
+    for share, is_restored in sorted([*cuts, (1.0, True)]):
+        end = round(share * len(lines))
+        learning.fold(lines[done:end])
+        done = end
+        learning = reopened(learning) if is_restored else learning
+    assert learning.offset == lines[-1].offset
+    assert learning.parts() == history.parts
+
+
+def test_what_was_learned_is_everything_that_closed_with_a_known_end(history: History) -> None:
+    learning = Learning(history.args)
+    n_closed = sum(learning.fold([line]) for line in history.lines)
+    counts = learning.join.counts
+    assert n_closed == counts.closed > 400
+    assert learning.learned == counts.closed - counts.censored
+    assert learning.poisoned == 0
+
+
+def test_a_published_version_folded_again_from_the_log_gives_the_bytes_of_its_snapshot(
+    history: History, tmp_path: Path
+) -> None:
+    config = history.copy(tmp_path / "data")
+    config = msgspec.structs.replace(
+        config, learner=msgspec.structs.replace(config.learner, snapshots_kept=100)
+    )
+    with opened(config) as database:
+        learn_all(learner_of(config, database, batch_lines=200))
+        versions = State(database).versions()
+    store, learning, done = open_snapshots(config), Learning(history.args), 0
+    assert [v.version for v in versions] == store.versions()
+    assert len(versions) > 3
+    for version in versions:
+        lines = [line for line in history.lines if done < line.offset <= version.offset]
+        learning.fold(lines)
+        done = version.offset
+        snapshot = store.load(version.version)
+        scorer = learning.policy.frozen(version.version).to_bytes()
+        assert snapshot.parts == {**learning.parts(), "scorer": scorer}
+        assert snapshot.manifest.digest == version.digest
+        assert snapshot.manifest.offsets == (version.offset,)
+
+
+def test_a_learner_that_was_overtaken_cannot_publish_and_stops(
+    history: History, tmp_path: Path
+) -> None:
+    config = history.copy(tmp_path / "data")
+    with opened(config) as database:
+        old = learner_of(config, database)
+        old.step()
+        new = learner_of(config, database)
+        assert new.learning.parts() == old.learning.parts()
+        with pytest.raises(StaleEpoch):
+            learn_all(old)
+        old.run(Stop())  # returns, though nobody told it to stop
+        state = State(database)
+        current = state.current_version()
+        assert current is not None
+        assert current.epoch == old.epoch
+        assert learn_all(new) == history.parts
+        current = state.current_version()
+        assert current is not None
+        assert current.epoch == new.epoch == old.epoch + 1
+        assert current.offset == new.learning.offset
+        assert [v.epoch for v in state.versions()] == sorted(v.epoch for v in state.versions())
+
+
+def test_a_learner_that_was_overtaken_is_not_healthy(tmp_path: Path) -> None:
+    config = Config(data=Data(str(tmp_path)), learner=SMALL, join=JoinTimes(settle_ms=100))
+    replica = LearnerReplica(config, now_ms=wall_ms)
+    try:
+        replica.check()
+        with opened(config) as database:
+            database.write(State(database).next_epoch, durable=True).result()
+        swipe_and_leave(config)
+        with pytest.raises(RuntimeError, match="learner has stopped"):
+            check_until_it_fails(replica)
+    finally:
+        replica.close()
+
+
+def test_the_number_of_a_snapshot_that_never_became_a_version_is_not_given_again(
+    history: History, tmp_path: Path
+) -> None:
+    config = history.copy(tmp_path / "data")
+    with opened(config) as database:
+        state, store = State(database), open_snapshots(config)
+        learner = learner_of(config, database)
+        learner.step()
+        first = state.current_version()
+        assert first is not None
+        died = folded(history.args, history.lines[: first.offset + 100])
+        store.publish(manifest_of(died, first.version + 1), died.parts())  # and then a crash
+        learner = learner_of(config, database)
+        assert learner.learning.offset == first.offset, "what never was current is not resumed"
+        learner.step()
+        second = state.current_version()
+        assert second is not None
+        assert second.version == first.version + 2
+
+
+@pytest.mark.parametrize("harm", ["gone", "broken", "exchanged"])
+def test_a_learner_whose_last_snapshot_is_lost_resumes_from_the_one_before(
+    history: History, tmp_path: Path, harm: str
+) -> None:
+    config = history.copy(tmp_path / "data")
+    with opened(config) as database:
+        state, store = State(database), open_snapshots(config)
+        parts = learn_all(learner_of(config, database))
+        *_, before, current = state.versions()
+        home = tmp_path / "data" / "snapshots" / f"v{current.version:012d}"
+        if harm == "broken":
+            (home / "items").write_bytes(b"not what it was")
+        else:
+            shutil.rmtree(home)
+        if harm == "exchanged":
+            other = folded(history.args, history.lines[:50])
+            store.publish(manifest_of(other, current.version), other.parts())
+        learner = learner_of(config, database)
+        assert learner.learning.offset == before.offset
+        assert learn_all(learner) == parts
+        healed = state.current_version()
+        assert healed is not None
+        assert healed.offset == current.offset
+        assert healed.version > current.version
+        assert store.load(healed.version).manifest.digest == healed.digest
+
+
+def test_without_any_snapshot_the_log_is_folded_from_its_start_before_anything_is_published(
+    history: History, tmp_path: Path
+) -> None:
+    config = history.copy(tmp_path / "data")
+    with opened(config) as database:
+        parts = learn_all(learner_of(config, database))
+        before = State(database).versions()
+        shutil.rmtree(tmp_path / "data" / "snapshots")
+        learner = learner_of(config, database)
+        assert learner.learning.offset == 0
+        assert learn_all(learner) == parts
+        (healed,) = set(State(database).versions()) - set(before)
+        assert healed.offset == before[-1].offset
+
+
+@pytest.mark.parametrize("changed", ["learning_rate", "reward", "settle_ms"])
+def test_under_other_arguments_the_log_is_folded_from_its_start(
+    history: History, tmp_path: Path, changed: str
+) -> None:
+    config, args = history.copy(tmp_path / "data"), history.args
+    others = {
+        "learning_rate": replace(
+            args, vowpal=msgspec.structs.replace(args.vowpal, learning_rate=0.5)
+        ),
+        "reward": replace(args, reward=Reward(like=2.0)),
+        "settle_ms": replace(args, settle_ms=args.settle_ms + 1000),
+    }
+    with opened(config) as database:
+        learn_all(learner_of(config, database))
+        learner = learner_of(config, database, others[changed])
+        assert learner.learning.offset == 0
+        parts = learn_all(learner)
+        assert parts == folded(others[changed], history.lines).parts()
+        current = State(database).current_version()
+        assert current is not None
+        assert current.epoch == learner.epoch
+        assert learner_of(config, database, others[changed]).learning.parts() == parts
+
+
+def test_another_explorer_is_no_other_fold(history: History, tmp_path: Path) -> None:
+    config, args = history.copy(tmp_path / "data"), history.args
+    greedier = msgspec.convert({"explorer": {"kind": "squarecb", "gamma": 1e6}}, type(args.vowpal))
+    other = replace(args, vowpal=msgspec.structs.replace(args.vowpal, explorer=greedier.explorer))
+    with opened(config) as database:
+        parts = learn_all(learner_of(config, database))
+        assert learner_of(config, database, other).learning.parts() == parts
+
+
+def test_a_poisoned_interaction_is_left_out_alone(history: History) -> None:
+    # A share is worth so much that learning one takes a prediction out of bounds.
+    args = LearningArgs(
+        msgspec.structs.replace(history.args.vowpal, learning_rate=30.0, max_score=10.0),
+        Reward(share=90.0),
+    )
+    interactions = known_interactions(history.lines, args.reward)
+    shares = [i for i in interactions if i.feedback.share]
+    assert 0 < len(shares) < len(interactions)
+    learning = folded(args, history.lines)
+    assert (learning.poisoned, learning.learned) == (len(shares), len(interactions) - len(shares))
+    spared = VowpalPolicy(args.vowpal)
+    spared.learn([i for i in interactions if not i.feedback.share])
+    assert learning.policy.to_bytes() == spared.to_bytes()
+    assert learning.policy.refusals == {}
+    with pytest.raises(PoisonedModel):
+        spared.learn(shares[:1])
+    cut = Learning(args)
+    for start in range(0, len(history.lines), 300):
+        cut.fold(history.lines[start : start + 300])
+    assert cut.parts() == learning.parts()
+
+
+def test_in_a_quiet_log_ticks_close_what_waits(tmp_path: Path) -> None:
+    config = Config(data=Data(str(tmp_path)), learner=SMALL, join=JoinTimes(settle_ms=100))
+    swipe_and_leave(config)
+    with opened(config) as database:
+        state, stop = State(database), Stop()
+        learner = OnlineLearner(
+            database,
+            log := SqliteLog(database, now_ms=wall_ms),
+            state,
+            open_snapshots(config),
+            learning_args(config),
+            now_ms=wall_ms,
+            monotonic_s=time.monotonic,
+            publish_every_s=0.0,
+            tick_after_s=0.05,
+        )
+        deadline = time.monotonic() + DEADLINE_S
+        while learner.learning.learned == 0:
+            assert time.monotonic() < deadline
+            learner.step() or stop.wait(0.01)
+        assert learner.learning.join.n_waiting == 0
+        ticks = [line for line in log.read() if isinstance(line.record, TickRecord)]
+        assert ticks
+        version = state.current_version()
+        assert version is not None
+        assert version.offset == ticks[-1].offset
+        lines = list(log.read())
+        assert learner.learning.parts() == folded(learning_args(config), lines).parts()
+
+
+def test_nothing_is_ticked_where_nothing_waits(history: History, tmp_path: Path) -> None:
+    config = history.copy(tmp_path / "data")
+    with opened(config) as database:
+        log = SqliteLog(database, now_ms=lambda: 0)
+        log.append([TickRecord(history.lines[-1].record.at_ms + 10_000)], durable=False)
+        n_lines = log.last_offset()
+        learner = OnlineLearner(
+            database,
+            log,
+            State(database),
+            open_snapshots(config),
+            history.args,
+            now_ms=lambda: history.lines[-1].record.at_ms + 20_000,
+            monotonic_s=itertools.count().__next__,
+            tick_after_s=0.0,
+        )
+        learn_all(learner)
+        for _ in range(20):
+            assert not learner.step()
+        assert log.last_offset() == n_lines
+
+
+def test_what_is_published_is_durable_before_anybody_hears_of_it(
+    history: History, tmp_path: Path
+) -> None:
+    config = history.copy(tmp_path / "data")
+    with opened(config) as database:
+        state = State(database)
+        epoch = database.write(state.next_epoch, durable=True).result()
+        learning = folded(history.args, history.lines)
+        version = publish(state, open_snapshots(config), learning, epoch)
+        assert state.current_version() == version
+        assert version == Version(1, epoch, history.lines[-1].offset, version.digest)
+        assert SnapshotStore(tmp_path / "data" / "snapshots").manifest(1).digest == version.digest
+
+
+def learn_until_killed(folder: Path, args: LearningArgs, lives: int) -> tuple[int, str]:
+    arguments = [str(folder), str(lives), msgspec.json.encode(args).decode()]
+    process = subprocess.run(
+        [sys.executable, "-W", "error", "-c", LEARNING, *arguments],
+        check=False,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=DEADLINE_S,
+        cwd=ROOT,
+    )
+    return process.returncode, process.stdout
+
+
+def manifest_of(learning: Learning, version: int) -> Manifest:
+    args = learning.args
+    offsets = (learning.offset,)
+    return Manifest(version, 1, offsets, SCHEMA, args.reward.version, args.manifest_args())
+
+
+def known_interactions(lines: Sequence[LogLine], reward: Reward) -> list[Interaction]:
+    join = Join(reward)
+    closed = [i for line in lines for i in join.fold(line.record)]
+    return [i for i in closed if not is_censored(i.feedback, i.duration_s)]
+
+
+def wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def swipe_and_leave(config: Config) -> None:
+    """Let somebody see one card and go."""
+    import_items(config, clips(20), wall_ms())
+    replica = FeedReplica(config, now_ms=wall_ms)
+    try:
+        asyncio.run(_swipe_and_leave(replica))
+    finally:
+        replica.close()
+
+
+async def _swipe_and_leave(replica: FeedReplica) -> None:
+    card = (await replica.engine.feed(FeedRequest("me", size=1))).items[0]
+    events = (
+        Event("1", card.decision_id, "impression", wall_ms()),
+        Event("2", card.decision_id, "dwell", wall_ms(), 9.0),
+        Event("3", card.decision_id, "leave", wall_ms()),
+    )
+    assert (await replica.engine.feedback(FeedbackRequest(events))).accepted == 3
+
+
+def check_until_it_fails(replica: LearnerReplica) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        replica.check()
+        Stop().wait(0.01)
