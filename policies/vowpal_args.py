@@ -2,23 +2,23 @@
 
 Apart from the policy, so that a configuration can be read without loading VW.
 
-The defaults are for signals as weak as a feed's. In a world of 2,000 items (linear and item
-effects, rewards in [-1, 4.5] with mean .5, the best of 100 candidates 60% better than their mean,
-SquareCB with a floor of 2%, 15,000 decisions) the second half gained over uniform
+The defaults are for signals as weak as a feed's: on the swipes of a world fitted to KuaiRand-Pure
+(`nextswipe bench loop`, 24,000 of them, the last third predicted), the correlation of prediction
+and reward was .159 with learning_rate .25 and power_t 0, .158 with (.25, .25), .156 with (.1, 0),
+.131 with (1, 0), .075 with (4, .25); a ridge regression on all at once reached .169. Where rewards
+are less noisy a larger rate learns sooner.
 
-    clip_p 1, learning_rate 4, power_t .25                     .28 and .31
-    clip_p 0, learning_rate .04, power_t .25 (best of three)   .10 and .11
-
-on two seeds, of which the first helped to choose the defaults and the second did not. VW stays
-finite at propensities of 1e-3 (its updates are invariant to importance), but there an event
-weighs 1,000 times what a sure one does, so the model follows the noise of a few. `clip_p` 1 gives
-every event of lists of equal length the same weight: the plain regression that SquareCB is proved
-for (Foster and Rakhlin 2020). The price: where the features cannot express the reward, the fit is
-best for what the policy shows, not for all candidates alike; lower `clip_p` for the latter.
+`clip_p` 1 gives every event of lists of equal length the same weight: the plain regression that
+SquareCB is proved for (Foster and Rakhlin 2020). In a world of 2,000 items with linear and item
+effects it gained .28 and .31 over uniform where the best of three settings with `clip_p` 0 gained
+.10 and .11: VW stays finite at propensities of 1e-3 (its updates are invariant to importance), but
+there an event weighs 1,000 times what a sure one does, so the model follows the noise of a few.
+The price: where the features cannot express the reward, the fit is best for what the policy shows,
+not for all candidates alike; lower `clip_p` for the latter.
 
 The step is `learning_rate` * (events / actions) / max(propensity, clip_p), so the rate belongs to
 lists of about 100: halve it for lists of 50, and divide it by 100 with `clip_p` .01 to keep the
-largest step. Between `power_t` 0, .25 and .5 one seed of 45,000 decisions showed no clear winner.
+largest step.
 """
 
 import msgspec

@@ -158,12 +158,11 @@ class Swarm:
 
     async def leave(self) -> None:
         """Let everybody finish the card they are on and leave, so that nothing stays open."""
-        watching = [visit for _, _, visit in self._turns if visit.shown is not None]
-        for visit in sorted(watching, key=lambda visit: visit.ends_ms):
-            self.clock_ms = visit.ends_ms
-            self._report(visit, [*_answered(visit.answer), ("leave", None)], self.clock_ms)
-            visit.shown = None
-        self._turns.clear()
+        while self._turns:
+            at_ms, _, visit = heapq.heappop(self._turns)
+            if visit.shown is not None and not self._watch_on(visit, at_ms):
+                self._report(visit, [*_answered(visit.answer), ("leave", None)], at_ms)
+                self.clock_ms = at_ms
         await self._flush()
 
     async def _pass_window(self) -> None:
@@ -191,16 +190,22 @@ class Swarm:
         """Report the card on screen; return whether it is over and the person stays."""
         if visit.shown is None:
             return True
-        if at_ms < visit.ends_ms:
-            watched_s = min((at_ms - visit.shown_ms) / 1000, visit.answer.dwell_s)
-            self._report(visit, [("dwell", round(watched_s, 3))], at_ms)
-            self._push(visit, min(at_ms + REPORT_MS, visit.ends_ms))
+        if self._watch_on(visit, at_ms):
             return False
         self._report(visit, _answered(visit.answer), at_ms)
         if visit.viewer.leaves(visit.rng):
             self._report(visit, [("leave", None)], at_ms)
             self._depart(visit, at_ms)
             return False
+        return True
+
+    def _watch_on(self, visit: _Visit, at_ms: int) -> bool:
+        """Report the dwell so far of a card that lasts on; return whether it does."""
+        if at_ms >= visit.ends_ms:
+            return False
+        watched_s = min((at_ms - visit.shown_ms) / 1000, visit.answer.dwell_s)
+        self._report(visit, [("dwell", round(watched_s, 3))], at_ms)
+        self._push(visit, min(at_ms + REPORT_MS, visit.ends_ms))
         return True
 
     def _show(self, visit: _Visit, at_ms: int) -> None:

@@ -150,7 +150,8 @@ def test_a_candidate_s_score_is_the_same_bits_in_any_company_and_memory_layout()
 
 
 @pytest.mark.parametrize(
-    "args", [VowpalArgs(), VowpalArgs(learning_rate=0.5, power_t=0.5, clip_p=0.0)]
+    "args",
+    [VowpalArgs(learning_rate=4.0), VowpalArgs(learning_rate=0.5, power_t=0.5, clip_p=0.0)],
 )
 def test_learning_from_the_chosen_action_alone_equals_vw_learning_from_full_lists(
     args: VowpalArgs,

@@ -1,4 +1,4 @@
-"""The follower: each new version once, nothing stale, nothing that its digest does not vouch for."""
+"""The follower: each new version once, nothing stale, nothing that is not what was published."""
 
 import logging
 import shutil
@@ -255,10 +255,14 @@ def test_a_follower_that_dies_is_heard_of() -> None:
         raise ZeroDivisionError(served)
 
     following = Background("follower", die)
-    deadline = time.monotonic() + DEADLINE_S
     with pytest.raises(RuntimeError, match="follower has stopped") as raised:
-        while time.monotonic() < deadline:
-            following.check()
-            time.sleep(0.001)
+        check_for_a_while(following)
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
     following.close()
+
+
+def check_for_a_while(background: Background) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        background.check()
+        time.sleep(0.001)

@@ -1,0 +1,123 @@
+"""`nextswipe up`: the server on this machine, with viewers to watch it learn where it is new."""
+
+import asyncio
+import contextlib
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from serve.commands.settings import ConfigFile, DataFolder, load_settings, now_ms
+from serve.config import Config
+
+if TYPE_CHECKING:
+    from serve.client import Client
+
+N_ITEMS = 2_000
+PRESENT = 40
+CARDS_AT_ONCE = 20
+PAUSE_S = 0.5
+REFRESH_S = 0.5
+EXAMPLE = "Example: nextswipe up --data ./data"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command `up`."""
+    app.command("up", epilog=EXAMPLE)(up)
+
+
+def up(
+    viewers: Annotated[
+        bool | None,
+        typer.Option(
+            "--viewers/--no-viewers",
+            help="Simulated people who swipe along; by default only in a new data folder.",
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+) -> None:
+    """Run the feed on this machine until Ctrl-C.
+
+    A data folder without items gets a generated catalogue, and some simulated people who swipe
+    it, so that there is something to see: open the page and swipe along.
+    """
+    settings = load_settings(config, data)
+    signal.signal(signal.SIGTERM, _stop)
+    is_new = _is_empty(settings)
+    if is_new:
+        _generate(settings)
+    from serve.app import running
+
+    typer.echo("starting Ray Serve ...")
+    with contextlib.suppress(KeyboardInterrupt), running(settings) as address:
+        typer.echo(f"the feed is served at {address}: open it and swipe; Ctrl-C stops it")
+        asyncio.run(_watch(settings, address, is_new if viewers is None else viewers))
+    typer.echo("stopped")
+
+
+async def _watch(settings: Config, address: str, with_viewers: bool) -> None:
+    """Show what happens, with or without viewers, until somebody stops it."""
+    from rich.live import Live
+
+    from serve.live import Figures
+
+    figures = Figures(settings, now_ms)
+    viewing = asyncio.create_task(_view(settings, address)) if with_viewers else None
+    try:
+        with Live(figures.table(), refresh_per_second=4, transient=True) as live:
+            while True:
+                await asyncio.sleep(REFRESH_S)
+                if viewing is not None and viewing.done():
+                    viewing.result()
+                live.update(await asyncio.to_thread(figures.table))
+    finally:
+        if viewing is not None:
+            viewing.cancel()
+        figures.close()
+
+
+async def _view(settings: Config, address: str) -> None:
+    """Let simulated people swipe along, gently, for as long as the server runs."""
+    from serve.client import Client
+
+    async with Client(address) as client:
+        while True:
+            with contextlib.suppress(KeyError):  # uploaded since: look at the catalogue again
+                await _swipe_along(settings, client)
+
+
+async def _swipe_along(settings: Config, client: "Client") -> NoReturn:
+    from env.viewer import people
+    from serve.importing import load_world
+    from serve.swarm import Swarm
+
+    world, users = await asyncio.to_thread(load_world, settings, 1)
+    viewers = people(world, users[: 20 * PRESENT])
+    swarm = Swarm(client, viewers, seed=now_ms(), start_ms=now_ms(), n_present=PRESENT)
+    while True:
+        await swarm.swipe(CARDS_AT_ONCE)
+        await asyncio.sleep(PAUSE_S)
+
+
+def _is_empty(settings: Config) -> bool:
+    from serve.data_folder import open_data
+    from serve.state import State
+
+    with open_data(settings, must_exist=False) as database, database.reader() as connection:
+        return not State(database).items(connection)
+
+
+def _generate(settings: Config) -> None:
+    from env import generated
+    from serve.importing import import_items
+
+    counts = import_items(settings, generated.catalogue(1, N_ITEMS, now_ms()), now_ms())
+    typer.echo(f"{Path(settings.data.folder)}: a generated catalogue, {counts.new:,} items")
+
+
+def _stop(signum: int, frame: FrameType | None) -> NoReturn:
+    """Take a request to end like Ctrl-C, so that no process is left behind."""
+    raise KeyboardInterrupt

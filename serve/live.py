@@ -1,0 +1,92 @@
+"""The figures that `nextswipe up` shows while it runs, read from the log like everybody's.
+
+What each policy earned of late is a join of the log's tail: the last interactions that closed,
+by policy. Reading it costs the server nothing but a short read now and then.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+from rich.table import Table
+
+from env.records import FeedbackRecord, PageRecord
+from env.reward import is_censored, is_valid_play
+from env.vocabulary import Interaction
+from replay.join import Join
+from replay.log import SqliteLog
+from serve.config import Config
+from serve.replica import open_database
+from serve.state import State
+
+RECENT = 1_000
+MAX_LINES = 5_000
+
+
+class Figures:
+    """Follows the log and sums up what has happened since."""
+
+    def __init__(self, config: Config, now_ms: Callable[[], int]) -> None:
+        """Start at the end of the log.
+
+        Args:
+            config: names the data folder.
+            now_ms: the wall clock.
+        """
+        self._database = open_database(config)
+        self._log = SqliteLog(self._database, now_ms)
+        self._state = State(self._database)
+        self._now_ms = now_ms
+        self._began_ms = now_ms()
+        self._join = Join(config.reward, settle_ms=config.join.settle_ms)
+        self._offset = self._log.last_offset()
+        self._first: list[Interaction] = []
+        self._recent: deque[Interaction] = deque(maxlen=RECENT)
+        self._n_pages = 0
+        self._n_events = 0
+
+    def table(self) -> Table:
+        """Read what is new in the log and return the figures as of now."""
+        self._read()
+        version = self._state.current_version()
+        elapsed_s = max((self._now_ms() - self._began_ms) / 1000, 1e-3)
+        table = Table(title="nextswipe", show_header=False)
+        table.add_row("pages", f"{self._n_pages:,}", f"{self._n_pages / elapsed_s:.1f} a second")
+        table.add_row("events", f"{self._n_events:,}", f"{self._n_events / elapsed_s:.1f} a second")
+        table.add_row("model", f"version {version.version if version else 0}", "")
+        table.add_row(
+            f"reward a card, first {len(self._first):,}", _mean_reward(self._first), "at the start"
+        )
+        table.add_row(
+            f"reward a card, last {len(self._recent):,}",
+            _mean_reward(self._recent),
+            f"{_play_rate(self._recent)} watched beyond 7 s",
+        )
+        return table
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def _read(self) -> None:
+        for line in self._log.read(self._offset, MAX_LINES):
+            self._offset = line.offset
+            self._n_pages += isinstance(line.record, PageRecord)
+            self._n_events += isinstance(line.record, FeedbackRecord)
+            for interaction in self._join.fold(line.record):
+                if not is_censored(interaction.feedback, interaction.duration_s):
+                    self._recent.append(interaction)
+                    if len(self._first) < RECENT:
+                        self._first.append(interaction)
+
+
+def _mean_reward(interactions: "deque[Interaction] | list[Interaction]") -> str:
+    if not interactions:
+        return "none yet"
+    return f"{sum(i.reward for i in interactions) / len(interactions):.3f}"
+
+
+def _play_rate(interactions: "deque[Interaction] | list[Interaction]") -> str:
+    if not interactions:
+        return "none"
+    plays = sum(is_valid_play(i.feedback.dwell_s, i.duration_s) for i in interactions)
+    return f"{plays / len(interactions):.0%}"

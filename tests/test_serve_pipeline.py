@@ -1,0 +1,389 @@
+"""The pipeline: pages that can be drawn again from the log, whatever is swapped meanwhile."""
+
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from typing import TypedDict, Unpack
+
+import msgspec
+import numpy as np
+import pytest
+from crowds import clips
+from histories import START_MS
+
+from env import features
+from env.audit import audit_page
+from env.catalogue import Catalogue
+from env.content import static_block
+from env.interface import Policy, page_seed
+from env.items import ItemStates
+from env.open_cards import MAX_CARDS
+from env.records import Blocks, ItemRecord, PageRecord, item_key, pack_halves
+from env.users import UserState, fold, newcomer
+from env.vocabulary import (
+    DecisionId,
+    Feedback,
+    Interaction,
+    Item,
+    ItemId,
+    PageId,
+    Profile,
+    Scene,
+    SessionId,
+    UserKey,
+)
+from policies.baselines import PopularityPolicy, UniformPolicy
+from policies.explorers import Greedy, SquareCB
+from policies.pools import LITTLE_EVIDENCE
+from policies.vowpal_kernel import Kernel, VowpalScorer, make_layout
+from serve.config import Arm, Config, Experiment, Feed, PolicyName
+from serve.experiment import assign
+from serve.follower import Served
+from serve.pipeline import SHORT_PAGE, Pipeline
+from serve.stopwatch import Stopwatch
+from serve.wire import FeedRequest, SceneBody
+
+N_ITEMS = 300
+KEY = bytes(range(32))
+ANN = UserKey("ann")
+COUNTRIES = ("GB", "US", "ID", "")
+
+
+@cache
+def item_records(n: int = N_ITEMS) -> tuple[ItemRecord, ...]:
+    items = clips(n)
+    return tuple(
+        ItemRecord(item.item_id, START_MS, item, pack_halves(static_block(item))) for item in items
+    )
+
+
+def catalogue_of(records: Sequence[ItemRecord]) -> Catalogue:
+    catalogue = Catalogue()
+    for record in records:
+        catalogue.apply(record)
+    return catalogue
+
+
+def changed(n: int, **changes: object) -> list[ItemRecord]:
+    """Return n records of items that are changed alike."""
+    records = []
+    for record in item_records()[:n]:
+        assert record.item is not None
+        item = msgspec.convert({**msgspec.to_builtins(record.item), **changes}, Item)
+        records.append(msgspec.structs.replace(record, item=item))
+    return records
+
+
+def seen_often(n_impressions: int, items: Sequence[ItemId]) -> ItemStates:
+    states = ItemStates()
+    for item_id, k in itertools.product(items, range(n_impressions)):
+        states.fold(impression(item_id, k))
+    return states
+
+
+def impression(item_id: ItemId, k: int) -> Interaction:
+    feedback = Feedback(seen=True, left=True, dwell_s=20.0 * (k % 2))
+    return Interaction(
+        decision_id=DecisionId(f"{item_id}-{k}:0"),
+        page_id=PageId(f"{item_id}-{k}"),
+        user=ANN,
+        session=SessionId("s"),
+        item_id=item_id,
+        slot=0,
+        policy="uniform@0",
+        propensity=0.5,
+        n_actions=2,
+        shared=b"",
+        action=b"",
+        item_key=item_key(item_id),
+        duration_s=30.0,
+        feedback=feedback,
+        reward=float(k % 2),
+        scene=Scene(START_MS, country="GB"),
+        closed_ms=START_MS + k,
+    )
+
+
+def served(version: int, states: ItemStates | None = None) -> Served:
+    """A version of its own weights."""
+    layout = make_layout(10)
+    weights = np.random.default_rng(version).normal(0.0, 0.3, layout.mask + 1).astype(np.float32)
+    scorer = VowpalScorer(Kernel(layout, weights), SquareCB(gamma=50.0), version)
+    return Served(scorer, states or ItemStates(), version, 10 * version)
+
+
+def pipeline_of(
+    records: Sequence[ItemRecord] | None = None,
+    *,
+    candidates: int = 60,
+    eps: float = 0.1,
+    per_creator: int = 2,
+    policy: PolicyName = "vowpal",
+    first: Served | None = None,
+) -> Pipeline:
+    config = Config(
+        feed=Feed(candidates=candidates, eps=eps, per_creator=per_creator),
+        experiment=Experiment("one", (Arm("all", policy),)),
+    )
+    catalogue = catalogue_of(item_records() if records is None else records)
+    return Pipeline(config, draw_key=KEY, served=first or served(1), catalogue=catalogue)
+
+
+def blocks_of(records: Sequence[ItemRecord]) -> Blocks:
+    blocks = Blocks()
+    for record in records:
+        blocks.fold(record)
+    return blocks
+
+
+class Asked(TypedDict, total=False):
+    """What a page may be asked with."""
+
+    size: int
+    state: UserState
+    country: str
+    user: UserKey
+    now_ms: int
+
+
+def draw(pipeline: Pipeline, page_id: str = "p", **asked: Unpack[Asked]) -> PageRecord | None:
+    user = asked.get("user", ANN)
+    scene = SceneBody(country=asked.get("country", "GB"))
+    return pipeline.page(
+        FeedRequest(user, size=asked.get("size", 10), scene=scene),
+        user,
+        asked.get("state", newcomer(Profile())),
+        session=SessionId("s"),
+        page_id=PageId(page_id),
+        now_ms=asked.get("now_ms", START_MS),
+    )
+
+
+def drawn(pipeline: Pipeline, page_id: str = "p", **asked: Unpack[Asked]) -> PageRecord:
+    page = draw(pipeline, page_id, **asked)
+    assert page is not None
+    return page
+
+
+def delivered(state: UserState, page: PageRecord) -> UserState:
+    after = fold(state, page)
+    assert after is not None
+    return after
+
+
+def violations(record: PageRecord, policy: Policy, blocks: Blocks) -> list[str]:
+    page = blocks.page(record)
+    return [v.check for v in audit_page(page, policy, page_seed(KEY, record.page_id))]
+
+
+@pytest.mark.parametrize("policy", ["vowpal", "uniform", "popularity"])
+def test_a_logged_page_is_redrawn_exactly(policy: PolicyName) -> None:
+    version = served(7, seen_often(40, [r.item_id for r in item_records()[:150]]))
+    pipeline = pipeline_of(policy=policy, first=version)
+    policies: dict[str, Policy] = {
+        "vowpal": version.policy,
+        "uniform": UniformPolicy(),
+        "popularity": PopularityPolicy(),
+    }
+    blocks, state = blocks_of(item_records()), newcomer(Profile())
+    for k in range(30):
+        record = drawn(pipeline, f"p{k}", state=state, country=COUNTRIES[k % 4])
+        assert violations(record, policies[policy], blocks) == []
+        assert record.policy == policies[policy].name
+        state = delivered(state, record)
+        assert "policy" in violations(record, served(8).policy, blocks)
+
+
+def test_every_page_comes_from_exactly_one_version_while_others_are_swapped_in() -> None:
+    ids = [record.item_id for record in item_records()]
+    versions = {
+        version.version: version
+        for version in (served(k, seen_often(k, ids[:: k + 1])) for k in range(1, 6))
+    }
+    pipeline, done = pipeline_of(first=versions[1]), threading.Event()
+
+    def swap_all_the_time() -> None:
+        for version in itertools.cycle(versions.values()):
+            if done.is_set():
+                return
+            pipeline.swap(version)
+
+    swapping = threading.Thread(target=swap_all_the_time)
+    swapping.start()
+    try:
+        records = [drawn(pipeline, f"p{k}") for k in range(80)]
+    finally:
+        done.set()
+        swapping.join()
+    blocks, used = blocks_of(item_records()), Counter[int]()
+    for record in records:
+        version = versions[int(record.policy.removeprefix("vowpal@"))]
+        used[version.version] += 1
+        assert violations(record, version.policy, blocks) == []
+        assert_encoded_with(version.states, record, pipeline.catalogue)
+    assert len(used) > 1
+
+
+def assert_encoded_with(states: ItemStates, record: PageRecord, catalogue: Catalogue) -> None:
+    """The item states that a page was encoded with are those of the version it names."""
+    index = np.array([catalogue.index_of(item_id) for item_id in record.candidates])
+    encoded = features.encode(newcomer(Profile()), record.scene, catalogue, index, states)
+    assert pack_halves(encoded.actions[:, features.N_STATIC :]) == record.dynamic
+
+
+def test_what_the_replica_draws_with_can_be_exchanged_and_is_told() -> None:
+    pipeline = pipeline_of(first=served(1))
+    assert drawn(pipeline).policy == "vowpal@1"
+    pipeline.swap(served(2))
+    assert pipeline.served.version == 2
+    assert drawn(pipeline).policy == "vowpal@2"
+
+
+def test_the_floor_is_what_is_configured_and_goes_to_those_of_which_little_is_known() -> None:
+    ids = [record.item_id for record in item_records()]
+    known = set(ids[: N_ITEMS // 2])
+    states = seen_often(LITTLE_EVIDENCE, sorted(known))
+    greedy = served(1, states)
+    scorer = VowpalScorer(greedy.policy._kernel, Greedy(), 1)
+    pipeline = pipeline_of(eps=0.25, first=Served(scorer, states, 1))
+    blocks = blocks_of(item_records())
+    n_tried = n_slots = 0
+    for k in range(60):
+        record = drawn(pipeline, f"p{k}")
+        assert record.eps == 0.25
+        page = blocks.page(record)
+        fresh = np.array([item_id not in known for item_id in record.candidates])
+        for rule in page.slots:
+            assert rule.mask.all()
+            assert np.array_equal(rule.eligible, fresh)
+        best = page.context.candidates[int(np.argmax(scorer.score(page.context)))]
+        n_tried += page.decisions[0].item_id != best
+        n_slots += 1
+    share = 0.25 * (1.0 - 1.0 / 30)  # about every thirtieth try finds the best one itself
+    assert abs(n_tried / n_slots - share) < 4.0 * np.sqrt(share * (1.0 - share) / n_slots)
+
+
+@pytest.mark.parametrize("size", [1, 10, 50])
+@pytest.mark.parametrize("n_items", [1, 7, 40, N_ITEMS])
+def test_a_page_is_never_longer_than_asked_and_never_repeats(size: int, n_items: int) -> None:
+    pipeline = pipeline_of(changed(n_items, markets=[]), candidates=20)
+    record = drawn(pipeline, size=size)
+    shown = [card.item_id for card in record.cards]
+    assert len(shown) == min(size, n_items)
+    assert len(set(shown)) == len(shown)
+    assert shown == [record.candidates[d.action] for d in record.drawn]
+    assert [d.slot for d in record.drawn] == list(range(len(shown)))
+    assert len(record.reasons) == len(shown)
+    assert len(set(record.candidates)) == len(record.candidates) <= max(20, size)
+    assert (SHORT_PAGE in record.degraded) == (size > n_items)
+
+
+def test_pages_that_follow_each_other_do_not_repeat_while_there_is_something_else() -> None:
+    pipeline, state = pipeline_of(), newcomer(Profile())
+    shown: list[ItemId] = []
+    for k in range(MAX_CARDS // 10):
+        record = drawn(pipeline, f"p{k}", state=state, now_ms=START_MS + k)
+        shown += [card.item_id for card in record.cards]
+        state = delivered(state, record)
+    assert len(set(shown)) == len(shown) == 40
+
+
+def test_what_gives_way_is_said_and_seen_items_come_again_only_at_the_end() -> None:
+    records = changed(12, markets=[], creator="")
+    pipeline = pipeline_of(records, candidates=12)
+    first = drawn(pipeline)
+    assert "delivered" not in first.degraded
+    second = drawn(pipeline, "q", state=delivered(newcomer(Profile()), first))
+    assert len(second.cards) == 10
+    assert "gave way: " in second.degraded
+    assert "delivered" in second.degraded
+    assert Counter(second.reasons)["again"] >= 8
+    fresh = {record.item_id for record in records} - {card.item_id for card in first.cards}
+    assert fresh <= {card.item_id for card in second.cards}
+
+
+@pytest.mark.parametrize("per_creator", [1, 2, 5])
+def test_no_creator_has_more_candidates_than_configured(per_creator: int) -> None:
+    pipeline = pipeline_of(per_creator=per_creator, candidates=20)
+    creator_of = {r.item_id: r.item.creator for r in item_records() if r.item}
+    most = 0
+    for k in range(10):
+        record = drawn(pipeline, f"p{k}", size=5)
+        if "creator" not in record.degraded:
+            counts = Counter(creator_of[item_id] for item_id in record.candidates)
+            most = max(most, *counts.values())
+    assert most == per_creator
+
+
+def test_the_market_rules_and_the_reasons_are_the_sources() -> None:
+    pipeline = pipeline_of(changed(100, markets=["MY"]))
+    record = drawn(pipeline, country="MY")
+    assert set(record.reasons) <= {"fresh", "random"}  # of a newcomer nothing else is known
+    assert record.scene.country == "MY"
+    assert draw(pipeline, country="GB") is None
+
+
+@pytest.mark.parametrize("records", [[], changed(30, listed=False), changed(30, markets=["ID"])])
+def test_where_nothing_may_be_shown_there_is_no_page(records: list[ItemRecord]) -> None:
+    assert draw(pipeline_of(records)) is None
+
+
+def test_the_same_page_id_is_the_same_page_and_another_is_another() -> None:
+    pipeline = pipeline_of(policy="uniform")
+    assert drawn(pipeline, "p") == drawn(pipeline, "p")
+    assert drawn(pipeline, "p").drawn != drawn(pipeline, "q").drawn
+
+
+def test_people_are_split_by_the_arms_shares_and_ranked_by_their_arm_s_policy() -> None:
+    arms = (
+        Arm("control", "uniform", 1.0),
+        Arm("old", "popularity", 1.0),
+        Arm("new", "vowpal", 2.0),
+    )
+    experiment = Experiment("three", arms)
+    config = Config(feed=Feed(candidates=20), experiment=experiment)
+    catalogue = catalogue_of(item_records(50))
+    pipeline = Pipeline(config, draw_key=KEY, served=served(4), catalogue=catalogue)
+    names = {"control": "uniform@0", "old": "popularity@0", "new": "vowpal@4"}
+    for k in range(30):
+        user = UserKey(f"u{k}")
+        record = drawn(pipeline, f"p{k}", size=2, user=user)
+        assert record.arm == assign(experiment, user).name
+        assert record.policy == names[record.arm]
+    n = 4_000
+    counts = Counter(assign(experiment, UserKey(f"u{k}")).name for k in range(n))
+    for arm in arms:
+        share = arm.share / 4.0
+        assert abs(counts[arm.name] / n - share) < 4.0 * np.sqrt(share * (1.0 - share) / n)
+
+
+def test_experiments_of_different_names_deal_people_independently() -> None:
+    arms, n = (Arm("a", "uniform"), Arm("b", "vowpal")), 4_000
+    users = [UserKey(f"u{k}") for k in range(n)]
+    same = sum(
+        assign(Experiment("one", arms), u) == assign(Experiment("two", arms), u) for u in users
+    )
+    assert abs(same / n - 0.5) < 4.0 * np.sqrt(0.25 / n)
+
+
+def test_a_stopwatch_books_every_step_of_a_page_in_order() -> None:
+    ticks = itertools.count(step=5)
+    stopwatch = Stopwatch(ticks.__next__)
+    stopwatch.start()
+    pipeline = pipeline_of()
+    pipeline.page(
+        FeedRequest("ann"),
+        ANN,
+        newcomer(Profile()),
+        session=SessionId("s"),
+        page_id=PageId("p"),
+        now_ms=START_MS,
+        stopwatch=stopwatch,
+    )
+    steps = ["observe", "retrieve", "filter", "encode", "fill", "record"]
+    assert stopwatch.spent_ns == dict.fromkeys(steps, 5)
+    assert list(stopwatch.shares()) == steps
+    assert sum(stopwatch.shares().values()) == pytest.approx(1.0)
+    assert Stopwatch(ticks.__next__).shares() == {}

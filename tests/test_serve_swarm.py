@@ -1,0 +1,199 @@
+"""The swarm: everything it reports comes in the order of its times, and nothing stays open."""
+
+import asyncio
+import itertools
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from crowds import N_PRESENT, SEED, Crowd, clips, gathered, read_lines
+from histories import START_MS
+
+from env import generated, responses
+from env.records import FeedbackRecord, PageRecord, TickRecord
+from env.viewer import Viewer, ViewerState, people
+from env.vocabulary import Item, ItemId
+from env.world import Person, make_world
+from replay.join import Join
+from serve.client import ClientError
+from serve.swarm import Swarm, Tally
+from serve.wire import (
+    CardBody,
+    Event,
+    FeedbackRequest,
+    FeedbackResponse,
+    FeedRequest,
+    FeedResponse,
+    ItemBody,
+)
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Crowd:
+    """A crowd that swiped and left."""
+    with gathered(tmp_path_factory.mktemp("crowd") / "data") as crowd:
+        crowd.swipe(400)
+        crowd.leave()
+    return crowd
+
+
+@dataclass
+class Parrot:
+    """A server that gives everybody the same page and takes every event."""
+
+    cards: tuple[CardBody, ...] = ()
+    is_down: bool = False
+    events: list[Event] = field(default_factory=list)
+
+    async def feed(self, request: FeedRequest) -> FeedResponse:
+        if self.is_down:
+            raise ClientError("no connection")
+        return FeedResponse(request.session_id or "", self.cards)
+
+    async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
+        if self.is_down:
+            raise ClientError("no connection")
+        self.events += request.events
+        return FeedbackResponse(len(request.events), 0, ())
+
+
+def cards_of(items: list[Item]) -> tuple[CardBody, ...]:
+    return tuple(
+        CardBody(f"{item.item_id}:0.mac", item.item_id, 0, 0.5, "uniform@0", "fresh", item)
+        for item in items
+    )
+
+
+def viewers_of(items: list[Item], n: int) -> list[Viewer]:
+    world = make_world(responses.generated(), items, SEED)
+    return people(world, generated.people(SEED, n, START_MS))
+
+
+def test_the_server_hears_everything_in_the_order_in_which_it_happened(crowd: Crowd) -> None:
+    times = [event.at_ms for event in crowd.direct.events]
+    assert times == sorted(times)
+    told = [
+        line.record.at_ms
+        for line in read_lines(crowd.config)
+        if isinstance(line.record, FeedbackRecord | PageRecord)
+    ]
+    assert told == sorted(told), "pages are asked for in order as well"
+    assert crowd.swarm.clock_ms == times[-1]
+
+
+def test_everything_is_acknowledged_and_counted(crowd: Crowd) -> None:
+    tally, direct = crowd.swarm.tally, crowd.direct
+    impressions = sum(event.kind == "impression" for event in direct.events)
+    assert tally == Tally(
+        cards=impressions,
+        pages=len(direct.pages),
+        visits=tally.visits,
+        acked=len(direct.events),
+        refused=0,
+        errors=0,
+    )
+    assert tally.cards >= 200
+    assert len({(event.decision_id, event.event_id) for event in direct.events}) == tally.acked
+    logged = [line.record for line in read_lines(crowd.config)]
+    assert sum(isinstance(record, FeedbackRecord) for record in logged) == tally.acked
+
+
+def test_after_everybody_left_every_seen_card_closes_with_its_end_known(crowd: Crowd) -> None:
+    join = Join(crowd.config.reward)
+    for line in read_lines(crowd.config):
+        join.fold(line.record)
+    join.fold(TickRecord(crowd.swarm.clock_ms + crowd.config.join.settle_ms))
+    counts = join.counts
+    assert join.n_waiting == 0
+    assert counts.seen == counts.closed == crowd.swarm.tally.cards
+    assert (counts.censored, counts.late) == (0, 0), "long views are reported while they last"
+
+
+def test_a_card_is_seen_then_answered_then_left_or_followed_by_the_next(crowd: Crowd) -> None:
+    of: dict[str, list[Event]] = defaultdict(list)
+    for event in crowd.direct.events:
+        of[event.decision_id].append(event)
+    assert len(of) == crowd.swarm.tally.cards
+    for events in of.values():
+        kinds = [event.kind for event in events]
+        assert kinds[:2] == ["impression", "dwell"]
+        assert "leave" not in kinds[:-1]
+        dwells = [event.value for event in events if event.kind == "dwell"]
+        assert dwells == sorted(dwells, key=lambda value: value or 0.0)
+    lasts = sum(events[-1].kind == "leave" for events in of.values())
+    assert N_PRESENT // 2 < lasts <= crowd.swarm.tally.visits
+
+
+def test_the_same_seed_swipes_the_same_and_another_does_not() -> None:
+    def swipe(seed: int) -> list[Event]:
+        items = clips(30)
+        server = Parrot(cards_of(items[:5]))
+        swarm = Swarm(server, viewers_of(items, 30), seed=seed, start_ms=0, n_present=10)
+        asyncio.run(swarm.swipe(150))
+        asyncio.run(swarm.leave())
+        return server.events
+
+    assert swipe(1) == swipe(1) != swipe(2)
+
+
+def test_the_witness_is_told_who_saw_a_card_before_it_moved_them() -> None:
+    items = clips(30)
+    seen: dict[str, list[tuple[CardBody, ViewerState]]] = defaultdict(list)
+
+    def witness(card: CardBody, person: Person, state: ViewerState) -> None:
+        seen[person.user_id].append((card, state))
+
+    server, viewers = Parrot(cards_of(items[:5])), viewers_of(items, 30)
+    swarm = Swarm(server, viewers, seed=1, start_ms=0, n_present=10, witness=witness)
+    asyncio.run(swarm.swipe(100))
+    assert sum(map(len, seen.values())) == swarm.tally.cards
+    for told in seen.values():
+        positions = [state.position for _, state in told]
+        assert positions[0] == 0
+        assert all(after in {0, before + 1} for before, after in itertools.pairwise(positions))
+
+
+def test_an_upload_that_the_world_does_not_know_is_passed_over(tmp_path: Path) -> None:
+    with gathered(tmp_path / "data", n_items=30) as crowd:
+        crowd.swipe(30)
+        upload = ItemId("upload")
+        asyncio.run(crowd.replica.engine.shelf.put(upload, ItemBody(title="New")))
+        crowd.swipe(100)
+    shown = {card.item_id for _, page in crowd.direct.pages for card in page.items}
+    decisions = {
+        card.decision_id
+        for _, page in crowd.direct.pages
+        for card in page.items
+        if card.item_id == upload
+    }
+    assert upload in shown
+    assert not decisions & {event.decision_id for event in crowd.direct.events}
+
+
+def test_failures_are_counted_and_the_swarm_goes_on() -> None:
+    items = clips(30)
+    server = Parrot(cards_of(items[:5]))
+    swarm = Swarm(server, viewers_of(items, 30), seed=1, start_ms=0, n_present=10)
+    asyncio.run(swarm.swipe(50))
+    server.is_down = True
+    with pytest.raises(TimeoutError):
+        asyncio.run(swarm.swipe(10_000, on_window=give_up))
+    failed = swarm.tally
+    assert failed.errors > 20
+    assert failed.acked == len(server.events)
+    server.is_down = False
+    asyncio.run(swarm.swipe(50))
+    assert swarm.tally.errors == failed.errors
+    assert swarm.tally.cards >= failed.cards + 50
+
+
+def give_up(tally: Tally) -> None:
+    if tally.errors > 20:
+        raise TimeoutError
+
+
+def test_a_swarm_needs_more_people_than_are_present_at_a_time() -> None:
+    viewers = viewers_of(clips(5), 10)
+    with pytest.raises(ValueError, match="expected more than 10 viewers, got 10"):
+        Swarm(Parrot(), viewers, seed=1, start_ms=0, n_present=10)
