@@ -153,7 +153,9 @@ def draw(pmf: Floats, uniform: float) -> int:
     """
     cdf = np.cumsum(pmf, dtype=np.float64)
     action = int(np.searchsorted(cdf, uniform * cdf[-1], side="right"))
-    return min(action, int(np.flatnonzero(pmf)[-1]))
+    if action < len(pmf) and pmf[action] > 0.0:
+        return action
+    return int(np.flatnonzero(pmf)[-1])  # rounding took the draw past the end
 
 
 def fill_page(

@@ -192,7 +192,12 @@ def session_interest(state: UserState) -> Float32s:
 
 def was_seen(state: UserState, keys: Keys) -> Bools:
     """Return, for item keys of shape (n,), whether each is among the last `MAX_SEEN` seen."""
-    return np.isin(keys.astype(np.uint32), np.frombuffer(state.seen, dtype="<u4"))
+    seen = np.sort(np.frombuffer(state.seen, dtype="<u4"))
+    if not len(seen):
+        return np.zeros(len(keys), dtype=np.bool_)
+    short = keys.astype(np.uint32)
+    found: Bools = seen[np.minimum(np.searchsorted(seen, short), len(seen) - 1)] == short
+    return found
 
 
 def was_delivered(state: UserState, keys: Keys, now_ms: int) -> Bools:

@@ -1,0 +1,251 @@
+"""The documents: commands parse, requests are answered as shown, what is named exists."""
+
+import ast
+import importlib
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+import typer
+from servers import Answer, Server, ask, serving, stocked
+
+from serve.commands.main import app
+from serve.config import SHIPPED, Config, Data, parse
+from serve.exporting import export_lines
+from serve.operations import OPERATIONS
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CHANGELOG.md"]
+ADDRESS = "http://127.0.0.1:8000"
+
+
+class Block(NamedTuple):
+    """A fenced block."""
+
+    document: str
+    line: int
+    language: str
+    text: str
+
+
+class Request(NamedTuple):
+    """What a line of curl asks, and the answer that the document shows after it, if any."""
+
+    where: str
+    method: str
+    target: str
+    body: str
+    shown: str
+
+
+def _blocks(document: Path) -> Iterator[Block]:
+    text = document.read_text(encoding="utf-8")
+    for found in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        yield Block(document.name, text[: found.start()].count("\n") + 1, found[1], found[2])
+
+
+BLOCKS = [block for document in DOCUMENTS for block in _blocks(document)]
+
+
+def _of(language: str) -> list[Block]:
+    return [block for block in BLOCKS if block.language == language]
+
+
+def _prose(document: Path) -> str:
+    return re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def _commands() -> list[str]:
+    lines = [line for block in _of("sh") for line in block.text.splitlines()]
+    inline = [found for d in DOCUMENTS for found in re.findall(r"`(nextswipe [^`]+)`", _prose(d))]
+    named = [line for line in lines if line.startswith("nextswipe ")] + inline
+    return sorted({line for line in named if line != "nextswipe --help"})
+
+
+def _requests() -> list[Request]:
+    found = []
+    for place, block in enumerate(BLOCKS):
+        if block.language != "sh" or "curl" not in block.text:
+            continue
+        after = BLOCKS[place + 1] if place + 1 < len(BLOCKS) else None
+        is_shown = after is not None and (after.document, after.language) == (
+            block.document,
+            "json",
+        )
+        shown = after.text if after is not None and is_shown else ""
+        commands = re.findall(r"curl .*?(?=\ncurl |\ncard=|\n?\Z)", block.text, re.DOTALL)
+        for command in commands:
+            last = command is commands[-1]
+            found.append(_request(f"{block.document}:{block.line}", command, shown * last))
+    return found
+
+
+def _request(where: str, command: str, shown: str) -> Request:
+    words = shlex.split(command.replace("\\\n", " ").partition(" |\n")[0])[1:]
+    method, body, target = "GET", "", ""
+    while words:
+        match words.pop(0):
+            case "-s":
+                pass
+            case "-X":
+                method = words.pop(0)
+            case "-d":
+                body = words.pop(0)
+                method = "POST" if method == "GET" else method
+            case url:
+                assert url.startswith(ADDRESS), f"{where}: {url}"
+                target = url.removeprefix(ADDRESS)
+    return Request(where, method, target, body, shown)
+
+
+REQUESTS = _requests()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with serving(tmp_path) as served:
+        yield served
+
+
+async def _ask_all(server: Server) -> list[tuple[Request, Answer]]:
+    """Ask what the documents ask, in their order, with a card of one's own in place of $card."""
+    await stocked(server)
+    page = await ask(server.app, "POST", "/v1/feed", b'{"user_id": "me"}')
+    card = msgspec.json.decode(page.body)["items"][0]["decision_id"]
+    return [
+        (r, await ask(server.app, r.method, r.target, r.body.replace("$card", card).encode()))
+        for r in REQUESTS
+    ]
+
+
+def _shape(value: Any) -> Any:
+    """Return a value's names and types; of lists that of the first element."""
+    match value:
+        case dict():
+            return {name: _shape(inside) for name, inside in value.items()}
+        case list():
+            return [_shape(value[0])] if value else []
+        case _:
+            return "number" if isinstance(value, int | float) else type(value).__name__
+
+
+def test_there_are_examples_to_test() -> None:
+    assert len(REQUESTS) > 10
+    assert len(_commands()) > 15
+    assert {request.where.partition(":")[0] for request in REQUESTS} == {"README.md", "http.md"}
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_a_command_of_the_documents_can_be_given(command: str) -> None:
+    words = shlex.split(command)[1:]
+    found: Any = typer.main.get_command(app)
+    path: list[str] = []
+    while hasattr(found, "commands"):
+        name = words.pop(0)
+        assert name in found.commands, f"no command {[*path, name]}"
+        path.append(name)
+        found = found.commands[name]
+    found.make_context(" ".join(path), words)  # raises if an option or argument is wrong
+
+
+async def test_requests_of_the_documents_are_answered(server: Server) -> None:
+    for request, answer in await _ask_all(server):
+        shown = json.loads(request.shown) if request.shown else {}
+        expected = shown.get("status", 0) or (202 if "feedback" in request.target else 0)
+        good = answer.status == expected if expected else answer.status in (200, 204)
+        assert good, f"{request.where}: {answer.status} {answer.body!r}"
+        if "feedback" in request.target:
+            taken = msgspec.json.decode(answer.body)
+            told = {event["event_id"] for event in json.loads(request.body)["events"]}
+            assert taken["accepted"] + len(taken["refused"]) == len(told), request.where
+
+
+async def test_answers_of_the_documents_are_those_of_the_server(server: Server) -> None:
+    compared = 0
+    for request, answer in await _ask_all(server):
+        if not request.shown:
+            continue
+        shown, got = json.loads(request.shown), msgspec.json.decode(answer.body)
+        assert _shape(shown) == _shape(got), request.where
+        if "propensity" not in request.shown and "published_ms" not in request.shown:
+            assert shown == got, request.where
+        compared += 1
+    assert compared == 4
+
+
+def test_every_operation_stands_in_the_document_of_the_api() -> None:
+    text = (ROOT / "docs" / "http.md").read_text()
+    for operation in OPERATIONS:
+        assert operation.path.removeprefix("/v1") in text, operation.path
+
+
+@pytest.mark.parametrize("block", _of("json"), ids=lambda block: f"{block.document}:{block.line}")
+def test_json_is_json(block: Block) -> None:
+    json.loads(block.text)
+
+
+@pytest.mark.parametrize("block", _of("toml"), ids=lambda block: f"{block.document}:{block.line}")
+def test_settings_of_the_documents_can_be_used(block: Block) -> None:
+    assert parse(block.text) != Config()
+
+
+def test_settings_that_are_named_exist() -> None:
+    sections = tomllib.loads(SHIPPED.read_text())
+    named = set()
+    for document in DOCUMENTS:
+        prose = _prose(document)
+        pairs = re.findall(rf"`({'|'.join(sections)})\.(\w+)`", prose)
+        assert all(name in sections[section] for section, name in pairs), (document, pairs)
+        assert set(re.findall(r"`\[(\w+)\]`", prose)) <= set(sections), document
+        named |= set(pairs)
+    assert ("data", "folder") in named
+
+
+@pytest.mark.parametrize("block", _of("python"), ids=lambda block: f"{block.document}:{block.line}")
+def test_python_of_the_documents_compiles_and_finds_what_it_imports(block: Block) -> None:
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            module = importlib.import_module(node.module)
+            assert all(hasattr(module, alias.name) for alias in node.names), node.module
+
+
+async def test_the_exported_log_can_be_read_as_shown(
+    tmp_path: Path,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    await stocked(server)
+    page = await ask(server.app, "POST", "/v1/feed", b'{"user_id": "me", "size": 3}')
+    export_lines(Config(data=Data(str(tmp_path))), tmp_path / "log.jsonl")
+    (example,) = [block for block in _of("python") if "log.jsonl" in block.text]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example.text, example.document, "exec"), {})
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    cards = msgspec.json.decode(page.body)["items"]
+    assert [line[2] for line in printed] == [card["item_id"] for card in cards]
+    assert [float(line[3]) for line in printed] == [card["propensity"] for card in cards]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_files_that_are_named_exist(document: Path) -> None:
+    text = document.read_text()
+    links = [*re.findall(r"\]\(([^)#\s]+)", text), *re.findall(r'src="([^"]+)"', text)]
+    for link in links:
+        assert link.startswith("https://") or (document.parent / link).exists(), link
+    named = re.findall(r"(?<![\w./-])((?:env|policies|replay|serve|tests|docs)/[\w./-]*)", text)
+    for name in named:
+        path = name.rstrip(".")
+        assert (ROOT / path).exists() or (document.parent / path).exists(), path
+
+
+def test_targets_of_make_that_are_named_exist() -> None:
+    made = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {name for d in DOCUMENTS for name in re.findall(r"`?make (\w+)[`\n]", d.read_text())}
+    assert {"run", "test"} <= named <= made
