@@ -11,6 +11,7 @@ replica out of rotation; the follower swaps in place).
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,12 +89,19 @@ def running(config: Config) -> Iterator[str]:
         num_cpus=config.server.replicas + 1,
     )
     try:
-        host, port = config.server.host, config.server.port
+        host, port = config.server.host, config.server.port or _free_port(config.server.host)
         ray_serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=QUIET)
         deploy(config)
         yield f"http://{host}:{port}"
     finally:
         _take_down()
+
+
+def _free_port(host: str) -> int:
+    """Return a port that is free now; Serve cannot say which one it would have taken itself."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
 
 
 def _take_down() -> None:

@@ -7,6 +7,7 @@ open them directly. Whoever opens one closes it.
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 
@@ -113,6 +114,16 @@ class FeedReplica:
         self._database.close()
 
 
+def _learn(learner: OnlineLearner, stop: Event) -> None:
+    """Learn until told to stop; overtaken by another learner, stand by until then.
+
+    Ending instead would have it started again, under an epoch newer than its successor's, and the
+    two would take over from each other for ever.
+    """
+    learner.run(stop)
+    stop.wait()
+
+
 class LearnerReplica:
     """The online learner on its thread; a second one takes over by epoch, not by a lock.
 
@@ -134,10 +145,10 @@ class LearnerReplica:
             publish_every_s=config.learner.publish_every_s,
             tick_after_s=None if config.clock.simulated else max(config.join.settle_ms / 1000, 1.0),
         )
-        self._learning = Background("learner", learner.run)
+        self._learning = Background("learner", partial(_learn, learner))
 
     def check(self) -> None:
-        """Raise if learning has stopped, be it because another learner took over."""
+        """Raise if learning has failed; one that was overtaken stands by and is healthy."""
         self._learning.check()
 
     def close(self) -> None:

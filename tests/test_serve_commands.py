@@ -133,7 +133,10 @@ def test_a_bad_file_is_refused_with_its_place(
     ("words", "message"),
     [
         (["import", "items", "missing.csv"], "missing.csv: cannot be read"),
-        (["import", "kuairand", "missing"], "missing: expected one video_features*.csv, got 0"),
+        (
+            ["import", "kuairand", "missing"],
+            "missing: expected one video_features_basic*.csv, got 0",
+        ),
         (["config", "check", "missing.toml"], "missing.toml: cannot be read"),
         (["config", "show", "--config", "missing.toml"], "missing.toml: cannot be read"),
         (["train", "bandit", "--data", "missing"], "missing: expected a data folder"),

@@ -128,7 +128,7 @@ def test_a_folder_without_a_log_is_refused(tmp_path: Path) -> None:
     (write(tmp_path) / "log_standard_4_22_to_5_08_pure.csv").unlink()
     with pytest.raises(BadFile, match=r"expected a log_standard\*"):
         kuairand.read(tmp_path)
-    with pytest.raises(BadFile, match=r"expected one video_features\*.csv, got 0"):
+    with pytest.raises(BadFile, match=r"expected one video_features_basic\*.csv, got 0"):
         kuairand.read(tmp_path / "nowhere")
 
 

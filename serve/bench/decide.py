@@ -78,6 +78,7 @@ def run_decide(
     now_ms: int,
     clock_ns: Callable[[], int],
     advance: Advance,
+    n_warm_pages: int = N_WARM_PAGES,
 ) -> DecideResult:
     """Swipe to warm up, then time pages.
 
@@ -88,12 +89,13 @@ def run_decide(
         now_ms: the wall clock.
         clock_ns: a steady clock.
         advance: told of progress.
+        n_warm_pages: swiped before.
     """
     config = Config()
     room = _Room.of(config, n_items, seed, now_ms)
-    for k in range(N_WARM_PAGES):
+    for k in range(n_warm_pages):
         room.swipe_page(k)
-        advance("warm up", k + 1, N_WARM_PAGES)
+        advance("warm up", k + 1, n_warm_pages)
     room.pipeline.swap(Served(room.learning.policy.frozen(1), room.learning.states, 1))
     stopwatch = Stopwatch(clock_ns)
     spent_ns: list[int] = []

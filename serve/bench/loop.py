@@ -14,9 +14,8 @@ was fitted to.
 
 import asyncio
 import logging
-import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,9 +129,7 @@ def run_loop(
         advance: told of progress.
     """
     with tempfile.TemporaryDirectory(prefix="nextswipe-loop-") as folder:
-        config = Config(
-            server=Server(port=_free_port()), data=Data(folder), clock=Clock(simulated=True)
-        )
+        config = Config(server=Server(port=0), data=Data(folder), clock=Clock(simulated=True))
         config = msgspec.structs.replace(
             config, learner=msgspec.structs.replace(config.learner, snapshots_kept=1_000)
         )
@@ -170,13 +167,13 @@ def _run(
         report = evaluate(uniform, frozen, oracle=oracle)
         advance("read the log", 1, 3)
         by_arm = {"uniform": report.logged, "learned": _earned(log, config.reward)}
-        lag_s = _effect_lag_p95_s(list(log.read()), config)
+        offsets = {version.version: version.offset for version in State(database).versions()}
+        lag_s = effect_lag_p95_s(list(log.read()), config, offsets)
         n_feedback = sum(1 for _ in log.read(kinds=["feedback"]))
-        n_versions = len(State(database).versions())
     advance("read the log", 2, 3)
     verified = verify_log(config)
     advance("read the log", 3, 3)
-    gain, gain_low = _uplift(by_arm["learned"], by_arm["uniform"])
+    gain, gain_low = uplift(by_arm["learned"], by_arm["uniform"])
     dr = report.estimate("dr")
     truth = report.truth or 0.0
     return LoopResult(
@@ -194,7 +191,7 @@ def _run(
         redrawn_mismatches=verified.mismatches,
         propensity_max_error=verified.max_error,
         effect_lag_p95_s=lag_s,
-        versions=n_versions,
+        versions=len(offsets),
         http_errors=learned.errors + learned.refused + compared.errors + compared.refused,
         ope_estimator=dr.estimator,
         ope_estimate=dr.value,
@@ -297,42 +294,36 @@ def _earned(log: SqliteLog, reward: Reward) -> Estimate:
     return clustered_estimate("logged", mean, influence, half.user, float(len(half)))
 
 
-def _uplift(learned: Estimate, uniform: Estimate) -> tuple[float, float]:
+def uplift(learned: Estimate, uniform: Estimate) -> tuple[float, float]:
     """Return the relative gain and its lower 95% bound: delta method on the log of the ratio."""
     ratio = learned.value / uniform.value
     se = float(np.hypot(learned.se / learned.value, uniform.se / uniform.value))
     return ratio - 1.0, float(ratio * np.exp(-1.959964 * se)) - 1.0
 
 
-def _effect_lag_p95_s(lines: list[LogLine], config: Config) -> float:
+def effect_lag_p95_s(lines: Sequence[LogLine], config: Config, offsets: Mapping[int, int]) -> float:
     """Return how long it took from a closed interaction to a served page that had learned it.
 
-    Wall clock, 95th percentile, over the interactions that closed while pages by a later version
-    were still to come: the line that closed one to the first page of a version whose offset
-    covers that line.
+    Wall clock, 95th percentile: from the line that closed one to the first page of a version
+    whose offset covers that line. What no page covered any more counts up to the log's end, so a
+    learner that stalls shows.
+
+    Args:
+        lines: the whole log.
+        config: of the server.
+        offsets: for each published version how far it had learned.
     """
-    with open_data(config) as database:
-        offsets = {v.version: v.offset for v in State(database).versions()}
     join = Join(config.reward, settle_ms=config.join.settle_ms)
     closed: list[LogLine] = []
     covered: list[tuple[int, int]] = []  # (offset that the page's version had learned, written_ms)
     for line in lines:
         closed.extend([line] * len(join.fold(line.record)))
         if isinstance(line.record, PageRecord) and line.record.policy.startswith("vowpal@"):
-            version = int(line.record.policy.partition("@")[2])
-            learned = offsets.get(version, 0)
+            learned = offsets.get(int(line.record.policy.partition("@")[2]), 0)
             if not covered or learned > covered[-1][0]:
                 covered.append((learned, line.written_ms))
     edges = np.array([learned for learned, _ in covered])
-    written = np.array([at_ms for _, at_ms in covered])
-    place = np.searchsorted(edges, [line.offset for line in closed])
-    known = place < len(edges)
-    ends = written[place[known]]
-    starts = np.array([line.written_ms for line in closed])[known]
-    return float(np.percentile((ends - starts) / 1000.0, 95))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    written_ms = np.array([at_ms for _, at_ms in covered] + [lines[-1].written_ms])
+    places = np.searchsorted(edges, [line.offset for line in closed])
+    starts_ms = np.array([line.written_ms for line in closed])
+    return float(np.percentile((written_ms[places] - starts_ms) / 1000.0, 95))

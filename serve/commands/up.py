@@ -5,15 +5,12 @@ import contextlib
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from serve.commands.settings import ConfigFile, DataFolder, load_settings, now_ms
 from serve.config import Config
-
-if TYPE_CHECKING:
-    from serve.client import Client
 
 N_ITEMS = 2_000
 PRESENT = 40
@@ -33,7 +30,7 @@ def up(
         bool | None,
         typer.Option(
             "--viewers/--no-viewers",
-            help="Simulated people who swipe along; by default only in a new data folder.",
+            help="Simulated people who swipe along; by default with a generated catalogue only.",
         ),
     ] = None,
     config: ConfigFile = None,
@@ -45,16 +42,16 @@ def up(
     it, so that there is something to see: open the page and swipe along.
     """
     settings = load_settings(config, data)
-    signal.signal(signal.SIGTERM, _stop)
-    is_new = _is_empty(settings)
-    if is_new:
+    if _is_empty(settings):
         _generate(settings)
+    with_viewers = _is_generated(settings) if viewers is None else viewers
     from serve.app import running
 
     typer.echo("starting Ray Serve ...")
     with contextlib.suppress(KeyboardInterrupt), running(settings) as address:
+        signal.signal(signal.SIGTERM, _stop)  # Ray has put its own
         typer.echo(f"the feed is served at {address}: open it and swipe; Ctrl-C stops it")
-        asyncio.run(_watch(settings, address, is_new if viewers is None else viewers))
+        asyncio.run(_watch(settings, address, with_viewers))
     typer.echo("stopped")
 
 
@@ -70,9 +67,10 @@ async def _watch(settings: Config, address: str, with_viewers: bool) -> None:
         with Live(figures.table(), refresh_per_second=4, transient=True) as live:
             while True:
                 await asyncio.sleep(REFRESH_S)
+                live.update(figures.table())
                 if viewing is not None and viewing.done():
-                    viewing.result()
-                live.update(await asyncio.to_thread(figures.table))
+                    live.console.print(f"the viewers have left: {viewing.exception()}")
+                    viewing = None
     finally:
         if viewing is not None:
             viewing.cancel()
@@ -80,34 +78,41 @@ async def _watch(settings: Config, address: str, with_viewers: bool) -> None:
 
 
 async def _view(settings: Config, address: str) -> None:
-    """Let simulated people swipe along, gently, for as long as the server runs."""
-    from serve.client import Client
+    """Let simulated people swipe along, gently, for as long as the server runs.
 
-    async with Client(address) as client:
-        while True:
-            with contextlib.suppress(KeyError):  # uploaded since: look at the catalogue again
-                await _swipe_along(settings, client)
-
-
-async def _swipe_along(settings: Config, client: "Client") -> NoReturn:
+    They pass over what was uploaded since they came, so there is nothing to start again for.
+    """
     from env.viewer import people
+    from serve.client import Client
     from serve.importing import load_world
     from serve.swarm import Swarm
 
     world, users = await asyncio.to_thread(load_world, settings, 1)
     viewers = people(world, users[: 20 * PRESENT])
-    swarm = Swarm(client, viewers, seed=now_ms(), start_ms=now_ms(), n_present=PRESENT)
-    while True:
-        await swarm.swipe(CARDS_AT_ONCE)
-        await asyncio.sleep(PAUSE_S)
+    async with Client(address) as client:
+        swarm = Swarm(client, viewers, seed=now_ms(), start_ms=now_ms(), n_present=PRESENT)
+        while True:
+            await swarm.swipe(CARDS_AT_ONCE)
+            await asyncio.sleep(PAUSE_S)
 
 
 def _is_empty(settings: Config) -> bool:
+    return not _item_ids(settings)
+
+
+def _is_generated(settings: Config) -> bool:
+    """Return whether nothing was put beside what was generated."""
+    from env import generated
+
+    return _item_ids(settings) <= {item.item_id for item in generated.catalogue(1, N_ITEMS, 0)}
+
+
+def _item_ids(settings: Config) -> set[str]:
     from serve.data_folder import open_data
     from serve.state import State
 
     with open_data(settings, must_exist=False) as database, database.reader() as connection:
-        return not State(database).items(connection)
+        return {item.item_id for item in State(database).items(connection)}
 
 
 def _generate(settings: Config) -> None:

@@ -67,9 +67,11 @@ def read(folder: Path) -> KuaiRand:
     Raises:
         BadFile: a file is missing or not what it should be, with its line and column.
     """
-    items = [_read_item(row) for row in read_table(_find(folder, "video_features"), ITEM_COLUMNS)]
+    items = [
+        _read_item(row) for row in read_table(_find(folder, "video_features_basic"), ITEM_COLUMNS)
+    ]
     users = [_read_user(row) for row in read_table(_find(folder, "user_features"), USER_COLUMNS)]
-    item_index = _index(folder, "video_features", [item.item_id for item in items])
+    item_index = _index(folder, "video_features_basic", [item.item_id for item in items])
     user_index = _index(folder, "user_features", [user_id for user_id, _ in users])
     logs = sorted(folder.glob("log_standard*.csv")) + sorted(folder.glob("log_standard*.parquet"))
     if not logs:
