@@ -3,7 +3,8 @@
 `audit_page` holds a page to its own rules and to the policy and seed that it claims; each check
 has a name, and none relies on another. `audit_draws` needs no seed: it turns each draw into a
 number that is uniform in [0, 1), and independent of all others, if and only if draws follow the
-distributions that the page implies. Used by tests, by the verification of a log, by `bench loop`.
+distributions that the page implies. A log's verification runs `audit_page` on every page that it
+redraws; `audit_draws` is run by tests only.
 
 Rejected: a tolerance that float32 would pass (1e-6 relative is the size of the very mistake that
 is looked for), and comparing counts of items over pages (each page has its own candidates).

@@ -16,7 +16,7 @@ hash and an inverse CDF can be repeated by anyone from the log).
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -221,14 +221,6 @@ def page_pmfs(page: Page, policy: Policy) -> Iterator[tuple[Decision, Floats]]:
 def redraw(page: Page, policy: Policy, seed: int) -> tuple[Decision, ...]:
     """Return the decisions that the page's own policy and seed draw, from the log alone."""
     return fill_page(page.context, policy, page.slots, page.eps, seed).decisions
-
-
-def count_actions(page: Page) -> Iterable[int]:
-    """Yield, decision by decision, how many candidates the slot had left to choose from."""
-    left = np.ones(len(page.context), dtype=np.bool_)
-    for decision in page.decisions:
-        yield int(np.count_nonzero(page.slots[decision.slot].mask & left))
-        left[decision.action] = False
 
 
 def _check_rules(slots: Sequence[SlotRule], n: int) -> None:

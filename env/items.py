@@ -223,7 +223,7 @@ class ItemStates:
         self._row_of = np.concatenate([self._row_of, new_rows])
         for item_id in list(self._rows)[self._n_placed :]:
             index = catalogue.index_of(item_id)
-            if index is not None:
+            if index is not None and index < len(self._row_of):  # else it is new next time
                 self._row_of[index] = self._rows[item_id]
         self._n_placed = len(self._rows)
 

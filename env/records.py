@@ -135,7 +135,7 @@ class FeedbackRecord(
     """One event that a client reported about one decision.
 
     Attributes:
-        event_id: the client's; it makes the event idempotent within its page.
+        event_id: a keyed hash of the client's; it makes the event idempotent within its page.
         at_ms: the server's receive time; it rules.
         client_ms: the client's time; kept, not trusted.
         value: seconds for "dwell", 0 for all else.

@@ -1,10 +1,11 @@
 """Explorers: small functions from scores and a mask to a pmf over what is left.
 
 Each is a frozen record of its arguments, so a page's log carries enough to build it again.
-Listed here are only those that give no negative probability, and, once `fill_page` has mixed in
-its floor, a positive one to every candidate that the floor is spread over. Rejected for serving:
-VW's regcb, bag, synthcover and large action space (zero probabilities) and squarecb with
-elimination (negative ones); they remain comparators for one-slot decisions.
+None gives a negative probability, but Greedy, and Epsilon at 0, give zeros, and the floor of
+`fill_page` may be spread over a part of the candidates only (`policies.pools`). So what is
+served must have support of its own (`has_support`); the others are for comparison. Rejected for
+serving: VW's regcb, bag, synthcover and large action space (zero probabilities) and squarecb
+with elimination (negative ones); they remain comparators for one-slot decisions.
 """
 
 from typing import Protocol
@@ -13,6 +14,9 @@ import msgspec
 import numpy as np
 
 from env.vocabulary import Bools, Floats
+
+LEAST_EXPONENT = -50.0
+"""Of Softmax: below some -745 exp is 0; exp(-50) is 2e-22, which is never drawn but is not 0."""
 
 
 class Explorer(Protocol):
@@ -65,9 +69,10 @@ class Epsilon(msgspec.Struct, frozen=True, tag="epsilon", tag_field="kind"):
 
 
 class Softmax(msgspec.Struct, frozen=True, tag="softmax", tag_field="kind"):
-    """p_i proportional to exp(score_i / temperature).
+    """p_i proportional to exp(max((score_i - best) / temperature, LEAST_EXPONENT)).
 
-    Explored anew on what is left for each slot, this is the Plackett-Luce distribution.
+    The bound keeps every candidate possible; all that lie below it are alike. Explored anew on
+    what is left for each slot, this is, down to the bound, the Plackett-Luce distribution.
 
     Attributes:
         temperature: above 0, in units of the score.
@@ -81,7 +86,7 @@ class Softmax(msgspec.Struct, frozen=True, tag="softmax", tag_field="kind"):
     def pmf(self, scores: Floats, mask: Bools) -> Floats:
         """Return the softmax over the mask, shifted so that nothing overflows."""
         shifted = (scores - scores[mask].max()) / self.temperature
-        weights: Floats = np.where(mask, np.exp(np.where(mask, shifted, 0.0)), 0.0)
+        weights: Floats = np.where(mask, np.exp(np.clip(shifted, LEAST_EXPONENT, 0.0)), 0.0)
         pmf: Floats = weights / weights.sum()
         return pmf
 
@@ -143,6 +148,24 @@ class Mixed(msgspec.Struct, frozen=True, tag="mixed", tag_field="kind"):
 
 
 AnyExplorer = Uniform | Greedy | Epsilon | Softmax | SquareCB | Mixed
+
+
+def has_support(explorer: AnyExplorer) -> bool:
+    """Return whether it gives every candidate of the mask a positive probability.
+
+    >>> has_support(Greedy()), has_support(Mixed((Greedy(), Uniform()), (0.9, 0.1)))
+    (False, True)
+    """
+    match explorer:
+        case Uniform() | Softmax() | SquareCB():
+            return True
+        case Greedy():
+            return False
+        case Epsilon():
+            return explorer.epsilon > 0.0
+        case Mixed():
+            parts = zip(explorer.weights, explorer.parts, strict=True)
+            return any(weight > 0.0 and has_support(part) for weight, part in parts)
 
 
 def explorer_args(explorer: AnyExplorer) -> dict[str, object]:

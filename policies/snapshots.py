@@ -16,6 +16,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,8 @@ MANIFEST = "manifest.json"
 _PART_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
 _GENERATION = re.compile(r"v([0-9]{12})")
 _UNFINISHED = "unfinished-"
+_ABANDONED_S = 3600.0
+"""An unfinished folder this much older than the newest generation has no writer any more."""
 
 
 class SnapshotCorruption(RuntimeError):  # noqa: N818 - it names what was found
@@ -178,12 +181,21 @@ class SnapshotStore:
     def _prune(self) -> None:
         """Drop what is too old, and what a writer that was killed left unfinished.
 
-        An old one is renamed first, so that a reader finds it whole or finds that it is gone.
+        An old one is renamed first, so that a reader finds it whole or finds that it is gone. A
+        learner that was overtaken may be writing or dropping here too until it notices: what may
+        be its own stays for an hour, and what it drops under our hands is gone as we want it.
         """
-        for version in self.versions()[: -self._keep]:
-            self._home(version).rename(self._aside())
+        versions = self.versions()
+        newest_s = self._home(versions[-1]).stat().st_mtime
+        for version in versions[: -self._keep]:
+            aside = self._aside()
+            with suppress(FileNotFoundError):
+                self._home(version).rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
         for path in self._folder.glob(f"{_UNFINISHED}*"):
-            shutil.rmtree(path)
+            with suppress(FileNotFoundError):
+                if newest_s - path.stat().st_mtime > _ABANDONED_S:
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def _filled(manifest: Manifest, parts: Mapping[str, bytes]) -> Manifest:

@@ -59,6 +59,24 @@ def make_layout(bits: int) -> Layout:
     return Layout(shared, action, pairs, CONSTANT & mask, mask)
 
 
+def predict_one(layout: Layout, weights: Float32s, features: Features) -> float:
+    """Return the predicted cost of a page's one candidate, without gathering all pairs for good.
+
+    For a look at weights that move with every interaction: 40 us, where making a Kernel of 2^18
+    weights takes 800. For more than one page or candidate of the same weights, make a Kernel.
+
+    Args:
+        layout: of the model.
+        weights: shape (2^bits,), a view of VW's current weights.
+        features: of one candidate.
+    """
+    shared, action = features.shared.astype(np.float64), features.actions[0].astype(np.float64)
+    slope = weights[layout.action] + np.einsum("i,ij->j", shared, weights[layout.pairs])
+    level = weights[layout.constant] + np.einsum("i,i->", shared, weights[layout.shared])
+    own = weights[layout.items(features.keys[:1])[0]]
+    return float(np.einsum("i,i->", action, slope) + level + own)
+
+
 class Kernel:
     """A model's weights as they were when it was made, gathered for scoring.
 

@@ -166,8 +166,15 @@ def find(connection: sqlite3.Connection, key: str) -> Record | None:
 def forget(connection: sqlite3.Connection, user: UserKey) -> int:
     """Overwrite what names a person in the log, in place, and return in how many lines.
 
-    The caller's id, the installed apps and the segments go; offsets, kinds and times stay, and so
-    does every fold. The old bytes are gone from the file after the next checkpoint.
+    The caller's id goes, and of the profile the installed apps, the segments, the creators
+    followed, the time zone and the time of registration; offsets, kinds and times stay, and so
+    does every fold in which the person has no state any more.
+
+    The old bytes stay in the database until a checkpoint copies the new ones over them, and
+    frames of the write-ahead log may hold them beyond that: they are surely gone from the disk's
+    files after a checkpoint that truncates it (TRUNCATE), which the `Checkpointer` runs once
+    nobody has written for a while, and closing the last connection does too. Backups made before
+    keep them.
 
     Args:
         connection: as `Database.write` lends it.
@@ -230,5 +237,7 @@ def _checked(offset: int, crc: int, payload: bytes) -> Record:
 def _anonymous(record: Record) -> Record:
     if not isinstance(record, UserRecord):
         return record
-    profile = record.profile and msgspec.structs.replace(record.profile, apps=(), tags=())
+    profile = record.profile and msgspec.structs.replace(
+        record.profile, time_zone="", apps=(), tags=(), registered_ms=0, follows=()
+    )
     return msgspec.structs.replace(record, user_id=UserId(""), profile=profile)

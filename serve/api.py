@@ -9,6 +9,7 @@ layers hides what happens to a request), and answering what the caller did not a
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import perf_counter
@@ -41,6 +42,10 @@ logger = logging.getLogger(__name__)
 
 WEB = Path(__file__).with_name("web")
 BODY_TIMEOUT_S = 30.0
+RETRY_AFTER_S = 1
+
+UNROUTED = "none"
+"""The operation, in metrics, of what no operation of the API answered."""
 
 _SECURITY = {
     "Content-Security-Policy": "default-src 'self'; media-src *; img-src 'self' data:; "
@@ -58,6 +63,7 @@ _MEDIA = {
 }
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
 def make_app(engine: Engine, *, web: Path = WEB) -> Starlette:
@@ -78,7 +84,10 @@ def make_app(engine: Engine, *, web: Path = WEB) -> Starlette:
     ]
     return Starlette(
         routes=[*routes, *_documents(engine, metrics), *_pages(web)],
-        exception_handlers={HTTPException: _refuse, Exception: _apologise},
+        exception_handlers={
+            HTTPException: _counted(_refuse, metrics),
+            Exception: _counted(_apologise, metrics),
+        },
     )
 
 
@@ -109,6 +118,12 @@ def _endpoint(operation: Operation[Any], engine: Engine, metrics: Metrics) -> En
             response = _problem(error.problem)
         except ClientDisconnect:
             response = Response(status_code=400)  # nobody is there to read it
+        except sqlite3.OperationalError:
+            logger.exception("operation=%s database=unavailable", operation.name)
+            response = _unavailable()
+        except Exception:
+            logger.exception("operation=%s", operation.name)
+            response = _mistake()
         metrics.answered(operation.name, response.status_code, perf_counter() - began, result)
         return response
 
@@ -183,6 +198,27 @@ def _problem(about: Problem) -> Response:
     return Response(encode(about, JSON), about.status, media_type=PROBLEM)
 
 
+def _unavailable() -> Response:
+    """Answer while the database cannot: it is busy for too long, or its disk is full."""
+    response = _problem(problem(503, "the database is busy or its disk is full; ask again"))
+    response.headers["Retry-After"] = str(RETRY_AFTER_S)
+    return response
+
+
+def _mistake() -> Response:
+    return _problem(problem(500, "the mistake is in the server's log"))
+
+
+def _counted(handler: Handler, metrics: Metrics) -> Handler:
+    async def count(request: Request, error: Exception) -> Response:
+        began = perf_counter()
+        response = await handler(request, error)
+        metrics.answered(UNROUTED, response.status_code, perf_counter() - began, None)
+        return response
+
+    return count
+
+
 async def _refuse(request: Request, error: Exception) -> Response:
     """Answer what no route takes."""
     status = error.status_code if isinstance(error, HTTPException) else 500
@@ -193,5 +229,5 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 
 async def _apologise(request: Request, error: Exception) -> Response:
-    """Answer after a mistake of ours; the server logs it."""
-    return _problem(problem(500, "the mistake is in the server's log"))
+    """Answer after a mistake of ours outside the operations; the server logs it."""
+    return _mistake()

@@ -2,7 +2,8 @@
 
 It speaks msgpack through the `msgpack` package, an implementation that is not the server's, so that
 the two check each other. What can be sent twice without harm is sent again when the connection
-fails: feedback carries event ids, a page a request id, and puts and deletes say what shall be.
+fails: feedback carries event ids, a page a request id, and puts and deletes say what shall be. A
+repeated delete that finds nothing is done: the first one was, and its answer was lost.
 
 Rejected: retrying on an answer (a problem does not pass by repeating it) and a client of our own
 protocol (anybody's HTTP library can do the same).
@@ -10,7 +11,8 @@ protocol (anybody's HTTP library can do the same).
 
 import asyncio
 import secrets
-from types import TracebackType
+from http import HTTPStatus
+from types import SimpleNamespace, TracebackType
 from typing import Self, TypeVar
 from urllib.parse import quote
 
@@ -83,7 +85,11 @@ class Client:
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=self._connections)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
+        sends = aiohttp.TraceConfig()
+        sends.on_request_headers_sent.append(_note_send)
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=self._timeout, trace_configs=[sends]
+        )
         return self
 
     async def __aexit__(
@@ -159,26 +165,48 @@ class Client:
     async def _send(self, method: str, path: str, body: msgspec.Struct | None) -> bytes:
         data = None if body is None else msgpack.packb(msgspec.to_builtins(body))
         repeats = 0
+        sent: list[str] = []
         while True:
             try:
-                return await self._send_once(method, path, data)
+                return await self._send_once(method, path, data, sent)
             except _BROKEN as error:
                 if repeats == self._repeats:
                     what = str(error) or type(error).__name__
                     raise ClientError(f"{method} {path}: {what}") from error
+            except ClientError as error:
+                if method == "DELETE" and len(sent) > 1 and _is_not_found(error):
+                    return b""
+                raise
             await asyncio.sleep(FIRST_PAUSE_S * 2**repeats)
             repeats += 1
 
-    async def _send_once(self, method: str, path: str, data: bytes | None) -> bytes:
+    async def _send_once(
+        self, method: str, path: str, data: bytes | None, sent: list[str]
+    ) -> bytes:
         if self._session is None:
             raise RuntimeError("expected an open client; use `async with Client(...)`")
         headers = {"Accept": MSGPACK, "Content-Type": MSGPACK}
         url = f"{self._address}{path}"
-        async with self._session.request(method, url, data=data, headers=headers) as response:
+        async with self._session.request(
+            method, url, data=data, headers=headers, trace_request_ctx=sent
+        ) as response:
             content = await response.read()
         if response.status >= 400:
             raise _refused(method, path, response.status, content)
         return content
+
+
+async def _note_send(
+    session: aiohttp.ClientSession,
+    context: SimpleNamespace,
+    params: aiohttp.TraceRequestHeadersSentParams,
+) -> None:
+    """Note each time a request goes out: aiohttp itself repeats deletes that lost their answer."""
+    context.trace_request_ctx.append(params.method)
+
+
+def _is_not_found(error: ClientError) -> bool:
+    return error.problem is not None and error.problem.status == HTTPStatus.NOT_FOUND
 
 
 def _refused(method: str, path: str, status: int, content: bytes) -> ClientError:

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from env.reward import Reward
-from policies.explorers import AnyExplorer, SquareCB, explorer_args
+from policies.explorers import AnyExplorer, SquareCB, explorer_args, has_support
 
 SHIPPED = Path(__file__).with_name("nextswipe.toml")
 
@@ -59,6 +59,13 @@ class Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     eps: Share = 0.02
     per_creator: Annotated[int, Meta(ge=1, le=50)] = 2
     explorer: AnyExplorer = SquareCB(gamma=10_000.0)
+
+    def __post_init__(self) -> None:
+        if not has_support(self.explorer):
+            raise ValueError(
+                "explorer must give every candidate a probability: "
+                f"got {explorer_args(self.explorer)}; take one with some exploration of its own"
+            )
 
 
 class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

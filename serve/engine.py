@@ -55,6 +55,9 @@ from serve.wire import (
     UserResponse,
 )
 
+MAX_DRAWS = 8
+"""How often a page is drawn, while its person changes between the draw and the commit."""
+
 NOTHING_TO_SHOW = "no item may be shown here"
 FORGED = "the decision_id was not given out here"
 NO_SUCH_PAGE = "the page of this decision_id is not known"
@@ -144,18 +147,29 @@ class Engine:
     async def _draw(
         self, request: FeedRequest, person: Person, page_id: PageId, now_ms: int
     ) -> FeedResponse:
-        session = self._session(request, person, page_id, now_ms)
-        page = self._maker.page(
-            request, person.user, person.state, session=session, page_id=page_id, now_ms=now_ms
-        )
-        if page is None:
-            return FeedResponse(page_id, (), NOTHING_TO_SHOW)
-        written = await self._ledger.commit(
-            partial(self._ledger.take_page, page=page), durable=False
-        )
-        if written is None:
-            raise ProblemError(409, f"{FORGOTTEN} while the page was made", "user_id")
-        return self._response(written)
+        """Draw a page and append it; draw again if the person has changed meanwhile.
+
+        Otherwise two pages asked for at once would show the same cards.
+        """
+        for n_left in reversed(range(MAX_DRAWS)):
+            session = self._session(request, person, page_id, now_ms)
+            page = self._maker.page(
+                request, person.user, person.state, session=session, page_id=page_id, now_ms=now_ms
+            )
+            if page is None:
+                return FeedResponse(page_id, (), NOTHING_TO_SHOW)
+            # The last draw is appended in any case: whoever sends feedback without pause gets a
+            # page too, and a card shown twice costs less than none.
+            seen = person.state if n_left else None
+            work = partial(self._ledger.take_page, page=page, seen=seen)
+            match await self._ledger.commit(work, durable=False):
+                case PageRecord() as written:
+                    return self._response(written)
+                case UserState() as changed:
+                    person = Person(person.user, changed)
+                case None:
+                    break
+        raise ProblemError(409, f"{FORGOTTEN} while the page was made", "user_id")
 
     def _look_up(self, user_id: str) -> tuple[Person | None, int]:
         """Return a person and the log's last item record, as of one moment."""
@@ -210,15 +224,16 @@ class Engine:
     async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
         """Take what can be taken, and return when it is on disk; refuse the rest one by one."""
         heard = [(event, self._hear(event)) for event in request.events]
-        records = [record for _, record in heard if isinstance(record, FeedbackRecord)]
+        taken = [(e.event_id, r) for e, r in heard if isinstance(r, FeedbackRecord)]
+        records = [record for _, record in taken]
         outcomes: list[Outcome] = []
         if records:
             work = partial(self._ledger.take_feedback, events=records)
             outcomes = await self._ledger.commit(work, durable=True)
         refused = [Refusal(e.event_id, reason) for e, reason in heard if isinstance(reason, str)]
         refused += [
-            Refusal(record.event_id, FORGOTTEN)
-            for record, outcome in zip(records, outcomes, strict=True)
+            Refusal(event_id, FORGOTTEN)
+            for (event_id, _), outcome in zip(taken, outcomes, strict=True)
             if outcome is Outcome.FORGOTTEN
         ]
         return FeedbackResponse(
@@ -237,7 +252,7 @@ class Engine:
         if head is None or slot not in head.slots:
             return NO_SUCH_PAGE
         return FeedbackRecord(
-            event_id=event.event_id,
+            event_id=self._tokens.event_id(head.user, event.event_id),
             decision_id=decision,
             at_ms=self._clock(event.at_ms),
             user=head.user,

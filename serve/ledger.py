@@ -19,6 +19,7 @@ from typing import TypeVar
 import msgspec
 
 from env.records import FeedbackRecord, ItemRecord, PageRecord, Record, UserRecord, record_key
+from env.users import UserState
 from env.vocabulary import Item, ItemId, Profile, UserId, UserKey
 from replay.log import find, forget, insert
 from serve.state import Person, State
@@ -61,15 +62,31 @@ class Ledger:
 
     # --- pages and feedback ---
 
-    def take_page(self, connection: sqlite3.Connection, page: PageRecord) -> PageRecord | None:
-        """Append a page; return it, or the one that is there under its id; None: no such person."""
-        if not self._state.has_state(connection, page.user):
+    def take_page(
+        self, connection: sqlite3.Connection, page: PageRecord, seen: UserState | None
+    ) -> PageRecord | UserState | None:
+        """Append a page, unless its person is not any more who it was drawn for.
+
+        Args:
+            connection: inside a transaction.
+            page: drawn for `seen`.
+            seen: the person's state as it was read; None: append the page whatever it is now.
+
+        Returns:
+            The page, or the one that is there under its id; the person's state if it has changed,
+            and nothing was appended; None: there is no such person.
+        """
+        now = self._state.user_state(connection, page.user)
+        if now is None:
             return None
-        if self._append(connection, [page]) == [True]:
-            self._state.fold(connection, [page])
-            return page
         stored = find(connection, record_key(page))
-        return stored if isinstance(stored, PageRecord) else None
+        if isinstance(stored, PageRecord):
+            return stored
+        if seen is not None and now != seen:
+            return now
+        self._append(connection, [page])
+        self._state.fold(connection, [page])
+        return page
 
     def take_feedback(
         self, connection: sqlite3.Connection, events: Sequence[FeedbackRecord]

@@ -12,6 +12,8 @@ from env.vocabulary import Item, ItemId, UserId
 from serve.codec import ProblemError
 from serve.engine import Engine
 from serve.wire import (
+    ID_RULE,
+    MAX_ID,
     FeedbackRequest,
     FeedbackResponse,
     FeedRequest,
@@ -23,11 +25,11 @@ from serve.wire import (
     ItemsResponse,
     ProfileBody,
     UserResponse,
+    is_id,
 )
 
 MAX_QUERY = 200
 MAX_FOUND = 100
-MAX_ID = 128
 
 B = TypeVar("B")
 Parameters = Mapping[str, str]
@@ -215,8 +217,8 @@ def _id(parameters: Parameters, name: str) -> str:
     value = parameters[name]
     if not 0 < len(value) <= MAX_ID:
         raise ProblemError(422, f"expected 1 to {MAX_ID} characters, got {len(value)}", name)
-    if not value.isprintable() and "\ufffd" not in value:
-        raise ProblemError(422, "expected printable characters", name)
+    if not is_id(value):
+        raise ProblemError(422, f"expected {ID_RULE}", name)
     return value
 
 

@@ -1,9 +1,10 @@
-"""Ids that come back to us: signed decision ids, page ids of repeated requests, session ids.
+"""Ids that come back to us: signed decision ids, pages of repeated requests, sessions, events.
 
 A decision id on the wire is `page:slot.mac`: 96 bits of keyed BLAKE2b show that this installation
 gave it out, before any database is asked. A page id is a keyed hash of person and request, so
-that the same request finds its page on every replica and nobody can foresee a draw. A session id
-becomes a keyed hash as well: the log then holds nothing of the caller's that names a person.
+that the same request finds its page on every replica and nobody can foresee a draw. Ids of
+sessions and events become keyed hashes as well: the log then holds no text of the caller's that
+may name a person.
 """
 
 import base64
@@ -30,6 +31,7 @@ class Tokens:
         self._decision_key = derive_key(secret, "decision")
         self._page_key = derive_key(secret, "page")
         self._session_key = derive_key(secret, "session")
+        self._event_key = derive_key(secret, "event")
 
     def sign(self, decision: DecisionId) -> str:
         """Return a decision id as clients see it.
@@ -61,6 +63,10 @@ class Tokens:
     def session_id(self, user: UserKey, session_id: str) -> SessionId:
         """Return the pseudonym of a caller's session."""
         return SessionId(_hash(self._session_key, user, session_id))
+
+    def event_id(self, user: UserKey, event_id: str) -> str:
+        """Return the pseudonym of a caller's event: the same one for the same event again."""
+        return _hash(self._event_key, user, event_id)
 
     def _mac(self, decision: str) -> str:
         digest = hashlib.blake2b(decision.encode(), key=self._decision_key, digest_size=_MAC_BYTES)

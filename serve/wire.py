@@ -9,6 +9,7 @@ both), and free-form extensions (an unknown field is a misspelt one).
 """
 
 import math
+import re
 from typing import Annotated
 
 import msgspec
@@ -26,7 +27,12 @@ MAX_MS = 4_102_444_799_999
 MAX_DWELL_S = 86_400.0
 MAX_VECTOR_LENGTH = 1e6
 
-Id = Annotated[str, Meta(min_length=1, max_length=128)]
+MAX_ID = 128
+ID_RULE = "no control characters, no U+FFFD, and not . or .."
+_ID = r"^(?!\.{1,2}$)(?![\s\S]*[\u0000-\u001f\u007f-\u009f\ufffd])"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID, pattern=_ID, description=ID_RULE)]
 Word = Annotated[str, Meta(max_length=64)]
 Country = Annotated[
     str, Meta(max_length=2, pattern="^([A-Z]{2})?$", description="ISO 3166 alpha-2")
@@ -37,6 +43,21 @@ Language = Annotated[
 ]
 Ms = Annotated[int, Meta(ge=0, le=MAX_MS, description="Unix milliseconds")]
 Number = Annotated[float, Meta(ge=-1e6, le=1e6)]
+
+
+def is_id(text: str) -> bool:
+    r"""Return whether a text that no body brought, of a path or a file, is an `Id`.
+
+    The rule is about what a path can say: servers read broken UTF-8 there as U+FFFD, clients drop
+    dot segments, proxies refuse control characters. Whatever else people write is an id.
+
+    >>> is_id("family \N{WOMAN}\u200d\N{GIRL}/7"), is_id("a\n"), is_id("..")
+    (True, False, False)
+    """
+    # Surrogates stand in no body, so not in the pattern: without its flag "u", JavaScript would
+    # take every emoji for two of them.
+    fits = 0 < len(text) <= MAX_ID and re.search(_ID, text) is not None
+    return fits and _SURROGATE.search(text) is None
 
 
 class SceneBody(

@@ -220,6 +220,21 @@ def test_states_follow_a_growing_catalogue_and_further_folds() -> None:
     assert before.impressions.tolist() == [1]
 
 
+def test_an_item_that_is_put_while_states_are_aligned_is_there_the_next_time() -> None:
+    class Growing(Catalogue):
+        """Takes an upload in the middle, as one on another thread would come."""
+
+        def index_of(self, item_id: ItemId) -> int | None:
+            if item_id not in self.ids:
+                put(self, item_id)
+            return super().index_of(item_id)
+
+    catalogue, states = Growing(), folded(interaction("a"), interaction("late"))
+    put(catalogue, "a")
+    assert states.aligned(catalogue).impressions.tolist() == [1]
+    assert states.aligned(catalogue).impressions.tolist() == [1, 1]
+
+
 def test_states_may_be_aligned_with_one_catalogue_after_another() -> None:
     states = folded(interaction("a"))
     assert states.aligned(catalogue_of(["b", "a"])).impressions.tolist() == [0, 1]

@@ -17,6 +17,7 @@ from policies.explorers import (
     Uniform,
     explorer_args,
     explorer_from,
+    has_support,
 )
 
 EXPLORERS: list[AnyExplorer] = [
@@ -90,6 +91,37 @@ def test_every_explorer_gives_a_pmf_on_the_mask(
     assert np.array_equal(explorer.pmf(scores, mask), pmf)
     assert np.array_equal(scores, kept_scores)
     assert np.array_equal(mask, kept_mask)
+
+
+@pytest.mark.parametrize("explorer", EXPLORERS, ids=str)
+@pytest.mark.parametrize("extreme", [1.0, 1e6, 1e250])
+def test_an_explorer_with_support_leaves_nobody_of_the_mask_out(
+    explorer: AnyExplorer, extreme: float
+) -> None:
+    scores = np.array([0.0, 1e-9, -extreme, extreme, extreme / 2, extreme])
+    mask = np.array([True, True, True, True, True, False])
+
+    pmf = explorer.pmf(scores, mask)
+
+    assert (pmf[mask] > 0.0).all() == has_support(explorer)
+
+
+@pytest.mark.parametrize(
+    ("explorer", "expected"),
+    [
+        (Epsilon(1e-9), True),
+        (Softmax(1e-9), True),
+        (Mixed((Greedy(), Epsilon(0.0)), (0.5, 0.5)), False),
+        (Mixed((Greedy(), Uniform()), (1.0, 0.0)), False),
+        (Mixed((Greedy(), Mixed((Greedy(), Uniform()), (0.5, 0.5))), (0.5, 0.5)), True),
+    ],
+)
+def test_a_mixture_has_support_where_a_part_that_counts_has(
+    explorer: AnyExplorer, expected: bool
+) -> None:
+    pmf = explorer.pmf(SCORES, MASK)
+
+    assert has_support(explorer) == (pmf[MASK] > 0.0).all() == expected
 
 
 @pytest.mark.parametrize("explorer", EXPLORERS, ids=str)

@@ -87,10 +87,23 @@ def test_what_a_killed_writer_left_is_no_generation_and_goes_with_the_next(
 ) -> None:
     left = generation.parent / "unfinished-0123"
     shutil.copytree(generation, left)
+    an_hour_ago = generation.stat().st_mtime - 3601
+    os.utime(left, (an_hour_ago, an_hour_ago))
     assert store.versions() == [7]
     store.publish(manifest_of(8), PARTS)
     assert store.versions() == [7, 8]
     assert not left.exists()
+
+
+def test_what_another_learner_is_writing_is_left_to_it(
+    store: SnapshotStore, generation: Path
+) -> None:
+    writing = generation.parent / "unfinished-0123"
+    writing.mkdir()
+    for version in (8, 9, 10, 11):
+        store.publish(manifest_of(version), PARTS)
+    assert store.versions() == [9, 10, 11]
+    assert [path for path in generation.parent.iterdir() if path.name[0] != "v"] == [writing]
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from env.interface import count_actions, fill_page
+from env.interface import fill_page
 from env.records import (
     Card,
     Drawn,
@@ -379,9 +379,11 @@ def test_features_and_choices_are_those_that_the_page_was_drawn_on() -> None:
         reasons=("fresh",) * len(drawn.decisions),
     )
     closed = run(record, *(say(d.decision_id, "like", 1) for d in drawn.decisions))
-    for decision, n_actions in zip(drawn.decisions, count_actions(drawn), strict=True):
+    left = np.ones(n, dtype=np.bool_)
+    for decision in drawn.decisions:
         interaction = closed[decision.decision_id]
-        assert interaction.n_actions == n_actions
+        assert interaction.n_actions == np.count_nonzero(rules[decision.slot].mask & left)
+        left[decision.action] = False
         assert interaction.propensity == decision.propensity
         assert interaction.slot == decision.slot
         assert interaction.action == pack_halves(actions[decision.action])

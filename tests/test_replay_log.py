@@ -350,7 +350,15 @@ def test_a_reader_that_stands_still_does_not_hold_up_checkpoints(
     assert len(list(lines)) == 2 * BATCH_LINES - 1
 
 
-PROFILE = Profile(country="GB", cohort="new", apps=("com.rare.app",), tags=("vip-segment",))
+PROFILE = Profile(
+    country="GB",
+    time_zone="Europe/London",
+    cohort="new",
+    apps=("com.rare.app",),
+    tags=("vip-segment",),
+    registered_ms=5,
+    follows=(CreatorId("rare-creator"),),
+)
 
 
 def test_forgetting_a_person_overwrites_what_names_them_and_nothing_else(

@@ -1,4 +1,5 @@
 import json
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -196,6 +197,9 @@ def _refs(value: object) -> Iterator[str]:
         ("PUT", "/v1/items/" + "a" * 129, b"{}", JSON, 422, "item_id"),
         ("GET", "/v1/users/a\0b", b"", (), 422, "user_id"),
         ("GET", "/v1/users/\ud800", b"", (), 422, "user_id"),
+        ("PUT", "/v1/users/a\ufffd", b"{}", JSON, 422, "user_id"),
+        ("PUT", "/v1/items/a\x85", b"{}", JSON, 422, "item_id"),
+        ("POST", "/v1/feed", b'{"user_id":"a\\u0000"}', JSON, 422, "user_id"),
         ("GET", "/v1/items", b"", (), 422, "q"),
         ("GET", "/v1/items?q=a&limit=0", b"", (), 422, "limit"),
         ("GET", "/v1/items?q=a&limit=\u0663", b"", (), 422, "limit"),
@@ -260,12 +264,48 @@ async def test_whatever_the_page_names_is_served(server: Server) -> None:
         assert (await ask(server.app, "GET", f"/{name}")).status == 200, name
 
 
-async def test_a_mistake_of_ours_is_a_problem_too(tmp_path: Path) -> None:
+async def test_a_mistake_of_ours_is_a_problem_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with serving(tmp_path) as server:
         pass
-    answer = await ask(server.app, "POST", "/v1/feed", ANN, raises=(RuntimeError,))
+    with caplog.at_level(logging.ERROR, "serve.api"):
+        answer = await ask(server.app, "POST", "/v1/feed", ANN)
     assert answer.problem() == (500, "")
     assert b"closed" not in answer.body
+    assert "Traceback" in caplog.text
+    assert "is closed" in caplog.text
+
+
+async def test_a_database_that_cannot_answer_is_a_problem_that_passes(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        # What SQLite says of a full disk comes as this error too.
+        server.database.write(lambda c: c.execute("DROP TABLE users"), durable=True).result()
+        answer = await ask(server.app, "POST", "/v1/feed", ANN)
+        assert answer.problem() == (503, "")
+        assert answer.headers["retry-after"] == "1"
+        text = (await ask(server.app, "GET", "/metrics")).body.decode()
+    assert 'nextswipe_requests_total{operation="feed",status="503"} 1.0' in text
+
+
+async def test_what_is_refused_or_failed_is_counted_too(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        pass
+    await ask(server.app, "POST", "/v1/feed", ANN)
+    await ask(server.app, "GET", "/v1/feed")
+    await ask(server.app, "GET", "/nowhere")
+    text = (await ask(server.app, "GET", "/metrics")).body.decode()
+    assert 'nextswipe_requests_total{operation="feed",status="500"} 1.0' in text
+    assert 'nextswipe_requests_total{operation="none",status="405"} 1.0' in text
+    assert 'nextswipe_requests_total{operation="none",status="404"} 1.0' in text
+
+
+async def test_any_id_that_one_route_takes_is_reached_by_the_others(server: Server) -> None:
+    for name in ("\U0001f469\u200d\U0001f467", "a b/c", "\u00a0", "...", "\u0646\u200c\u0627"):
+        await post(server, "/v1/items", {"items": [{"item_id": name}]})
+        await post(server, "/v1/feed", {"user_id": name})
+        for path in (f"/v1/items/{name}", f"/v1/users/{name}"):
+            assert (await ask(server.app, "GET", path)).status == 200, path
 
 
 Path_ = st.sampled_from(["/v1/feed", "/v1/feedback", "/v1/items"])

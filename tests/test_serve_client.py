@@ -113,6 +113,19 @@ async def test_an_answer_that_was_lost_is_asked_for_again_and_counts_once(server
     assert len(server.of(FeedbackRecord)) == 3
 
 
+async def test_a_delete_whose_answer_was_lost_is_done(server: Server) -> None:
+    async with (
+        listening(server.app) as address,
+        cutting(address) as (through, cuts),
+        Client(through) as client,
+    ):
+        await client.delete_item("i1")
+    assert len(cuts) == 1
+    async with listening(server.app) as address, Client(address) as client:
+        with pytest.raises(ClientError, match="no item i1"):
+            await client.delete_item("i1")
+
+
 async def test_a_server_that_is_not_there_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -57,6 +57,14 @@ def test_an_explorer_is_read_with_its_arguments() -> None:
             '[feed]\nexplorer = { kind = "softmax", temperature = -1.0 }',
             "feed.explorer: temperature must be above 0",
         ),
+        (
+            '[feed]\nexplorer = { kind = "greedy" }',
+            "feed: explorer must give every candidate a probability: got {'kind': 'greedy'",
+        ),
+        (
+            '[feed]\nexplorer = { kind = "epsilon", epsilon = 0.0 }',
+            "feed: explorer must give every candidate a probability: got {'kind': 'epsilon'",
+        ),
         ("[reward]\nlike = inf", "reward.like: expected a finite number"),
         ("[learner]\nlearning_rate = nan", "learner.learning_rate: expected a finite number"),
         (

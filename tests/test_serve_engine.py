@@ -12,7 +12,7 @@ from env.records import FEEDBACK_KINDS, FeedbackRecord, ItemRecord, PageRecord, 
 from env.users import SESSION_SILENCE_MS
 from env.vocabulary import ItemId, Profile, UserId
 from serve.codec import ProblemError
-from serve.engine import FORGED, FORGOTTEN, NO_SUCH_PAGE, NOTHING_TO_SHOW
+from serve.engine import FORGED, FORGOTTEN, MAX_DRAWS, NO_SUCH_PAGE, NOTHING_TO_SHOW
 from serve.wire import (
     MAX_MS,
     CardBody,
@@ -160,6 +160,33 @@ async def test_an_event_sent_again_counts_once(server: Server) -> None:
     assert len(server.of(FeedbackRecord)) == 2
 
 
+async def test_an_event_id_is_kept_under_a_pseudonym(server: Server) -> None:
+    await stocked(server)
+    card, *_ = (await server.engine.feed(FeedRequest(ANN))).items
+    await server.engine.feedback(FeedbackRequest((event(card, "like", "ann@example.org"),)))
+    (record,) = server.of(FeedbackRecord)
+    assert "ann" not in record.event_id
+
+
+async def test_pages_asked_for_at_once_share_no_card(tmp_path: Path) -> None:
+    with serving(tmp_path) as one, serving(tmp_path) as other:
+        await stocked(one)
+        replicas = [one, other]
+        asked = [replicas[i % 2].engine.feed(FeedRequest(ANN, size=9)) for i in range(6)]
+        pages = await asyncio.gather(*asked)
+        shown = [card.item_id for page in pages for card in page.items]
+        assert len(shown) == len(set(shown)) == 54
+        assert one.live_states() == one.folded_states()
+
+
+async def test_a_page_is_given_however_often_its_person_changes(server: Server) -> None:
+    await stocked(server)
+    asked = [server.engine.feed(FeedRequest(ANN, size=1)) for _ in range(3 * MAX_DRAWS)]
+    pages = await asyncio.gather(*asked)
+    assert len(pages) == len(server.of(PageRecord)) == 3 * MAX_DRAWS
+    assert server.live_states() == server.folded_states()
+
+
 async def test_a_forged_event_is_refused_and_the_rest_is_taken(server: Server) -> None:
     await stocked(server)
     anns = (await server.engine.feed(FeedRequest(ANN))).items
@@ -235,7 +262,7 @@ async def test_a_person_who_is_deleted_is_forgotten(server: Server) -> None:
     with pytest.raises(ProblemError, match="nobody of id ann"):
         await server.engine.delete_user(ANN)
     first, last = server.of(UserRecord)
-    assert (first.user_id, first.profile) == ("", Profile(country="SG", registered_ms=START_MS))
+    assert (first.user_id, first.profile) == ("", Profile(country="SG"))
     assert (last.user, last.profile) == (first.user, None)
     assert [r for r in server.records() if not isinstance(r, UserRecord)] == before
 

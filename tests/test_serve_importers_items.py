@@ -61,6 +61,7 @@ def test_csv_json_lines_and_parquet_bring_the_same_items(tmp_path: Path) -> None
             "line 3, column 'vector': expected 2 numbers as in",
         ),
         ("item_id,title\na,\na,\n", "line 3, column 'item_id': expected each id once"),
+        ("item_id\na\ufffd\n", "line 2, column 'item_id': expected no control characters"),
         ("item_id,title\n,x\n", "line 2, column 'item_id': object missing required field"),
         ("item_id,title\na\n", "line 2: expected 2 cells, got 1"),
         ('item_id,title\na,"open\n', "expected CSV, but"),

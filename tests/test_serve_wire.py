@@ -31,6 +31,12 @@ BAD = [
     (FeedRequest, {"user_id": ""}, "user_id"),
     (FeedRequest, {"user_id": "u" * 129}, "user_id"),
     (FeedRequest, {"user_id": None}, "user_id"),
+    (FeedRequest, {"user_id": "u\n"}, "user_id"),
+    (FeedRequest, {"user_id": "u\ufffd"}, "user_id"),
+    (FeedRequest, {"user_id": "u", "request_id": "\x85"}, "request_id"),
+    (ItemsRequest, {"items": [{"item_id": "a\0"}]}, "items[0].item_id"),
+    (ItemsRequest, {"items": [{"item_id": ".."}]}, "items[0].item_id"),
+    (FeedbackRequest, {"events": [EVENT | {"event_id": "\x7f"}]}, "events[0].event_id"),
     (FeedRequest, {"user_id": "u", "sise": 3}, "sise"),
     (FeedRequest, {"user_id": "u", "size": 0}, "size"),
     (FeedRequest, {"user_id": "u", "size": 51}, "size"),
@@ -236,6 +242,14 @@ def test_changing_any_character_of_a_token_makes_it_a_forgery() -> None:
 @pytest.mark.parametrize("token", ["", ".", "9f:3", "9f:3.", "9f:3.é", "\0", "a" * 256])
 def test_what_was_never_signed_is_a_forgery(token: str) -> None:
     assert Tokens(bytes(32)).verify(token) is None
+
+
+def test_an_event_id_is_the_same_for_the_same_event_of_a_person_only() -> None:
+    tokens = Tokens(bytes(32))
+    ann, bob = UserKey("a"), UserKey("b")
+    assert tokens.event_id(ann, "e") == tokens.event_id(ann, "e")
+    ids = {tokens.event_id(ann, "e"), tokens.event_id(bob, "e"), tokens.event_id(ann, "f")}
+    assert len(ids | {tokens.session_id(ann, "e")}) == 4
 
 
 def test_another_installations_token_is_a_forgery() -> None:

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from env.vocabulary import Item
 from serve.importers.bad_file import BadFile
 from serve.importers.tables import read_table
+from serve.wire import ID_RULE, MAX_ID, is_id
 
 FIELDS = Item.__struct_fields__
 SEVERAL = ("tags", "markets", "vector")
 MAX_TEXT = 1_000
-MAX_ID = 128
 MAX_SEVERAL = {"tags": 64, "markets": 250, "vector": 4_096}
 MAX_DURATION_S = 24 * 3600.0
 MAX_MS = 2**53
@@ -122,6 +122,8 @@ def _problems(item: Item) -> Iterator[tuple[str, str]]:
     """Yield column and problem of whatever is out of range."""
     if not 0 < len(item.item_id) <= MAX_ID:
         yield "item_id", f"expected 1 to {MAX_ID} characters, got {len(item.item_id)}"
+    elif not is_id(item.item_id):
+        yield "item_id", f"expected {ID_RULE}, got {item.item_id!r}"
     yield from _number_problems(item)
     yield from _text_problems(item)
 
