@@ -43,6 +43,7 @@ class Catalogue:
     keys: Keys  # (n,) `env.records.item_key`
     hashes: Keys  # (n,) content hash of the block; its bytes are those of `block_hash`
     blocks: Float32s  # (n, N_STATIC) quantised
+    vectors: Float32s  # (n, VECTOR_DIM) of the blocks, of unit length or zero; apart for its speed
     creators: Ints  # (n,) code
     countries: Ints  # (n,) code
     languages: Ints  # (n,) code
@@ -69,6 +70,7 @@ class Catalogue:
             "keys": np.zeros(_CAPACITY, dtype=np.uint64),
             "hashes": np.zeros(_CAPACITY, dtype="<u8"),
             "blocks": np.zeros((_CAPACITY, N_STATIC), dtype=np.float32),
+            "vectors": np.zeros((_CAPACITY, VECTOR_DIM), dtype=np.float32),
             "creators": np.zeros(_CAPACITY, dtype=np.int64),
             "countries": np.zeros(_CAPACITY, dtype=np.int64),
             "languages": np.zeros(_CAPACITY, dtype=np.int64),
@@ -83,11 +85,6 @@ class Catalogue:
     def __len__(self) -> int:
         """Return how many indices are taken, by items listed or not."""
         return len(self.ids)
-
-    @property
-    def vectors(self) -> Float32s:
-        """The items' content vectors, shape (n, VECTOR_DIM), of unit length or zero."""
-        return self.blocks[:, :VECTOR_DIM]
 
     @property
     def n_duplicates(self) -> int:
@@ -217,6 +214,7 @@ class Catalogue:
         row = {
             "hashes": int.from_bytes(block_hash(block), "little"),
             "blocks": values,
+            "vectors": values[:VECTOR_DIM],
             "creators": _code(self._creators, item.creator),
             "countries": _code(self._countries, item.country.strip().upper()),
             "languages": _code(self._languages, _primary(item.language)),

@@ -140,9 +140,10 @@ def slot_pmf(policy: Policy, scores: Floats, rule: SlotRule, left: Bools, eps: f
     mask = rule.mask & left
     pmf = _checked_pmf(policy, policy.explore(scores, mask), mask)
     floor = rule.eligible & mask
-    if not floor.any():
-        floor = mask
-    return (1.0 - eps) * pmf + eps * (floor / np.count_nonzero(floor))
+    n_floor = np.count_nonzero(floor)
+    if not n_floor:
+        floor, n_floor = mask, np.count_nonzero(mask)
+    return (1.0 - eps) * pmf + eps * (floor / n_floor)
 
 
 def draw(pmf: Floats, uniform: float) -> int:
@@ -151,8 +152,8 @@ def draw(pmf: Floats, uniform: float) -> int:
     >>> [draw(np.array([0.25, 0.0, 0.75]), u) for u in (0.0, 0.24, 0.25, 0.99)]
     [0, 0, 2, 2]
     """
-    cdf = np.cumsum(pmf, dtype=np.float64)
-    action = int(np.searchsorted(cdf, uniform * cdf[-1], side="right"))
+    cdf = pmf.cumsum(dtype=np.float64)
+    action = int(cdf.searchsorted(uniform * cdf[-1], side="right"))
     if action < len(pmf) and pmf[action] > 0.0:
         return action
     return int(np.flatnonzero(pmf)[-1])  # rounding took the draw past the end
@@ -187,7 +188,7 @@ def fill_page(
     decisions = []
     left = np.ones(n, dtype=np.bool_)
     for slot, rule in enumerate(slots):
-        if not (rule.mask & left).any():
+        if not np.count_nonzero(rule.mask & left):
             continue
         pmf = slot_pmf(policy, scores, rule, left, eps)
         action = draw(pmf, slot_uniform(seed, slot))
@@ -244,11 +245,11 @@ def _checked_pmf(policy: Policy, pmf: Floats, mask: Bools) -> Floats:
             f"{policy.name}: expected a float64 pmf of shape {mask.shape}, "
             f"got {pmf.dtype} of shape {pmf.shape}"
         )
-    total = float(pmf.sum())
+    total = float(np.add.reduce(pmf))
     if not abs(total - 1.0) <= PMF_TOLERANCE:
         raise ValueError(f"{policy.name}: expected a pmf that sums to 1, got {total!r}")
-    if pmf.min() < 0.0:
+    if np.count_nonzero(pmf < 0.0):
         raise ValueError(f"{policy.name}: expected no negative probability, got {pmf.min()!r}")
-    if pmf[~mask].any():
+    if np.count_nonzero(pmf) != np.count_nonzero(pmf[mask]):
         raise ValueError(f"{policy.name}: expected probability 0 off the mask; was it ignored?")
     return pmf

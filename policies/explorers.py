@@ -108,9 +108,9 @@ class SquareCB(msgspec.Struct, frozen=True, tag="squarecb", tag_field="kind"):
 
     def pmf(self, scores: Floats, mask: Bools) -> Floats:
         """Return the inverse gap weights over the mask."""
-        left = np.flatnonzero(mask)
+        left = mask.nonzero()[0]
         over = scores[left]
-        best = int(np.argmax(over))
+        best = int(over.argmax())
         weights = 1.0 / (len(left) + self.gamma * (over[best] - over))
         weights[best] = 0.0
         weights[best] = 1.0 - weights.sum()
