@@ -4,9 +4,9 @@ Apart from the policy, so that a configuration can be read without loading VW.
 
 The defaults are for signals as weak as a feed's: on the swipes of a world fitted to KuaiRand-Pure
 (24,000 of them, the last third predicted; measured once, no command repeats it), the correlation
-of prediction and reward was .159 with learning_rate .25 and power_t 0, .158 with (.25, .25), .156 with (.1, 0),
-.131 with (1, 0), .075 with (4, .25); a ridge regression on all at once reached .169. Where rewards
-are less noisy a larger rate learns sooner.
+of prediction and reward was .159 with learning_rate .25 and power_t 0, .158 with (.25, .25), .156
+with (.1, 0), .131 with (1, 0), .075 with (4, .25); a ridge regression on all at once reached .169.
+Where rewards are less noisy a larger rate learns sooner.
 
 `clip_p` 1 gives every event of lists of equal length the same weight: the plain regression that
 SquareCB is proved for (Foster and Rakhlin 2020). In a world of 2,000 items with linear and item
