@@ -24,7 +24,8 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from env.reals import Reals, either, exp, is_below, least, logistic, normal_tail
+from env.ranges import require_positive, require_probabilities
+from env.reals import Reals, cos, either, exp, is_below, least, logistic, normal_tail
 from env.reward import LONG_VIEW_S, VALID_PLAY_S, Reward
 from env.vocabulary import Floats
 
@@ -33,6 +34,7 @@ DURATION_CENTRE = 4.3  # ln s: about 74 s, the median of KuaiRand-Pure
 UNCAPPED_S = 86_400.0
 COMMENT_IF_LIKED = 4.0
 BAIT_IN_DISLIKE = 1.5
+EVENING_H = 21.0
 
 
 class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,6 +89,28 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     follow: float = 0.0014
     follow_skipped: float = 0.00022
     not_interested: float = 0.0003
+
+    def __post_init__(self) -> None:
+        """Refuse probabilities that are none.
+
+        Raises:
+            ValueError: one is outside [0, 1], or a spread is not above 0.
+        """
+        require_probabilities(
+            self,
+            "zero",
+            "loop",
+            "like_skipped",
+            "comment",
+            "comment_skipped",
+            "share",
+            "share_skipped",
+            "follow_liked",
+            "follow",
+            "follow_skipped",
+            "not_interested",
+        )
+        require_positive(self, "skip_sd", "watch_sd")
 
 
 class ItemTerms(NamedTuple):
@@ -172,7 +196,7 @@ def utility(
         same_language: 0 or 1.
         satiation: with the item's topic.
         load: the person's mental load.
-        scene: what the moment adds.
+        scene: what the moment adds, see `evening_scene`.
     """
     return (
         affinity
@@ -182,6 +206,16 @@ def utility(
         - rates.satiation * satiation
         - rates.load * load
     )
+
+
+def evening_scene(evening: float, hour: Reals) -> Reals:
+    """Return what the hour adds to u: most at nine in the evening, least at nine in the morning.
+
+    Args:
+        evening: log-odds at the peak.
+        hour: of the visit, in [0, 24).
+    """
+    return evening * cos((hour - EVENING_H) * (2.0 * np.pi / 24.0))
 
 
 def chances(rates: Rates, u: Floats, item: ItemTerms, affinity_sds: Floats) -> Chances:

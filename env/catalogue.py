@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from env.content import duplicate_key
+from env.content import MAX_TAGS, duplicate_key, fold_tag
 from env.features import N_STATIC, VECTOR_DIM
 from env.records import Card, ItemRecord, block_hash, item_key, unpack_halves
-from env.vocabulary import Bools, Float32s, Floats, Ints, Item, ItemId, Keys
+from env.vocabulary import Bools, Float32s, Floats, Ints, Item, ItemId, Keys, ShortKeys
 
 MAX_COUNTRIES = 300
 """Countries for which availability is remembered; ISO 3166 has 249."""
@@ -48,6 +48,8 @@ class Catalogue:
     countries: Ints  # (n,) code
     languages: Ints  # (n,) code
     market_sets: Ints  # (n,) code of the set of countries that an item is bound to
+    tags: Ints  # (n, MAX_TAGS) codes of the first tags, 0 where there are no more
+    n_tags_of: Floats  # (n,) how many of them an item has, 1 at least
     duplicates: Ints  # (n,) code that near-duplicates share
     published_ms: Ints  # (n,) 0 where unknown
     duration_s: Floats  # (n,) 0 where unknown
@@ -60,9 +62,11 @@ class Catalogue:
         self._items: list[Item] = []
         self._block_bytes: list[bytes] = []
         self._index: dict[ItemId, int] = {}
-        self._by_short_key: tuple[npt.NDArray[np.uint32], Ints] | None = None
+        self._by_short_key: tuple[ShortKeys, Ints, Ints] | None = None
         self._latest: Ints | None = None
         self._creators, self._countries, self._languages = {"": 0}, {"": 0}, {"": 0}
+        self._tags = {"": 0}
+        self._n_vectors = 0
         self._duplicates: dict[int, int] = {}
         self._market_sets: dict[frozenset[str], int] = {frozenset(): 0}
         self._available: dict[str, Bools] = {}
@@ -75,6 +79,8 @@ class Catalogue:
             "countries": np.zeros(_CAPACITY, dtype=np.int64),
             "languages": np.zeros(_CAPACITY, dtype=np.int64),
             "market_sets": np.zeros(_CAPACITY, dtype=np.int64),
+            "tags": np.zeros((_CAPACITY, MAX_TAGS), dtype=np.int64),
+            "n_tags_of": np.ones(_CAPACITY, dtype=np.float64),
             "duplicates": np.zeros(_CAPACITY, dtype=np.int64),
             "published_ms": np.zeros(_CAPACITY, dtype=np.int64),
             "duration_s": np.zeros(_CAPACITY, dtype=np.float64),
@@ -90,6 +96,16 @@ class Catalogue:
     def n_duplicates(self) -> int:
         """How many codes of near-duplicates there are."""
         return len(self._duplicates)
+
+    @property
+    def n_tags(self) -> int:
+        """How many codes of tags there are, with 0 for none."""
+        return len(self._tags)
+
+    @property
+    def is_of_tags(self) -> bool:
+        """Whether no item has a vector of its own, so that tags and items share one space."""
+        return self._n_vectors == 0
 
     @property
     def n_creators(self) -> int:
@@ -133,21 +149,24 @@ class Catalogue:
             duration_s=item.duration_s or 0.0,
         )
 
-    def find(self, short_keys: npt.NDArray[np.uint32]) -> Ints:
+    def find(self, short_keys: ShortKeys) -> Ints:
         """Return the indices of items by the low 32 bits of their keys; unknown ones are left out.
 
-        Of several items that share them one is found, so what must be exact asks the keys.
+        Where several items share them all are found, the further ones at the end.
         """
         if self._by_short_key is None:
             short = self.keys.astype(np.uint32)
             order = np.argsort(short, kind="stable")
-            self._by_short_key = short[order], order
-        short, order = self._by_short_key
-        if not len(short):
-            return order
-        place = np.minimum(np.searchsorted(short, short_keys), len(short) - 1)
-        found: Ints = order[place[short[place] == short_keys]]
-        return found
+            short = short[order]
+            self._by_short_key = short, order, np.flatnonzero(short[1:] == short[:-1]) + 1
+        short, order, further = self._by_short_key
+        if not len(short) or not len(short_keys):
+            return np.zeros(0, dtype=np.int64)
+        place = short.searchsorted(short_keys)
+        found: Ints = order[place[short.take(place, mode="clip") == short_keys]]
+        if not len(further):
+            return found
+        return np.concatenate([found, order[further[np.isin(short[further], short_keys)]]])
 
     def latest(self) -> Ints:
         """Return all indices, the latest upload first, shape (n,); remembered."""
@@ -163,6 +182,10 @@ class Catalogue:
     def creator_code(self, creator: str) -> int:
         """Return a creator's code, 0 where they have no item here."""
         return self._creators.get(creator, 0)
+
+    def tag_codes(self, tags: Iterable[str]) -> Ints:
+        """Return the codes of tags as `env.content.fold_tag` has them, 0 where no item has one."""
+        return np.array([self._tags.get(tag, 0) for tag in tags], dtype=np.int64)
 
     def country_code(self, country: str) -> int:
         """Return the code of an upper-case country, -1 where no item is from there."""
@@ -209,7 +232,7 @@ class Catalogue:
         index = self._index.get(item_id)
         if index is None:
             index = self._append(item_id)
-        self._items[index] = item
+        self._replace(index, item)
         self._block_bytes[index] = block
         row = {
             "hashes": int.from_bytes(block_hash(block), "little"),
@@ -219,6 +242,8 @@ class Catalogue:
             "countries": _code(self._countries, item.country.strip().upper()),
             "languages": _code(self._languages, _primary(item.language)),
             "market_sets": _code(self._market_sets, _markets(item)),
+            "tags": (tags := self._code_tags(item)),
+            "n_tags_of": max(np.count_nonzero(tags), 1),
             "duplicates": _code(self._duplicates, duplicate_key(item)),
             "published_ms": item.published_ms,
             "duration_s": item.duration_s or 0.0,
@@ -226,6 +251,16 @@ class Catalogue:
         }
         for name, value in row.items():
             self._arrays[name][index] = value
+
+    def _replace(self, index: int, item: Item) -> None:
+        self._n_vectors += (item.vector is not None) - (self._items[index].vector is not None)
+        self._items[index] = item
+
+    def _code_tags(self, item: Item) -> Ints:
+        tags = list(filter(None, map(fold_tag, item.tags)))[:MAX_TAGS]
+        codes = np.zeros(MAX_TAGS, dtype=np.int64)
+        codes[: len(tags)] = [_code(self._tags, tag) for tag in tags]
+        return codes
 
     def _append(self, item_id: ItemId) -> int:
         index = len(self.ids)
@@ -242,9 +277,9 @@ class Catalogue:
 
     def _take_down(self, item_id: ItemId) -> None:
         index = self._index[item_id]
-        self._items[index] = Item(item_id, listed=False)
+        self._replace(index, Item(item_id, listed=False))
         self._arrays["listed"][index] = False
-        for name in ("creators", "countries", "languages", "market_sets"):
+        for name in ("creators", "countries", "languages", "market_sets", "tags"):
             self._arrays[name][index] = 0
 
     def _show_columns(self) -> None:

@@ -13,6 +13,8 @@ import hashlib
 import importlib
 import re
 import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Protocol
 
@@ -25,6 +27,8 @@ from env.vocabulary import Float32s, Floats, Item
 
 MAX_DURATION_S = 24 * 3600.0
 MIN_TITLE_LETTERS = 12
+MAX_TAGS = 8
+"""Tags of an item that are remembered one by one; its vector is of all."""
 
 _WORD = re.compile(r"\w+")
 _DURATION = STATIC.index("log_duration")
@@ -65,11 +69,33 @@ def vector(item: Item, titles: TitleEncoder | None = None) -> Float32s:
     """
     if item.vector is not None:
         return _unit(_resized(np.array(item.vector, dtype=np.float64), item)).astype(np.float32)
-    total = sum((_direction(tag) for tag in _tags(item)), np.zeros(VECTOR_DIM))
+    total = _sum_of_tags(item.tags)
     if titles is not None and item.title.strip():
         embedding = titles.encode(item.title).astype(np.float64)
         total = _unit(total) + _unit(_resized(embedding, item))
     return _unit(total).astype(np.float32)
+
+
+def tags_vector(tags: Sequence[str]) -> Float32s:
+    """Return where tags stand among items that have no vector but their tags'.
+
+    Args:
+        tags: as for an item, in the caller's own words.
+
+    Returns:
+        Shape (VECTOR_DIM,), of unit length, or zero where there are none.
+    """
+    return _unit(_sum_of_tags(tags)).astype(np.float32)
+
+
+@lru_cache(maxsize=8192)
+def fold_tag(tag: str) -> str:
+    """Return a tag as it is compared: case, width, a leading # and blanks around do not count.
+
+    >>> fold_tag(" #Cats") == fold_tag("cats")
+    True
+    """
+    return _folded(tag).strip().lstrip("#")
 
 
 def static_block(item: Item, titles: TitleEncoder | None = None) -> Float32s:
@@ -121,9 +147,9 @@ def _duration_columns(item: Item) -> list[float]:
     return [float(np.log1p(minutes)), *within, 0.0]
 
 
-def _tags(item: Item) -> tuple[str, ...]:
-    folded = (_folded(tag).strip().lstrip("#") for tag in item.tags)
-    return tuple(dict.fromkeys(tag for tag in folded if tag))
+def _sum_of_tags(tags: Sequence[str]) -> Floats:
+    distinct = dict.fromkeys(filter(None, map(fold_tag, tags)))
+    return sum(map(_direction, distinct), np.zeros(VECTOR_DIM))
 
 
 def _folded(text: str) -> str:

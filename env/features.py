@@ -11,6 +11,7 @@ crosses what it wants; only matches of interest and content, which no cross of c
 cheaply, are columns of their own).
 """
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,10 +22,13 @@ from env.vocabulary import Features, Float32s, Floats, Ints, Scene
 if TYPE_CHECKING:  # these import the columns named here, so they are imported when called
     from env.catalogue import Catalogue
     from env.items import ItemStates
+    from env.popularity import Popular
     from env.users import UserState
 
-SCHEMA = 1
+SCHEMA = 2
 VECTOR_DIM = 32
+N_APPS = 8
+"""Buckets that the names of installed apps are hashed into, see `env.users.hash_apps`."""
 
 SHARED = (
     "hour_sin",
@@ -32,6 +36,8 @@ SHARED = (
     "weekend",
     "phone",
     "desktop",
+    "android",
+    "ios",
     "wifi",
     "cellular",
     "position",
@@ -43,6 +49,7 @@ SHARED = (
     "known_language",
     "active_cohort",
     "new_cohort",
+    *(f"app{i}" for i in range(N_APPS)),
 )
 STATIC = (
     *(f"v{i}" for i in range(VECTOR_DIM)),
@@ -59,6 +66,7 @@ DYNAMIC = (
     "creator_affinity",
     "creator_recent",
     "followed",
+    "tag_affinity",
     "age",
     "popularity",
     "popularity_here",
@@ -80,10 +88,11 @@ MAX_HALF = 65504.0
 
 _CELLULAR = frozenset({"cellular", "mobile", "2g", "3g", "4g", "5g"})
 _ACTIVE = frozenset({"active", "full_active", "high_active"})
+_IOS = frozenset({"ios", "ipados"})
 _NEW_MS = 14 * 24 * 3_600_000
 _HOUR_MS = 3_600_000
-_YEAR_HOURS = 24.0 * 365.0
-_MUCH_EVIDENCE = 1000.0
+_LOG_YEAR = math.log1p(24.0 * 365.0)  # hours
+_LOG_MUCH = math.log1p(1000.0)  # rewarded impressions
 _TALLY_PRIOR = 2.0
 """Exposures that a creator's signal is shrunk by."""
 
@@ -98,9 +107,10 @@ def quantise(values: npt.ArrayLike) -> Float32s:
     [0.0999755859375, 65504.0]
     """
     exact = np.asarray(values, dtype=np.float64)
-    if np.isnan(exact).any():
+    clipped = exact.clip(-MAX_HALF, MAX_HALF)
+    if math.isnan(np.add.reduce(clipped, axis=None)):  # a sum shows a NaN in one pass
         raise ValueError(f"expected features without NaN, got {exact!r}")
-    return np.clip(exact, -MAX_HALF, MAX_HALF).astype(np.float16).astype(np.float32)
+    return clipped.astype(np.float16).astype(np.float32)
 
 
 def encode(
@@ -123,8 +133,10 @@ def encode(
         `shared` (N_SHARED,), `actions` (n, N_ACTION), `keys` (n,).
     """
     actions = np.empty((len(index), N_ACTION), dtype=np.float32)
-    actions[:, :N_STATIC] = catalogue.blocks[index]
-    actions[:, N_STATIC:] = quantise(_dynamic_columns(user, scene, catalogue, index, states))
+    actions[:, :N_STATIC] = catalogue.blocks.take(index, axis=0)
+    vectors = actions[:, :VECTOR_DIM]
+    dynamic = _dynamic_columns(user, scene, catalogue, index, vectors, states)
+    actions[:, N_STATIC:] = quantise(dynamic).T
     return Features(
         shared=quantise(_shared_columns(user, scene)),
         actions=actions,
@@ -137,28 +149,32 @@ def _shared_columns(user: "UserState", scene: Scene) -> list[float]:
 
     seen, profile = observed(user), user.profile
     begun = scene.position > 0
-    angle = 2.0 * np.pi * scene.hour / 24.0
+    system = profile.os.strip().lower()
+    angle = 2.0 * math.pi * scene.hour / 24.0
     registered = profile.registered_ms > 0
     fresh = registered and scene.at_ms - profile.registered_ms < _NEW_MS
     columns = {
-        "hour_sin": np.sin(angle),
-        "hour_cos": np.cos(angle),
+        "hour_sin": math.sin(angle),
+        "hour_cos": math.cos(angle),
         "weekend": scene.weekday >= 5,
         "phone": scene.device == "phone",
         "desktop": scene.device == "desktop",
+        "android": system == "android",
+        "ios": system in _IOS,
         "wifi": scene.network == "wifi",
         "cellular": scene.network in _CELLULAR,
-        "position": np.log1p(scene.position) / 5.0,
-        "evidence": np.log1p(seen.evidence) / 5.0,
-        "session_evidence": np.log1p(seen.session_evidence * begun) / 2.5,
-        "swipe_speed": np.log1p(seen.swipe_speed) / 4.0,
+        "position": math.log1p(scene.position) / 5.0,
+        "evidence": math.log1p(seen.evidence) / 5.0,
+        "session_evidence": math.log1p(seen.session_evidence * begun) / 2.5,
+        "swipe_speed": math.log1p(seen.swipe_speed) / 4.0,
         "play_rate": seen.play_rate,
         "session_play_rate": seen.session_play_rate if begun else seen.play_rate,
         "known_language": bool(scene.language),
         "active_cohort": profile.cohort in _ACTIVE,
         "new_cohort": fresh or profile.cohort.endswith("new"),
     }
-    return [float(columns[name]) for name in SHARED]
+    apps = np.frombuffer(user.apps, dtype="<f2").tolist() if user.apps else [0.0] * N_APPS
+    return [*(float(columns[name]) for name in SHARED[:-N_APPS]), *apps]
 
 
 def _dynamic_columns(
@@ -166,62 +182,87 @@ def _dynamic_columns(
     scene: Scene,
     catalogue: "Catalogue",
     index: Ints,
+    vectors: Float32s,
     states: "ItemStates",
 ) -> Floats:
-    """Return the columns DYNAMIC, shape (n, N_DYNAMIC), before they are quantised."""
+    """Return the columns DYNAMIC, shape (N_DYNAMIC, n), before they are quantised."""
     items = states.aligned(catalogue)
     scale = items.scale(scene.at_ms)
     hours = np.maximum(scene.at_ms - catalogue.published_ms[index], 0) / _HOUR_MS
     columns = {
-        **_person_columns(user, scene, catalogue, index),
-        "age": np.log1p(hours) / np.log1p(_YEAR_HOURS),
-        "popularity": _level(items.popularity, index, scale),
-        "popularity_here": _level(items.popularity_in(scene.country), index, scale),
+        **_person_columns(user, scene, catalogue, index, vectors),
+        "age": np.log1p(hours) / _LOG_YEAR,
+        "popularity": _level(items.popularity.everywhere, index, scale),
+        "popularity_here": _level(items.popularity.here(scene), index, scale),
         "reward_mean": items.reward_mean[index],
         "reward_sd": items.reward_sd[index],
-        "item_evidence": np.log1p(items.rewarded[index]) / np.log1p(_MUCH_EVIDENCE),
+        "item_evidence": np.log1p(items.rewarded[index]) / _LOG_MUCH,
         "same_country": catalogue.countries[index] == catalogue.country_code(scene.country),
         "same_language": catalogue.languages[index] == catalogue.language_code(scene.language),
     }
-    return np.stack([columns[name] for name in DYNAMIC], axis=1, dtype=np.float64)
+    rows = np.empty((N_DYNAMIC, len(index)))
+    for place, name in enumerate(DYNAMIC):
+        rows[place] = columns[name]
+    return rows
 
 
 def _person_columns(
-    user: "UserState", scene: Scene, catalogue: "Catalogue", index: Ints
-) -> dict[str, npt.NDArray[np.generic]]:
+    user: "UserState", scene: Scene, catalogue: "Catalogue", index: Ints, vectors: Float32s
+) -> dict[str, npt.NDArray[np.generic] | float]:
     from env import users
 
-    vectors, creators = catalogue.vectors[index], catalogue.creators[index]
+    creators = catalogue.creators[index]
     affinity, recent = _creator_tables(user, catalogue)
     follows = np.zeros(catalogue.n_creators, dtype=np.bool_)
     follows[catalogue.creator_codes(users.followed(user))] = True
-    session = users.session_interest(user) * np.float32(scene.position > 0)
     return {
-        "long_match": vectors @ users.long_interest(user),
-        "session_match": vectors @ session,
+        "long_match": vectors @ users.long_interest(user, with_declared=catalogue.is_of_tags),
+        "session_match": vectors @ users.session_interest(user) if scene.position > 0 else 0.0,
         "creator_affinity": affinity[creators],
         "creator_recent": recent[creators],
         "followed": follows[creators],
+        "tag_affinity": _tag_affinity(user, catalogue, index),
     }
 
 
 def _creator_tables(user: "UserState", catalogue: "Catalogue") -> tuple[Floats, Floats]:
     """Return signal and exposure by creator code, both shrunk by `_TALLY_PRIOR` exposures."""
-    from env.interests import tallies
+    from env.interests import tally_columns
 
+    names, exposure, signal = tally_columns(user.creators, user.n_cards)
+    codes = np.array([catalogue.creator_code(name) for name in names], dtype=np.int64)
     affinity, recent = np.zeros(catalogue.n_creators), np.zeros(catalogue.n_creators)
-    for name, (exposure, signal) in tallies(user.creators, user.n_cards).items():
-        code = catalogue.creator_code(name)
-        affinity[code] = signal / (exposure + _TALLY_PRIOR)
-        recent[code] = exposure / (exposure + _TALLY_PRIOR)
+    affinity[codes] = signal / (exposure + _TALLY_PRIOR)
+    recent[codes] = exposure / (exposure + _TALLY_PRIOR)
     affinity[0] = recent[0] = 0.0
     return affinity, recent
 
 
-def _level(popularity: Floats, index: Ints, scale: float) -> Floats:
+def _tag_affinity(user: "UserState", catalogue: "Catalogue", index: Ints) -> Floats:
+    """Return the mean over an item's tags of what a person felt at each, shape (n,).
+
+    As for creators, but a tag of the registration is shrunk to `DECLARED_SIGNAL` and not to 0.
+    Other than a match of vectors it also speaks where items have vectors of their own.
+    """
+    from env.content import fold_tag
+    from env.interests import tally_columns
+    from env.users import DECLARED_SIGNAL
+
+    names, exposure, signal = tally_columns(user.tags, user.n_cards)
+    codes = catalogue.tag_codes(names)
+    table = np.zeros(catalogue.n_tags)
+    table[catalogue.tag_codes(map(fold_tag, user.profile.tags))] = DECLARED_SIGNAL
+    table[codes] = (signal + _TALLY_PRIOR * table[codes]) / (exposure + _TALLY_PRIOR)
+    table[0] = 0.0
+    felt: Floats = table.take(catalogue.tags.take(index, axis=0))
+    mean: Floats = felt.dot(np.ones(felt.shape[1])) / catalogue.n_tags_of[index]
+    return mean
+
+
+def _level(popular: "Popular", index: Ints, scale: float) -> Floats:
     """Return popularity relative to the highest of all items, in [0, 1], on a logarithmic scale."""
-    highest = np.log1p(popularity.max(initial=0.0) * scale)
+    highest = math.log1p(popular.highest * scale)
     if highest == 0.0:
         return np.zeros(len(index))
-    level: Floats = np.log1p(popularity[index] * scale) / highest
+    level: Floats = np.log1p(popular.plays[index] * scale) / highest
     return level

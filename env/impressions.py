@@ -6,11 +6,26 @@ position in the tables it was imported with.
 """
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 
 from env.reward import LONG_VIEW_S, VALID_PLAY_S
 from env.vocabulary import Bools, Floats, Ints
+
+
+class WatchTail(NamedTuple):
+    """How much of the watching is in long plays.
+
+    Attributes:
+        longer_than_s: what counts as long.
+        impressions: their share of the impressions.
+        watch: their share of all watch time.
+    """
+
+    longer_than_s: float
+    impressions: float
+    watch: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +81,12 @@ class Impressions:
         """Return which plays were long views, shape (n,); the definition of `env.reward`."""
         short = (self.duration_s > 0.0) & (self.duration_s <= LONG_VIEW_S)
         return np.where(short, self.play_s >= self.duration_s, self.play_s >= LONG_VIEW_S)
+
+    def watch_tail(self, longer_than_s: float = 60.0) -> WatchTail:
+        """Return how much of the watching is in plays longer than this, seconds; 0 of nothing."""
+        is_long = self.play_s > longer_than_s
+        of_watch = float(self.play_s[is_long].sum()) / max(float(self.play_s.sum()), 1e-9)
+        return WatchTail(longer_than_s, float(is_long.mean()) if len(self) else 0.0, of_watch)
 
     def on_full_screen(self) -> "Impressions":
         """Return the impressions of surfaces that show one card at a time.

@@ -4,13 +4,14 @@ Both are held as a state in a row needs them (bytes and short records), both dec
 not with time, and both are read as of now.
 """
 
+import math
 from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 
 from env.features import VECTOR_DIM
-from env.vocabulary import Float32s
+from env.vocabulary import Float32s, Floats
 
 MAX_TALLIES = 32
 TALLY_DECAY = 0.95
@@ -51,9 +52,12 @@ def add_interest(total: bytes, decay: float, signal: float, vector: bytes) -> by
 
 def read_interest(total: bytes, weight: float) -> Float32s:
     """Return `total / weight`, shape (VECTOR_DIM,), cut to unit length where it is longer."""
-    mean = np.frombuffer(total, dtype="<f4") / np.float32(weight)
-    length = np.sqrt(np.sum(mean * mean))
-    return np.asarray(mean / max(length, np.float32(1.0)), dtype=np.float32)
+    mean: Float32s = np.frombuffer(total, dtype="<f4").astype(np.float32)
+    mean /= np.float32(weight)
+    length = math.sqrt(float(np.add.reduce(mean * mean)))
+    if length > 1.0:
+        mean /= np.float32(length)
+    return mean
 
 
 def add_tally(
@@ -78,9 +82,12 @@ def add_tally(
     return tuple(kept[-MAX_TALLIES:])
 
 
-def tallies(recent: tuple[Tally, ...], n_cards: int) -> dict[str, tuple[float, float]]:
-    """Return (exposure, signal) by name as of now: `tallies(state.creators, state.n_cards)`."""
-    return {tally.name: _aged(tally, n_cards) for tally in recent}
+def tally_columns(recent: tuple[Tally, ...], n_cards: int) -> tuple[list[str], Floats, Floats]:
+    """Return names, exposures and signals as of now: of (state.creators, state.n_cards)."""
+    aged = TALLY_DECAY ** (n_cards - np.array([tally.at for tally in recent], dtype=np.float64))
+    exposure = np.array([tally.exposure for tally in recent]) * aged
+    signal = np.array([tally.signal for tally in recent]) * aged
+    return [tally.name for tally in recent], exposure, signal
 
 
 def _aged(tally: Tally, n_cards: int) -> tuple[float, float]:

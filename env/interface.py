@@ -137,13 +137,16 @@ def slot_pmf(policy: Policy, scores: Floats, rule: SlotRule, left: Bools, eps: f
         ValueError: the policy's pmf is not one: of another shape or precision, not finite,
             negative, positive off the mask, or not summing to 1.
     """
-    mask = rule.mask & left
+    return _mixed_pmf(policy, scores, rule, rule.mask & left, eps)
+
+
+def _mixed_pmf(policy: Policy, scores: Floats, rule: SlotRule, mask: Bools, eps: float) -> Floats:
     pmf = _checked_pmf(policy, policy.explore(scores, mask), mask)
     floor = rule.eligible & mask
     n_floor = np.count_nonzero(floor)
     if not n_floor:
         floor, n_floor = mask, np.count_nonzero(mask)
-    return (1.0 - eps) * pmf + eps * (floor / n_floor)
+    return (1.0 - eps) * pmf + floor * (eps * (1.0 / n_floor))
 
 
 def draw(pmf: Floats, uniform: float) -> int:
@@ -152,7 +155,7 @@ def draw(pmf: Floats, uniform: float) -> int:
     >>> [draw(np.array([0.25, 0.0, 0.75]), u) for u in (0.0, 0.24, 0.25, 0.99)]
     [0, 0, 2, 2]
     """
-    cdf = pmf.cumsum(dtype=np.float64)
+    cdf = np.add.accumulate(pmf, dtype=np.float64)
     action = int(cdf.searchsorted(uniform * cdf[-1], side="right"))
     if action < len(pmf) and pmf[action] > 0.0:
         return action
@@ -185,12 +188,13 @@ def fill_page(
     n = len(context)
     _check_rules(slots, n)
     scores = _checked_scores(policy, policy.score(context), n)
-    decisions = []
+    decisions, name = [], policy.name
     left = np.ones(n, dtype=np.bool_)
     for slot, rule in enumerate(slots):
-        if not np.count_nonzero(rule.mask & left):
+        mask = rule.mask & left
+        if not np.count_nonzero(mask):
             continue
-        pmf = slot_pmf(policy, scores, rule, left, eps)
+        pmf = _mixed_pmf(policy, scores, rule, mask, eps)
         action = draw(pmf, slot_uniform(seed, slot))
         left[action] = False
         decisions.append(
@@ -200,7 +204,7 @@ def fill_page(
                 action=action,
                 item_id=context.candidates[action],
                 propensity=min(float(pmf[action]), 1.0),  # a sum may be off by PMF_TOLERANCE
-                policy=policy.name,
+                policy=name,
             )
         )
     return Page(context, tuple(slots), tuple(decisions), eps, policy.explorer)
@@ -226,6 +230,8 @@ def redraw(page: Page, policy: Policy, seed: int) -> tuple[Decision, ...]:
 
 def _check_rules(slots: Sequence[SlotRule], n: int) -> None:
     for slot, rule in enumerate(slots):
+        if slot and rule is slots[slot - 1]:
+            continue
         if rule.mask.shape != (n,) or rule.eligible.shape != (n,):
             raise ValueError(
                 f"slot {slot} ({rule.name}): expected mask and eligible of shape ({n},), "
@@ -248,8 +254,9 @@ def _checked_pmf(policy: Policy, pmf: Floats, mask: Bools) -> Floats:
     total = float(np.add.reduce(pmf))
     if not abs(total - 1.0) <= PMF_TOLERANCE:
         raise ValueError(f"{policy.name}: expected a pmf that sums to 1, got {total!r}")
-    if np.count_nonzero(pmf < 0.0):
-        raise ValueError(f"{policy.name}: expected no negative probability, got {pmf.min()!r}")
-    if np.count_nonzero(pmf) != np.count_nonzero(pmf[mask]):
+    least = float(pmf[pmf.argmin()])
+    if least < 0.0:
+        raise ValueError(f"{policy.name}: expected no negative probability, got {least!r}")
+    if np.count_nonzero(pmf[~mask]):
         raise ValueError(f"{policy.name}: expected probability 0 off the mask; was it ignored?")
     return pmf

@@ -7,28 +7,27 @@ those it was shown to: an association, not the effect of showing it to anybody.
 Popularity is a count of valid plays that halves every 24 h, kept by forward decay (Cormode,
 Shkapenyuk, Srivastava and Xu, "Forward Decay: A Practical Time Decay Model for Streaming
 Systems", ICDE 2009): an event at t weighs 2^((t - landmark) / half life) for good, so nothing is
-aged by a clock, late events weigh what they should, and all items compare without rescaling.
+aged by a clock, late events weigh what they should, and all items compare without rescaling. What
+it is in a scene, `env.popularity` says.
 
-Rejected: Beta posteriors (the reward is no coin), decaying a row when it is read (the order would
-depend on who reads when), and a dense column a country (its name comes from a request).
+Rejected: Beta posteriors (the reward is no coin), and decaying a row when it is read (the order
+would depend on who reads when).
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
 from env.catalogue import Catalogue
+from env.popularity import PRIOR_PLAYS, Popular, Popularity
 from env.reward import is_censored, is_long_view, is_valid_play
+from env.segments import Segments
 from env.vocabulary import Floats, Interaction, Ints, ItemId
 
 HALF_LIFE_MS = 24 * 3_600_000
-COUNTRY_PRIOR_PLAYS = 100.0
-"""A country's own valid plays are blended with this many, spread as they are everywhere."""
-
 _REBASE_HALF_LIVES = 64
-_FORGOTTEN = 2.0**-20
 _CAPACITY = 1024
 _N_COLUMNS = 8
 _IMPRESSIONS, _REWARDED, _VALID, _LONG, _LIKES, _SUM, _SQUARES, _POPULARITY = range(_N_COLUMNS)
@@ -67,42 +66,12 @@ class Aligned:
     likes: Floats  # (n,) counts
     reward_mean: Floats  # (n,) posterior mean of the item's mean reward
     reward_sd: Floats  # (n,) posterior standard deviation of it
-    popularity: Floats  # (n,)
+    popularity: Popularity
     landmark_ms: int
-    _here: dict[str, tuple[Ints, Floats]] = field(repr=False)
-    _prior_plays: float = field(repr=False)
-    _blended: dict[str, Floats] = field(repr=False, default_factory=dict)
-    _rankings: dict[str, Ints] = field(repr=False, default_factory=dict)
 
     def scale(self, now_ms: int) -> float:
         """Return what turns popularity into valid plays as they weigh at this time."""
         return math.exp2(max(-1000.0, min(64.0, (self.landmark_ms - now_ms) / HALF_LIFE_MS)))
-
-    def popularity_in(self, country: str) -> Floats:
-        """Return popularity in a country, shape (n,); everywhere's where it has none of its own.
-
-        Few plays of its own are filled in by everywhere's shares, as if `COUNTRY_PRIOR_PLAYS`
-        more had been spread by them (Dirichlet smoothing: Zhai and Lafferty, "A Study of
-        Smoothing Methods for Language Models Applied to Ad Hoc Information Retrieval", SIGIR
-        2001).
-        """
-        if country not in self._here:
-            return self.popularity
-        if country not in self._blended:
-            index, plays = self._here[country]
-            blended = self.popularity * (self._prior_plays / self.popularity.sum())
-            blended[index] += plays
-            self._blended[country] = blended
-        return self._blended[country]
-
-    def most_popular(self, country: str) -> Ints:
-        """Return the indices of all that was ever played, by `popularity_in`, highest first."""
-        name = country if country in self._here else ""
-        if name not in self._rankings:
-            popularity = self.popularity_in(name)
-            ranking = np.argsort(-popularity, kind="stable")
-            self._rankings[name] = ranking[: np.count_nonzero(popularity)]
-        return self._rankings[name]
 
 
 class ItemStates:
@@ -115,7 +84,7 @@ class ItemStates:
         self._landmark_ms = 0
         self._rows: dict[ItemId, int] = {}
         self._table = np.zeros((_CAPACITY, _N_COLUMNS))
-        self._here: dict[str, dict[int, float]] = {}
+        self._segments = Segments()
         self._aligned: Aligned | None = None
         self._catalogue: Catalogue | None = None
         self._row_of = np.zeros(0, dtype=np.int64)
@@ -149,9 +118,8 @@ class ItemStates:
             reward * reward,
             weight,
         )
-        if played and interaction.scene.country:
-            here = self._here.setdefault(interaction.scene.country, {})
-            here[row] = here.get(row, 0.0) + weight
+        if played:
+            self._segments.fold(interaction.scene, row, weight)
 
     def aligned(self, catalogue: Catalogue) -> Aligned:
         """Return the states by catalogue index; made anew only after a fold or an upload."""
@@ -163,16 +131,14 @@ class ItemStates:
 
     def to_bytes(self) -> bytes:
         """Return the state; the same stream of interactions gives the same bytes."""
-        here = {
-            country: (
-                np.fromiter(plays.keys(), dtype="<u4").tobytes(),
-                np.fromiter(plays.values(), dtype="<f8").tobytes(),
-            )
-            for country, plays in self._here.items()
-        }
         table = self._table[: len(self._rows) + 1].astype("<f8").tobytes()
         stored = _Stored(
-            self._prior, self._clock_ms, self._landmark_ms, tuple(self._rows), table, here
+            self._prior,
+            self._clock_ms,
+            self._landmark_ms,
+            tuple(self._rows),
+            table,
+            self._segments.to_stored(),
         )
         return msgspec.msgpack.encode(stored)
 
@@ -182,7 +148,7 @@ class ItemStates:
 
         Raises:
             msgspec.DecodeError: the bytes are no state.
-            ValueError: the columns have another length than the ids.
+            ValueError: columns that belong together have different lengths.
         """
         stored = msgspec.msgpack.decode(data, type=_Stored)
         table = np.frombuffer(stored.table, dtype="<f8").reshape(-1, _N_COLUMNS)
@@ -192,7 +158,7 @@ class ItemStates:
         states._clock_ms, states._landmark_ms = stored.clock_ms, stored.landmark_ms
         states._rows = {item_id: row for row, item_id in enumerate(stored.ids, start=1)}
         states._table = table.astype(np.float64)
-        states._here = {country: _plays(*columns) for country, columns in stored.here.items()}
+        states._segments = Segments.from_stored(stored.segments)
         return states
 
     def _keep_time(self, closed_ms: int) -> None:
@@ -204,7 +170,7 @@ class ItemStates:
         factor = math.exp2(-min(since, 1000))
         self._landmark_ms += since * HALF_LIFE_MS
         self._table[:, _POPULARITY] *= factor
-        self._here = {c: _faded(plays, factor) for c, plays in self._here.items()}
+        self._segments.fade(factor)
 
     def _row(self, item_id: ItemId) -> int:
         """Return the item's row; row 0 is that of all items without a state."""
@@ -239,25 +205,20 @@ class ItemStates:
             likes=columns[_LIKES],
             reward_mean=mean[self._row_of],
             reward_sd=sd[self._row_of],
-            popularity=columns[_POPULARITY],
+            popularity=Popularity(
+                Popular.of(columns[_POPULARITY]),
+                PRIOR_PLAYS * math.exp2((self._clock_ms - self._landmark_ms) / HALF_LIFE_MS),
+                self._segments.columns(),
+                self._index_of_row(len(table)),
+            ),
             landmark_ms=self._landmark_ms,
-            _here=self._here_by_index(len(table)),
-            _prior_plays=COUNTRY_PRIOR_PLAYS
-            * math.exp2((self._clock_ms - self._landmark_ms) / HALF_LIFE_MS),
         )
 
-    def _here_by_index(self, n_rows: int) -> dict[str, tuple[Ints, Floats]]:
-        index_of_row = np.full(n_rows, -1, dtype=np.int64)
-        index_of_row[self._row_of] = np.arange(len(self._row_of))
-        index_of_row[0] = -1
-        here = {}
-        for country, plays in self._here.items():
-            rows = np.fromiter(plays.keys(), dtype=np.int64)
-            index = index_of_row[rows]
-            weights = np.fromiter(plays.values(), dtype=np.float64)
-            if (index >= 0).any():
-                here[country] = (index[index >= 0], weights[index >= 0])
-        return here
+    def _index_of_row(self, n_rows: int) -> Ints:
+        index = np.full(n_rows, -1, dtype=np.int64)
+        index[self._row_of] = np.arange(len(self._row_of))
+        index[0] = -1
+        return index
 
 
 class _Stored(msgspec.Struct, frozen=True, array_like=True):
@@ -266,7 +227,7 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
     landmark_ms: int
     ids: tuple[ItemId, ...]
     table: bytes
-    here: dict[str, tuple[bytes, bytes]]
+    segments: dict[str, tuple[bytes, bytes]]
 
 
 def _posterior(table: Floats, prior: Prior) -> tuple[Floats, Floats]:
@@ -288,13 +249,3 @@ def _posterior(table: Floats, prior: Prior) -> tuple[Floats, Floats]:
     )
     precision = 1.0 / item_var + n / noise_var
     return (common / item_var + total / noise_var) / precision, 1.0 / np.sqrt(precision)
-
-
-def _plays(rows: bytes, weights: bytes) -> dict[int, float]:
-    by_row = zip(np.frombuffer(rows, "<u4"), np.frombuffer(weights, "<f8"), strict=True)
-    return {int(row): float(weight) for row, weight in by_row}
-
-
-def _faded(plays: dict[int, float], factor: float) -> dict[int, float]:
-    """Return a country's plays at a new landmark, without those that count for nothing."""
-    return {row: w * factor for row, w in plays.items() if w * factor > _FORGOTTEN}

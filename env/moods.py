@@ -3,8 +3,10 @@
     satiation  x <- .9 x, then .35 more of the card's topic; halves with each day away
     load       m <- .95 m + .12 (1 - c): what nourishes costs effort, bait is easy
     satisfied  S <- S + .02 [E (1 - c) g(m) - c (.4 + .6 S) - .5 [x_g > 1]] + N(0, .005), in [0, 1]
+               with g(m) = s(4 (1.2 - m)): a loaded mind takes in less
     leaves     s(-3.1 + .6 x_g + .5 m (1 - c) - .5 (S - .5) - .1 c + .15 (1 - E) + tired)
     returns    next day with s(logit p + 2 (S - .5) + .1 ln(1 + watched / 600 s)), p of two classes
+    churns     .004 (1 - S)^2 a session: this was the last one
 
 Satisfaction is hidden and has its own channel, bait c, that engagement does not see, so what
 earns clicks now and what brings people back can be at odds (KuaiSim, NeurIPS 2023, makes return a
@@ -17,12 +19,16 @@ Constants are assumptions where no log can tell them. All functions take numbers
 import msgspec
 import numpy as np
 
+from env.ranges import (
+    require_not_negative,
+    require_open_probabilities,
+    require_positive,
+    require_probabilities,
+)
 from env.reals import Reals, clip_to_unit, is_below, log1p, logistic
 from env.vocabulary import Floats, Ints
 
 N_TOPICS = 32
-LOAD_HALF_ENOUGH = 1.2
-LOAD_STEEPNESS = 4.0
 BASE_SATISFACTION = 0.5
 
 
@@ -35,15 +41,28 @@ class Moods(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         load_decay: a card.
         load_step: added by a card without bait.
         satisfaction_step: scale of all that moves satisfaction.
+        load_half_enough: load at which a card that nourishes satisfies half as much.
+        load_steepness: of that decline.
         bait_cost: weight of bait in it.
+        bait_cost_least: share of that cost which the least satisfied still pay.
         satiation_cost: weight of a topic had too often in it.
         satiated: satiation from which a topic was had too often.
         satisfaction_noise: standard deviation a card.
         exit: log-odds of leaving after a card, rested and neutral.
-        tired: added to them for each 100 cards of the session.
+        exit_satiation: added to them for each unit of satiation with the card's topic.
+        exit_load: for each unit of load, by a card without bait.
+        exit_satisfaction: for each unit of satisfaction beyond 0.5.
+        exit_bait: by a card that is all bait.
+        exit_bored: by a card that did not engage.
+        tired: for each 100 cards of the session.
         recovery: share of the way back to 0.5 that satisfaction goes between sessions.
         return_classes: chance to return the next day of those who come daily and of the others.
         daily_share: share of the former.
+        return_satisfaction: added to the log-odds of a return for each unit of satisfaction
+            beyond 0.5.
+        return_watch: for each unit of ln(1 + seconds watched / return_watch_s).
+        return_watch_s: see there.
+        churn: probability that a session was the last one, wholly unsatisfied.
     """
 
     satiation_decay: float = 0.9
@@ -51,26 +70,54 @@ class Moods(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     load_decay: float = 0.95
     load_step: float = 0.12
     satisfaction_step: float = 0.02
+    load_half_enough: float = 1.2
+    load_steepness: float = 4.0
     bait_cost: float = 1.0
+    bait_cost_least: float = 0.4
     satiation_cost: float = 0.5
     satiated: float = 1.0
     satisfaction_noise: float = 0.005
     exit: float = -3.1
+    exit_satiation: float = 0.6
+    exit_load: float = 0.5
+    exit_satisfaction: float = -0.5
+    exit_bait: float = -0.1
+    exit_bored: float = 0.15
     tired: float = 0.3
     recovery: float = 0.3
     return_classes: tuple[float, float] = (0.875, 0.341)
     daily_share: float = 0.516
+    return_satisfaction: float = 2.0
+    return_watch: float = 0.1
+    return_watch_s: float = 600.0
+    churn: float = 0.004
+
+    def __post_init__(self) -> None:
+        """Refuse probabilities that are none.
+
+        Raises:
+            ValueError: one is outside [0, 1], or a scale is not above 0.
+        """
+        require_probabilities(
+            self, "satiation_decay", "load_decay", "recovery", "daily_share", "churn"
+        )
+        require_open_probabilities(self, "return_classes")
+        require_not_negative(self, "satisfaction_noise")
+        require_positive(self, "return_watch_s")
 
 
-def satiate(moods: Moods, satiation: Floats, topic: int | Ints) -> Floats:
+def satiate(
+    moods: Moods, satiation: Floats, topic: int | Ints, out: Floats | None = None
+) -> Floats:
     """Return satiation after a card.
 
     Args:
         moods: constants.
         satiation: shape (..., N_TOPICS).
         topic: of the card, shape (...).
+        out: where to write it; a new array if None.
     """
-    decayed = moods.satiation_decay * satiation
+    decayed = np.multiply(moods.satiation_decay, satiation, out=out)
     if isinstance(topic, int):
         decayed[topic] += moods.satiation_step
         return decayed
@@ -104,8 +151,10 @@ def satisfy(
         satiation: with the card's topic, after the card.
         normal: a standard normal number.
     """
-    nourished = engaged * (1.0 - bait) * logistic(LOAD_STEEPNESS * (LOAD_HALF_ENOUGH - load))
-    baited = moods.bait_cost * bait * (0.4 + 0.6 * satisfaction)
+    open_mind = logistic(moods.load_steepness * (moods.load_half_enough - load))
+    nourished = engaged * (1.0 - bait) * open_mind
+    hurts = moods.bait_cost_least + (1.0 - moods.bait_cost_least) * satisfaction
+    baited = moods.bait_cost * bait * hurts
     bored = moods.satiation_cost * is_below(moods.satiated, satiation)
     step = moods.satisfaction_step * (nourished - baited - bored)
     return clip_to_unit(satisfaction + step + moods.satisfaction_noise * normal)
@@ -133,32 +182,38 @@ def exit_chance(
     """
     return logistic(
         moods.exit
-        + 0.6 * satiation
-        + 0.5 * load * (1.0 - bait)
-        - 0.5 * (satisfaction - BASE_SATISFACTION)
-        - 0.1 * bait
-        + 0.15 * (1.0 - engaged)
+        + moods.exit_satiation * satiation
+        + moods.exit_load * load * (1.0 - bait)
+        + moods.exit_satisfaction * (satisfaction - BASE_SATISFACTION)
+        + moods.exit_bait * bait
+        + moods.exit_bored * (1.0 - engaged)
         + moods.tired * position / 100.0
     )
 
 
-def return_chance(return_class: Reals, satisfaction: Reals, watched_s: Reals) -> Reals:
+def return_chance(
+    moods: Moods, return_class: Reals, satisfaction: Reals, watched_s: Reals
+) -> Reals:
     """Return the probability of a return on each following day: the gap is geometric.
 
     Args:
+        moods: constants.
         return_class: the person's own, in (0, 1).
         satisfaction: when the session ended.
         watched_s: in that session.
     """
     lean = np.log(return_class / (1.0 - return_class))
     return logistic(
-        lean + 2.0 * (satisfaction - BASE_SATISFACTION) + 0.1 * log1p(watched_s / 600.0)
+        lean
+        + moods.return_satisfaction * (satisfaction - BASE_SATISFACTION)
+        + moods.return_watch * log1p(watched_s / moods.return_watch_s)
     )
 
 
-def churn_chance(satisfaction: Reals) -> Reals:
+def churn_chance(moods: Moods, satisfaction: Reals) -> Reals:
     """Return the probability that a session was the last one."""
-    return 0.004 * (1.0 - satisfaction) ** 2
+    unsatisfied = 1.0 - satisfaction
+    return moods.churn * unsatisfied * unsatisfied
 
 
 def rest(moods: Moods, satiation: Floats, satisfaction: Reals, days: Reals) -> tuple[Floats, Reals]:

@@ -9,10 +9,10 @@ has to be comparable over the life of a state), and keeping whole cards (three t
 """
 
 import math
-from collections.abc import Iterator
 
 import msgspec
 
+from env.content import MAX_TAGS, fold_tag
 from env.features import VECTOR_DIM
 from env.records import Card, FeedbackKind, PageRecord, item_key
 from env.reward import is_long_view, is_valid_play
@@ -22,7 +22,6 @@ PAGE_OPEN_MS = 60 * 60_000
 """A page is open this long, or until later pages push it out; the join waits as long."""
 MAX_CARDS = 48
 MAX_DWELL_S = 3600.0
-MAX_TAGS = 8
 
 _BIT: dict[FeedbackKind, int] = {
     "like": 1,
@@ -119,7 +118,7 @@ def hear(card: OpenCard, kind: FeedbackKind, value: float, usual: float) -> Open
 
 def still_open(pages: tuple[OpenPage, ...], now_ms: int) -> tuple[OpenPage, ...]:
     """Return the pages that are kept: young, and the last two or as many as hold `MAX_CARDS`."""
-    young = [page for page in pages if page.at_ms > now_ms - PAGE_OPEN_MS]
+    young = [page for page in pages if is_open(page, now_ms)]
     n_cards = sum(len(page.cards) for page in young)
     while len(young) > 2 and n_cards > MAX_CARDS:
         n_cards -= len(young.pop(0).cards)
@@ -147,12 +146,9 @@ def put_card(
     return (*pages[:at], msgspec.structs.replace(page, cards=cards), *pages[at + 1 :])
 
 
-def delivered_keys(pages: tuple[OpenPage, ...], now_ms: int) -> Iterator[int]:
-    """Yield the item keys of cards of pages that are open at this time."""
-    for page in pages:
-        if page.at_ms > now_ms - PAGE_OPEN_MS:
-            for card in page.cards:
-                yield card.key
+def is_open(page: OpenPage, now_ms: int) -> bool:
+    """Return whether feedback may still come for a page."""
+    return page.at_ms > now_ms - PAGE_OPEN_MS
 
 
 def _open_card(slot: int, card: Card) -> OpenCard:
@@ -161,6 +157,6 @@ def _open_card(slot: int, card: Card) -> OpenCard:
         key=item_key(card.item_id),
         vector=card.block[: 2 * VECTOR_DIM],
         creator=card.creator,
-        tags=card.tags[:MAX_TAGS],
+        tags=tuple(filter(None, map(fold_tag, card.tags)))[:MAX_TAGS],
         duration_s=card.duration_s,
     )

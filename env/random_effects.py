@@ -3,8 +3,8 @@
 With log-odds eta = sum of the blocks, w = p (1 - p) and the working response of a block
 z = f + (y - p) / w, f its own part of eta, a block solves a ridge regression of z on its design
 with weights w; its prior variances are the ridge, moved by EM as the mean over units of squared
-posterior mean plus posterior variance. People's blocks have fewer rows than columns, so they are
-solved in the dual (n_rows x n_rows), all people with the same number of rows at once.
+posterior mean plus posterior variance. People with fewer rows than columns, nearly all of an
+imported log, are solved in the dual (n_rows x n_rows), all with the same number of rows at once.
 """
 
 from collections.abc import Iterator
@@ -110,20 +110,38 @@ class PersonBlock:
         """Solve person by person, move the lean's variance, return the part of eta, shape (n,).
 
         With K = lean_sd² + taste_sd² V V' over a person's rows, the part is K (K + 1/W)^-1 z.
+        Where rows are more than coefficients, the same is solved for the coefficients.
         """
         part = np.zeros(len(z))
         lean, second, n_people = self.lean_sd**2, 0.0, 0
         for rows in self._people_by_n_rows():
-            v = self.vectors[rows]
-            kernel = lean + self.taste_sd**2 * (v @ v.transpose(0, 2, 1))
-            noise = np.eye(rows.shape[1]) / w[rows][:, None, :]
-            inverse = np.linalg.inv(kernel + noise)
-            dual = np.einsum("pij,pj->pi", inverse, z[rows])
-            part[rows] = np.einsum("pij,pj->pi", kernel, dual)
-            second += float(np.sum((lean * dual.sum(1)) ** 2 - lean**2 * inverse.sum((1, 2))))
+            few = rows.shape[1] <= self.vectors.shape[1]
+            solve = self._solve_dual if few else self._solve_primal
+            part[rows], squares = solve(rows, w[rows], z[rows])
+            second += float(np.sum(squares)) - lean * len(rows)
             n_people += len(rows)
         self.lean_sd = float(np.sqrt(max(lean + second / n_people, 1e-4)))
         return part
+
+    def _solve_dual(self, rows: Ints, w: Floats, z: Floats) -> tuple[Floats, Floats]:
+        """Return parts and expected squares of leans of people with these rows, (p, r) and (p,)."""
+        lean, v = self.lean_sd**2, self.vectors[rows]
+        kernel = lean + self.taste_sd**2 * (v @ v.transpose(0, 2, 1))
+        inverse = np.linalg.inv(kernel + np.eye(rows.shape[1]) / w[:, None, :])
+        dual = np.einsum("pij,pj->pi", inverse, z)
+        squares = (lean * dual.sum(1)) ** 2 + lean - lean**2 * inverse.sum((1, 2))
+        return np.einsum("pij,pj->pi", kernel, dual), squares
+
+    def _solve_primal(self, rows: Ints, w: Floats, z: Floats) -> tuple[Floats, Floats]:
+        """Return the same where rows are many: it inverts (1 + d) x (1 + d)."""
+        v = self.vectors[rows]
+        x = np.concatenate([np.ones((*rows.shape, 1)), v], axis=2)
+        prior = np.r_[self.lean_sd, np.full(v.shape[2], self.taste_sd)] ** 2
+        weighted = x * w[:, :, None]
+        covariance = np.linalg.inv(weighted.transpose(0, 2, 1) @ x + np.diag(1.0 / prior))
+        effect = np.einsum("pij,prj,pr->pi", covariance, weighted, z, optimize=True)
+        part = np.einsum("prj,pj->pr", x, effect)
+        return part, np.asarray(effect[:, 0] ** 2 + covariance[:, 0, 0])
 
     def _people_by_n_rows(self) -> Iterator[Ints]:
         _, starts, n_rows = np.unique(self.person, return_index=True, return_counts=True)

@@ -22,6 +22,11 @@ def exp(x: Reals) -> Reals:
     return float(np.exp(x)) if isinstance(x, float) else np.exp(x)
 
 
+def cos(x: Reals) -> Reals:
+    """Return the cosine."""
+    return float(np.cos(x)) if isinstance(x, float) else np.cos(x)
+
+
 def log1p(x: Reals) -> Reals:
     """Return ln(1 + x)."""
     return float(np.log1p(x)) if isinstance(x, float) else np.log1p(x)
@@ -41,7 +46,7 @@ def least(x: Reals, y: Reals) -> Reals:
 
 def clip_to_unit(x: Reals) -> Reals:
     """Return x, or the nearer end of [0, 1]."""
-    return min(max(x, 0.0), 1.0) if isinstance(x, float) else np.clip(x, 0.0, 1.0)
+    return min(max(x, 0.0), 1.0) if isinstance(x, float) else np.minimum(np.maximum(x, 0.0), 1.0)
 
 
 def is_below(x: Reals, y: Reals) -> Reals:
@@ -52,6 +57,29 @@ def is_below(x: Reals, y: Reals) -> Reals:
 def either(condition: Reals, yes: Reals, no: Reals) -> Reals:
     """Return `yes` where the condition is 1 and `no` where it is 0."""
     return condition * yes + (1.0 - condition) * no
+
+
+def sum_rows(rows: Floats) -> Floats:
+    """Return the sum over the first axis, added in an order that hangs on its length alone.
+
+    numpy adds the rows of a wide array one by one and those of a narrow one in blocks, so its own
+    sum rounds differently for one person than for many.
+
+    Args:
+        rows: shape (m, n), m >= 1.
+
+    Returns:
+        Shape (n,).
+
+    >>> sum_rows(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])).tolist()
+    [9.0, 12.0]
+    """
+    while len(rows) > 1:
+        half = (len(rows) + 1) // 2
+        added = rows[:half].copy()
+        added[: len(rows) - half] += rows[half:]
+        rows = added
+    return np.asarray(rows[0])
 
 
 def normal_tail(x: Floats) -> Floats:

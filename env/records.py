@@ -5,7 +5,7 @@ carries its features as they were (not a way to compute them again), its slot ru
 probabilities; a person is named by a pseudonym everywhere but in `UserRecord.user_id`, so that
 forgetting somebody overwrites one field and every fold stays as it was.
 
-A page of 100 candidates takes about 6 KB: half of it ids, the rest float16 columns. The static
+A page of 100 candidates takes about 7 KB: half of it ids, the rest float16 columns. The static
 block of a candidate stands in the log once, in its `ItemRecord`, and is referred to by content
 hash; the drawn cards carry theirs, so that profiles and the join need no second source.
 """
@@ -18,25 +18,17 @@ import msgspec
 import numpy as np
 
 from env.vocabulary import (
-    Bools,
-    Context,
     CreatorId,
-    Decision,
     DecisionId,
-    Features,
     Float32s,
     Item,
     ItemId,
-    Keys,
-    Page,
     PageId,
     Profile,
     Scene,
     SessionId,
-    SlotRule,
     UserId,
     UserKey,
-    decision_id,
 )
 
 FORMAT_VERSION = 1
@@ -105,6 +97,7 @@ class PageRecord(msgspec.Struct, frozen=True, tag="page", tag_field="t", omit_de
         eps: the exploration floor.
         arm: of the experiment; empty without one.
         degraded: why the page is less than asked for; empty if it is not.
+        removed: by reason, how many of the retrieved items the filters took away.
     """
 
     page_id: PageId
@@ -127,6 +120,7 @@ class PageRecord(msgspec.Struct, frozen=True, tag="page", tag_field="t", omit_de
     eps: float
     arm: str = ""
     degraded: str = ""
+    removed: dict[str, int] = {}
 
 
 class FeedbackRecord(
@@ -242,150 +236,3 @@ def pack_halves(values: Float32s) -> bytes:
 def unpack_halves(data: bytes) -> Float32s:
     """Return float16 bytes as flat float32, the inverse of `pack_halves`."""
     return np.frombuffer(data, dtype="<f2").astype(np.float32)
-
-
-def page_record(
-    page: Page,
-    *,
-    blocks: bytes,
-    n_static: int,
-    feature_schema: int,
-    cards: tuple[Card, ...],
-    reasons: tuple[str, ...],
-    arm: str = "",
-    degraded: str = "",
-) -> PageRecord:
-    """Return the log record of a page; `Blocks.page` is its inverse.
-
-    Args:
-        page: as `fill_page` returned it; holds at least one decision.
-        blocks: content hashes of the candidates' static blocks, 8 bytes each.
-        n_static: width of a static block; the columns after it are dynamic.
-        feature_schema: of the features.
-        cards: what each drawn item was, in slot order.
-        reasons: why each drawn item was a candidate, in slot order.
-        arm: of the experiment.
-        degraded: why the page is less than asked for.
-    """
-    context = page.context
-    rules, slots = _distinct_rules(page.slots)
-    return PageRecord(
-        page_id=context.page_id,
-        at_ms=context.scene.at_ms,
-        user=context.user,
-        session=context.session,
-        scene=context.scene,
-        candidates=context.candidates,
-        blocks=blocks,
-        dynamic=pack_halves(context.features.actions[:, n_static:]),
-        shared=pack_halves(context.features.shared),
-        feature_schema=feature_schema,
-        rules=rules,
-        slots=slots,
-        drawn=tuple(Drawn(d.slot, d.action, d.propensity) for d in page.decisions),
-        cards=cards,
-        reasons=reasons,
-        policy=page.decisions[0].policy,
-        explorer=page.explorer,
-        eps=page.eps,
-        arm=arm,
-        degraded=degraded,
-    )
-
-
-class Blocks:
-    """The static blocks that items had, by content hash: a fold of the log's `ItemRecord`s."""
-
-    def __init__(self) -> None:
-        """Start empty, as before the first record."""
-        self._blocks: dict[bytes, Float32s] = {}
-
-    def fold(self, record: Record) -> None:
-        """Remember the block of an item record; other records change nothing."""
-        if isinstance(record, ItemRecord) and record.block:
-            self.add(record.block)
-
-    def add(self, block: bytes) -> None:
-        """Remember a static block, float16 bytes."""
-        self._blocks.setdefault(block_hash(block), unpack_halves(block))
-
-    def __contains__(self, content_hash: bytes) -> bool:
-        return content_hash in self._blocks
-
-    def block(self, content_hash: bytes) -> bytes:
-        """Return the static block of a content hash, float16 bytes.
-
-        Raises:
-            KeyError: it was never added.
-        """
-        return pack_halves(self._blocks[content_hash])
-
-    def page(self, record: PageRecord) -> Page:
-        """Return the page that a record was made of, equal to the last bit.
-
-        Raises:
-            KeyError: a candidate's block is not in the part of the log that was folded.
-        """
-        n = len(record.candidates)
-        hashes = (record.blocks[8 * i : 8 * i + 8] for i in range(n))
-        static = np.stack([self._blocks[h] for h in hashes])
-        dynamic = unpack_halves(record.dynamic).reshape(n, -1)
-        features = Features(
-            shared=unpack_halves(record.shared),
-            actions=np.concatenate([static, dynamic], axis=1),
-            keys=_keys(record.candidates),
-        )
-        context = Context(
-            page_id=record.page_id,
-            user=record.user,
-            session=record.session,
-            scene=record.scene,
-            candidates=record.candidates,
-            features=features,
-        )
-        rules = [_rule(rule, n) for rule in record.rules]
-        slots = tuple(rules[i] for i in record.slots)
-        return Page(context, slots, decisions_of(record), record.eps, record.explorer)
-
-
-def decisions_of(record: PageRecord) -> tuple[Decision, ...]:
-    """Return the decisions of a logged page."""
-    return tuple(
-        Decision(
-            decision_id=decision_id(record.page_id, drawn.slot),
-            slot=drawn.slot,
-            action=drawn.action,
-            item_id=record.candidates[drawn.action],
-            propensity=drawn.propensity,
-            policy=record.policy,
-        )
-        for drawn in record.drawn
-    )
-
-
-def _keys(candidates: tuple[ItemId, ...]) -> Keys:
-    return np.array([item_key(item_id) for item_id in candidates], dtype=np.uint64)
-
-
-def _pack_bits(mask: Bools) -> bytes:
-    return np.packbits(mask, bitorder="little").tobytes()
-
-
-def _rule(record: RuleRecord, n: int) -> SlotRule:
-    def unpack(data: bytes) -> Bools:
-        bits = np.frombuffer(data, dtype=np.uint8)
-        return np.unpackbits(bits, count=n, bitorder="little").astype(np.bool_)
-
-    return SlotRule(unpack(record.mask), unpack(record.eligible), record.name)
-
-
-def _distinct_rules(
-    slots: tuple[SlotRule, ...],
-) -> tuple[tuple[RuleRecord, ...], tuple[int, ...]]:
-    by_identity: dict[int, int] = {}
-    rules: list[RuleRecord] = []
-    for rule in slots:
-        if id(rule) not in by_identity:
-            by_identity[id(rule)] = len(rules)
-            rules.append(RuleRecord(rule.name, _pack_bits(rule.mask), _pack_bits(rule.eligible)))
-    return tuple(rules), tuple(by_identity[id(rule)] for rule in slots)

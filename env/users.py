@@ -1,47 +1,35 @@
-"""What the log says about a person: profile, interests, pace, what they saw; a fold, nothing else.
+"""What the log says about a person, and how it is read: interests, pace, what they saw.
 
-`fold` is the one function by which a person's state moves. It is pure, so the state in a database
-row equals a fold of the log from its start. Interests are decayed sums of signal x content vector,
-moved with each feedback by the difference in what its card says (`env.open_cards`).
+`env.user_fold` moves a state, and nothing else does. Interests are decayed sums of signal x content
+vector.
 
-Rejected: a learned user embedding (cannot move with each swipe and be folded again), timestamps in
-the decay (a person who comes back after a week likes what they liked; sessions forget on their
-own), full 64-bit keys in the ring of seen items (twice the bytes of a row that is rewritten with
-each event; with 32 bits one unseen item in four million is taken for a seen one).
+Rejected: a learned user embedding (cannot move with each swipe and be folded again), full 64-bit
+keys in the ring of seen items (twice the bytes of a row that is rewritten with each event; with
+32 bits one unseen item in four million is taken for a seen one).
 """
 
-from typing import TypeVar
+import math
+from collections.abc import Iterable
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from env.interests import NO_INTEREST, Tally, add_interest, add_tally, read_interest
-from env.open_cards import (
-    OpenCard,
-    OpenPage,
-    delivered_keys,
-    find_card,
-    hear,
-    open_page,
-    put_card,
-    still_open,
-)
-from env.records import FeedbackRecord, PageRecord, Record, UserRecord
-from env.vocabulary import Bools, CreatorId, DecisionId, Float32s, Keys, Profile, SessionId
-
-Key = TypeVar("Key", np.uint32, np.uint64)
+from env.content import tags_vector
+from env.features import N_APPS
+from env.interests import NO_INTEREST, Tally, add_interest, read_interest
+from env.open_cards import OpenPage, is_open
+from env.records import item_key
+from env.vocabulary import CreatorId, DecisionId, Float32s, Profile, SessionId, ShortKeys
 
 SESSION_SILENCE_MS = 30 * 60_000
 MAX_SEEN = 1000
-MAX_CREATORS = 100
 
-LONG_DECAY = 0.995  # a card: half of the weight is in the last 139 answered cards
-SESSION_DECAY = 0.9  # a card: half of the weight is in the last 7
 LONG_PRIOR = 8.0  # answered cards that count against an interest
+DECLARED_SIGNAL = 0.5  # of each of these cards, for the tags of the registration
 SESSION_PRIOR = 2.0
 RATE_PRIOR = 4.0
-PACE_DWELL_S = 60.0  # longer dwells say no more about a person's pace
+PACE_DWELL_S = 60.0
+"""Longer dwells say no more about a person's pace."""
 
 # Of the standard-exposure log of KuaiRand-Pure: valid plays, watching (half a valid play, half a
 # long view) and seconds a card.
@@ -70,14 +58,17 @@ class UserState(msgspec.Struct, frozen=True, array_like=True):
         session_sum: as `long_sum`, of the session; read it by `session_interest`.
         current: the decision that is on screen, as far as is known.
         seen: ring of the last `MAX_SEEN` items, low 32 bits of their keys, oldest first; read it
-            by `was_seen`.
+            by `seen_keys`.
         pages: delivered pages that feedback may still come for, oldest first; see
-            `was_delivered`.
+            `delivered_keys`.
         follows: creators followed by feedback, oldest first; `followed` adds the profile's.
         blocked: creators of cards that were not of interest, oldest first.
         creators: recent creators, the latest last; read them by
             `env.interests.tallies`.
-        tags: recent tags, the latest last.
+        tags: recent tags, folded, the latest last.
+        declared: where the tags of the registration stand, `env.content.tags_vector`, float16
+            bytes; empty: nowhere.
+        apps: the installed-app context of the registration, `hash_apps`, float16 bytes; empty: 0.
     """
 
     profile: Profile
@@ -101,6 +92,8 @@ class UserState(msgspec.Struct, frozen=True, array_like=True):
     blocked: tuple[CreatorId, ...] = ()
     creators: tuple[Tally, ...] = ()
     tags: tuple[Tally, ...] = ()
+    declared: bytes = b""
+    apps: bytes = b""
 
 
 class Observed(msgspec.Struct, frozen=True):
@@ -127,7 +120,30 @@ _decoder = msgspec.msgpack.Decoder(UserState)
 
 def newcomer(profile: Profile) -> UserState:
     """Return the state of a person of whom nothing but a profile is known."""
-    return UserState(profile)
+    return register(UserState(profile), profile)
+
+
+def register(state: UserState, profile: Profile) -> UserState:
+    """Return the state with another profile, analysed."""
+    return msgspec.structs.replace(
+        state,
+        profile=profile,
+        declared=_halves(tags_vector(profile.tags)) if profile.tags else b"",
+        apps=_halves(hash_apps(profile.apps)) if profile.apps else b"",
+    )
+
+
+def hash_apps(apps: Iterable[str]) -> Float32s:
+    """Return how many of the installed apps fall into each of N_APPS buckets, at unit length.
+
+    The names are the caller's own words, so there is no list of them: a name's bucket is that of
+    its hash (feature hashing: Weinberger et al., "Feature Hashing for Large Scale Multitask
+    Learning", ICML 2009, without signs, as there are few). Shape (N_APPS,); zero without apps.
+    """
+    names = {app.strip().casefold() for app in apps} - {""}
+    buckets = np.array([item_key(f"app {name}") % N_APPS for name in names], dtype=np.int64)
+    counts = np.bincount(buckets, minlength=N_APPS)
+    return np.asarray(counts / max(math.sqrt(float(np.sum(counts**2))), 1.0), dtype=np.float32)
 
 
 def encode_state(state: UserState) -> bytes:
@@ -147,27 +163,6 @@ def decode_state(data: bytes) -> UserState:
     return _decoder.decode(data)
 
 
-def fold(state: UserState | None, record: Record) -> UserState | None:
-    """Return a person's state after a record of theirs.
-
-    Only a registration makes a state out of None, so that what is still under way when somebody
-    is forgotten does not bring them back. Feedback for a card that is not open changes nothing.
-
-    Args:
-        state: None: unknown or forgotten.
-        record: of this person; items and ticks change nothing.
-    """
-    match record:
-        case UserRecord():
-            return _register(state, record)
-        case PageRecord() if state:
-            return _deliver(state, record)
-        case FeedbackRecord() if state:
-            return _answer(state, record)
-        case _:
-            return state
-
-
 def observed(state: UserState) -> Observed:
     """Return a person's evidence and rates, shrunk where there is little."""
     play_rate = _rate(state.plays, state.evidence, TYPICAL_PLAY_RATE)
@@ -182,12 +177,22 @@ def observed(state: UserState) -> Observed:
     )
 
 
-def long_interest(state: UserState) -> Float32s:
+def long_interest(state: UserState, *, with_declared: bool = True) -> Float32s:
     """Return the long-term interest, shape (VECTOR_DIM,), at most of unit length.
 
-    It is the mean of signal x vector over answered cards, shrunk to 0 where there are few.
+    It is the mean of signal x vector over answered cards and `LONG_PRIOR` more, of which each
+    says `DECLARED_SIGNAL` for the tags of the registration: with t their vector, s the decayed
+    sum and n the evidence, (s + LONG_PRIOR * DECLARED_SIGNAL * t) / (n + LONG_PRIOR). So tags
+    speak from the first page on, and a person's own answers take over.
+
+    Args:
+        state: of the person.
+        with_declared: whether the items' vectors are made of tags; else t counts as 0.
     """
-    return read_interest(state.long_sum, state.evidence + LONG_PRIOR)
+    total = state.long_sum
+    if with_declared and state.declared:
+        total = add_interest(total, 1.0, LONG_PRIOR * DECLARED_SIGNAL, state.declared)
+    return read_interest(total, state.evidence + LONG_PRIOR)
 
 
 def session_interest(state: UserState) -> Float32s:
@@ -195,15 +200,21 @@ def session_interest(state: UserState) -> Float32s:
     return read_interest(state.session_sum, state.session_evidence + SESSION_PRIOR)
 
 
-def was_seen(state: UserState, keys: Keys) -> Bools:
-    """Return, for item keys of shape (n,), whether each is among the last `MAX_SEEN` seen."""
-    return _among(keys.astype(np.uint32), np.frombuffer(state.seen, dtype="<u4"))
+def usual_watch(state: UserState) -> float:
+    """Return what this person's watching is by now, in [0, 1], shrunk to the typical."""
+    return _rate(state.watch, state.evidence, TYPICAL_WATCH)
 
 
-def was_delivered(state: UserState, keys: Keys, now_ms: int) -> Bools:
-    """Return, for item keys of shape (n,), whether each is on a page that is still open."""
-    delivered = np.fromiter(delivered_keys(state.pages, now_ms), dtype=np.uint64)
-    return _among(keys, delivered)
+def seen_keys(state: UserState) -> ShortKeys:
+    """Return what is known of the keys of the last `MAX_SEEN` items seen, oldest first."""
+    return np.frombuffer(state.seen, dtype="<u4")
+
+
+def delivered_keys(state: UserState, now_ms: int) -> ShortKeys:
+    """Return the same of the items on pages that are still open."""
+    pages = (page for page in state.pages if is_open(page, now_ms))
+    keys = [card.key for page in pages for card in page.cards]
+    return np.array(keys, dtype=np.uint64).astype(np.uint32)
 
 
 def followed(state: UserState) -> frozenset[CreatorId]:
@@ -217,150 +228,8 @@ def live_session(state: UserState, now_ms: int) -> SessionId | None:
     return None if silent or not state.session else state.session
 
 
-def _among(keys: npt.NDArray[Key], known: npt.NDArray[Key]) -> Bools:
-    """Return whether each key is known, in a fifth of the time of `np.isin` on a page's few."""
-    if not len(known):
-        return np.zeros(len(keys), dtype=np.bool_)
-    known = np.sort(known)
-    found: Bools = known[np.minimum(known.searchsorted(keys), len(known) - 1)] == keys
-    return found
-
-
-def _register(state: UserState | None, record: UserRecord) -> UserState | None:
-    if record.profile is None:
-        return None
-    if state is None:
-        return newcomer(record.profile)
-    return msgspec.structs.replace(state, profile=record.profile)
-
-
-def _deliver(state: UserState, record: PageRecord) -> UserState:
-    if any(page.page_id == record.page_id for page in state.pages):
-        return state
-    if record.session != state.session:
-        state = _begin_session(state, record.session, record.at_ms)
-    state = _hear_of(state, record.at_ms)
-    pages = still_open((*state.pages, open_page(record)), state.last_ms)
-    return msgspec.structs.replace(state, pages=pages)
-
-
-def _answer(state: UserState, record: FeedbackRecord) -> UserState:
-    place = find_card(state.pages, record.decision_id)
-    if place is None:
-        return state
-    state = _hear_of(state, record.at_ms)
-    card = state.pages[place[0]].cards[place[1]]
-    if not card.impressed:
-        state = _show(state, record.decision_id)
-    state = _move(state, place, hear(card, record.kind, record.value, _usual_watch(state)))
-    return _choose_creator(state, card.creator, record.kind)
-
-
-def _show(state: UserState, decision: DecisionId) -> UserState:
-    """What comes on screen ends the card before it: if nothing was said of it, it was skipped."""
-    before = find_card(state.pages, state.current)
-    if before is not None:
-        card = state.pages[before[0]].cards[before[1]]
-        if not card.answered:
-            state = _move(state, before, hear(card, "leave", 0.0, _usual_watch(state)))
-    return msgspec.structs.replace(state, current=decision)
-
-
-def _move(state: UserState, place: tuple[int, int], card: OpenCard) -> UserState:
-    """Exchange an open card and move all that it weighs in by what it says more than before."""
-    page = state.pages[place[0]]
-    before = page.cards[place[1]]
-    if card == before:
-        return state
-    here = page.session == state.session
-    state = msgspec.structs.replace(state, pages=put_card(state.pages, place, card))
-    if not before.impressed:
-        state = _count_impression(state, card, here)
-    return _count_answer(state, before, card, here)
-
-
-def _count_impression(state: UserState, card: OpenCard, here: bool) -> UserState:
-    key = np.uint64(card.key).astype("<u4")
-    ring = np.frombuffer(state.seen, dtype="<u4")
-    seen = np.append(ring[ring != key], key)[-MAX_SEEN:]
-    n_cards = state.n_cards + 1
-    return msgspec.structs.replace(
-        state,
-        n_cards=n_cards,
-        position=state.position + here,
-        seen=seen.tobytes(),
-        creators=add_tally(state.creators, _names(card), n_cards, 1.0, 0.0),
-        tags=add_tally(state.tags, card.tags, n_cards, 1.0, 0.0),
-    )
-
-
-def _count_answer(state: UserState, before: OpenCard, card: OpenCard, here: bool) -> UserState:
-    signal = card.signal - before.signal
-    answer = int(card.answered) - int(before.answered)
-    play = int(card.played) - int(before.played)
-    long, session = LONG_DECAY**answer, SESSION_DECAY**answer
-    state = msgspec.structs.replace(
-        state,
-        evidence=state.evidence * long + answer,
-        plays=state.plays * long + play,
-        watch=state.watch * long + card.watch - before.watch,
-        dwell_s=state.dwell_s * long + _pace_s(card) - _pace_s(before),
-        long_sum=add_interest(state.long_sum, long, signal, card.vector),
-        creators=add_tally(state.creators, _names(card), state.n_cards, 0.0, signal),
-        tags=add_tally(state.tags, card.tags, state.n_cards, 0.0, signal),
-    )
-    if not here:
-        return state
-    return msgspec.structs.replace(
-        state,
-        session_evidence=state.session_evidence * session + answer,
-        session_plays=state.session_plays * session + play,
-        session_sum=add_interest(state.session_sum, session, signal, card.vector),
-    )
-
-
-def _choose_creator(state: UserState, creator: CreatorId, kind: str) -> UserState:
-    """One "follow" or "not interested" speaks for the creator, the later one rules."""
-    if not creator or kind not in ("follow", "not_interested"):
-        return state
-    follows = [c for c in state.follows if c != creator]
-    blocked = [c for c in state.blocked if c != creator]
-    (follows if kind == "follow" else blocked).append(creator)
-    return msgspec.structs.replace(
-        state, follows=tuple(follows[-MAX_CREATORS:]), blocked=tuple(blocked[-MAX_CREATORS:])
-    )
-
-
-def _hear_of(state: UserState, at_ms: int) -> UserState:
-    """Move the last word, which never goes back; a long silence before it ended the session."""
-    if at_ms - state.last_ms > SESSION_SILENCE_MS:
-        state = _begin_session(state, state.session, at_ms)
-    return msgspec.structs.replace(state, last_ms=max(state.last_ms, at_ms))
-
-
-def _begin_session(state: UserState, session: SessionId, at_ms: int) -> UserState:
-    return msgspec.structs.replace(
-        state,
-        session=session,
-        session_ms=at_ms,
-        last_ms=max(state.last_ms, at_ms),
-        position=0,
-        session_evidence=0.0,
-        session_plays=0.0,
-        session_sum=NO_INTEREST,
-    )
-
-
-def _names(card: OpenCard) -> tuple[str, ...]:
-    return (card.creator,) if card.creator else ()
-
-
-def _pace_s(card: OpenCard) -> float:
-    return min(card.dwell_s, PACE_DWELL_S)
-
-
-def _usual_watch(state: UserState) -> float:
-    return _rate(state.watch, state.evidence, TYPICAL_WATCH)
+def _halves(values: Float32s) -> bytes:
+    return values.astype("<f2").tobytes()
 
 
 def _rate(count: float, n: float, typical: float) -> float:

@@ -1,4 +1,4 @@
-"""A person in front of the feed: answers a card, is moved by it, swipes on or leaves.
+"""A person in front of the feed: answers a card, is moved by it, swipes on, leaves, comes back.
 
 The person is fixed; their state is a small frozen value that each card replaces, so keeping the
 state before a card is keeping a reference, and the true expected reward of any candidate can be
@@ -6,13 +6,26 @@ computed later for a decision that was logged at that state.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from env import answers
-from env.answers import N_UNIFORMS, answer, utility
-from env.moods import BASE_SATISFACTION, N_TOPICS, exit_chance, rest, satiate, satisfy, tire
+from env.answers import N_UNIFORMS, answer, evening_scene, utility
+from env.features import VECTOR_DIM
+from env.moods import (
+    BASE_SATISFACTION,
+    N_TOPICS,
+    churn_chance,
+    exit_chance,
+    rest,
+    return_chance,
+    satiate,
+    satisfy,
+    tire,
+)
+from env.reals import sum_rows
+from env.returns import days_away, gap_days, visit_hour, wander
 from env.reward import Reward
 from env.vocabulary import Feedback, Floats, Ints, ItemId, Profile, UserId
 from env.world import (
@@ -25,6 +38,8 @@ from env.world import (
     terms_of_one,
 )
 
+NOON = 12.0
+
 
 @dataclass(frozen=True, slots=True)
 class ViewerState:
@@ -35,13 +50,18 @@ class ViewerState:
         satisfaction: in [0, 1]; hidden from everybody but the world.
         position: cards of this session so far.
         exit_chance: probability of leaving now, after the last card.
+        watched_s: in this session.
+        hour: of the visit, in [0, 24).
     """
 
     satiation: Floats  # (N_TOPICS,) >= 0
+    drift: Floats  # (VECTOR_DIM,) of their interests, from their own taste
     load: float = 0.0
     satisfaction: float = BASE_SATISFACTION
     position: int = 0
     exit_chance: float = 0.0
+    watched_s: float = 0.0
+    hour: float = NOON
 
 
 @dataclass(slots=True)
@@ -66,7 +86,7 @@ class Viewer:
         k = world.index_of(item_id)
         item = world.columns[:, k]
         appeal, bait, language, topic = item[:4].tolist()
-        affinity = float(world.vectors[k] @ self.person.taste)
+        affinity = float(sum_rows(world.vectors[k] * (self.person.taste + state.drift)))
         u = utility(
             world.model.rates,
             affinity,
@@ -74,6 +94,7 @@ class Viewer:
             language == self.person.language,
             float(state.satiation[int(topic)]),
             state.load,
+            evening_scene(world.population.evening, state.hour),
         )
         drawn = answer(
             world.model.rates,
@@ -84,11 +105,12 @@ class Viewer:
             rng.standard_normal(),
         )
         engaged = float(drawn.engaged)
-        self.state = _move(world, state, int(topic), bait, engaged, rng.standard_normal())
+        watched_s, normal = float(drawn.watch_s), rng.standard_normal()
+        self.state = _move(world, state, int(topic), bait, engaged, watched_s, normal)
         return Feedback(
             seen=True,
             left=True,
-            dwell_s=float(drawn.watch_s),
+            dwell_s=watched_s,
             like=bool(drawn.like),
             comment=bool(drawn.comment),
             share=bool(drawn.share),
@@ -104,11 +126,56 @@ class Viewer:
         """Return the exact expected reward of each candidate now, see `expected_reward`."""
         return expected_reward(self.world, self.person, self.state, index, reward)
 
-    def rest(self, days: float) -> None:
-        """Be away for some days, or a part of one; the next card opens a session."""
+    def begin(self, rng: np.random.Generator) -> None:
+        """Open the app for the first time, at an hour that is theirs.
+
+        Args:
+            rng: two numbers are taken from it.
+        """
+        self.state = replace(self.state, hour=self._visit_hour(rng.random(), rng))
+
+    def leave(self, rng: np.random.Generator) -> int | None:
+        """Close the app, be away, and be back for the next visit, whose hour is in the state.
+
+        Args:
+            rng: as many numbers are taken from it as interests have dimensions, and five.
+
+        Returns:
+            Days from the date of this visit to that of the next one, at least 1; None if the
+            person never returns, and is left as they are.
+        """
         moods, state = self.world.moods, self.state
-        satiation, satisfaction = rest(moods, state.satiation, state.satisfaction, days)
-        self.state = ViewerState(satiation=satiation, satisfaction=float(satisfaction))
+        churns, returns, peak = rng.random(3).tolist()
+        if churns < churn_chance(moods, state.satisfaction):
+            return None
+        return_class = self.person.return_class
+        chance = return_chance(moods, return_class, state.satisfaction, state.watched_s)
+        gap = gap_days(chance, returns)
+        hour = self._visit_hour(peak, rng)
+        self.rest(float(days_away(gap, state.hour, hour)), rng)
+        self.state = replace(self.state, hour=hour)
+        return int(gap)
+
+    def rest(self, days: float, rng: np.random.Generator | None = None) -> None:
+        """Be away for some days, or a part of one; the next card opens a session.
+
+        Args:
+            days: away, > 0.
+            rng: of how interests drift meanwhile; they stay if None.
+        """
+        world, state = self.world, self.state
+        satiation, satisfaction = rest(world.moods, state.satiation, state.satisfaction, days)
+        drift = state.drift
+        if rng is not None:
+            normals = rng.standard_normal(len(drift))
+            drift = wander(world.population, drift, world.model.priors.taste_sd, days, normals)
+        self.state = ViewerState(
+            satiation, drift, satisfaction=float(satisfaction), hour=state.hour
+        )
+
+    def _visit_hour(self, uniform: float, rng: np.random.Generator) -> float:
+        peaks, sd_h = np.array(self.person.peak_hours), self.world.population.peak_sd_h
+        return float(visit_hour(peaks, sd_h, uniform, rng.standard_normal()))
 
 
 def expected_reward(
@@ -127,7 +194,7 @@ def expected_reward(
         Shape (n,).
     """
     item = world.columns.take(index, axis=1)
-    affinity = world.vectors.take(index, axis=0) @ person.taste
+    affinity = world.vectors.take(index, axis=0) @ (person.taste + state.drift)
     u = utility(
         world.model.rates,
         affinity,
@@ -135,6 +202,7 @@ def expected_reward(
         item[LANGUAGE] == person.language,
         state.satiation[item[TOPIC].astype(np.intp)],
         state.load,
+        evening_scene(world.population.evening, state.hour),
     )
     return answers.expected_reward(
         world.model.rates,
@@ -156,11 +224,17 @@ def people(world: World, users: Sequence[tuple[UserId, Profile]]) -> list[Viewer
 
 def newborn() -> ViewerState:
     """Return the state of somebody who has not swiped yet."""
-    return ViewerState(satiation=np.zeros(N_TOPICS))
+    return ViewerState(satiation=np.zeros(N_TOPICS), drift=np.zeros(VECTOR_DIM))
 
 
 def _move(
-    world: World, state: ViewerState, topic: int, bait: float, engaged: float, normal: float
+    world: World,
+    state: ViewerState,
+    topic: int,
+    bait: float,
+    engaged: float,
+    watched_s: float,
+    normal: float,
 ) -> ViewerState:
     moods = world.moods
     satiation = satiate(moods, state.satiation, topic)
@@ -169,4 +243,13 @@ def _move(
     satisfaction = satisfy(moods, state.satisfaction, engaged, bait, load, had, normal)
     position = state.position + 1
     leaving = exit_chance(moods, had, load, satisfaction, bait, engaged, position)
-    return ViewerState(satiation, float(load), float(satisfaction), position, float(leaving))
+    return ViewerState(
+        satiation=satiation,
+        drift=state.drift,
+        load=float(load),
+        satisfaction=float(satisfaction),
+        position=position,
+        exit_chance=float(leaving),
+        watched_s=state.watched_s + watched_s,
+        hour=state.hour,
+    )

@@ -21,6 +21,8 @@ Float32s = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
+ShortKeys = npt.NDArray[np.uint32]
+"""Low 32 bits of item keys."""
 
 ItemId = NewType("ItemId", str)
 CreatorId = NewType("CreatorId", str)
@@ -236,15 +238,6 @@ class Interaction(msgspec.Struct, frozen=True):
     reward: float
     scene: Scene
     closed_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """The ordered Interactions of one visit; a user's sessions in order are an RL episode."""
-
-    user: UserKey
-    session: SessionId
-    interactions: tuple[Interaction, ...]
 
 
 def decision_id(page_id: PageId, slot: int) -> DecisionId:

@@ -17,13 +17,17 @@ from env.bait import bait_of, quality_of
 from env.content import vector
 from env.features import VECTOR_DIM
 from env.moods import Moods
+from env.presets import Population, Preset
 from env.responses import Posteriors, ResponseModel
 from env.vocabulary import Floats, Ints, Item, ItemId, Profile, UserId
 
 APPEAL, BAIT, LANGUAGE, TOPIC = range(4)
+CAP_S = 9
 N_COLUMNS = 12
 NO_LANGUAGE = -1
 N_TOPIC_BITS = 5
+USUAL_PEAKS = (12.5, 20.5)
+"""Of those whose cohort the population does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Person:
     taste: Floats  # (VECTOR_DIM,) affinity is taste · vector
     language: int  # code within the world
     return_class: float  # chance to return the next day, at neutral satisfaction
+    peak_hours: tuple[float, float]  # of the day, around which they visit
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,14 @@ class World:
     """Items as columns, with what the model knows and the seed decided of each.
 
     Attributes:
+        population: at which hours people visit, and how their interests drift.
         columns: APPEAL (log-odds, all that an item brings to everybody), BAIT, LANGUAGE (code),
-            TOPIC, then what `terms_of` takes apart.
+            TOPIC, then what `terms_of` takes apart, with CAP_S among it.
     """
 
     model: ResponseModel
     moods: Moods
+    population: Population
     seed: int
     item_ids: tuple[ItemId, ...]  # (n,)
     vectors: Floats  # (n, VECTOR_DIM)
@@ -64,23 +71,43 @@ class World:
         """
         return self.index[item_id]
 
+    def preset(self, name: str) -> Preset:
+        """Return the constants of this world as a preset."""
+        model = self.model
+        return Preset(
+            name=name,
+            source="an imported log",
+            population=self.population,
+            rates=model.rates,
+            moods=self.moods,
+            priors=model.priors,
+            intercept=model.intercept,
+            duration=model.duration,
+        )
+
     def person(self, user_id: UserId, profile: Profile) -> Person:
         """Return a person drawn from the posterior of their own impressions, if they have any."""
         rng = _keyed_generator(self.seed, "person", user_id)
         mean, factor = self.posteriors.person_effect(user_id, profile.cohort)
         effect = mean + factor @ rng.standard_normal(1 + VECTOR_DIM)
-        is_daily = rng.random() < self.moods.daily_share
+        cohort = self.population.cohorts.get(profile.cohort)
+        is_daily = rng.random() < (self.moods if cohort is None else cohort).daily_share
         return Person(
             user_id=user_id,
             lean=float(effect[0]),
             taste=effect[1:],
             language=self.languages.get(profile.language, NO_LANGUAGE),
             return_class=self.moods.return_classes[0 if is_daily else 1],
+            peak_hours=USUAL_PEAKS if cohort is None else cohort.peak_hours,
         )
 
 
 def make_world(
-    model: ResponseModel, items: Sequence[Item], seed: int, moods: Moods | None = None
+    model: ResponseModel,
+    items: Sequence[Item],
+    seed: int,
+    moods: Moods | None = None,
+    population: Population | None = None,
 ) -> World:
     """Return the world of these items: effect and bait of each are drawn, the rest is prepared.
 
@@ -89,26 +116,20 @@ def make_world(
         items: with different ids.
         seed: the same seed makes the same world.
         moods: how people change; the defaults if None.
+        population: at which hours they visit and how their interests drift; the defaults if None.
     """
     posteriors = Posteriors(model)
     languages = {code: k for k, code in enumerate(sorted({item.language for item in items} - {""}))}
     vectors = np.array([vector(item) for item in items], dtype=np.float64).reshape(-1, VECTOR_DIM)
     duration_s = np.array([item.duration_s or 0.0 for item in items], dtype=np.float64)
     effect, bait = _draw_items(posteriors, items, seed)
-    terms = item_terms(model.rates, duration_s, np.asarray(quality_of(effect, bait)), bait)
-    columns = np.vstack(
-        [
-            model.appeal(duration_s) + effect,
-            bait,
-            [languages.get(item.language, NO_LANGUAGE - 1) for item in items],
-            topics(vectors),
-            *terms,
-        ]
-    )
+    language = np.array([languages.get(item.language, NO_LANGUAGE - 1) for item in items])
+    columns = item_columns(model, duration_s, effect, bait, language, topics(vectors))
     item_ids = tuple(item.item_id for item in items)
     return World(
         model=model,
         moods=moods or Moods(),
+        population=population or Population({}),
         seed=seed,
         item_ids=item_ids,
         vectors=vectors,
@@ -119,9 +140,33 @@ def make_world(
     )
 
 
+def item_columns(
+    model: ResponseModel,
+    duration_s: Floats,
+    effect: Floats,
+    bait: Floats,
+    language: Ints,
+    topic: Ints,
+) -> Floats:
+    """Return what `World.columns` holds of items, shape (N_COLUMNS, n).
+
+    Args:
+        model: of how people answer.
+        duration_s: 0 where unknown, shape (n,).
+        effect: what an item brings to everybody beyond its duration, shape (n,).
+        bait: in [0, 1], shape (n,).
+        language: code, shape (n,).
+        topic: in [0, N_TOPICS), shape (n,).
+    """
+    terms = item_terms(model.rates, duration_s, np.asarray(quality_of(effect, bait)), bait)
+    return np.vstack([model.appeal(duration_s) + effect, bait, language, topic, *terms])
+
+
 def terms_of(columns: Floats) -> ItemTerms:
     """Return the terms that columns of items hold, shape (N_COLUMNS, n)."""
-    return ItemTerms(columns[4:6], columns[6:8], columns[8], columns[9], columns[10], columns[11])
+    return ItemTerms(
+        columns[4:6], columns[6:8], columns[8], columns[CAP_S], columns[10], columns[11]
+    )
 
 
 def terms_of_one(column: Floats) -> ItemTerms:

@@ -37,10 +37,9 @@ class PopularityPolicy:
     p = w / k + (1 - w) * softmax.
     """
 
-    name = "popularity@0"
-
-    def __init__(self, explorer: AnyExplorer | None = None) -> None:
+    def __init__(self, explorer: AnyExplorer | None = None, *, name: str = "popularity@0") -> None:
         """Rank with this explorer; the default is softmax at temperature 0.1."""
+        self.name = name
         self._explorer = explorer or Softmax(0.1)
 
     @property
@@ -65,4 +64,21 @@ def mixture_policy(uniform_share: float, temperature: float = 0.1) -> Popularity
         temperature: of the popularity softmax, above 0.
     """
     parts = (Uniform(), Softmax(temperature))
-    return PopularityPolicy(Mixed(parts, (uniform_share, 1.0 - uniform_share)))
+    explorer = Mixed(parts, (uniform_share, 1.0 - uniform_share))
+    return PopularityPolicy(explorer, name="mixture@0")
+
+
+def baseline(name: str, explorer: AnyExplorer) -> UniformPolicy | PopularityPolicy | None:
+    """Return the baseline that a page of the log names; None: it names another policy.
+
+    Args:
+        name: as it stands in the page.
+        explorer: as the page's arguments describe it.
+    """
+    match name:
+        case UniformPolicy.name:
+            return UniformPolicy()
+        case "popularity@0" | "mixture@0":
+            return PopularityPolicy(explorer, name=name)
+        case _:
+            return None

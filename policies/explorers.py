@@ -108,14 +108,13 @@ class SquareCB(msgspec.Struct, frozen=True, tag="squarecb", tag_field="kind"):
 
     def pmf(self, scores: Floats, mask: Bools) -> Floats:
         """Return the inverse gap weights over the mask."""
-        left = mask.nonzero()[0]
-        over = scores[left]
+        over = scores[mask]
         best = int(over.argmax())
-        weights = 1.0 / (len(left) + self.gamma * (over[best] - over))
+        weights: Floats = 1.0 / (len(over) + self.gamma * (over[best] - over))
         weights[best] = 0.0
-        weights[best] = 1.0 - weights.sum()
+        weights[best] = 1.0 - np.add.reduce(weights)
         pmf = np.zeros(len(mask))
-        pmf[left] = weights
+        pmf[mask] = weights
         return pmf
 
 

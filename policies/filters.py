@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from env import users
 from env.catalogue import Catalogue
-from env.open_cards import delivered_keys
-from env.users import UserState
 from env.vocabulary import Bools, Ints, Scene
+from policies.distinct import first_places
+from policies.known import Known
 
 REASONS = ("unlisted", "market", "blocked", "delivered", "seen", "duplicate", "creator")
 """Hard rules first; the rules from "delivered" on give way, the last first."""
@@ -60,7 +59,7 @@ class Filtered:
 
 
 def apply(
-    user: UserState,
+    known: Known,
     scene: Scene,
     catalogue: Catalogue,
     index: Ints,
@@ -68,11 +67,11 @@ def apply(
     at_least: int = 1,
     per_creator: int = 3,
 ) -> Filtered:
-    """Return which of the proposed items may be shown to this person now.
+    """Return which of the proposed items may be shown to a person now.
 
     Args:
-        user: who asks.
-        scene: its country is the market, its time decides which pages are still open.
+        known: what of the catalogue the person knows, as of the scene's time.
+        scene: its country is the market.
         catalogue: that `index` is of.
         index: shape (n,), distinct items, the most wanted first: of near-duplicates and of a
             creator's items the first are kept.
@@ -81,48 +80,35 @@ def apply(
             items as are missing.
         per_creator: items of one creator that are kept at most, at least 1.
     """
-    reason = _find_reasons(user, scene, catalogue, index, per_creator)
+    reason = _find_reasons(known, scene, catalogue, index, per_creator)
     relaxed = _give_way(reason, at_least)
     kept = reason < 0
-    return Filtered(index[kept], np.flatnonzero(kept), index[~kept], reason[~kept], relaxed)
-
-
-def known_items(user: UserState, catalogue: Catalogue, now_ms: int) -> Bools:
-    """Return, shape (n_items,), what this person has seen or has on a page still open.
-
-    With `blocked_items` a preview of `apply` over the whole catalogue, so that retrieval looks
-    past what would go.
-    """
-    known = np.zeros(len(catalogue), dtype=np.bool_)
-    known[_seen_index(user, catalogue)] = True
-    delivered = np.fromiter(delivered_keys(user.pages, now_ms), dtype=np.uint64)
-    known[catalogue.find(delivered.astype(np.uint32))] = True
-    return known
-
-
-def blocked_items(user: UserState, catalogue: Catalogue) -> Bools:
-    """Return, shape (n_items,), what is of creators whom this person does not want."""
-    return _blocked_creators(user, catalogue)[catalogue.creators]
+    return Filtered(index[kept], kept.nonzero()[0], index[~kept], reason[~kept], relaxed)
 
 
 def _find_reasons(
-    user: UserState, scene: Scene, catalogue: Catalogue, index: Ints, per_creator: int
+    known: Known, scene: Scene, catalogue: Catalogue, index: Ints, per_creator: int
 ) -> Ints:
     """Return for each item the code of the first rule against it, -1 where there is none."""
     reason = np.full(len(index), -1, dtype=np.int64)
-    keys, creators = catalogue.keys[index], catalogue.creators[index]
+    creators, duplicates = catalogue.creators[index], catalogue.duplicates[index]
 
     def remove(name: str, goes: Bools) -> None:
-        reason[goes & (reason < 0)] = REASONS.index(name)
+        if np.count_nonzero(goes):
+            reason[goes & (reason < 0)] = REASONS.index(name)
 
-    remove("unlisted", ~catalogue.listed[index])
-    remove("market", ~catalogue.in_market(scene.country, index))
-    remove("blocked", _blocked_creators(user, catalogue)[creators])
-    remove("delivered", users.was_delivered(user, keys, scene.at_ms))
-    remove("seen", users.was_seen(user, keys))
-    remove("duplicate", _repeats_seen(user, catalogue, index))
-    remove("duplicate", _nth_of_left(catalogue.duplicates[index], reason) >= 1)
-    remove("creator", (_nth_of_left(creators, reason) >= per_creator) & (creators > 0))
+    if np.count_nonzero(catalogue.available(scene.country)[index]) < len(index):
+        remove("unlisted", ~catalogue.listed[index])
+        remove("market", ~catalogue.in_market(scene.country, index))
+    remove("blocked", _among(creators, known.blocked, catalogue.n_creators))
+    if np.count_nonzero(known.items[index]):
+        remove("delivered", _among(index, known.delivered, len(catalogue)))
+        remove("seen", _among(index, known.seen, len(catalogue)))
+    seen_again = catalogue.duplicates[known.seen]
+    remove("duplicate", _among(duplicates, seen_again, catalogue.n_duplicates))
+    remove("duplicate", _repeats(duplicates, reason))
+    nth = _nth_of_left(creators, reason)
+    remove("creator", (nth >= per_creator) & (creators > 0))
     return reason
 
 
@@ -130,6 +116,8 @@ def _give_way(reason: Ints, at_least: int) -> tuple[str, ...]:
     """Keep in place, the last rules first, as many items as are missing; return those rules."""
     relaxed = []
     missing = at_least - np.count_nonzero(reason < 0)
+    if missing <= 0:
+        return ()
     for code in range(len(REASONS) - 1, N_HARD - 1, -1):
         back = np.flatnonzero(reason == code)[: max(missing, 0)]
         if len(back):
@@ -139,30 +127,36 @@ def _give_way(reason: Ints, at_least: int) -> tuple[str, ...]:
     return tuple(relaxed)
 
 
+def _among(codes: Ints, some: Ints, n_codes: int) -> Bools:
+    """Return, shape of `codes`, which are among some of the n_codes that there are."""
+    if not len(some):
+        return np.zeros(len(codes), dtype=np.bool_)
+    table = np.zeros(n_codes, dtype=np.bool_)
+    table[some] = True
+    return table[codes]
+
+
+def _repeats(codes: Ints, reason: Ints) -> Bools:
+    """Return, shape (n,), which of those left have the code of one left before them."""
+    left = (reason < 0).nonzero()[0]
+    repeats = np.zeros(len(codes), dtype=np.bool_)
+    repeats[left] = True
+    repeats[left[first_places(codes[left])]] = False
+    return repeats
+
+
 def _nth_of_left(codes: Ints, reason: Ints) -> Ints:
-    """Return, shape (n,), how many items still left with the same code stand before each."""
-    so_far: dict[int, int] = {}
-    nth = []
-    for code, is_left in zip(codes.tolist(), (reason < 0).tolist(), strict=True):
-        n = so_far.get(code, 0)
-        nth.append(n)
-        so_far[code] = n + is_left
-    return np.array(nth, dtype=np.int64)
+    """Return, shape (n,), how many of those left with the same code stand before each one left.
 
-
-def _repeats_seen(user: UserState, catalogue: Catalogue, index: Ints) -> Bools:
-    """Return, shape (n,), whether each is a near-duplicate of something seen."""
-    seen = np.zeros(catalogue.n_duplicates, dtype=np.bool_)
-    seen[catalogue.duplicates[_seen_index(user, catalogue)]] = True
-    return seen[catalogue.duplicates[index]]
-
-
-def _seen_index(user: UserState, catalogue: Catalogue) -> Ints:
-    return catalogue.find(np.frombuffer(user.seen, dtype="<u4"))
-
-
-def _blocked_creators(user: UserState, catalogue: Catalogue) -> Bools:
-    """Return, by creator code, who is not wanted."""
-    blocked = np.zeros(catalogue.n_creators, dtype=np.bool_)
-    blocked[catalogue.creator_codes(user.blocked)] = True
-    return blocked
+    It is 0 for those that are not left.
+    """
+    nth = np.zeros(len(codes), dtype=np.int64)
+    left = (reason < 0).nonzero()[0]
+    order = codes[left].argsort(kind="stable")
+    places = left[order]
+    grouped = codes[places]
+    rank = np.arange(len(places))
+    begins = rank.copy()
+    begins[1:][grouped[1:] == grouped[:-1]] = 0
+    nth[places] = rank - np.maximum.accumulate(begins)
+    return nth

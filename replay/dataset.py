@@ -20,7 +20,8 @@ from typing import overload
 import msgspec
 import numpy as np
 
-from env.records import Blocks, LogLine, PageRecord, encode_record, item_key
+from env.blocks import Blocks
+from env.records import LogLine, PageRecord, encode_record, item_key
 from env.reward import Reward
 from env.vocabulary import (
     Bools,
@@ -72,12 +73,6 @@ class Dataset:
         """Return the dataset of these rows, a mask of shape (n,) or increasing indices."""
         columns = {name: getattr(self, name)[rows] for name in ROW_COLUMNS}
         return dataclasses.replace(self, **columns)
-
-    def split_by_time(self, at_ms: int) -> tuple["Dataset", "Dataset"]:
-        """Return the decisions of pages drawn before a time, and all others."""
-        drawn_ms = np.array([record.at_ms for record in self.pages], dtype=np.int64)
-        before = drawn_ms[self.page] < at_ms
-        return self.select(before), self.select(~before)
 
     def by_page(self) -> Iterator[tuple[Page, Ints]]:
         """Yield each page that has rows, with the indices of its rows in slot order."""

@@ -144,6 +144,21 @@ def dr(columns: Columns, predictions: Predictions, level: float = LEVEL) -> Esti
     return _mean("dr", predictions.direct + corrections, columns, _ess(columns), level)
 
 
+def dr_gain(columns: Columns, predictions: Predictions, level: float = LEVEL) -> Estimate:
+    """Return by how much the doubly robust estimate exceeds what was logged, paired.
+
+    mean(sum_a target(a) q(a) + w (r - q(chosen)) - r): unbiased where dr is. The difference is
+    taken decision by decision, so what a person's decisions have in common (taste, session, day) is
+    in both and cancels before influences are summed by person. Of the interval of dr and the mean
+    of the log as if it were a constant, the one counts what both share and the other leaves out the
+    log's own noise.
+    """
+    _check_lengths(columns.reward, predictions.direct)
+    corrections = columns.weights * (columns.reward - predictions.chosen)
+    terms = predictions.direct + corrections - columns.reward
+    return _mean("dr - logged", terms, columns, _ess(columns), level)
+
+
 def _mean(name: str, terms: Floats, columns: Columns, ess: float, level: float) -> Estimate:
     value = float(terms.mean())
     return clustered_estimate(name, value, terms - value, columns.user, ess, level)

@@ -20,7 +20,7 @@ import numpy as np
 from env.interface import Policy, page_pmfs
 from env.vocabulary import Decision, Floats, Page
 from replay.dataset import Dataset
-from replay.estimators import Columns, Predictions, dm, dr, ips, logged, snips
+from replay.estimators import Columns, Predictions, dm, dr, dr_gain, ips, logged, snips
 from replay.health import Health, health_of
 from replay.intervals import LEVEL, Estimate
 from replay.reward_model import Predictor, cross_fit
@@ -40,6 +40,7 @@ class Report(msgspec.Struct, frozen=True):
         reward_version: of the reward that was joined with.
         logged: what the log's own policies earned.
         estimates: one an estimator, in the order ips, snips, dm, dr.
+        gain: by how much the doubly robust one exceeds what was logged, paired.
         health: of the log, for this target.
         truth: the target's true value on the same decisions; None without an oracle.
     """
@@ -49,6 +50,7 @@ class Report(msgspec.Struct, frozen=True):
     reward_version: int
     logged: Estimate
     estimates: tuple[Estimate, ...]
+    gain: Estimate
     health: Health
     truth: float | None = None
 
@@ -115,6 +117,7 @@ def evaluate(
             dm(columns, predictions, level),
             dr(columns, predictions, level),
         ),
+        gain=dr_gain(columns, predictions, level),
         health=health_of(dataset, columns),
         truth=None if target.truth is None else float(target.truth.mean()),
     )

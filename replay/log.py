@@ -51,6 +51,8 @@ _INSERT = """INSERT INTO log (kind, key, user, at_ms, written_ms, crc, payload)
     VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) WHERE key <> '' DO NOTHING"""
 _LINES = "SELECT offset, written_ms, crc, payload FROM log WHERE offset > ?"
 _FIND = "SELECT offset, crc, payload FROM log WHERE key = ? AND key <> ''"
+_PAGE = """SELECT offset, crc, payload FROM log
+    WHERE key >= ? AND key < ? AND key <> '' ORDER BY key LIMIT 1"""
 _PERSON = "SELECT offset, crc, payload FROM log WHERE kind = 'user' AND user = ?"
 _OVERWRITE = "UPDATE log SET crc = ?, payload = ? WHERE offset = ?"
 
@@ -124,11 +126,22 @@ class SqliteLog:
         with self._database.reader() as connection:
             return find(connection, key)
 
+    def find_page(self, beginning: str) -> PageRecord | None:
+        """Return a page whose id begins so, or None; see `find_page`."""
+        with self._database.reader() as connection:
+            return find_page(connection, beginning)
+
     def last_offset(self) -> int:
         """Return the offset of the last line; 0 while the log is empty."""
         with self._database.reader() as connection:
             (offset,) = connection.execute("SELECT coalesce(max(offset), 0) FROM log").fetchone()
         return int(offset)
+
+    def count(self) -> int:
+        """Return how many lines there are."""
+        with self._database.reader() as connection:
+            (n,) = connection.execute("SELECT count(*) FROM log").fetchone()
+        return int(n)
 
     def _fetch(
         self, after: int, n: int, kinds: Sequence[Kind] | None
@@ -161,6 +174,22 @@ def find(connection: sqlite3.Connection, key: str) -> Record | None:
     """
     line = connection.execute(_FIND, (key,)).fetchone()
     return None if line is None else _checked(*line)
+
+
+def find_page(connection: sqlite3.Connection, beginning: str) -> PageRecord | None:
+    """Return the page whose id begins so, the first by id of several, or None.
+
+    Args:
+        connection: inside a transaction.
+        beginning: of the id, without control characters.
+
+    Raises:
+        LogCorruption: its line's crc or payload is wrong.
+    """
+    key = f"p/{beginning}"
+    line = connection.execute(_PAGE, (key, f"{key}\U0010ffff")).fetchone()
+    page = None if line is None else _checked(*line)
+    return page if isinstance(page, PageRecord) else None
 
 
 def forget(connection: sqlite3.Connection, user: UserKey) -> int:

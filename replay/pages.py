@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
+from env.blocks import Blocks
 from env.features import SCHEMA
-from env.records import Blocks, Drawn, LogLine, PageRecord
+from env.records import Drawn, LogLine, PageRecord
 from env.vocabulary import ItemId, PageId, decision_id
 
 

@@ -33,10 +33,12 @@ from serve.codec import (
     problem,
 )
 from serve.engine import Engine
-from serve.metrics import CONTENT_TYPE, Metrics
+from serve.limits import MAX_BODY_BYTES
+from serve.metrics import Metrics
 from serve.openapi import openapi
 from serve.operations import OPERATIONS, Operation
-from serve.wire import MAX_BODY_BYTES, Problem
+from serve.scrape import CONTENT_TYPE, scrape
+from serve.wire import Problem
 
 logger = logging.getLogger(__name__)
 
@@ -66,14 +68,15 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
-def make_app(engine: Engine, *, web: Path = WEB) -> Starlette:
+def make_app(engine: Engine, metrics: Metrics | None = None, *, web: Path = WEB) -> Starlette:
     """Return the app that serves an engine.
 
     Args:
         engine: answers; its owner closes what it uses.
+        metrics: counts the requests; the app's own if None.
         web: folder of the page at `/`; each file in it is served as `/web/NAME`.
     """
-    metrics = Metrics()
+    metrics = metrics or Metrics()
     routes = [
         Route(
             operation.path.replace("}", ":path}"),
@@ -103,6 +106,7 @@ def _endpoint(operation: Operation[Any], engine: Engine, metrics: Metrics) -> En
             body = decoder.decode(await _read_body(request), form)
         else:
             form_out = answer_format(request.headers.get("accept", ""), form)
+        _check_query(request, operation)
         parameters = {**request.query_params, **request.path_params}
         result = await operation.call(engine, body, parameters)
         content = b"" if operation.answer is None else encode(result, form_out)
@@ -137,7 +141,11 @@ def _documents(engine: Engine, metrics: Metrics) -> list[Route]:
         return Response(document, media_type=JSON)
 
     async def measure(request: Request) -> Response:
-        return Response(metrics.text(len(engine.shelf)), headers={"Content-Type": CONTENT_TYPE})
+        overview = await asyncio.to_thread(engine.lookout.look)
+        if overview.readings is not None:
+            await engine.shelf.refresh(overview.readings.catalogue_offset)
+        text = scrape(metrics, overview, engine.shelf.n_listed)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE})
 
     return [Route("/openapi.json", describe), Route("/metrics", measure)]
 
@@ -188,6 +196,18 @@ def _check_origin(request: Request) -> None:
     foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
     if site == "cross-site" or (site is None and foreign):
         raise ProblemError(403, "expected a request from this site's own pages", "Origin")
+
+
+def _check_query(request: Request, operation: Operation[Any]) -> None:
+    """Refuse a parameter that the operation does not have: it is most likely a misspelt one."""
+    known = [name for name, _ in operation.query]
+    given = [name for name, _ in request.query_params.multi_items()]
+    for name in given:
+        if name not in known:
+            expected = f"one of {', '.join(known)}" if known else "no query parameter"
+            raise ProblemError(400, f"expected {expected}, got {name}", name)
+        if given.count(name) > 1:
+            raise ProblemError(400, f"expected it once, got it {given.count(name)} times", name)
 
 
 def _too_large() -> ProblemError:

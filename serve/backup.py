@@ -1,8 +1,9 @@
 """A copy of the data folder that fits together, made while the server runs, and its way back.
 
 The database is copied by SQLite's own backup inside one read transaction, and with it the
-snapshot that is current in that very transaction: a copied version row never names a snapshot
-that is not in the copy. `backup.json` is written last; a folder without it is half a backup.
+snapshot and the imported world that are current in that very transaction: a copied row never
+names a snapshot or a world that is not in the copy. `backup.json` is written last; a folder without
+it is half a backup.
 
 The copy holds the secret: who has it can sign decisions and draw pages again. Keep it as private
 as the data folder itself.
@@ -21,6 +22,7 @@ from policies.snapshots import SnapshotCorruption, SnapshotStore
 from replay.log import SqliteLog
 from serve.config import Config
 from serve.data_folder import open_data, require_idle
+from serve.imported import ImportedWorld
 from serve.refused import Refused
 from serve.replica import open_snapshots
 from serve.state import State
@@ -29,12 +31,11 @@ Advance = Callable[[int], None]
 """Told how many pages of the database were copied since it was last told."""
 
 FORMAT_VERSION = 1
-ABOUT, DATABASE, SECRET, SNAPSHOTS, IMPORTS = (
+ABOUT, DATABASE, SECRET, SNAPSHOTS = (
     "backup.json",
     "nextswipe.db",
     "secret.key",
     "snapshots",
-    "imports",
 )
 ATTEMPTS = 5
 PAGES_A_STEP = 1_000
@@ -73,13 +74,22 @@ def backup(config: Config, folder: Path, now_ms: int, advance: Advance | None = 
     if (data / SECRET).exists():
         shutil.copy2(data / SECRET, folder / SECRET)
         (folder / SECRET).chmod(0o600)
-    if (data / IMPORTS).is_dir():
-        shutil.copytree(data / IMPORTS, folder / IMPORTS)
     about = Backup(now_ms, _last_offset(folder / DATABASE), version)
     _flush(folder)
     (folder / ABOUT).write_bytes(msgspec.json.format(msgspec.json.encode(about)))
     _flush(folder)
     return about
+
+
+def count_pages(config: Config) -> int:
+    """Return how many pages of the database a backup would copy now.
+
+    Raises:
+        Refused: as `backup`.
+    """
+    with open_data(config) as database, database.reader() as connection:
+        (n,) = connection.execute("PRAGMA page_count").fetchone()
+    return int(n)
 
 
 def restore(config: Config, folder: Path, *, force: bool = False) -> Backup:
@@ -127,11 +137,13 @@ def _try_copy(config: Config, folder: Path, advance: Advance | None) -> int:
     with open_data(config) as database:
         folder.mkdir(parents=True, exist_ok=True)
         SqliteLog(database, now_ms=lambda: 0)
-        with database.reader() as connection:
+        imported = ImportedWorld(Path(config.data.folder))
+        with imported.alone(), database.reader() as connection:
             # A read transaction begins at its first read, and the backup below is part of it.
             version = State(database).current(connection)
             if version is not None:
                 _copy_snapshot(open_snapshots(config), folder / SNAPSHOTS, version.version)
+            imported.copy(connection, folder)
             _copy_database(connection, folder / DATABASE, advance)
     return 0 if version is None else version.version
 

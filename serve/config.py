@@ -24,7 +24,7 @@ from policies.explorers import AnyExplorer, SquareCB, explorer_args, has_support
 SHIPPED = Path(__file__).with_name("nextswipe.toml")
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
-PolicyName = Literal["uniform", "popularity", "vowpal"]
+PolicyName = Literal["uniform", "popularity", "mixture", "vowpal"]
 Section = TypeVar("Section")
 
 
@@ -91,6 +91,18 @@ class JoinTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     settle_ms: Annotated[int, Meta(ge=0, le=600_000)] = 2000
 
 
+class Mixture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the policy "mixture" is a mixture of: uniform and popularity.
+
+    Attributes:
+        uniform_share: how often a slot is drawn uniformly; else by popularity.
+        temperature: of popularity's softmax; the lower, the more the popular items win.
+    """
+
+    uniform_share: Share = 0.2
+    temperature: Annotated[float, Meta(gt=0.0, le=1e6)] = 0.1
+
+
 class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One arm of the experiment.
 
@@ -98,11 +110,19 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name: as it stands in the pages' log records.
         policy: what ranks this arm's pages.
         share: of the people, relative to the sum over the arms; above 0.
+        mixture: arguments of the policy "mixture", and of that one only; None: the default ones.
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     policy: PolicyName
     share: Annotated[float, Meta(gt=0.0, le=1e6)] = 1.0
+    mixture: Mixture | None = None
+
+    def __post_init__(self) -> None:
+        if self.mixture is not None and self.policy != "mixture":
+            raise ValueError(
+                f"mixture is for policy mixture, got policy {self.policy}: remove it or name that"
+            )
 
 
 class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

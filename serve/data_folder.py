@@ -8,6 +8,7 @@ import sqlite3
 from pathlib import Path
 
 from replay.database import Database
+from replay.log import SqliteLog
 from serve.config import Config
 from serve.refused import Refused
 from serve.replica import open_database
@@ -30,6 +31,16 @@ def open_data(config: Config, *, must_exist: bool = True) -> Database:
         return open_database(config)
     except (ValueError, sqlite3.DatabaseError) as error:
         raise Refused(f"{folder}: {error}") from error
+
+
+def count_lines(config: Config) -> int:
+    """Return how many lines the data folder's log has, for those who watch a job.
+
+    Raises:
+        Refused: as `open_data`.
+    """
+    with open_data(config) as database:
+        return SqliteLog(database, now_ms=lambda: 0).count()
 
 
 def require_idle(config: Config) -> None:

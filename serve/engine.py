@@ -1,15 +1,15 @@
 """Answers the requests of the API: what is read, drawn and written down, in this order.
 
 Everything that the HTTP edge can be asked stands here once, without HTTP: idempotent pages,
-registration at first sight, sessions, feedback, people (items are on the `Shelf`). A page is drawn
-by a `PageMaker`; writing and folding are the ledger's. Reads are single rows by index; what waits
-for a commit is awaited off the event loop, so that a client who hangs up loses nobody's page.
+registration at first sight, sessions, feedback, people (items are on the `Shelf`, the server as a
+whole is the `Lookout`'s). A page is drawn by a `PageMaker`; writing and folding are the ledger's.
+Reads are single rows by index; what waits for a commit is awaited off the event loop, so that a
+client who hangs up loses nobody's page.
 
 Rejected: a cache of people's states (another replica's feedback would be missing from it), and
 registration in the page's transaction (the page is drawn for the pseudonym, so it comes first).
 """
 
-import sqlite3
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -33,10 +33,12 @@ from env.vocabulary import (
 )
 from replay.database import Database
 from replay.log import SqliteLog
+from serve.beats import Beats
 from serve.codec import ProblemError
 from serve.config import Config
 from serve.heads import Heads
 from serve.ledger import Ledger, Outcome
+from serve.lookout import Lookout
 from serve.secret import load_secret
 from serve.shelf import Shelf
 from serve.state import Person, State
@@ -48,7 +50,6 @@ from serve.wire import (
     FeedbackResponse,
     FeedRequest,
     FeedResponse,
-    Health,
     ProfileBody,
     Refusal,
     SceneBody,
@@ -116,7 +117,8 @@ class Engine:
         self._now_ms = now_ms
         self._simulated = config.clock.simulated
         self._ledger = Ledger(state, now_ms)
-        self._tokens = Tokens(load_secret(Path(config.data.folder)))
+        folder = Path(config.data.folder)
+        self._tokens = Tokens(load_secret(folder))
         self._heads = Heads(log)
         self.shelf = Shelf(
             log,
@@ -126,6 +128,7 @@ class Engine:
             now_ms=now_ms,
             titles=load_titles() if config.content.titles else None,
         )
+        self.lookout = Lookout(state, self.shelf, Beats(folder), now_ms=now_ms)
 
     # --- the feed ---
 
@@ -140,17 +143,19 @@ class Engine:
         if person is None:
             person = await self._register(request.user_id, request.scene, now_ms)
         await self.shelf.refresh(offset)
-        page_id = self._tokens.page_id(person.user, request.request_id)
-        page = self._stored(page_id) if request.request_id else None
-        return self._response(page) if page else await self._draw(request, person, page_id, now_ms)
+        name = self._tokens.request(person.user, request.request_id)
+        page = self._log.find_page(name) if request.request_id else None
+        return self._response(page) if page else await self._draw(request, person, name, now_ms)
 
     async def _draw(
-        self, request: FeedRequest, person: Person, page_id: PageId, now_ms: int
+        self, request: FeedRequest, person: Person, name: str, now_ms: int
     ) -> FeedResponse:
         """Draw a page and append it; draw again if the person has changed meanwhile.
 
-        Otherwise two pages asked for at once would show the same cards.
+        Otherwise two pages asked for at once would show the same cards. `name` is what the ids of
+        all pages for this request begin with: the first one in the log is the answer to it.
         """
+        page_id = self._tokens.page_id(name)
         for n_left in reversed(range(MAX_DRAWS)):
             session = self._session(request, person, page_id, now_ms)
             page = self._maker.page(
@@ -161,7 +166,7 @@ class Engine:
             # The last draw is appended in any case: whoever sends feedback without pause gets a
             # page too, and a card shown twice costs less than none.
             seen = person.state if n_left else None
-            work = partial(self._ledger.take_page, page=page, seen=seen)
+            work = partial(self._ledger.take_page, page=page, request=name, seen=seen)
             match await self._ledger.commit(work, durable=False):
                 case PageRecord() as written:
                     return self._response(written)
@@ -183,10 +188,6 @@ class Engine:
             self._ledger.register, user_id=UserId(user_id), profile=profile, at_ms=now_ms
         )
         return await self._ledger.commit(work, durable=False)
-
-    def _stored(self, page_id: PageId) -> PageRecord | None:
-        page = self._log.find(f"p/{page_id}")
-        return page if isinstance(page, PageRecord) else None
 
     def _session(
         self, request: FeedRequest, person: Person, page_id: PageId, now_ms: int
@@ -292,17 +293,6 @@ class Engine:
         work = partial(self._ledger.forget_user, user_id=user_id, at_ms=self._now_ms())
         if not await self._ledger.commit(work, durable=True):
             raise _nobody(user_id)
-
-    # --- the server itself ---
-
-    def ready(self) -> Health:
-        """Return whether feeds can be answered: the database can be read."""
-        try:
-            with self._database.reader() as connection:
-                self._state.catalogue_offset(connection)
-        except (sqlite3.Error, RuntimeError) as error:
-            return Health(False, len(self.shelf), f"the database cannot be read: {error}")
-        return Health(True, len(self.shelf))
 
     def _clock(self, client_ms: int | None) -> int:
         return client_ms if self._simulated and client_ms is not None else self._now_ms()

@@ -1,8 +1,10 @@
 """Asks the log of one data folder what a policy would have earned: `replay.evaluate`, set up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from env.interface import Policy
+from env.records import LogLine
 from policies.baselines import PopularityPolicy, UniformPolicy
 from policies.snapshots import SnapshotCorruption, SnapshotStore
 from policies.vowpal_kernel import VowpalScorer
@@ -16,13 +18,34 @@ from serve.replica import open_snapshots
 from serve.state import State
 
 Advance = Callable[[int], None]
-"""Told how many decisions were done since it was last told."""
+"""Told how many lines, or decisions, were done since it was last told."""
 
 
-def evaluate_log(
+class Question(NamedTuple):
+    """What a log is asked: what the policy would have earned on these decisions."""
+
+    dataset: Dataset
+    policy: Policy
+
+    def answer(self, advance: Advance | None = None) -> Report:
+        """Return what the log says about the policy.
+
+        Args:
+            advance: told of progress; in total, of as many decisions as the dataset has.
+
+        Raises:
+            Refused: there is too little in the log.
+        """
+        try:
+            return evaluate(self.dataset, self.policy, advance=advance)
+        except ValueError as error:
+            raise Refused(f"the log cannot be evaluated: {error}") from error
+
+
+def read_question(
     config: Config, name: str, *, arm: str = "", advance: Advance | None = None
-) -> Report:
-    """Return what the log says about a policy.
+) -> Question:
+    """Return a policy and the decisions to evaluate it on.
 
     A version that learned from the very decisions it is evaluated on looks better than it is:
     evaluate one from pages that it did not learn from, such as those of another arm.
@@ -31,31 +54,44 @@ def evaluate_log(
         config: data folder, reward and explorer.
         name: `uniform`, `popularity`, `vowpal` (the current version) or `vowpal@N`.
         arm: of the experiment, whose pages are read; empty: all pages.
-        advance: told of progress.
+        advance: told of progress; in total, of as many lines as the log has.
 
     Raises:
-        Refused: no log, no such policy, or too little in the log.
+        Refused: no log, no such policy, or a log that cannot be trusted.
         LogCorruption: a line is not what was written.
     """
     with open_data(config) as database:
         policy = _policy(config, State(database), name)
-        dataset = read_dataset(config, SqliteLog(database, now_ms=lambda: 0), arm)
-    try:
-        return evaluate(dataset, policy, advance=advance)
-    except ValueError as error:
-        raise Refused(f"the log cannot be evaluated: {error}") from error
+        log = SqliteLog(database, now_ms=lambda: 0)
+        return Question(read_dataset(config, log, arm, advance), policy)
 
 
-def read_dataset(config: Config, log: SqliteLog, arm: str = "") -> Dataset:
+def read_dataset(
+    config: Config, log: SqliteLog, arm: str = "", advance: Advance | None = None
+) -> Dataset:
     """Return the decisions of a log, or of one arm of it.
+
+    Args:
+        config: its reward is used.
+        log: read from its beginning.
+        arm: of the experiment; empty: all pages.
+        advance: told of progress, line by line.
 
     Raises:
         Refused: the log cannot be trusted; says where.
     """
     try:
-        return read(log.read(), config.reward, lambda page: not arm or page.arm == arm)
+        lines = _told(log.read(), advance)
+        return read(lines, config.reward, lambda page: not arm or page.arm == arm)
     except ValueError as error:
         raise Refused(f"the log cannot be evaluated: {error}") from error
+
+
+def _told(lines: Iterable[LogLine], advance: Advance | None) -> Iterator[LogLine]:
+    for line in lines:
+        if advance is not None:
+            advance(1)
+        yield line
 
 
 def _policy(config: Config, state: State, name: str) -> Policy:

@@ -1,4 +1,4 @@
-"""Which arm of the experiment a person is in: a pure function of the pseudonym.
+"""Which arm of the experiment a person is in, a pure function of the pseudonym, and its policy.
 
 Assigning needs no table and no traffic between replicas, stays the same as long as the arms do,
 and is independent between experiments of different names. The unit is the person, never the
@@ -11,8 +11,10 @@ process).
 import hashlib
 from itertools import accumulate
 
+from env.interface import Policy
 from env.vocabulary import UserKey
-from serve.config import Arm, Experiment
+from policies.baselines import PopularityPolicy, UniformPolicy, mixture_policy
+from serve.config import Arm, Experiment, Mixture
 
 
 def assign(experiment: Experiment, user: UserKey) -> Arm:
@@ -28,6 +30,20 @@ def assign(experiment: Experiment, user: UserKey) -> Arm:
         (arm for arm, edge in zip(experiment.arms, edges, strict=True) if point < edge),
         experiment.arms[-1],
     )
+
+
+def baseline(arm: Arm) -> Policy | None:
+    """Return the policy of an arm that needs no learner; None: the learned one is meant."""
+    match arm.policy:
+        case "uniform":
+            return UniformPolicy()
+        case "popularity":
+            return PopularityPolicy()
+        case "mixture":
+            mixture = arm.mixture or Mixture()
+            return mixture_policy(mixture.uniform_share, mixture.temperature)
+        case "vowpal":
+            return None
 
 
 def _uniform(name: str, user: UserKey) -> float:

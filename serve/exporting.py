@@ -19,7 +19,7 @@ from serve.evaluating import read_dataset
 from serve.refused import Refused
 
 Advance = Callable[[int], None]
-"""Told how many lines were written since it was last told."""
+"""Told how many lines were done since it was last told."""
 
 
 def export_lines(config: Config, file: Path, advance: Advance | None = None) -> int:
@@ -47,13 +47,16 @@ def export_lines(config: Config, file: Path, advance: Advance | None = None) -> 
     return n
 
 
-def export_parquet(config: Config, folder: Path, *, arm: str = "") -> int:
+def export_parquet(
+    config: Config, folder: Path, *, arm: str = "", advance: Advance | None = None
+) -> int:
     """Write the seen and closed decisions as a folder of Parquet files; return how many.
 
     Args:
         config: data folder and reward.
         folder: made; must not be there.
         arm: of the experiment; empty: all pages.
+        advance: told of progress; in total, of as many lines as the log has.
 
     Raises:
         Refused: no log, the folder is there already, or the log cannot be trusted.
@@ -61,7 +64,7 @@ def export_parquet(config: Config, folder: Path, *, arm: str = "") -> int:
     """
     _require_free(folder)
     with open_data(config) as database:
-        dataset = read_dataset(config, SqliteLog(database, now_ms=lambda: 0), arm)
+        dataset = read_dataset(config, SqliteLog(database, now_ms=lambda: 0), arm, advance)
     aside = folder.with_name(f".{folder.name}.unfinished")
     save(dataset, aside)
     aside.rename(folder)

@@ -3,8 +3,9 @@
 The version row in the database is the truth about what is current; the snapshot it names is
 loaded beside serving, on the follower's own thread, and then replaces the one in use by a single
 assignment, so a page is drawn by exactly one version. A version of an older epoch, or one whose
-snapshot is gone, broken or of another feature encoding, is left alone: the replica keeps serving
-what it has and says so, once.
+snapshot is gone, broken, not to be decoded or of another feature encoding, is left alone: the
+replica keeps serving what it has, or takes the newest usable one before it where it has none yet,
+and says so, once.
 """
 
 import logging
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
 
+import msgspec
 import numpy as np
 
 from env.features import SCHEMA
@@ -22,6 +24,9 @@ from policies.vowpal_kernel import Kernel, VowpalScorer, make_layout
 from serve.state import State, Version
 
 logger = logging.getLogger(__name__)
+
+N_TRIED = 5
+"""Versions tried at a time, the newest first: older ones are hardly kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,13 @@ class Follower:
         self._args = args
         self._swap = swap
         self._seen = (0, 0)
-        self._refused = (0, 0)
+        self._refused: set[tuple[int, int]] = set()
+        self._n_refused = 0
+
+    @property
+    def n_refused(self) -> int:
+        """How many versions could not be used, each counted once."""
+        return self._n_refused
 
     def run(self, stop: Event, *, poll_s: float = 0.1) -> None:
         """Poll until told to stop."""
@@ -73,21 +84,31 @@ class Follower:
             stop.wait(poll_s)
 
     def poll(self) -> bool:
-        """Swap in the current version if it is new; return whether it was."""
-        version = self._state.current_version()
-        key = (version.epoch, version.version) if version else (0, 0)
-        if version is None or key <= self._seen:
-            return False
-        try:
-            served = self._load(version)
-        except (SnapshotCorruption, FileNotFoundError) as error:
-            if key != self._refused:
-                logger.warning("kept version=%d: %s", self._seen[1], error)
-            self._refused = key
-            return False
-        self._swap(served)
-        self._seen = key
-        return True
+        """Swap in the newest version that can be used if it is new; return whether there was one.
+
+        One that cannot be used is tried again each time, until a newer one can: its disk may have
+        failed for a moment only.
+        """
+        for version in self._state.versions_after(*self._seen, limit=N_TRIED):
+            try:
+                served = self._load(version)
+            except (SnapshotCorruption, FileNotFoundError) as error:
+                self._refuse(version, error)
+                continue
+            self._swap(served)
+            self._seen = (version.epoch, version.version)
+            self._refused = {key for key in self._refused if key > self._seen}
+            return True
+        return False
+
+    def _refuse(self, version: Version, error: Exception) -> None:
+        key = (version.epoch, version.version)
+        if key not in self._refused:
+            logger.warning(
+                "kept version=%d, refused version=%d: %s", self._seen[1], version.version, error
+            )
+            self._refused.add(key)
+            self._n_refused += 1
 
     def _load(self, version: Version) -> Served:
         number = version.version
@@ -98,11 +119,14 @@ class Follower:
             raise SnapshotCorruption(
                 f"version {number}: expected feature schema {SCHEMA}, got {manifest.feature_schema}"
             )
-        weights = self._store.load_part(number, "scorer")
-        states = self._store.load_part(number, "items")
-        return Served(
-            VowpalScorer.from_bytes(weights, self._args.explorer, number),
-            ItemStates.from_bytes(states),
-            number,
-            version.offset,
-        )
+        try:
+            weights = self._store.load_part(number, "scorer")
+            states = self._store.load_part(number, "items")
+            return Served(
+                VowpalScorer.from_bytes(weights, self._args.explorer, number),
+                ItemStates.from_bytes(states),
+                number,
+                version.offset,
+            )
+        except (KeyError, ValueError, msgspec.MsgspecError) as error:
+            raise SnapshotCorruption(f"version {number} cannot be decoded: {error!r}") from error

@@ -1,16 +1,23 @@
 """What is kept of imported impressions: the world fitted to them, its people, and how good it is.
 
-A folder of the data folder. `about.json` says which import is the current one and names its
-subfolder; it is replaced last and at once, so a reader finds the import before or the one after,
-never half of one. People stand here by the caller's ids: whoever must forget an imported person
-removes the folder, or imports anew without them.
+The files of a folder hold the fitted model and the impressions, in which people are numbers: their
+places among the imported people. Who they are is a row of the database, which lists pseudonyms, and
+the same row says which folder is the current one. So it moves in the transaction that writes the
+imported items and people: they and their world are there together or not at all, and a person who
+is deleted is named nowhere. Folders that no row names are left by an import that did not end; the
+next one removes them.
+
+Rejected: a pointer file that is moved after the commit (a crash between the two leaves items
+without their world), and the caller's ids in the files (who is deleted would stand there still).
 """
 
 import hashlib
 import os
 import shutil
+import sqlite3
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,79 +27,124 @@ import numpy as np
 
 from env.impressions import Impressions
 from env.responses import ResponseModel
-from env.vocabulary import Item, Profile, UserId
+from env.vocabulary import Item, Profile, UserId, UserKey
+from replay.locks import locked
+from serve.state import State
 
-ABOUT, MODEL, PEOPLE, IMPRESSIONS = "about.json", "model", "people", "impressions.npz"
+MODEL, IMPRESSIONS = "model", "impressions.npz"
+LOCK = "nextswipe.db-import"
 
 People = list[tuple[UserId, Profile]]
+
+_PUT = "INSERT OR REPLACE INTO imported_world VALUES (1, ?, ?)"
 
 
 class About(msgspec.Struct, frozen=True):
     """What the current import is.
 
     Attributes:
+        folder: its name.
         digest: of all that was imported; equal imports are one.
         n_impressions: how many.
         response_auc: of valid plays on the last day, by the model fitted to the days before.
     """
 
+    folder: str
     digest: str
     n_impressions: int
     response_auc: float
 
 
 class ImportedWorld:
-    """The folder of imports of one data folder; it may be missing."""
+    """The imports of one data folder; there may be none."""
 
     def __init__(self, data: Path) -> None:
         """Look into this data folder."""
-        self._folder = data / "imports"
+        self._data = data
+        self._home = data / "imports"
 
-    def about(self) -> About | None:
-        """Return what is there; None: nothing was imported."""
-        path = self._folder / ABOUT
-        return msgspec.json.decode(path.read_bytes(), type=About) if path.exists() else None
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold off other imports, and backups, until what is under way is done."""
+        self._data.mkdir(parents=True, exist_ok=True)
+        with locked(self._data / LOCK, wait=True):
+            yield
 
-    def load(self, about: About) -> tuple[ResponseModel, People]:
-        """Return the fitted model and the imported people."""
-        home = self._folder / about.digest
-        model = ResponseModel.from_bytes((home / MODEL).read_bytes())
-        return model, msgspec.msgpack.decode((home / PEOPLE).read_bytes(), type=People)
+    def about(self, connection: sqlite3.Connection) -> About | None:
+        """Return what is there; None: nothing was imported, or its folder was removed."""
+        row = connection.execute("SELECT about FROM imported_world").fetchone()
+        about = None if row is None else msgspec.json.decode(row[0], type=About)
+        return about if about is not None and (self._home / about.folder).is_dir() else None
 
-    def keep(
+    def load(
+        self, connection: sqlite3.Connection, state: State, about: About
+    ) -> tuple[ResponseModel, People]:
+        """Return the fitted model and the imported people that are still registered.
+
+        Profiles are as they are now. Who was deleted is nobody in the model.
+        """
+        (packed,) = connection.execute("SELECT people FROM imported_world").fetchone()
+        registered = state.people(connection)
+        users = msgspec.msgpack.decode(packed, type=list[UserKey])
+        model = ResponseModel.from_bytes((self._home / about.folder / MODEL).read_bytes())
+        names = [registered[user][0] if user in registered else UserId("") for user in users]
+        named = tuple(names[int(place)] for place in model.people.ids)
+        people = msgspec.structs.replace(model.people, ids=named)
+        model = msgspec.structs.replace(model, people=people)
+        return model, [registered[user] for user in users if user in registered]
+
+    def stage(
         self,
-        about: About,
+        digest: str,
         model: ResponseModel,
+        response_auc: float,
         impressions: Impressions,
         items: Sequence[Item],
         people: People,
-    ) -> None:
-        """Make this import the current one, on disk when this returns, and drop the one before."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        aside = self._folder / f"unfinished-{uuid.uuid4().hex}"
+    ) -> About:
+        """Write a world aside, on disk when this returns.
+
+        It becomes the current one by `make_current`; until then nobody finds it. Call it, and all
+        up to `prune`, inside `alone`.
+        """
+        self._home.mkdir(parents=True, exist_ok=True)
+        folder = uuid.uuid4().hex
+        aside = self._home / folder
         aside.mkdir()
-        (aside / MODEL).write_bytes(model.to_bytes())
-        (aside / PEOPLE).write_bytes(msgspec.msgpack.encode(people))
+        (aside / MODEL).write_bytes(_numbered(model, people).to_bytes())
         np.savez_compressed(
             aside / IMPRESSIONS,
             item_ids=np.array([item.item_id for item in items]),
-            user_ids=np.array([user_id for user_id, _ in people]),
             **_columns(impressions),
         )
-        (aside / ABOUT).write_bytes(msgspec.json.format(msgspec.json.encode(about)))
-        _flush(*aside.iterdir(), aside)
-        home = self._folder / about.digest
-        if home.exists():  # an import that was killed before it became the current one
-            shutil.rmtree(home)
-        aside.rename(home)
-        (home / ABOUT).rename(self._folder / ABOUT)
-        _flush(home, self._folder)
-        self._prune(about)
+        _flush(*aside.iterdir(), aside, self._home)
+        return About(folder, digest, len(impressions), response_auc)
 
-    def _prune(self, about: About) -> None:
-        for path in self._folder.iterdir():
-            if path.is_dir() and path.name != about.digest:
+    def make_current(
+        self, connection: sqlite3.Connection, about: About, users: Sequence[UserKey]
+    ) -> None:
+        """Let a staged world be the current one, in the transaction of its items and people.
+
+        Args:
+            connection: inside that transaction.
+            about: as `stage` returned it.
+            users: pseudonyms of the imported people, in their order.
+        """
+        connection.execute(_PUT, (msgspec.json.encode(about), msgspec.msgpack.encode(users)))
+
+    def prune(self, about: About) -> None:
+        """Remove all folders but that of the current import."""
+        for path in self._home.iterdir():
+            if path.name != about.folder:
                 shutil.rmtree(path)
+
+    def copy(self, connection: sqlite3.Connection, target: Path) -> None:
+        """Copy the current world, if there is one, into a data folder; call it inside `alone`."""
+        about = self.about(connection)
+        if about is not None:
+            home = target / self._home.name
+            shutil.rmtree(home, ignore_errors=True)
+            shutil.copytree(self._home / about.folder, home / about.folder)
 
 
 def digest_of(impressions: Impressions, items: Sequence[Item], people: People) -> str:
@@ -102,6 +154,13 @@ def digest_of(impressions: Impressions, items: Sequence[Item], people: People) -
         digest.update(f"{name} {column.dtype.str} {column.shape}".encode())
         digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()
+
+
+def _numbered(model: ResponseModel, people: People) -> ResponseModel:
+    """Return the model with people's places for their ids."""
+    place = {user_id: str(k) for k, (user_id, _) in enumerate(people)}
+    ids = tuple(UserId(place[user_id]) for user_id in model.people.ids)
+    return msgspec.structs.replace(model, people=msgspec.structs.replace(model.people, ids=ids))
 
 
 def _columns(impressions: Impressions) -> dict[str, Any]:

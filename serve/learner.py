@@ -1,129 +1,36 @@
-"""The online learner: one fold of the log into a policy, item states and an open join.
+"""The online learner: the loop that tails the log, folds it into a `Learning`, and publishes.
 
-`Learning` is the fold itself, pure and restartable at any line: given the same log it holds the
-same bytes, however often it was interrupted. `OnlineLearner` is the loop around it: tail the
-log, fold, publish. There is one; it takes the next epoch when it starts, and a version row is
-only written by the newest epoch, so a learner that was stopped and comes back cannot publish
-over its successor.
+There is one; it takes the next epoch when it starts, and a version row is only written by the
+newest epoch, so a learner that was stopped and comes back cannot publish over its successor.
 
 Before it publishes, it forces a durable commit: a page may be in the log before it is on disk,
 and a model must never know of a page that a power cut would take back. And it publishes nothing
 that knows less than the current version: where no snapshot can be resumed from, because they are
 broken or were folded under other arguments, it folds the log from its start first.
 
-Rejected: learning inside the feed replicas (several writers of one model), publishing each batch
-(a snapshot costs more than a batch), and a clock inside the fold (it could not be repeated).
+Rejected: learning inside the feed replicas (several writers of one model), and publishing each
+batch (a snapshot costs more than a batch).
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from threading import Event
-from typing import Any
-
-import msgspec
+from typing import Literal
 
 from env.features import SCHEMA
 from env.interface import EventLog
-from env.items import ItemStates
-from env.records import LogLine, TickRecord
-from env.reward import Reward, is_censored
-from env.vocabulary import Interaction
-from policies.snapshots import Manifest, Snapshot, SnapshotCorruption, SnapshotStore
-from policies.vowpal import PoisonedModel, VowpalPolicy
-from policies.vowpal_args import VowpalArgs
+from env.records import TickRecord
+from policies.snapshots import Manifest, SnapshotCorruption, SnapshotStore
 from replay.database import Database
-from replay.join import Join
+from serve.beats import Beats, LearnerBeat
+from serve.learning import Learning, LearningArgs
 from serve.state import StaleEpoch, State, Version
 
 logger = logging.getLogger(__name__)
 
 BATCH_LINES = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class LearningArgs:
-    """What the fold depends on besides the log.
-
-    Attributes:
-        vowpal: arguments of the policy.
-        reward: what is learned.
-        settle_ms: the join's settling time.
-    """
-
-    vowpal: VowpalArgs
-    reward: Reward
-    settle_ms: int = 2_000
-
-    def manifest_args(self) -> dict[str, Any]:
-        """Return them as a manifest holds them, without the explorer: folding does not explore."""
-        args: dict[str, Any] = msgspec.to_builtins(self)
-        del args["vowpal"]["explorer"]
-        return args
-
-
-class Learning:
-    """The fold: policy, item states and join at one offset of the log."""
-
-    def __init__(self, args: LearningArgs) -> None:
-        """Start before the first record."""
-        self.offset = 0
-        self.learned = 0
-        self.poisoned = 0
-        self.args = args
-        self.policy = VowpalPolicy(args.vowpal)
-        self.states = ItemStates()
-        self.join = Join(args.reward, settle_ms=args.settle_ms)
-
-    @classmethod
-    def restore(cls, snapshot: Snapshot, args: LearningArgs) -> "Learning":
-        """Return the fold as a snapshot holds it."""
-        learning = cls(args)
-        learning.offset = snapshot.manifest.offsets[0]
-        learning.policy = VowpalPolicy.from_bytes(
-            snapshot.parts["model"], args.vowpal, version=snapshot.manifest.version
-        )
-        learning.states = ItemStates.from_bytes(snapshot.parts["items"])
-        learning.join = Join.from_bytes(
-            snapshot.parts["join"], args.reward, settle_ms=args.settle_ms
-        )
-        return learning
-
-    def fold(self, lines: Sequence[LogLine]) -> int:
-        """Fold lines that follow the offset, in order; return how many interactions closed."""
-        closed: list[Interaction] = []
-        for line in lines:
-            closed.extend(self.join.fold(line.record))
-        for interaction in closed:
-            self.states.fold(interaction)
-        known = [i for i in closed if not is_censored(i.feedback, i.duration_s)]
-        if known:
-            self._learn(known)
-        if lines:
-            self.offset = lines[-1].offset
-        return len(closed)
-
-    def _learn(self, known: Sequence[Interaction]) -> None:
-        """Learn, halving a batch that poisons the model until what did it stands alone."""
-        try:
-            self.policy.learn(known)
-            self.learned += len(known)
-        except PoisonedModel:
-            if len(known) == 1:
-                self.poisoned += 1
-                logger.exception("left out decision=%s", known[0].decision_id)
-                return
-            half = len(known) // 2
-            self._learn(known[:half])
-            self._learn(known[half:])
-
-    def parts(self) -> dict[str, bytes]:
-        """Return the parts of a snapshot; equal folds give equal bytes."""
-        return {
-            "model": self.policy.to_bytes(),
-            "items": self.states.to_bytes(),
-            "join": self.join.to_bytes(),
-        }
+BEAT_S = 1.0
 
 
 class OnlineLearner:
@@ -142,6 +49,7 @@ class OnlineLearner:
         publish_every_s: float = 1.0,
         tick_after_s: float | None = 2.0,
         batch_lines: int = BATCH_LINES,
+        beats: Beats | None = None,
     ) -> None:
         """Resume from the newest good snapshot, else from the start of the log.
 
@@ -156,6 +64,7 @@ class OnlineLearner:
             publish_every_s: least time between two versions.
             tick_after_s: quiet time after which a tick lets the join close; None: never.
             batch_lines: lines folded at a time.
+            beats: told about once a second how it is doing; None: nobody is.
         """
         self._log = log
         self._state = state
@@ -165,14 +74,17 @@ class OnlineLearner:
         self._publish_every_s = publish_every_s
         self._tick_after_s = tick_after_s
         self._batch_lines = batch_lines
+        self._beats = beats
+        self._beat_s = float("-inf")
         self._published_s = monotonic_s()
         self._active_s = monotonic_s()
         self.epoch = database.write(state.next_epoch, durable=True).result()
         current = state.current_version()
         self._known_offset = 0 if current is None else current.offset
         self.learning = self._resume(current, args)
-        is_current = self.learning.offset == self._known_offset
+        is_current = current is None or self.learning.policy.version == current.version
         self._published_learned = self.learning.learned if is_current else -1
+        self._version = 0 if current is None else current.version
 
     def run(self, stop: Event, *, poll_s: float = 0.05) -> None:
         """Learn until told to stop, or until a newer epoch has taken over."""
@@ -181,6 +93,7 @@ class OnlineLearner:
                 if not self.step():
                     stop.wait(poll_s)
             self.publish_if_due(force=True)
+            self._beat("stopped")
         except StaleEpoch as error:
             logger.warning("stopped learning: %s", error)
 
@@ -193,6 +106,8 @@ class OnlineLearner:
         else:
             self._tick_if_quiet()
         self.publish_if_due()
+        if self._beats is not None and self._monotonic_s() - self._beat_s >= BEAT_S:
+            self._beat("learning")
         return bool(lines)
 
     def publish_if_due(self, *, force: bool = False) -> Version | None:
@@ -205,7 +120,31 @@ class OnlineLearner:
         version = publish(self._state, self._store, self.learning, self.epoch)
         self._published_s = self._monotonic_s()
         self._published_learned = self.learning.learned
+        self._version = version.version
         return version
+
+    def _beat(self, state: Literal["learning", "stopped"]) -> None:
+        """Say how it is doing."""
+        if self._beats is None:
+            return
+        learning, counts = self.learning, self.learning.join.counts
+        beat = LearnerBeat(
+            at_ms=self._now_ms(),
+            epoch=self.epoch,
+            state=state,
+            version=self._version,
+            offset=learning.offset,
+            learned=learning.policy.n_events,
+            closed=counts.closed,
+            censored=counts.censored,
+            never_seen=counts.never_seen,
+            late=counts.late,
+            refused=learning.policy.refusals,
+            poisoned=learning.poisoned,
+            rollbacks=learning.rollbacks,
+        )
+        self._beats.write(f"learner-{self.epoch}", beat)
+        self._beat_s = self._monotonic_s()
 
     def _tick_if_quiet(self) -> None:
         quiet_s = self._monotonic_s() - self._active_s
@@ -216,20 +155,16 @@ class OnlineLearner:
         self._active_s = self._monotonic_s()
 
     def _resume(self, current: Version | None, args: LearningArgs) -> Learning:
-        for snapshot in self._snapshots():
-            obstacle = _obstacle(snapshot.manifest, current, args)
-            if not obstacle:
-                return Learning.restore(snapshot, args)
-            logger.warning("passed over version=%d: %s", snapshot.manifest.version, obstacle)
-        return Learning(args)
-
-    def _snapshots(self) -> Iterator[Snapshot]:
-        """Yield the snapshots that are whole, the newest first."""
         for number in reversed(self._store.versions()):
             try:
-                yield self._store.load(number)
+                snapshot = self._store.load(number)
+                obstacle = _obstacle(snapshot.manifest, current, args)
+                if not obstacle:
+                    return Learning.restore(snapshot, args)
             except (SnapshotCorruption, FileNotFoundError) as error:
-                logger.warning("passed over version=%d: %s", number, error)
+                obstacle = str(error)
+            logger.warning("passed over version=%d: %s", number, obstacle)
+        return Learning(args)
 
 
 def _obstacle(manifest: Manifest, current: Version | None, args: LearningArgs) -> str:
@@ -237,6 +172,8 @@ def _obstacle(manifest: Manifest, current: Version | None, args: LearningArgs) -
 
     One that was never made current is a fold of the log all the same, if it knows no more of it.
     """
+    if len(manifest.offsets) != 1:
+        return f"expected one offset, got {len(manifest.offsets)}"
     if current is None or manifest.offsets[0] > current.offset:
         return "it was never made current"
     if manifest.version == current.version and manifest.digest != current.digest:
@@ -250,10 +187,12 @@ def publish(state: State, store: SnapshotStore, learning: Learning, epoch: int) 
     """Make a fold the current version, on disk with all it was learned from when this returns.
 
     Raises:
-        StaleEpoch: a newer learner has taken over; the snapshot stays, and no replica uses it.
+        StaleEpoch: a newer learner has taken over; nothing was written, or, if it came while this
+            was writing, a snapshot that no replica uses.
     """
     database = state.database
-    database.write(lambda connection: None, durable=True).result()
+    # Durable although it writes nothing: all that was folded is on disk from here on.
+    database.write(partial(state.require_epoch, epoch=epoch), durable=True).result()
     number = max(state.last_version_number(), *store.versions(), 0) + 1
     manifest = Manifest(
         version=number,

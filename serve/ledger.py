@@ -14,16 +14,19 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from enum import Enum
+from itertools import compress
 from typing import TypeVar
 
 import msgspec
 
-from env.records import FeedbackRecord, ItemRecord, PageRecord, Record, UserRecord, record_key
+from env.records import FeedbackRecord, ItemRecord, PageRecord, Record, UserRecord
 from env.users import UserState
 from env.vocabulary import Item, ItemId, Profile, UserId, UserKey
-from replay.log import find, forget, insert
+from replay.log import find_page, forget, insert
+from serve import totals
 from serve.state import Person, State
 from serve.tokens import new_user_key
+from serve.vectors import count_vectors
 from serve.wire import ItemsResponse
 
 T = TypeVar("T")
@@ -63,24 +66,25 @@ class Ledger:
     # --- pages and feedback ---
 
     def take_page(
-        self, connection: sqlite3.Connection, page: PageRecord, seen: UserState | None
+        self, connection: sqlite3.Connection, page: PageRecord, request: str, seen: UserState | None
     ) -> PageRecord | UserState | None:
         """Append a page, unless its person is not any more who it was drawn for.
 
         Args:
             connection: inside a transaction.
             page: drawn for `seen`.
+            request: how the ids of all pages begin that answer the same request, `page` included.
             seen: the person's state as it was read; None: append the page whatever it is now.
 
         Returns:
-            The page, or the one that is there under its id; the person's state if it has changed,
-            and nothing was appended; None: there is no such person.
+            The page, or the one that answers the request already; the person's state if it has
+            changed, and nothing was appended; None: there is no such person.
         """
         now = self._state.user_state(connection, page.user)
         if now is None:
             return None
-        stored = find(connection, record_key(page))
-        if isinstance(stored, PageRecord):
+        stored = find_page(connection, request)
+        if stored is not None:
             return stored
         if seen is not None and now != seen:
             return now
@@ -117,6 +121,9 @@ class Ledger:
             items: each id once; one without an upload time gets the time it is first put.
             blocks: their static blocks, float16 bytes.
             at_ms: of the change.
+
+        Raises:
+            OtherLengthError: a vector has another length than those of the catalogue.
         """
         before = [self._state.item(connection, item.item_id) for item in items]
         dated = [_dated(item, old, at_ms) for item, old in zip(items, before, strict=True)]
@@ -126,18 +133,23 @@ class Ledger:
             if item != old
         ]
         added = before.count(None)
+        vectors = count_vectors(self._state.vectors(connection), before, dated)
         if changes:
             self._append(connection, changes)
             changed = [change.item for change in changes if change.item is not None]
             self._state.put_items(connection, changed, _last_offset(connection))
+            self._state.set_vectors(connection, vectors)
         return ItemsResponse(added, len(changes) - added, len(items) - len(changes))
 
     def remove_item(self, connection: sqlite3.Connection, item_id: ItemId, at_ms: int) -> bool:
         """Take an item down for good; return whether it was there."""
-        if self._state.item(connection, item_id) is None:
+        before = self._state.item(connection, item_id)
+        if before is None:
             return False
+        vectors = count_vectors(self._state.vectors(connection), [before], [])
         self._append(connection, [ItemRecord(item_id, at_ms)])
         self._state.remove_item(connection, item_id, _last_offset(connection))
+        self._state.set_vectors(connection, vectors)
         return True
 
     # --- people ---
@@ -204,7 +216,9 @@ class Ledger:
         return Person(user, state)
 
     def _append(self, connection: sqlite3.Connection, records: Sequence[Record]) -> list[bool]:
-        return insert(connection, records, self._now_ms())
+        is_new = insert(connection, records, self._now_ms())
+        totals.add(connection, compress(records, is_new))
+        return is_new
 
 
 def _outcome(new: bool) -> Outcome:

@@ -1,9 +1,11 @@
 """The figures that `nextswipe up` shows while it runs, read from the log like everybody's.
 
-What each policy earned of late is a join of the log's tail: the last interactions that closed,
-by policy. Reading it costs the server nothing but a short read now and then.
+What was earned of late is a join of the log's tail: the last interactions that closed. Reading it
+costs the server nothing but a short read now and then. It is read on a thread, so that the viewers
+of the same process need not wait; whoever closes the figures waits for a read that is under way.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -43,16 +45,32 @@ class Figures:
         self._recent: deque[Interaction] = deque(maxlen=RECENT)
         self._n_pages = 0
         self._n_events = 0
+        self._version = 0
+        self._reading = threading.Lock()
+        self._closed = False
 
     def table(self) -> Table:
-        """Read what is new in the log and return the figures as of now."""
-        self._read()
-        version = self._state.current_version()
+        """Read what is new in the log and return the figures as of now; any thread may ask.
+
+        Once they are closed, they are those of the last read.
+        """
+        with self._reading:
+            if not self._closed:
+                self._read()
+            return self._table()
+
+    def close(self) -> None:
+        """Close the database, after the read that is under way."""
+        with self._reading:
+            self._closed = True
+            self._database.close()
+
+    def _table(self) -> Table:
         elapsed_s = max((self._now_ms() - self._began_ms) / 1000, 1e-3)
         table = Table(title="nextswipe", show_header=False)
         table.add_row("pages", f"{self._n_pages:,}", f"{self._n_pages / elapsed_s:.1f} a second")
         table.add_row("events", f"{self._n_events:,}", f"{self._n_events / elapsed_s:.1f} a second")
-        table.add_row("model", f"version {version.version if version else 0}", "")
+        table.add_row("model", f"version {self._version}", "")
         table.add_row(
             f"reward a card, first {len(self._first):,}", _mean_reward(self._first), "at the start"
         )
@@ -63,11 +81,9 @@ class Figures:
         )
         return table
 
-    def close(self) -> None:
-        """Close the database."""
-        self._database.close()
-
     def _read(self) -> None:
+        version = self._state.current_version()
+        self._version = 0 if version is None else version.version
         for line in self._log.read(self._offset, MAX_LINES):
             self._offset = line.offset
             self._n_pages += isinstance(line.record, PageRecord)

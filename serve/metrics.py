@@ -1,21 +1,31 @@
-"""What one replica counts about itself, for Prometheus.
+"""What one process of the feed counts about itself: requests, what was not taken, what it serves.
 
 The registry belongs to the app, not to the process, so that two apps in one process (tests, a
-benchmark) count apart. Labels hold routes and reasons, never ids: their number is bounded.
+benchmark) count apart. Labels hold routes and outcomes, never ids: their number is bounded. What is
+in the log is counted there (`serve.totals`); how all processes come together in one scrape stands
+in `serve.scrape`.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import secrets
 
-from serve.wire import FeedbackResponse, FeedResponse, ItemsResponse
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+from serve.beats import Family
+from serve.wire import FeedbackResponse, FeedResponse
+
 LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class Metrics:
-    """The figures of one app."""
+    """The figures of one app.
+
+    Attributes:
+        process: a name of its own, new with each start, so that its counters start anew with it.
+    """
 
     def __init__(self) -> None:
+        """Start at 0."""
+        self.process = f"feed-{secrets.token_hex(4)}"
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "nextswipe_requests",
@@ -30,29 +40,25 @@ class Metrics:
             buckets=LATENCY_S,
             registry=self._registry,
         )
-        self._cards = Counter(
-            "nextswipe_cards", "Cards served, by policy.", ("policy",), registry=self._registry
-        )
-        self._degraded = Counter(
-            "nextswipe_pages_degraded",
-            "Pages that were less than asked for.",
+        self._empty = Counter(
+            "nextswipe_pages_empty",
+            "Answers without any card, which are no pages of the log.",
             registry=self._registry,
         )
-        self._events = Counter(
-            "nextswipe_feedback_events",
-            "Feedback events by what became of them.",
+        self._not_taken = Counter(
+            "nextswipe_feedback_not_taken",
+            "Feedback events that were duplicates or refused, which are not in the log.",
             ("outcome",),
             registry=self._registry,
         )
-        self._changes = Counter(
-            "nextswipe_item_changes",
-            "Items added or changed in batches.",
-            ("change",),
+        self._version = Gauge(
+            "nextswipe_served_version",
+            "Version of the model that pages are drawn with.",
             registry=self._registry,
         )
-        self._items = Gauge(
-            "nextswipe_catalogue_items",
-            "Items that this replica knows, taken down ones included.",
+        self._versions_refused = Gauge(
+            "nextswipe_versions_refused",
+            "Published versions that could not be used, since the start.",
             registry=self._registry,
         )
 
@@ -62,26 +68,30 @@ class Metrics:
         self._latency.labels(operation).observe(seconds)
         match answer:
             case FeedResponse():
-                self._count_page(answer)
+                self._empty.inc(not answer.items)
             case FeedbackResponse():
-                self._events.labels("accepted").inc(answer.accepted)
-                self._events.labels("duplicate").inc(answer.duplicates)
-                self._events.labels("refused").inc(len(answer.refused))
-            case ItemsResponse():
-                self._changes.labels("added").inc(answer.added)
-                self._changes.labels("changed").inc(answer.changed)
+                self._not_taken.labels("duplicate").inc(answer.duplicates)
+                self._not_taken.labels("refused").inc(len(answer.refused))
             case _:
                 pass
 
-    def text(self, n_items: int) -> bytes:
-        """Return everything in Prometheus' text format."""
-        self._items.set(n_items)
-        return generate_latest(self._registry)
+    def followed(self, version: int, n_refused: int) -> None:
+        """Note which version is served now, and how many could not be so far."""
+        self._version.set(version)
+        self._versions_refused.set(n_refused)
 
-    def _count_page(self, page: FeedResponse) -> None:
-        if page.degraded:
-            self._degraded.inc()
-        for policy in {card.policy for card in page.items}:
-            # Without the version: each published one would be a time series of its own.
-            name = policy.partition("@")[0]
-            self._cards.labels(name).inc(len(page.items))
+    def families(self) -> tuple[Family, ...]:
+        """Return everything, as it is now."""
+        return tuple(
+            Family(
+                metric.name,
+                metric.documentation,
+                metric.type,
+                tuple(
+                    (sample.name, dict(sample.labels), sample.value)
+                    for sample in metric.samples
+                    if not sample.name.endswith("_created")  # as many again, of use to nobody
+                ),
+            )
+            for metric in self._registry.collect()
+        )

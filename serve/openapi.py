@@ -34,15 +34,14 @@ def openapi() -> dict[str, object]:
 
 
 def _describe(operation: Operation[Any]) -> dict[str, object]:
+    failures = {str(status): _problem(meaning) for status, meaning in operation.failures}
     described: dict[str, object] = {
         "operationId": operation.name,
         "summary": operation.summary,
         "responses": {
             str(operation.status): _answer(operation.answer),
-            "default": {
-                "description": "What was wrong, and with which field.",
-                "content": {PROBLEM: {"schema": _ref(Problem)}},
-            },
+            **failures,
+            "default": _problem("What was wrong, and with which field."),
         },
     }
     if parameters := _parameters(operation):
@@ -69,6 +68,10 @@ def _answer(kind: type | None) -> dict[str, object]:
     if kind is None:
         return {"description": "Done."}
     return {"description": "Done.", "content": _content(kind)}
+
+
+def _problem(meaning: str) -> dict[str, object]:
+    return {"description": meaning, "content": {PROBLEM: {"schema": _ref(Problem)}}}
 
 
 def _content(kind: type) -> dict[str, object]:

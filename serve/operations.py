@@ -11,9 +11,8 @@ from typing import Any, Generic, TypeVar
 from env.vocabulary import Item, ItemId, UserId
 from serve.codec import ProblemError
 from serve.engine import Engine
+from serve.limits import ID_RULE, MAX_ID, is_id
 from serve.wire import (
-    ID_RULE,
-    MAX_ID,
     FeedbackRequest,
     FeedbackResponse,
     FeedRequest,
@@ -25,7 +24,6 @@ from serve.wire import (
     ItemsResponse,
     ProfileBody,
     UserResponse,
-    is_id,
 )
 
 MAX_QUERY = 200
@@ -49,6 +47,7 @@ class Operation(Generic[B]):
         answer: type of the response's body; None: it has none.
         status: of success.
         query: names and meanings of the query's parameters.
+        failures: statuses with a meaning of their own, and what it is.
     """
 
     name: str
@@ -60,6 +59,7 @@ class Operation(Generic[B]):
     answer: type | None = None
     status: int = 200
     query: tuple[tuple[str, str], ...] = ()
+    failures: tuple[tuple[int, str], ...] = ()
 
 
 async def _feed(engine: Engine, body: FeedRequest, _: Parameters) -> FeedResponse:
@@ -106,11 +106,11 @@ async def _delete_user(engine: Engine, _: None, parameters: Parameters) -> None:
 
 
 async def _healthz(engine: Engine, _: None, __: Parameters) -> Health:
-    return Health(True, len(engine.shelf))
+    return engine.lookout.alive()
 
 
 async def _readyz(engine: Engine, _: None, __: Parameters) -> Health:
-    health = engine.ready()
+    health = await engine.lookout.ready()
     if not health.ready:
         raise ProblemError(503, health.reason)
     return health
@@ -204,16 +204,17 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         "readyz",
         "GET",
         "/readyz",
-        "Says whether feeds can be answered.",
+        "Says whether feeds can be answered, and how the learner is.",
         _readyz,
         type(None),
         Health,
+        failures=((503, "The database cannot be read, or no item is listed."),),
     ),
 )
 
 
 def _id(parameters: Parameters, name: str) -> str:
-    """Return an id of the path, within the limits of `serve.wire.Id`."""
+    """Return an id of the path, within the limits of `serve.limits.Id`."""
     value = parameters[name]
     if not 0 < len(value) <= MAX_ID:
         raise ProblemError(422, f"expected 1 to {MAX_ID} characters, got {len(value)}", name)

@@ -13,20 +13,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from env import features
+from env.blocks import page_record
 from env.catalogue import Catalogue
 from env.features import N_STATIC, SCHEMA
 from env.interface import Policy, fill_page, page_seed
 from env.items import ItemStates
-from env.records import PageRecord, page_record
+from env.records import PageRecord
 from env.scenes import observe
 from env.users import UserState
 from env.vocabulary import Context, Ints, Page, PageId, Scene, SessionId, UserKey
 from policies import filters, pools, retrieval
-from policies.baselines import PopularityPolicy, UniformPolicy
 from policies.filters import Filtered
+from policies.known import Known
 from policies.retrieval import Retrieved
 from serve.config import Config
-from serve.experiment import assign
+from serve.experiment import assign, baseline
 from serve.follower import Served
 from serve.stopwatch import Stopwatch
 from serve.wire import FeedRequest
@@ -70,9 +71,9 @@ class Pipeline:
         self._config = config
         self._draw_key = draw_key
         self._served = served
+        arms = config.experiment.arms
         self._baselines: Mapping[str, Policy] = {
-            "uniform": UniformPolicy(),
-            "popularity": PopularityPolicy(),
+            arm.name: policy for arm in arms if (policy := baseline(arm)) is not None
         }
 
     @property
@@ -109,7 +110,7 @@ class Pipeline:
         lap = stopwatch.lap if stopwatch else _no_lap
         served = self._served
         arm = assign(self._config.experiment, user)
-        policy = self._baselines.get(arm.policy, served.policy)
+        policy = self._baselines.get(arm.name, served.policy)
         seed = page_seed(self._draw_key, page_id)
 
         scene = _observe(request, state, session, now_ms)
@@ -120,7 +121,7 @@ class Pipeline:
         slots = pools.slots(request.size, self.catalogue, chosen.index, served.states)
         encoded = features.encode(state, scene, self.catalogue, chosen.index, served.states)
         lap("encode")
-        candidates = tuple(self.catalogue.ids[i] for i in chosen.index.tolist())
+        candidates = tuple(map(self.catalogue.ids.__getitem__, chosen.index.tolist()))
         context = Context(page_id, user, session, scene, candidates, encoded)
         page = fill_page(context, policy, slots, self._config.feed.eps, seed)
         lap("fill")
@@ -138,12 +139,13 @@ class Pipeline:
         lap: Lap,
     ) -> Chosen:
         wanted = max(self._config.feed.candidates, size)
+        known = Known.of(state, self.catalogue, scene.at_ms)
         retrieved = retrieval.retrieve(
-            state, scene, self.catalogue, states, round(SPARE * wanted), seed
+            state, scene, self.catalogue, states, known, round(SPARE * wanted), seed
         )
         lap("retrieve")
         filtered = filters.apply(
-            state,
+            known,
             scene,
             self.catalogue,
             retrieved.index,
@@ -165,6 +167,7 @@ class Pipeline:
             reasons=tuple(chosen.reason(action) for action in drawn),
             arm=arm,
             degraded="; ".join(filter(None, (chosen.filtered.degraded, short))),
+            removed=chosen.filtered.counts(),
         )
 
 

@@ -18,10 +18,13 @@ from policies.vowpal_args import VowpalArgs
 from replay.database import Database
 from replay.log import SqliteLog
 from serve.api import make_app
+from serve.beats import Beats, FeedBeat
 from serve.config import Config
 from serve.engine import Engine
 from serve.follower import Follower, untrained
-from serve.learner import LearningArgs, OnlineLearner
+from serve.learner import OnlineLearner
+from serve.learning import LearningArgs
+from serve.metrics import Metrics
 from serve.pipeline import Pipeline
 from serve.secret import derive_key, load_secret
 from serve.state import SCHEMA, State
@@ -29,6 +32,7 @@ from serve.state import SCHEMA, State
 logger = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 10.0
+BEAT_S = 1.0
 
 
 def vowpal_args(config: Config) -> VowpalArgs:
@@ -99,19 +103,38 @@ class FeedReplica:
         draw_key = derive_key(load_secret(Path(config.data.folder)), "draw")
         self.pipeline = Pipeline(config, draw_key=draw_key, served=untrained(vowpal_args(config)))
         self.engine = Engine(config, self._database, log, state, self.pipeline, now_ms=now_ms)
-        follower = Follower(state, open_snapshots(config), vowpal_args(config), self.pipeline.swap)
-        follower.poll()
-        self._following = Background("follower", follower.run)
-        self.app: Starlette = make_app(self.engine)
+        self._metrics = Metrics()
+        self._beats = Beats(Path(config.data.folder))
+        self._now_ms = now_ms
+        self._follower = Follower(
+            state, open_snapshots(config), vowpal_args(config), self.pipeline.swap
+        )
+        self._follower.poll()
+        self._following = Background("follower", self._follower.run)
+        self._beating = Background("beats", self._beat_until)
+        self.app: Starlette = make_app(self.engine, self._metrics)
 
     def check(self) -> None:
-        """Raise if the follower has died."""
+        """Raise if a thread has died."""
         self._following.check()
+        self._beating.check()
 
     def close(self) -> None:
         """Stop following, commit what is queued, close the database."""
         self._following.close()
+        self._beating.close()
         self._database.close()
+
+    def _beat_until(self, stop: Event) -> None:
+        """Tell the other processes what this one counts, until told to stop, and once more then."""
+        self._beat()
+        while not stop.wait(BEAT_S):
+            self._beat()
+        self._beat()
+
+    def _beat(self) -> None:
+        self._metrics.followed(self.pipeline.served.version, self._follower.n_refused)
+        self._beats.write(self._metrics.process, FeedBeat(self._now_ms(), self._metrics.families()))
 
 
 def _learn(learner: OnlineLearner, stop: Event) -> None:
@@ -144,6 +167,7 @@ class LearnerReplica:
             monotonic_s=time.monotonic,
             publish_every_s=config.learner.publish_every_s,
             tick_after_s=None if config.clock.simulated else max(config.join.settle_ms / 1000, 1.0),
+            beats=Beats(Path(config.data.folder)),
         )
         self._learning = Background("learner", partial(_learn, learner))
 

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import numpy as np
+
 from env.catalogue import Catalogue
 from env.content import TitleEncoder, static_block
 from env.records import ItemRecord, pack_halves
@@ -17,6 +19,7 @@ from replay.log import Kind, SqliteLog
 from serve.codec import ProblemError
 from serve.ledger import Ledger
 from serve.state import State
+from serve.vectors import OtherLengthError
 from serve.wire import FoundResponse, ItemBody, ItemsRequest, ItemsResponse
 
 REFRESH_LINES = 256
@@ -59,16 +62,36 @@ class Shelf:
     def __len__(self) -> int:
         return len(self._catalogue)
 
+    @property
+    def n_listed(self) -> int:
+        """How many items may be shown, as far as this process has applied the log."""
+        return int(np.count_nonzero(self._catalogue.listed))
+
     async def put(self, item_id: ItemId, body: ItemBody) -> Item:
-        """Put one item; return it as it now is, on disk."""
+        """Put one item; return it as it now is, on disk.
+
+        Raises:
+            ProblemError: 422, its vector has another length than those of the catalogue.
+        """
         if body.item_id not in (None, item_id):
             raise ProblemError(422, f"expected {item_id}, as in the path", "item_id")
-        await self._put([body.item(item_id)])
+        try:
+            await self._put([body.item(item_id)])
+        except OtherLengthError as error:
+            raise ProblemError(422, str(error), "vector") from error
         return self.get(item_id)
 
     async def put_many(self, request: ItemsRequest) -> ItemsResponse:
-        """Put all items or none; return how many were new, once they are on disk."""
-        return await self._put([body.item(ItemId(body.item_id or "")) for body in request.items])
+        """Put all items or none; return how many were new, once they are on disk.
+
+        Raises:
+            ProblemError: 422, a vector has another length than those of the catalogue.
+        """
+        items = [body.item(ItemId(body.item_id or "")) for body in request.items]
+        try:
+            return await self._put(items)
+        except OtherLengthError as error:
+            raise ProblemError(422, str(error), f"items[{error.place}].vector") from error
 
     def get(self, item_id: ItemId) -> Item:
         """Return an item.

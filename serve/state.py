@@ -16,9 +16,12 @@ from typing import NamedTuple
 import msgspec
 
 from env.records import FeedbackRecord, PageRecord, UserRecord
-from env.users import UserState, decode_state, encode_state, fold
-from env.vocabulary import Item, ItemId, UserId, UserKey
+from env.user_fold import fold
+from env.users import UserState, decode_state, encode_state
+from env.vocabulary import Item, ItemId, Profile, UserId, UserKey
 from replay.database import Database
+from serve import totals
+from serve.vectors import Vectors
 
 SCHEMA = (
     """CREATE TABLE IF NOT EXISTS users (
@@ -42,7 +45,15 @@ SCHEMA = (
     ) STRICT""",
     "CREATE INDEX IF NOT EXISTS versions_current ON versions (epoch, version)",
     "CREATE TABLE IF NOT EXISTS marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT",
-    "INSERT OR IGNORE INTO marks VALUES ('catalogue', 0), ('epoch', 0)",
+    """INSERT OR IGNORE INTO marks
+        VALUES ('catalogue', 0), ('epoch', 0), ('vectors', 0), ('vector_length', 0)""",
+    # One row at most; see `serve.imported`.
+    """CREATE TABLE IF NOT EXISTS imported_world (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        about BLOB NOT NULL,
+        people BLOB NOT NULL
+    ) STRICT""",
+    *totals.SCHEMA,
 )
 
 _PERSON = """SELECT users.user, user_state.state
@@ -103,6 +114,14 @@ class State:
         """Forget which pseudonym a person had; their state goes with the fold."""
         connection.execute("DELETE FROM users WHERE user_id = ?", (user_id,))
 
+    def people(self, connection: sqlite3.Connection) -> dict[UserKey, tuple[UserId, Profile]]:
+        """Return the caller's id and the profile of everybody who is registered."""
+        query = "SELECT user, user_id, state FROM users JOIN user_state USING (user)"
+        return {
+            user: (user_id, decode_state(state).profile)
+            for user, user_id, state in connection.execute(query)
+        }
+
     def has_state(self, connection: sqlite3.Connection, user: UserKey) -> bool:
         """Return whether a pseudonym still stands for somebody."""
         row = connection.execute("SELECT 1 FROM user_state WHERE user = ?", (user,)).fetchone()
@@ -133,6 +152,19 @@ class State:
     def catalogue_offset(self, connection: sqlite3.Connection) -> int:
         """Return the log's offset of the last change of an item; 0: there was none."""
         return self._mark(connection, "catalogue")
+
+    def item_ids(self, connection: sqlite3.Connection) -> set[ItemId]:
+        """Return the ids of all items."""
+        return {item_id for (item_id,) in connection.execute("SELECT item_id FROM items")}
+
+    def vectors(self, connection: sqlite3.Connection) -> Vectors:
+        """Return how many items have a vector of the caller's, and its length."""
+        return Vectors(self._mark(connection, "vectors"), self._mark(connection, "vector_length"))
+
+    def set_vectors(self, connection: sqlite3.Connection, vectors: Vectors) -> None:
+        """Write what `vectors` returns, in the transaction that changes the items."""
+        self._set_mark(connection, "vectors", vectors.n)
+        self._set_mark(connection, "vector_length", vectors.length)
 
     def item(self, connection: sqlite3.Connection, item_id: str) -> Item | None:
         """Return an item as it was last put, or None."""
@@ -183,10 +215,24 @@ class State:
 
     # --- versions ---
 
+    def newest_epoch(self, connection: sqlite3.Connection) -> int:
+        """Return the epoch of the learner that began last; 0: none did."""
+        return self._mark(connection, "epoch")
+
     def next_epoch(self, connection: sqlite3.Connection) -> int:
         """Begin the next epoch and return it; whoever published under an older one is cut off."""
         self._set_mark(connection, "epoch", self._mark(connection, "epoch") + 1)
         return self._mark(connection, "epoch")
+
+    def require_epoch(self, connection: sqlite3.Connection, epoch: int) -> None:
+        """Do nothing if an epoch is the newest.
+
+        Raises:
+            StaleEpoch: it is not.
+        """
+        newest = self._mark(connection, "epoch")
+        if epoch != newest:
+            raise StaleEpoch(f"expected epoch {newest}, got {epoch}: another learner runs")
 
     def publish_version(self, connection: sqlite3.Connection, version: Version) -> None:
         """Make a version the current one.
@@ -194,9 +240,7 @@ class State:
         Raises:
             StaleEpoch: its epoch is not the newest.
         """
-        newest = self._mark(connection, "epoch")
-        if version.epoch != newest:
-            raise StaleEpoch(f"expected epoch {newest}, got {version.epoch}: another learner runs")
+        self.require_epoch(connection, version.epoch)
         connection.execute("INSERT INTO versions VALUES (?, ?, ?, ?)", version)
 
     def current_version(self) -> Version | None:
@@ -209,6 +253,13 @@ class State:
         query = "SELECT * FROM versions ORDER BY epoch DESC, version DESC LIMIT 1"
         row = connection.execute(query).fetchone()
         return None if row is None else Version(*row)
+
+    def versions_after(self, epoch: int, version: int, *, limit: int) -> list[Version]:
+        """Return the versions after one, the current first, at most so many."""
+        query = """SELECT * FROM versions WHERE (epoch, version) > (?, ?)
+            ORDER BY epoch DESC, version DESC LIMIT ?"""
+        with self.database.reader() as connection:
+            return [Version(*row) for row in connection.execute(query, (epoch, version, limit))]
 
     def versions(self) -> list[Version]:
         """Return all versions ever published, in the order of what they had learned."""

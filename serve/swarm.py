@@ -11,18 +11,19 @@ loop, not of the clock), and waiting out each dwell (a thousand swipes would tak
 """
 
 import asyncio
+import hashlib
 import heapq
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from env.records import FeedbackKind
 from env.viewer import Viewer, ViewerState
-from env.vocabulary import Feedback
 from env.world import Person
 from serve.client import ClientError
+from serve.patience import Patience
+from serve.visits import Told, Visit, answered
 from serve.wire import (
     CardBody,
     Event,
@@ -75,21 +76,6 @@ class Tally:
     errors: int = 0
 
 
-@dataclass(slots=True)
-class _Visit:
-    number: int
-    index: int
-    viewer: Viewer
-    network: str
-    rng: np.random.Generator
-    cards: list[CardBody] = field(default_factory=list)
-    shown: CardBody | None = None
-    answer: Feedback = field(default_factory=Feedback)
-    shown_ms: int = 0
-    ends_ms: int = 0
-    n_events: int = 0
-
-
 class Swarm:
     """Some hundred people at a time, out of many, in front of one server."""
 
@@ -104,6 +90,7 @@ class Swarm:
         page_size: int = 10,
         concurrency: int = 8,
         witness: Witness | None = None,
+        patience: Patience | None = None,
     ) -> None:
         """Gather in front of a server; nothing is sent until `swipe`.
 
@@ -111,11 +98,13 @@ class Swarm:
             client: of the server.
             viewers: more than `n_present`; each comes by chance, as often as chance has it.
             seed: of the people's choices.
-            start_ms: where the simulated clock begins.
+            start_ms: where the simulated clock begins; with the seed it names the visits, so a
+                swarm that comes later does not go on with their sessions.
             n_present: visits at a time.
             page_size: cards a page.
             concurrency: requests for pages under way at a time.
             witness: see `Witness`.
+            patience: with a server that gives nothing to show.
         """
         if len(viewers) <= n_present:
             raise ValueError(f"expected more than {n_present} viewers, got {len(viewers)}")
@@ -125,12 +114,15 @@ class Swarm:
         self._seed = seed
         self._page_size = page_size
         self._witness = witness
+        self._patience = patience or Patience()
+        self._run = hashlib.blake2b(f"{seed}/{start_ms}".encode(), digest_size=6).hexdigest()
+        self._failure = ""
         self._gate = asyncio.Semaphore(concurrency)
         self._rng = np.random.default_rng(seed)
         self._absent = list(range(len(viewers)))
         self._left_ms: dict[int, int] = {}
         self._n_visits = 0
-        self._turns: list[tuple[int, int, _Visit]] = []
+        self._turns: list[tuple[int, int, Visit]] = []
         self._events: list[Event] = []
         self._counts = dict.fromkeys(Tally.__slots__, 0)
         for _ in range(n_present):
@@ -149,26 +141,35 @@ class Swarm:
         Args:
             n_cards: at least; a window is finished.
             on_window: told of progress.
+
+        Raises:
+            NothingToShowError: the server gave nothing to show for too long.
         """
         until = self._counts["cards"] + n_cards
         while self._counts["cards"] < until:
-            await self._pass_window()
+            reason = await self._pass_window()
             if on_window:
                 on_window(self.tally)
+            if reason is not None:
+                await self._patience.wait(reason)
 
     async def leave(self) -> None:
         """Let everybody finish the card they are on and leave, so that nothing stays open."""
         while self._turns:
             at_ms, _, visit = heapq.heappop(self._turns)
             if visit.shown is not None and not self._watch_on(visit, at_ms):
-                self._report(visit, [*_answered(visit.answer), ("leave", None)], at_ms)
+                self._report(visit, [*answered(visit.answer), ("leave", None)], at_ms)
                 self.clock_ms = at_ms
         await self._flush()
 
-    async def _pass_window(self) -> None:
-        """Take all turns of the next window, report them, then fetch the pages that are needed."""
+    async def _pass_window(self) -> str | None:
+        """Take all turns of the next window, report them, then fetch the pages that are needed.
+
+        Returns:
+            Why none of the pages had anything to show; empty: one had; None: none was needed.
+        """
         horizon_ms = self._turns[0][0] + WINDOW_MS
-        waiting: list[_Visit] = []
+        waiting: list[Visit] = []
         while self._turns and self._turns[0][0] < horizon_ms:
             at_ms, _, visit = heapq.heappop(self._turns)
             if not self._finish_card(visit, at_ms):
@@ -179,27 +180,32 @@ class Swarm:
                 waiting.append(visit)
         self.clock_ms = horizon_ms
         await self._flush()
+        self._failure = "the pages hold no item of the swarm's world; is it that of the server?"
         await asyncio.gather(*(self._fetch(visit, horizon_ms) for visit in waiting))
+        found = any(visit.cards for visit in waiting)
         for visit in waiting:
             if visit.cards:
                 self._show(visit, horizon_ms)
             else:
                 self._depart(visit, horizon_ms)
+        if not waiting:
+            return None
+        return "" if found else self._failure
 
-    def _finish_card(self, visit: _Visit, at_ms: int) -> bool:
+    def _finish_card(self, visit: Visit, at_ms: int) -> bool:
         """Report the card on screen; return whether it is over and the person stays."""
         if visit.shown is None:
             return True
         if self._watch_on(visit, at_ms):
             return False
-        self._report(visit, _answered(visit.answer), at_ms)
+        self._report(visit, answered(visit.answer), at_ms)
         if visit.viewer.leaves(visit.rng):
             self._report(visit, [("leave", None)], at_ms)
             self._depart(visit, at_ms)
             return False
         return True
 
-    def _watch_on(self, visit: _Visit, at_ms: int) -> bool:
+    def _watch_on(self, visit: Visit, at_ms: int) -> bool:
         """Report the dwell so far of a card that lasts on; return whether it does."""
         if at_ms >= visit.ends_ms:
             return False
@@ -208,7 +214,7 @@ class Swarm:
         self._push(visit, min(at_ms + REPORT_MS, visit.ends_ms))
         return True
 
-    def _show(self, visit: _Visit, at_ms: int) -> None:
+    def _show(self, visit: Visit, at_ms: int) -> None:
         card = visit.cards.pop(0)
         if self._witness:
             self._witness(card, visit.viewer.person, visit.viewer.state)
@@ -220,32 +226,27 @@ class Swarm:
         visit.ends_ms = at_ms + SWIPE_MS + round(1000 * visit.answer.dwell_s)
         self._push(visit, min(at_ms + REPORT_MS, visit.ends_ms))
 
-    async def _fetch(self, visit: _Visit, at_ms: int) -> None:
+    async def _fetch(self, visit: Visit, at_ms: int) -> None:
         request = FeedRequest(
             user_id=visit.viewer.person.user_id,
-            session_id=f"visit-{visit.number}",
+            session_id=visit.session,
             size=self._page_size,
             scene=SceneBody(network=visit.network, at_ms=at_ms),
         )
         async with self._gate:
             try:
                 page = await self._client.feed(request)
-            except ClientError:
+            except ClientError as error:
                 self._counts["errors"] += 1
+                self._failure = str(error)
                 return
         self._counts["pages"] += 1
         known = visit.viewer.world.index
         # Of an upload since the world was made nobody knows how it is liked: it is passed over.
         visit.cards = [card for card in page.items if card.item_id in known]
 
-    def _report(
-        self, visit: _Visit, what: Sequence[tuple[FeedbackKind, float | None]], at_ms: int
-    ) -> None:
-        decision = visit.shown.decision_id if visit.shown else ""
-        for kind, value in what:
-            visit.n_events += 1
-            event_id = f"{visit.number}-{visit.n_events}"
-            self._events.append(Event(event_id, decision, kind, at_ms, value))
+    def _report(self, visit: Visit, what: Sequence[Told], at_ms: int) -> None:
+        self._events += visit.report(what, at_ms)
 
     async def _flush(self) -> None:
         """Send what is to be reported, in the order of its times."""
@@ -273,29 +274,17 @@ class Swarm:
             viewer.rest((comes_ms - self._left_ms[index]) / 86_400_000)
         network = NETWORKS[int(self._rng.integers(len(NETWORKS)))]
         rng = np.random.default_rng([self._seed, self._n_visits])
-        visit = _Visit(self._n_visits, index, viewer, network, rng)
+        session = f"visit-{self._run}-{self._n_visits}"
+        visit = Visit(self._n_visits, session, index, viewer, network, rng)
         self._counts["visits"] += 1
         self._n_visits += 1
         self._push(visit, comes_ms)
 
-    def _depart(self, visit: _Visit, at_ms: int) -> None:
+    def _depart(self, visit: Visit, at_ms: int) -> None:
         visit.shown = None
         self._left_ms[visit.index] = at_ms
         self._absent.append(visit.index)
         self._arrive(at_ms)
 
-    def _push(self, visit: _Visit, at_ms: int) -> None:
+    def _push(self, visit: Visit, at_ms: int) -> None:
         heapq.heappush(self._turns, (at_ms, visit.number, visit))
-
-
-def _answered(answer: Feedback) -> list[tuple[FeedbackKind, float | None]]:
-    """Return what a client reports when a card is swiped away."""
-    events: list[tuple[FeedbackKind, float | None]] = [("dwell", round(answer.dwell_s, 3))]
-    did: tuple[tuple[FeedbackKind, bool], ...] = (
-        ("like", answer.like),
-        ("comment", answer.comment),
-        ("share", answer.share),
-        ("follow", answer.follow),
-        ("not_interested", answer.not_interested),
-    )
-    return events + [(kind, None) for kind, done in did if done]

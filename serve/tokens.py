@@ -1,10 +1,15 @@
 """Ids that come back to us: signed decision ids, pages of repeated requests, sessions, events.
 
 A decision id on the wire is `page:slot.mac`: 96 bits of keyed BLAKE2b show that this installation
-gave it out, before any database is asked. A page id is a keyed hash of person and request, so
-that the same request finds its page on every replica and nobody can foresee a draw. Ids of
-sessions and events become keyed hashes as well: the log then holds no text of the caller's that
-may name a person.
+gave it out, before any database is asked. A page id begins with a keyed hash of person and
+request, by which a repeat finds its page in the log on every replica, and ends with a random part.
+For a page is answered before it is on disk: where a power cut takes it back, the repeat is drawn
+anew, and under the old id feedback about the lost cards would be joined to the new ones. With a new
+id the lost page stays unknown, and what is said about it is refused. Ids of sessions and events
+become keyed hashes as well: the log then holds no text of the caller's that may name a person.
+
+Rejected: an fsync for each page (it is the price of feedback, once more), and a table of requests
+beside the log (the log's index of keys answers the same question).
 """
 
 import base64
@@ -17,6 +22,7 @@ from serve.secret import derive_key
 
 _MAC_BYTES = 12
 _ID_BYTES = 12
+_NONCE_BYTES = 6
 
 
 class Tokens:
@@ -54,11 +60,15 @@ class Tokens:
             DecisionId(decision) if hmac.compare_digest(mac.encode(), expected.encode()) else None
         )
 
-    def page_id(self, user: UserKey, request_id: str | None) -> PageId:
-        """Return the id of the page that answers a request; random for one without an id."""
+    def request(self, user: UserKey, request_id: str | None) -> str:
+        """Return how the id of a request's page begins; random for a request without an id."""
         if request_id is None:
-            return PageId(secrets.token_hex(_ID_BYTES))
-        return PageId(_hash(self._page_key, user, request_id))
+            return secrets.token_hex(_ID_BYTES)
+        return _hash(self._page_key, user, request_id)
+
+    def page_id(self, request: str) -> PageId:
+        """Return the id of a page yet to be drawn for what `request` returned: never one twice."""
+        return PageId(f"{request}{secrets.token_hex(_NONCE_BYTES)}")
 
     def session_id(self, user: UserKey, session_id: str) -> SessionId:
         """Return the pseudonym of a caller's session."""

@@ -1,30 +1,33 @@
-"""Trains the bandit from its log, and publishes it only if held-out pages say that it is better.
+"""Trains the bandit from its log, and publishes it only if held-out pages say that it does no harm.
 
-The log is folded from its start under the configured arguments; that is how a model comes by
-other ones than it was learned under. What had been learned before the last pages were drawn is
-judged on them by the doubly robust estimate; the fold then goes on to the end of the log and is
-published as the next version, which a server resumes from when it is started.
+The log is folded from its start under the configured arguments; that is how a model comes by other
+ones than it was learned under. What had been learned before a time is judged on the pages that were
+drawn from then on (`serve.gate`); the fold then goes on to the end of the log and is published as
+the next version, which a server resumes from when it is started.
 
 It takes the learner's place, so it refuses a data folder on which a server runs, and takes an
-epoch of its own: a learner that starts meanwhile has a newer one, and publishing fails.
+epoch when it publishes: only if no learner began since, which would have a newer one.
 
-Rejected: judging a model on what it learned from, and a gate on the estimate itself instead of
-its lower bound (noise would pass it half of the time).
+Rejected: judging a model on what it learned from, and a gate on an estimate itself instead of a
+bound of it (noise would pass it half of the time).
 """
 
+import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import msgspec
 
 from env.interface import Policy
-from env.records import PageRecord
 from replay.dataset import Dataset, read
 from replay.evaluate import Report, evaluate
 from replay.log import Kind, SqliteLog
 from serve.config import Config
 from serve.data_folder import open_data, require_idle
-from serve.learner import BATCH_LINES, Learning, publish
+from serve.gate import Gate
+from serve.learner import BATCH_LINES, publish
+from serve.learning import Learning
 from serve.refused import Refused
 from serve.replica import learning_args, open_snapshots
 from serve.state import StaleEpoch, State, Version
@@ -32,38 +35,47 @@ from serve.state import StaleEpoch, State, Version
 Advance = Callable[[int], None]
 """Told how many lines of the log were folded since it was last told."""
 
+_GATE = Gate()
+
 
 class Trained(msgspec.Struct, frozen=True):
     """What training came to.
 
     Attributes:
         report: of what was learned before the held-out pages, on them.
-        learned: interactions in the fold of the whole log.
-        version: as it was published; None: the gate was not passed, nothing was changed.
+        refusals: the gates that it did not pass; if there are any, nothing was changed.
+        learned: interactions that it learned: all, if it was published, else those before the
+            held-out pages.
+        version: as it was published; None: it was not.
     """
 
     report: Report
+    refusals: tuple[str, ...]
     learned: int
     version: Version | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Split:
+class _Split(NamedTuple):
     """Where the held-out pages begin."""
 
-    offset: int  # of the last line before them
-    pages: frozenset[str]
+    at_ms: int  # they were drawn then or later
+    offset: int  # of the last line before the first of them
 
 
 def train_bandit(
-    config: Config, *, holdout: float = 0.2, advance: Advance | None = None
+    config: Config,
+    *,
+    holdout: float = 0.2,
+    gate: Gate = _GATE,
+    advance: Advance | None = None,
 ) -> Trained:
     """Fold the log, judge it on its last pages, and publish it if it passes.
 
     Args:
         config: data folder, learner's arguments and reward.
         holdout: share of the pages that are held out, in (0, 1); the latest.
-        advance: told of progress; in total, of as many lines as the log has.
+        gate: which it must pass.
+        advance: told of progress; in total, of as many lines as the log has, if it passes.
 
     Raises:
         Refused: no log, a server runs on it, too little in it to judge by, or a learner was
@@ -73,42 +85,48 @@ def train_bandit(
     require_idle(config)
     with open_data(config) as database:
         log, state = SqliteLog(database, now_ms=lambda: 0), State(database)
-        epoch = database.write(state.next_epoch, durable=True).result()
+        with database.reader() as connection:
+            epoch = state.newest_epoch(connection)
         split = _split(log, holdout)
         learning = Learning(learning_args(config))
         _fold(learning, log, split.offset, advance)
         candidate = learning.policy.frozen(max(state.last_version_number(), 0) + 1)
         report = _judge(_held_out(config, log, split), candidate)
+        refusals = gate.refusals(report)
+        if refusals:
+            return Trained(report, refusals, learning.learned, None)
         _fold(learning, log, log.last_offset(), advance)
-        if not _passes(report):
-            return Trained(report, learning.learned, None)
         try:
-            version = publish(state, open_snapshots(config), learning, epoch)
+            taken = database.write(partial(_take_epoch, state, epoch), durable=True).result()
+            version = publish(state, open_snapshots(config), learning, taken)
         except StaleEpoch as error:
             raise Refused(f"nothing was published: {error}") from error
-        return Trained(report, learning.learned, version)
+        return Trained(report, refusals, learning.learned, version)
 
 
-def _passes(report: Report) -> bool:
-    return report.estimate("dr").low > report.logged.value
+def _take_epoch(state: State, newest: int, connection: sqlite3.Connection) -> int:
+    """Begin an epoch, unless a learner has begun one since."""
+    state.require_epoch(connection, newest)
+    return state.next_epoch(connection)
 
 
 def _split(log: SqliteLog, holdout: float) -> _Split:
-    """Return the split by time: the log's order is that of its pages' drawing."""
+    """Return the time that leaves this share of the pages behind it, or a little more.
+
+    Pages of several replicas may stand in the log in another order than they were drawn in: what
+    was drawn before that time and logged after it is on neither side.
+    """
     kinds: tuple[Kind, ...] = ("page",)
-    pages = [
-        (line.offset, line.record.page_id)
-        for line in log.read(kinds=kinds)
-        if isinstance(line.record, PageRecord)
-    ]
+    pages = [(line.record.at_ms, line.offset) for line in log.read(kinds=kinds)]
     n_held_out = round(holdout * len(pages))
-    if not 0 < n_held_out < len(pages):
+    at_ms = sorted(pages)[-n_held_out][0] if n_held_out else 0
+    offset = min((line for drawn_ms, line in pages if drawn_ms >= at_ms), default=1) - 1
+    if not n_held_out or not any(line <= offset for _, line in pages):
         raise Refused(
             f"expected pages to learn from and pages to judge by, got {len(pages)} in all and "
             f"{holdout} of them held out"
         )
-    held_out = pages[-n_held_out:]
-    return _Split(held_out[0][0] - 1, frozenset(page_id for _, page_id in held_out))
+    return _Split(at_ms, offset)
 
 
 def _fold(learning: Learning, log: SqliteLog, up_to: int, advance: Advance | None) -> None:
@@ -124,7 +142,7 @@ def _fold(learning: Learning, log: SqliteLog, up_to: int, advance: Advance | Non
 
 def _held_out(config: Config, log: SqliteLog, split: _Split) -> Dataset:
     try:
-        return read(log.read(), config.reward, lambda page: page.page_id in split.pages)
+        return read(log.read(), config.reward, lambda page: page.at_ms >= split.at_ms)
     except ValueError as error:
         raise Refused(f"the log cannot be evaluated: {error}") from error
 

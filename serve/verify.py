@@ -5,9 +5,13 @@ the scorer is frozen, just as it was when it was published, and every page is re
 policy that it names: from the features in the log, the re-folded model and the secret, never from
 a number in the record. What is found is bit for bit or it is a mismatch.
 
-Memory stays bounded: a version that no page names is not frozen, and a scorer (1 MB) is dropped
-after the last page that names it. Versions are folded under the learner's present arguments: a
-log that was learned under others fails the audit, as it should.
+Pages that are drawn again exactly are then judged together: seeds that are themselves wrong, one
+for all pages say, redraw just as well, but draws under them are not independent (`env.draw_audit`).
+
+Memory stays bounded: of a page that was checked two numbers a decision stay, a version that no page
+names is not frozen, and a scorer (1 MB) is dropped after the last page that names it. Versions are
+folded under the learner's present arguments: a log that was learned under others fails the audit,
+as it should.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,17 +20,19 @@ from pathlib import Path
 import msgspec
 
 from env.audit import Violation, audit_page
+from env.blocks import Blocks
+from env.draw_audit import DrawAudit
 from env.interface import Policy, page_pmfs, page_seed, redraw
-from env.records import Blocks, LogLine, PageRecord
+from env.records import LogLine, PageRecord
 from env.vocabulary import DecisionId, Page
-from policies.baselines import PopularityPolicy, UniformPolicy
+from policies.baselines import baseline
 from policies.explorers import explorer_args, explorer_from
 from policies.vowpal_kernel import VowpalScorer
 from replay.log import Kind, SqliteLog
 from serve.config import Config
 from serve.data_folder import open_data
 from serve.follower import untrained
-from serve.learner import Learning
+from serve.learning import Learning
 from serve.refused import Refused
 from serve.replica import learning_args
 from serve.secret import derive_key, load_secret
@@ -63,12 +69,15 @@ class Verified(msgspec.Struct, frozen=True):
         return not self.mismatches and not self.max_error and not self.violations
 
 
-def verify_log(config: Config, advance: Advance | None = None) -> Verified:
+def verify_log(
+    config: Config, advance: Advance | None = None, *, n_shown: int = SHOWN_VIOLATIONS
+) -> Verified:
     """Redraw all pages that are in the log now; a server may be running on it.
 
     Args:
         config: the learner's arguments as they were when it learned.
         advance: told of progress; in total, of as many lines as the log has.
+        n_shown: violations that are returned at most, the first ones; all are looked for.
 
     Raises:
         Refused: no log, or no secret to draw with.
@@ -79,27 +88,37 @@ def verify_log(config: Config, advance: Advance | None = None) -> Verified:
         log = SqliteLog(database, now_ms=lambda: 0)
         end = log.last_offset()
         versions = State(database).versions()
-        audit = _Audit(Learning(learning_args(config)), draw_key, _last_uses(log, end))
+        last_uses = _last_uses(log, end)
+        audit = _Audit(Learning(learning_args(config)), draw_key, last_uses, n_shown)
         for version, lines in _stretches(log, versions, end):
             audit.walk(lines)
             if version is not None:
                 audit.freeze(version)
             if advance is not None:
                 advance(len(lines))
-    return audit.found
+    return audit.finish()
 
 
 class _Audit:
     """The walk: fold, freeze, redraw."""
 
-    def __init__(self, learning: Learning, draw_key: bytes, last_uses: Mapping[str, int]) -> None:
+    def __init__(
+        self, learning: Learning, draw_key: bytes, last_uses: Mapping[str, int], n_shown: int
+    ) -> None:
         self.found = Verified()
+        self._n_shown = n_shown
         self._learning = learning
         self._draw_key = draw_key
         self._last_uses = last_uses  # by policy name, the offset of the last page that names it
         self._blocks = Blocks()
+        self._draws = DrawAudit()
         vowpal = learning.args.vowpal
         self._scorers: dict[str, VowpalScorer] = {"vowpal@0": untrained(vowpal).policy}
+
+    def finish(self) -> Verified:
+        """Return what was found, with what only all pages together show."""
+        violations = (*self._draws.violations(), *self.found.violations)[: self._n_shown]
+        return msgspec.structs.replace(self.found, violations=violations)
 
     def freeze(self, version: Version) -> None:
         """Keep the scorer of a version, if a page names it."""
@@ -126,6 +145,7 @@ class _Audit:
         seed = page_seed(self._draw_key, record.page_id)
         redrawn = redraw(page, policy, seed)
         if redrawn == page.decisions:
+            self._draws.add(page, policy)
             self._add(page, 0, 0.0, [])
             return
         drawn, logged = ({(d.slot, d.action) for d in ds} for ds in (redrawn, page.decisions))
@@ -134,13 +154,11 @@ class _Audit:
 
     def _policy(self, record: PageRecord) -> Policy | None:
         """Return what drew a page, its explorer as the record says; None: there is none."""
-        if record.policy == UniformPolicy.name:
-            return UniformPolicy()
         explorer = explorer_from(record.explorer)
-        if record.policy == PopularityPolicy.name:
-            return PopularityPolicy(explorer)
         scorer = self._scorers.get(record.policy)
-        if scorer is None or scorer.explorer == explorer_args(explorer):
+        if scorer is None:
+            return baseline(record.policy, explorer)
+        if scorer.explorer == explorer_args(explorer):
             return scorer
         return VowpalScorer.from_bytes(scorer.to_bytes(), explorer, scorer.version)
 
@@ -153,7 +171,7 @@ class _Audit:
             n_decisions=found.n_decisions + len(page.decisions),
             mismatches=found.mismatches + mismatches,
             max_error=max(found.max_error, error),
-            violations=(*found.violations, *violations)[:SHOWN_VIOLATIONS],
+            violations=(*found.violations, *violations)[: self._n_shown],
         )
 
 

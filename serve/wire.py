@@ -9,55 +9,26 @@ both), and free-form extensions (an unknown field is a misspelt one).
 """
 
 import math
-import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from env.records import FeedbackKind
 from env.vocabulary import CreatorId, Item, ItemId, Profile, UserId
-
-MAX_BODY_BYTES = 1 << 20
-MAX_PAGE = 50
-MAX_EVENTS = 500
-MAX_ITEMS = 1000
-MAX_MS = 4_102_444_799_999
-"""The last millisecond of 2099: a date in every time zone, and nobody's nanoseconds."""
-MAX_DWELL_S = 86_400.0
-MAX_VECTOR_LENGTH = 1e6
-
-MAX_ID = 128
-ID_RULE = "no control characters, no U+FFFD, and not . or .."
-_ID = r"^(?!\.{1,2}$)(?![\s\S]*[\u0000-\u001f\u007f-\u009f\ufffd])"
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID, pattern=_ID, description=ID_RULE)]
-Word = Annotated[str, Meta(max_length=64)]
-Country = Annotated[
-    str, Meta(max_length=2, pattern="^([A-Z]{2})?$", description="ISO 3166 alpha-2")
-]
-Language = Annotated[
-    str,
-    Meta(max_length=35, pattern="^([A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*)?$", description="ISO 639"),
-]
-Ms = Annotated[int, Meta(ge=0, le=MAX_MS, description="Unix milliseconds")]
-Number = Annotated[float, Meta(ge=-1e6, le=1e6)]
-
-
-def is_id(text: str) -> bool:
-    r"""Return whether a text that no body brought, of a path or a file, is an `Id`.
-
-    The rule is about what a path can say: servers read broken UTF-8 there as U+FFFD, clients drop
-    dot segments, proxies refuse control characters. Whatever else people write is an id.
-
-    >>> is_id("family \N{WOMAN}\u200d\N{GIRL}/7"), is_id("a\n"), is_id("..")
-    (True, False, False)
-    """
-    # Surrogates stand in no body, so not in the pattern: without its flag "u", JavaScript would
-    # take every emoji for two of them.
-    fits = 0 < len(text) <= MAX_ID and re.search(_ID, text) is not None
-    return fits and _SURROGATE.search(text) is None
+from serve.limits import (
+    MAX_DWELL_S,
+    MAX_EVENTS,
+    MAX_ITEMS,
+    MAX_PAGE,
+    MAX_VECTOR_LENGTH,
+    Country,
+    Id,
+    Language,
+    Ms,
+    Number,
+    Word,
+)
 
 
 class SceneBody(
@@ -293,12 +264,30 @@ class UserResponse(msgspec.Struct, frozen=True):
     profile: Profile
 
 
+class LearnerHealth(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the learner is. Feeds are answered without one; they only stop getting better.
+
+    Attributes:
+        state: "learning"; "stopped", as it was told to; "silent", it died or hangs; "none", there
+            never was one.
+        age_s: seconds since its last sign of life; about 1 while it learns.
+    """
+
+    state: Literal["learning", "stopped", "silent", "none"]
+    age_s: float | None = None
+
+
 class Health(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Whether the server can answer feeds, and why not."""
+    """Whether the server can answer feeds, and why not.
+
+    Attributes:
+        items: that may be shown.
+    """
 
     ready: bool
     items: int = 0
     reason: str = ""
+    learner: LearnerHealth | None = None
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):

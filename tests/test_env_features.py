@@ -3,12 +3,15 @@
 import msgspec
 import numpy as np
 import pytest
+from builders import NOW_MS, SKIPPED, catalogue_of, interaction, put
 
+from env.blocks import Blocks, page_record
 from env.catalogue import Catalogue
 from env.content import static_block
 from env.features import (
     DYNAMIC,
     N_ACTION,
+    N_APPS,
     N_SHARED,
     N_STATIC,
     POPULARITY,
@@ -21,24 +24,20 @@ from env.features import (
 from env.interests import Tally
 from env.interface import fill_page
 from env.items import ItemStates
-from env.records import (
-    Blocks,
-    ItemRecord,
-    decode_record,
-    encode_record,
-    item_key,
-    pack_halves,
-    page_record,
+from env.records import decode_record, encode_record, item_key
+from env.users import (
+    DECLARED_SIGNAL,
+    UserState,
+    hash_apps,
+    long_interest,
+    newcomer,
+    observed,
 )
-from env.users import UserState, long_interest, newcomer, observed
 from env.vocabulary import (
     Context,
     CreatorId,
-    DecisionId,
     Features,
-    Feedback,
     Float32s,
-    Interaction,
     Item,
     ItemId,
     PageId,
@@ -50,42 +49,8 @@ from env.vocabulary import (
 )
 from policies.baselines import PopularityPolicy
 
-NOW_MS = 1_700_000_000_000
 DAY_MS = 24 * 3_600_000
 SCENE = Scene(NOW_MS, "GB", "en", device="phone", network="wifi", hour=6, weekday=6, position=3)
-
-
-def put(item: Item) -> ItemRecord:
-    return ItemRecord(item.item_id, 0, item, pack_halves(static_block(item)))
-
-
-def catalogue_of(*items: Item) -> Catalogue:
-    catalogue = Catalogue()
-    for item in items:
-        catalogue.apply(put(item))
-    return catalogue
-
-
-def shown(item: str, *, dwell_s: float = 10.0, reward: float = 0.5) -> Interaction:
-    return Interaction(
-        decision_id=DecisionId("p:0"),
-        page_id=PageId("p"),
-        user=UserKey("u"),
-        session=SessionId("s"),
-        item_id=ItemId(item),
-        slot=0,
-        policy="uniform@0",
-        propensity=0.1,
-        n_actions=10,
-        shared=b"",
-        action=b"",
-        item_key=0,
-        duration_s=30.0,
-        feedback=Feedback(seen=True, left=True, dwell_s=dwell_s),
-        reward=reward,
-        scene=SCENE,
-        closed_ms=NOW_MS,
-    )
 
 
 ITEMS = tuple(
@@ -105,7 +70,7 @@ ITEMS = tuple(
 def known_person() -> UserState:
     vector = static_block(ITEMS[1])[:VECTOR_DIM].astype("<f4")
     return UserState(
-        Profile(country="GB", cohort="full_active", follows=(CreatorId("c1"),)),
+        Profile(country="GB", os="Android", cohort="full_active", follows=(CreatorId("c1"),)),
         n_cards=40,
         evidence=30.0,
         plays=20.0,
@@ -126,8 +91,8 @@ def some_states() -> ItemStates:
     states = ItemStates()
     for name, n in (("i1", 4), ("i2", 1)):
         for _ in range(n):
-            states.fold(shown(name, reward=2.0))
-    states.fold(shown("i3", dwell_s=1.0, reward=-1.0))
+            states.fold(interaction(name, reward=2.0, scene=SCENE))
+    states.fold(interaction("i3", SKIPPED, reward=-1.0, scene=SCENE))
     return states
 
 
@@ -282,6 +247,8 @@ def test_country_and_language_match_only_where_they_are_known() -> None:
         ("session_play_rate", observed(known_person()).session_play_rate),
         ("active_cohort", 1.0),
         ("new_cohort", 0.0),
+        ("android", 1.0),
+        ("ios", 0.0),
     ],
 )
 def test_the_shared_columns_are_what_they_are_named(name: str, expected: float) -> None:
@@ -299,6 +266,22 @@ def test_the_shared_columns_are_what_they_are_named(name: str, expected: float) 
 )
 def test_who_registered_lately_is_new(profile: Profile, expected: float) -> None:
     assert shared(encoded(newcomer(profile)), "new_cohort") == expected
+
+
+def test_installed_apps_are_a_block_of_hashed_columns() -> None:
+    chat = newcomer(Profile(apps=("chat",)))
+    block = encoded(chat).shared[-N_APPS:]
+    assert np.array_equal(block, hash_apps(["chat"]))
+    assert not encoded(newcomer(Profile())).shared[-N_APPS:].any()
+
+
+def test_tags_are_known_by_what_the_person_felt_at_them_and_by_those_declared() -> None:
+    felt = msgspec.structs.replace(known_person(), tags=(Tally("t1", 2.0, 2.0, 40),))
+    assert column(encoded(felt), "tag_affinity").tolist() == [0, 0.5, 0, 0, 0, 0.5]
+    declared = newcomer(Profile(tags=("#T2",)))
+    assert column(encoded(declared), "tag_affinity").tolist() == [0, 0, DECLARED_SIGNAL, 0, 0, 0]
+    assert column(encoded(declared), "long_match")[2] == pytest.approx(DECLARED_SIGNAL, rel=2e-3)
+    assert not column(encoded(), "tag_affinity").any()
 
 
 def test_no_candidates_are_no_error() -> None:

@@ -1,84 +1,24 @@
 """Item states: a deterministic fold, a posterior that is honest, popularity that fades."""
 
 import math
-from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 import pytest
+from builders import NOW_MS, PLAYED, SKIPPED, catalogue_named, folded, interaction, make_item, put
 
 from env.catalogue import Catalogue
-from env.content import static_block
-from env.items import COUNTRY_PRIOR_PLAYS, HALF_LIFE_MS, Aligned, ItemStates, Prior
-from env.records import ItemRecord, pack_halves
-from env.vocabulary import (
-    DecisionId,
-    Feedback,
-    Interaction,
-    Item,
-    ItemId,
-    PageId,
-    Scene,
-    SessionId,
-    UserKey,
-)
+from env.items import HALF_LIFE_MS, Aligned, ItemStates, Prior
+from env.popularity import PRIOR_PLAYS
+from env.vocabulary import Feedback, Interaction, ItemId, Scene
 
-NOW_MS = 1_700_000_000_000
-PLAYED = Feedback(seen=True, left=True, dwell_s=10.0)
-SKIPPED = Feedback(seen=True, left=True, dwell_s=1.0)
 CUT_OFF = Feedback(seen=True, left=False, dwell_s=10.0)
-
-
-def interaction(
-    name: str,
-    feedback: Feedback = PLAYED,
-    *,
-    reward: float = 0.5,
-    country: str = "GB",
-    at_ms: int = NOW_MS,
-) -> Interaction:
-    return Interaction(
-        decision_id=DecisionId("p:0"),
-        page_id=PageId("p"),
-        user=UserKey("u"),
-        session=SessionId("s"),
-        item_id=ItemId(name),
-        slot=0,
-        policy="uniform@0",
-        propensity=0.1,
-        n_actions=10,
-        shared=b"",
-        action=b"",
-        item_key=0,
-        duration_s=30.0,
-        feedback=feedback,
-        reward=reward,
-        scene=Scene(at_ms, country=country),
-        closed_ms=at_ms,
-    )
-
-
-def catalogue_of(names: Sequence[str]) -> Catalogue:
-    catalogue = Catalogue()
-    for name in names:
-        put(catalogue, name)
-    return catalogue
-
-
-def put(catalogue: Catalogue, name: str) -> None:
-    item = Item(ItemId(name))
-    catalogue.apply(ItemRecord(item.item_id, 0, item, pack_halves(static_block(item))))
-
-
-def folded(*interactions: Interaction, prior: Prior | None = None) -> ItemStates:
-    states = ItemStates(prior)
-    for each in interactions:
-        states.fold(each)
-    return states
+HERE = Scene(NOW_MS, country="GB")
+THERE = Scene(NOW_MS, country="TH")
 
 
 def align(names: str, *interactions: Interaction, prior: Prior | None = None) -> Aligned:
-    return folded(*interactions, prior=prior).aligned(catalogue_of(names.split()))
+    return folded(interactions, ItemStates(prior)).aligned(catalogue_named(names.split()))
 
 
 def a_stream(n: int, seed: int = 3) -> list[Interaction]:
@@ -89,7 +29,7 @@ def a_stream(n: int, seed: int = 3) -> list[Interaction]:
             f"i{rng.integers(2000)}",
             Feedback(seen=True, left=bool(rng.random() < 0.9), dwell_s=float(rng.exponential(12))),
             reward=float(rng.random()),
-            country=("GB", "TH", "")[rng.integers(3)],
+            scene=Scene(0, country=("GB", "TH", "")[rng.integers(3)], hour=int(hours[k]) % 24),
             at_ms=NOW_MS + int(hours[k] * 3_600_000),
         )
         for k in range(n)
@@ -117,7 +57,7 @@ def test_an_item_without_evidence_has_the_prior() -> None:
     items = align("a b")
     assert items.reward_mean.tolist() == [Prior().mean] * 2
     assert items.reward_sd == pytest.approx(np.full(2, Prior().item_sd))
-    assert items.popularity.tolist() == [0.0, 0.0]
+    assert items.popularity.everywhere.plays.tolist() == [0.0, 0.0]
 
 
 def test_the_posterior_is_the_normal_one() -> None:
@@ -145,7 +85,9 @@ def test_the_posterior_covers_the_truth_as_it_says() -> None:
         for i in range(n_items)
         for _ in range(shown[i])
     ]
-    items = folded(*stream, prior=prior).aligned(catalogue_of([f"i{i}" for i in range(n_items)]))
+    items = folded(stream, ItemStates(prior)).aligned(
+        catalogue_named([f"i{i}" for i in range(n_items)])
+    )
     z = (truth - items.reward_mean) / items.reward_sd
     # The common mean is estimated from 600 items, so its own error is small beside 1 / sqrt(600).
     assert abs(z.mean()) < 4 / math.sqrt(n_items)
@@ -159,16 +101,18 @@ def test_popularity_halves_in_a_day() -> None:
         interaction("new"),
         interaction("skipped", SKIPPED),
     )
-    plays = items.popularity * items.scale(NOW_MS)
+    plays = items.popularity.everywhere.plays * items.scale(NOW_MS)
     assert plays == pytest.approx([0.5, 1.0, 0.0])
-    assert items.popularity * items.scale(NOW_MS + 2 * HALF_LIFE_MS) == pytest.approx(plays / 4)
+    assert items.popularity.everywhere.plays * items.scale(
+        NOW_MS + 2 * HALF_LIFE_MS
+    ) == pytest.approx(plays / 4)
 
 
 def test_what_is_folded_late_weighs_what_it_should() -> None:
     early, late = interaction("a", at_ms=NOW_MS - 3 * HALF_LIFE_MS), interaction("b")
     in_order, reversed_ = align("a b", early, late), align("a b", late, early)
-    assert in_order.popularity * in_order.scale(NOW_MS) == pytest.approx(
-        reversed_.popularity * reversed_.scale(NOW_MS)
+    assert in_order.popularity.everywhere.plays * in_order.scale(NOW_MS) == pytest.approx(
+        reversed_.popularity.everywhere.plays * reversed_.scale(NOW_MS)
     )
 
 
@@ -177,42 +121,45 @@ def test_years_of_log_neither_overflow_nor_forget_the_present() -> None:
     stream = [interaction(f"d{day}", at_ms=NOW_MS + day * HALF_LIFE_MS) for day in days]
     last_ms = stream[-1].closed_ms
     items = align(" ".join(f"d{day}" for day in days), *stream)
-    plays = items.popularity * items.scale(last_ms)
+    plays = items.popularity.everywhere.plays * items.scale(last_ms)
     assert plays == pytest.approx([2.0 ** (day - days[-1]) for day in days], abs=1e-12)
-    here = items.popularity_in("GB")
-    assert int(np.argmax(here)) == len(days) - 1
+    assert items.popularity.here(HERE).ranking[0] == len(days) - 1
 
 
 def test_a_country_without_plays_of_its_own_has_everywheres_popularity() -> None:
     items = align("a b", interaction("a"), interaction("b"), interaction("b"))
-    assert items.popularity_in("TH").tolist() == items.popularity.tolist()
-    assert items.most_popular("TH").tolist() == [1, 0]
+    assert items.popularity.here(THERE) is items.popularity.everywhere
+    assert items.popularity.everywhere.ranking.tolist() == [1, 0]
 
 
 def test_a_countrys_own_plays_outweigh_everywheres_when_there_are_many() -> None:
-    home = [interaction("a", country="TH")] * 3
-    away = [interaction("b", country="GB")] * 30
+    home = [interaction("a", scene=THERE)] * 3
+    away = [interaction("b")] * 30
     few = align("a b c", *home, *away)
-    assert few.most_popular("TH").tolist() == [1, 0]
+    assert few.popularity.here(THERE).ranking.tolist() == [1, 0]
     many = align("a b c", *home * 100, *away * 100)
-    assert many.most_popular("TH").tolist() == [0, 1]
-    assert many.most_popular("GB").tolist() == [1, 0]
+    assert many.popularity.here(THERE).ranking.tolist() == [0, 1]
+    assert many.popularity.here(HERE).ranking.tolist() == [1, 0]
 
 
-def test_a_countrys_popularity_is_its_plays_and_the_priors() -> None:
-    home, away = interaction("a", country="TH"), interaction("b", country="GB")
-    items = align("a b", home, away, away, away)
-    plays = items.popularity_in("TH") * items.scale(NOW_MS)
-    assert plays == pytest.approx([1 + COUNTRY_PRIOR_PLAYS / 4, COUNTRY_PRIOR_PLAYS * 3 / 4])
+def test_a_scenes_popularity_is_its_plays_and_those_around_them() -> None:
+    evening = msgspec.structs.replace(THERE, hour=20)
+    home, early = interaction("a", scene=evening), interaction("b", scene=THERE)
+    items = align("a b", home, early, interaction("b"), interaction("b"))
+    everywhere = np.array([1.0, 3.0])
+    country = np.array([1.0, 1.0]) + PRIOR_PLAYS * everywhere / 4.0
+    part = np.array([1.0, 0.0]) + PRIOR_PLAYS * country / (2.0 + PRIOR_PLAYS)
+    plays = items.popularity.here(evening).plays * items.scale(NOW_MS)
+    assert plays == pytest.approx(part)
 
 
 def test_states_follow_a_growing_catalogue_and_further_folds() -> None:
-    catalogue, states = catalogue_of(["a"]), folded(interaction("later"), interaction("a"))
+    catalogue, states = catalogue_named(["a"]), folded([interaction("later"), interaction("a")])
     before = states.aligned(catalogue)
     assert before.impressions.tolist() == [1]
     assert states.aligned(catalogue) is before
-    put(catalogue, "b")
-    put(catalogue, "later")
+    catalogue.apply(put(make_item("b")))
+    catalogue.apply(put(make_item("later")))
     assert states.aligned(catalogue).impressions.tolist() == [1, 0, 1]
     states.fold(interaction("b"))
     states.fold(interaction("never uploaded"))
@@ -226,58 +173,61 @@ def test_an_item_that_is_put_while_states_are_aligned_is_there_the_next_time() -
 
         def index_of(self, item_id: ItemId) -> int | None:
             if item_id not in self.ids:
-                put(self, item_id)
+                self.apply(put(make_item(item_id)))
             return super().index_of(item_id)
 
-    catalogue, states = Growing(), folded(interaction("a"), interaction("late"))
-    put(catalogue, "a")
+    catalogue, states = Growing(), folded([interaction("a"), interaction("late")])
+    catalogue.apply(put(make_item("a")))
     assert states.aligned(catalogue).impressions.tolist() == [1]
     assert states.aligned(catalogue).impressions.tolist() == [1, 1]
 
 
 def test_states_may_be_aligned_with_one_catalogue_after_another() -> None:
-    states = folded(interaction("a"))
-    assert states.aligned(catalogue_of(["b", "a"])).impressions.tolist() == [0, 1]
-    assert states.aligned(catalogue_of(["a", "b"])).impressions.tolist() == [1, 0]
+    states = folded([interaction("a")])
+    assert states.aligned(catalogue_named(["b", "a"])).impressions.tolist() == [0, 1]
+    assert states.aligned(catalogue_named(["a", "b"])).impressions.tolist() == [1, 0]
 
 
 def test_the_same_stream_gives_the_same_bytes_wherever_it_is_interrupted() -> None:
     stream = a_stream(3000)
-    whole = folded(*stream).to_bytes()
+    whole = folded(stream).to_bytes()
     for stop in (0, 1, 1500, 2999, 3000):
-        resumed = ItemStates.from_bytes(folded(*stream[:stop]).to_bytes())
+        resumed = ItemStates.from_bytes(folded(stream[:stop]).to_bytes())
         for each in stream[stop:]:
             resumed.fold(each)
         assert resumed.to_bytes() == whole
 
 
 def test_aligning_changes_nothing_of_the_state() -> None:
-    stream, catalogue = a_stream(400), catalogue_of([f"i{i}" for i in range(2000)])
+    stream, catalogue = a_stream(400), catalogue_named([f"i{i}" for i in range(2000)])
     looked_at, left_alone = ItemStates(), ItemStates()
     for each in stream:
         looked_at.fold(each)
         left_alone.fold(each)
-        looked_at.aligned(catalogue).most_popular("GB")
+        looked_at.aligned(catalogue).popularity.here(HERE)
     assert looked_at.to_bytes() == left_alone.to_bytes()
 
 
 def test_a_restored_state_says_what_the_live_one_says() -> None:
-    live = folded(*a_stream(1000), prior=Prior(mean=0.3))
+    live = folded(a_stream(1000), ItemStates(Prior(mean=0.3)))
     restored = ItemStates.from_bytes(live.to_bytes())
-    catalogue = catalogue_of([f"i{i}" for i in range(2000)])
+    catalogue = catalogue_named([f"i{i}" for i in range(2000)])
     a, b = live.aligned(catalogue), restored.aligned(catalogue)
     assert len(restored) == len(live)
-    for name in ("impressions", "reward_mean", "reward_sd", "popularity"):
+    for name in ("impressions", "reward_mean", "reward_sd"):
         assert np.array_equal(getattr(a, name), getattr(b, name))
     for country in ("GB", "TH", "", "XX"):
-        assert np.array_equal(a.popularity_in(country), b.popularity_in(country))
+        scene = Scene(0, country=country, hour=9)
+        assert np.array_equal(a.popularity.here(scene).plays, b.popularity.here(scene).plays)
 
 
 def test_bytes_that_are_no_state_are_refused() -> None:
-    data = folded(interaction("a")).to_bytes()
+    data = folded([interaction("a")]).to_bytes()
     with pytest.raises(msgspec.DecodeError):
         ItemStates.from_bytes(data[:-1])
     fields = msgspec.msgpack.decode(data)
-    fields[3] = ["a", "b"]
     with pytest.raises(ValueError, match="expected 3 item states, got 2"):
-        ItemStates.from_bytes(msgspec.msgpack.encode(fields))
+        ItemStates.from_bytes(msgspec.msgpack.encode([*fields[:3], ["a", "b"], *fields[4:]]))
+    broken = {"GB": (b"\0" * 8, b"\0" * 8)}
+    with pytest.raises(ValueError, match="segment GB: expected 2 weights, got 1"):
+        ItemStates.from_bytes(msgspec.msgpack.encode([*fields[:5], broken]))

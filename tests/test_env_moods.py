@@ -88,15 +88,16 @@ def test_people_leave_sooner_when_satiated_loaded_bored_or_unhappy() -> None:
 
 
 def test_the_mean_gap_is_two_days_as_in_kuairand() -> None:
-    gaps = [1.0 / float(np.asarray(return_chance(p, 0.5, 0.0))) for p in MOODS.return_classes]
+    chances = [return_chance(MOODS, p, 0.5, 0.0) for p in MOODS.return_classes]
+    gaps = [1.0 / float(np.asarray(chance)) for chance in chances]
     mean = MOODS.daily_share * gaps[0] + (1.0 - MOODS.daily_share) * gaps[1]
     assert abs(mean - 2.0) < 0.02
 
 
 def test_the_satisfied_return_sooner_and_churn_less() -> None:
     satisfaction: Reals = np.array([0.2, 0.5, 0.9])
-    assert (np.diff(np.asarray(return_chance(0.5, satisfaction, 300.0))) > 0.0).all()
-    assert (np.diff(np.asarray(churn_chance(satisfaction))) < 0.0).all()
+    assert (np.diff(np.asarray(return_chance(MOODS, 0.5, satisfaction, 300.0))) > 0.0).all()
+    assert (np.diff(np.asarray(churn_chance(MOODS, satisfaction))) < 0.0).all()
 
 
 def test_a_day_away_halves_satiation_and_heals_a_third_of_the_way() -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from env.content import static_block
-from env.interests import MAX_TALLIES, tallies
+from env.content import static_block, tags_vector
+from env.features import N_APPS
+from env.interests import MAX_TALLIES, Tally, tally_columns
 from env.open_cards import MAX_CARDS, MAX_DWELL_S, PAGE_OPEN_MS
 from env.records import (
     FEEDBACK_KINDS,
@@ -23,35 +24,36 @@ from env.records import (
     item_key,
     pack_halves,
 )
+from env.user_fold import MAX_CREATORS, fold
 from env.users import (
-    MAX_CREATORS,
+    DECLARED_SIGNAL,
     MAX_SEEN,
     SESSION_SILENCE_MS,
     TYPICAL_PLAY_RATE,
     TYPICAL_WATCH,
     UserState,
     decode_state,
+    delivered_keys,
     encode_state,
-    fold,
     followed,
+    hash_apps,
     live_session,
     long_interest,
     newcomer,
     observed,
+    seen_keys,
     session_interest,
-    was_delivered,
-    was_seen,
 )
 from env.vocabulary import (
     CreatorId,
     DecisionId,
     Item,
     ItemId,
-    Keys,
     PageId,
     Profile,
     Scene,
     SessionId,
+    ShortKeys,
     UserId,
     UserKey,
 )
@@ -106,8 +108,10 @@ def folded(*records: Record, start: UserState | None = None) -> UserState:
     return state
 
 
-def keys(*items: int) -> Keys:
-    return np.array([item_key(f"i{i}") for i in items], dtype=np.uint64)
+def numbers(keys: ShortKeys) -> set[int]:
+    """Return which of the cards these are the keys of."""
+    short = {item_key(f"i{i}") & 0xFFFF_FFFF: i for i in range(len(CARDS))}
+    return {short[int(key)] for key in keys}
 
 
 DELIVERED = folded(JOIN, page("p", range(10)))
@@ -121,7 +125,7 @@ def test_a_newcomer_has_a_profile_no_interest_and_the_typical_pace() -> None:
     assert not session_interest(state).any()
     assert observed(state).play_rate == observed(state).session_play_rate == TYPICAL_PLAY_RATE
     assert observed(state).evidence == 0.0
-    assert not was_seen(state, keys(1, 2)).any()
+    assert not len(seen_keys(state))
     assert live_session(state, 0) is None
 
 
@@ -188,16 +192,16 @@ def test_the_next_card_on_screen_ends_the_one_before_as_skipped() -> None:
 def test_any_event_means_that_the_card_was_seen() -> None:
     state = folded(feedback("p:3", "like"), start=DELIVERED)
 
-    assert was_seen(state, keys(2, 3)).tolist() == [False, True]
+    assert numbers(seen_keys(state)) == {3}
     assert state.position == 1
 
 
 def test_a_delivered_card_counts_as_delivered_while_its_page_is_open() -> None:
     state = folded(page("q", range(10, 20), at_ms=5), start=DELIVERED)
 
-    assert was_delivered(state, keys(0, 19, 20), 6).tolist() == [True, True, False]
-    assert was_delivered(state, keys(0, 19), PAGE_OPEN_MS).tolist() == [False, True]
-    assert was_delivered(state, keys(0, 19), PAGE_OPEN_MS + 5).tolist() == [False, False]
+    assert numbers(delivered_keys(state, 6)) == set(range(20))
+    assert numbers(delivered_keys(state, PAGE_OPEN_MS)) == set(range(10, 20))
+    assert numbers(delivered_keys(state, PAGE_OPEN_MS + 5)) == set()
 
 
 def test_the_same_page_twice_is_one_page() -> None:
@@ -262,6 +266,43 @@ def test_tallies_count_exposure_and_signal_and_fade_with_cards() -> None:
     assert list(tallies(later.tags, later.n_cards)) == ["t1", "t2", "t0"]
 
 
+def tallies(recent: tuple[Tally, ...], n_cards: int) -> dict[str, tuple[float, float]]:
+    names, exposure, signal = tally_columns(recent, n_cards)
+    return dict(zip(names, zip(exposure.tolist(), signal.tolist(), strict=True), strict=True))
+
+
+def test_the_tags_of_the_registration_speak_first_and_fade_with_what_is_answered() -> None:
+    joined = UserRecord(USER, 0, UserId("me"), Profile(tags=("#Cats",)))
+    cats = tags_vector(["cats"])
+    state = folded(joined, *(page(f"p{k}", range(10 * k, 10 * k + 10)) for k in range(12)))
+    matches = [float(long_interest(state) @ cats)]
+    assert matches[0] == pytest.approx(DECLARED_SIGNAL, rel=1e-3)
+    assert not long_interest(state, with_declared=False).any()
+    for k in range(4):
+        for slot in range(10):
+            state = folded(feedback(f"p{k + 8}:{slot}", "dwell", 5.0), start=state)
+        matches.append(float(long_interest(state) @ cats))
+    assert state.evidence > 30.0
+    assert matches == sorted(matches, reverse=True)
+    assert matches[-1] < 0.4 * matches[0]
+
+
+def test_tags_of_a_card_are_tallied_as_they_compare() -> None:
+    shouting = msgspec.structs.replace(CARDS[0], tags=("#T0", "t0 ", "#"))
+    delivered = msgspec.structs.replace(page("q", range(1)), cards=(shouting,))
+    state = folded(JOIN, delivered, feedback("q:0", "like"))
+    assert tallies(state.tags, state.n_cards) == {"t0": pytest.approx((1.0, 1.0))}
+
+
+def test_apps_share_a_few_buckets_whatever_they_are_called() -> None:
+    assert hash_apps([" Chat", "chat"]).tolist() == hash_apps(["chat"]).tolist()
+    assert np.count_nonzero(hash_apps(["chat"])) == 1
+    many = hash_apps(f"app {i}" for i in range(400))
+    assert np.linalg.norm(many) == pytest.approx(1.0)
+    assert np.count_nonzero(many) == N_APPS
+    assert not hash_apps(["", " "]).any()
+
+
 def test_a_changed_profile_keeps_what_was_learned() -> None:
     state = folded(feedback("p:0", "like"), start=DELIVERED)
 
@@ -315,7 +356,7 @@ def test_a_state_full_of_everything_stays_a_small_row() -> None:
     assert MAX_CREATORS - 1 <= len(state.blocked) <= MAX_CREATORS
     assert sum(len(p.cards) for p in state.pages) <= MAX_CARDS
     assert len(encode_state(state)) < 15_000
-    assert was_seen(state, np.array([item_key("item-1599")], dtype=np.uint64)).all()
+    assert seen_keys(state)[-1] == item_key("item-1599") & 0xFFFF_FFFF
 
 
 def events() -> st.SearchStrategy[Record]:

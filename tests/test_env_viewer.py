@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from env import generated
+from env.moods import Moods, return_chance
+from env.presets import Cohort, Population
 from env.responses import generated as generated_responses
 from env.reward import Reward
-from env.viewer import ViewerState, expected_reward, newborn, people
+from env.viewer import expected_reward, newborn, people
 from env.vocabulary import ItemId, Profile, UserId
 from env.world import World, make_world
 
@@ -21,7 +25,7 @@ def world() -> World:
 def test_the_expected_reward_of_a_card_is_the_mean_over_answers_to_it(world: World) -> None:
     viewer = people(world, USERS[:1])[0]
     satiation = np.linspace(0.0, 2.0, 32)
-    state = ViewerState(satiation=satiation, load=0.7, satisfaction=0.4)
+    state = replace(newborn(), satiation=satiation, load=0.7, satisfaction=0.4)
     reward, rng = Reward(), np.random.default_rng(0)
     for k in (0, 17, 250):
         rewards = np.empty(8_000)
@@ -116,9 +120,61 @@ def test_the_same_topic_over_and_over_wears_off(world: World) -> None:
     assert not viewer.leaves(rng)
 
 
+def test_a_viewer_is_back_as_often_and_as_soon_as_their_moods_say(world: World) -> None:
+    churning = replace(world, moods=Moods(churn=0.5))
+    viewer = people(churning, USERS[:1])[0]
+    state = replace(newborn(), satisfaction=0.3, watched_s=600.0, hour=20.0)
+    rng, n, gaps = np.random.default_rng(6), 4_000, []
+    for _ in range(n):
+        viewer.state = state
+        gap = viewer.leave(rng)
+        if gap is not None:
+            gaps.append(gap)
+    churns = 0.5 * 0.7**2
+    assert abs(1.0 - len(gaps) / n - churns) <= 4.5 * (churns * (1.0 - churns) / n) ** 0.5
+    chance = return_chance(churning.moods, viewer.person.return_class, 0.3, 600.0)
+    next_day = float(np.asarray(chance))
+    se = (next_day * (1.0 - next_day) / len(gaps)) ** 0.5
+    assert abs(np.mean(np.array(gaps) <= 1) - next_day) <= 4.5 * se
+
+
+def test_interests_drift_while_a_viewer_is_away_and_only_then(world: World) -> None:
+    viewer = people(world, USERS[:1])[0]
+    rng = np.random.default_rng(7)
+    viewer.answer(ITEMS[0].item_id, rng)
+    assert not viewer.state.drift.any()
+    before = viewer.expected_reward(np.arange(50), Reward())
+    viewer.rest(days=300.0)
+    assert not viewer.state.drift.any()
+    viewer.rest(days=300.0, rng=rng)
+    drifted = viewer.state.drift
+    expected = world.model.priors.taste_sd * 0.05 / (1.0 - 0.98**2) ** 0.5
+    assert abs(drifted.std() / expected - 1.0) < 4.5 / (2.0 * len(drifted)) ** 0.5
+    viewer.state = replace(viewer.state, drift=np.zeros(len(drifted)))
+    rested = viewer.expected_reward(np.arange(50), Reward())
+    viewer.state = replace(viewer.state, drift=drifted)
+    assert not np.array_equal(viewer.expected_reward(np.arange(50), Reward()), rested)
+    assert not np.array_equal(before, rested)
+
+
+def test_a_viewer_comes_at_the_hours_of_their_cohort(world: World) -> None:
+    night = {"full_active": Cohort(share=1.0, daily_share=0.5, peak_hours=(3.0, 3.0))}
+    owls = make_world(generated_responses(), ITEMS, seed=1, population=Population(night))
+    user_id, profile = next(user for user in USERS if user[1].cohort == "full_active")
+    viewer, rng = people(owls, [(user_id, profile)])[0], np.random.default_rng(8)
+    hours: list[float] = []
+    while len(hours) < 300:
+        if viewer.leave(rng) is not None:
+            hours.append(viewer.state.hour)
+    after_midnight = 0.88493  # within 1.2 standard deviations before, and all after
+    se = (after_midnight * (1.0 - after_midnight) / len(hours)) ** 0.5
+    assert abs(np.mean(np.array(hours) < 12.0) - after_midnight) < 4.5 * se
+    assert viewer.state.watched_s == 0.0
+
+
 def test_viewers_leave_as_often_as_their_state_says(world: World) -> None:
     viewer = people(world, USERS[:1])[0]
-    viewer.state = ViewerState(satiation=newborn().satiation, exit_chance=0.2)
+    viewer.state = replace(newborn(), exit_chance=0.2)
     rng, n = np.random.default_rng(3), 5_000
     left = sum(viewer.leaves(rng) for _ in range(n)) / n
     assert abs(left - 0.2) <= 4.0 * (0.2 * 0.8 / n) ** 0.5

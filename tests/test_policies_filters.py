@@ -1,20 +1,19 @@
 """Filters: everybody who goes has one reason, the hard rules hold, the others give way in order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import msgspec
 import numpy as np
 import pytest
+from builders import NOW_MS, catalogue_with
 
 from env.catalogue import Catalogue
-from env.content import static_block
 from env.open_cards import PAGE_OPEN_MS
-from env.records import Drawn, FeedbackKind, FeedbackRecord, ItemRecord, PageRecord, pack_halves
-from env.users import UserState, fold, newcomer
+from env.records import Drawn, FeedbackKind, FeedbackRecord, PageRecord
+from env.user_fold import fold
+from env.users import UserState, newcomer
 from env.vocabulary import (
     DecisionId,
     Ints,
-    Item,
     ItemId,
     PageId,
     Profile,
@@ -22,20 +21,13 @@ from env.vocabulary import (
     SessionId,
     UserKey,
 )
-from policies.filters import REASONS, Filtered, apply, blocked_items, known_items
+from policies import filters
+from policies.filters import REASONS, Filtered
+from policies.known import Known
 
 USER, SESSION = UserKey("u"), SessionId("s")
-NOW_MS = 1_700_000_000_000
 SCENE = Scene(NOW_MS, country="GB")
 TWINS = {"title": "How to fold a paper crane", "duration_s": 30.0}
-
-
-def catalogue_of(**items: Mapping[str, object]) -> Catalogue:
-    catalogue = Catalogue()
-    for name, fields in items.items():
-        item = msgspec.convert({"item_id": name, **fields}, Item)
-        catalogue.apply(ItemRecord(item.item_id, 0, item, pack_halves(static_block(item))))
-    return catalogue
 
 
 def page(catalogue: Catalogue, names: str, name: str, at_ms: int) -> PageRecord:
@@ -78,6 +70,19 @@ def person(
     return state
 
 
+def apply(
+    user: UserState,
+    scene: Scene,
+    catalogue: Catalogue,
+    index: Ints,
+    *,
+    at_least: int = 1,
+    per_creator: int = 3,
+) -> Filtered:
+    known = Known.of(user, catalogue, scene.at_ms)
+    return filters.apply(known, scene, catalogue, index, at_least=at_least, per_creator=per_creator)
+
+
 def everything(catalogue: Catalogue) -> Ints:
     return np.arange(len(catalogue))
 
@@ -92,7 +97,7 @@ def reasons_of(catalogue: Catalogue, filtered: Filtered) -> dict[str, str]:
 
 
 def test_nothing_goes_without_a_reason() -> None:
-    catalogue = catalogue_of(a={}, b={}, c={})
+    catalogue = catalogue_with(a={}, b={}, c={})
     index = np.array([2, 0, 1])
     filtered = apply(newcomer(Profile()), SCENE, catalogue, index)
     assert filtered.kept.tolist() == [2, 0, 1]
@@ -102,7 +107,7 @@ def test_nothing_goes_without_a_reason() -> None:
 
 
 def test_each_that_goes_has_its_reason() -> None:
-    catalogue = catalogue_of(
+    catalogue = catalogue_with(
         taken={"listed": False},
         abroad={"markets": ["TH"]},
         disliked={"creator": "bore"},
@@ -140,7 +145,7 @@ def test_each_that_goes_has_its_reason() -> None:
 
 
 def test_kept_and_removed_are_the_proposal_in_its_order() -> None:
-    catalogue = catalogue_of(**{f"i{i}": {"listed": i % 3 > 0} for i in range(12)})
+    catalogue = catalogue_with(**{f"i{i}": {"listed": i % 3 > 0} for i in range(12)})
     index = np.random.default_rng(0).permutation(12)
     filtered = apply(newcomer(Profile()), SCENE, catalogue, index)
     assert index[filtered.rows].tolist() == filtered.kept.tolist()
@@ -150,7 +155,7 @@ def test_kept_and_removed_are_the_proposal_in_its_order() -> None:
 
 def test_of_near_duplicates_and_of_a_creators_items_the_first_proposed_stay() -> None:
     busy = {"creator": "busy"}
-    catalogue = catalogue_of(a=TWINS, b=TWINS, c=busy, d=busy, e=busy)
+    catalogue = catalogue_with(a=TWINS, b=TWINS, c=busy, d=busy, e=busy)
     filtered = apply(
         newcomer(Profile()), SCENE, catalogue, np.array([4, 1, 0, 2, 3]), per_creator=2
     )
@@ -160,19 +165,19 @@ def test_of_near_duplicates_and_of_a_creators_items_the_first_proposed_stay() ->
 def test_what_goes_anyway_does_not_count_against_its_creator_or_its_twin() -> None:
     hidden = {"creator": "busy", "listed": False, **TWINS}
     shown = {"creator": "busy", **TWINS}
-    catalogue = catalogue_of(a=hidden, b=shown)
+    catalogue = catalogue_with(a=hidden, b=shown)
     filtered = apply(newcomer(Profile()), SCENE, catalogue, np.array([0, 1]), per_creator=1)
     assert names_of(catalogue, filtered.kept) == ["b"]
 
 
 def test_items_of_unknown_creators_are_not_capped() -> None:
-    catalogue = catalogue_of(a={}, b={}, c={})
+    catalogue = catalogue_with(a={}, b={}, c={})
     kept = apply(newcomer(Profile()), SCENE, catalogue, everything(catalogue), per_creator=1).kept
     assert len(kept) == 3
 
 
 def test_a_page_is_open_for_its_time_only() -> None:
-    catalogue = catalogue_of(a={}, b={})
+    catalogue = catalogue_with(a={}, b={})
     user = person(catalogue, delivered="a")
     later = Scene(NOW_MS + PAGE_OPEN_MS, country="GB")
     assert names_of(catalogue, apply(user, SCENE, catalogue, np.array([0, 1])).kept) == ["b"]
@@ -193,7 +198,7 @@ def test_a_page_is_open_for_its_time_only() -> None:
 def test_rules_give_way_in_order_and_only_for_as_many_as_are_missing(
     at_least: int, back: Sequence[str], relaxed: tuple[str, ...]
 ) -> None:
-    catalogue = catalogue_of(
+    catalogue = catalogue_with(
         taken={"listed": False},
         abroad={"markets": ["TH"]},
         disliked={"creator": "bore"},
@@ -213,22 +218,23 @@ def test_rules_give_way_in_order_and_only_for_as_many_as_are_missing(
 
 
 def test_an_empty_proposal_is_no_error() -> None:
-    catalogue = catalogue_of(a={})
+    catalogue = catalogue_with(a={})
     filtered = apply(newcomer(Profile()), SCENE, catalogue, np.zeros(0, dtype=np.int64))
     assert len(filtered.kept) == len(filtered.removed) == 0
     assert filtered.degraded == ""
 
 
 def test_the_preview_knows_what_was_seen_delivered_and_blocked() -> None:
-    catalogue = catalogue_of(a={}, b={"creator": "bore"}, c={}, d={}, e={"creator": "bore"})
+    catalogue = catalogue_with(a={}, b={"creator": "bore"}, c={}, d={}, e={"creator": "bore"})
     user = person(catalogue, seen="a", disliked="b", delivered="c")
-    assert known_items(user, catalogue, NOW_MS).tolist() == [True, True, True, False, False]
-    assert blocked_items(user, catalogue).tolist() == [False, True, False, False, True]
+    known = Known.of(user, catalogue, NOW_MS)
+    assert known.items.tolist() == [True, True, True, False, False]
+    assert known.allowed(catalogue, "GB").tolist() == [True, False, True, True, False]
 
 
 def test_the_preview_agrees_with_the_filter_on_many_items() -> None:
     names = [f"i{i}" for i in range(300)]
-    catalogue = catalogue_of(**{name: {"creator": f"c{i % 90}"} for i, name in enumerate(names)})
+    catalogue = catalogue_with(**{name: {"creator": f"c{i % 90}"} for i, name in enumerate(names)})
     rng = np.random.default_rng(4)
     seen, disliked, delivered = rng.permutation(300)[:24].reshape(3, 8)
     user = person(
@@ -237,6 +243,7 @@ def test_the_preview_agrees_with_the_filter_on_many_items() -> None:
         disliked=" ".join(f"i{i}" for i in disliked),
         delivered=" ".join(f"i{i}" for i in delivered),
     )
-    preview = known_items(user, catalogue, NOW_MS) | blocked_items(user, catalogue)
+    known = Known.of(user, catalogue, NOW_MS)
+    preview = known.items | ~known.allowed(catalogue, "GB")
     filtered = apply(user, SCENE, catalogue, everything(catalogue), per_creator=100)
     assert np.flatnonzero(preview).tolist() == filtered.removed.tolist()

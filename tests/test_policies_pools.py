@@ -1,55 +1,16 @@
 """Slot rules: open to all candidates, the floor spread over those of which little is known."""
 
 import numpy as np
+from builders import SKIPPED, catalogue_named, folded, interaction
 
 from env.catalogue import Catalogue
-from env.content import static_block
 from env.items import ItemStates
-from env.records import ItemRecord, pack_halves
-from env.vocabulary import (
-    DecisionId,
-    Feedback,
-    Interaction,
-    Item,
-    ItemId,
-    PageId,
-    Scene,
-    SessionId,
-    UserKey,
-)
 from policies.pools import LITTLE_EVIDENCE, slots
 
 
-def seen_by_somebody(name: str) -> Interaction:
-    return Interaction(
-        decision_id=DecisionId("p:0"),
-        page_id=PageId("p"),
-        user=UserKey("u"),
-        session=SessionId("s"),
-        item_id=ItemId(name),
-        slot=0,
-        policy="uniform@0",
-        propensity=0.1,
-        n_actions=10,
-        shared=b"",
-        action=b"",
-        item_key=0,
-        duration_s=30.0,
-        feedback=Feedback(seen=True, left=True),
-        reward=0.0,
-        scene=Scene(0),
-        closed_ms=0,
-    )
-
-
 def world(**impressions: int) -> tuple[Catalogue, ItemStates]:
-    catalogue, states = Catalogue(), ItemStates()
-    for name, n in impressions.items():
-        item = Item(ItemId(name))
-        catalogue.apply(ItemRecord(item.item_id, 0, item, pack_halves(static_block(item))))
-        for _ in range(n):
-            states.fold(seen_by_somebody(name))
-    return catalogue, states
+    shown = (interaction(name, SKIPPED) for name, n in impressions.items() for _ in range(n))
+    return catalogue_named(impressions), folded(shown)
 
 
 def test_the_floor_goes_to_candidates_with_little_evidence() -> None:

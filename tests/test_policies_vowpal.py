@@ -362,11 +362,20 @@ def test_features_of_an_interaction_are_those_of_the_page_s_chosen_row() -> None
 
 
 def test_the_policy_learns_to_beat_uniform_while_it_explores() -> None:
-    """A world of 500 items: linear in the features, and an effect of each item's own.
+    """In worlds of 500 items: linear in the features, and an effect of each item's own.
 
-    The best of 100 candidates is some 60% better than their mean; rewards are noisy, 0 or 1.
+    The best of 100 candidates is some 60% better than their mean; rewards are noisy, 0 or 1. What
+    is gained differs from world to world by some .09, far more than the cards of one world show,
+    so the standard error is that between worlds.
     """
-    rng = np.random.default_rng(22)
+    gains, regrets = np.array([learn_a_world(seed) for seed in range(22, 27)]).T
+    assert 0.5 < regrets.mean() < 0.7
+    assert gains.mean() > 3.0 * gains.std(ddof=1) / math.sqrt(len(gains))
+
+
+def learn_a_world(seed: int) -> tuple[float, float]:
+    """Return the gain over uniform in the second half of the decisions, and the greatest one."""
+    rng = np.random.default_rng(seed)
     n_items, n_candidates, n_decisions = 500, 100, 4_000
     blocks = rng.normal(size=(n_items, N_ACTION)).astype(np.float16).astype(np.float32)
     keys = rng.integers(0, 2**64, n_items, dtype=np.uint64)
@@ -397,7 +406,4 @@ def test_the_policy_learns_to_beat_uniform_while_it_explores() -> None:
             batch = []
         gains.append(expected[action] / expected.mean() - 1.0)
         regrets.append(expected.max() / expected.mean() - 1.0)
-    second_half = np.array(gains[n_decisions // 2 :])
-    se = second_half.std() / math.sqrt(len(second_half))
-    assert 0.5 < np.mean(regrets) < 0.7
-    assert second_half.mean() - 3.0 * se > 0.2
+    return float(np.mean(gains[n_decisions // 2 :])), float(np.mean(regrets))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from env.vocabulary import Floats
-from replay.estimators import Columns, Predictions, dm, dr, ips, logged, snips
+from replay.estimators import Columns, Predictions, dm, dr, dr_gain, ips, logged, snips
 from replay.intervals import (
     Estimate,
     clustered_estimate,
@@ -135,6 +135,7 @@ ESTIMATORS: dict[str, Callable[[Columns, Predictions], Estimate]] = {
     "ips": lambda made, _: ips(made),
     "snips": lambda made, _: snips(made),
     "dr": dr,
+    "gain": dr_gain,
 }
 
 
@@ -144,12 +145,30 @@ def test_intervals_cover_the_truth_as_often_as_they_say(name: str) -> None:
     n_logs, errors, covered = 500, [], 0
     for _ in range(n_logs):
         made, predicted, truth = drawn_log(rng)
+        truth -= BASE @ LOGGING if name == "gain" else 0.0
         estimate = ESTIMATORS[name](made, predicted)
         errors.append(estimate.value - truth)
         covered += estimate.low <= truth <= estimate.high
     coverage_se = np.sqrt(0.95 * 0.05 / n_logs)
     assert abs(covered / n_logs - 0.95) <= 3 * coverage_se
     assert abs(np.mean(errors)) <= 3 * np.std(errors) / np.sqrt(n_logs)
+
+
+def test_a_gain_is_surer_than_two_values_apart_where_people_differ() -> None:
+    made, predicted, _ = drawn_log(np.random.default_rng(3))
+    gain, apart = dr_gain(made, predicted), (dr(made, predicted), logged(made))
+    assert gain.value == pytest.approx(apart[0].value - apart[1].value)
+    assert gain.se < 0.95 * np.hypot(apart[0].se, apart[1].se)
+
+
+def test_a_policy_gains_nothing_over_itself_and_is_sure_of_it() -> None:
+    made, predicted, _ = drawn_log(np.random.default_rng(3))
+    same = Columns(made.user, made.reward, made.propensity, made.propensity)
+    unaware = Predictions(np.zeros(len(made)), np.zeros(len(made)))
+    assert (dr_gain(same, unaware).value, dr_gain(same, unaware).se) == (0.0, 0.0)
+    model = np.array([0.3, 0.3, 0.3, 0.6])  # `drawn_log`'s
+    guessing = Predictions(predicted.chosen, np.full(len(made), model @ LOGGING))
+    assert abs(dr_gain(same, guessing).value) < 3 * dr_gain(same, guessing).se
 
 
 def test_intervals_that_forget_the_person_are_too_narrow_where_people_differ() -> None:

@@ -129,7 +129,7 @@ def test_a_log_that_never_shows_what_the_target_wants_has_a_mean_weight_below_on
 def test_a_report_can_be_written_as_json(report: Report) -> None:
     text = msgspec.json.encode(report)
     assert msgspec.json.decode(text, type=Report) == report
-    assert report.policy == "popularity@0"
+    assert report.policy == "mixture@0"
     assert report.logged_policies == ("uniform@0",)
     assert [e.estimator for e in report.estimates] == ["ips", "snips", "dm", "dr"]
     with pytest.raises(KeyError, match="expected one of"):
@@ -223,7 +223,7 @@ def test_a_model_that_cannot_be_fitted_says_why() -> None:
         RidgeModel().fit([])
     with pytest.raises(ValueError, match="l2 must be at least 0, got nan"):
         RidgeModel(float("nan"))
-    with pytest.raises(ValueError, match="the width fitted on, 0, got 67"):
+    with pytest.raises(ValueError, match=r"the width fitted on, 0, got \d+"):
         RidgeModel().predict(next(LOG.by_page())[0].context)
     with pytest.raises(ValueError, match="at least 2 folds, got 1"):
         cross_fit(LOG, n_folds=1)

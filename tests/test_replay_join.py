@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from env.blocks import page_record
 from env.interface import fill_page
 from env.records import (
     Card,
@@ -24,7 +25,6 @@ from env.records import (
     UserRecord,
     item_key,
     pack_halves,
-    page_record,
 )
 from env.reward import Reward, is_censored
 from env.vocabulary import (

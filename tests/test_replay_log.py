@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -43,7 +44,7 @@ from env.vocabulary import (
     UserKey,
 )
 from replay.database import Database
-from replay.log import BATCH_LINES, Kind, LogCorruption, SqliteLog, find, forget, insert
+from replay.log import _PAGE, BATCH_LINES, Kind, LogCorruption, SqliteLog, find, forget, insert
 
 DEADLINE_S = 30.0
 WRITTEN_MS = 1_700_000_000_000
@@ -277,6 +278,18 @@ def test_a_record_is_found_by_its_key(sqlite: SqliteLog, database: Database) -> 
     assert sqlite.find("") is None, "records without an id have no key in common"
     again = database.write(lambda c: find(c, "p/p"), durable=False)
     assert again.result(DEADLINE_S) == page()
+
+
+def test_a_page_is_found_by_the_beginning_of_its_id(sqlite: SqliteLog, database: Database) -> None:
+    ids = ["ab1", "ab2", "abc", "b", "aa\U0001f600"]
+    pages = {i: msgspec.structs.replace(page(), page_id=PageId(i)) for i in ids}
+    sqlite.append([feedback("e1"), *pages.values(), tick(1)], durable=False)
+    found = {of: sqlite.find_page(of) for of in ("ab", "ab2", "aa", "b", "ab3", "a~", "c", "p/a")}
+    expected = {"ab": "ab1", "ab2": "ab2", "aa": "aa\U0001f600", "b": "b"}
+    assert found == {of: pages.get(expected.get(of, "")) for of in found}
+    with database.reader() as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {_PAGE}", ("p/a", "p/b")).fetchall()
+    assert "log_key (key>? AND key<?)" in str(plan), "it is found without reading the log"
 
 
 def test_a_record_and_the_state_that_follows_commit_together(

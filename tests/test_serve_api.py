@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from servers import JSON, Answer, Server, ask, serving, stocked
+from servers import JSON, Answer, Server, ask, measured, sample, serving, stocked
 
 from env.records import PageRecord
 from serve.api import make_app
@@ -123,9 +123,21 @@ async def test_a_person_is_put_got_and_deleted(server: Server) -> None:
 
 async def test_health_and_readiness_are_told(server: Server) -> None:
     await stocked(server, 4)
-    for path in ("/healthz", "/readyz"):
-        answer = await ask(server.app, "GET", path)
-        assert json.loads(answer.body) == {"ready": True, "items": 4}
+    answer = await ask(server.app, "GET", "/healthz")
+    assert json.loads(answer.body) == {"ready": True, "items": 4}
+    answer = await ask(server.app, "GET", "/readyz")
+    assert json.loads(answer.body) == {"ready": True, "items": 4, "learner": {"state": "none"}}
+
+
+async def test_a_server_without_any_listed_item_is_alive_but_not_ready(server: Server) -> None:
+    for _ in range(2):
+        assert (await ask(server.app, "GET", "/healthz")).status == 200
+        answer = await ask(server.app, "GET", "/readyz")
+        assert answer.problem() == (503, "")
+        assert b"the catalogue is empty: put items" in answer.body
+        await ask(server.app, "PUT", "/v1/items/a", b'{"listed":false}')
+    await ask(server.app, "PUT", "/v1/items/a", b"{}")
+    assert (await ask(server.app, "GET", "/readyz")).status == 200
 
 
 async def test_a_server_without_its_database_is_alive_but_not_ready(tmp_path: Path) -> None:
@@ -141,10 +153,12 @@ async def test_metrics_count_what_was_served(server: Server) -> None:
     await post(server, "/v1/feed", {"user_id": 3})
     text = (await ask(server.app, "GET", "/metrics")).body.decode()
     assert 'nextswipe_cards_total{policy="uniform"} 7.0' in text
-    assert 'nextswipe_requests_total{operation="feed",status="200"} 1.0' in text
-    assert 'nextswipe_requests_total{operation="feed",status="422"} 1.0' in text
     assert "nextswipe_catalogue_items 60.0" in text
+    assert "nextswipe_pages_total 1.0" in text
     assert "ann" not in text
+    samples = await measured(server.app)
+    for status in ("200", "422"):
+        assert sample(samples, "nextswipe_requests_total", operation="feed", status=status) == 1
 
 
 async def test_openapi_describes_every_operation(server: Server) -> None:
@@ -157,6 +171,13 @@ async def test_openapi_describes_every_operation(server: Server) -> None:
     schemas = document["components"]["schemas"]
     assert schemas["FeedRequest"]["properties"]["size"]["maximum"] == 50
     assert schemas["FeedRequest"]["additionalProperties"] is False
+    assert schemas["LearnerHealth"]["properties"]["state"]["enum"] == [
+        "learning",
+        "none",
+        "silent",
+        "stopped",
+    ]
+    assert "503" in document["paths"]["/readyz"]["get"]["responses"]
     for ref in _refs(document):
         assert ref.removeprefix("#/components/schemas/") in schemas
 
@@ -203,6 +224,12 @@ def _refs(value: object) -> Iterator[str]:
         ("GET", "/v1/items", b"", (), 422, "q"),
         ("GET", "/v1/items?q=a&limit=0", b"", (), 422, "limit"),
         ("GET", "/v1/items?q=a&limit=\u0663", b"", (), 422, "limit"),
+        ("GET", "/v1/items?q=a&limt=5", b"", (), 400, "limt"),
+        ("GET", "/v1/items?q=a&q=b", b"", (), 400, "q"),
+        ("GET", "/v1/items/a?item_id=b", b"", (), 400, "item_id"),
+        ("GET", "/v1/users/a?verbose", b"", (), 400, "verbose"),
+        ("POST", "/v1/feed?size=3", ANN, JSON, 400, "size"),
+        ("GET", "/readyz?wait=", b"", (), 400, "wait"),
     ],
 )
 async def test_a_bad_request_is_a_problem_that_names_the_field(
@@ -284,8 +311,8 @@ async def test_a_database_that_cannot_answer_is_a_problem_that_passes(tmp_path: 
         answer = await ask(server.app, "POST", "/v1/feed", ANN)
         assert answer.problem() == (503, "")
         assert answer.headers["retry-after"] == "1"
-        text = (await ask(server.app, "GET", "/metrics")).body.decode()
-    assert 'nextswipe_requests_total{operation="feed",status="503"} 1.0' in text
+        samples = await measured(server.app)
+    assert sample(samples, "nextswipe_requests_total", operation="feed", status="503") == 1
 
 
 async def test_what_is_refused_or_failed_is_counted_too(tmp_path: Path) -> None:
@@ -294,10 +321,12 @@ async def test_what_is_refused_or_failed_is_counted_too(tmp_path: Path) -> None:
     await ask(server.app, "POST", "/v1/feed", ANN)
     await ask(server.app, "GET", "/v1/feed")
     await ask(server.app, "GET", "/nowhere")
-    text = (await ask(server.app, "GET", "/metrics")).body.decode()
-    assert 'nextswipe_requests_total{operation="feed",status="500"} 1.0' in text
-    assert 'nextswipe_requests_total{operation="none",status="405"} 1.0' in text
-    assert 'nextswipe_requests_total{operation="none",status="404"} 1.0' in text
+    samples = await measured(server.app)
+    for operation, status in (("feed", "500"), ("none", "405"), ("none", "404")):
+        of = {"operation": operation, "status": status}
+        assert sample(samples, "nextswipe_requests_total", **of) == 1
+    assert sample(samples, "nextswipe_database_readable") == 0
+    assert "nextswipe_pages_total" not in samples
 
 
 async def test_any_id_that_one_route_takes_is_reached_by_the_others(server: Server) -> None:
@@ -448,3 +477,21 @@ async def test_a_person_with_any_printable_id_is_served(fuzzed: Server) -> None:
         answer = await ask(fuzzed.app, "POST", "/v1/feed", body)
         assert answer.status == 200
     assert len(fuzzed.of(PageRecord)) == before + 7
+
+
+async def test_vectors_of_another_length_are_refused_with_their_field(server: Server) -> None:
+    async def put(*vectors: str) -> Answer:
+        bodies = [f'{{"item_id": "v{k}", "vector": {v}}}' for k, v in enumerate(vectors)]
+        return await ask(
+            server.app, "POST", "/v1/items", f'{{"items": [{",".join(bodies)}]}}'.encode()
+        )
+
+    assert (await put("[1, 0]", "[1, 0, 0]")).problem() == (422, "items[1].vector")
+    assert (await ask(server.app, "GET", "/v1/items/v0")).status == 404, "none of them was put"
+    assert (await put("[1, 0]", "null", "[0, 1]")).status == 200
+    one = await ask(server.app, "PUT", "/v1/items/v3", b'{"vector": [1, 0, 0]}')
+    assert one.problem() == (422, "vector")
+    assert b"expected 2 numbers as in the catalogue's vectors, got 3" in one.body
+    for item_id in ("v0", "v2"):
+        assert (await ask(server.app, "DELETE", f"/v1/items/{item_id}")).status == 204
+    assert (await ask(server.app, "PUT", "/v1/items/v3", b'{"vector": [1, 0, 0]}')).status == 200

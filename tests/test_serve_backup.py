@@ -8,11 +8,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from histories import START_MS, config_of, make_history
+from kuairands import write_kuairand
 
 from env.records import LogLine, TickRecord
 from replay.log import SqliteLog
 from serve.backup import Backup, backup, restore
 from serve.config import Config, Data
+from serve.importers import kuairand
+from serve.importing import import_kuairand, load_world
 from serve.refused import Refused
 from serve.replica import LearnerReplica, open_database, open_snapshots
 from serve.state import State
@@ -23,8 +26,9 @@ from serve.verify import verify_log
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "data"
     make_history(config_of(folder), rounds=range(2))
-    (folder / "imports").mkdir()
-    (folder / "imports" / "about.json").write_text("{}")
+    data = kuairand.read(write_kuairand(folder.parent))
+    import_kuairand(config_of(folder), data, START_MS)
+    (folder / "imports" / "unfinished").mkdir()
     return folder
 
 
@@ -44,7 +48,8 @@ def test_a_restored_backup_is_what_was_there(config: Config, tmp_path: Path) -> 
     secret = tmp_path / "elsewhere" / "data" / "secret.key"
     assert secret.read_bytes() == (tmp_path / "data" / "secret.key").read_bytes()
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
-    assert (tmp_path / "elsewhere" / "data" / "imports" / "about.json").exists()
+    assert load_world(elsewhere, seed=1)[1] == load_world(config, seed=1)[1]
+    assert len(list((tmp_path / "elsewhere" / "data" / "imports").iterdir())) == 1
     assert verify_log(elsewhere).is_clean
     make_history(elsewhere, rounds=range(2, 3))
     assert verify_log(elsewhere).is_clean

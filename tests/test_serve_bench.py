@@ -16,9 +16,12 @@ from env.records import (
     TickRecord,
 )
 from env.vocabulary import ItemId, PageId, Scene, SessionId, UserKey, decision_id
+from policies.explorers import Epsilon
 from replay.intervals import Estimate
 from serve.bench.decide import run_decide
-from serve.bench.loop import LoopSize, effect_lag_p95_s, run_loop, uplift
+from serve.bench.learner import LearnerSize, Setting, run_learner
+from serve.bench.loop import LoopSize, effect_lag_p95_s, run_loop
+from serve.bench.uplift import uplift
 from serve.config import Config
 
 
@@ -34,6 +37,33 @@ def test_the_loop_closes_on_a_real_server_and_proves_itself_from_the_log() -> No
     assert result.ope_errors_apart < 4.0
     assert 0.0 < result.true_value < 4.5
     assert result.response_auc is None
+
+
+def test_learning_rates_and_settings_are_compared() -> None:
+    told: list[tuple[str, int, int]] = []
+    result = run_learner(
+        LearnerSize(cards=300, people=60, present=20),
+        seed=1,
+        kuairand=None,
+        now_ms=START_MS,
+        advance=lambda *step: told.append(step),
+        rates=((0.5, 0.0), (0.25, 0.25)),
+        settings=(Setting(), Setting(explorer=Epsilon(0.2))),
+    )
+    assert [(p.learning_rate, p.power_t) for p in result.predicted] == [(0.5, 0.0), (0.25, 0.25)]
+    found = [p.correlation for p in result.predicted]
+    assert found[0] != found[1]
+    assert all(-1.0 < correlation < 1.0 for correlation in [*found, result.ridge_correlation])
+    assert [gained.setting for gained in result.gained] == [
+        Setting(),
+        Setting(explorer=Epsilon(0.2)),
+    ]
+    for gained in result.gained:
+        assert gained.gain == pytest.approx(gained.reward / result.reward_uniform - 1.0)
+        assert gained.gain_low < gained.gain
+    last = {step: (done, total) for step, done, total in told}
+    assert all(done >= total for done, total in last.values()), last
+    assert len(last) == 5
 
 
 def test_a_page_is_timed_by_step() -> None:

@@ -78,7 +78,7 @@ async def test_items_and_people_over_a_real_socket(client: Client) -> None:
     )
     assert await client.get_user("ann") == user
     await client.delete_user("ann")
-    assert (await client.ready()).items == 71
+    assert (await client.ready()).items == 70
 
 
 async def test_a_problem_is_raised_with_its_field(client: Client) -> None:

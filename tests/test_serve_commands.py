@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import typer
 from histories import config_of, make_history
+from kuairands import write_kuairand
 from typer.testing import CliRunner
 
 from replay.dataset import load as load_dataset
@@ -102,6 +103,39 @@ def test_items_are_imported_once(tmp_path: Path) -> None:
     data = ["--data", str(tmp_path / "data")]
     assert _run("import", "items", str(file), *data).stdout == "2 items (new 2, unchanged 0)\n"
     assert _run("import", "items", str(file), *data).stdout == "2 items (new 0, unchanged 2)\n"
+
+
+def test_a_kuairand_folder_is_imported_once(tmp_path: Path) -> None:
+    words = ["import", "kuairand", str(write_kuairand(tmp_path)), "--data", str(tmp_path / "data")]
+    first, *rest = _run(*words).stdout.splitlines()
+    assert first == "20 items, 15 users, 400 impressions (new 435, unchanged 0)"
+    assert re.fullmatch(r"response model: AUC 0\.\d{3} on the last day", rest[0])
+    assert rest[1:] == ["plays longer than 60 s: 0% of the impressions, 0% of the watch time"]
+    again, *rest_again = _run(*words).stdout.splitlines()
+    assert again == "20 items, 15 users, 400 impressions (new 0, unchanged 435)"
+    assert rest_again == rest
+
+
+def test_a_vector_that_does_not_fit_the_catalogue_is_refused_with_its_place(tmp_path: Path) -> None:
+    data = ["--data", str(tmp_path / "data")]
+    (tmp_path / "a.csv").write_text("item_id,vector\na,1|0\n")
+    (tmp_path / "b.csv").write_text("item_id,vector\nb,\nc,1|0|1\n")
+    _run("import", "items", str(tmp_path / "a.csv"), *data)
+    assert _run("import", "items", str(tmp_path / "b.csv"), *data, code=2).stderr == (
+        f"nextswipe: {tmp_path / 'b.csv'}, line 3, column 'vector': "
+        "expected 2 numbers as in the catalogue's vectors, got 3\n"
+    )
+
+
+def test_a_swarm_without_a_server_gives_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.patience.MAX_PAUSE_S", 0.0)
+    monkeypatch.setattr("serve.client.FIRST_PAUSE_S", 0.0)
+    data = ["--data", str(tmp_path / "data")]
+    (tmp_path / "a.csv").write_text("item_id\na\n")
+    _run("import", "items", str(tmp_path / "a.csv"), *data)
+    done = _run("swarm", "--url", "http://127.0.0.1:9", "--present", "2", *data, code=2)
+    assert done.stderr.startswith("nextswipe: gave up after asking 8 times in a row for something")
+    assert "POST /v1/feed: Cannot connect to host 127.0.0.1:9" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -200,10 +234,15 @@ def test_a_policy_is_evaluated(at: list[str]) -> None:
 
 
 def test_a_bandit_is_trained_and_says_whether_it_is_published(at: list[str]) -> None:
-    done = runner.invoke(app, ["train", "bandit", *at])
-    assert done.exit_code in (0, 1), done.stderr
-    assert "published" in done.stdout
-    assert ("not published" in done.stdout) == (done.exit_code == 1)
+    refused = _run("train", "bandit", *at, code=1).stdout.splitlines()
+    assert refused[0].startswith("held-out pages: ")
+    assert re.fullmatch(r"gate not passed: people: expected at least 20, got \d+", refused[1]), (
+        refused
+    )
+    assert refused[-1] == "not published"
+    told = msgspec.json.decode(_run("train", "bandit", "--json", *at, code=1).stdout)
+    assert [f"gate not passed: {refusal}" for refusal in told["refusals"]] == refused[1:-1]
+    assert told["version"] is None
 
 
 def test_a_backup_is_restored(at: list[str], tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
+import re
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from env.vocabulary import UserKey
+from policies.baselines import mixture_policy
 from policies.explorers import Softmax
 from policies.vowpal_args import VowpalArgs
-from serve.config import SHIPPED, Arm, Config, ConfigError, Experiment, load, parse
-from serve.experiment import assign
+from serve.config import SHIPPED, Arm, Config, ConfigError, Experiment, Mixture, load, parse
+from serve.experiment import assign, baseline
+
+SHIPPED_TEXT = SHIPPED.read_text()
 
 
 def test_the_shipped_file_says_what_the_defaults_are() -> None:
@@ -76,6 +80,26 @@ def test_an_explorer_is_read_with_its_arguments() -> None:
             "experiment.arms[0].policy: Invalid enum value 'best'",
         ),
         (
+            '[experiment]\narms = [{name="a",policy="mixture",mixture={uniform_share=1.5}}]',
+            "experiment.arms[0].mixture.uniform_share: Expected `float` <= 1.0",
+        ),
+        (
+            '[experiment]\narms = [{name="a",policy="mixture",mixture={temperature=0.0}}]',
+            "experiment.arms[0].mixture.temperature: Expected `float` > 0.0",
+        ),
+        (
+            '[experiment]\narms = [{name="a",policy="mixture",mixture={temperature=inf}}]',
+            "experiment.arms[0].mixture.temperature: expected a finite number",
+        ),
+        (
+            '[experiment]\narms = [{name="a",policy="mixture",mixture={share=0.5}}]',
+            "experiment.arms[0].mixture.share: unknown key",
+        ),
+        (
+            '[experiment]\narms = [{name="a",policy="uniform",mixture={}}]',
+            "experiment.arms[0]: mixture is for policy mixture, got policy uniform",
+        ),
+        (
             '[experiment]\narms = [{name="a",policy="uniform"}, {name="a",policy="vowpal"}]',
             "experiment: expected arms of different names",
         ),
@@ -110,6 +134,21 @@ def test_experiments_of_different_names_split_independently() -> None:
     users = [UserKey(f"u{i}") for i in range(20_000)]
     same = sum(assign(first, user) == assign(second, user) for user in users)
     assert abs(same / len(users) - 0.5) < 4 * (0.25 / len(users)) ** 0.5
+
+
+def test_a_mixture_is_read_with_its_arguments_and_is_the_one_of_the_file_by_default() -> None:
+    texts = ['policy="mixture"', *re.findall(r'policy = "mixture", mixture = {.*?}', SHIPPED_TEXT)]
+    assert len(texts) == 2
+    for text in texts:
+        (arm,) = parse(f'[experiment]\narms = [{{ name = "base", {text} }}]').experiment.arms
+        policy = baseline(arm)
+        assert policy is not None
+        assert policy.name == "mixture@0"
+        assert policy.explorer == mixture_policy(0.2, 0.1).explorer
+    other = Arm("base", "mixture", mixture=Mixture(0.7, 0.5))
+    policy = baseline(other)
+    assert policy is not None
+    assert policy.explorer == mixture_policy(0.7, 0.5).explorer
 
 
 def test_a_person_stays_in_their_arm_from_release_to_release() -> None:

@@ -13,8 +13,8 @@ from env.users import SESSION_SILENCE_MS
 from env.vocabulary import ItemId, Profile, UserId
 from serve.codec import ProblemError
 from serve.engine import FORGED, FORGOTTEN, MAX_DRAWS, NO_SUCH_PAGE, NOTHING_TO_SHOW
+from serve.limits import MAX_MS
 from serve.wire import (
-    MAX_MS,
     CardBody,
     Event,
     FeedbackRequest,
@@ -89,6 +89,28 @@ async def test_a_page_that_lost_a_race_is_answered_with_the_winner(tmp_path: Pat
         assert all(page == pages[0] for page in pages)
         assert len(replicas[0].of(PageRecord)) == 1
         assert replicas[0].live_states() == replicas[0].folded_states()
+
+
+async def test_what_a_power_cut_took_back_is_drawn_under_another_id_and_takes_no_feedback(
+    tmp_path: Path,
+) -> None:
+    with serving(tmp_path) as server:
+        await stocked(server)
+        await server.engine.put_user(ANN, ProfileBody())
+    on_disk = (tmp_path / "nextswipe.db").read_bytes()
+    with serving(tmp_path) as server:
+        lost = await server.engine.feed(FeedRequest(ANN, "r"))
+    (tmp_path / "nextswipe.db").write_bytes(on_disk)  # no fsync had come since
+    with serving(tmp_path) as server:
+        page = await server.engine.feed(FeedRequest(ANN, "r"))
+        assert page.page_id != lost.page_id
+        assert await server.engine.feed(FeedRequest(ANN, "r")) == page
+        told = FeedbackRequest((event(lost.items[0], "like"), event(page.items[0], "share")))
+        answer = await server.engine.feedback(told)
+        assert (answer.accepted, answer.duplicates) == (1, 0)
+        assert answer.refused == (Refusal("0-like", NO_SUCH_PAGE),)
+        (heard,) = server.of(FeedbackRecord)
+        assert heard.decision_id == f"{page.page_id}:0"
 
 
 async def test_a_request_without_an_id_is_a_new_page_each_time(server: Server) -> None:
@@ -339,8 +361,8 @@ async def test_a_replica_that_starts_later_has_the_whole_catalogue(tmp_path: Pat
         await server.engine.shelf.delete(ItemId("i7"))
     with serving(tmp_path) as server:
         assert len(server.engine.shelf) == 900
-        assert server.engine.ready().items == 900
-        assert server.engine.ready().ready
+        assert (await server.engine.lookout.ready()).items == 899
+        assert (await server.engine.lookout.ready()).ready
 
 
 async def test_a_repeated_page_shows_of_a_taken_down_item_that_it_is_gone(server: Server) -> None:
@@ -404,6 +426,6 @@ async def test_any_time_and_place_is_served(tmp_path: Path, time_zone: str) -> N
 async def test_a_closed_database_is_not_ready(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         pass
-    health = server.engine.ready()
+    health = await server.engine.lookout.ready()
     assert not health.ready
     assert "closed" in health.reason

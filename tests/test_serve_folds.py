@@ -11,12 +11,15 @@ from histories import START_MS, make_learner
 from env.catalogue import Catalogue
 from env.items import ItemStates
 from env.records import ItemRecord, LogLine, PageRecord, UserRecord
-from env.users import UserState, encode_state, fold
+from env.user_fold import fold
+from env.users import UserState, encode_state
 from env.vocabulary import Item, ItemId, UserId, UserKey
 from replay.join import Join
+from serve import totals
 from serve.config import Config
 from serve.replica import FeedReplica, open_database, open_snapshots
 from serve.state import State
+from serve.totals import Total
 from serve.wire import FeedRequest, ItemBody, ProfileBody
 
 COLUMNS = (
@@ -155,6 +158,16 @@ def test_the_items_table_is_the_fold_of_the_item_records(lived: Lived) -> None:
         assert [item.item_id for item in state.search(connection, "back again", 5)] == [
             lived.catalogue.ids[2]
         ]
+
+
+def test_the_totals_are_the_fold_of_the_log(lived: Lived) -> None:
+    with open_database(lived.config) as database, database.reader() as connection:
+        rows = totals.read(connection)
+    assert rows == totals.count(line.record for line in lived.lines)
+    assert rows[Total("user_changes", "forgotten")] == 5
+    assert rows[Total("item_changes", "removed")] == 2
+    assert rows[Total("cards", "vowpal")] > 100
+    assert rows[Total("candidates_removed", "creator")] > 0
 
 
 def test_a_replica_that_starts_anew_serves_the_version_that_was_published(lived: Lived) -> None:

@@ -31,7 +31,8 @@ from policies.snapshots import SnapshotStore
 from policies.vowpal_args import VowpalArgs
 from replay.database import Database
 from serve.follower import Follower, Served, untrained
-from serve.learner import Learning, LearningArgs, publish
+from serve.learner import publish
+from serve.learning import Learning, LearningArgs
 from serve.replica import Background
 from serve.state import SCHEMA as TABLES
 from serve.state import StaleEpoch, State, Version
@@ -186,6 +187,11 @@ def test_a_version_of_an_older_epoch_is_left_alone(installation: Installation) -
         ("no manifest", "manifest.json"),
         ("exchanged", "version 2 is not the one that was published"),
         ("another encoding", f"expected feature schema {SCHEMA}, got {SCHEMA + 1}"),
+        ("no scorer", "version 2 cannot be decoded: KeyError('scorer')"),
+        ("odd scorer", "version 2 cannot be decoded: ValueError('expected 4 * 2^bits bytes"),
+        ("endless scorer", "expected finite weights"),
+        ("cut states", "version 2 cannot be decoded: DecodeError("),
+        ("other states", "version 2 cannot be decoded: ValidationError("),
     ],
 )
 def test_a_version_that_cannot_be_used_is_left_alone_and_said_once(
@@ -198,22 +204,67 @@ def test_a_version_that_cannot_be_used_is_left_alone_and_said_once(
     with caplog.at_level(logging.WARNING, logger="serve.follower"):
         assert not any(follower.poll() for _ in range(3))
     (said,) = caplog.messages
-    assert said.startswith("kept version=1: ")
+    assert said.startswith("kept version=1, refused version=2: ")
     assert message in said
+    assert follower.n_refused == 1
     installation.publish()
     assert follower.poll()
     assert [served.version for served in installation.swapped] == [1, 3]
 
 
+def test_a_replica_that_starts_at_a_version_it_cannot_use_takes_the_one_before(
+    installation: Installation,
+) -> None:
+    for _ in range(2):
+        installation.publish()
+    publish_parts(installation, 3, {"scorer": b"odd"})
+    publish_parts(installation, 4, {"items": b"none"})
+    follower = installation.follower()
+    assert [follower.poll() for _ in range(3)] == [True, False, False]
+    assert [served.version for served in installation.swapped] == [2]
+    assert follower.n_refused == 2
+    installation.publish()
+    assert follower.poll()
+    assert [served.version for served in installation.swapped] == [2, 5]
+
+
+def publish_parts(
+    installation: Installation,
+    number: int,
+    changed: dict[str, bytes],
+    *,
+    without: str = "",
+    feature_schema: int = SCHEMA,
+) -> None:
+    """Publish a version like the first, with other parts, that its manifest vouches for."""
+    store, state = installation.store, installation.state
+    parts = {**store.load(1).parts, **changed}
+    manifest = msgspec.structs.replace(
+        store.manifest(1), version=number, feature_schema=feature_schema
+    )
+    kept = {name: data for name, data in parts.items() if name != without}
+    version = Version(number, installation.epoch, 5, store.publish(manifest, kept).digest)
+    state.database.write(lambda c: state.publish_version(c, version), durable=True).result()
+
+
 def do_harm(installation: Installation, harm: str) -> None:
     """Publish the second version so that it cannot be used."""
-    store, state = installation.store, installation.state
+    store = installation.store
     if harm == "another encoding":
-        manifest = store.manifest(1)
-        other = msgspec.structs.replace(manifest, version=2, feature_schema=SCHEMA + 1)
-        digest = store.publish(other, store.load(1).parts).digest
-        version = Version(2, installation.epoch, 5, digest)
-        state.database.write(lambda c: state.publish_version(c, version), durable=True).result()
+        publish_parts(installation, 2, {}, feature_schema=SCHEMA + 1)
+        return
+    if harm == "no scorer":
+        publish_parts(installation, 2, {}, without="scorer")
+        return
+    parts = store.load(1).parts
+    undecodable = {
+        "odd scorer": {"scorer": parts["scorer"][:-4]},
+        "endless scorer": {"scorer": np.full(1 << ARGS.bits, np.inf, dtype="<f4").tobytes()},
+        "cut states": {"items": parts["items"][:-1]},
+        "other states": {"items": msgspec.msgpack.encode([1, 2])},
+    }
+    if harm in undecodable:
+        publish_parts(installation, 2, undecodable[harm])
         return
     home = installation.home(installation.publish())
     match harm:

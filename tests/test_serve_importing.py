@@ -6,13 +6,14 @@ import msgspec
 import numpy as np
 import pytest
 from histories import START_MS, catalogue, config_of
+from kuairands import N_IMPRESSIONS, N_ITEMS, N_USERS, write_kuairand
 
 from env.records import ItemRecord, UserRecord
 from env.vocabulary import Item, ItemId, Profile, UserId
 from replay.log import SqliteLog
 from serve.config import Config
 from serve.imported import ImportedWorld
-from serve.importers import kuairand
+from serve.importers import items, kuairand
 from serve.importers.bad_file import BadFile
 from serve.importing import (
     N_GENERATED_PEOPLE,
@@ -20,13 +21,13 @@ from serve.importing import (
     Imported,
     import_items,
     import_kuairand,
+    import_lines,
     import_users,
     load_world,
 )
 from serve.replica import open_database
 from serve.state import State
 
-N_ITEMS, N_USERS, N_IMPRESSIONS = 20, 15, 400
 PEOPLE = [(UserId(f"p{k}"), Profile(country="GB", cohort="keen")) for k in range(5)]
 
 
@@ -92,10 +93,26 @@ def test_an_import_that_fails_half_way_leaves_nothing(config: Config) -> None:
     assert import_users(config, PEOPLE, START_MS) == Counts(new=5)
 
 
-def test_a_kuairand_folder_is_imported_once(config: Config, tmp_path: Path) -> None:
-    folder = _write_kuairand(tmp_path)
+def test_a_vector_of_another_length_is_refused_with_its_line(
+    config: Config, tmp_path: Path
+) -> None:
+    def put(name: str, text: str) -> Counts:
+        file = tmp_path / name
+        file.write_text(f"item_id,vector\n{text}")
+        return import_lines(config, file, items.read(file), START_MS)
 
-    imported = import_kuairand(config, folder, START_MS)
+    assert put("a.csv", "a,1|0|0\nb,\n") == Counts(new=2)
+    message = r"b\.csv, line 3, column 'vector': expected 3 numbers as in the catalogue's vectors, "
+    with pytest.raises(BadFile, match=message + "got 2"):
+        put("b.csv", "c,\nd,1|0\n")
+    assert _last_offset(config) == 2
+    assert put("c.csv", "a,1|0\nb,0|1\n") == Counts(changed=2), "all vectors are replaced at once"
+
+
+def test_a_kuairand_folder_is_imported_once(config: Config, tmp_path: Path) -> None:
+    folder = write_kuairand(tmp_path)
+
+    imported = import_kuairand(config, kuairand.read(folder), START_MS)
 
     assert imported.items == Counts(new=N_ITEMS)
     assert str(imported) == (
@@ -103,20 +120,21 @@ def test_a_kuairand_folder_is_imported_once(config: Config, tmp_path: Path) -> N
         f"(new {N_ITEMS + N_USERS + N_IMPRESSIONS}, unchanged 0)"
     )
     before = _files(config)
-    again = import_kuairand(config, folder, START_MS + 1)
+    again = import_kuairand(config, kuairand.read(folder), START_MS + 1)
     assert again == Imported(
         Counts(unchanged=N_ITEMS),
         Counts(unchanged=N_USERS),
         Counts(unchanged=N_IMPRESSIONS),
         imported.response_auc,
+        imported.tail,
     )
     assert _files(config) == before
     assert _last_offset(config) == N_ITEMS + N_USERS
 
 
 def test_the_imported_world_is_the_fitted_one(config: Config, tmp_path: Path) -> None:
-    folder = _write_kuairand(tmp_path)
-    imported = import_kuairand(config, folder, START_MS)
+    folder = write_kuairand(tmp_path)
+    imported = import_kuairand(config, kuairand.read(folder), START_MS)
     data = kuairand.read(folder)
 
     world, people = load_world(config, seed=3)
@@ -125,7 +143,8 @@ def test_the_imported_world_is_the_fitted_one(config: Config, tmp_path: Path) ->
     assert people == data.users
     assert set(world.model.items.ids) <= set(world.item_ids)
     assert len(world.model.items.ids) > 0
-    about = ImportedWorld(Path(config.data.folder)).about()
+    with open_database(config) as database, database.reader() as connection:
+        about = ImportedWorld(Path(config.data.folder)).about(connection)
     assert about is not None
     assert (about.n_impressions, about.response_auc) == (N_IMPRESSIONS, imported.response_auc)
     with np.load(next(Path(config.data.folder).rglob("impressions.npz"))) as kept:
@@ -134,8 +153,8 @@ def test_the_imported_world_is_the_fitted_one(config: Config, tmp_path: Path) ->
 
 
 def test_another_import_replaces_the_world(config: Config, tmp_path: Path) -> None:
-    import_kuairand(config, _write_kuairand(tmp_path), START_MS)
-    second = import_kuairand(config, _write_kuairand(tmp_path, seed=2), START_MS)
+    import_kuairand(config, kuairand.read(write_kuairand(tmp_path)), START_MS)
+    second = import_kuairand(config, kuairand.read(write_kuairand(tmp_path, seed=2)), START_MS)
     assert second.impressions == Counts(new=N_IMPRESSIONS)
     assert len([path for path in (tmp_path / "data" / "imports").iterdir() if path.is_dir()]) == 1
 
@@ -143,7 +162,7 @@ def test_another_import_replaces_the_world(config: Config, tmp_path: Path) -> No
 def test_items_that_came_by_another_way_are_in_the_imported_world(
     config: Config, tmp_path: Path
 ) -> None:
-    import_kuairand(config, _write_kuairand(tmp_path), START_MS)
+    import_kuairand(config, kuairand.read(write_kuairand(tmp_path)), START_MS)
     import_items(config, catalogue(), START_MS)
     world, _ = load_world(config, seed=3)
     assert world.index_of(catalogue()[0].item_id) >= 0
@@ -162,42 +181,17 @@ def test_impressions_that_no_world_can_be_fitted_to_are_refused(
     config: Config, tmp_path: Path, n: int
 ) -> None:
     with pytest.raises(BadFile, match="no world can be fitted to its impressions: expected at"):
-        import_kuairand(config, _write_kuairand(tmp_path, n=n), START_MS)
+        import_kuairand(config, kuairand.read(write_kuairand(tmp_path, n=n)), START_MS)
     assert not (tmp_path / "data").exists()
 
 
 def test_a_bad_file_leaves_everything_as_it_was(config: Config, tmp_path: Path) -> None:
-    folder = _write_kuairand(tmp_path)
+    folder = write_kuairand(tmp_path)
     users = folder / "user_features_pure.csv"
     users.write_text(users.read_text().replace("full_active,0,0,7", "full_active,0,0,many"))
     with pytest.raises(BadFile, match=r"line 9, column 'register_days'"):
-        import_kuairand(config, folder, START_MS)
+        import_kuairand(config, kuairand.read(folder), START_MS)
     assert not (tmp_path / "data").exists()
-
-
-def _write_kuairand(tmp_path: Path, *, n: int = N_IMPRESSIONS, seed: int = 1) -> Path:
-    """Write a folder whose people prefer some of the items."""
-    folder = tmp_path / f"kuairand-{seed}"
-    folder.mkdir(exist_ok=True)
-    rng = np.random.default_rng(seed)
-    videos = [f"{k},{k % 7},NORMAL,2022-04-10,20000,0,{k % 5}" for k in range(N_ITEMS)]
-    users = [f"{k},full_active,0,0,{k}" for k in range(N_USERS)]
-    user, item = rng.integers(N_USERS, size=n), rng.integers(N_ITEMS, size=n)
-    at_ms = kuairand.LAST_DAY_MS + rng.integers(-5 * 86_400_000, 86_400_000, size=n)
-    play_ms = np.where(rng.random(n) < 0.2 + 0.03 * item, 15_000, 900)
-    rows = zip(user, item, at_ms, play_ms, strict=True)
-    log = [f"{u},{i},{at},1,{play},20000,0,0,0,0,0" for u, i, at, play in rows]
-    for name, columns, lines in (
-        (
-            "video_features_basic_pure",
-            "video_id,author_id,video_type,upload_dt,video_duration,music_id,tag",
-            videos,
-        ),
-        ("user_features_pure", ",".join(kuairand.USER_COLUMNS), users),
-        ("log_standard_pure", ",".join(kuairand.LOG_COLUMNS), log),
-    ):
-        (folder / f"{name}.csv").write_text("\n".join([columns, *lines, ""]))
-    return folder
 
 
 def _last_offset(config: Config) -> int:

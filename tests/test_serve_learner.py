@@ -31,7 +31,8 @@ from replay.log import SqliteLog
 from serve.config import Config, Data, JoinTimes
 from serve.config import Learner as Settings
 from serve.importing import import_items
-from serve.learner import Learning, LearningArgs, OnlineLearner, publish
+from serve.learner import OnlineLearner, publish
+from serve.learning import Learning, LearningArgs
 from serve.replica import (
     FeedReplica,
     LearnerReplica,
@@ -54,7 +55,8 @@ import msgspec
 from policies.snapshots import SnapshotStore
 from replay.database import Database
 from replay.log import SqliteLog
-from serve.learner import LearningArgs, OnlineLearner
+from serve.learner import OnlineLearner
+from serve.learning import LearningArgs
 from serve.state import SCHEMA, State
 
 folder, lives = Path(sys.argv[1]), int(sys.argv[2])
@@ -238,8 +240,10 @@ def test_a_learner_that_was_overtaken_cannot_publish_and_stops(
         old.step()
         new = learner_of(config, database)
         assert new.learning.parts() == old.learning.parts()
+        snapshots = open_snapshots(config).versions()
         with pytest.raises(StaleEpoch):
             learn_all(old)
+        assert open_snapshots(config).versions() == snapshots, "it left one that nobody uses"
         old.run(Stop())  # returns, though nobody told it to stop
         state = State(database)
         current = state.current_version()
@@ -319,6 +323,32 @@ def test_a_learner_whose_last_snapshot_is_lost_resumes_from_the_one_before(
         assert healed.offset == current.offset
         assert healed.version > current.version
         assert store.load(healed.version).manifest.digest == healed.digest
+
+
+@pytest.mark.parametrize("part", ["model", "items", "join", ""])
+def test_a_learner_whose_last_snapshot_cannot_be_decoded_resumes_from_the_one_before(
+    history: History, tmp_path: Path, part: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = history.copy(tmp_path / "data")
+    with opened(config) as database:
+        state, store = State(database), open_snapshots(config)
+        parts = learn_all(learner_of(config, database))
+        good = state.versions()[-1]
+        snapshot = store.load(good.version)
+        harmed = {**snapshot.parts, part: b"no such thing"} if part else {}
+        manifest = msgspec.structs.replace(snapshot.manifest, version=good.version + 1)
+        digest = store.publish(manifest, harmed).digest
+        current = Version(good.version + 1, good.epoch, good.offset, digest)
+        database.write(lambda c: state.publish_version(c, current), durable=True).result()
+        learner = learner_of(config, database)
+        assert learner.learning.offset == good.offset
+        assert f"passed over version={current.version}: " in caplog.text
+        assert "cannot be decoded" in caplog.text
+        assert learn_all(learner) == parts
+        learner.publish_if_due(force=True)
+        healed = state.current_version()
+        assert healed is not None
+        assert (healed.version, healed.offset) == (current.version + 1, good.offset)
 
 
 def test_without_any_snapshot_the_log_is_folded_from_its_start_before_anything_is_published(

@@ -15,13 +15,15 @@ from histories import START_MS
 
 from env import features
 from env.audit import audit_page
+from env.blocks import Blocks
 from env.catalogue import Catalogue
 from env.content import static_block
 from env.interface import Policy, page_seed
 from env.items import ItemStates
 from env.open_cards import MAX_CARDS
-from env.records import Blocks, ItemRecord, PageRecord, item_key, pack_halves
-from env.users import UserState, fold, newcomer
+from env.records import ItemRecord, PageRecord, item_key, pack_halves
+from env.user_fold import fold
+from env.users import UserState, newcomer
 from env.vocabulary import (
     DecisionId,
     Feedback,
@@ -34,7 +36,7 @@ from env.vocabulary import (
     SessionId,
     UserKey,
 )
-from policies.baselines import PopularityPolicy, UniformPolicy
+from policies.baselines import PopularityPolicy, UniformPolicy, mixture_policy
 from policies.explorers import Greedy, SquareCB
 from policies.pools import LITTLE_EVIDENCE
 from policies.vowpal_kernel import Kernel, VowpalScorer, make_layout
@@ -178,7 +180,7 @@ def violations(record: PageRecord, policy: Policy, blocks: Blocks) -> list[str]:
     return [v.check for v in audit_page(page, policy, page_seed(KEY, record.page_id))]
 
 
-@pytest.mark.parametrize("policy", ["vowpal", "uniform", "popularity"])
+@pytest.mark.parametrize("policy", ["vowpal", "uniform", "popularity", "mixture"])
 def test_a_logged_page_is_redrawn_exactly(policy: PolicyName) -> None:
     version = served(7, seen_often(40, [r.item_id for r in item_records()[:150]]))
     pipeline = pipeline_of(policy=policy, first=version)
@@ -186,6 +188,7 @@ def test_a_logged_page_is_redrawn_exactly(policy: PolicyName) -> None:
         "vowpal": version.policy,
         "uniform": UniformPolicy(),
         "popularity": PopularityPolicy(),
+        "mixture": mixture_policy(0.2),
     }
     blocks, state = blocks_of(item_records()), newcomer(Profile())
     for k in range(30):

@@ -17,6 +17,7 @@ from env.vocabulary import Item, ItemId
 from env.world import Person, make_world
 from replay.join import Join
 from serve.client import ClientError
+from serve.patience import Patience
 from serve.swarm import Swarm, Tally
 from serve.wire import (
     CardBody,
@@ -45,10 +46,12 @@ class Parrot:
     cards: tuple[CardBody, ...] = ()
     is_down: bool = False
     events: list[Event] = field(default_factory=list)
+    sessions: set[str] = field(default_factory=set)
 
     async def feed(self, request: FeedRequest) -> FeedResponse:
         if self.is_down:
             raise ClientError("no connection")
+        self.sessions.add(request.session_id or "")
         return FeedResponse(request.session_id or "", self.cards)
 
     async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
@@ -56,6 +59,19 @@ class Parrot:
             raise ClientError("no connection")
         self.events += request.events
         return FeedbackResponse(len(request.events), 0, ())
+
+
+@dataclass
+class Flaky(Parrot):
+    """A server that refuses every page but each third."""
+
+    n_requests: int = 0
+
+    async def feed(self, request: FeedRequest) -> FeedResponse:
+        self.n_requests += 1
+        if self.n_requests % 3:
+            raise ClientError("no connection")
+        return await super().feed(request)
 
 
 def cards_of(items: list[Item]) -> tuple[CardBody, ...]:
@@ -68,6 +84,18 @@ def cards_of(items: list[Item]) -> tuple[CardBody, ...]:
 def viewers_of(items: list[Item], n: int) -> list[Viewer]:
     world = make_world(responses.generated(), items, SEED)
     return people(world, generated.people(SEED, n, START_MS))
+
+
+def swarm_of(
+    server: Parrot,
+    items: list[Item],
+    *,
+    seed: int = 1,
+    start_ms: int = 0,
+    patience: Patience | None = None,
+) -> Swarm:
+    viewers = viewers_of(items, 30)
+    return Swarm(server, viewers, seed=seed, start_ms=start_ms, n_present=10, patience=patience)
 
 
 def test_the_server_hears_everything_in_the_order_in_which_it_happened(crowd: Crowd) -> None:
@@ -174,7 +202,8 @@ def test_an_upload_that_the_world_does_not_know_is_passed_over(tmp_path: Path) -
 def test_failures_are_counted_and_the_swarm_goes_on() -> None:
     items = clips(30)
     server = Parrot(cards_of(items[:5]))
-    swarm = Swarm(server, viewers_of(items, 30), seed=1, start_ms=0, n_present=10)
+    patience = Patience(windows=1_000, first_pause_s=0.0)
+    swarm = swarm_of(server, items, patience=patience)
     asyncio.run(swarm.swipe(50))
     server.is_down = True
     with pytest.raises(TimeoutError):
@@ -186,6 +215,48 @@ def test_failures_are_counted_and_the_swarm_goes_on() -> None:
     asyncio.run(swarm.swipe(50))
     assert swarm.tally.errors == failed.errors
     assert swarm.tally.cards >= failed.cards + 50
+
+
+def test_a_server_that_stays_down_is_given_up_with_the_last_reason() -> None:
+    items = clips(30)
+    server = Parrot(cards_of(items[:5]))
+    swarm = swarm_of(server, items, patience=Patience(windows=3, first_pause_s=0.0))
+    asyncio.run(swarm.swipe(50))
+    server.is_down = True
+    with pytest.raises(ConnectionError, match=r"gave up after asking 3 times .*: no connection"):
+        asyncio.run(swarm.swipe(10_000))
+
+
+def test_a_server_that_comes_back_in_time_is_not_given_up() -> None:
+    items = clips(30)
+    server = Flaky(cards_of(items[:5]))
+    swarm = swarm_of(server, items, patience=Patience(windows=3, first_pause_s=0.0))
+    asyncio.run(swarm.swipe(100))
+    assert swarm.tally.errors > 3, "though not for three windows in a row"
+    assert swarm.tally.cards >= 100
+
+
+def test_a_server_of_another_catalogue_is_given_up() -> None:
+    items = clips(30)
+    server = Parrot(cards_of([Item(ItemId(f"other {k}")) for k in range(5)]))
+    swarm = swarm_of(server, items, patience=Patience(windows=3, first_pause_s=0.0))
+    with pytest.raises(ConnectionError, match="hold no item of the swarm's world"):
+        asyncio.run(swarm.swipe(1))
+
+
+def test_the_sessions_of_two_runs_differ_and_of_one_repeated_do_not() -> None:
+    def sessions(seed: int, start_ms: int) -> set[str]:
+        items = clips(30)
+        server = Parrot(cards_of(items[:5]))
+        swarm = swarm_of(server, items, seed=seed, start_ms=start_ms)
+        asyncio.run(swarm.swipe(50))
+        return server.sessions
+
+    first = sessions(1, 1_000)
+    assert len(first) >= 10
+    assert sessions(1, 1_000) == first
+    assert not first & sessions(1, 2_000)
+    assert not first & sessions(2, 1_000)
 
 
 def give_up(tally: Tally) -> None:

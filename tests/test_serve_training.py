@@ -7,9 +7,12 @@ import msgspec
 import pytest
 from histories import config_of, make_history, make_learner
 
+from env.records import PageRecord
 from replay.log import SqliteLog
 from serve.config import Arm, Config, Experiment
-from serve.learner import Learning
+from serve.data_folder import count_lines
+from serve.gate import Gate
+from serve.learning import Learning
 from serve.refused import Refused
 from serve.replica import learning_args, open_database, open_snapshots
 from serve.state import State
@@ -17,6 +20,8 @@ from serve.training import train_bandit
 from serve.verify import verify_log
 
 UNIFORM = Experiment("uniform", (Arm("all", "uniform"),))
+LENIENT = Gate(min_ess=50.0)
+NO_GATE = Gate(margin=1e9, min_users=0, min_ess=0.0, max_weight_share=1.0, max_weight_error=1e9)
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +45,14 @@ def config(tmp_path: Path) -> Config:
 def test_a_policy_that_is_better_on_held_out_pages_is_published(swiped: Config) -> None:
     told: list[int] = []
 
-    trained = train_bandit(swiped, advance=told.append)
+    trained = train_bandit(swiped, gate=LENIENT, advance=told.append)
 
-    estimate = trained.report.estimate("dr")
-    assert estimate.low > trained.report.logged.value
+    assert trained.refusals == ()
+    assert trained.report.gain.low > 0.0
     with open_database(swiped) as database:
         assert State(database).current_version() == trained.version
         lines = list(SqliteLog(database, now_ms=lambda: 0).read())
-    assert sum(told) == len(lines)
+    assert sum(told) == len(lines) == count_lines(swiped)
     assert trained.version is not None
     full = Learning(learning_args(swiped))
     full.fold(lines)
@@ -56,8 +61,20 @@ def test_a_policy_that_is_better_on_held_out_pages_is_published(swiped: Config) 
     assert trained.learned == full.learned
 
 
+def test_it_is_judged_on_the_latest_pages_by_what_was_learned_before_them(swiped: Config) -> None:
+    trained = train_bandit(swiped, holdout=0.25, gate=NO_GATE)
+    with open_database(swiped) as database:
+        lines = list(SqliteLog(database, now_ms=lambda: 0).read())
+    drawn_ms = [line.record.at_ms for line in lines if isinstance(line.record, PageRecord)]
+    health = trained.report.health
+    assert health.n_pages == round(0.25 * len(drawn_ms))
+    assert health.first_ms == sorted(drawn_ms)[-health.n_pages]
+    assert health.last_ms == max(drawn_ms)
+    assert health.n == 4 * health.n_pages
+
+
 def test_the_learner_goes_on_from_a_trained_version(swiped: Config) -> None:
-    trained = train_bandit(swiped)
+    trained = train_bandit(swiped, gate=LENIENT)
 
     with open_database(swiped) as database:
         learner = make_learner(swiped, database)
@@ -68,15 +85,26 @@ def test_the_learner_goes_on_from_a_trained_version(swiped: Config) -> None:
     assert verify_log(treated).is_clean
 
 
-def test_a_policy_that_learned_another_taste_is_not_published(config: Config) -> None:
+def test_a_policy_that_learned_another_taste_is_not_published_and_nothing_is_changed(
+    config: Config,
+) -> None:
     make_history(config, n_people=30, rounds=range(8), publish=False, turned_from=6)
+    before = _rows(config)
 
-    trained = train_bandit(config, holdout=0.25)
+    trained = train_bandit(config, holdout=0.25, gate=LENIENT)
 
     assert trained.version is None
-    with open_database(config) as database:
-        assert State(database).current_version() is None
+    assert [refusal.partition(":")[0] for refusal in trained.refusals] == ["harm"]
+    assert _rows(config) == before
     assert open_snapshots(config).versions() == []
+
+
+def test_a_holdout_that_says_too_little_holds_a_better_policy_back(swiped: Config) -> None:
+    trained = train_bandit(swiped)
+    assert trained.version is None
+    assert trained.report.gain.low > 0.0
+    (refusal,) = trained.refusals
+    assert refusal.startswith("effective decisions: expected at least 500, got ")
 
 
 def test_a_folder_that_somebody_has_open_is_refused(config: Config) -> None:
@@ -103,6 +131,16 @@ def test_a_learner_that_started_meanwhile_is_not_overwritten(swiped: Config) -> 
             make_learner(swiped, database)
 
     with pytest.raises(Refused, match="another learner runs"):
-        train_bandit(swiped, advance=start_a_learner)
+        train_bandit(swiped, gate=LENIENT, advance=start_a_learner)
     with open_database(swiped) as database:
         assert State(database).current_version() is None
+
+
+def _rows(config: Config) -> list[tuple[object, ...]]:
+    """Return all that the database says of versions, epochs and the log's end."""
+    with open_database(config) as database, database.reader() as connection:
+        return [
+            *connection.execute("SELECT * FROM marks ORDER BY name"),
+            *connection.execute("SELECT * FROM versions"),
+            *connection.execute("SELECT max(offset), count(*) FROM log"),
+        ]

@@ -12,7 +12,7 @@ from histories import config_of, make_history
 from env.records import Drawn, PageRecord, decode_record, encode_record
 from policies.explorers import Softmax
 from replay.log import SqliteLog
-from serve.config import Config
+from serve.config import Arm, Config, Experiment, Mixture
 from serve.refused import Refused
 from serve.replica import open_database
 from serve.state import State
@@ -52,6 +52,22 @@ def test_pages_of_another_explorer_are_drawn_again(config: Config) -> None:
 
     assert verify_log(softer).is_clean
     assert verify_log(config).is_clean
+
+
+def test_pages_of_a_configured_mixture_are_drawn_again(tmp_path: Path) -> None:
+    arms = (
+        Arm("even", "mixture", mixture=Mixture(0.5, 0.3)),
+        Arm("usual", "mixture"),
+        Arm("popular", "popularity"),
+    )
+    config = config_of(tmp_path / "data", Experiment("mixtures", arms))
+    make_history(config, n_people=12, rounds=range(2), publish=False)
+
+    assert verify_log(config) == Verified(n_pages=24, n_decisions=96)
+    with open_database(config) as database:
+        pages = list(SqliteLog(database, now_ms=lambda: 0).read(kinds=["page"]))
+    named = {line.record.policy for line in pages if isinstance(line.record, PageRecord)}
+    assert named == {"mixture@0", "popularity@0"}
 
 
 def test_progress_comes_to_the_length_of_the_log(config: Config) -> None:
@@ -155,3 +171,18 @@ def _rewrite_last_learned_page(config: Config, lie: Callable[[PageRecord], PageR
             durable=True,
         ).result()
     return page.page_id
+
+
+def test_one_seed_for_all_pages_is_found_though_every_page_is_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("serve.pipeline", "serve.verify"):
+        monkeypatch.setattr(f"{module}.page_seed", lambda key, page_id: 5)
+    config = config_of(tmp_path / "data")
+    make_history(config, n_people=30, rounds=range(8), publish=False)
+
+    verified = verify_log(config)
+
+    assert (verified.n_pages, verified.mismatches, verified.max_error) == (240, 0, 0.0)
+    assert "independence" in {violation.check for violation in verified.violations}
+    assert not verified.is_clean

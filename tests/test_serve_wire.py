@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from env.records import FEEDBACK_KINDS
 from env.vocabulary import DecisionId, UserKey
 from serve.codec import JSON, MSGPACK, Decoder, ProblemError, answer_format, body_format, encode
+from serve.limits import MAX_MS
 from serve.tokens import Tokens
 from serve.wire import (
-    MAX_MS,
     Event,
     FeedbackRequest,
     FeedRequest,
@@ -256,15 +256,13 @@ def test_another_installations_token_is_a_forgery() -> None:
     assert Tokens(bytes(32)).verify(Tokens(b"x" * 32).sign(DecisionId("9f:3"))) is None
 
 
-def test_a_page_id_is_the_same_for_the_same_request_only() -> None:
+def test_ids_of_pages_begin_alike_for_the_same_request_only_and_are_never_given_twice() -> None:
     tokens = Tokens(bytes(32))
     ann, bob = UserKey("a"), UserKey("b")
-    assert tokens.page_id(ann, "r") == tokens.page_id(ann, "r")
-    ids = {
-        tokens.page_id(ann, "r"),
-        tokens.page_id(bob, "r"),
-        tokens.page_id(ann, "s"),
-        tokens.page_id(ann, None),
-        tokens.page_id(ann, None),
-    }
-    assert len(ids) == 5
+    requests = [tokens.request(*of) for of in ((ann, "r"), (bob, "r"), (ann, "s"))]
+    assert requests[0] == tokens.request(ann, "r")
+    requests += [tokens.request(ann, None), tokens.request(ann, None)]
+    assert len(set(requests)) == 5
+    pages = [tokens.page_id(request) for request in requests * 2]
+    assert len(set(pages)) == 10
+    assert all(page.startswith(r) for page, r in zip(pages, requests * 2, strict=True))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from env.blocks import page_record
 from env.features import N_ACTION, N_SHARED, N_STATIC, POPULARITY, SCHEMA
 from env.interface import Policy, fill_page
 from env.records import (
@@ -21,7 +22,6 @@ from env.records import (
     block_hash,
     item_key,
     pack_halves,
-    page_record,
 )
 from env.reward import Reward
 from env.vocabulary import (

@@ -14,16 +14,15 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from env import generated, responses, users
+from env import generated, responses, user_fold, users
+from env.blocks import Blocks, decisions_of
 from env.content import static_block
 from env.records import (
-    Blocks,
     FeedbackKind,
     FeedbackRecord,
     ItemRecord,
     LogLine,
     PageRecord,
-    decisions_of,
     pack_halves,
 )
 from env.users import UserState
@@ -33,7 +32,7 @@ from env.world import make_world
 from policies.vowpal import features_text, text_parser
 from serve.config import Config
 from serve.follower import Served, untrained
-from serve.learner import Learning
+from serve.learning import Learning
 from serve.pipeline import Pipeline
 from serve.replica import learning_args, vowpal_args
 from serve.stopwatch import Stopwatch
@@ -205,7 +204,7 @@ class _Room:
 
     def _fold(self, who: int, record: PageRecord | FeedbackRecord) -> None:
         self.n_lines += 1
-        self.states[who] = users.fold(self.states[who], record) or self.states[who]
+        self.states[who] = user_fold.fold(self.states[who], record) or self.states[who]
         self.learning.fold([LogLine(self.n_lines, record)])
 
 

@@ -22,7 +22,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from env import generated
 from env.records import LogLine, PageRecord
 from env.reward import Reward
 from env.viewer import ViewerState, expected_reward, people
@@ -35,11 +34,13 @@ from replay.intervals import Estimate, clustered_estimate
 from replay.join import Join
 from replay.log import SqliteLog
 from serve.app import running
+from serve.bench.grounds import fill, first_swipe_ms
+from serve.bench.uplift import uplift
 from serve.client import Client
 from serve.config import Arm, Clock, Config, Data, Experiment, Server
 from serve.data_folder import open_data
 from serve.imported import People
-from serve.importing import import_items, import_kuairand, import_users, load_world
+from serve.importing import load_world
 from serve.replica import open_snapshots
 from serve.state import State
 from serve.swarm import Swarm, Tally
@@ -52,10 +53,6 @@ Advance = Callable[[str, int, int], None]
 """Told the name of the step, how much is done, and of how much."""
 
 HALVES = Experiment("halves", (Arm("uniform", "uniform"), Arm("learned", "vowpal")))
-FIRST_SWIPE_MS = 12 * 3_600_000
-N_GENERATED_ITEMS = 2_000
-IMPORTED_MS = 0
-"""Imports are dated before the simulated clock begins: the join's time never runs backwards."""
 
 
 class LoopSize(msgspec.Struct, frozen=True):
@@ -134,7 +131,7 @@ def run_loop(
             config, learner=msgspec.structs.replace(config.learner, snapshots_kept=1_000)
         )
         advance("import", 0, 1)
-        response_auc = _fill(config, seed, kuairand, now_ms)
+        response_auc = fill(config, seed, kuairand, now_ms, LoopSize().people)
         world, imported = load_world(config, seed)
         advance("import", 1, 1)
         return _run(config, size, seed, world, imported, response_auc, advance)
@@ -151,7 +148,7 @@ def _run(
 ) -> LoopResult:
     chosen = np.random.default_rng(seed).permutation(len(imported))[: size.people]
     swiping = _Swiping(
-        world, [imported[k] for k in chosen], _first_swipe_ms(config), size.present, advance
+        world, [imported[k] for k in chosen], first_swipe_ms(config), size.present, advance
     )
     learned = swiping.run(config, "learn", size.learn, seed)
     frozen = _freeze(config)
@@ -260,22 +257,6 @@ class _Oracle:
         return expected_reward(self.world, person, state, index, self.reward)
 
 
-def _fill(config: Config, seed: int, kuairand: Path | None, now_ms: int) -> float | None:
-    """Import or generate a catalogue with its people; return the response model's AUC."""
-    if kuairand is not None:
-        return import_kuairand(config, kuairand, IMPORTED_MS).response_auc
-    import_items(config, generated.catalogue(seed, N_GENERATED_ITEMS, now_ms), IMPORTED_MS)
-    import_users(config, generated.people(seed, LoopSize().people, now_ms), IMPORTED_MS)
-    return None
-
-
-def _first_swipe_ms(config: Config) -> int:
-    """Return half a day after the newest upload."""
-    with open_data(config) as database, database.reader() as connection:
-        items = State(database).items(connection)
-    return max(item.published_ms for item in items) + FIRST_SWIPE_MS
-
-
 def _freeze(config: Config) -> VowpalScorer:
     """Return the version that is current now, as a replica would load it."""
     with open_data(config) as database:
@@ -292,13 +273,6 @@ def _earned(log: SqliteLog, reward: Reward) -> Estimate:
     mean = float(half.reward.mean())
     influence = half.reward - mean
     return clustered_estimate("logged", mean, influence, half.user, float(len(half)))
-
-
-def uplift(learned: Estimate, uniform: Estimate) -> tuple[float, float]:
-    """Return the relative gain and its lower 95% bound: delta method on the log of the ratio."""
-    ratio = learned.value / uniform.value
-    se = float(np.hypot(learned.se / learned.value, uniform.se / uniform.value))
-    return ratio - 1.0, float(ratio * np.exp(-1.959964 * se)) - 1.0
 
 
 def effect_lag_p95_s(lines: Sequence[LogLine], config: Config, offsets: Mapping[int, int]) -> float:

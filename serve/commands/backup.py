@@ -21,8 +21,9 @@ def backup(folder: Folder, config: ConfigFile = None, data: DataFolder = None) -
     """Copy the data folder, secret included; a server may be running."""
     from serve import backup as job
 
-    with bar("copying", None) as advance:
-        made = job.backup(load_settings(config, data), folder, now_ms(), advance)
+    settings = load_settings(config, data)
+    with bar("copying", job.count_pages(settings)) as advance:
+        made = job.backup(settings, folder, now_ms(), advance)
     typer.echo(f"log up to {made.offset:,} and policy version {made.version} in {folder}")
 
 

@@ -1,4 +1,4 @@
-"""`nextswipe bench loop` and `nextswipe bench decide`."""
+"""`nextswipe bench loop`, `bench learner`, `bench decide` and `bench env`."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,24 +15,30 @@ KUAIRAND = Path("../shared/data/kuairand_pure")
 
 Seed = Annotated[int, typer.Option(help="Of all that is drawn.")]
 Full = Annotated[bool, typer.Option("--full", help="The long one.")]
+KuaiRandFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--kuairand",
+        metavar="DIR",
+        help=f"A KuaiRand folder; else {KUAIRAND} if it is there, else a generated catalogue.",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the group `bench`."""
     group = typer.Typer(no_args_is_help=True, help="Measure it: each ends within 10 minutes.")
     group.command("loop", epilog="Example: nextswipe bench loop --kuairand DIR --json")(bench_loop)
+    group.command("learner", epilog="Example: nextswipe bench learner --cards 6000 --json")(
+        bench_learner
+    )
     group.command("decide", epilog="Example: nextswipe bench decide --json")(bench_decide)
+    group.command("env", epilog="Example: nextswipe bench env --json")(bench_env)
     app.add_typer(group, name="bench")
 
 
 def bench_loop(
-    kuairand: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help=f"A KuaiRand folder; else {KUAIRAND} if it is there, else a generated catalogue.",
-        ),
-    ] = None,
+    kuairand: KuaiRandFolder = None,
     learn: Annotated[int, typer.Option(min=100, help="Cards before the comparison.")] = 15_000,
     compare: Annotated[int, typer.Option(min=100, help="Cards during it, both halves.")] = 30_000,
     seed: Seed = 1,
@@ -48,9 +54,32 @@ def bench_loop(
     from serve.bench.loop import LoopSize, run_loop
 
     size = LoopSize(learn=4 * learn if full else learn, compare=4 * compare if full else compare)
-    folder = kuairand or (KUAIRAND if KUAIRAND.is_dir() else None)
     with _steps() as advance:
-        result = run_loop(size, seed=seed, kuairand=folder, now_ms=now_ms(), advance=advance)
+        result = run_loop(
+            size, seed=seed, kuairand=_folder(kuairand), now_ms=now_ms(), advance=advance
+        )
+    _show(result, as_json)
+
+
+def bench_learner(
+    kuairand: KuaiRandFolder = None,
+    cards: Annotated[int, typer.Option(min=600, help="To swipe with each setting.")] = 20_000,
+    seed: Seed = 1,
+    full: Full = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare learning rates, importance weights and explorers on simulated people.
+
+    predicted and ridge_correlation are correlations with the rewards of the last third of uniformly
+    drawn cards; gained is what each setting earned in a closed loop over uniformly drawn cards.
+    """
+    from serve.bench.learner import LearnerSize, run_learner
+
+    size = LearnerSize(cards=4 * cards if full else cards)
+    with _steps() as advance:
+        result = run_learner(
+            size, seed=seed, kuairand=_folder(kuairand), now_ms=now_ms(), advance=advance
+        )
     _show(result, as_json)
 
 
@@ -66,9 +95,12 @@ def bench_decide(
     It should show page_p50_ms of 2 or less and ratio_to_text of 2 or more: how often the scoring
     stage fits into Vowpal Wabbit's parsing of the shortest text with the same features.
     """
+    from threadpoolctl import threadpool_limits
+
     from serve.bench.decide import run_decide
 
-    with _steps() as advance:
+    # As a replica runs (see serve.app): numpy is imported by now, so its variable comes too late.
+    with threadpool_limits(1, user_api="blas"), _steps() as advance:
         result = run_decide(
             n_items=items,
             n_pages=10 * pages if full else pages,
@@ -80,12 +112,40 @@ def bench_decide(
     _show(result, as_json)
 
 
+def bench_env(
+    preset: Annotated[str, typer.Option(help="Of the world: a name, or a JSON file.")] = "kuairand",
+    people: Annotated[int, typer.Option(min=8, help="In the vector.")] = 4_096,
+    candidates: Annotated[int, typer.Option(min=2, max=200, help="Of each choice.")] = 20,
+    seed: Seed = 1,
+    full: Full = False,
+    as_json: AsJson = False,
+) -> None:
+    """Time the simulated world on one core, beside RecSim in the same run (extra `bench`).
+
+    It should show user_steps_per_s of 1.0 million or more and dynamics_only_per_s of 1.5 million
+    or more on an idle machine, recsim_ratio of 200 or more, and scalar_equals_vector true.
+    """
+    from serve.bench.env import EnvSize, run_env
+
+    size = EnvSize(people, candidates, round_s=10.0 if full else 2.0)
+    with _steps() as advance:
+        result = run_env(
+            size, preset=preset, seed=seed, clock_ns=time.perf_counter_ns, advance=advance
+        )
+    _show(result, as_json)
+
+
+def _folder(kuairand: Path | None) -> Path | None:
+    return kuairand or (KUAIRAND if KUAIRAND.is_dir() else None)
+
+
 def _show(result: msgspec.Struct, as_json: bool) -> None:
     if as_json:
         print_json(result)
         return
     for name, value in msgspec.to_builtins(result).items():
-        typer.echo(f"{name:22} {value}")
+        for row in value if isinstance(value, list) else [value]:
+            typer.echo(f"{name:22} {row}")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`nextswipe config show` and `nextswipe config check`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -30,10 +31,7 @@ def show(
         typer.echo(SHIPPED.read_text(encoding="utf-8"), nl=False)
         return
     sections = msgspec.to_builtins(load_settings(config, data))
-    texts = [
-        "\n".join([f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in section.items())])
-        for name, section in sections.items()
-    ]
+    texts = ["\n".join([f"[{name}]", *_pairs(section)]) for name, section in sections.items()]
     typer.echo("\n\n".join(texts))
 
 
@@ -43,11 +41,16 @@ def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Settings.")
     typer.echo(f"{file} is fine")
 
 
+def _pairs(table: Mapping[str, object]) -> list[str]:
+    """Return keys and values; TOML says that there is none by leaving the key out."""
+    return [f"{key} = {_toml(value)}" for key, value in table.items() if value is not None]
+
+
 def _toml(value: object) -> str:
     """Return a value as TOML; JSON's texts, numbers and truths are TOML's."""
     match value:
         case dict():
-            return "{ " + ", ".join(f"{key} = {_toml(v)}" for key, v in value.items()) + " }"
+            return "{ " + ", ".join(_pairs(value)) + " }"
         case list() | tuple():
             return "[" + ", ".join(map(_toml, value)) + "]"
         case _:

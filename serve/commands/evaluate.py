@@ -30,11 +30,14 @@ def evaluate(
     A version that learned from the pages it is evaluated on looks better than it is: evaluate one
     from another arm's pages.
     """
-    from serve.evaluating import evaluate_log
+    from serve.data_folder import count_lines
+    from serve.evaluating import read_question
 
     settings = load_settings(config, data)
-    with bar("evaluating", None) as advance:
-        report = evaluate_log(settings, policy, arm=arm, advance=advance)
+    with bar("reading", count_lines(settings)) as advance:
+        question = read_question(settings, policy, arm=arm, advance=advance)
+    with bar("evaluating", len(question.dataset)) as advance:
+        report = question.answer(advance)
     if as_json:
         print_json(report)
     else:
@@ -48,7 +51,7 @@ def _print(report: "Report") -> None:
     table = Table(title=f"{report.policy} on the log of {', '.join(report.logged_policies[:3])}")
     for column in ("", "reward a card", "95% interval", "effective n"):
         table.add_column(column, justify="left" if not column else "right")
-    for estimate in (report.logged, *report.estimates):
+    for estimate in (report.logged, *report.estimates, report.gain):
         interval = f"{estimate.low:.4f} to {estimate.high:.4f}"
         table.add_row(estimate.estimator, f"{estimate.value:.4f}", interval, f"{estimate.ess:,.0f}")
     console = Console()

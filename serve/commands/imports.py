@@ -26,15 +26,22 @@ def import_kuairand(
 ) -> None:
     """Import a KuaiRand folder: items, people, and the swarm's world fitted to its impressions.
 
-    All of it or nothing; a second import changes nothing.
+    All of it or nothing, also while a server runs; a second import changes nothing.
     """
     from serve import importing
+    from serve.importers import kuairand
 
     settings = load_settings(config, data)
-    with bar("importing", None) as advance:
-        imported = importing.import_kuairand(settings, folder, now_ms(), advance)
+    found = kuairand.read(folder)
+    with bar("importing", len(found.items) + len(found.users)) as advance:
+        imported = importing.import_kuairand(settings, found, now_ms(), advance)
     typer.echo(str(imported))
     typer.echo(f"response model: AUC {imported.response_auc:.3f} on the last day")
+    tail = imported.tail
+    typer.echo(
+        f"plays longer than {tail.longer_than_s:.0f} s: {tail.impressions:.0%} of the impressions, "
+        f"{tail.watch:.0%} of the watch time"
+    )
 
 
 def import_items(
@@ -54,5 +61,5 @@ def import_items(
     settings = load_settings(config, data)
     found = items.read(file)
     with bar("importing", len(found)) as advance:
-        counts = importing.import_items(settings, found, now_ms(), advance)
+        counts = importing.import_lines(settings, file, found, now_ms(), advance)
     typer.echo(f"{counts.total:,} items ({counts})")

@@ -28,15 +28,16 @@ def export(
     data: DataFolder = None,
 ) -> None:
     """Write the log for other tools; a server may be running."""
+    from serve.data_folder import count_lines
     from serve.exporting import export_lines, export_parquet
 
     settings = load_settings(config, data)
-    if form == "parquet":
-        typer.echo(f"{export_parquet(settings, target, arm=arm):,} decisions in {target}")
-        return
-    with bar("exporting", None) as advance:
-        n = export_lines(settings, target, advance)
-    typer.echo(f"{n:,} lines in {target}")
+    with bar("exporting", count_lines(settings)) as advance:
+        if form == "parquet":
+            done = f"{export_parquet(settings, target, arm=arm, advance=advance):,} decisions"
+        else:
+            done = f"{export_lines(settings, target, advance):,} lines"
+    typer.echo(f"{done} in {target}")
 
 
 def verify(as_json: AsJson = False, config: ConfigFile = None, data: DataFolder = None) -> None:
@@ -44,10 +45,12 @@ def verify(as_json: AsJson = False, config: ConfigFile = None, data: DataFolder 
 
     Exit code 1: something is not as it was logged.
     """
+    from serve.data_folder import count_lines
     from serve.verify import verify_log
 
-    with bar("verifying", None) as advance:
-        verified = verify_log(load_settings(config, data), advance)
+    settings = load_settings(config, data)
+    with bar("verifying", count_lines(settings)) as advance:
+        verified = verify_log(settings, advance)
     if as_json:
         print_json(verified)
     else:

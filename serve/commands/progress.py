@@ -5,12 +5,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def bar(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar; yields what is told by how much the work has advanced.
 
     Args:
         label: what is being done.
-        total: of all advances; None where it is not known.
+        total: of all advances.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

@@ -1,11 +1,14 @@
 """`nextswipe train bandit`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from serve.commands.progress import bar
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
+
+if TYPE_CHECKING:
+    from serve.training import Trained
 
 
 def register(app: typer.Typer) -> None:
@@ -20,32 +23,49 @@ def train_bandit(
     holdout: Annotated[
         float, typer.Option(min=0.01, max=0.99, help="Share of the pages to judge by: the latest.")
     ] = 0.2,
+    margin: Annotated[
+        float, typer.Option(min=0.0, help="Share of the logged reward that may be lost at worst.")
+    ] = 0.01,
+    min_ess: Annotated[
+        float, typer.Option(min=1.0, help="Effective decisions without which nothing is judged.")
+    ] = 500.0,
     as_json: AsJson = False,
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
-    """Train the bandit from the log; publish it if held-out pages say that it is better.
+    """Train the bandit from the log; publish it if held-out pages say that it does no harm.
 
-    Exit code 1: it was not published. The server must be stopped.
+    Exit code 1: it was not published, and nothing was changed; says which gate it did not pass.
+    The server must be stopped.
     """
+    from serve.data_folder import count_lines
+    from serve.gate import Gate
     from serve.training import train_bandit as train
 
-    with bar("training", None) as advance:
-        trained = train(load_settings(config, data), holdout=holdout, advance=advance)
+    settings, gate = load_settings(config, data), Gate(margin=margin, min_ess=min_ess)
+    with bar("training", count_lines(settings)) as advance:
+        trained = train(settings, holdout=holdout, gate=gate, advance=advance)
     if as_json:
         print_json(trained)
     else:
-        estimate, logged = trained.report.estimate("dr"), trained.report.logged
-        typer.echo(
-            f"held-out pages: {logged.value:.4f} as logged, {estimate.value:.4f} "
-            f"[{estimate.low:.4f}, {estimate.high:.4f}] as trained"
-        )
-        if trained.version is not None:
-            typer.echo(f"published version {trained.version.version}")
-        else:
-            typer.echo("not published: the lower bound is not above what was logged")
+        _print(trained)
     if trained.version is None:
         raise typer.Exit(1)
+
+
+def _print(trained: "Trained") -> None:
+    logged, gain, health = trained.report.logged, trained.report.gain, trained.report.health
+    typer.echo(
+        f"held-out pages: {logged.value:.4f} a card as logged, {gain.value:+.4f} "
+        f"[{gain.low:+.4f}, {gain.high:+.4f}] as trained, by {health.ess:,.0f} effective decisions "
+        f"of {health.n_users:,} people"
+    )
+    for refusal in trained.refusals:
+        typer.echo(f"gate not passed: {refusal}")
+    if trained.version is not None:
+        typer.echo(f"published version {trained.version.version}")
+    else:
+        typer.echo("not published")
 
 
 def _group() -> None:

@@ -5,12 +5,15 @@ import contextlib
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from serve.commands.settings import ConfigFile, DataFolder, load_settings, now_ms
 from serve.config import Config
+
+if TYPE_CHECKING:
+    from env.vocabulary import ItemId
 
 N_ITEMS = 2_000
 PRESENT = 40
@@ -48,10 +51,14 @@ def up(
     from serve.app import running
 
     typer.echo("starting Ray Serve ...")
-    with contextlib.suppress(KeyboardInterrupt), running(settings) as address:
+    stopped = (KeyboardInterrupt, asyncio.CancelledError)
+    with contextlib.suppress(*stopped), running(settings) as address:
         signal.signal(signal.SIGTERM, _stop)  # Ray has put its own
         typer.echo(f"the feed is served at {address}: open it and swipe; Ctrl-C stops it")
-        asyncio.run(_watch(settings, address, with_viewers))
+        try:
+            asyncio.run(_watch(settings, address, with_viewers))
+        finally:
+            signal.signal(signal.SIGTERM, _stop)  # the loop's handler went with the loop
     typer.echo("stopped")
 
 
@@ -61,13 +68,17 @@ async def _watch(settings: Config, address: str, with_viewers: bool) -> None:
 
     from serve.live import Figures
 
+    # Raising in the middle of whatever runs would leave a read of the database open.
+    watching = asyncio.current_task()
+    if watching is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, watching.cancel)
     figures = Figures(settings, now_ms)
     viewing = asyncio.create_task(_view(settings, address)) if with_viewers else None
     try:
         with Live(figures.table(), refresh_per_second=4, transient=True) as live:
             while True:
                 await asyncio.sleep(REFRESH_S)
-                live.update(figures.table())
+                live.update(await asyncio.to_thread(figures.table))
                 if viewing is not None and viewing.done():
                     live.console.print(f"the viewers have left: {viewing.exception()}")
                     viewing = None
@@ -97,6 +108,7 @@ async def _view(settings: Config, address: str) -> None:
 
 
 def _is_empty(settings: Config) -> bool:
+    """Return whether there is no item; makes the data folder where it is missing."""
     return not _item_ids(settings)
 
 
@@ -107,12 +119,12 @@ def _is_generated(settings: Config) -> bool:
     return _item_ids(settings) <= {item.item_id for item in generated.catalogue(1, N_ITEMS, 0)}
 
 
-def _item_ids(settings: Config) -> set[str]:
+def _item_ids(settings: Config) -> "set[ItemId]":
     from serve.data_folder import open_data
     from serve.state import State
 
     with open_data(settings, must_exist=False) as database, database.reader() as connection:
-        return {item.item_id for item in State(database).items(connection)}
+        return State(database).item_ids(connection)
 
 
 def _generate(settings: Config) -> None:

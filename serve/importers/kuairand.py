@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +19,9 @@ import pyarrow.parquet as pq
 from env.impressions import Impressions
 from env.vocabulary import CreatorId, Ints, Item, ItemId, Profile, UserId
 from serve.importers.bad_file import BadFile
+from serve.importers.bodies import to_body
 from serve.importers.tables import Row, read_table
+from serve.wire import ItemBody, ProfileBody
 
 ZONE = ZoneInfo("Asia/Shanghai")
 REGISTERED_BEFORE = datetime(2022, 4, 30, tzinfo=ZONE)
@@ -56,6 +59,7 @@ FLAGS = LOG_COLUMNS[6:]
 class KuaiRand:
     """What a folder holds; impressions refer to items and users by position."""
 
+    folder: Path
     items: list[Item]
     users: list[tuple[UserId, Profile]]
     impressions: Impressions
@@ -77,7 +81,43 @@ def read(folder: Path) -> KuaiRand:
     if not logs:
         raise BadFile(folder, "expected a log_standard*.csv or log_standard*.parquet, got none")
     tables = [_read_log(path, item_index, user_index) for path in logs]
-    return KuaiRand(items, users, _to_impressions(np.concatenate(tables, axis=1)))
+    return KuaiRand(folder, items, users, _to_impressions(np.concatenate(tables, axis=1)))
+
+
+def read_log(path: Path) -> KuaiRand:
+    """Return one log, with the tables of items and users that stand beside it.
+
+    Without those an item is an id and a duration, and a user an id.
+
+    Raises:
+        BadFile: a file is not what it should be, with its line and column.
+    """
+    rows = _read_rows(path)
+    if list(path.parent.glob("video_features_basic*.csv")):
+        table = _find(path.parent, "video_features_basic")
+        items = [_read_item(row) for row in read_table(table, ITEM_COLUMNS)]
+    else:
+        items = _bare_items(rows)
+    if list(path.parent.glob("user_features*.csv")):
+        table = _find(path.parent, "user_features")
+        users = [_read_user(row) for row in read_table(table, USER_COLUMNS)]
+    else:
+        users = [(UserId(str(user)), Profile()) for user in np.unique(rows[0]).tolist()]
+    item_index = _index(path.parent, "video_features_basic", [item.item_id for item in items])
+    user_index = _index(path.parent, "user_features", [user_id for user_id, _ in users])
+    rows = _to_positions(path, rows, item_index, user_index)
+    return KuaiRand(path.parent, items, users, _to_impressions(rows))
+
+
+def _bare_items(rows: Ints) -> list[Item]:
+    """Return the items of a log's rows: the longest duration that is told is an item's."""
+    ids, which = np.unique(rows[1], return_inverse=True)
+    longest_ms = np.zeros(len(ids), dtype=np.int64)
+    np.maximum.at(longest_ms, which, rows[5])
+    return [
+        Item(item_id=ItemId(str(item)), duration_s=duration_ms / 1000.0 if duration_ms else None)
+        for item, duration_ms in zip(ids.tolist(), longest_ms.tolist(), strict=True)
+    ]
 
 
 def _find(folder: Path, stem: str) -> Path:
@@ -92,7 +132,7 @@ def _read_item(row: Row) -> Item:
     duration_ms = row.read("video_duration", _parse_duration, "milliseconds or nothing")
     uploaded = row.read("upload_dt", datetime.fromisoformat, "a date like 2022-04-10")
     music = row.whole("music_id")
-    return Item(
+    item = Item(
         item_id=ItemId(str(row.whole("video_id"))),
         creator=CreatorId(str(row.whole("author_id"))),
         tags=tuple(f"t{tag}" for tag in tags),
@@ -102,6 +142,8 @@ def _read_item(row: Row) -> Item:
         country="CN",
         sound=str(music) if music else "",
     )
+    to_body(row.path, row.line, msgspec.to_builtins(item), ItemBody)
+    return item
 
 
 def _parse_duration(text: str) -> float:
@@ -121,6 +163,7 @@ def _read_user(row: Row) -> tuple[UserId, Profile]:
         tags=tuple(tag for tag, column in tags if row.text(column) == "1"),
         registered_ms=int(registered.timestamp() * 1000),
     )
+    to_body(row.path, row.line, msgspec.to_builtins(profile), ProfileBody)
     return UserId(str(row.whole("user_id"))), profile
 
 
@@ -141,8 +184,20 @@ def _index(folder: Path, stem: str, ids: list[ItemId] | list[UserId]) -> dict[st
 
 def _read_log(path: Path, item_index: dict[str, int], user_index: dict[str, int]) -> Ints:
     """Return the log's columns in the order of `LOG_COLUMNS`, ids as positions, (11, n)."""
+    return _to_positions(path, _read_rows(path), item_index, user_index)
+
+
+def _read_rows(path: Path) -> Ints:
+    """Return the log's columns in the order of `LOG_COLUMNS`, ids as they are, (11, n)."""
     rows = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
     _check_range(path, rows)
+    return rows
+
+
+def _to_positions(
+    path: Path, rows: Ints, item_index: dict[str, int], user_index: dict[str, int]
+) -> Ints:
+    """Return the columns with positions for the ids of users and items."""
     for place, column, index in ((0, "user_id", user_index), (1, "video_id", item_index)):
         ids, which = np.unique(rows[place], return_inverse=True)
         positions = np.array([index.get(str(k), -1) for k in ids.tolist()], dtype=np.int64)[which]

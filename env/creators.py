@@ -1,0 +1,282 @@
+"""Creators of a simulated world, what they upload, and when they stop.
+
+Creators differ in what they are about, where they are at home, how good and how prolific they are.
+What an item is hangs on the world's seed and its serial number; how many a creator uploads on a
+day on the seed, the creator and the day; only who gives up hangs on what was shown: a creator
+whose last uploads all stayed below an audience stops with some probability a day. So how a policy
+spreads exposure feeds back into what there is to show.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from env.answers import chances
+from env.bait import bait_of
+from env.draws import BIRTH, life_keys, normals, uniforms
+from env.generated import MARKETS
+from env.presets import Preset, Uploads
+from env.reals import sum_rows
+from env.responses import ResponseModel, generated
+from env.supply import EVERYWHERE, LIKED, LONG, N_EVENT_CODES, PLAYED, Stock
+from env.vocabulary import Floats, Ints, Keys
+from env.world import APPEAL, item_columns, terms_of, topics
+
+CREATOR, ITEM, DAY = range(3)
+"""Kinds of keys of a world."""
+
+LANGUAGES = tuple(sorted({language for market in MARKETS for language in market.languages}))
+ALWAYS_GLOBAL = 128
+"""Serial numbers of which one is shown everywhere, so that every class of rows has such an item."""
+
+TRIAL_DAYS = 3
+TRIALS = 3
+_UNIFORM_LANE = 128
+_CREATOR_LANE, _LOCAL_LANE, _HISTORY_LANE = 132, 134, 136
+_CODES = np.arange(N_EVENT_CODES)
+_HISTORY_MU, _HISTORY_SD = 5.0, 1.2  # of ln exposures: assumed
+
+
+@dataclass(frozen=True)
+class Creators:
+    """Columns over m creators.
+
+    Attributes:
+        direction: what they are about, unit vectors.
+        effect: standard normal: what their items share.
+        share: of all uploads.
+    """
+
+    direction: Floats  # (n_dims, m)
+    home: Ints  # (m,) market
+    language: Ints  # (m,)
+    effect: Floats  # (m,)
+    share: Floats  # (m,)
+
+
+def response_model(preset: Preset) -> ResponseModel:
+    """Return how the people of a preset answer."""
+    return msgspec.structs.replace(
+        generated(),
+        rates=preset.rates,
+        priors=preset.priors,
+        intercept=preset.intercept,
+        duration=preset.duration,
+    )
+
+
+def world_keys(world_seed: int, kind: int, numbers: Ints) -> Keys:
+    """Return the keys of numbered things of a kind, shape (n,)."""
+    root = life_keys(np.array([world_seed]), np.array([kind]))
+    return life_keys(np.repeat(root, len(numbers)), numbers)
+
+
+def draw_creators(uploads: Uploads, world_seed: int) -> Creators:
+    """Return the creators of a world."""
+    keys = world_keys(world_seed, CREATOR, np.arange(uploads.n_creators))
+    cards = np.full(len(keys), BIRTH)
+    z = normals(keys, cards, 0, uploads.n_dims + 2)
+    u = uniforms(keys, cards, _UNIFORM_LANE, 2)
+    weights = np.array([market.weight for market in MARKETS])
+    home = pick(np.cumsum(weights / weights.sum()), u[0])
+    spoken = [market.languages for market in MARKETS]
+    language = [
+        LANGUAGES.index(spoken[m][int(x * len(spoken[m]))])
+        for m, x in zip(home.tolist(), u[1].tolist(), strict=True)
+    ]
+    output = np.exp(uploads.output_sd * z[-1])
+    return Creators(
+        direction=_unit(z[: uploads.n_dims]),
+        home=home,
+        language=np.array(language, dtype=np.int64),
+        effect=z[-2],
+        share=output / output.sum(),
+    )
+
+
+def pick(cumulated: Floats, uniform: Floats) -> Ints:
+    """Return the index that each uniform falls to, by cumulated shares that end at 1."""
+    found = np.searchsorted(cumulated, uniform, side="right")
+    return np.minimum(found, len(cumulated) - 1)
+
+
+class LiveSupply:
+    """Items that creators upload a day at a time, each in the oldest one's place."""
+
+    is_live = True
+
+    def __init__(self, preset: Preset, world_seed: int) -> None:
+        """Draw the creators and the first day's items.
+
+        Args:
+            preset: whose uploads they are.
+            world_seed: the same seed makes the same world.
+        """
+        self._uploads = preset.uploads
+        self._model = response_model(preset)
+        self._world_seed = world_seed
+        self._creators = draw_creators(preset.uploads, world_seed)
+        self.restart()
+
+    def restart(self) -> None:
+        """Go back to the first day, on which the oldest items are n_items / a_day days old."""
+        uploads = self._uploads
+        self.is_active = np.ones(uploads.n_creators, dtype=np.bool_)
+        self._failures = np.zeros(uploads.n_creators, dtype=np.int64)
+        serial = np.arange(uploads.n_items)
+        keys = world_keys(self._world_seed, ITEM, serial)
+        who = uniforms(keys, np.full(len(keys), BIRTH), _CREATOR_LANE, 1)[0]
+        creator = pick(np.cumsum(self._creators.share), who)
+        published = (serial - len(serial)) / max(uploads.a_day, 1.0)
+        items = self._draw(serial, creator, published)
+        self.stock = replace(items, counts=self._history(items))
+
+    def pass_day(self, shown: Ints) -> None:
+        """See `Supply.pass_day`."""
+        per_event = [shown[:, (_CODES & event) > 0].sum(axis=1) for event in (PLAYED, LONG, LIKED)]
+        counted = np.array([shown.sum(axis=1), *per_event], dtype=np.float64)
+        counts = self.stock.counts + self._uploads.exposures_per_swipe * counted
+        self.stock = replace(self.stock, day=self.stock.day + 1, counts=counts)
+        self._judge()
+        self._upload()
+
+    def _judge(self) -> None:
+        """Let creators whose last uploads all stayed below the audience stop, by chance."""
+        stock, uploads = self.stock, self._uploads
+        age = stock.day - stock.published
+        tried = (age > TRIAL_DAYS - 1.0) & (age <= TRIAL_DAYS)
+        was_seen = stock.counts[0] >= uploads.audience
+        self._failures += np.bincount(
+            stock.creator[tried & ~was_seen], minlength=len(self.is_active)
+        )
+        self._failures[stock.creator[tried & was_seen]] = 0
+        stops = self._creator_draws(0) < uploads.give_up
+        self.is_active &= ~(stops & (self._failures >= TRIALS))
+
+    def _upload(self) -> None:
+        """Let creators who are active upload, and the oldest items go."""
+        rates = self._uploads.a_day * self._creators.share * self.is_active
+        n_each = poisson(rates, self._creator_draws(1))
+        creator = np.repeat(np.arange(len(n_each)), n_each)[: self.stock.n]
+        first = int(self.stock.serial.max()) + 1
+        serial = np.arange(first, first + len(creator))
+        new = self._draw(serial, creator, np.full(len(serial), float(self.stock.day)))
+        self.stock = _exchange(self.stock, new)
+
+    def _creator_draws(self, lane: int) -> Floats:
+        """Return a uniform for each creator and this day, shape (n_creators,)."""
+        keys = world_keys(self._world_seed, DAY, np.arange(len(self.is_active)))
+        return np.asarray(uniforms(keys, np.full(len(keys), self.stock.day), lane, 1)[0])
+
+    def _draw(self, serial: Ints, creator: Ints, published: Floats) -> Stock:
+        """Return items without exposures, as a stock of their own."""
+        uploads, creators, model = self._uploads, self._creators, self._model
+        keys = world_keys(self._world_seed, ITEM, serial)
+        cards = np.full(len(keys), BIRTH)
+        z = normals(keys, cards, 0, uploads.n_dims + 3)
+        own, attraction, length = z[-3:]
+        shared = uploads.creator_effect
+        effect_sds = np.sqrt(shared) * creators.effect[creator] + np.sqrt(1.0 - shared) * own
+        focus = uploads.creator_focus
+        vectors = _unit(
+            focus * creators.direction[:, creator]
+            + np.sqrt(1.0 - focus * focus) * _unit(z[: uploads.n_dims])
+        )
+        duration_s = np.exp(uploads.log_duration_mu + uploads.log_duration_sd * length)
+        is_local = uniforms(keys, cards, _LOCAL_LANE, 1)[0] < uploads.local_share
+        is_local &= serial % uploads.n_items >= ALWAYS_GLOBAL
+        return Stock(
+            day=0,
+            serial=serial,
+            creator=creator,
+            market=np.where(is_local, creators.home[creator], EVERYWHERE),
+            vectors=vectors,
+            columns=item_columns(
+                model,
+                np.clip(duration_s, uploads.least_s, uploads.most_s),
+                model.priors.effect_sd * effect_sds,
+                np.asarray(bait_of(effect_sds, attraction)),
+                creators.language[creator],
+                topics(vectors.T),
+            ),
+            published=published,
+            counts=np.zeros((4, len(serial))),
+            keys=keys,
+        )
+
+    def _history(self, items: Stock) -> Floats:
+        """Return the counts that the first day's items bring, shape (4, n).
+
+        Their exposures are log-normal and grow through the first week; of these, valid plays,
+        long views and likes are binomial, by their normal approximation, among people of mean
+        taste.
+        """
+        z = normals(items.keys, np.full(items.n, BIRTH), _HISTORY_LANE, 4)
+        grown = np.minimum(-items.published / 7.0, 1.0)
+        exposures = np.floor(grown * np.exp(_HISTORY_MU + _HISTORY_SD * z[0]))
+        nobody = np.zeros(items.n)
+        exact = chances(self._model.rates, items.columns[APPEAL], terms_of(items.columns), nobody)
+        counts = [exposures]
+        for chance, noise in zip(
+            (exact.valid_play, exact.long_view, exact.like), z[1:], strict=True
+        ):
+            mean = exposures * chance
+            counts.append(
+                np.clip(np.round(mean + np.sqrt(mean * (1 - chance)) * noise), 0, exposures)
+            )
+        return np.array(counts)
+
+
+def poisson(rates: Floats, uniform: Floats) -> Ints:
+    """Return Poisson counts by inversion, shape (m,).
+
+    Args:
+        rates: >= 0, below 700, shape (m,).
+        uniform: in [0, 1), shape (m,).
+    """
+    counts = np.zeros(len(rates), dtype=np.int64)
+    probability = np.exp(-rates)
+    cumulated = probability.copy()
+    for k in range(1, 10_000):
+        beyond = (uniform >= cumulated) & (probability > 0.0)
+        if not beyond.any():
+            break
+        counts += beyond
+        probability = probability * rates / k
+        cumulated += probability
+    return counts
+
+
+def _exchange(stock: Stock, new: Stock) -> Stock:
+    """Return a stock in which new items have the places of the oldest."""
+    rows = new.serial % stock.n
+
+    def put(old: NDArray[Any], fresh: NDArray[Any]) -> NDArray[Any]:
+        both = old.copy()
+        both[..., rows] = fresh
+        return both
+
+    return Stock(
+        stock.day,
+        *(
+            put(getattr(stock, name), getattr(new, name))
+            for name in (
+                "serial",
+                "creator",
+                "market",
+                "vectors",
+                "columns",
+                "published",
+                "counts",
+                "keys",
+            )
+        ),
+    )
+
+
+def _unit(vectors: Floats) -> Floats:
+    """Return vectors of unit length, shape (n_dims, n)."""
+    return np.asarray(vectors / np.sqrt(sum_rows(vectors * vectors)))

@@ -1,0 +1,117 @@
+"""Follows one person through their visits, so that each moment can be rendered.
+
+The feed knows where a person is now; a picture also shows what they saw in this visit and on which
+days they came. `Film` plays the turns of a feed of one person and keeps that.
+"""
+
+from env.answers import UNCAPPED_S
+from env.generated import MARKETS
+from env.population import Cast
+from env.still import Card, Reply, Still, Swipe
+from env.supply import Stock
+from env.swiping import EVENTS, Swiping, Turn
+from env.vocabulary import Floats, Ints
+from env.world import BAIT, LANGUAGE, TOPIC, terms_of_one
+
+_WATCH = EVENTS.index("watch_s")
+_LIKES = 3
+_SAID = ("like", "comment", "share", "follow", "not_interested")
+
+
+class Film:
+    """What was shown to the one person of a feed."""
+
+    def __init__(self, swiping: Swiping, cast: Cast) -> None:
+        """Follow the person of this feed.
+
+        Args:
+            swiping: the feed.
+            cast: of its people.
+
+        Raises:
+            ValueError: there is more than one.
+        """
+        if swiping.crowd.n != 1:
+            raise ValueError(f"expected a feed of one person, got {swiping.crowd.n}")
+        self._swiping, self._cast = swiping, cast
+        self._swipes: list[Swipe] = []
+        self._visits: list[int] = []
+        self._turn: Turn | None = None
+        self._when = (0, 0.0, 1)
+
+    def begin(self) -> None:
+        """Note that a life begins, before its first card."""
+        self._turn = None
+        self._swipes.clear()
+        self._visits = [self._day()]
+        self._note_time()
+
+    def play(self, actions: Ints) -> Turn:
+        """Play a turn, see `Swiping.play`; shape (1, m)."""
+        swiping = self._swiping
+        if self._turn is not None and self._turn.session_end[0]:
+            self._swipes.clear()
+            self._visits.append(self._day())
+        self._note_time()
+        rows = swiping.candidates.rows[0, actions[0]]
+        cards = [_card(swiping.stock, int(row), self._cast.languages) for row in rows]
+        turn = swiping.play(actions)
+        seen = range(int(turn.n_cards[0]))
+        self._swipes += [Swipe(cards[j], _reply(turn.events[j, :, 0])) for j in seen]
+        self._turn = turn
+        return turn
+
+    def still(self) -> Still:
+        """Return this moment; after the last card of a visit the state is the next one's first."""
+        swiping, cast, turn = self._swiping, self._cast, self._turn
+        crowd = swiping.crowd
+        people = crowd.people
+        market, language = int(people.market[0]), int(people.language[0])
+        day, hour, session = self._when
+        return Still(
+            seed=int(swiping.seeds[0]),
+            cohort=cast.cohorts[int(people.cohort[0])],
+            country=MARKETS[market].country if market >= 0 else "",
+            language=cast.languages[language] if language >= 0 else "",
+            device=cast.devices[int(people.device[0])],
+            tenure_days=int(people.tenure_days[0]),
+            day=day,
+            horizon_days=swiping.preset.horizon_days,
+            hour=hour,
+            session=session,
+            swipes=tuple(self._swipes),
+            satisfaction=float(crowd.satisfaction[0]),
+            load=float(crowd.load[0]),
+            satiation=tuple(crowd.satiation[0].tolist()),
+            gap_days=0 if turn is None else int(turn.gap_days[0]),
+            has_churned=turn is not None and bool(turn.terminated[0]),
+            visits=tuple(self._visits),
+        )
+
+    def _day(self) -> int:
+        return int(self._swiping.crowd.day[0])
+
+    def _note_time(self) -> None:
+        crowd = self._swiping.crowd
+        self._when = (self._day(), float(crowd.hour[0]), int(crowd.sessions[0]) + 1)
+
+
+def _card(stock: Stock, row: int, languages: tuple[str, ...]) -> Card:
+    column = stock.columns[:, row]
+    length_s = float(terms_of_one(column).cap_s)
+    language, exposures = int(column[LANGUAGE]), float(stock.counts[0, row])
+    return Card(
+        serial=int(stock.serial[row]),
+        topic=int(column[TOPIC]),
+        duration_s=0.0 if length_s >= UNCAPPED_S else length_s,
+        creator=int(stock.creator[row]),
+        language=languages[language] if language >= 0 else "",
+        exposures=int(exposures),
+        like_share=float(stock.counts[_LIKES, row]) / exposures if exposures else None,
+        bait=float(column[BAIT]),
+    )
+
+
+def _reply(events: Floats) -> Reply:
+    said = {name: bool(events[EVENTS.index(name)] > 0.0) for name in _SAID}
+    return Reply(watch_s=float(events[_WATCH]), **said)

@@ -1,0 +1,263 @@
+"""What a log of swipes tells about a world, and what it leaves to assumption, as a draft preset.
+
+Identified are how people answer (a latent engagement behind the watch time, by EM; the bases of
+the rare events, in closed form), how long videos are, how a session's end comes, how gaps between
+visits are mixed, and who the people are. Not identified, and kept as they were: satisfaction and
+what moves it, satiation, load, drift of taste, bait; whatever acts within weeks has no trace in a
+log whose cards were chosen by somebody.
+
+The draft answers as the log did on rested people. A simulated person is not always rested, so
+`env.calibration` moves what is left until the moments agree.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from msgspec.structs import replace
+
+from env.content import vector
+from env.exits import ExitHazard, fit_exits
+from env.fitting import People, fit
+from env.gaps import GapMixture, Gaps, fit_gaps, kaplan_meier, survival_error
+from env.impressions import Impressions
+from env.presets import Cohort, Population, Preset, Uploads
+from env.responses import ResponseModel
+from env.sessions import DAY_MS, Sessions, day_gaps
+from env.vocabulary import Ints, Item
+from env.world import topics
+
+FOLLOWED_DAYS = 60
+LEAST_DAYS = 14
+"""Of a shorter log the chances of return are assumed, and only who has which is fitted."""
+LEAST_GAPS = 300
+"""Of a cohort with fewer gaps the classes are shared as they are overall."""
+LEAST_CARDS = 3.0
+"""Of a log whose sessions are shorter on average, the slopes of leaving are not taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Impressions with what is known of their items and people.
+
+    Attributes:
+        midnight_ms: any midnight of the place, Unix milliseconds.
+        has_vectors: whether items say more than an id and a duration.
+    """
+
+    impressions: Impressions
+    items: Sequence[Item]
+    people: People
+    midnight_ms: int = 0
+    has_vectors: bool = True
+
+    def n_days(self) -> int:
+        """Return the calendar days from the first impression to the last."""
+        day = (self.impressions.at_ms - self.midnight_ms) // DAY_MS
+        return int(np.ptp(day)) + 1
+
+    def part(self, impressions: Impressions) -> "Log":
+        """Return the log with these impressions of it."""
+        return Log(impressions, self.items, self.people, self.midnight_ms, self.has_vectors)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line about a constant: what it came out at, and how it is known."""
+
+    name: str
+    value: str
+    how: str
+    identified: bool = True
+
+
+def identify(log: Log, start: Preset) -> tuple[Preset, list[Finding]]:
+    """Return a draft of the preset behind a log, with a line for each constant.
+
+    Args:
+        log: at least 100 impressions of a full screen, and one gap between days of visit.
+        start: what the log does not tell is kept from it.
+
+    Raises:
+        ValueError: the log is too small to tell.
+    """
+    model = fit(log.impressions, log.items, log.people, taste_sd=start.priors.taste_sd)
+    uploads = _durations(log.impressions, start.uploads)
+    gaps = day_gaps(log.impressions, log.midnight_ms, FOLLOWED_DAYS)
+    is_long = log.n_days() >= LEAST_DAYS
+    classes = np.array(start.moods.return_classes)
+    mixture = fit_gaps(gaps, chance=None if is_long else classes)
+    sessions = Sessions.of(log.impressions)
+    hazard = fit_exits(sessions, start.moods, _topics(log, sessions))
+    population = _population(log, model, mixture, start.population)
+    usable = float(sessions.lengths().mean()) >= LEAST_CARDS
+    moods = replace(
+        start.moods,
+        return_classes=(float(mixture.chance[0]), float(mixture.chance[1])),
+        daily_share=population.daily_share(),
+        tired=hazard.position if usable else start.moods.tired,
+    )
+    preset = replace(
+        start,
+        population=population,
+        rates=replace(model.rates, satiation=start.rates.satiation, load=start.rates.load),
+        moods=moods,
+        priors=model.priors,
+        uploads=uploads,
+        intercept=model.intercept,
+        duration=model.duration,
+    )
+    return preset, [
+        *_answers(model),
+        Finding(
+            "duration",
+            f"LN(ln {np.exp(uploads.log_duration_mu):.0f}, {uploads.log_duration_sd:.2f})",
+            "mean and deviation of ln seconds, an impression each",
+        ),
+        *_leaving(hazard, sessions, usable),
+        *_returning(gaps, mixture, is_long),
+        Finding("cohorts", _named_shares(population), f"{len(log.people):,} people"),
+        *_assumed(preset),
+    ]
+
+
+def _durations(impressions: Impressions, start: Uploads) -> Uploads:
+    known = impressions.duration_s[impressions.duration_s > 0.0]
+    least_s, most_s = np.quantile(known, [0.001, 0.999])
+    return replace(
+        start,
+        log_duration_mu=float(np.log(known).mean()),
+        log_duration_sd=float(np.log(known).std()),
+        least_s=float(least_s),
+        most_s=float(most_s),
+    )
+
+
+def _topics(log: Log, sessions: Sessions) -> Ints | None:
+    if not log.has_vectors:
+        return None
+    of_item = topics(np.array([vector(item) for item in log.items], dtype=np.float64))
+    return np.asarray(of_item[sessions.shown.item])
+
+
+def _population(
+    log: Log, model: ResponseModel, mixture: GapMixture, start: Population
+) -> Population:
+    """Return cohorts with their shares of the people, leans, and shares of the daily class."""
+    names = [profile.cohort or "everybody" for _, profile in log.people]
+    cohorts = sorted(set(names))
+    share = np.array([names.count(name) for name in cohorts]) / len(names)
+    leans = dict(zip(model.cohorts.names, model.cohorts.lean.tolist(), strict=True))
+    lean = np.array([leans.get("" if name == "everybody" else name, 0.0) for name in cohorts])
+    lean = lean - share @ lean
+    of_cohort = np.array([cohorts.index(name) for name in names])[log.impressions.user]
+    daily = [
+        _daily_share(log, log.impressions.take(of_cohort == k), mixture)
+        for k in range(len(cohorts))
+    ]
+    return replace(
+        start,
+        cohorts={
+            name: Cohort(share=float(share[k]), daily_share=daily[k], lean=float(lean[k]))
+            for k, name in enumerate(cohorts)
+        },
+    )
+
+
+def _daily_share(log: Log, of_cohort: Impressions, mixture: GapMixture) -> float:
+    """Return the share of a cohort's people whose class is the daily one; chances are shared."""
+    gaps = day_gaps(of_cohort, log.midnight_ms, FOLLOWED_DAYS)
+    if gaps.observed.sum() >= LEAST_GAPS:
+        mixture = fit_gaps(gaps, chance=mixture.chance)
+    return float(np.clip(mixture.people()[0], 0.02, 0.98))
+
+
+def _answers(model: ResponseModel) -> list[Finding]:
+    rates, priors = model.rates, model.priors
+    return [
+        Finding("engagement", f"log-odds {model.intercept:.2f}", "latent, by EM on watch times"),
+        Finding("skip", f"LN({rates.skip_mu:.2f}, {rates.skip_sd:.2f})", "EM"),
+        Finding(
+            "watch",
+            f"LN({rates.watch_mu:.2f} + {rates.watch_duration:.2f} length, {rates.watch_sd:.2f})",
+            "EM; capped views are censored",
+        ),
+        Finding("zero, loop", f"{rates.zero:.3f}, {rates.loop:.3f}", "EM"),
+        Finding(
+            "like, comment, share, follow",
+            ", ".join(
+                f"{value:.2g}"
+                for value in (
+                    1.0 / (1.0 + float(np.exp(-rates.like))),
+                    rates.comment,
+                    rates.share,
+                    rates.follow,
+                )
+            ),
+            "closed form, given engagement",
+        ),
+        Finding(
+            "items, people",
+            f"sd {priors.effect_sd:.2f}, {priors.lean_sd:.2f}",
+            "crossed random effects",
+        ),
+    ]
+
+
+def _leaving(hazard: ExitHazard, sessions: Sessions, usable: bool) -> list[Finding]:
+    lengths = sessions.lengths()
+    se = hazard.se
+    return [
+        Finding(
+            "leaving",
+            f"{hazard.base:.2f} ± {se[0]:.2f}, {hazard.position:+.2f} ± {se[1]:.2f} for 100 cards, "
+            f"{hazard.skipped:+.2f} ± {se[2]:.2f} unplayed",
+            f"logistic regression over {len(lengths):,} sessions of {lengths.mean():.1f} cards"
+            + ("" if usable else "; too short, so the slope is not taken"),
+            identified=usable,
+        ),
+        Finding(
+            "leaving when satiated",
+            f"{hazard.satiation:+.2f} ± {se[3]:.2f}",
+            "an association: cards were chosen by somebody, so it is not taken",
+            identified=False,
+        ),
+    ]
+
+
+def _returning(gaps: Gaps, mixture: GapMixture, is_long: bool) -> list[Finding]:
+    daily, other = mixture.chance.tolist()
+    seen = kaplan_meier(gaps)[[0, min(6, len(gaps.observed) - 1)]]
+    return [
+        Finding(
+            "return classes",
+            f"{daily:.3f} ({mixture.people()[0]:.0%} of people), {other:.3f}",
+            f"EM over {int(gaps.observed.sum()):,} gaps, {int(gaps.censored.sum()):,} cut off; "
+            f"survival off by {survival_error(gaps, mixture):.3f}"
+            + ("" if is_long else "; the log is short, so the chances are assumed"),
+        ),
+        Finding(
+            "back by day 1, 7", f"{1.0 - seen[0]:.1%}, {1.0 - seen[1]:.1%}", "Kaplan and Meier"
+        ),
+    ]
+
+
+def _assumed(preset: Preset) -> list[Finding]:
+    moods, population = preset.moods, preset.population
+    return [
+        Finding(name, value, "assumed", identified=False)
+        for name, value in (
+            ("satisfaction", f"step {moods.satisfaction_step:g} a card, hidden"),
+            ("satiation, load", f"{moods.satiation_step:g}, {moods.load_step:g} a card"),
+            ("taste", f"sd {preset.priors.taste_sd:g}, drift {population.drift:g} a day"),
+            ("newcomers", f"{population.newcomers:.0%} of the people"),
+            ("creators", f"{preset.uploads.n_creators}, {preset.uploads.a_day:g} uploads a day"),
+        )
+    ]
+
+
+def _named_shares(population: Population) -> str:
+    most = sorted(population.cohorts.items(), key=lambda entry: -entry[1].share)[:3]
+    more = len(population.cohorts) - len(most)
+    named = ", ".join(f"{name} {cohort.share:.1%}" for name, cohort in most)
+    return named + (f" and {more} more" if more else "")

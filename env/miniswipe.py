@@ -1,0 +1,235 @@
+"""`nextswipe/MiniSwipe-v0`: the small twin of `SwipeEnv`, whose optimum is known exactly.
+
+Learners are graded in it by their normalised score (`env.miniswipe_policies`): whoever does not
+learn that what is watched now and what brings people back are at odds here will not in the large
+world either, and there nobody can say how far from the optimum they are.
+"""
+
+from typing import Any, Literal, get_args
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from env.miniswipe_crowd import MiniCrowd, Swipes
+from env.miniswipe_model import (
+    ACTIONS,
+    N_ACTIONS,
+    N_LEVELS,
+    N_LOADS,
+    N_PULSES,
+    N_SATIATIONS,
+    N_STATES,
+    MiniConstants,
+    MiniModel,
+)
+from env.miniswipe_programme import OBJECTIVES, Objective
+from env.vocabulary import Float32s, Floats, Ints
+
+ObsMode = Literal["flat", "index"]
+OBS_MODES: tuple[ObsMode, ...] = get_args(ObsMode)
+HORIZON_DAYS = 60
+N_SEEDS = 2**62
+
+
+class MiniSwipeEnv(gymnasium.Env[Float32s | np.int64, int | np.int64]):
+    """One person of 336 states, one card a step, sessions across days.
+
+    ## Observation
+    The full state; nothing is hidden in the twin.
+
+    - `obs="flat"`: `Box(0, 1, (3,), float32)`: satisfaction, satiation / 3, load / 3.
+    - `obs="index"`: `Discrete(336)`: (level of satisfaction · 4 + satiation) · 4 + load.
+
+    ## Action
+    `Discrete(4)`: 0 nourish same, 1 nourish diverse, 2 bait same, 3 bait diverse.
+
+    ## Reward
+    - `reward="watch"`: seconds of the card, expected ones: the twin has no noise in them.
+    - `reward="days"`: 1 for the day of a return, paid at the step that ends the session and
+      discounted to it, so `day_discount ** gap_days`; else 0.
+
+    The return of a policy is the sum of rewards, each times the product of the `info["discount"]`
+    of the steps before it; its expectation is what `env.miniswipe_programme` solves for.
+
+    ## Starting State
+    Satisfaction .5, rested, day 0.
+
+    ## Episode End
+    Terminated when the person never returns (at most 4 in 1,000 sessions); truncated when the next
+    session is on day `horizon_days` or later. The end of a session is not the end of an episode:
+    the next observation is the start of the next one.
+
+    ## Info
+    - `watch`, `days`: both rewards, whichever is chosen.
+    - `session_end`: whether the person left after this card.
+    - `gap_days`: days to the next session; 0 within a session and where nobody returns.
+    - `discount`: of what follows: 1 within a session, `day_discount ** gap_days` after it, 0 where
+      nobody returns.
+    - `day`: of the next card.
+
+    ## Arguments
+    `reward`, `obs`, `horizon_days` (60), `constants` (`env.miniswipe_model.MiniConstants`),
+    `render_mode` (None or "ansi").
+
+    ## Version
+    v0: the constants are frozen; another set makes another version.
+    """
+
+    metadata = {"render_modes": ["ansi"], "render_fps": 1}
+
+    def __init__(
+        self,
+        *,
+        reward: Objective = "watch",
+        obs: ObsMode = "flat",
+        horizon_days: int = HORIZON_DAYS,
+        constants: MiniConstants | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        require_options(reward, obs, horizon_days)
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(f"render_mode must be None or 'ansi', got {render_mode!r}")
+        self.render_mode = render_mode
+        self.observation_space = observation_space(obs)
+        self.action_space = spaces.Discrete(N_ACTIONS)
+        self._reward: Objective = reward
+        self._obs: ObsMode = obs
+        self._horizon_days = horizon_days
+        self._model = MiniModel.of(MiniConstants() if constants is None else constants)
+        self._person: MiniCrowd | None = None
+        self._over = False
+        self._last = ""
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float32s | np.int64, dict[str, Any]]:
+        """Begin a life: the first of the seed, or the next one where no seed is given.
+
+        Args:
+            seed: of the lives.
+            options: none are known.
+        """
+        super().reset(seed=seed, options=options)
+        if seed is not None or self._person is None:
+            first = first_seed(seed, self.np_random)
+            self._person = MiniCrowd.born(self._model, np.array([first]))
+        else:
+            self._person.renew(np.array([0]))
+        self._over, self._last = False, ""
+        return observe(self._obs, self._person.state)[0], {"day": 0}
+
+    def step(
+        self, action: int | np.int64
+    ) -> tuple[Float32s | np.int64, float, bool, bool, dict[str, Any]]:
+        """Show the person one card.
+
+        Raises:
+            ValueError: the action is none of the four, or no life is going on.
+        """
+        if self._person is None or self._over:
+            raise ValueError("no life is going on: call reset() before step()")
+        actions = np.asarray([action])
+        require_actions(actions)
+        swipes = self._person.swipe(actions)
+        rewards, info = account(self._model, swipes)
+        day = int(self._person.day[0])
+        terminated, truncated = bool(swipes.churned[0]), day >= self._horizon_days
+        self._over = terminated or truncated
+        self._last = _tell(int(action), swipes)
+        told = {name: value[0].item() for name, value in info.items()} | {"day": day}
+        observation = observe(self._obs, self._person.state)[0]
+        return observation, float(rewards[self._reward][0]), terminated, truncated, told
+
+    # Gymnasium's type of a frame is a variable that no class binds.
+    def render(self) -> str | None:  # type: ignore[override]
+        """Return the person's state and what they did last as a line, in mode "ansi"."""
+        if self.render_mode is None or self._person is None:
+            return None
+        state = int(self._person.state[0])
+        level, satiation, load = split(state)
+        return (
+            f"day {int(self._person.day[0])}, card {int(self._person.cards[0])}: "
+            f"satisfaction {'#' * level:.<{N_LEVELS - 1}} {level / (N_LEVELS - 1):.2f}, "
+            f"satiation {satiation}/{N_SATIATIONS - 1}, load {load}/{N_LOADS - 1}{self._last}\n"
+        )
+
+
+def require_options(reward: str, obs: str, horizon_days: int) -> None:
+    """Raise ValueError where an option is unknown."""
+    if reward not in OBJECTIVES:
+        raise ValueError(f"reward must be one of {', '.join(OBJECTIVES)}, got {reward!r}")
+    if obs not in OBS_MODES:
+        raise ValueError(f"obs must be one of {', '.join(OBS_MODES)}, got {obs!r}")
+    if horizon_days < 1:
+        raise ValueError(f"horizon_days must be at least 1, got {horizon_days}")
+
+
+def first_seed(seed: int | None, generator: np.random.Generator) -> int:
+    """Return the seed of the first person: the given one, else a drawn one.
+
+    Raises:
+        ValueError: the seed is no 62 bits long.
+    """
+    if seed is None:
+        return int(generator.integers(N_SEEDS))
+    if not 0 <= seed < N_SEEDS:
+        raise ValueError(f"seed must be in [0, 2^62), got {seed}")
+    return seed
+
+
+def require_actions(actions: Ints) -> None:
+    """Raise ValueError where an action is none of the four; `actions` has shape (n,)."""
+    if actions.dtype.kind not in "iu":
+        raise ValueError(f"actions must be whole numbers, got {actions.dtype}")
+    wrong = np.flatnonzero((actions < 0) | (actions >= N_ACTIONS))
+    if len(wrong):
+        raise ValueError(
+            f"action must be in 0..{N_ACTIONS - 1} ({', '.join(ACTIONS)}), "
+            f"got {actions[wrong[0]]} for person {wrong[0]}"
+        )
+
+
+def observation_space(obs: ObsMode) -> "spaces.Box | spaces.Discrete[np.int64]":
+    """Return the space of one observation."""
+    if obs == "flat":
+        return spaces.Box(0.0, 1.0, (3,), np.float32)
+    return spaces.Discrete(N_STATES)
+
+
+def split(states: Any) -> tuple[Any, Any, Any]:
+    """Return level, satiation and load of a state or of an array of them."""
+    return states // N_PULSES, states // N_LOADS % N_SATIATIONS, states % N_LOADS
+
+
+def observe(obs: ObsMode, states: Ints) -> Any:
+    """Return the observations of n people: float32 of shape (n, 3), or int64 of shape (n,)."""
+    if obs == "index":
+        return states.copy()
+    level, satiation, load = split(states)
+    shares = (level / (N_LEVELS - 1), satiation / (N_SATIATIONS - 1), load / (N_LOADS - 1))
+    return np.stack(shares, axis=1).astype(np.float32)
+
+
+def account(model: MiniModel, swipes: Swipes) -> tuple[dict[Objective, Floats], dict[str, Any]]:
+    """Return both rewards of a step, and its info without the day; all of shape (n,)."""
+    discount = np.where(swipes.churned, 0.0, model.constants.day_discount**swipes.gap_days)
+    days = np.where(swipes.gap_days > 0, discount, 0.0)
+    rewards: dict[Objective, Floats] = {"watch": swipes.watch_s, "days": days}
+    info = {
+        "watch": swipes.watch_s,
+        "days": days,
+        "session_end": swipes.left,
+        "gap_days": swipes.gap_days,
+        "discount": discount,
+    }
+    return rewards, info
+
+
+def _tell(action: int, swipes: Swipes) -> str:
+    said = f"; {ACTIONS[action]} watched {swipes.watch_s[0]:.1f} s"
+    if swipes.churned[0]:
+        return f"{said}, left for good"
+    if swipes.left[0]:
+        return f"{said}, left, back after {swipes.gap_days[0]} d"
+    return said

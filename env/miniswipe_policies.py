@@ -1,0 +1,65 @@
+"""MiniSwipe's reference policies, and the score by which learners are graded against them."""
+
+import numpy as np
+
+from env.miniswipe_model import ACTIONS, N_ACTIONS, N_STATES, START
+from env.miniswipe_programme import OBJECTIVES, Objective, Programme, greedy
+from env.vocabulary import Floats
+
+CONSTANT = ACTIONS
+"""Names of the policies that always take one action."""
+SAME = 1e-9
+"""Share of a value up to which two policies are the same."""
+
+
+def reference_policies(programme: Programme) -> dict[str, Floats]:
+    """Return the reference policies by name, each a pmf of shape (336, 4).
+
+    "myopic" takes the action of the most watch time now, "session optimal" that of the most until
+    the session ends; both know nothing of returns, so they serve either objective as they are.
+    """
+    policies = {
+        "optimal for watch": programme.optimal("watch"),
+        "optimal for days": programme.optimal("days"),
+        "random": np.full((N_STATES, N_ACTIONS), 1.0 / N_ACTIONS),
+        "myopic": myopic(programme),
+        "session optimal": programme.session_optimal(),
+    }
+    for action, name in enumerate(CONSTANT):
+        policies[name] = greedy(np.full(N_STATES, action))
+    return policies
+
+
+def myopic(programme: Programme) -> Floats:
+    """Return the policy of the most watch time now, a pmf of shape (336, 4)."""
+    return greedy(programme.model.watch_s.argmax(axis=1))
+
+
+def normalised_score(programme: Programme, policy: Floats, objective: Objective) -> float:
+    """Return (V - V_myopic) / (V* - V_myopic) at the start: 0 is myopic, 1 the optimum.
+
+    It may be below 0. The plain share of V* flatters: a random policy has .95 of it on "days".
+
+    Args:
+        programme: of the model.
+        policy: a pmf over the actions for each state, shape (336, 4).
+        objective: what is counted.
+    """
+    low = programme.value(myopic(programme), objective)
+    high = programme.value(programme.optimal(objective), objective)
+    return (programme.value(policy, objective) - low) / (high - low)
+
+
+def shares_of_optimum(programme: Programme) -> dict[str, dict[Objective, float]]:
+    """Return the values of the reference policies as shares of the optimum's."""
+    policies = reference_policies(programme)
+    values = {name: programme.evaluate(policy) for name, policy in policies.items()}
+    best = {
+        objective: values[f"optimal for {objective}"][objective][START] for objective in OBJECTIVES
+    }
+    return {
+        name: {
+            objective: float(value[objective][START] / best[objective]) for objective in OBJECTIVES
+        }
+        for name, value in values.items()
+    }

@@ -1,0 +1,109 @@
+"""What an environment's step is worth: one of five rewards, from the same components.
+
+    watch         seconds watched
+    engagement    `Reward` of the events, the one that the feed is run by
+    satisfaction  of one card in 200 the person is asked; 200 times the answer, 0 to 1, so that the
+                  expectation is their satisfaction after every card
+    retention     at a session's end day_discount^gap, 0 if they never return
+    mix           alpha * watch / 20 s + beta * retention
+
+All components are in `info` whichever is chosen. Retention is the gap that came, which a server
+can see, and not its expectation, which only the world knows: less noise would be a gift.
+"""
+
+from typing import Literal, NamedTuple, get_args
+
+import msgspec
+import numpy as np
+
+from env.answers import Answer
+from env.reward import LONG_VIEW_S, VALID_PLAY_S, Reward
+from env.vocabulary import Floats
+
+RewardName = Literal["watch", "engagement", "satisfaction", "retention", "mix"]
+ASKED_SHARE = 0.005
+N_STARS = 5
+MEAN_WATCH_S = 20.0
+
+
+class Worth(NamedTuple):
+    """Components of a card's reward, over n people."""
+
+    watch_s: Floats
+    engagement: Floats
+    survey: Floats
+    retention: Floats
+
+
+class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which reward, and the weights of the mix."""
+
+    name: RewardName = "engagement"
+    alpha: float = 1.0
+    beta: float = 20.0
+    reward: Reward = Reward()
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown name.
+
+        Raises:
+            ValueError: it is none of `RewardName`.
+        """
+        if self.name not in get_args(RewardName):
+            names = ", ".join(get_args(RewardName))
+            raise ValueError(f"expected a reward of {names}, got {self.name!r}")
+
+    def of(self, worth: Worth) -> Floats:
+        """Return the reward, shape (n,)."""
+        match self.name:
+            case "watch":
+                return worth.watch_s
+            case "engagement":
+                return worth.engagement
+            case "satisfaction":
+                return worth.survey
+            case "retention":
+                return worth.retention
+            case "mix":
+                return self.alpha / MEAN_WATCH_S * worth.watch_s + self.beta * worth.retention
+
+
+def plays(watch_s: Floats, cap_s: Floats) -> tuple[Floats, Floats]:
+    """Return whether views are valid plays and long views, 0 or 1: `is_valid_play` over arrays.
+
+    Args:
+        watch_s: shape (n,).
+        cap_s: durations, or a day where unknown, shape (n,).
+    """
+    is_done = watch_s >= cap_s
+    valid_play = np.where(cap_s <= VALID_PLAY_S, is_done, watch_s > VALID_PLAY_S)
+    long_view = np.where(cap_s <= LONG_VIEW_S, is_done, watch_s >= LONG_VIEW_S)
+    return valid_play.astype(np.float64), long_view.astype(np.float64)
+
+
+def engagement(reward: Reward, valid_play: Floats, long_view: Floats, answer: Answer) -> Floats:
+    """Return `Reward.of` over arrays, shape (n,)."""
+    return np.asarray(
+        reward.valid_play * valid_play
+        + reward.long_view * long_view
+        + reward.like * answer.like
+        + reward.comment * answer.comment
+        + reward.share * answer.share
+        + reward.follow * answer.follow
+        + reward.not_interested * answer.not_interested
+    )
+
+
+def survey(satisfaction: Floats, uniforms: Floats) -> Floats:
+    """Return the survey's reward: of those asked the answer over `ASKED_SHARE`, else 0.
+
+    The answer is one of five stars, from 0 to 1 and rounded up or down by chance, so it is
+    unbiased.
+
+    Args:
+        satisfaction: in [0, 1], shape (n,).
+        uniforms: who is asked, and how they round, shape (2, n).
+    """
+    is_asked = uniforms[0] < ASKED_SHARE
+    stars = np.floor(satisfaction * (N_STARS - 1) + uniforms[1]) / (N_STARS - 1)
+    return np.where(is_asked, stars / ASKED_SHARE, 0.0)

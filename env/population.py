@@ -1,0 +1,167 @@
+"""Who the people of a simulated world are: cohorts, tastes, languages, devices, habits.
+
+A person hangs on the key of their life alone. Either they are drawn from a preset's population, or
+they are one of a fitted world's people, drawn from the posterior of their own impressions.
+
+Rejected: a table of all people (a vector of any size, over any number of episodes, would need one
+as long as its training).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import numpy as np
+
+from env.creators import LANGUAGES, pick
+from env.draws import BIRTH, normals, uniforms
+from env.generated import MARKETS
+from env.presets import Preset
+from env.supply import EVERYWHERE
+from env.vocabulary import Floats, Ints, Keys, Profile, UserId
+from env.world import World
+
+_TRAIT_LANE = 0
+_TASTE_LANE = 16
+
+
+@dataclass(frozen=True)
+class People:
+    """Columns over n people.
+
+    Attributes:
+        lean: log-odds of engagement, their cohort's and device's included.
+        taste: their own, about which interests wander.
+        return_class: chance to return the next day at neutral satisfaction.
+        peaks: hours of the two peaks of their visits.
+        tenure_days: since they registered; 0 for newcomers.
+    """
+
+    cohort: Ints  # (n,)
+    market: Ints  # (n,)
+    language: Ints  # (n,)
+    device: Ints  # (n,)
+    lean: Floats  # (n,)
+    taste: Floats  # (n_dims, n)
+    return_class: Floats  # (n,)
+    peaks: Floats  # (2, n)
+    tenure_days: Floats  # (n,)
+
+    def take(self, index: Ints) -> "People":
+        """Return some of them, shape (m,)."""
+        return People(*(getattr(self, field.name)[..., index] for field in fields(People)))
+
+
+class Cast(Protocol):
+    """Says who lives a life, and what a server may tell people apart by."""
+
+    cohorts: tuple[str, ...]
+    languages: tuple[str, ...]
+    devices: tuple[str, ...]
+    n_dims: int
+
+    def draw(self, keys: Keys) -> People:
+        """Return the people of these lives; each hangs on its key alone."""
+
+
+class DrawnCast:
+    """People drawn from a preset's population."""
+
+    def __init__(self, preset: Preset) -> None:
+        """Prepare the shares.
+
+        Args:
+            preset: whose people they are.
+
+        Raises:
+            ValueError: the shares of its cohorts or devices do not sum to 1.
+        """
+        population = preset.population
+        self._preset = preset
+        self.cohorts = tuple(population.cohorts)
+        self.languages = LANGUAGES
+        self.devices = tuple(population.devices)
+        self.n_dims = preset.uploads.n_dims
+        cohorts = tuple(population.cohorts.values())
+        self._cohort_shares = _cumulated("cohorts", [c.share for c in cohorts])
+        self._device_shares = _cumulated("devices", list(population.devices.values()))
+        self._device_leans = np.array([population.device_leans.get(d, 0.0) for d in self.devices])
+        weights = np.array([market.weight for market in MARKETS])
+        self._market_shares = np.cumsum(weights / weights.sum())
+        self._daily_share = np.array([c.daily_share for c in cohorts])
+        self._lean = np.array([c.lean for c in cohorts])
+        self._peaks = np.array([c.peak_hours for c in cohorts]).T
+        self._spoken = _spoken_languages()
+        self._n_spoken = np.array([len(market.languages) for market in MARKETS])
+
+    def draw(self, keys: Keys) -> People:
+        """See `Cast.draw`."""
+        population, priors = self._preset.population, self._preset.priors
+        cards = np.full(len(keys), BIRTH)
+        u = uniforms(keys, cards, _TRAIT_LANE, 8)
+        z = normals(keys, cards, _TASTE_LANE, self.n_dims + 1)
+        cohort = pick(self._cohort_shares, u[0])
+        market = pick(self._market_shares, u[1])
+        device = pick(self._device_shares, u[3])
+        is_daily = u[4] < self._daily_share[cohort]
+        daily, other = self._preset.moods.return_classes
+        tenure_days = -population.tenure_days * np.log1p(-u[6])
+        return People(
+            cohort=cohort,
+            market=market,
+            language=self._spoken[market, (u[2] * self._n_spoken[market]).astype(np.int64)],
+            device=device,
+            lean=self._lean[cohort] + self._device_leans[device] + priors.lean_sd * z[-1],
+            taste=priors.taste_sd * z[:-1],
+            return_class=np.where(is_daily, daily, other),
+            peaks=self._peaks[:, cohort],
+            tenure_days=np.where(u[5] < population.newcomers, 0.0, 1.0 + tenure_days),
+        )
+
+
+class FittedCast:
+    """The people of a world that was made from a log: each life is one of them."""
+
+    def __init__(self, world: World, users: Sequence[tuple[UserId, Profile]]) -> None:
+        """Draw each from the posterior of their own impressions.
+
+        Raises:
+            ValueError: nobody is given.
+        """
+        if not users:
+            raise ValueError("expected at least one person of the world, got none")
+        persons = [world.person(user_id, profile) for user_id, profile in users]
+        profiles = [profile for _, profile in users]
+        self.n_dims = world.vectors.shape[1]
+        self.languages = tuple(world.languages)
+        self.cohorts = tuple(sorted({profile.cohort for profile in profiles}))
+        self.devices = tuple(sorted({profile.device for profile in profiles}))
+        n = len(users)
+        self._people = People(
+            cohort=np.array([self.cohorts.index(profile.cohort) for profile in profiles]),
+            market=np.full(n, EVERYWHERE),
+            language=np.array([person.language for person in persons]),
+            device=np.array([self.devices.index(profile.device) for profile in profiles]),
+            lean=np.array([person.lean for person in persons]),
+            taste=np.array([person.taste for person in persons]).T,
+            return_class=np.array([person.return_class for person in persons]),
+            peaks=np.array([person.peak_hours for person in persons]).T,
+            tenure_days=np.full(n, world.population.tenure_days),
+        )
+
+    def draw(self, keys: Keys) -> People:
+        """See `Cast.draw`."""
+        u = uniforms(keys, np.full(len(keys), BIRTH), _TRAIT_LANE, 1)[0]
+        return self._people.take((u * len(self._people.lean)).astype(np.int64))
+
+
+def _cumulated(what: str, shares: list[float]) -> Floats:
+    if not shares or min(shares) < 0.0 or abs(sum(shares) - 1.0) > 1e-6:
+        raise ValueError(f"expected shares of {what} that sum to 1, got {shares}")
+    return np.cumsum(shares)
+
+
+def _spoken_languages() -> Ints:
+    """Return codes of the languages of each market, shape (n_markets, 2); the last repeats."""
+    codes = [[LANGUAGES.index(language) for language in m.languages] for m in MARKETS]
+    return np.array([(row * 2)[:2] for row in codes])

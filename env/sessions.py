@@ -1,0 +1,103 @@
+"""Sessions of a log: a person's impressions in a row, parted where nothing happened for long.
+
+A session ends where the next card comes more than 30 minutes after the last one was played, which
+is KuaiRand's convention and that of web analytics. Days of visit are calendar days, and the gaps
+between them are what brings people back or does not.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from env.gaps import Gaps
+from env.impressions import Impressions
+from env.vocabulary import Bools, Floats, Ints
+
+DAY_MS = 86_400_000
+PAUSE_MS = 1_800_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Impressions in order of person and time, with where their sessions begin."""
+
+    shown: Impressions  # n of them, each person's together, in order of time
+    first: Bools  # (n,) opens a session
+    position: Ints  # (n,) cards of the session before this one
+
+    @staticmethod
+    def of(impressions: Impressions, pause_ms: int = PAUSE_MS) -> "Sessions":
+        """Return the sessions of a log.
+
+        Args:
+            impressions: in any order.
+            pause_ms: a longer one ends a session; it begins when the card was played.
+        """
+        shown = impressions.take(np.lexsort((impressions.at_ms, impressions.user)))
+        over_ms = shown.at_ms + (1000.0 * shown.play_s).astype(np.int64)
+        first = np.ones(len(shown), dtype=np.bool_)
+        first[1:] = (np.diff(shown.user) != 0) | (shown.at_ms[1:] - over_ms[:-1] > pause_ms)
+        starts = np.flatnonzero(first)
+        length = np.diff(np.append(starts, len(shown)))
+        return Sessions(shown, first, np.arange(len(shown)) - np.repeat(starts, length))
+
+    def lengths(self) -> Ints:
+        """Return the cards of each session, shape (n_sessions,)."""
+        return np.diff(np.append(np.flatnonzero(self.first), len(self.first)))
+
+    def last(self) -> Bools:
+        """Return which impressions end a session, shape (n,)."""
+        return np.append(self.first[1:], np.ones(min(len(self.first), 1), dtype=np.bool_))
+
+
+def length_survival(lengths: Ints) -> Floats:
+    """Return P(length > 0), P(length > 1), .., shape (longest + 1,), ending in 0.
+
+    >>> length_survival(np.array([1, 1, 3])).round(3).tolist()
+    [1.0, 0.333, 0.333, 0.0]
+    """
+    counts = np.bincount(lengths)
+    return 1.0 - np.cumsum(counts) / len(lengths)
+
+
+def tail_slope(lengths: Ints) -> float:
+    """Return the slope of ln P(length > n) in n, beyond the median length.
+
+    It is of the least squares weighted by the number of sessions that reach n, up to the last n
+    that 30 of them pass; -ln of the chance to stay, where that is the same after each card.
+
+    Returns:
+        0 where fewer than two points are left.
+    """
+    survival = length_survival(lengths)
+    reach = np.arange(len(survival), dtype=np.float64)
+    use = (reach >= np.median(lengths)) & (survival * len(lengths) >= 30.0)
+    if np.count_nonzero(use) < 2:
+        return 0.0
+    x, weight = reach[use], survival[use]
+    y = np.log(weight)
+    x = x - np.average(x, weights=weight)
+    return float((weight * x) @ y / ((weight * x) @ x))
+
+
+def day_gaps(impressions: Impressions, midnight_ms: int = 0, n_days: int = 60) -> Gaps:
+    """Return the gaps between people's days of visit.
+
+    Args:
+        impressions: in any order.
+        midnight_ms: any midnight of the place, Unix milliseconds.
+        n_days: longer gaps count as censored at it.
+    """
+    day = (impressions.at_ms - midnight_ms) // DAY_MS
+    start = np.min(day, initial=0)
+    width = np.max(day, initial=0) - start + 1
+    user, day = np.divmod(np.unique(impressions.user * width + day - start), width)
+    same = np.diff(user) == 0
+    gap = np.diff(day)[same]
+    left = np.max(day, initial=0) - day[np.append(~same, np.ones(min(len(user), 1), np.bool_))]
+    long = np.count_nonzero(gap > n_days)
+    censored = np.append(np.minimum(left, n_days), np.full(long, n_days))
+    return Gaps(
+        np.bincount(gap[gap <= n_days], minlength=n_days + 1)[1:],
+        np.bincount(censored, minlength=n_days + 1)[1:],
+    )

@@ -1,0 +1,242 @@
+"""What there is to see: the live items of a simulated world, a day at a time.
+
+A `Stock` is all that can be shown on one day: the items as columns for the dynamics, and what a
+server knows of them for the observation. A `Supply` says which stock a day has, given what was
+shown the day before. Who stands before it does not matter: a fixed supply, a live one and a
+recorded one are driven alike.
+
+Rejected: statistics that move with every swipe (an item's table row would have to be written n
+times a step, and no server's are that fresh).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from env.answers import UNCAPPED_S, log_duration
+from env.bait import MEAN_BAIT
+from env.draws import BIRTH, life_keys, normals
+from env.vocabulary import Float32s, Floats, Ints, Keys
+from env.world import BAIT, LANGUAGE, TOPIC, World, terms_of
+
+EVERYWHERE = -1
+PLAYED, LONG, LIKED = 1, 2, 4
+N_EVENT_CODES = 8
+
+ITEM_FACTS = (
+    "log_duration",
+    "log_age",
+    "log_exposures",
+    "valid_play_log_odds",
+    "valid_play_sd",
+    "long_view_rate",
+    "like_rate",
+    "bait_guess",
+)
+"""What the table holds of an item after its vector."""
+
+PRIOR_IMPRESSIONS = 20.0
+PRIOR_RATES = (0.46, 0.33, 0.02)  # valid play, long view, like
+BAIT_GUESS_SD = 0.2
+GUESS_LANE = 140
+
+
+@dataclass(frozen=True)
+class Stock:
+    """All items of one day, as columns.
+
+    Attributes:
+        columns: as `World.columns`.
+        market: in which alone an item is shown, or `EVERYWHERE`.
+        counts: exposures, valid plays, long views, likes so far.
+        keys: from which what hangs on the item alone is drawn.
+    """
+
+    day: int
+    serial: Ints  # (n,) of the uploads of this world
+    creator: Ints  # (n,)
+    market: Ints  # (n,)
+    vectors: Floats  # (n_dims, n)
+    columns: Floats  # (N_COLUMNS, n)
+    published: Floats  # (n,) day, may be negative
+    counts: Floats  # (4, n)
+    keys: Keys  # (n,)
+
+    @property
+    def n_dims(self) -> int:
+        """Length of an item's vector."""
+        return len(self.vectors)
+
+    @property
+    def n(self) -> int:
+        """Number of items."""
+        return len(self.serial)
+
+    @cached_property
+    def topic(self) -> Ints:
+        """Topic of each item, shape (n,)."""
+        return np.asarray(self.columns[TOPIC], dtype=np.int64)
+
+    @cached_property
+    def language(self) -> NDArray[np.int8]:
+        """Language code of each item, shape (n,)."""
+        return np.asarray(self.columns[LANGUAGE], dtype=np.int8)
+
+    @cached_property
+    def log_odds(self) -> Float32s:
+        """What a server takes for the log-odds of a valid play, shape (n,)."""
+        return self.table[:, self.n_dims + ITEM_FACTS.index("valid_play_log_odds")].copy()
+
+    @cached_property
+    def table(self) -> Float32s:
+        """What a server knows of the items: the vector, then `ITEM_FACTS`, a row an item.
+
+        Rates are posterior means under a prior worth `PRIOR_IMPRESSIONS`; the bait is a guess.
+        """
+        exposures, *events = self.counts
+        played, long, liked = (
+            (count + PRIOR_IMPRESSIONS * prior) / (exposures + PRIOR_IMPRESSIONS)
+            for count, prior in zip(events, PRIOR_RATES, strict=True)
+        )
+        cap_s = terms_of(self.columns).cap_s
+        doubt = normals(self.keys, np.full(self.n, BIRTH), GUESS_LANE, 1)[0]
+        facts = [
+            log_duration(np.where(np.less(cap_s, UNCAPPED_S), cap_s, 0.0)),
+            np.log1p(np.maximum(self.day - self.published, 0.0)),
+            np.log1p(exposures),
+            np.log(played / (1.0 - played)),
+            1.0 / np.sqrt((exposures + PRIOR_IMPRESSIONS) * played * (1.0 - played)),
+            long,
+            liked,
+            self.columns[BAIT] - MEAN_BAIT + BAIT_GUESS_SD * doubt,
+        ]
+        return np.ascontiguousarray(np.vstack([self.vectors, *facts]).T, dtype=np.float32)
+
+
+class Supply(Protocol):
+    """Says what there is to see, a day at a time.
+
+    Attributes:
+        is_live: whether `pass_day` heeds what was shown; else nobody need count it.
+    """
+
+    is_live: bool
+
+    @property
+    def stock(self) -> Stock:
+        """What there is to see today."""
+
+    def restart(self) -> None:
+        """Go back to the first day."""
+
+    def pass_day(self, shown: Ints) -> None:
+        """Let a day pass, after which `stock` is the next day's.
+
+        Args:
+            shown: how often each item was met with each combination of events since the day
+                began, shape (n items, N_EVENT_CODES), the column a sum of PLAYED, LONG, LIKED.
+        """
+
+
+class FixedSupply:
+    """The same stock every day."""
+
+    is_live = False
+
+    def __init__(self, stock: Stock) -> None:
+        """Show these items for ever."""
+        self.stock = stock
+
+    def restart(self) -> None:
+        """Do nothing: every day is the first."""
+
+    def pass_day(self, shown: Ints) -> None:
+        """Do nothing: what was shown changes nothing."""
+
+
+class RecordingSupply:
+    """Another supply, whose stocks are kept.
+
+    Attributes:
+        stocks: of all days since the start, from the first on.
+    """
+
+    def __init__(self, supply: Supply) -> None:
+        """Stand in for a supply."""
+        self._supply = supply
+        self.is_live = supply.is_live
+        self.stocks: list[Stock] = [supply.stock]
+
+    @property
+    def stock(self) -> Stock:
+        """What there is to see today."""
+        return self._supply.stock
+
+    def restart(self) -> None:
+        """Go back to the first day, and forget the others."""
+        self._supply.restart()
+        self.stocks = [self._supply.stock]
+
+    def pass_day(self, shown: Ints) -> None:
+        """See `Supply.pass_day`."""
+        self._supply.pass_day(shown)
+        self.stocks.append(self._supply.stock)
+
+
+class RecordedSupply:
+    """The stocks that another supply had, day by day, whoever is shown what."""
+
+    is_live = False
+
+    def __init__(self, stocks: Sequence[Stock]) -> None:
+        """Replay these stocks.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if not stocks:
+            raise ValueError("expected at least one day's stock to replay, got none")
+        self._stocks = tuple(stocks)
+        self._day = 0
+        self.stock = self._stocks[0]
+
+    def restart(self) -> None:
+        """Go back to the first recorded day."""
+        self._day = 0
+        self.stock = self._stocks[0]
+
+    def pass_day(self, shown: Ints) -> None:
+        """Go on to the next recorded day.
+
+        Raises:
+            IndexError: the recording is over.
+        """
+        if self._day + 1 == len(self._stocks):
+            raise IndexError(f"the recorded supply ends after {len(self._stocks)} days")
+        self._day += 1
+        self.stock = self._stocks[self._day]
+
+
+def stock_of(world: World) -> Stock:
+    """Return the items of a world as a stock without exposures, so that people can swipe them.
+
+    All are shown everywhere and as if uploaded on the first day: a world has neither markets nor
+    a calendar.
+    """
+    n = len(world.item_ids)
+    serial = np.arange(n, dtype=np.int64)
+    return Stock(
+        day=0,
+        serial=serial,
+        creator=serial,
+        market=np.full(n, EVERYWHERE, dtype=np.int64),
+        vectors=np.ascontiguousarray(world.vectors.T),
+        columns=world.columns.copy(),
+        published=np.zeros(n),
+        counts=np.zeros((1 + len(PRIOR_RATES), n)),
+        keys=life_keys(np.full(n, world.seed, dtype=np.int64), serial),
+    )

@@ -1,0 +1,199 @@
+"""`nextswipe world fit` and `nextswipe world check`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import numpy as np
+import typer
+
+from serve.commands import world_rollouts
+from serve.commands.progress import bar
+from serve.commands.settings import AsJson, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from env.check import Check
+    from env.presets import Preset
+    from serve.world_checking import Checked
+    from serve.world_fitting import Fitted
+
+NUMBERS = ("found", "at least", "at most")
+
+PresetName = Annotated[
+    str, typer.Option(metavar="NAME", help="kuairand, daily, or the file of a preset.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group `world`."""
+    group = typer.Typer(
+        no_args_is_help=True, help="Fit the simulated world to a log, and check it."
+    )
+    group.command("fit", epilog="Example: nextswipe world fit --log DIR --holdout 0.5")(fit)
+    group.command("check", epilog="Example: nextswipe world check --picture world.png")(check)
+    world_rollouts.add(group)
+    app.add_typer(group, name="world")
+
+
+def fit(
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A log in KuaiRand's columns (Parquet or CSV), its folder, or a data folder.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the preset here.")] = None,
+    named: Annotated[
+        str, typer.Option(metavar="NAME", help="Make a shipped preset again, from its recipe.")
+    ] = "",
+    holdout: Annotated[
+        float,
+        typer.Option(
+            min=0.0, max=0.9, help="Fit to all but the latest share of the log, and predict that."
+        ),
+    ] = 0.0,
+    session_cards: Annotated[
+        float | None,
+        typer.Option(
+            min=1.0, help="Assume this mean length, where the log holds only parts of sessions."
+        ),
+    ] = None,
+    cards: Annotated[
+        int, typer.Option(min=1_000, help="Simulated in each round of the calibration.")
+    ] = 1_000_000,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a world to a log and write it as a preset: what it identifies, and what is assumed.
+
+    Prints the moments of the fitted world against those of the log and, with --holdout, against
+    those of the part that was kept out. Exit code 1 if a prediction is outside of its band.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from serve.refused import Refused
+    from serve.world_fitting import N_ROUNDS, fit_log, make_named
+    from serve.world_logs import read_log
+
+    found = None if log is None else read_log(log)
+    # Many small matrices: threads of BLAS only wait for each other.
+    with threadpool_limits(1, user_api="blas"), bar("simulating", cards * N_ROUNDS) as advance:
+        if named:
+            fitted = make_named(named, found, n_cards=cards, advance=advance)
+        elif found is not None and log is not None:
+            fitted = fit_log(
+                found,
+                out.stem if out else log.stem,
+                f"`nextswipe world fit --log {log.name} --cards {cards}`",
+                session_cards=session_cards,
+                holdout=holdout,
+                n_cards=cards,
+                advance=advance,
+            )
+        else:
+            raise Refused("expected --log FILE, or --named NAME for a shipped preset")
+    if out is not None:
+        out.write_bytes(fitted.preset.to_json() + b"\n")
+    if as_json:
+        print_json(fitted)
+    else:
+        _show_fit(fitted)
+    if not all(row.passed for row in fitted.holdout):
+        raise typer.Exit(1)
+
+
+def check(
+    preset: PresetName = "kuairand",
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the moments here (.png, .svg; extra `world`)."),
+    ] = None,
+    cards: Annotated[
+        int, typer.Option(min=1_000, help="Shown to simulated people, for the moments.")
+    ] = 6_000_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulated people.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Check a world against its moments, and its exact twin against its dynamic programme.
+
+    Prints a row a check: what was found, the band that it must lie in, the verdict. Exit code 1 if
+    one fails. Takes one or two minutes.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from env.presets import load
+    from serve.refused import Refused
+    from serve.world_checking import Sizes, check_world
+
+    try:
+        world = load(preset)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    with threadpool_limits(1, user_api="blas"), bar("checking", 2 * cards) as advance:
+        checked = check_world(world, seed, Sizes(cards=cards), advance)
+    if picture is not None:
+        _draw(picture, world, checked)
+    if as_json:
+        print_json(msgspec.structs.replace(checked, survival=()))
+    else:
+        _show_checks(f"The world {checked.preset}", checked.checks)
+        typer.echo("passed" if checked.passed else "not passed")
+    if not checked.passed:
+        raise typer.Exit(1)
+
+
+def _draw(file: Path, world: "Preset", checked: "Checked") -> None:
+    from env.pictures import draw_moments
+    from serve.refused import Refused
+
+    if world.moments is None:
+        return
+    try:
+        draw_moments(
+            file,
+            checked.moments,
+            world.moments,
+            np.array(checked.survival),
+            title=f"The world “{world.name}” beside the figures that it is made from",
+            source=world.source,
+        )
+    except ImportError as error:
+        raise Refused('a picture needs matplotlib: pip install "nextswipe[world]"') from error
+    except ValueError as error:
+        raise Refused(f"{file}: {error}") from error
+
+
+def _show_fit(fitted: "Fitted") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"The world {fitted.preset.name}")
+    for column in ("", "came out at", "how it is known"):
+        table.add_column(column)
+    for finding in fitted.findings:
+        style = "" if finding.identified else "dim"
+        table.add_row(finding.name, finding.value, finding.how, style=style)
+    if fitted.findings:
+        Console().print(table)
+    for title, rows in (
+        ("Simulated, against what it was made from", fitted.checks),
+        ("Simulated, against the part that was kept out", fitted.holdout),
+    ):
+        if rows:
+            _show_checks(title, rows)
+
+
+def _show_checks(title: str, rows: "Sequence[Check]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column in ("", "check", "found", "at least", "at most", "verdict"):
+        table.add_column(column, justify="right" if column in NUMBERS else "left")
+    for row in rows:
+        style = "" if row.passed else "bold red"
+        numbers = (f"{number:.4g}" for number in (row.value, row.low, row.high))
+        table.add_row(row.group, row.name, *numbers, row.verdict, style=style)
+    Console().print(table)

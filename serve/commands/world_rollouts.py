@@ -1,0 +1,141 @@
+"""`nextswipe world story` and `nextswipe world export`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from serve.commands.progress import bar
+from serve.commands.settings import AsJson, print_json
+
+if TYPE_CHECKING:
+    from env.choosers import ChooserName
+    from env.presets import Preset
+
+PresetName = Annotated[
+    str, typer.Option(metavar="NAME", help="kuairand, daily, kuaisim, rapid, or a preset's file.")
+]
+STORIES: tuple["ChooserName", ...] = ("myopic", "mixed")
+PAGE = 6
+
+
+def add(group: typer.Typer) -> None:
+    """Add both to the group `world`."""
+    group.command("story", epilog="Example: nextswipe world story --out two-weeks.png")(story)
+    group.command("export", epilog="Example: nextswipe world export --preset rapid --out DIR")(
+        export
+    )
+
+
+def story(
+    out: Annotated[Path, typer.Option(metavar="FILE", help=".png, .svg or .pdf.")],
+    preset: PresetName = "kuairand",
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the person; the most average one if not given.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=2, max=31, help="Shown.")] = 14,
+    people: Annotated[int, typer.Option(min=2, help="Behind the averages.")] = 512,
+) -> None:
+    """Draw one simulated person's days under two policies, side by side.
+
+    One shows what is most likely to be watched; the other also spares bait and repeats. Needs the
+    extra `world`.
+    """
+    from env.story import average, most_average, tell
+    from env.story_picture import draw_story
+    from serve.refused import Refused
+
+    world = _load(preset)
+    if world.laws != "swipe":
+        raise Refused(f"a story is told card by card, and the laws of {world.name} are of slates")
+    averages = []
+    with bar("living", len(STORIES)) as advance:
+        for policy in STORIES:
+            averages.append(average(world, policy, 0, days, people))
+            advance(1)
+    person = most_average(averages) if seed is None else seed
+    chosen = f"the most average of {people:,}" if seed is None else "chosen by its seed"
+    try:
+        draw_story(
+            out,
+            [tell(world, policy, person, days) for policy in STORIES],
+            averages,
+            title=f"{days} days of one person, under two ways of choosing the next card",
+            source=f"Simulated world, preset {world.name}; person {person}, {chosen}. "
+            "Topic names are labels.",
+        )
+    except ImportError as error:
+        raise Refused('a picture needs matplotlib: pip install "nextswipe[world]"') from error
+    except ValueError as error:
+        raise Refused(f"{out}: {error}") from error
+    typer.echo(f"person {person} in {out}")
+
+
+def export(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of Minari datasets.")],
+    preset: PresetName = "rapid",
+    policy: Annotated[
+        Literal["uniform", "myopic", "mixed"], typer.Option(help="Which chooses what is shown.")
+    ] = "uniform",
+    actions: Annotated[
+        Literal["next", "page"], typer.Option(help="A card a step, or a page of 6.")
+    ] = "next",
+    reward: Annotated[
+        Literal["watch", "engagement", "satisfaction", "retention", "mix"],
+        typer.Option(help="Of the steps; all are in the infos."),
+    ] = "engagement",
+    episodes: Annotated[int, typer.Option(min=1, help="Each a person's whole life.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first person.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write episodes of simulated people as a Minari dataset, for offline reinforcement learning.
+
+    Load it with minari.load_dataset(ID) where MINARI_DATASETS_PATH is the folder. Needs the extra
+    `world`; nothing is fetched.
+    """
+    from env.choosers import chooser
+    from env.rollouts import export_minari
+    from serve.refused import Refused
+
+    world = _load(preset)
+    options: dict[str, Any] = {"preset": preset, "actions": actions, "reward": reward}
+    n_cards = PAGE if actions == "page" else 1
+    dataset_id = f"nextswipe/{world.name}-{actions}-{policy}-v0"
+    try:
+        with bar("living", episodes) as advance:
+            dataset = export_minari(
+                "nextswipe/Swipe-v0",
+                options,
+                lambda first: chooser(policy, first, n_cards),
+                out,
+                dataset_id,
+                n_episodes=episodes,
+                seed=seed,
+                policy=policy,
+                description=f"SwipeEnv, preset {world.name}, policy {policy}, from seed {seed}",
+                advance=advance,
+            )
+    except ImportError as error:
+        raise Refused('a dataset needs Minari: pip install "nextswipe[world]"') from error
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    told = {
+        "dataset_id": dataset_id,
+        "folder": str(out),
+        "episodes": int(dataset.total_episodes),
+        "steps": int(dataset.total_steps),
+    }
+    if as_json:
+        print_json(told)
+    else:
+        typer.echo(f"{told['episodes']:,} episodes, {told['steps']:,} steps: {dataset_id} in {out}")
+
+
+def _load(preset: str) -> "Preset":
+    from env.presets import load
+    from serve.refused import Refused
+
+    try:
+        return load(preset)
+    except ValueError as error:
+        raise Refused(str(error)) from error

@@ -1,0 +1,34 @@
+"""Foreign records become bodies of the API, so that a file and a request have the same limits."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from serve.codec import misfit
+from serve.importers.bad_file import BadFile
+from serve.limits import ID_RULE
+
+B = TypeVar("B", bound=msgspec.Struct)
+
+
+def to_body(path: Path, line: int, cells: object, kind: type[B], *, strict: bool = True) -> B:
+    """Return a record of a file as the API would take it.
+
+    Args:
+        path: of the file.
+        line: of the record, from 1.
+        cells: its values by field.
+        kind: of `serve.wire`.
+        strict: False takes numbers that are written as text.
+
+    Raises:
+        BadFile: a value does not fit, with its line and field.
+    """
+    try:
+        return msgspec.convert(cells, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        problem = misfit(error).problem
+        is_id_rule = problem.field == "item_id" and "regex" in problem.detail
+        detail = f"expected {ID_RULE}" if is_id_rule else problem.detail
+        raise BadFile(path, detail[:1].lower() + detail[1:], line, problem.field) from None

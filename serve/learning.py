@@ -1,0 +1,121 @@
+"""The fold of the log that is a model: policy, item states and open join at one offset.
+
+It is pure and restartable at any line: given the same log it holds the same bytes, however often
+it was interrupted. The learner runs it on the log's tail, an audit on the whole of it.
+
+Rejected: a clock inside the fold (it could not be repeated).
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from env.items import ItemStates
+from env.records import LogLine
+from env.reward import Reward, is_censored
+from env.vocabulary import Interaction
+from policies.snapshots import Snapshot, SnapshotCorruption
+from policies.vowpal import PoisonedModel, VowpalPolicy
+from policies.vowpal_args import VowpalArgs
+from replay.join import Join
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LearningArgs:
+    """What the fold depends on besides the log.
+
+    Attributes:
+        vowpal: arguments of the policy.
+        reward: what is learned.
+        settle_ms: the join's settling time.
+    """
+
+    vowpal: VowpalArgs
+    reward: Reward
+    settle_ms: int = 2_000
+
+    def manifest_args(self) -> dict[str, Any]:
+        """Return them as a manifest holds them, without the explorer: folding does not explore."""
+        args: dict[str, Any] = msgspec.to_builtins(self)
+        del args["vowpal"]["explorer"]
+        return args
+
+
+class Learning:
+    """The fold: policy, item states and join at one offset of the log."""
+
+    def __init__(self, args: LearningArgs) -> None:
+        """Start before the first record."""
+        self.offset = 0
+        self.learned = 0
+        self.poisoned = 0
+        self.rollbacks = 0
+        self.args = args
+        self.policy = VowpalPolicy(args.vowpal)
+        self.states = ItemStates()
+        self.join = Join(args.reward, settle_ms=args.settle_ms)
+
+    @classmethod
+    def restore(cls, snapshot: Snapshot, args: LearningArgs) -> "Learning":
+        """Return the fold as a snapshot holds it.
+
+        Raises:
+            SnapshotCorruption: a part is missing, or is what its manifest says and still no model,
+                no item states or no join of this release.
+        """
+        learning, manifest, parts = cls(args), snapshot.manifest, snapshot.parts
+        try:
+            learning.offset = manifest.offsets[0]
+            learning.policy = VowpalPolicy.from_bytes(
+                parts["model"], args.vowpal, version=manifest.version
+            )
+            learning.states = ItemStates.from_bytes(parts["items"])
+            learning.join = Join.from_bytes(parts["join"], args.reward, settle_ms=args.settle_ms)
+        except (KeyError, ValueError, msgspec.MsgspecError, RuntimeError) as error:
+            # Of a model that it cannot read, VW says so by a RuntimeError.
+            raise SnapshotCorruption(
+                f"version {manifest.version} cannot be decoded: {error!r}"
+            ) from error
+        return learning
+
+    def fold(self, lines: Sequence[LogLine]) -> int:
+        """Fold lines that follow the offset, in order; return how many interactions closed."""
+        closed: list[Interaction] = []
+        for line in lines:
+            closed.extend(self.join.fold(line.record))
+        for interaction in closed:
+            self.states.fold(interaction)
+        known = [i for i in closed if not is_censored(i.feedback, i.duration_s)]
+        if known:
+            self._learn(known)
+        if lines:
+            self.offset = lines[-1].offset
+        return len(closed)
+
+    def _learn(self, known: Sequence[Interaction]) -> None:
+        """Learn, halving a batch that poisons the model until what did it stands alone."""
+        try:
+            self.policy.learn(known)
+            self.learned += len(known)
+        except PoisonedModel:
+            self.rollbacks += 1
+            if len(known) == 1:
+                self.poisoned += 1
+                logger.exception("left out decision=%s", known[0].decision_id)
+                return
+            half = len(known) // 2
+            self._learn(known[:half])
+            self._learn(known[half:])
+
+    def parts(self) -> dict[str, bytes]:
+        """Return the parts of a snapshot; equal folds give equal bytes."""
+        return {
+            "model": self.policy.to_bytes(),
+            "items": self.states.to_bytes(),
+            "join": self.join.to_bytes(),
+        }

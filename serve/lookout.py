@@ -1,0 +1,119 @@
+"""The server as a whole: what the database adds up to, and what each process said of itself last.
+
+Metrics and readiness are answered from here by whichever replica is asked. Where the database is
+out of reach, the processes' own figures are told all the same.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from serve import totals
+from serve.beats import Beat, Beats, LearnerBeat
+from serve.shelf import Shelf
+from serve.state import State, Version
+from serve.totals import Total
+from serve.wire import Health, LearnerHealth
+
+SILENT_S = 10.0
+"""A learner that said nothing for so long is not learning: it speaks about once a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What the database says, as of one moment.
+
+    Attributes:
+        totals: of the log.
+        offset: of the log's last line.
+        catalogue_offset: of the last one that is about an item.
+        version: the current one; None: nothing was published.
+    """
+
+    totals: dict[Total, int]
+    offset: int
+    catalogue_offset: int
+    version: Version | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """One look at everything.
+
+    Attributes:
+        at_ms: when, by the server's clock.
+        beats: what each process said last, by name.
+        readings: of the database; None: it cannot be read.
+        reason: why not; empty if it can.
+    """
+
+    at_ms: int
+    beats: dict[str, Beat]
+    readings: Readings | None
+    reason: str = ""
+
+    @property
+    def learner(self) -> LearnerBeat | None:
+        """What the newest learner said last; None: there was none."""
+        learners = (beat for beat in self.beats.values() if isinstance(beat, LearnerBeat))
+        return max(learners, key=lambda beat: beat.epoch, default=None)
+
+    @property
+    def learner_health(self) -> LearnerHealth:
+        """How the learner is: "none", "learning", "stopped" or "silent"."""
+        beat = self.learner
+        if beat is None:
+            return LearnerHealth("none")
+        age_s = max(self.at_ms - beat.at_ms, 0) / 1000
+        is_silent = beat.state == "learning" and age_s > SILENT_S
+        return LearnerHealth("silent" if is_silent else beat.state, age_s)
+
+
+class Lookout:
+    """Looks at the server as a whole, from one replica."""
+
+    def __init__(
+        self, state: State, shelf: Shelf, beats: Beats, *, now_ms: Callable[[], int]
+    ) -> None:
+        """Look at the database of `state`, the replica's own shelf and everybody's beats."""
+        self._state = state
+        self._shelf = shelf
+        self._beats = beats
+        self._now_ms = now_ms
+
+    def look(self) -> Overview:
+        """Return the overview as of now; takes a few short reads."""
+        try:
+            readings, reason = self._read(), ""
+        except (sqlite3.Error, RuntimeError) as error:  # the latter: it is closed
+            readings, reason = None, f"the database cannot be read: {error}"
+        return Overview(self._now_ms(), self._beats.read(), readings, reason)
+
+    def alive(self) -> Health:
+        """Return that this process runs; asks nobody else."""
+        return Health(True, self._shelf.n_listed)
+
+    async def ready(self) -> Health:
+        """Return whether feeds can be answered: the database can be read, and there are items.
+
+        A learner that is silent takes nothing out of rotation: pages are drawn with its last
+        version as before. It is told beside.
+        """
+        overview = await asyncio.to_thread(self.look)
+        if overview.readings is None:
+            return Health(False, self._shelf.n_listed, overview.reason)
+        await self._shelf.refresh(overview.readings.catalogue_offset)
+        n_items = self._shelf.n_listed
+        reason = "" if n_items else "the catalogue is empty: put items that are listed"
+        return Health(n_items > 0, n_items, reason, overview.learner_health)
+
+    def _read(self) -> Readings:
+        with self._state.database.reader() as connection:
+            (offset,) = connection.execute("SELECT coalesce(max(offset), 0) FROM log").fetchone()
+            return Readings(
+                totals.read(connection),
+                int(offset),
+                self._state.catalogue_offset(connection),
+                self._state.current(connection),
+            )

@@ -1,0 +1,76 @@
+"""What the log adds up to: pages, cards, what filters took away, feedback, changes; a fold of it.
+
+The totals are rows of the log's database, moved in the transaction that appends the records. So
+whichever replica is asked tells the truth about all of them, across restarts, and a count is never
+ahead of the log or behind it. Labels are names of policies, reasons and kinds, never ids: there are
+few of them.
+
+Rejected: counting in each process (a restart forgets, and a scrape meets one replica of several),
+and counting the log when asked (it grows for ever).
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from env.records import FeedbackRecord, ItemRecord, PageRecord, Record, TickRecord, UserRecord
+
+SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS totals (
+        name TEXT NOT NULL,
+        label TEXT NOT NULL,
+        value INTEGER NOT NULL,
+        PRIMARY KEY (name, label)
+    ) STRICT, WITHOUT ROWID""",
+)
+
+_ADD = """INSERT INTO totals VALUES (?, ?, ?)
+    ON CONFLICT (name, label) DO UPDATE SET value = value + excluded.value"""
+
+
+class Total(NamedTuple):
+    """What is counted; `label` is a policy, a reason, a kind, or empty."""
+
+    name: str
+    label: str = ""
+
+
+def count(records: Iterable[Record]) -> Counter[Total]:
+    """Return what records add to the totals."""
+    totals: Counter[Total] = Counter()
+    for record in records:
+        totals.update(dict(_of(record)))
+    return totals
+
+
+def add(connection: sqlite3.Connection, records: Iterable[Record]) -> None:
+    """Add records to the totals, inside the transaction that appended them."""
+    rows = [(*total, n) for total, n in count(records).items()]
+    connection.executemany(_ADD, rows)
+
+
+def read(connection: sqlite3.Connection) -> dict[Total, int]:
+    """Return all totals above 0, as of a transaction."""
+    rows = connection.execute("SELECT name, label, value FROM totals")
+    return {Total(name, label): value for name, label, value in rows}
+
+
+def _of(record: Record) -> Iterator[tuple[Total, int]]:
+    match record:
+        case PageRecord():
+            yield Total("pages"), 1
+            if record.degraded:
+                yield Total("pages_degraded"), 1
+            # Without the version: each published one would be a time series of its own.
+            yield Total("cards", record.policy.partition("@")[0]), len(record.drawn)
+            for reason, n in record.removed.items():
+                yield Total("candidates_removed", reason), n
+        case FeedbackRecord():
+            yield Total("feedback_events", record.kind), 1
+        case ItemRecord():
+            yield Total("item_changes", "put" if record.item is not None else "removed"), 1
+        case UserRecord():
+            yield Total("user_changes", "put" if record.profile is not None else "forgotten"), 1
+        case TickRecord():
+            pass  # what time alone moves is no news to an operator

@@ -1,0 +1,211 @@
+"""Runs every check of a simulated world and of its exact twin, see `env.check`."""
+
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+import numpy as np
+
+from env.check import CLICK_AUC, Check, check, check_cohorts, check_moments
+from env.click_model import Histories, holdout_auc
+from env.miniswipe_changes import change_constants
+from env.miniswipe_checks import (
+    CONTROL_WITHIN,
+    MYOPIC_AT_MOST,
+    STANDARD_ERRORS,
+    check_separation,
+    compare_with_rollouts,
+    one_equals_many,
+    repeats,
+)
+from env.miniswipe_policies import SAME
+from env.moments import Moments
+from env.presets import Preset
+from env.simulated import Counted, count, simulate
+from env.swipe import SwipeEnv
+from env.vector import SwipeVectorEnv
+from env.vocabulary import Ints
+from serve.refused import Refused
+
+Advance = Callable[[int], None]
+"""Told of cards simulated since it was last told; the other checks count as as many again."""
+
+KENDALL_TAU = 0.8
+SAME_PEOPLE, SAME_STEPS = 16, 400
+
+
+class Sizes(msgspec.Struct, frozen=True):
+    """How much is simulated.
+
+    Attributes:
+        cards: for V1, at least.
+        twins: people of each policy in the exact twin, for V3.
+        clickers: people of whom the click model learns.
+        clicked_cards: that it learns and predicts of each.
+        clicked_days: within which they see them.
+    """
+
+    cards: int = 6_000_000
+    twins: int = 1_000
+    clickers: int = 3_000
+    clicked_cards: int = 500
+    clicked_days: int = 60
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """All checks of a world.
+
+    Attributes:
+        passed: whether all of them are.
+        moments: of the simulated log.
+        survival: P(session length > 0), > 1, .. in it.
+    """
+
+    preset: str
+    passed: bool
+    checks: list[Check]
+    moments: Moments
+    survival: tuple[float, ...]
+
+
+def check_world(preset: Preset, seed: int, sizes: Sizes, advance: Advance) -> Checked:
+    """Return the checks of a world.
+
+    Args:
+        preset: with the moments that it should have.
+        seed: of the simulated people.
+        sizes: of what is simulated.
+        advance: told of progress.
+
+    Raises:
+        Refused: the preset has no moments, or follows other laws.
+    """
+    if preset.moments is None:
+        raise Refused(
+            f"the preset {preset.name} was made from no moments, so there is nothing to hold it "
+            "against; kuairand and daily have some, and so has what `nextswipe world fit` writes"
+        )
+    if preset.laws != "swipe":
+        raise Refused(f"the preset {preset.name} follows other laws, whose moments are their own")
+    counted = count(preset, sizes.cards, seed, advance=advance)
+    rows = check_moments(counted.moments, preset.moments)
+    rows += check_cohorts(
+        counted.cohorts.tolist(), preset.population.shares(), preset.moments.cohorts
+    )
+    others = (
+        _separation,
+        partial(_twin, sizes),
+        partial(_bits, preset, seed),
+        _sensitivity,
+        partial(_clicks, preset, seed, sizes),
+    )
+    for part in others:
+        rows += part()
+        advance(sizes.cards // len(others))
+    return Checked(
+        preset=preset.name,
+        passed=all(row.passed for row in rows),
+        checks=rows,
+        moments=counted.moments,
+        survival=_short(counted),
+    )
+
+
+def _separation() -> list[Check]:
+    found = check_separation()
+    beyond, control = 1.0 - SAME, 1.0 - CONTROL_WITHIN
+    rows = [
+        check("V2", f"{name}, share of the optimum for {objective}", share, 0.0, most)
+        for name, shares, most in (
+            ("myopic", found.myopic, MYOPIC_AT_MOST),
+            ("session-optimal", found.session_optimal, beyond),
+            ("best constant", found.best_constant, beyond),
+        )
+        for objective, share in shares.items()
+    ]
+    return [
+        *rows,
+        check("V2", "myopic where nothing is slow", found.control, control, 1.0 + SAME),
+    ]
+
+
+def _twin(sizes: Sizes) -> list[Check]:
+    return [
+        check("V3", f"{row.policy}, {row.objective}: z", row.z, -STANDARD_ERRORS, STANDARD_ERRORS)
+        for row in compare_with_rollouts(sizes.twins)
+    ]
+
+
+def _bits(preset: Preset, seed: int) -> list[Check]:
+    def same(name: str, holds: bool) -> Check:
+        return check("V4", name, float(holds), 1.0, 1.0)
+
+    return [
+        same("same seed, same bits", _runs_equal(preset, seed)),
+        same("one person alone as among many", _alone_equals_many(preset, seed)),
+        same("twin: same seed, same bits", repeats()),
+        same("twin: one person alone as among many", one_equals_many()),
+    ]
+
+
+def _sensitivity() -> list[Check]:
+    judged = [change for change in change_constants() if change.judged]
+    worst = min(judged, key=lambda change: change.least)
+    name = f"least Kendall tau of {len(judged)} changes ({worst.constant} x {worst.factor:g})"
+    return [check("V5", name, worst.least, KENDALL_TAU, 1.0)]
+
+
+def _clicks(preset: Preset, seed: int, sizes: Sizes) -> list[Check]:
+    run = simulate(preset, sizes.clickers, seed, days=sizes.clicked_days)
+    auc = holdout_auc(Histories.of(run.impressions, sizes.clicked_cards), run.vectors)
+    return [check("V6", "click model, AUC held out", auc, *CLICK_AUC)]
+
+
+def _runs_equal(preset: Preset, seed: int) -> bool:
+    one, other = (_digest(preset, seed) for _ in range(2))
+    return one == other
+
+
+def _digest(preset: Preset, seed: int) -> bytes:
+    """Return all that a short run shows, as bytes."""
+    env = SwipeVectorEnv(SAME_PEOPLE, preset=preset, obs="flat")
+    seen, _ = env.reset(seed=seed)
+    parts = [np.asarray(seen).tobytes()]
+    for actions in _actions(seed):
+        seen, reward, *_ = env.step(actions)
+        parts += [np.asarray(seen).tobytes(), reward.tobytes()]
+    return b"".join(parts)
+
+
+def _alone_equals_many(preset: Preset, seed: int) -> bool:
+    """Return whether the first and the last of a vector live as they do alone."""
+    many = SwipeVectorEnv(SAME_PEOPLE, preset=preset, obs="flat")
+    places = (0, SAME_PEOPLE - 1)
+    alone = [SwipeEnv(preset=preset, obs="flat") for _ in places]
+    together = np.asarray(many.reset(seed=seed)[0])
+    for place, env in zip(places, alone, strict=True):
+        if not np.array_equal(np.asarray(env.reset(seed=seed + place)[0]), together[place]):
+            return False
+    lives = dict.fromkeys(places, True)
+    for actions in _actions(seed):
+        seen, reward, terminated, truncated, _ = many.step(actions)
+        for place, env in zip(places, alone, strict=True):
+            if not lives[place]:
+                continue
+            own, *outcome, _ = env.step(int(actions[place]))
+            told = (reward[place], terminated[place], truncated[place])
+            same = np.array_equal(np.asarray(own), np.asarray(seen)[place])
+            if not same or tuple(outcome) != told:
+                return False
+            lives[place] = not (outcome[1] or outcome[2])
+    return True
+
+
+def _actions(seed: int) -> list[Ints]:
+    rng = np.random.default_rng(seed)
+    return list(rng.integers(0, 20, (SAME_STEPS, SAME_PEOPLE)))
+
+
+def _short(counted: Counted) -> tuple[float, ...]:
+    """Return the survival of sessions, as far as a picture shows it."""
+    return tuple(counted.survival[:200].round(6).tolist())

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+from small_worlds import PRESET, make
+
+from env.objective import ASKED_SHARE, Objective
+from env.reward import Reward, is_long_view, is_valid_play
+from env.vocabulary import Feedback
+from env.world import CAP_S
+
+
+def test_a_sessions_end_is_no_episodes_end_and_is_discounted_by_its_gap() -> None:
+    env = make(500, reward="retention")
+    env.reset(seed=0)
+    n_sessions = 0
+    for _ in range(60):
+        _, reward, terminated, _, info = env.step(np.zeros(500, dtype=np.int64))
+        ends = info["session_end"]
+        n_sessions += int(ends.sum())
+        assert (info["discount"][~ends] == 1.0).all()
+        returned = ends & ~terminated
+        expected = PRESET.day_discount ** info["gap_days"]
+        np.testing.assert_allclose(info["discount"][returned], expected[returned], rtol=1e-12)
+        assert not info["discount"][terminated].any()
+        assert np.array_equal(reward, np.where(ends, info["discount"], 0.0))
+        assert (info["gap_days"][ends] >= 1.0).all()
+    assert n_sessions > 500
+
+
+@pytest.mark.parametrize("reward", ["watch", "engagement", "satisfaction", "retention", "mix"])
+def test_a_reward_is_made_of_the_components_in_info(reward: str) -> None:
+    env = make(100, reward=reward)
+    env.reset(seed=0)
+    for _ in range(40):
+        _, worth, _, _, info = env.step(np.zeros(100, dtype=np.int64))
+        expected = {
+            "watch": info["watch_s"],
+            "engagement": info["engagement"],
+            "satisfaction": info["survey"],
+            "retention": info["retention"],
+            "mix": info["watch_s"] / 20.0 + 20.0 * info["retention"],
+        }[reward]
+        np.testing.assert_allclose(worth, expected, rtol=1e-12)
+
+
+def test_engagement_is_the_reward_of_the_feedback() -> None:
+    env, reward = make(200), Reward(like=2.0, not_interested=-3.0)
+    env = make(200, reward=Objective("engagement", reward=reward))
+    env.reset(seed=0)
+    for _ in range(20):
+        rows = env.swiping.candidates.rows[:, 3]
+        cap_s = env.swiping.stock.columns[CAP_S][rows]
+        _, worth, _, _, info = env.step(np.full(200, 3))
+        for k in np.flatnonzero(info["n_cards"]):
+            did = {name: bool(info[name][k]) for name in ("like", "comment", "share", "follow")}
+            feedback = Feedback(
+                seen=True,
+                left=True,
+                dwell_s=float(info["watch_s"][k]),
+                not_interested=bool(info["not_interested"][k]),
+                **did,
+            )
+            assert abs(worth[k] - reward.of(feedback, float(cap_s[k]))) < 1e-12
+            assert info["valid_play"][k] == is_valid_play(feedback.dwell_s, float(cap_s[k]))
+            assert info["long_view"][k] == is_long_view(feedback.dwell_s, float(cap_s[k]))
+
+
+def test_the_survey_is_rare_and_right_on_average() -> None:
+    n, n_steps = 4_000, 40
+    env = make(n, reward="satisfaction")
+    env.reset(seed=0)
+    answers, truth = [], []
+    for _ in range(n_steps):
+        _, _, _, _, info = env.step(np.zeros(n, dtype=np.int64))
+        stays = (info["n_cards"] == 1) & ~info["session_end"]
+        answers.append(info["survey"][stays])
+        truth.append(env.swiping.crowd.satisfaction[stays])
+    given, felt = np.concatenate(answers), np.concatenate(truth)
+    se = (ASKED_SHARE * (1.0 - ASKED_SHARE) / len(given)) ** 0.5
+    assert set(np.unique(given * ASKED_SHARE)) <= {0.0, 0.25, 0.5, 0.75, 1.0}
+    assert (given > 0.0).mean() <= ASKED_SHARE + 4.5 * se
+    assert abs(given.mean() - felt.mean()) <= 4.5 * given.std() / len(given) ** 0.5
+
+
+def test_ranking_by_weights_shows_what_the_weights_ask_for() -> None:
+    def mean_of(event: str, weights: list[float]) -> float:
+        env = make(1_500, actions="weights", page_size=1)
+        env.reset(seed=0)
+        same = np.tile(np.array(weights, dtype=np.float32), (1_500, 1))
+        return float(np.mean([env.step(same)[4][event].mean() for _ in range(12)]))
+
+    watch, play, dislike = ([-1.0] * 8 for _ in range(3))
+    watch[0], play[1], dislike[7] = 1.0, 1.0, 1.0
+    uniform = make(1_500)
+    uniform.reset(seed=0)
+    by_chance = np.mean(
+        [uniform.step(np.full(1_500, 19))[4]["valid_play"].mean() for _ in range(12)]
+    )
+    assert mean_of("valid_play", play) > 1.15 * by_chance
+    assert mean_of("watch_s", watch) > mean_of("watch_s", dislike)

@@ -1,0 +1,112 @@
+from dataclasses import fields
+
+import msgspec
+import numpy as np
+import pytest
+from small_worlds import PRESET
+
+from env import generated
+from env.draws import life_keys
+from env.generated import MARKETS
+from env.population import DrawnCast, FittedCast, People
+from env.presets import Cohort, Population
+from env.responses import generated as generated_responses
+from env.world import make_world
+
+N = 20_000
+KEYS = life_keys(np.arange(N), np.zeros(N, dtype=np.int64))
+
+
+def share_is(values: np.ndarray, expected: float) -> bool:
+    se = float((expected * (1.0 - expected) / N) ** 0.5)
+    return abs(float(values.mean()) - expected) <= 4.5 * se
+
+
+def test_a_person_does_not_depend_on_their_company() -> None:
+    cast = DrawnCast(PRESET)
+    together, alone = cast.draw(KEYS), cast.draw(KEYS[123:124])
+    for field in fields(People):
+        assert np.array_equal(
+            getattr(together, field.name)[..., 123:124], getattr(alone, field.name)
+        )
+
+
+def test_cohorts_markets_and_devices_have_their_shares() -> None:
+    people = DrawnCast(PRESET).draw(KEYS)
+    for k, cohort in enumerate(PRESET.population.cohorts.values()):
+        assert share_is(people.cohort == k, cohort.share)
+    total = sum(market.weight for market in MARKETS)
+    for k, market in enumerate(MARKETS):
+        assert share_is(people.market == k, market.weight / total)
+    for k, share in enumerate(PRESET.population.devices.values()):
+        assert share_is(people.device == k, share)
+    assert share_is(people.tenure_days == 0.0, PRESET.population.newcomers)
+
+
+def test_people_speak_a_language_of_their_market() -> None:
+    cast = DrawnCast(PRESET)
+    people = cast.draw(KEYS)
+    for k, market in enumerate(MARKETS):
+        spoken = {cast.languages[code] for code in np.unique(people.language[people.market == k])}
+        assert spoken == set(market.languages)
+
+
+def test_a_cohort_that_comes_daily_is_so_in_its_own_share() -> None:
+    people = DrawnCast(PRESET).draw(KEYS)
+    daily = people.return_class == PRESET.moods.return_classes[0]
+    for k, cohort in enumerate(PRESET.population.cohorts.values()):
+        mine = daily[people.cohort == k]
+        se = (cohort.daily_share * (1.0 - cohort.daily_share) / len(mine)) ** 0.5
+        assert abs(mine.mean() - cohort.daily_share) <= 4.5 * se
+        assert np.array_equal(people.peaks[:, people.cohort == k].T[0], cohort.peak_hours)
+
+
+def test_tastes_and_leans_have_the_spread_of_the_priors() -> None:
+    people, priors = DrawnCast(PRESET).draw(KEYS), PRESET.priors
+    assert abs(people.taste.std() / priors.taste_sd - 1.0) <= 4.5 / (2.0 * people.taste.size) ** 0.5
+    mine = people.lean[people.cohort == 0]
+    cohort = PRESET.population.cohorts["high_active"]
+    assert abs(mine.mean() - cohort.lean) <= 4.5 * priors.lean_sd / len(mine) ** 0.5
+
+
+def test_people_do_not_hang_on_the_order_in_which_a_preset_is_written() -> None:
+    population = PRESET.population
+    turned = msgspec.structs.replace(
+        population,
+        cohorts=dict(reversed(population.cohorts.items())),
+        devices=dict(reversed(population.devices.items())),
+    )
+    one = DrawnCast(PRESET)
+    other = DrawnCast(msgspec.structs.replace(PRESET, population=turned))
+    assert (one.cohorts, one.devices) == (other.cohorts, other.devices)
+    assert np.array_equal(one.draw(KEYS).cohort, other.draw(KEYS).cohort)
+    assert np.array_equal(one.draw(KEYS).device, other.draw(KEYS).device)
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.4), (0.7, 0.4)])
+def test_shares_that_do_not_sum_to_one_are_refused(shares: tuple[float, float]) -> None:
+    cohorts = {str(share): Cohort(share=share, daily_share=0.5) for share in shares}
+    preset = msgspec.structs.replace(PRESET, population=Population(cohorts))
+    with pytest.raises(ValueError, match="shares of cohorts that sum to 1"):
+        DrawnCast(preset)
+
+
+def test_the_people_of_a_world_live_again() -> None:
+    items = generated.catalogue(seed=1, n=50, now_ms=1_700_000_000_000)
+    users = generated.people(seed=1, n=30, now_ms=1_700_000_000_000)
+    world = make_world(generated_responses(), items, seed=1)
+    persons = [world.person(user_id, profile) for user_id, profile in users]
+    people = FittedCast(world, users).draw(KEYS[:2_000])
+    assert set(people.lean.tolist()) == {person.lean for person in persons}
+    by_lean = {person.lean: person for person in persons}
+    for k in range(20):
+        person = by_lean[float(people.lean[k])]
+        assert np.array_equal(people.taste[:, k], person.taste)
+        assert people.language[k] == person.language
+        assert people.return_class[k] == person.return_class
+
+
+def test_a_world_without_people_is_refused() -> None:
+    items = generated.catalogue(seed=1, n=5, now_ms=1_700_000_000_000)
+    with pytest.raises(ValueError, match="at least one person"):
+        FittedCast(make_world(generated_responses(), items, seed=1), [])

@@ -1,0 +1,53 @@
+from collections.abc import Iterator
+
+import pytest
+from msgspec.structs import replace
+from threadpoolctl import threadpool_limits
+
+from env.presets import load
+from serve.refused import Refused
+from serve.world_checking import Checked, Sizes, check_world
+
+SMALL = Sizes(cards=1, twins=60, clickers=100, clicked_cards=80, clicked_days=20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Keep BLAS from splitting small matrices over threads, which a busy machine pays for."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
+
+
+def _nobody_looks(_: int) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def checked() -> Checked:
+    return check_world(load("daily"), 1, SMALL, _nobody_looks)
+
+
+def test_all_kinds_of_checks_have_rows(checked: Checked) -> None:
+    groups = [row.group for row in checked.checks]
+    assert groups == sorted(groups)
+    assert set(groups) == {"V1", "V2", "V3", "V4", "V5", "V6"}
+    assert checked.survival[0] == 1.0
+
+
+def test_what_does_not_hang_on_the_size_passes(checked: Checked) -> None:
+    off = {row.name for row in checked.checks if not row.passed and row.group not in ("V1", "V6")}
+    assert off == set()
+    often = {"valid_play", "long_view", "ln watch, W1", "watch mean, s", "session, cards"}
+    assert not often & {row.name for row in checked.checks if not row.passed}
+
+
+def test_a_world_passes_only_if_every_row_does(checked: Checked) -> None:
+    assert checked.passed == all(row.verdict == "pass" for row in checked.checks)
+
+
+def test_a_world_without_moments_is_refused() -> None:
+    with pytest.raises(Refused, match="rapid was made from no moments"):
+        check_world(load("rapid"), 1, SMALL, _nobody_looks)
+    published = replace(load("rapid"), moments=load("daily").moments, laws="kuaisim")
+    with pytest.raises(Refused, match="follows other laws"):
+        check_world(published, 1, SMALL, _nobody_looks)

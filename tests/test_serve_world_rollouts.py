@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from serve.commands.main import app
+
+runner = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
+
+
+def run(*words: str) -> Result:
+    return runner.invoke(app, ["world", *words])
+
+
+def test_export_writes_a_dataset_that_loads_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minari = pytest.importorskip("minari", reason="the extra `world` is not installed")
+    words = ("--preset", "rapid", "--policy", "myopic", "--episodes", "3", "--seed", "5")
+    shown = run("export", *words, "--out", str(tmp_path), "--json")
+    assert shown.exit_code == 0, shown.output
+    told = json.loads(shown.stdout)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    dataset = minari.load_dataset(told["dataset_id"])
+    assert told["dataset_id"] == "nextswipe/rapid-next-myopic-v0"
+    assert (told["episodes"], told["steps"]) == (dataset.total_episodes, dataset.total_steps)
+    assert told["episodes"] == 3
+    again = run("export", *words, "--out", str(tmp_path))
+    assert again.exit_code == 2
+    assert "already available" in again.output
+
+
+def test_export_knows_kuaisims_slates(tmp_path: Path) -> None:
+    pytest.importorskip("minari", reason="the extra `world` is not installed")
+    words = ("--preset", "kuaisim", "--episodes", "2", "--out", str(tmp_path))
+    refused = run("export", *words)
+    assert refused.exit_code == 2
+    assert "slates of 6 cards" in refused.output
+    shown = run("export", *words, "--actions", "page", "--reward", "retention")
+    assert "2 episodes, 60 steps" in shown.output
+
+
+def test_story_draws_the_most_average_person_or_the_one_asked_for(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra `world` is not installed")
+    words = ("--preset", "rapid", "--days", "5", "--people", "12")
+    for name, seed in (("a.png", ()), ("b.png", ("--seed", "500"))):
+        shown = run("story", *words, *seed, "--out", str(tmp_path / name))
+        assert shown.exit_code == 0, shown.output
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+        assert ("person 500 in" in shown.output) == bool(seed)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--preset", "nowhere"), "expected one of kuairand"),
+        (("--preset", "kuaisim"), "of slates"),
+    ],
+)
+def test_story_refuses_with_a_line(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    shown = run("story", *words, "--out", str(tmp_path / "a.png"))
+    assert shown.exit_code == 2
+    assert message in shown.output
