@@ -23,7 +23,7 @@ help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "PYTHON=/path/to/python3.11  the interpreter for .venv (default: the first 3.11 or 3.12 found)"
-	@echo "EXTRAS=test,train           what make test and make lint install (default: test)"
+	@echo "EXTRAS=test                 what make test and make lint install (the default: everything)"
 	@echo "ARGS='...'                  arguments for nextswipe up, or for pytest"
 
 install: .venv/.installed  ## make .venv and install nextswipe into it

@@ -94,9 +94,9 @@ def watching() -> list[Knob]:
     return [
         Knob(lambda m: _logit(m.rates["valid_play"]), _intercept, 1.1),
         Knob(lambda m: _logit(m.joint["long_view|valid_play"]), _add("watch_mu"), 0.4),
-        Knob(lambda m: float(np.log(m.watch_mean_s)), _scale("watch_sd"), 0.5),
+        Knob(lambda m: _log(m.watch_mean_s), _scale("watch_sd"), 0.5),
         Knob(lambda m: float(np.mean(m.log_watch[SKIPS])), _add("skip_mu"), 0.8),
-        Knob(lambda m: float(np.log(np.ptp(m.log_watch[SKIPS]))), _scale("skip_sd"), 0.5),
+        Knob(lambda m: _log(float(np.ptp(m.log_watch[SKIPS]))), _scale("skip_sd"), 0.5),
         Knob(lambda m: _logit(m.watch_zero), _shift("zero"), 1.0),
     ]
 
@@ -107,11 +107,11 @@ def events() -> list[Knob]:
     P(event) rather than P(event | valid play), as who engages for less than 7 s acts as well.
     """
     of_signal = [
-        Knob(lambda m: float(np.log(m.rates["like"])), _add("like")),
-        Knob(lambda m: float(np.log(m.rates["comment"])), _shift("comment")),
-        Knob(lambda m: float(np.log(m.rates["share"])), _shift("share")),
-        Knob(lambda m: float(np.log(m.rates["follow"])), _shift("follow")),
-        Knob(lambda m: float(np.log(m.rates["not_interested"])), _shift("not_interested"), 1.0),
+        Knob(lambda m: _log(m.rates["like"]), _add("like")),
+        Knob(lambda m: _log(m.rates["comment"]), _shift("comment")),
+        Knob(lambda m: _log(m.rates["share"]), _shift("share")),
+        Knob(lambda m: _log(m.rates["follow"]), _shift("follow")),
+        Knob(lambda m: _log(m.rates["not_interested"]), _shift("not_interested"), 1.0),
         Knob(lambda m: _log(m.joint.get("follow|like", 0.0)), _shift("follow_liked")),
     ]
     return of_signal + [

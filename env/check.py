@@ -130,7 +130,9 @@ def check_holdout(found: Moments, later: Moments) -> list[Check]:
     )
     for name in RARE:
         rate = later.rates[name]
-        slack = RARE_BAND * rate + 3.0 * float(np.sqrt(rate * (1.0 - rate) / later.n))
+        slack = RARE_BAND * rate + 3.0 * float(
+            np.sqrt(max(rate * (1.0 - rate), 1.0 / later.n) / later.n)
+        )
         rows.append(check("holdout", name, found.rates[name], rate - slack, rate + slack))
     return rows
 

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
 from env.answers import ItemTerms, item_terms
@@ -18,7 +19,7 @@ from env.content import vector
 from env.features import VECTOR_DIM
 from env.moods import Moods
 from env.presets import Population, Preset
-from env.responses import Posteriors, ResponseModel
+from env.responses import Cohorts, Posteriors, ResponseModel, generated
 from env.vocabulary import Floats, Ints, Item, ItemId, Profile, UserId
 
 APPEAL, BAIT, LANGUAGE, TOPIC = range(4)
@@ -137,6 +138,20 @@ def make_world(
         languages=languages,
         index={item_id: k for k, item_id in enumerate(item_ids)},
         posteriors=posteriors,
+    )
+
+
+def model_of(preset: Preset) -> ResponseModel:
+    """Return the response model of a preset's constants, fitted to nobody's impressions."""
+    names = tuple(preset.population.cohorts)
+    lean = np.array([cohort.lean for cohort in preset.population.cohorts.values()])
+    return msgspec.structs.replace(
+        generated(),
+        rates=preset.rates,
+        priors=preset.priors,
+        intercept=preset.intercept,
+        duration=preset.duration,
+        cohorts=Cohorts(names, lean, np.zeros((len(names), VECTOR_DIM))),
     )
 
 

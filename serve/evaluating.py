@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 from env.interface import Policy
 from env.records import LogLine
-from policies.baselines import PopularityPolicy, UniformPolicy
+from policies.baselines import PopularityPolicy, UniformPolicy, mixture_policy
 from policies.snapshots import SnapshotCorruption, SnapshotStore
 from policies.vowpal_kernel import VowpalScorer
 from replay.dataset import Dataset, read
 from replay.evaluate import Report, evaluate
 from replay.log import SqliteLog
-from serve.config import Config
+from serve.config import Config, Experiment, Mixture
 from serve.data_folder import open_data
 from serve.refused import Refused
 from serve.replica import open_snapshots
@@ -52,7 +52,8 @@ def read_question(
 
     Args:
         config: data folder, reward and explorer.
-        name: `uniform`, `popularity`, `vowpal` (the current version) or `vowpal@N`.
+        name: `uniform`, `popularity`, `mixture` (as the settings have it), `vowpal` (the current
+            version) or `vowpal@N`.
         arm: of the experiment, whose pages are read; empty: all pages.
         advance: told of progress; in total, of as many lines as the log has.
 
@@ -100,9 +101,20 @@ def _policy(config: Config, state: State, name: str) -> Policy:
         return UniformPolicy()
     if kind == "popularity" and number in ("", "0"):
         return PopularityPolicy()
+    if kind == "mixture" and number in ("", "0"):
+        return _mixture(config.experiment)
     if kind == "vowpal" and (not number or number.isdecimal()):
         return _scorer(config, open_snapshots(config), int(number or _current(state)))
-    raise Refused(f"expected uniform, popularity, vowpal or vowpal@VERSION, got {name!r}")
+    raise Refused(f"expected uniform, popularity, mixture, vowpal or vowpal@VERSION, got {name!r}")
+
+
+def _mixture(experiment: Experiment) -> Policy:
+    """Return the mixture as the experiment's arms have it, or as it is by default."""
+    given = {arm.mixture or Mixture() for arm in experiment.arms if arm.policy == "mixture"}
+    if len(given) > 1:
+        raise Refused("expected one mixture in the experiment's arms, got several: which is meant?")
+    mixture = given.pop() if given else Mixture()
+    return mixture_policy(mixture.uniform_share, mixture.temperature)
 
 
 def _current(state: State) -> int:

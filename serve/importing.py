@@ -27,10 +27,11 @@ from env import generated, responses
 from env.content import TitleEncoder, load_titles, static_block
 from env.fitting import fit, holdout_auc
 from env.impressions import WatchTail
+from env.presets import Preset
 from env.records import pack_halves
 from env.responses import ResponseModel
 from env.vocabulary import Item, Profile, UserId, UserKey
-from env.world import World, make_world
+from env.world import World, make_world, model_of
 from replay.log import SqliteLog
 from serve.config import Config
 from serve.data_folder import open_data
@@ -178,7 +179,7 @@ def import_kuairand(
     return Imported(items, users, impressions, about.response_auc, tail)
 
 
-def load_world(config: Config, seed: int) -> tuple[World, People]:
+def load_world(config: Config, seed: int, preset: Preset | None = None) -> tuple[World, People]:
     """Return the simulated world of the data folder's items, and the people who live in it.
 
     Fitted to the imported impressions, and with the imported people, where there are any; else
@@ -187,18 +188,22 @@ def load_world(config: Config, seed: int) -> tuple[World, People]:
     Args:
         config: names the data folder; its items are those of the world.
         seed: the same seed and items make the same world.
+        preset: how people change, leave and return, and in a generated world how they answer; if
+            None, the defaults.
     """
     imported = ImportedWorld(Path(config.data.folder))
     with open_data(config) as database, database.reader() as connection:
         items = State(database).items(connection)
         about = imported.about(connection)
         kept = None if about is None else imported.load(connection, State(database), about)
+    moods, population = (preset.moods, preset.population) if preset else (None, None)
     if kept is not None:
         model, people = kept
-        return make_world(model, items, seed), people
+        return make_world(model, items, seed, moods, population), people
     newest_ms = max((item.published_ms for item in items), default=0)
     people = generated.people(seed, N_GENERATED_PEOPLE, newest_ms)
-    return make_world(responses.generated(), items, seed), people
+    model = model_of(preset) if preset else responses.generated()
+    return make_world(model, items, seed, moods, population), people
 
 
 def _kept(config: Config, imported: ImportedWorld, digest: str) -> About | None:

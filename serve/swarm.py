@@ -1,10 +1,11 @@
 """The swarm: simulated people who swipe the real feed over HTTP, as fast as it answers.
 
 Each visit is a person of `env.viewer` who asks for pages, answers each card, reports it as a
-client would, and leaves. All visits share one simulated clock: the turns of a short window are
-taken in the order of their times and reported in one batch; at its end new pages are asked for,
-and their first cards shown. So the server hears everything in the order in which it happened,
-whatever the concurrency. Same seed and same pages, same swipes.
+client would, and leaves; who comes when is said by a `serve.attendance`. All visits share one
+simulated clock: the turns of a short window are taken in the order of their times and reported in
+one batch; at its end new pages are asked for, and their first cards shown. Where nobody is there
+the clock jumps on. So the server hears everything in the order in which it happened, whatever the
+concurrency. Same seed and same pages, same swipes.
 
 Rejected: a coroutine a person (their reports would reach the server in the order of the event
 loop, not of the clock), and waiting out each dwell (a thousand swipes would take hours).
@@ -17,10 +18,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 import numpy as np
 
-from env.viewer import Viewer, ViewerState
+from env.viewer import ViewerState
 from env.world import Person
+from serve.attendance import Arrival, Attendance
 from serve.client import ClientError
 from serve.patience import Patience
 from serve.visits import Told, Visit, answered
@@ -31,16 +34,13 @@ from serve.wire import (
     FeedbackResponse,
     FeedRequest,
     FeedResponse,
-    SceneBody,
 )
 
 WINDOW_MS = 1_000
 SWIPE_MS = 400
 REPORT_MS = 30_000
 """A longer dwell is reported in between, lest the join takes the person for gone."""
-ARRIVAL_SPREAD_MS = 20_000
 MAX_EVENTS = 400
-NETWORKS = ("wifi", "cellular")
 
 Witness = Callable[[CardBody, Person, ViewerState], None]
 """Told, before a card is answered, who saw it in which state."""
@@ -77,16 +77,16 @@ class Tally:
 
 
 class Swarm:
-    """Some hundred people at a time, out of many, in front of one server."""
+    """People in front of one server."""
 
     def __init__(
         self,
         client: Server,
-        viewers: Sequence[Viewer],
+        attendance: Attendance,
         *,
         seed: int,
         start_ms: int,
-        n_present: int = 200,
+        window_ms: int = WINDOW_MS,
         page_size: int = 10,
         concurrency: int = 8,
         witness: Witness | None = None,
@@ -96,22 +96,21 @@ class Swarm:
 
         Args:
             client: of the server.
-            viewers: more than `n_present`; each comes by chance, as often as chance has it.
+            attendance: who comes when.
             seed: of the people's choices.
             start_ms: where the simulated clock begins; with the seed it names the visits, so a
                 swarm that comes later does not go on with their sessions.
-            n_present: visits at a time.
+            window_ms: how long what happens is gathered before it is told.
             page_size: cards a page.
             concurrency: requests for pages under way at a time.
             witness: see `Witness`.
             patience: with a server that gives nothing to show.
         """
-        if len(viewers) <= n_present:
-            raise ValueError(f"expected more than {n_present} viewers, got {len(viewers)}")
         self.clock_ms = start_ms
         self._client = client
-        self._viewers = viewers
+        self._attendance = attendance
         self._seed = seed
+        self._window_ms = window_ms
         self._page_size = page_size
         self._witness = witness
         self._patience = patience or Patience()
@@ -119,14 +118,11 @@ class Swarm:
         self._failure = ""
         self._gate = asyncio.Semaphore(concurrency)
         self._rng = np.random.default_rng(seed)
-        self._absent = list(range(len(viewers)))
-        self._left_ms: dict[int, int] = {}
-        self._n_visits = 0
         self._turns: list[tuple[int, int, Visit]] = []
         self._events: list[Event] = []
         self._counts = dict.fromkeys(Tally.__slots__, 0)
-        for _ in range(n_present):
-            self._arrive(start_ms)
+        for arrival in attendance.begin(start_ms, self._rng):
+            self._arrive(arrival)
 
     @property
     def tally(self) -> Tally:
@@ -136,7 +132,7 @@ class Swarm:
     async def swipe(
         self, n_cards: int, *, on_window: Callable[[Tally], None] | None = None
     ) -> None:
-        """Go on until so many more cards were shown.
+        """Go on until so many more cards were shown, or nobody comes any more.
 
         Args:
             n_cards: at least; a window is finished.
@@ -146,12 +142,20 @@ class Swarm:
             NothingToShowError: the server gave nothing to show for too long.
         """
         until = self._counts["cards"] + n_cards
-        while self._counts["cards"] < until:
-            reason = await self._pass_window()
-            if on_window:
-                on_window(self.tally)
-            if reason is not None:
-                await self._patience.wait(reason)
+        while self._turns and self._counts["cards"] < until:
+            await self._pass_window(on_window)
+
+    async def live(self, *, on_window: Callable[[Tally], None] | None = None) -> None:
+        """Go on until nobody comes any more; endless in front of a `Rush`.
+
+        Args:
+            on_window: told of progress.
+
+        Raises:
+            NothingToShowError: the server gave nothing to show for too long.
+        """
+        while self._turns:
+            await self._pass_window(on_window)
 
     async def leave(self) -> None:
         """Let everybody finish the card they are on and leave, so that nothing stays open."""
@@ -162,13 +166,21 @@ class Swarm:
                 self.clock_ms = at_ms
         await self._flush()
 
-    async def _pass_window(self) -> str | None:
+    async def _pass_window(self, on_window: Callable[[Tally], None] | None) -> None:
+        """Let a window pass; wait if the server gave nothing to show in it."""
+        reason = await self._take_window()
+        if on_window:
+            on_window(self.tally)
+        if reason is not None:
+            await self._patience.wait(reason)
+
+    async def _take_window(self) -> str | None:
         """Take all turns of the next window, report them, then fetch the pages that are needed.
 
         Returns:
             Why none of the pages had anything to show; empty: one had; None: none was needed.
         """
-        horizon_ms = self._turns[0][0] + WINDOW_MS
+        horizon_ms = self._turns[0][0] + self._window_ms
         waiting: list[Visit] = []
         while self._turns and self._turns[0][0] < horizon_ms:
             at_ms, _, visit = heapq.heappop(self._turns)
@@ -231,7 +243,7 @@ class Swarm:
             user_id=visit.viewer.person.user_id,
             session_id=visit.session,
             size=self._page_size,
-            scene=SceneBody(network=visit.network, at_ms=at_ms),
+            scene=msgspec.structs.replace(visit.scene, at_ms=at_ms),
         )
         async with self._gate:
             try:
@@ -262,29 +274,24 @@ class Swarm:
             self._counts["acked"] += response.accepted
             self._counts["refused"] += len(response.refused)
 
-    def _arrive(self, at_ms: int) -> None:
-        """Let somebody who is away come within a while."""
-        place = int(self._rng.integers(len(self._absent)))
-        index = self._absent[place]
-        self._absent[place] = self._absent[-1]
-        self._absent.pop()
-        viewer = self._viewers[index]
-        comes_ms = at_ms + int(self._rng.integers(ARRIVAL_SPREAD_MS))
-        if index in self._left_ms:
-            viewer.rest((comes_ms - self._left_ms[index]) / 86_400_000)
-        network = NETWORKS[int(self._rng.integers(len(NETWORKS)))]
-        rng = np.random.default_rng([self._seed, self._n_visits])
-        session = f"visit-{self._run}-{self._n_visits}"
-        visit = Visit(self._n_visits, session, index, viewer, network, rng)
+    def _arrive(self, arrival: Arrival) -> None:
+        number = self._counts["visits"]
         self._counts["visits"] += 1
-        self._n_visits += 1
-        self._push(visit, comes_ms)
+        visit = Visit(
+            number=number,
+            session=f"visit-{self._run}-{number}",
+            place=arrival.place,
+            viewer=arrival.viewer,
+            scene=arrival.scene,
+            rng=np.random.default_rng([self._seed, number]),
+        )
+        self._push(visit, arrival.at_ms)
 
     def _depart(self, visit: Visit, at_ms: int) -> None:
         visit.shown = None
-        self._left_ms[visit.index] = at_ms
-        self._absent.append(visit.index)
-        self._arrive(at_ms)
+        arrival = self._attendance.leave(visit, at_ms, self._rng)
+        if arrival is not None:
+            self._arrive(arrival)
 
     def _push(self, visit: Visit, at_ms: int) -> None:
         heapq.heappush(self._turns, (at_ms, visit.number, visit))

@@ -8,7 +8,7 @@ import numpy as np
 from env.records import FeedbackKind
 from env.viewer import Viewer
 from env.vocabulary import Feedback
-from serve.wire import CardBody, Event
+from serve.wire import CardBody, Event, SceneBody
 
 Told = tuple[FeedbackKind, float | None]
 """A kind of event with its value."""
@@ -21,7 +21,8 @@ class Visit:
     Attributes:
         number: of the visit within its swarm.
         session: id that the server knows it by.
-        index: of the viewer.
+        place: of the viewer in the swarm's attendance.
+        scene: where they are, but for the time.
         cards: fetched and not shown yet.
         shown: on screen; None before the first and after the last.
         answer: what they will have done about it when they swipe on.
@@ -31,9 +32,9 @@ class Visit:
 
     number: int
     session: str
-    index: int
+    place: int
     viewer: Viewer
-    network: str
+    scene: SceneBody
     rng: np.random.Generator
     cards: list[CardBody] = field(default_factory=list)
     shown: CardBody | None = None

@@ -47,9 +47,9 @@ class Sizes(msgspec.Struct, frozen=True):
 
     cards: int = 6_000_000
     twins: int = 1_000
-    clickers: int = 3_000
-    clicked_cards: int = 500
-    clicked_days: int = 60
+    clickers: int = 4_000
+    clicked_cards: int = 600
+    clicked_days: int = 75
 
 
 class Checked(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from env.viewer import people
 from env.vocabulary import Item
 from env.world import make_world
 from replay.log import SqliteLog
+from serve.attendance import Rush
 from serve.config import Config, Experiment
 from serve.engine import Engine
 from serve.importing import import_items
@@ -95,10 +96,9 @@ def gathered(
     direct = Direct(replica.engine)
     swarm = Swarm(
         direct,
-        viewers,
+        Rush(viewers, N_PRESENT),
         seed=seed,
         start_ms=START_MS,
-        n_present=N_PRESENT,
         page_size=page_size,
         witness=witness,
     )

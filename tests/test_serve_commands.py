@@ -226,7 +226,7 @@ def test_a_policy_is_evaluated(at: list[str]) -> None:
     report = msgspec.json.decode(_run("evaluate", "vowpal@2", "--json", *at).stdout)
     assert [e["estimator"] for e in report["estimates"]] == ["ips", "snips", "dm", "dr"]
     refused = _run("evaluate", "best", *at, code=2).stderr
-    assert "expected uniform, popularity, vowpal or vowpal@VERSION, got 'best'" in refused
+    assert "expected uniform, popularity, mixture, vowpal or vowpal@VERSION, got 'best'" in refused
     assert (
         "expected a version that is kept (1, 2, 3), got 9"
         in _run("evaluate", "vowpal@9", *at, code=2).stderr

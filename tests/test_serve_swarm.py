@@ -16,6 +16,7 @@ from env.viewer import Viewer, ViewerState, people
 from env.vocabulary import Item, ItemId
 from env.world import Person, make_world
 from replay.join import Join
+from serve.attendance import Rush
 from serve.client import ClientError
 from serve.patience import Patience
 from serve.swarm import Swarm, Tally
@@ -94,8 +95,8 @@ def swarm_of(
     start_ms: int = 0,
     patience: Patience | None = None,
 ) -> Swarm:
-    viewers = viewers_of(items, 30)
-    return Swarm(server, viewers, seed=seed, start_ms=start_ms, n_present=10, patience=patience)
+    attendance = Rush(viewers_of(items, 30), 10)
+    return Swarm(server, attendance, seed=seed, start_ms=start_ms, patience=patience)
 
 
 def test_the_server_hears_everything_in_the_order_in_which_it_happened(crowd: Crowd) -> None:
@@ -157,7 +158,7 @@ def test_the_same_seed_swipes_the_same_and_another_does_not() -> None:
     def swipe(seed: int) -> list[Event]:
         items = clips(30)
         server = Parrot(cards_of(items[:5]))
-        swarm = Swarm(server, viewers_of(items, 30), seed=seed, start_ms=0, n_present=10)
+        swarm = swarm_of(server, items, seed=seed)
         asyncio.run(swarm.swipe(150))
         asyncio.run(swarm.leave())
         return server.events
@@ -172,8 +173,8 @@ def test_the_witness_is_told_who_saw_a_card_before_it_moved_them() -> None:
     def witness(card: CardBody, person: Person, state: ViewerState) -> None:
         seen[person.user_id].append((card, state))
 
-    server, viewers = Parrot(cards_of(items[:5])), viewers_of(items, 30)
-    swarm = Swarm(server, viewers, seed=1, start_ms=0, n_present=10, witness=witness)
+    server, rush = Parrot(cards_of(items[:5])), Rush(viewers_of(items, 30), 10)
+    swarm = Swarm(server, rush, seed=1, start_ms=0, witness=witness)
     asyncio.run(swarm.swipe(100))
     assert sum(map(len, seen.values())) == swarm.tally.cards
     for told in seen.values():
@@ -267,4 +268,4 @@ def give_up(tally: Tally) -> None:
 def test_a_swarm_needs_more_people_than_are_present_at_a_time() -> None:
     viewers = viewers_of(clips(5), 10)
     with pytest.raises(ValueError, match="expected more than 10 viewers, got 10"):
-        Swarm(Parrot(), viewers, seed=1, start_ms=0, n_present=10)
+        Rush(viewers, 10)

@@ -33,6 +33,7 @@ from replay.dataset import Dataset, read
 from replay.intervals import Estimate, clustered_estimate
 from replay.log import SqliteLog
 from replay.reward_model import RidgeModel
+from serve.attendance import Rush
 from serve.bench.grounds import fill, first_swipe_ms
 from serve.bench.uplift import uplift
 from serve.config import Arm, Clock, Config, Data, Experiment, PolicyName
@@ -201,10 +202,9 @@ class _Trial:
             learning = Learning(learning_args(config))
             swarm = Swarm(
                 _Embedded(replica.engine, replica.pipeline, log, learning),
-                people(world, [users[k] for k in chosen]),
+                Rush(people(world, [users[k] for k in chosen]), self.size.present),
                 seed=self.seed,
                 start_ms=first_swipe_ms(config),
-                n_present=self.size.present,
             )
             n = self.size.cards
             await swarm.swipe(n, on_window=lambda tally: self.advance(step, tally.cards, n))

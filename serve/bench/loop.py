@@ -34,6 +34,7 @@ from replay.intervals import Estimate, clustered_estimate
 from replay.join import Join
 from replay.log import SqliteLog
 from serve.app import running
+from serve.attendance import Rush
 from serve.bench.grounds import fill, first_swipe_ms
 from serve.bench.uplift import uplift
 from serve.client import Client
@@ -229,10 +230,9 @@ class _Swiping:
         async with Client(address) as client:
             swarm = Swarm(
                 client,
-                self.viewers,
+                Rush(self.viewers, self.present),
                 seed=seed,
                 start_ms=self.clock_ms,
-                n_present=self.present,
                 witness=witness,
             )
             await swarm.swipe(

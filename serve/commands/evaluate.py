@@ -18,7 +18,10 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     policy: Annotated[
-        str, typer.Argument(help="uniform, popularity, vowpal (the current version) or vowpal@N.")
+        str,
+        typer.Argument(
+            help="uniform, popularity, mixture, vowpal (the current version) or vowpal@N."
+        ),
     ] = "vowpal",
     arm: Annotated[str, typer.Option(help="Read only the pages of this arm.")] = "",
     as_json: AsJson = False,

@@ -91,9 +91,11 @@ async def _watch(settings: Config, address: str, with_viewers: bool) -> None:
 async def _view(settings: Config, address: str) -> None:
     """Let simulated people swipe along, gently, for as long as the server runs.
 
+    Somebody is always there, which by the world's calendar would not be so (`serve.attendance`).
     They pass over what was uploaded since they came, so there is nothing to start again for.
     """
     from env.viewer import people
+    from serve.attendance import Rush
     from serve.client import Client
     from serve.importing import load_world
     from serve.swarm import Swarm
@@ -101,7 +103,7 @@ async def _view(settings: Config, address: str) -> None:
     world, users = await asyncio.to_thread(load_world, settings, 1)
     viewers = people(world, users[: 20 * PRESENT])
     async with Client(address) as client:
-        swarm = Swarm(client, viewers, seed=now_ms(), start_ms=now_ms(), n_present=PRESENT)
+        swarm = Swarm(client, Rush(viewers, PRESENT), seed=now_ms(), start_ms=now_ms())
         while True:
             await swarm.swipe(CARDS_AT_ONCE)
             await asyncio.sleep(PAUSE_S)
