@@ -14,7 +14,10 @@ on which it answers about one to one: indirect inference (Gourieroux, Monfort an
                                                                    valid play)
 
 The constants of watching answer together, so their matrix is learned on the way (Broyden, "A Class
-of Methods for Solving Nonlinear Simultaneous Equations", Mathematics of Computation 1965). Slow
+of Methods for Solving Nonlinear Simultaneous Equations", Mathematics of Computation 1965), with
+the same people throughout. The last rounds are of other people each, in steps of 1, 1/2, 1/3, ..
+(Robbins and Monro, "A Stochastic Approximation Method", Annals of Mathematical Statistics 1951),
+so that rare events come out right on average and not for the first people alone. Slow
 constants (satisfaction, satiation, load, drift) are assumptions and stay. Rejected: one optimiser
 over everything (a hundred times as many simulations).
 """
@@ -34,9 +37,11 @@ from env.presets import Preset
 from env.vocabulary import Floats
 
 Simulate = Callable[[Preset, int], Moments]
-"""Returns the moments of the world under a preset; the number is the round, from 0 on."""
+"""Returns the moments of the world under a preset; other numbers stand for other people."""
 
 MOST_STEP = 1.0
+MOST_AVERAGED = 6
+"""Rounds of other people, whose steps shrink."""
 LEAST_RATE = 1e-6
 LEAST_APART = 0.5
 """Difference of log-odds below which two classes of return are one."""
@@ -67,8 +72,7 @@ def calibrate(
     Args:
         preset: a draft.
         target: what the simulated world should show; it becomes the preset's moments.
-        simulate: the world under the logging policy that the target was counted under. The same
-            random numbers in each round keep noise out of the steps.
+        simulate: the world under the logging policy that the target was counted under.
         n_rounds: simulations; the last one is of the preset that is returned.
 
     Returns:
@@ -77,15 +81,19 @@ def calibrate(
     preset = replace(preset, moments=target)
     together, alone = watching(), [*events(), *visits(target)]
     matrix = np.diag([knob.gain for knob in together])
+    gains = np.array([knob.gain for knob in alone])
+    n_averaged = min(MOST_AVERAGED, n_rounds // 2)
     found = simulate(preset, 0)
-    for k in range(1, n_rounds):
+    for k in range(1 - n_rounds + n_averaged, n_averaged):
+        shrink = 1.0 / (1 + max(k, 0))
         off = _distances(together, target, found)
-        step = np.clip(matrix @ off, -MOST_STEP, MOST_STEP)
-        single = [knob.gain for knob in alone] * _distances(alone, target, found)
+        step = np.clip(shrink * (matrix @ off), -MOST_STEP, MOST_STEP)
+        single = shrink * gains * _distances(alone, target, found)
         preset = _move(together, preset, step)
         preset = _move(alone, preset, np.clip(single, -MOST_STEP, MOST_STEP))
-        found = simulate(preset, k)
-        matrix = _learn(matrix, step, off - _distances(together, target, found))
+        found = simulate(preset, max(k + 1, 0))
+        if k < 0:
+            matrix = _learn(matrix, step, off - _distances(together, target, found))
     return preset, found
 
 

@@ -5,7 +5,7 @@ two topics and are prolific to very different degrees; items are mostly shown ev
 titles and numbers hang on the seed alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ OLDEST_DAYS = 30
 LOCAL_SHARE = 0.1
 ITEMS_PER_CREATOR = 12
 SUBTOPICS = ("basics", "daily", "challenge", "review", "tips", "live", "fails", "story")
+
+COHORTS = {"full_active": 0.6, "high_active": 0.2, "middle_active": 0.1, "low_active": 0.1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +87,24 @@ def catalogue(seed: int, n: int, now_ms: int) -> list[Item]:
     ]
 
 
-def people(seed: int, n: int, now_ms: int) -> list[tuple[UserId, Profile]]:
+def people(
+    seed: int, n: int, now_ms: int, cohorts: Mapping[str, float] = COHORTS
+) -> list[tuple[UserId, Profile]]:
     """Return n people with profiles.
 
     Args:
         seed: the same seed makes the same people.
         n: how many.
         now_ms: Unix milliseconds; registrations lie in the three years before.
+        cohorts: shares of their classes by name, relative to their sum.
     """
     rng = np.random.default_rng([seed, 2])
     homes = rng.choice(len(MARKETS), n, p=_market_shares())
+    shares = np.array(list(cohorts.values()))
+    names = np.random.default_rng([seed, 3]).choice(list(cohorts), n, p=shares / shares.sum())
     return [
-        (UserId(f"viewer-{k:06d}"), _make_profile(rng, MARKETS[home], now_ms))
-        for k, home in enumerate(homes)
+        (UserId(f"viewer-{k:06d}"), _make_profile(rng, MARKETS[home], str(cohort), now_ms))
+        for k, (home, cohort) in enumerate(zip(homes, names, strict=True))
     ]
 
 
@@ -150,17 +157,16 @@ def _make_item(
     )
 
 
-def _make_profile(rng: np.random.Generator, home: Market, now_ms: int) -> Profile:
+def _make_profile(rng: np.random.Generator, home: Market, cohort: str, now_ms: int) -> Profile:
     device = _pick(rng, ("phone",) * 9 + ("tablet", "desktop"))
     systems = {"desktop": ("windows", "macos"), "tablet": ("android", "ipados")}
-    cohorts = ("full_active",) * 6 + ("high_active",) * 2 + ("middle_active", "low_active")
     return Profile(
         country=home.country,
         language=_pick(rng, home.languages),
         device=device,
         os=_pick(rng, systems.get(device, ("android", "android", "ios"))),
         apps=tuple(app for app in ("chat", "games", "shopping", "maps") if rng.random() < 0.5),
-        cohort=_pick(rng, cohorts),
+        cohort=cohort,
         registered_ms=now_ms - int(rng.integers(1, 3 * 365)) * DAY_MS,
     )
 

@@ -25,7 +25,7 @@ from env.presets import Cohort, Population, Preset, Uploads
 KUAIRAND_SOURCE = (
     "KuaiRand-Pure (Gao et al., CIKM 2022, CC BY-SA 4.0): rates and gaps of all exposures, watch "
     "times of a sample weighted to those rates; assumed: sessions, who of a cohort comes daily, "
-    "and all that is slow"
+    "what hour and device do, and all that is slow"
 )
 DAILY_SOURCE = (
     "assumed: an app opened nearly every day, 45% of a video watched on average, rare events as in "
@@ -61,6 +61,8 @@ KUAIRAND_GAPS = (
 SESSION_CARDS = 24.0
 DAILY_CARDS = 30.0
 DAILY_ENGAGED = 0.6
+DEVICE_LEANS = {"desktop": -0.2, "tablet": 0.1}
+EVENING = 0.1
 VISITS = ("session_cards", "session_tail")
 
 KUAIRAND_DAILY = {
@@ -77,6 +79,12 @@ KUAIRAND_DAILY = {
 """Log-odds by which fewer of a cohort come daily than of the fully active: assumed, in the order of
 their names. What Pure keeps of a stream says nothing about visits, so they are not counted from it.
 """
+
+
+def kuairand_draft(source: str) -> Preset:
+    """Return what of `kuairand` no log tells: the hour's and the device's part are assumed."""
+    population = Population(cohorts={}, device_leans=DEVICE_LEANS, evening=EVENING)
+    return Preset(name="kuairand", source=source, population=population)
 
 
 def kuairand_target(sample: Impressions, midnight_ms: int) -> Moments:
@@ -120,7 +128,7 @@ def assumed_tail(cards: float) -> float:
 
     People tire: beyond the median a session ends a fifth sooner than 1 card in `cards`.
 
-    >>> assumed_tail(24.0)
+    >>> round(assumed_tail(24.0), 3)
     -0.05
     """
     return -1.2 / cards
@@ -137,7 +145,7 @@ def daily() -> tuple[Preset, Moments]:
     draft = Preset(
         name="daily",
         source="",
-        population=Population(cohorts=cohorts),
+        population=Population(cohorts=cohorts, device_leans=DEVICE_LEANS, evening=EVENING),
         rates=Rates(zero=0.05, watch_mu=_at_mean(24.0), watch_sd=0.9, loop=0.3),
         moods=Moods(return_classes=(0.92, 0.46)),
         uploads=Uploads(log_duration_mu=float(np.log(30.0)), log_duration_sd=0.8),

@@ -95,7 +95,7 @@ class World:
         is_daily = rng.random() < (self.moods if cohort is None else cohort).daily_share
         return Person(
             user_id=user_id,
-            lean=float(effect[0]),
+            lean=float(effect[0]) + self.population.device_leans.get(profile.device, 0.0),
             taste=effect[1:],
             language=self.languages.get(profile.language, NO_LANGUAGE),
             return_class=self.moods.return_classes[0 if is_daily else 1],

@@ -34,8 +34,10 @@ from env.vocabulary import (
     UserKey,
     decision_id,
 )
+from replay.page_batches import PageRows, page_batches
 from replay.pages import Pages
 from replay.rows import FLAGS, ROW_COLUMNS, Coverage, read_rows
+from replay.sources import Batch
 
 _ABOUT = b"nextswipe"
 _SCENE = ("country", "language", "device", "network", "hour", "weekday", "position")
@@ -81,6 +83,22 @@ class Dataset:
         for start, end in zip(starts, ends, strict=True):
             rows = np.arange(start, end)
             yield self.blocks.page(self.pages[self.page[rows[0]]]), rows
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the decisions in batches: a dataset is a `replay.sources.Source`.
+
+        Of people it knows no more than their pages say, so there are no cohorts.
+        """
+        return page_batches(
+            PageRows(
+                record=self.pages[self.page[rows[0]]],
+                page=page,
+                slot=self.slot[rows],
+                user=int(self.user[rows[0]]),
+                reward=self.reward[rows],
+            )
+            for page, rows in self.by_page()
+        )
 
     def interactions(self, rows: Ints) -> Sequence[Interaction]:
         """Return these rows as Interactions, each made when it is asked for."""

@@ -5,67 +5,24 @@ policy had made it on the logged candidates, after the logged cards of the same 
 rankers, not retrieval, and one step at a time: what another choice would have done to the cards
 after it is no part of it.
 
-One row is one decision, w = target / propensity. An estimator more is a function more: what it
-needs beyond these columns comes in as a record of its own. The names are the field's: Dudík,
-Erhan, Langford and Li, "Doubly Robust Policy Evaluation and Optimization", Statistical Science
-2014, which sections below refer to.
+One row is one decision, w = target / propensity, c how many decisions the row stands for (1,
+unless the log was thinned), mean(x) = sum(c x) / sum(c). An estimator more is a function more:
+what it needs beyond these columns comes in as a record of its own. The names are the field's:
+Dudík, Erhan, Langford and Li, "Doubly Robust Policy Evaluation and Optimization", Statistical
+Science 2014, which sections below refer to.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
-from env.vocabulary import Bools, Floats, Ints
-from replay.intervals import LEVEL, Estimate, clustered_estimate, effective_sample_size
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Columns:
-    """What was logged and what the target policy would have done, one row a decision.
-
-    Raises:
-        ValueError: no row, columns of different length, or a value out of its range; with the
-            first row that is wrong.
-    """
-
-    user: Ints  # (n,) at least 0, code of the person
-    reward: Floats  # (n,) finite
-    propensity: Floats  # (n,) in (0, 1], of the logged action under the logging policy
-    target: Floats  # (n,) in [0, 1], of the logged action under the target policy
-
-    def __post_init__(self) -> None:
-        _check_lengths(self.user, self.reward, self.propensity, self.target)
-        _check(self.user >= 0, "user code", "at least 0", self.user)
-        _check(np.isfinite(self.reward), "reward", "finite", self.reward)
-        in_range = (self.propensity > 0.0) & (self.propensity <= 1.0)
-        _check(in_range, "propensity", "in (0, 1]", self.propensity)
-        in_range = (self.target >= 0.0) & (self.target <= 1.0 + 1e-9)
-        _check(in_range, "target probability", "in [0, 1]", self.target)
-
-    def __len__(self) -> int:
-        return len(self.reward)
-
-    @property
-    def weights(self) -> Floats:
-        """The importance weights target / propensity, shape (n,)."""
-        return self.target / self.propensity
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Predictions:
-    """What a reward model that was not fitted on a row says about it.
-
-    Raises:
-        ValueError: no row, columns of different length, or a value that is not finite.
-    """
-
-    chosen: Floats  # (n,) predicted reward of the logged action
-    direct: Floats  # (n,) sum over actions of target pmf times predicted reward
-
-    def __post_init__(self) -> None:
-        _check_lengths(self.chosen, self.direct)
-        _check(np.isfinite(self.chosen), "predicted reward", "finite", self.chosen)
-        _check(np.isfinite(self.direct), "predicted value", "finite", self.direct)
+from replay.columns import Columns as Columns  # noqa: PLC0414
+from replay.columns import Predictions as Predictions  # noqa: PLC0414
+from replay.columns import check_lengths
+from replay.intervals import LEVEL, Estimate, effective_sample_size
+from replay.ratios import Ratio, mean_ratio, need_agreement, ratio_estimate, weighted_ratio
+from replay.tuning import tuned_dros, tuned_switch_dr
 
 
 def logged(columns: Columns, level: float = LEVEL) -> Estimate:
@@ -73,8 +30,38 @@ def logged(columns: Columns, level: float = LEVEL) -> Estimate:
 
     mean(r). Unbiased for the logging policy, whatever the target.
     """
-    ones = np.ones(len(columns))
-    return _mean("logged", columns.reward, columns, float(ones.sum()), level)
+    ess = effective_sample_size(columns.row_weights)
+    ratio = mean_ratio(columns, columns.reward)
+    return ratio_estimate("logged", (ratio,), columns.user, ess, level)
+
+
+def replay(columns: Columns, level: float = LEVEL, *, seed: int = 0) -> Estimate:
+    """Return the mean reward of the decisions that the target could have drawn itself.
+
+    sum(a c r) / sum(a c), where a row is accepted (a = 1) with probability w / max(w) (Li, Chu,
+    Langford and Wang, "Unbiased Offline Evaluation of Contextual-bandit-based News Article
+    Recommendation Algorithms", WSDM 2011, for uniform logs and certain targets, where every
+    match is accepted; by rejection in general: Dudík et al. 2014, section 5).
+
+    The rows accepted are a log of the target's own, so that any statistic of them means what it
+    says. The price is size: n mean(w) / max(w) rows are left, and averaged over the draws the
+    value is that of snips, which is why nobody needs this one for the mean. The maximum is the
+    log's own, so a program that accepts while the log still grows has to know it beforehand.
+
+    Args:
+        columns: of a log.
+        level: of the interval, in (0, 1).
+        seed: of the draws.
+
+    Raises:
+        ValueError: all weights are 0, so the target never agrees with the log.
+    """
+    weights = columns.weights
+    need_agreement("replay", weights)
+    draws = np.random.default_rng(seed).random(len(weights))
+    accepted = columns.per_row((draws * weights.max() < weights).astype(np.float64))
+    ratio = Ratio(accepted * columns.reward, accepted)
+    return ratio_estimate("replay", (ratio,), columns.user, effective_sample_size(accepted), level)
 
 
 def ips(columns: Columns, level: float = LEVEL) -> Estimate:
@@ -87,14 +74,15 @@ def ips(columns: Columns, level: float = LEVEL) -> Estimate:
     target is sure of what the log seldom showed, and is biased low, silently, where the log
     never could show it (then the mean weight is below 1).
     """
-    return _mean("ips", columns.weights * columns.reward, columns, _ess(columns), level)
+    ratio = mean_ratio(columns, columns.weights * columns.reward)
+    return ratio_estimate("ips", (ratio,), columns.user, columns.ess, level)
 
 
 def snips(columns: Columns, level: float = LEVEL) -> Estimate:
     """Return self-normalised inverse propensity scoring.
 
-    sum(w r) / sum(w), influence w (r - v) / mean(w) (Hájek 1971; Swaminathan and Joachims, "The
-    Self-Normalized Estimator for Counterfactual Learning", NeurIPS 2015).
+    sum(c w r) / sum(c w), influence w (r - v) / mean(w) (Hájek 1971; Swaminathan and Joachims,
+    "The Self-Normalized Estimator for Counterfactual Learning", NeurIPS 2015).
 
     Consistent, biased of order 1/n, within the range of the rewards, and the same wherever their
     zero lies. With few effective decisions its interval is too narrow, since the large weights
@@ -103,16 +91,8 @@ def snips(columns: Columns, level: float = LEVEL) -> Estimate:
     Raises:
         ValueError: all weights are 0, so the target never agrees with the log.
     """
-    weights = columns.weights
-    mean_weight = float(weights.mean())
-    if mean_weight <= 0.0:
-        raise ValueError(
-            "snips needs a logged action that the target could take, got none in "
-            f"{len(columns)} decisions; the log cannot evaluate this policy"
-        )
-    value = float((weights * columns.reward).mean()) / mean_weight
-    influence = weights * (columns.reward - value) / mean_weight
-    return clustered_estimate("snips", value, influence, columns.user, _ess(columns), level)
+    ratio = weighted_ratio("snips", columns, columns.reward)
+    return ratio_estimate("snips", (ratio,), columns.user, columns.ess, level)
 
 
 def dm(columns: Columns, predictions: Predictions, level: float = LEVEL) -> Estimate:
@@ -124,8 +104,10 @@ def dm(columns: Columns, predictions: Predictions, level: float = LEVEL) -> Esti
     nothing about the model's error: it covered the truth in 0 to 14 of 100 logs where the others
     covered in 95. Of use beside the others, where there are few effective decisions.
     """
-    _check_lengths(columns.reward, predictions.direct)
-    return _mean("dm", predictions.direct, columns, float(len(columns)), level)
+    check_lengths(columns.reward, predictions.direct)
+    ess = effective_sample_size(columns.row_weights)
+    ratio = mean_ratio(columns, predictions.direct)
+    return ratio_estimate("dm", (ratio,), columns.user, ess, level)
 
 
 def dr(columns: Columns, predictions: Predictions, level: float = LEVEL) -> Estimate:
@@ -139,9 +121,27 @@ def dr(columns: Columns, predictions: Predictions, level: float = LEVEL) -> Esti
     at the mercy of the largest weights. A model fitted on the rows it scores makes the
     interval too narrow.
     """
-    _check_lengths(columns.reward, predictions.direct)
-    corrections = columns.weights * (columns.reward - predictions.chosen)
-    return _mean("dr", predictions.direct + corrections, columns, _ess(columns), level)
+    ratio = mean_ratio(columns, predictions.corrected(columns, columns.weights))
+    return ratio_estimate("dr", (ratio,), columns.user, columns.ess, level)
+
+
+def sndr(columns: Columns, predictions: Predictions, level: float = LEVEL) -> Estimate:
+    """Return the doubly robust estimator with self-normalised corrections.
+
+    mean(sum_a target(a) q(a)) + sum(c w (r - q(chosen))) / sum(c w) (Thomas and Brunskill,
+    "Data-Efficient Off-Policy Policy Evaluation for Reinforcement Learning", ICML 2016, for one
+    step).
+
+    Consistent where dr is unbiased, biased of order 1/n, and calmer where the mean weight of a log
+    strays from 1 and the model is off by a constant. Too narrow for the same reason as snips.
+
+    Raises:
+        ValueError: all weights are 0, so the target never agrees with the log.
+    """
+    check_lengths(columns.reward, predictions.direct)
+    correction = weighted_ratio("sndr", columns, columns.reward - predictions.chosen)
+    ratios = (mean_ratio(columns, predictions.direct), correction)
+    return ratio_estimate("sndr", ratios, columns.user, columns.ess, level)
 
 
 def dr_gain(columns: Columns, predictions: Predictions, level: float = LEVEL) -> Estimate:
@@ -153,30 +153,24 @@ def dr_gain(columns: Columns, predictions: Predictions, level: float = LEVEL) ->
     of the log as if it were a constant, the one counts what both share and the other leaves out the
     log's own noise.
     """
-    _check_lengths(columns.reward, predictions.direct)
-    corrections = columns.weights * (columns.reward - predictions.chosen)
-    terms = predictions.direct + corrections - columns.reward
-    return _mean("dr - logged", terms, columns, _ess(columns), level)
+    terms = predictions.corrected(columns, columns.weights) - columns.reward
+    ratio = mean_ratio(columns, terms)
+    return ratio_estimate("dr - logged", (ratio,), columns.user, columns.ess, level)
 
 
-def _mean(name: str, terms: Floats, columns: Columns, ess: float, level: float) -> Estimate:
-    value = float(terms.mean())
-    return clustered_estimate(name, value, terms - value, columns.user, ess, level)
+Estimator = Callable[[Columns, Predictions, float], Estimate]
+"""From columns, what a model says about them and the interval's level to an estimate."""
 
-
-def _ess(columns: Columns) -> float:
-    return effective_sample_size(columns.weights)
-
-
-def _check_lengths(*columns: Floats | Ints) -> None:
-    shapes = {column.shape for column in columns}
-    if len(shapes) != 1 or any(len(s) != 1 or s[0] == 0 for s in shapes):
-        raise ValueError(
-            f"expected columns of one length of at least 1, got {sorted(map(str, shapes))}"
-        )
-
-
-def _check(holds: Bools, name: str, expected: str, got: Floats | Ints) -> None:
-    if not holds.all():
-        row = int(np.argmin(holds))
-        raise ValueError(f"{name} must be {expected}, got {got[row]} in row {row}")
+ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
+    {
+        "replay": lambda columns, _, level: replay(columns, level),
+        "ips": lambda columns, _, level: ips(columns, level),
+        "snips": lambda columns, _, level: snips(columns, level),
+        "dm": dm,
+        "dr": dr,
+        "sndr": sndr,
+        "switch-dr": tuned_switch_dr,
+        "dros": tuned_dros,
+    }
+)
+"""Every estimator that needs columns and predictions and nothing else, by its name."""

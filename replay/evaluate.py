@@ -1,4 +1,4 @@
-"""Counterfactual evaluation: what a policy would have earned on the decisions of a log.
+"""Counterfactual evaluation: what policies would have earned on the decisions of a log.
 
 One row is one decision. At slot j the target's probability is that of `env.interface.slot_pmf`
 under the logged rule and floor, given the cards that were logged on the slots before; so the
@@ -6,27 +6,36 @@ value is per seen card, on the logged candidates and prefixes. It compares ranke
 retrieval (candidates are as logged), and not what a policy does to later pages: compare those
 by a traffic split.
 
-Pages come one at a time, so memory is that of a few columns a decision. Rejected: the weight of
-a whole prefix for each slot (product of all slots before it): exact for the value of whole
-pages, with effectively no decisions left after a few slots.
+The log is read batch by batch (`replay.sources`), all targets are asked at once, and what is kept
+of a decision is a dozen numbers on disk (`replay.replaying`). Where the log cannot answer for a
+target, or for a part of it, there is no number but the gates that it did not pass (`replay.gates`).
+
+Rejected: the weight of a whole prefix for each slot (product of all slots before it): exact for the
+value of whole pages, with effectively no decisions left after a few slots.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import msgspec
-import numpy as np
 
-from env.interface import Policy, page_pmfs
-from env.vocabulary import Decision, Floats, Page
-from replay.dataset import Dataset
-from replay.estimators import Columns, Predictions, dm, dr, dr_gain, ips, logged, snips
-from replay.health import Health, health_of
+from env.interface import Policy
+from env.vocabulary import Ints
+from replay.batch_models import ByPage, Fit, fit_rewards
+from replay.calibration import Arms
+from replay.columns import Columns, Predictions
+from replay.default import DEFAULT, default
+from replay.estimators import ESTIMATORS, dr_gain, logged
+from replay.gates import OF_LOG, Gates, Refusal
+from replay.health import Health, LogHealth, drift_of, shape_of, weights_of
 from replay.intervals import LEVEL, Estimate
-from replay.reward_model import Predictor, cross_fit
+from replay.parts import Part, parts_of
+from replay.replaying import Oracle, Replayed, replay_targets
+from replay.reward_model import Predictor
+from replay.sources import PolicyTarget, Source, Target, Watched
+from replay.spill import Spill
 
-Oracle = Callable[[Page, Decision], Floats]
-"""The true expected reward of each candidate, shape (n,), for one decision of a page."""
+GATES = Gates()
+
 Advance = Callable[[int], None]
 """Told how many decisions were done since it was last told."""
 
@@ -39,9 +48,13 @@ class Report(msgspec.Struct, frozen=True):
         logged_policies: those that made the log.
         reward_version: of the reward that was joined with.
         logged: what the log's own policies earned.
-        estimates: one an estimator, in the order ips, snips, dm, dr.
-        gain: by how much the doubly robust one exceeds what was logged, paired.
+        estimates: the default one first, then one an estimator; none where the log was refused.
+        gain: by how much the doubly robust one exceeds what was logged, paired; None likewise.
         health: of the log, for this target.
+        refusals: the gates that the log did not pass.
+        forced: estimates are there although it did not pass: do not rely on them.
+        parts: the same of parts of the log, each with its own gates.
+        learned_share: of the decisions, those that the target learned from, which flatter it.
         truth: the target's true value on the same decisions; None without an oracle.
     """
 
@@ -50,125 +63,223 @@ class Report(msgspec.Struct, frozen=True):
     reward_version: int
     logged: Estimate
     estimates: tuple[Estimate, ...]
-    gain: Estimate
+    gain: Estimate | None
     health: Health
+    refusals: tuple[Refusal, ...] = ()
+    forced: bool = False
+    parts: tuple[Part, ...] = ()
+    learned_share: float = 0.0
     truth: float | None = None
 
-    def estimate(self, estimator: str) -> Estimate:
+    def estimate(self, estimator: str = DEFAULT) -> Estimate:
         """Return the estimate of an estimator.
 
         Raises:
-            KeyError: there is none of that name.
+            KeyError: there is none of that name, or none at all, since the log was refused.
         """
         for estimate in self.estimates:
             if estimate.estimator == estimator:
                 return estimate
+        if not self.estimates:
+            raise KeyError(f"the log was refused: {'; '.join(map(str, self.refusals))}")
         raise KeyError(f"expected one of {[e.estimator for e in self.estimates]}, got {estimator}")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Target:
-    """A policy's side of a dataset, one row a row of it."""
+class Evaluation(msgspec.Struct, frozen=True):
+    """What a log says about several policies.
 
-    columns: Columns
-    predictions: Predictions
-    truth: Floats | None  # (n,) true value of the target's pmf
+    Attributes:
+        default: the one estimator that was chosen beforehand; the others are to compare with.
+        level: of the intervals.
+        logged: what the log's own policies earned.
+        health: of the log, whatever the target.
+        reports: one a policy, in the order in which they were given.
+    """
+
+    default: str
+    level: float
+    logged: Estimate
+    health: LogHealth
+    reports: tuple[Report, ...]
 
 
 def evaluate(
-    dataset: Dataset,
+    source: Source,
     policy: Policy,
     predictor: Predictor | None = None,
     *,
     oracle: Oracle | None = None,
     level: float = LEVEL,
+    gates: Gates = GATES,
+    force: bool = False,
     advance: Advance | None = None,
 ) -> Report:
     """Return what a log says about a policy.
 
     Args:
-        dataset: decisions with exact propensities.
+        source: decisions with exact propensities.
         policy: the target.
-        predictor: of rewards, not fitted on what it scores; the default is a cross-fitted ridge
-            regression. To compare policies, make one by `cross_fit` and pass it to each.
+        predictor: of rewards, not fitted on what it scores; None: as `evaluate_all` does it.
         oracle: in a world that knows the truth, what it is.
         level: of the intervals, in (0, 1).
+        gates: that the log must pass.
+        force: estimate where it does not; the report is marked.
         advance: told of progress.
 
     Raises:
-        ValueError: no decision, decisions of one person only, a pmf of the policy that is not
-            one, or a target that never agrees with the log.
+        ValueError: as `evaluate_all`.
     """
-    if len(dataset) == 0:
-        raise ValueError(
-            f"an evaluation needs decisions, got none of {dataset.coverage.drawn} drawn "
-            f"({dataset.coverage.seen} seen, {dataset.coverage.censored} of them censored)"
-        )
-    target = replay_policy(dataset, policy, predictor or cross_fit(dataset), oracle, advance)
-    columns, predictions = target.columns, target.predictions
-    return Report(
-        policy=policy.name,
-        logged_policies=tuple(sorted({dataset.pages[i].policy for i in np.unique(dataset.page)})),
-        reward_version=dataset.reward_version,
-        logged=logged(columns, level),
-        estimates=(
-            ips(columns, level),
-            snips(columns, level),
-            dm(columns, predictions, level),
-            dr(columns, predictions, level),
-        ),
-        gain=dr_gain(columns, predictions, level),
-        health=health_of(dataset, columns),
-        truth=None if target.truth is None else float(target.truth.mean()),
+    fit: Fit = fit_rewards if predictor is None else lambda _: ByPage(predictor)
+    evaluation = evaluate_all(
+        source,
+        [PolicyTarget(policy)],
+        fit,
+        oracle=oracle,
+        level=level,
+        gates=gates,
+        force=force,
+        advance=advance,
     )
+    return evaluation.reports[0]
 
 
-def replay_policy(
-    dataset: Dataset,
-    policy: Policy,
-    predictor: Predictor,
+def evaluate_all(
+    source: Source,
+    targets: Sequence[Target],
+    fit: Fit = fit_rewards,
+    *,
+    segments: Sequence[str] = (),
+    arms: Arms | None = None,
     oracle: Oracle | None = None,
+    level: float = LEVEL,
+    gates: Gates = GATES,
+    force: bool = False,
     advance: Advance | None = None,
-) -> Target:
-    """Return what a policy would have done at each decision, and what that is predicted to earn.
+) -> Evaluation:
+    """Return what a log says about several policies, all of them asked in one pass.
 
     Args:
-        dataset: of n decisions.
-        policy: the target.
-        predictor: of rewards.
-        oracle: of true rewards.
-        advance: told of progress.
+        source: decisions with exact propensities.
+        targets: at least one.
+        fit: makes the reward model, cross-fitted.
+        segments: names of segments of the source, by which to report too.
+        arms: of the experiment, as the log has them; a gate.
+        oracle: in a world that knows the truth, what it is.
+        level: of the intervals, in (0, 1).
+        gates: that the log must pass for a target.
+        force: estimate where it does not; the report is marked.
+        advance: told of decisions that were done: all of them to fit, and all to ask.
 
     Raises:
-        ValueError: a pmf that is not one, or a reward of predictor or oracle that is not finite
-            or of another shape.
+        ValueError: no target, no decision, decisions of one person only, a segment that the source
+            does not have, or a pmf of a target that is not one.
     """
-    target, chosen, direct, truth = np.full((4, len(dataset)), np.nan)
-    for page, rows in dataset.by_page():
-        predicted = _checked(predictor.predict(page.context), page, "predicted")
-        row_of = dict(zip(dataset.slot[rows].tolist(), rows.tolist(), strict=True))
-        for decision, pmf in page_pmfs(page, policy):
-            row = row_of.get(decision.slot)
-            if row is None:
-                continue
-            target[row] = pmf[decision.action]
-            chosen[row] = predicted[decision.action]
-            direct[row] = pmf @ predicted
-            if oracle is not None:
-                truth[row] = pmf @ _checked(oracle(page, decision), page, "true")
-        if advance is not None:
-            advance(len(rows))
-    return Target(
-        columns=Columns(dataset.user, dataset.reward, dataset.propensity, target),
-        predictions=Predictions(chosen, direct),
-        truth=None if oracle is None else truth,
+    if not targets:
+        raise ValueError("an evaluation needs policies, got none")
+    if advance is not None:
+        source = Watched(source, advance)
+    model = fit(source)
+    with Spill() as spill:
+        replayed = replay_targets(source, targets, model, spill, oracle=oracle)
+        unknown = [name for name in segments if name not in replayed.labels]
+        if unknown:
+            raise ValueError(f"expected segments of {sorted(replayed.labels)}, got {unknown}")
+        asking = _Asking(source, replayed, arms, segments, level, gates, force)
+        reports = tuple(asking.report(place, target) for place, target in enumerate(targets))
+        return Evaluation(DEFAULT, level, reports[0].logged, asking.log_health, reports)
+
+
+def estimates_of(columns: Columns, predictions: Predictions, level: float) -> tuple[Estimate, ...]:
+    """Return the estimate of every estimator, the default one first.
+
+    Raises:
+        ValueError: the target never agrees with the log.
+    """
+    first = default(columns, predictions, level)
+    others = (
+        estimator(columns, predictions, level)
+        for name, estimator in ESTIMATORS.items()
+        if name != DEFAULT
     )
+    return (first, *others)
 
 
-def _checked(rewards: Floats, page: Page, kind: str) -> Floats:
-    n = len(page.context)
-    if rewards.shape != (n,) or not np.isfinite(rewards).all():
-        raise ValueError(
-            f"expected {n} finite {kind} rewards for page {page.context.page_id}, got {rewards!r}"
+class _Asking:
+    """Makes the report of each target from what was replayed."""
+
+    def __init__(
+        self,
+        source: Source,
+        replayed: Replayed,
+        arms: Arms | None,
+        segments: Sequence[str],
+        level: float,
+        gates: Gates,
+        force: bool,
+    ) -> None:
+        self._replayed, self._segments = replayed, segments
+        self._level, self._gates, self._force = level, gates, force
+        self._reward_version = source.reward_version
+        self._at_ms: Ints = replayed.at_ms()
+        coverage = source.coverage
+        self.log_health = LogHealth(
+            n_pages=replayed.n_pages,
+            seen_share=coverage.seen / max(coverage.drawn, 1),
+            censored_share=coverage.censored / max(coverage.seen, 1),
+            first_ms=int(self._at_ms.min()),
+            last_ms=int(self._at_ms.max()),
+            calibration=replayed.calibrating.result(),
+            arms=arms,
         )
-    return rewards
+
+    def report(self, place: int, target: Target) -> Report:
+        columns, predictions = self._replayed.columns(place), self._replayed.predictions(place)
+        health = self._health(place, columns)
+        refusals = self._gates.refusals(health)
+        agrees = health.ess > 0.0
+        shown = agrees and (self._force or not refusals)
+        return Report(
+            policy=target.name,
+            logged_policies=self._replayed.policies,
+            reward_version=self._reward_version,
+            logged=logged(columns, self._level),
+            estimates=estimates_of(columns, predictions, self._level) if shown else (),
+            gain=dr_gain(columns, predictions, self._level) if shown else None,
+            health=health,
+            refusals=refusals,
+            forced=shown and bool(refusals),
+            parts=tuple(self._parts(columns, predictions, refusals)),
+            learned_share=target.learned_share if isinstance(target, PolicyTarget) else 0.0,
+            truth=self._replayed.truth(place),
+        )
+
+    def _parts(
+        self, columns: Columns, predictions: Predictions, refusals: tuple[Refusal, ...]
+    ) -> list[Part]:
+        """Return the parts; what speaks against the whole log speaks against each of them."""
+        of_log = tuple(r for r in refusals if r.gate in OF_LOG)
+        return [
+            part
+            for segment in self._segments
+            for part in parts_of(
+                segment,
+                self._replayed.parts(segment),
+                columns,
+                predictions,
+                gates=self._gates,
+                of_log=of_log,
+                level=self._level,
+                force=self._force,
+            )
+        ]
+
+    def _health(self, place: int, columns: Columns) -> Health:
+        support = self._replayed.supports[place]
+        return Health(
+            **msgspec.structs.asdict(weights_of(columns)),
+            log=self.log_health,
+            shape=shape_of(columns),
+            unsupported_share=support.unsupported / support.n if support.n else None,
+            largest_possible_weight=support.largest_weight if support.n else None,
+            drift=drift_of(columns, self._at_ms),
+        )

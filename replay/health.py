@@ -1,24 +1,29 @@
-"""Health of a log: the figures by which a reader judges whether an estimate means anything.
+"""Health of a log for a target: the figures by which `replay.gates` lets an estimate be read.
 
-The usual limits (at least 500 effective decisions, no weight above 5% of all, a mean weight in
-[.9, 1.1]) are not applied here: these are figures, a gate is a decision about them.
+They are figures, a gate is a decision about them. Those of the weights are told of parts of a log
+too; those of the log itself (coverage, calibration, arms, drift) only of the whole.
 """
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from replay.dataset import Dataset
-from replay.estimators import Columns
+from env.vocabulary import Ints
+from replay.calibration import Arms, Calibration, chi_square_tail
+from replay.columns import Columns
 from replay.intervals import clustered_se, count_users, effective_sample_size
 
+N_PERIODS = 10
+"""Stretches of time that a log is cut into to see whether its reward drifts."""
+WEIGHT_EDGES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
-class Health(msgspec.Struct, frozen=True):
-    """How well a log can speak about a target policy.
+
+class Weights(msgspec.Struct, frozen=True, kw_only=True):
+    """What the importance weights of some decisions are worth.
 
     Attributes:
         n: decisions.
         n_users: people.
-        n_pages: pages.
         ess: effective sample size of the weights, in decisions.
         ess_share: of n; how much alike the two policies are.
         mean_weight: 1 in expectation, if the propensities are exact and nothing that the target
@@ -28,16 +33,10 @@ class Health(msgspec.Struct, frozen=True):
         max_weight_share: of all weight; how much one decision says.
         max_user_share: of all weight, the person with the most of it.
         min_propensity: the smallest of the log.
-        seen_share: of the decisions drawn; the others are no rows.
-        censored_share: of the decisions seen. Whether a card is censored can depend on the card,
-            so that a large share may bias every estimate alike.
-        first_ms: time of the first page.
-        last_ms: time of the last page.
     """
 
     n: int
     n_users: int
-    n_pages: int
     ess: float
     ess_share: float
     mean_weight: float
@@ -46,38 +45,166 @@ class Health(msgspec.Struct, frozen=True):
     max_weight_share: float
     max_user_share: float
     min_propensity: float
+
+
+class WeightShape(msgspec.Struct, frozen=True):
+    """How weights are spread: a histogram on a logarithmic scale.
+
+    Attributes:
+        edges: lower edges; the last cell is open.
+        decisions: share of the decisions in each cell.
+        weight: share of the weight in each cell.
+    """
+
+    edges: tuple[float, ...]
+    decisions: tuple[float, ...]
+    weight: tuple[float, ...]
+
+
+class Period(msgspec.Struct, frozen=True):
+    """A stretch of a log.
+
+    Attributes:
+        first_ms: time of its first decision.
+        n: decisions.
+        reward: their mean.
+        se: its standard error, clustered by person.
+        mean_weight: of the target in it.
+    """
+
+    first_ms: int
+    n: int
+    reward: float
+    se: float
+    mean_weight: float
+
+
+class Drift(msgspec.Struct, frozen=True):
+    """Whether the reward was the same all the time.
+
+    Attributes:
+        periods: of as many decisions each, in the order of time.
+        p_value: of the chi-square test that their rewards differ by chance alone; people who are in
+            several periods make it a little too large.
+    """
+
+    periods: tuple[Period, ...]
+    p_value: float
+
+
+class LogHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a log whatever the target.
+
+    Attributes:
+        n_pages: pages.
+        seen_share: of the decisions drawn; the others are no rows.
+        censored_share: of the decisions seen. Whether a card is censored can depend on the card,
+            so that a large share may bias every estimate alike.
+        first_ms: time of the first page; 0 in a log without times, as `last_ms`.
+        last_ms: time of the last page.
+        calibration: of the logged propensities; None: there is too little to judge them by.
+        arms: whether they have the people that they should; None: no experiment.
+    """
+
+    n_pages: int
     seen_share: float
     censored_share: float
     first_ms: int
     last_ms: int
+    calibration: Calibration | None = None
+    arms: Arms | None = None
 
 
-def health_of(dataset: Dataset, columns: Columns) -> Health:
-    """Return the health of a log for the target that the columns were made with.
+class Health(Weights, frozen=True, kw_only=True):
+    """How well a log can speak about a target policy.
 
-    Args:
-        dataset: as read; its coverage is that of the whole log.
-        columns: one row a row of the dataset.
+    Attributes:
+        log: what is known of the log whatever the target.
+        unsupported_share: of the target's probability, what lies on candidates that the log gave
+            none; None: the log's distributions are not known.
+        largest_possible_weight: of all candidates that the log gave a chance and not only of those
+            drawn; None as above.
+        shape: of the weights.
+        drift: of the reward in time; None: a log without times, or too short.
     """
-    weights, total = columns.weights, max(float(columns.weights.sum()), np.finfo(float).tiny)
-    ess, mean = effective_sample_size(weights), float(weights.mean())
-    pages = np.unique(dataset.page)
-    drawn_ms = [dataset.pages[place].at_ms for place in pages]
-    coverage = dataset.coverage
-    return Health(
-        n=len(columns),
+
+    log: LogHealth
+    shape: WeightShape
+    unsupported_share: float | None = None
+    largest_possible_weight: float | None = None
+    drift: Drift | None = None
+
+
+def weights_of(columns: Columns) -> Weights:
+    """Return what the weights of these decisions are worth.
+
+    A row that stands for several decisions counts as often.
+
+    Raises:
+        ValueError: decisions of fewer than two people.
+    """
+    counts = columns.row_weights
+    weights, n = columns.per_row(columns.weights), len(columns)
+    total = max(float(weights.sum()), np.finfo(float).tiny)
+    mean, ess = float(weights.sum() / counts.sum()), effective_sample_size(weights)
+    influence = (weights - mean * counts) * (n / float(counts.sum()))
+    return Weights(
+        n=n,
         n_users=count_users(columns.user),
-        n_pages=len(pages),
         ess=ess,
-        ess_share=ess / len(columns),
+        ess_share=ess / n,
         mean_weight=mean,
-        mean_weight_se=clustered_se(weights - mean, columns.user),
-        max_weight=float(weights.max()),
+        mean_weight_se=clustered_se(influence, columns.user),
+        max_weight=float(columns.weights.max()),
         max_weight_share=float(weights.max()) / total,
         max_user_share=float(np.bincount(columns.user, weights=weights).max()) / total,
         min_propensity=float(columns.propensity.min()),
-        seen_share=coverage.seen / max(coverage.drawn, 1),
-        censored_share=coverage.censored / max(coverage.seen, 1),
-        first_ms=min(drawn_ms),
-        last_ms=max(drawn_ms),
     )
+
+
+def shape_of(columns: Columns) -> WeightShape:
+    """Return the histogram of the weights."""
+    weights = columns.weights
+    cell = np.searchsorted(WEIGHT_EDGES, weights, side="right") - 1
+    decisions = np.bincount(cell, weights=columns.row_weights, minlength=len(WEIGHT_EDGES))
+    weight = np.bincount(cell, weights=columns.per_row(weights), minlength=len(WEIGHT_EDGES))
+    return WeightShape(WEIGHT_EDGES, _shares(decisions), _shares(weight))
+
+
+def drift_of(columns: Columns, at_ms: Ints) -> Drift | None:
+    """Return whether the reward drifts in time.
+
+    Args:
+        columns: n decisions.
+        at_ms: shape (n,).
+    """
+    if int(at_ms.min()) == int(at_ms.max()):
+        return None
+    parts = np.array_split(np.argsort(at_ms, kind="stable"), N_PERIODS)
+    if any(len(rows) == 0 or len(np.unique(columns.user[rows])) < 2 for rows in parts):
+        return None
+    periods = tuple(_period(columns, at_ms, rows) for rows in parts)
+    se = np.array([max(p.se, 1e-12) for p in periods])
+    reward = np.array([p.reward for p in periods])
+    middle = float((reward / se**2).sum() / (1.0 / se**2).sum())
+    chi_square = float((((reward - middle) / se) ** 2).sum())
+    return Drift(periods, chi_square_tail(chi_square, N_PERIODS - 1))
+
+
+def _period(columns: Columns, at_ms: Ints, rows: Ints) -> Period:
+    reward, counts = columns.reward[rows], columns.row_weights[rows]
+    total = float(counts.sum())
+    mean = float((reward * counts).sum() / total)
+    influence = counts * (reward - mean) * (len(rows) / total)
+    return Period(
+        first_ms=int(at_ms[rows].min()),
+        n=len(rows),
+        reward=mean,
+        se=clustered_se(influence, np.unique(columns.user[rows], return_inverse=True)[1]),
+        mean_weight=float((columns.weights[rows] * counts).sum() / total),
+    )
+
+
+def _shares(counts: npt.NDArray[np.number]) -> tuple[float, ...]:
+    total = max(float(counts.sum()), np.finfo(float).tiny)
+    return tuple(float(count) / total for count in counts)

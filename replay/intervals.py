@@ -5,8 +5,14 @@ after), so the independent unit is the person: influences are summed by person b
 squared. Every estimator here is a smooth function of means, so one recipe serves all: the
 estimator hands over its value and its influence function, this module the interval.
 
+Where a reward is rare, a log without one of the few large influences both looks surer and lies
+lower, so that a symmetric interval misses on one side: it covered in 89 of 100 logs of 2,000
+decisions with some 20 effective likes, where the same one with the measured skewness taken out
+covered in 95, and in `nextswipe bench coverage` nowhere less than the symmetric one. Where
+influences are symmetric, the two are the same.
+
 Rejected as the default: intervals over single decisions (too narrow as soon as people differ),
-the percentile bootstrap (same coverage for a thousand times the work) and empirical Bernstein
+the percentile bootstrap (symmetric coverage for a thousand times the work) and empirical Bernstein
 bounds (always cover, at ten times the width).
 """
 
@@ -45,7 +51,7 @@ class Estimate(msgspec.Struct, frozen=True):
     n: int
     n_users: int
     ess: float
-    interval: str = "clustered-t"
+    interval: str = "hall-t by person"
 
 
 def clustered_estimate(
@@ -56,7 +62,10 @@ def clustered_estimate(
     ess: float,
     level: float = LEVEL,
 ) -> Estimate:
-    """Return the estimate with its t interval, clustered by person.
+    """Return the estimate with its t interval, clustered by person, corrected for skewness.
+
+    The ends are value - g(t) se and value - g(-t) se (Hall, "On the Removal of Skewness by
+    Transformation", JRSS B 1992): see `hall_quantile`.
 
     Args:
         estimator: its name.
@@ -70,14 +79,16 @@ def clustered_estimate(
         ValueError: fewer than two people, or a level out of range.
     """
     n_users = count_users(user)
-    se = clustered_se(influence, user)
-    half = t_quantile(level, n_users - 1) * se
+    sums = _by_user(influence, user)
+    se = _standard_error(sums, n_users, len(influence))
+    t = t_quantile(level, n_users - 1)
+    skewness = mean_skewness(sums)
     return Estimate(
         estimator=estimator,
         value=value,
         se=se,
-        low=value - half,
-        high=value + half,
+        low=value - hall_quantile(t, skewness) * se,
+        high=value - hall_quantile(-t, skewness) * se,
         level=level,
         n=len(influence),
         n_users=n_users,
@@ -104,14 +115,36 @@ def clustered_se(influence: Floats, user: Ints) -> float:
     >>> clustered_se(np.array([1.0, -1.0, 1.0, -1.0]), np.array([0, 1, 2, 3]))
     0.577...
     """
-    n_users = count_users(user)
-    if n_users < 2:
-        raise ValueError(
-            f"an interval needs decisions of at least 2 people, got {n_users}; "
-            "was the log filtered too far?"
-        )
-    sums = np.bincount(user, weights=influence)
-    return float(np.sqrt(n_users / (n_users - 1) * (sums**2).sum()) / len(influence))
+    return _standard_error(_by_user(influence, user), count_users(user), len(influence))
+
+
+def mean_skewness(sums: Floats) -> float:
+    """Return the skewness of the mean of as many units as there are sums; 0 where nothing varies.
+
+    sum s^3 / (sum s^2)^1.5, between -1 and 1: that of a unit over the root of their number.
+
+    >>> round(mean_skewness(np.array([2.0, -1.0, -1.0])), 3)
+    0.408
+    """
+    squares = float(sums @ sums)
+    return float((sums**2) @ sums) / squares**1.5 if squares > 0.0 else 0.0
+
+
+def hall_quantile(t: float, skewness: float) -> float:
+    """Return the quantile of a skewed mean's t statistic that belongs to a symmetric one, t.
+
+    (3 / k) ((1 + k (t - k / 6))^(1/3) - 1), k the skewness of the mean: the inverse of Hall's
+    cubic transformation, monotone in t whatever k. The measured skewness of a heavy tail is
+    too small, and so is the correction.
+
+    >>> round(hall_quantile(1.96, 0.0), 2), round(hall_quantile(1.96, 0.2), 2)
+    (1.96, 1.72)
+    >>> round(hall_quantile(-1.96, 0.2), 2)
+    -2.34
+    """
+    if abs(skewness) < 1e-6:
+        return t
+    return float(3.0 / skewness * (np.cbrt(1.0 + skewness * (t - skewness / 6.0)) - 1.0))
 
 
 def count_users(user: Ints) -> int:
@@ -159,3 +192,17 @@ def t_quantile(level: float, dof: int) -> float:
         (79.0 * z**9 + 776.0 * z**7 + 1482.0 * z**5 - 1920.0 * z**3 - 945.0 * z) / 92160.0,
     )
     return sum(term / float(dof) ** power for power, term in enumerate(terms))
+
+
+def _by_user(influence: Floats, user: Ints) -> Floats:
+    """Return each person's sum, shape (largest code + 1,); 0 for codes without a row."""
+    return np.asarray(np.bincount(user, weights=influence), dtype=np.float64)
+
+
+def _standard_error(sums: Floats, n_users: int, n: int) -> float:
+    if n_users < 2:
+        raise ValueError(
+            f"an interval needs decisions of at least 2 people, got {n_users}; "
+            "was the log filtered too far?"
+        )
+    return float(np.sqrt(n_users / (n_users - 1) * float(sums @ sums)) / n)

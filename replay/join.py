@@ -139,6 +139,10 @@ class Join:
         """How many decisions were seen and have not closed: those that a tick may close."""
         return self._state.counts.seen - self._state.counts.closed
 
+    def is_open(self, page_id: PageId) -> bool:
+        """Whether some decision of a page may still close."""
+        return page_id in self._state.pages
+
     def fold(self, record: Record) -> list[Interaction]:
         """Move on by one record; return what its time closed, without what it says itself."""
         self._state.clock_ms = max(self._state.clock_ms, record.at_ms)

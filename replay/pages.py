@@ -70,13 +70,22 @@ class Pages:
             ValueError: a candidate's block is in no line that passed.
         """
         record = self._records[place]
-        for i, item_id in enumerate(record.candidates):
-            if record.blocks[8 * i : 8 * i + 8] not in self.blocks:
-                raise ValueError(
-                    f"page {record.page_id} has candidate {item_id}, whose features are not in "
-                    "the log; is it read from its beginning?"
-                )
+        check_known(record, self.blocks)
         return record
+
+
+def check_known(record: PageRecord, blocks: Blocks) -> None:
+    """Refuse a page whose candidates are not all known.
+
+    Raises:
+        ValueError: a candidate's block is in no line that passed.
+    """
+    for i, item_id in enumerate(record.candidates):
+        if record.blocks[8 * i : 8 * i + 8] not in blocks:
+            raise ValueError(
+                f"page {record.page_id} has candidate {item_id}, whose features are not in "
+                "the log; is it read from its beginning?"
+            )
 
 
 def check_page(record: PageRecord) -> None:

@@ -12,16 +12,54 @@ in its place. Rejected: choosing between models by the estimates that they lead 
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from env.interface import RewardModel
-from env.vocabulary import Context, Floats, Interaction, UserKey
+from env.vocabulary import Context, Float32s, Floats, Interaction, UserKey
 from replay.dataset import Dataset
 
 FOLDS = 5
 _CHUNK = 4096
+
+
+FeatureArray = Floats | Float32s
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moments:
+    """What a regression needs to know of decisions: sums over rows of [features, reward]."""
+
+    n: float = 0.0
+    sums: Floats = field(default_factory=lambda: np.zeros(1))  # (d + 1,)
+    products: Floats = field(default_factory=lambda: np.zeros((1, 1)))  # (d + 1, d + 1)
+    low: float = np.inf
+    high: float = -np.inf
+
+    def add(self, features: Floats, reward: Floats, counts: Floats | None = None) -> "Moments":
+        """Return the moments with these rows too.
+
+        Args:
+            features: shape (n, d), n at least 1.
+            reward: shape (n,).
+            counts: shape (n,), how many decisions each row stands for; None: one.
+        """
+        rows = np.column_stack([features, reward])
+        counted = rows if counts is None else rows * counts[:, None]
+        n = len(rows) if counts is None else float(counts.sum())
+        low, high = float(reward.min()), float(reward.max())
+        return self + Moments(n, counted.sum(axis=0), counted.T @ rows, low, high)
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(
+            self.n + other.n,
+            self.sums + other.sums,
+            self.products + other.products,
+            min(self.low, other.low),
+            max(self.high, other.high),
+        )
 
 
 class Predictor(Protocol):
@@ -54,19 +92,25 @@ class RidgeModel:
         Raises:
             ValueError: there are none.
         """
-        if not interactions:
-            raise ValueError("a reward model needs interactions to fit on, got none")
-        n, low, high = len(interactions), np.inf, -np.inf
-        sums, products = np.zeros(1), np.zeros((1, 1))  # of [features, reward], once they are known
+        moments = Moments()
         for block in _blocks(interactions):
-            sums = sums + block.sum(axis=0)
-            products = products + block.T @ block
-            low, high = min(low, block[:, -1].min()), max(high, block[:, -1].max())
-        mean = sums / n
-        covariance = products / n - np.outer(mean, mean)
+            moments = moments.add(block[:, :-1], block[:, -1])
+        self.fit_moments(moments)
+
+    def fit_moments(self, moments: "Moments") -> None:
+        """Fit on the decisions of which these are the moments, from scratch.
+
+        Raises:
+            ValueError: there are none.
+        """
+        n = moments.n
+        if not n:
+            raise ValueError("a reward model needs interactions to fit on, got none")
+        mean = moments.sums / n
+        covariance = moments.products / n - np.outer(mean, mean)
         self._weights = _shrunk_weights(covariance, self._l2 / n)
         self._intercept = float(mean[-1] - mean[:-1] @ self._weights)
-        self._range = (float(low), float(high))
+        self._range = (moments.low, moments.high)
 
     def predict(self, context: Context) -> Floats:
         """Return the expected reward of each candidate, shape (n,).
@@ -74,7 +118,18 @@ class RidgeModel:
         Raises:
             ValueError: the model was not fitted, or on features of another width.
         """
-        shared, actions = context.features.shared, context.features.actions
+        return self.predict_features(context.features.shared, context.features.actions)
+
+    def predict_features(self, shared: FeatureArray, actions: FeatureArray) -> Floats:
+        """Return the expected reward of rows of action features, all under these shared ones.
+
+        Args:
+            shared: shape (d,).
+            actions: shape (n, e).
+
+        Raises:
+            ValueError: as `predict`.
+        """
         if len(self._weights) != len(shared) + actions.shape[1]:
             raise ValueError(
                 f"expected features of the width fitted on, {len(self._weights)}, "

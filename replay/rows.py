@@ -6,6 +6,7 @@ join, and what the join closes becomes a row at once, so that no Interaction is 
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from env.records import LogLine, PageRecord
 from env.reward import Reward, is_censored
-from env.vocabulary import Interaction, UserKey
+from env.vocabulary import Interaction, PageId, UserKey
 from replay.join import join_all
 from replay.pages import Pages
 
@@ -78,7 +79,7 @@ def read_rows(
     Raises:
         ValueError: a page that `Pages` refuses, or a reward that is not finite.
     """
-    pages, making = Pages(where), _Making()
+    pages, making = Pages(where), RowMaker()
     closed = join_all(pages.watch(lines), reward)
     table = np.fromiter(making.rows(closed, pages), dtype=ROW)
     return Rows(
@@ -89,7 +90,19 @@ def read_rows(
     )
 
 
-class _Making:
+class Places(Protocol):
+    """Knows the pages that were asked for."""
+
+    def place(self, page_id: PageId) -> int | None:
+        """Return a number for a page, later pages a greater one; None: it was not asked for."""
+        ...
+
+    def record(self, place: int) -> PageRecord:
+        """Return the record at a place."""
+        ...
+
+
+class RowMaker:
     """Turns the Interactions that can be evaluated into rows, and counts the others."""
 
     def __init__(self) -> None:
@@ -97,7 +110,12 @@ class _Making:
         self.n_seen = 0
         self.n_censored = 0
 
-    def rows(self, closed: Iterable[Interaction], pages: Pages) -> Iterator[tuple[object, ...]]:
+    def rows(self, closed: Iterable[Interaction], pages: Places) -> Iterator[tuple[object, ...]]:
+        """Yield the fields of `ROW` for each that is seen, known to its end, and asked for.
+
+        Raises:
+            ValueError: a reward that is not finite.
+        """
         for interaction in closed:
             place = pages.place(interaction.page_id)
             if place is None:

@@ -1,60 +1,111 @@
-"""Asks the log of one data folder what a policy would have earned: `replay.evaluate`, set up."""
+"""Asks the log of one data folder what policies would have earned: `replay.evaluate`, set up."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from env.interface import Policy
 from env.records import LogLine
-from policies.baselines import PopularityPolicy, UniformPolicy, mixture_policy
-from policies.snapshots import SnapshotCorruption, SnapshotStore
-from policies.vowpal_kernel import VowpalScorer
+from replay.calibration import Arms, judge_arms
 from replay.dataset import Dataset, read
-from replay.evaluate import Report, evaluate
+from replay.evaluate import Evaluation, evaluate_all
+from replay.importance import Importance, importance
+from replay.intervals import LEVEL
 from replay.log import SqliteLog
-from serve.config import Config, Experiment, Mixture
+from replay.log_source import LogSource
+from replay.sources import PolicyTarget, Source, Target
+from serve.config import Config
 from serve.data_folder import open_data
+from serve.foreign import foreign_target, open_foreign
+from serve.policy_names import behaviour, find_policy, find_stranger, learned_until
 from serve.refused import Refused
-from serve.replica import open_snapshots
 from serve.state import State
 
 Advance = Callable[[int], None]
 """Told how many lines, or decisions, were done since it was last told."""
 
 
-class Question(NamedTuple):
-    """What a log is asked: what the policy would have earned on these decisions."""
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a log is asked: what these policies would have earned on its decisions.
 
-    dataset: Dataset
-    policy: Policy
+    Attributes:
+        source: the decisions.
+        targets: the policies.
+        arms: of the experiment, as the log has them; None: there are none to compare.
+        n_decisions: of the source, for those who watch; 0: not known before it is read.
+    """
 
-    def answer(self, advance: Advance | None = None) -> Report:
-        """Return what the log says about the policy.
+    source: Source
+    targets: tuple[Target, ...]
+    arms: Arms | None = None
+    n_decisions: int = 0
+
+    def answer(
+        self,
+        *,
+        segments: Sequence[str] = (),
+        level: float = LEVEL,
+        force: bool = False,
+        advance: Advance | None = None,
+    ) -> Evaluation:
+        """Return what the log says about the policies.
 
         Args:
-            advance: told of progress; in total, of as many decisions as the dataset has.
+            segments: by which to answer too.
+            level: of the intervals, in (0, 1).
+            force: estimate where gates fail; what comes is marked.
+            advance: told of progress; in total, of twice as many decisions as there are.
 
         Raises:
-            Refused: there is too little in the log.
+            Refused: there is too little in the log, or it cannot be trusted.
         """
         try:
-            return evaluate(self.dataset, self.policy, advance=advance)
+            return evaluate_all(
+                self.source,
+                self.targets,
+                segments=segments,
+                arms=self.arms,
+                level=level,
+                force=force,
+                advance=advance,
+            )
         except ValueError as error:
             raise Refused(f"the log cannot be evaluated: {error}") from error
 
+    def importance(self) -> Importance:
+        """Return which features matter for the reward and for those targets that are policies.
 
-def read_question(
-    config: Config, name: str, *, arm: str = "", advance: Advance | None = None
-) -> Question:
-    """Return a policy and the decisions to evaluate it on.
+        Raises:
+            Refused: the log has no features, or too little in it.
+        """
+        policies = [t.policy for t in self.targets if isinstance(t, PolicyTarget)]
+        try:
+            return importance(self.source, policies)
+        except ValueError as error:
+            raise Refused(f"importance cannot be told: {error}") from error
 
-    A version that learned from the very decisions it is evaluated on looks better than it is:
-    evaluate one from pages that it did not learn from, such as those of another arm.
+
+@contextmanager
+def open_question(
+    config: Config,
+    names: Sequence[str],
+    *,
+    arm: str = "",
+    held_out: bool = False,
+    advance: Advance | None = None,
+) -> Iterator[Question]:
+    """Yield policies and the decisions to evaluate them on; the log is open until the end.
+
+    A version that learned from the very decisions it is evaluated on looks better than it is; and
+    the learner learns from everybody's, whatever their arm. What it learned from is reported.
 
     Args:
-        config: data folder, reward and explorer.
-        name: `uniform`, `popularity`, `mixture` (as the settings have it), `vowpal` (the current
-            version) or `vowpal@N`.
+        config: data folder, reward, explorer and experiment.
+        names: of policies, as `serve.policy_names.find_policy` knows them.
         arm: of the experiment, whose pages are read; empty: all pages.
+        held_out: read only pages that stand behind all that any of the policies learned from.
         advance: told of progress; in total, of as many lines as the log has.
 
     Raises:
@@ -62,9 +113,49 @@ def read_question(
         LogCorruption: a line is not what was written.
     """
     with open_data(config) as database:
-        policy = _policy(config, State(database), name)
+        state = State(database)
+        policies: list[Policy] = [find_policy(config, state, name) for name in names]
         log = SqliteLog(database, now_ms=lambda: 0)
-        return Question(read_dataset(config, log, arm, advance), policy)
+        learned = [learned_until(config, policy) for policy in policies]
+        try:
+            source = LogSource(
+                log.read,
+                config.reward,
+                arm=arm,
+                after=max(learned) if held_out else 0,
+                behaviour=behaviour(config),
+                advance=advance or (lambda n: None),
+            )
+        except ValueError as error:
+            raise Refused(f"the log cannot be evaluated: {error}") from error
+        if not len(source):
+            coverage = source.coverage
+            raise Refused(
+                f"the log cannot be evaluated: expected decisions, got none of {coverage.drawn} "
+                f"drawn ({coverage.seen} seen, {coverage.censored} of them censored)"
+            )
+        shares = {a.name: a.share for a in config.experiment.arms}
+        targets = tuple(
+            PolicyTarget(policy, source.share_until(offset))
+            for policy, offset in zip(policies, learned, strict=True)
+        )
+        yield Question(source, targets, judge_arms(source.people, shares), len(source))
+
+
+@contextmanager
+def foreign_question(log: Path, names: Sequence[str]) -> Iterator[Question]:
+    """Yield policies and the decisions of somebody else's log.
+
+    Args:
+        log: a file of Vowpal Wabbit's or of the Open Bandit Pipeline's, told by its suffix.
+        names: of policies that the format knows, or as `serve.policy_names.find_stranger`.
+
+    Raises:
+        Refused: the file is not what it should be, or there is no such policy.
+    """
+    source = open_foreign(log)
+    targets = (foreign_target(name) or PolicyTarget(find_stranger(name)) for name in names)
+    yield Question(source, tuple(targets))
 
 
 def read_dataset(
@@ -93,43 +184,3 @@ def _told(lines: Iterable[LogLine], advance: Advance | None) -> Iterator[LogLine
         if advance is not None:
             advance(1)
         yield line
-
-
-def _policy(config: Config, state: State, name: str) -> Policy:
-    kind, _, number = name.partition("@")
-    if kind == "uniform" and number in ("", "0"):
-        return UniformPolicy()
-    if kind == "popularity" and number in ("", "0"):
-        return PopularityPolicy()
-    if kind == "mixture" and number in ("", "0"):
-        return _mixture(config.experiment)
-    if kind == "vowpal" and (not number or number.isdecimal()):
-        return _scorer(config, open_snapshots(config), int(number or _current(state)))
-    raise Refused(f"expected uniform, popularity, mixture, vowpal or vowpal@VERSION, got {name!r}")
-
-
-def _mixture(experiment: Experiment) -> Policy:
-    """Return the mixture as the experiment's arms have it, or as it is by default."""
-    given = {arm.mixture or Mixture() for arm in experiment.arms if arm.policy == "mixture"}
-    if len(given) > 1:
-        raise Refused("expected one mixture in the experiment's arms, got several: which is meant?")
-    mixture = given.pop() if given else Mixture()
-    return mixture_policy(mixture.uniform_share, mixture.temperature)
-
-
-def _current(state: State) -> int:
-    version = state.current_version()
-    if version is None:
-        raise Refused("no version of vowpal was published yet: let people swipe, or train it")
-    return version.version
-
-
-def _scorer(config: Config, store: SnapshotStore, version: int) -> VowpalScorer:
-    try:
-        weights = store.load_part(version, "scorer")
-    except FileNotFoundError:
-        there = ", ".join(map(str, store.versions())) or "none"
-        raise Refused(f"expected a version that is kept ({there}), got {version}") from None
-    except SnapshotCorruption as error:
-        raise Refused(str(error)) from error
-    return VowpalScorer.from_bytes(weights, config.feed.explorer, version)

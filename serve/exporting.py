@@ -1,21 +1,31 @@
-"""Writes the log for other tools: every line as JSON, or its decisions as Parquet.
+"""Writes the log for other tools: every line as JSON, or the decisions that can be evaluated.
 
 JSON lines are the whole log, one `{"offset", "written_ms", "record"}` a line, the record as it is
-in the log with bytes in base64. Parquet is the dataset that evaluation reads: one row a decision
-that was seen and closed (`replay.dataset.save`). Both are there whole or not at all.
+in the log with bytes in base64. The other formats hold what was seen and closed: Parquet is a
+dataset with its pages (`replay.dataset.save`), dsjson what Vowpal Wabbit reads
+(`replay.dsjson_pages`), obp the arrays of the Open Bandit Pipeline as numpy's `.npz`
+(`replay.obp_fields`). Each is there whole or not at all.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
+import numpy as np
 
 from replay.dataset import save
+from replay.dsjson_pages import page_decisions
+from replay.dsjson_writer import write_dsjson
 from replay.log import SqliteLog
+from replay.log_source import LogSource
+from replay.obp_fields import bandit_feedback
 from serve.config import Config
 from serve.data_folder import open_data
 from serve.evaluating import read_dataset
+from serve.policy_names import behaviour
 from serve.refused import Refused
 
 Advance = Callable[[int], None]
@@ -29,21 +39,13 @@ def export_lines(config: Config, file: Path, advance: Advance | None = None) -> 
         Refused: no log, or the file is there already.
         LogCorruption: a line is not what was written.
     """
-    _require_free(file)
-    aside = file.with_name(f".{file.name}.unfinished")
     encoder, n = msgspec.json.Encoder(), 0
-    try:
-        with open_data(config) as database, aside.open("wb") as out:
-            for line in SqliteLog(database, now_ms=lambda: 0).read():
-                out.write(encoder.encode(line) + b"\n")
-                n += 1
-                if advance is not None:
-                    advance(1)
-            out.flush()
-            os.fsync(out.fileno())
-        aside.rename(file)
-    finally:
-        aside.unlink(missing_ok=True)
+    with _whole(file) as out, open_data(config) as database:
+        for line in SqliteLog(database, now_ms=lambda: 0).read():
+            out.write(encoder.encode(line) + b"\n")
+            n += 1
+            if advance is not None:
+                advance(1)
     return n
 
 
@@ -69,6 +71,79 @@ def export_parquet(
     save(dataset, aside)
     aside.rename(folder)
     return len(dataset)
+
+
+def export_dsjson(
+    config: Config, file: Path, *, arm: str = "", advance: Advance | None = None
+) -> int:
+    """Write the seen and closed decisions as dsjson, a line each; return how many.
+
+    Args:
+        config: data folder and reward; a cost is the negative of a reward.
+        file: made; must not be there.
+        arm: of the experiment; empty: all pages.
+        advance: told of progress; in total, of as many lines as the log has.
+
+    Raises:
+        Refused: no log, the file is there already, or the log cannot be trusted.
+        LogCorruption: a line is not what was written.
+    """
+    with _whole(file) as out, _source(config, arm, advance) as source:
+        return sum(write_dsjson(page_decisions(batch), out) for batch in source.batches())
+
+
+def export_obp(config: Config, file: Path, *, arm: str = "", advance: Advance | None = None) -> int:
+    """Write the seen and closed decisions as the arrays of obp's `bandit_feedback`.
+
+    Args:
+        config: data folder and reward.
+        file: made, a `.npz` whatever its name; must not be there.
+        arm: of the experiment; empty: all pages.
+        advance: told of progress; in total, of as many lines as the log has.
+
+    Returns:
+        the number of decisions.
+
+    Raises:
+        Refused: no log, the file is there already, or the log cannot be trusted.
+        LogCorruption: a line is not what was written.
+    """
+    with _whole(file) as out, _source(config, arm, advance) as source:
+        feedback = {name: np.asarray(value) for name, value in bandit_feedback(source).items()}
+        np.savez(out, allow_pickle=False, **feedback)
+        return len(feedback["reward"])
+
+
+@contextmanager
+def _source(config: Config, arm: str, advance: Advance | None) -> Iterator[LogSource]:
+    """Yield the decisions of a log, which is open until the end."""
+    with open_data(config) as database:
+        log = SqliteLog(database, now_ms=lambda: 0)
+        try:
+            yield LogSource(
+                log.read,
+                config.reward,
+                arm=arm,
+                behaviour=behaviour(config),
+                advance=advance or (lambda n: None),
+            )
+        except ValueError as error:
+            raise Refused(f"the log cannot be exported: {error}") from error
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[BinaryIO]:
+    """Yield a file that has its name only once everything is written, and else is not there."""
+    _require_free(file)
+    aside = file.with_name(f".{file.name}.unfinished")
+    try:
+        with aside.open("wb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        aside.rename(file)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _require_free(path: Path) -> None:

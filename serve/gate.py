@@ -12,11 +12,8 @@ that was served for weeks is, trained again, equal to itself, and what is equal 
 interval once in forty times. The margin is the price: so much may be lost, and more only if the
 interval errs. Where the mean reward is 0 it is nothing, and superiority is asked for.
 
-An interval is worth what the weights under it are worth, so their health comes first: enough people
-(with fewer than about 20, clustered intervals are too narrow: Cameron and Miller, "A Practitioner's
-Guide to Cluster-Robust Inference", 2015, section VI), enough effective decisions, no decision that
-outweighs the others, and a mean weight of 1, which it has where the log could show all that the
-candidate does.
+An interval is worth what the log under it is worth, so that comes first, by the gates that every
+evaluation has (`replay.gates`).
 
 Rejected: an interval of the candidate's value against the log's mean as if that were a constant (it
 counts what both share, and leaves out the log's own noise).
@@ -27,7 +24,7 @@ from collections.abc import Iterator
 import msgspec
 
 from replay.evaluate import Report
-from replay.health import Health
+from replay.gates import Gates
 
 
 class Gate(msgspec.Struct, frozen=True):
@@ -35,47 +32,32 @@ class Gate(msgspec.Struct, frozen=True):
 
     Attributes:
         margin: share of the logged reward that may be lost at worst, at least 0.
-        min_users: people.
-        min_ess: effective decisions.
-        max_weight_share: of all weight, the decision with the most of it.
-        max_weight_error: of the mean weight, from 1; three standard errors of it, if they are more.
+        gates: that the held-out log must pass.
     """
 
     margin: float = 0.01
-    min_users: int = 20
-    min_ess: float = 500.0
-    max_weight_share: float = 0.05
-    max_weight_error: float = 0.1
+    gates: Gates = Gates()
 
     def __post_init__(self) -> None:
         if not self.margin >= 0.0:
             raise ValueError(f"margin must be at least 0, got {self.margin}")
 
     def refusals(self, report: Report) -> tuple[str, ...]:
-        """Return why a candidate must not be published, gate by gate; empty: it may."""
-        return (*self._unhealthy(report.health), *self._harmful(report))
+        """Return why a candidate must not be published, gate by gate; empty: it may.
 
-    def _unhealthy(self, health: Health) -> Iterator[str]:
-        if health.n_users < self.min_users:
-            yield f"people: expected at least {self.min_users}, got {health.n_users}"
-        if health.ess < self.min_ess:
-            yield f"effective decisions: expected at least {self.min_ess:.0f}, got {health.ess:.0f}"
-        if health.max_weight_share > self.max_weight_share:
-            yield (
-                f"largest weight: expected at most {self.max_weight_share:.1%} of all, "
-                f"got {health.max_weight_share:.1%}"
-            )
-        allowed = max(self.max_weight_error, 3.0 * health.mean_weight_se)
-        if not abs(health.mean_weight - 1.0) <= allowed:
-            yield (
-                f"support: expected a mean weight within {allowed:.2f} of 1, "
-                f"got {health.mean_weight:.2f}"
-            )
+        Args:
+            report: forced, so that the gain is there to be judged whatever else is wrong.
+        """
+        unhealthy = (str(refusal) for refusal in self.gates.refusals(report.health))
+        return (*unhealthy, *self._harmful(report))
 
     def _harmful(self, report: Report) -> Iterator[str]:
         least = -self.margin * abs(report.logged.value)
-        if not report.gain.low > least:
+        gain = report.gain
+        if gain is None:
+            yield f"harm: expected a gain that is surely above {least:.4f}, got none to judge by"
+        elif not gain.low > least:
             yield (
                 f"harm: expected a gain that is surely above {least:.4f}, "
-                f"got {report.gain.value:.4f} [{report.gain.low:.4f}, {report.gain.high:.4f}]"
+                f"got {gain.value:.4f} [{gain.low:.4f}, {gain.high:.4f}]"
             )

@@ -188,8 +188,8 @@ def load_world(config: Config, seed: int, preset: Preset | None = None) -> tuple
     Args:
         config: names the data folder; its items are those of the world.
         seed: the same seed and items make the same world.
-        preset: how people change, leave and return, and in a generated world how they answer; if
-            None, the defaults.
+        preset: how people change, leave and return, and in a generated world who they are and how
+            they answer; if None, the defaults.
     """
     imported = ImportedWorld(Path(config.data.folder))
     with open_data(config) as database, database.reader() as connection:
@@ -201,8 +201,9 @@ def load_world(config: Config, seed: int, preset: Preset | None = None) -> tuple
         model, people = kept
         return make_world(model, items, seed, moods, population), people
     newest_ms = max((item.published_ms for item in items), default=0)
-    people = generated.people(seed, N_GENERATED_PEOPLE, newest_ms)
     model = model_of(preset) if preset else responses.generated()
+    cohorts = preset.population.shares() if preset else generated.COHORTS
+    people = generated.people(seed, N_GENERATED_PEOPLE, newest_ms, cohorts)
     return make_world(model, items, seed, moods, population), people
 
 

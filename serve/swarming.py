@@ -19,7 +19,7 @@ from serve.world_calendar import CalendarReport, WorldCalendar
 
 Advance = Callable[[int], None]
 
-CALENDAR_WINDOW_MS = 5_000
+CALENDAR_WINDOW_MS = 10_000
 """Few are there at a time, and every window costs a request on disk: rather fewer of them."""
 
 

@@ -149,6 +149,6 @@ def _held_out(config: Config, log: SqliteLog, split: _Split) -> Dataset:
 
 def _judge(dataset: Dataset, candidate: Policy) -> Report:
     try:
-        return evaluate(dataset, candidate)
+        return evaluate(dataset, candidate, force=True)
     except ValueError as error:
         raise Refused(f"the held-out pages are too little to judge by: {error}") from error

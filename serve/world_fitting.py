@@ -23,6 +23,7 @@ from env.recipes import (
     SESSION_CARDS,
     assumed_tail,
     daily,
+    kuairand_draft,
     kuairand_target,
     kuaisim,
     rapid,
@@ -34,8 +35,8 @@ from serve.refused import Refused
 Advance = Callable[[int], None]
 """Told how many cards were simulated since it was last told."""
 
-SEED = 1_000_000
-N_ROUNDS = 12
+SEED = 10_000_000
+N_ROUNDS = 14
 
 
 NOT_OF_PURE = ("leaving", "leaving when satiated", "return classes", "back by day 1, 7")
@@ -137,7 +138,7 @@ def make_named(
             draft, target = daily()
             draft = replace(draft, source=f"{DAILY_SOURCE}; {made}`")
         case "kuairand" if log is not None:
-            draft, findings = identify(log, _start(name, f"{KUAIRAND_SOURCE}; {made} --log DIR`"))
+            draft, findings = identify(log, kuairand_draft(f"{KUAIRAND_SOURCE}; {made} --log DIR`"))
             target = kuairand_target(log.impressions, log.midnight_ms)
             target = replace(target, cohorts=draft.population.shares())
             draft = _with_published_visits(draft, target)
@@ -153,8 +154,9 @@ def make_named(
 def _calibrate(
     draft: Preset, target: Moments, days: int, n_cards: int, n_rounds: int, advance: Advance | None
 ) -> tuple[Preset, Moments]:
-    def simulate(preset: Preset, _: int) -> Moments:
-        return count(preset, n_cards, SEED, days=days, advance=advance).moments
+    def simulate(preset: Preset, people: int) -> Moments:
+        seed = SEED * (1 + people)
+        return count(preset, n_cards, seed, days=days, advance=advance).moments
 
     return calibrate(draft, target, simulate, n_rounds)
 

@@ -10,17 +10,19 @@ from histories import HALVES, START_MS, config_of
 
 from env import generated, responses
 from env.records import LogLine
-from env.viewer import people
+from env.viewer import Viewer, people
 from env.vocabulary import Item
 from env.world import make_world
 from replay.log import SqliteLog
 from serve.attendance import Rush
+from serve.client import ClientError
 from serve.config import Config, Experiment
 from serve.engine import Engine
 from serve.importing import import_items
 from serve.replica import FeedReplica, open_database
 from serve.swarm import Swarm, Witness
 from serve.wire import (
+    CardBody,
     Event,
     FeedbackRequest,
     FeedbackResponse,
@@ -53,6 +55,30 @@ class Direct:
 
 
 @dataclass
+class Parrot:
+    """A server that gives everybody the same page and takes every event."""
+
+    cards: tuple[CardBody, ...] = ()
+    is_down: bool = False
+    events: list[Event] = field(default_factory=list)
+    asked: list[FeedRequest] = field(default_factory=list)
+
+    async def feed(self, request: FeedRequest) -> FeedResponse:
+        """Return the page."""
+        if self.is_down:
+            raise ClientError("no connection")
+        self.asked.append(request)
+        return FeedResponse(request.session_id or "", self.cards)
+
+    async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
+        """Take the events."""
+        if self.is_down:
+            raise ClientError("no connection")
+        self.events += request.events
+        return FeedbackResponse(len(request.events), 0, ())
+
+
+@dataclass
 class Crowd:
     """A replica, the swarm in front of it, and what went between them."""
 
@@ -73,6 +99,20 @@ class Crowd:
 def clips(n: int) -> list[Item]:
     """Return n generated items."""
     return generated.catalogue(SEED, n, START_MS)
+
+
+def cards_of(items: list[Item]) -> tuple[CardBody, ...]:
+    """Return a page of these items."""
+    return tuple(
+        CardBody(f"{item.item_id}:0.mac", item.item_id, 0, 0.5, "uniform@0", "fresh", item)
+        for item in items
+    )
+
+
+def viewers_of(items: list[Item], n: int) -> list[Viewer]:
+    """Return n generated people who know these items."""
+    world = make_world(responses.generated(), items, SEED)
+    return people(world, generated.people(SEED, n, START_MS))
 
 
 @contextmanager

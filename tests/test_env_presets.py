@@ -8,7 +8,7 @@ from env.moments import SIGNALS
 from env.presets import NAMED, Preset, load
 from env.recipes import KUAIRAND_GAPS, KUAIRAND_RATES, kuaisim, rapid
 
-FROZEN = "b31a3b443b1f02d45c74b3f9d5c19978bad3676dcb000fb1860788e51902e045"
+FROZEN = "246874d282bd6d9fea4d9b4c5906c7042a5a375e9b05a0ca415e87351a3e7604"
 KUAIRAND_COHORTS = {
     "full_active": 0.658,
     "high_active": 0.226,

@@ -1,16 +1,26 @@
+from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from env import generated
+from env.answers import N_UNIFORMS
+from env.crowd import ANSWER_LANE, MOOD_LANE, N_ANSWER_UNIFORMS, PARTING_LANE, WANDER_LANE, Crowd
+from env.draws import BIRTH, life_keys, normals, uniforms
 from env.moods import Moods, return_chance
+from env.population import FittedCast
 from env.presets import Cohort, Population
 from env.responses import generated as generated_responses
 from env.reward import Reward
-from env.viewer import expected_reward, newborn, people
-from env.vocabulary import ItemId, Profile, UserId
+from env.supply import stock_of
+from env.viewer import ViewerState, expected_reward, newborn, people
+from env.vocabulary import Floats, Ints, ItemId, Keys, Profile, UserId
 from env.world import World, make_world
+
+Draw = Callable[[Keys, Ints, int, int], Floats]
 
 NOW_MS = 1_700_000_000_000
 ITEMS = generated.catalogue(seed=1, n=400, now_ms=NOW_MS)
@@ -172,6 +182,99 @@ def test_a_viewer_comes_at_the_hours_of_their_cohort(world: World) -> None:
     assert viewer.state.watched_s == 0.0
 
 
+class Drawn(np.random.Generator):
+    """Deals a Viewer the numbers that a life of a Crowd draws, card by card."""
+
+    def __init__(self, key: Keys) -> None:
+        super().__init__(np.random.PCG64(0))
+        self._key = key
+        self._dealt: deque[float] = deque()
+
+    def deal(
+        self, drawn: Draw, card: int, first: int, n: int, taken: slice = slice(None)
+    ) -> "Drawn":
+        """Put on the table what is taken of the n numbers that are drawn from these lanes."""
+        self._dealt.extend(drawn(self._key, np.array([card]), first, n)[taken, 0].tolist())
+        return self
+
+    def random(self, size: int | None = None) -> Any:  # type: ignore[override]
+        return self._take(size)
+
+    def standard_normal(self, size: int | None = None) -> Any:  # type: ignore[override]
+        return self._take(size)
+
+    def _take(self, size: int | None) -> Any:
+        if size is None:
+            return self._dealt.popleft()
+        return np.array([self._dealt.popleft() for _ in range(size)])
+
+    @property
+    def n_left(self) -> int:
+        return len(self._dealt)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_viewer_and_a_person_of_the_crowd_live_the_same_life_to_the_last_bit(seed: int) -> None:
+    population = Population(
+        {"full_active": Cohort(share=1.0, daily_share=0.5, peak_hours=(8.0, 22.0))}, evening=0.3
+    )
+    model, moods = generated_responses(), Moods(churn=0.05)
+    world = make_world(model, ITEMS[:60], 1, moods, population)
+    n, place = 5, 3
+    crowd = Crowd(
+        FittedCast(world, USERS[seed : seed + 1]),
+        model.rates,
+        moods,
+        model.priors,
+        population,
+        n,
+    )
+    keys = life_keys(seed + np.arange(n), np.zeros(n, dtype=np.int64))
+    crowd.begin(np.arange(n), keys)
+    viewer, stock = people(world, USERS[seed : seed + 1])[0], stock_of(world)
+    rng = Drawn(keys[place : place + 1])
+    rng.deal(uniforms, BIRTH, PARTING_LANE, 1).deal(normals, BIRTH, PARTING_LANE + 1, 1)
+    viewer.begin(rng)
+    n_visits = 0
+    for card in range(1, 400):
+        rows = np.random.default_rng([seed, card]).integers(0, stock.n, n)
+        swiped = crowd.swipe(stock, rows)
+        rng.deal(uniforms, card, ANSWER_LANE, N_ANSWER_UNIFORMS, slice(N_UNIFORMS))
+        rng.deal(normals, card, MOOD_LANE, 2)
+        feedback = viewer.answer(world.item_ids[rows[place]], rng)
+        assert feedback.dwell_s == np.asarray(swiped.answer.watch_s)[place]
+        for event in ("like", "comment", "share", "follow", "not_interested"):
+            assert getattr(feedback, event) == np.asarray(getattr(swiped.answer, event))[place]
+        assert_same_state(viewer.state, crowd, place)
+        leaving = slice(N_UNIFORMS, N_UNIFORMS + 1)
+        rng.deal(uniforms, card, ANSWER_LANE, N_ANSWER_UNIFORMS, leaving)
+        leaves = viewer.leaves(rng)
+        assert leaves == swiped.leaves[place]
+        left = np.flatnonzero(swiped.leaves)
+        parting = crowd.part(left)
+        if leaves:
+            n_visits += 1
+            after = card + 1  # by whose number all is drawn that comes before it
+            rng.deal(uniforms, after, PARTING_LANE, 3).deal(normals, after, PARTING_LANE + 2, 1)
+            rng.deal(normals, after, WANDER_LANE, 32)
+            gap = viewer.leave(rng)
+            k = left.tolist().index(place)
+            assert (gap is None) == parting.has_churned[k]
+            if gap is None:
+                break
+            assert gap == parting.gap_days[k]
+            assert_same_state(viewer.state, crowd, place)
+        assert rng.n_left == 0
+    assert n_visits > 5
+
+
+def assert_same_state(state: ViewerState, crowd: Crowd, place: int) -> None:
+    assert np.array_equal(state.satiation, crowd.satiation[place])
+    assert np.array_equal(state.drift, crowd.drift[:, place])
+    for name in ("load", "satisfaction", "position", "watched_s", "hour"):
+        assert getattr(state, name) == getattr(crowd, name)[place], name
+
+
 def test_viewers_leave_as_often_as_their_state_says(world: World) -> None:
     viewer = people(world, USERS[:1])[0]
     viewer.state = replace(newborn(), exit_chance=0.2)
@@ -193,6 +296,15 @@ def test_a_shared_language_helps(world: World) -> None:
         for language in ("th", "xx")
     )
     assert spoken > foreign
+
+
+def test_a_device_leans_on_all_that_a_person_sees(world: World) -> None:
+    desks = replace(world, population=Population({}, device_leans={"desktop": -0.2}))
+    for device, lean in (("desktop", -0.2), ("phone", 0.0)):
+        usual, leaning = (
+            w.person(UserId("somebody"), Profile(device=device)).lean for w in (world, desks)
+        )
+        assert leaning == pytest.approx(usual + lean, abs=1e-12)
 
 
 def test_an_item_of_another_world_is_refused(world: World) -> None:

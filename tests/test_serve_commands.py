@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import typer
 from histories import config_of, make_history
@@ -15,9 +16,11 @@ from kuairands import write_kuairand
 from typer.testing import CliRunner
 
 from replay.dataset import load as load_dataset
+from replay.dsjson_source import DsjsonSource
 from serve.commands.main import app
 from serve.config import SHIPPED, Config, parse
 
+SIMULATED = ["--config", "simulated.toml"]
 runner = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
 
 
@@ -139,6 +142,30 @@ def test_a_swarm_without_a_server_gives_up(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--people", "5"], "expected --people and --preset together with --days, got no --days"),
+        (["--days", "1", "--cards", "9"], "expected --days without --cards and --present"),
+        (["--days", "1"], "days need a simulated clock: expected clock.simulated = true"),
+        (["--days", "1", "--people", "9999", *SIMULATED], "expected at most 2,000 people"),
+        (["--days", "1", "--preset", "x", *SIMULATED], "expected one of kuairand, daily,"),
+        (["--days", "1", "--preset", "kuaisim", *SIMULATED], "expected a preset of our own laws"),
+        (["--days", "1", *SIMULATED], "gave up after asking 8 times in a row for something"),
+    ],
+)
+def test_a_swarm_that_cannot_live_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
+) -> None:
+    monkeypatch.setattr("serve.patience.MAX_PAUSE_S", 0.0)
+    monkeypatch.setattr("serve.client.FIRST_PAUSE_S", 0.0)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("item_id\na\n")
+    Path(SIMULATED[1]).write_text("[clock]\nsimulated = true\n")
+    _run("import", "items", "a.csv")
+    assert message in _run("swarm", "--url", "http://127.0.0.1:9", *words, code=2).stderr
+
+
+@pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("a.csv", "item_id,duration_s\nx,long\n", "line 2, column 'duration_s': expected"),
@@ -220,13 +247,37 @@ def test_the_log_is_exported(at: list[str], tmp_path: Path) -> None:
     assert "exists already" in _run("log", "export", str(out), *at, code=2).stderr
 
 
+@pytest.mark.parametrize("arm", [[], ["--arm", "control"]])
+def test_decisions_are_exported_for_other_tools(
+    at: list[str], arm: list[str], tmp_path: Path
+) -> None:
+    table, lines, arrays = tmp_path / "table", tmp_path / "log.dsjson", tmp_path / "log.npz"
+    for path, form in ((table, "parquet"), (lines, "dsjson"), (arrays, "obp")):
+        done = _run("log", "export", str(path), "--format", form, *arm, *at)
+        assert done.stdout == f"{len(load_dataset(table)):,} decisions in {path}\n"
+        assert "exists already" in _run("log", "export", str(path), *at, code=2).stderr
+    dataset = load_dataset(table)
+    expected = sorted(zip(dataset.propensity, dataset.reward, strict=True))
+    batches = list(DsjsonSource(lines).batches())
+    assert sorted((p, r) for b in batches for p, r in zip(b.propensity, b.reward, strict=True)) == (
+        expected
+    )
+    with np.load(arrays) as feedback:
+        assert sorted(zip(feedback["pscore"], feedback["reward"], strict=True)) == expected
+        assert int(feedback["n_rounds"]) == len(dataset)
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "table", "log.dsjson", "log.npz"}
+
+
 def test_a_policy_is_evaluated(at: list[str]) -> None:
-    shown = _run("evaluate", "uniform", *at).stdout
+    shown = _run("evaluate", "uniform", "--force", *at).stdout
     assert re.search(r"\bdr\b.*\d\.\d{4} to \d\.\d{4}", shown), shown
-    report = msgspec.json.decode(_run("evaluate", "vowpal@2", "--json", *at).stdout)
-    assert [e["estimator"] for e in report["estimates"]] == ["ips", "snips", "dm", "dr"]
+    words = ["evaluate", "mixture", "vowpal@2", "--force", "--segment", "slot"]
+    (mixed, learned) = msgspec.json.decode(_run(*words, "--json", *at).stdout)["reports"]
+    assert (mixed["policy"], learned["policy"]) == ("mixture@0", "vowpal@2")
+    assert learned["forced"] is True
+    assert {part["value"] for part in learned["parts"]} == {"0", "1", "2", "3"}
     refused = _run("evaluate", "best", *at, code=2).stderr
-    assert "expected uniform, popularity, mixture, vowpal or vowpal@VERSION, got 'best'" in refused
+    assert "vowpal, vowpal@VERSION or MODULE:FUNCTION, got 'best'" in refused
     assert (
         "expected a version that is kept (1, 2, 3), got 9"
         in _run("evaluate", "vowpal@9", *at, code=2).stderr

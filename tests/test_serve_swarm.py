@@ -3,18 +3,25 @@
 import asyncio
 import itertools
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from crowds import N_PRESENT, SEED, Crowd, clips, gathered, read_lines
-from histories import START_MS
+from crowds import (
+    N_PRESENT,
+    Crowd,
+    Parrot,
+    cards_of,
+    clips,
+    gathered,
+    read_lines,
+    viewers_of,
+)
 
-from env import generated, responses
 from env.records import FeedbackRecord, PageRecord, TickRecord
-from env.viewer import Viewer, ViewerState, people
+from env.viewer import ViewerState
 from env.vocabulary import Item, ItemId
-from env.world import Person, make_world
+from env.world import Person
 from replay.join import Join
 from serve.attendance import Rush
 from serve.client import ClientError
@@ -23,8 +30,6 @@ from serve.swarm import Swarm, Tally
 from serve.wire import (
     CardBody,
     Event,
-    FeedbackRequest,
-    FeedbackResponse,
     FeedRequest,
     FeedResponse,
     ItemBody,
@@ -41,28 +46,6 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Crowd:
 
 
 @dataclass
-class Parrot:
-    """A server that gives everybody the same page and takes every event."""
-
-    cards: tuple[CardBody, ...] = ()
-    is_down: bool = False
-    events: list[Event] = field(default_factory=list)
-    sessions: set[str] = field(default_factory=set)
-
-    async def feed(self, request: FeedRequest) -> FeedResponse:
-        if self.is_down:
-            raise ClientError("no connection")
-        self.sessions.add(request.session_id or "")
-        return FeedResponse(request.session_id or "", self.cards)
-
-    async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
-        if self.is_down:
-            raise ClientError("no connection")
-        self.events += request.events
-        return FeedbackResponse(len(request.events), 0, ())
-
-
-@dataclass
 class Flaky(Parrot):
     """A server that refuses every page but each third."""
 
@@ -73,18 +56,6 @@ class Flaky(Parrot):
         if self.n_requests % 3:
             raise ClientError("no connection")
         return await super().feed(request)
-
-
-def cards_of(items: list[Item]) -> tuple[CardBody, ...]:
-    return tuple(
-        CardBody(f"{item.item_id}:0.mac", item.item_id, 0, 0.5, "uniform@0", "fresh", item)
-        for item in items
-    )
-
-
-def viewers_of(items: list[Item], n: int) -> list[Viewer]:
-    world = make_world(responses.generated(), items, SEED)
-    return people(world, generated.people(SEED, n, START_MS))
 
 
 def swarm_of(
@@ -251,7 +222,7 @@ def test_the_sessions_of_two_runs_differ_and_of_one_repeated_do_not() -> None:
         server = Parrot(cards_of(items[:5]))
         swarm = swarm_of(server, items, seed=seed, start_ms=start_ms)
         asyncio.run(swarm.swipe(50))
-        return server.sessions
+        return {request.session_id or "" for request in server.asked}
 
     first = sessions(1, 1_000)
     assert len(first) >= 10

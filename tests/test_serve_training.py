@@ -8,6 +8,7 @@ import pytest
 from histories import config_of, make_history, make_learner
 
 from env.records import PageRecord
+from replay.gates import Gates
 from replay.log import SqliteLog
 from serve.config import Arm, Config, Experiment
 from serve.data_folder import count_lines
@@ -20,8 +21,8 @@ from serve.training import train_bandit
 from serve.verify import verify_log
 
 UNIFORM = Experiment("uniform", (Arm("all", "uniform"),))
-LENIENT = Gate(min_ess=50.0)
-NO_GATE = Gate(margin=1e9, min_users=0, min_ess=0.0, max_weight_share=1.0, max_weight_error=1e9)
+LENIENT = Gate(gates=Gates(min_ess=50.0))
+NO_GATE = Gate(1e9, Gates(min_users=0, min_ess=0.0, max_weight_share=1.0, max_weight_error=1e9))
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,7 @@ def test_a_policy_that_is_better_on_held_out_pages_is_published(swiped: Config) 
     trained = train_bandit(swiped, gate=LENIENT, advance=told.append)
 
     assert trained.refusals == ()
+    assert trained.report.gain is not None
     assert trained.report.gain.low > 0.0
     with open_database(swiped) as database:
         assert State(database).current_version() == trained.version
@@ -66,11 +68,11 @@ def test_it_is_judged_on_the_latest_pages_by_what_was_learned_before_them(swiped
     with open_database(swiped) as database:
         lines = list(SqliteLog(database, now_ms=lambda: 0).read())
     drawn_ms = [line.record.at_ms for line in lines if isinstance(line.record, PageRecord)]
-    health = trained.report.health
+    health = trained.report.health.log
     assert health.n_pages == round(0.25 * len(drawn_ms))
     assert health.first_ms == sorted(drawn_ms)[-health.n_pages]
     assert health.last_ms == max(drawn_ms)
-    assert health.n == 4 * health.n_pages
+    assert trained.report.health.n == 4 * health.n_pages
 
 
 def test_the_learner_goes_on_from_a_trained_version(swiped: Config) -> None:
@@ -102,9 +104,10 @@ def test_a_policy_that_learned_another_taste_is_not_published_and_nothing_is_cha
 def test_a_holdout_that_says_too_little_holds_a_better_policy_back(swiped: Config) -> None:
     trained = train_bandit(swiped)
     assert trained.version is None
+    assert trained.report.gain is not None
     assert trained.report.gain.low > 0.0
     (refusal,) = trained.refusals
-    assert refusal.startswith("effective decisions: expected at least 500, got ")
+    assert refusal.startswith("effective sample size: expected at least 500 decisions, got ")
 
 
 def test_a_folder_that_somebody_has_open_is_refused(config: Config) -> None:

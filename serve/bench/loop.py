@@ -162,7 +162,7 @@ def _run(
         log = SqliteLog(database, now_ms=lambda: 0)
         uniform = read(log.read(), config.reward, lambda page: page.arm == "uniform")
         oracle = _Oracle(world, config.reward, witness)
-        report = evaluate(uniform, frozen, oracle=oracle)
+        report = evaluate(uniform, frozen, oracle=oracle, force=True)
         advance("read the log", 1, 3)
         by_arm = {"uniform": report.logged, "learned": _earned(log, config.reward)}
         offsets = {version.version: version.offset for version in State(database).versions()}

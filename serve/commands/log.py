@@ -20,24 +20,33 @@ def register(app: typer.Typer) -> None:
 def export(
     target: Annotated[Path, typer.Argument(metavar="PATH", help="File, or folder for Parquet.")],
     form: Annotated[
-        Literal["jsonl", "parquet"],
-        typer.Option("--format", help="All lines as JSON, or decisions with their reward."),
+        Literal["jsonl", "parquet", "dsjson", "obp"],
+        typer.Option(
+            "--format",
+            help="All lines as JSON; or decisions with their reward as Parquet, as Vowpal Wabbit's "
+            "dsjson, or as the arrays of the Open Bandit Pipeline (.npz).",
+        ),
     ] = "jsonl",
-    arm: Annotated[str, typer.Option(help="Parquet: only the pages of this arm.")] = "",
+    arm: Annotated[str, typer.Option(help="Decisions: only those of this arm.")] = "",
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
     """Write the log for other tools; a server may be running."""
+    from serve import exporting
     from serve.data_folder import count_lines
-    from serve.exporting import export_lines, export_parquet
 
     settings = load_settings(config, data)
+    decisions = {
+        "parquet": exporting.export_parquet,
+        "dsjson": exporting.export_dsjson,
+        "obp": exporting.export_obp,
+    }
     with bar("exporting", count_lines(settings)) as advance:
-        if form == "parquet":
-            done = f"{export_parquet(settings, target, arm=arm, advance=advance):,} decisions"
+        if form in decisions:
+            n, unit = decisions[form](settings, target, arm=arm, advance=advance), "decisions"
         else:
-            done = f"{export_lines(settings, target, advance):,} lines"
-    typer.echo(f"{done} in {target}")
+            n, unit = exporting.export_lines(settings, target, advance), "lines"
+    typer.echo(f"{n:,} {unit} in {target}")
 
 
 def verify(as_json: AsJson = False, config: ConfigFile = None, data: DataFolder = None) -> None:

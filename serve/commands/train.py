@@ -38,11 +38,12 @@ def train_bandit(
     Exit code 1: it was not published, and nothing was changed; says which gate it did not pass.
     The server must be stopped.
     """
+    from replay.gates import Gates
     from serve.data_folder import count_lines
     from serve.gate import Gate
     from serve.training import train_bandit as train
 
-    settings, gate = load_settings(config, data), Gate(margin=margin, min_ess=min_ess)
+    settings, gate = load_settings(config, data), Gate(margin, Gates(min_ess=min_ess))
     with bar("training", count_lines(settings)) as advance:
         trained = train(settings, holdout=holdout, gate=gate, advance=advance)
     if as_json:
@@ -55,10 +56,14 @@ def train_bandit(
 
 def _print(trained: "Trained") -> None:
     logged, gain, health = trained.report.logged, trained.report.gain, trained.report.health
+    more = (
+        ""
+        if gain is None
+        else f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] as trained, "
+    )
     typer.echo(
-        f"held-out pages: {logged.value:.4f} a card as logged, {gain.value:+.4f} "
-        f"[{gain.low:+.4f}, {gain.high:+.4f}] as trained, by {health.ess:,.0f} effective decisions "
-        f"of {health.n_users:,} people"
+        f"held-out pages: {logged.value:.4f} a card as logged, {more}by {health.ess:,.0f} "
+        f"effective decisions of {health.n_users:,} people"
     )
     for refusal in trained.refusals:
         typer.echo(f"gate not passed: {refusal}")

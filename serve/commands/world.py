@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from env.check import Check
+    from env.identify import Log
     from env.presets import Preset
     from serve.world_checking import Checked
     from serve.world_fitting import Fitted
@@ -75,9 +76,8 @@ def fit(
 
     from serve.refused import Refused
     from serve.world_fitting import N_ROUNDS, fit_log, make_named
-    from serve.world_logs import read_log
 
-    found = None if log is None else read_log(log)
+    found = None if log is None else _read(log)
     # Many small matrices: threads of BLAS only wait for each other.
     with threadpool_limits(1, user_api="blas"), bar("simulating", cards * N_ROUNDS) as advance:
         if named:
@@ -142,6 +142,12 @@ def check(
         typer.echo("passed" if checked.passed else "not passed")
     if not checked.passed:
         raise typer.Exit(1)
+
+
+def _read(log: Path) -> "Log":
+    from serve.world_logs import read_log
+
+    return read_log(log)
 
 
 def _draw(file: Path, world: "Preset", checked: "Checked") -> None:

@@ -1,0 +1,234 @@
+"""Reward models over batches, cross-fitted: what `evaluate` predicts rewards with.
+
+The ridge of `replay.reward_model` needs no more of a log than its moments, so one pass that keeps
+those of each fold fits all of them, each on everybody else, in memory that does not grow with the
+log. Any `env.interface.RewardModel` can be cross-fitted on a dataset in memory and stand in its
+place (`replay.reward_model.cross_fit`).
+
+A log without features of its candidates gets the shrunk means of `replay.shrunk_means`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from env.vocabulary import Floats, Ints, Page
+from replay.reward_model import FOLDS, Moments, Predictor, RidgeModel, fold_of
+from replay.shrunk_means import shrunk_table
+from replay.sources import Batch, Source
+
+
+class BatchModel(Protocol):
+    """Predicts rewards of decisions that it was not fitted on."""
+
+    def predict(self, batch: Batch) -> Floats:
+        """Return the expected reward of each candidate, (m, k), finite."""
+        ...
+
+
+Fit = Callable[[Source], BatchModel]
+"""Fits on a log what will predict its rewards, never on the person that it predicts for."""
+
+
+class ByPage:
+    """Predicts page by page with a model of contexts."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        """Take a model that knows whom it may score, such as `CrossFitted`."""
+        self._predictor = predictor
+
+    def predict(self, batch: Batch) -> Floats:
+        """Return the expected reward of each candidate, (m, k).
+
+        Raises:
+            ValueError: a prediction that is not finite or of another shape.
+        """
+        predicted = np.zeros(batch.mask.shape)
+        for page, rows in batch.pages:
+            rewards = checked_rewards(self._predictor.predict(page.context), page, "predicted")
+            predicted[rows, : len(rewards)] = rewards
+        return predicted
+
+
+class Ridges:
+    """One ridge a fold of people, each fitted on the others."""
+
+    def __init__(self, models: Sequence[RidgeModel]) -> None:
+        """Take the models in the order of their folds."""
+        self._models = tuple(models)
+
+    def predict(self, batch: Batch) -> Floats:
+        """Return the expected reward of each candidate, (m, k)."""
+        predicted = np.zeros(batch.mask.shape)
+        if batch.pages:
+            for page, rows in batch.pages:
+                model = self._models[fold_of(page.context.user, len(self._models))]
+                predicted[rows, : len(page.context)] = model.predict(page.context)
+            return predicted
+        for row in range(len(batch)):
+            model = self._models[batch.user[row] % len(self._models)]
+            predicted[row] = model.predict_features(*_candidates(batch, row))
+        return predicted
+
+    def predict_rows(self, features: Floats, fold: Ints) -> Floats:
+        """Return the expected reward of rows of `chosen_features`.
+
+        Args:
+            features: shape (n, d + e).
+            fold: shape (n,), as `folds_of` has it.
+        """
+        predicted = np.empty(len(features))
+        for i, model in enumerate(self._models):
+            predicted[fold == i] = model.predict_features(np.zeros(0), features[fold == i])
+        return predicted
+
+
+def fit_ridges(source: Source, n_folds: int = FOLDS, l2: float = 10.0) -> Ridges:
+    """Return ridge regressions on a log's features, cross-fitted by person, in one pass.
+
+    Args:
+        source: each of its batches has pages, or features of the candidates.
+        n_folds: at least 2.
+        l2: as for `RidgeModel`.
+
+    Raises:
+        ValueError: everybody is in one fold.
+    """
+    moments = [Moments() for _ in range(n_folds)]
+    n = 0
+    for batch in source.batches():
+        n += len(batch)
+        features, fold = chosen_features(batch), folds_of(batch, n_folds)
+        for i in np.unique(fold):
+            mine = fold == i
+            counts = None if batch.row_weight is None else batch.row_weight[mine]
+            moments[i] = moments[i].add(features[mine], batch.reward[mine], counts)
+    if sum(part.n > 0.0 for part in moments) < 2:
+        raise ValueError(
+            f"cross-fitting needs people in more than one fold, got {n} decisions; "
+            "take a longer log"
+        )
+    models = []
+    for i in range(n_folds):
+        model = RidgeModel(l2)
+        model.fit_moments(sum((part for j, part in enumerate(moments) if j != i), Moments()))
+        models.append(model)
+    return Ridges(models)
+
+
+def folds_of(batch: Batch, n_folds: int = FOLDS) -> Ints:
+    """Return each decision's fold: the person's, by which cross-fitting splits, shape (m,)."""
+    if not batch.pages:
+        return batch.user % n_folds
+    fold = np.zeros(len(batch), dtype=np.int64)
+    for page, rows in batch.pages:
+        fold[rows] = fold_of(page.context.user, n_folds)
+    return fold
+
+
+def chosen_features(batch: Batch) -> Floats:
+    """Return the shared features and the logged candidate's, one row a decision, (m, d + e)."""
+    if batch.pages:
+        return np.concatenate([_page_features(batch, page, rows) for page, rows in batch.pages])
+    rows = np.arange(len(batch))
+    shared = np.zeros((len(batch), 0)) if batch.context is None else batch.context
+    actions = batch.action_context
+    if actions is None:
+        return shared
+    chosen = actions[batch.action] if actions.ndim == 2 else actions[rows, batch.action]
+    return np.concatenate([shared, chosen], axis=1)
+
+
+def checked_rewards(rewards: Floats, page: Page, kind: str) -> Floats:
+    """Return rewards of a page's candidates, if that is what they are.
+
+    Raises:
+        ValueError: another shape, or a number that is not finite.
+    """
+    n = len(page.context)
+    if rewards.shape != (n,) or not np.isfinite(rewards).all():
+        raise ValueError(
+            f"expected {n} finite {kind} rewards for page {page.context.page_id}, got {rewards!r}"
+        )
+    return rewards
+
+
+def _page_features(batch: Batch, page: Page, rows: Ints) -> Floats:
+    features = page.context.features
+    shared = np.broadcast_to(features.shared, (len(rows), len(features.shared)))
+    chosen = features.actions[batch.action[rows]]
+    return np.concatenate([shared, chosen], axis=1).astype(np.float64)
+
+
+def _candidates(batch: Batch, row: int) -> tuple[Floats, Floats]:
+    shared = np.zeros(0) if batch.context is None else batch.context[row]
+    actions = batch.action_context
+    if actions is None:
+        return shared, np.zeros((batch.mask.shape[1], 0))
+    return shared, actions if actions.ndim == 2 else actions[row]
+
+
+class CellMeans:
+    """Shrunk means by place on the page and action, one table a fold of people."""
+
+    def __init__(self, tables: Floats) -> None:
+        """Take one table a fold, (n_folds, n_slots, n_actions)."""
+        self._tables = tables
+
+    def predict(self, batch: Batch) -> Floats:
+        """Return the expected reward of each candidate, (m, k).
+
+        Raises:
+            ValueError: a place or an action that no fold has seen.
+        """
+        n_folds, n_slots, n_actions = self._tables.shape
+        if batch.slot.max() >= n_slots or batch.mask.shape[1] > n_actions:
+            raise ValueError(
+                f"expected at most {n_slots} places and {n_actions} actions, as fitted on, got "
+                f"{batch.slot.max() + 1} and {batch.mask.shape[1]}"
+            )
+        predicted: Floats = self._tables[batch.user % n_folds, batch.slot, : batch.mask.shape[1]]
+        return predicted
+
+
+def fit_cells(source: Source, n_folds: int = FOLDS) -> CellMeans:
+    """Return shrunk means of a log whose candidates have no features, cross-fitted, in one pass.
+
+    Args:
+        source: whose actions are the same items throughout.
+        n_folds: at least 2.
+
+    Raises:
+        ValueError: everybody is in one fold.
+    """
+    sums = np.zeros((3, n_folds, 1, 1))  # rows, rewards, squared rewards
+    for batch in source.batches():
+        shape = int(batch.slot.max()) + 1, batch.mask.shape[1]
+        grow = [(0, max(0, new - old)) for new, old in zip(shape, sums.shape[2:], strict=True)]
+        sums = np.pad(sums, [(0, 0), (0, 0), *grow])
+        cells = np.ravel_multi_index(
+            (batch.user % n_folds, batch.slot, batch.action), sums.shape[1:]
+        )
+        counts = np.ones(len(batch)) if batch.row_weight is None else batch.row_weight
+        for place, power in enumerate((0, 1, 2)):
+            terms = counts * batch.reward**power
+            added = np.bincount(cells, weights=terms, minlength=sums[0].size)
+            sums[place] += added.reshape(sums.shape[1:])
+    others = sums.sum(axis=1, keepdims=True) - sums
+    if not (others[0].sum(axis=(1, 2)) > 0.0).all():
+        raise ValueError("cross-fitting needs people in more than one fold; take a longer log")
+    return CellMeans(np.stack([shrunk_table(*others[:, i]) for i in range(n_folds)]))
+
+
+def fit_rewards(source: Source) -> BatchModel:
+    """Return the model that suits a log: of features where it has some, else of places and actions.
+
+    Raises:
+        ValueError: there is no decision, or everybody is in one fold.
+    """
+    first = next(source.batches(), None)
+    if first is None:
+        raise ValueError("a reward model needs decisions to fit on, got none")
+    has_features = bool(first.pages) or first.action_context is not None
+    return fit_ridges(source) if has_features else fit_cells(source)

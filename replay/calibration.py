@@ -1,0 +1,180 @@
+"""Whether logged propensities are those of the draws, and arms as large as they should be.
+
+Where the distribution of a draw is known, V = F(a - 1) + W p(a), with W an independent uniform and
+F taken from the least to the most likely candidate, is uniform in [0, 1) whatever the distribution
+was (the randomised probability integral transform: Smith, "Diagnostic checks of non-standard time
+series models", Journal of Forecasting 1985). Its cells are counted and compared by Pearson's
+chi-square: draws that are bolder or more timid than the log says show.
+
+Where only the drawn card's propensity is known, the floor is asked: nu(a) / p(a), with nu uniform
+over the candidates that had a chance worth the name, has expectation 1 in all and nu's share in
+each quarter of the candidate list. Its weights are bounded by 1 / eps, so that the test stays fair
+where a mean over all candidates would hang on a few that nearly never come.
+
+Both run over all draws, seen or not, since whether somebody answered can depend on the card.
+
+Rejected: a reliability diagram of the chosen cards' propensities (they are chosen by them).
+"""
+
+from statistics import NormalDist
+
+import msgspec
+import numpy as np
+
+from env.vocabulary import Bools, Floats
+from replay.sources import Draws
+
+N_CELLS = 20
+N_PARTS = 4
+MIN_EXPECTED = 5.0
+"""Draws that a cell must expect, so that its count is nearly normal."""
+MIN_EFFECTIVE = 100.0
+"""Draws that the floor's weights must be worth, so that their sums are nearly normal."""
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """How well logged propensities and draws fit together.
+
+    Attributes:
+        method: "pit" (cells of V) or "floor" (weight of the floor in parts of the candidate list).
+        n: draws that were judged.
+        observed: what each cell, or part, got over what it should have.
+        p_value: of the chi-square test that all should be 1.
+        max_error: largest relative difference of a logged propensity from the one that its policy
+            gives again; 0 where there was nothing to compare with.
+    """
+
+    method: str
+    n: int
+    observed: tuple[float, ...]
+    p_value: float
+    max_error: float = 0.0
+
+
+class Calibrating:
+    """Takes draws batch by batch and judges all."""
+
+    def __init__(self, seed: int = 0) -> None:
+        """Start without a draw.
+
+        Args:
+            seed: of the uniforms W.
+        """
+        self._rng = np.random.default_rng(seed)
+        self._cells = np.zeros(N_CELLS)
+        self._max_error = 0.0
+        self._n, self._sums, self._products = 0, np.zeros(N_PARTS), np.zeros((N_PARTS, N_PARTS))
+        self._shares, self._weight, self._squares = np.zeros(N_PARTS), 0.0, 0.0
+
+    def add(self, draws: Draws) -> None:
+        """Take a batch's draws: those whose distribution is known, and the others."""
+        known: Bools = np.zeros(len(draws.action), dtype=np.bool_)
+        if draws.pmf is not None:
+            known = np.asarray(np.isfinite(draws.pmf).all(axis=1))
+            self._add_known(draws.pmf[known], draws, known)
+        self._add_floor(draws, ~known & draws.eligible.any(axis=1))
+
+    def result(self) -> Calibration | None:
+        """Return the judgement by the test that has more draws; None: neither has enough."""
+        n = int(self._cells.sum())
+        by_floor = self._squares > 0.0 and self._weight**2 / self._squares >= MIN_EFFECTIVE
+        if n >= N_CELLS * MIN_EXPECTED and (n >= self._n or not by_floor):
+            expected = n / N_CELLS
+            chi_square = float(((self._cells - expected) ** 2).sum() / expected)
+            observed = tuple((self._cells / expected).tolist())
+            p_value = chi_square_tail(chi_square, N_CELLS - 1)
+            return Calibration("pit", n, observed, p_value, self._max_error)
+        if not by_floor:
+            return None
+        chi_square, dof = _standardised(self._sums, self._products)
+        observed = tuple(((self._sums + self._shares) / np.maximum(self._shares, 1e-300)).tolist())
+        p_value = chi_square_tail(chi_square, dof)
+        return Calibration("floor", self._n, observed, p_value, self._max_error)
+
+    def _add_known(self, pmf: Floats, draws: Draws, known: Bools) -> None:
+        if not len(pmf):
+            return
+        rows, action = np.arange(len(pmf)), draws.action[known]
+        order = np.argsort(pmf, axis=1, kind="stable")
+        place = np.argmax(order == action[:, None], axis=1)
+        cdf = np.cumsum(np.take_along_axis(pmf, order, axis=1), axis=1)
+        chosen = pmf[rows, action]
+        value = cdf[rows, place] - chosen + self._rng.random(len(pmf)) * chosen
+        cell = np.minimum((value / cdf[:, -1] * N_CELLS).astype(np.int64), N_CELLS - 1)
+        self._cells += np.bincount(cell, minlength=N_CELLS)
+        errors = np.abs(chosen - draws.propensity[known]) / draws.propensity[known]
+        self._max_error = max(self._max_error, float(errors.max()))
+
+    def _add_floor(self, draws: Draws, rows: Bools) -> None:
+        eligible, action = draws.eligible[rows], draws.action[rows]
+        if not len(action):
+            return
+        count = eligible.sum(axis=1, dtype=np.int64)
+        rank = np.cumsum(eligible, axis=1) - 1  # among the eligible, in the order of the list
+        part = np.minimum(rank * N_PARTS // count[:, None], N_PARTS - 1)
+        shares = np.stack([(eligible & (part == i)).sum(axis=1) for i in range(N_PARTS)], axis=1)
+        shares = shares / count[:, None]
+        at = np.arange(len(action)), action
+        weight = np.where(eligible[at], 1.0 / count / draws.propensity[rows], 0.0)
+        off = -shares
+        off[np.arange(len(action)), part[at]] += weight
+        self._n += len(action)
+        self._sums += off.sum(axis=0)
+        self._products += off.T @ off
+        self._shares += shares.sum(axis=0)
+        self._weight += float(weight.sum())
+        self._squares += float((weight**2).sum())
+
+
+class Arms(msgspec.Struct, frozen=True):
+    """Whether the arms of an experiment have the people that they should.
+
+    Attributes:
+        people: by arm.
+        expected: by arm, of the same total.
+        p_value: of Pearson's chi-square test that the differences are chance (Fabijan et al.,
+            "Diagnosing Sample Ratio Mismatch in Online Controlled Experiments", KDD 2019).
+    """
+
+    people: dict[str, int]
+    expected: dict[str, float]
+    p_value: float
+
+
+def judge_arms(people: dict[str, int], shares: dict[str, float]) -> Arms | None:
+    """Return whether arms have their shares of the people; None: there is nothing to compare.
+
+    Args:
+        people: by arm.
+        shares: by arm, relative to their sum; arms without one do not count.
+    """
+    counts = {name: people.get(name, 0) for name in shares}
+    total = sum(counts.values())
+    expected = {name: total * share / sum(shares.values()) for name, share in shares.items()}
+    if len(shares) < 2 or min(expected.values()) < MIN_EXPECTED:
+        return None
+    chi_square = sum((counts[name] - e) ** 2 / e for name, e in expected.items())
+    return Arms(counts, expected, chi_square_tail(chi_square, len(shares) - 1))
+
+
+def chi_square_tail(value: float, dof: int) -> float:
+    """Return the chance of a chi-square of at least this value (Wilson and Hilferty, PNAS 1931).
+
+    Within a few parts in a hundred down to 1e-6.
+
+    >>> round(chi_square_tail(18.307, 10), 3)
+    0.05
+    """
+    if dof < 1:
+        return 1.0
+    spread = 2.0 / (9.0 * dof)
+    z = (float(np.cbrt(value / dof)) - (1.0 - spread)) / spread**0.5
+    return NormalDist().cdf(-z)
+
+
+def _standardised(sums: Floats, products: Floats) -> tuple[float, int]:
+    """Return the chi-square of sums of independent differences, and its degrees of freedom."""
+    values, vectors = np.linalg.eigh(products)
+    kept = values > 1e-9 * max(float(values.max()), 1e-300)
+    turned = vectors[:, kept].T @ sums
+    return float((turned**2 / values[kept]).sum()), int(kept.sum())

@@ -1,0 +1,167 @@
+"""The fields of a line of dsjson, each refused under its own name if it is not what it must be."""
+
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from replay.dsjson import Label, is_same, parse_timestamp
+from replay.place import Place
+
+PMF_TOLERANCE = 1e-4
+"""By how much a pmf of numbers in single precision may miss a sum of 1."""
+LABELS = {
+    "_label_cost": "cost",
+    "_label_probability": "probability",
+    "_label_action": "number",
+    "_labelindex": "index",
+}
+"""What the members of a label are, by their name in lower case: VW compares it without case."""
+
+_SPELLED = {
+    "cost": "_label_cost",
+    "probability": "_label_probability",
+    "number": "_label_Action",
+    "index": "_labelIndex",
+}
+
+T = TypeVar("T")
+
+
+class _Candidates(msgspec.Struct):
+    """What is looked at of a context."""
+
+    multi: list[msgspec.Raw] | None = msgspec.field(name="_multi", default=None)
+    slots: list[msgspec.Raw] | None = msgspec.field(name="_slots", default=None)
+
+
+class Fields:
+    """The members of a line, decoded one at a time; every method may refuse (ValueError)."""
+
+    def __init__(self, place: Place, members: dict[str, msgspec.Raw]) -> None:
+        """Take the members of the line at a place."""
+        self._place = place
+        self._members = members
+        self._names = {LABELS.get(name.lower(), name): name for name in members}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._names
+
+    def get(self, key: str, kind: type[T], default: T) -> T:
+        """Return a member as this kind of value, or the default where there is none."""
+        name = self._names.get(key)
+        return default if name is None else self._decode(self._members[name], kind, name)
+
+    def bad(self, problem: str, key: str) -> ValueError:
+        """Return the refusal of a field, under the name by which it stands in the line."""
+        return self._place.bad(problem, self._names.get(key, _SPELLED.get(key, key)))
+
+    def count_actions(self, context: msgspec.Raw, name: str) -> int:
+        """Return how many candidates a context has, at least 1."""
+        found = self._decode(context, _Candidates, name)
+        if found.slots is not None:
+            raise self.bad(
+                "expected one choice a line, got decisions of several slots; write each slot as a "
+                "decision of its own, with its own candidates",
+                "_slots",
+            )
+        if not found.multi:
+            raise self.bad("expected at least one candidate, got none", "_multi")
+        return len(found.multi)
+
+    def ranking(self, n_actions: int) -> tuple[int, ...]:
+        """Return the candidates, from 0, in the order of `a`."""
+        numbers = self.get("a", tuple[int, ...], ())
+        if not numbers:
+            raise self.bad(f"expected the ranking of {n_actions} candidates, got none", "a")
+        if sorted(numbers) != list(range(1, n_actions + 1)):
+            raise self.bad(
+                f"expected each of the candidates 1 to {n_actions} once, got {_shown(numbers)}", "a"
+            )
+        return tuple(number - 1 for number in numbers)
+
+    def pmf(self, n_actions: int) -> tuple[float, ...]:
+        """Return the probabilities in the order of the ranking; empty where none are logged."""
+        key = "p" if "p" in self else "_p"
+        if key not in self:
+            return ()
+        pmf = self.get(key, tuple[float, ...], ())
+        if len(pmf) != n_actions:
+            raise self.bad(f"expected {n_actions} probabilities, got {len(pmf)}", key)
+        if not all(0.0 <= p <= 1.0 for p in pmf):
+            raise self.bad(f"expected probabilities in [0, 1], got {_shown(pmf)}", key)
+        if not abs(sum(pmf) - 1.0) <= PMF_TOLERANCE:
+            raise self.bad(f"expected probabilities that sum to 1, got {sum(pmf):.6g}", key)
+        return pmf
+
+    def label(self, n_actions: int, *, numbered: bool) -> Label | None:
+        """Return the label, all of it or none.
+
+        Args:
+            n_actions: candidates.
+            numbered: `_label_Action` counts from 1 and says the same as `_labelIndex`; in VW's
+                plain JSON it says nothing where the other is there.
+        """
+        if not any(key in self for key in _SPELLED):
+            return None
+        for key in ("cost", "probability"):
+            if key not in self:
+                raise self.bad("expected a label with its cost and probability, got none", key)
+        cost = self.get("cost", float, np.nan)
+        if not np.isfinite(cost):
+            raise self.bad(f"expected a finite number, got {cost}", "cost")
+        probability = self.get("probability", float, np.nan)
+        if not 0.0 < probability <= 1.0:
+            raise self.bad(f"expected a propensity in (0, 1], got {probability:g}", "probability")
+        return Label(self._chosen(n_actions, numbered=numbered), probability, cost)
+
+    def pdrop(self) -> float:
+        """Return the rate with which such lines were dropped, in [0, 1)."""
+        pdrop = self.get("pdrop", float, 0.0)
+        if not 0.0 <= pdrop < 1.0:
+            raise self.bad(f"expected a probability in [0, 1), got {pdrop:g}", "pdrop")
+        return pdrop
+
+    def timestamp(self) -> str:
+        """Return the time as it stands; empty without one."""
+        text = self.get("Timestamp", str, "")
+        try:
+            if text:
+                parse_timestamp(text)
+        except (ValueError, OverflowError):
+            raise self.bad(f"expected a time as ISO 8601, got {text!r}", "Timestamp") from None
+        return text
+
+    def check_agreement(self, expected: float | None, label: Label | None, pdrop: float) -> None:
+        """Refuse a propensity that is another one than the pmf's; some joiners thin it by pdrop."""
+        if label is None or expected is None:
+            return
+        if not any(is_same(label.probability, e) for e in (expected, expected * (1.0 - pdrop))):
+            raise self.bad(
+                f"expected {expected:g} as p has it, got {label.probability:g}; was the pmf "
+                "changed after the draw?",
+                "probability",
+            )
+
+    def _chosen(self, n_actions: int, *, numbered: bool) -> int:
+        number = self.get("number", int, 0)
+        index = self.get("index", int, number - 1)
+        if not 0 <= index < n_actions:
+            key = "index" if "index" in self else "number"
+            raise self.bad(
+                f"expected one of {n_actions} candidates, got candidate {index + 1}", key
+            )
+        if numbered and "number" in self and number != index + 1:
+            raise self.bad(f"expected {index + 1}, _labelIndex and 1, got {number}", "number")
+        return index
+
+    def _decode(self, raw: msgspec.Raw, kind: type[T], name: str) -> T:
+        try:
+            return msgspec.json.decode(raw, type=kind)
+        except (msgspec.ValidationError, msgspec.DecodeError) as error:
+            raise self._place.bad(str(error).lower().replace("`", ""), name) from None
+
+
+def _shown(values: tuple[float, ...]) -> str:
+    shown = ", ".join(f"{value:g}" for value in values[:8])
+    return f"[{shown}{', ...' if len(values) > 8 else ''}]"

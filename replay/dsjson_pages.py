@@ -1,0 +1,88 @@
+"""Our own log as dsjson: each decision that can be evaluated, with what its slot had left.
+
+Features keep their names: `U` holds the person's and the scene's, `A` a candidate's, `I` its id, as
+VW namespaces; numbers of 0 are left out, as VW takes them. A slot's candidates are those on its
+mask that no slot before it took, so that each line is a decision of its own; places in a line are
+not those of the page. `p` is there where the policy that drew is still known. A page of 100
+candidates and ten slots comes to a megabyte: dsjson has no way to say a candidate once.
+
+`user`, `slot` and `policy` are members that VW skips and `replay.dsjson_source` reads.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import numpy as np
+
+from env.features import DYNAMIC, SHARED, STATIC
+from env.vocabulary import Float32s, Floats, Ints, Page, decision_id
+from replay.dsjson import DsjsonDecision, Label
+from replay.sources import Batch
+
+_ACTION = STATIC + DYNAMIC
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_encoder = msgspec.json.Encoder()
+
+
+def page_decisions(batch: Batch) -> Iterator[DsjsonDecision]:
+    """Yield a batch's decisions.
+
+    Args:
+        batch: of our own log.
+
+    Raises:
+        ValueError: the batch has no pages, or features of other columns than ours.
+    """
+    if not batch.pages:
+        raise ValueError("expected decisions with their pages, got those of another system's log")
+    for page, rows in batch.pages:
+        shared = _named(SHARED, page.context.features.shared)
+        candidates = [
+            _encoder.encode({"_tag": item_id, "A": _named(_ACTION, row), "I": {"id": item_id}})
+            for item_id, row in zip(
+                page.context.candidates, page.context.features.actions, strict=True
+            )
+        ]
+        for row in rows.tolist():
+            yield _decision(batch, page, row, _encoder.encode(shared), candidates)
+
+
+def _decision(
+    batch: Batch, page: Page, row: int, shared: bytes, candidates: list[bytes]
+) -> DsjsonDecision:
+    left = np.flatnonzero(batch.mask[row])
+    action = int(np.searchsorted(left, batch.action[row]))
+    ranking = (action, *(k for k in range(len(left)) if k != action))
+    multi = b",".join(candidates[k] for k in left.tolist())
+    slot, policy = int(batch.slot[row]), "" if batch.policy is None else str(batch.policy[row])
+    named = {"user": page.context.user, "slot": slot, "policy": policy}
+    return DsjsonDecision(
+        decision_id=decision_id(page.context.page_id, slot),
+        timestamp=_timestamp(int(batch.at_ms[row])),
+        ranking=ranking,
+        pmf=_pmf(batch.pmf, row, left[list(ranking)]),
+        label=Label(action, float(batch.propensity[row]), 0.0 - float(batch.reward[row])),
+        pdrop=0.0,
+        skip_learn=False,
+        context=b'{"U":' + shared + b',"_multi":[' + multi + b"]}",
+        rest={name: _encoder.encode(value) for name, value in named.items()},
+    )
+
+
+def _named(names: tuple[str, ...], values: Float32s) -> dict[str, float]:
+    """Return the features that are not 0; every number is exactly that of the log."""
+    if len(names) != len(values):
+        raise ValueError(f"expected {len(names)} features, got {len(values)}")
+    return {names[k]: float(values[k]) for k in np.flatnonzero(values)}
+
+
+def _pmf(pmfs: Floats | None, row: int, candidates: Ints) -> tuple[float, ...]:
+    if pmfs is None or not np.isfinite(pmfs[row]).all():
+        return ()
+    return tuple(pmfs[row, candidates].tolist())
+
+
+def _timestamp(at_ms: int) -> str:
+    at = _EPOCH + timedelta(milliseconds=at_ms)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

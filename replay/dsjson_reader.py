@@ -1,0 +1,152 @@
+"""Reads dsjson, and lines of Vowpal Wabbit's plain `--json`, whose context stands at the top level.
+
+VW's own parser takes the process down on malformed lines, skips what it cannot use without a word
+and lets a propensity of 0 through; here each line is bounded in length and depth before it is
+decoded, and refused with its number and field.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+import numpy as np
+
+from replay.dsjson import Dangling, DsjsonDecision, DsjsonLine
+from replay.dsjson_fields import LABELS, Fields
+from replay.flat_json import flat_members
+from replay.place import Place
+
+MAX_LINE = 16 * 1024 * 1024
+"""Bytes; a decision with 1,000 candidates of 100 features is a tenth of it."""
+MAX_DEPTH = 64
+VERSION = "1"
+
+_OWN = frozenset({"a", "p", "_p", "c", "EventId", "Timestamp", "pdrop", "_skipLearn"})
+_OTHER_PROBLEMS = {
+    "_outcomes": "decisions of several slots",
+    "_label": "a label that is an object",
+    "_label_ca": "an action on a continuum",
+    "pdf": "an action on a continuum",
+}
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_NOT_A_NUMBER = re.compile(rb'"(\w+)"\s*:\s*(-?(?:NaN|Infinity))')
+_NESTING = np.zeros(256, dtype=np.int8)
+_NESTING[list(b"{[")] = 1
+_NESTING[list(b"}]")] = -1
+_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def read_dsjson(path: Path) -> Iterator[DsjsonLine]:
+    """Yield a file's lines, one held at a time.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: a line that is no decision of one choice, a propensity out of (0, 1], a pmf
+            that does not sum to 1, a choice that is not among the candidates, a cost that is not
+            finite, another version, or an end in the middle of a line; with line and field.
+    """
+    with path.open("rb") as file:
+        for place, line in _lines(path, file):
+            yield _read_line(place, line)
+
+
+def _lines(path: Path, file: BinaryIO) -> Iterator[tuple[Place, bytes]]:
+    number = 0
+    while raw := file.readline(MAX_LINE + 1):
+        number += 1
+        place = Place(path, number)
+        if len(raw) > MAX_LINE:
+            raise place.bad(f"expected at most {MAX_LINE:,} bytes")
+        line = (raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw).strip()
+        if not raw.endswith(b"\n") and _nesting(line)[-1:].any():
+            raise place.bad(
+                "the file ends in the middle of this line; was it cut, or copied while it was "
+                "written? Take the line away, or get the whole file"
+            )
+        if line:
+            yield place, line
+
+
+def _read_line(place: Place, line: bytes) -> DsjsonLine:
+    if _nesting(line).max(initial=0) > MAX_DEPTH:
+        raise place.bad(f"expected at most {MAX_DEPTH} levels of objects and lists")
+    members = _decode_members(place, line)
+    for name, purpose in _OTHER_PROBLEMS.items():
+        if name in members:
+            raise place.bad(f"expected one choice among candidates, got {purpose}", name)
+    fields = Fields(place, members)
+    if "c" in fields:
+        return _read_decision(fields, members)
+    if "_multi" in fields:
+        return _read_plain(fields, line)
+    if "a" not in fields and ("EventId" in fields or "RewardValue" in fields):
+        return Dangling(line)
+    raise place.bad("expected a decision with its context, or an outcome, got neither", "c")
+
+
+def _nesting(line: bytes) -> np.typing.NDArray[np.int64]:
+    """Return how deep the line is after each byte outside of its texts."""
+    return np.cumsum(
+        _NESTING[np.frombuffer(_STRING.sub(b"", line), dtype=np.uint8)], dtype=np.int64
+    )
+
+
+def _decode_members(place: Place, line: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        return _decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        found = _NOT_A_NUMBER.search(line)
+        if found:
+            field, got = (part.decode() for part in found.groups())
+            raise place.bad(f"expected a finite number, got {got}", field) from None
+        raise place.bad(f"expected a JSON object, but {error}") from None
+
+
+def _read_decision(fields: Fields, members: dict[str, msgspec.Raw]) -> DsjsonDecision:
+    version = fields.get("Version", str, VERSION)
+    if version != VERSION:
+        raise fields.bad(f"expected version {VERSION!r}, got {version!r}", "Version")
+    n_actions = fields.count_actions(members["c"], "c")
+    decision = DsjsonDecision(
+        decision_id=fields.get("EventId", str, ""),
+        timestamp=fields.timestamp(),
+        ranking=fields.ranking(n_actions),
+        pmf=fields.pmf(n_actions),
+        label=fields.label(n_actions, numbered=True),
+        pdrop=fields.pdrop(),
+        skip_learn=fields.get("_skipLearn", bool, False),
+        context=bytes(members["c"]),
+        rest={name: bytes(value) for name, value in members.items() if _is_other(name)},
+    )
+    if decision.label is not None:
+        expected = decision.probability_of(decision.label.action)
+        fields.check_agreement(expected, decision.label, decision.pdrop)
+    return decision
+
+
+def _is_other(name: str) -> bool:
+    return name not in _OWN and name.lower() not in LABELS
+
+
+def _read_plain(fields: Fields, line: bytes) -> DsjsonDecision:
+    """Return the decision of a line of VW's `--json`: all but the label is context.
+
+    There is no ranking; the choice stands first, then the others as they come.
+    """
+    context = flat_members(line, lambda name: name.lower() not in LABELS)
+    n_actions = fields.count_actions(msgspec.Raw(context), "_multi")
+    label = fields.label(n_actions, numbered=False)
+    first = () if label is None else (label.action,)
+    return DsjsonDecision(
+        decision_id="",
+        timestamp="",
+        ranking=first + tuple(k for k in range(n_actions) if k not in first),
+        pmf=(),
+        label=label,
+        pdrop=0.0,
+        skip_learn=False,
+        context=context,
+        rest={},
+    )

@@ -1,0 +1,164 @@
+"""A dsjson log as a Source: batches of decisions with their masks and logged distributions.
+
+Candidates are known by their place in `_multi`; what they and the context look like comes as the
+hashed columns of `replay.dsjson_features`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from env.vocabulary import Floats
+from replay.dsjson import Dangling, DsjsonDecision, Label
+from replay.dsjson_features import N_ACTION, N_SHARED, context_features
+from replay.dsjson_reader import read_dsjson
+from replay.rows import Coverage
+from replay.sources import BATCH_ROWS, Batch, Draws
+
+BATCH_CELLS = 131_072
+"""Decisions times candidates that a batch has at most: 34 MB of their columns."""
+
+_HOUR_MS = 3_600_000
+
+
+class VwState(msgspec.Struct, frozen=True):
+    """Which model made a decision."""
+
+    m: str = ""
+
+
+class DsjsonSource:
+    """The decisions of a file that somebody saw and whose outcome is known.
+
+    Left out and counted: decisions that were never shown (`_skipLearn`; not `seen`), those without
+    a label (`censored`), and outcomes without their decision (`n_dangling`). A person is who the
+    member `user` names, as our own export does; without it each decision is a person of its own.
+    """
+
+    reward_version = 0
+
+    def __init__(self, path: Path) -> None:
+        """Take a file; it is read when batches are asked for."""
+        self.path = path
+        self.n_dangling = 0
+        self._coverage = Coverage(0, 0, 0)
+
+    @property
+    def coverage(self) -> Coverage:
+        """What became of the file's decisions, at the last reading of it."""
+        return self._coverage
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the decisions; memory is that of a batch and the names of people.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: as `read_dsjson`.
+        """
+        users: dict[str, int] = {}
+        rows: list[tuple[DsjsonDecision, Label, int]] = []
+        width = 0
+        for decision, label in self._labelled():
+            code = _code(users, decision)
+            if rows and (len(rows) + 1) * max(width, decision.n_actions) > BATCH_CELLS:
+                yield _batch(rows, width)
+                rows, width = [], 0
+            rows.append((decision, label, code))
+            width = max(width, decision.n_actions)
+            if len(rows) == BATCH_ROWS:
+                yield _batch(rows, width)
+                rows, width = [], 0
+        if rows:
+            yield _batch(rows, width)
+
+    def _labelled(self) -> Iterator[tuple[DsjsonDecision, Label]]:
+        n, n_seen, n_censored, self.n_dangling = 0, 0, 0, 0
+        for line in read_dsjson(self.path):
+            if isinstance(line, Dangling):
+                self.n_dangling += 1
+                continue
+            n += 1
+            n_seen += not line.skip_learn
+            if line.label is None:
+                n_censored += not line.skip_learn
+            elif not line.skip_learn:
+                yield line, line.label
+        self._coverage = Coverage(n, n_seen, n_censored)
+
+
+def _code(users: dict[str, int], decision: DsjsonDecision) -> int:
+    name = _text(decision, "user") or f"\n{len(users)}"  # no name has a line break
+    return users.setdefault(name, len(users))
+
+
+def _batch(rows: list[tuple[DsjsonDecision, Label, int]], width: int) -> Batch:
+    at_ms = np.array([decision.at_ms for decision, _, _ in rows], dtype=np.int64)
+    mask = np.arange(width) < np.array([[decision.n_actions] for decision, _, _ in rows])
+    propensity = np.array([decision.propensity for decision, _, _ in rows])
+    action = np.array([label.action for _, label, _ in rows], dtype=np.int64)
+    pmf = _pmfs([decision for decision, _, _ in rows], width)
+    context, action_context = _features([decision for decision, _, _ in rows], width)
+    hours = (at_ms // _HOUR_MS % 24).astype(np.str_)
+    return Batch(
+        user=np.array([code for _, _, code in rows], dtype=np.int64),
+        reward=np.array([0.0 - label.cost for _, label, _ in rows]),
+        propensity=propensity,
+        action=action,
+        slot=np.array([_slot(decision) for decision, _, _ in rows], dtype=np.int64),
+        at_ms=at_ms,
+        mask=mask,
+        row_weight=np.array([decision.row_weight for decision, _, _ in rows]),
+        policy=np.array([_policy(decision) for decision, _, _ in rows]),
+        segments={"hour": hours} if at_ms.all() else {},
+        pmf=pmf,
+        context=context,
+        action_context=action_context,
+        # Without a known floor there is none by which the propensities could be judged.
+        drawn=Draws(propensity, action, np.zeros_like(mask), pmf),
+    )
+
+
+def _features(decisions: list[DsjsonDecision], width: int) -> tuple[Floats, Floats]:
+    """Return the columns of contexts, (m, N_SHARED), and of candidates, (m, width, N_ACTION)."""
+    context = np.empty((len(decisions), N_SHARED))
+    action_context = np.zeros((len(decisions), width, N_ACTION))
+    for row, decision in enumerate(decisions):
+        context[row], candidates = context_features(decision.context)
+        action_context[row, : len(candidates)] = candidates
+    return context, action_context
+
+
+def _pmfs(decisions: list[DsjsonDecision], width: int) -> Floats:
+    pmfs = np.full((len(decisions), width), np.nan)
+    for row, decision in enumerate(decisions):
+        if decision.pmf:
+            pmfs[row] = 0.0
+            pmfs[row, list(decision.ranking)] = decision.pmf
+    return pmfs
+
+
+def _policy(decision: DsjsonDecision) -> str:
+    """Return the policy that our export names, else the model that VW's joiner names."""
+    named = _text(decision, "policy")
+    if named or "VWState" not in decision.rest:
+        return named
+    try:
+        return msgspec.json.decode(decision.rest["VWState"], type=VwState).m
+    except msgspec.ValidationError:
+        return ""
+
+
+def _text(decision: DsjsonDecision, name: str) -> str:
+    try:
+        return msgspec.json.decode(decision.rest.get(name, b'""'), type=str)
+    except msgspec.ValidationError:
+        return ""
+
+
+def _slot(decision: DsjsonDecision) -> int:
+    try:
+        return max(0, msgspec.json.decode(decision.rest.get("slot", b"0"), type=int))
+    except msgspec.ValidationError:
+        return 0

@@ -1,0 +1,41 @@
+"""One JSON object without some of its members, all else as it stands.
+
+VW takes a feature that stands twice in an object as two features, and every decoder keeps the last
+only; so members are cut out of the text. The text must be JSON already: nothing is checked here.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],]')
+
+
+def flat_members(line: bytes, keep: Callable[[str], bool]) -> bytes:
+    """Return the object with those of its own members whose names are kept.
+
+    Args:
+        line: one object as JSON, without spaces around it.
+        keep: told each name.
+
+    >>> flat_members(b'{"a":"1", "_x":[{"a":2}],"a":"2"}', lambda name: name != "_x")
+    b'{"a":"1","a":"2"}'
+    """
+    kept = [member for name, member in _members(line) if keep(name)]
+    return b"{" + b",".join(kept) + b"}"
+
+
+def _members(line: bytes) -> Iterator[tuple[str, bytes]]:
+    depth, start, name = 0, 1, b""
+    for token in _TOKEN.finditer(line):
+        sign = token[0]
+        if sign in b"{[":
+            depth += 1
+        elif sign in b"}]":
+            depth -= 1
+        elif depth == 1 and sign[:1] == b'"' and not name:
+            name = sign
+        if name and ((sign == b"," and depth == 1) or depth == 0):
+            yield msgspec.json.decode(name, type=str), line[start : token.start()].strip()
+            start, name = token.end(), b""

@@ -1,0 +1,280 @@
+"""Fitted Q evaluation: the value of a policy from states, however far it is from the logged one.
+
+Where the products of `replay.trajectories` leave no effective episodes, a state that says all that
+matters for what follows (Markov) stands in: with Q(s, a) the expected sum of discounted rewards
+from (s, a) on under the target,
+
+    Q(s, a) = E[r + discount * sum_a' target(a' | s') Q(s', a')],
+
+solved by regressing the right side on features of (s, a), again and again (Le, Voloshin and Yue,
+"Batch Policy Learning under Constraints", ICML 2019, section 4). It needs every (s, a) that the
+target comes by to be like one in the log, and a function class that holds Q and its backups: where
+that fails it is biased, and its interval does not say so. Nothing shows it but another class, or
+`replay.marginal`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from env.vocabulary import Floats, Ints
+from replay.intervals import (
+    LEVEL,
+    Estimate,
+    clustered_estimate,
+    count_users,
+    effective_sample_size,
+    t_quantile,
+)
+from replay.markov import MarkovSteps
+from replay.trajectories import Trajectories, Values
+
+FOLDS = 5
+MAX_ROUNDS = 10_000
+
+
+Predict = Callable[[Floats], Floats]
+"""From features of shape (c, d) to values of shape (c,)."""
+
+
+class Regression(Protocol):
+    """A function class: what Q is taken to look like as a function of the features."""
+
+    def fit(self, features: Floats, targets: Floats, counts: Floats) -> Predict:
+        """Return the function of least squares.
+
+        Args:
+            features: shape (c, d).
+            targets: shape (c,), means of what was seen.
+            counts: shape (c,), above 0, how often.
+        """
+        ...
+
+
+class Ridge:
+    """Linear in the features, an intercept added: sum count (y - a - b x)^2 + l2 |b|^2."""
+
+    def __init__(self, l2: float = 1.0) -> None:
+        """Shrink as a step without effect and feature 1 would, `l2` of them for each feature."""
+        if not l2 > 0.0:
+            raise ValueError(f"l2 must be above 0, got {l2}")
+        self.l2 = l2
+
+    def fit(self, features: Floats, targets: Floats, counts: Floats) -> Predict:
+        """Return the function of least squares; see `Regression`."""
+        x = with_intercept(features)
+        gram = x.T @ (counts[:, None] * x) + self.penalty(x.shape[1])
+        weights = np.linalg.solve(gram, x.T @ (counts * targets))
+        return lambda new: np.asarray(with_intercept(new) @ weights)
+
+    def penalty(self, width: int) -> Floats:
+        """Return the matrix of the penalty on weights, the intercept's first."""
+        return np.diag(np.r_[0.0, np.full(width - 1, self.l2)])
+
+
+def with_intercept(features: Floats) -> Floats:
+    """Return the features after a column of ones."""
+    return np.hstack([np.ones((len(features), 1)), features])
+
+
+RIDGE = Ridge()
+
+
+def fitted_q(
+    trajectories: Trajectories,
+    steps: MarkovSteps,
+    regression: Regression = RIDGE,
+    counts: Floats | None = None,
+    tolerance: float = 1e-6,
+) -> Floats:
+    """Return Q of each state and action, by iterated regression from 0.
+
+    Args:
+        trajectories: the log.
+        steps: its states.
+        regression: the function class.
+        counts: how often each episode counts, shape (m,), at least 0; None: once.
+        tolerance: share of the largest value that no value changes by in the last round.
+
+    Returns:
+        Shape (n_states, n_actions).
+
+    Raises:
+        ValueError: the rounds do not settle; a regression need not be a contraction.
+    """
+    n_pairs, pair = steps.target.size, steps.pair
+    weight = np.ones(len(pair)) if counts is None else counts[trajectories.episode]
+    n = np.bincount(pair, weights=weight, minlength=n_pairs).astype(np.float64)
+    seen, design = n > 0.0, steps.design()
+    q = np.zeros(steps.target.shape)
+    for _ in range(MAX_ROUNDS):
+        after = steps.state_values(q)[steps.after]
+        total = np.bincount(
+            pair,
+            weights=weight * (trajectories.reward + trajectories.discount * after),
+            minlength=n_pairs,
+        )
+        predict = regression.fit(design[seen], total[seen] / n[seen], n[seen])
+        before, q = q, predict(design).reshape(q.shape)
+        if np.abs(q - before).max() <= tolerance * np.abs(q).max():
+            return q
+    raise ValueError(
+        f"expected values that settle, got ones that still change after {MAX_ROUNDS} rounds; "
+        "do episodes end, or are discounts below 1, and is the function class a smoother?"
+    )
+
+
+def ridge_q(
+    trajectories: Trajectories,
+    steps: MarkovSteps,
+    l2: float = 1.0,
+    counts: Floats | None = None,
+) -> Floats:
+    """Return what `fitted_q` with `Ridge(l2)` tends to, by one linear system.
+
+    The limit of the rounds is where sum count x (r + discount v(s') - q) = penalty: LSTD-Q
+    (Lagoudakis and Parr, "Least-Squares Policy Iteration", JMLR 2003, section 5). It exists also
+    where the rounds run away. Shape (n_states, n_actions).
+    """
+    return _solve(trajectories, steps, l2, counts).q
+
+
+def fqe(
+    trajectories: Trajectories,
+    steps: MarkovSteps,
+    regression: Regression = RIDGE,
+    level: float = LEVEL,
+    *,
+    n_resamples: int = 100,
+    seed: int = 0,
+) -> Estimate:
+    """Return fitted Q evaluation with any function class, its error by resampling people.
+
+    mean(v(s_0)) of `fitted_q`; the standard error is that of as many refits, each on people drawn
+    with replacement (Hao, Ji, Duan, Lu, Szepesvári and Wang, "Bootstrapping Fitted Q-Evaluation
+    for Off-Policy Inference", ICML 2021). `ridge_fqe` says the same of a ridge without resampling.
+
+    Raises:
+        ValueError: fewer than two people, or see `fitted_q`.
+    """
+    n_users = count_users(trajectories.user)
+    generator = np.random.default_rng(seed)
+    value = _start_value(trajectories, steps, fitted_q(trajectories, steps, regression), None)
+    resampled = []
+    for _ in range(n_resamples):
+        counts = _resampled_people(trajectories.user, generator)
+        q = fitted_q(trajectories, steps, regression, counts)
+        resampled.append(_start_value(trajectories, steps, q, counts))
+    se = float(np.std(resampled, ddof=1))
+    half = t_quantile(level, n_users - 1) * se
+    m = len(trajectories)
+    return Estimate("fqe", value, se, value - half, value + half, level, m, n_users, m, "bootstrap")
+
+
+def ridge_fqe(
+    trajectories: Trajectories, steps: MarkovSteps, l2: float = 1.0, level: float = LEVEL
+) -> Estimate:
+    """Return fitted Q evaluation with a ridge, at the limit of its rounds, clustered by person.
+
+    v = x_0 theta, A theta = sum x r, A = sum x (x - discount x')^T + penalty, where x_0 and x' are
+    features averaged over the target's pmf. The influence of an episode is v(s_0) - v + m sum_t
+    x_0 A^-1 x_t (r_t + discount_t v(s_{t+1}) - q_t) (Duan and Wang, "Minimax-Optimal Off-Policy
+    Evaluation with Linear Function Approximation", ICML 2020; Hao et al. 2021, section 4):
+    x_0 A^-1 x_t is the marginal ratio d_target / d_logged as far as the features tell, and `ess`
+    is that of these ratios, in steps.
+
+    Consistent where the class holds Q, from logs however short or far; `l2` pulls values towards
+    their mean by what it says, and no interval knows of that.
+    """
+    solved = _solve(trajectories, steps, l2, None)
+    v = steps.state_values(solved.q)
+    surprise = trajectories.reward + trajectories.discount * v[steps.after]
+    surprise -= solved.q[steps.state, steps.action]
+    ratio = solved.ratio[steps.pair]
+    starts = v[steps.state[trajectories.first]]
+    influence = starts + trajectories.sums(ratio * surprise)
+    value, ess = float(starts.mean()), effective_sample_size(ratio)
+    influence -= influence.mean()
+    return clustered_estimate("fqe", value, influence, trajectories.user, ess, level)
+
+
+def cross_fitted_values(
+    trajectories: Trajectories,
+    steps: MarkovSteps,
+    fit: Callable[
+        [Trajectories, MarkovSteps, Floats], Floats
+    ] = lambda trajectories, steps, counts: ridge_q(trajectories, steps, counts=counts),
+    n_folds: int = FOLDS,
+) -> Values:
+    """Return the values of each step by a Q that was fitted on other people.
+
+    Args:
+        trajectories: the log.
+        steps: its states.
+        fit: returns Q, shape (n_states, n_actions), given how often each episode counts.
+        n_folds: at least 2; people are dealt out to them in turn.
+
+    Raises:
+        ValueError: fewer than 2 folds, or everybody is in one fold.
+    """
+    fold = trajectories.user % n_folds
+    if n_folds < 2 or len(np.unique(fold)) < 2:
+        raise ValueError(
+            f"cross-fitting needs people in at least 2 folds, got {n_folds} folds and "
+            f"{count_users(trajectories.user)} people"
+        )
+    chosen, before, after = (np.zeros(len(steps.state)) for _ in range(3))
+    for i in np.unique(fold):
+        q = fit(trajectories, steps, (fold != i).astype(np.float64))
+        v, rows = steps.state_values(q), fold[trajectories.episode] == i
+        chosen[rows] = q[steps.state[rows], steps.action[rows]]
+        before[rows], after[rows] = v[steps.state[rows]], v[steps.after[rows]]
+    return Values(chosen, before, after)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Solved:
+    q: Floats  # (n_states, n_actions)
+    ratio: Floats  # (n_pairs,) x_0 A^-1 x times the number of episodes
+
+
+def _solve(
+    trajectories: Trajectories, steps: MarkovSteps, l2: float, counts: Floats | None
+) -> _Solved:
+    n_states, n_actions = steps.target.shape
+    x = with_intercept(steps.design())
+    expected = np.einsum("sa,sad->sd", steps.target, x.reshape(n_states, n_actions, -1))
+    episodes = np.ones(len(trajectories)) if counts is None else counts
+    weight, pair = episodes[trajectories.episode], steps.pair
+    n = np.bincount(pair, weights=weight, minlength=len(x))
+    rewards = np.bincount(pair, weights=weight * trajectories.reward, minlength=len(x))
+    seen = np.unique(pair)
+    onward = _discounted_sums(pair, steps.after, weight * trajectories.discount, expected)
+    a = x[seen].T @ (n[seen, None] * x[seen] - onward) + Ridge(l2).penalty(x.shape[1])
+    start = episodes @ expected[steps.state[trajectories.first]]
+    q = x @ np.linalg.solve(a, x.T @ rewards)
+    return _Solved(q.reshape(n_states, n_actions), x @ np.linalg.solve(a.T, start))
+
+
+def _discounted_sums(pair: Ints, after: Ints, discount: Floats, expected: Floats) -> Floats:
+    """Return the sum of discount * expected[after] for each pair that occurs, in their order."""
+    n_states = len(expected)
+    moves, at = np.unique(pair * n_states + after, return_inverse=True)
+    terms = np.bincount(at, weights=discount)[:, None] * expected[moves % n_states]
+    return np.add.reduceat(terms, np.flatnonzero(np.diff(moves // n_states, prepend=-1)))
+
+
+def _start_value(
+    trajectories: Trajectories, steps: MarkovSteps, q: Floats, counts: Floats | None
+) -> float:
+    return float(np.average(steps.state_values(q)[steps.state[trajectories.first]], weights=counts))
+
+
+def _resampled_people(user: Ints, generator: np.random.Generator) -> Floats:
+    """Return how often each episode counts where people are drawn with replacement, shape (m,)."""
+    _, code = np.unique(user, return_inverse=True)
+    n_users = int(code.max()) + 1
+    drawn = generator.integers(n_users, size=n_users)
+    return np.bincount(drawn, minlength=n_users).astype(np.float64)[code]

@@ -1,0 +1,248 @@
+"""Which features matter, by permutation on the log: for the reward, and for what a policy does.
+
+For the reward, a feature's values are dealt out anew among decisions, and the cross-fitted model
+predicts again, for people it was not fitted on: by how much the squared error grows, in variances
+of the reward, is what the model knew from that feature alone (Breiman, "Random Forests", Machine
+Learning 2001, section 10; Fisher, Rudin and Dominici, "All Models are Wrong, but Many are Useful",
+JMLR 2019). Columns that carry the same news share it, and a model that is linear sees lines only: a
+0 says that this model makes nothing of the feature, not that people do not care.
+
+For a policy, an item's feature is dealt out anew among the candidates of a page, a context's among
+pages, and the distribution of the page's first card moves: by how much in total variation, .5 sum
+|p' - p|, on average. It is 0 for what a policy does not look at.
+
+Columns of one meaning (a vector, the parts of a duration) are dealt out together. Rejected: weights
+of the model (they depend on units and on what else is in it), and leaving a feature out (a model
+for each).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from env.features import DYNAMIC, N_ACTION, N_SHARED, SHARED, STATIC
+from env.interface import Policy, page_pmfs
+from env.vocabulary import Float32s, Floats, Ints, Page
+from replay.batch_models import chosen_features, fit_ridges, folds_of
+from replay.intervals import LEVEL, clustered_se, t_quantile
+from replay.sources import Source, row_pages
+
+N_DECISIONS = 20_000
+N_PAGES = 300
+N_DEALS = 5
+"""Times that a feature is dealt out anew; the average is reported."""
+
+_TOGETHER = {
+    "hour_sin": "hour",
+    "hour_cos": "hour",
+    **{name: "apps" for name in SHARED if name.startswith("app")},
+    **{name: "content" for name in STATIC if name[:1] == "v" and name[1:].isdecimal()},
+    **{name: "duration" for name in STATIC if name[:1] != "v"},
+}
+
+
+class FeatureImportance(msgspec.Struct, frozen=True):
+    """How much a feature matters.
+
+    Attributes:
+        feature: its name, or that of several columns of one meaning.
+        of: "context" or "item".
+        value: see the module; at least 0 in expectation.
+        low: lower end of the interval, clustered by person.
+        high: upper end.
+    """
+
+    feature: str
+    of: str
+    value: float
+    low: float
+    high: float
+
+
+class Importance(msgspec.Struct, frozen=True):
+    """Features by how much they matter, the most important first.
+
+    Attributes:
+        reward: growth of the squared error, in variances of the reward.
+        policies: total variation by which a policy's first card moves, by the policy's name.
+    """
+
+    reward: tuple[FeatureImportance, ...]
+    policies: dict[str, tuple[FeatureImportance, ...]]
+
+
+class _Group(NamedTuple):
+    feature: str
+    of: str
+    columns: Ints  # of the shared features, or of the action features
+
+
+def importance(
+    source: Source, policies: Sequence[Policy], seed: int = 0, n_decisions: int = N_DECISIONS
+) -> Importance:
+    """Return which features of a log matter for the reward, and for each policy.
+
+    Args:
+        source: its batches have pages, or features of the candidates.
+        policies: to be asked.
+        seed: of the sample and of the deals.
+        n_decisions: that are looked at, at most, drawn from all.
+
+    Raises:
+        ValueError: the log has no features, or decisions of one person only.
+    """
+    rng = np.random.default_rng(seed)
+    pages = _sample_pages(source, rng)
+    shared, actions = pages[0].context.features.shared, pages[0].context.features.actions
+    groups = _groups(len(shared), actions.shape[1])
+    if not groups:
+        raise ValueError("importance needs a log with features, got one without")
+    return Importance(
+        reward=_of_reward(source, groups, len(shared), rng, n_decisions),
+        policies={policy.name: _of_policy(policy, pages, groups, rng) for policy in policies},
+    )
+
+
+class _Sample(NamedTuple):
+    """Decisions drawn from a log: those with the smallest of random keys."""
+
+    key: Floats  # (n,)
+    features: Floats  # (n, d + e)
+    reward: Floats  # (n,)
+    user: Ints  # (n,)
+    fold: Ints  # (n,)
+
+    def smallest(self, n: int) -> "_Sample":
+        kept = np.argsort(self.key, kind="stable")[:n]
+        return _Sample(
+            self.key[kept],
+            self.features[kept],
+            self.reward[kept],
+            self.user[kept],
+            self.fold[kept],
+        )
+
+    def joined(self, other: "_Sample") -> "_Sample":
+        return _Sample(
+            np.concatenate([self.key, other.key]),
+            np.concatenate([self.features, other.features]),
+            np.concatenate([self.reward, other.reward]),
+            np.concatenate([self.user, other.user]),
+            np.concatenate([self.fold, other.fold]),
+        )
+
+
+def _of_reward(
+    source: Source, groups: Sequence[_Group], n_shared: int, rng: np.random.Generator, n: int
+) -> tuple[FeatureImportance, ...]:
+    model, sample = fit_ridges(source), _sample(source, rng, n)
+    errors = (sample.reward - model.predict_rows(sample.features, sample.fold)) ** 2
+    variance = max(float(sample.reward.var()), np.finfo(float).tiny)
+    found = []
+    for group in groups:
+        columns = group.columns + (n_shared if group.of == "item" else 0)
+        growth = np.zeros(len(errors))
+        for _ in range(N_DEALS):
+            dealt = sample.features.copy()
+            dealt[:, columns] = sample.features[rng.permutation(len(dealt))][:, columns]
+            again = (sample.reward - model.predict_rows(dealt, sample.fold)) ** 2
+            growth += (again - errors) / (N_DEALS * variance)
+        found.append(_measured(group, growth, sample.user))
+    return _sorted(found)
+
+
+def _sample(source: Source, rng: np.random.Generator, n: int) -> _Sample:
+    sample: _Sample | None = None
+    for batch in source.batches():
+        columns = chosen_features(batch), batch.reward, batch.user, folds_of(batch)
+        drawn = _Sample(rng.random(len(batch)), *columns)
+        sample = (drawn if sample is None else sample.joined(drawn)).smallest(n)
+    if sample is None:
+        raise ValueError("importance needs decisions, got none")
+    return sample
+
+
+def _sample_pages(source: Source, rng: np.random.Generator) -> list[Page]:
+    """Return pages drawn from all of a log; of a foreign log, its first decisions as pages."""
+    held: list[tuple[float, int, Page]] = []
+    for batch in source.batches():
+        if not batch.pages:
+            return [page for page, _ in islice(row_pages(batch), N_PAGES)]
+        keys = rng.random(len(batch.pages)).tolist()
+        held += [
+            (key, len(held) + i, page)
+            for i, (key, (page, _)) in enumerate(zip(keys, batch.pages, strict=True))
+        ]
+        held = sorted(held)[:N_PAGES]
+    if not held:
+        raise ValueError("importance needs decisions, got none")
+    return [page for _, _, page in held]
+
+
+def _of_policy(
+    policy: Policy, pages: Sequence[Page], groups: Sequence[_Group], rng: np.random.Generator
+) -> tuple[FeatureImportance, ...]:
+    before = [_first_pmf(policy, page) for page in pages]
+    names = {user: code for code, user in enumerate(dict.fromkeys(p.context.user for p in pages))}
+    user = np.array([names[page.context.user] for page in pages], dtype=np.int64)
+    by_id = _Group("item itself", "item", np.zeros(0, dtype=np.int64))
+    found = []
+    for group in (*groups, by_id):
+        moved = [
+            0.5 * float(np.abs(_first_pmf(policy, dealt) - pmf).sum())
+            for dealt, pmf in zip(_dealt(pages, group, rng), before, strict=True)
+        ]
+        found.append(_measured(group, np.array(moved), user))
+    return _sorted(found)
+
+
+def _dealt(pages: Sequence[Page], group: _Group, rng: np.random.Generator) -> Iterator[Page]:
+    """Yield the pages with one group of features dealt out anew."""
+    others = rng.permutation(len(pages))
+    for page, other in zip(pages, others, strict=True):
+        features = page.context.features
+        shared: Float32s = features.shared.copy()
+        actions, keys = features.actions.copy(), features.keys
+        order = rng.permutation(len(keys))
+        if group.of == "context":
+            shared[group.columns] = pages[other].context.features.shared[group.columns]
+        elif len(group.columns):
+            actions[:, group.columns] = features.actions[order][:, group.columns]
+        else:
+            keys = keys[order]
+        changed = replace(features, shared=shared, actions=actions, keys=keys)
+        yield replace(page, context=replace(page.context, features=changed))
+
+
+def _first_pmf(policy: Policy, page: Page) -> Floats:
+    return next(page_pmfs(page, policy))[1]
+
+
+def _measured(group: _Group, terms: Floats, user: Ints) -> FeatureImportance:
+    value = float(terms.mean())
+    codes = np.unique(user, return_inverse=True)[1]
+    half = t_quantile(LEVEL, int(codes.max())) * clustered_se(terms - value, codes)
+    return FeatureImportance(group.feature, group.of, value, value - half, value + half)
+
+
+def _sorted(found: list[FeatureImportance]) -> tuple[FeatureImportance, ...]:
+    return tuple(sorted(found, key=lambda importance: -importance.value))
+
+
+def _groups(n_shared: int, n_action: int) -> list[_Group]:
+    """Return the columns by meaning: of our encoding by name, of another one by place."""
+    ours = (n_shared, n_action) == (N_SHARED, N_ACTION)
+    of_context = SHARED if ours else [f"context {i}" for i in range(n_shared)]
+    of_item = (*STATIC, *DYNAMIC) if ours else [f"item {i}" for i in range(n_action)]
+    groups = []
+    for of, names in (("context", of_context), ("item", of_item)):
+        meanings = np.array([_TOGETHER.get(name, name) if ours else name for name in names])
+        groups += [
+            _Group(meaning, of, np.flatnonzero(meanings == meaning))
+            for meaning in dict.fromkeys(meanings.tolist())
+        ]
+    return groups

@@ -1,0 +1,194 @@
+"""Our own log as a Source, in bounded memory: read once to join, and again for its pages.
+
+The first reading joins feedback to decisions and writes a row a decision to disk (100 bytes, where
+the log has a kilobyte); it holds the pages that are still open, no others. Each further reading
+meets the pages in the same order and takes their rows along, by the offset of the page's line; what
+was appended meanwhile has no rows. What grows in memory is two words for each decision, each
+person's name, and the catalogue's features.
+
+`replay.dataset` holds a log in memory instead: for training, for export, and for its tests.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+
+from env.blocks import Blocks
+from env.records import LogLine, PageRecord, UserRecord
+from env.reward import Reward
+from env.vocabulary import Interaction, Ints, PageId, UserKey
+from replay.join import LATE_MS, Join
+from replay.page_batches import Behaviour, PageRows, page_batches
+from replay.pages import check_known, check_page
+from replay.rows import ROW, Coverage, RowMaker, Table
+from replay.sources import Batch
+
+Lines = Callable[[], Iterable[LogLine]]
+"""Reads the whole log from its beginning, each time it is called."""
+
+_CHUNK = 8_192
+_EVICT_EVERY = 1_024
+
+
+class LogSource:
+    """The decisions of a log that were seen, closed and not censored, batch by batch."""
+
+    def __init__(
+        self,
+        lines: Lines,
+        reward: Reward,
+        *,
+        arm: str = "",
+        after: int = 0,
+        behaviour: Behaviour | None = None,
+        advance: Callable[[int], None] = lambda n: None,
+    ) -> None:
+        """Read the log once and join it.
+
+        Args:
+            lines: of the log.
+            reward: what a decision was worth.
+            arm: of the experiment, whose pages count; empty: all pages.
+            after: only pages of lines behind this offset count.
+            behaviour: finds the policies that made the log, by which its propensities are judged.
+            advance: told of lines that were read.
+
+        Raises:
+            ValueError: as `replay.dataset.read`.
+        """
+        self._lines = lines
+        self._behaviour = behaviour
+        self.reward_version = reward.version
+        reading = _Reading(lines, reward, arm, after, advance)
+        self._table = _spilled(reading.rows())
+        self._order = np.lexsort((self._table["slot"], self._table["page"]))
+        self.people = reading.people()
+        self.coverage = Coverage(
+            reading.places.n_drawn, reading.making.n_seen, reading.making.n_censored
+        )
+
+    def __len__(self) -> int:
+        """Number of decisions."""
+        return len(self._table)
+
+    def share_until(self, offset: int) -> float:
+        """Return the share of the decisions whose pages stand at this offset or before it."""
+        return float((self._table["page"] <= offset).mean()) if len(self) else 0.0
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the decisions in the order of their pages.
+
+        Raises:
+            ValueError: a page's candidate whose features are in no line before it.
+        """
+        return page_batches(self._pages(), self._behaviour)
+
+    def _pages(self) -> Iterator[PageRows]:
+        blocks, cohorts, groups = Blocks(), dict[UserKey, str](), self._groups()
+        wanted, rows = next(groups, (-1, None))
+        for line in self._lines():
+            record = line.record
+            blocks.fold(record)
+            if isinstance(record, UserRecord) and record.profile is not None:
+                cohorts[record.user] = record.profile.cohort
+            if rows is None or line.offset != wanted or not isinstance(record, PageRecord):
+                continue
+            check_known(record, blocks)
+            table = self._table[rows]
+            yield PageRows(
+                record=record,
+                page=blocks.page(record),
+                slot=table["slot"],
+                user=int(table["user"][0]),
+                reward=table["reward"],
+                cohort=cohorts.get(record.user, ""),
+            )
+            wanted, rows = next(groups, (-1, None))
+
+    def _groups(self) -> Iterator[tuple[int, Ints]]:
+        """Yield the offset of each page that has rows, with their places in the table."""
+        page = self._table["page"][self._order]
+        starts = np.flatnonzero(np.diff(page, prepend=-1))
+        for start, end in zip(starts, np.append(starts, len(page))[1:], strict=True):
+            yield int(page[start]), self._order[start:end]
+
+
+class _Reading:
+    """The first reading of a log."""
+
+    def __init__(
+        self,
+        lines: Lines,
+        reward: Reward,
+        arm: str,
+        after: int,
+        advance: Callable[[int], None],
+    ) -> None:
+        self._lines, self._arm, self._after, self._advance = lines, arm, after, advance
+        self._join = Join(reward, grace_ms=LATE_MS)
+        self.places = _OpenPages()
+        self.making = RowMaker()
+        self._arms: dict[UserKey, str] = {}
+
+    def rows(self) -> Iterator[tuple[object, ...]]:
+        return self.making.rows(self._closed(), self.places)
+
+    def people(self) -> dict[str, int]:
+        """Return how many people each arm has; who changed arms counts where they were first."""
+        names, counts = np.unique(list(self._arms.values()) or [""], return_counts=True)
+        return {str(name): int(n) for name, n in zip(names, counts, strict=True) if name}
+
+    def _closed(self) -> Iterator[Interaction]:
+        for line in self._lines():
+            record = line.record
+            if isinstance(record, PageRecord):
+                check_page(record)
+                self._arms.setdefault(record.user, record.arm)
+                if line.offset > self._after and self._arm in ("", record.arm):
+                    self.places.keep(line.offset, record)
+            yield from self._join.fold(record)
+            if line.offset % _EVICT_EVERY == 0:
+                self.places.evict(self._join)
+            self._advance(1)
+        yield from self._join.flush()
+
+
+class _OpenPages:
+    """The pages that were asked for and that the join may still close something of."""
+
+    def __init__(self) -> None:
+        self.n_drawn = 0
+        self._offsets: dict[PageId, int] = {}
+        self._records: dict[int, PageRecord] = {}
+
+    def keep(self, offset: int, record: PageRecord) -> None:
+        if record.page_id in self._offsets:
+            return
+        self._offsets[record.page_id] = offset
+        self._records[offset] = record
+        self.n_drawn += len(record.drawn)
+
+    def evict(self, join: Join) -> None:
+        for page_id in [page_id for page_id in self._offsets if not join.is_open(page_id)]:
+            del self._records[self._offsets.pop(page_id)]
+
+    def place(self, page_id: PageId) -> int | None:
+        return self._offsets.get(page_id)
+
+    def record(self, place: int) -> PageRecord:
+        return self._records[place]
+
+
+def _spilled(rows: Iterator[tuple[object, ...]]) -> Table:
+    """Return rows as a table that lies on disk, in a file that has no name any more."""
+    with tempfile.TemporaryFile() as file:
+        n = 0
+        while len(chunk := np.fromiter(islice(rows, _CHUNK), dtype=ROW)):
+            file.write(chunk.tobytes())
+            n += len(chunk)
+        file.flush()
+        if n == 0:
+            return np.empty(0, dtype=ROW)
+        return np.memmap(file, dtype=ROW, mode="r", shape=(n,))

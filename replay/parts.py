@@ -1,0 +1,112 @@
+"""Parts of a log: the same question about one country, one cohort, one slot, one hour.
+
+A part has its own gates, since a log that can answer for everybody may have next to nothing of
+somebody. Of many parts some differ by chance: one interval in twenty misses.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+import numpy as np
+
+from env.vocabulary import Bools, Ints
+from replay.columns import Columns, Predictions
+from replay.default import default
+from replay.estimators import dr_gain, logged
+from replay.gates import Gates, Refusal
+from replay.health import Weights, weights_of
+from replay.intervals import Estimate
+
+
+class Part(msgspec.Struct, frozen=True):
+    """What a part of a log says about a policy.
+
+    Attributes:
+        segment: for example "country".
+        value: for example "MY".
+        n: decisions.
+        n_users: people.
+        weights: what they are worth here; None: decisions of one person only.
+        logged: what was earned here; None likewise.
+        estimate: by the default estimator; None where the part was refused.
+        gain: over what was logged, paired; None likewise.
+        refusals: the gates that it did not pass.
+        forced: the estimate is there although it did not pass.
+    """
+
+    segment: str
+    value: str
+    n: int
+    n_users: int
+    weights: Weights | None = None
+    logged: Estimate | None = None
+    estimate: Estimate | None = None
+    gain: Estimate | None = None
+    refusals: tuple[Refusal, ...] = ()
+    forced: bool = False
+
+
+def parts_of(
+    segment: str,
+    parts: Iterable[tuple[str, Bools]],
+    columns: Columns,
+    predictions: Predictions,
+    *,
+    gates: Gates,
+    of_log: tuple[Refusal, ...],
+    level: float,
+    force: bool,
+) -> Iterator[Part]:
+    """Yield what each part of a log says about a policy.
+
+    Args:
+        segment: what the parts are of.
+        parts: each value with the mask of its decisions, shape (n,).
+        columns: of the whole log.
+        predictions: likewise.
+        gates: that a part must pass by its weights.
+        of_log: refusals of the whole log, which hold for every part.
+        level: of the intervals, in (0, 1).
+        force: estimate where a part does not pass; it is marked.
+    """
+    for value, mask in parts:
+        rows = np.flatnonzero(mask)
+        predicted = Predictions(predictions.chosen[rows], predictions.direct[rows])
+        yield _part(segment, value, _rows(columns, rows), predicted, gates, of_log, level, force)
+
+
+def _part(
+    segment: str,
+    value: str,
+    columns: Columns,
+    predictions: Predictions,
+    gates: Gates,
+    of_log: tuple[Refusal, ...],
+    level: float,
+    force: bool,
+) -> Part:
+    n, n_users = len(columns), len(np.unique(columns.user))
+    if n_users < 2:
+        alone = Refusal("people", "at least 2", str(n_users), "take a longer log")
+        return Part(segment, value, n, n_users, refusals=(*of_log, alone))
+    weights = weights_of(columns)
+    refusals = (*of_log, *gates.weight_refusals(weights))
+    shown = weights.ess > 0.0 and (force or not refusals)
+    return Part(
+        segment=segment,
+        value=value,
+        n=n,
+        n_users=n_users,
+        weights=weights,
+        logged=logged(columns, level),
+        estimate=default(columns, predictions, level) if shown else None,
+        gain=dr_gain(columns, predictions, level) if shown else None,
+        refusals=refusals,
+        forced=shown and bool(refusals),
+    )
+
+
+def _rows(columns: Columns, rows: Ints) -> Columns:
+    weight = None if columns.row_weight is None else columns.row_weight[rows]
+    user, reward = columns.user[rows], columns.reward[rows]
+    return Columns(user, reward, columns.propensity[rows], columns.target[rows], weight)

@@ -1,0 +1,183 @@
+"""What policies would have done at each decision of a log: one pass, columns on disk.
+
+Everything that asks a policy or a reward model something happens here, batch by batch and for all
+targets at once; what is left for estimators is arithmetic on columns.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from env.vocabulary import Bools, Decision, Floats, Ints, Page
+from replay.batch_models import BatchModel, checked_rewards
+from replay.calibration import Calibrating
+from replay.columns import Columns, Predictions
+from replay.sources import Batch, Source, Target, checked_pmfs
+from replay.spill import Spill
+
+Oracle = Callable[[Page, Decision], Floats]
+"""The true expected reward of each candidate, shape (n,), for one decision of a page."""
+MAX_VALUES = 40
+"""Values of a segment that are told apart: those with the most decisions."""
+
+
+@dataclass
+class Support:
+    """Where a target goes, as far as the log's distributions are known.
+
+    Attributes:
+        n: decisions at which they are.
+        unsupported: the target's probability on candidates that the log gave none, summed.
+        largest_weight: of all candidates that the log gave a chance.
+    """
+
+    n: int = 0
+    unsupported: float = 0.0
+    largest_weight: float = 0.0
+
+    def add(self, target: Floats, pmf: Floats | None) -> None:
+        """Take a batch's distributions of the target and of the log, both (m, k)."""
+        if pmf is None:
+            return
+        known = np.isfinite(pmf).all(axis=1)
+        target, pmf = target[known], pmf[known]
+        if not len(pmf):
+            return
+        shown = pmf > 0.0
+        self.n += len(pmf)
+        self.unsupported += float(target[~shown].sum())
+        self.largest_weight = max(self.largest_weight, float((target[shown] / pmf[shown]).max()))
+
+
+@dataclass
+class Labels:
+    """Codes of the values of a segment, given as they come."""
+
+    values: dict[str, int] = field(default_factory=dict)
+
+    def codes(self, values: np.ndarray) -> Ints:
+        """Return the code of each value, shape (m,)."""
+        distinct, inverse = np.unique(values, return_inverse=True)
+        codes = [self.values.setdefault(str(v), len(self.values)) for v in distinct]
+        return np.array(codes, dtype=np.int64)[inverse]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replayed:
+    """A log and several targets' side of it, as columns that lie on disk while `spill` is open."""
+
+    spill: Spill
+    n_pages: int
+    policies: tuple[str, ...]
+    calibrating: Calibrating
+    supports: tuple[Support, ...]
+    labels: dict[str, Labels]
+    is_weighted: bool
+    has_truth: bool
+
+    def columns(self, target: int) -> Columns:
+        """Return the columns of the target at this place."""
+        return Columns(
+            user=self.spill.ints("user"),
+            reward=self.spill.floats("reward"),
+            propensity=self.spill.floats("propensity"),
+            target=self.spill.floats(f"target {target}"),
+            row_weight=self.spill.floats("row_weight") if self.is_weighted else None,
+        )
+
+    def predictions(self, target: int) -> Predictions:
+        """Return what the reward model says of the target at this place."""
+        return Predictions(self.spill.floats("chosen"), self.spill.floats(f"direct {target}"))
+
+    def truth(self, target: int) -> float | None:
+        """Return the true value of the target at this place; None without an oracle."""
+        return float(self.spill.floats(f"truth {target}").mean()) if self.has_truth else None
+
+    def at_ms(self) -> Ints:
+        """Return when each decision was drawn, shape (n,)."""
+        return self.spill.ints("at_ms")
+
+    def parts(self, segment: str) -> Iterator[tuple[str, Bools]]:
+        """Yield the values of a segment with the mask of their decisions, the largest first."""
+        labels = self.labels[segment].values
+        codes = self.spill.ints(f"segment {segment}")
+        names, counts = list(labels), np.bincount(codes, minlength=len(labels))
+        for code in np.argsort(-counts, kind="stable")[:MAX_VALUES]:
+            yield names[code], codes == code
+
+
+def replay_targets(
+    source: Source,
+    targets: Sequence[Target],
+    model: BatchModel,
+    spill: Spill,
+    *,
+    oracle: Oracle | None = None,
+) -> Replayed:
+    """Return what targets would have done at each decision, and what that is predicted to earn.
+
+    Args:
+        source: the log.
+        targets: each is asked about each batch.
+        model: of rewards, not fitted on what it scores.
+        spill: empty; the columns go there.
+        oracle: of true rewards, for a log with pages.
+
+    Raises:
+        ValueError: no decision, a pmf that is not one, or a reward of the model or the oracle that
+            is not finite.
+    """
+    n = n_pages = 0
+    policies, calibrating = set[str](), Calibrating()
+    supports = tuple(Support() for _ in targets)
+    labels: dict[str, Labels] = {}
+    for batch in source.batches():
+        n, n_pages = n + len(batch), n_pages + (len(batch.pages) or len(batch))
+        calibrating.add(batch.draws)
+        if batch.policy is not None:
+            policies.update(map(str, np.unique(batch.policy)))
+        _append_logged(batch, spill, labels)
+        predicted = model.predict(batch)
+        spill.append("chosen", batch.of_chosen(predicted))
+        truth = None if oracle is None else _true(oracle, batch)
+        for place, (target, support) in enumerate(zip(targets, supports, strict=True)):
+            pmfs = checked_pmfs(target, batch)
+            support.add(pmfs, batch.pmf)
+            spill.append(f"target {place}", batch.of_chosen(pmfs))
+            spill.append(f"direct {place}", np.einsum("mk,mk->m", pmfs, predicted))
+            if truth is not None:
+                spill.append(f"truth {place}", np.einsum("mk,mk->m", pmfs, truth))
+    if not n:
+        raise ValueError("an evaluation needs decisions, got none")
+    return Replayed(
+        spill=spill,
+        n_pages=n_pages,
+        policies=tuple(sorted(policies)),
+        calibrating=calibrating,
+        supports=supports,
+        labels=labels,
+        is_weighted="row_weight" in spill,
+        has_truth=oracle is not None,
+    )
+
+
+def _append_logged(batch: Batch, spill: Spill, labels: dict[str, Labels]) -> None:
+    for name in ("user", "reward", "propensity", "at_ms"):
+        spill.append(name, getattr(batch, name))
+    if batch.row_weight is not None:
+        spill.append("row_weight", batch.row_weight)
+    for name, values in batch.segments.items():
+        spill.append(f"segment {name}", labels.setdefault(name, Labels()).codes(values))
+
+
+def _true(oracle: Oracle, batch: Batch) -> Floats:
+    """Return the true rewards of all candidates, (m, k)."""
+    truth = np.zeros(batch.mask.shape)
+    for page, rows in batch.pages:
+        row_of = dict(zip(batch.slot[rows].tolist(), rows.tolist(), strict=True))
+        for decision in page.decisions:
+            if decision.slot in row_of:
+                rewards = checked_rewards(oracle(page, decision), page, "true")
+                truth[row_of[decision.slot], : len(rewards)] = rewards
+    return truth

@@ -1,0 +1,133 @@
+"""What a report says in words: the verdict on each policy, and what follows from it and what not.
+
+A number is read as the answer to the question that its reader has. So the report says which
+question it answers, and what of the log at hand speaks against it; each sentence stands or falls
+with a figure.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from replay.evaluate import Evaluation, Report
+from replay.gates import Refusal
+
+MUCH_CENSORED = 0.05
+MUCH_LEARNED = 0.01
+LITTLE_P = 0.01
+
+
+def verdict(report: Report) -> tuple[str, str]:
+    """Return what the log says about a policy: a word and why.
+
+    The word is "better", "worse" or "open" by the paired gain's interval alone, where there is one
+    (else "refused") that is not of what the policy learned from (else "flattered").
+    """
+    gain, logged = report.gain, report.logged.value
+    if gain is None:
+        gates = ", ".join(refusal.gate for refusal in report.refusals)
+        return "refused", f"The log cannot say what {report.policy} would have earned ({gates})."
+    relative = f" ({gain.value / abs(logged):+.1%})" if logged else ""
+    size = (
+        f"{gain.value:+.4f} a card{relative}, {gain.level:.0%} interval {gain.low:+.4f} to "
+        f"{gain.high:+.4f}"
+    )
+    if report.learned_share > MUCH_LEARNED:
+        return "flattered", (
+            f"{report.policy} learned from {report.learned_share:.0%} of these decisions, so this "
+            f"flatters it: {size}. Evaluate it on pages that it did not learn from (--held-out)."
+        )
+    warning = " Forced: the log did not pass its gates, do not rely on it." if report.forced else ""
+    if gain.low > 0.0:
+        return (
+            "better",
+            f"{report.policy} would have earned more than what was logged: {size}.{warning}",
+        )
+    if gain.high < 0.0:
+        return (
+            "worse",
+            f"{report.policy} would have earned less than what was logged: {size}.{warning}",
+        )
+    return (
+        "open",
+        f"Whether {report.policy} earns more or less than the log is open: {size}.{warning}",
+    )
+
+
+def refused(refusal: Refusal) -> str:
+    """Return a refusal as a sentence, with what to do."""
+    return (
+        f"{refusal.gate.capitalize()}: expected {refusal.expected}, got {refusal.got}. "
+        f"What to do: {refusal.advice}."
+    )
+
+
+def conclusions(evaluation: Evaluation) -> tuple[list[str], list[str]]:
+    """Return what can be concluded, and what cannot."""
+    return list(_can(evaluation)), list(_cannot(evaluation))
+
+
+def span(first_ms: int, last_ms: int) -> str:
+    """Return the days that a log covers, in words; empty where it has no times."""
+    if not last_ms:
+        return ""
+    first, last = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (first_ms, last_ms))
+    if first.date() == last.date():
+        return f"{first:%Y-%m-%d %H:%M} to {last:%H:%M} UTC"
+    return f"{first:%Y-%m-%d} to {last:%Y-%m-%d}"
+
+
+def _can(evaluation: Evaluation) -> Iterator[str]:
+    words = {"better": "Better than what was logged", "worse": "Worse", "open": "Not to be told"}
+    for word, said in words.items():
+        names = [r.policy for r in evaluation.reports if not r.forced and verdict(r)[0] == word]
+        if names:
+            yield f"{said}: {', '.join(names)}."
+    if not any(verdict(r)[0] in words and not r.forced for r in evaluation.reports):
+        yield "Nothing about these policies: no estimate may be relied on."
+    judged = evaluation.health.calibration
+    if judged is not None and judged.p_value >= LITTLE_P:
+        yield (
+            f"The logged propensities fit the draws (p = {judged.p_value:.2f} over {judged.n:,} "
+            "draws), so weights mean what they say."
+        )
+
+
+def _cannot(evaluation: Evaluation) -> Iterator[str]:
+    health = evaluation.health
+    yield (
+        "What another retrieval, other filters or another page would bring: values are per seen "
+        "card, on the candidates that were logged and after the cards that stood before it."
+    )
+    yield (
+        "What a policy does to later pages, to the length of sessions or to whether people return. "
+        "That takes a split of traffic."
+    )
+    flattered = [r.policy for r in evaluation.reports if verdict(r)[0] == "flattered"]
+    if flattered:
+        yield (
+            f"How good {', '.join(flattered)} is: a policy looks better than it is on decisions "
+            "that it learned from."
+        )
+    if health.calibration is None:
+        yield "Whether the logged propensities are right: there are too few draws to judge them by."
+    if health.censored_share > MUCH_CENSORED:
+        yield (
+            f"Anything that hangs on how cards end: of {health.censored_share:.0%} of the seen "
+            "cards the end was never reported, and which ones may depend on the card."
+        )
+    drift = evaluation.reports[0].health.drift
+    if drift is not None and drift.p_value < LITTLE_P:
+        yield (
+            f"What would be earned today: the reward changed during the log (p = "
+            f"{drift.p_value:.1e}), and estimates are averages over that time."
+        )
+    if len(evaluation.reports) > 1:
+        yield (
+            f"That the best of {len(evaluation.reports)} is as good as it looks: the highest of "
+            "several estimates is high by chance too. Confirm it by a split of traffic."
+        )
+    if any(report.parts for report in evaluation.reports):
+        yield (
+            "That a part of the log differs because its interval does: of many intervals at "
+            f"{evaluation.level:.0%}, some miss by chance."
+        )

@@ -1,0 +1,91 @@
+"""Doubly robust estimators that distrust large weights: Switch-DR and optimistic shrinkage.
+
+Both run from dr (unbiased, at the mercy of the largest weights) to dm (calm, as wrong as the
+model) along one parameter, which `replay.tuning` chooses. They give up unbiasedness on purpose:
+the interval of either, made from its influence, is one around its own expectation, and says
+nothing of the bias, unless the parameter is so large that it changes no weight of note.
+"""
+
+import numpy as np
+
+from env.vocabulary import Floats
+from replay.columns import Columns, Predictions
+from replay.intervals import LEVEL, Estimate
+from replay.ratios import mean_ratio, ratio_estimate
+
+
+def switch_dr(
+    columns: Columns, predictions: Predictions, tau: float, level: float = LEVEL
+) -> Estimate:
+    """Return Switch-DR: the model alone, where the weight is above tau.
+
+    mean(sum_a target(a) q(a) + w 1[w <= tau] (r - q(chosen))) (Wang, Agarwal and Dudík, "Optimal
+    and Adaptive Off-policy Evaluation in Contextual Bandits", ICML 2017, section 4).
+
+    Its bias is that of the model on the actions of large weight, so at most their share of the
+    target's probability times the model's error there; its variance at most that of weights up to
+    tau. tau infinite: dr; below every positive weight: dm.
+
+    Args:
+        columns: of a log.
+        predictions: of a model that was not fitted on them.
+        tau: largest weight that is corrected with, at least 0.
+        level: of the interval, in (0, 1); around the estimator's own expectation.
+
+    Raises:
+        ValueError: tau is negative or not a number.
+    """
+    terms = predictions.corrected(columns, switched(columns.weights, tau))
+    ratio = mean_ratio(columns, terms)
+    return ratio_estimate("switch-dr", (ratio,), columns.user, columns.ess, level)
+
+
+def dros(columns: Columns, predictions: Predictions, lam: float, level: float = LEVEL) -> Estimate:
+    """Return the doubly robust estimator with optimistic shrinkage.
+
+    mean(sum_a target(a) q(a) + lam w / (w^2 + lam) (r - q(chosen))) (Su, Dimakopoulou,
+    Krishnamurthy and Dudík, "Doubly Robust Off-policy Evaluation with Shrinkage", ICML 2020,
+    section 3.1).
+
+    Small weights stay as they are, weights far above sqrt(lam) fall as lam / w: the largest ones
+    count least, in a smooth way. The shape minimises a bound on the squared error whose bias part
+    knows nothing of the model's direction. lam infinite: dr; 0: dm.
+
+    Args:
+        columns: of a log.
+        predictions: of a model that was not fitted on them.
+        lam: at least 0.
+        level: of the interval, in (0, 1); around the estimator's own expectation.
+
+    Raises:
+        ValueError: lam is negative or not a number.
+    """
+    terms = predictions.corrected(columns, shrunk(columns.weights, lam))
+    ratio = mean_ratio(columns, terms)
+    return ratio_estimate("dros", (ratio,), columns.user, columns.ess, level)
+
+
+def switched(weights: Floats, tau: float) -> Floats:
+    """Return the weights, 0 where they are above tau, shape (n,).
+
+    >>> switched(np.array([0.5, 2.0, 8.0]), 2.0)
+    array([0.5, 2. , 0. ])
+    """
+    if not tau >= 0.0:
+        raise ValueError(f"tau must be at least 0, got {tau}")
+    return np.where(weights <= tau, weights, 0.0)
+
+
+def shrunk(weights: Floats, lam: float) -> Floats:
+    """Return lam w / (w^2 + lam), shape (n,).
+
+    >>> shrunk(np.array([0.0, 1.0, 3.0]), 9.0)
+    array([0. , 0.9, 1.5])
+    """
+    if not lam >= 0.0:
+        raise ValueError(f"lam must be at least 0, got {lam}")
+    if np.isinf(lam):
+        return weights
+    if lam == 0.0:
+        return np.zeros_like(weights)
+    return weights * (lam / (weights**2 + lam))

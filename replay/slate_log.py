@@ -1,0 +1,94 @@
+"""Pages of our own log as Slates, with what a policy would have done and what a model expects.
+
+The logged rules, floor and prefix apply (`env.interface.page_pmfs`). The reward of a page is that
+of its cards that were seen and whose end is known; others count 0, under the target as under the
+log, so that a policy that makes people leave a page early pays for it. Pages of which no card was
+seen are in no batch, and in no estimate.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from env.interface import Policy, page_pmfs
+from env.vocabulary import Floats, Ints, Page
+from replay.reward_model import Predictor
+from replay.slates import SlatePredictions, Slates
+from replay.sources import Batch
+
+
+class _Row(NamedTuple):
+    """One page, arrays by slot."""
+
+    user: int
+    reward: Floats
+    propensity: Floats
+    target: Floats
+    chosen: Floats
+    direct: Floats
+
+
+def read_slates(
+    batches: Iterable[Batch], policy: Policy, predictor: Predictor
+) -> tuple[Slates, SlatePredictions]:
+    """Return the log's pages for a target policy.
+
+    Q_j(a) is the model's reward of card a, plus, for each slot below, what it expects of the
+    target's choice at slot j: a guess at the rest of the page that knows of no later card.
+
+    Args:
+        batches: of our own log.
+        policy: the target.
+        predictor: of a card's reward, not fitted on the people whom it scores.
+
+    Raises:
+        ValueError: no page, or decisions without pages, as in a foreign log.
+    """
+    rows = [
+        _row(batch, page, at, policy, predictor) for batch in batches for page, at in _pages(batch)
+    ]
+    if not rows:
+        raise ValueError("expected a log with pages, got none")
+    slates = Slates(
+        user=np.array([row.user for row in rows]),
+        reward=_padded([row.reward for row in rows], 0.0),
+        propensity=_padded([row.propensity for row in rows], 1.0),
+        target=_padded([row.target for row in rows], 1.0),
+    )
+    chosen = _padded([row.chosen for row in rows], 0.0)
+    return slates, SlatePredictions(chosen, _padded([row.direct for row in rows], 0.0))
+
+
+def _pages(batch: Batch) -> Iterable[tuple[Page, Ints]]:
+    if len(batch) and not batch.pages:
+        raise ValueError(
+            "whole pages need a log that says which decisions were one, got decisions without a "
+            "page; evaluate a foreign log decision by decision"
+        )
+    return batch.pages
+
+
+def _row(batch: Batch, page: Page, at: Ints, policy: Policy, predictor: Predictor) -> _Row:
+    """Return a page's slots, those of its rows `at` rewarded."""
+    rewards = dict(zip(batch.slot[at].tolist(), batch.reward[at].tolist(), strict=True))
+    expected = predictor.predict(page.context)
+    pairs = list(page_pmfs(page, policy))
+    actions = [decision.action for decision, _ in pairs]
+    here = np.array([float(pmf @ expected) for _, pmf in pairs])
+    below = np.arange(len(pairs))[::-1]
+    return _Row(
+        user=int(batch.user[at[0]]),
+        reward=np.array([rewards.get(decision.slot, 0.0) for decision, _ in pairs]),
+        propensity=np.array([decision.propensity for decision, _ in pairs]),
+        target=np.array([float(pmf[decision.action]) for decision, pmf in pairs]),
+        chosen=expected[actions] + below * here,
+        direct=(1 + below) * here,
+    )
+
+
+def _padded(rows: list[Floats], fill: float) -> Floats:
+    padded = np.full((len(rows), max(map(len, rows))), fill)
+    for i, row in enumerate(rows):
+        padded[i, : len(row)] = row
+    return padded

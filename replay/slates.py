@@ -1,0 +1,243 @@
+"""Off-policy estimators of whole pages: what a page would have earned under another policy.
+
+The value is the expected sum of the rewards of a page's slots. A row is a page, a column a slot;
+w_j = target / propensity of slot j given the slots before it, as `env.interface.page_pmfs` gives
+them under the logged rules, and w_{1:j} is the product of the first j. What an estimator assumes
+of how slots act on each other decides which weights it needs, and that how noisy it is:
+
+    joint IPS               anything                              w_{1:k} on the sum
+    reward-interaction IPS  slot j depends on slots up to j       w_{1:j} on slot j
+    cascade-DR              the same, less noisy by a model       w_{1:j} on what it missed
+    independent IPS         slot j depends on slot j alone        w_j on slot j
+    pseudo-inverse          the page's sum is additive in slots   1 - k + sum_j w_j on the sum
+
+A page shorter than the widest is padded with propensity = target = 1 and reward 0: that changes no
+estimate. Rejected: a mask of slots beside them, which every formula would have to apply.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from env.vocabulary import Floats, Ints
+from replay.checks import require, require_propensities, require_shape
+from replay.intervals import LEVEL, Estimate, effective_sample_size
+from replay.ratios import Ratio, ratio_estimate
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slates:
+    """What was logged and what the target would have done, one row a page, one column a slot.
+
+    Raises:
+        ValueError: no page, columns of different shape, or a value out of its range.
+    """
+
+    user: Ints  # (n,) at least 0, code of the person
+    reward: Floats  # (n, k) finite; 0 where the card was not seen
+    propensity: Floats  # (n, k) in (0, 1], given the slots before
+    target: Floats  # (n, k) in [0, 1], given the logged slots before
+
+    def __post_init__(self) -> None:
+        if self.reward.ndim != 2:
+            raise ValueError(f"expected rewards of shape (pages, slots), got {self.reward.shape}")
+        shape = self.reward.shape
+        require_shape(shape[:1], user=self.user)
+        require_shape(shape, reward=self.reward, propensity=self.propensity, target=self.target)
+        require(self.user >= 0, "user code", "at least 0", self.user)
+        require(np.isfinite(self.reward), "reward", "finite", self.reward)
+        require_propensities(self.propensity, self.target)
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+    @property
+    def weights(self) -> Floats:
+        """The importance weight w_j of each slot, shape (n, k)."""
+        return self.target / self.propensity
+
+    @property
+    def prefix_weights(self) -> Floats:
+        """The weight w_{1:j} of each slot with those before it, shape (n, k)."""
+        return np.multiply.accumulate(self.weights, axis=1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SlatePredictions:
+    """What a model that saw nothing of a page's person expects from each slot on.
+
+    Q_j is a function of the page's context and its slots up to j; of what came later it must not
+    know, or cascade-DR is biased.
+
+    Raises:
+        ValueError: no page, columns of different shape, or a value that is not finite.
+    """
+
+    chosen: Floats  # (n, k) Q_j of the logged card: the rewards of slots j..k
+    direct: Floats  # (n, k) Q_j, mean over the target's pmf given the logged slots before
+
+    def __post_init__(self) -> None:
+        require_shape(self.chosen.shape, chosen=self.chosen, direct=self.direct)
+        require(np.isfinite(self.chosen), "predicted reward", "finite", self.chosen)
+        require(np.isfinite(self.direct), "predicted value", "finite", self.direct)
+
+
+def joint_ips(slates: Slates, level: float = LEVEL) -> Estimate:
+    """Return inverse propensity scoring of whole pages.
+
+    mean(w_{1:k} sum_j r_j) (Strehl, Langford, Li and Kakade, "Learning from Logged Implicit
+    Exploration Data", NeurIPS 2010, with the page as the action).
+
+    Unbiased whatever slots do to each other, if the propensities are exact and positive wherever
+    the target's are. Its variance grows with the product of the slots' E[w^2]: of use for short
+    pages and near targets only.
+    """
+    weights = slates.prefix_weights[:, -1]
+    terms = weights * slates.reward.sum(axis=1)
+    return _mean("joint ips", terms, slates, effective_sample_size(weights), level)
+
+
+def joint_snips(slates: Slates, level: float = LEVEL) -> Estimate:
+    """Return joint IPS divided by the mean weight.
+
+    sum(w_{1:k} sum_j r_j) / sum(w_{1:k}) (Swaminathan and Joachims 2015). Consistent where joint
+    IPS is unbiased, biased of order 1/n, the same wherever the rewards' zero lies.
+
+    Raises:
+        ValueError: the target could have drawn no logged page.
+    """
+    total = slates.reward.sum(axis=1, keepdims=True)
+    return _normalised("joint snips", slates.prefix_weights[:, -1:], total, slates, level)
+
+
+def independent_ips(slates: Slates, level: float = LEVEL) -> Estimate:
+    """Return independent inverse propensity scoring: each slot with its own weight alone.
+
+    mean(sum_j w_j r_j) (Li, Abbasi-Yadkori, Kveton, Muthukrishnan, Vinay and Wen, "Offline
+    Evaluation of Ranking Policies with Click Models", KDD 2018, section 4).
+
+    Unbiased if a slot's reward depends on its own card alone and slots are drawn independently of
+    each other, or the columns hold each slot's marginal probabilities. Where cards are drawn
+    without replacement and these are conditional, it answers what the target earns at each slot
+    after the *logged* cards: the question of `replay.evaluate`, by page. Biased, silently, as soon
+    as a card changes what the next one earns.
+    """
+    terms = (slates.weights * slates.reward).sum(axis=1)
+    return _mean("independent ips", terms, slates, _least_ess(slates.weights), level)
+
+
+def independent_snips(slates: Slates, level: float = LEVEL) -> Estimate:
+    """Return independent IPS with each slot divided by its mean weight.
+
+    sum_j [ sum(w_j r_j) / sum(w_j) ]. Consistent where independent IPS is unbiased.
+
+    Raises:
+        ValueError: the target could have drawn no logged card of some slot.
+    """
+    return _normalised("independent snips", slates.weights, slates.reward, slates, level)
+
+
+def reward_interaction_ips(slates: Slates, level: float = LEVEL) -> Estimate:
+    """Return reward-interaction inverse propensity scoring.
+
+    mean(sum_j w_{1:j} r_j) (McInerney, Brost, Chandar, Mehrotra and Carterette, "Counterfactual
+    Evaluation of Slate Recommendations with Sequential Reward Interactions", KDD 2020, section 4).
+
+    Unbiased if a slot's reward depends on the cards and rewards up to it and on none after it,
+    as where a feed is swiped downwards and nobody looks ahead. Less noisy than joint IPS, most in
+    the first slots; in the last one its weight is the whole page's. Biased where a person sees
+    later cards before they answer, as on a page laid out at once.
+    """
+    weights = slates.prefix_weights
+    terms = (weights * slates.reward).sum(axis=1)
+    return _mean("reward-interaction ips", terms, slates, _least_ess(weights), level)
+
+
+def reward_interaction_snips(slates: Slates, level: float = LEVEL) -> Estimate:
+    """Return reward-interaction IPS with each slot divided by its mean weight.
+
+    sum_j [ sum(w_{1:j} r_j) / sum(w_{1:j}) ] (McInerney et al. 2020, section 4.2, who advise it).
+    Consistent where reward-interaction IPS is unbiased.
+
+    Raises:
+        ValueError: the target could have drawn no logged page down to some slot.
+    """
+    name = "reward-interaction snips"
+    return _normalised(name, slates.prefix_weights, slates.reward, slates, level)
+
+
+def cascade_dr(slates: Slates, predictions: SlatePredictions, level: float = LEVEL) -> Estimate:
+    """Return the doubly robust estimator of a cascade.
+
+    mean(sum_j { w_{1:j} (r_j - Q_j) + w_{1:j-1} sum_a target(a) Q_j(a) }), with Q_j the rewards
+    from slot j on (Kiyohara, Saito, Matsuhiro, Narita, Shimizu and Yamamoto, "Doubly Robust
+    Off-Policy Evaluation for Ranking Policies under the Cascade Behavior Model", WSDM 2022,
+    section 3). The same as r_1 - Q_1 corrected by the slots below, from the last one up.
+
+    Unbiased where reward-interaction IPS is, whatever the model says, and less noisy where it
+    explains some of the reward; unbiased without exact propensities where the model is right. At
+    the mercy of the largest w_{1:k}; a model that saw the page it scores makes it too sure.
+    """
+    require_shape(slates.reward.shape, chosen=predictions.chosen)
+    upto = slates.prefix_weights
+    before = np.hstack([np.ones((len(slates), 1)), upto[:, :-1]])
+    terms = upto * (slates.reward - predictions.chosen) + before * predictions.direct
+    return _mean("cascade dr", terms.sum(axis=1), slates, _least_ess(upto), level)
+
+
+def pseudo_inverse(slates: Slates, level: float = LEVEL) -> Estimate:
+    """Return the pseudo-inverse estimator of a logging policy that draws slots independently.
+
+    mean((1 - k + sum_j w_j) sum_j r_j) (Swaminathan, Krishnamurthy, Agarwal, Dudík, Langford, Jose
+    and Zitouni, "Off-policy Evaluation for Slate Recommendation", NeurIPS 2017, section 3).
+
+    Unbiased if the *expected sum* of a page is a sum of unknown effects of each slot's card, and
+    the logging policy is a product over slots (each slot with candidates of its own, or with
+    replacement): then the pseudo-inverse of its second moments has this closed form. It needs the
+    page's sum only, not which slot earned it. Does not apply to pages drawn without replacement
+    (the weights' mean is still near 1, the value is not), nor where a card acts on the others.
+    Weights can be negative, so an estimate can lie outside of the rewards' range.
+    """
+    weights = _pseudo_inverse_weights(slates)
+    terms = weights * slates.reward.sum(axis=1)
+    return _mean("pseudo-inverse", terms, slates, effective_sample_size(weights), level)
+
+
+def pseudo_inverse_snips(slates: Slates, level: float = LEVEL) -> Estimate:
+    """Return the pseudo-inverse estimator divided by the mean weight (Swaminathan et al.'s wPI).
+
+    Consistent where the pseudo-inverse is unbiased.
+
+    Raises:
+        ValueError: the weights' mean is not above 0.
+    """
+    weights = _pseudo_inverse_weights(slates)[:, None]
+    total = slates.reward.sum(axis=1, keepdims=True)
+    return _normalised("pseudo-inverse snips", weights, total, slates, level)
+
+
+def _pseudo_inverse_weights(slates: Slates) -> Floats:
+    return np.asarray(1.0 + (slates.weights - 1.0).sum(axis=1))
+
+
+def _mean(name: str, terms: Floats, slates: Slates, ess: float, level: float) -> Estimate:
+    return ratio_estimate(name, [Ratio(terms, np.ones(len(terms)))], slates.user, ess, level)
+
+
+def _normalised(
+    name: str, weights: Floats, reward: Floats, slates: Slates, level: float
+) -> Estimate:
+    """Return the sum over columns of weighted means."""
+    nowhere = weights.sum(axis=0) <= 0.0
+    if nowhere.any():
+        raise ValueError(
+            f"{name} needs a logged page that the target could draw, got none in {len(slates)} "
+            f"down to slot {int(np.argmax(nowhere))}; the log cannot evaluate this policy"
+        )
+    ratios = [Ratio(w * r, w) for w, r in zip(weights.T, reward.T, strict=True)]
+    return ratio_estimate(name, ratios, slates.user, _least_ess(weights), level)
+
+
+def _least_ess(weights: Floats) -> float:
+    """Return the effective sample size, in pages, of the slot that has the fewest."""
+    return min(effective_sample_size(column) for column in weights.T)

@@ -1,0 +1,305 @@
+"""Logs as batches of decisions, and policies as what they would have done at them.
+
+A `Source` is a log that can be read any number of times, batch by batch, so that an evaluation
+holds one batch and a few columns however long the log is. A batch is columns over decisions and,
+over their candidates, matrices padded to the longest list. Our own log's batches carry its pages,
+on which logged rules, floor and prefix apply; a foreign log's carry arrays (context, candidates,
+pmf) and become pages of one slot where a policy of ours is asked about them.
+
+Rejected: one Page a decision for every log (1,000,000 objects where two matrices say the same), and
+a class of estimators for each format (the format ends here).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from env.interface import Policy, page_pmfs
+from env.records import item_key
+from env.vocabulary import (
+    Bools,
+    Context,
+    Decision,
+    Features,
+    Floats,
+    Ints,
+    ItemId,
+    Page,
+    PageId,
+    Scene,
+    SessionId,
+    SlotRule,
+    UserKey,
+    decision_id,
+)
+
+BATCH_ROWS = 4_096
+"""Decisions a batch has at least, but the last: 3 MB for each matrix over 100 candidates."""
+
+PMF_TOLERANCE = 1e-6
+"""By how much a foreign pmf may miss a sum of 1: float32 numbers written in decimal."""
+
+Strings = npt.NDArray[np.str_]
+
+
+class Coverage(Protocol):
+    """What became of the decisions that were read."""
+
+    @property
+    def drawn(self) -> int:
+        """Decisions that the log's pages drew."""
+        ...
+
+    @property
+    def seen(self) -> int:
+        """Those of which it is known that somebody saw them."""
+        ...
+
+    @property
+    def censored(self) -> int:
+        """Those of the seen whose end was never reported; they are in no batch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draws:
+    """Draws by which the logged propensities are judged.
+
+    Not only those that became rows: whether the end of a card is known can depend on the card, so
+    that what is known is no fair sample of what was drawn.
+    """
+
+    propensity: Floats  # (m,) in (0, 1]
+    action: Ints  # (m,) in [0, k)
+    eligible: Bools  # (m, k) that surely had a chance worth the name: those of the floor
+    pmf: Floats | None  # (m, k) that the log drew from; rows of NaN where not known
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """m decisions in the order of the log, and what each could have been: k candidates at most.
+
+    Raises:
+        ValueError: a column of another length than m, or a matrix of another shape than (m, k); a
+            value out of its range, with the row of the batch that shows it.
+    """
+
+    user: Ints  # (m,) at least 0, the same code for the same person in all batches
+    reward: Floats  # (m,) finite
+    propensity: Floats  # (m,) in (0, 1], of the logged action
+    action: Ints  # (m,) in [0, k), on the mask
+    slot: Ints  # (m,) at least 0
+    at_ms: Ints  # (m,) Unix milliseconds; all 0 where a log has no times
+    mask: Bools  # (m, k) candidates that the decision could take: its slot's, less its prefix
+    row_weight: Floats | None = None  # (m,) above 0, 1 / (1 - pdrop) of a sampled log; None: ones
+    arm: Strings | None = None  # (m,) of the experiment; "" outside of it; None: no experiment
+    policy: Strings | None = None  # (m,) that made the log, name@version; None: not known
+    segments: Mapping[str, Strings] = field(default_factory=dict)  # of each decision, by name
+    pmf: Floats | None = None  # (m, k) that the log drew from; rows of NaN where not known
+    context: Floats | None = None  # (m, d)
+    action_context: Floats | None = None  # (m, k, e), or (k, e) where all decisions share it
+    pages: Sequence[tuple[Page, Ints]] = ()  # with rows, slots ascending; () in a foreign log
+    drawn: "Draws | None" = None  # of the pages, seen or not; None: the batch's own decisions
+
+    def __post_init__(self) -> None:
+        m, k = self.mask.shape
+        for name in ("user", "reward", "propensity", "action", "slot", "at_ms"):
+            _check_shape(name, getattr(self, name), (m,))
+        for name in ("row_weight", "arm", "policy"):
+            _check_shape(name, getattr(self, name), (m,))
+        _check_shape("pmf", self.pmf, (m, k))
+        for name, values in self.segments.items():
+            _check_shape(f"segment {name}", values, (m,))
+        in_range = (self.propensity > 0.0) & (self.propensity <= 1.0)
+        _check(in_range, "propensity", "in (0, 1]", self.propensity)
+        _check(np.isfinite(self.reward), "reward", "finite", self.reward)
+        known = (self.action >= 0) & (self.action < k)
+        _check(known, "action", f"one of {k} candidates", self.action)
+        chosen = self.mask[np.arange(m), self.action]
+        _check(chosen, "action", "on the mask of its candidates", self.action)
+
+    def __len__(self) -> int:
+        return len(self.reward)
+
+    @property
+    def n_actions(self) -> Ints:
+        """How many candidates each decision could take, shape (m,), at least 1."""
+        counts: Ints = self.mask.sum(axis=1, dtype=np.int64)
+        return counts
+
+    @property
+    def draws(self) -> "Draws":
+        """All draws that the log made on the way, by which its propensities are judged."""
+        return self.drawn or Draws(self.propensity, self.action, self.mask, self.pmf)
+
+    def of_chosen(self, matrix: Floats) -> Floats:
+        """Return the logged actions' values of a matrix over candidates, shape (m,)."""
+        return matrix[np.arange(len(self)), self.action]
+
+
+class Source(Protocol):
+    """A log that can be read again and again."""
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the decisions, the same at each call.
+
+        Raises:
+            ValueError: the log cannot be trusted; says where and why.
+        """
+        ...
+
+    @property
+    def coverage(self) -> Coverage:
+        """What became of the log's decisions; known when `batches` has been exhausted once."""
+        ...
+
+    @property
+    def reward_version(self) -> int:
+        """Of the reward that was joined with; 0 where the log brings its own."""
+        ...
+
+
+class Watched:
+    """A source that tells how many decisions of it were read, each time it is read."""
+
+    def __init__(self, source: Source, advance: Callable[[int], None]) -> None:
+        """Watch a source."""
+        self._source, self._advance = source, advance
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the source's batches, telling of each when it is done with."""
+        for batch in self._source.batches():
+            yield batch
+            self._advance(len(batch))
+
+    @property
+    def coverage(self) -> Coverage:
+        """The source's."""
+        return self._source.coverage
+
+    @property
+    def reward_version(self) -> int:
+        """The source's."""
+        return self._source.reward_version
+
+
+class Target(Protocol):
+    """A policy as an evaluation needs it: what would it have done at each decision?"""
+
+    @property
+    def name(self) -> str:
+        """For whoever reads the estimate, for example `name@version`."""
+        ...
+
+    def probabilities(self, batch: Batch) -> Floats:
+        """Return the distribution over the candidates, (m, k), 0 off the mask, rows sum to 1.
+
+        Raises:
+            ValueError: it is none, or the batch lacks what the policy needs.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTarget:
+    """A policy of `env.interface`, under the logged rules, floor and prefix.
+
+    Attributes:
+        policy: to be asked.
+        learned_share: of the log's decisions, those that the policy learned from; it looks better
+            on them than it is.
+    """
+
+    policy: Policy
+    learned_share: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The policy's `name@version`."""
+        return self.policy.name
+
+    def probabilities(self, batch: Batch) -> Floats:
+        """Return the policy's pmf at each decision, (m, k).
+
+        Raises:
+            ValueError: the policy's pmf is not one.
+        """
+        pmfs = np.zeros(batch.mask.shape)
+        for page, rows in batch.pages or row_pages(batch):
+            row_of = dict(zip(batch.slot[rows].tolist(), rows.tolist(), strict=True))
+            for decision, pmf in page_pmfs(page, self.policy):
+                row = row_of.get(decision.slot)
+                if row is not None:
+                    pmfs[row, : len(pmf)] = pmf
+        return pmfs
+
+
+def checked_pmfs(target: Target, batch: Batch) -> Floats:
+    """Return a target's distributions at a batch, after making sure that they are some.
+
+    Raises:
+        ValueError: another shape, a number that is negative or not one, probability off the mask,
+            or a row that does not sum to 1; names the target and the row.
+    """
+    pmfs = target.probabilities(batch)
+    if pmfs.shape != batch.mask.shape:
+        raise ValueError(
+            f"{target.name}: expected probabilities of shape {batch.mask.shape}, got {pmfs.shape}"
+        )
+    for wrong, expected in (
+        (~(pmfs >= 0.0), "probabilities of at least 0"),
+        ((pmfs > 0.0) & ~batch.mask, "probability 0 off the mask of candidates"),
+        (~(np.abs(pmfs.sum(axis=1, keepdims=True) - 1.0) <= PMF_TOLERANCE), "a sum of 1"),
+    ):
+        if wrong.any():
+            row = int(np.argmax(wrong.any(axis=1)))
+            raise ValueError(f"{target.name}: expected {expected}, got {pmfs[row]} in row {row}")
+    return pmfs
+
+
+def row_pages(batch: Batch) -> Iterator[tuple[Page, Ints]]:
+    """Yield each decision of a foreign log as a page of one slot without a floor.
+
+    The context's numbers are the shared features and the candidates' the others; candidates are
+    known by their place in the list, which stands for an item's id.
+    """
+    keys = np.array([item_key(str(i)) for i in range(batch.mask.shape[1])], dtype=np.uint64)
+    for row in range(len(batch)):
+        yield _row_page(batch, row, keys), np.array([row])
+
+
+def _row_page(batch: Batch, row: int, keys: npt.NDArray[np.uint64]) -> Page:
+    k, slot = batch.mask.shape[1], int(batch.slot[row])
+    page_id, user = PageId(f"row{row}"), UserKey(str(batch.user[row]))
+    shared = np.zeros(0) if batch.context is None else batch.context[row]
+    actions = batch.action_context
+    if actions is None:
+        actions = np.zeros((k, 0))
+    features = Features(
+        shared=shared.astype(np.float32),
+        actions=(actions if actions.ndim == 2 else actions[row]).astype(np.float32),
+        keys=keys,
+    )
+    scene = Scene(at_ms=int(batch.at_ms[row]))
+    ids = tuple(ItemId(str(i)) for i in range(k))
+    context = Context(page_id, user, SessionId(""), scene, ids, features)
+    action, name = int(batch.action[row]), "" if batch.policy is None else str(batch.policy[row])
+    decision = Decision(
+        decision_id(page_id, slot), slot, action, ids[action], float(batch.propensity[row]), name
+    )
+    rule = SlotRule(batch.mask[row], batch.mask[row])
+    return Page(context, (rule,) * (slot + 1), (decision,), 0.0, {})
+
+
+def _check_shape(name: str, got: npt.NDArray[np.generic] | None, expected: tuple[int, ...]) -> None:
+    if got is not None and got.shape != expected:
+        raise ValueError(f"{name}: expected a shape of {expected}, got {got.shape}")
+
+
+def _check(holds: Bools, name: str, expected: str, got: Floats | Ints) -> None:
+    if not holds.all():
+        row = int(np.argmin(holds))
+        raise ValueError(f"{name} must be {expected}, got {got[row]} in row {row} of a batch")

@@ -1,0 +1,215 @@
+"""Off-policy estimators of whole sessions and lives: what all that follows would have been.
+
+An episode is a session, or a life of sessions; the value is the expected sum of its rewards, each
+times the discounts of the steps before it,
+
+    V = E[ sum_t G_t r_t ],   G_t = product of discount_u over u < t,
+
+where a step's discount is 1 within a session, day_discount ** gap_days at its end, and 0 where
+nothing follows: `info["discount"]` of `env.miniswipe` and `env.swipe`. With rho_t = w_0 .. w_t, the
+product of the weights target / propensity, these estimators need nothing but exact propensities;
+of states they know nothing. The price is the product: its second moment grows like E[w^2]^t, so
+25 swipes of E[w^2] = 1.3 leave .14% of the episodes. Where that is too few, `replay.fqe` and
+`replay.marginal` trade it for a Markov state.
+
+Steps of an episode stand together, so an array of steps needs no padding. Rejected: a matrix of
+episodes by steps, which the longest session fills with nothing.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from env.vocabulary import Floats, Ints
+from replay.checks import require, require_propensities, require_shape
+from replay.intervals import LEVEL, Estimate, clustered_estimate, effective_sample_size
+from replay.ratios import Ratio, ratio_estimate
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trajectories:
+    """Episodes of logged steps, one row a step, with what the target would have done.
+
+    Raises:
+        ValueError: no step, an episode without steps or not in one piece, columns of different
+            length, or a value out of its range.
+    """
+
+    user: Ints  # (m,) at least 0, code of each episode's person
+    episode: Ints  # (n,) from 0 to m - 1, in order
+    reward: Floats  # (n,) finite
+    propensity: Floats  # (n,) in (0, 1]
+    target: Floats  # (n,) in [0, 1]
+    discount: Floats  # (n,) in [0, 1], of what follows the step; 0 where nothing does
+
+    def __post_init__(self) -> None:
+        require_shape((len(self.user),), user=self.user)
+        rows = (len(self.reward),)
+        require_shape(rows, episode=self.episode, propensity=self.propensity)
+        require_shape(rows, target=self.target, discount=self.discount)
+        require(self.user >= 0, "user code", "at least 0", self.user)
+        jumps = np.diff(self.episode, prepend=-1)
+        in_order = (jumps == 0) | (jumps == 1)
+        require(in_order, "episode", "the one before or the next one", self.episode)
+        if self.episode[-1] != len(self.user) - 1:
+            raise ValueError(
+                f"expected steps of {len(self.user)} episodes, got {self.episode[-1] + 1}"
+            )
+        require(np.isfinite(self.reward), "reward", "finite", self.reward)
+        require_propensities(self.propensity, self.target)
+        in_range = (self.discount >= 0.0) & (self.discount <= 1.0)
+        require(in_range, "discount", "in [0, 1]", self.discount)
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def weights(self) -> Floats:
+        """The importance weight of each step, shape (n,)."""
+        return self.target / self.propensity
+
+    @property
+    def first(self) -> Ints:
+        """The row of each episode's first step, shape (m,)."""
+        return np.flatnonzero(np.diff(self.episode, prepend=-1))
+
+    @property
+    def lengths(self) -> Ints:
+        """The number of steps of each episode, shape (m,)."""
+        return np.bincount(self.episode, minlength=len(self.user))
+
+    def sums(self, terms: Floats) -> Floats:
+        """Return the sums of terms of shape (n,) by episode, shape (m,)."""
+        return np.bincount(self.episode, weights=terms, minlength=len(self.user)).astype(np.float64)
+
+    def products(self, factors: Floats) -> Floats:
+        """Return the products of factors within each episode up to each step, shape (n,).
+
+        Step by step over all episodes that are still going on: logarithms would not take zeros.
+        """
+        order = np.argsort(-self.lengths, kind="stable")
+        first, lengths = self.first[order], self.lengths[order]
+        products = factors.copy()
+        going_on = np.searchsorted(-lengths, -np.arange(1, lengths[0]), side="left")
+        for step, n_going_on in enumerate(going_on.tolist(), start=1):
+            rows = first[:n_going_on] + step
+            products[rows] *= products[rows - 1]
+        return products
+
+    @property
+    def past_discounts(self) -> Floats:
+        """The product G_t of the discounts before each step, shape (n,)."""
+        before = np.roll(self.discount, 1)
+        before[self.first] = 1.0
+        return self.products(before)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Values:
+    """What a model that saw nothing of an episode's person expects under the target.
+
+    Raises:
+        ValueError: no step, columns of different length, or a value that is not finite.
+    """
+
+    chosen: Floats  # (n,) q of the logged action: its reward and, discounted, all that follows
+    before: Floats  # (n,) q, mean over the target's pmf, in the state before the step
+    after: Floats  # (n,) the same in the state after it; of no matter where the discount is 0
+
+    def __post_init__(self) -> None:
+        shape = self.chosen.shape
+        require_shape(shape, chosen=self.chosen, before=self.before, after=self.after)
+        for column in (self.chosen, self.before, self.after):
+            require(np.isfinite(column), "predicted value", "finite", column)
+
+
+def logged_return(trajectories: Trajectories, level: float = LEVEL) -> Estimate:
+    """Return the mean of what the logging policy's own episodes came to, mean(sum_t G_t r_t)."""
+    terms = trajectories.sums(trajectories.past_discounts * trajectories.reward)
+    return _mean("logged", terms, trajectories, float(len(trajectories)), level)
+
+
+def pdis(trajectories: Trajectories, level: float = LEVEL) -> Estimate:
+    """Return per-decision importance sampling.
+
+    mean(sum_t G_t rho_t r_t) (Precup, Sutton and Singh, "Eligibility Traces for Off-Policy Policy
+    Evaluation", ICML 2000, section 3).
+
+    Unbiased if the propensities are exact and positive wherever the target's are; no Markov state
+    is assumed. Its variance is finite only where E[w^2] times the chance that an episode goes on
+    is below 1; above it no log is long enough, and the interval misses to the same side as the
+    value. Episodes cut by the end of a log count as ended there.
+    """
+    rho = trajectories.products(trajectories.weights)
+    terms = trajectories.sums(trajectories.past_discounts * rho * trajectories.reward)
+    return _mean("pdis", terms, trajectories, _last_ess(trajectories, rho), level)
+
+
+def wpdis(trajectories: Trajectories, level: float = LEVEL) -> Estimate:
+    """Return weighted per-decision importance sampling: each step divided by its mean weight.
+
+    sum_t [ sum_i G_t rho_t r_t / sum_i rho_t ] (Precup, Sutton and Singh 2000, section 3; Thomas,
+    "Safe Reinforcement Learning", 2015, section 3.8), where an episode that has ended keeps its
+    last rho in the sum below: it is still one of those that the mean is over.
+
+    Consistent where pdis is unbiased, biased of order 1/m, and bounded by the rewards, so wrong by
+    less where few episodes carry the weight. The influence is that of a sum of ratios (delta
+    method).
+
+    Raises:
+        ValueError: the target could have made no logged episode's first steps.
+    """
+    rho = trajectories.products(trajectories.weights)
+    step = np.arange(len(rho)) - trajectories.first[trajectories.episode]
+    last = trajectories.first + trajectories.lengths - 1
+    totals = _weights_at_steps(trajectories, rho, step, last)
+    if (totals <= 0.0).any():
+        raise ValueError(
+            f"wpdis needs an episode that the target could make, got none of "
+            f"{len(trajectories)} at step {int(np.argmax(totals <= 0.0))}"
+        )
+    terms = trajectories.past_discounts * rho * trajectories.reward
+    means = np.bincount(step, weights=terms) / totals
+    expected = np.cumsum(means / totals)  # what a weight of 1 from the first step on would take off
+    ended = rho[last] * (expected[-1] - expected[trajectories.lengths - 1])
+    moved = trajectories.sums((terms - rho * means[step]) / totals[step]) - ended
+    influence = moved * len(trajectories)
+    ess = _last_ess(trajectories, rho)
+    value = float(means.sum())
+    return clustered_estimate("wpdis", value, influence, trajectories.user, ess, level)
+
+
+def dr_rl(trajectories: Trajectories, values: Values, level: float = LEVEL) -> Estimate:
+    """Return the doubly robust estimator for sequences.
+
+    mean(V_0), V_t = v(s_t) + w_t (r_t + discount_t V_{t+1} - q(s_t, a_t)) from the last step back
+    (Jiang and Li, "Doubly Robust Off-policy Value Evaluation for Reinforcement Learning", ICML
+    2016, section 4), written forwards: v(s_0) + sum_t G_t rho_t (r_t + discount_t v(s_{t+1}) - q).
+
+    Unbiased if the propensities are exact and positive wherever the target's are, or if the values
+    are right; where an episode was cut by the end of the log, only as far as v is right about what
+    follows. Less noisy than pdis where the values explain what follows, and like it at the mercy
+    of the products. Values fitted on the people whom they score make it too sure.
+    """
+    require_shape(trajectories.reward.shape, chosen=values.chosen)
+    rho = trajectories.products(trajectories.weights)
+    surprise = trajectories.reward + trajectories.discount * values.after - values.chosen
+    corrections = trajectories.sums(trajectories.past_discounts * rho * surprise)
+    terms = values.before[trajectories.first] + corrections
+    return _mean("dr-rl", terms, trajectories, _last_ess(trajectories, rho), level)
+
+
+def _weights_at_steps(trajectories: Trajectories, rho: Floats, step: Ints, last: Ints) -> Floats:
+    """Return the sum over all episodes of rho at each step, those that have ended included."""
+    alive = np.bincount(step, weights=rho)
+    ends = np.bincount(trajectories.lengths, weights=rho[last], minlength=len(alive) + 1)
+    return np.asarray(alive + np.cumsum(ends)[: len(alive)])
+
+
+def _mean(name: str, terms: Floats, of: Trajectories, ess: float, level: float) -> Estimate:
+    return ratio_estimate(name, [Ratio(terms, np.ones(len(terms)))], of.user, ess, level)
+
+
+def _last_ess(trajectories: Trajectories, rho: Floats) -> float:
+    """Return the effective sample size, in episodes, of the weights that episodes end with."""
+    return effective_sample_size(rho[trajectories.first + trajectories.lengths - 1])

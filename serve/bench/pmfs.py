@@ -1,0 +1,29 @@
+"""Rows of probabilities: made from scores, and drawn from."""
+
+import numpy as np
+
+from env.vocabulary import Floats, Ints
+
+
+def softmax(scores: Floats, temperature: float = 1.0, floor: float = 0.0) -> Floats:
+    """Return pmfs of scores, a row each, of which a share is spread evenly.
+
+    Args:
+        scores: shape (n, K).
+        temperature: the scale of the scores, above 0.
+        floor: the share, in [0, 1].
+    """
+    powers = np.exp((scores - scores.max(axis=1, keepdims=True)) / temperature)
+    pmf = powers / powers.sum(axis=1, keepdims=True)
+    return np.asarray((1.0 - floor) * pmf + floor / scores.shape[1])
+
+
+def draw(pmf: Floats, rng: np.random.Generator) -> Ints:
+    """Return a place of each row, shape (n,), by inverse CDF.
+
+    Args:
+        pmf: shape (n, K).
+        rng: of the draws, one number a row.
+    """
+    cdf = pmf.cumsum(axis=1)
+    return np.asarray((rng.random((len(pmf), 1)) * cdf[:, -1:] >= cdf).sum(axis=1))

@@ -1,0 +1,187 @@
+"""A log in the fields of the Open Bandit Pipeline, as a Source: one row a round, CSV or Parquet.
+
+| column | what it is |
+|---|---|
+| `action` | the chosen candidate, from 0 |
+| `reward` | finite |
+| `pscore` | probability of the choice, in (0, 1] |
+| `position` | place on the page, from 0; 0 where it is missing |
+| `context_0`, `context_1`, ... | numbers known before choosing; every column that begins so |
+| `pi_b_0`, `pi_b_1`, ... | the logging policy's probability of each candidate, if it is known |
+| `user` | whose round it was, any text; where it is missing each round is a person's own |
+| `n_rounds`, `n_actions` | the same in every row: a file that was cut shows |
+
+Numbers of the candidates stand in a file beside it, `NAME.action_context.csv` (or `.parquet`), a
+row a candidate. How many candidates there are is what that file, `n_actions` or `pi_b` says, else
+one more than the largest action.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from env.vocabulary import Floats, Ints
+from replay.rows import Coverage
+from replay.sources import Batch, Draws
+from serve.importers.bad_file import BadFile
+from serve.importers.number_tables import Block, column_names, read_blocks
+
+PMF_TOLERANCE = 1e-4
+"""By how much a pmf of numbers in single precision may miss a sum of 1."""
+
+_REQUIRED = ("action", "reward", "pscore")
+_OPTIONAL = ("position", "n_rounds", "n_actions")
+
+
+class ObpSource:
+    """The rounds of a file; every one of them is a decision that was seen."""
+
+    reward_version = 0
+
+    def __init__(self, path: Path) -> None:
+        """Look at a file's columns, and at the candidates beside it.
+
+        Raises:
+            BadFile: it is none of these, a column is missing or unknown, or the numbers of
+                candidates that it names differ.
+        """
+        self.path = path
+        names = column_names(path)
+        self._numbers = [name for name in names if name != "user"]
+        self._texts = [name for name in names if name == "user"]
+        self._context = [name for name in names if name.startswith("context")]
+        self._pi_b = _pi_b(path, names)
+        _check_columns(path, names)
+        self._action_context = _read_action_context(path)
+        self._n_actions = self._count_actions()
+        self._n_rounds = 0
+
+    @property
+    def coverage(self) -> Coverage:
+        """All rounds, at the last reading of the file."""
+        return Coverage(self._n_rounds, self._n_rounds, 0)
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the rounds; memory is that of a batch and the names of people.
+
+        Raises:
+            BadFile: a propensity out of (0, 1], an action that is not among the candidates, a
+                pmf that does not sum to 1, a cell that is no finite number, or fewer rounds than
+                `n_rounds` says; with line and column.
+        """
+        users: dict[str, int] = {}
+        self._n_rounds = 0
+        block = None
+        for block in read_blocks(self.path, self._numbers, self._texts):
+            first = self._n_rounds
+            self._n_rounds += len(block)
+            yield self._batch(block, _codes(users, block, first))
+        if block is not None and "n_rounds" in block.numbers:
+            whole = block.numbers["n_rounds"] == self._n_rounds
+            block.require("n_rounds", whole, f"as many rounds as rows, {self._n_rounds:,}")
+
+    def _batch(self, block: Block, user: Ints) -> Batch:
+        m, k = len(block), self._n_actions
+        self._check(block)
+        mask = np.ones((m, k), dtype=np.bool_)
+        pmf = block.matrix(self._pi_b) if self._pi_b else None
+        propensity, action = block.numbers["pscore"], block.numbers["action"].astype(np.int64)
+        # Without a known floor there is none by which the propensities could be judged.
+        drawn = Draws(propensity, action, np.zeros_like(mask), pmf)
+        return Batch(
+            user=user,
+            reward=block.numbers["reward"],
+            propensity=propensity,
+            action=action,
+            slot=block.numbers.get("position", np.zeros(m)).astype(np.int64),
+            at_ms=np.zeros(m, dtype=np.int64),
+            mask=mask,
+            pmf=pmf,
+            context=block.matrix(self._context) if self._context else None,
+            action_context=self._action_context,
+            drawn=drawn,
+        )
+
+    def _check(self, block: Block) -> None:
+        k, action, pscore = self._n_actions, block.numbers["action"], block.numbers["pscore"]
+        known = (action >= 0) & (action < k) & (action == np.floor(action))
+        block.require("action", known, f"one of {k} candidates, 0 to {k - 1}")
+        block.require("pscore", (pscore > 0.0) & (pscore <= 1.0), "a propensity in (0, 1]")
+        if "position" in block.numbers:
+            position = block.numbers["position"]
+            whole = (position >= 0) & (position == np.floor(position))
+            block.require("position", whole, "a whole number of at least 0")
+        if "n_actions" in block.numbers:
+            same = block.numbers["n_actions"] == k
+            block.require("n_actions", same, f"{k} in every row")
+        if self._pi_b:
+            self._check_pmf(block)
+
+    def _check_pmf(self, block: Block) -> None:
+        for column in self._pi_b:
+            values = block.numbers[column]
+            block.require(column, (values >= 0.0) & (values <= 1.0), "a probability in [0, 1]")
+        pmf = block.matrix(self._pi_b)
+        off = np.abs(pmf.sum(axis=1) - 1.0) > PMF_TOLERANCE
+        if off.any():
+            row = int(np.argmax(off))
+            raise BadFile(
+                self.path,
+                f"expected probabilities that sum to 1, got {pmf[row].sum():.6g}",
+                int(block.lines[row]),
+                "pi_b",
+            )
+        chosen = pmf[np.arange(len(block)), block.numbers["action"].astype(np.int64)]
+        same = np.abs(chosen - block.numbers["pscore"]) <= PMF_TOLERANCE * chosen
+        block.require("pscore", same, "the probability that pi_b gives the action")
+
+    def _count_actions(self) -> int:
+        """Return how many candidates there are; the file is read for it only if nothing says."""
+        said = [] if self._action_context is None else [len(self._action_context)]
+        said += [len(self._pi_b)] if self._pi_b else []
+        if "n_actions" in self._numbers:
+            said.append(int(next(read_blocks(self.path, ["n_actions"])).numbers["n_actions"][0]))
+        if len(set(said)) > 1:
+            raise BadFile(self.path, f"expected one number of candidates, got {said}")
+        if said:
+            return said[0]
+        largest = max(block.numbers["action"].max() for block in read_blocks(self.path, ["action"]))
+        return int(largest) + 1
+
+
+def _check_columns(path: Path, names: list[str]) -> None:
+    for column in _REQUIRED:
+        if column not in names:
+            raise BadFile(path, f"expected this column, got {', '.join(names)}", 1, column)
+    for name in names:
+        known = (*_REQUIRED, *_OPTIONAL, "user")
+        if name not in known and not name.startswith(("context", "pi_b_")):
+            expected = f"{', '.join(known)}, context_... and pi_b_..."
+            raise BadFile(path, f"expected columns of {expected}", 1, name)
+
+
+def _pi_b(path: Path, names: list[str]) -> list[str]:
+    """Return the columns of the logging policy's distribution in the order of candidates."""
+    found = {name for name in names if name.startswith("pi_b_")}
+    ordered = [f"pi_b_{k}" for k in range(len(found))]
+    if found != set(ordered):
+        raise BadFile(path, f"expected pi_b_0 to pi_b_{len(found) - 1}, got {sorted(found)}", 1)
+    return ordered
+
+
+def _read_action_context(path: Path) -> Floats | None:
+    """Return the numbers of the candidates beside a log, shape (K, e); None if there are none."""
+    beside = path.with_name(f"{path.stem}.action_context{path.suffix}")
+    if not beside.is_file():
+        return None
+    names = column_names(beside)
+    return np.concatenate([block.matrix(names) for block in read_blocks(beside, names)])
+
+
+def _codes(users: dict[str, int], block: Block, first: int) -> Ints:
+    """Return the code of each row's person; of a log without people, the row's own."""
+    if "user" not in block.texts:
+        return np.arange(first, first + len(block))
+    names = block.texts["user"]
+    return np.array([users.setdefault(name, len(users)) for name in names], dtype=np.int64)

@@ -1,0 +1,277 @@
+"""Evaluates on the Open Bandit Dataset: published arithmetic again, and errors against the truth.
+
+The dataset has two policies that ran at the same time in a fashion shop, uniform (`random`) and
+Bernoulli Thompson Sampling (`bts`), so that either's log can be asked about the other, whose own
+clicks are the answer. Nobody is named in it: each impression counts as a person of its own, though
+three of them make a page.
+
+Each figure of one log is a throw of 40 to 70 clicks, so an error against the other policy's sample
+is noise below .15. What says something is the mean error over all settings, against the click
+rates of the full data, of logs drawn again from each log. That is computed in every setting, and
+marked where the gates refuse the log: it judges an estimator, it is nobody's estimate.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from env.vocabulary import Floats, Ints
+from replay.columns import Columns, Predictions
+from replay.default import default
+from replay.estimators import ESTIMATORS, logged
+from replay.gates import Gates, Refusal
+from replay.health import Weights, weights_of
+from replay.intervals import LEVEL, Estimate
+from replay.shrunk_means import cross_fitted_predictions
+from serve.importers.obd import Behaviour, Campaign, ObdLog, read_click_rates
+from serve.obd_folder import DRAWS, SEED, ObdFolder
+from serve.refused import Refused
+
+MORE_DRAWS = 400_000
+"""Enough that the draws no longer show in the fourth digit."""
+BOOTSTRAPS = 100
+
+Advance = Callable[[int], None]
+"""Told how many settings were done since it was last told."""
+
+
+class ObdError(msgspec.Struct, frozen=True):
+    """How far the default estimator is off in one setting.
+
+    Attributes:
+        campaign: of the shop.
+        behaviour: the policy that made the log.
+        target: the policy that it is asked about.
+        truth: click rate of the target in the full data.
+        relative_error: mean over the logs drawn again of |estimate - truth| / truth.
+        relative_error_sd: its standard deviation over them.
+        refusals: the gates that the log does not pass; with any, the error is of forced estimates.
+    """
+
+    campaign: str
+    behaviour: str
+    target: str
+    truth: float
+    relative_error: float
+    relative_error_sd: float
+    refusals: tuple[Refusal, ...]
+
+
+class ObdReport(msgspec.Struct, frozen=True):
+    """What one log of the dataset says about the other policy, and how good such answers are.
+
+    Attributes:
+        campaign: of the shop.
+        behaviour: the policy that made the log.
+        target: the policy that it is asked about.
+        n_items: candidates.
+        draws: from the priors, for the distribution of `bts`.
+        weights: of the decisions.
+        ess: effective sample size, in decisions.
+        refusals: the gates that the log does not pass.
+        forced: estimates are shown although it does not.
+        logged: clicks an impression of the log itself.
+        on_policy: clicks an impression in the target's own sample; None where that is missing.
+        ips: None where the log is refused, as the estimates below.
+        snips: likewise.
+        ips_more_draws: ips with the distribution from `MORE_DRAWS` draws; None without draws.
+        relative_error: |ips - on_policy| / on_policy.
+        default: the estimate of the one default estimator.
+        estimates: of all estimators.
+        settings: errors of the default estimator, in all settings whose log is there.
+        mean_relative_error: over the settings; None without click rates of the full data.
+    """
+
+    campaign: str
+    behaviour: str
+    target: str
+    n_items: int
+    draws: int
+    weights: Weights
+    ess: float
+    refusals: tuple[Refusal, ...]
+    forced: bool
+    logged: Estimate
+    on_policy: float | None
+    ips: float | None = None
+    snips: float | None = None
+    ips_more_draws: float | None = None
+    relative_error: float | None = None
+    default: Estimate | None = None
+    estimates: tuple[Estimate, ...] = ()
+    settings: tuple[ObdError, ...] = ()
+    mean_relative_error: float | None = None
+
+
+def evaluate_obd(
+    folder: Path,
+    campaign: Campaign,
+    behaviour: Behaviour,
+    target: Behaviour,
+    *,
+    force: bool = False,
+    gates: Gates | None = None,
+    advance: Advance | None = None,
+) -> ObdReport:
+    """Return what a log of the dataset says about a policy, and how good such answers are.
+
+    Args:
+        folder: of the dataset.
+        campaign: whose log.
+        behaviour: the policy that made it.
+        target: the policy that it is asked about.
+        force: show estimates although the gates refuse them, marked.
+        gates: the limits; the ones for everybody if None.
+        advance: told of progress, in settings.
+
+    Raises:
+        BadFile: a file is missing or not what it should be; with line and column.
+        Refused: the folder has not this log.
+    """
+    gates, data = gates or Gates(), ObdFolder(folder)
+    report = ask(data, campaign, behaviour, target, gates, force=force)
+    settings = tuple(errors(data, gates, advance))
+    mean = float(np.mean([s.relative_error for s in settings])) if settings else None
+    return msgspec.structs.replace(report, settings=settings, mean_relative_error=mean)
+
+
+def ask(
+    data: ObdFolder,
+    campaign: Campaign,
+    behaviour: Behaviour,
+    target: Behaviour,
+    gates: Gates,
+    *,
+    force: bool = False,
+) -> ObdReport:
+    """Return what one log says about a policy, without the errors over all settings.
+
+    Raises:
+        BadFile: a file is missing or not what it should be; with line and column.
+        Refused: the folder has not this log.
+    """
+    if (campaign, behaviour) not in {(c, b) for c, b, _ in data.settings()}:
+        there = ", ".join(f"{c} {b}" for c, b, _ in data.settings()) or "none"
+        raise Refused(f"{data.path}: expected the log of {campaign} {behaviour}, found {there}")
+    log = data.log(campaign, behaviour)
+    columns = columns_of(log, data.pmf(campaign, target))
+    weights = weights_of(columns)
+    report = ObdReport(
+        campaign=campaign,
+        behaviour=behaviour,
+        target=target,
+        n_items=len(data.prior(campaign)),
+        draws=DRAWS if target == "bts" else 0,
+        weights=weights,
+        ess=weights.ess,
+        refusals=gates.weight_refusals(weights),
+        forced=force,
+        logged=logged(columns),
+        on_policy=_on_policy(data, campaign, target),
+    )
+    if force or not report.refusals:
+        return _with_estimates(report, data, campaign, behaviour, target)
+    return report
+
+
+def columns_of(log: ObdLog, pmf: Floats, rows: Ints | None = None) -> Columns:
+    """Return what estimators read of a log, or of these rows of it.
+
+    Args:
+        log: of n impressions.
+        pmf: of the target, shape (K, 3).
+        rows: which, and how often; all if None. A row that stands there twice is the same person.
+    """
+    rows = np.arange(len(log)) if rows is None else rows
+    return Columns(
+        user=rows,
+        reward=log.click[rows],
+        propensity=log.propensity[rows],
+        target=pmf[log.item[rows], log.position[rows]],
+    )
+
+
+def errors(data: ObdFolder, gates: Gates, advance: Advance | None = None) -> Iterator[ObdError]:
+    """Yield how far the default estimator is off, in all settings whose log is there.
+
+    Args:
+        data: without click rates of the full data there is nothing to yield.
+        gates: those that a log does not pass are named.
+        advance: told of progress.
+    """
+    rates = read_click_rates(data.path)
+    for campaign, behaviour, target in data.settings():
+        rate = rates.get(campaign, {}).get(target)
+        if rate is not None:
+            truth = rate.ctr_pct / 100.0
+            log, pmf = data.log(campaign, behaviour), data.pmf(campaign, target)
+            found = _bootstrap_errors(log, pmf, truth)
+            yield ObdError(
+                campaign,
+                behaviour,
+                target,
+                truth,
+                relative_error=float(found.mean()),
+                relative_error_sd=float(found.std(ddof=1)),
+                refusals=gates.weight_refusals(weights_of(columns_of(log, pmf))),
+            )
+        if advance is not None:
+            advance(1)
+
+
+def count_settings(folder: Path) -> int:
+    """Return in how many settings an error can be computed, for those who watch."""
+    return sum(1 for _ in ObdFolder(folder).settings())
+
+
+def _on_policy(data: ObdFolder, campaign: Campaign, target: Behaviour) -> float | None:
+    if (campaign, target) not in {(c, b) for c, b, _ in data.settings()}:
+        return None
+    return float(data.log(campaign, target).click.mean())
+
+
+def _with_estimates(
+    report: ObdReport, data: ObdFolder, campaign: Campaign, behaviour: Behaviour, target: Behaviour
+) -> ObdReport:
+    log, pmf = data.log(campaign, behaviour), data.pmf(campaign, target)
+    columns, predictions = columns_of(log, pmf), _predict(log, pmf)
+    estimates = tuple(estimator(columns, predictions, LEVEL) for estimator in ESTIMATORS.values())
+    value = {estimate.estimator: estimate.value for estimate in estimates}
+    truth, more = report.on_policy, None
+    if target == "bts":
+        more = _ips(log, data.pmf(campaign, target, MORE_DRAWS))
+    return msgspec.structs.replace(
+        report,
+        ips=value["ips"],
+        snips=value["snips"],
+        ips_more_draws=more,
+        relative_error=abs(value["ips"] - truth) / truth if truth else None,
+        default=default(columns, predictions, LEVEL),
+        estimates=estimates,
+    )
+
+
+def _ips(log: ObdLog, pmf: Floats) -> float:
+    columns = columns_of(log, pmf)
+    return float((columns.weights * columns.reward).mean())
+
+
+def _bootstrap_errors(log: ObdLog, pmf: Floats, truth: float) -> Floats:
+    """Return the relative errors of the default estimator on logs drawn again, (BOOTSTRAPS,)."""
+    rng = np.random.default_rng(SEED)
+    found = np.empty(BOOTSTRAPS)
+    for i in range(BOOTSTRAPS):
+        rows = rng.integers(len(log), size=len(log))
+        estimate = default(columns_of(log, pmf, rows), _predict(log, pmf, rows), LEVEL)
+        found[i] = abs(estimate.value - truth) / truth
+    return found
+
+
+def _predict(log: ObdLog, pmf: Floats, rows: Ints | None = None) -> Predictions:
+    """Return the word of the shrunk mean of each item at each position, cross-fitted by row."""
+    rows = np.arange(len(log)) if rows is None else rows
+    position = log.position[rows]
+    target = pmf.T[position]
+    return cross_fitted_predictions(rows, position, log.item[rows], log.click[rows], target)

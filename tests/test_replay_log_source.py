@@ -1,0 +1,151 @@
+"""A log read batch by batch says what the dataset in memory says, and holds open pages only."""
+
+import gc
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+import pytest
+from worlds import LIKES, START_MS, World, lines
+
+from env.interface import Policy
+from env.records import LogLine, PageRecord, Record, UserRecord, decode_record, encode_record
+from env.vocabulary import Profile, UserId, UserKey
+from policies.baselines import UniformPolicy, mixture_policy
+from replay.dataset import read
+from replay.log_source import LogSource
+from replay.rows import Coverage
+from replay.sources import Batch, Source
+
+
+def make_log(n_users: int = 25, pages_each: int = 3) -> list[Record]:
+    """Two arms, one after the other; everybody of the first is registered in a cohort."""
+    world = World(rng=np.random.default_rng(7))
+    records: list[Record] = list(world.items())
+    arms: tuple[tuple[Policy, str], ...] = (
+        (UniformPolicy(), "uniform"),
+        (mixture_policy(0.3), "popular"),
+    )
+    for user in range(n_users):
+        profile = Profile(cohort=f"cohort{user % 2}")
+        records.append(UserRecord(UserKey(f"uniformu{user}"), START_MS, UserId("x"), profile))
+    for policy, arm in arms:
+        for _, its_records in world.pages(policy, n_users, pages_each, eps=0.1, arm=arm):
+            records += its_records
+    return records
+
+
+RECORDS = make_log()
+
+
+def gathered(source: Source) -> Batch:
+    """Return a small source's only batch."""
+    (batch,) = source.batches()
+    return batch
+
+
+def assert_same(mine: Batch, theirs: Batch) -> None:
+    for name in ("reward", "propensity", "action", "slot", "at_ms", "mask", "arm", "policy"):
+        np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name), err_msg=name)
+    people = [np.unique(batch.user, return_inverse=True)[1] for batch in (mine, theirs)]
+    np.testing.assert_array_equal(*people)
+    for (page, rows), (other, its_rows) in zip(mine.pages, theirs.pages, strict=True):
+        assert page.decisions == other.decisions
+        np.testing.assert_array_equal(rows, its_rows)
+        mine_features, its_features = page.context.features, other.context.features
+        np.testing.assert_array_equal(mine_features.actions, its_features.actions)
+
+
+def test_it_says_what_the_dataset_says() -> None:
+    source = LogSource(lambda: lines(RECORDS), LIKES)
+    log = read(lines(RECORDS), LIKES)
+    assert_same(gathered(source), gathered(log))
+    assert (len(source), source.coverage) == (len(log), log.coverage)
+    assert source.people == {"uniform": 25, "popular": 25}
+
+
+def test_one_arm_can_be_read_and_the_arms_are_counted_all_the_same() -> None:
+    source = LogSource(lambda: lines(RECORDS), LIKES, arm="popular")
+    log = read(lines(RECORDS), LIKES, lambda page: page.arm == "popular")
+    assert_same(gathered(source), gathered(log))
+    assert source.coverage == log.coverage
+    assert source.people == {"uniform": 25, "popular": 25}
+
+
+def test_pages_behind_an_offset_can_be_read() -> None:
+    first = next(i for i, r in enumerate(RECORDS) if getattr(r, "arm", "") == "popular")
+    late = LogSource(lambda: lines(RECORDS), LIKES, after=first)
+    assert_same(gathered(late), gathered(LogSource(lambda: lines(RECORDS), LIKES, arm="popular")))
+    whole = LogSource(lambda: lines(RECORDS), LIKES)
+    assert whole.share_until(first) == pytest.approx(1.0 - len(late) / len(whole))
+    assert (whole.share_until(0), whole.share_until(len(RECORDS))) == (0.0, 1.0)
+
+
+def test_a_persons_cohort_is_that_of_the_registration_before_the_page() -> None:
+    batch = gathered(LogSource(lambda: lines(RECORDS), LIKES))
+    assert set(batch.segments["cohort"]) == {"cohort0", "cohort1", "unknown"}
+    of_arm = batch.segments["cohort"][batch.arm == "popular"]
+    assert set(of_arm) == {"unknown"}
+
+
+def test_what_drew_a_page_gives_its_propensities_again() -> None:
+    def find(page: PageRecord) -> Policy | None:
+        return mixture_policy(0.3) if page.arm == "popular" else None
+
+    batch = gathered(LogSource(lambda: lines(RECORDS), LIKES, behaviour=find))
+    assert batch.pmf is not None
+    known = batch.arm == "popular"
+    np.testing.assert_array_equal(batch.of_chosen(batch.pmf)[known], batch.propensity[known])
+    assert np.isnan(batch.pmf[~known]).all()
+
+
+def test_what_is_appended_while_it_is_read_is_left_for_the_next_time() -> None:
+    growing = list(RECORDS)
+    source = LogSource(lambda: lines(growing), LIKES)
+    before = len(gathered(source))
+    growing += [
+        msgspec.structs.replace(r, page_id=f"{r.page_id}-again") if isinstance(r, PageRecord) else r
+        for r in RECORDS
+    ]
+    assert len(gathered(source)) == before == len(source)
+
+
+def test_an_empty_log_has_no_batches() -> None:
+    source = LogSource(lambda: iter(()), LIKES)
+    assert (len(source), list(source.batches()), source.people) == (0, [], {})
+    assert source.coverage == Coverage(0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"feature_schema": 99}, r"schema \d+, got 99 in page uniformp0-0"),
+        ({"blocks": b"unknown!" * 12}, "page uniformp0-0 has candidate .* features are not in"),
+    ],
+)
+def test_a_log_that_cannot_be_trusted_is_refused(changes: dict[str, object], message: str) -> None:
+    def changed(record: Record) -> Record:
+        return (
+            msgspec.structs.replace(record, **changes) if isinstance(record, PageRecord) else record
+        )
+
+    wrong = [changed(record) for record in RECORDS]
+    with pytest.raises(ValueError, match=message):
+        list(LogSource(lambda: lines(wrong), LIKES).batches())
+
+
+def test_pages_are_let_go_when_nothing_of_them_is_open_any_more() -> None:
+    payloads = [encode_record(record) for record in make_log(n_users=150)]
+    n_pages = 900
+    alive: list[int] = []
+
+    def read_again() -> Iterator[LogLine]:
+        for i, payload in enumerate(payloads):
+            if i % 500 == 0:
+                alive.append(sum(isinstance(o, PageRecord) for o in gc.get_objects()))
+            yield LogLine(i + 1, decode_record(payload))
+
+    before = sum(isinstance(o, PageRecord) for o in gc.get_objects())
+    source = LogSource(read_again, LIKES)
+    assert len(source) > 2_000
+    assert max(alive) - before < n_pages / 2

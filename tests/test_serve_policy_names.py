@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pytest
+
+from env.interface import Policy
+from policies.baselines import mixture_policy
+from replay.database import Database
+from serve.config import Arm, Config, Data, Experiment, Mixture
+from serve.policy_names import find_policy
+from serve.refused import Refused
+from serve.state import SCHEMA, State
+
+
+def found(folder: Path, name: str, *arms: Arm) -> Policy:
+    config = Config(data=Data(str(folder)), experiment=Experiment(arms=arms or Experiment().arms))
+    with Database(folder / "nextswipe.db", schema=SCHEMA) as database:
+        return find_policy(config, State(database), name)
+
+
+@pytest.mark.parametrize("name", ["mixture", "mixture@0"])
+def test_the_mixture_is_the_one_of_the_experiment_or_the_default_one(
+    name: str, tmp_path: Path
+) -> None:
+    halves, usual = Arm("a", "mixture", mixture=Mixture(0.5, 2.0)), Arm("b", "mixture")
+    assert found(tmp_path, name).explorer == mixture_policy(0.2).explorer
+    assert found(tmp_path, name, usual).name == "mixture@0"
+    assert found(tmp_path, name, halves).explorer == mixture_policy(0.5, 2.0).explorer
+    with pytest.raises(Refused, match="one mixture in the experiment's arms, got several"):
+        found(tmp_path, name, halves, usual)
+    spelt_out = Arm("c", "mixture", mixture=Mixture())
+    assert found(tmp_path, name, usual, spelt_out).explorer == mixture_policy(0.2).explorer
