@@ -3,8 +3,8 @@
 A line's features are names and texts of any depth, as VW takes them: a number counts as itself
 under the names above it, a text as one feature, a name that begins with an underscore as none. They
 are added up, with a sign, in a few columns by a hash of the name (Weinberger, Dasgupta, Langford,
-Smola and Attenberg, "Feature Hashing for Large Scale Multitask Learning", ICML 2009). What falls into
-one column cannot be told apart: a reward model knows less than VW would, and doubly robust
+Smola and Attenberg, "Feature Hashing for Large Scale Multitask Learning", ICML 2009). What falls
+into one column cannot be told apart: a reward model knows less than VW would, and doubly robust
 estimates stay unbiased whatever it knows.
 """
 
@@ -62,21 +62,25 @@ def _add(columns: Floats, name: str, value: object) -> None:
 
 
 def _features(name: str, value: object) -> Iterator[tuple[str, float]]:
-    """Yield each feature below a name with its amount."""
+    """Yield each feature below a name with its amount; a null is none."""
     match value:
-        case bool():
-            yield name, float(value)
         case int() | float():
             yield name, min(max(float(value), -MAX_VALUE), MAX_VALUE)
         case str():
             yield f"{name}={value}", 1.0
-        case list():
-            for place, part in enumerate(value):
-                inner = name if isinstance(part, dict) else f"{name}[{place}]"
+        case list() | dict():
+            for inner, part in _parts(name, value):
                 yield from _features(inner, part)
-        case dict():
-            for key, part in value.items():
-                if not str(key).startswith("_"):
-                    yield from _features(f"{name}.{key}", part)
         case _:
             return
+
+
+def _parts(name: str, value: list[object] | dict[str, object]) -> Iterator[tuple[str, object]]:
+    """Yield what is below a name; objects of a list share its name, as in VW."""
+    if isinstance(value, list):
+        for place, part in enumerate(value):
+            yield (name if isinstance(part, dict) else f"{name}[{place}]"), part
+    else:
+        for key, part in value.items():
+            if not key.startswith("_"):
+                yield f"{name}.{key}", part

@@ -32,6 +32,7 @@ _OTHER_PROBLEMS = {
 }
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _NOT_A_NUMBER = re.compile(rb'"(\w+)"\s*:\s*(-?(?:NaN|Infinity))')
+_MAY_BE_HUGE = re.compile(rb"[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
 _NESTING = np.zeros(256, dtype=np.int8)
 _NESTING[list(b"{[")] = 1
 _NESTING[list(b"}]")] = -1
@@ -95,8 +96,13 @@ def _nesting(line: bytes) -> np.typing.NDArray[np.int64]:
 
 def _decode_members(place: Place, line: bytes) -> dict[str, msgspec.Raw]:
     try:
+        line.decode()  # of what stays raw the decoder checks no more than the brackets and marks
+        if _MAY_BE_HUGE.search(line):
+            msgspec.json.decode(line)
         return _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise place.bad(f"expected UTF-8, got byte {line[error.start]:#04x}") from None
+    except msgspec.DecodeError as error:
         found = _NOT_A_NUMBER.search(line)
         if found:
             field, got = (part.decode() for part in found.groups())

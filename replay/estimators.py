@@ -17,9 +17,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from replay.columns import Columns as Columns  # noqa: PLC0414
-from replay.columns import Predictions as Predictions  # noqa: PLC0414
-from replay.columns import check_lengths
+from replay.columns import Columns, Predictions, check_lengths
 from replay.intervals import LEVEL, Estimate, effective_sample_size
 from replay.ratios import Ratio, mean_ratio, need_agreement, ratio_estimate, weighted_ratio
 from replay.tuning import tuned_dros, tuned_switch_dr

@@ -14,7 +14,7 @@ Rejected: the weight of a whole prefix for each slot (product of all slots befor
 value of whole pages, with effectively no decisions left after a few slots.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -28,6 +28,7 @@ from replay.estimators import ESTIMATORS, dr_gain, logged
 from replay.gates import OF_LOG, Gates, Refusal
 from replay.health import Health, LogHealth, drift_of, shape_of, weights_of
 from replay.intervals import LEVEL, Estimate
+from replay.likelihood import cressie_read
 from replay.parts import Part, parts_of
 from replay.replaying import Oracle, Replayed, replay_targets
 from replay.reward_model import Predictor
@@ -201,7 +202,14 @@ def estimates_of(columns: Columns, predictions: Predictions, level: float) -> tu
         for name, estimator in ESTIMATORS.items()
         if name != DEFAULT
     )
-    return (first, *others)
+    return (first, *others, *_cautious(columns, level))
+
+
+def _cautious(columns: Columns, level: float) -> Iterator[Estimate]:
+    """Yield the estimate with the cautious interval, for rewards in the range that was logged."""
+    rewards = float(columns.reward.min()), float(columns.reward.max())
+    if rewards[0] < rewards[1]:
+        yield cressie_read(columns, rewards, level)
 
 
 class _Asking:

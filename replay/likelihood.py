@@ -3,13 +3,16 @@
 Asks which values some reweighting of the log could have, that keeps the mean weight at the 1 it
 must be and is not too far from the log as it came. Distance is the Cressie-Read divergence with
 power -2, where the answer is a quadratic in a handful of sums (Karampatziakis, Langford and
-Mineiro, "Empirical Likelihood for Contextual Bandits", NeurIPS 2020; the interval in closed form
-is that of Vowpal Wabbit's estimators). To the log is added one unit that was never seen, of
-the largest weight and the worst reward: with few decisions it is what could have been missed.
+Mineiro, "Empirical Likelihood for Contextual Bandits", NeurIPS 2020; Vowpal Wabbit's estimators
+have it in closed form). To the log is added one unit that was not seen, of a large weight and the
+worst reward: with few rewards it is what may have been missed.
 
-Unlike there, a unit is a person, not a decision (a person's decisions depend on each other), and
-the cutoff is that of half the misses asked for: with the usual one the interval is a normal one
-of the regression estimator, which misses as often as it says or more.
+Unlike there, a unit is a person, not a decision (a person's decisions depend on each other); the
+cutoff is that of half the misses asked for (with the usual one, large logs give the normal interval
+of a regression estimate, which misses as often as it says); and the weight of the unseen one is
+the size-biased mean of those that the variance is made of, not the largest that there could be,
+which nobody knows, or was: at 20 effective rewards the interval was 2.2 times as wide as the
+normal one with that, 1.5 times with this, and both covered in 99 of 100 logs.
 """
 
 from dataclasses import dataclass
@@ -37,8 +40,8 @@ class LikelihoodSums:
     n_users: int
     first: Floats  # (3,) sums of m, a, b
     second: Floats  # (3, 3) sums of their products
-    squared_weights: float  # sum over decisions, for the effective sample size
-    largest: float  # the largest weight of a decision
+    squared_weights: float  # sum over decisions of w^2
+    cubed_weights: float  # and of w^3
 
     @classmethod
     def of(cls, columns: Columns) -> Self:
@@ -53,7 +56,7 @@ class LikelihoodSums:
             first=units.sum(axis=1),
             second=np.asarray(units @ units.T),
             squared_weights=float((weights**2).sum()),
-            largest=float(weights.max()),
+            cubed_weights=float((weights**3).sum()),
         )
 
     def __add__(self, other: Self) -> Self:
@@ -63,8 +66,13 @@ class LikelihoodSums:
             first=self.first + other.first,
             second=self.second + other.second,
             squared_weights=self.squared_weights + other.squared_weights,
-            largest=max(self.largest, other.largest),
+            cubed_weights=self.cubed_weights + other.cubed_weights,
         )
+
+    @property
+    def large_weight(self) -> float:
+        """The mean weight, where each counts by its part in the variance: sum w^3 / sum w^2."""
+        return self.cubed_weights / self.squared_weights if self.squared_weights > 0.0 else 0.0
 
     def moments(self) -> "_Moments":
         """Return the moments of the people."""
@@ -97,9 +105,9 @@ def cressie_read_of(
     a quadratic inequality in v, and the left side is 0 at the estimate.
 
     Consistent where ips is, of at most snips' variance in large logs. Over-covers, the more the
-    fewer effective decisions there are, at 1.2 to 1.7 times the width of snips (`nextswipe bench
-    coverage`). What it is cautious about is the largest weight seen: one never seen that is far
-    larger still escapes it. The standard error is that of the estimate, not of the interval.
+    fewer effective rewards there are, at 1.1 to 1.5 times the width of a normal interval of snips
+    (`nextswipe bench coverage`). A weight never seen that is far larger than all others still
+    escapes it. The standard error is that of the estimate, not of the interval.
 
     Args:
         sums: of a log.
@@ -115,7 +123,7 @@ def cressie_read_of(
         raise ValueError(f"expected a lowest and a highest reward, got {rewards}")
     t = t_quantile(1.0 - (1.0 - level) * MISSES, sums.n_users - 1)
     low, high = rewards
-    unseen = (0.0, sums.largest)
+    unseen = (0.0, sums.large_weight)
     seen = sums.moments()
     return Estimate(
         estimator="cressie-read",

@@ -18,10 +18,10 @@ import numpy as np
 from env.blocks import Blocks
 from env.records import LogLine, PageRecord, UserRecord
 from env.reward import Reward
-from env.vocabulary import Interaction, Ints, PageId, UserKey
+from env.vocabulary import Interaction, Ints, Page, PageId, UserKey
 from replay.join import LATE_MS, Join
 from replay.page_batches import Behaviour, PageRows, page_batches
-from replay.pages import check_known, check_page
+from replay.pages import check_known, check_line
 from replay.rows import ROW, Coverage, RowMaker, Table
 from replay.sources import Batch
 
@@ -95,11 +95,10 @@ class LogSource:
                 cohorts[record.user] = record.profile.cohort
             if rows is None or line.offset != wanted or not isinstance(record, PageRecord):
                 continue
-            check_known(record, blocks)
             table = self._table[rows]
             yield PageRows(
                 record=record,
-                page=blocks.page(record),
+                page=_page(blocks, record),
                 slot=table["slot"],
                 user=int(table["user"][0]),
                 reward=table["reward"],
@@ -113,6 +112,14 @@ class LogSource:
         starts = np.flatnonzero(np.diff(page, prepend=-1))
         for start, end in zip(starts, np.append(starts, len(page))[1:], strict=True):
             yield int(page[start]), self._order[start:end]
+
+
+def _page(blocks: Blocks, record: PageRecord) -> Page:
+    try:
+        return blocks.page(record)
+    except KeyError:
+        check_known(record, blocks)  # which says what is missing
+        raise
 
 
 class _Reading:
@@ -144,7 +151,7 @@ class _Reading:
         for line in self._lines():
             record = line.record
             if isinstance(record, PageRecord):
-                check_page(record)
+                check_line(line.offset, record)
                 self._arms.setdefault(record.user, record.arm)
                 if line.offset > self._after and self._arm in ("", record.arm):
                     self.places.keep(line.offset, record)

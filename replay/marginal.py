@@ -102,7 +102,7 @@ def mis(trajectories: Trajectories, states: CoarseStates, level: float = LEVEL) 
     """Return marginalised importance sampling over coarse states.
 
     sum_c d_target(c) sum_{i in c} w_i r_i / sum_{i in c} w_i, with d_target from the logged moves
-    (Xie, Ma and Wang 2019, section 3, without their time index). The influence of an episode is
+    (Xie, Ma and Wang 2019, without their time index). The influence of an episode is
     V(c_0) - V + sum_t ratio_t (r_t + discount_t V(c_{t+1}) - V(c_t)).
 
     Consistent where rewards and moves depend on the coarse state and the action alone, however
@@ -126,7 +126,7 @@ def marginal_dr(
 
     mean(v(s_0) + sum_t ratio_t (r_t + discount_t v(s_{t+1}) - q(s_t, a_t))) (Kallus and Uehara,
     "Double Reinforcement Learning for Efficient Off-Policy Evaluation in Markov Decision
-    Processes", JMLR 2020, section 4).
+    Processes", JMLR 2020).
 
     Consistent if the coarse state suffices or the values are right, and then of the least variance
     that any regular estimator has in a Markov process. Values must come from other people

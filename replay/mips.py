@@ -59,8 +59,8 @@ def marginalise(action: Ints, cluster: Ints, logging: Floats, target: Floats) ->
     if cluster.ndim == 1:
         codes, code = np.unique(cluster, return_inverse=True)
         member = np.eye(len(codes))[code]
-        own = (rows, code[action])
-        return Marginal((logging @ member)[own], (target @ member)[own])
+        own = rows * len(codes) + code[action]
+        return Marginal(*((pmf @ member).reshape(-1).take(own) for pmf in (logging, target)))
     same = cluster == cluster[rows, action][:, np.newaxis]
     return Marginal(
         propensity=np.where(same, logging, 0.0).sum(axis=1),

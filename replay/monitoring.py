@@ -115,7 +115,8 @@ class Monitor:
         """Return the monitor after more decisions, in their order.
 
         Args:
-            weights: shape (m,), at least 0; times the row weight where the log was thinned.
+            weights: shape (m,), at least 0; of a thinned log times the row weight, and 0 for each
+                decision that was dropped.
             rewards: shape (m,), within the range.
 
         Raises:

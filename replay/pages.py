@@ -38,7 +38,8 @@ class Pages:
         for line in lines:
             self.blocks.fold(line.record)
             if isinstance(line.record, PageRecord):
-                self.keep(line.record)
+                check_line(line.offset, line.record)
+                self._keep(line.record)
             yield line
 
     def keep(self, record: PageRecord) -> None:
@@ -48,6 +49,9 @@ class Pages:
             ValueError: as `check_page`.
         """
         check_page(record)
+        self._keep(record)
+
+    def _keep(self, record: PageRecord) -> None:
         if record.page_id in self._places or not self._where(record):
             return
         self._places[record.page_id] = len(self._records)
@@ -72,6 +76,18 @@ class Pages:
         record = self._records[place]
         check_known(record, self.blocks)
         return record
+
+
+def check_line(offset: int, record: PageRecord) -> None:
+    """Refuse a page on which no estimate can stand, and name the line of the log.
+
+    Raises:
+        ValueError: as `check_page`.
+    """
+    try:
+        check_page(record)
+    except ValueError as error:
+        raise ValueError(f"log line {offset}: {error}") from error
 
 
 def check_known(record: PageRecord, blocks: Blocks) -> None:

@@ -7,6 +7,7 @@ Rejected: a template engine (a dependency for one page) and charts by script (a 
 around and opened years later should show what it showed).
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib import resources
@@ -17,9 +18,11 @@ from replay.importance import FeatureImportance, Importance
 from replay.intervals import Estimate
 from replay.parts import Part
 from replay.report_charts import Bar, course, intervals, pairs, ratios
-from replay.report_words import conclusions, refused, span, verdict
+from replay.report_words import conclusions, moments, refused, span, verdict
 
 N_FEATURES = 12
+NOTHING = 1e-9
+"""What is left of an importance of 0 by rounding."""
 _WORDS = {
     "better": "better",
     "worse": "worse",
@@ -59,15 +62,20 @@ def report_html(evaluation: Evaluation, importance: Importance | None = None) ->
 def _header(evaluation: Evaluation) -> str:
     logged, health = evaluation.logged, evaluation.health
     made_by = evaluation.reports[0].logged_policies
-    more = f" and {len(made_by) - 3} more" if len(made_by) > 3 else ""
     facts = [
         f"{logged.n:,} decisions of {logged.n_users:,} people",
         span(health.first_ms, health.last_ms),
-        f"made by {', '.join(made_by[:3])}{more}" if made_by else "",
+        f"made by {_families(made_by)}" if made_by else "",
         f"logged reward {logged.value:.4f} a card",
     ]
     said = " · ".join(escape(fact) for fact in facts if fact)
     return f"<header><h1>What would other policies have earned?</h1><p>{said}</p></header>"
+
+
+def _families(policies: Sequence[str]) -> str:
+    """Return policies without their versions, with how many there are of each."""
+    counts = Counter(policy.partition("@")[0] for policy in policies)
+    return ", ".join(f"{name} ({n} versions)" if n > 1 else name for name, n in counts.items())
 
 
 def _answer(evaluation: Evaluation) -> str:
@@ -151,7 +159,7 @@ def _log(evaluation: Evaluation) -> str:
     health, drift = evaluation.health, evaluation.reports[0].health.drift
     parts = [_calibration(health)]
     if drift is not None:
-        labels = [span(p.first_ms, p.first_ms)[5:16].strip() for p in drift.periods]
+        labels = moments([period.first_ms for period in drift.periods])
         caption = (
             "Logged reward in time, in tenths of the log, with 95% intervals; that it is the same "
             f"all the time: p = {drift.p_value:.2g}"
@@ -205,7 +213,10 @@ def _features(features: Sequence[FeatureImportance], title: str) -> str:
     bars = [
         Bar(f"{f.feature} ({f.of})", f.value, f.low, f.high, f"{f.value:.4f}")
         for f in features[:N_FEATURES]
+        if f.value > NOTHING
     ]
+    if not bars:
+        return f"<p>{escape(title)}: by no feature.</p>"
     return _figure(intervals(bars, 0.0, title), title)
 
 

@@ -5,7 +5,7 @@ question it answers, and what of the log at hand speaks against it; each sentenc
 with a figure.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from replay.evaluate import Evaluation, Report
@@ -76,6 +76,13 @@ def span(first_ms: int, last_ms: int) -> str:
     return f"{first:%Y-%m-%d} to {last:%Y-%m-%d}"
 
 
+def moments(at_ms: Sequence[int]) -> list[str]:
+    """Return moments of a log as short as they can be told apart: days, or times of the day."""
+    times = [datetime.fromtimestamp(ms / 1000, UTC) for ms in at_ms]
+    in_days = at_ms[-1] - at_ms[0] > 3 * 24 * 3_600_000
+    return [f"{time:%m-%d}" if in_days else f"{time:%H:%M}" for time in times]
+
+
 def _can(evaluation: Evaluation) -> Iterator[str]:
     words = {"better": "Better than what was logged", "worse": "Worse", "open": "Not to be told"}
     for word, said in words.items():
@@ -102,6 +109,12 @@ def _cannot(evaluation: Evaluation) -> Iterator[str]:
         "What a policy does to later pages, to the length of sessions or to whether people return. "
         "That takes a split of traffic."
     )
+    if health.n_pages < evaluation.logged.n:
+        yield (
+            "What a policy earns when it fills whole pages itself: here each of its cards follows "
+            "the log's, so that its best ones are still there at every slot. Only the first slot "
+            "is free of that: ask by slot."
+        )
     flattered = [r.policy for r in evaluation.reports if verdict(r)[0] == "flattered"]
     if flattered:
         yield (

@@ -114,7 +114,7 @@ def independent_ips(slates: Slates, level: float = LEVEL) -> Estimate:
     """Return independent inverse propensity scoring: each slot with its own weight alone.
 
     mean(sum_j w_j r_j) (Li, Abbasi-Yadkori, Kveton, Muthukrishnan, Vinay and Wen, "Offline
-    Evaluation of Ranking Policies with Click Models", KDD 2018, section 4).
+    Evaluation of Ranking Policies with Click Models", KDD 2018).
 
     Unbiased if a slot's reward depends on its own card alone and slots are drawn independently of
     each other, or the columns hold each slot's marginal probabilities. Where cards are drawn
@@ -141,7 +141,7 @@ def reward_interaction_ips(slates: Slates, level: float = LEVEL) -> Estimate:
     """Return reward-interaction inverse propensity scoring.
 
     mean(sum_j w_{1:j} r_j) (McInerney, Brost, Chandar, Mehrotra and Carterette, "Counterfactual
-    Evaluation of Slate Recommendations with Sequential Reward Interactions", KDD 2020, section 4).
+    Evaluation of Slate Recommendations with Sequential Reward Interactions", KDD 2020).
 
     Unbiased if a slot's reward depends on the cards and rewards up to it and on none after it,
     as where a feed is swiped downwards and nobody looks ahead. Less noisy than joint IPS, most in
@@ -156,7 +156,7 @@ def reward_interaction_ips(slates: Slates, level: float = LEVEL) -> Estimate:
 def reward_interaction_snips(slates: Slates, level: float = LEVEL) -> Estimate:
     """Return reward-interaction IPS with each slot divided by its mean weight.
 
-    sum_j [ sum(w_{1:j} r_j) / sum(w_{1:j}) ] (McInerney et al. 2020, section 4.2, who advise it).
+    sum_j [ sum(w_{1:j} r_j) / sum(w_{1:j}) ] (McInerney et al. 2020).
     Consistent where reward-interaction IPS is unbiased.
 
     Raises:
@@ -171,8 +171,8 @@ def cascade_dr(slates: Slates, predictions: SlatePredictions, level: float = LEV
 
     mean(sum_j { w_{1:j} (r_j - Q_j) + w_{1:j-1} sum_a target(a) Q_j(a) }), with Q_j the rewards
     from slot j on (Kiyohara, Saito, Matsuhiro, Narita, Shimizu and Yamamoto, "Doubly Robust
-    Off-Policy Evaluation for Ranking Policies under the Cascade Behavior Model", WSDM 2022,
-    section 3). The same as r_1 - Q_1 corrected by the slots below, from the last one up.
+    Off-Policy Evaluation for Ranking Policies under the Cascade Behavior Model", WSDM 2022).
+    The same as v_1 of v_j = sum_a target(a) Q_j(a) + w_j (r_j + v_{j+1} - Q_j), from the last slot.
 
     Unbiased where reward-interaction IPS is, whatever the model says, and less noisy where it
     explains some of the reward; unbiased without exact propensities where the model is right. At
@@ -189,7 +189,7 @@ def pseudo_inverse(slates: Slates, level: float = LEVEL) -> Estimate:
     """Return the pseudo-inverse estimator of a logging policy that draws slots independently.
 
     mean((1 - k + sum_j w_j) sum_j r_j) (Swaminathan, Krishnamurthy, Agarwal, Dudík, Langford, Jose
-    and Zitouni, "Off-policy Evaluation for Slate Recommendation", NeurIPS 2017, section 3).
+    and Zitouni, "Off-policy Evaluation for Slate Recommendation", NeurIPS 2017).
 
     Unbiased if the *expected sum* of a page is a sum of unknown effects of each slot's card, and
     the logging policy is a product over slots (each slot with candidates of its own, or with

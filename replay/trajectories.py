@@ -133,12 +133,12 @@ def pdis(trajectories: Trajectories, level: float = LEVEL) -> Estimate:
     """Return per-decision importance sampling.
 
     mean(sum_t G_t rho_t r_t) (Precup, Sutton and Singh, "Eligibility Traces for Off-Policy Policy
-    Evaluation", ICML 2000, section 3).
+    Evaluation", ICML 2000).
 
     Unbiased if the propensities are exact and positive wherever the target's are; no Markov state
     is assumed. Its variance is finite only where E[w^2] times the chance that an episode goes on
-    is below 1; above it no log is long enough, and the interval misses to the same side as the
-    value. Episodes cut by the end of a log count as ended there.
+    is below 1; above it no log is long enough, and the value and its interval are mostly too low
+    (the large products were not drawn). Episodes cut by the end of a log count as ended there.
     """
     rho = trajectories.products(trajectories.weights)
     terms = trajectories.sums(trajectories.past_discounts * rho * trajectories.reward)
@@ -148,9 +148,9 @@ def pdis(trajectories: Trajectories, level: float = LEVEL) -> Estimate:
 def wpdis(trajectories: Trajectories, level: float = LEVEL) -> Estimate:
     """Return weighted per-decision importance sampling: each step divided by its mean weight.
 
-    sum_t [ sum_i G_t rho_t r_t / sum_i rho_t ] (Precup, Sutton and Singh 2000, section 3; Thomas,
-    "Safe Reinforcement Learning", 2015, section 3.8), where an episode that has ended keeps its
-    last rho in the sum below: it is still one of those that the mean is over.
+    sum_t [ sum_i G_t rho_t r_t / sum_i rho_t ] (Precup, Sutton and Singh 2000; Thomas, "Safe
+    Reinforcement Learning", 2015), where an episode that has ended keeps its last rho in the sum
+    below: it is still one of those that the mean is over.
 
     Consistent where pdis is unbiased, biased of order 1/m, and bounded by the rewards, so wrong by
     less where few episodes carry the weight. The influence is that of a sum of ratios (delta
@@ -184,7 +184,7 @@ def dr_rl(trajectories: Trajectories, values: Values, level: float = LEVEL) -> E
 
     mean(V_0), V_t = v(s_t) + w_t (r_t + discount_t V_{t+1} - q(s_t, a_t)) from the last step back
     (Jiang and Li, "Doubly Robust Off-policy Value Evaluation for Reinforcement Learning", ICML
-    2016, section 4), written forwards: v(s_0) + sum_t G_t rho_t (r_t + discount_t v(s_{t+1}) - q).
+    2016), written forwards: v(s_0) + sum_t G_t rho_t (r_t + discount_t v(s_{t+1}) - q).
 
     Unbiased if the propensities are exact and positive wherever the target's are, or if the values
     are right; where an episode was cut by the end of the log, only as far as v is right about what

@@ -39,10 +39,10 @@ class FirstTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class LoggedTarget:
+class BehaviourTarget:
     """What made the log: every weight is 1, so that a log's own distributions can be looked at."""
 
-    name: str = "logged"
+    name: str = "behaviour"
 
     def probabilities(self, batch: Batch) -> Floats:
         """Return the distributions that the log drew from, shape (m, k), each divided by its sum.
@@ -59,7 +59,7 @@ class LoggedTarget:
         return batch.pmf / totals
 
 
-TARGETS: dict[str, Target] = {target.name: target for target in (FirstTarget(), LoggedTarget())}
+TARGETS: dict[str, Target] = {target.name: target for target in (FirstTarget(), BehaviourTarget())}
 
 
 def open_foreign(path: Path) -> Source:
@@ -79,5 +79,5 @@ def open_foreign(path: Path) -> Source:
 
 
 def foreign_target(name: str) -> Target | None:
-    """Return the policy of a name, `first` or `logged`; None if it is none of these."""
+    """Return the policy of a name, `first` or `behaviour`; None if it is none of these."""
     return TARGETS.get(name)

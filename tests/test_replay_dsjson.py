@@ -253,6 +253,7 @@ CHOICE = dict.fromkeys(("_label_Action", "_labelIndex"))
         ('{"c":{},,}', "expected a JSON object, but JSON is malformed"),
         ("not JSON", "expected a JSON object, but JSON is malformed"),
         ('{"c":"\xff"}', "field 'c': expected object, got str"),
+        ('{"c":{"x":1e999}}', "expected a JSON object, but Number out of range"),
         (DEEP, f"expected at most {MAX_DEPTH} levels of objects and lists"),
     ],
 )
@@ -262,6 +263,13 @@ def test_a_wrong_line_is_refused_with_its_number_and_field(
     path = file_of(tmp_path, line(), bad)
     place = f"{path}, line 2" + (", " if message.startswith("field") else ": ")
     with pytest.raises(ValueError, match=re.escape(place + message)):
+        list(read_dsjson(path))
+
+
+def test_a_line_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = file_of(tmp_path, line())
+    path.write_bytes(path.read_bytes() + b'{"c":{"x":"\xff"}}\n')
+    with pytest.raises(ValueError, match="line 2: expected UTF-8, got byte 0xff"):
         list(read_dsjson(path))
 
 

@@ -14,7 +14,8 @@ from replay.sources import row_pages
 
 
 def columns(shared: dict[str, object]) -> list[float]:
-    return context_features(json.dumps({**shared, "_multi": [{}]}).encode())[0].tolist()
+    found, _ = context_features(json.dumps({**shared, "_multi": [{}]}).encode())
+    return [float(value) for value in found]
 
 
 def test_columns_do_not_depend_on_order_nor_on_what_is_hidden() -> None:

@@ -1,17 +1,21 @@
 """Estimators and intervals against hand calculation, exact expectations and known truths."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
 
 from env.vocabulary import Floats
-from replay.estimators import Columns, Predictions, dm, dr, dr_gain, ips, logged, snips
+from replay.columns import Columns, Predictions
+from replay.estimators import ESTIMATORS, dm, dr, dr_gain, ips, logged, replay, sndr, snips
 from replay.intervals import (
     Estimate,
-    clustered_estimate,
     clustered_se,
     effective_sample_size,
+    hall_quantile,
+    mean_skewness,
     t_quantile,
 )
 
@@ -39,6 +43,7 @@ def test_estimates_are_those_of_a_hand_calculation() -> None:
     assert dm(columns(), predictions()).value == pytest.approx(0.75)
     correction = (0.5 * 0.5 - 2.0 * 0.5 + 1.0 * 1.0 + 0.0) / 4
     assert dr(columns(), predictions()).value == pytest.approx(0.75 + correction)
+    assert sndr(columns(), predictions()).value == pytest.approx(0.75 + correction)  # mean weight 1
 
 
 def test_a_standard_error_sums_a_persons_influences_before_it_squares_them() -> None:
@@ -49,27 +54,15 @@ def test_a_standard_error_sums_a_persons_influences_before_it_squares_them() -> 
     assert clustered_se(influence, np.array([5, 5, 9, 2])) == pytest.approx(expected)
 
 
-def test_with_one_decision_a_person_the_error_is_the_usual_one() -> None:
-    rewards = np.random.default_rng(1).normal(size=50)
-    se = clustered_se(rewards - rewards.mean(), np.arange(50))
-    assert se == pytest.approx(rewards.std(ddof=1) / np.sqrt(50))
-
-
 def test_estimates_carry_how_many_decisions_and_people_they_rest_on() -> None:
     estimate = ips(columns(), level=0.9)
     assert (estimate.n, estimate.n_users, estimate.level) == (4, 3, 0.9)
     assert estimate.ess == pytest.approx(4.0**2 / (0.25 + 4.0 + 1.0 + 0.25))
-    half = t_quantile(0.9, 2) * estimate.se
-    assert (estimate.low, estimate.high) == (estimate.value - half, estimate.value + half)
-
-
-@pytest.mark.parametrize(
-    ("level", "dof", "expected"),
-    # Quantiles of Student's t from the tables.
-    [(0.95, 4, 2.776), (0.95, 10, 2.228), (0.95, 30, 2.042), (0.90, 10, 1.812), (0.99, 30, 2.750)],
-)
-def test_t_quantiles_are_those_of_the_tables(level: float, dof: int, expected: float) -> None:
-    assert t_quantile(level, dof) == pytest.approx(expected, abs=1e-3)
+    t, skewness = t_quantile(0.9, 2), mean_skewness(np.array([-0.25 - 0.75, 1.25, -0.25]))
+    assert estimate.low == pytest.approx(estimate.value - hall_quantile(t, skewness) * estimate.se)
+    assert estimate.high == pytest.approx(
+        estimate.value - hall_quantile(-t, skewness) * estimate.se
+    )
 
 
 def enumerated(model: Floats) -> tuple[Columns, Predictions, float]:
@@ -94,6 +87,7 @@ def test_in_expectation_ips_snips_and_dr_are_the_truth_whatever_the_model(wrong_
     assert ips(made).value == pytest.approx(truth, rel=1e-12)
     assert snips(made).value == pytest.approx(truth, rel=1e-12)
     assert dr(made, predicted).value == pytest.approx(truth, rel=1e-12)
+    assert sndr(made, predicted).value == pytest.approx(truth, rel=1e-12)
     is_right = dm(made, predicted).value == pytest.approx(truth, rel=1e-12)
     assert is_right == (wrong_by == 0.0)
 
@@ -131,22 +125,25 @@ def drawn_log(rng: np.random.Generator) -> tuple[Columns, Predictions, float]:
     return made, Predictions(model[action], direct), float(BASE @ TARGET)
 
 
-ESTIMATORS: dict[str, Callable[[Columns, Predictions], Estimate]] = {
+SEEDS = count()
+COVERING: dict[str, Callable[[Columns, Predictions], Estimate]] = {
+    "replay": lambda made, _: replay(made, seed=next(SEEDS)),  # the same draws for all logs: biased
     "ips": lambda made, _: ips(made),
     "snips": lambda made, _: snips(made),
     "dr": dr,
+    "sndr": sndr,
     "gain": dr_gain,
 }
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", COVERING)
 def test_intervals_cover_the_truth_as_often_as_they_say(name: str) -> None:
     rng = np.random.default_rng(20220430)
     n_logs, errors, covered = 500, [], 0
     for _ in range(n_logs):
         made, predicted, truth = drawn_log(rng)
         truth -= BASE @ LOGGING if name == "gain" else 0.0
-        estimate = ESTIMATORS[name](made, predicted)
+        estimate = COVERING[name](made, predicted)
         errors.append(estimate.value - truth)
         covered += estimate.low <= truth <= estimate.high
     coverage_se = np.sqrt(0.95 * 0.05 / n_logs)
@@ -184,6 +181,76 @@ def test_the_interval_of_the_direct_method_knows_nothing_of_the_models_error() -
     assert abs(estimate.value - truth) > 0.01
 
 
+# --- a log that was thinned -----------------------------------------------------------------------
+
+
+def thinned(rng: np.random.Generator) -> tuple[Columns, Predictions, float]:
+    """`drawn_log`, of which one card in four without a reward was kept, and all others."""
+    made, predicted, truth = drawn_log(rng)
+    rate = np.where(made.reward > 0.0, 1.0, 0.25)
+    kept = np.flatnonzero(rng.random(len(made)) < rate)
+    part = Columns(
+        user=made.user[kept],
+        reward=made.reward[kept],
+        propensity=made.propensity[kept],
+        target=made.target[kept],
+        row_weight=1.0 / rate[kept],
+    )
+    return part, Predictions(predicted.chosen[kept], predicted.direct[kept]), truth
+
+
+@pytest.mark.parametrize("name", ["replay", "ips", "snips", "dr", "sndr"])
+def test_row_weights_make_a_thinned_log_mean_what_the_whole_one_did(name: str) -> None:
+    rng = np.random.default_rng(11)
+    errors, ignoring, ses = [], [], []
+    for _ in range(300):
+        made, predicted, truth = thinned(rng)
+        estimate = COVERING[name](made, predicted)
+        errors.append(estimate.value - truth)
+        ses.append(estimate.se)
+        as_it_is = replace(made, row_weight=None)
+        ignoring.append(COVERING[name](as_it_is, predicted).value - truth)
+    spread = np.std(errors) / np.sqrt(len(errors))
+    assert abs(np.mean(errors)) <= 3 * spread
+    assert abs(np.mean(ignoring)) > 20 * spread
+    assert np.mean(ses) == pytest.approx(np.std(errors), rel=0.15)
+
+
+@pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - {"replay"}))  # draws once a row
+def test_a_row_of_weight_two_is_two_rows_of_the_same_person(name: str) -> None:
+    twice = np.array([0, 0, 1, 2, 3])
+    whole = Columns(*(getattr(columns(), c)[[0, 0, 1, 2, 3]] for c in FIELDS))
+    predicted = predictions()
+    repeated = Predictions(predicted.chosen[twice], predicted.direct[twice])
+    short = columns(row_weight=np.array([2.0, 1.0, 1.0, 1.0]))
+    of_whole = ESTIMATORS[name](whole, repeated, 0.95)
+    of_short = ESTIMATORS[name](short, predicted, 0.95)
+    assert of_short.value == pytest.approx(of_whole.value)
+    assert of_short.se == pytest.approx(of_whole.se)
+
+
+FIELDS = ("user", "reward", "propensity", "target")
+
+
+# --- rejection ------------------------------------------------------------------------------------
+
+
+def test_replay_of_a_certain_target_on_a_uniform_log_takes_every_match() -> None:
+    matches = columns(propensity=np.full(4, 0.25), target=np.array([1.0, 0.0, 1.0, 0.0]))
+    estimate = replay(matches)
+    assert (estimate.value, estimate.ess) == (1.5, 2.0)
+
+
+def test_replay_accepts_in_proportion_to_the_weights_and_the_seed_decides_which() -> None:
+    made, _, _ = drawn_log(np.random.default_rng(1))
+    accepted = [replay(made, seed=seed).ess for seed in range(200)]
+    expected = made.weights.sum() / made.weights.max()
+    assert abs(np.mean(accepted) - expected) <= 3 * np.std(accepted) / np.sqrt(len(accepted))
+    assert replay(made, seed=7) == replay(made, seed=7)
+    values = [replay(made, seed=seed).value for seed in range(200)]
+    assert abs(np.mean(values) - snips(made).value) <= 4 * np.std(values) / np.sqrt(len(values))
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 
@@ -199,6 +266,8 @@ def test_the_interval_of_the_direct_method_knows_nothing_of_the_models_error() -
         ({"reward": np.array([np.inf, 0.1, 0.5, 0.2])}, r"reward .* got inf in row 0"),
         ({"user": np.array([0, -1, 2, 3])}, r"user code .* got -1 in row 1"),
         ({"reward": np.array([1.0])}, r"columns of one length"),
+        ({"row_weight": np.array([1.0, 0.0, 1.0, 1.0])}, r"row weight .* got 0.0 in row 1"),
+        ({"row_weight": np.array([1.0, np.inf, 1.0, 1.0])}, r"row weight .* got inf in row 1"),
     ],
 )
 def test_columns_refuse_what_no_estimate_can_stand_on(
@@ -230,11 +299,6 @@ def test_snips_refuses_a_target_that_never_agrees_with_the_log() -> None:
     nowhere = columns(target=np.zeros(4))
     assert ips(nowhere).value == 0.0
     assert effective_sample_size(nowhere.weights) == 0.0
-    with pytest.raises(ValueError, match="the log cannot evaluate this policy"):
-        snips(nowhere)
-
-
-@pytest.mark.parametrize("level", [0.0, 1.0, 95.0])
-def test_a_level_is_a_share(level: float) -> None:
-    with pytest.raises(ValueError, match="level must be in"):
-        clustered_estimate("ips", 0.0, np.zeros(2), np.array([0, 1]), 2.0, level)
+    for name in ("replay", "snips", "sndr"):
+        with pytest.raises(ValueError, match=f"{name} needs .* cannot evaluate this policy"):
+            ESTIMATORS[name](nowhere, predictions(), 0.95)

@@ -90,6 +90,12 @@ def test_everybody_in_one_fold_is_refused() -> None:
         cross_fitted_values(one.trajectories(NEAR), one.markov(NEAR))
 
 
+def test_an_error_by_resampling_needs_two_people() -> None:
+    one = alone(LOG)
+    with pytest.raises(ValueError, match="episodes of at least 2 people, got 1"):
+        fqe(one.trajectories(NEAR), one.markov(NEAR))
+
+
 def alone(log: ChainLog) -> ChainLog:
     return dataclasses.replace(log, user=np.zeros_like(log.user))
 

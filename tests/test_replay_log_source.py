@@ -44,11 +44,17 @@ def gathered(source: Source) -> Batch:
     return batch
 
 
+def first_seen(users: list[int]) -> list[int]:
+    """Return each row's person by the order of their first row."""
+    order = {user: i for i, user in enumerate(dict.fromkeys(users))}
+    return [order[user] for user in users]
+
+
 def assert_same(mine: Batch, theirs: Batch) -> None:
     for name in ("reward", "propensity", "action", "slot", "at_ms", "mask", "arm", "policy"):
         np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name), err_msg=name)
-    people = [np.unique(batch.user, return_inverse=True)[1] for batch in (mine, theirs)]
-    np.testing.assert_array_equal(*people)
+    people = [first_seen(batch.user.tolist()) for batch in (mine, theirs)]
+    assert people[0] == people[1]
     for (page, rows), (other, its_rows) in zip(mine.pages, theirs.pages, strict=True):
         assert page.decisions == other.decisions
         np.testing.assert_array_equal(rows, its_rows)
@@ -94,7 +100,8 @@ def test_what_drew_a_page_gives_its_propensities_again() -> None:
 
     batch = gathered(LogSource(lambda: lines(RECORDS), LIKES, behaviour=find))
     assert batch.pmf is not None
-    known = batch.arm == "popular"
+    assert batch.arm is not None
+    known = np.array([arm == "popular" for arm in batch.arm])
     np.testing.assert_array_equal(batch.of_chosen(batch.pmf)[known], batch.propensity[known])
     assert np.isnan(batch.pmf[~known]).all()
 
@@ -119,7 +126,10 @@ def test_an_empty_log_has_no_batches() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"feature_schema": 99}, r"schema \d+, got 99 in page uniformp0-0"),
+        (
+            {"feature_schema": 99},
+            r"log line \d+: expected .* schema \d+, got 99 in page uniformp0-0",
+        ),
         ({"blocks": b"unknown!" * 12}, "page uniformp0-0 has candidate .* features are not in"),
     ],
 )
@@ -147,5 +157,5 @@ def test_pages_are_let_go_when_nothing_of_them_is_open_any_more() -> None:
 
     before = sum(isinstance(o, PageRecord) for o in gc.get_objects())
     source = LogSource(read_again, LIKES)
-    assert len(source) > 2_000
+    assert len(source) > 1_500
     assert max(alive) - before < n_pages / 2

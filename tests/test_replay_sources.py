@@ -1,5 +1,7 @@
 """Batches and targets: what is wrong is refused, and a policy of ours can be asked anywhere."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from logs import Batches, Fixed, draw_batch
@@ -34,9 +36,7 @@ N, K = 20, 4
         ({"segments": {"hour": np.array(["1"])}}, r"segment hour: expected a shape of \(20,\)"),
     ],
 )
-def test_a_batch_that_cannot_be_trusted_is_refused(
-    changes: dict[str, object], message: str
-) -> None:
+def test_a_batch_that_cannot_be_trusted_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         draw_batch(N, K, **changes)
 

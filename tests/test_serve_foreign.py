@@ -57,7 +57,7 @@ def test_what_is_no_log_is_refused(tmp_path: Path) -> None:
 def test_the_baseline_is_worth_what_its_candidate_is(tmp_path: Path) -> None:
     path = tmp_path / "log.dsjson"
     earned = write_dsjson_log(path)
-    first, logged = foreign_target("first"), foreign_target("logged")
+    first, logged = foreign_target("first"), foreign_target("behaviour")
     assert first is not None
     assert logged is not None
     evaluation = evaluate_all(open_foreign(path), [first, logged])
@@ -72,7 +72,7 @@ def test_the_baseline_is_worth_what_its_candidate_is(tmp_path: Path) -> None:
 def test_a_log_without_distributions_cannot_be_asked_about_them(tmp_path: Path) -> None:
     path = tmp_path / "log.dsjson"
     write_dsjson_log(path, pmf=False)
-    logged = foreign_target("logged")
+    logged = foreign_target("behaviour")
     assert logged is not None
     with pytest.raises(ValueError, match="expected a log with the whole distribution of every"):
         evaluate_all(open_foreign(path), [logged])

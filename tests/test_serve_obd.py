@@ -93,8 +93,12 @@ def test_the_default_estimator_is_scored_in_each_setting_and_marked_where_gates_
     assert report.mean_relative_error == pytest.approx(np.mean(errors))
 
 
-def test_uniform_from_the_womens_log_of_bts_is_refused_by_sample_size_and_weight() -> None:
-    words = ["evaluate", "--obd", str(obd()), "--campaign", "women", "--behaviour", "bts"]
+def test_uniform_from_the_womens_log_of_bts_is_refused_by_sample_size_and_weight(
+    tmp_path: Path,
+) -> None:
+    for name in ("bts", "prior_bts.yaml"):  # without click rates there are no errors to compute
+        (tmp_path / name).symlink_to((obd() / name).absolute())
+    words = ["evaluate", "--obd", str(tmp_path), "--campaign", "women", "--behaviour", "bts"]
     done = CliRunner().invoke(app, [*words, "--target", "random", "--json"])
     told = msgspec.json.decode(done.stdout)
     refusals = {each["gate"]: each for each in told["refusals"]}

@@ -1,9 +1,9 @@
 """Worlds of a small catalogue with rare clicks, to tune on: one click in 100 to 300 impressions.
 
 Items differ in how often they are clicked (a log-normal factor), so do the three positions of the
-page; people do not. One policy is uniform; the other is a Thompson sampler that has seen some
-hundreds to thousands of impressions of each item, and shows a few items most of the time and some next to
-never. Each can be the log's or the target. The truth is a finite sum.
+page; people do not. One policy is uniform; the other is a Thompson sampler that has seen hundreds
+to thousands of impressions of each item, and shows a few most of the time and some next to never.
+Each can be the log's or the target. The truth is a finite sum.
 """
 
 from typing import NamedTuple
@@ -36,7 +36,8 @@ class CatalogueWorld:
         place = np.array([1.2, 1.0, 0.8])
         self.chance = click_rate * place[:, np.newaxis] * factor  # (POSITIONS, n_items)
         sampler, uniform = _thompson(click_rate * factor, rng), np.full(n_items, 1.0 / n_items)
-        self.logging, self.target = (sampler, uniform) if sampler_logs else (uniform, sampler)
+        self.logging: Floats = sampler if sampler_logs else uniform  # (n_items,)
+        self.target: Floats = uniform if sampler_logs else sampler  # (n_items,)
 
     @property
     def truth(self) -> float:

@@ -67,7 +67,7 @@ class Cell(msgspec.Struct, frozen=True):
         coverage: share of runs whose interval held the truth, by interval.
         above: share of runs whose interval was above the truth, by interval.
         width: mean width, by interval.
-        cr_width_ratio: mean width of Cressie-Read over that of snips.
+        cr_width_ratio: mean width of Cressie-Read over that of `symmetric`.
         rmse: of the values, by estimator.
     """
 
@@ -255,7 +255,7 @@ def _cell(
         coverage=_by_interval(((low <= truth) & (truth <= high)).mean(axis=0)),
         above=_by_interval((low > truth).mean(axis=0)),
         width=width,
-        cr_width_ratio=width["cr"] / width["snips"],
+        cr_width_ratio=width["cr"] / width["symmetric"],
         rmse=_by_interval(np.sqrt(((value - truth) ** 2).mean(axis=0))),
     )
 

@@ -1,11 +1,11 @@
 """Do intervals of whole pages hold the truth? 5 slots, a cascade, values known exactly.
 
 Logs of `serve.bench.page_world`, 10 pages a person, in 4 settings: 1,000 or 4,000 pages, and a
-target near to the logging policy or far from it (E[w^2] of a page about 2 and 6). Cascade-DR takes
+target near to the logging policy or far from it (E[w^2] of a page about 2 and 4). Cascade-DR takes
 its Q from means by scene, slot and item of other people's pages.
 
 Independent IPS and the pseudo-inverse stand beside the others though the world breaks what they
-assume: their rows show what that costs. `in_band` counts those of the others.
+assume: their rows show what that costs, much or little. `in_band` counts the cells of the others.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,6 @@ Advance = Callable[[str, int, int], None]
 
 SIZES = (1_000, 4_000)
 PAGES_A_PERSON = 10
-N_RUNS = 1_000
 N_FOLDS = 5
 PRIOR_PAGES = 5.0
 BAND = (0.91, 0.99)

@@ -1,14 +1,16 @@
 """Do intervals of sessions and lives hold the truth? MiniSwipe's people, values known exactly.
 
-Logs of `serve.bench.session_world`: 100 people, clustered by person, who are shown what follows the
+Logs of `serve.bench.session_world`: 200 people, clustered by person, who are shown what follows the
 optimal policy in half of its choices and is uniform in the others. Of each log,
 
     sessions  the seconds of a session, over each person's first 4
     lives     the seconds of all that follows, each day away discounted, from the first 30 days
 
-for a target near to the logging policy (it follows the optimal one in .6) and for the optimal one,
-far from it (E[w^2] of a step is 1.02 and 1.6). The products of `replay.trajectories` answer one of
-these four questions, near and by session: in the others they have no effective episode left.
+for a target near to the logging policy (it follows the optimal one in .575) and for the optimal
+one, far from it: E[w^2] of a step is 1.01 and 1.6. The products of `replay.trajectories` answer one
+of these four questions, near and by session: in the others they have no effective episode left. How
+fast they tire: for a target that follows the optimal one in .6 (E[w^2] of 1.02), DR-RL covered in
+.917 of 300 logs.
 
 `in_band` counts FQE's and DR-RL's cells. The marginal ratios are of a coarse state: a third of the
 levels of satisfaction, by load, without satiation. What that hides is the bias of MIS.
@@ -35,12 +37,11 @@ from serve.bench.session_world import MiniLog, live, mixed, session_value
 Advance = Callable[[str, int, int], None]
 
 N_RUNS = 400
-N_WORKERS = 2
-N_PEOPLE = 100
+N_PEOPLE = 200
 N_SESSIONS = 4
 N_DAYS = 30
 LOGGED_SHARE = 0.5
-NEAR_SHARE = 0.6
+NEAR_SHARE = 0.575
 LEVELS_A_STATE = 3
 RUNS_AT_ONCE = 25
 BAND = (0.91, 0.99)
@@ -64,23 +65,25 @@ class SessionsResult(msgspec.Struct, frozen=True):
     of: int
 
 
-def run_sessions(
-    n_runs: int, *, seed: int, advance: Advance, n_workers: int = N_WORKERS
-) -> SessionsResult:
-    """Return how often intervals held the truth in `n_runs` logs, the same with any workers."""
+def run_sessions(n_runs: int, *, seed: int, advance: Advance, processes: int = 1) -> SessionsResult:
+    """Return how often intervals held the truth in `n_runs` logs.
+
+    The result does not hang on the number of processes.
+    """
     found: dict[tuple[str, str], list[Estimate]] = {}
     chunks = [
         (seed, first, min(first + RUNS_AT_ONCE, n_runs)) for first in range(0, n_runs, RUNS_AT_ONCE)
     ]
     # Spawned, not forked: the parent may have threads by now.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n_workers, context) as pool:
-        each = pool.map(run_chunk, chunks) if n_workers > 1 else map(run_chunk, chunks)
+    with ProcessPoolExecutor(processes, context) as pool:
+        each = pool.map(run_chunk, chunks) if processes > 1 else map(run_chunk, chunks)
         for (_, _, end), rows in zip(chunks, each, strict=True):
             for setting, estimate in rows:
                 found.setdefault((setting, estimate.estimator), []).append(estimate)
             advance("logs of people", end, n_runs)
-    truths = true_values()
+    with threadpool_limits(1, user_api="blas"):
+        truths = true_values()
     cells = tuple(
         tally(setting, truths[setting], estimates) for (setting, _), estimates in found.items()
     )
@@ -92,11 +95,11 @@ def run_sessions(
 def run_chunk(chunk: tuple[int, int, int]) -> list[tuple[str, Estimate]]:
     """Return the estimates of the logs [first, end) of a seed, each with what was asked."""
     seed, first, end = chunk
-    behaviour, targets = policies(solved_model())
-    generator = np.random.default_rng([seed, first])
-    lives = live(behaviour, (end - first) * N_PEOPLE, N_DAYS, generator)
     rows = []
     with threadpool_limits(1, user_api="blas"):
+        behaviour, targets = policies(solved_model())
+        generator = np.random.default_rng([seed, first])
+        lives = live(behaviour, (end - first) * N_PEOPLE, N_DAYS, generator)
         for i in range(end - first):
             log = lives.of_people(i * N_PEOPLE, (i + 1) * N_PEOPLE)
             for name, target in targets.items():
@@ -147,7 +150,8 @@ def estimate_log(
     yield "lives", ridge_fqe(lives, steps)
     states = CoarseStates(coarsen(log.state), coarsen(log.after))
     yield "lives", mis(lives, states)
-    yield "lives", marginal_dr(lives, states, cross_fitted_values(lives, steps))
+    if near:
+        yield "lives", marginal_dr(lives, states, cross_fitted_values(lives, steps))
 
 
 def coarsen(state: Ints) -> Ints:

@@ -20,7 +20,7 @@ class Covered(msgspec.Struct, frozen=True):
         bias_se: mean error, in standard errors of this mean.
         relative_bias: mean error by the truth.
         relative_rmse: root mean square error by the truth.
-        relative_half_width: mean half width of the intervals by the truth.
+        relative_half_width: median half width of the intervals by the truth.
         ess: median effective sample size.
     """
 
@@ -50,7 +50,7 @@ def tally(setting: str, truth: float, estimates: Sequence[Estimate]) -> Covered:
         bias_se=float(errors.mean() / (errors.std(ddof=1) / np.sqrt(len(errors)))),
         relative_bias=float(errors.mean() / truth),
         relative_rmse=float(np.sqrt((errors**2).mean()) / truth),
-        relative_half_width=float(halves.mean() / truth),
+        relative_half_width=float(np.median(halves) / truth),
         ess=float(np.median([estimate.ess for estimate in estimates])),
     )
 

@@ -2,7 +2,7 @@
 
 People are drawn from 512 kinds, each a context of 8 dimensions, and choose from 20 actions, four
 times each, so that a person's decisions depend on each other. The answer is an event (a valid
-play: every other card; a like: one in thirty) or its amount (a share of the clip: 0 without the
+play: every other card; a like: one in forty) or its amount (a share of the clip: 0 without the
 event, else spread over (0, 1)). The truth is the mean over kinds and actions, without a draw.
 
 Logging probabilities are multiples of 1/1024, so that drawing by table is exact, and the logged

@@ -30,7 +30,7 @@ from serve.bench.coverage_world import World
 Advance = Callable[[str, int, int], None]
 Draw = Callable[[np.random.Generator], tuple[Columns, Predictions]]
 
-WIDTHS = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+WIDTHS = (0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 3.0)
 IMPRESSIONS = (10_000, 40_000)
 
 

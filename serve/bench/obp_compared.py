@@ -2,8 +2,9 @@
 
 Both sides begin with the same dense arrays in memory and end with a number: ours with its
 interval, the pipeline's once without and once with its bootstrap. What ours takes includes
-gathering the logged actions and checking the columns, as the pipeline's calls do. Rounds take
-turns, so that a machine that slows down slows both.
+gathering the logged actions and checking the columns. The pipeline's calls also check that pmfs
+sum to 1, which here is done where a log is read. Rounds take turns, so that a machine that slows
+down slows both.
 
 Compared is where both define the same number, so with parameters that are given: the tuners
 differ. The pipeline's replay is defined for targets that are sure, and compared on a uniform log

@@ -28,7 +28,7 @@ NEEDS = (
     "PyYAML==6.0.4",
     "torch==2.13.0",
 )
-INSTALL_TIMEOUT_S = 420.0
+INSTALL_TIMEOUT_S = 300.0
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Both sides compute on one core."""
 _STAMP = "installed.txt"

@@ -31,7 +31,7 @@ Advance = Callable[[str, int, int], None]
 
 
 class SelectionSize(msgspec.Struct, frozen=True):
-    """How much is simulated.
+    """How much is simulated; by default as little as gates let pass, 500 effective decisions.
 
     Attributes:
         logs: of different people.
@@ -73,7 +73,8 @@ class SelectionResult(msgspec.Struct, frozen=True):
     Attributes:
         estimator: the default one, to which the next three belong, see `Selector`.
         truth: exact value of each policy, best first.
-        least_ess_share: effective sample size over decisions, of the policy least like the log.
+        least_ess: effective sample size of the policy least like the log, in the log where it is
+            least.
         selectors: estimator by estimator.
     """
 
@@ -85,7 +86,7 @@ class SelectionResult(msgspec.Struct, frozen=True):
     regret_share: float
     spearman: float
     truth: dict[str, float]
-    least_ess_share: float
+    least_ess: float
     selectors: list[Selector]
 
 
@@ -127,7 +128,7 @@ def run_selection(
         regret_share=selectors[0].regret_share,
         spearman=selectors[0].spearman,
         truth={list(TARGETS)[p]: float(truth[p]) for p in best_first},
-        least_ess_share=min(ess),
+        least_ess=min(ess),
         selectors=selectors,
     )
 
@@ -148,20 +149,20 @@ def predict_rewards(log: SwipeLog) -> Floats:
 
 
 def _estimate_all(log: SwipeLog, estimators: Mapping[str, Estimator]) -> tuple[Floats, float]:
-    """Return value, low and high end, shape (n_policies, n_estimators, 3), and the least ESS share.
+    """Return value, low and high end, shape (n_policies, n_estimators, 3), and the least ESS.
 
     The estimators see what was logged, not what was expected.
     """
     rows, predicted = np.arange(len(log.user)), predict_rewards(log)
-    table, shares = [], []
+    table, sizes = [], []
     for pmf in log.targets:
         columns = Columns(log.user, log.reward, log.propensity, pmf[rows, log.action])
         direct = np.einsum("ik,ik->i", pmf, predicted)
         predictions = Predictions(predicted[rows, log.action], direct)
         found = [estimator(columns, predictions, LEVEL) for estimator in estimators.values()]
         table.append([(e.value, e.low, e.high) for e in found])
-        shares.append(columns.ess / len(columns))
-    return np.array(table), min(shares)
+        sizes.append(columns.ess)
+    return np.array(table), min(sizes)
 
 
 def _select(name: str, found: Floats, truth: Floats) -> Selector:

@@ -200,7 +200,11 @@ def bench_selection(
 
 
 def bench_coverage(
-    runs: Annotated[int, typer.Option(min=1, help="Of each cell.")] = 1_000,
+    runs: Annotated[
+        int | None, typer.Option(min=2, help="Of each cell; else 1,000, and 400 with --sessions.")
+    ] = None,
+    pages: Annotated[bool, typer.Option("--pages", help="Whole pages of 5 slots instead.")] = False,
+    sessions: Annotated[bool, typer.Option("--sessions", help="Sessions and lives.")] = False,
     processes: Annotated[int, typer.Option(min=1, help="That share the work.")] = 2,
     seed: Seed = 1,
     as_json: AsJson = False,
@@ -208,17 +212,29 @@ def bench_coverage(
     """Count how often intervals hold the truth, in 24 cells of simulated worlds that know it.
 
     It should show dr_cells_in_band and snips_cells_in_band of 22 or more, cr_cells_above of 24 and
-    cr_width_ratio_max of 1.8 or less.
+    cr_width_ratio_max of 1.8 or less; with --pages or --sessions, in_band equal to of.
     """
     from serve.bench.coverage import run_coverage
+    from serve.bench.coverage_pages import run_pages
+    from serve.bench.coverage_sessions import N_RUNS, run_sessions
 
+    if pages and sessions:
+        raise typer.BadParameter("--pages and --sessions are two commands, got both")
+    result: msgspec.Struct
     with _steps() as advance:
-        result = run_coverage(runs=runs, seed=seed, advance=advance, processes=processes)
+        if sessions:
+            result = run_sessions(runs or N_RUNS, seed=seed, advance=advance, processes=processes)
+        elif pages:
+            result = run_pages(runs or 1_000, seed=seed, advance=advance)
+        else:
+            result = run_coverage(
+                runs=runs or 1_000, seed=seed, advance=advance, processes=processes
+            )
     _show(result, as_json)
 
 
 def bench_default(
-    seeds: Annotated[int, typer.Option(min=1, help="Of each world.")] = 10,
+    seeds: Annotated[int, typer.Option(min=1, help="Of each world.")] = 40,
     logs: Annotated[int, typer.Option(min=1, help="Of each seed.")] = 10,
     seed: Seed = 1,
     as_json: AsJson = False,

@@ -37,7 +37,8 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Somebody else's log: .dsjson, or obp's fields as .csv or .parquet.",
+            help="Somebody else's log: .dsjson, or obp's fields as .csv or .parquet; its policies "
+            "are first (the baseline), behaviour, uniform and MODULE:FUNCTION.",
         ),
     ] = None,
     obd: Annotated[
