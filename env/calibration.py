@@ -5,34 +5,27 @@ act on every answer, and whoever likes a card stays longer. So constants that we
 come out wrong once people are simulated, by some per cent each. Here each constant is moved by the
 distance between a statistic of the target and the same statistic of the simulated log, on a scale
 on which it answers about one to one: indirect inference (Gourieroux, Monfort and Renault,
-"Indirect Inference", Journal of Applied Econometrics 1993), one constant a statistic:
-
-    intercept       log-odds of a valid play       exit            log-odds of 1 / mean session
-    watch location  log-odds of long | valid       return classes  log-odds of the fitted mixture's
-    watch spread    ln of the mean watch time      daily share     log-odds of its first weight
-    skips, zeros    quantiles of ln watch; share   events          ln of P(event); of P(event | no
-                                                                   valid play)
+"Indirect Inference", Journal of Applied Econometrics 1993), one constant a statistic, see `env.knobs`.
 
 The constants of watching answer together, so their matrix is learned on the way (Broyden, "A Class
 of Methods for Solving Nonlinear Simultaneous Equations", Mathematics of Computation 1965), with
-the same people throughout. The last rounds are of other people each, in steps of 1, 1/2, 1/3, ..
-(Robbins and Monro, "A Stochastic Approximation Method", Annals of Mathematical Statistics 1951),
-so that rare events come out right on average and not for the first people alone. Slow
-constants (satisfaction, satiation, load, drift) are assumptions and stay. Rejected: one optimiser
-over everything (a hundred times as many simulations).
+the same people throughout; damped, so that it stays regular, and left as it is once a step moves
+the statistics by no more than chance does, which would teach it chance. The last rounds are of
+other people each, in steps of 1, 1/2, 1/3, .. (Robbins and Monro, "A Stochastic Approximation
+Method", Annals of Mathematical Statistics 1951), so that rare events come out right on average and
+not for the first people alone. What is returned is the last round that is about as near as any.
+Slow constants (satisfaction, satiation, load, drift) are assumptions and stay. Rejected: one
+optimiser over everything (a hundred times as many simulations).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from msgspec.structs import replace
 
-from env.answers import Rates
-from env.gaps import Gaps, fit_gaps
-from env.moments import GAP_DAYS, Moments
-from env.moods import Moods
+from env.knobs import Knob, events, visits, watching
+from env.moments import Moments
 from env.presets import Preset
 from env.vocabulary import Floats
 
@@ -42,26 +35,13 @@ Simulate = Callable[[Preset, int], Moments]
 MOST_STEP = 1.0
 MOST_AVERAGED = 6
 """Rounds of other people, whose steps shrink."""
-LEAST_RATE = 1e-6
-LEAST_APART = 0.5
-"""Difference of log-odds below which two classes of return are one."""
-SKIPS = slice(4, 35)
-"""Quantiles .05 to .35 of ln watch time, nearly all of them skips."""
-
-
-@dataclass(frozen=True, slots=True)
-class Knob:
-    """A constant, the statistic that tells where it should be, and a guess at how it answers.
-
-    Attributes:
-        statistic: of moments, on the scale of `move`.
-        move: returns the preset with the constant moved by a distance.
-        gain: distance to move by for each unit that the statistic is off.
-    """
-
-    statistic: Callable[[Moments], float]
-    move: Callable[[Preset, float], Preset]
-    gain: float = 0.8
+MOST_AVERAGED_STEP = 0.1
+"""Of the constants of watching in those rounds: what is left to move is small."""
+NOISE = 10.0
+"""Over the root of the cards: standard deviation of a statistic among simulated people, in worlds
+of long sessions, where the same cards are of fewer people; a third of it in worlds of short ones."""
+LEAST_REGULAR = 0.2
+"""Factor by which one step may shrink the determinant of the Jacobian, at most."""
 
 
 def calibrate(
@@ -73,7 +53,7 @@ def calibrate(
         preset: a draft.
         target: what the simulated world should show; it becomes the preset's moments.
         simulate: the world under the logging policy that the target was counted under.
-        n_rounds: simulations; the last one is of the preset that is returned.
+        n_rounds: simulations.
 
     Returns:
         The preset, and the moments that were simulated under it.
@@ -84,64 +64,46 @@ def calibrate(
     gains = np.array([knob.gain for knob in alone])
     n_averaged = min(MOST_AVERAGED, n_rounds // 2)
     found = simulate(preset, 0)
+    rounds = [_Round(preset, found, _distances(together, target, found))]
     for k in range(1 - n_rounds + n_averaged, n_averaged):
-        shrink = 1.0 / (1 + max(k, 0))
-        off = _distances(together, target, found)
-        step = np.clip(shrink * (matrix @ off), -MOST_STEP, MOST_STEP)
+        shrink, most = 1.0 / (1 + max(k, 0)), MOST_STEP if k < 0 else MOST_AVERAGED_STEP
+        off = rounds[-1].off
+        step = np.clip(shrink * (matrix @ off), -most, most)
         single = shrink * gains * _distances(alone, target, found)
         preset = _move(together, preset, step)
         preset = _move(alone, preset, np.clip(single, -MOST_STEP, MOST_STEP))
         found = simulate(preset, max(k + 1, 0))
+        rounds.append(_Round(preset, found, _distances(together, target, found)))
         if k < 0:
-            matrix = _learn(matrix, step, off - _distances(together, target, found))
-    return preset, found
+            matrix = _learn(matrix, step, off - rounds[-1].off, _noise(found))
+    best = _last_of_the_nearest(rounds)
+    return best.preset, best.found
 
 
-def watching() -> list[Knob]:
-    """Return the knobs of what is engaged with, and for how long."""
-    return [
-        Knob(lambda m: _logit(m.rates["valid_play"]), _intercept, 1.1),
-        Knob(lambda m: _logit(m.joint["long_view|valid_play"]), _add("watch_mu"), 0.4),
-        Knob(lambda m: _log(m.watch_mean_s), _scale("watch_sd"), 0.5),
-        Knob(lambda m: float(np.mean(m.log_watch[SKIPS])), _add("skip_mu"), 0.8),
-        Knob(lambda m: _log(float(np.ptp(m.log_watch[SKIPS]))), _scale("skip_sd"), 0.5),
-        Knob(lambda m: _logit(m.watch_zero), _shift("zero"), 1.0),
-    ]
+@dataclass(frozen=True, slots=True)
+class _Round:
+    preset: Preset
+    found: Moments
+    off: Floats  # (n_together,) target less found
+
+    def farthest(self) -> float:
+        return float(np.max(np.abs(self.off)))
 
 
-def events() -> list[Knob]:
-    """Return the knobs of the rare events.
+def _last_of_the_nearest(rounds: list[_Round]) -> _Round:
+    """Return the last round that is no farther off than the nearest, as far as chance lets tell.
 
-    P(event) rather than P(event | valid play), as who engages for less than 7 s acts as well.
+    Not the nearest itself: each round averages over the people of those before it, and the first
+    people, met again and again, are met better than others ever are.
     """
-    of_signal = [
-        Knob(lambda m: _log(m.rates["like"]), _add("like")),
-        Knob(lambda m: _log(m.rates["comment"]), _shift("comment")),
-        Knob(lambda m: _log(m.rates["share"]), _shift("share")),
-        Knob(lambda m: _log(m.rates["follow"]), _shift("follow")),
-        Knob(lambda m: _log(m.rates["not_interested"]), _shift("not_interested"), 1.0),
-        Knob(lambda m: _log(m.joint.get("follow|like", 0.0)), _shift("follow_liked")),
-    ]
-    return of_signal + [
-        Knob(_log_without(signal), _shift(f"{signal}_skipped"))
-        for signal in ("like", "comment", "share", "follow")
-    ]
+    least = min(each.farthest() for each in rounds)
+    return next(
+        each for each in reversed(rounds) if each.farthest() <= least + 2.0 * _noise(each.found)
+    )
 
 
-def visits(target: Moments) -> list[Knob]:
-    """Return the knobs of leaving and of coming back.
-
-    Gaps behind which one class is enough tell their mean alone: both classes move by the same.
-    """
-    leaving = Knob(lambda m: _logit(1.0 / m.session_cards), _exit, 1.0)
-    if not _is_mixed(target):
-        return [leaving, Knob(lambda m: _logit(1.0 / _mean_gap(m)), _both_classes)]
-    return [
-        leaving,
-        Knob(lambda m: _logit(_classes(m)[0]), _return_class(0)),
-        Knob(lambda m: _logit(_classes(m)[1]), _return_class(1)),
-        Knob(lambda m: _logit(_classes(m)[2]), _daily),
-    ]
+def _noise(found: Moments) -> float:
+    return NOISE / float(np.sqrt(found.n))
 
 
 def _distances(knobs: list[Knob], target: Moments, found: Moments) -> Floats:
@@ -154,109 +116,21 @@ def _move(knobs: list[Knob], preset: Preset, step: Floats) -> Preset:
     return preset
 
 
-def _learn(matrix: Floats, step: Floats, answered: Floats) -> Floats:
-    """Return Broyden's inverse Jacobian after a step that moved the statistics by `answered`."""
-    against = step @ matrix
-    worth = float(against @ answered)
-    if abs(worth) < 1e-12:
+def _learn(matrix: Floats, step: Floats, answered: Floats, noise: float) -> Floats:
+    """Return Broyden's inverse Jacobian after a step that moved the statistics by `answered`.
+
+    With H the matrix, s the step, y the answer and g = s' H y / s' s, by which the update scales
+    the Jacobian's determinant, H y is replaced by t H y + (1 - t) s where |g| is small, such that g
+    becomes `LEAST_REGULAR` (More and Trangenstein, "On the Global Convergence of Broyden's Method",
+    Mathematics of Computation 1976). Nothing is learned of an answer within the noise.
+    """
+    length = float(step @ step)
+    if length == 0.0 or float(np.linalg.norm(answered)) <= noise:
         return matrix
-    return np.asarray(matrix + np.outer(step - matrix @ answered, against) / worth)
-
-
-def _classes(moments: Moments) -> tuple[float, float, float]:
-    """Return the two chances of return behind gaps, and the first one's weight."""
-    return _fit_classes(moments.gaps[:GAP_DAYS])
-
-
-@lru_cache(maxsize=8)
-def _fit_classes(gaps: tuple[int, ...]) -> tuple[float, float, float]:
-    """Remember the last fits: three statistics are read off each."""
-    mixture = fit_gaps(Gaps.of_counts(gaps))
-    first, second = mixture.chance.tolist()
-    return first, second, float(mixture.weight[0])
-
-
-def _is_mixed(moments: Moments) -> bool:
-    first, second, weight = _classes(moments)
-    return _logit(first) - _logit(second) > LEAST_APART and 0.02 < weight < 0.98
-
-
-def _mean_gap(moments: Moments) -> float:
-    counts = np.array(moments.gaps[:GAP_DAYS])
-    return float(counts @ np.arange(1, len(counts) + 1) / max(counts.sum(), 1))
-
-
-def _log_without(signal: str) -> Callable[[Moments], float]:
-    return lambda moments: _log(moments.without(signal))
-
-
-def _intercept(preset: Preset, distance: float) -> Preset:
-    return replace(preset, intercept=preset.intercept + distance)
-
-
-def _add(name: str) -> Callable[[Preset, float], Preset]:
-    return _of_rates(name, lambda value, distance: value + distance)
-
-
-def _scale(name: str) -> Callable[[Preset, float], Preset]:
-    return _of_rates(name, lambda value, distance: value * float(np.exp(distance)))
-
-
-def _shift(name: str) -> Callable[[Preset, float], Preset]:
-    return _of_rates(name, _shifted)
-
-
-def _of_rates(
-    name: str, change: Callable[[float, float], float]
-) -> Callable[[Preset, float], Preset]:
-    def move(preset: Preset, distance: float) -> Preset:
-        moved: dict[str, float] = {name: change(getattr(preset.rates, name), distance)}
-        rates: Rates = replace(preset.rates, **moved)
-        return replace(preset, rates=rates)
-
-    return move
-
-
-def _exit(preset: Preset, distance: float) -> Preset:
-    return replace(preset, moods=replace(preset.moods, exit=preset.moods.exit + distance))
-
-
-def _return_class(place: int) -> Callable[[Preset, float], Preset]:
-    def move(preset: Preset, distance: float) -> Preset:
-        classes = list(preset.moods.return_classes)
-        classes[place] = _shifted(classes[place], distance)
-        return replace(preset, moods=_with_classes(preset.moods, classes))
-
-    return move
-
-
-def _both_classes(preset: Preset, distance: float) -> Preset:
-    return _return_class(1)(_return_class(0)(preset, distance), distance)
-
-
-def _with_classes(moods: Moods, classes: list[float]) -> Moods:
-    daily, other = classes
-    return replace(moods, return_classes=(daily, other))
-
-
-def _daily(preset: Preset, distance: float) -> Preset:
-    cohorts = {
-        name: replace(cohort, daily_share=_shifted(cohort.daily_share, distance))
-        for name, cohort in preset.population.cohorts.items()
-    }
-    population = replace(preset.population, cohorts=cohorts)
-    moods = replace(preset.moods, daily_share=population.daily_share())
-    return replace(preset, population=population, moods=moods)
-
-
-def _shifted(p: float, distance: float) -> float:
-    return float(1.0 / (1.0 + np.exp(-_logit(p) - distance)))
-
-
-def _logit(p: float) -> float:
-    p = min(max(p, LEAST_RATE), 1.0 - LEAST_RATE)
-    return float(np.log(p / (1.0 - p)))
-
-
-def _log(p: float) -> float:
-    return float(np.log(max(p, LEAST_RATE)))
+    expected = matrix @ answered
+    growth = float(step @ expected) / length
+    if abs(growth) < LEAST_REGULAR:
+        least = LEAST_REGULAR if growth >= 0.0 else -LEAST_REGULAR
+        share = (1.0 - least) / (1.0 - growth)
+        expected = share * expected + (1.0 - share) * step
+    return np.asarray(matrix + np.outer(step - expected, step @ matrix) / float(step @ expected))

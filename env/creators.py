@@ -34,6 +34,9 @@ ALWAYS_GLOBAL = 128
 
 TRIAL_DAYS = 3
 TRIALS = 3
+FAIR_AUDIENCES = 2.0
+"""Audiences that an upload's trial days bring it where all items are shown alike, if a live supply
+is told how much is shown: with less, an even spread loses creators by chance alone."""
 _UNIFORM_LANE = 128
 _CREATOR_LANE, _LOCAL_LANE, _HISTORY_LANE = 132, 134, 136
 _CODES = np.arange(N_EVENT_CODES)
@@ -104,18 +107,34 @@ def pick(cumulated: Floats, uniform: Floats) -> Ints:
 
 
 class LiveSupply:
-    """Items that creators upload a day at a time, each in the oldest one's place."""
+    """Items that creators upload a day at a time, each in the oldest one's place.
+
+    Attributes:
+        is_active: which creators still upload, shape (n_creators,).
+    """
 
     is_live = True
 
-    def __init__(self, preset: Preset, world_seed: int) -> None:
+    def __init__(
+        self, preset: Preset, world_seed: int, *, cards_a_day: float | None = None
+    ) -> None:
         """Draw the creators and the first day's items.
 
         Args:
             preset: whose uploads they are.
             world_seed: the same seed makes the same world.
+            cards_a_day: that are shown to all people together. Given, a card counts against the
+                audience as if as many people were there as make an upload's even share of its
+                trial days `FAIR_AUDIENCES` audiences, so that who gives up hangs on how exposure
+                is spread and not on how many people are simulated. None: a card is one exposure.
+                `Uploads.exposures_per_swipe` multiplies either.
         """
-        self._uploads = preset.uploads
+        uploads = preset.uploads
+        self._uploads = uploads
+        self._reach_of_card = uploads.exposures_per_swipe
+        if cards_a_day is not None:
+            even_share = TRIAL_DAYS * cards_a_day / uploads.n_items
+            self._reach_of_card *= FAIR_AUDIENCES * uploads.audience / even_share
         self._model = response_model(preset)
         self._world_seed = world_seed
         self._creators = draw_creators(preset.uploads, world_seed)
@@ -133,13 +152,14 @@ class LiveSupply:
         published = (serial - len(serial)) / max(uploads.a_day, 1.0)
         items = self._draw(serial, creator, published)
         self.stock = replace(items, counts=self._history(items))
+        self._reach = self.stock.counts[0].copy()
 
     def pass_day(self, shown: Ints) -> None:
         """See `Supply.pass_day`."""
         per_event = [shown[:, (_CODES & event) > 0].sum(axis=1) for event in (PLAYED, LONG, LIKED)]
         counted = np.array([shown.sum(axis=1), *per_event], dtype=np.float64)
-        counts = self.stock.counts + self._uploads.exposures_per_swipe * counted
-        self.stock = replace(self.stock, day=self.stock.day + 1, counts=counts)
+        self.stock = replace(self.stock, day=self.stock.day + 1, counts=self.stock.counts + counted)
+        self._reach += self._reach_of_card * counted[0]
         self._judge()
         self._upload()
 
@@ -148,7 +168,7 @@ class LiveSupply:
         stock, uploads = self.stock, self._uploads
         age = stock.day - stock.published
         tried = (age > TRIAL_DAYS - 1.0) & (age <= TRIAL_DAYS)
-        was_seen = stock.counts[0] >= uploads.audience
+        was_seen = self._reach >= uploads.audience
         self._failures += np.bincount(
             stock.creator[tried & ~was_seen], minlength=len(self.is_active)
         )
@@ -165,6 +185,7 @@ class LiveSupply:
         serial = np.arange(first, first + len(creator))
         new = self._draw(serial, creator, np.full(len(serial), float(self.stock.day)))
         self.stock = _exchange(self.stock, new)
+        self._reach[serial % self.stock.n] = 0.0
 
     def _creator_draws(self, lane: int) -> Floats:
         """Return a uniform for each creator and this day, shape (n_creators,)."""

@@ -58,7 +58,7 @@ class Swiped(NamedTuple):
 class Parting(NamedTuple):
     """What came after the sessions of m people who left."""
 
-    gap_days: Floats  # (m,) whole, >= 1
+    gap_days: Floats  # (m,) whole, >= 1; 0 of those who churned
     has_churned: Bools  # (m,) they never return
 
 
@@ -181,18 +181,30 @@ class Crowd:
     def part(self, index: Ints) -> Parting:
         """Let people leave, be away and come back: what follows is their next session's first card.
 
-        Those who churned come back too, and it is for the caller to let nobody see it.
+        Those who churn stay as their last card left them.
 
         Args:
             index: of those who leave, shape (m,).
         """
+        churns, returns, peak = uniforms(self.keys[index], self.cards[index], PARTING_LANE, 3)
+        parting = self._return(index, churns, returns)
+        back = ~parting.has_churned
+        self._come_back(index[back], parting.gap_days[back], peak[back])
+        return parting
+
+    def _come_back(self, index: Ints, gap_days: Floats, peak: Floats) -> None:
+        """Let people be away, and open their next session.
+
+        Args:
+            index: of them, shape (m,).
+            gap_days: of them, shape (m,).
+            peak: uniforms of the hour of their visit, shape (m,).
+        """
         moods, population = self._moods, self._population
         keys, cards = self.keys[index], self.cards[index]
-        churns, returns, peak = uniforms(keys, cards, PARTING_LANE, 3)
         around = normals(keys, cards, PARTING_LANE + 2, 1)[0]
-        parting = self._return(index, churns, returns)
         hour = visit_hour(self.people.peaks[:, index], population.peak_sd_h, peak, around)
-        away = days_away(parting.gap_days, self.hour[index], hour)
+        away = days_away(gap_days, self.hour[index], hour)
         satiation, rested = rest(moods, self.satiation[index], self.satisfaction[index], away)
         drift = wander(
             population,
@@ -205,9 +217,8 @@ class Crowd:
         self.drift[:, index], self.taste[:, index] = drift, self.people.taste[:, index] + drift
         self.load[index] = self.watched_s[index] = self.position[index] = 0.0
         self.hour[index] = hour
-        self.day[index] += parting.gap_days
+        self.day[index] += gap_days
         self.sessions[index] += 1.0
-        return parting
 
     def has_ended(self, index: Ints, horizon_days: int) -> Bools:
         """Return whether the episodes of people who are back reached the horizon, shape (m,)."""
@@ -217,7 +228,7 @@ class Crowd:
         """Return retention's reward of sessions that ended, shape (m,).
 
         Args:
-            gap_days: until the next one, shape (m,).
+            gap_days: until the next one, 0 for those who never return, shape (m,).
             discount: of that gap, 0 for those who never return, shape (m,).
         """
         return discount
@@ -254,7 +265,7 @@ class Crowd:
             moods, self.people.return_class[index], satisfaction, self.watched_s[index]
         )
         has_churned = np.asarray(is_below(churns, churn_chance(moods, satisfaction))) > 0.0
-        return Parting(gap_days(chance, returns), has_churned)
+        return Parting(gap_days(chance, returns) * ~has_churned, has_churned)
 
     def _keep(self, name: str, changed: NDArray[Any], active: Bools | None) -> None:
         """Replace a column, of those who are active."""

@@ -5,7 +5,6 @@ days they came. `Film` plays the turns of a feed of one person and keeps that.
 """
 
 from env.answers import UNCAPPED_S
-from env.generated import MARKETS
 from env.population import Cast
 from env.still import Card, Reply, Still, Swipe
 from env.supply import Stock
@@ -66,12 +65,12 @@ class Film:
         swiping, cast, turn = self._swiping, self._cast, self._turn
         crowd = swiping.crowd
         people = crowd.people
-        market, language = int(people.market[0]), int(people.language[0])
+        language = int(people.language[0])
         day, hour, session = self._when
         return Still(
             seed=int(swiping.seeds[0]),
             cohort=cast.cohorts[int(people.cohort[0])],
-            country=MARKETS[market].country if market >= 0 else "",
+            country=cast.countries[int(people.country[0])],
             language=cast.languages[language] if language >= 0 else "",
             device=cast.devices[int(people.device[0])],
             tenure_days=int(people.tenure_days[0]),

@@ -26,7 +26,7 @@ from env.miniswipe_model import (
 from env.miniswipe_programme import OBJECTIVES, Objective
 from env.vocabulary import Float32s, Floats, Ints
 
-ObsMode = Literal["flat", "index"]
+ObsMode = Literal["flat", "ids"]
 OBS_MODES: tuple[ObsMode, ...] = get_args(ObsMode)
 HORIZON_DAYS = 60
 N_SEEDS = 2**62
@@ -39,7 +39,8 @@ class MiniSwipeEnv(gymnasium.Env[Float32s | np.int64, int | np.int64]):
     The full state; nothing is hidden in the twin.
 
     - `obs="flat"`: `Box(0, 1, (3,), float32)`: satisfaction, satiation / 3, load / 3.
-    - `obs="index"`: `Discrete(336)`: (level of satisfaction · 4 + satiation) · 4 + load.
+    - `obs="ids"`: `Discrete(336)`, a row of the tables of `env.miniswipe_model`: (level of
+      satisfaction · 4 + satiation) · 4 + load.
 
     ## Action
     `Discrete(4)`: 0 nourish same, 1 nourish diverse, 2 bait same, 3 bait diverse.
@@ -57,11 +58,12 @@ class MiniSwipeEnv(gymnasium.Env[Float32s | np.int64, int | np.int64]):
 
     ## Episode End
     Terminated when the person never returns (at most 4 in 1,000 sessions); truncated when the next
-    session is on day `horizon_days` or later. The end of a session is not the end of an episode:
-    the next observation is the start of the next one.
+    session is after the last day of the horizon, on day `horizon_days` or later (the first day is
+    0). The end of a session is not the end of an episode: the next observation is the start of the
+    next one.
 
     ## Info
-    - `watch`, `days`: both rewards, whichever is chosen.
+    - `watch_s`, `days`: both rewards, whichever is chosen.
     - `session_end`: whether the person left after this card.
     - `gap_days`: days to the next session; 0 within a session and where nobody returns.
     - `discount`: of what follows: 1 within a session, `day_discount ** gap_days` after it, 0 where
@@ -125,11 +127,16 @@ class MiniSwipeEnv(gymnasium.Env[Float32s | np.int64, int | np.int64]):
         """Show the person one card.
 
         Raises:
-            ValueError: the action is none of the four, or no life is going on.
+            ValueError: the action is none of the four; nothing happened.
+            RuntimeError: `reset` has to be called first, or again after the end of a life.
         """
-        if self._person is None or self._over:
-            raise ValueError("no life is going on: call reset() before step()")
-        actions = np.asarray([action])
+        if self._person is None:
+            raise RuntimeError("expected reset() before the first step()")
+        if self._over:
+            raise RuntimeError("the episode is over: expected reset() before the next step()")
+        actions = np.asarray(action)[None]
+        if actions.shape != (1,):
+            raise ValueError(f"expected one action, got {action!r}")
         require_actions(actions)
         swipes = self._person.swipe(actions)
         rewards, info = account(self._model, swipes)
@@ -204,7 +211,7 @@ def split(states: Any) -> tuple[Any, Any, Any]:
 
 def observe(obs: ObsMode, states: Ints) -> Any:
     """Return the observations of n people: float32 of shape (n, 3), or int64 of shape (n,)."""
-    if obs == "index":
+    if obs == "ids":
         return states.copy()
     level, satiation, load = split(states)
     shares = (level / (N_LEVELS - 1), satiation / (N_SATIATIONS - 1), load / (N_LOADS - 1))
@@ -217,10 +224,10 @@ def account(model: MiniModel, swipes: Swipes) -> tuple[dict[Objective, Floats], 
     days = np.where(swipes.gap_days > 0, discount, 0.0)
     rewards: dict[Objective, Floats] = {"watch": swipes.watch_s, "days": days}
     info = {
-        "watch": swipes.watch_s,
+        "watch_s": swipes.watch_s,
         "days": days,
         "session_end": swipes.left,
-        "gap_days": swipes.gap_days,
+        "gap_days": swipes.gap_days.astype(np.float64),
         "discount": discount,
     }
     return rewards, info

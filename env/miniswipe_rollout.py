@@ -67,7 +67,7 @@ def roll_out(
         seed: of the lives and of the policy's draws.
         constants: MiniSwipe's own where None.
     """
-    env = MiniSwipeVectorEnv(n_people, obs="index", horizon_days=n_days, constants=constants)
+    env = MiniSwipeVectorEnv(n_people, obs="ids", horizon_days=n_days, constants=constants)
     generator = np.random.default_rng([seed, _POLICY_STREAM])
     upto = policy.cumsum(axis=1)[:, :-1]
     state, info = env.reset(seed=seed)
@@ -96,9 +96,9 @@ def _empty(n_people: int, n_days: int) -> Rollout:
 
 
 def _add(rollout: Rollout, here: Ints, info: dict[str, Floats], discount: Floats) -> None:
-    rollout.watch[here] += discount[here] * info["watch"][here]
+    rollout.watch[here] += discount[here] * info["watch_s"][here]
     rollout.days[here] += discount[here] * info["days"][here]
     rollout.swipes[here] += 1
-    rollout.watched_s[here] += info["watch"][here]
+    rollout.watched_s[here] += info["watch_s"][here]
     rollout.gaps[here] += info["gap_days"][here] > 0
     rollout.gap_days[here] += info["gap_days"][here].astype(np.int64)

@@ -52,10 +52,16 @@ class MiniSwipeVectorEnv(VectorEnv[Float32s | Ints, Ints, Any]):
         obs: ObsMode = "flat",
         horizon_days: int = HORIZON_DAYS,
         constants: MiniConstants | None = None,
+        render_mode: str | None = None,
     ) -> None:
         require_options(reward, obs, horizon_days)
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        if render_mode is not None:
+            raise ValueError(
+                f"expected render_mode=None of many people, got {render_mode!r}: make one person's "
+                "environment to render it"
+            )
         self.num_envs = num_envs
         self.single_observation_space = observation_space(obs)
         self.single_action_space = spaces.Discrete(N_ACTIONS)
@@ -90,14 +96,16 @@ class MiniSwipeVectorEnv(VectorEnv[Float32s | Ints, Ints, Any]):
         """Show everybody one card; slots whose life is over begin the next one instead.
 
         Raises:
-            ValueError: there is not one action a person, one is none of the four, or `reset` was
-                not called.
+            ValueError: there is not one action a person, or one is none of the four; nothing
+                happened.
+            RuntimeError: `reset` was not called.
         """
         if self._crowd is None:
-            raise ValueError("nobody is there yet: call reset() before step()")
+            raise RuntimeError("expected reset() before the first step()")
         actions = np.asarray(actions)
         if actions.shape != (self.num_envs,):
             raise ValueError(f"expected actions of shape ({self.num_envs},), got {actions.shape}")
+        actions = np.where(self._over, 0, actions)
         require_actions(actions)
         crowd, fresh = self._crowd, np.flatnonzero(self._over)
         swipes = crowd.swipe(actions)
@@ -107,7 +115,7 @@ class MiniSwipeVectorEnv(VectorEnv[Float32s | Ints, Ints, Any]):
             crowd.renew(fresh)
             reward[fresh], terminated[fresh] = 0.0, False
             for name, value in info.items():
-                value[fresh] = 1.0 if name == "discount" else 0
+                value[fresh] = 1.0 if name == "discount" else 0.0
         truncated = crowd.day >= self._horizon_days
         self._over = terminated | truncated
         info["day"] = crowd.day.copy()

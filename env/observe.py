@@ -108,6 +108,7 @@ class Observer:
             *USER_FACTS,
             *(f"cohort_{name}" for name in self._cast.cohorts),
             *(f"device_{name}" for name in self._cast.devices),
+            *(f"country_{name}" for name in self._cast.countries),
             *(f"language_{name}" for name in self._cast.languages),
         )
 
@@ -266,9 +267,11 @@ class Observer:
             [
                 people.cohort[index][:, None] == np.arange(len(cast.cohorts)),
                 people.device[index][:, None] == np.arange(len(cast.devices)),
+                people.country[index][:, None] == np.arange(len(cast.countries)),
                 people.language[index][:, None] == np.arange(len(cast.languages)),
             ]
         ).astype(np.float32)
 
     def _n_classes(self) -> int:
-        return len(self._cast.cohorts) + len(self._cast.devices) + len(self._cast.languages)
+        cast = self._cast
+        return sum(map(len, (cast.cohorts, cast.devices, cast.countries, cast.languages)))

@@ -30,6 +30,7 @@ class People:
     """Columns over n people.
 
     Attributes:
+        market: whose local items they are offered, or `EVERYWHERE`.
         lean: log-odds of engagement, their cohort's and device's included.
         taste: their own, about which interests wander.
         return_class: chance to return the next day at neutral satisfaction.
@@ -38,6 +39,7 @@ class People:
     """
 
     cohort: Ints  # (n,)
+    country: Ints  # (n,)
     market: Ints  # (n,)
     language: Ints  # (n,)
     device: Ints  # (n,)
@@ -56,6 +58,7 @@ class Cast(Protocol):
     """Says who lives a life, and what a server may tell people apart by."""
 
     cohorts: tuple[str, ...]
+    countries: tuple[str, ...]
     languages: tuple[str, ...]
     devices: tuple[str, ...]
     n_dims: int
@@ -79,6 +82,7 @@ class DrawnCast:
         population = preset.population
         self._preset = preset
         self.cohorts = tuple(population.cohorts)
+        self.countries = tuple(market.country for market in MARKETS)
         self.languages = LANGUAGES
         self.devices = tuple(population.devices)
         self.n_dims = preset.uploads.n_dims
@@ -108,6 +112,7 @@ class DrawnCast:
         tenure_days = -population.tenure_days * np.log1p(-u[6])
         return People(
             cohort=cohort,
+            country=market,
             market=market,
             language=self._spoken[market, (u[2] * self._n_spoken[market]).astype(np.int64)],
             device=device,
@@ -135,10 +140,12 @@ class FittedCast:
         self.n_dims = world.vectors.shape[1]
         self.languages = tuple(world.languages)
         self.cohorts = tuple(sorted({profile.cohort for profile in profiles}))
+        self.countries = tuple(sorted({profile.country for profile in profiles}))
         self.devices = tuple(sorted({profile.device for profile in profiles}))
         n = len(users)
         self._people = People(
             cohort=np.array([self.cohorts.index(profile.cohort) for profile in profiles]),
+            country=np.array([self.countries.index(profile.country) for profile in profiles]),
             market=np.full(n, EVERYWHERE),
             language=np.array([person.language for person in persons]),
             device=np.array([self.devices.index(profile.device) for profile in profiles]),

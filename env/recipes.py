@@ -162,14 +162,14 @@ def daily() -> tuple[Preset, Moments]:
 
 
 def rapid() -> Preset:
-    """Return the small world for tests: short sessions, a week, few items."""
+    """Return the small world for tests: short sessions, two weeks, few items."""
     return Preset(
         name="rapid",
         source="assumed throughout: small and short, for tests",
         population=Population(cohorts={"everybody": Cohort(share=1.0, daily_share=0.6)}),
         moods=Moods(exit=-1.6),
         uploads=Uploads(n_items=256, n_creators=32, a_day=16.0),
-        horizon_days=7,
+        horizon_days=14,
     )
 
 

@@ -24,8 +24,8 @@ class SwipeEnv(gymnasium.Env[Observation, Any]):
     `obs="dict"`, all float32 and within +-100, but the mask:
 
     - `user` (U,): belief of interests, a number an item dimension; topics shown lately (32);
-      session, calendar and running means (`env.observe.USER_FACTS`); one-hot cohort, device and
-      language.
+      session, calendar and running means (`env.observe.USER_FACTS`); one-hot cohort, device,
+      country and language.
     - `items` (K, F): of each candidate its vector, then `env.supply.ITEM_FACTS`: duration, age,
       exposures, posterior log-odds and doubt of a valid play, rates, a guess of its bait.
     - `personal` (K, 4): match with the belief, topic shown lately, same language, predicted valid
@@ -52,15 +52,16 @@ class SwipeEnv(gymnasium.Env[Observation, Any]):
 
     # Episode End
 
-    Terminated when the person never returns; truncated when they return on or after the last day
-    of the horizon. A session's end is no episode's end: the next observation opens the next one.
+    Terminated when the person never returns; truncated when their next session is after the last
+    day of the horizon, on day `horizon_days` or later (the first day is 0). A session's end is no
+    episode's end: the next observation opens the next one.
 
     # Info
 
     Components of the reward (`watch_s`, `engagement`, `survey`, `retention`) and events of the
     step, `n_cards` that were seen, `session_end`, `gap_days`, and `discount`: 1 within a session,
-    `day_discount ** gap_days` at its end, 0 if there is no return. Of a page also
-    `page_<event>`, card by card.
+    `day_discount ** gap_days` at its end, 0 if there is no return; `gap_days` is 0 within a
+    session and if there is no return. Of a page also `page_<event>`, card by card.
 
     # Arguments
 

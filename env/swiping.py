@@ -1,8 +1,8 @@
 """The simulated feed at work: n people, what there is to see, and the server that watches them.
 
 A turn shows everybody one card, or a page of them; then those who left are back for their next
-session, those whose episode ended have given their place to another person, and all have new
-candidates. `SwipeEnv` and `SwipeVectorEnv` are this with spaces around it.
+session or gone for good, those whose episode ended have given their place to another person, and
+all have new candidates. `SwipeEnv` and `SwipeVectorEnv` are this with spaces around it.
 
 One order of events a turn: answers, departures, new lives, the supply's day, candidates. A supply
 day passes every so many turns, whatever day the people are at: their calendars are their own.
@@ -87,6 +87,7 @@ class Turn(NamedTuple):
     Attributes:
         events: `EVENTS` of each card, shape (m, len(EVENTS), n), zeros where it was not seen.
         n_cards: of the page that were seen.
+        gap_days: until their next session; 0 within one and if they never return.
         discount: 1 within a session, day_discount^gap at its end, 0 if they never return.
         rows: of the items that the cards were of, in the stock of the time.
     """
@@ -152,11 +153,18 @@ class Swiping:
         self._shelf = self._sort()
         self.seeds = seeds
         self._episodes = np.full(len(seeds), -1)
-        self.renew()
+        self._replace(self._everybody)
+        self._retarget(self._everybody)
+        self._offer()
 
     def renew(self) -> None:
-        """Let the next life begin in every place; the world goes on."""
+        """Let the next life begin in every place; the world goes on by a turn.
+
+        A place that is replaced within `play` takes a turn for it too, so whoever plays alone and
+        renews after each life is at the same supply day as that place.
+        """
         self._replace(self._everybody)
+        self._count_turn()
         self._retarget(self._everybody)
         self._offer()
 
@@ -174,8 +182,7 @@ class Swiping:
         turn = self._settle(rows, events, n_cards, leavers, parting)
         self.over = turn.terminated | turn.truncated
         self._replace(np.flatnonzero(was_over))
-        self._n_turns += 1
-        if self._n_turns % self.settings.steps_per_day == 0 and self._pass_day():
+        if self._count_turn():
             self._retarget(self._everybody)
         else:
             self._retarget(np.flatnonzero(left | was_over))
@@ -237,11 +244,12 @@ class Swiping:
             self._shown.append(places[active])
 
     def _depart(self, leavers: Ints) -> Parting:
-        """Let people leave and be back, and the server see it; spared where nobody leaves."""
+        """Let people leave, and the server see who is back; spared where nobody leaves."""
         if len(leavers) == 0:
             return Parting(gap_days=np.zeros(0), has_churned=np.zeros(0, dtype=np.bool_))
         parting = self.crowd.part(leavers)
-        self.observer.greet(self.crowd, leavers, parting.gap_days)
+        returns = ~parting.has_churned
+        self.observer.greet(self.crowd, leavers[returns], parting.gap_days[returns])
         return parting
 
     def _settle(
@@ -278,6 +286,11 @@ class Swiping:
         self.over[index] = False
         self.crowd.begin(index, life_keys(self.seeds[index], self._episodes[index]))
         self.observer.meet(self.crowd, index)
+
+    def _count_turn(self) -> bool:
+        """Count a turn; return whether a day passed with it that changed what there is to see."""
+        self._n_turns += 1
+        return self._n_turns % self.settings.steps_per_day == 0 and self._pass_day()
 
     def _pass_day(self) -> bool:
         """Let the supply's next day come; return whether that changed what there is to see."""

@@ -60,6 +60,7 @@ class SwipeVectorEnv(VectorEnv[Observation, Any, Any]):
         steps_per_day: int = 24,
         horizon_days: int | None = None,
         copy: bool = True,
+        render_mode: str | None = None,
     ) -> None:
         """Open a feed for n people.
 
@@ -73,18 +74,25 @@ class SwipeVectorEnv(VectorEnv[Observation, Any, Any]):
             page_size: cards of a page, in modes "page" and "weights".
             masked: offer candidates of other markets with mask 0 and refuse them as an action;
                 else they are not offered, and every action is legal.
-            supply: items that change with what is shown, or stay; or a supply. Of few people a
-                live one needs `Uploads.exposures_per_swipe`, or all creators give up.
+            supply: items that change with what is shown, or stay; or a supply. "live" counts a
+                card as the exposures of a larger crowd, see `LiveSupply`; of fewer than some
+                hundred people chance alone decides whom it reaches.
             cast: who the people are; drawn from the preset's population if None.
             world_seed: of the items and creators.
             steps_per_day: steps after which the supply's next day comes.
             horizon_days: length of an episode; the preset's if None.
             copy: return observations that stay; else they are written over at the next step, and
                 must not be written to.
+            render_mode: None: one person can be rendered, see `SwipeEnv`, and many cannot.
 
         Raises:
             ValueError: an argument is out of range.
         """
+        if render_mode is not None:
+            raise ValueError(
+                f"expected render_mode=None of many people, got {render_mode!r}: make one person's "
+                "environment to render it"
+            )
         world = load(preset) if isinstance(preset, str) else preset
         if horizon_days is not None:
             world = msgspec.structs.replace(world, horizon_days=horizon_days)
@@ -97,7 +105,7 @@ class SwipeVectorEnv(VectorEnv[Observation, Any, Any]):
         self.swiping = Swiping(
             world,
             self.cast,
-            _supply(supply, world, world_seed),
+            _supply(supply, world, world_seed, num_envs * settings.n_cards * steps_per_day),
             settings,
             self.objective.reward,
             num_envs,
@@ -165,8 +173,14 @@ class SwipeVectorEnv(VectorEnv[Observation, Any, Any]):
         return seeds
 
 
-def _supply(supply: str | Supply, world: Preset, world_seed: int) -> Supply:
+def _supply(supply: str | Supply, world: Preset, world_seed: int, cards_a_day: int) -> Supply:
     """Return a supply, made of the preset's uploads where only its kind is given.
+
+    Args:
+        supply: as it was given.
+        world: whose uploads they are.
+        world_seed: of items and creators.
+        cards_a_day: that are shown to all people together, at most.
 
     Raises:
         ValueError: the kind is unknown.
@@ -175,7 +189,7 @@ def _supply(supply: str | Supply, world: Preset, world_seed: int) -> Supply:
         return supply
     if supply not in ("live", "fixed"):
         raise ValueError(f'expected a supply, "live" or "fixed", got {supply!r}')
-    live = LiveSupply(world, world_seed)
+    live = LiveSupply(world, world_seed, cards_a_day=cards_a_day)
     return live if supply == "live" else FixedSupply(live.stock)
 
 

@@ -124,6 +124,8 @@ def test_people_leave_and_churn_as_often_as_their_moods_say() -> None:
     churns = np.asarray(churn_chance(moods, satisfaction))
     se = (churns * (1.0 - churns)).sum() ** 0.5
     assert abs(parting.has_churned.sum() - churns.sum()) <= 4.5 * se
+    assert np.array_equal(parting.gap_days == 0.0, parting.has_churned)
+    returns = returns[~parting.has_churned]
     next_day = parting.gap_days == 1.0
     se = (returns * (1.0 - returns)).sum() ** 0.5
     assert abs(next_day.sum() - returns.sum()) <= 4.5 * se
@@ -142,6 +144,23 @@ def test_those_who_see_no_card_stay_as_they_are() -> None:
     assert (crowd.satiation[active] != before["satiation"][active]).any()
 
 
+def test_who_never_returns_stays_as_the_last_card_left_them() -> None:
+    n = 200
+    crowd = gathered(n, preset=msgspec.structs.replace(PRESET, moods=Moods(churn=0.5)))
+    for t in range(3):
+        crowd.swipe(STOCK, rows_of(n, t))
+    before = {name: getattr(crowd, name).copy() for name in (*STATE, "sessions", "taste")}
+    gone = crowd.part(np.arange(n)).has_churned
+    assert 0 < gone.sum() < n
+    for name, column in before.items():
+        now = getattr(crowd, name)
+        assert np.array_equal(
+            now[..., gone] if name == "taste" else now[gone],
+            column[..., gone] if name == "taste" else column[gone],
+        ), name
+    assert (crowd.sessions[~gone] == 1.0).all()
+
+
 def test_a_gap_rests_the_mind_passes_the_days_and_moves_interests() -> None:
     n = 300
     crowd = gathered(n)
@@ -149,6 +168,7 @@ def test_a_gap_rests_the_mind_passes_the_days_and_moves_interests() -> None:
         crowd.swipe(STOCK, rows_of(n, t))
     satiation = crowd.satiation.copy()
     parting = crowd.part(np.arange(n))
+    assert not parting.has_churned.any()
     assert np.array_equal(crowd.day, parting.gap_days)
     assert (crowd.satiation.sum(axis=1) < satiation.sum(axis=1)).all()
     assert not crowd.load.any()

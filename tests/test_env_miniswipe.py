@@ -21,7 +21,7 @@ def _registered() -> None:
     register_envs()
 
 
-@pytest.mark.parametrize("obs", ["flat", "index"])
+@pytest.mark.parametrize("obs", ["flat", "ids"])
 @pytest.mark.parametrize("reward", ["watch", "days"])
 def test_gymnasiums_checker_has_nothing_to_say(obs: str, reward: str) -> None:
     env = gymnasium.make(MINI, obs=obs, reward=reward, disable_env_checker=True)
@@ -29,7 +29,7 @@ def test_gymnasiums_checker_has_nothing_to_say(obs: str, reward: str) -> None:
 
 
 def test_make_vec_takes_the_native_one() -> None:
-    envs = gymnasium.make_vec(MINI, num_envs=3, obs="index")
+    envs = gymnasium.make_vec(MINI, num_envs=3, obs="ids", render_mode=None)
     assert isinstance(envs, MiniSwipeVectorEnv)
     assert envs.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
     seen, _ = envs.reset(seed=0)
@@ -63,7 +63,7 @@ def test_person_i_of_many_is_the_same_whatever_the_number() -> None:
 
 
 def test_the_next_life_is_another_one() -> None:
-    env = MiniSwipeEnv(obs="index")
+    env = MiniSwipeEnv(obs="ids")
 
     def life() -> list[object]:
         return [env.step(BAIT_DIVERSE)[0] for _ in range(60)]
@@ -79,7 +79,7 @@ def test_the_next_life_is_another_one() -> None:
 
 def test_without_a_seed_lives_differ_between_environments() -> None:
     def life() -> list[object]:
-        env = MiniSwipeEnv(obs="index")
+        env = MiniSwipeEnv(obs="ids")
         env.reset()
         return [env.step(BAIT_DIVERSE)[0] for _ in range(200)]
 
@@ -97,30 +97,31 @@ def test_infos_add_up(reward: Objective) -> None:
     for _ in range(600):
         _, rewards, terminated, truncated, info = envs.step(rng.integers(0, 4, 500))
         gap, left = info["gap_days"], info["session_end"]
-        assert np.array_equal(rewards, info[reward])
+        assert np.array_equal(rewards, info["watch_s" if reward == "watch" else reward])
         assert ((gap > 0) <= left).all()
         assert np.array_equal(terminated, left & (gap == 0))
         assert np.array_equal(info["discount"], np.where(terminated, 0.0, 0.97**gap))
         assert np.array_equal(info["days"], np.where(gap > 0, 0.97**gap, 0.0))
         assert np.array_equal(info["day"], np.where(over, 0, before + gap))
         assert np.array_equal(truncated, info["day"] >= 60)
-        assert (info["watch"][~over] > 0.0).all()
+        assert (info["watch_s"][~over] > 0.0).all()
         assert (rewards[over] == 0.0).all()
         assert (info["discount"][over] == 1.0).all()
+        assert gap.dtype == np.float64
         before, over = info["day"], terminated | truncated
         n_churned += int(terminated.sum())
     assert n_churned > 0
 
 
 def test_who_returns_is_rested() -> None:
-    envs = MiniSwipeVectorEnv(500, obs="index")
+    envs = MiniSwipeVectorEnv(500, obs="ids")
     envs.reset(seed=0)
     for _ in range(100):
         seen, _, terminated, truncated, info = envs.step(np.zeros(500, dtype=np.int64))
         back = info["gap_days"] > 0
         assert (seen[back] % 16 == 0).all()
         # What nourishes loads, so within a session nobody is rested.
-        within = info["watch"] > 0.0
+        within = info["watch_s"] > 0.0
         assert (seen[within & ~back] % 16 != 0).all()
         assert not (terminated & truncated).any()
 
@@ -137,7 +138,7 @@ def test_a_horizon_of_one_day_is_one_session() -> None:
 
 def test_what_was_returned_does_not_change_afterwards() -> None:
     """RLlib keeps references to the arrays of earlier steps."""
-    envs = MiniSwipeVectorEnv(50, obs="index")
+    envs = MiniSwipeVectorEnv(50, obs="ids")
     kept: list[tuple[Any, Any]] = []
     seen, info = envs.reset(seed=0)
     for _ in range(200):
@@ -171,7 +172,7 @@ def test_a_person_is_told_in_a_line() -> None:
     ("options", "message"),
     [
         ({"reward": "likes"}, "reward must be one of watch, days, got 'likes'"),
-        ({"obs": "dict"}, "obs must be one of flat, index, got 'dict'"),
+        ({"obs": "dict"}, "obs must be one of flat, ids, got 'dict'"),
         ({"horizon_days": 0}, "horizon_days must be at least 1, got 0"),
     ],
 )
@@ -185,7 +186,7 @@ def test_unknown_options_are_refused(options: dict[str, Any], message: str) -> N
 def test_wrong_use_is_refused() -> None:
     env, envs = MiniSwipeEnv(), MiniSwipeVectorEnv(2)
     for one in (env, envs):
-        with pytest.raises(ValueError, match=r"call reset\(\) before step\(\)"):
+        with pytest.raises(RuntimeError, match=r"expected reset\(\) before the first step"):
             one.step(np.array([0, 0]))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="seed must be in"):
         env.reset(seed=2**62)
@@ -193,6 +194,8 @@ def test_wrong_use_is_refused() -> None:
     envs.reset(seed=0)
     with pytest.raises(ValueError, match=r"action must be in 0..3 \(nourish same.* got 4"):
         env.step(4)
+    with pytest.raises(ValueError, match=r"expected one action, got \[0\]"):
+        env.step([0])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="got -1 for person 1"):
         envs.step(np.array([0, -1]))
     with pytest.raises(ValueError, match="actions must be whole numbers, got float64"):
@@ -201,6 +204,8 @@ def test_wrong_use_is_refused() -> None:
         envs.step(np.array([0, 1, 2]))
     with pytest.raises(ValueError, match="num_envs must be at least 1, got 0"):
         MiniSwipeVectorEnv(0)
+    with pytest.raises(ValueError, match="render_mode=None of many people, got 'ansi'"):
+        MiniSwipeVectorEnv(2, render_mode="ansi")
     with pytest.raises(ValueError, match="render_mode must be None or 'ansi', got 'human'"):
         MiniSwipeEnv(render_mode="human")
 
@@ -210,5 +215,17 @@ def test_a_life_that_is_over_goes_no_further() -> None:
     env.reset(seed=0)
     while not any(env.step(0)[2:4]):
         pass
-    with pytest.raises(ValueError, match=r"call reset\(\)"):
+    with pytest.raises(RuntimeError, match=r"the episode is over: expected reset\(\)"):
         env.step(0)
+
+
+def test_what_is_chosen_for_a_place_whose_life_is_over_is_not_looked_at() -> None:
+    envs = MiniSwipeVectorEnv(40, horizon_days=1)
+    envs.reset(seed=0)
+    over = np.zeros(40, dtype=np.bool_)
+    n_over = 0
+    for _ in range(60):
+        n_over += int(over.sum())
+        _, _, terminated, truncated, _ = envs.step(np.where(over, 99, 0))
+        over = terminated | truncated
+    assert n_over > 40

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from small_worlds import PRESET, as_parts, make
 
+from env.generated import MARKETS
 from env.observe import BOUND, PERSONAL, USER_FACTS
 from env.supply import ITEM_FACTS
 
@@ -21,8 +22,11 @@ def test_the_observation_says_what_its_names_say() -> None:
     np.testing.assert_allclose(user["hour_sin"], np.sin(crowd.hour * np.pi / 12.0), atol=1e-6)
     np.testing.assert_allclose(user["log_sessions"], np.log1p(crowd.sessions), rtol=1e-6)
     assert set(USER_FACTS) <= set(names)
-    ones = sum(column for name, column in user.items() if name.startswith("cohort_"))
-    assert (ones == 1.0).all()
+    for kind in ("cohort", "device", "country", "language"):
+        ones = sum(column for name, column in user.items() if name.startswith(f"{kind}_"))
+        assert (ones == 1.0).all()
+    for market, place in enumerate(MARKETS):
+        assert np.array_equal(user[f"country_{place.country}"], crowd.people.market == market)
     rows = env.swiping.candidates.rows
     assert np.array_equal(observation["items"], stock.table[rows])
     assert observation["items"].shape[2] == 16 + len(ITEM_FACTS)

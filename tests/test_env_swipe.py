@@ -7,6 +7,7 @@ from gymnasium.utils.env_checker import check_env
 from small_worlds import PRESET
 
 from env.pages import PageSpace
+from env.presets import NAMED
 from env.registration import register_envs
 from env.swipe import SwipeEnv
 
@@ -22,19 +23,33 @@ def test_gymnasium_finds_nothing_wrong(obs: str, actions: str) -> None:
     check_env(env.unwrapped)
 
 
+@pytest.mark.parametrize("obs", OBS)
+@pytest.mark.parametrize("actions", ACTIONS)
+@pytest.mark.parametrize("preset", NAMED)
+def test_gymnasium_finds_nothing_wrong_with_the_shipped_presets(
+    preset: str, obs: str, actions: str
+) -> None:
+    if preset == "kuaisim" and actions == "next":
+        pytest.skip("KuaiSim's laws are of slates")
+    check_env(SwipeEnv(preset=preset, obs=obs, actions=actions), skip_render_check=True)
+
+
 def test_gymnasium_finds_nothing_wrong_with_a_live_supply() -> None:
     register_envs()
     env = gymnasium.make("nextswipe/Swipe-v0", preset=PRESET, supply="live", steps_per_day=2)
     check_env(env.unwrapped)
 
 
-def test_copies_of_the_environment_can_be_stepped_side_by_side() -> None:
+@pytest.mark.parametrize("actions", ACTIONS)
+def test_copies_of_the_environment_can_be_stepped_side_by_side(actions: str) -> None:
     register_envs()
     env = gymnasium.make_vec(
-        "nextswipe/Swipe-v0", num_envs=3, vectorization_mode="sync", preset=PRESET
+        "nextswipe/Swipe-v0", 3, vectorization_mode="sync", preset=PRESET, actions=actions
     )
     env.reset(seed=0)
-    assert env.step(env.action_space.sample())[1].shape == (3,)
+    env.action_space.seed(0)
+    for _ in range(20):
+        assert env.step(env.action_space.sample())[1].shape == (3,)
 
 
 def live_out(env: SwipeEnv, seed: int | None) -> tuple[float, bool, bool]:

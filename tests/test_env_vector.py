@@ -1,6 +1,7 @@
 from typing import Any
 
 import gymnasium
+import msgspec
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
@@ -8,6 +9,7 @@ from small_worlds import PRESET, as_parts, is_same, make
 
 from env import generated
 from env.creators import LiveSupply
+from env.moods import Moods
 from env.population import FittedCast
 from env.registration import register_envs
 from env.responses import generated as generated_responses
@@ -83,25 +85,34 @@ def test_the_size_of_the_vector_changes_nobody() -> None:
         assert np.array_equal(few[1], many[1][:3])
 
 
-def test_a_person_under_a_live_supply_is_the_same_alone_when_that_supply_is_replayed() -> None:
+@pytest.mark.parametrize("mode", [{}, {"actions": "page"}, {"actions": "weights"}])
+def test_lives_under_a_live_supply_are_the_same_alone_when_that_supply_is_replayed(
+    mode: dict[str, Any],
+) -> None:
     recording, n_steps = RecordingSupply(LiveSupply(PRESET, 0)), 60
-    vector = make(50, supply=recording, steps_per_day=7, horizon_days=600)
+    vector = make(50, supply=recording, steps_per_day=7, horizon_days=2, **mode)
     vector.action_space.seed(3)
     vector.reset(seed=2)
     actions = [vector.action_space.sample() for _ in range(n_steps)]
     watched = [vector.step(action) for action in actions]
     assert len(recording.stocks) == 1 + n_steps // 7
-    k = 23
-    one = SwipeEnv(
-        preset=PRESET, supply=RecordedSupply(recording.stocks), steps_per_day=7, horizon_days=600
-    )
-    one.reset(seed=2 + k)
-    for action, (together, rewards, terminated, truncated, _) in zip(actions, watched, strict=True):
-        alone, reward, ended, _, _ = one.step(action[k])
-        assert is_same(together, alone, k)
-        assert (reward, ended) == (rewards[k], terminated[k])
-        assert not terminated[k]
-        assert not truncated[k]
+    n_lives = 0
+    for k in (0, 23, 49):
+        supply = RecordedSupply(recording.stocks)
+        one = SwipeEnv(preset=PRESET, supply=supply, steps_per_day=7, horizon_days=2, **mode)
+        one.reset(seed=2 + k)
+        is_over = False
+        for action, (together, *outcome, _) in zip(actions, watched, strict=True):
+            if is_over:
+                assert is_same(together, one.reset()[0], k)
+                is_over = False
+                continue
+            alone, reward, terminated, truncated, _ = one.step(action[k])
+            assert is_same(together, alone, k)
+            assert (reward, terminated, truncated) == tuple(column[k] for column in outcome)
+            is_over = terminated or truncated
+            n_lives += is_over
+    assert n_lives > 6
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
@@ -134,6 +145,25 @@ def test_what_is_shown_feeds_back_into_a_live_supply_only() -> None:
             assert gained[0].sum() > 0
             assert (gained[1:] <= gained[0]).all()
             assert not stays.all()
+
+
+def test_who_never_returns_has_no_gap_and_is_seen_as_their_last_card_left_them() -> None:
+    env = make(300, preset=msgspec.structs.replace(PRESET, moods=Moods(churn=0.3)))
+    names = env.swiping.observer.user_features()
+    day, gap = names.index("day"), names.index("log_last_gap")
+    before = as_parts(env.reset(seed=0)[0])["user"]
+    n_gone = 0
+    for _ in range(60):
+        observation, _, gone, _, info = env.step(np.zeros(300, dtype=np.int64))
+        user = as_parts(observation)["user"]
+        assert info["session_end"][gone].all()
+        assert not info["gap_days"][gone].any()
+        assert not info["discount"][gone].any()
+        assert np.array_equal(user[gone][:, [day, gap]], before[gone][:, [day, gap]])
+        assert (info["gap_days"][info["session_end"] & ~gone] >= 1.0).all()
+        n_gone += int(gone.sum())
+        before = user
+    assert n_gone > 100
 
 
 def test_a_place_whose_episode_ended_takes_a_step_to_begin_the_next() -> None:
@@ -230,6 +260,7 @@ def test_a_masked_candidate_is_refused() -> None:
         ({"steps_per_day": 0}, "at least 1 step a day, got 0"),
         ({"obs": "flat", "masked": True}, "no place for a mask"),
         ({"preset": "tiktok"}, "expected one of kuairand"),
+        ({"render_mode": "ansi"}, "render_mode=None of many people, got 'ansi'"),
         ({"horizon_days": 0}, "above 0 for Preset.horizon_days"),
     ],
 )
@@ -278,7 +309,7 @@ def test_people_swipe_through_an_imported_world() -> None:
 
 def test_gymnasium_makes_the_vector() -> None:
     register_envs()
-    env = gymnasium.make_vec("nextswipe/Swipe-v0", num_envs=5, preset=PRESET)
+    env = gymnasium.make_vec("nextswipe/Swipe-v0", num_envs=5, preset=PRESET, render_mode=None)
     assert isinstance(env.unwrapped, SwipeVectorEnv)
     env.reset(seed=0)
     assert env.step(env.action_space.sample())[1].shape == (5,)

@@ -152,10 +152,10 @@ def test_pages_are_let_go_when_nothing_of_them_is_open_any_more() -> None:
     def read_again() -> Iterator[LogLine]:
         for i, payload in enumerate(payloads):
             if i % 500 == 0:
-                alive.append(sum(isinstance(o, PageRecord) for o in gc.get_objects()))
+                alive.append(sum(type(o) is PageRecord for o in gc.get_objects()))
             yield LogLine(i + 1, decode_record(payload))
 
-    before = sum(isinstance(o, PageRecord) for o in gc.get_objects())
+    before = sum(type(o) is PageRecord for o in gc.get_objects())
     source = LogSource(read_again, LIKES)
     assert len(source) > 1_500
     assert max(alive) - before < n_pages / 2

@@ -46,4 +46,4 @@ def test_lives_are_compared_until_after_some_have_ended() -> None:
 def test_the_command_says_what_it_should_show() -> None:
     printed = CliRunner().invoke(app, ["bench", "env", "--help"], env={"COLUMNS": "200"})
     assert printed.exit_code == 0
-    assert "recsim_ratio of 200 or more" in " ".join(printed.output.split())
+    assert "aim for recsim_ratio is 200" in " ".join(printed.output.split())

@@ -43,7 +43,7 @@ class EnvSize(msgspec.Struct, frozen=True):
         steps_compared: of the scalar environment against its place in a vector.
     """
 
-    people: int = 4_096
+    people: int = 2_048
     candidates: int = 20
     rounds: int = 5
     round_s: float = 2.0

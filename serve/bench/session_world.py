@@ -90,7 +90,7 @@ def mixed(policy: Floats, share: float) -> Floats:
 
 def live(policy: Floats, n_people: int, n_days: int, generator: np.random.Generator) -> MiniLog:
     """Return the lives of people under a policy until the session that follows the last day."""
-    env = MiniSwipeVectorEnv(n_people, obs="index", horizon_days=n_days)
+    env = MiniSwipeVectorEnv(n_people, obs="ids", horizon_days=n_days)
     upto = policy.cumsum(axis=1)[:, :-1]
     state, _ = env.reset(seed=int(generator.integers(2**62)))
     alive, session = np.ones(n_people, dtype=np.bool_), np.zeros(n_people, dtype=np.int64)
