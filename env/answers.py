@@ -1,10 +1,10 @@
-"""How a person answers a card: the parameters and closed forms of the simulated world.
+"""How a person answers a card: the parameters of the simulated world, and what they draw.
 
 A card engages (E) with a probability that depends on person, item and moment; watch time is a
 mixture of a skip and of an engaged view, capped by the video's length unless it loops; the other
 events hang on E and on each other. Everything is a pure function over numbers or arrays, so one
 person, a page of candidates and a vector of a million people run the same lines. Every event
-has a closed form, so a world knows its expected reward exactly.
+has a closed form, see `env.chances`.
 
     u = a + q_i + .5 c_i + b_lang [l_i = l_u] + scene - a_sat sat_g - a_load m,   E ~ Bern(s(u))
     W | not E  = 0 with p_0, else min(LN(mu_0, s_0), dur)
@@ -26,7 +26,7 @@ import numpy as np
 
 from env.ranges import require_positive, require_probabilities
 from env.reals import Reals, cos, either, exp, is_below, least, logistic, normal_tail
-from env.reward import LONG_VIEW_S, VALID_PLAY_S, Reward
+from env.reward import LONG_VIEW_S, VALID_PLAY_S
 from env.vocabulary import Floats
 
 N_UNIFORMS = 7
@@ -127,18 +127,6 @@ class ItemTerms(NamedTuple):
     dislike: Reals  # probability of not being interested
 
 
-class Chances(NamedTuple):
-    """Probabilities of the events of one card, or arrays of them over cards."""
-
-    valid_play: Reals
-    long_view: Reals
-    like: Reals
-    comment: Reals
-    share: Reals
-    follow: Reals
-    not_interested: Reals
-
-
 class Answer(NamedTuple):
     """What was drawn for one card, or arrays of it over cards."""
 
@@ -218,65 +206,6 @@ def evening_scene(evening: float, hour: Reals) -> Reals:
     return evening * cos((hour - EVENING_H) * (2.0 * np.pi / 24.0))
 
 
-def chances(rates: Rates, u: Floats, item: ItemTerms, affinity_sds: Floats) -> Chances:
-    """Return the exact probability of every event, shapes (n,).
-
-    Args:
-        rates: constants.
-        u: see `utility`, shape (n,).
-        item: of n items.
-        affinity_sds: affinity in standard deviations, shape (n,).
-    """
-    engaged = logistic(u)
-    skipped = 1.0 - engaged
-    liked = logistic(item.like + rates.like_affinity * affinity_sds)
-    seen = normal_tail(item.threshold - (rates.watch_u / rates.watch_sd) * u)
-    valid_play, long_view = engaged * seen + skipped * item.passed
-    return Chances(
-        valid_play,
-        long_view,
-        engaged * liked + skipped * rates.like_skipped,
-        engaged * rates.comment * (1.0 + (COMMENT_IF_LIKED - 1.0) * liked)
-        + skipped * rates.comment_skipped,
-        engaged * rates.share + skipped * rates.share_skipped,
-        engaged * (rates.follow + (rates.follow_liked - rates.follow) * liked)
-        + skipped * rates.follow_skipped,
-        item.dislike,
-    )
-
-
-def expected_reward(
-    rates: Rates, reward: Reward, u: Floats, item: ItemTerms, affinity_sds: Floats
-) -> Floats:
-    """Return the exact expected reward of cards, shape (n,).
-
-    The reward is linear in the events of `chances`, whose terms are collected here by what they
-    hang on: without engagement; engaged; engaged and liked. Nobody clicks a product: items have
-    none yet.
-    """
-    skipped_worth = (
-        reward.like * rates.like_skipped
-        + reward.comment * rates.comment_skipped
-        + reward.share * rates.share_skipped
-        + reward.follow * rates.follow_skipped
-    )
-    engaged_worth = (
-        reward.comment * rates.comment + reward.share * rates.share + reward.follow * rates.follow
-    )
-    liked_worth = (
-        reward.like
-        + reward.comment * rates.comment * (COMMENT_IF_LIKED - 1.0)
-        + reward.follow * (rates.follow_liked - rates.follow)
-    )
-    engaged = logistic(u)
-    liked = logistic(item.like + rates.like_affinity * affinity_sds)
-    plays = np.array([reward.valid_play, reward.long_view])
-    seen = plays @ normal_tail(item.threshold - (rates.watch_u / rates.watch_sd) * u)
-    passed = plays @ item.passed + skipped_worth
-    if_engaged = seen + engaged_worth + liked_worth * liked
-    return passed + engaged * (if_engaged - passed) + reward.not_interested * item.dislike
-
-
 def answer(
     rates: Rates,
     u: Reals,
@@ -285,7 +214,7 @@ def answer(
     uniforms: Sequence[Reals],
     normal: Reals,
 ) -> Answer:
-    """Return one draw of all events: `chances` are its exact probabilities.
+    """Return one draw of all events: `env.chances` has its exact probabilities.
 
     Args:
         rates: constants.

@@ -5,7 +5,7 @@ act on every answer, and whoever likes a card stays longer. So constants that we
 come out wrong once people are simulated, by some per cent each. Here each constant is moved by the
 distance between a statistic of the target and the same statistic of the simulated log, on a scale
 on which it answers about one to one: indirect inference (Gourieroux, Monfort and Renault,
-"Indirect Inference", Journal of Applied Econometrics 1993), one constant a statistic, see `env.knobs`.
+"Indirect Inference", Journal of Applied Econometrics 1993). `env.knobs` has the pairs.
 
 The constants of watching answer together, so their matrix is learned on the way (Broyden, "A Class
 of Methods for Solving Nonlinear Simultaneous Equations", Mathematics of Computation 1965), with
@@ -38,8 +38,8 @@ MOST_AVERAGED = 6
 MOST_AVERAGED_STEP = 0.1
 """Of the constants of watching in those rounds: what is left to move is small."""
 NOISE = 10.0
-"""Over the root of the cards: standard deviation of a statistic among simulated people, in worlds
-of long sessions, where the same cards are of fewer people; a third of it in worlds of short ones."""
+"""Over the root of the cards: standard deviation of a statistic between simulated people where
+sessions are long, so that the cards are of few; where they are short it is a third of that."""
 LEAST_REGULAR = 0.2
 """Factor by which one step may shrink the determinant of the Jacobian, at most."""
 
@@ -75,7 +75,7 @@ def calibrate(
         found = simulate(preset, max(k + 1, 0))
         rounds.append(_Round(preset, found, _distances(together, target, found)))
         if k < 0:
-            matrix = _learn(matrix, step, off - rounds[-1].off, _noise(found))
+            matrix = learn(matrix, step, off - rounds[-1].off, _noise(found))
     best = _last_of_the_nearest(rounds)
     return best.preset, best.found
 
@@ -116,7 +116,7 @@ def _move(knobs: list[Knob], preset: Preset, step: Floats) -> Preset:
     return preset
 
 
-def _learn(matrix: Floats, step: Floats, answered: Floats, noise: float) -> Floats:
+def learn(matrix: Floats, step: Floats, answered: Floats, noise: float) -> Floats:
     """Return Broyden's inverse Jacobian after a step that moved the statistics by `answered`.
 
     With H the matrix, s the step, y the answer and g = s' H y / s' s, by which the update scales

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from env.fusion import N_SIGNALS, predict, rank
 from env.observation import Screen
 from env.pages import PageSpace, has_repeats
-from env.swiping import Settings, Swiping
+from env.settings import Settings
+from env.swiping import Swiping
 from env.vocabulary import Bools, Ints
 
 

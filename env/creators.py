@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from env.answers import chances
 from env.bait import bait_of
+from env.chances import chances
 from env.draws import BIRTH, life_keys, normals, uniforms
 from env.generated import MARKETS
 from env.presets import Preset, Uploads

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from env.answers import Rates, chances, item_terms, log_duration
+from env.answers import Rates, item_terms, log_duration
+from env.chances import chances
 from env.content import vector
 from env.event_rates import Expected, fit_events
 from env.features import VECTOR_DIM

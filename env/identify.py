@@ -23,7 +23,7 @@ from env.gaps import GapMixture, Gaps, fit_gaps, kaplan_meier, survival_error
 from env.impressions import Impressions
 from env.presets import Cohort, Population, Preset, Uploads
 from env.responses import ResponseModel
-from env.sessions import DAY_MS, Sessions, day_gaps
+from env.sessions import DAY_MS, LEAST_CARDS, Sessions, day_gaps
 from env.vocabulary import Ints, Item
 from env.world import topics
 
@@ -32,8 +32,6 @@ LEAST_DAYS = 14
 """Of a shorter log the chances of return are assumed, and only who has which is fitted."""
 LEAST_GAPS = 300
 """Of a cohort with fewer gaps the classes are shared as they are overall."""
-LEAST_CARDS = 3.0
-"""Of a log whose sessions are shorter on average, the slopes of leaving are not taken."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,9 @@ def _fit_classes(gaps: tuple[int, ...]) -> tuple[float, float, float]:
 
 def _is_mixed(moments: Moments) -> bool:
     first, second, weight = _classes(moments)
-    return _logit(first) - _logit(second) > LEAST_APART and LEAST_WEIGHT < weight < 1.0 - LEAST_WEIGHT
+    return (
+        _logit(first) - _logit(second) > LEAST_APART and LEAST_WEIGHT < weight < 1.0 - LEAST_WEIGHT
+    )
 
 
 def _mean_gap(moments: Moments) -> float:

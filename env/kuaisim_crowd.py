@@ -9,7 +9,8 @@ are 0.
 
 import numpy as np
 
-from env.answers import Answer, chances
+from env.answers import Answer
+from env.chances import chances
 from env.crowd import Crowd, Parting
 from env.draws import BIRTH, normals
 from env.kuaisim import (

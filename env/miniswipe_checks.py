@@ -27,7 +27,8 @@ from env.vocabulary import Floats
 MYOPIC_AT_MOST = 0.85
 CONTROL_WITHIN = 0.005
 STANDARD_ERRORS = 3.0
-ROLLED_OUT = ("optimal for watch", "optimal for days", "random", "myopic", "session optimal")
+ROLLED_OUT = ("optimal for watch", "optimal for days", "random", "myopic", "nourish diverse")
+"""Five that differ; "session optimal" is "myopic" state by state."""
 UNENDING_DAYS = 400
 """Horizon beyond which the discount leaves 5 millionths of a value."""
 

@@ -9,7 +9,9 @@ it is in the extra `world` and is imported when something is exported. Rejected:
 a wrapper of one environment, which would give up the vector; the episodes are the same.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from env.vocabulary import Bools, Floats
 if TYPE_CHECKING:
     from minari import MinariDataset
     from minari.data_collector.episode_buffer import EpisodeBuffer
+    from minari.dataset.minari_storage import MinariStorage
 
 Arrays = NDArray[Any] | dict[str, NDArray[Any]]
 Chooser = Callable[[Any], NDArray[Any]]
@@ -108,7 +111,8 @@ def export_minari(
     """Return a dataset of episodes, written to `folder` / `dataset_id`.
 
     It loads with `MinariDataset(folder / dataset_id / "data")`, or by its id where the variable
-    MINARI_DATASETS_PATH names the folder. Nothing is sent or fetched.
+    MINARI_DATASETS_PATH names the folder. Nothing is sent or fetched. A dataset that could not be
+    finished is removed.
 
     Args:
         env_id: registered, with a vector entry point.
@@ -125,20 +129,58 @@ def export_minari(
 
     Raises:
         ImportError: Minari is not installed.
-        ValueError: the id is malformed, or the folder has such a dataset already.
+        ValueError: the id is malformed, the folder has such a dataset already, or the environment
+            refuses its options.
     """
     from minari import MinariDataset, __version__
     from minari.data_collector.episode_buffer import EpisodeBuffer
     from minari.dataset.minari_dataset import parse_dataset_id
-    from minari.dataset.minari_storage import MinariStorage
 
     register_envs()
     parse_dataset_id(dataset_id)
+    with _new_folder(folder, dataset_id) as data:
+        storage = _new_storage(data, env_id, options)
+        storage.update_metadata(
+            {
+                "dataset_id": dataset_id,
+                "algorithm_name": policy,
+                "description": description,
+                "minari_version": __version__,
+            }
+        )
+        for batch in _batches(env_id, options, choose, n_episodes, seed):
+            storage.update_episodes([_buffer(EpisodeBuffer, episode) for episode in batch])
+            advance(len(batch))
+        return MinariDataset(data)
+
+
+@contextmanager
+def _new_folder(folder: Path, dataset_id: str) -> Iterator[Path]:
+    """Give the folder of a dataset's data, and remove the dataset if an error comes.
+
+    Raises:
+        ValueError: there is such a dataset.
+    """
+    # Minari 0.5.3 joins the path to files that begin with it already: right only if it is absolute.
+    dataset = (folder / dataset_id).resolve()
+    if dataset.exists():
+        raise ValueError(f"{folder / dataset_id}: there is such a dataset; remove it first")
+    data = dataset / "data"
+    data.mkdir(parents=True)
+    try:
+        yield data
+    except BaseException:
+        shutil.rmtree(dataset)
+        raise
+
+
+def _new_storage(data: Path, env_id: str, options: dict[str, Any]) -> "MinariStorage":
+    """Return a storage without episodes, which knows their environment."""
+    from minari.dataset.minari_storage import MinariStorage
+
     spec = deepcopy(gymnasium.spec(env_id))
     spec.kwargs |= options
     probe = gymnasium.make_vec(env_id, 1, vectorization_mode="vector_entry_point", **options)
-    data = folder / dataset_id / "data"
-    data.mkdir(parents=True, exist_ok=True)
     storage = MinariStorage.new(
         data,
         observation_space=probe.single_observation_space,
@@ -147,18 +189,7 @@ def export_minari(
         data_format="arrow",
     )
     probe.close()
-    storage.update_metadata(
-        {
-            "dataset_id": dataset_id,
-            "algorithm_name": policy,
-            "description": description,
-            "minari_version": __version__,
-        }
-    )
-    for batch in _batches(env_id, options, choose, n_episodes, seed):
-        storage.update_episodes([_buffer(EpisodeBuffer, episode) for episode in batch])
-        advance(len(batch))
-    return MinariDataset(data)
+    return storage
 
 
 def _batches(

@@ -15,6 +15,8 @@ from env.vocabulary import Bools, Floats, Ints
 
 DAY_MS = 86_400_000
 PAUSE_MS = 1_800_000
+LEAST_CARDS = 3.0
+"""Of sessions shorter on average, slopes and tails tell nothing: the log has only parts of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ from env.population import DrawnCast
 from env.presets import Preset
 from env.reward import Reward
 from env.sessions import DAY_MS, Sessions, length_survival
+from env.settings import Settings
 from env.supply import FixedSupply
-from env.swiping import EVENTS, Settings, Swiping
+from env.swiping import EVENTS, Swiping
 from env.vocabulary import Floats, Ints
 from env.world import terms_of
 

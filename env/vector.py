@@ -15,8 +15,9 @@ from env.objective import Objective, RewardName
 from env.observation import Observation, ObsMode, Screen
 from env.population import Cast, DrawnCast
 from env.presets import Preset, load
+from env.settings import ActionMode, Settings
 from env.supply import FixedSupply, Supply
-from env.swiping import EVENTS, ActionMode, Settings, Swiping, Turn, add_cards
+from env.swiping import EVENTS, Swiping, Turn, add_cards
 from env.vocabulary import Bools, Floats, Ints
 
 SEEDS = 2**31

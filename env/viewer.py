@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from env import answers
+from env import chances
 from env.answers import N_UNIFORMS, answer, evening_scene, utility
 from env.features import VECTOR_DIM
 from env.moods import (
@@ -204,7 +204,7 @@ def expected_reward(
         state.load,
         evening_scene(world.population.evening, state.hour),
     )
-    return answers.expected_reward(
+    return chances.expected_reward(
         world.model.rates,
         reward,
         np.asarray(u),

@@ -8,7 +8,7 @@ import numpy as np
 
 from env.check import CLICK_AUC, Check, check, check_cohorts, check_moments
 from env.click_model import Histories, holdout_auc
-from env.miniswipe_changes import change_constants
+from env.miniswipe_changes import TAU_AT_LEAST, change_constants
 from env.miniswipe_checks import (
     CONTROL_WITHIN,
     MYOPIC_AT_MOST,
@@ -30,8 +30,8 @@ from serve.refused import Refused
 Advance = Callable[[int], None]
 """Told of cards simulated since it was last told; the other checks count as as many again."""
 
-KENDALL_TAU = 0.8
-SAME_PEOPLE, SAME_STEPS = 16, 400
+SAME_PEOPLE, SAME_STEPS, SAME_DAYS = 16, 400, 5
+"""Some lives each: what comes after an end has to be the same too."""
 
 
 class Sizes(msgspec.Struct, frozen=True):
@@ -94,7 +94,7 @@ def check_world(preset: Preset, seed: int, sizes: Sizes, advance: Advance) -> Ch
     )
     others = (
         _separation,
-        partial(_twin, sizes),
+        partial(_twin, sizes, seed),
         partial(_bits, preset, seed),
         _sensitivity,
         partial(_clicks, preset, seed, sizes),
@@ -129,10 +129,10 @@ def _separation() -> list[Check]:
     ]
 
 
-def _twin(sizes: Sizes) -> list[Check]:
+def _twin(sizes: Sizes, seed: int) -> list[Check]:
     return [
         check("V3", f"{row.policy}, {row.objective}: z", row.z, -STANDARD_ERRORS, STANDARD_ERRORS)
-        for row in compare_with_rollouts(sizes.twins)
+        for row in compare_with_rollouts(sizes.twins, seed)
     ]
 
 
@@ -143,16 +143,33 @@ def _bits(preset: Preset, seed: int) -> list[Check]:
     return [
         same("same seed, same bits", _runs_equal(preset, seed)),
         same("one person alone as among many", _alone_equals_many(preset, seed)),
-        same("twin: same seed, same bits", repeats()),
-        same("twin: one person alone as among many", one_equals_many()),
+        same("twin: same seed, same bits", repeats(seed)),
+        same("twin: one person alone as among many", one_equals_many(seed)),
     ]
 
 
 def _sensitivity() -> list[Check]:
-    judged = [change for change in change_constants() if change.judged]
+    """Return the row of the changes that are judged, and one for each that is not."""
+    changes = change_constants()
+    judged = [change for change in changes if change.judged]
     worst = min(judged, key=lambda change: change.least)
-    name = f"least Kendall tau of {len(judged)} changes ({worst.constant} x {worst.factor:g})"
-    return [check("V5", name, worst.least, KENDALL_TAU, 1.0)]
+    name = (
+        f"twin: least Kendall tau of {len(judged)} changes in value, odds, premium or loss "
+        f"({worst.constant}, {worst.unit} x {worst.factor:g})"
+    )
+    told = [
+        Check(
+            "V5",
+            f"twin: {change.constant}, as it stands x {change.factor:g}",
+            change.least,
+            TAU_AT_LEAST,
+            1.0,
+            "unjudged",
+        )
+        for change in changes
+        if not change.judged
+    ]
+    return [check("V5", name, worst.least, TAU_AT_LEAST, 1.0), *told]
 
 
 def _clicks(preset: Preset, seed: int, sizes: Sizes) -> list[Check]:
@@ -168,7 +185,7 @@ def _runs_equal(preset: Preset, seed: int) -> bool:
 
 def _digest(preset: Preset, seed: int) -> bytes:
     """Return all that a short run shows, as bytes."""
-    env = SwipeVectorEnv(SAME_PEOPLE, preset=preset, obs="flat")
+    env = SwipeVectorEnv(SAME_PEOPLE, preset=preset, obs="flat", horizon_days=SAME_DAYS)
     seen, _ = env.reset(seed=seed)
     parts = [np.asarray(seen).tobytes()]
     for actions in _actions(seed):
@@ -178,26 +195,28 @@ def _digest(preset: Preset, seed: int) -> bytes:
 
 
 def _alone_equals_many(preset: Preset, seed: int) -> bool:
-    """Return whether the first and the last of a vector live as they do alone."""
-    many = SwipeVectorEnv(SAME_PEOPLE, preset=preset, obs="flat")
+    """Return whether the first and the last of a vector live as they do alone, life after life."""
+    many = SwipeVectorEnv(SAME_PEOPLE, preset=preset, obs="flat", horizon_days=SAME_DAYS)
     places = (0, SAME_PEOPLE - 1)
-    alone = [SwipeEnv(preset=preset, obs="flat") for _ in places]
+    alone = [SwipeEnv(preset=preset, obs="flat", horizon_days=SAME_DAYS) for _ in places]
     together = np.asarray(many.reset(seed=seed)[0])
     for place, env in zip(places, alone, strict=True):
         if not np.array_equal(np.asarray(env.reset(seed=seed + place)[0]), together[place]):
             return False
-    lives = dict.fromkeys(places, True)
+    over = dict.fromkeys(places, False)
     for actions in _actions(seed):
         seen, reward, terminated, truncated, _ = many.step(actions)
         for place, env in zip(places, alone, strict=True):
-            if not lives[place]:
-                continue
-            own, *outcome, _ = env.step(int(actions[place]))
-            told = (reward[place], terminated[place], truncated[place])
-            same = np.array_equal(np.asarray(own), np.asarray(seen)[place])
-            if not same or tuple(outcome) != told:
+            if over[place]:
+                own, outcome = env.reset()[0], (0.0, False, False)
+            else:
+                own, worth, ended, cut, _ = env.step(int(actions[place]))
+                outcome = (worth, ended, cut)
+            over[place] = outcome[1] or outcome[2]
+            if outcome != (reward[place], terminated[place], truncated[place]):
                 return False
-            lives[place] = not (outcome[1] or outcome[2])
+            if not np.array_equal(np.asarray(own), np.asarray(seen)[place]):
+                return False
     return True
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from env.calibration import calibrate
-from env.check import Check, check_holdout, check_moments
+from env.check import Check, check_fit, check_holdout
 from env.gaps import GapMixture, Gaps, fit_gaps
 from env.identify import LEAST_DAYS, Finding, Log, identify
 from env.moments import GAP_DAYS, Moments, moments_of
@@ -63,6 +63,10 @@ class Fitted(msgspec.Struct, frozen=True):
     checks: list[Check]
     holdout: list[Check]
 
+    def missed(self) -> list[Check]:
+        """Return the rows of both whose band was missed."""
+        return [row for row in (*self.checks, *self.holdout) if not row.passed]
+
 
 def fit_log(
     log: Log,
@@ -109,7 +113,7 @@ def fit_log(
     return Fitted(
         preset,
         findings,
-        check_moments(found, target),
+        check_fit(found, target),
         check_holdout(found, moments_of(later.impressions, log.midnight_ms)) if holdout else [],
     )
 
@@ -148,7 +152,7 @@ def make_named(
         case _:
             raise Refused(f"expected kuairand, daily, kuaisim or rapid, got {name!r}")
     preset, found = _calibrate(draft, target, LOG_DAYS, n_cards, N_ROUNDS, advance)
-    return Fitted(preset, findings, check_moments(found, target), [])
+    return Fitted(preset, findings, check_fit(found, target), [])
 
 
 def _calibrate(

@@ -7,10 +7,9 @@ from env.answers import (
     ItemTerms,
     Rates,
     answer,
-    chances,
-    expected_reward,
     item_terms,
 )
+from env.chances import chances, expected_reward
 from env.reward import Reward, is_long_view, is_valid_play
 from env.vocabulary import Feedback, Floats
 

@@ -1,9 +1,12 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from env.calibration import calibrate
+from env.calibration import LEAST_REGULAR, calibrate, learn
 from env.gaps import GapMixture
+from env.knobs import watching
 from env.moments import GAP_DAYS, Moments
 from env.presets import Cohort, Population, Preset
 from env.reals import normal_tail
@@ -106,6 +109,71 @@ def test_a_wrong_draft_is_moved_to_the_moments_of_the_truth(truth: Preset, wrong
     assert found.moments == target
 
 
+def shaken(n_cards: int, seed: int) -> Callable[[Preset, int], Moments]:
+    """Return `respond` with the noise that counting few cards has, other people by other noise."""
+
+    def respond_with_noise(preset: Preset, people: int) -> Moments:
+        found = respond(preset)
+        again = hash((seed, people, preset.intercept, preset.rates.watch_sd))
+        rng = np.random.default_rng(abs(again))
+        off = rng.normal(0.0, 3.0 / np.sqrt(n_cards), 9)
+        rates = {
+            name: rate * float(np.exp(each))
+            for (name, rate), each in zip(found.rates.items(), off, strict=False)
+        }
+        return replace(
+            found,
+            n=n_cards,
+            rates=rates,
+            joint={**found.joint, "long_view|valid_play": rates["long_view"] / rates["valid_play"]},
+            watch_mean_s=found.watch_mean_s * float(np.exp(off[7])),
+            watch_zero=found.watch_zero * float(np.exp(off[8])),
+        )
+
+    return respond_with_noise
+
+
+@pytest.mark.parametrize("n_cards", [40_000, 1_000_000])
+def test_noise_does_not_lead_the_rounds_astray(truth: Preset, wrong: Preset, n_cards: int) -> None:
+    """Of six runs none is farther off than 10 standard deviations of what it is told."""
+    target = respond(truth)
+    for seed in range(6):
+        _, found = calibrate(wrong, target, shaken(n_cards, seed), n_rounds=14)
+        off = [knob.statistic(found) - knob.statistic(target) for knob in watching()]
+        assert np.max(np.abs(off)) < max(10.0 * 3.0 / np.sqrt(n_cards), 0.03), seed
+
+
+def test_an_answer_within_the_noise_teaches_nothing() -> None:
+    matrix, step = np.diag([1.0, 0.5]), np.array([0.001, 0.0])
+    assert learn(matrix, step, np.array([-0.004, 0.003]), noise=0.01) is matrix
+    assert learn(matrix, np.zeros(2), np.array([0.1, 0.1]), noise=0.01) is matrix
+
+
+def test_an_answer_beyond_the_noise_is_what_the_matrix_gives_back() -> None:
+    matrix, step = np.diag([1.0, 0.5]), np.array([0.2, 0.1])
+    answered = np.array([0.25, 0.1])
+    learned = learn(matrix, step, answered, noise=0.01)
+    np.testing.assert_allclose(learned @ answered, step, atol=1e-12)
+
+
+@pytest.mark.parametrize("answered", [[1e-9, 0.9], [-0.05, 0.1], [0.02, -0.4]])
+def test_no_answer_makes_the_matrix_singular(answered: list[float]) -> None:
+    """The determinant of the inverse grows by no more than 1 / LEAST_REGULAR."""
+    matrix, step = np.eye(2), np.array([0.5, 0.0])
+    learned = learn(matrix, step, np.array(answered), noise=0.01)
+    assert abs(np.linalg.det(learned)) == pytest.approx(1.0 / LEAST_REGULAR)
+
+
+def test_what_is_returned_is_not_a_last_round_that_went_astray(
+    truth: Preset, wrong: Preset
+) -> None:
+    """Other people than the first in rounds 1 to 5; those of round 6 are in another world."""
+    target = respond(truth)
+    far = replace(target, watch_mean_s=3.0 * target.watch_mean_s)
+    found = calibrate(wrong, target, lambda p, k: far if k == 6 else respond(p), n_rounds=20)[1]
+    assert found.watch_mean_s == pytest.approx(target.watch_mean_s, rel=0.01)
+
+
 def test_slow_constants_stay(truth: Preset, wrong: Preset) -> None:
     found, _ = calibrate(wrong, respond(truth), respond, n_rounds=3)
     moved = {"exit", "return_classes", "daily_share"}
@@ -133,6 +201,15 @@ def test_the_share_of_the_daily_moves_in_every_cohort(truth: Preset, wrong: Pres
     assert found.moods.daily_share == pytest.approx(found.population.daily_share())
     shares = [cohort.daily_share for cohort in found.population.cohorts.values()]
     assert shares[0] > shares[1]
+
+
+def test_a_class_of_few_gaps_does_not_move_alone(truth: Preset, wrong: Preset) -> None:
+    """Of a twenty-fifth of the gaps nobody can tell how its own chance answers."""
+    gaps = GapMixture(np.array([0.04, 0.96]), np.array([0.93, 0.35])).pmf(GAP_DAYS)
+    target = replace(respond(truth), gaps=tuple(np.round(1e7 * gaps).astype(int).tolist()))
+    found, _ = calibrate(wrong, target, respond, n_rounds=15)
+    assert found.population == wrong.population
+    assert max(found.moods.return_classes) < 0.95
 
 
 def test_one_class_of_gaps_moves_both_classes_of_return_alike(truth: Preset, wrong: Preset) -> None:

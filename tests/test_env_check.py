@@ -6,6 +6,7 @@ from env.check import (
     Check,
     check,
     check_cohorts,
+    check_fit,
     check_holdout,
     check_moments,
     follow_lift,
@@ -44,6 +45,33 @@ def test_a_world_with_the_targets_own_moments_passes() -> None:
 )
 def test_a_moment_out_of_its_band_fails_alone(change: dict[str, object], names: set[str]) -> None:
     assert failed(check_moments(replace(TARGET, **change), TARGET)) == names
+
+
+def test_sessions_of_a_card_or_two_have_no_tail_to_check() -> None:
+    short = replace(TARGET, session_cards=1.2, session_tail=-1.4)
+    other = replace(short, session_tail=-2.0)
+    assert failed(check_moments(other, short)) == set()
+    assert "session, tail slope" not in {row.name for row in check_moments(short, short)}
+
+
+def test_rare_events_of_a_fit_are_held_as_near_as_its_cards_can_tell() -> None:
+    """Of 100,000 cards, 100 shares: one standard error is 10%, so 30 above 5% still pass."""
+    rates = {**TARGET.rates, "share": 0.001}
+    target = replace(TARGET, rates=rates)
+    for factor, n, names in (
+        (1.3, 100_000, set()),
+        (1.3, 10**7, {"share"}),
+        (1.4, 10**5, {"share"}),
+    ):
+        found = replace(target, n=n, rates={**rates, "share": factor * 0.001})
+        assert {name for name in failed(check_fit(found, target)) if name == "share"} == names
+    often = replace(target, n=100_000, rates={**rates, "valid_play": 1.06 * rates["valid_play"]})
+    assert failed(check_fit(often, target)) == {"valid_play"}
+    assert {row.group for row in check_fit(target, target)} == {"fit"}
+
+
+def test_what_is_only_told_fails_nothing() -> None:
+    assert Check("V5", "x", 0.5, 0.8, 1.0, "unjudged").passed
 
 
 def test_what_is_no_number_fails() -> None:

@@ -5,13 +5,16 @@ import pytest
 from env.miniswipe_changes import change_constants, kendall_tau, variants
 from env.miniswipe_checks import (
     CONTROL_WITHIN,
+    ROLLED_OUT,
     Comparison,
     check_separation,
     compare_with_rollouts,
     one_equals_many,
     repeats,
 )
-from env.miniswipe_model import MiniConstants
+from env.miniswipe_model import MiniConstants, MiniModel
+from env.miniswipe_policies import reference_policies
+from env.miniswipe_programme import Programme
 
 
 def test_the_myopic_lose_and_only_where_something_is_slow() -> None:
@@ -32,6 +35,11 @@ def test_rollouts_have_the_programmes_values() -> None:
     assert len(rows) == 4
     assert all(row.passed for row in rows), [(row.policy, row.objective, row.z) for row in rows]
     assert all(row.standard_error < 0.03 * row.exact for row in rows)
+
+
+def test_the_policies_that_are_rolled_out_differ() -> None:
+    policies = reference_policies(Programme.of(MiniModel.of(MiniConstants())))
+    assert len({policies[name].tobytes() for name in ROLLED_OUT}) == len(ROLLED_OUT) == 5
 
 
 def test_a_rollout_four_standard_errors_off_fails() -> None:

@@ -10,7 +10,7 @@ from env.miniswipe_rollout import Rollout, roll_out
 
 PROGRAMME = Programme.of(MiniModel.of(MiniConstants()))
 POLICIES = reference_policies(PROGRAMME)
-ROLLED_OUT = ("optimal for watch", "optimal for days", "random", "myopic", "session optimal")
+ROLLED_OUT = ("optimal for watch", "optimal for days", "random", "myopic", "nourish diverse")
 N_PEOPLE, N_DAYS = 3_000, 60
 
 # session_swipes, swipe_s, gap_days, active_days, D1, D7, D30, mean of days 50 to 59

@@ -22,7 +22,8 @@ def test_a_sessions_end_is_no_episodes_end_and_is_discounted_by_its_gap() -> Non
         np.testing.assert_allclose(info["discount"][returned], expected[returned], rtol=1e-12)
         assert not info["discount"][terminated].any()
         assert np.array_equal(reward, np.where(ends, info["discount"], 0.0))
-        assert (info["gap_days"][ends] >= 1.0).all()
+        assert (info["gap_days"][returned] >= 1.0).all()
+        assert not info["gap_days"][~returned].any()
     assert n_sessions > 500
 
 

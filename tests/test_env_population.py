@@ -96,13 +96,17 @@ def test_the_people_of_a_world_live_again() -> None:
     users = generated.people(seed=1, n=30, now_ms=1_700_000_000_000)
     world = make_world(generated_responses(), items, seed=1)
     persons = [world.person(user_id, profile) for user_id, profile in users]
-    people = FittedCast(world, users).draw(KEYS[:2_000])
+    cast = FittedCast(world, users)
+    people = cast.draw(KEYS[:2_000])
     assert set(people.lean.tolist()) == {person.lean for person in persons}
     by_lean = {person.lean: person for person in persons}
+    home = {one.lean: profile.country for one, (_, profile) in zip(persons, users, strict=True)}
+    assert len(cast.countries) > 1
     for k in range(20):
         person = by_lean[float(people.lean[k])]
         assert np.array_equal(people.taste[:, k], person.taste)
         assert people.language[k] == person.language
+        assert cast.countries[people.country[k]] == home[person.lean]
         assert people.return_class[k] == person.return_class
 
 

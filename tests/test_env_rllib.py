@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from small_worlds import PRESET
 
-from env.registration import register_envs
 from env.vector import SwipeVectorEnv
 
 pytest.importorskip("ray.rllib", reason="the extra `train` is not installed", exc_type=ImportError)
@@ -18,11 +17,10 @@ def test_ppo_trains_an_iteration_on_the_native_vector_env() -> None:
     import ray
     from ray.rllib.algorithms.ppo import PPOConfig
 
-    register_envs()
     arguments = {"obs": "flat", "preset": PRESET, "n_candidates": 5, "horizon_days": 2}
     config = (
         PPOConfig()
-        .environment("nextswipe/Swipe-v0", env_config=arguments)
+        .environment("env.registration:nextswipe/Swipe-v0", env_config=arguments)
         .env_runners(
             num_env_runners=0,
             num_envs_per_env_runner=64,

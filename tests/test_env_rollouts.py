@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from env.choosers import chooser
 from env.recipes import rapid
 from env.registration import register_envs
 from env.rollouts import Episode, export_minari, rollout
+from env.settings import ActionMode
 from env.swipe import SwipeEnv
-from env.swiping import ActionMode
 from env.vector import SwipeVectorEnv
 
 
@@ -56,7 +57,17 @@ def test_another_way_of_resetting_is_refused() -> None:
         rollout(env, chooser("uniform", 0), 0)
 
 
-def exported(folder: Path, actions: str = "next", *, n: int = 18) -> Any:
+def nothing(n: int) -> None:
+    pass
+
+
+def exported(
+    folder: Path,
+    actions: str = "next",
+    *,
+    n: int = 18,
+    advance: Callable[[int], None] = nothing,
+) -> Any:
     (folder / "rapid.json").write_bytes(rapid().to_json())
     options = {"preset": str(folder / "rapid.json"), "actions": actions}
     n_cards = 6 if actions == "page" else 1
@@ -69,6 +80,7 @@ def exported(folder: Path, actions: str = "next", *, n: int = 18) -> Any:
         n_episodes=n,
         seed=3,
         policy="uniform",
+        advance=advance,
     )
 
 
@@ -123,8 +135,34 @@ def test_an_export_leaves_the_registry_as_it_was(tmp_path: Path) -> None:
     assert gymnasium.spec("nextswipe/Swipe-v0").kwargs == {}
 
 
+def test_a_dataset_is_written_below_a_relative_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("minari", reason="the extra `world` is not installed")
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    assert exported(Path("mine"), n=2).total_episodes == 2
+    assert (tmp_path / "mine" / "nextswipe" / "rapid-next-v0" / "data" / "1").is_dir()
+
+
+def test_a_dataset_that_is_not_finished_is_removed(tmp_path: Path) -> None:
+    pytest.importorskip("minari", reason="the extra `world` is not installed")
+
+    def stop(n: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        exported(tmp_path, n=17, advance=stop)
+    assert not (tmp_path / "nextswipe" / "rapid-next-v0").exists()
+    assert exported(tmp_path, n=1).total_episodes == 1
+
+
 def test_a_dataset_is_not_written_over(tmp_path: Path) -> None:
     pytest.importorskip("minari", reason="the extra `world` is not installed")
+    from minari import MinariDataset
+
     exported(tmp_path, n=1)
-    with pytest.raises(ValueError, match="A dataset is already available"):
-        exported(tmp_path, n=1)
+    with pytest.raises(ValueError, match="there is such a dataset; remove it first"):
+        exported(tmp_path, n=2)
+    data = tmp_path / "nextswipe" / "rapid-next-v0" / "data"
+    assert MinariDataset(data).total_episodes == 1

@@ -97,14 +97,15 @@ def test_vectors_are_of_unit_length_and_near_their_creators_direction() -> None:
     assert abs(cosine[apart].mean()) < 0.1
 
 
-def test_what_was_shown_is_counted_by_what_happened() -> None:
-    supply = LiveSupply(uploading(exposures_per_swipe=2.0), 0)
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+def test_what_was_shown_is_counted_by_what_happened(weight: float) -> None:
+    supply = LiveSupply(uploading(exposures_per_swipe=weight), 0)
     before = supply.stock.counts
     shown = nothing()
     shown[599, 0], shown[599, PLAYED], shown[599, PLAYED | LONG | LIKED] = 5, 3, 2
     supply.pass_day(shown)
     gained = supply.stock.counts - before
-    assert gained[:, 599].tolist() == [20.0, 10.0, 4.0, 4.0]
+    assert gained[:, 599].tolist() == [10.0, 5.0, 2.0, 2.0]
     assert fact(supply.stock, "log_exposures")[599] > np.log1p(before[0, 599]).astype(np.float32)
 
 
@@ -151,6 +152,29 @@ def test_creators_whom_nobody_sees_give_up_and_upload_no_more() -> None:
     new = unseen.stock.serial > latest
     assert new.any()
     assert not gone[unseen.stock.creator[new]].any()
+
+
+def active_after(supply: LiveSupply, n_times: int) -> float:
+    """Return the share of creators who are left if every item is shown so often a day."""
+    for _ in range(3 * (TRIAL_DAYS + TRIALS)):
+        seen_by_all(supply, n_times)
+    return float(supply.is_active.mean())
+
+
+def test_a_card_counts_as_the_exposures_of_the_people_it_stands_for() -> None:
+    # 2 exposures a day are 6 in three days, below the audience of 10.
+    assert active_after(LiveSupply(uploading(give_up=1.0), 0), 2) < 0.7
+    assert active_after(LiveSupply(uploading(give_up=1.0, exposures_per_swipe=2.0), 0), 2) == 1.0
+
+
+@pytest.mark.parametrize("a_day", [1, 50])
+def test_an_even_share_of_what_is_shown_contents_creators_however_little_it_is(a_day: int) -> None:
+    even, half = (
+        LiveSupply(uploading(give_up=1.0), 0, cards_a_day=share * a_day * N_ITEMS)
+        for share in (1.0, 2.1)
+    )
+    assert active_after(even, a_day) == 1.0
+    assert active_after(half, a_day) < 0.7
 
 
 def test_a_creator_goes_on_as_long_as_giving_up_has_no_chance() -> None:

@@ -147,6 +147,26 @@ def test_what_is_shown_feeds_back_into_a_live_supply_only() -> None:
             assert not stays.all()
 
 
+@pytest.mark.parametrize("n", [60, 400])
+def test_how_exposure_is_spread_decides_who_still_uploads_at_any_size(n: int) -> None:
+    uploads = msgspec.structs.replace(PRESET.uploads, give_up=0.5)
+    preset = msgspec.structs.replace(PRESET, uploads=uploads)
+    left = {}
+    for spread in ("even", "popular"):
+        env = make(n, preset=preset, supply="live", steps_per_day=12)
+        assert isinstance(env.swiping.supply, LiveSupply)
+        exposures = env.swiping.stock.n_dims + ITEM_FACTS.index("log_exposures")
+        items = as_parts(env.reset(seed=0)[0])["items"]
+        env.action_space.seed(0)
+        for _ in range(12 * 25):
+            popular = items[:, :, exposures].argmax(axis=1)
+            actions = popular if spread == "popular" else env.action_space.sample()
+            items = as_parts(env.step(actions)[0])["items"]
+        left[spread] = env.swiping.supply.is_active.mean()
+    assert left["even"] > 0.85
+    assert left["popular"] < 0.6
+
+
 def test_who_never_returns_has_no_gap_and_is_seen_as_their_last_card_left_them() -> None:
     env = make(300, preset=msgspec.structs.replace(PRESET, moods=Moods(churn=0.3)))
     names = env.swiping.observer.user_features()

@@ -144,6 +144,8 @@ def test_a_bad_parquet_is_refused_with_its_row_and_column(tmp_path: Path) -> Non
     path.write_bytes(b"no parquet")
     with pytest.raises(BadFile, match="expected Parquet"):
         items.read(path)
+    with pytest.raises(BadFile, match=r"nowhere\.parquet: there is no such file"):
+        items.read(tmp_path / "nowhere.parquet")
 
 
 @pytest.mark.parametrize("name", ["items.xlsx", "items"])

@@ -136,6 +136,8 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     (write(tmp_path) / "log_standard.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(BadFile, match="expected Parquet"):
         kuairand.read(tmp_path)
+    with pytest.raises(BadFile, match=r"nowhere\.parquet: there is no such file"):
+        kuairand.read_log(tmp_path / "nowhere.parquet")
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:

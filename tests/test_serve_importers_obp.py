@@ -184,6 +184,8 @@ def test_a_parquet_file_that_was_cut_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(BadFile, match=r"expected Parquet, but .*; was the file cut"):
         ObpSource(path)
+    with pytest.raises(BadFile, match=r"nowhere\.parquet: there is no such file"):
+        ObpSource(tmp_path / "nowhere.parquet")
 
 
 def test_a_parquet_column_must_hold_numbers_and_none_may_be_missing(tmp_path: Path) -> None:

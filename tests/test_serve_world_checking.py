@@ -4,10 +4,12 @@ import pytest
 from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 
+from env.miniswipe_checks import compare_with_rollouts
 from env.presets import load
 from serve.refused import Refused
 from serve.world_checking import Checked, Sizes, check_world
 
+SEED = 3
 SMALL = Sizes(cards=1, twins=60, clickers=100, clicked_cards=80, clicked_days=20)
 
 
@@ -24,7 +26,7 @@ def _nobody_looks(_: int) -> None:
 
 @pytest.fixture(scope="module")
 def checked() -> Checked:
-    return check_world(load("daily"), 1, SMALL, _nobody_looks)
+    return check_world(load("daily"), SEED, SMALL, _nobody_looks)
 
 
 def test_all_kinds_of_checks_have_rows(checked: Checked) -> None:
@@ -41,8 +43,21 @@ def test_what_does_not_hang_on_the_size_passes(checked: Checked) -> None:
     assert not often & {row.name for row in checked.checks if not row.passed}
 
 
+def test_changes_of_the_twin_that_are_not_judged_are_told(checked: Checked) -> None:
+    told = [row for row in checked.checks if row.verdict == "unjudged"]
+    assert len(told) == 10
+    assert {row.group for row in told} == {"V5"}
+    assert min(row.value for row in told) < 0.6
+    assert all(row.passed for row in told)
+
+
+def test_the_twin_is_rolled_out_from_the_seed(checked: Checked) -> None:
+    found = [row.value for row in checked.checks if row.group == "V3"]
+    assert found == [row.z for row in compare_with_rollouts(SMALL.twins, SEED)]
+
+
 def test_a_world_passes_only_if_every_row_does(checked: Checked) -> None:
-    assert checked.passed == all(row.verdict == "pass" for row in checked.checks)
+    assert checked.passed == all(row.verdict != "fail" for row in checked.checks)
 
 
 def test_a_world_without_moments_is_refused() -> None:

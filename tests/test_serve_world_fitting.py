@@ -7,6 +7,7 @@ import pytest
 from kuairands import write_kuairand
 from threadpoolctl import threadpool_limits
 
+from env.check import check
 from env.identify import Log
 from env.moments import moments_of
 from env.presets import Preset, load
@@ -80,11 +81,25 @@ def test_what_is_assumed_is_said(fitted: Fitted) -> None:
 
 @pytest.mark.skipif(not KUAIRAND.is_dir(), reason="KuaiRand is not at ../shared/data")
 def test_the_first_half_of_kuairand_predicts_the_second() -> None:
-    """Clicks, long views and mean watch time within 5%, rare events as well as can be told."""
+    """Clicks, long views and mean watch time within 5%, rare events as well as can be told.
+
+    In as many rounds as the command has, of fewer cards each.
+    """
     log = read_log(KUAIRAND / "log_standard_sample.parquet")
-    fitted = fit_log(log, "half", "a test", holdout=0.5, n_cards=N_CARDS, n_rounds=9)
-    assert [row.name for row in fitted.holdout if not row.passed] == []
+    fitted = fit_log(log, "half", "a test", holdout=0.5, n_cards=N_CARDS)
+    assert fitted.missed() == []
     assert len(fitted.holdout) == 8
+    moods = fitted.preset.moods
+    assert 0.01 < moods.daily_share < 0.99
+    assert max(moods.return_classes) < 0.99
+
+
+def test_a_row_that_missed_its_band_is_missed_wherever_it_is(fitted: Fitted) -> None:
+    rows = [check("fit", "off", 2.0, 0.0, 1.0), check("holdout", "off", 2.0, 0.0, 1.0)]
+    good = check("fit", "on", 0.5, 0.0, 1.0)
+    each = msgspec.structs.replace(fitted, checks=[good, rows[0]], holdout=[good])
+    assert each.missed() == [rows[0]]
+    assert msgspec.structs.replace(each, checks=[good], holdout=[rows[1]]).missed() == [rows[1]]
 
 
 def test_sessions_that_a_log_holds_parts_of_can_be_assumed(own: Log) -> None:

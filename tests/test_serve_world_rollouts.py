@@ -28,7 +28,17 @@ def test_export_writes_a_dataset_that_loads_by_its_name(
     assert told["episodes"] == 3
     again = run("export", *words, "--out", str(tmp_path))
     assert again.exit_code == 2
-    assert "already available" in again.output
+    assert "there is such a dataset" in again.output
+
+
+def test_export_writes_below_a_relative_folder_as_documented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("minari", reason="the extra `world` is not installed")
+    monkeypatch.chdir(tmp_path)
+    shown = run("export", "--preset", "rapid", "--episodes", "1", "--out", "DIR")
+    assert shown.exit_code == 0, shown.output
+    assert "nextswipe/rapid-next-uniform-v0 in DIR" in shown.output
 
 
 def test_export_knows_kuaisims_slates(tmp_path: Path) -> None:
@@ -56,9 +66,11 @@ def test_story_draws_the_most_average_person_or_the_one_asked_for(tmp_path: Path
     [
         (("--preset", "nowhere"), "expected one of kuairand"),
         (("--preset", "kuaisim"), "of slates"),
+        (("--out", "x.gif"), "x.gif: expected a file that ends in .png, .svg, .pdf"),
+        (("--out", "nowhere/x.png"), "nowhere/x.png: there is no folder nowhere"),
     ],
 )
 def test_story_refuses_with_a_line(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
-    shown = run("story", *words, "--out", str(tmp_path / "a.png"))
+    shown = run("story", "--out", str(tmp_path / "a.png"), *words)
     assert shown.exit_code == 2
     assert message in shown.output

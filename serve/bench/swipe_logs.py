@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from env.answers import evening_scene, expected_reward, utility
+from env.answers import evening_scene, utility
+from env.chances import expected_reward
 from env.crowd import Crowd
 from env.observe import PERSONAL
 from env.presets import Preset

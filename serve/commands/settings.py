@@ -8,6 +8,7 @@ import msgspec
 import typer
 
 from serve.config import Config, load
+from serve.refused import Refused
 
 ConfigFile = Annotated[
     Path | None,
@@ -17,6 +18,7 @@ DataFolder = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", help="Data folder; rules over the settings' one."),
 ]
+PICTURES = (".png", ".svg", ".pdf")
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -31,6 +33,18 @@ def load_settings(file: Path | None, data: Path | None) -> Config:
         return config
     folder = msgspec.structs.replace(config.data, folder=str(data))
     return msgspec.structs.replace(config, data=folder)
+
+
+def require_picture(file: Path) -> None:
+    """Raise if no picture can be written there, before the work that it shows is done.
+
+    Raises:
+        Refused: the suffix is none of `PICTURES`, or there is no such folder.
+    """
+    if file.suffix.lower() not in PICTURES:
+        raise Refused(f"{file}: expected a file that ends in {', '.join(PICTURES)}")
+    if not file.parent.is_dir():
+        raise Refused(f"{file}: there is no folder {file.parent}")
 
 
 def now_ms() -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from serve.commands.progress import bar
-from serve.commands.settings import AsJson, print_json
+from serve.commands.settings import AsJson, print_json, require_picture
 
 if TYPE_CHECKING:
     from env.choosers import ChooserName
@@ -45,6 +45,7 @@ def story(
     from env.story_picture import draw_story
     from serve.refused import Refused
 
+    require_picture(out)
     world = _load(preset)
     if world.laws != "swipe":
         raise Refused(f"a story is told card by card, and the laws of {world.name} are of slates")

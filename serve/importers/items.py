@@ -87,6 +87,8 @@ def _decode(path: Path, number: int, line: bytes) -> object:
 def _read_parquet(path: Path) -> Iterator[Line]:
     try:
         table = pq.read_table(path)
+    except FileNotFoundError:
+        raise BadFile(path, "there is no such file") from None
     except (OSError, pa.ArrowInvalid) as error:
         raise BadFile(path, f"expected Parquet, but {error}") from None
     for column in table.column_names:

@@ -216,6 +216,8 @@ def _read_csv(path: Path) -> Ints:
 def _read_parquet(path: Path) -> Ints:
     try:
         table = pq.read_table(path)
+    except FileNotFoundError:
+        raise BadFile(path, "there is no such file") from None
     except (OSError, pa.ArrowInvalid) as error:
         raise BadFile(path, f"expected Parquet, but {error}") from None
     for column in LOG_COLUMNS:

@@ -140,5 +140,7 @@ def _numbers(path: Path, lines: Ints, column: "pa.Array[Any]", name: str) -> Flo
 def _open_parquet(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise BadFile(path, "there is no such file") from None
     except (OSError, pa.ArrowInvalid) as error:
         raise BadFile(path, f"expected Parquet, but {error}; was the file cut?") from None
