@@ -18,6 +18,9 @@ from replay.reward_model import FOLDS, Moments, Predictor, RidgeModel, fold_of
 from replay.shrunk_means import shrunk_table
 from replay.sources import Batch, Source
 
+MAX_CELLS = 2_000_000
+"""Places times actions of a table of means: 240 MB for all folds."""
+
 
 class BatchModel(Protocol):
     """Predicts rewards of decisions that it was not fitted on."""
@@ -200,12 +203,13 @@ def fit_cells(source: Source, n_folds: int = FOLDS) -> CellMeans:
         n_folds: at least 2.
 
     Raises:
-        ValueError: everybody is in one fold.
+        ValueError: everybody is in one fold, or there are more than `MAX_CELLS` cells.
     """
     sums = np.zeros((3, n_folds, 1, 1))  # rows, rewards, squared rewards
     for batch in source.batches():
         shape = int(batch.slot.max()) + 1, batch.mask.shape[1]
         grow = [(0, max(0, new - old)) for new, old in zip(shape, sums.shape[2:], strict=True)]
+        _check_cells(*(max(pair) for pair in zip(shape, sums.shape[2:], strict=True)))
         sums = np.pad(sums, [(0, 0), (0, 0), *grow])
         cells = np.ravel_multi_index(
             (batch.user % n_folds, batch.slot, batch.action), sums.shape[1:]
@@ -219,6 +223,14 @@ def fit_cells(source: Source, n_folds: int = FOLDS) -> CellMeans:
     if not (others[0].sum(axis=(1, 2)) > 0.0).all():
         raise ValueError("cross-fitting needs people in more than one fold; take a longer log")
     return CellMeans(np.stack([shrunk_table(*others[:, i]) for i in range(n_folds)]))
+
+
+def _check_cells(n_slots: int, n_actions: int) -> None:
+    if n_slots * n_actions > MAX_CELLS:
+        raise ValueError(
+            f"expected at most {MAX_CELLS:,} places times actions, got {n_slots:,} times "
+            f"{n_actions:,}; number them from 0 without gaps, or give candidates their features"
+        )
 
 
 def fit_rewards(source: Source) -> BatchModel:

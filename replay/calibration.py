@@ -11,7 +11,9 @@ over the candidates that had a chance worth the name, has expectation 1 in all a
 each quarter of the candidate list. Its weights are bounded by 1 / eps, so that the test stays fair
 where a mean over all candidates would hang on a few that nearly never come.
 
-Both run over all draws, seen or not, since whether somebody answered can depend on the card.
+Both run over all draws of the pages that a source yields, seen or not, since whether somebody
+answered can depend on the card. `replay.log_source` yields all pages, those too of which nothing
+can be evaluated; a `replay.dataset` and a foreign log have only decisions that can.
 
 Rejected: a reliability diagram of the chosen cards' propensities (they are chosen by them).
 """

@@ -71,6 +71,11 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.page)
 
+    @property
+    def reward_range(self) -> tuple[float, float] | None:
+        """None: which reward its rows were joined with is not kept, only the version."""
+        return None
+
     def select(self, rows: Bools | Ints) -> "Dataset":
         """Return the dataset of these rows, a mask of shape (n,) or increasing indices."""
         columns = {name: getattr(self, name)[rows] for name in ROW_COLUMNS}

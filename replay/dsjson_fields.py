@@ -7,6 +7,7 @@ import numpy as np
 
 from replay.dsjson import Label, is_same, parse_timestamp
 from replay.place import Place
+from replay.sources import MAX_ACTIONS, MAX_SLOTS
 
 PMF_TOLERANCE = 1e-4
 """By how much a pmf of numbers in single precision may miss a sum of 1."""
@@ -67,7 +68,16 @@ class Fields:
             )
         if not found.multi:
             raise self.bad("expected at least one candidate, got none", "_multi")
+        if len(found.multi) > MAX_ACTIONS:
+            n = len(found.multi)
+            raise self.bad(f"expected at most {MAX_ACTIONS:,} candidates, got {n:,}", "_multi")
         return len(found.multi)
+
+    def check_version(self, expected: str) -> None:
+        """Refuse another version; some write the number as a number."""
+        version = str(self.get("Version", object, expected))
+        if version != expected:
+            raise self.bad(f"expected version {expected!r}, got {version!r}", "Version")
 
     def ranking(self, n_actions: int) -> tuple[int, ...]:
         """Return the candidates, from 0, in the order of `a`."""
@@ -102,7 +112,7 @@ class Fields:
             numbered: `_label_Action` counts from 1 and says the same as `_labelIndex`; in VW's
                 plain JSON it says nothing where the other is there.
         """
-        if not any(key in self for key in _SPELLED):
+        if not self.has_label:
             return None
         for key in ("cost", "probability"):
             if key not in self:
@@ -114,6 +124,26 @@ class Fields:
         if not 0.0 < probability <= 1.0:
             raise self.bad(f"expected a propensity in (0, 1], got {probability:g}", "probability")
         return Label(self._chosen(n_actions, numbered=numbered), probability, cost)
+
+    @property
+    def has_label(self) -> bool:
+        """Whether any member of a label is there."""
+        return any(key in self for key in _SPELLED)
+
+    def check_place(self, n_actions: int) -> None:
+        """Refuse a slot out of range, or a floor that is none.
+
+        These are members of our own export. A `slot` that is no number is another system's.
+        """
+        slot = self.get("slot", object, 0)
+        if isinstance(slot, int) and not 0 <= slot < MAX_SLOTS:
+            raise self.bad(f"expected a place from 0 to {MAX_SLOTS - 1}, got {slot}", "slot")
+        eps = self.get("eps", float, 0.0)
+        if not 0.0 <= eps <= 1.0:
+            raise self.bad(f"expected a floor in [0, 1], got {eps:g}", "eps")
+        eligible = self.get("eligible", tuple[int, ...], ())
+        if not all(0 <= place < n_actions for place in eligible):
+            raise self.bad(f"expected places from 0 to {n_actions - 1}", "eligible")
 
     def pdrop(self) -> float:
         """Return the rate with which such lines were dropped, in [0, 1)."""

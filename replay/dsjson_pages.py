@@ -6,7 +6,9 @@ mask that no slot before it took, so that each line is a decision of its own; pl
 not those of the page. `p` is there where the policy that drew is still known. A page of 100
 candidates and ten slots comes to a megabyte: dsjson has no way to say a candidate once.
 
-`user`, `slot` and `policy` are members that VW skips and `replay.dsjson_source` reads.
+`user`, `slot`, `policy`, `eps` and `eligible` are members that VW skips and `replay.dsjson_source`
+reads. The last two are the floor and the places in `_multi` over which it lies (all, where it is
+not there): a policy that is asked about has the same floor, so without it it would be another one.
 """
 
 from collections.abc import Iterator
@@ -56,7 +58,10 @@ def _decision(
     ranking = (action, *(k for k in range(len(left)) if k != action))
     multi = b",".join(candidates[k] for k in left.tolist())
     slot, policy = int(batch.slot[row]), "" if batch.policy is None else str(batch.policy[row])
-    named = {"user": page.context.user, "slot": slot, "policy": policy}
+    eligible = np.flatnonzero(page.slots[slot].eligible[left]).tolist()
+    named = {"user": page.context.user, "slot": slot, "policy": policy, "eps": page.eps}
+    if 0 < len(eligible) < len(left):  # a floor over none of them lies over all
+        named["eligible"] = eligible
     return DsjsonDecision(
         decision_id=decision_id(page.context.page_id, slot),
         timestamp=_timestamp(int(batch.at_ms[row])),

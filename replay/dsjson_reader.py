@@ -82,6 +82,8 @@ def _read_line(place: Place, line: bytes) -> DsjsonLine:
         return _read_decision(fields, members)
     if "_multi" in fields:
         return _read_plain(fields, line)
+    if fields.has_label:
+        raise place.bad("expected the context of the decision that the label is of, got none", "c")
     if "a" not in fields and ("EventId" in fields or "RewardValue" in fields):
         return Dangling(line)
     raise place.bad("expected a decision with its context, or an outcome, got neither", "c")
@@ -107,14 +109,18 @@ def _decode_members(place: Place, line: bytes) -> dict[str, msgspec.Raw]:
         if found:
             field, got = (part.decode() for part in found.groups())
             raise place.bad(f"expected a finite number, got {got}", field) from None
+        if _nesting(line)[-1:].any():
+            raise place.bad(
+                "expected a whole JSON object, but it goes on in the next line; dsjson has one "
+                "decision a line: write it so, for example with jq -c . FILE"
+            ) from None
         raise place.bad(f"expected a JSON object, but {error}") from None
 
 
 def _read_decision(fields: Fields, members: dict[str, msgspec.Raw]) -> DsjsonDecision:
-    version = fields.get("Version", str, VERSION)
-    if version != VERSION:
-        raise fields.bad(f"expected version {VERSION!r}, got {version!r}", "Version")
+    fields.check_version(VERSION)
     n_actions = fields.count_actions(members["c"], "c")
+    fields.check_place(n_actions)
     decision = DsjsonDecision(
         decision_id=fields.get("EventId", str, ""),
         timestamp=fields.timestamp(),

@@ -6,11 +6,12 @@ hashed columns of `replay.dsjson_features`.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import numpy as np
 
-from env.vocabulary import Floats
+from env.vocabulary import Bools, Floats
 from replay.dsjson import Dangling, DsjsonDecision, Label
 from replay.dsjson_features import N_ACTION, N_SHARED, context_features
 from replay.dsjson_reader import read_dsjson
@@ -21,6 +22,8 @@ BATCH_CELLS = 131_072
 """Decisions times candidates that a batch has at most: 34 MB of their columns."""
 
 _HOUR_MS = 3_600_000
+
+T = TypeVar("T")
 
 
 class VwState(msgspec.Struct, frozen=True):
@@ -33,16 +36,17 @@ class DsjsonSource:
     """The decisions of a file that somebody saw and whose outcome is known.
 
     Left out and counted: decisions that were never shown (`_skipLearn`; not `seen`), those without
-    a label (`censored`), and outcomes without their decision (`n_dangling`). A person is who the
-    member `user` names, as our own export does; without it each decision is a person of its own.
+    a label (`censored`), and outcomes without their decision (`dangling`). A person is who the
+    member `user` names, as our own export does; without it each decision is a person of its own,
+    and counted (`unnamed`). A floor is what `eps` and `eligible` say; without them there is none.
     """
 
     reward_version = 0
+    reward_range: tuple[float, float] | None = None
 
     def __init__(self, path: Path) -> None:
         """Take a file; it is read when batches are asked for."""
         self.path = path
-        self.n_dangling = 0
         self._coverage = Coverage(0, 0, 0)
 
     @property
@@ -57,11 +61,11 @@ class DsjsonSource:
             OSError: the file cannot be read.
             ValueError: as `read_dsjson`.
         """
-        users: dict[str, int] = {}
+        people = _People()
         rows: list[tuple[DsjsonDecision, Label, int]] = []
         width = 0
         for decision, label in self._labelled():
-            code = _code(users, decision)
+            code = people.code(_text(decision, "user"))
             if rows and (len(rows) + 1) * max(width, decision.n_actions) > BATCH_CELLS:
                 yield _batch(rows, width)
                 rows, width = [], 0
@@ -72,12 +76,13 @@ class DsjsonSource:
                 rows, width = [], 0
         if rows:
             yield _batch(rows, width)
+        self._coverage = msgspec.structs.replace(self._coverage, unnamed=people.n_unnamed)
 
     def _labelled(self) -> Iterator[tuple[DsjsonDecision, Label]]:
-        n, n_seen, n_censored, self.n_dangling = 0, 0, 0, 0
+        n, n_seen, n_censored, n_dangling = 0, 0, 0, 0
         for line in read_dsjson(self.path):
             if isinstance(line, Dangling):
-                self.n_dangling += 1
+                n_dangling += 1
                 continue
             n += 1
             n_seen += not line.skip_learn
@@ -85,37 +90,54 @@ class DsjsonSource:
                 n_censored += not line.skip_learn
             elif not line.skip_learn:
                 yield line, line.label
-        self._coverage = Coverage(n, n_seen, n_censored)
+        self._coverage = Coverage(n, n_seen, n_censored, dangling=n_dangling)
 
 
-def _code(users: dict[str, int], decision: DsjsonDecision) -> int:
-    name = _text(decision, "user") or f"\n{len(users)}"  # no name has a line break
-    return users.setdefault(name, len(users))
+class _People:
+    """Codes of people; of those without a name only how many there were is kept."""
+
+    def __init__(self) -> None:
+        self.n_unnamed = 0
+        self._named: dict[str, int] = {}
+
+    def code(self, name: str) -> int:
+        """Return the code of a name; of the empty name, one that nobody has."""
+        if name in self._named:
+            return self._named[name]
+        code = len(self._named) + self.n_unnamed
+        if name:
+            self._named[name] = code
+        else:
+            self.n_unnamed += 1
+        return code
 
 
 def _batch(rows: list[tuple[DsjsonDecision, Label, int]], width: int) -> Batch:
-    at_ms = np.array([decision.at_ms for decision, _, _ in rows], dtype=np.int64)
-    mask = np.arange(width) < np.array([[decision.n_actions] for decision, _, _ in rows])
-    propensity = np.array([decision.propensity for decision, _, _ in rows])
+    decisions = [decision for decision, _, _ in rows]
+    at_ms = np.array([decision.at_ms for decision in decisions], dtype=np.int64)
+    mask = np.arange(width) < np.array([[decision.n_actions] for decision in decisions])
+    propensity = np.array([decision.propensity for decision in decisions])
     action = np.array([label.action for _, label, _ in rows], dtype=np.int64)
-    pmf = _pmfs([decision for decision, _, _ in rows], width)
-    context, action_context = _features([decision for decision, _, _ in rows], width)
+    pmf = _pmfs(decisions, width)
+    context, action_context = _features(decisions, width)
     hours = (at_ms // _HOUR_MS % 24).astype(np.str_)
     return Batch(
         user=np.array([code for _, _, code in rows], dtype=np.int64),
         reward=np.array([0.0 - label.cost for _, label, _ in rows]),
         propensity=propensity,
         action=action,
-        slot=np.array([_slot(decision) for decision, _, _ in rows], dtype=np.int64),
+        slot=np.array([_decoded(each, "slot", int, 0) for each in decisions], dtype=np.int64),
         at_ms=at_ms,
         mask=mask,
-        row_weight=np.array([decision.row_weight for decision, _, _ in rows]),
-        policy=np.array([_policy(decision) for decision, _, _ in rows]),
+        row_weight=np.array([decision.row_weight for decision in decisions]),
+        policy=np.array([_policy(decision) for decision in decisions]),
         segments={"hour": hours} if at_ms.all() else {},
         pmf=pmf,
         context=context,
         action_context=action_context,
-        # Without a known floor there is none by which the propensities could be judged.
+        eps=np.array([_decoded(each, "eps", float, 0.0) for each in decisions]),
+        eligible=_eligible(decisions, mask),
+        # A floor judges the propensities of all draws, and here are only those of known outcome.
         drawn=Draws(propensity, action, np.zeros_like(mask), pmf),
     )
 
@@ -139,6 +161,17 @@ def _pmfs(decisions: list[DsjsonDecision], width: int) -> Floats:
     return pmfs
 
 
+def _eligible(decisions: list[DsjsonDecision], mask: Bools) -> Bools:
+    """Return over which candidates the floor lies, (m, width); all, where a line says none."""
+    eligible = mask.copy()
+    for row, decision in enumerate(decisions):
+        places = _decoded(decision, "eligible", tuple[int, ...], ())
+        if places:
+            eligible[row] = False
+            eligible[row, list(places)] = True
+    return eligible
+
+
 def _policy(decision: DsjsonDecision) -> str:
     """Return the policy that our export names, else the model that VW's joiner names."""
     named = _text(decision, "policy")
@@ -151,14 +184,15 @@ def _policy(decision: DsjsonDecision) -> str:
 
 
 def _text(decision: DsjsonDecision, name: str) -> str:
-    try:
-        return msgspec.json.decode(decision.rest.get(name, b'""'), type=str)
-    except msgspec.ValidationError:
-        return ""
+    return _decoded(decision, name, str, "")
 
 
-def _slot(decision: DsjsonDecision) -> int:
+def _decoded(decision: DsjsonDecision, name: str, kind: type[T], default: T) -> T:
+    """Return a member; the default too where another system's of that name is of another kind."""
+    raw = decision.rest.get(name)
+    if raw is None:
+        return default
     try:
-        return max(0, msgspec.json.decode(decision.rest.get("slot", b"0"), type=int))
+        return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError:
-        return 0
+        return default

@@ -14,7 +14,7 @@ Rejected: the weight of a whole prefix for each slot (product of all slots befor
 value of whole pages, with effectively no decisions left after a few slots.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -23,13 +23,14 @@ from env.vocabulary import Ints
 from replay.batch_models import ByPage, Fit, fit_rewards
 from replay.calibration import Arms
 from replay.columns import Columns, Predictions
-from replay.default import DEFAULT, default
-from replay.estimators import ESTIMATORS, dr_gain, logged
+from replay.default import DEFAULT
+from replay.estimates import estimates_of
+from replay.estimators import dr_gain, logged
 from replay.gates import OF_LOG, Gates, Refusal
 from replay.health import Health, LogHealth, drift_of, shape_of, weights_of
+from replay.importance import Importance
 from replay.intervals import LEVEL, Estimate
-from replay.likelihood import cressie_read
-from replay.parts import Part, parts_of
+from replay.parts import Part, parts_of, unsupported_share
 from replay.replaying import Oracle, Replayed, replay_targets
 from replay.reward_model import Predictor
 from replay.sources import PolicyTarget, Source, Target, Watched
@@ -50,7 +51,7 @@ class Report(msgspec.Struct, frozen=True):
         reward_version: of the reward that was joined with.
         logged: what the log's own policies earned.
         estimates: the default one first, then one an estimator; none where the log was refused.
-        gain: by how much the doubly robust one exceeds what was logged, paired; None likewise.
+        gain: by how much dr, not the default, exceeds what was logged, paired; None likewise.
         health: of the log, for this target.
         refusals: the gates that the log did not pass.
         forced: estimates are there although it did not pass: do not rely on them.
@@ -95,6 +96,9 @@ class Evaluation(msgspec.Struct, frozen=True):
         logged: what the log's own policies earned.
         health: of the log, whatever the target.
         reports: one a policy, in the order in which they were given.
+        hidden_values: by segment, how many of its values are not among the parts: those with the
+            fewest decisions, where there are more than `replay.replaying.MAX_VALUES`.
+        importance: of features; None: it was not asked for.
     """
 
     default: str
@@ -102,6 +106,8 @@ class Evaluation(msgspec.Struct, frozen=True):
     logged: Estimate
     health: LogHealth
     reports: tuple[Report, ...]
+    hidden_values: dict[str, int] = {}
+    importance: Importance | None = None
 
 
 def evaluate(
@@ -173,7 +179,7 @@ def evaluate_all(
 
     Raises:
         ValueError: no target, no decision, decisions of one person only, a segment that the source
-            does not have, or a pmf of a target that is not one.
+            does not have, a pmf of a target that is not one, or a target whose own code fails.
     """
     if not targets:
         raise ValueError("an evaluation needs policies, got none")
@@ -187,29 +193,8 @@ def evaluate_all(
             raise ValueError(f"expected segments of {sorted(replayed.labels)}, got {unknown}")
         asking = _Asking(source, replayed, arms, segments, level, gates, force)
         reports = tuple(asking.report(place, target) for place, target in enumerate(targets))
-        return Evaluation(DEFAULT, level, reports[0].logged, asking.log_health, reports)
-
-
-def estimates_of(columns: Columns, predictions: Predictions, level: float) -> tuple[Estimate, ...]:
-    """Return the estimate of every estimator, the default one first.
-
-    Raises:
-        ValueError: the target never agrees with the log.
-    """
-    first = default(columns, predictions, level)
-    others = (
-        estimator(columns, predictions, level)
-        for name, estimator in ESTIMATORS.items()
-        if name != DEFAULT
-    )
-    return (first, *others, *_cautious(columns, level))
-
-
-def _cautious(columns: Columns, level: float) -> Iterator[Estimate]:
-    """Yield the estimate with the cautious interval, for rewards in the range that was logged."""
-    rewards = float(columns.reward.min()), float(columns.reward.max())
-    if rewards[0] < rewards[1]:
-        yield cressie_read(columns, rewards, level)
+        hidden = {name: n for name in segments if (n := replayed.n_hidden(name))}
+        return Evaluation(DEFAULT, level, reports[0].logged, asking.log_health, reports, hidden)
 
 
 class _Asking:
@@ -227,7 +212,7 @@ class _Asking:
     ) -> None:
         self._replayed, self._segments = replayed, segments
         self._level, self._gates, self._force = level, gates, force
-        self._reward_version = source.reward_version
+        self._reward_version, self._reward_range = source.reward_version, source.reward_range
         self._at_ms: Ints = replayed.at_ms()
         coverage = source.coverage
         self.log_health = LogHealth(
@@ -236,6 +221,8 @@ class _Asking:
             censored_share=coverage.censored / max(coverage.seen, 1),
             first_ms=int(self._at_ms.min()),
             last_ms=int(self._at_ms.max()),
+            n_unnamed=coverage.unnamed,
+            n_dangling=coverage.dangling,
             calibration=replayed.calibrating.result(),
             arms=arms,
         )
@@ -251,21 +238,28 @@ class _Asking:
             logged_policies=self._replayed.policies,
             reward_version=self._reward_version,
             logged=logged(columns, self._level),
-            estimates=estimates_of(columns, predictions, self._level) if shown else (),
+            estimates=(
+                estimates_of(columns, predictions, self._level, self._reward_range) if shown else ()
+            ),
             gain=dr_gain(columns, predictions, self._level) if shown else None,
             health=health,
             refusals=refusals,
             forced=shown and bool(refusals),
-            parts=tuple(self._parts(columns, predictions, refusals)),
+            parts=tuple(self._parts(place, columns, predictions, refusals)),
             learned_share=target.learned_share if isinstance(target, PolicyTarget) else 0.0,
             truth=self._replayed.truth(place),
         )
 
     def _parts(
-        self, columns: Columns, predictions: Predictions, refusals: tuple[Refusal, ...]
+        self,
+        place: int,
+        columns: Columns,
+        predictions: Predictions,
+        refusals: tuple[Refusal, ...],
     ) -> list[Part]:
         """Return the parts; what speaks against the whole log speaks against each of them."""
         of_log = tuple(r for r in refusals if r.gate in OF_LOG)
+        unsupported = self._replayed.unsupported(place)
         return [
             part
             for segment in self._segments
@@ -274,6 +268,7 @@ class _Asking:
                 self._replayed.parts(segment),
                 columns,
                 predictions,
+                unsupported,
                 gates=self._gates,
                 of_log=of_log,
                 level=self._level,
@@ -282,12 +277,13 @@ class _Asking:
         ]
 
     def _health(self, place: int, columns: Columns) -> Health:
-        support = self._replayed.supports[place]
+        unsupported = unsupported_share(columns, self._replayed.unsupported(place))
+        largest = self._replayed.largest_weights[place]
         return Health(
             **msgspec.structs.asdict(weights_of(columns)),
             log=self.log_health,
             shape=shape_of(columns),
-            unsupported_share=support.unsupported / support.n if support.n else None,
-            largest_possible_weight=support.largest_weight if support.n else None,
+            unsupported_share=unsupported,
+            largest_possible_weight=None if unsupported is None else largest,
             drift=drift_of(columns, self._at_ms),
         )

@@ -8,6 +8,11 @@ logged draws fall (`replay.calibration`). Arms that are not as large as they wer
 that people went missing on one side. With fewer than about 20 people, clustered intervals are too
 narrow (Cameron and Miller, "A Practitioner's Guide to Cluster-Robust Inference", 2015, section VI).
 
+Rewards that hardly ever differ say little too, whatever the weights: an interval is made of what
+varied, and where nothing did it has no width, so that a log without a like would be sure of 0. They
+are counted as they came: whether a few weights outshine the others has gates of its own, and an
+effective number would refuse with its weights what the tuned default still answers by its model.
+
 So where a gate fails there is no number. The gates are the same for everybody and were set before
 any estimate was seen; whoever forces one gets it marked.
 
@@ -58,6 +63,7 @@ class Gates(msgspec.Struct, frozen=True):
         min_ess: effective decisions.
         max_weight_share: of all weight, the decision with the most of it.
         max_weight_error: of the mean weight, from 1; three standard errors of it, if they are more.
+        min_rewards: decisions that the target could have made whose reward is not the commonest.
         max_unsupported: of the target's probability, what the log gave no chance at all.
         min_p: of the tests of the propensities and of the arms' sizes: so often chance alone
             closes a gate that should be open.
@@ -67,16 +73,26 @@ class Gates(msgspec.Struct, frozen=True):
     min_ess: float = 500.0
     max_weight_share: float = 0.05
     max_weight_error: float = 0.1
+    min_rewards: int = 20
     max_unsupported: float = 0.01
     min_p: float = 1e-4
 
     def refusals(self, health: Health) -> tuple[Refusal, ...]:
         """Return the gates that a log does not pass for a target; empty: estimates may be read."""
-        return (*self._of_weights(health), *self._of_support(health), *self._of_log(health.log))
+        of_part = self.weight_refusals(health, health.unsupported_share)
+        return (*of_part, *self._of_log(health.log))
 
-    def weight_refusals(self, weights: Weights) -> tuple[Refusal, ...]:
-        """Return the gates that a part of a log does not pass, whatever the whole log does."""
-        return tuple(self._of_weights(weights))
+    def weight_refusals(
+        self, weights: Weights, unsupported_share: float | None = None
+    ) -> tuple[Refusal, ...]:
+        """Return the gates that a part of a log does not pass, whatever the whole log does.
+
+        Args:
+            weights: of the part's decisions.
+            unsupported_share: of the target's probability at them, what the log gave no chance;
+                None: the log's distributions are not known.
+        """
+        return (*self._of_weights(weights), *self._of_support(unsupported_share))
 
     def _of_weights(self, weights: Weights) -> Iterator[Refusal]:
         if weights.n_users < self.min_users:
@@ -100,6 +116,13 @@ class Gates(msgspec.Struct, frozen=True):
                 f"{weights.max_weight_share:.1%} (a weight of {weights.max_weight:,.1f})",
                 "take a longer log, or log with a higher floor (feed.eps)",
             )
+        if weights.n_rewards < self.min_rewards:
+            yield Refusal(
+                "rewards",
+                f"at least {self.min_rewards} decisions with another reward than the commonest",
+                f"{weights.n_rewards:,}",
+                "take a longer log: what hardly ever happened in it has no rate yet",
+            )
         allowed = max(self.max_weight_error, 3.0 * weights.mean_weight_se)
         if not abs(weights.mean_weight - 1.0) <= allowed:
             yield Refusal(
@@ -110,8 +133,7 @@ class Gates(msgspec.Struct, frozen=True):
                 "the logged propensities are too small: run nextswipe log verify",
             )
 
-    def _of_support(self, health: Health) -> Iterator[Refusal]:
-        share = health.unsupported_share
+    def _of_support(self, share: float | None) -> Iterator[Refusal]:
         if share is not None and share > self.max_unsupported:
             yield Refusal(
                 "support",

@@ -8,13 +8,17 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from env.vocabulary import Ints
+from env.vocabulary import Floats, Ints
 from replay.calibration import Arms, Calibration, chi_square_tail
 from replay.columns import Columns
 from replay.intervals import clustered_se, count_users, effective_sample_size
 
 N_PERIODS = 10
 """Stretches of time that a log is cut into to see whether its reward drifts."""
+MIN_PERIOD = 50
+"""Decisions that each of them must have, so that its mean reward is nearly normal."""
+MIN_PERIOD_REWARDS = 5.0
+"""Effective rewards that each must expect if there is no drift, for the same reason."""
 WEIGHT_EDGES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
@@ -33,6 +37,9 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
         max_weight_share: of all weight; how much one decision says.
         max_user_share: of all weight, the person with the most of it.
         min_propensity: the smallest of the log.
+        n_rewards: decisions that the target could have made whose reward is not the commonest one.
+        effective_rewards: effective decisions whose reward is not the commonest one, each with its
+            weight and by how much it differs: of rare likes, about how many of them count.
     """
 
     n: int
@@ -45,6 +52,8 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
     max_weight_share: float
     max_user_share: float
     min_propensity: float
+    n_rewards: int
+    effective_rewards: float
 
 
 class WeightShape(msgspec.Struct, frozen=True):
@@ -84,7 +93,8 @@ class Drift(msgspec.Struct, frozen=True):
 
     Attributes:
         periods: of as many decisions each, in the order of time.
-        p_value: of the chi-square test that their rewards differ by chance alone; people who are in
+        p_value: of the chi-square test that their rewards differ by chance alone, with the variance
+            of all of them (a period without a reward has none of its own); people who are in
             several periods make it a little too large.
     """
 
@@ -100,6 +110,9 @@ class LogHealth(msgspec.Struct, frozen=True, kw_only=True):
         seen_share: of the decisions drawn; the others are no rows.
         censored_share: of the decisions seen. Whether a card is censored can depend on the card,
             so that a large share may bias every estimate alike.
+        n_unnamed: decisions of which it is not known whose they are: each counts as a person of
+            its own, so that intervals are too narrow where people come again.
+        n_dangling: outcomes whose decision is not in the log; they are no rows.
         first_ms: time of the first page; 0 in a log without times, as `last_ms`.
         last_ms: time of the last page.
         calibration: of the logged propensities; None: there is too little to judge them by.
@@ -111,6 +124,8 @@ class LogHealth(msgspec.Struct, frozen=True, kw_only=True):
     censored_share: float
     first_ms: int
     last_ms: int
+    n_unnamed: int = 0
+    n_dangling: int = 0
     calibration: Calibration | None = None
     arms: Arms | None = None
 
@@ -147,6 +162,7 @@ def weights_of(columns: Columns) -> Weights:
     weights, n = columns.per_row(columns.weights), len(columns)
     total = max(float(weights.sum()), np.finfo(float).tiny)
     mean, ess = float(weights.sum() / counts.sum()), effective_sample_size(weights)
+    differences = _differences(columns.reward)
     influence = (weights - mean * counts) * (n / float(counts.sum()))
     return Weights(
         n=n,
@@ -159,6 +175,8 @@ def weights_of(columns: Columns) -> Weights:
         max_weight_share=float(weights.max()) / total,
         max_user_share=float(np.bincount(columns.user, weights=weights).max()) / total,
         min_propensity=float(columns.propensity.min()),
+        n_rewards=int(np.count_nonzero(differences * weights)),
+        effective_rewards=effective_sample_size(weights * differences),
     )
 
 
@@ -172,23 +190,33 @@ def shape_of(columns: Columns) -> WeightShape:
 
 
 def drift_of(columns: Columns, at_ms: Ints) -> Drift | None:
-    """Return whether the reward drifts in time.
+    """Return whether the reward drifts in time; None: no times, or too little in each period.
 
     Args:
         columns: n decisions.
         at_ms: shape (n,).
     """
-    if int(at_ms.min()) == int(at_ms.max()):
+    n_rewards = effective_sample_size(columns.per_row(_differences(columns.reward)))
+    too_few = len(columns) < N_PERIODS * MIN_PERIOD or n_rewards < N_PERIODS * MIN_PERIOD_REWARDS
+    if too_few or int(at_ms.min()) == int(at_ms.max()):
         return None
     parts = np.array_split(np.argsort(at_ms, kind="stable"), N_PERIODS)
-    if any(len(rows) == 0 or len(np.unique(columns.user[rows])) < 2 for rows in parts):
+    if any(len(np.unique(columns.user[rows])) < 2 for rows in parts):
         return None
     periods = tuple(_period(columns, at_ms, rows) for rows in parts)
-    se = np.array([max(p.se, 1e-12) for p in periods])
-    reward = np.array([p.reward for p in periods])
-    middle = float((reward / se**2).sum() / (1.0 / se**2).sum())
-    chi_square = float((((reward - middle) / se) ** 2).sum())
+    size = np.array([float(columns.row_weights[rows].sum()) for rows in parts])
+    reward, se = np.array([(p.reward, p.se) for p in periods]).T
+    variance = float(((se * size) ** 2).sum() / size.sum())  # of one decision, people together
+    middle = float((reward * size).sum() / size.sum())
+    chi_square = float((size * (reward - middle) ** 2).sum() / variance)
     return Drift(periods, chi_square_tail(chi_square, N_PERIODS - 1))
+
+
+def _differences(reward: Floats) -> Floats:
+    """Return how far each reward is from the commonest one, shape (n,)."""
+    values, counts = np.unique(reward, return_counts=True)
+    differences: Floats = np.abs(reward - values[np.argmax(counts)])
+    return differences
 
 
 def _period(columns: Columns, at_ms: Ints, rows: Ints) -> Period:

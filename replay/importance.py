@@ -11,6 +11,8 @@ For a policy, an item's feature is dealt out anew among the candidates of a page
 pages, and the distribution of the page's first card moves: by how much in total variation, .5 sum
 |p' - p|, on average. It is 0 for what a policy does not look at.
 
+Both count a decision as often as its row stands for, in a log that was thinned before it was kept.
+
 Columns of one meaning (a vector, the parts of a duration) are dealt out together. Rejected: weights
 of the model (they depend on units and on what else is in it), and leaving a feature out (a model
 for each).
@@ -29,7 +31,8 @@ from env.interface import Policy, page_pmfs
 from env.vocabulary import Float32s, Floats, Ints, Page
 from replay.batch_models import chosen_features, fit_ridges, folds_of
 from replay.intervals import LEVEL, clustered_se, t_quantile
-from replay.sources import Source, row_pages
+from replay.replaying import strangers_code
+from replay.sources import Batch, Source, row_pages
 
 N_DECISIONS = 20_000
 N_PAGES = 300
@@ -93,17 +96,20 @@ def importance(
         n_decisions: that are looked at, at most, drawn from all.
 
     Raises:
-        ValueError: the log has no features, or decisions of one person only.
+        ValueError: the log has no features, decisions of one person only, or a policy whose own
+            code fails.
     """
     rng = np.random.default_rng(seed)
-    pages = _sample_pages(source, rng)
+    pages, counts = _sample_pages(source, rng)
     shared, actions = pages[0].context.features.shared, pages[0].context.features.actions
     groups = _groups(len(shared), actions.shape[1])
     if not groups:
         raise ValueError("importance needs a log with features, got one without")
     return Importance(
         reward=_of_reward(source, groups, len(shared), rng, n_decisions),
-        policies={policy.name: _of_policy(policy, pages, groups, rng) for policy in policies},
+        policies={
+            policy.name: _of_policy(policy, pages, counts, groups, rng) for policy in policies
+        },
     )
 
 
@@ -115,6 +121,7 @@ class _Sample(NamedTuple):
     reward: Floats  # (n,)
     user: Ints  # (n,)
     fold: Ints  # (n,)
+    counts: Floats  # (n,) decisions that each stands for
 
     def smallest(self, n: int) -> "_Sample":
         kept = np.argsort(self.key, kind="stable")[:n]
@@ -124,6 +131,7 @@ class _Sample(NamedTuple):
             self.reward[kept],
             self.user[kept],
             self.fold[kept],
+            self.counts[kept],
         )
 
     def joined(self, other: "_Sample") -> "_Sample":
@@ -133,6 +141,7 @@ class _Sample(NamedTuple):
             np.concatenate([self.reward, other.reward]),
             np.concatenate([self.user, other.user]),
             np.concatenate([self.fold, other.fold]),
+            np.concatenate([self.counts, other.counts]),
         )
 
 
@@ -141,7 +150,9 @@ def _of_reward(
 ) -> tuple[FeatureImportance, ...]:
     model, sample = fit_ridges(source), _sample(source, rng, n)
     errors = (sample.reward - model.predict_rows(sample.features, sample.fold)) ** 2
-    variance = max(float(sample.reward.var()), np.finfo(float).tiny)
+    mean = np.average(sample.reward, weights=sample.counts)
+    squares = np.average((sample.reward - mean) ** 2, weights=sample.counts)
+    variance = max(float(squares), np.finfo(float).tiny)
     found = []
     for group in groups:
         columns = group.columns + (n_shared if group.of == "item" else 0)
@@ -151,7 +162,7 @@ def _of_reward(
             dealt[:, columns] = sample.features[rng.permutation(len(dealt))][:, columns]
             again = (sample.reward - model.predict_rows(dealt, sample.fold)) ** 2
             growth += (again - errors) / (N_DEALS * variance)
-        found.append(_measured(group, growth, sample.user))
+        found.append(_measured(group, growth, sample.user, sample.counts))
     return _sorted(found)
 
 
@@ -159,19 +170,23 @@ def _sample(source: Source, rng: np.random.Generator, n: int) -> _Sample:
     sample: _Sample | None = None
     for batch in source.batches():
         columns = chosen_features(batch), batch.reward, batch.user, folds_of(batch)
-        drawn = _Sample(rng.random(len(batch)), *columns)
+        drawn = _Sample(rng.random(len(batch)), *columns, _counts_of(batch))
         sample = (drawn if sample is None else sample.joined(drawn)).smallest(n)
     if sample is None:
         raise ValueError("importance needs decisions, got none")
     return sample
 
 
-def _sample_pages(source: Source, rng: np.random.Generator) -> list[Page]:
-    """Return pages drawn from all of a log; of a foreign log, its first decisions as pages."""
+def _sample_pages(source: Source, rng: np.random.Generator) -> tuple[list[Page], Floats]:
+    """Return pages drawn from all of a log, and how often each counts, shape (n,).
+
+    Of a foreign log, its first decisions as pages.
+    """
     held: list[tuple[float, int, Page]] = []
     for batch in source.batches():
         if not batch.pages:
-            return [page for page, _ in islice(row_pages(batch), N_PAGES)]
+            first = [page for page, _ in islice(row_pages(batch), N_PAGES)]
+            return first, _counts_of(batch)[: len(first)]
         keys = rng.random(len(batch.pages)).tolist()
         held += [
             (key, len(held) + i, page)
@@ -180,11 +195,15 @@ def _sample_pages(source: Source, rng: np.random.Generator) -> list[Page]:
         held = sorted(held)[:N_PAGES]
     if not held:
         raise ValueError("importance needs decisions, got none")
-    return [page for _, _, page in held]
+    return [page for _, _, page in held], np.ones(len(held))
 
 
 def _of_policy(
-    policy: Policy, pages: Sequence[Page], groups: Sequence[_Group], rng: np.random.Generator
+    policy: Policy,
+    pages: Sequence[Page],
+    counts: Floats,
+    groups: Sequence[_Group],
+    rng: np.random.Generator,
 ) -> tuple[FeatureImportance, ...]:
     before = [_first_pmf(policy, page) for page in pages]
     names = {user: code for code, user in enumerate(dict.fromkeys(p.context.user for p in pages))}
@@ -196,7 +215,7 @@ def _of_policy(
             0.5 * float(np.abs(_first_pmf(policy, dealt) - pmf).sum())
             for dealt, pmf in zip(_dealt(pages, group, rng), before, strict=True)
         ]
-        found.append(_measured(group, np.array(moved), user))
+        found.append(_measured(group, np.array(moved), user, counts))
     return _sorted(found)
 
 
@@ -219,13 +238,20 @@ def _dealt(pages: Sequence[Page], group: _Group, rng: np.random.Generator) -> It
 
 
 def _first_pmf(policy: Policy, page: Page) -> Floats:
-    return next(page_pmfs(page, policy))[1]
+    with strangers_code(policy.name):
+        return next(page_pmfs(page, policy))[1]
 
 
-def _measured(group: _Group, terms: Floats, user: Ints) -> FeatureImportance:
-    value = float(terms.mean())
+def _counts_of(batch: Batch) -> Floats:
+    """Return how many decisions each row stands for, shape (m,)."""
+    return np.ones(len(batch)) if batch.row_weight is None else batch.row_weight
+
+
+def _measured(group: _Group, terms: Floats, user: Ints, counts: Floats) -> FeatureImportance:
+    value = float(np.average(terms, weights=counts))
     codes = np.unique(user, return_inverse=True)[1]
-    half = t_quantile(LEVEL, int(codes.max())) * clustered_se(terms - value, codes)
+    influence = (terms - value) * counts / counts.mean()
+    half = t_quantile(LEVEL, int(codes.max())) * clustered_se(influence, codes)
     return FeatureImportance(group.feature, group.of, value, value - half, value + half)
 
 

@@ -2,16 +2,17 @@
 
 The first reading joins feedback to decisions and writes a row a decision to disk (100 bytes, where
 the log has a kilobyte); it holds the pages that are still open, no others. Each further reading
-meets the pages in the same order and takes their rows along, by the offset of the page's line; what
-was appended meanwhile has no rows. What grows in memory is two words for each decision, each
-person's name, and the catalogue's features.
+meets the pages in the same order and takes their rows along, by the offset of the page's line, and
+stops where the first one did. A page without a row comes along for its draws, by which the logged
+propensities are judged: what could be evaluated is no fair sample of them. What grows in memory is
+two words for each decision, each person's name, and the catalogue's features.
 
 `replay.dataset` holds a log in memory instead: for training, for export, and for its tests.
 """
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import islice, takewhile
 
 import numpy as np
 
@@ -59,10 +60,12 @@ class LogSource:
             ValueError: as `replay.dataset.read`.
         """
         self._lines = lines
-        self._behaviour = behaviour
+        self._behaviour, self._arm, self._after = behaviour, arm, after
         self.reward_version = reward.version
+        self.reward_range = _range_of(reward)
         reading = _Reading(lines, reward, arm, after, advance)
         self._table = _spilled(reading.rows())
+        self._end = reading.end
         self._order = np.lexsort((self._table["slot"], self._table["page"]))
         self.people = reading.people()
         self.coverage = Coverage(
@@ -87,24 +90,28 @@ class LogSource:
 
     def _pages(self) -> Iterator[PageRows]:
         blocks, cohorts, groups = Blocks(), dict[UserKey, str](), self._groups()
-        wanted, rows = next(groups, (-1, None))
-        for line in self._lines():
+        nothing = np.zeros(0, dtype=np.int64)
+        wanted, rows = next(groups, (-1, nothing))
+        for line in takewhile(lambda line: line.offset <= self._end, self._lines()):
             record = line.record
             blocks.fold(record)
             if isinstance(record, UserRecord) and record.profile is not None:
                 cohorts[record.user] = record.profile.cohort
-            if rows is None or line.offset != wanted or not isinstance(record, PageRecord):
+            if not isinstance(record, PageRecord) or not _counts(
+                record, line.offset, self._arm, self._after
+            ):
                 continue
-            table = self._table[rows]
+            table = self._table[rows if line.offset == wanted else nothing]
+            if line.offset == wanted:
+                wanted, rows = next(groups, (-1, nothing))
             yield PageRows(
                 record=record,
                 page=_page(blocks, record),
                 slot=table["slot"],
-                user=int(table["user"][0]),
+                user=int(table["user"][0]) if len(table) else 0,
                 reward=table["reward"],
                 cohort=cohorts.get(record.user, ""),
             )
-            wanted, rows = next(groups, (-1, None))
 
     def _groups(self) -> Iterator[tuple[int, Ints]]:
         """Yield the offset of each page that has rows, with their places in the table."""
@@ -112,6 +119,17 @@ class LogSource:
         starts = np.flatnonzero(np.diff(page, prepend=-1))
         for start, end in zip(starts, np.append(starts, len(page))[1:], strict=True):
             yield int(page[start]), self._order[start:end]
+
+
+def _counts(page: PageRecord, offset: int, arm: str, after: int) -> bool:
+    """Return whether a page of the log, at this offset, is of this arm (or any) and behind it."""
+    return offset > after and arm in ("", page.arm)
+
+
+def _range_of(reward: Reward) -> tuple[float, float] | None:
+    """Return the lowest and the highest reward of a card; None: all weights are 0."""
+    low, high = reward.low(), reward.high()
+    return (low, high) if low < high else None
 
 
 def _page(blocks: Blocks, record: PageRecord) -> Page:
@@ -137,6 +155,7 @@ class _Reading:
         self._join = Join(reward, grace_ms=LATE_MS)
         self.places = _OpenPages()
         self.making = RowMaker()
+        self.end = 0
         self._arms: dict[UserKey, str] = {}
 
     def rows(self) -> Iterator[tuple[object, ...]]:
@@ -149,11 +168,11 @@ class _Reading:
 
     def _closed(self) -> Iterator[Interaction]:
         for line in self._lines():
-            record = line.record
+            record, self.end = line.record, line.offset
             if isinstance(record, PageRecord):
                 check_line(line.offset, record)
                 self._arms.setdefault(record.user, record.arm)
-                if line.offset > self._after and self._arm in ("", record.arm):
+                if _counts(record, line.offset, self._arm, self._after):
                     self.places.keep(line.offset, record)
             yield from self._join.fold(record)
             if line.offset % _EVICT_EVERY == 0:

@@ -18,6 +18,11 @@ from replay.sources import BATCH_ROWS, Batch, Draws
 Behaviour = Callable[[PageRecord], Policy | None]
 """Finds the policy that drew a page; None: it is not there any more."""
 
+MAX_DRAWS = 4 * BATCH_ROWS
+"""Draws after which a batch is yielded although it has fewer rows, if it has any."""
+MAX_ROWLESS = 16 * BATCH_ROWS
+"""Draws that are held while no row comes; of pages after that only those with rows are taken."""
+
 NEW = SHARED.index("new_cohort")
 
 
@@ -26,7 +31,7 @@ class PageRows(NamedTuple):
 
     record: PageRecord
     page: Page
-    slot: Ints  # (r,) ascending
+    slot: Ints  # (r,) ascending; none, where it is there for its draws only
     user: int
     reward: Floats  # (r,)
     cohort: str = ""
@@ -35,22 +40,27 @@ class PageRows(NamedTuple):
 def page_batches(
     pages: Iterable[PageRows], behaviour: Behaviour | None = None, n_rows: int = BATCH_ROWS
 ) -> Iterator[Batch]:
-    """Yield pages in batches of at least so many rows, but for the last.
+    """Yield pages in batches of at least so many rows, if most draws are rows, but for the last.
+
+    Every batch has a row: draws of pages without any come with the rows after them, those at the
+    end with the rows before.
 
     Args:
-        pages: each with at least one row.
+        pages: with their rows.
         behaviour: asked for each page; None: nothing is known of what drew them.
         n_rows: at least 1.
     """
     held: list[PageRows] = []
-    n_held = 0
+    n_held = n_draws = 0
     for page in pages:
-        held.append(page)
-        n_held += len(page.slot)
-        if n_held >= n_rows:
+        if len(page.slot) and n_held and (n_held >= n_rows or n_draws >= MAX_DRAWS):
             yield _batch(held, behaviour)
-            held, n_held = [], 0
-    if held:
+            held, n_held, n_draws = [], 0, 0
+        if len(page.slot) or n_draws < MAX_ROWLESS:
+            held.append(page)
+            n_held += len(page.slot)
+            n_draws += len(page.page.decisions)
+    if n_held:
         yield _batch(held, behaviour)
 
 
@@ -88,6 +98,7 @@ def _batch(pages: list[PageRows], behaviour: Behaviour | None) -> Batch:
         pages=[
             (page.page, np.arange(end - n, end))
             for page, n, end in zip(pages, counts, ends.tolist(), strict=True)
+            if n
         ],
         drawn=Draws(drawn.propensity, drawn.action, drawn.eligible, drawn.pmf),
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 import numpy as np
 
-from env.vocabulary import Bools, Ints
+from env.vocabulary import Bools, Floats, Ints
 from replay.columns import Columns, Predictions
 from replay.default import default
 from replay.estimators import dr_gain, logged
@@ -27,9 +27,11 @@ class Part(msgspec.Struct, frozen=True):
         n: decisions.
         n_users: people.
         weights: what they are worth here; None: decisions of one person only.
-        logged: what was earned here; None likewise.
+        unsupported_share: of the target's probability here, what lies on candidates that the log
+            gave none; None: the log's distributions are not known.
+        logged: what was earned here; None: decisions of one person only.
         estimate: by the default estimator; None where the part was refused.
-        gain: over what was logged, paired; None likewise.
+        gain: over what was logged by dr, paired; None likewise.
         refusals: the gates that it did not pass.
         forced: the estimate is there although it did not pass.
     """
@@ -39,6 +41,7 @@ class Part(msgspec.Struct, frozen=True):
     n: int
     n_users: int
     weights: Weights | None = None
+    unsupported_share: float | None = None
     logged: Estimate | None = None
     estimate: Estimate | None = None
     gain: Estimate | None = None
@@ -51,6 +54,7 @@ def parts_of(
     parts: Iterable[tuple[str, Bools]],
     columns: Columns,
     predictions: Predictions,
+    unsupported: Floats,
     *,
     gates: Gates,
     of_log: tuple[Refusal, ...],
@@ -64,7 +68,8 @@ def parts_of(
         parts: each value with the mask of its decisions, shape (n,).
         columns: of the whole log.
         predictions: likewise.
-        gates: that a part must pass by its weights.
+        unsupported: likewise, see `replay.replaying.Replayed.unsupported`.
+        gates: that a part must pass by its weights and its support.
         of_log: refusals of the whole log, which hold for every part.
         level: of the intervals, in (0, 1).
         force: estimate where a part does not pass; it is marked.
@@ -72,7 +77,23 @@ def parts_of(
     for value, mask in parts:
         rows = np.flatnonzero(mask)
         predicted = Predictions(predictions.chosen[rows], predictions.direct[rows])
-        yield _part(segment, value, _rows(columns, rows), predicted, gates, of_log, level, force)
+        its = _rows(columns, rows)
+        share = unsupported_share(its, unsupported[rows])
+        yield _part(segment, value, its, predicted, share, gates, of_log, level, force)
+
+
+def unsupported_share(columns: Columns, unsupported: Floats) -> float | None:
+    """Return the mean of what the log gave no chance; None: its distributions are not known.
+
+    Args:
+        columns: n decisions.
+        unsupported: of the target's probability at each, shape (n,); NaN where not known.
+    """
+    known = np.isfinite(unsupported)
+    counts = columns.row_weights[known]
+    if not len(counts):
+        return None
+    return float((unsupported[known] * counts).sum() / counts.sum())
 
 
 def _part(
@@ -80,6 +101,7 @@ def _part(
     value: str,
     columns: Columns,
     predictions: Predictions,
+    share: float | None,
     gates: Gates,
     of_log: tuple[Refusal, ...],
     level: float,
@@ -88,9 +110,10 @@ def _part(
     n, n_users = len(columns), len(np.unique(columns.user))
     if n_users < 2:
         alone = Refusal("people", "at least 2", str(n_users), "take a longer log")
-        return Part(segment, value, n, n_users, refusals=(*of_log, alone))
+        refusals = (*of_log, alone)
+        return Part(segment, value, n, n_users, unsupported_share=share, refusals=refusals)
     weights = weights_of(columns)
-    refusals = (*of_log, *gates.weight_refusals(weights))
+    refusals = (*of_log, *gates.weight_refusals(weights, share))
     shown = weights.ess > 0.0 and (force or not refusals)
     return Part(
         segment=segment,
@@ -98,6 +121,7 @@ def _part(
         n=n,
         n_users=n_users,
         weights=weights,
+        unsupported_share=share,
         logged=logged(columns, level),
         estimate=default(columns, predictions, level) if shown else None,
         gain=dr_gain(columns, predictions, level) if shown else None,

@@ -5,6 +5,7 @@ targets at once; what is left for estimators is arithmetic on columns.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,35 +20,7 @@ from replay.spill import Spill
 Oracle = Callable[[Page, Decision], Floats]
 """The true expected reward of each candidate, shape (n,), for one decision of a page."""
 MAX_VALUES = 40
-"""Values of a segment that are told apart: those with the most decisions."""
-
-
-@dataclass
-class Support:
-    """Where a target goes, as far as the log's distributions are known.
-
-    Attributes:
-        n: decisions at which they are.
-        unsupported: the target's probability on candidates that the log gave none, summed.
-        largest_weight: of all candidates that the log gave a chance.
-    """
-
-    n: int = 0
-    unsupported: float = 0.0
-    largest_weight: float = 0.0
-
-    def add(self, target: Floats, pmf: Floats | None) -> None:
-        """Take a batch's distributions of the target and of the log, both (m, k)."""
-        if pmf is None:
-            return
-        known = np.isfinite(pmf).all(axis=1)
-        target, pmf = target[known], pmf[known]
-        if not len(pmf):
-            return
-        shown = pmf > 0.0
-        self.n += len(pmf)
-        self.unsupported += float(target[~shown].sum())
-        self.largest_weight = max(self.largest_weight, float((target[shown] / pmf[shown]).max()))
+"""Values of a segment that are told apart: those with the most decisions, the rest is counted."""
 
 
 @dataclass
@@ -71,7 +44,7 @@ class Replayed:
     n_pages: int
     policies: tuple[str, ...]
     calibrating: Calibrating
-    supports: tuple[Support, ...]
+    largest_weights: tuple[float, ...]
     labels: dict[str, Labels]
     is_weighted: bool
     has_truth: bool
@@ -94,12 +67,26 @@ class Replayed:
         """Return the true value of the target at this place; None without an oracle."""
         return float(self.spill.floats(f"truth {target}").mean()) if self.has_truth else None
 
+    def unsupported(self, target: int) -> Floats:
+        """Return what of the target lies on candidates that the log gave no chance, shape (n,).
+
+        NaN where the log's distribution is not known.
+        """
+        return self.spill.floats(f"unsupported {target}")
+
     def at_ms(self) -> Ints:
         """Return when each decision was drawn, shape (n,)."""
         return self.spill.ints("at_ms")
 
+    def n_hidden(self, segment: str) -> int:
+        """Return how many values of a segment `parts` leaves out."""
+        return max(len(self.labels[segment].values) - MAX_VALUES, 0)
+
     def parts(self, segment: str) -> Iterator[tuple[str, Bools]]:
-        """Yield the values of a segment with the mask of their decisions, the largest first."""
+        """Yield the values of a segment with the mask of their decisions, the largest first.
+
+        At most `MAX_VALUES` of them.
+        """
         labels = self.labels[segment].values
         codes = self.spill.ints(f"segment {segment}")
         names, counts = list(labels), np.bincount(codes, minlength=len(labels))
@@ -125,12 +112,12 @@ def replay_targets(
         oracle: of true rewards, for a log with pages.
 
     Raises:
-        ValueError: no decision, a pmf that is not one, or a reward of the model or the oracle that
-            is not finite.
+        ValueError: no decision, a pmf that is not one, a target whose own code fails, or a reward
+            of the model or the oracle that is not finite.
     """
     n = n_pages = 0
     policies, calibrating = set[str](), Calibrating()
-    supports = tuple(Support() for _ in targets)
+    largest = [0.0] * len(targets)
     labels: dict[str, Labels] = {}
     for batch in source.batches():
         n, n_pages = n + len(batch), n_pages + (len(batch.pages) or len(batch))
@@ -141,9 +128,11 @@ def replay_targets(
         predicted = model.predict(batch)
         spill.append("chosen", batch.of_chosen(predicted))
         truth = None if oracle is None else _true(oracle, batch)
-        for place, (target, support) in enumerate(zip(targets, supports, strict=True)):
-            pmfs = checked_pmfs(target, batch)
-            support.add(pmfs, batch.pmf)
+        for place, target in enumerate(targets):
+            pmfs = _asked(target, batch)
+            unsupported, largest_weight = _support(pmfs, batch.pmf)
+            largest[place] = max(largest[place], largest_weight)
+            spill.append(f"unsupported {place}", unsupported)
             spill.append(f"target {place}", batch.of_chosen(pmfs))
             spill.append(f"direct {place}", np.einsum("mk,mk->m", pmfs, predicted))
             if truth is not None:
@@ -155,11 +144,49 @@ def replay_targets(
         n_pages=n_pages,
         policies=tuple(sorted(policies)),
         calibrating=calibrating,
-        supports=supports,
+        largest_weights=tuple(largest),
         labels=labels,
         is_weighted="row_weight" in spill,
         has_truth=oracle is not None,
     )
+
+
+def _asked(target: Target, batch: Batch) -> Floats:
+    """Return a target's distributions, (m, k); a policy may be a stranger's code, which may fail.
+
+    Raises:
+        ValueError: they are none, or its code failed; names the target.
+    """
+    with strangers_code(target.name):
+        return checked_pmfs(target, batch)
+
+
+@contextmanager
+def strangers_code(name: str) -> Iterator[None]:
+    """Turn whatever the code of a policy raises into a ValueError that names the policy."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{name}: expected probabilities, its code raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def _support(target: Floats, pmf: Floats | None) -> tuple[Floats, float]:
+    """Return what of a target the log gave no chance, (m,), and the largest weight elsewhere.
+
+    NaN at decisions whose distribution of the log is not known, which have no weight either.
+    """
+    if pmf is None:
+        return np.full(len(target), np.nan), 0.0
+    shown = pmf > 0.0
+    known: Bools = np.asarray(np.isfinite(pmf).all(axis=1))
+    unsupported = np.where(known, np.where(shown, 0.0, target).sum(axis=1), np.nan)
+    shown &= known[:, np.newaxis]
+    weights = target[shown] / pmf[shown]
+    return unsupported, float(weights.max(initial=0.0))
 
 
 def _append_logged(batch: Batch, spill: Spill, labels: dict[str, Labels]) -> None:

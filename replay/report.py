@@ -18,7 +18,7 @@ from replay.importance import FeatureImportance, Importance
 from replay.intervals import Estimate
 from replay.parts import Part
 from replay.report_charts import Bar, course, intervals, pairs, ratios
-from replay.report_words import conclusions, moments, refused, span, verdict
+from replay.report_words import conclusions, moments, people_words, refused, span, verdict
 
 N_FEATURES = 12
 NOTHING = 1e-9
@@ -32,13 +32,9 @@ _WORDS = {
 }
 
 
-def report_html(evaluation: Evaluation, importance: Importance | None = None) -> str:
-    """Return the report as one HTML page.
-
-    Args:
-        evaluation: what the log says.
-        importance: of features; None: it was not asked for.
-    """
+def report_html(evaluation: Evaluation) -> str:
+    """Return the report as one HTML page."""
+    importance = evaluation.importance
     style = resources.files("replay").joinpath("report.css").read_text(encoding="utf-8")
     sections = [
         _header(evaluation),
@@ -63,7 +59,7 @@ def _header(evaluation: Evaluation) -> str:
     logged, health = evaluation.logged, evaluation.health
     made_by = evaluation.reports[0].logged_policies
     facts = [
-        f"{logged.n:,} decisions of {logged.n_users:,} people",
+        f"{logged.n:,} decisions of {people_words(logged.n_users, health)}",
         span(health.first_ms, health.last_ms),
         f"made by {_families(made_by)}" if made_by else "",
         f"logged reward {logged.value:.4f} a card",
@@ -140,6 +136,10 @@ def _weights(report: Report) -> str:
         ("Largest weight", f"{health.max_weight:,.1f} ({health.max_weight_share:.2%} of all)"),
         ("Person with the most weight", f"{health.max_user_share:.2%} of all"),
         ("Smallest propensity", f"{health.min_propensity:.3g}"),
+        (
+            "Rewards that are not the commonest",
+            f"{health.n_rewards:,} (effective: {health.effective_rewards:,.1f})",
+        ),
     ]
     if health.unsupported_share is not None:
         rows += [
@@ -151,7 +151,7 @@ def _weights(report: Report) -> str:
 
 def _parts(segment: str, report: Report) -> str:
     parts = [part for part in report.parts if part.segment == segment]
-    title = f"Gain over what was logged, by {segment}"
+    title = f"Gain over what was logged (dr), by {segment}"
     return _figure(intervals([_part_bar(part) for part in parts], 0.0, title), title)
 
 
@@ -171,6 +171,8 @@ def _log(evaluation: Evaluation) -> str:
         ("Drawn decisions that were seen", f"{health.seen_share:.1%}"),
         ("Seen decisions whose end is not known", f"{health.censored_share:.1%}"),
     ]
+    if health.n_dangling:
+        rows.append(("Outcomes whose decision is not there", f"{health.n_dangling:,}"))
     if health.arms is not None:
         for name, n in health.arms.people.items():
             rows.append(

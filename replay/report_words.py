@@ -10,10 +10,26 @@ from datetime import UTC, datetime
 
 from replay.evaluate import Evaluation, Report
 from replay.gates import Refusal
+from replay.health import LogHealth
 
 MUCH_CENSORED = 0.05
 MUCH_LEARNED = 0.01
 LITTLE_P = 0.01
+
+
+def people_words(n_users: int, health: LogHealth) -> str:
+    """Return how many people a log is of, or that it does not say.
+
+    Args:
+        n_users: as they are counted, each decision of nobody who is named as a person.
+        health: of the log.
+    """
+    if not health.n_unnamed:
+        return f"{n_users:,} people"
+    if health.n_unnamed >= n_users:
+        return "people who are not named, each decision counted as one"
+    named = n_users - health.n_unnamed
+    return f"{named:,} people and {health.n_unnamed:,} decisions of people who are not named"
 
 
 def verdict(report: Report) -> tuple[str, str]:
@@ -28,15 +44,16 @@ def verdict(report: Report) -> tuple[str, str]:
         return "refused", f"The log cannot say what {report.policy} would have earned ({gates})."
     relative = f" ({gain.value / abs(logged):+.1%})" if logged else ""
     size = (
-        f"{gain.value:+.4f} a card{relative}, {gain.level:.0%} interval {gain.low:+.4f} to "
+        f"{gain.value:+.4f} a card{relative} by dr, {gain.level:.0%} interval {gain.low:+.4f} to "
         f"{gain.high:+.4f}"
     )
+    warning = " Forced: the log did not pass its gates, do not rely on it." if report.forced else ""
     if report.learned_share > MUCH_LEARNED:
         return "flattered", (
             f"{report.policy} learned from {report.learned_share:.0%} of these decisions, so this "
             f"flatters it: {size}. Evaluate it on pages that it did not learn from (--held-out)."
+            f"{warning}"
         )
-    warning = " Forced: the log did not pass its gates, do not rely on it." if report.forced else ""
     if gain.low > 0.0:
         return (
             "better",
@@ -139,8 +156,14 @@ def _cannot(evaluation: Evaluation) -> Iterator[str]:
             f"That the best of {len(evaluation.reports)} is as good as it looks: the highest of "
             "several estimates is high by chance too. Confirm it by a split of traffic."
         )
+    yield from _not_of_parts(evaluation)
+
+
+def _not_of_parts(evaluation: Evaluation) -> Iterator[str]:
     if any(report.parts for report in evaluation.reports):
         yield (
             "That a part of the log differs because its interval does: of many intervals at "
             f"{evaluation.level:.0%}, some miss by chance."
         )
+    for segment, n in evaluation.hidden_values.items():
+        yield f"Anything about {n:,} values of {segment} with few decisions, which are not shown."

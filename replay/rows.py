@@ -54,11 +54,15 @@ class Coverage(msgspec.Struct, frozen=True):
         drawn: decisions of the pages.
         seen: those with an impression.
         censored: those of them whose end was never reported; they are no rows.
+        unnamed: rows of nobody who is named: each counts as a person of its own.
+        dangling: outcomes whose decision is not in the log; they are no rows.
     """
 
     drawn: int
     seen: int
     censored: int
+    unnamed: int = 0
+    dangling: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

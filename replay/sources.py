@@ -42,6 +42,12 @@ BATCH_ROWS = 4_096
 PMF_TOLERANCE = 1e-6
 """By how much a foreign pmf may miss a sum of 1: float32 numbers written in decimal."""
 
+MAX_SLOTS = 1_000
+"""Places that a foreign log's pages may have: what is kept by place has a bound."""
+
+MAX_ACTIONS = 100_000
+"""Candidates that a decision of a foreign log may have: a batch's matrices are as wide."""
+
 Strings = npt.NDArray[np.str_]
 
 
@@ -61,6 +67,16 @@ class Coverage(Protocol):
     @property
     def censored(self) -> int:
         """Those of the seen whose end was never reported; they are in no batch."""
+        ...
+
+    @property
+    def unnamed(self) -> int:
+        """Those of whom no person is named: each counts as a person of its own."""
+        ...
+
+    @property
+    def dangling(self) -> int:
+        """Outcomes whose decision is not in the log; they are in no batch."""
         ...
 
 
@@ -101,6 +117,8 @@ class Batch:
     pmf: Floats | None = None  # (m, k) that the log drew from; rows of NaN where not known
     context: Floats | None = None  # (m, d)
     action_context: Floats | None = None  # (m, k, e), or (k, e) where all decisions share it
+    eps: Floats | None = None  # (m,) in [0, 1], a foreign log's floor; None: it has none
+    eligible: Bools | None = None  # (m, k) over which that floor lies; None: over the mask
     pages: Sequence[tuple[Page, Ints]] = ()  # with rows, slots ascending; () in a foreign log
     drawn: "Draws | None" = None  # of the pages, seen or not; None: the batch's own decisions
 
@@ -108,9 +126,10 @@ class Batch:
         m, k = self.mask.shape
         for name in ("user", "reward", "propensity", "action", "slot", "at_ms"):
             _check_shape(name, getattr(self, name), (m,))
-        for name in ("row_weight", "arm", "policy"):
+        for name in ("row_weight", "arm", "policy", "eps"):
             _check_shape(name, getattr(self, name), (m,))
-        _check_shape("pmf", self.pmf, (m, k))
+        for name in ("pmf", "eligible"):
+            _check_shape(name, getattr(self, name), (m, k))
         for name, values in self.segments.items():
             _check_shape(f"segment {name}", values, (m,))
         in_range = (self.propensity > 0.0) & (self.propensity <= 1.0)
@@ -161,6 +180,11 @@ class Source(Protocol):
         """Of the reward that was joined with; 0 where the log brings its own."""
         ...
 
+    @property
+    def reward_range(self) -> tuple[float, float] | None:
+        """The lowest and the highest reward that a decision can bring; None: not known."""
+        ...
+
 
 class Watched:
     """A source that tells how many decisions of it were read, each time it is read."""
@@ -184,6 +208,11 @@ class Watched:
     def reward_version(self) -> int:
         """The source's."""
         return self._source.reward_version
+
+    @property
+    def reward_range(self) -> tuple[float, float] | None:
+        """The source's."""
+        return self._source.reward_range
 
 
 class Target(Protocol):
@@ -261,7 +290,7 @@ def checked_pmfs(target: Target, batch: Batch) -> Floats:
 
 
 def row_pages(batch: Batch) -> Iterator[tuple[Page, Ints]]:
-    """Yield each decision of a foreign log as a page of one slot without a floor.
+    """Yield each decision of a foreign log as a page of one slot, with the floor that it names.
 
     The context's numbers are the shared features and the candidates' the others; candidates are
     known by their place in the list, which stands for an item's id.
@@ -290,8 +319,10 @@ def _row_page(batch: Batch, row: int, keys: npt.NDArray[np.uint64]) -> Page:
     decision = Decision(
         decision_id(page_id, slot), slot, action, ids[action], float(batch.propensity[row]), name
     )
-    rule = SlotRule(batch.mask[row], batch.mask[row])
-    return Page(context, (rule,) * (slot + 1), (decision,), 0.0, {})
+    mask = batch.mask[row]
+    rule = SlotRule(mask, mask if batch.eligible is None else batch.eligible[row])
+    eps = 0.0 if batch.eps is None else float(batch.eps[row])
+    return Page(context, (rule,) * (slot + 1), (decision,), eps, {})
 
 
 def _check_shape(name: str, got: npt.NDArray[np.generic] | None, expected: tuple[int, ...]) -> None:

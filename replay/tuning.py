@@ -146,10 +146,12 @@ def extended(chosen: Estimate, unbiased: Estimate) -> Estimate:
 
     Its own leaves out its bias, of which is known only that it does not stand out of the noise.
     So the interval is that of the grid's unbiased end, extended where needed to hold the value: it
-    covers at least as often as that one, and is no narrower. The standard error is the value's own.
+    covers at least as often as that one, and is no narrower. The standard error is that end's too:
+    the value's own, often next to nothing, leaves out the bias as its interval would.
     """
     return msgspec.structs.replace(
         chosen,
+        se=unbiased.se,
         low=min(unbiased.low, chosen.value),
         high=max(unbiased.high, chosen.value),
         interval=f"{unbiased.interval}, of dr",

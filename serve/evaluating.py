@@ -4,9 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from env.interface import Policy
 from env.records import LogLine
+from policies.vowpal_reward import VowpalReward
+from replay.batch_models import Fit, fit_rewards
 from replay.calibration import Arms, judge_arms
 from replay.dataset import Dataset, read
 from replay.evaluate import Evaluation, evaluate_all
@@ -14,16 +17,20 @@ from replay.importance import Importance, importance
 from replay.intervals import LEVEL
 from replay.log import SqliteLog
 from replay.log_source import LogSource
+from replay.page_models import fit_growing
 from replay.sources import PolicyTarget, Source, Target
 from serve.config import Config
 from serve.data_folder import open_data
 from serve.foreign import foreign_target, open_foreign
 from serve.policy_names import behaviour, find_policy, find_stranger, learned_until
 from serve.refused import Refused
+from serve.replica import vowpal_args
 from serve.state import State
 
 Advance = Callable[[int], None]
 """Told how many lines, or decisions, were done since it was last told."""
+
+RewardModelName = Literal["ridge", "vowpal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,7 @@ class Question:
     def answer(
         self,
         *,
+        fit: Fit = fit_rewards,
         segments: Sequence[str] = (),
         level: float = LEVEL,
         force: bool = False,
@@ -53,6 +61,7 @@ class Question:
         """Return what the log says about the policies.
 
         Args:
+            fit: makes the reward model, see `reward_fit`.
             segments: by which to answer too.
             level: of the intervals, in (0, 1).
             force: estimate where gates fail; what comes is marked.
@@ -65,6 +74,7 @@ class Question:
             return evaluate_all(
                 self.source,
                 self.targets,
+                fit,
                 segments=segments,
                 arms=self.arms,
                 level=level,
@@ -129,17 +139,33 @@ def open_question(
         except ValueError as error:
             raise Refused(f"the log cannot be evaluated: {error}") from error
         if not len(source):
-            coverage = source.coverage
-            raise Refused(
-                f"the log cannot be evaluated: expected decisions, got none of {coverage.drawn} "
-                f"drawn ({coverage.seen} seen, {coverage.censored} of them censored)"
-            )
+            raise Refused(f"the log cannot be evaluated: {_why_none(source, arm, held_out)}")
         shares = {a.name: a.share for a in config.experiment.arms}
         targets = tuple(
             PolicyTarget(policy, source.share_until(offset))
             for policy, offset in zip(policies, learned, strict=True)
         )
         yield Question(source, targets, judge_arms(source.people, shares), len(source))
+
+
+def _why_none(source: LogSource, arm: str, held_out: bool) -> str:
+    """Return why a log has no decisions that can be evaluated, by the option that left none."""
+    coverage = source.coverage
+    if coverage.drawn:
+        return (
+            f"expected decisions, got none of {coverage.drawn} drawn ({coverage.seen} seen, "
+            f"{coverage.censored} of them censored)"
+        )
+    if arm and arm not in source.people:
+        arms = ", ".join(source.people) or "no arm at all"
+        return f"--arm: expected an arm of the log's pages ({arms}), got {arm!r}"
+    if held_out:
+        of_arm = f" of arm {arm}" if arm else ""
+        return (
+            f"--held-out: expected pages{of_arm} behind those that the policies learned from, "
+            "found none; let more people swipe, or evaluate an older version (vowpal@N)"
+        )
+    return "expected pages, found none; let people swipe first"
 
 
 @contextmanager
@@ -156,6 +182,20 @@ def foreign_question(log: Path, names: Sequence[str]) -> Iterator[Question]:
     source = open_foreign(log)
     targets = (foreign_target(name) or PolicyTarget(find_stranger(name)) for name in names)
     yield Question(source, tuple(targets))
+
+
+def reward_fit(config: Config, name: RewardModelName) -> Fit:
+    """Return what makes a reward model, cross-fitted by person.
+
+    Args:
+        config: its learner's arguments are those of Vowpal Wabbit.
+        name: `ridge` (or, where a log's candidates have no features, shrunk means of each), or
+            `vowpal`, for our own log only.
+    """
+    if name == "ridge":
+        return fit_rewards
+    args = vowpal_args(config)
+    return lambda source: fit_growing(source, lambda: VowpalReward(args))
 
 
 def read_dataset(

@@ -158,6 +158,7 @@ def ask(
     log = data.log(campaign, behaviour)
     columns = columns_of(log, data.pmf(campaign, target))
     weights = weights_of(columns)
+    refusals = gates.weight_refusals(weights)
     report = ObdReport(
         campaign=campaign,
         behaviour=behaviour,
@@ -166,8 +167,8 @@ def ask(
         draws=DRAWS if target == "bts" else 0,
         weights=weights,
         ess=weights.ess,
-        refusals=gates.weight_refusals(weights),
-        forced=force,
+        refusals=refusals,
+        forced=force and bool(refusals),
         logged=logged(columns),
         on_policy=_on_policy(data, campaign, target),
     )

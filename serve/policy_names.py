@@ -46,25 +46,29 @@ def find_policy(config: Config, state: State, name: str) -> Policy:
         return _mixture(config.experiment)
     if kind == "vowpal" and (not number or number.isdecimal()):
         return _scorer(config, open_snapshots(config), int(number or _current(state)))
-    return find_stranger(name)
+    if kind == "popularity" and number in ("", "0"):
+        return PopularityPolicy()
+    return _find_anywhere(name, ("uniform", "popularity", "mixture", "vowpal", "vowpal@VERSION"))
 
 
 def find_stranger(name: str) -> Policy:
-    """Return the policy of this name that needs no data folder.
+    """Return the policy of this name that can be asked about another system's log.
+
+    Popularity and what is mixed with it is not: they read a column of our own features.
 
     Raises:
         Refused: there is no such policy.
     """
+    return _find_anywhere(name, ("first", "behaviour", "uniform"))
+
+
+def _find_anywhere(name: str, known: tuple[str, ...]) -> Policy:
+    """Return the policy of this name that needs neither our features nor a data folder."""
     if name in ("uniform", UniformPolicy.name):
         return UniformPolicy()
-    if name in ("popularity", "popularity@0"):
-        return PopularityPolicy()
     if ":" in name:
         return _entry_point(name)
-    raise Refused(
-        "expected uniform, popularity, mixture, vowpal, vowpal@VERSION or MODULE:FUNCTION, "
-        f"got {name!r}"
-    )
+    raise Refused(f"expected {', '.join(known)} or MODULE:FUNCTION, got {name!r}")
 
 
 def learned_until(config: Config, policy: Policy) -> int:
@@ -111,7 +115,13 @@ def _entry_point(name: str) -> Policy:
         raise Refused(f"expected a function MODULE:FUNCTION, got {name!r}: {error}") from error
     finally:
         sys.path.remove(here)
-    policy = make()
+    try:
+        policy = make()
+    except Exception as error:
+        raise Refused(
+            f"{name}: expected a function that takes nothing and returns a policy, it raised "
+            f"{type(error).__name__}: {error}"
+        ) from error
     lacking = [
         part for part in ("name", "explorer", "score", "explore") if not hasattr(policy, part)
     ]

@@ -17,6 +17,7 @@ class Batches:
     held: list[Batch]
     coverage: Coverage = field(init=False)
     reward_version: int = 0
+    reward_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         n = sum(map(len, self.held))

@@ -13,11 +13,17 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 import typer
+from histories import config_of, make_history
 from servers import Answer, Server, ask, serving, stocked
 
+from policies.baselines import UniformPolicy
+from replay.dataset import load
+from replay.episodes import read_lives
+from replay.sources import PolicyTarget
+from replay.trajectories import logged_return
 from serve.commands.main import app
-from serve.config import SHIPPED, Config, Data, parse
-from serve.exporting import export_lines
+from serve.config import SHIPPED, Arm, Config, Data, Experiment, parse
+from serve.exporting import export_lines, export_parquet
 from serve.operations import OPERATIONS
 
 ROOT = Path(__file__).parents[1]
@@ -231,6 +237,61 @@ async def test_the_exported_log_can_be_read_as_shown(
     cards = msgspec.json.decode(page.body)["items"]
     assert [line[2] for line in printed] == [card["item_id"] for card in cards]
     assert [float(line[3]) for line in printed] == [card["propensity"] for card in cards]
+
+
+@pytest.fixture(scope="module")
+def uniform_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with an export of a log that was drawn uniformly."""
+    folder = tmp_path_factory.mktemp("uniform")
+    config = config_of(folder / "data", Experiment("one", (Arm("all", "uniform"),)))
+    (folder / "data").mkdir()
+    (folder / "data" / "secret.key").write_bytes(bytes(range(32)))  # draws the same log each time
+    make_history(config, n_people=40, rounds=range(3), publish=False)
+    export_parquet(config, folder / "decisions")
+    return folder
+
+
+@pytest.mark.parametrize("target", ["mixture_policy(0.8)", "mixture_policy(1.0)"])
+def test_estimators_without_a_command_answer_as_shown(
+    target: str,
+    uniform_log: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A mixture of nothing but uniform draws is what made the log: then the answer is known."""
+    examples = [b.text for b in _of("python") if 'Path("decisions")' in b.text]
+    monkeypatch.chdir(uniform_log)
+    for text in examples:
+        assert "mixture_policy(0.8)" in text
+        exec(compile(text.replace("mixture_policy(0.8)", target), "example", "exec"), {})
+    *lines, last = capsys.readouterr().out.splitlines()
+    found = {name: numbers for name, *numbers in (_numbered(line) for line in lines)}
+    assert list(found) == ["reward-interaction ips", "cascade dr", "fqe", "dr-rl"]
+    for value, low, high, ess in found.values():
+        assert low < value < high
+        assert ess > 1.0
+    log = load(Path("decisions"))
+    n, low, high = map(float, last.split())
+    assert n == len(log)
+    if target == "mixture_policy(1.0)":
+        assert low < log.reward.mean() < high
+        page = log.reward.sum() / len(log.pages)
+        life = logged_return(read_lives(log.batches(), PolicyTarget(UniformPolicy()), 0.9))
+        assert found["reward-interaction ips"][0] == pytest.approx(page)
+        _, low, high, _ = found["reward-interaction ips"]
+        for name, expected, width in (
+            ("cascade dr", page, high - low),
+            ("fqe", life.value, life.high - life.low),
+            ("dr-rl", life.value, life.high - life.low),
+        ):  # a model can know more than the log's mean: both are off, by 4 standard errors at most
+            value, low, high, _ = found[name]
+            assert abs(value - expected) < width + high - low, name
+
+
+def _numbered(line: str) -> tuple[Any, ...]:
+    """Return the name that a line begins with, then its numbers."""
+    words = line.split()
+    return " ".join(words[:-4]), *map(float, words[-4:])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)

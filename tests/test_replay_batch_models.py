@@ -6,7 +6,7 @@ from logs import Batches, draw_batch
 from worlds import LIKES, World, lines
 
 from policies.baselines import UniformPolicy
-from replay.batch_models import ByPage, fit_cells, fit_rewards, fit_ridges
+from replay.batch_models import MAX_CELLS, ByPage, fit_cells, fit_rewards, fit_ridges
 from replay.dataset import Dataset, read
 from replay.reward_model import cross_fit
 from replay.shrunk_means import cross_fitted_tables
@@ -90,3 +90,9 @@ def test_an_action_that_was_never_fitted_is_refused() -> None:
         ValueError, match="at most 1 places and 4 actions, as fitted on, got 1 and 6"
     ):
         model.predict(draw_batch(500, 6))
+
+
+def test_a_table_of_too_many_cells_is_refused_before_it_is_made() -> None:
+    batch = draw_batch(20, 4, slot=np.full(20, MAX_CELLS // 4))
+    with pytest.raises(ValueError, match="at most 2,000,000 places times actions, got 500,001 tim"):
+        fit_cells(Batches([batch]))

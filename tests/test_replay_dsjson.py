@@ -98,6 +98,11 @@ def test_a_line_is_a_decision_with_its_outcome(tmp_path: Path) -> None:
     assert json.loads(found.rest["VWState"]) == {"m": "m1"}
 
 
+def test_a_version_may_be_a_number(tmp_path: Path) -> None:
+    (found,) = read_dsjson(file_of(tmp_path, line(Version=1)))
+    assert isinstance(found, DsjsonDecision)
+
+
 def test_a_propensity_that_was_thinned_by_pdrop_is_that_of_the_policy(tmp_path: Path) -> None:
     thinned = line(pdrop=0.8, _label_probability=0.05)
     (found,) = read_dsjson(file_of(tmp_path, thinned))
@@ -126,8 +131,7 @@ def test_lines_without_a_label_or_a_decision_are_no_rows_and_are_counted(tmp_pat
     source = DsjsonSource(path)
     (batch,) = source.batches()
     assert len(batch) == 1
-    assert source.coverage == Coverage(drawn=3, seen=2, censored=1)
-    assert source.n_dangling == 1
+    assert source.coverage == Coverage(drawn=3, seen=2, censored=1, unnamed=1, dangling=1)
     assert [encode_line(each) for each in lines[3:]] == [json.dumps(outcome).encode()]
 
 
@@ -143,7 +147,8 @@ def test_a_source_has_what_the_lines_say(tmp_path: Path) -> None:
         slot=3,
         policy="mine@1",
     )
-    (batch,) = DsjsonSource(file_of(tmp_path, line(VWState={"m": "m1"}), other, other)).batches()
+    source = DsjsonSource(file_of(tmp_path, line(VWState={"m": "m1"}), other, other))
+    (batch,) = source.batches()
     assert batch.reward.tolist() == [1.0, 1.0, 1.0]
     assert batch.propensity.tolist() == [0.25, 0.25, 0.25]
     assert batch.action.tolist() == [1, 0, 0]
@@ -157,6 +162,24 @@ def test_a_source_has_what_the_lines_say(tmp_path: Path) -> None:
     assert batch.policy is not None
     assert batch.policy.tolist() == ["m1", "mine@1", "mine@1"]
     assert batch.segments["hour"].tolist() == ["16"] * 3
+    assert source.coverage.unnamed == 1
+
+
+def test_a_floor_is_what_the_line_says(tmp_path: Path) -> None:
+    lines = line(eps=0.25, eligible=[0, 2]), line(eps=1), line()
+    (batch,) = DsjsonSource(file_of(tmp_path, *lines)).batches()
+    assert batch.eps is not None
+    assert batch.eps.tolist() == [0.25, 1.0, 0.0]
+    assert batch.eligible is not None
+    assert batch.eligible.tolist() == [[True, False, True], [True] * 3, [True] * 3]
+
+
+def test_people_without_a_name_and_with_one_never_share_a_code(tmp_path: Path) -> None:
+    lines = [line(user=user) for user in ("ann", None, "bob", None, "ann", None)]
+    source = DsjsonSource(file_of(tmp_path, *lines))
+    (batch,) = source.batches()
+    assert batch.user.tolist() == [0, 1, 2, 3, 0, 4]
+    assert source.coverage.unnamed == 3
 
 
 def test_a_long_log_comes_in_batches_and_each_line_without_a_person_is_one(tmp_path: Path) -> None:
@@ -229,6 +252,16 @@ CHOICE = dict.fromkeys(("_label_Action", "_labelIndex"))
         (line(a=None), "field 'a': expected the ranking of 3 candidates, got none"),
         (line(pdrop=1.0), "field 'pdrop': expected a probability in [0, 1), got 1"),
         (line(Version="2"), "field 'Version': expected version '1', got '2'"),
+        (line(Version=2), "field 'Version': expected version '1', got '2'"),
+        (line(slot=10**9), "field 'slot': expected a place from 0 to 999, got 1000000000"),
+        (line(slot=-1), "field 'slot': expected a place from 0 to 999, got -1"),
+        (line(eps=1.5), "field 'eps': expected a floor in [0, 1], got 1.5"),
+        (line(eligible=[0, 3]), "field 'eligible': expected places from 0 to 2"),
+        (line(eligible="all"), "field 'eligible': expected array, got str"),
+        (
+            line(c=None, a=None),
+            "field 'c': expected the context of the decision that the label is of, got none",
+        ),
         (
             line(Timestamp="yesterday"),
             "field 'Timestamp': expected a time as ISO 8601, got 'yesterday'",
@@ -248,6 +281,10 @@ CHOICE = dict.fromkeys(("_label_Action", "_labelIndex"))
             "field '_label_ca': expected one choice among candidates, got an action on a continuum",
         ),
         ({"Version": "1"}, "field 'c': expected a decision with its context, or an outcome"),
+        (
+            json.dumps(LINE, indent=2),
+            "expected a whole JSON object, but it goes on in the next line; dsjson has one decis",
+        ),
         ("[1, 2]", "expected a JSON object, but Expected `object`, got `array`"),
         ('{"a": }', "expected a JSON object, but JSON is malformed"),
         ('{"c":{},,}', "expected a JSON object, but JSON is malformed"),

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from test_replay_dsjson import vw
 from worlds import LIKES, World, lines
 
 from env.features import SHARED
+from env.interface import Policy
 from env.records import PageRecord
-from env.vocabulary import Floats
+from env.vocabulary import Bools, Context, Floats
 from policies.baselines import UniformPolicy
 from replay.dsjson import DsjsonDecision
 from replay.dsjson_pages import page_decisions
@@ -18,7 +20,7 @@ from replay.dsjson_reader import read_dsjson
 from replay.dsjson_source import DsjsonSource
 from replay.dsjson_writer import write_dsjson
 from replay.log_source import LogSource
-from replay.sources import Batch, Source
+from replay.sources import Batch, PolicyTarget, Source
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,39 @@ def test_what_is_read_again_is_what_the_log_has(source: LogSource, written: Path
     assert len(np.unique(got.reward)) == 2
     same_person = got.user[:, None] == got.user
     np.testing.assert_array_equal(same_person, expected.user[:, None] == expected.user)
+
+
+class Second:
+    """A policy that takes what it can of the first two candidates that are left."""
+
+    name = "second@1"
+    explorer: ClassVar[dict[str, object]] = {}
+
+    def score(self, context: Context) -> Floats:
+        return np.zeros(len(context))
+
+    def explore(self, scores: Floats, mask: Bools) -> Floats:
+        first = np.flatnonzero(mask)[:2]
+        pmf: Floats = np.zeros(len(scores))
+        pmf[first] = 1.0 / len(first)
+        return pmf
+
+
+@pytest.mark.parametrize("policy", [UniformPolicy(), Second()])
+def test_a_policy_is_the_same_one_on_what_is_read_again(
+    policy: Policy, source: LogSource, written: Path
+) -> None:
+    batch, again = one_batch(source), one_batch(DsjsonSource(written))
+    floors = [page.eps for page, _ in batch.pages]
+    assert min(floors) > 0.0
+    rules = [page.slots[slot] for page, rows in batch.pages for slot in batch.slot[rows]]
+    assert any((rule.mask & ~rule.eligible).any() for rule in rules)
+    target = PolicyTarget(policy)
+    weights = [
+        each.of_chosen(target.probabilities(each)) / each.propensity for each in (batch, again)
+    ]
+    np.testing.assert_allclose(weights[1], weights[0], rtol=1e-12)
+    assert again.reward @ weights[1] == pytest.approx(batch.reward @ weights[0], rel=1e-12)
 
 
 def test_a_line_has_the_features_of_what_its_slot_had_left(

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from logs import Batches, Fixed, draw_batch
 
+from env.vocabulary import Floats
 from replay.calibration import Arms, Calibration
 from replay.evaluate import Report, evaluate_all
 from replay.gates import Gates
 from replay.health import Health, LogHealth, WeightShape
+from replay.sources import Batch
 
 GOOD = Health(
     n=2_000,
@@ -21,10 +23,13 @@ GOOD = Health(
     max_weight_share=0.01,
     max_user_share=0.02,
     min_propensity=0.02,
+    n_rewards=200,
+    effective_rewards=90.0,
     shape=WeightShape((0.0,), (1.0,), (1.0,)),
     log=LogHealth(n_pages=500, seen_share=1.0, censored_share=0.0, first_ms=0, last_ms=1),
 )
 LARGEST = "largest weight: expected at most 5.0% of all weight on one decision"
+REWARDS = "rewards: expected at least 20 decisions with another reward than the commonest"
 UNIFORM = Fixed((0.2,) * 5, "uniform")
 
 
@@ -41,6 +46,10 @@ def test_a_healthy_log_passes() -> None:
             "effective sample size: expected at least 500 decisions, got 499 of 2,000",
         ),
         ({"max_weight_share": 0.06}, f"{LARGEST}, got 6.0% (a weight of 8.0)"),
+        (
+            {"n_rewards": 19},
+            f"{REWARDS}, got 19",
+        ),
         ({"mean_weight": 0.85}, "mean weight: expected within 0.10 of 1, got 0.85"),
         ({"mean_weight": float("nan")}, "mean weight: expected within 0.10 of 1, got nan"),
         (
@@ -129,6 +138,88 @@ def test_what_is_wrong_with_the_log_is_wrong_with_its_parts() -> None:
     (report,) = evaluate_all(source, [UNIFORM], segments=["half"]).reports
     gates = [[r.gate for r in part.refusals] for part in report.parts]
     assert all("calibration of propensities" in names for names in gates)
+
+
+def test_a_part_is_refused_by_what_the_log_gave_no_chance_in_it() -> None:
+    """In half of the log the last candidate never came; the other half may be answered for."""
+    n = 8_000
+    narrow = np.arange(n) < n // 2
+    pmf = np.where(narrow[:, np.newaxis], [[0.25, 0.25, 0.25, 0.25, 0.0]], 0.2)
+    action = (np.random.default_rng(8).random((n, 1)) > np.cumsum(pmf, axis=1)[:, :-1]).sum(axis=1)
+    propensity = pmf[np.arange(n), action]
+    near = Fixed((0.24, 0.24, 0.24, 0.24, 0.04), "near")
+    half = np.where(narrow, "narrow", "wide")
+    batch = draw_batch(n, pmf=pmf, action=action, propensity=propensity, segments={"half": half})
+    (report,) = evaluate_all(Batches([batch]), [near], segments=["half"]).reports
+    parts = {part.value: part for part in report.parts}
+    assert [refusal.gate for refusal in report.refusals] == ["support"]
+    assert [refusal.gate for refusal in parts["narrow"].refusals] == ["support"]
+    assert parts["narrow"].unsupported_share == pytest.approx(0.04)
+    assert (parts["narrow"].estimate, parts["narrow"].gain) == (None, None)
+    assert (parts["wide"].unsupported_share, parts["wide"].refusals) == (0.0, ())
+    assert parts["wide"].gain is not None
+
+
+def test_a_row_of_a_thinned_log_counts_as_often_in_the_support_as_it_stands_for() -> None:
+    n = 4_000
+    narrow = np.arange(n) < n // 2
+    pmf = np.where(narrow[:, np.newaxis], [[0.25, 0.25, 0.25, 0.25, 0.0]], 0.2)
+    action = np.arange(n) % 4
+    batch = draw_batch(
+        n,
+        pmf=pmf,
+        action=action,
+        propensity=pmf[np.arange(n), action],
+        row_weight=np.where(narrow, 9.0, 1.0),
+    )
+    (report,) = evaluate_all(Batches([batch]), [UNIFORM]).reports
+    assert report.health.unsupported_share == pytest.approx(0.2 * 0.9)
+
+
+def test_a_log_without_a_reward_is_refused_and_its_cautious_interval_has_a_width() -> None:
+    source = Batches([draw_batch(reward=np.zeros(3_000))])
+    (report,) = evaluate_all(source, [UNIFORM]).reports
+    assert [refusal.gate for refusal in report.refusals] == ["rewards"]
+    assert report.estimates == ()
+    (forced,) = evaluate_all(source, [UNIFORM], force=True).reports
+    assert (forced.estimate("ips").low, forced.estimate("ips").high) == (0.0, 0.0)
+    assert forced.estimate("cressie-read").low == 0.0
+    assert 1e-4 < forced.estimate("cressie-read").high < 0.05
+
+
+def test_the_cautious_interval_goes_by_the_range_that_the_source_declares() -> None:
+    batch = draw_batch()
+    narrow, wide = (
+        evaluate_all(Batches([batch], reward_range=rewards), [UNIFORM]).reports[0]
+        for rewards in ((0.0, 1.0), (-5.0, 5.0))
+    )
+    assert wide.estimate("cressie-read").high > narrow.estimate("cressie-read").high
+    assert wide.estimate("cressie-read").low < narrow.estimate("cressie-read").low
+    assert wide.estimate("ips") == narrow.estimate("ips")
+
+
+def test_values_of_a_segment_that_are_left_out_are_counted() -> None:
+    city = np.array([f"city{i % 47}" for i in range(3_000)])
+    found = evaluate_all(Batches([draw_batch(segments={"city": city})]), [UNIFORM])
+    assert found.hidden_values == {}
+    found = evaluate_all(
+        Batches([draw_batch(segments={"city": city})]), [UNIFORM], segments=["city"]
+    )
+    assert found.hidden_values == {"city": 7}
+    assert len(found.reports[0].parts) == 40
+
+
+class Broken(Fixed):
+    """A target whose code fails in a way of its own."""
+
+    def probabilities(self, batch: Batch) -> Floats:
+        """Fail."""
+        raise KeyError(f"no price in {len(batch)} decisions")
+
+
+def test_a_target_whose_code_fails_is_named() -> None:
+    with pytest.raises(ValueError, match=r"mine@1: expected probabilities, .* raised KeyError"):
+        evaluate_all(Batches([draw_batch()]), [Broken(UNIFORM.pmf, "mine@1")])
 
 
 def test_a_target_that_never_agrees_with_the_log_cannot_be_forced() -> None:

@@ -58,5 +58,35 @@ def test_a_reward_that_rises_shows_and_one_that_stays_does_not() -> None:
     assert rewards == sorted(rewards)
 
 
+def test_rare_rewards_do_not_drift_by_the_periods_that_have_none() -> None:
+    """Of logs that stay as they are, one in a hundred has p < .01."""
+    rng = np.random.default_rng(5)
+    at_ms = np.arange(N)
+    found = [
+        drift_of(columns(rng, rng.binomial(1, 0.03, N).astype(float)), at_ms) for _ in range(60)
+    ]
+    p_values = [drift.p_value for drift in found if drift is not None]
+    assert len(p_values) > 40
+    assert sum(p < 0.05 for p in p_values) <= 3 + 3 * np.sqrt(3)
+    assert drift_of(columns(rng, rng.binomial(1, 0.01, N).astype(float)), at_ms) is None
+    assert drift_of(columns(rng, np.zeros(N)), at_ms) is None
+
+
+def test_a_short_log_has_no_drift() -> None:
+    few = 23
+    rng = np.random.default_rng(6)
+    short = Columns(np.arange(few), rng.random(few), np.full(few, 0.5), np.full(few, 0.5))
+    assert drift_of(short, np.arange(few)) is None
+
+
+def test_rewards_are_those_that_are_not_the_commonest() -> None:
+    rare = columns(np.random.default_rng(7), (np.arange(N) % 20 == 0).astype(float))
+    weights = weights_of(rare)
+    assert weights.n_rewards == N // 20
+    of_rare = rare.weights[::20]
+    assert weights.effective_rewards == pytest.approx(of_rare.sum() ** 2 / (of_rare**2).sum())
+    assert weights_of(columns(np.random.default_rng(7), np.ones(N))).n_rewards == 0
+
+
 def test_a_log_without_times_has_no_drift() -> None:
     assert drift_of(columns(np.random.default_rng(4)), np.zeros(N, dtype=np.int64)) is None

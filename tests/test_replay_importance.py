@@ -79,6 +79,24 @@ def test_a_foreign_logs_features_are_named_by_their_place() -> None:
     assert {f.feature for f in found.reward} == {"item 0", "item 1", "context 0"}
 
 
+def test_a_decision_counts_as_often_as_its_row_stands_for() -> None:
+    """Item 0 decides where rows stand for ten decisions each, item 1 where they stand for one."""
+    n = 2_000
+    features = np.random.default_rng(6).normal(size=(n, 4, 2))
+    batch = draw_batch(n, 4, action_context=features)
+    heavy = np.arange(n) % 2 == 0
+    chosen = features[np.arange(n), batch.action]
+    reward = np.where(heavy, chosen[:, 0], chosen[:, 1])
+
+    def found(counts: Floats) -> dict[str, FeatureImportance]:
+        given = draw_batch(n, 4, action_context=features, reward=reward, row_weight=counts)
+        return by_name(importance(Batches([given]), []).reward)
+
+    even, uneven = found(np.ones(n)), found(np.where(heavy, 10.0, 1.0))
+    assert even["item 0"].value == pytest.approx(even["item 1"].value, rel=0.3)
+    assert uneven["item 0"].value > 5 * uneven["item 1"].value
+
+
 def test_the_same_seed_gives_the_same_importance() -> None:
     assert importance(LOG, [], seed=3) == importance(LOG, [], seed=3)
 

@@ -9,7 +9,15 @@ import pytest
 from worlds import LIKES, START_MS, World, lines
 
 from env.interface import Policy
-from env.records import LogLine, PageRecord, Record, UserRecord, decode_record, encode_record
+from env.records import (
+    FeedbackRecord,
+    LogLine,
+    PageRecord,
+    Record,
+    UserRecord,
+    decode_record,
+    encode_record,
+)
 from env.vocabulary import Profile, UserId, UserKey
 from policies.baselines import UniformPolicy, mixture_policy
 from replay.dataset import read
@@ -115,6 +123,23 @@ def test_what_is_appended_while_it_is_read_is_left_for_the_next_time() -> None:
         for r in RECORDS
     ]
     assert len(gathered(source)) == before == len(source)
+
+
+def test_draws_of_pages_without_a_row_are_judged_too() -> None:
+    """Pages that nobody answered have no rows; whether they have may depend on their cards."""
+    silent = [
+        r
+        for r in RECORDS
+        if not (isinstance(r, FeedbackRecord) and r.decision_id.rpartition(":")[0].endswith("-2"))
+    ]
+    source = LogSource(lambda: lines(silent), LIKES)
+    batch = gathered(source)
+    pages = [r for r in RECORDS if isinstance(r, PageRecord)]
+    assert len(batch.pages) == 2 * len(pages) // 3
+    assert len(batch.draws.action) == sum(len(page.drawn) for page in pages)
+    assert source.coverage.drawn == len(batch.draws.action)
+    (of_arm,) = LogSource(lambda: lines(silent), LIKES, arm="popular").batches()
+    assert len(of_arm.draws.action) == len(batch.draws.action) // 2
 
 
 def test_an_empty_log_has_no_batches() -> None:

@@ -66,7 +66,7 @@ def test_what_came_from_outside_is_text_and_nothing_is_fetched() -> None:
     feature = FeatureImportance(EVIL, "item", 0.2, 0.1, 0.3)
     found = Importance((feature,), {EVIL: (feature,)})
     strange = Fixed(CAREFUL.pmf, EVIL)
-    page = report_html(evaluation(4_000, GREEDY, strange), found)
+    page = report_html(replace(evaluation(4_000, GREEDY, strange), importance=found))
     reader = read(page)
     assert "script" not in reader.tags
     assert {"html", "svg", "table"} <= reader.tags
@@ -123,9 +123,18 @@ def test_what_a_policy_learned_from_is_held_against_it() -> None:
     word, sentence = verdict(learned.reports[0])
     assert word == "flattered"
     assert "learned from 40% of these decisions" in sentence
+    assert "by dr" in sentence
+    assert "Forced" not in sentence
+    forced = replace(learned.reports[0], forced=True)
+    assert "Forced: the log did not pass its gates" in verdict(forced)[1]
     can, cannot = conclusions(learned)
     assert "Nothing about these policies" in can[0]
     assert any("How good late@1 is" in sentence for sentence in cannot)
+
+
+def test_values_that_are_not_shown_are_said_to_be() -> None:
+    hidden = replace(evaluation(6_000, GREEDY), hidden_values={"city": 7})
+    assert any("Anything about 7 values of city" in each for each in conclusions(hidden)[1])
 
 
 def test_what_speaks_against_the_log_is_among_what_cannot_be_concluded() -> None:
@@ -161,5 +170,6 @@ def test_moments_of_a_long_log_are_days_and_those_of_a_short_one_times() -> None
 
 def test_a_policy_that_looks_at_no_feature_is_said_to() -> None:
     nothing = FeatureImportance("hour", "context", 0.0, 0.0, 0.0)
-    said = read(report_html(evaluation(), Importance((nothing,), {"even@0": (nothing,)}))).said
+    found = Importance((nothing,), {"even@0": (nothing,)})
+    said = read(report_html(replace(evaluation(), importance=found))).said
     assert "For even@0: how far its first card's distribution moves: by no feature." in said

@@ -18,6 +18,7 @@ from serve.commands.main import app
 from serve.config import Arm, Config, Experiment, Mixture
 from serve.data_folder import count_lines
 from serve.evaluating import Question, open_question
+from serve.exporting import export_dsjson
 from serve.policy_names import find_policy
 from serve.refused import Refused
 from serve.replica import open_database, open_snapshots
@@ -38,6 +39,7 @@ def make():
 def make_nothing():
     return 3
 """
+VOWPAL = ("--reward-model", "vowpal")
 runner = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
 
 
@@ -167,8 +169,19 @@ def test_a_log_without_decisions_is_refused(tmp_path: Path) -> None:
     config = config_of(tmp_path / "empty")
     with open_database(config) as database:
         SqliteLog(database, now_ms=lambda: 0)
-    with pytest.raises(Refused, match="expected decisions, got none of 0 drawn"):
+    with pytest.raises(Refused, match="expected pages, found none; let people swipe first"):
         ask(config, "uniform")
+
+
+def test_an_option_that_leaves_no_page_is_named(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"--arm: expected an arm .*control, treated.* got 'nosuch'"):
+        ask(config, "uniform", arm="nosuch")
+    small = config_of(tmp_path / "small")
+    make_history(small, n_people=4, rounds=range(1))
+    with pytest.raises(Refused, match=r"--held-out: expected pages behind those that the policies"):
+        ask(small, "vowpal", held_out=True)
+    with pytest.raises(Refused, match=r"--held-out: expected pages of arm control behind those"):
+        ask(small, "vowpal", arm="control", held_out=True)
 
 
 def test_the_current_version_needs_one_that_was_published(tmp_path: Path) -> None:
@@ -198,6 +211,31 @@ def test_a_report_is_written_beside_what_is_printed(config: Config, tmp_path: Pa
 def test_what_is_printed_as_json_is_the_evaluation(config: Config) -> None:
     words = ["evaluate", "uniform", "--importance", "--json", "--data", config.data.folder]
     told = msgspec.json.decode(runner.invoke(app, words).stdout)
-    assert {"evaluation", "importance"} == set(told)
-    assert told["evaluation"]["reports"][0]["policy"] == "uniform@0"
+    assert told["reports"][0]["policy"] == "uniform@0"
     assert told["importance"]["reward"]
+    words.remove("--importance")
+    without = msgspec.json.decode(runner.invoke(app, words).stdout)
+    assert (without.keys(), without["importance"]) == (told.keys(), None)
+
+
+def test_rewards_are_predicted_by_the_model_that_was_asked_for(config: Config) -> None:
+    def values(*options: str) -> dict[str, float]:
+        words = ["evaluate", "uniform", "--force", "--json", "--data", config.data.folder, *options]
+        told = msgspec.json.decode(runner.invoke(app, words).stdout)
+        return {e["estimator"]: e["value"] for e in told["reports"][0]["estimates"]}
+
+    plain, ridge, vowpal = values(), values("--reward-model", "ridge"), values(*VOWPAL)
+    assert plain == ridge
+    assert {name for name, value in ridge.items() if vowpal[name] == value} >= {"ips", "snips"}
+    assert vowpal["dm"] != ridge["dm"]
+    assert vowpal["dr"] != ridge["dr"]
+
+
+def test_vowpal_as_a_reward_model_needs_our_own_log(config: Config, tmp_path: Path) -> None:
+    file = tmp_path / "log.dsjson"
+    export_dsjson(config, file)
+    words = ["evaluate", "uniform", "--force", "--log", str(file)]
+    assert runner.invoke(app, words).exit_code == 0
+    done = runner.invoke(app, [*words, *VOWPAL])
+    assert done.exit_code != 0
+    assert "needs our own log" in done.output

@@ -61,8 +61,10 @@ def test_what_does_no_harm_by_a_healthy_log_passes(report: Report) -> None:
         ),
         (
             {"max_weight_share": 0.06, "max_weight": 9.0},
-            "largest weight: expected at most 5.0% of all weight on one decision, "
-            "got 6.0% (a weight of 9.0)",
+            (
+                "largest weight: expected at most 5.0% of all weight on one decision, "
+                "got 6.0% (a weight of 9.0)"
+            ),
         ),
         ({"mean_weight": 0.8}, "mean weight: expected within 0.10 of 1, got 0.80"),
         ({"mean_weight": 1.2}, "mean weight: expected within 0.10 of 1, got 1.20"),

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from replay.rows import Coverage
+from replay.sources import MAX_ACTIONS
 from serve.importers.bad_file import BadFile
 from serve.importers.number_tables import BLOCK_ROWS, column_names, read_blocks
 from serve.importers.obp import ObpSource
@@ -73,7 +74,7 @@ def test_a_round_is_a_decision(write: Writer, tmp_path: Path) -> None:
     assert batch.action_context.tolist() == [[1.0], [2.0], [3.0]]
     assert batch.pmf is not None
     assert batch.pmf[1].tolist() == [0.25, 0.5, 0.25]
-    assert source.coverage == Coverage(3, 3, 0)
+    assert source.coverage == Coverage(3, 3, 0, unnamed=0)
 
 
 def test_a_bare_table_has_as_many_candidates_as_its_actions_show(tmp_path: Path) -> None:
@@ -83,6 +84,21 @@ def test_a_bare_table_has_as_many_candidates_as_its_actions_show(tmp_path: Path)
     assert batch.user.tolist() == [0, 1, 2]
     assert batch.pmf is batch.context is batch.action_context is None
     assert not batch.draws.eligible.any()
+
+
+def test_a_table_without_people_says_so(tmp_path: Path) -> None:
+    source = ObpSource(csv_of(tmp_path, BARE))
+    list(source.batches())
+    assert source.coverage == Coverage(3, 3, 0, unnamed=3)
+
+
+def test_many_candidates_come_in_smaller_batches(tmp_path: Path) -> None:
+    table = with_row(BARE, 0, action=MAX_ACTIONS - 1)
+    batches = list(
+        ObpSource(csv_of(tmp_path, {c: list(v) * 20 for c, v in table.items()})).batches()
+    )
+    assert [len(batch) for batch in batches] == [40, 20]
+    assert {batch.mask.shape[1] for batch in batches} == {MAX_ACTIONS}
 
 
 def test_a_long_table_comes_in_batches(tmp_path: Path) -> None:
@@ -113,13 +129,31 @@ def test_a_long_table_comes_in_batches(tmp_path: Path) -> None:
             with_row(BARE, 0, action=-1),
             1,
             "action",
-            "expected one of 3 candidates, 0 to 2, got -1",
+            "expected a whole number from 0 to 99999, got -1",
         ),
         (
             with_row(BARE, 0, action=0.5),
             1,
             "action",
-            "expected one of 3 candidates, 0 to 2, got 0.5",
+            "expected a whole number from 0 to 99999, got 0.5",
+        ),
+        (
+            with_row(BARE, 0, action=1e12),
+            1,
+            "action",
+            "expected a whole number from 0 to 99999, got 1e+12",
+        ),
+        (
+            with_row(ROUNDS, 0, n_actions=1e12),
+            1,
+            "n_actions",
+            "expected a whole number from 1 to 100000, got 1e+12",
+        ),
+        (
+            with_row(ROUNDS, 2, position=1e9),
+            3,
+            "position",
+            "expected a whole number from 0 to 999, got 1e+09",
         ),
         (
             with_row(ROUNDS, 1, pi_b_0=0.3),
@@ -145,7 +179,7 @@ def test_a_long_table_comes_in_batches(tmp_path: Path) -> None:
             with_row(ROUNDS, 1, position=-1),
             2,
             "position",
-            "expected a whole number of at least 0, got -1",
+            "expected a whole number from 0 to 999, got -1",
         ),
     ],
 )

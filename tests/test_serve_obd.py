@@ -89,8 +89,14 @@ def test_the_default_estimator_is_scored_in_each_setting_and_marked_where_gates_
     assert found["all", "random"].refusals == ()
     assert found["women", "bts"].refusals != ()
     assert found["all", "random"].truth == 0.005
-    errors = [s.relative_error for s in report.settings]
-    assert report.mean_relative_error == pytest.approx(np.mean(errors))
+
+
+def test_the_default_estimators_mean_error_is_the_one_that_is_told(report: ObdReport) -> None:
+    # The bar set beforehand is .21 at most. It is missed: what is reached is .211, and that is what
+    # this holds to. The band lets another release of numpy's arithmetic through, no other estimator
+    # (dr is off by more than .3).
+    assert len(report.settings) == 4
+    assert report.mean_relative_error == pytest.approx(0.211, abs=0.01)
 
 
 def test_uniform_from_the_womens_log_of_bts_is_refused_by_sample_size_and_weight(
@@ -114,6 +120,13 @@ def test_what_is_refused_is_shown_by_force_and_marked() -> None:
     assert report.refusals != ()
     assert report.ips == pytest.approx(0.007438, abs=5e-7)
     assert report.snips == pytest.approx(0.002373, abs=5e-7)
+
+
+def test_what_passes_is_not_marked_though_force_was_asked_for() -> None:
+    report = ask(ObdFolder(obd()), "women", "random", "bts", Gates(), force=True)
+    assert report.refusals == ()
+    assert not report.forced
+    assert report.ips is not None
 
 
 def test_tables_show_estimates_settings_and_what_was_refused(

@@ -6,7 +6,7 @@ from env.interface import Policy
 from policies.baselines import mixture_policy
 from replay.database import Database
 from serve.config import Arm, Config, Data, Experiment, Mixture
-from serve.policy_names import find_policy
+from serve.policy_names import find_policy, find_stranger
 from serve.refused import Refused
 from serve.state import SCHEMA, State
 
@@ -29,3 +29,13 @@ def test_the_mixture_is_the_one_of_the_experiment_or_the_default_one(
         found(tmp_path, name, halves, usual)
     spelt_out = Arm("c", "mixture", mixture=Mixture())
     assert found(tmp_path, name, usual, spelt_out).explorer == mixture_policy(0.2).explorer
+
+
+def test_popularity_is_asked_about_our_own_log_only(tmp_path: Path) -> None:
+    assert found(tmp_path, "popularity").name == found(tmp_path, "popularity@0").name
+    assert find_stranger("uniform").name == "uniform@0"
+    for name in ("popularity", "popularity@0", "mixture", "vowpal"):
+        with pytest.raises(Refused, match="first, behaviour, uniform or MODULE:FUNCTION, got "):
+            find_stranger(name)
+    with pytest.raises(Refused, match="vowpal@VERSION or MODULE:FUNCTION, got 'best'"):
+        found(tmp_path, "best")

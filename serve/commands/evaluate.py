@@ -2,20 +2,29 @@
 
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import msgspec
 import typer
 
 from serve.commands.progress import bar
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
+from serve.refused import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from replay.evaluate import Evaluation
     from serve.config import Config
     from serve.evaluating import Question
 
 EPILOG = "Example: nextswipe evaluate uniform popularity --segment country --report report.html"
+
+_OF_OBD_ALONE = frozenset({"campaign", "behaviour", "target"})
+_OF_OBD = _OF_OBD_ALONE | {"obd", "force", "as_json", "config", "data"}
+"""All that goes with --obd, by parameter."""
+_OF_OURS = frozenset({"arm", "held_out"})
+"""What goes with our own log alone."""
 
 
 def register(app: typer.Typer) -> None:
@@ -24,6 +33,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
+    context: typer.Context,
     policies: Annotated[
         list[str] | None,
         typer.Argument(
@@ -64,6 +74,10 @@ def evaluate(
         ),
     ] = None,
     level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")] = 0.95,
+    reward_model: Annotated[
+        Literal["ridge", "vowpal"],
+        typer.Option(help="What predicts rewards, for dm and the doubly robust estimators."),
+    ] = "ridge",
     force: Annotated[
         bool, typer.Option("--force", help="Estimate where gates fail, and mark it.")
     ] = False,
@@ -83,31 +97,77 @@ def evaluate(
     do. A version that learned from the pages it is evaluated on looks better than it is: evaluate
     an older one with --held-out, or let it learn no more.
     """
+    _refuse_ignored(context, obd, log)
     if obd is not None:
         from serve.commands.obd import evaluate_obd
 
         evaluate_obd(obd, campaign, behaviour, target, force=force, as_json=as_json)
         return
+    if report is not None and (report.is_dir() or not report.parent.is_dir()):
+        raise Refused(f"--report: expected a file in a folder that is there, got {report}")
     names = policies or ["vowpal" if log is None else "uniform"]
     settings = load_settings(config, data)
+    from serve.evaluating import reward_fit
+
     with _question(settings, names, arm, held_out, log) as question:
         with bar("evaluating", 2 * question.n_decisions) as advance:
             evaluation = question.answer(
-                segments=segment or (), level=level, force=force, advance=advance
+                fit=reward_fit(settings, reward_model),
+                segments=segment or (),
+                level=level,
+                force=force,
+                advance=advance,
             )
-        found = question.importance() if importance else None
+        try:
+            found = question.importance() if importance else None
+        except Refused as refused:
+            _write(evaluation, report, as_json)  # importance is on top of what was asked
+            raise refused from None
+    _write(msgspec.structs.replace(evaluation, importance=found), report, as_json)
+
+
+def _write(evaluation: "Evaluation", report: Path | None, as_json: bool) -> None:
+    if as_json:
+        print_json(evaluation)
+    else:
+        from serve.commands.evaluation_tables import print_evaluation
+
+        print_evaluation(evaluation)
     if report is not None:
         from replay.report import report_html
 
-        report.write_text(report_html(evaluation, found), encoding="utf-8")
-    if as_json:
-        print_json(evaluation if found is None else {"evaluation": evaluation, "importance": found})
-    else:
-        from serve.commands.evaluation_tables import print_evaluation, print_importance
+        report.write_text(report_html(evaluation), encoding="utf-8")
 
-        print_evaluation(evaluation)
-        if found is not None:
-            print_importance(found)
+
+def _refuse_ignored(context: typer.Context, obd: Path | None, log: Path | None) -> None:
+    """Refuse what was given and would not be looked at.
+
+    Raises:
+        Refused: there is something.
+    """
+    given = {
+        str(parameter.name): parameter
+        for parameter in context.command.params
+        if _is_given(context, str(parameter.name))
+    }
+    if obd is not None:
+        asked, ignored = "--obd", given.keys() - _OF_OBD
+    elif log is not None:
+        asked, ignored = "--log", given.keys() & (_OF_OBD_ALONE | _OF_OURS)
+    else:
+        asked, ignored = "our own log", given.keys() & _OF_OBD_ALONE
+    if ignored:
+        names = [
+            parameter.opts[0] if parameter.param_type_name == "option" else "POLICIES"
+            for name, parameter in given.items()
+            if name in ignored
+        ]
+        raise Refused(f"{', '.join(names)}: not looked at with {asked}; leave it out")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from replay.evaluate import Report
+from replay.report_words import people_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,11 +33,13 @@ def print_evaluation(evaluation: "Evaluation") -> None:
         if report.parts:
             console.print(_parts(report))
         _print_health(console, report)
+    for segment, n in evaluation.hidden_values.items():
+        _print_text(console, f"{n:,} values of {segment} with few decisions are not shown")
+    if evaluation.importance is not None:
+        _print_importance(console, evaluation.importance)
 
 
-def print_importance(found: "Importance") -> None:
-    """Print which features matter."""
-    console = Console(highlight=False)
+def _print_importance(console: Console, found: "Importance") -> None:
     console.print(
         _features("growth of the squared error, in variances of the reward", found.reward)
     )
@@ -52,14 +56,14 @@ def _policies(evaluation: "Evaluation") -> Table:
             "policy",
             "reward a card",
             _interval_title(evaluation.level),
-            "gain over logged",
+            "gain over logged (dr)",
             "effective n",
         ),
     )
     logged = evaluation.logged
-    table.add_row("logged", f"{logged.value:.4f}", _interval(logged), "", f"{logged.n:,}")
+    _add_row(table, "logged", f"{logged.value:.4f}", _interval(logged), "", f"{logged.n:,}")
     for report in evaluation.reports:
-        table.add_row(*_row(report))
+        _add_row(table, *_row(report))
     return table
 
 
@@ -86,16 +90,16 @@ def _estimators(report: "Report") -> Table:
     table = _table(title, columns)
     for estimate in (report.logged, *report.estimates):
         value, ess = f"{estimate.value:.4f}", f"{estimate.ess:,.0f}"
-        table.add_row(estimate.estimator, value, _interval(estimate), ess)
+        _add_row(table, estimate.estimator, value, _interval(estimate), ess)
     return table
 
 
 def _parts(report: "Report") -> Table:
-    columns = ("", "decisions", "gain over logged", "effective n")
+    columns = ("", "decisions", "gain over logged (dr)", "effective n")
     table = _table(f"{report.policy} by part of the log", columns)
     for part in report.parts:
         ess = "" if part.weights is None else f"{part.weights.ess:,.0f}"
-        table.add_row(f"{part.segment} {part.value}", f"{part.n:,}", _gain(part), ess)
+        _add_row(table, f"{part.segment} {part.value}", f"{part.n:,}", _gain(part), ess)
     return table
 
 
@@ -103,15 +107,15 @@ def _features(title: str, features: "Sequence[FeatureImportance]") -> Table:
     table = _table(title, ("feature", "of", "importance", "95% interval"))
     for feature in features[:N_FEATURES]:
         interval = f"{feature.low:.4f} to {feature.high:.4f}"
-        table.add_row(feature.feature, feature.of, f"{feature.value:.4f}", interval)
+        _add_row(table, feature.feature, feature.of, f"{feature.value:.4f}", interval)
     return table
 
 
 def _print_refusals(console: Console, report: "Report") -> None:
     said = "forced, do not rely on it" if report.forced else "refused"
-    console.print(f"{report.policy}: {said}")
+    _print_text(console, f"{report.policy}: {said}")
     for refusal in report.refusals:
-        console.print(f"  {refusal}\n    {refusal.advice}", soft_wrap=True)
+        _print_text(console, f"  {refusal}\n    {refusal.advice}")
 
 
 def _print_health(console: Console, report: "Report") -> None:
@@ -123,24 +127,36 @@ def _print_health(console: Console, report: "Report") -> None:
         else f"propensities p = {judged.p_value:.2g} by {judged.method}"
     )
     arms = "" if log.arms is None else f", arms p = {log.arms.p_value:.2g}"
+    dangling = f", {log.n_dangling:,} outcomes without a decision" if log.n_dangling else ""
     drift = "" if health.drift is None else f", drift p = {health.drift.p_value:.2g}"
     if report.learned_share:
-        console.print(
+        _print_text(
+            console,
             f"{report.policy} learned from {report.learned_share:.0%} of these decisions, which "
             "flatters it; evaluate it with --held-out",
-            soft_wrap=True,
         )
-    console.print(
-        f"{report.policy}: {health.n:,} decisions of {health.n_users:,} people; mean weight "
-        f"{health.mean_weight:.3f} ± {health.mean_weight_se:.3f}, largest share of the weight "
-        f"{health.max_weight_share:.1%}, smallest propensity {health.min_propensity:.2g}, seen "
-        f"{log.seen_share:.1%}, censored {log.censored_share:.1%}, {calibration}{arms}{drift}",
-        soft_wrap=True,
+    _print_text(
+        console,
+        f"{report.policy}: {health.n:,} decisions of {people_words(health.n_users, log)}; mean "
+        f"weight {health.mean_weight:.3f} ± {health.mean_weight_se:.3f}, largest share of the "
+        f"weight {health.max_weight_share:.1%}, smallest propensity {health.min_propensity:.2g}, "
+        f"effective rewards {health.effective_rewards:,.1f} of {health.n_rewards:,}, seen "
+        f"{log.seen_share:.1%}, censored {log.censored_share:.1%}{dangling}, "
+        f"{calibration}{arms}{drift}",
     )
 
 
+def _print_text(console: Console, text: str) -> None:
+    """Print text as it is: names of policies and segments come from outside, brackets and all."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    table.add_row(*map(escape, cells))
+
+
 def _table(title: str, columns: tuple[str, ...]) -> Table:
-    table = Table(title=title)
+    table = Table(title=escape(title))
     for place, column in enumerate(columns):
         table.add_column(column, justify="right" if place else "left")
     return table

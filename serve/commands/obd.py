@@ -68,6 +68,11 @@ def print_report(report: "ObdReport") -> None:
 def _print_estimates(console: "Console", report: "ObdReport") -> None:
     from rich.table import Table
 
+    console.print(
+        "the dataset names nobody: each impression counts as a person of its own, though three of "
+        "them make a page",
+        highlight=False,
+    )
     title = f"{report.target} on the log of {report.behaviour}, campaign {report.campaign}"
     table = Table(title=title)
     for column in ("", "clicks an impression", "95% interval", "effective n"):

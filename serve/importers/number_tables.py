@@ -64,23 +64,26 @@ def column_names(path: Path) -> list[str]:
     raise BadFile(path, "expected rows, found none")
 
 
-def read_blocks(path: Path, numbers: Sequence[str], texts: Sequence[str] = ()) -> Iterator[Block]:
+def read_blocks(
+    path: Path, numbers: Sequence[str], texts: Sequence[str] = (), n_rows: int = BLOCK_ROWS
+) -> Iterator[Block]:
     """Yield a file's rows in blocks.
 
     Args:
         path: a .csv or .parquet file.
         numbers: columns of finite numbers.
         texts: columns taken as they stand.
+        n_rows: of a block, at most.
 
     Raises:
         BadFile: a column is missing, a cell is no finite number, a row is not complete, or the
             file cannot be read; with line and column.
     """
     if path.suffix.lower() == ".parquet":
-        yield from _read_parquet(path, numbers, texts)
+        yield from _read_parquet(path, numbers, texts, n_rows)
         return
     table = read_table(path, (*numbers, *texts))
-    while rows := list(islice(table, BLOCK_ROWS)):
+    while rows := list(islice(table, n_rows)):
         yield Block(
             path,
             np.array([row.line for row in rows], dtype=np.int64),
@@ -103,7 +106,9 @@ def _parse(rows: Sequence[Row], column: str) -> Floats:
     return values
 
 
-def _read_parquet(path: Path, numbers: Sequence[str], texts: Sequence[str]) -> Iterator[Block]:
+def _read_parquet(
+    path: Path, numbers: Sequence[str], texts: Sequence[str], n_rows: int
+) -> Iterator[Block]:
     with _open_parquet(path) as file:
         for column in (*numbers, *texts):
             if column not in file.schema_arrow.names:
@@ -111,7 +116,7 @@ def _read_parquet(path: Path, numbers: Sequence[str], texts: Sequence[str]) -> I
                 raise BadFile(path, f"expected this column, got {there}", column=column)
         first = 1
         try:
-            for batch in file.iter_batches(BLOCK_ROWS, columns=[*numbers, *texts]):
+            for batch in file.iter_batches(n_rows, columns=[*numbers, *texts]):
                 lines = np.arange(first, first + len(batch))
                 first += len(batch)
                 yield Block(

@@ -23,12 +23,14 @@ import numpy as np
 
 from env.vocabulary import Floats, Ints
 from replay.rows import Coverage
-from replay.sources import Batch, Draws
+from replay.sources import MAX_ACTIONS, MAX_SLOTS, Batch, Draws
 from serve.importers.bad_file import BadFile
-from serve.importers.number_tables import Block, column_names, read_blocks
+from serve.importers.number_tables import BLOCK_ROWS, Block, column_names, read_blocks
 
 PMF_TOLERANCE = 1e-4
 """By how much a pmf of numbers in single precision may miss a sum of 1."""
+BATCH_CELLS = 4_000_000
+"""Rounds times candidates that a batch has at most: 32 MB for each matrix."""
 
 _REQUIRED = ("action", "reward", "pscore")
 _OPTIONAL = ("position", "n_rounds", "n_actions")
@@ -38,6 +40,7 @@ class ObpSource:
     """The rounds of a file; every one of them is a decision that was seen."""
 
     reward_version = 0
+    reward_range: tuple[float, float] | None = None
 
     def __init__(self, path: Path) -> None:
         """Look at a file's columns, and at the candidates beside it.
@@ -60,7 +63,8 @@ class ObpSource:
     @property
     def coverage(self) -> Coverage:
         """All rounds, at the last reading of the file."""
-        return Coverage(self._n_rounds, self._n_rounds, 0)
+        unnamed = 0 if self._texts else self._n_rounds
+        return Coverage(self._n_rounds, self._n_rounds, 0, unnamed)
 
     def batches(self) -> Iterator[Batch]:
         """Yield the rounds; memory is that of a batch and the names of people.
@@ -73,7 +77,8 @@ class ObpSource:
         users: dict[str, int] = {}
         self._n_rounds = 0
         block = None
-        for block in read_blocks(self.path, self._numbers, self._texts):
+        n_rows = max(1, min(BLOCK_ROWS, BATCH_CELLS // self._n_actions))
+        for block in read_blocks(self.path, self._numbers, self._texts, n_rows):
             first = self._n_rounds
             self._n_rounds += len(block)
             yield self._batch(block, _codes(users, block, first))
@@ -109,9 +114,7 @@ class ObpSource:
         block.require("action", known, f"one of {k} candidates, 0 to {k - 1}")
         block.require("pscore", (pscore > 0.0) & (pscore <= 1.0), "a propensity in (0, 1]")
         if "position" in block.numbers:
-            position = block.numbers["position"]
-            whole = (position >= 0) & (position == np.floor(position))
-            block.require("position", whole, "a whole number of at least 0")
+            _bounded(block, "position", 0, MAX_SLOTS - 1)
         if "n_actions" in block.numbers:
             same = block.numbers["n_actions"] == k
             block.require("n_actions", same, f"{k} in every row")
@@ -141,13 +144,22 @@ class ObpSource:
         said = [] if self._action_context is None else [len(self._action_context)]
         said += [len(self._pi_b)] if self._pi_b else []
         if "n_actions" in self._numbers:
-            said.append(int(next(read_blocks(self.path, ["n_actions"])).numbers["n_actions"][0]))
+            block = next(read_blocks(self.path, ["n_actions"]))
+            said.append(int(_bounded(block, "n_actions", 1, MAX_ACTIONS)[0]))
         if len(set(said)) > 1:
             raise BadFile(self.path, f"expected one number of candidates, got {said}")
         if said:
             return said[0]
-        largest = max(block.numbers["action"].max() for block in read_blocks(self.path, ["action"]))
-        return int(largest) + 1
+        blocks = read_blocks(self.path, ["action"])
+        return 1 + max(int(_bounded(block, "action", 0, MAX_ACTIONS - 1).max()) for block in blocks)
+
+
+def _bounded(block: Block, column: str, low: int, high: int) -> Floats:
+    """Return a column that is of whole numbers in a range; memory is bought by them."""
+    numbers = block.numbers[column]
+    known = (numbers >= low) & (numbers <= high) & (numbers == np.floor(numbers))
+    block.require(column, known, f"a whole number from {low} to {high}")
+    return numbers
 
 
 def _check_columns(path: Path, names: list[str]) -> None:

@@ -1,0 +1,40 @@
+"""The estimates of all estimators from one log, the default one first.
+
+Shown together, so that whoever reads the default one sees what the others say; they are no menu to
+choose from afterwards (`replay.default`).
+"""
+
+from replay.columns import Columns, Predictions
+from replay.default import DEFAULT, default
+from replay.estimators import ESTIMATORS
+from replay.intervals import Estimate
+from replay.likelihood import cressie_read
+
+
+def estimates_of(
+    columns: Columns,
+    predictions: Predictions,
+    level: float,
+    reward_range: tuple[float, float] | None = None,
+) -> tuple[Estimate, ...]:
+    """Return the estimate of every estimator, the default one first.
+
+    Args:
+        columns: of a log.
+        predictions: of a model that was not fitted on them.
+        level: of the intervals, in (0, 1).
+        reward_range: the lowest and the highest reward that there can be, which the cautious
+            interval goes by; None: not known, so that it goes by those of the log, 0 and 1.
+
+    Raises:
+        ValueError: the target never agrees with the log.
+    """
+    first = default(columns, predictions, level)
+    others = (
+        estimator(columns, predictions, level)
+        for name, estimator in ESTIMATORS.items()
+        if name != DEFAULT
+    )
+    if reward_range is None:
+        reward_range = min(float(columns.reward.min()), 0.0), max(float(columns.reward.max()), 1.0)
+    return (first, *others, cressie_read(columns, reward_range, level))
