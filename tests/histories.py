@@ -13,6 +13,7 @@ from serve.config import Arm, Clock, Config, Data, Experiment, Feed, Learner
 from serve.importing import import_items
 from serve.learner import OnlineLearner
 from serve.replica import FeedReplica, learning_args, open_database, open_snapshots
+from serve.secret import N_BYTES
 from serve.state import State
 from serve.wire import CardBody, Event, FeedbackRequest, FeedRequest, SceneBody
 
@@ -57,8 +58,13 @@ def make_history(
 ) -> None:
     """Let everybody swipe a page a round, the learner publishing after each round.
 
-    From the round `turned_from` on people like what they disliked before.
+    From the round `turned_from` on people like what they disliked before. A new folder gets a fixed
+    secret, so that the draws are the same each time.
     """
+    folder = Path(config.data.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "secret.key").exists():
+        (folder / "secret.key").write_bytes(bytes(range(N_BYTES)))
     import_items(config, catalogue(), START_MS)
     replica = FeedReplica(config, now_ms=lambda: START_MS)
     try:

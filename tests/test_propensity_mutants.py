@@ -40,7 +40,7 @@ from policies.vowpal_kernel import VowpalScorer
 from replay.log import SqliteLog
 from serve.config import Config
 from serve.replica import open_database, open_snapshots
-from serve.secret import N_BYTES, derive_key, load_secret
+from serve.secret import derive_key, load_secret
 from serve.verify import Verified, verify_log
 
 N = 20
@@ -169,10 +169,6 @@ def test_there_are_ten_mutants_and_ten_are_caught() -> None:
 def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with a log, a secret and the four versions that were learned from it."""
     folder = tmp_path_factory.mktemp("history") / "data"
-    folder.mkdir()
-    # One secret, so that the same cards are drawn in each run: a hundred are few for a check of
-    # what was drawn too rarely.
-    (folder / "secret.key").write_bytes(bytes(range(N_BYTES)))
     make_history(config_of(folder))
     return folder
 

@@ -177,7 +177,7 @@ def test_an_option_that_leaves_no_page_is_named(config: Config, tmp_path: Path) 
     with pytest.raises(Refused, match=r"--arm: expected an arm .*control, treated.* got 'nosuch'"):
         ask(config, "uniform", arm="nosuch")
     small = config_of(tmp_path / "small")
-    make_history(small, n_people=4, rounds=range(1))
+    make_history(small, n_people=24, rounds=range(1))  # an arm without anybody: 1 in 10 million
     with pytest.raises(Refused, match=r"--held-out: expected pages behind those that the policies"):
         ask(small, "vowpal", held_out=True)
     with pytest.raises(Refused, match=r"--held-out: expected pages of arm control behind those"):
