@@ -8,8 +8,6 @@ serving: VW's regcb, bag, synthcover and large action space (zero probabilities)
 with elimination (negative ones); they remain comparators for one-slot decisions.
 """
 
-from typing import Protocol
-
 import msgspec
 import numpy as np
 
@@ -17,19 +15,6 @@ from env.vocabulary import Bools, Floats
 
 LEAST_EXPONENT = -50.0
 """Of Softmax: below some -745 exp is 0; exp(-50) is 2e-22, which is never drawn but is not 0."""
-
-
-class Explorer(Protocol):
-    """Turns scores into a pmf over a mask."""
-
-    def pmf(self, scores: Floats, mask: Bools) -> Floats:
-        """Return shape (n,), non-negative, 0 off the mask, summing to 1.
-
-        Args:
-            scores: shape (n,), finite, higher is better.
-            mask: shape (n,), at least one True.
-        """
-        ...
 
 
 class Uniform(msgspec.Struct, frozen=True, tag="uniform", tag_field="kind"):

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from env.vocabulary import Bools, Floats, Ints
-from replay.sources import Batch, Target
+from replay.sources import Batch
+from replay.targets import Target
 from replay.trajectories import Trajectories
 
 _DAY_MS = 86_400_000

@@ -33,8 +33,9 @@ from replay.intervals import LEVEL, Estimate
 from replay.parts import Part, parts_of, unsupported_share
 from replay.replaying import Oracle, Replayed, replay_targets
 from replay.reward_model import Predictor
-from replay.sources import PolicyTarget, Source, Target, Watched
+from replay.sources import Source, Watched
 from replay.spill import Spill
+from replay.targets import PolicyTarget, Target
 
 GATES = Gates()
 

@@ -32,7 +32,8 @@ from env.vocabulary import Float32s, Floats, Ints, Page
 from replay.batch_models import chosen_features, fit_ridges, folds_of
 from replay.intervals import LEVEL, clustered_se, t_quantile
 from replay.replaying import strangers_code
-from replay.sources import Batch, Source, row_pages
+from replay.sources import Batch, Source
+from replay.targets import row_pages
 
 N_DECISIONS = 20_000
 N_PAGES = 300

@@ -14,8 +14,9 @@ from env.vocabulary import Bools, Decision, Floats, Ints, Page
 from replay.batch_models import BatchModel, checked_rewards
 from replay.calibration import Calibrating
 from replay.columns import Columns, Predictions
-from replay.sources import Batch, Source, Target, checked_pmfs
+from replay.sources import Batch, Source
 from replay.spill import Spill
+from replay.targets import Target, checked_pmfs
 
 Oracle = Callable[[Page, Decision], Floats]
 """The true expected reward of each candidate, shape (n,), for one decision of a page."""

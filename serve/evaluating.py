@@ -18,7 +18,8 @@ from replay.intervals import LEVEL
 from replay.log import SqliteLog
 from replay.log_source import LogSource
 from replay.page_models import fit_growing
-from replay.sources import PolicyTarget, Source, Target
+from replay.sources import Source
+from replay.targets import PolicyTarget, Target
 from serve.config import Config
 from serve.data_folder import open_data
 from serve.foreign import foreign_target, open_foreign

@@ -13,7 +13,8 @@ import numpy as np
 
 from env.vocabulary import Floats
 from replay.dsjson_source import DsjsonSource
-from replay.sources import Batch, Source, Target
+from replay.sources import Batch, Source
+from replay.targets import Target
 from serve.importers.obp import ObpSource
 from serve.refused import Refused
 

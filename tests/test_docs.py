@@ -19,7 +19,7 @@ from servers import Answer, Server, ask, serving, stocked
 from policies.baselines import UniformPolicy
 from replay.dataset import load
 from replay.episodes import read_lives
-from replay.sources import PolicyTarget
+from replay.targets import PolicyTarget
 from replay.trajectories import logged_return
 from serve.commands.main import app
 from serve.config import SHIPPED, Arm, Config, Data, Experiment, parse

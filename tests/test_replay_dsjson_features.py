@@ -10,7 +10,7 @@ from test_replay_dsjson import file_of, line
 from replay.batch_models import Ridges, fit_rewards
 from replay.dsjson_features import MAX_VALUE, N_ACTION, N_SHARED, context_features
 from replay.dsjson_source import DsjsonSource
-from replay.sources import row_pages
+from replay.targets import row_pages
 
 
 def columns(shared: dict[str, object]) -> list[float]:

@@ -20,7 +20,8 @@ from replay.dsjson_reader import read_dsjson
 from replay.dsjson_source import DsjsonSource
 from replay.dsjson_writer import write_dsjson
 from replay.log_source import LogSource
-from replay.sources import Batch, PolicyTarget, Source
+from replay.sources import Batch, Source
+from replay.targets import PolicyTarget
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from replay.default import DEFAULT
 from replay.evaluate import Report, evaluate
 from replay.gates import Gates
 from replay.reward_model import CrossFitted, RidgeModel, cross_fit, fold_of
-from replay.sources import PolicyTarget
+from replay.targets import PolicyTarget
 
 OPEN = Gates(min_users=0, min_ess=0.0)
 SE = 3.0

@@ -17,7 +17,7 @@ from replay.dataset import Dataset, read
 from replay.evaluate import evaluate_all
 from replay.page_models import fit_growing, interactions_of
 from replay.reward_model import cross_fit
-from replay.sources import PolicyTarget
+from replay.targets import PolicyTarget
 
 ARGS = VowpalArgs(bits=12)
 

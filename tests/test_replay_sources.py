@@ -10,7 +10,8 @@ from worlds import LIKES, World, lines
 from policies.baselines import PopularityPolicy, UniformPolicy
 from policies.explorers import Softmax
 from replay.dataset import read
-from replay.sources import PolicyTarget, Watched, checked_pmfs, row_pages
+from replay.sources import Watched
+from replay.targets import PolicyTarget, checked_pmfs, row_pages
 
 N, K = 20, 4
 

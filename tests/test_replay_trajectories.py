@@ -13,7 +13,7 @@ from env.vocabulary import Bools, Floats, SessionId
 from policies.baselines import UniformPolicy, mixture_policy
 from replay import dataset
 from replay.episodes import read_lives, read_sessions
-from replay.sources import PolicyTarget
+from replay.targets import PolicyTarget
 from replay.trajectories import Trajectories, Values, dr_rl, logged_return, pdis, wpdis
 
 N_STEPS = 3

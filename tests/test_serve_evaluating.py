@@ -13,7 +13,7 @@ from env.interface import Policy
 from policies.baselines import mixture_policy
 from replay.database import Database
 from replay.log import SqliteLog
-from replay.sources import PolicyTarget
+from replay.targets import PolicyTarget
 from serve.commands.main import app
 from serve.config import Arm, Config, Experiment, Mixture
 from serve.data_folder import count_lines

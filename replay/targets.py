@@ -1,0 +1,145 @@
+"""Targets: policies as what they would have done at the decisions of a batch.
+
+A policy of `env.interface` is asked about pages: on those of our own log the logged rules, floor
+and prefix apply; a foreign log's decisions become pages of one slot each. Whatever a target answers
+is checked before it is used.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from env.interface import Policy, page_pmfs
+from env.records import item_key
+from env.vocabulary import (
+    Context,
+    Decision,
+    Features,
+    Floats,
+    Ints,
+    ItemId,
+    Page,
+    PageId,
+    Scene,
+    SessionId,
+    SlotRule,
+    UserKey,
+    decision_id,
+)
+from replay.sources import Batch
+
+PMF_TOLERANCE = 1e-6
+"""By how much a foreign pmf may miss a sum of 1: float32 numbers written in decimal."""
+
+
+class Target(Protocol):
+    """A policy as an evaluation needs it: what would it have done at each decision?"""
+
+    @property
+    def name(self) -> str:
+        """For whoever reads the estimate, for example `name@version`."""
+        ...
+
+    def probabilities(self, batch: Batch) -> Floats:
+        """Return the distribution over the candidates, (m, k), 0 off the mask, rows sum to 1.
+
+        Raises:
+            ValueError: it is none, or the batch lacks what the policy needs.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTarget:
+    """A policy of `env.interface`, under the logged rules, floor and prefix.
+
+    Attributes:
+        policy: to be asked.
+        learned_share: of the log's decisions, those that the policy learned from; it looks better
+            on them than it is.
+    """
+
+    policy: Policy
+    learned_share: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The policy's `name@version`."""
+        return self.policy.name
+
+    def probabilities(self, batch: Batch) -> Floats:
+        """Return the policy's pmf at each decision, (m, k).
+
+        Raises:
+            ValueError: the policy's pmf is not one.
+        """
+        pmfs = np.zeros(batch.mask.shape)
+        for page, rows in batch.pages or row_pages(batch):
+            row_of = dict(zip(batch.slot[rows].tolist(), rows.tolist(), strict=True))
+            for decision, pmf in page_pmfs(page, self.policy):
+                row = row_of.get(decision.slot)
+                if row is not None:
+                    pmfs[row, : len(pmf)] = pmf
+        return pmfs
+
+
+def checked_pmfs(target: Target, batch: Batch) -> Floats:
+    """Return a target's distributions at a batch, after making sure that they are some.
+
+    Raises:
+        ValueError: another shape, a number that is negative or not one, probability off the mask,
+            or a row that does not sum to 1; names the target and the row.
+    """
+    pmfs = target.probabilities(batch)
+    if pmfs.shape != batch.mask.shape:
+        raise ValueError(
+            f"{target.name}: expected probabilities of shape {batch.mask.shape}, got {pmfs.shape}"
+        )
+    for wrong, expected in (
+        (~(pmfs >= 0.0), "probabilities of at least 0"),
+        ((pmfs > 0.0) & ~batch.mask, "probability 0 off the mask of candidates"),
+        (~(np.abs(pmfs.sum(axis=1, keepdims=True) - 1.0) <= PMF_TOLERANCE), "a sum of 1"),
+    ):
+        if wrong.any():
+            row = int(np.argmax(wrong.any(axis=1)))
+            raise ValueError(f"{target.name}: expected {expected}, got {pmfs[row]} in row {row}")
+    return pmfs
+
+
+def row_pages(batch: Batch) -> Iterator[tuple[Page, Ints]]:
+    """Yield each decision of a foreign log as a page of one slot, with the floor that it names.
+
+    The context's numbers are the shared features and the candidates' the others; candidates are
+    known by their place in the list, which stands for an item's id.
+    """
+    keys = np.array([item_key(str(i)) for i in range(batch.mask.shape[1])], dtype=np.uint64)
+    for row in range(len(batch)):
+        yield _row_page(batch, row, keys), np.array([row])
+
+
+def _row_page(batch: Batch, row: int, keys: npt.NDArray[np.uint64]) -> Page:
+    k, slot = batch.mask.shape[1], int(batch.slot[row])
+    page_id, user = PageId(f"row{row}"), UserKey(str(batch.user[row]))
+    shared = np.zeros(0) if batch.context is None else batch.context[row]
+    actions = batch.action_context
+    if actions is None:
+        actions = np.zeros((k, 0))
+    features = Features(
+        shared=shared.astype(np.float32),
+        actions=(actions if actions.ndim == 2 else actions[row]).astype(np.float32),
+        keys=keys,
+    )
+    scene = Scene(at_ms=int(batch.at_ms[row]))
+    ids = tuple(ItemId(str(i)) for i in range(k))
+    context = Context(page_id, user, SessionId(""), scene, ids, features)
+    action, name = int(batch.action[row]), "" if batch.policy is None else str(batch.policy[row])
+    decision = Decision(
+        decision_id(page_id, slot), slot, action, ids[action], float(batch.propensity[row]), name
+    )
+    mask = batch.mask[row]
+    rule = SlotRule(mask, mask if batch.eligible is None else batch.eligible[row])
+    eps = 0.0 if batch.eps is None else float(batch.eps[row])
+    return Page(context, (rule,) * (slot + 1), (decision,), eps, {})
