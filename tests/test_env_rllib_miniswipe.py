@@ -1,9 +1,7 @@
 """RLlib's own PPO on MiniSwipe as it is: no wrapper, no connector, many people at once."""
 
-import logging
-
-import numpy as np
 import pytest
+from ppo import N_ENVS, train_once
 
 from env.miniswipe_vector import MiniSwipeVectorEnv
 from env.registration import register_envs
@@ -14,42 +12,14 @@ pytest.importorskip("torch", reason="the extra `train` is not installed", exc_ty
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own, of which there are many
 def test_ppo_trains_an_iteration_on_the_native_vector_env() -> None:
-    import ray
-    from ray.rllib.algorithms.ppo import PPOConfig
-
     register_envs()
-    config = (
-        PPOConfig()
-        .environment("nextswipe/MiniSwipe-v0", env_config={"obs": "flat", "horizon_days": 3})
-        .env_runners(
-            num_env_runners=0,
-            num_envs_per_env_runner=64,
-            gym_env_vectorize_mode="vector_entry_point",
-        )
-        .learners(num_learners=0)
-        .training(train_batch_size_per_learner=4096, minibatch_size=1024, num_epochs=2)
-        .debugging(seed=0)
-    )
-    ray.init(
-        _node_ip_address="127.0.0.1",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        num_cpus=1,
-    )
-    try:
-        algorithm = config.build_algo()
-        before = {k: np.copy(v) for k, v in algorithm.get_module().get_state().items()}
-        result = algorithm.train()
-        after = algorithm.get_module().get_state()
-        runner = algorithm.env_runner
-        assert isinstance(runner.env.unwrapped, MiniSwipeVectorEnv)
-        assert runner.env.num_envs == 64
-        algorithm.stop()
-    finally:
-        ray.shutdown()
-    assert result["env_runners"]["num_env_steps_sampled"] >= 4096
+    arguments = {"obs": "flat", "horizon_days": 3}
+    trained = train_once("nextswipe/MiniSwipe-v0", arguments, batch=4096, minibatch=1024, epochs=2)
+    runners = trained.result["env_runners"]
+    assert isinstance(trained.env.unwrapped, MiniSwipeVectorEnv)
+    assert trained.env.num_envs == N_ENVS == 64
+    assert runners["num_env_steps_sampled"] >= 4096
     # Three days of about 16 s a card and 24 cards a session: episodes ended and were started anew.
-    assert result["env_runners"]["num_episodes"] > 20
-    assert 300.0 < result["env_runners"]["episode_return_mean"] < 3_000.0
-    assert any(not np.array_equal(before[name], after[name]) for name in before)
+    assert runners["num_episodes"] > 20
+    assert 300.0 < runners["episode_return_mean"] < 3_000.0
+    assert trained.has_moved
