@@ -81,7 +81,13 @@ def test_without_a_seed_lives_differ_between_environments() -> None:
     def life() -> list[object]:
         env = MiniSwipeEnv(obs="ids")
         env.reset()
-        return [env.step(BAIT_DIVERSE)[0] for _ in range(200)]
+        seen: list[object] = []
+        for _ in range(200):
+            state, _, terminated, truncated, _ = env.step(BAIT_DIVERSE)
+            seen.append(state)
+            if terminated or truncated:
+                break
+        return seen
 
     assert life() != life()
 
