@@ -33,7 +33,7 @@ class Catalogue:
     """All items that ever were, as columns.
 
     The columns are read-only views, replaced by each `apply`: take them anew for each request.
-    Codes of creators, countries and languages are 0 where unknown.
+    Codes of creators, countries, languages and sounds are 0 where unknown.
 
     Attributes:
         sequence: of the last record applied, see `apply`.
@@ -53,6 +53,9 @@ class Catalogue:
     duplicates: Ints  # (n,) code that near-duplicates share
     published_ms: Ints  # (n,) 0 where unknown
     duration_s: Floats  # (n,) 0 where unknown
+    sounds: Ints  # (n,) code
+    ratings: Ints  # (n,) least age in years
+    debuts: Bools  # (n,) whether it came as new to the public, `ItemRecord.debut`
     listed: Bools  # (n,)
 
     def __init__(self) -> None:
@@ -65,7 +68,7 @@ class Catalogue:
         self._by_short_key: tuple[ShortKeys, Ints, Ints] | None = None
         self._latest: Ints | None = None
         self._creators, self._countries, self._languages = {"": 0}, {"": 0}, {"": 0}
-        self._tags = {"": 0}
+        self._tags, self._sounds = {"": 0}, {"": 0}
         self._n_vectors = 0
         self._duplicates: dict[int, int] = {}
         self._market_sets: dict[frozenset[str], int] = {frozenset(): 0}
@@ -84,6 +87,9 @@ class Catalogue:
             "duplicates": np.zeros(_CAPACITY, dtype=np.int64),
             "published_ms": np.zeros(_CAPACITY, dtype=np.int64),
             "duration_s": np.zeros(_CAPACITY, dtype=np.float64),
+            "sounds": np.zeros(_CAPACITY, dtype=np.int64),
+            "ratings": np.zeros(_CAPACITY, dtype=np.int64),
+            "debuts": np.zeros(_CAPACITY, dtype=np.bool_),
             "listed": np.zeros(_CAPACITY, dtype=np.bool_),
         }
         self._show_columns()
@@ -108,6 +114,11 @@ class Catalogue:
         return self._n_vectors == 0
 
     @property
+    def n_sounds(self) -> int:
+        """How many codes of sounds there are, with 0 for the unknown."""
+        return len(self._sounds)
+
+    @property
     def n_creators(self) -> int:
         """How many codes of creators there are, with 0 for the unknown."""
         return len(self._creators)
@@ -124,6 +135,7 @@ class Catalogue:
         """
         if record.item is not None:
             self._put(record.item_id, record.item, record.block)
+            self._arrays["debuts"][self._index[record.item_id]] |= record.debut
         elif record.item_id in self._index:
             self._take_down(record.item_id)
         self._available.clear()
@@ -147,6 +159,7 @@ class Catalogue:
             creator=item.creator,
             tags=item.tags,
             duration_s=item.duration_s or 0.0,
+            sound=item.sound,
         )
 
     def find(self, short_keys: ShortKeys) -> Ints:
@@ -182,6 +195,10 @@ class Catalogue:
     def creator_code(self, creator: str) -> int:
         """Return a creator's code, 0 where they have no item here."""
         return self._creators.get(creator, 0)
+
+    def sound_codes(self, sounds: Iterable[str]) -> Ints:
+        """Return the codes of sounds, 0 where no item has one."""
+        return np.array([self._sounds.get(sound, 0) for sound in sounds], dtype=np.int64)
 
     def tag_codes(self, tags: Iterable[str]) -> Ints:
         """Return the codes of tags as `env.content.fold_tag` has them, 0 where no item has one."""
@@ -247,6 +264,8 @@ class Catalogue:
             "duplicates": _code(self._duplicates, duplicate_key(item)),
             "published_ms": item.published_ms,
             "duration_s": item.duration_s or 0.0,
+            "sounds": _code(self._sounds, item.sound),
+            "ratings": item.rating,
             "listed": item.listed,
         }
         for name, value in row.items():
@@ -279,7 +298,7 @@ class Catalogue:
         index = self._index[item_id]
         self._replace(index, Item(item_id, listed=False))
         self._arrays["listed"][index] = False
-        for name in ("creators", "countries", "languages", "market_sets", "tags"):
+        for name in ("creators", "countries", "languages", "market_sets", "tags", "sounds"):
             self._arrays[name][index] = 0
 
     def _show_columns(self) -> None:

@@ -53,6 +53,7 @@ class Card(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         block: the item's static feature block, float16 bytes.
         duration_s: 0 where unknown.
+        sound: id of the music; empty where unknown.
     """
 
     item_id: ItemId
@@ -60,6 +61,7 @@ class Card(msgspec.Struct, frozen=True, omit_defaults=True):
     creator: CreatorId = CreatorId("")
     tags: tuple[str, ...] = ()
     duration_s: float = 0.0
+    sound: str = ""
 
 
 class Drawn(msgspec.Struct, frozen=True, array_like=True):
@@ -146,12 +148,18 @@ class FeedbackRecord(
 
 
 class ItemRecord(msgspec.Struct, frozen=True, tag="item", tag_field="t", omit_defaults=True):
-    """An upload, a change or (item None) a takedown for good."""
+    """An upload, a change or (item None) a takedown for good.
+
+    Attributes:
+        debut: the item is new to the public, so it is owed its first audience and starts in the
+            first pool; what was around before it came here is not.
+    """
 
     item_id: ItemId
     at_ms: int
     item: Item | None = None
     block: bytes = b""
+    debut: bool = False
 
 
 class UserRecord(msgspec.Struct, frozen=True, tag="user", tag_field="t", omit_defaults=True):
@@ -167,13 +175,23 @@ class UserRecord(msgspec.Struct, frozen=True, tag="user", tag_field="t", omit_de
     profile: Profile | None = None
 
 
+class BlockRecord(msgspec.Struct, frozen=True, tag="block", tag_field="t", omit_defaults=True):
+    """A person wants nothing more of these creators and tags, or (wanted) takes that back."""
+
+    user: UserKey
+    at_ms: int
+    creators: tuple[CreatorId, ...] = ()
+    tags: tuple[str, ...] = ()
+    wanted: bool = False
+
+
 class TickRecord(msgspec.Struct, frozen=True, tag="tick", tag_field="t"):
     """Time passed and nothing else: it lets the join close what it waits for in a quiet log."""
 
     at_ms: int
 
 
-Record = PageRecord | FeedbackRecord | ItemRecord | UserRecord | TickRecord
+Record = PageRecord | FeedbackRecord | ItemRecord | UserRecord | BlockRecord | TickRecord
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)

@@ -51,6 +51,9 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         sound: id of the music; empty where unknown.
         media: address of the video, for the client.
         vector: the caller's own embedding, any length that one catalogue keeps to.
+        rating: least age in years of who may see it; 0: everybody.
+        products: what can be bought from the card, the product's address by the country (ISO 3166
+            alpha-2) in which it is sold.
         listed: False takes it out of every feed without forgetting it.
     """
 
@@ -66,6 +69,8 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     sound: str = ""
     media: str = ""
     vector: tuple[float, ...] | None = None
+    rating: int = 0
+    products: dict[str, str] = {}
     listed: bool = True
 
 
@@ -83,6 +88,7 @@ class Profile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
         tags: the caller's own segments.
         registered_ms: Unix milliseconds.
         follows: creators followed at registration.
+        birth_year: 0 where unknown.
     """
 
     country: str = ""
@@ -95,6 +101,7 @@ class Profile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     tags: tuple[str, ...] = ()
     registered_ms: int = 0
     follows: tuple[CreatorId, ...] = ()
+    birth_year: int = 0
 
 
 class Scene(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -105,6 +112,10 @@ class Scene(msgspec.Struct, frozen=True, omit_defaults=True):
         hour: 0 to 23, in the person's time zone.
         weekday: 0 (Monday) to 6, in the person's time zone.
         position: cards of this session already seen.
+        referrer: what brought the person here, in the caller's own words; empty where unknown.
+        cohort: the person's, as registered.
+        origin: keyed hash of the address block that the request came from; empty where unknown.
+        tenure_days: whole days since the person registered.
     """
 
     at_ms: int
@@ -115,6 +126,10 @@ class Scene(msgspec.Struct, frozen=True, omit_defaults=True):
     hour: int = 0
     weekday: int = 0
     position: int = 0
+    referrer: str = ""
+    cohort: str = ""
+    origin: str = ""
+    tenure_days: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ import msgspec
 from msgspec.structs import replace
 
 from env.records import (
+    BlockRecord,
     FeedbackRecord,
     ItemRecord,
     LogLine,
@@ -154,7 +155,7 @@ class Join:
                 self._hear(record)
             case TickRecord():
                 self._state.counts.ticks += 1
-            case ItemRecord() | UserRecord():
+            case ItemRecord() | UserRecord() | BlockRecord():
                 pass  # matters of other folds; here only their time counts
         return closed
 

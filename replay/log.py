@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from env.records import (
+    BlockRecord,
     FeedbackRecord,
     LogLine,
     PageRecord,
@@ -27,7 +28,7 @@ from env.records import (
 from env.vocabulary import UserId, UserKey
 from replay.database import Database
 
-Kind = Literal["page", "feedback", "item", "user", "tick"]
+Kind = Literal["page", "feedback", "item", "user", "block", "tick"]
 
 BATCH_LINES = 512
 
@@ -233,7 +234,7 @@ def _row(record: Record, written_ms: int) -> tuple[str, str, str, int, int, int,
 
 def _user(record: Record) -> str:
     match record:
-        case PageRecord() | FeedbackRecord() | UserRecord():
+        case PageRecord() | FeedbackRecord() | UserRecord() | BlockRecord():
             return record.user
         case _:
             return ""

@@ -29,6 +29,7 @@ _TOTALS = {
     "feedback_events": ("kind", "Feedback events that were taken, by kind."),
     "item_changes": ("change", "Items that were put (added or changed) or removed."),
     "user_changes": ("change", "People who were put (registered or changed) or forgotten."),
+    "blocks": ("change", "Requests that blocked creators or tags, or took that back."),
 }
 
 

@@ -14,7 +14,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from env.records import FeedbackRecord, ItemRecord, PageRecord, Record, TickRecord, UserRecord
+from env.records import (
+    BlockRecord,
+    FeedbackRecord,
+    ItemRecord,
+    PageRecord,
+    Record,
+    TickRecord,
+    UserRecord,
+)
 
 SCHEMA = (
     """CREATE TABLE IF NOT EXISTS totals (
@@ -72,5 +80,7 @@ def _of(record: Record) -> Iterator[tuple[Total, int]]:
             yield Total("item_changes", "put" if record.item is not None else "removed"), 1
         case UserRecord():
             yield Total("user_changes", "put" if record.profile is not None else "forgotten"), 1
+        case BlockRecord():
+            yield Total("blocks", "taken back" if record.wanted else "blocked"), 1
         case TickRecord():
             pass  # what time alone moves is no news to an operator
