@@ -110,6 +110,7 @@ class LiveSupply:
     """Items that creators upload a day at a time, each in the oldest one's place.
 
     Attributes:
+        creators: of this world.
         is_active: which creators still upload, shape (n_creators,).
     """
 
@@ -137,7 +138,7 @@ class LiveSupply:
             self._reach_of_card *= FAIR_AUDIENCES * uploads.audience / even_share
         self._model = response_model(preset)
         self._world_seed = world_seed
-        self._creators = draw_creators(preset.uploads, world_seed)
+        self.creators = draw_creators(preset.uploads, world_seed)
         self.restart()
 
     def restart(self) -> None:
@@ -146,11 +147,8 @@ class LiveSupply:
         self.is_active = np.ones(uploads.n_creators, dtype=np.bool_)
         self._failures = np.zeros(uploads.n_creators, dtype=np.int64)
         serial = np.arange(uploads.n_items)
-        keys = world_keys(self._world_seed, ITEM, serial)
-        who = uniforms(keys, np.full(len(keys), BIRTH), _CREATOR_LANE, 1)[0]
-        creator = pick(np.cumsum(self._creators.share), who)
         published = (serial - len(serial)) / max(uploads.a_day, 1.0)
-        items = self._draw(serial, creator, published)
+        items = self.draw(serial, self.draw_creator(serial), published)
         self.stock = replace(items, counts=self._history(items))
         self._reach = self.stock.counts[0].copy()
 
@@ -178,12 +176,12 @@ class LiveSupply:
 
     def _upload(self) -> None:
         """Let creators who are active upload, and the oldest items go."""
-        rates = self._uploads.a_day * self._creators.share * self.is_active
+        rates = self._uploads.a_day * self.creators.share * self.is_active
         n_each = poisson(rates, self._creator_draws(1))
         creator = np.repeat(np.arange(len(n_each)), n_each)[: self.stock.n]
         first = int(self.stock.serial.max()) + 1
         serial = np.arange(first, first + len(creator))
-        new = self._draw(serial, creator, np.full(len(serial), float(self.stock.day)))
+        new = self.draw(serial, creator, np.full(len(serial), float(self.stock.day)))
         self.stock = _exchange(self.stock, new)
         self._reach[serial % self.stock.n] = 0.0
 
@@ -192,9 +190,21 @@ class LiveSupply:
         keys = world_keys(self._world_seed, DAY, np.arange(len(self.is_active)))
         return np.asarray(uniforms(keys, np.full(len(keys), self.stock.day), lane, 1)[0])
 
-    def _draw(self, serial: Ints, creator: Ints, published: Floats) -> Stock:
-        """Return items without exposures, as a stock of their own."""
-        uploads, creators, model = self._uploads, self._creators, self._model
+    def draw_creator(self, serial: Ints) -> Ints:
+        """Return who uploads items if nobody gives up, by the creators' shares, shape (n,)."""
+        keys = world_keys(self._world_seed, ITEM, serial)
+        who = uniforms(keys, np.full(len(keys), BIRTH), _CREATOR_LANE, 1)[0]
+        return pick(np.cumsum(self.creators.share), who)
+
+    def draw(self, serial: Ints, creator: Ints, published: Floats) -> Stock:
+        """Return items without exposures, as a stock of their own.
+
+        Args:
+            serial: of the uploads; what an item is hangs on it and on the world's seed.
+            creator: of each, shape (n,).
+            published: day, shape (n,).
+        """
+        uploads, creators, model = self._uploads, self.creators, self._model
         keys = world_keys(self._world_seed, ITEM, serial)
         cards = np.full(len(keys), BIRTH)
         z = normals(keys, cards, 0, uploads.n_dims + 3)

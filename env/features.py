@@ -5,6 +5,12 @@ block, known when it was uploaded, then its dynamic columns, which depend on the
 what the log says about the item. `encode` rounds to half precision before anybody sees a value.
 All columns are of the order of 1, so that one learning rate serves them all.
 
+A new column goes last among its own and none ever goes away, so what a schema had stands in the
+same place in all later ones, and pages of an older log, which are read by the width they were
+written with, show each column where it is looked for. Schemas differ in width: what learns or
+estimates refuses any other than its own. Schema 3 added `referrer0`.. and `tag_recent`,
+`sound_recent`.
+
 Rejected: standardising by running means (the encoding would be one more state to fold, and a
 logged value would mean something else each day), and crossing person and item here (a policy
 crosses what it wants; only matches of interest and content, which no cross of columns gives
@@ -12,11 +18,13 @@ cheaply, are columns of their own).
 """
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from env.records import item_key
 from env.vocabulary import Features, Float32s, Floats, Ints, Scene
 
 if TYPE_CHECKING:  # these import the columns named here, so they are imported when called
@@ -25,10 +33,12 @@ if TYPE_CHECKING:  # these import the columns named here, so they are imported w
     from env.popularity import Popular
     from env.users import UserState
 
-SCHEMA = 2
+SCHEMA = 3
 VECTOR_DIM = 32
 N_APPS = 8
 """Buckets that the names of installed apps are hashed into, see `env.users.hash_apps`."""
+N_REFERRERS = 4
+"""Buckets that what brought a person here is hashed into."""
 
 SHARED = (
     "hour_sin",
@@ -50,6 +60,7 @@ SHARED = (
     "active_cohort",
     "new_cohort",
     *(f"app{i}" for i in range(N_APPS)),
+    *(f"referrer{i}" for i in range(N_REFERRERS)),
 )
 STATIC = (
     *(f"v{i}" for i in range(VECTOR_DIM)),
@@ -75,6 +86,8 @@ DYNAMIC = (
     "item_evidence",
     "same_country",
     "same_language",
+    "tag_recent",
+    "sound_recent",
 )
 
 N_SHARED = len(SHARED)
@@ -93,8 +106,18 @@ _NEW_MS = 14 * 24 * 3_600_000
 _HOUR_MS = 3_600_000
 _LOG_YEAR = math.log1p(24.0 * 365.0)  # hours
 _LOG_MUCH = math.log1p(1000.0)  # rewarded impressions
-_TALLY_PRIOR = 2.0
-"""Exposures that a creator's signal is shrunk by."""
+
+
+@lru_cache(maxsize=8192)
+def bucket_of(kind: str, word: str, n: int) -> int:
+    """Return the bucket, 0 to n - 1, that a word of some kind is hashed into.
+
+    Case and blanks around it do not count; it is the same on any machine.
+
+    >>> bucket_of("app", " Chat", N_APPS) == bucket_of("app", "chat", N_APPS)
+    True
+    """
+    return item_key(f"{kind} {word.strip().casefold()}") % n
 
 
 def quantise(values: npt.ArrayLike) -> Float32s:
@@ -174,7 +197,10 @@ def _shared_columns(user: "UserState", scene: Scene) -> list[float]:
         "new_cohort": fresh or profile.cohort.endswith("new"),
     }
     apps = np.frombuffer(user.apps, dtype="<f2").tolist() if user.apps else [0.0] * N_APPS
-    return [*(float(columns[name]) for name in SHARED[:-N_APPS]), *apps]
+    referrers = [0.0] * N_REFERRERS
+    if scene.referrer:
+        referrers[bucket_of("referrer", scene.referrer, N_REFERRERS)] = 1.0
+    return [*(float(columns[name]) for name in SHARED[: len(columns)]), *apps, *referrers]
 
 
 def _dynamic_columns(
@@ -186,11 +212,14 @@ def _dynamic_columns(
     states: "ItemStates",
 ) -> Floats:
     """Return the columns DYNAMIC, shape (N_DYNAMIC, n), before they are quantised."""
+    from env.person_columns import person_columns
+
     items = states.aligned(catalogue)
     scale = items.scale(scene.at_ms)
     hours = np.maximum(scene.at_ms - catalogue.published_ms[index], 0) / _HOUR_MS
+    prior = items.popularity.interest(scene, catalogue.vectors)
     columns = {
-        **_person_columns(user, scene, catalogue, index, vectors),
+        **person_columns(user, scene, catalogue, index, vectors, prior),
         "age": np.log1p(hours) / _LOG_YEAR,
         "popularity": _level(items.popularity.everywhere, index, scale),
         "popularity_here": _level(items.popularity.here(scene), index, scale),
@@ -204,59 +233,6 @@ def _dynamic_columns(
     for place, name in enumerate(DYNAMIC):
         rows[place] = columns[name]
     return rows
-
-
-def _person_columns(
-    user: "UserState", scene: Scene, catalogue: "Catalogue", index: Ints, vectors: Float32s
-) -> dict[str, npt.NDArray[np.generic] | float]:
-    from env import users
-
-    creators = catalogue.creators[index]
-    affinity, recent = _creator_tables(user, catalogue)
-    follows = np.zeros(catalogue.n_creators, dtype=np.bool_)
-    follows[catalogue.creator_codes(users.followed(user))] = True
-    return {
-        "long_match": vectors @ users.long_interest(user, with_declared=catalogue.is_of_tags),
-        "session_match": vectors @ users.session_interest(user) if scene.position > 0 else 0.0,
-        "creator_affinity": affinity[creators],
-        "creator_recent": recent[creators],
-        "followed": follows[creators],
-        "tag_affinity": _tag_affinity(user, catalogue, index),
-    }
-
-
-def _creator_tables(user: "UserState", catalogue: "Catalogue") -> tuple[Floats, Floats]:
-    """Return signal and exposure by creator code, both shrunk by `_TALLY_PRIOR` exposures."""
-    from env.interests import tally_columns
-
-    names, exposure, signal = tally_columns(user.creators, user.n_cards)
-    codes = np.array([catalogue.creator_code(name) for name in names], dtype=np.int64)
-    affinity, recent = np.zeros(catalogue.n_creators), np.zeros(catalogue.n_creators)
-    affinity[codes] = signal / (exposure + _TALLY_PRIOR)
-    recent[codes] = exposure / (exposure + _TALLY_PRIOR)
-    affinity[0] = recent[0] = 0.0
-    return affinity, recent
-
-
-def _tag_affinity(user: "UserState", catalogue: "Catalogue", index: Ints) -> Floats:
-    """Return the mean over an item's tags of what a person felt at each, shape (n,).
-
-    As for creators, but a tag of the registration is shrunk to `DECLARED_SIGNAL` and not to 0.
-    Other than a match of vectors it also speaks where items have vectors of their own.
-    """
-    from env.content import fold_tag
-    from env.interests import tally_columns
-    from env.users import DECLARED_SIGNAL
-
-    names, exposure, signal = tally_columns(user.tags, user.n_cards)
-    codes = catalogue.tag_codes(names)
-    table = np.zeros(catalogue.n_tags)
-    table[catalogue.tag_codes(map(fold_tag, user.profile.tags))] = DECLARED_SIGNAL
-    table[codes] = (signal + _TALLY_PRIOR * table[codes]) / (exposure + _TALLY_PRIOR)
-    table[0] = 0.0
-    felt: Floats = table.take(catalogue.tags.take(index, axis=0))
-    mean: Floats = felt.dot(np.ones(felt.shape[1])) / catalogue.n_tags_of[index]
-    return mean
 
 
 def _level(popular: "Popular", index: Ints, scale: float) -> Floats:

@@ -1,4 +1,4 @@
-"""What a person leans to: decayed sums of content vectors, and tallies of creators and tags.
+"""What a person leans to: decayed sums of content vectors, and tallies of creators, tags, sounds.
 
 Both are held as a state in a row needs them (bytes and short records), both decay with cards and
 not with time, and both are read as of now.
@@ -20,7 +20,7 @@ NO_INTEREST = np.zeros(VECTOR_DIM, dtype="<f4").tobytes()
 
 
 class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a person had of one creator or tag, as it stood at their card number `at`.
+    """What a person had of one creator, tag or sound, as it stood at their card number `at`.
 
     Attributes:
         exposure: decayed count of impressions.
@@ -67,7 +67,7 @@ def add_tally(
 
     Args:
         recent: the latest last.
-        names: creators or tags of one card.
+        names: creators, tags or sounds of one card.
         n_cards: the person's count of cards by now.
         exposure: to add, at least 0.
         signal: to add.
@@ -82,7 +82,7 @@ def add_tally(
     return tuple(kept[-MAX_TALLIES:])
 
 
-def tally_columns(recent: tuple[Tally, ...], n_cards: int) -> tuple[list[str], Floats, Floats]:
+def tally_columns(recent: Sequence[Tally], n_cards: int) -> tuple[list[str], Floats, Floats]:
     """Return names, exposures and signals as of now: of (state.creators, state.n_cards)."""
     aged = TALLY_DECAY ** (n_cards - np.array([tally.at for tally in recent], dtype=np.float64))
     exposure = np.array([tally.exposure for tally in recent]) * aged

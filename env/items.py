@@ -94,26 +94,31 @@ class ItemStates:
         """Return how many items have a state."""
         return len(self._rows)
 
-    def fold(self, interaction: Interaction) -> None:
+    def fold(self, interaction: Interaction, counted: bool = True) -> None:
         """Count a closed interaction.
 
         A censored one counts as an impression, and as a valid play if it already was one; its
         reward is not known.
+
+        Args:
+            interaction: in the order in which they closed.
+            counted: False for one that is no evidence of its item (`env.evidence` says which):
+                it is an impression and nothing else.
         """
         self._aligned = None
         self._keep_time(interaction.closed_ms)
         row = self._row(interaction.item_id)
         dwell_s, duration_s = interaction.feedback.dwell_s, interaction.duration_s
-        known = not is_censored(interaction.feedback, duration_s)
+        known = counted and not is_censored(interaction.feedback, duration_s)
         reward = interaction.reward if known else 0.0
-        played = is_valid_play(dwell_s, duration_s)
+        played = counted and is_valid_play(dwell_s, duration_s)
         weight = math.exp2((interaction.closed_ms - self._landmark_ms) / HALF_LIFE_MS) * played
         self._table[row] += (
             1.0,
             known,
             played,
-            is_long_view(dwell_s, duration_s),
-            interaction.feedback.like,
+            counted and is_long_view(dwell_s, duration_s),
+            counted and interaction.feedback.like,
             reward,
             reward * reward,
             weight,

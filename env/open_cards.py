@@ -47,6 +47,7 @@ class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
         events: bits of the events reported.
         dwell_s: the longest reported, at most `MAX_DWELL_S`.
         usual: what this person's watching was when the card was first answered, in [0, 1].
+        sound: id of its music; empty where unknown. Last, so that rows from before it decode.
     """
 
     slot: int
@@ -60,6 +61,7 @@ class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
     events: int = 0
     dwell_s: float = 0.0
     usual: float = 0.0
+    sound: str = ""
 
     @property
     def played(self) -> bool:
@@ -77,6 +79,11 @@ class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """What the card says about interest: watching beyond the usual, and the events."""
         beyond = self.watch - self.usual if self.answered else 0.0
         return beyond + sum(s for bit, s in _SIGNAL.items() if self.events & bit)
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether the person said that it is not of interest."""
+        return bool(self.events & _BIT["not_interested"])
 
 
 class OpenPage(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -159,4 +166,5 @@ def _open_card(slot: int, card: Card) -> OpenCard:
         creator=card.creator,
         tags=tuple(filter(None, map(fold_tag, card.tags)))[:MAX_TAGS],
         duration_s=card.duration_s,
+        sound=card.sound,
     )

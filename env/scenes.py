@@ -1,4 +1,4 @@
-"""Where and when a page is asked for: the request's word first, then the registration's.
+"""Where, when and by whom a page is asked for: the request's word first, then the registration's.
 
 The hour is the person's own. Their time zone is that of the registration; else the main one of
 the country they are in; else UTC. A zone or country that the IANA tables do not know counts as
@@ -15,6 +15,8 @@ from zoneinfo import ZoneInfo
 
 from env.users import UserState, live_session
 from env.vocabulary import Scene, SessionId
+
+_DAY_MS = 24 * 3_600_000
 
 # zone.tab puts a country's most populous zone first only where that agrees with geography; these
 # are the countries where it does not.
@@ -36,6 +38,8 @@ def observe(
     language: str = "",
     device: str = "",
     network: str = "",
+    referrer: str = "",
+    origin: str = "",
 ) -> Scene:
     """Return the scene of a page that is asked for now.
 
@@ -47,6 +51,9 @@ def observe(
         language: "en" or "en-GB"; only the language counts.
         device: see `env.vocabulary.Profile`.
         network: for example "wifi" or "cellular".
+        referrer: what brought the person here, in the caller's own words; case and blanks around
+            it do not count.
+        origin: keyed hash of the address block that the request came from.
     """
     profile = state.profile
     country = (country or profile.country).strip().upper()
@@ -62,6 +69,10 @@ def observe(
         hour=local.hour,
         weekday=local.weekday(),
         position=state.position if live_session(state, now_ms) == session else 0,
+        referrer=referrer.strip().casefold(),
+        cohort=profile.cohort.strip(),
+        origin=origin,
+        tenure_days=_tenure_days(profile.registered_ms, now_ms),
     )
 
 
@@ -73,6 +84,11 @@ def find_zone(time_zone: str, country: str) -> tzinfo:
     """
     name = time_zone if time_zone in _zone_names() else _country_zones().get(country)
     return ZoneInfo(name) if name else UTC
+
+
+def _tenure_days(registered_ms: int, now_ms: int) -> int:
+    """Return whole days since the registration, 0 where its time is unknown or still to come."""
+    return max(now_ms - registered_ms, 0) // _DAY_MS if registered_ms > 0 else 0
 
 
 def _primary(language: str) -> str:

@@ -132,9 +132,20 @@ class Swiping:
         Args:
             actions: index of the candidates, shape (n, m).
         """
+        return self.show(np.take_along_axis(self.candidates.rows, actions, axis=1))
+
+    def show(self, rows: Ints, present: Bools | None = None) -> Turn:
+        """Show people items of the stock, in order, whether they are candidates or not.
+
+        Whoever serves the feed has retrieved them; people answer as they do in `play`.
+
+        Args:
+            rows: of the items in the stock of today, shape (n, m).
+            present: who is shown them, shape (n,); the others stay as they are. Everybody if None.
+                Whose episode ended gives their place to the next person, present or not.
+        """
         was_over = self.over.copy()
-        rows = np.take_along_axis(self.candidates.rows, actions, axis=1)
-        events, n_cards, left = self._show(rows, was_over)
+        events, n_cards, left = self._show(rows, was_over, present)
         leavers = np.flatnonzero(left)
         parting = self._depart(leavers)
         turn = self._settle(rows, events, n_cards, leavers, parting)
@@ -147,19 +158,20 @@ class Swiping:
         self._offer()
         return turn
 
-    def _show(self, rows: Ints, was_over: Bools) -> tuple[Floats, Ints, Bools]:
+    def _show(self, rows: Ints, was_over: Bools, among: Bools | None) -> tuple[Floats, Ints, Bools]:
         """Return the events of the cards, how many were seen, and who left."""
         n, m = rows.shape
-        present = ~was_over
+        present = ~was_over if among is None else among & ~was_over
         left = np.zeros(n, dtype=np.bool_)
         n_cards = np.zeros(n, dtype=np.int64)
         self.crowd.open_page(self.stock, rows)
         events = np.empty((m, len(EVENTS), n))
         for j in range(m):
             active = present & ~left
-            # Who is absent from the first card is replaced before the next one, so nothing of
-            # them needs to be kept from it, which would take a copy of every column.
-            moved = None if j == 0 else active
+            # Whose episode ended is replaced before the next card, so where they alone are absent
+            # from the first one nothing of them needs to be kept from it, which would take a copy
+            # of every column.
+            moved = None if j == 0 and among is None else active
             self._swipe(np.ascontiguousarray(rows[:, j]), active, moved, left, events[j])
             n_cards += active
         return events, n_cards, left

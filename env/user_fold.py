@@ -3,16 +3,28 @@
 Interests move with each feedback by the difference in what its card says (`env.open_cards`), so
 the same report twice moves nothing and a longer one corrects.
 
+"Not interested" is said of a card and heard as that. At once, by its signal of -2, it turns the
+interests away from what the card is about and pulls down its creator, tags and sound, and the item
+is unwanted (`env.users.unwanted_keys`), and its near-duplicates with it. The creator is doubted,
+and blocked by the second such card: people mean the video more often than its maker, and a block
+is the one thing that no later evidence can undo, since it ends the evidence. A creator who is
+followed stays followed at the first. Otherwise creators are blocked by a `BlockRecord`, and tags by
+that alone, until another takes it back; a follow unblocks its creator too.
+
 Rejected: timestamps in the decay (a person who comes back after a week likes what they liked;
-sessions forget on their own).
+sessions forget on their own), and blocking a creator at the first "not interested" (as it was:
+one odd video of a favourite creator took all the others along).
 """
+
+from typing import TypeVar
 
 import msgspec
 import numpy as np
 
+from env.content import fold_tag
 from env.interests import NO_INTEREST, add_interest, add_tally
 from env.open_cards import OpenCard, find_card, hear, open_page, put_card, still_open
-from env.records import FeedbackRecord, PageRecord, Record, UserRecord
+from env.records import BlockRecord, FeedbackRecord, PageRecord, Record, UserRecord
 from env.users import (
     MAX_SEEN,
     PACE_DWELL_S,
@@ -24,10 +36,15 @@ from env.users import (
 )
 from env.vocabulary import CreatorId, DecisionId, SessionId
 
-MAX_CREATORS = 100
+MAX_CREATORS = 100  # that are followed, and that are blocked
+MAX_BLOCKED_TAGS = 100
+MAX_DOUBTED = 50
+MAX_UNWANTED = 100
 
 LONG_DECAY = 0.995  # a card: half of the weight is in the last 139 answered cards
 SESSION_DECAY = 0.9  # a card: half of the weight is in the last 7
+
+_Name = TypeVar("_Name", bound=str)
 
 
 def fold(state: UserState | None, record: Record) -> UserState | None:
@@ -47,6 +64,8 @@ def fold(state: UserState | None, record: Record) -> UserState | None:
             return _deliver(state, record)
         case FeedbackRecord() if state:
             return _answer(state, record)
+        case BlockRecord() if state:
+            return _block(state, record)
         case _:
             return state
 
@@ -77,8 +96,13 @@ def _answer(state: UserState, record: FeedbackRecord) -> UserState:
     card = state.pages[place[0]].cards[place[1]]
     if not card.impressed:
         state = _show(state, record.decision_id)
-    state = _move(state, place, hear(card, record.kind, record.value, usual_watch(state)))
-    return _choose_creator(state, card.creator, record.kind)
+    heard = hear(card, record.kind, record.value, usual_watch(state))
+    state = _move(state, place, heard)
+    if record.kind == "follow" and card.creator:
+        return _follow(state, card.creator)
+    if heard.unwanted and not card.unwanted:
+        return _turn_away(state, heard)
+    return state
 
 
 def _show(state: UserState, decision: DecisionId) -> UserState:
@@ -105,17 +129,15 @@ def _move(state: UserState, place: tuple[int, int], card: OpenCard) -> UserState
 
 
 def _count_impression(state: UserState, card: OpenCard, here: bool) -> UserState:
-    key = np.uint64(card.key).astype("<u4")
-    ring = np.frombuffer(state.seen, dtype="<u4")
-    seen = np.append(ring[ring != key], key)[-MAX_SEEN:]
     n_cards = state.n_cards + 1
     return msgspec.structs.replace(
         state,
         n_cards=n_cards,
         position=state.position + here,
-        seen=seen.tobytes(),
-        creators=add_tally(state.creators, _names(card), n_cards, 1.0, 0.0),
+        seen=_put_key(state.seen, card.key, MAX_SEEN),
+        creators=add_tally(state.creators, _known(card.creator), n_cards, 1.0, 0.0),
         tags=add_tally(state.tags, card.tags, n_cards, 1.0, 0.0),
+        sounds=add_tally(state.sounds, _known(card.sound), n_cards, 1.0, 0.0),
     )
 
 
@@ -131,8 +153,9 @@ def _count_answer(state: UserState, before: OpenCard, card: OpenCard, here: bool
         watch=state.watch * long + card.watch - before.watch,
         dwell_s=state.dwell_s * long + _pace_s(card) - _pace_s(before),
         long_sum=add_interest(state.long_sum, long, signal, card.vector),
-        creators=add_tally(state.creators, _names(card), state.n_cards, 0.0, signal),
+        creators=add_tally(state.creators, _known(card.creator), state.n_cards, 0.0, signal),
         tags=add_tally(state.tags, card.tags, state.n_cards, 0.0, signal),
+        sounds=add_tally(state.sounds, _known(card.sound), state.n_cards, 0.0, signal),
     )
     if not here:
         return state
@@ -144,16 +167,65 @@ def _count_answer(state: UserState, before: OpenCard, card: OpenCard, here: bool
     )
 
 
-def _choose_creator(state: UserState, creator: CreatorId, kind: str) -> UserState:
-    """One "follow" or "not interested" speaks for the creator, the later one rules."""
-    if not creator or kind not in ("follow", "not_interested"):
-        return state
-    follows = [c for c in state.follows if c != creator]
-    blocked = [c for c in state.blocked if c != creator]
-    (follows if kind == "follow" else blocked).append(creator)
+def _follow(state: UserState, creator: CreatorId) -> UserState:
+    """Follow a creator, whatever was said of them before."""
     return msgspec.structs.replace(
-        state, follows=tuple(follows[-MAX_CREATORS:]), blocked=tuple(blocked[-MAX_CREATORS:])
+        state,
+        follows=_moved_last(state.follows, (creator,), MAX_CREATORS),
+        blocked=_without(state.blocked, (creator,)),
+        doubted=_without(state.doubted, (creator,)),
     )
+
+
+def _turn_away(state: UserState, card: OpenCard) -> UserState:
+    """Keep an item away for good, and doubt its creator; whoever is doubted already is blocked."""
+    unwanted = _put_key(state.unwanted, card.key, MAX_UNWANTED)
+    state = msgspec.structs.replace(state, unwanted=unwanted)
+    creator = _known(card.creator)
+    if card.creator in state.doubted or card.creator in state.blocked:
+        return _block_creators(state, creator)
+    return msgspec.structs.replace(state, doubted=_moved_last(state.doubted, creator, MAX_DOUBTED))
+
+
+def _block(state: UserState, record: BlockRecord) -> UserState:
+    creators = tuple(filter(None, record.creators))
+    tags = tuple(filter(None, map(fold_tag, record.tags)))
+    if record.wanted:
+        return msgspec.structs.replace(
+            state,
+            blocked=_without(state.blocked, creators),
+            doubted=_without(state.doubted, creators),
+            blocked_tags=_without(state.blocked_tags, tags),
+        )
+    blocked_tags = _moved_last(state.blocked_tags, tags, MAX_BLOCKED_TAGS)
+    state = msgspec.structs.replace(state, blocked_tags=blocked_tags)
+    return _block_creators(state, creators)
+
+
+def _block_creators(state: UserState, creators: tuple[CreatorId, ...]) -> UserState:
+    return msgspec.structs.replace(
+        state,
+        follows=_without(state.follows, creators),
+        blocked=_moved_last(state.blocked, creators, MAX_CREATORS),
+        doubted=_without(state.doubted, creators),
+    )
+
+
+def _moved_last(
+    names: tuple[_Name, ...], moved: tuple[_Name, ...], at_most: int
+) -> tuple[_Name, ...]:
+    return (*_without(names, moved), *dict.fromkeys(moved))[-at_most:]
+
+
+def _without(names: tuple[_Name, ...], gone: tuple[_Name, ...]) -> tuple[_Name, ...]:
+    return tuple(name for name in names if name not in gone)
+
+
+def _put_key(ring: bytes, key: int, at_most: int) -> bytes:
+    """Return a ring of short keys with this one as the last."""
+    short = np.uint64(key).astype("<u4")
+    before = np.frombuffer(ring, dtype="<u4")
+    return np.append(before[before != short], short)[-at_most:].tobytes()
 
 
 def _hear_of(state: UserState, at_ms: int) -> UserState:
@@ -176,8 +248,8 @@ def _begin_session(state: UserState, session: SessionId, at_ms: int) -> UserStat
     )
 
 
-def _names(card: OpenCard) -> tuple[str, ...]:
-    return (card.creator,) if card.creator else ()
+def _known(name: _Name) -> tuple[_Name, ...]:
+    return (name,) if name else ()
 
 
 def _pace_s(card: OpenCard) -> float:

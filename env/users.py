@@ -1,7 +1,8 @@
 """What the log says about a person, and how it is read: interests, pace, what they saw.
 
 `env.user_fold` moves a state, and nothing else does. Interests are decayed sums of signal x content
-vector.
+vector. A state is a row without names, so a new field goes last and has a default: rows that were
+written before it are read as they are.
 
 Rejected: a learned user embedding (cannot move with each swipe and be folded again), full 64-bit
 keys in the ring of seen items (twice the bytes of a row that is rewritten with each event; with
@@ -15,10 +16,9 @@ import msgspec
 import numpy as np
 
 from env.content import tags_vector
-from env.features import N_APPS
+from env.features import N_APPS, bucket_of
 from env.interests import NO_INTEREST, Tally, add_interest, read_interest
 from env.open_cards import OpenPage, is_open
-from env.records import item_key
 from env.vocabulary import CreatorId, DecisionId, Float32s, Profile, SessionId, ShortKeys
 
 SESSION_SILENCE_MS = 30 * 60_000
@@ -26,6 +26,7 @@ MAX_SEEN = 1000
 
 LONG_PRIOR = 8.0  # answered cards that count against an interest
 DECLARED_SIGNAL = 0.5  # of each of these cards, for the tags of the registration
+SCENE_SIGNAL = 0.25  # of each of these cards, for what people of the same scene play
 SESSION_PRIOR = 2.0
 RATE_PRIOR = 4.0
 PACE_DWELL_S = 60.0
@@ -62,13 +63,18 @@ class UserState(msgspec.Struct, frozen=True, array_like=True):
         pages: delivered pages that feedback may still come for, oldest first; see
             `delivered_keys`.
         follows: creators followed by feedback, oldest first; `followed` adds the profile's.
-        blocked: creators of cards that were not of interest, oldest first.
+        blocked: creators of whom nothing more is wanted, oldest first.
         creators: recent creators, the latest last; read them by
             `env.interests.tallies`.
         tags: recent tags, folded, the latest last.
         declared: where the tags of the registration stand, `env.content.tags_vector`, float16
             bytes; empty: nowhere.
         apps: the installed-app context of the registration, `hash_apps`, float16 bytes; empty: 0.
+        sounds: recent sounds, the latest last.
+        blocked_tags: tags of which nothing more is wanted, folded, oldest first.
+        doubted: creators of one card that was not of interest, oldest first; a second one blocks.
+        unwanted: ring of the last items that were not of interest, as `seen`; read it by
+            `unwanted_keys`.
     """
 
     profile: Profile
@@ -94,6 +100,10 @@ class UserState(msgspec.Struct, frozen=True, array_like=True):
     tags: tuple[Tally, ...] = ()
     declared: bytes = b""
     apps: bytes = b""
+    sounds: tuple[Tally, ...] = ()
+    blocked_tags: tuple[str, ...] = ()
+    doubted: tuple[CreatorId, ...] = ()
+    unwanted: bytes = b""
 
 
 class Observed(msgspec.Struct, frozen=True):
@@ -141,15 +151,16 @@ def hash_apps(apps: Iterable[str]) -> Float32s:
     Learning", ICML 2009, without signs, as there are few). Shape (N_APPS,); zero without apps.
     """
     names = {app.strip().casefold() for app in apps} - {""}
-    buckets = np.array([item_key(f"app {name}") % N_APPS for name in names], dtype=np.int64)
+    buckets = np.array([bucket_of("app", name, N_APPS) for name in names], dtype=np.int64)
     counts = np.bincount(buckets, minlength=N_APPS)
     return np.asarray(counts / max(math.sqrt(float(np.sum(counts**2))), 1.0), dtype=np.float32)
 
 
 def encode_state(state: UserState) -> bytes:
-    """Return a state as it stands in a database row: 12 KB of a busy person, 15 at the most.
+    """Return a state as it stands in a database row: 14 KB of a busy person, 19 at the most.
 
-    The most holds for names of creators and tags of about ten letters, a profile not counted.
+    The most holds for names of creators, tags and sounds of about ten letters, a profile not
+    counted; it is that of somebody who has blocked as much as is kept.
     """
     return _encoder.encode(state)
 
@@ -177,21 +188,30 @@ def observed(state: UserState) -> Observed:
     )
 
 
-def long_interest(state: UserState, *, with_declared: bool = True) -> Float32s:
+def long_interest(
+    state: UserState, *, with_declared: bool = True, prior: Float32s | None = None
+) -> Float32s:
     """Return the long-term interest, shape (VECTOR_DIM,), at most of unit length.
 
     It is the mean of signal x vector over answered cards and `LONG_PRIOR` more, of which each
-    says `DECLARED_SIGNAL` for the tags of the registration: with t their vector, s the decayed
-    sum and n the evidence, (s + LONG_PRIOR * DECLARED_SIGNAL * t) / (n + LONG_PRIOR). So tags
-    speak from the first page on, and a person's own answers take over.
+    says `DECLARED_SIGNAL` for the tags of the registration and `SCENE_SIGNAL` for what people of
+    the same scene play: with t and p their vectors, s the decayed sum and n the evidence,
+
+        (s + LONG_PRIOR * (DECLARED_SIGNAL * t + SCENE_SIGNAL * p)) / (n + LONG_PRIOR)
+
+    So both speak from the first page on, the person's own words louder than their neighbours',
+    and a person's own answers take over: two likes outweigh whatever the scene has to say.
 
     Args:
         state: of the person.
         with_declared: whether the items' vectors are made of tags; else t counts as 0.
+        prior: `env.popularity.Popularity.interest` of the scene; None counts as 0.
     """
     total = state.long_sum
     if with_declared and state.declared:
         total = add_interest(total, 1.0, LONG_PRIOR * DECLARED_SIGNAL, state.declared)
+    if prior is not None:
+        total = add_interest(total, 1.0, LONG_PRIOR * SCENE_SIGNAL, _halves(prior))
     return read_interest(total, state.evidence + LONG_PRIOR)
 
 
@@ -208,6 +228,11 @@ def usual_watch(state: UserState) -> float:
 def seen_keys(state: UserState) -> ShortKeys:
     """Return what is known of the keys of the last `MAX_SEEN` items seen, oldest first."""
     return np.frombuffer(state.seen, dtype="<u4")
+
+
+def unwanted_keys(state: UserState) -> ShortKeys:
+    """Return the same of the last items that were not of interest, oldest first."""
+    return np.frombuffer(state.unwanted, dtype="<u4")
 
 
 def delivered_keys(state: UserState, now_ms: int) -> ShortKeys:

@@ -1,8 +1,8 @@
 """Filters: who of the proposed items may be a candidate for this person, and why the others not.
 
 All filtering is done here, before anything is drawn; the page is never touched afterwards. Each
-item that goes has one reason, the first that applies. Some rules are hard (an item that is
-unlisted, of another market or of a blocked creator is never shown); the others give way, least
+item that goes has one reason, the first that applies. Some rules are hard (an item that is not
+eligible, or of a creator or with a tag that is blocked, is never shown); the others give way, least
 important first, when too little would be left, and the caller is told.
 
 Rejected: a class a filter (the rules share the same few lookups), and dropping candidates until
@@ -14,11 +14,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from env.catalogue import Catalogue
-from env.vocabulary import Bools, Ints, Scene
+from env.vocabulary import Bools, Ints
+from policies import eligibility
 from policies.distinct import first_places
+from policies.eligibility import Eligible
 from policies.known import Known
 
-REASONS = ("unlisted", "market", "blocked", "delivered", "seen", "duplicate", "creator")
+REASONS = (
+    *eligibility.REASONS,
+    "blocked",
+    "delivered",
+    "seen",
+    "duplicate",
+    "creator",
+    "recent",
+)
 """Hard rules first; the rules from "delivered" on give way, the last first."""
 
 N_HARD = REASONS.index("delivered")
@@ -33,7 +43,7 @@ class Filtered:
         rows: shape (m,), their places in the proposal.
         removed: shape (n - m,), catalogue indices, in the order of the proposal.
         reasons: shape (n - m,), codes into `REASONS`.
-        relaxed: the rules that gave way.
+        relaxed: the rules that gave way, the language rule where eligibility was widened.
     """
 
     kept: Ints
@@ -60,7 +70,7 @@ class Filtered:
 
 def apply(
     known: Known,
-    scene: Scene,
+    eligible: Eligible,
     catalogue: Catalogue,
     index: Ints,
     *,
@@ -71,36 +81,34 @@ def apply(
 
     Args:
         known: what of the catalogue the person knows, as of the scene's time.
-        scene: its country is the market.
+        eligible: what of the catalogue may be shown there.
         catalogue: that `index` is of.
         index: shape (n,), distinct items, the most wanted first: of near-duplicates and of a
             creator's items the first are kept.
-        at_least: while fewer are kept, rules that are not hard give way: the cap on a creator,
-            near-duplicates, seen items, at last those of an open page; each only for as many
-            items as are missing.
+        at_least: while fewer are kept, rules that are not hard give way: the pause of a creator
+            or sound, the cap on a creator, near-duplicates, seen items, at last those of an open
+            page; each only for as many items as are missing.
         per_creator: items of one creator that are kept at most, at least 1.
     """
-    reason = _find_reasons(known, scene, catalogue, index, per_creator)
-    relaxed = _give_way(reason, at_least)
+    reason = _find_reasons(known, eligible, catalogue, index, per_creator)
+    relaxed = (*_language(eligible), *_give_way(reason, at_least))
     kept = reason < 0
     return Filtered(index[kept], kept.nonzero()[0], index[~kept], reason[~kept], relaxed)
 
 
 def _find_reasons(
-    known: Known, scene: Scene, catalogue: Catalogue, index: Ints, per_creator: int
+    known: Known, eligible: Eligible, catalogue: Catalogue, index: Ints, per_creator: int
 ) -> Ints:
     """Return for each item the code of the first rule against it, -1 where there is none."""
-    reason = np.full(len(index), -1, dtype=np.int64)
+    reason = eligible.reason[index].astype(np.int64)
     creators, duplicates = catalogue.creators[index], catalogue.duplicates[index]
 
     def remove(name: str, goes: Bools) -> None:
         if np.count_nonzero(goes):
             reason[goes & (reason < 0)] = REASONS.index(name)
 
-    if np.count_nonzero(catalogue.available(scene.country)[index]) < len(index):
-        remove("unlisted", ~catalogue.listed[index])
-        remove("market", ~catalogue.in_market(scene.country, index))
-    remove("blocked", _among(creators, known.blocked, catalogue.n_creators))
+    if known.blocked is not None:
+        remove("blocked", known.is_blocked(catalogue, index))
     if np.count_nonzero(known.items[index]):
         remove("delivered", _among(index, known.delivered, len(catalogue)))
         remove("seen", _among(index, known.seen, len(catalogue)))
@@ -109,7 +117,14 @@ def _find_reasons(
     remove("duplicate", _repeats(duplicates, reason))
     nth = _nth_of_left(creators, reason)
     remove("creator", (nth >= per_creator) & (creators > 0))
+    remove("recent", _among(creators, known.recent_creators, catalogue.n_creators))
+    if len(known.recent_sounds):
+        remove("recent", _among(catalogue.sounds[index], known.recent_sounds, catalogue.n_sounds))
     return reason
+
+
+def _language(eligible: Eligible) -> tuple[str, ...]:
+    return ("language",) if eligible.widened else ()
 
 
 def _give_way(reason: Ints, at_least: int) -> tuple[str, ...]:

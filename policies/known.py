@@ -1,8 +1,8 @@
 """What of a catalogue a person knows already, looked up once a page for retrieval and filters.
 
-A person's state holds item keys and creators' names; a page needs them as indices and codes of
-the catalogue. Keys are compared by their low 32 bits, which is all that a state keeps of what was
-seen: one unseen item in four million is taken for a seen one.
+A person's state holds item keys and names of creators, sounds and tags; a page needs them as
+indices and codes of the catalogue. Keys are compared by their low 32 bits, which is all that a
+state keeps of what was seen: one unseen item in four million is taken for a seen one.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,16 @@ import numpy as np
 
 from env import users
 from env.catalogue import Catalogue
+from env.content import MAX_TAGS, fold_tag
+from env.interests import Tally
+from env.open_cards import OpenCard, is_open
 from env.users import UserState
 from env.vocabulary import Bools, Ints
+
+CREATOR_GAP = 10
+"""Cards after which a creator or a sound may come again."""
+
+_NOTHING = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,29 +31,128 @@ class Known:
         items: shape (n_items,), which items were seen or are on a page that is still open.
         seen: indices of items among the last that were seen.
         delivered: indices of items on a page that is still open.
-        blocked: codes of creators who are not wanted.
+        blocked: shape (n_items,), which items are not wanted: of a blocked creator, with a blocked
+            tag, or like one that was not of interest; None: none.
+        blocked_tags: the tags that are not wanted, folded.
+        recent_creators: codes of creators who had their turn among the last cards.
+        recent_sounds: likewise codes of sounds.
     """
 
     items: Bools
     seen: Ints
     delivered: Ints
-    blocked: Ints
+    blocked: Bools | None
+    blocked_tags: frozenset[str]
+    recent_creators: Ints
+    recent_sounds: Ints
 
     @classmethod
-    def of(cls, user: UserState, catalogue: Catalogue, now_ms: int) -> "Known":
-        """Look a person up; `now_ms` decides which pages are still open."""
+    def of(
+        cls, user: UserState, catalogue: Catalogue, now_ms: int, creator_gap: int = CREATOR_GAP
+    ) -> "Known":
+        """Look a person up.
+
+        Args:
+            user: who asks.
+            catalogue: in whose numbers.
+            now_ms: decides which pages are still open.
+            creator_gap: a creator or sound is recent if it was among so many of the last cards,
+                the delivered ones counted as the latest; for a followed creator half of that.
+        """
         seen = catalogue.find(users.seen_keys(user))
         delivered = catalogue.find(users.delivered_keys(user, now_ms))
         items = np.zeros(len(catalogue), dtype=np.bool_)
         items[seen] = True
         items[delivered] = True
-        return cls(items, seen, delivered, catalogue.creator_codes(user.blocked))
+        coming = [
+            card
+            for page in user.pages
+            if is_open(page, now_ms)
+            for card in page.cards
+            if not card.impressed
+        ]
+        tags = frozenset(user.blocked_tags)
+        blocked = _find_blocked(user, catalogue, tags)
+        creators = _recent_creators(user, coming, creator_gap)
+        sounds = _within(user.sounds, [c.sound for c in coming], user.n_cards, creator_gap)
+        return cls(
+            items,
+            seen,
+            delivered,
+            blocked,
+            tags,
+            catalogue.creator_codes(creators),
+            catalogue.sound_codes(sounds) if sounds else _NOTHING,
+        )
 
-    def allowed(self, catalogue: Catalogue, country: str) -> Bools:
-        """Return, shape (n_items,), what may be shown there and is of nobody blocked."""
-        available = catalogue.available(country)
-        if not len(self.blocked):
-            return available
-        blocked = np.zeros(catalogue.n_creators, dtype=np.bool_)
-        blocked[self.blocked] = True
-        return available & ~blocked[catalogue.creators]
+    def new(self, allowed: Bools) -> Bools:
+        """Return, shape (n_items,), which allowed items are neither known nor blocked."""
+        new = allowed & ~self.items
+        return new if self.blocked is None else new & ~self.blocked
+
+    def again(self, allowed: Bools) -> Bools:
+        """Return, shape (n_items,), which allowed items are known, and still not blocked."""
+        again = allowed & self.items
+        return again if self.blocked is None else again & ~self.blocked
+
+    def n_new(self, allowed: Bools) -> int:
+        """Return how many allowed items are new to the person."""
+        return int(np.count_nonzero(self.new(allowed)))
+
+    def is_blocked(self, catalogue: Catalogue, index: Ints) -> Bools:
+        """Return, shape of `index`, which of some items are not wanted, by all of their tags.
+
+        The catalogue's columns hold an item's first tags only; what has more is asked itself.
+        """
+        if self.blocked is None:
+            return np.zeros(len(index), dtype=np.bool_)
+        blocked = self.blocked[index]
+        if not self.blocked_tags:
+            return blocked
+        for row in np.flatnonzero(~blocked & (catalogue.n_tags_of[index] >= MAX_TAGS)):
+            tags = map(fold_tag, catalogue.item(int(index[row])).tags)
+            blocked[row] = not self.blocked_tags.isdisjoint(tags)
+        return blocked
+
+
+def _find_blocked(user: UserState, catalogue: Catalogue, tags: frozenset[str]) -> Bools | None:
+    """Return what is not wanted, near-duplicates of an unwanted item with it."""
+    unwanted = catalogue.find(users.unwanted_keys(user))
+    blocked: list[Bools] = []
+    if user.blocked:
+        codes = catalogue.creator_codes(user.blocked)
+        blocked.append(_marked(codes, catalogue.n_creators)[catalogue.creators])
+    if len(unwanted):
+        codes = catalogue.duplicates[unwanted]
+        blocked.append(_marked(codes, catalogue.n_duplicates)[catalogue.duplicates])
+    if tags:
+        codes = catalogue.tag_codes(sorted(tags))
+        tagged: Bools = _marked(codes[codes > 0], catalogue.n_tags)[catalogue.tags]
+        blocked.append(np.logical_or.reduce(tagged, axis=1))
+    return np.logical_or.reduce(blocked) if blocked else None
+
+
+def _marked(codes: Ints, n_codes: int) -> Bools:
+    marked = np.zeros(n_codes, dtype=np.bool_)
+    marked[codes] = True
+    return marked
+
+
+def _recent_creators(user: UserState, coming: list[OpenCard], gap: int) -> set[str]:
+    """Return who had their turn, followed creators after half the gap only."""
+    names: list[str] = [card.creator for card in coming]
+    recent = _within(user.creators, names, user.n_cards, gap)
+    if not recent or not (followed := users.followed(user).intersection(recent)):
+        return recent
+    return recent - followed | followed & _within(user.creators, names, user.n_cards, gap // 2)
+
+
+def _within(shown: tuple[Tally, ...], coming: list[str], n_cards: int, gap: int) -> set[str]:
+    """Return the names among the last `gap` cards, first what is coming, then what was shown."""
+    if gap <= 0:
+        return set()
+    since = n_cards + len(coming) - gap
+    names = {tally.name for tally in shown if tally.at > since}
+    names.update(coming[-gap:])
+    names.discard("")
+    return names

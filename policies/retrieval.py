@@ -1,9 +1,11 @@
 """Retrieval: a few hundred items worth scoring, out of all, each from a source that says why.
 
-A source ranks the available items in its own way: near the long-term interest, near the
+A source ranks the eligible items in its own way: near the long-term interest, near the
 interest of this session, popular where the person is, fresh, of followed creators, or just any.
 The lists are merged by share, so that a source is as present at the top as at the end, and one
-that has nothing to say (a newcomer has no interests) leaves its share to the others.
+that has nothing to say (a session that begins has no interest) leaves its share to the others.
+Uploads that are owed an audience (`policies.fair_start`) stand before all: they are few, and a
+reserved slot must not lose them to a cap.
 
 Exact over all items with numpy: 10,000 items need no index, and a recall below 1 would be one more
 thing that a policy is blamed for. Rejected: one score for all (a single source would win each
@@ -33,7 +35,8 @@ MATCH_STEP = 2.0**-12
 """Two matches (at most 1) that differ by less count as alike."""
 
 _TRIES = 2
-"""Draws for each item chosen by chance; where too few were good, it is done the long way."""
+"""Draws for each item chosen by chance, and places looked at for each that is taken from the head
+of a ranking, times what part of all is wanted; where too few were good, it is done the long way."""
 
 _SAMPLED = 8
 _NOBODY = np.zeros(0, dtype=np.int64)
@@ -63,9 +66,11 @@ class Shares(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"shares must be at least 0 and not all 0, got {self}")
 
 
-SOURCES = (*Shares.__struct_fields__, "again")
-"""The sources' names, as they stand in a page as reasons; "again" repeats what was seen, where
-nothing else is left."""
+SOURCES = (*Shares.__struct_fields__, "debut", "again")
+"""The sources' names, as they stand in a page as reasons; "debut" are owed uploads, "again" repeats
+what was seen, where nothing else is left."""
+
+DEBUT = SOURCES.index("debut")
 
 
 @dataclass(frozen=True)
@@ -91,60 +96,83 @@ def retrieve(
     catalogue: Catalogue,
     states: ItemStates,
     known: Known,
+    allowed: Bools,
     n: int,
     seed: int,
+    *,
+    debut: Ints = _NOBODY,
     shares: Shares | None = None,
 ) -> Retrieved:
     """Return n items for a person, fewer only where the sources that have a share know no more.
 
-    Items that are unlisted or of another market are never proposed, those that the person has
-    seen, has on an open page or has blocked only after all others, by source "again"; what
-    becomes of these is for `policies.filters` to say.
+    Items that are not allowed or are blocked are never proposed, those that the person has seen
+    or has on an open page only after all others, by source "again"; what becomes of these is for
+    `policies.filters` to say.
 
     Args:
         user: who asks.
-        scene: its country is the market and where "popular" is counted.
+        scene: where "popular" is counted.
         catalogue: all items.
         states: what the log says about them.
         known: what of the catalogue the person knows.
+        allowed: shape (n_items,), what may be shown there, see `policies.eligibility`.
         n: how many, at least 0.
         seed: of the random choices, at least 0; the same arguments give the same result.
-        shares: of the sources.
+        debut: at most n owed uploads, allowed and new to the person; they come first.
+        shares: of the other sources.
     """
     shares = shares or Shares()
     rng = np.random.default_rng(seed)
     items = states.aligned(catalogue)
-    allowed = known.allowed(catalogue, scene.country)
-    wanted = allowed & ~known.items
+    wanted = known.new(allowed)
+    wanted[debut] = False
+    n -= len(debut)
     latest = catalogue.latest()
-    n_near = min(n, int(np.count_nonzero(wanted)))
+    n_wanted = int(np.count_nonzero(wanted))
+    n_tries = _TRIES * n * len(wanted) // max(n_wanted, 1)
     lists = {
-        **_nearest_lists(user, scene, catalogue, items, wanted, n_near, rng),
-        "popular": _first(items.popularity.here(scene).ranking, wanted, n),
-        "fresh": _some(latest, n * FRESH_POOL, wanted, n, rng),
+        **_nearest_lists(user, scene, catalogue, items, wanted, min(n, n_wanted), rng),
+        "popular": _first(items.popularity.here(scene).ranking, wanted, n, n_tries),
+        "fresh": _some(latest, n * FRESH_POOL, wanted, n, n_tries, rng),
         "followed": _rank_followed(user, catalogue, wanted)[:n],
-        "random": _some(latest, len(latest), wanted, n, rng),
+        "random": _some(latest, len(latest), wanted, n, n_tries, rng),
     }
     index, source = _merge(lists, shares, n)
-    if len(index) == n:
+    again = _NOBODY
+    if len(index) < n:
+        again = _choose(np.flatnonzero(known.again(allowed)), n - len(index), rng)
+    if not len(debut) and not len(again):
         return Retrieved(index, source)
-    again = _choose(np.flatnonzero(allowed & known.items), n - len(index), rng)
+    codes = np.repeat([DEBUT, SOURCES.index("again")], [len(debut), len(again)])
     return Retrieved(
-        np.concatenate([index, again]),
-        np.concatenate([source, np.full(len(again), SOURCES.index("again"))]),
+        np.concatenate([debut, index, again]),
+        np.concatenate([codes[: len(debut)], source, codes[len(debut) :]]),
     )
 
 
-def _interests(user: UserState, scene: Scene, catalogue: Catalogue) -> dict[str, Float32s]:
+def interests(
+    user: UserState, scene: Scene, catalogue: Catalogue, items: Aligned
+) -> dict[str, Float32s]:
     """Return the interests that there are, by source; a session that begins has none yet.
 
     They stay vectors: for a product of two matrices BLAS wakes its threads, which took 8 ms
     instead of 0.1 on a machine that has other work.
+
+    Args:
+        user: who asks.
+        scene: what people play in it is what is believed of a newcomer.
+        catalogue: all items.
+        items: aligned to it.
+
+    Returns:
+        Vectors of shape (VECTOR_DIM,), none of them zero.
     """
-    interests = {"long_interest": users.long_interest(user, with_declared=catalogue.is_of_tags)}
+    prior = items.popularity.interest(scene, catalogue.vectors)
+    long = users.long_interest(user, with_declared=catalogue.is_of_tags, prior=prior)
+    found = {"long_interest": long}
     if scene.position > 0:
-        interests["session_interest"] = users.session_interest(user)
-    return {source: interest for source, interest in interests.items() if interest.any()}
+        found["session_interest"] = users.session_interest(user)
+    return {source: interest for source, interest in found.items() if interest.any()}
 
 
 def _nearest_lists(
@@ -162,13 +190,13 @@ def _nearest_lists(
     each one's posterior reward, so that neither their order in the catalogue nor what was first
     liked decides. Alike are matches that round to the same multiple of `MATCH_STEP`.
     """
-    interests = _interests(user, scene, catalogue)
-    if not interests or n == 0:
+    vectors = interests(user, scene, catalogue, items)
+    if not vectors or n == 0:
         return {}
     handicap = (wanted.astype(np.float32) - _ONE) * _OUT  # cheaper than a choice for each item
     return {
         source: _nearest(catalogue.vectors @ interest, handicap, items, n, rng)
-        for source, interest in interests.items()
+        for source, interest in vectors.items()
     }
 
 
@@ -203,9 +231,9 @@ def _highest(steps: Float32s, n: int) -> Ints:
     return highest
 
 
-def _first(ranking: Ints, wanted: Bools, n: int) -> Ints:
+def _first(ranking: Ints, wanted: Bools, n: int, n_tries: int) -> Ints:
     """Return the first n of a ranking that are wanted; its head is looked at first."""
-    head = ranking[: 4 * n]
+    head = ranking[:n_tries]
     first = head[wanted[head]][:n]
     return first if len(first) == n else ranking[wanted[ranking]][:n]
 
@@ -252,15 +280,20 @@ def _schedule(shares: Shares, lengths: tuple[tuple[str, int], ...]) -> tuple[Int
     return order, np.concatenate(source)[order]
 
 
-def _some(ranking: Ints, n_pool: int, wanted: Bools, n: int, rng: np.random.Generator) -> Ints:
+def _some(
+    ranking: Ints, n_pool: int, wanted: Bools, n: int, n_tries: int, rng: np.random.Generator
+) -> Ints:
     """Return at most n different wanted ones of the first n_pool of a ranking, in random order.
 
     Where too few of these are wanted, the pool is the first n_pool that are.
     """
     pool = ranking[:n_pool]
-    tried = pool[_draw_distinct(len(pool), _TRIES * n, rng)]
-    found = tried[wanted[tried]][:n]
-    return found if len(found) == n else _choose(_first(ranking, wanted, n_pool), n, rng)
+    if n_tries < _TRIES * len(pool):  # else there are hardly n wanted ones in the pool
+        tried = pool[_draw_distinct(len(pool), n_tries, rng)]
+        found = tried[wanted[tried]][:n]
+        if len(found) == n:
+            return found
+    return _choose(_first(ranking, wanted, n_pool, n_pool * n_tries // max(n, 1)), n, rng)
 
 
 def _choose(index: Ints, n: int, rng: np.random.Generator) -> Ints:

@@ -1,9 +1,13 @@
 """Scores a page from Vowpal Wabbit's weights alone: what VW itself would predict, in numpy.
 
 With `-q UA` a predicted cost is linear in weights that stand at fixed places: one a shared column,
-one an action column, one a pair of both, one constant, and one an item. So the pairs are gathered
-once a model, and a page of any length costs two small sums. The indices are VW's own hashes of
-`|U 0:x 1:x ..`, `|A 0:x 1:x ..` and `|I key`, so numbers and text mean the same model.
+one an action column, one a pair of both, and one constant. So the pairs are gathered once a model,
+and a page of any length costs two small sums. The indices are VW's own hashes of `|U 0:x 1:x ..`
+and `|A 0:x 1:x ..`, so numbers and text mean the same model.
+
+VW does not see the columns that tell an item apart by its own rewards (`OWN_REWARDS`): what an item
+is beyond its features is `policies.item_effects`' to say, together with how sure that is. A scorer
+adds both to VW's prediction.
 
 Sums run in float64 and by `np.einsum`, not BLAS: a BLAS product depends on how many threads the
 process was given and on how many rows come with a row, while here a candidate's score is the same
@@ -14,13 +18,15 @@ Rejected: `Workspace.predict_one` (240 us for 100 cached examples, and 32 KB for
 compiled loop (a compiler at run time to save some 30 us).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 
-from env.features import N_ACTION, N_SHARED
+from env.features import DYNAMIC, N_ACTION, N_SHARED, N_STATIC
 from env.vocabulary import Bools, Context, Features, Float32s, Floats, Ints, Keys
 from policies.explorers import AnyExplorer, explorer_args
+from policies.item_effects import ItemBeliefs, Optimism
 
 # VW hashes a namespace by murmur3 (seed 0) of its name; a feature named by a number is that number
 # further on; a pair is (first * FNV prime) xor second; the constant has a number of its own.
@@ -29,6 +35,13 @@ ACTION_HASH = 0x54DCF7CE
 ITEM_HASH = 0x5491DFCA
 PAIR_PRIME = 16_777_619
 CONSTANT = 11_650_396
+
+# An item's place among the effects is where VW would have had a weight of its own, `|I key`.
+
+OWN_REWARDS = np.array(
+    [N_STATIC + DYNAMIC.index(name) for name in ("reward_mean", "reward_sd", "item_evidence")]
+)
+"""Columns of an action that VW does not see: with them f would know items, and residuals not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +55,7 @@ class Layout:
     mask: int  # 2^bits - 1
 
     def items(self, keys: Keys) -> Ints:
-        """Return the place of each item's own weight, shape of `keys`."""
+        """Return the place of each item among the effects, shape of `keys`."""
         return ((keys + np.uint64(ITEM_HASH)) & np.uint64(self.mask)).astype(np.int64)
 
 
@@ -59,22 +72,28 @@ def make_layout(bits: int) -> Layout:
     return Layout(shared, action, pairs, CONSTANT & mask, mask)
 
 
+def without_own_rewards(features: Features) -> Features:
+    """Return the features as VW sees them: 0, which is no feature, in `OWN_REWARDS`."""
+    actions = features.actions.copy()
+    actions[:, OWN_REWARDS] = 0.0
+    return replace(features, actions=actions)
+
+
 def predict_one(layout: Layout, weights: Float32s, features: Features) -> float:
     """Return the predicted cost of a page's one candidate, without gathering all pairs for good.
 
-    For a look at weights that move with every interaction: 40 us, where making a Kernel of 2^18
-    weights takes 800. For more than one page or candidate of the same weights, make a Kernel.
+    For a look at weights that move with every interaction: 12 us, where making a Kernel of 2^18
+    weights takes 220. For more than one page or candidate of the same weights, make a Kernel.
 
     Args:
         layout: of the model.
         weights: shape (2^bits,), a view of VW's current weights.
-        features: of one candidate.
+        features: of one candidate, as VW sees them.
     """
     shared, action = features.shared.astype(np.float64), features.actions[0].astype(np.float64)
     slope = weights[layout.action] + np.einsum("i,ij->j", shared, weights[layout.pairs])
     level = weights[layout.constant] + np.einsum("i,i->", shared, weights[layout.shared])
-    own = weights[layout.items(features.keys[:1])[0]]
-    return float(np.einsum("i,i->", action, slope) + level + own)
+    return float(np.einsum("i,i->", action, slope) + level)
 
 
 class Kernel:
@@ -95,12 +114,14 @@ class Kernel:
         """
         if weights.shape != (layout.mask + 1,):
             raise ValueError(f"expected ({layout.mask + 1},) weights, got {weights.shape}")
-        self._layout = layout
+        self.layout = layout
         self.weights = weights.copy()
         self.weights.flags.writeable = False
         self._shared: Floats = weights[layout.shared].astype(np.float64)
         self._action: Floats = weights[layout.action].astype(np.float64)
         self._pairs: Floats = weights[layout.pairs].astype(np.float64)
+        self._action[OWN_REWARDS] = 0.0
+        self._pairs[:, OWN_REWARDS] = 0.0
         self._constant = float(weights[layout.constant])
 
     def predict(self, features: Features) -> Floats:
@@ -109,21 +130,45 @@ class Kernel:
         actions = features.actions.astype(np.float64, order="C")
         slope = self._action + np.einsum("i,ij->j", shared, self._pairs)
         level = self._constant + np.einsum("i,i->", shared, self._shared)
-        own = self.weights[self._layout.items(features.keys)].astype(np.float64)
-        costs: Floats = np.einsum("ij,j->i", actions, slope) + level + own
+        costs: Floats = np.einsum("ij,j->i", actions, slope) + level
         return costs
+
+
+class _ScorerState(msgspec.Struct, frozen=True, array_like=True):
+    """The part of a snapshot that a replica reads."""
+
+    hopes: Optimism
+    weights: bytes
+    beliefs: bytes
 
 
 class VowpalScorer:
     """A frozen version of a VowpalPolicy: scores and explores, holds no VW, learns nothing.
 
-    What a feed replica keeps: one copy of the weights, 1 MB at 18 bits.
+    What a feed replica keeps: one copy of the weights and two columns of items, 3 MB at 18 bits.
     """
 
-    def __init__(self, kernel: Kernel, explorer: AnyExplorer, version: int) -> None:
-        """Serve these weights with this explorer under this version."""
+    def __init__(
+        self,
+        kernel: Kernel,
+        explorer: AnyExplorer,
+        version: int,
+        beliefs: ItemBeliefs | None = None,
+        hopes: Optimism | None = None,
+    ) -> None:
+        """Serve these weights with this explorer under this version.
+
+        Args:
+            kernel: predicts costs from features.
+            explorer: turns scores into a pmf.
+            version: as it stands in `name`.
+            beliefs: about items; None: none was met, so all are alike.
+            hopes: how much of an item's uncertainty is added to its score; None: nothing.
+        """
         self._kernel = kernel
         self._explorer = explorer
+        self._beliefs = beliefs or ItemBeliefs.unmet(kernel.layout.mask + 1)
+        self._hopes = hopes or Optimism()
         self.version = version
 
     @property
@@ -137,28 +182,53 @@ class VowpalScorer:
         return explorer_args(self._explorer)
 
     def score(self, context: Context) -> Floats:
+        """Return each candidate's expected reward and what is hoped for beyond it, shape (n,)."""
+        expected, sd = self._judge(context.features)
+        scores: Floats = expected + self._hopes.towards(context.features.shared) * sd
+        return scores
+
+    def predict(self, context: Context) -> Floats:
         """Return the expected reward of each candidate, shape (n,)."""
-        return -self._kernel.predict(context.features)
+        return self._judge(context.features)[0]
 
     def explore(self, scores: Floats, mask: Bools) -> Floats:
         """Return the explorer's pmf."""
         return self._explorer.pmf(scores, mask)
 
     def to_bytes(self) -> bytes:
-        """Return the weights as little-endian float32: the part of a snapshot a replica reads."""
-        return self._kernel.weights.astype("<f4").tobytes()
+        """Return all that scores come from: the part of a snapshot a replica reads."""
+        weights = self._kernel.weights.astype("<f4").tobytes()
+        return msgspec.msgpack.encode(_ScorerState(self._hopes, weights, self._beliefs.to_bytes()))
 
     @classmethod
     def from_bytes(cls, data: bytes, explorer: AnyExplorer, version: int) -> "VowpalScorer":
         """Undo `to_bytes`; the scores are the same to the last bit.
 
         Raises:
-            ValueError: not a power of two of weights, or one that is not finite.
+            ValueError: these are no bytes of a scorer, not a power of two of weights, a part of
+                another length, or a number that is not finite.
         """
-        n_weights = len(data) // 4
-        if len(data) % 4 or n_weights < 2 or n_weights & (n_weights - 1):
-            raise ValueError(f"expected 4 * 2^bits bytes of weights, got {len(data)}")
-        weights = np.frombuffer(data, dtype="<f4").astype(np.float32)
-        if not np.isfinite(weights).all():
-            raise ValueError("expected finite weights; was the snapshot's part verified?")
-        return cls(Kernel(make_layout(n_weights.bit_length() - 1), weights), explorer, version)
+        try:
+            state = msgspec.msgpack.decode(data, type=_ScorerState)
+            kernel = Kernel(*_weights_from(state.weights))
+            beliefs = ItemBeliefs.from_bytes(state.beliefs, kernel.layout.mask + 1)
+        except msgspec.DecodeError as error:
+            raise ValueError(
+                f"expected 4 * 2^bits bytes of weights and what is believed of items, got: {error}"
+            ) from error
+        return cls(kernel, explorer, version, beliefs, state.hopes)
+
+    def _judge(self, features: Features) -> tuple[Floats, Floats]:
+        """Return expected reward and sd of the own effect of each candidate, each (n,)."""
+        mean, sd = self._beliefs.posterior(self._kernel.layout.items(features.keys))
+        return mean - self._kernel.predict(features), sd
+
+
+def _weights_from(data: bytes) -> tuple[Layout, Float32s]:
+    n_weights = len(data) // 4
+    if len(data) % 4 or n_weights < 2 or n_weights & (n_weights - 1):
+        raise ValueError(f"expected 4 * 2^bits bytes of weights, got {len(data)}")
+    weights = np.frombuffer(data, dtype="<f4").astype(np.float32)
+    if not np.isfinite(weights).all():
+        raise ValueError("expected finite weights; was the snapshot's part verified?")
+    return make_layout(n_weights.bit_length() - 1), weights

@@ -1,8 +1,8 @@
 """Vowpal Wabbit as a reward model, for the direct method and the doubly robust estimators.
 
-The learner of `policies.vowpal` without its explorer: it knows pairs of person and item, and each
-item by itself, of which a ridge on the same features knows nothing; in return it goes over the
-decisions once, in their order, and its rates have to suit the log. A doubly robust estimate is
+The learner of `policies.vowpal` without explorer and optimism: it knows pairs of person and item,
+and each item by itself, of which a ridge on the same features knows nothing; in return it goes over
+the decisions once, in their order, and its rates have to suit the log. A doubly robust estimate is
 unbiased with either; which is less noisy depends on the log.
 
 Rejected: the policy that is being evaluated as its own reward model. It has learned from the people
@@ -76,4 +76,4 @@ class VowpalReward:
                 "a reward model needs interactions to fit on, got none that could be learned from "
                 f"(refused: {self._policy.refusals or 'none'})"
             )
-        return np.clip(self._policy.score(context), self._low, self._high)
+        return np.clip(self._policy.predict(context), self._low, self._high)

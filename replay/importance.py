@@ -44,6 +44,7 @@ _TOGETHER = {
     "hour_sin": "hour",
     "hour_cos": "hour",
     **{name: "apps" for name in SHARED if name.startswith("app")},
+    **{name: "referrer" for name in SHARED if name.startswith("referrer")},
     **{name: "content" for name in STATIC if name[:1] == "v" and name[1:].isdecimal()},
     **{name: "duration" for name in STATIC if name[:1] != "v"},
 }

@@ -45,7 +45,8 @@ SCHEMA = (
     ) STRICT""",
     "CREATE UNIQUE INDEX IF NOT EXISTS log_key ON log (key) WHERE key <> ''",
     "CREATE INDEX IF NOT EXISTS log_kind ON log (kind)",
-    "CREATE INDEX IF NOT EXISTS log_person ON log (user) WHERE kind = 'user'",
+    "DROP INDEX IF EXISTS log_person",
+    "CREATE INDEX IF NOT EXISTS log_about ON log (user) WHERE kind IN ('user', 'block')",
 )
 
 _INSERT = """INSERT INTO log (kind, key, user, at_ms, written_ms, crc, payload)
@@ -54,7 +55,7 @@ _LINES = "SELECT offset, written_ms, crc, payload FROM log WHERE offset > ?"
 _FIND = "SELECT offset, crc, payload FROM log WHERE key = ? AND key <> ''"
 _PAGE = """SELECT offset, crc, payload FROM log
     WHERE key >= ? AND key < ? AND key <> '' ORDER BY key LIMIT 1"""
-_PERSON = "SELECT offset, crc, payload FROM log WHERE kind = 'user' AND user = ?"
+_PERSON = "SELECT offset, crc, payload FROM log WHERE kind IN ('user', 'block') AND user = ?"
 _OVERWRITE = "UPDATE log SET crc = ?, payload = ? WHERE offset = ?"
 
 
@@ -197,8 +198,9 @@ def forget(connection: sqlite3.Connection, user: UserKey) -> int:
     """Overwrite what names a person in the log, in place, and return in how many lines.
 
     The caller's id goes, and of the profile the installed apps, the segments, the creators
-    followed, the time zone and the time of registration; offsets, kinds and times stay, and so
-    does every fold in which the person has no state any more.
+    followed or blocked, the tags blocked, the time zone, the time of registration and the year of
+    birth; offsets, kinds and times stay, and so does every fold in which the person has no state
+    any more.
 
     The old bytes stay in the database until a checkpoint copies the new ones over them, and
     frames of the write-ahead log may hold them beyond that: they are surely gone from the disk's
@@ -265,9 +267,11 @@ def _checked(offset: int, crc: int, payload: bytes) -> Record:
 
 
 def _anonymous(record: Record) -> Record:
+    if isinstance(record, BlockRecord):
+        return msgspec.structs.replace(record, creators=(), tags=())
     if not isinstance(record, UserRecord):
         return record
     profile = record.profile and msgspec.structs.replace(
-        record.profile, time_zone="", apps=(), tags=(), registered_ms=0, follows=()
+        record.profile, time_zone="", apps=(), tags=(), registered_ms=0, follows=(), birth_year=0
     )
     return msgspec.structs.replace(record, user_id=UserId(""), profile=profile)

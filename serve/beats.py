@@ -71,6 +71,7 @@ class LearnerBeat(msgspec.Struct, frozen=True, tag="learner"):
         refused: interactions that were not learned from, by reason (`VowpalArgs.refusal`).
         poisoned: those left out because the model was no model after them; since it started.
         rollbacks: how often the canary took the model back for that; since it started.
+        overdrawn: share of its cards that a market's uploads need, where it exceeds the budget.
     """
 
     at_ms: int
@@ -86,6 +87,7 @@ class LearnerBeat(msgspec.Struct, frozen=True, tag="learner"):
     refused: dict[str, int] = {}
     poisoned: int = 0
     rollbacks: int = 0
+    overdrawn: dict[str, float] = {}
 
 
 Beat = FeedBeat | LearnerBeat

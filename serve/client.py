@@ -21,6 +21,7 @@ import msgpack
 import msgspec
 
 from env.vocabulary import Item
+from serve.blocks_wire import BlocksRequest, BlocksResponse
 from serve.wire import (
     FeedbackRequest,
     FeedbackResponse,
@@ -143,6 +144,16 @@ class Client:
     async def delete_user(self, user_id: str) -> None:
         """Forget a person."""
         await self._send("DELETE", f"/v1/users/{quote(user_id, safe='')}", None)
+
+    async def put_blocks(self, user_id: str, body: BlocksRequest) -> BlocksResponse:
+        """Block creators and tags for a person, or take that back; return all their blocks."""
+        path = f"/v1/users/{quote(user_id, safe='')}/blocks"
+        return await self._ask("POST", path, BlocksResponse, body)
+
+    async def get_blocks(self, user_id: str) -> BlocksResponse:
+        """Return what a person has blocked."""
+        path = f"/v1/users/{quote(user_id, safe='')}/blocks"
+        return await self._ask("GET", path, BlocksResponse)
 
     async def ready(self) -> Health:
         """Return whether feeds can be answered."""

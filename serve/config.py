@@ -18,14 +18,19 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from env.audience_args import AudienceArgs, FairStart, Guards, Pools
 from env.reward import Reward
 from policies.explorers import AnyExplorer, SquareCB, explorer_args, has_support
+from policies.markets import PRESETS, MarketRules, Markets
 
 SHIPPED = Path(__file__).with_name("nextswipe.toml")
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 PolicyName = Literal["uniform", "popularity", "mixture", "vowpal"]
 Section = TypeVar("Section")
+
+FREE = frozenset({"explorer", "by_market", "neighbours", "markets"})
+"""Tables whose keys are the operator's own words; what is in them is checked by type."""
 
 
 class ConfigError(ValueError):
@@ -58,6 +63,7 @@ class Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     candidates: Annotated[int, Meta(ge=1, le=1000)] = 100
     eps: Share = 0.02
     per_creator: Annotated[int, Meta(ge=1, le=50)] = 2
+    creator_gap: Annotated[int, Meta(ge=0, le=100)] = 10
     explorer: AnyExplorer = SquareCB(gamma=10_000.0)
 
     def __post_init__(self) -> None:
@@ -79,8 +85,13 @@ class Learner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     bits: Annotated[int, Meta(ge=10, le=24)] = 18
     learning_rate: Annotated[float, Meta(gt=0.0, le=100.0)] = 0.25
-    power_t: Share = 0.0
+    power_t: Share = 0.5
     clip_p: Share = 1.0
+    item_sd: Annotated[float, Meta(gt=0.0, le=10.0)] = 0.2
+    item_memory: Annotated[float, Meta(ge=1.0, le=1e6)] = 500.0
+    optimism: Annotated[float, Meta(ge=0.0, le=100.0)] = 1.2
+    newcomer_optimism: Annotated[float, Meta(ge=0.0, le=100.0)] = 0.5
+    newcomer_evidence: Annotated[float, Meta(gt=0.0, le=1e6)] = 20.0
     publish_every_s: Annotated[float, Meta(ge=0.1, le=3600.0)] = 1.0
     snapshots_kept: Annotated[int, Meta(ge=2, le=1000)] = 5
 
@@ -149,6 +160,18 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     join: JoinTimes = JoinTimes()
     reward: Reward = Reward()
     experiment: Experiment = Experiment()
+    fair_start: FairStart = FairStart()
+    pools: Pools = Pools()
+    guards: Guards = Guards()
+    markets: dict[str, MarketRules] = msgspec.field(default_factory=lambda: dict(PRESETS))
+
+    def __post_init__(self) -> None:
+        Markets(self.markets)  # refuses countries that are none
+
+    @property
+    def audiences(self) -> AudienceArgs:
+        """What the fold of audiences depends on."""
+        return AudienceArgs(self.fair_start, self.pools, self.guards)
 
 
 def load(path: Path) -> Config:
@@ -181,7 +204,9 @@ def parse(text: str) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"no TOML: {error}") from error
     _refuse_unknown(raw, msgspec.to_builtins(Config()), "")
+    _refuse_unknown_rules(raw.get("markets"))
     _refuse_not_finite(raw, "")
+    raw["markets"] = _markets_with(raw.get("markets"))
     try:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
@@ -190,13 +215,26 @@ def parse(text: str) -> Config:
     return config
 
 
+def _markets_with(given: object) -> object:
+    """Return the shipped markets with those that a file gives in their places."""
+    shipped: dict[str, object] = msgspec.to_builtins(dict(PRESETS))
+    return {**shipped, **given} if isinstance(given, dict) else given or shipped
+
+
 def _refuse_unknown(raw: dict[str, object], known: dict[str, object], path: str) -> None:
     for key, value in raw.items():
         if key not in known:
             raise ConfigError(_unknown(f"{path}{key}", path, key, known))
         inside = known[key]
-        if key != "explorer" and isinstance(value, dict) and isinstance(inside, dict):
+        if key not in FREE and isinstance(value, dict) and isinstance(inside, dict):
             _refuse_unknown(value, inside, f"{path}{key}.")
+
+
+def _refuse_unknown_rules(markets: object) -> None:
+    known: dict[str, object] = msgspec.to_builtins(MarketRules())
+    for country, rules in markets.items() if isinstance(markets, dict) else ():
+        if isinstance(rules, dict):
+            _refuse_unknown(rules, known, f"markets.{country}.")
 
 
 def _refuse_unknown_arguments(raw: dict[str, object], explorer: AnyExplorer) -> None:

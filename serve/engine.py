@@ -1,10 +1,10 @@
 """Answers the requests of the API: what is read, drawn and written down, in this order.
 
 Everything that the HTTP edge can be asked stands here once, without HTTP: idempotent pages,
-registration at first sight, sessions, feedback, people (items are on the `Shelf`, the server as a
-whole is the `Lookout`'s). A page is drawn by a `PageMaker`; writing and folding are the ledger's.
-Reads are single rows by index; what waits for a commit is awaited off the event loop, so that a
-client who hangs up loses nobody's page.
+registration at first sight, sessions, feedback, people (items are on the `Shelf`, what people block
+is the `Blocking`'s, the server as a whole the `Lookout`'s). A page is drawn by a `PageMaker`, given
+out by `Answers`; writing and folding are the ledger's. Reads are single rows by index; what waits
+for a commit is awaited off the event loop, so that a client who hangs up loses nobody's page.
 
 Rejected: a cache of people's states (another replica's feedback would be missing from it), and
 registration in the page's transaction (the page is drawn for the pseudonym, so it comes first).
@@ -15,27 +15,28 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
-
 from env.catalogue import Catalogue
 from env.content import load_titles
-from env.records import Card, FeedbackRecord, PageRecord
+from env.records import FeedbackRecord, PageRecord
 from env.users import UserState, live_session
 from env.vocabulary import (
-    Item,
     PageId,
     Profile,
     SessionId,
     UserId,
     UserKey,
-    decision_id,
     split_decision_id,
 )
+from policies.markets import Markets
 from replay.database import Database
 from replay.log import SqliteLog
+from serve.answers import Answers
 from serve.beats import Beats
+from serve.blocking import Blocking, nobody
 from serve.codec import ProblemError
 from serve.config import Config
+from serve.drafts import Draft, Moved
+from serve.folds import Folds
 from serve.heads import Heads
 from serve.ledger import Ledger, Outcome
 from serve.lookout import Lookout
@@ -44,7 +45,6 @@ from serve.shelf import Shelf
 from serve.state import Person, State
 from serve.tokens import Tokens
 from serve.wire import (
-    CardBody,
     Event,
     FeedbackRequest,
     FeedbackResponse,
@@ -57,9 +57,10 @@ from serve.wire import (
 )
 
 MAX_DRAWS = 8
-"""How often a page is drawn, while its person changes between the draw and the commit."""
+"""How often a page is drawn, while its person or its items change before the commit."""
 
 NOTHING_TO_SHOW = "no item may be shown here"
+CHANGING = "what may be shown here is changing; ask again"
 FORGED = "the decision_id was not given out here"
 NO_SUCH_PAGE = "the page of this decision_id is not known"
 FORGOTTEN = "the person was deleted"
@@ -73,6 +74,11 @@ class PageMaker(Protocol):
         """The items, read by the maker and moved by the engine only."""
         ...
 
+    @property
+    def folds(self) -> Folds:
+        """What the log says about items and uploads, as of the version that pages are drawn by."""
+        ...
+
     def page(
         self,
         request: FeedRequest,
@@ -82,8 +88,12 @@ class PageMaker(Protocol):
         session: SessionId,
         page_id: PageId,
         now_ms: int,
+        origin: str,
     ) -> PageRecord | None:
-        """Return a page of at least one card, drawn under this id; None: nothing may be shown."""
+        """Return a page of at least one card, drawn under this id; None: nothing may be shown.
+
+        `origin` is the pseudonym of the block of addresses that the request comes from.
+        """
         ...
 
 
@@ -103,7 +113,7 @@ class Engine:
         """Bring the maker's catalogue up to date; make the secret if there is none.
 
         Args:
-            config: names the data folder.
+            config: names the data folder, the clock and the markets.
             database: of log and state, closed by its owner.
             log: in that database.
             state: in that database.
@@ -119,6 +129,7 @@ class Engine:
         self._ledger = Ledger(state, now_ms)
         folder = Path(config.data.folder)
         self._tokens = Tokens(load_secret(folder))
+        self._answers = Answers(self._tokens, maker.catalogue, Markets(config.markets))
         self._heads = Heads(log)
         self.shelf = Shelf(
             log,
@@ -128,7 +139,13 @@ class Engine:
             now_ms=now_ms,
             titles=load_titles() if config.content.titles else None,
         )
+        self.blocking = Blocking(state, self._ledger, now_ms=now_ms)
         self.lookout = Lookout(state, self.shelf, Beats(folder), now_ms=now_ms)
+
+    @property
+    def folds(self) -> Folds:
+        """What an audit asks."""
+        return self._maker.folds
 
     # --- the feed ---
 
@@ -145,36 +162,48 @@ class Engine:
         await self.shelf.refresh(offset)
         name = self._tokens.request(person.user, request.request_id)
         page = self._log.find_page(name) if request.request_id else None
-        return self._response(page) if page else await self._draw(request, person, name, now_ms)
+        return self._answer(page) if page else await self._draw(request, person, name, now_ms)
 
     async def _draw(
         self, request: FeedRequest, person: Person, name: str, now_ms: int
     ) -> FeedResponse:
-        """Draw a page and append it; draw again if the person has changed meanwhile.
+        """Draw a page and append it; draw again if its person or its items have changed meanwhile.
 
-        Otherwise two pages asked for at once would show the same cards. `name` is what the ids of
-        all pages for this request begin with: the first one in the log is the answer to it.
+        Otherwise two pages asked for at once would show the same cards, and a page that waited for
+        the writer what was blocked or taken down since. `name` is what the ids of all pages for
+        this request begin with: the first one in the log is the answer to it.
         """
         page_id = self._tokens.page_id(name)
         for n_left in reversed(range(MAX_DRAWS)):
             session = self._session(request, person, page_id, now_ms)
             page = self._maker.page(
-                request, person.user, person.state, session=session, page_id=page_id, now_ms=now_ms
+                request,
+                person.user,
+                person.state,
+                session=session,
+                page_id=page_id,
+                now_ms=now_ms,
+                origin=self._tokens.origin(request.scene.address),
             )
             if page is None:
                 return FeedResponse(page_id, (), NOTHING_TO_SHOW)
-            # The last draw is appended in any case: whoever sends feedback without pause gets a
-            # page too, and a card shown twice costs less than none.
-            seen = person.state if n_left else None
-            work = partial(self._ledger.take_page, page=page, request=name, seen=seen)
+            # The last draw is appended even if its person has changed: whoever sends feedback
+            # without pause gets a page too, and a card shown twice costs less than none.
+            draft = self._draft(page, name, person.state)
+            work = partial(self._ledger.take_page, draft=draft, is_last=n_left == 0)
             match await self._ledger.commit(work, durable=False):
                 case PageRecord() as written:
-                    return self._response(written)
-                case UserState() as changed:
-                    person = Person(person.user, changed)
+                    return self._answer(written)
+                case Moved(state, sequence):
+                    person = Person(person.user, state)
+                    await self.shelf.refresh(sequence)
                 case None:
-                    break
-        raise ProblemError(409, f"{FORGOTTEN} while the page was made", "user_id")
+                    raise ProblemError(409, f"{FORGOTTEN} while the page was made", "user_id")
+        return FeedResponse(page_id, (), CHANGING)
+
+    def _draft(self, page: PageRecord, name: str, state: UserState) -> Draft:
+        items = tuple(map(self._answers.item, page.cards))
+        return Draft(page, name, state, self._maker.catalogue.sequence, items)
 
     def _look_up(self, user_id: str) -> tuple[Person | None, int]:
         """Return a person and the log's last item record, as of one moment."""
@@ -196,29 +225,9 @@ class Engine:
             return self._tokens.session_id(person.user, request.session_id)
         return live_session(person.state, now_ms) or SessionId(f"s{page_id}")
 
-    def _response(self, page: PageRecord) -> FeedResponse:
+    def _answer(self, page: PageRecord) -> FeedResponse:
         self._heads.remember(page)
-        cards = zip(page.drawn, page.cards, page.reasons, strict=True)
-        items = tuple(
-            CardBody(
-                decision_id=self._tokens.sign(decision_id(page.page_id, drawn.slot)),
-                item_id=card.item_id,
-                slot=drawn.slot,
-                propensity=drawn.propensity,
-                policy=page.policy,
-                reason=reason,
-                item=self._item(card),
-            )
-            for drawn, card, reason in cards
-        )
-        return FeedResponse(page.page_id, items, page.degraded)
-
-    def _item(self, card: Card) -> Item:
-        """Return a card's item as it is now, without its vector; after a takedown, little of it."""
-        catalogue = self._maker.catalogue
-        index = catalogue.index_of(card.item_id)
-        item = Item(card.item_id, listed=False) if index is None else catalogue.item(index)
-        return item if item.vector is None else msgspec.structs.replace(item, vector=None)
+        return self._answers.of(page)
 
     # --- feedback ---
 
@@ -281,7 +290,7 @@ class Engine:
         """
         person, _ = self._look_up(user_id)
         if person is None:
-            raise _nobody(user_id)
+            raise nobody(user_id)
         return UserResponse(user_id, person.state.profile)
 
     async def delete_user(self, user_id: UserId) -> None:
@@ -292,11 +301,7 @@ class Engine:
         """
         work = partial(self._ledger.forget_user, user_id=user_id, at_ms=self._now_ms())
         if not await self._ledger.commit(work, durable=True):
-            raise _nobody(user_id)
+            raise nobody(user_id)
 
     def _clock(self, client_ms: int | None) -> int:
         return client_ms if self._simulated and client_ms is not None else self._now_ms()
-
-
-def _nobody(user_id: UserId) -> ProblemError:
-    return ProblemError(404, f"nobody of id {user_id}", "user_id")

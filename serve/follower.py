@@ -16,6 +16,8 @@ from threading import Event
 import msgspec
 import numpy as np
 
+from env.audience_args import AudienceArgs
+from env.audiences import Audiences
 from env.features import SCHEMA
 from env.items import ItemStates
 from policies.snapshots import SnapshotCorruption, SnapshotStore
@@ -35,15 +37,17 @@ class Served:
 
     policy: VowpalScorer
     states: ItemStates
+    audiences: Audiences
     version: int = 0
     offset: int = 0
 
 
-def untrained(args: VowpalArgs) -> Served:
+def untrained(args: VowpalArgs, audiences: AudienceArgs | None = None) -> Served:
     """Return version 0, from before anything was learned."""
     layout = make_layout(args.bits)
     nothing = np.zeros(layout.mask + 1, dtype=np.float32)
-    return Served(VowpalScorer(Kernel(layout, nothing), args.explorer, 0), ItemStates())
+    scorer = VowpalScorer(Kernel(layout, nothing), args.explorer, 0)
+    return Served(scorer, ItemStates(), Audiences(audiences))
 
 
 class Follower:
@@ -54,6 +58,7 @@ class Follower:
         state: State,
         store: SnapshotStore,
         args: VowpalArgs,
+        audiences: AudienceArgs,
         swap: Callable[[Served], None],
     ) -> None:
         """Follow `state`'s versions.
@@ -62,11 +67,13 @@ class Follower:
             state: holds the version rows.
             store: holds the snapshots.
             args: of the policy; the explorer is the replica's, so that it can be changed alone.
+            audiences: arguments of their fold.
             swap: called with each new version, on the thread that polls.
         """
         self._state = state
         self._store = store
         self._args = args
+        self._audiences = audiences
         self._swap = swap
         self._seen = (0, 0)
         self._refused: set[tuple[int, int]] = set()
@@ -122,9 +129,11 @@ class Follower:
         try:
             weights = self._store.load_part(number, "scorer")
             states = self._store.load_part(number, "items")
+            audiences = self._store.load_part(number, "audiences")
             return Served(
                 VowpalScorer.from_bytes(weights, self._args.explorer, number),
                 ItemStates.from_bytes(states),
+                Audiences.from_bytes(audiences, self._audiences),
                 number,
                 version.offset,
             )

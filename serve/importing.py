@@ -253,7 +253,7 @@ def _write(
         ledger = Ledger(state, now_ms=lambda: now_ms)
 
         def work(connection: sqlite3.Connection) -> tuple[Counts, Counts]:
-            put = ledger.put_items(connection, items, blocks, now_ms)
+            put = ledger.put_items(connection, items, blocks, now_ms, are_new=False)
             advance(len(items))
             people, counts = [], Counts()
             for user_id, profile in users:

@@ -78,6 +78,7 @@ class OnlineLearner:
         self._beat_s = float("-inf")
         self._published_s = monotonic_s()
         self._active_s = monotonic_s()
+        self._said_overdrawn: frozenset[str] = frozenset()
         self.epoch = database.write(state.next_epoch, durable=True).result()
         current = state.current_version()
         self._known_offset = 0 if current is None else current.offset
@@ -142,9 +143,20 @@ class OnlineLearner:
             refused=learning.policy.refusals,
             poisoned=learning.poisoned,
             rollbacks=learning.rollbacks,
+            overdrawn=self._overdrawn(),
         )
         self._beats.write(f"learner-{self.epoch}", beat)
         self._beat_s = self._monotonic_s()
+
+    def _overdrawn(self) -> dict[str, float]:
+        """Return the markets whose budget cannot pay what is owed there; say each once."""
+        overdrawn = self.learning.audiences.overdrawn()
+        for market in sorted(overdrawn.keys() - self._said_overdrawn):
+            logger.warning(
+                "fair start overdrawn market=%s needed_share=%.3f", market, overdrawn[market]
+            )
+        self._said_overdrawn = frozenset(overdrawn)
+        return overdrawn
 
     def _tick_if_quiet(self) -> None:
         quiet_s = self._monotonic_s() - self._active_s

@@ -1,20 +1,25 @@
-"""The fold of the log that is a model: policy, item states and open join at one offset.
+"""The fold of the log that is a model: policy, item states, audiences and open join at one offset.
 
 It is pure and restartable at any line: given the same log it holds the same bytes, however often
 it was interrupted. The learner runs it on the log's tail, an audit on the whole of it.
+
+What a guard cuts off (`env.evidence`) pays an upload's audience and counts as seen, but neither the
+items' states nor the policy learn anything from it.
 
 Rejected: a clock inside the fold (it could not be repeated).
 """
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from env.audience_args import AudienceArgs
+from env.audiences import Audiences
 from env.items import ItemStates
-from env.records import LogLine
+from env.records import ItemRecord, LogLine
 from env.reward import Reward, is_censored
 from env.vocabulary import Interaction
 from policies.snapshots import Snapshot, SnapshotCorruption
@@ -33,21 +38,23 @@ class LearningArgs:
         vowpal: arguments of the policy.
         reward: what is learned.
         settle_ms: the join's settling time.
+        audiences: what uploads are owed and how they are tried.
     """
 
     vowpal: VowpalArgs
     reward: Reward
     settle_ms: int = 2_000
+    audiences: AudienceArgs = field(default_factory=AudienceArgs)
 
     def manifest_args(self) -> dict[str, Any]:
         """Return them as a manifest holds them, without the explorer: folding does not explore."""
-        args: dict[str, Any] = msgspec.to_builtins(self)
+        args: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         del args["vowpal"]["explorer"]
         return args
 
 
 class Learning:
-    """The fold: policy, item states and join at one offset of the log."""
+    """The fold: policy, item states, audiences and join at one offset of the log."""
 
     def __init__(self, args: LearningArgs) -> None:
         """Start before the first record."""
@@ -58,6 +65,7 @@ class Learning:
         self.args = args
         self.policy = VowpalPolicy(args.vowpal)
         self.states = ItemStates()
+        self.audiences = Audiences(args.audiences)
         self.join = Join(args.reward, settle_ms=args.settle_ms)
 
     @classmethod
@@ -75,6 +83,7 @@ class Learning:
                 parts["model"], args.vowpal, version=manifest.version
             )
             learning.states = ItemStates.from_bytes(parts["items"])
+            learning.audiences = Audiences.from_bytes(parts["audiences"], args.audiences)
             learning.join = Join.from_bytes(parts["join"], args.reward, settle_ms=args.settle_ms)
         except (KeyError, ValueError, msgspec.MsgspecError, RuntimeError) as error:
             # Of a model that it cannot read, VW says so by a RuntimeError.
@@ -85,17 +94,24 @@ class Learning:
 
     def fold(self, lines: Sequence[LogLine]) -> int:
         """Fold lines that follow the offset, in order; return how many interactions closed."""
-        closed: list[Interaction] = []
+        n_closed, known = 0, list[Interaction]()
         for line in lines:
-            closed.extend(self.join.fold(line.record))
-        for interaction in closed:
-            self.states.fold(interaction)
-        known = [i for i in closed if not is_censored(i.feedback, i.duration_s)]
+            closed = self.join.fold(line.record)
+            n_closed += len(closed)
+            known.extend(filter(self._tells, closed))
+            if isinstance(line.record, ItemRecord):
+                self.audiences.put(line.record)
         if known:
             self._learn(known)
         if lines:
             self.offset = lines[-1].offset
-        return len(closed)
+        return n_closed
+
+    def _tells(self, interaction: Interaction) -> bool:
+        """Count an interaction; return whether the policy may learn from it."""
+        counts = self.audiences.fold(interaction)
+        self.states.fold(interaction, counts)
+        return counts and not is_censored(interaction.feedback, interaction.duration_s)
 
     def _learn(self, known: Sequence[Interaction]) -> None:
         """Learn, halving a batch that poisons the model until what did it stands alone."""
@@ -117,5 +133,6 @@ class Learning:
         return {
             "model": self.policy.to_bytes(),
             "items": self.states.to_bytes(),
+            "audiences": self.audiences.to_bytes(),
             "join": self.join.to_bytes(),
         }

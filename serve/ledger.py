@@ -19,17 +19,28 @@ from typing import TypeVar
 
 import msgspec
 
-from env.records import FeedbackRecord, ItemRecord, PageRecord, Record, UserRecord
+from env.records import (
+    BlockRecord,
+    FeedbackRecord,
+    ItemRecord,
+    PageRecord,
+    Record,
+    UserRecord,
+)
 from env.users import UserState
-from env.vocabulary import Item, ItemId, Profile, UserId, UserKey
+from env.vocabulary import CreatorId, Item, ItemId, Profile, UserId, UserKey
 from replay.log import find_page, forget, insert
 from serve import totals
+from serve.drafts import Draft, Moved
 from serve.state import Person, State
 from serve.tokens import new_user_key
 from serve.vectors import count_vectors
 from serve.wire import ItemsResponse
 
 T = TypeVar("T")
+
+DEBUT_MS = 7 * 86_400_000
+"""An upload that is older when it first comes was public before: it makes no debut."""
 
 
 class Outcome(Enum):
@@ -66,31 +77,41 @@ class Ledger:
     # --- pages and feedback ---
 
     def take_page(
-        self, connection: sqlite3.Connection, page: PageRecord, request: str, seen: UserState | None
-    ) -> PageRecord | UserState | None:
-        """Append a page, unless its person is not any more who it was drawn for.
+        self, connection: sqlite3.Connection, draft: Draft, *, is_last: bool
+    ) -> PageRecord | Moved | None:
+        """Append a page, unless what it was drawn from is not true any more.
 
         Args:
             connection: inside a transaction.
-            page: drawn for `seen`.
-            request: how the ids of all pages begin that answer the same request, `page` included.
-            seen: the person's state as it was read; None: append the page whatever it is now.
+            draft: the page, and what it was drawn from.
+            is_last: append it even if its person has changed, as long as everything on it may
+                still be shown to them.
 
         Returns:
-            The page, or the one that answers the request already; the person's state if it has
-            changed, and nothing was appended; None: there is no such person.
+            The page, or the one that answers the request already; what is true now, if that is
+            something else and nothing was appended; None: there is no such person.
         """
-        now = self._state.user_state(connection, page.user)
+        now = self._state.user_state(connection, draft.page.user)
         if now is None:
             return None
-        stored = find_page(connection, request)
+        stored = find_page(connection, draft.request)
         if stored is not None:
             return stored
-        if seen is not None and now != seen:
-            return now
-        self._append(connection, [page])
-        self._state.fold(connection, [page])
-        return page
+        if not self._holds(connection, draft, now, is_last=is_last):
+            return Moved(now, self._state.catalogue_offset(connection))
+        self._append(connection, [draft.page])
+        self._state.fold(connection, [draft.page])
+        return draft.page
+
+    def _holds(
+        self, connection: sqlite3.Connection, draft: Draft, now: UserState, *, is_last: bool
+    ) -> bool:
+        """Return whether a page's person and items are what they were when it was drawn."""
+        if now != draft.state and (not is_last or draft.is_blocked_by(now)):
+            return False
+        if self._state.catalogue_offset(connection) == draft.sequence:
+            return True
+        return all(self._state.item(connection, item.item_id) == item for item in draft.items)
 
     def take_feedback(
         self, connection: sqlite3.Connection, events: Sequence[FeedbackRecord]
@@ -113,6 +134,8 @@ class Ledger:
         items: Sequence[Item],
         blocks: Sequence[bytes],
         at_ms: int,
+        *,
+        are_new: bool,
     ) -> ItemsResponse:
         """Put items; those that say nothing new are left alone.
 
@@ -121,6 +144,7 @@ class Ledger:
             items: each id once; one without an upload time gets the time it is first put.
             blocks: their static blocks, float16 bytes.
             at_ms: of the change.
+            are_new: those that come for the first time, uploaded lately, are new to the public.
 
         Raises:
             OtherLengthError: a vector has another length than those of the catalogue.
@@ -128,7 +152,13 @@ class Ledger:
         before = [self._state.item(connection, item.item_id) for item in items]
         dated = [_dated(item, old, at_ms) for item, old in zip(items, before, strict=True)]
         changes = [
-            ItemRecord(item.item_id, at_ms, item, block)
+            ItemRecord(
+                item.item_id,
+                at_ms,
+                item,
+                block,
+                debut=are_new and old is None and self._makes_debut(connection, item, at_ms),
+            )
             for item, old, block in zip(dated, before, blocks, strict=True)
             if item != old
         ]
@@ -140,6 +170,11 @@ class Ledger:
             self._state.put_items(connection, changed, _last_offset(connection))
             self._state.set_vectors(connection, vectors)
         return ItemsResponse(added, len(changes) - added, len(items) - len(changes))
+
+    def _makes_debut(self, connection: sqlite3.Connection, item: Item, at_ms: int) -> bool:
+        """Return whether an item that is not there is new; what was taken down once is not."""
+        is_recent = at_ms - item.published_ms <= DEBUT_MS
+        return is_recent and not self._state.was_removed(connection, item.item_id)
 
     def remove_item(self, connection: sqlite3.Connection, item_id: ItemId, at_ms: int) -> bool:
         """Take an item down for good; return whether it was there."""
@@ -174,6 +209,30 @@ class Ledger:
         if profile == person.state.profile:
             return person
         return self._describe(connection, person.user, user_id, profile, at_ms)
+
+    def block(
+        self,
+        connection: sqlite3.Connection,
+        user_id: UserId,
+        creators: tuple[CreatorId, ...],
+        tags: tuple[str, ...],
+        *,
+        wanted: bool,
+        at_ms: int,
+    ) -> UserState | None:
+        """Block creators and tags for a person, or take that back; None: there is no such person.
+
+        Returns:
+            The person's state after it.
+        """
+        person = self._state.person(connection, user_id)
+        if person is None:
+            return None
+        if creators or tags:
+            record = BlockRecord(person.user, at_ms, creators, tags, wanted)
+            self._append(connection, [record])
+            self._state.fold(connection, [record])
+        return self._state.user_state(connection, person.user)
 
     def forget_user(self, connection: sqlite3.Connection, user_id: UserId, at_ms: int) -> bool:
         """Delete what is known of a person and what names them in the log; return whether known.

@@ -17,14 +17,30 @@ MAX_MS = 4_102_444_799_999
 """The last millisecond of 2099: a date in every time zone, and nobody's nanoseconds."""
 MAX_DWELL_S = 86_400.0
 MAX_VECTOR_LENGTH = 1e6
+MAX_RATING = 21
+MAX_COUNTRIES = 250
+MAX_ADDRESS = 2000
+MAX_BLOCKS = 100
+"""Creators, and tags, that one request may block."""
 
 MAX_ID = 128
 ID_RULE = "no control characters, no U+FFFD, and not . or .."
 _ID = r"^(?!\.{1,2}$)(?![\s\S]*[\u0000-\u001f\u007f-\u009f\ufffd])"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+BLOCKS_PATH = "/blocks"
+PERSON_ID_RULE = f"{ID_RULE}; not ending in {BLOCKS_PATH}"
+_PERSON_ID = rf"^(?![\s\S]*{BLOCKS_PATH}$){_ID.removeprefix('^')}"
+
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID, pattern=_ID, description=ID_RULE)]
+PersonId = Annotated[
+    str,
+    Meta(min_length=1, max_length=MAX_ID, pattern=_PERSON_ID, description=PERSON_ID_RULE),
+]
+"""An id may hold slashes, so a person's may not end like the path of what is asked about them."""
 Word = Annotated[str, Meta(max_length=64)]
+Creator = Annotated[str, Meta(max_length=128)]
+Address = Annotated[str, Meta(max_length=MAX_ADDRESS)]
 Country = Annotated[
     str, Meta(max_length=2, pattern="^([A-Z]{2})?$", description="ISO 3166 alpha-2")
 ]
@@ -32,7 +48,16 @@ Language = Annotated[
     str,
     Meta(max_length=35, pattern="^([A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*)?$", description="ISO 639"),
 ]
+IpAddress = Annotated[
+    str,
+    Meta(
+        max_length=45,
+        extra_json_schema={"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}, {"const": ""}]},
+    ),
+]
+Market = Annotated[str, Meta(pattern="^[A-Z]{2}$", description="ISO 3166 alpha-2")]
 Ms = Annotated[int, Meta(ge=0, le=MAX_MS, description="Unix milliseconds")]
+Year = Annotated[int, Meta(ge=0, le=2099)]
 Number = Annotated[float, Meta(ge=-1e6, le=1e6)]
 
 
@@ -45,7 +70,20 @@ def is_id(text: str) -> bool:
     >>> is_id("family \N{WOMAN}\u200d\N{GIRL}/7"), is_id("a\n"), is_id("..")
     (True, False, False)
     """
+    return _is_like(_ID, text)
+
+
+def is_person_id(text: str) -> bool:
+    """Return whether such a text is a `PersonId`.
+
+    >>> is_person_id("ann/b"), is_person_id("ann/blocks")
+    (True, False)
+    """
+    return _is_like(_PERSON_ID, text)
+
+
+def _is_like(pattern: str, text: str) -> bool:
     # Surrogates stand in no body, so not in the pattern: without its flag "u", JavaScript would
     # take every emoji for two of them.
-    fits = 0 < len(text) <= MAX_ID and re.search(_ID, text) is not None
+    fits = 0 < len(text) <= MAX_ID and re.search(pattern, text) is not None
     return fits and _SURROGATE.search(text) is None

@@ -6,9 +6,11 @@ from typing import Any
 import msgspec
 
 from serve.codec import JSON, MSGPACK, PROBLEM
+from serve.limits import Id, PersonId
 from serve.operations import OPERATIONS, Operation
 from serve.wire import Problem
 
+_PATH_PARAMETERS = {"item_id": Id, "user_id": PersonId}
 _REF = "#/components/schemas/{name}"
 
 
@@ -52,16 +54,19 @@ def _describe(operation: Operation[Any]) -> dict[str, object]:
 
 
 def _parameters(operation: Operation[Any]) -> list[dict[str, object]]:
-    string = {"type": "string"}
     names = re.findall(r"\{(\w+)\}", operation.path)
     path: list[dict[str, object]] = [
-        {"name": name, "in": "path", "required": True, "schema": string} for name in names
+        {"name": name, "in": "path", "required": True, "schema": _schema(name)} for name in names
     ]
     query: list[dict[str, object]] = [
-        {"name": name, "in": "query", "description": meaning, "schema": string}
+        {"name": name, "in": "query", "description": meaning, "schema": {"type": "string"}}
         for name, meaning in operation.query
     ]
     return path + query
+
+
+def _schema(name: str) -> dict[str, Any]:
+    return msgspec.json.schema(_PATH_PARAMETERS[name])
 
 
 def _answer(kind: type | None) -> dict[str, object]:

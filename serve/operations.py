@@ -9,9 +9,19 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from env.vocabulary import Item, ItemId, UserId
+from serve.audit_wire import Audit
+from serve.auditing import DEFAULT_UPLOADS, MAX_UPLOADS, answer_audit
+from serve.blocks_wire import BlocksRequest, BlocksResponse
 from serve.codec import ProblemError
 from serve.engine import Engine
-from serve.limits import ID_RULE, MAX_ID, is_id
+from serve.limits import (
+    BLOCKS_PATH,
+    ID_RULE,
+    MAX_ID,
+    PERSON_ID_RULE,
+    is_id,
+    is_person_id,
+)
 from serve.wire import (
     FeedbackRequest,
     FeedbackResponse,
@@ -94,15 +104,29 @@ async def _delete_item(engine: Engine, _: None, parameters: Parameters) -> None:
 
 
 async def _put_user(engine: Engine, body: ProfileBody, parameters: Parameters) -> UserResponse:
-    return await engine.put_user(UserId(_id(parameters, "user_id")), body)
+    return await engine.put_user(_person_id(parameters), body)
 
 
 async def _get_user(engine: Engine, _: None, parameters: Parameters) -> UserResponse:
-    return engine.get_user(UserId(_id(parameters, "user_id")))
+    return engine.get_user(_person_id(parameters))
 
 
 async def _delete_user(engine: Engine, _: None, parameters: Parameters) -> None:
-    await engine.delete_user(UserId(_id(parameters, "user_id")))
+    await engine.delete_user(_person_id(parameters))
+
+
+async def _put_blocks(
+    engine: Engine, body: BlocksRequest, parameters: Parameters
+) -> BlocksResponse:
+    return await engine.blocking.put(_person_id(parameters), body)
+
+
+async def _get_blocks(engine: Engine, _: None, parameters: Parameters) -> BlocksResponse:
+    return engine.blocking.get(_person_id(parameters))
+
+
+async def _audit(engine: Engine, _: None, parameters: Parameters) -> Audit:
+    return await answer_audit(engine.folds, parameters)
 
 
 async def _healthz(engine: Engine, _: None, __: Parameters) -> Health:
@@ -116,6 +140,11 @@ async def _readyz(engine: Engine, _: None, __: Parameters) -> Health:
     return health
 
 
+_AUDIT = (
+    ("market", "home of the uploads that are told of, as GB; else all"),
+    ("after", "the upload behind which they begin"),
+    ("limit", f"uploads told at most, 0 to {MAX_UPLOADS}, else {DEFAULT_UPLOADS}"),
+)
 _SEARCH = (("q", "words that begin words of the item"), ("limit", f"1 to {MAX_FOUND}, else 20"))
 
 OPERATIONS: tuple[Operation[Any], ...] = (
@@ -170,6 +199,25 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         type(None),
         status=204,
     ),
+    # Before those of a person: an id may hold slashes, and the first path that fits is taken.
+    Operation(
+        "put_blocks",
+        "POST",
+        f"/v1/users/{{user_id}}{BLOCKS_PATH}",
+        "Blocks creators and tags for a person, or takes that back.",
+        _put_blocks,
+        BlocksRequest,
+        BlocksResponse,
+    ),
+    Operation(
+        "get_blocks",
+        "GET",
+        f"/v1/users/{{user_id}}{BLOCKS_PATH}",
+        "Returns what a person has blocked.",
+        _get_blocks,
+        type(None),
+        BlocksResponse,
+    ),
     Operation(
         "put_user",
         "PUT",
@@ -198,6 +246,16 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         status=204,
     ),
     Operation(
+        "audit",
+        "GET",
+        "/v1/audit",
+        "Says whether uploads get the audience they are owed, and which break out.",
+        _audit,
+        type(None),
+        Audit,
+        query=_AUDIT,
+    ),
+    Operation(
         "healthz", "GET", "/healthz", "Says that the process runs.", _healthz, type(None), Health
     ),
     Operation(
@@ -221,6 +279,14 @@ def _id(parameters: Parameters, name: str) -> str:
     if not is_id(value):
         raise ProblemError(422, f"expected {ID_RULE}", name)
     return value
+
+
+def _person_id(parameters: Parameters) -> UserId:
+    """Return a person's id of the path, within the limits of `serve.limits.PersonId`."""
+    value = _id(parameters, "user_id")
+    if not is_person_id(value):
+        raise ProblemError(422, f"expected {PERSON_ID_RULE}", "user_id")
+    return UserId(value)
 
 
 def _limit(text: str) -> int:

@@ -1,9 +1,9 @@
 """From a request to a drawn page, without HTTP and without a database: one visible line.
 
-observe -> retrieve -> filter -> slot rules -> encode -> fill the page -> record. What is drawn
-with (a policy and the item states it was published with) is one object, swapped whole by the
-follower, so every page comes from exactly one version. The steps are timed by whoever hands in a
-`Stopwatch`.
+observe -> who may see what -> retrieve, what is owed an audience first -> filter -> slot rules ->
+encode -> fill the page -> record. What is drawn with (a policy, the item states and the audiences
+that it was published with) is one object, swapped whole by the follower, so every page comes from
+exactly one version. The steps are timed by whoever hands in a `Stopwatch`.
 
 Rejected: a list of stage objects with a common interface (the steps pass different things on, and
 the order is the design).
@@ -12,29 +12,35 @@ the order is the design).
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from env import features
 from env.blocks import page_record
 from env.catalogue import Catalogue
 from env.features import N_STATIC, SCHEMA
 from env.interface import Policy, fill_page, page_seed
-from env.items import ItemStates
+from env.reach import Reach
 from env.records import PageRecord
 from env.scenes import observe
 from env.users import UserState
-from env.vocabulary import Context, Ints, Page, PageId, Scene, SessionId, UserKey
-from policies import filters, pools, retrieval
+from env.vocabulary import Bools, Context, Ints, Page, PageId, Scene, SessionId, UserKey
+from policies import fair_start, filters, pools, retrieval
+from policies.eligibility import Eligibility
+from policies.fair_start import Undelivered
 from policies.filters import Filtered
 from policies.known import Known
-from policies.retrieval import Retrieved
+from policies.markets import Markets
+from policies.retrieval import DEBUT, Retrieved
 from serve.config import Config
 from serve.experiment import assign, baseline
+from serve.folds import Folds
 from serve.follower import Served
 from serve.stopwatch import Stopwatch
 from serve.wire import FeedRequest
 
 Lap = Callable[[str], None]
 
-SPARE = 1.3
+SPARE = 1.4
 """Items retrieved for each candidate wanted: what the filters may take away."""
 
 SHORT_PAGE = "fewer items than asked for"
@@ -47,10 +53,28 @@ class Chosen:
     index: Ints  # (n,) catalogue indices
     retrieved: Retrieved
     filtered: Filtered
+    places: Ints  # slots to reserve for what is owed an audience, in random order
 
     def reason(self, action: int) -> str:
         """Return the source that proposed a candidate."""
         return self.retrieved.reason(int(self.filtered.rows[action]))
+
+    @property
+    def owed(self) -> Bools:
+        """Which candidates were proposed because they are owed an audience, shape (n,)."""
+        owed: Bools = self.retrieved.source[self.filtered.rows[: len(self.index)]] == DEBUT
+        return owed
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a page is chosen for and with."""
+
+    state: UserState
+    scene: Scene
+    served: Served
+    size: int
+    seed: int
 
 
 class Pipeline:
@@ -62,7 +86,7 @@ class Pipeline:
         """Draw with `served` until the follower swaps in another version.
 
         Args:
-            config: its sections feed and experiment are used.
+            config: its sections feed, experiment, pools and markets are used.
             draw_key: seeds the draws, see `env.interface.page_seed`.
             served: the first version.
             catalogue: moved by the engine; empty if None.
@@ -71,6 +95,8 @@ class Pipeline:
         self._config = config
         self._draw_key = draw_key
         self._served = served
+        self._eligibility = Eligibility(Markets(config.markets), config.pools)
+        self._undelivered = Undelivered()
         arms = config.experiment.arms
         self._baselines: Mapping[str, Policy] = {
             arm.name: policy for arm in arms if (policy := baseline(arm)) is not None
@@ -80,6 +106,14 @@ class Pipeline:
     def served(self) -> Served:
         """What pages are drawn with now."""
         return self._served
+
+    @property
+    def folds(self) -> Folds:
+        """What the log says about items and uploads, as of the version that pages are drawn by."""
+        served, args = self._served, self._config.audiences
+        return Folds(
+            served.audiences, served.states, self.catalogue, args, served.version, served.offset
+        )
 
     def swap(self, served: Served) -> None:
         """Draw the pages from now on with this version."""
@@ -94,6 +128,7 @@ class Pipeline:
         session: SessionId,
         page_id: PageId,
         now_ms: int,
+        origin: str = "",
         stopwatch: Stopwatch | None = None,
     ) -> PageRecord | None:
         """Return a page of at least one card; None: nothing may be shown.
@@ -105,6 +140,7 @@ class Pipeline:
             session: of the page.
             page_id: of the page; seeds the draws.
             now_ms: the server's time.
+            origin: pseudonym of the block of addresses that the request comes from.
             stopwatch: told where each step ends.
         """
         lap = stopwatch.lap if stopwatch else _no_lap
@@ -113,47 +149,77 @@ class Pipeline:
         policy = self._baselines.get(arm.name, served.policy)
         seed = page_seed(self._draw_key, page_id)
 
-        scene = _observe(request, state, session, now_ms)
+        scene = _observe(request, state, session, now_ms, origin)
         lap("observe")
-        chosen = self._choose(state, scene, served.states, request.size, seed, lap)
+        asked = _Asked(state, scene, served, request.size, seed)
+        chosen = self._choose(asked, lap)
         if not len(chosen.index):
             return None
-        slots = pools.slots(request.size, self.catalogue, chosen.index, served.states)
+        slots = pools.slots(
+            request.size, self.catalogue, chosen.index, served.states, chosen.owed, chosen.places
+        )
         encoded = features.encode(state, scene, self.catalogue, chosen.index, served.states)
         lap("encode")
         candidates = tuple(map(self.catalogue.ids.__getitem__, chosen.index.tolist()))
         context = Context(page_id, user, session, scene, candidates, encoded)
         page = fill_page(context, policy, slots, self._config.feed.eps, seed)
         lap("fill")
+        shown = [decision.action for decision in page.decisions]
+        self._undelivered.drew(chosen.index[shown], now_ms)
         record = self._record(page, chosen, arm.name, request.size)
         lap("record")
         return record
 
-    def _choose(
-        self,
-        state: UserState,
-        scene: Scene,
-        states: ItemStates,
-        size: int,
-        seed: int,
-        lap: Lap,
-    ) -> Chosen:
-        wanted = max(self._config.feed.candidates, size)
-        known = Known.of(state, self.catalogue, scene.at_ms)
+    def _choose(self, asked: _Asked, lap: Lap) -> Chosen:
+        feed, scene, catalogue = self._config.feed, asked.scene, self.catalogue
+        wanted = max(feed.candidates, asked.size)
+        reach = asked.served.audiences.aligned(catalogue)
+        known = Known.of(asked.state, catalogue, scene.at_ms, feed.creator_gap)
+        eligible = self._eligibility.eligible(
+            catalogue, reach, scene, asked.state.profile, known, asked.size
+        )
+        share = asked.served.audiences.share(scene.country)
+        places = pools.reserve(share, asked.size, asked.seed)
         retrieved = retrieval.retrieve(
-            state, scene, self.catalogue, states, known, round(SPARE * wanted), seed
+            asked.state,
+            scene,
+            catalogue,
+            asked.served.states,
+            known,
+            eligible.allowed,
+            round(SPARE * wanted),
+            asked.seed,
+            debut=self._offer(asked, reach, known.new(eligible.allowed), len(places), wanted // 2),
         )
         lap("retrieve")
         filtered = filters.apply(
             known,
-            scene,
-            self.catalogue,
+            eligible,
+            catalogue,
             retrieved.index,
-            at_least=size,
-            per_creator=self._config.feed.per_creator,
+            at_least=asked.size,
+            per_creator=feed.per_creator,
         )
         lap("filter")
-        return Chosen(filtered.kept[:wanted], retrieved, filtered)
+        return Chosen(filtered.kept[:wanted], retrieved, filtered, places)
+
+    def _offer(
+        self, asked: _Asked, reach: Reach, new: Bools, n_reserved: int, at_most: int
+    ) -> Ints:
+        """Return the owed uploads that the page's reserved slots choose from."""
+        pending = self._undelivered.pending(reach, asked.scene.at_ms)
+        if not n_reserved:
+            return np.zeros(0, dtype=np.int64)
+        return fair_start.offer(
+            asked.state,
+            asked.scene,
+            self.catalogue,
+            asked.served.states,
+            reach,
+            fair_start.owed_to(reach, new, pending),
+            max(min(fair_start.OFFERED * n_reserved, at_most), n_reserved),
+            asked.seed,
+        )
 
     def _record(self, page: Page, chosen: Chosen, arm: str, size: int) -> PageRecord:
         drawn = [decision.action for decision in page.decisions]
@@ -171,7 +237,9 @@ class Pipeline:
         )
 
 
-def _observe(request: FeedRequest, state: UserState, session: SessionId, now_ms: int) -> Scene:
+def _observe(
+    request: FeedRequest, state: UserState, session: SessionId, now_ms: int, origin: str
+) -> Scene:
     body = request.scene
     return observe(
         state,
@@ -181,6 +249,8 @@ def _observe(request: FeedRequest, state: UserState, session: SessionId, now_ms:
         language=body.language,
         device=body.device,
         network=body.network,
+        referrer=body.referrer,
+        origin=origin,
     )
 
 

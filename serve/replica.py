@@ -43,12 +43,17 @@ def vowpal_args(config: Config) -> VowpalArgs:
         learning_rate=config.learner.learning_rate,
         power_t=config.learner.power_t,
         clip_p=config.learner.clip_p,
+        item_sd=config.learner.item_sd,
+        item_memory=config.learner.item_memory,
+        optimism=config.learner.optimism,
+        newcomer_optimism=config.learner.newcomer_optimism,
+        newcomer_evidence=config.learner.newcomer_evidence,
     )
 
 
 def learning_args(config: Config) -> LearningArgs:
     """Return the fold's arguments as configured."""
-    return LearningArgs(vowpal_args(config), config.reward, config.join.settle_ms)
+    return LearningArgs(vowpal_args(config), config.reward, config.join.settle_ms, config.audiences)
 
 
 def open_database(config: Config) -> Database:
@@ -101,13 +106,18 @@ class FeedReplica:
         log = SqliteLog(self._database, now_ms=now_ms)
         state = State(self._database)
         draw_key = derive_key(load_secret(Path(config.data.folder)), "draw")
-        self.pipeline = Pipeline(config, draw_key=draw_key, served=untrained(vowpal_args(config)))
+        first = untrained(vowpal_args(config), config.audiences)
+        self.pipeline = Pipeline(config, draw_key=draw_key, served=first)
         self.engine = Engine(config, self._database, log, state, self.pipeline, now_ms=now_ms)
         self._metrics = Metrics()
         self._beats = Beats(Path(config.data.folder))
         self._now_ms = now_ms
         self._follower = Follower(
-            state, open_snapshots(config), vowpal_args(config), self.pipeline.swap
+            state,
+            open_snapshots(config),
+            vowpal_args(config),
+            config.audiences,
+            self.pipeline.swap,
         )
         self._follower.poll()
         self._following = Background("follower", self._follower.run)

@@ -115,6 +115,11 @@ def _learned(beat: LearnerBeat) -> Iterator[Metric]:
     for reason, n in sorted(beat.refused.items()):
         metric.add_sample("nextswipe_learner_refused_total", {**of, "reason": reason}, n)
     yield metric
+    meaning = "Share of a market's cards that its uploads need, where it exceeds the budget."
+    metric = Metric("nextswipe_fair_start_overdrawn", meaning, "gauge")
+    for market, share in sorted(beat.overdrawn.items()):
+        metric.add_sample("nextswipe_fair_start_overdrawn", {"market": market}, share)
+    yield metric
 
 
 def _processes(metrics: Metrics, overview: Overview) -> Iterator[Metric]:

@@ -15,7 +15,7 @@ from typing import Literal
 
 N_BYTES = 32
 
-Purpose = Literal["decision", "page", "session", "event", "draw"]
+Purpose = Literal["decision", "page", "session", "event", "origin", "draw"]
 
 
 def load_secret(folder: Path) -> bytes:

@@ -132,7 +132,9 @@ class Shelf:
 
     async def _put(self, items: Sequence[Item]) -> ItemsResponse:
         blocks = await asyncio.to_thread(self._blocks, items)
-        work = partial(self._ledger.put_items, items=items, blocks=blocks, at_ms=self._now_ms())
+        work = partial(
+            self._ledger.put_items, items=items, blocks=blocks, at_ms=self._now_ms(), are_new=True
+        )
         answer = await self._ledger.commit(work, durable=True)
         await self._catch_up()
         return answer

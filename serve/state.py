@@ -15,13 +15,16 @@ from typing import NamedTuple
 
 import msgspec
 
-from env.records import FeedbackRecord, PageRecord, UserRecord
+from env.records import BlockRecord, FeedbackRecord, PageRecord, UserRecord
 from env.user_fold import fold
 from env.users import UserState, decode_state, encode_state
 from env.vocabulary import Item, ItemId, Profile, UserId, UserKey
 from replay.database import Database
 from serve import totals
 from serve.vectors import Vectors
+
+PersonRecord = PageRecord | FeedbackRecord | UserRecord | BlockRecord
+"""What moves a person's state."""
 
 SCHEMA = (
     """CREATE TABLE IF NOT EXISTS users (
@@ -34,6 +37,7 @@ SCHEMA = (
         item_id TEXT NOT NULL UNIQUE,
         item BLOB NOT NULL
     ) STRICT""",
+    "CREATE TABLE IF NOT EXISTS removed_items (item_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",
     """CREATE VIRTUAL TABLE IF NOT EXISTS item_search USING fts5(
         item_id, title, creator, tags, tokenize = 'unicode61 remove_diacritics 2'
     )""",
@@ -132,13 +136,9 @@ class State:
         row = connection.execute("SELECT state FROM user_state WHERE user = ?", (user,)).fetchone()
         return None if row is None else decode_state(row[0])
 
-    def fold(
-        self,
-        connection: sqlite3.Connection,
-        records: Iterable[PageRecord | FeedbackRecord | UserRecord],
-    ) -> None:
+    def fold(self, connection: sqlite3.Connection, records: Iterable[PersonRecord]) -> None:
         """Move the states of the records' people, in the order of the records."""
-        by_user: dict[UserKey, list[PageRecord | FeedbackRecord | UserRecord]] = {}
+        by_user: dict[UserKey, list[PersonRecord]] = {}
         for record in records:
             by_user.setdefault(record.user, []).append(record)
         for user, theirs in by_user.items():
@@ -202,7 +202,13 @@ class State:
             (item_id,),
         )
         connection.execute("DELETE FROM items WHERE item_id = ?", (item_id,))
+        connection.execute("INSERT OR IGNORE INTO removed_items VALUES (?)", (item_id,))
         self._set_mark(connection, "catalogue", offset)
+
+    def was_removed(self, connection: sqlite3.Connection, item_id: ItemId) -> bool:
+        """Return whether an item of this id was ever taken down."""
+        query = "SELECT 1 FROM removed_items WHERE item_id = ?"
+        return connection.execute(query, (item_id,)).fetchone() is not None
 
     def search(self, connection: sqlite3.Connection, text: str, limit: int) -> list[Item]:
         """Return items in whose id, title, creator or tags every word of a text begins a word."""

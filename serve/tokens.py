@@ -6,7 +6,8 @@ request, by which a repeat finds its page in the log on every replica, and ends 
 For a page is answered before it is on disk: where a power cut takes it back, the repeat is drawn
 anew, and under the old id feedback about the lost cards would be joined to the new ones. With a new
 id the lost page stays unknown, and what is said about it is refused. Ids of sessions and events
-become keyed hashes as well: the log then holds no text of the caller's that may name a person.
+and the block of addresses that a request came from become keyed hashes as well: the log then holds
+no text of the caller's that may name a person.
 
 Rejected: an fsync for each page (it is the price of feedback, once more), and a table of requests
 beside the log (the log's index of keys answers the same question).
@@ -15,6 +16,7 @@ beside the log (the log's index of keys answers the same question).
 import base64
 import hashlib
 import hmac
+import ipaddress
 import secrets
 
 from env.vocabulary import DecisionId, PageId, SessionId, UserKey
@@ -23,6 +25,9 @@ from serve.secret import derive_key
 _MAC_BYTES = 12
 _ID_BYTES = 12
 _NONCE_BYTES = 6
+_ORIGIN_BYTES = 4
+_BLOCK_BITS = {4: 24, 6: 48}
+"""Leading bits of an address that one household, office or data centre shares, by IP version."""
 
 
 class Tokens:
@@ -38,6 +43,7 @@ class Tokens:
         self._page_key = derive_key(secret, "page")
         self._session_key = derive_key(secret, "session")
         self._event_key = derive_key(secret, "event")
+        self._origin_key = derive_key(secret, "origin")
 
     def sign(self, decision: DecisionId) -> str:
         """Return a decision id as clients see it.
@@ -77,6 +83,30 @@ class Tokens:
     def event_id(self, user: UserKey, event_id: str) -> str:
         """Return the pseudonym of a caller's event: the same one for the same event again."""
         return _hash(self._event_key, user, event_id)
+
+    def origin(self, address: str) -> str:
+        """Return the pseudonym of the block that an IP address is in: 8 hex digits.
+
+        A version 4 address within version 6 is that version 4 address.
+
+        >>> tokens = Tokens(bytes(32))
+        >>> tokens.origin("192.0.2.7") == tokens.origin("::ffff:192.0.2.200")
+        True
+        >>> tokens.origin("192.0.2.7") == tokens.origin("192.0.3.7")
+        False
+
+        Args:
+            address: valid; empty where unknown, and so is the origin then.
+        """
+        if not address:
+            return ""
+        parsed = ipaddress.ip_address(address)
+        if isinstance(parsed, ipaddress.IPv6Address):
+            parsed = parsed.ipv4_mapped or parsed
+        block = int(parsed) >> parsed.max_prefixlen - _BLOCK_BITS[parsed.version]
+        message = f"{parsed.version}/{block:x}".encode()
+        digest = hashlib.blake2b(message, key=self._origin_key, digest_size=_ORIGIN_BYTES)
+        return digest.hexdigest()
 
     def _mac(self, decision: str) -> str:
         digest = hashlib.blake2b(decision.encode(), key=self._decision_key, digest_size=_MAC_BYTES)

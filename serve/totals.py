@@ -67,20 +67,30 @@ def read(connection: sqlite3.Connection) -> dict[Total, int]:
 def _of(record: Record) -> Iterator[tuple[Total, int]]:
     match record:
         case PageRecord():
-            yield Total("pages"), 1
-            if record.degraded:
-                yield Total("pages_degraded"), 1
-            # Without the version: each published one would be a time series of its own.
-            yield Total("cards", record.policy.partition("@")[0]), len(record.drawn)
-            for reason, n in record.removed.items():
-                yield Total("candidates_removed", reason), n
+            yield from _of_page(record)
         case FeedbackRecord():
             yield Total("feedback_events", record.kind), 1
-        case ItemRecord():
-            yield Total("item_changes", "put" if record.item is not None else "removed"), 1
-        case UserRecord():
-            yield Total("user_changes", "put" if record.profile is not None else "forgotten"), 1
-        case BlockRecord():
-            yield Total("blocks", "taken back" if record.wanted else "blocked"), 1
         case TickRecord():
             pass  # what time alone moves is no news to an operator
+        case _:
+            yield _of_change(record), 1
+
+
+def _of_page(page: PageRecord) -> Iterator[tuple[Total, int]]:
+    yield Total("pages"), 1
+    if page.degraded:
+        yield Total("pages_degraded"), 1
+    # Without the version: each published one would be a time series of its own.
+    yield Total("cards", page.policy.partition("@")[0]), len(page.drawn)
+    for reason, n in page.removed.items():
+        yield Total("candidates_removed", reason), n
+
+
+def _of_change(record: ItemRecord | UserRecord | BlockRecord) -> Total:
+    match record:
+        case ItemRecord():
+            return Total("item_changes", "put" if record.item is not None else "removed")
+        case UserRecord():
+            return Total("user_changes", "put" if record.profile is not None else "forgotten")
+        case BlockRecord():
+            return Total("blocks", "taken back" if record.wanted else "blocked")

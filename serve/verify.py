@@ -22,6 +22,7 @@ import msgspec
 from env.audit import Violation, audit_page
 from env.blocks import Blocks
 from env.draw_audit import DrawAudit
+from env.features import SCHEMA
 from env.interface import Policy, page_pmfs, page_seed, redraw
 from env.records import LogLine, PageRecord
 from env.vocabulary import DecisionId, Page
@@ -55,6 +56,8 @@ class Verified(msgspec.Struct, frozen=True):
         max_error: the largest relative difference of a logged propensity from the re-folded one;
             infinite if a page's policy is unknown.
         violations: the first of them, by `env.audit`.
+        n_older: pages of another feature schema, which no model of this release can draw again;
+            they are in no other count.
     """
 
     n_pages: int = 0
@@ -62,6 +65,7 @@ class Verified(msgspec.Struct, frozen=True):
     mismatches: int = 0
     max_error: float = 0.0
     violations: tuple[Violation, ...] = ()
+    n_older: int = 0
 
     @property
     def is_clean(self) -> bool:
@@ -137,6 +141,9 @@ class _Audit:
         self._learning.fold(lines)
 
     def _check(self, record: PageRecord) -> None:
+        if record.feature_schema != SCHEMA:
+            self.found = msgspec.structs.replace(self.found, n_older=self.found.n_older + 1)
+            return
         page = self._blocks.page(record)
         policy = self._policy(record)
         if policy is None:
@@ -166,7 +173,8 @@ class _Audit:
         self, page: Page, mismatches: int, error: float, violations: Iterable[Violation]
     ) -> None:
         found = self.found
-        self.found = Verified(
+        self.found = msgspec.structs.replace(
+            found,
             n_pages=found.n_pages + 1,
             n_decisions=found.n_decisions + len(page.decisions),
             mismatches=found.mismatches + mismatches,

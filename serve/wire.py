@@ -8,6 +8,7 @@ Rejected: decoding into the log's own records (no limits, and a change of either
 both), and free-form extensions (an unknown field is a misspelt one).
 """
 
+import ipaddress
 import math
 from typing import Annotated, Literal
 
@@ -17,17 +18,25 @@ from msgspec import Meta
 from env.records import FeedbackKind
 from env.vocabulary import CreatorId, Item, ItemId, Profile, UserId
 from serve.limits import (
+    MAX_COUNTRIES,
     MAX_DWELL_S,
     MAX_EVENTS,
     MAX_ITEMS,
     MAX_PAGE,
+    MAX_RATING,
     MAX_VECTOR_LENGTH,
+    Address,
     Country,
+    Creator,
     Id,
+    IpAddress,
     Language,
+    Market,
     Ms,
     Number,
+    PersonId,
     Word,
+    Year,
 )
 
 
@@ -42,6 +51,9 @@ class SceneBody(
 
     Attributes:
         at_ms: counts only where the server's clock is simulated.
+        referrer: what brought the person here, in the caller's own words.
+        address: the person's IP address, version 4 or 6. It is kept nowhere: a keyed hash of its
+            block tells whether those who make a video look good come from one place.
     """
 
     country: Country = ""
@@ -49,6 +61,12 @@ class SceneBody(
     device: Word = ""
     network: Word = ""
     at_ms: Ms | None = None
+    referrer: Word = ""
+    address: IpAddress = ""
+
+    def __post_init__(self) -> None:
+        if self.address and not _is_address(self.address):
+            raise ValueError("Expected an IP address, version 4 or 6, in field `address`")
 
 
 class FeedRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -60,14 +78,14 @@ class FeedRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
         size: cards wanted.
     """
 
-    user_id: Id
+    user_id: PersonId
     request_id: Id | None = None
     session_id: Id | None = None
     size: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 10
     scene: SceneBody = SceneBody()
 
 
-class CardBody(msgspec.Struct, frozen=True):
+class CardBody(msgspec.Struct, frozen=True, omit_defaults=True):
     """One card of a page.
 
     Attributes:
@@ -75,6 +93,9 @@ class CardBody(msgspec.Struct, frozen=True):
         propensity: the exact probability with which it was drawn for its slot.
         policy: `name@version` that ranked it.
         reason: the retrieval source that proposed it.
+        item: without what a client has no use for, its vector and the products of all markets.
+        product: address of what may be offered for sale with the card, to this person, there
+            where they are; absent if there is nothing.
     """
 
     decision_id: str
@@ -84,6 +105,7 @@ class CardBody(msgspec.Struct, frozen=True):
     policy: str
     reason: str
     item: Item
+    product: str = ""
 
 
 class FeedResponse(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -149,21 +171,25 @@ class ItemBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
         published_ms: 0: when the server first hears of it.
         duration_s: seconds; absent where unknown.
         markets: countries in which it may be shown; none: everywhere.
+        rating: least age in years of who may see it; 0: everybody.
+        products: address of what the card sells, by the country in which it is sold.
         listed: false takes it out of every feed without forgetting it.
     """
 
     item_id: Id | None = None
-    creator: Annotated[str, Meta(max_length=128)] = ""
+    creator: Creator = ""
     title: Annotated[str, Meta(max_length=500)] = ""
     tags: Annotated[tuple[Word, ...], Meta(max_length=50)] = ()
     duration_s: Annotated[float, Meta(gt=0.0, le=86_400.0)] | None = None
     published_ms: Ms = 0
     language: Language = ""
     country: Country = ""
-    markets: Annotated[tuple[Country, ...], Meta(max_length=250)] = ()
+    markets: Annotated[tuple[Country, ...], Meta(max_length=MAX_COUNTRIES)] = ()
     sound: Annotated[str, Meta(max_length=128)] = ""
-    media: Annotated[str, Meta(max_length=2000)] = ""
+    media: Address = ""
     vector: Annotated[tuple[Number, ...], Meta(min_length=1, max_length=4096)] | None = None
+    rating: Annotated[int, Meta(ge=0, le=MAX_RATING)] = 0
+    products: Annotated[dict[Market, Address], Meta(max_length=MAX_COUNTRIES)] = {}
     listed: bool = True
 
     def __post_init__(self) -> None:
@@ -185,6 +211,8 @@ class ItemBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
             sound=self.sound,
             media=self.media,
             vector=self.vector,
+            rating=self.rating,
+            products=self.products,
             listed=self.listed,
         )
 
@@ -226,6 +254,7 @@ class ProfileBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     Attributes:
         time_zone: IANA name; empty: the country's most populous zone.
         registered_ms: 0: when the server first hears of them.
+        birth_year: 0 where unknown; of whom nothing is known, the market's least age counts.
     """
 
     country: Country = ""
@@ -240,6 +269,7 @@ class ProfileBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     follows: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=128)], ...], Meta(max_length=1000)
     ] = ()
+    birth_year: Year = 0
 
     def profile(self) -> Profile:
         """Return the profile of this description."""
@@ -254,6 +284,7 @@ class ProfileBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
             tags=self.tags,
             registered_ms=self.registered_ms,
             follows=tuple(CreatorId(creator) for creator in self.follows),
+            birth_year=self.birth_year,
         )
 
 
@@ -302,3 +333,11 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     status: int
     detail: str = ""
     field: str = ""
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -53,6 +53,18 @@ def test_a_censored_card_is_an_impression_without_a_reward() -> None:
     assert items.reward_sd[0] == pytest.approx(Prior().item_sd)
 
 
+def test_what_a_guard_cut_off_is_an_impression_and_nothing_else() -> None:
+    liked = msgspec.structs.replace(PLAYED, like=True, dwell_s=20.0)
+    states = ItemStates()
+    states.fold(interaction("a", liked, reward=4.0), counted=False)
+    items = states.aligned(catalogue_named(["a"]))
+    counts = (items.rewarded, items.valid_plays, items.long_views, items.likes)
+    assert items.impressions[0] == 1
+    assert [column[0] for column in counts] == [0, 0, 0, 0]
+    assert items.reward_mean[0] == Prior().mean
+    assert items.popularity.here(HERE).plays[0] == 0.0
+
+
 def test_an_item_without_evidence_has_the_prior() -> None:
     items = align("a b")
     assert items.reward_mean.tolist() == [Prior().mean] * 2

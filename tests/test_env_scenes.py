@@ -12,6 +12,7 @@ from env.vocabulary import Profile, Scene, SessionId
 
 S = SessionId("s")
 NOW_MS = int(datetime(2026, 3, 1, 23, 30, tzinfo=UTC).timestamp() * 1000)  # a Sunday
+DAY_MS = 24 * 3_600_000
 
 
 def scene(profile: Profile, **fields: str) -> Scene:
@@ -96,3 +97,26 @@ def test_the_position_counts_only_in_the_session_under_way() -> None:
     assert position(state, S, NOW_MS) == 7
     assert position(state, SessionId("other"), NOW_MS) == 0
     assert position(state, S, NOW_MS + SESSION_SILENCE_MS) == 0
+
+
+def test_referrer_and_origin_are_the_requests_and_the_cohort_the_registrations() -> None:
+    seen = scene(Profile(cohort=" 2_14_day_new "), referrer=" Friend ", origin="9f3a")
+    plain = scene(Profile())
+
+    assert (seen.referrer, seen.origin, seen.cohort) == ("friend", "9f3a", "2_14_day_new")
+    assert (plain.referrer, plain.origin, plain.cohort) == ("", "", "")
+
+
+@pytest.mark.parametrize(
+    ("registered_ms", "days"),
+    [
+        (0, 0),
+        (NOW_MS, 0),
+        (NOW_MS + 5 * DAY_MS, 0),
+        (NOW_MS - DAY_MS + 1, 0),
+        (NOW_MS - DAY_MS, 1),
+        (NOW_MS - 400 * DAY_MS - 5, 400),
+    ],
+)
+def test_tenure_is_whole_days_since_the_registration(registered_ms: int, days: int) -> None:
+    assert scene(Profile(registered_ms=registered_ms)).tenure_days == days

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from env.segments import Segments, segment_names
+from env.features import bucket_of
+from env.segments import N_BUCKETS, Segments, segment_names
 from env.vocabulary import Scene
+
+NEW, AD = bucket_of("cohort", "new", N_BUCKETS), bucket_of("referrer", "ad", N_BUCKETS)
 
 
 def played(plays: range, *, max_cells: int, start: Segments | None = None) -> Segments:
@@ -21,9 +24,17 @@ def played(plays: range, *, max_cells: int, start: Segments | None = None) -> Se
 @pytest.mark.parametrize(
     ("scene", "names"),
     [
-        (Scene(0, "TH", "th", "phone", hour=23), ["TH", "TH/th", "TH/th/phone", "TH/th/phone/3"]),
-        (Scene(0, "TH", device="fridge", hour=5), ["TH", "TH///0"]),
-        (Scene(0, "", "en", "tv", hour=6), ["/en", "/en/tv", "/en/tv/1"]),
+        (
+            Scene(0, "TH", "th", "phone", hour=23),
+            ["TH", "TH/th", "TH/th///phone", "TH/th///phone/3"],
+        ),
+        (Scene(0, "TH", device="fridge", hour=5), ["TH", "TH/////0"]),
+        (Scene(0, "", "en", "tv", hour=6), ["/en", "/en///tv", "/en///tv/1"]),
+        (
+            Scene(0, "TH", device="tv", cohort="new", referrer="ad"),
+            ["TH", f"TH//{NEW}", f"TH//{NEW}/{AD}", f"TH//{NEW}/{AD}/tv", f"TH//{NEW}/{AD}/tv/0"],
+        ),
+        (Scene(0, "TH", referrer="ad"), ["TH", f"TH///{AD}", f"TH///{AD}//0"]),
     ],
 )
 def test_each_segment_lies_in_the_one_before(scene: Scene, names: list[str]) -> None:
@@ -38,11 +49,17 @@ def test_a_play_counts_in_every_segment_of_its_scene_and_in_no_other() -> None:
     assert plays == {
         "TH": {7: 1.5},
         "TH/en": {7: 0.5},
-        "TH/en//3": {7: 0.5},
+        "TH/en////3": {7: 0.5},
         "TH/th": {7: 1.0},
-        "TH/th//3": {7: 1.0},
+        "TH/th////3": {7: 1.0},
     }
     assert len(segments) == 5
+
+
+def test_addresses_that_differ_with_each_visit_make_no_segment_a_visit() -> None:
+    scenes = [Scene(0, "TH", referrer=f"https://x.example/?id={i}") for i in range(1000)]
+    names = {segment_names(scene)[1] for scene in scenes}
+    assert N_BUCKETS // 2 < len(names) <= N_BUCKETS
 
 
 def test_over_the_bound_the_heaviest_half_stays() -> None:
@@ -73,7 +90,7 @@ def test_what_fades_to_nothing_is_dropped() -> None:
     segments.fade(2.0**-30)
     assert {name: rows.tolist() for name, (rows, _) in segments.columns().items()} == {
         "GB": [2],
-        "GB///0": [2],
+        "GB/////0": [2],
     }
     assert len(segments) == 2
     segments.fade(0.0)

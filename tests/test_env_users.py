@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from env.content import static_block, tags_vector
-from env.features import N_APPS
+from env.features import N_APPS, VECTOR_DIM
 from env.interests import MAX_TALLIES, Tally, tally_columns
 from env.open_cards import MAX_CARDS, MAX_DWELL_S, PAGE_OPEN_MS
 from env.records import (
     FEEDBACK_KINDS,
+    BlockRecord,
     Card,
     Drawn,
     FeedbackKind,
@@ -24,10 +25,18 @@ from env.records import (
     item_key,
     pack_halves,
 )
-from env.user_fold import MAX_CREATORS, fold
+from env.user_fold import (
+    MAX_BLOCKED_TAGS,
+    MAX_CREATORS,
+    MAX_DOUBTED,
+    MAX_UNWANTED,
+    fold,
+)
 from env.users import (
     DECLARED_SIGNAL,
+    LONG_PRIOR,
     MAX_SEEN,
+    SCENE_SIGNAL,
     SESSION_SILENCE_MS,
     TYPICAL_PLAY_RATE,
     TYPICAL_WATCH,
@@ -65,7 +74,7 @@ JOIN = UserRecord(USER, 0, UserId("me"), Profile(country="GB", follows=(CreatorI
 def card(i: int, duration_s: float = 30.0) -> Card:
     item = Item(ItemId(f"i{i}"), CreatorId(f"c{i % 5}"), tags=(f"t{i % 3}",), duration_s=duration_s)
     block = pack_halves(static_block(item))
-    return Card(item.item_id, block, item.creator, item.tags, duration_s)
+    return Card(item.item_id, block, item.creator, item.tags, duration_s, "song" if i % 7 else "")
 
 
 CARDS = [card(i) for i in range(120)]
@@ -237,12 +246,10 @@ def test_a_late_word_about_an_earlier_session_moves_the_long_interest_alone() ->
     assert long_interest(state).any()
 
 
-def test_the_last_word_about_a_creator_rules() -> None:
+def test_a_follow_counts_until_the_creator_is_blocked_and_unblocks_them() -> None:
     followed_by_hand = folded(feedback("p:1", "follow"), start=DELIVERED)
     blocked = folded(
-        feedback("p:1", "not_interested"),
-        feedback("p:0", "not_interested"),
-        start=followed_by_hand,
+        *(feedback(f"p:{slot}", "not_interested") for slot in (1, 6, 0, 5)), start=followed_by_hand
     )
     again = folded(feedback("p:5", "follow"), start=blocked)
 
@@ -294,6 +301,34 @@ def test_tags_of_a_card_are_tallied_as_they_compare() -> None:
     assert tallies(state.tags, state.n_cards) == {"t0": pytest.approx((1.0, 1.0))}
 
 
+def test_sounds_are_tallied_like_creators_and_silence_is_not() -> None:
+    song, silent = CARDS[1], CARDS[0]
+    delivered = msgspec.structs.replace(page("q", range(2)), cards=(song, silent))
+    state = folded(JOIN, delivered, feedback("q:0", "like"), feedback("q:1", "impression"))
+    kept = 0.95  # another card has come since, by which this one counted as skipped
+    expected = pytest.approx((kept, kept * (1.0 - TYPICAL_WATCH)))
+    assert tallies(state.sounds, state.n_cards) == {"song": expected}
+
+
+def test_the_prior_of_a_scene_speaks_first_below_declared_tags_and_fades() -> None:
+    cats, dogs = tags_vector(["cats"]), tags_vector(["dogs"])
+    state = folded(JOIN, *(page(f"p{k}", range(10 * k, 10 * k + 10)) for k in range(6)))
+    assert long_interest(state, prior=dogs) == pytest.approx(SCENE_SIGNAL * dogs, rel=1e-3)
+    declared = newcomer(Profile(tags=("cats",)))
+    both = long_interest(declared, prior=dogs)
+    expected = DECLARED_SIGNAL * cats + SCENE_SIGNAL * dogs
+    assert both == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    moved = [np.linalg.norm(long_interest(state, prior=dogs) - long_interest(state))]
+    for k in range(4):
+        for slot in range(10):
+            state = folded(feedback(f"p{k + 2}:{slot}", "dwell", 5.0), start=state)
+        moved.append(np.linalg.norm(long_interest(state, prior=dogs) - long_interest(state)))
+    shares = [LONG_PRIOR / (LONG_PRIOR + n) for n in (0, 10, 20, 30, 40)]
+    assert np.array(moved) == pytest.approx(SCENE_SIGNAL * np.array(shares), rel=0.1)
+    nothing = np.zeros(VECTOR_DIM, dtype=np.float32)
+    assert np.array_equal(long_interest(state, prior=nothing), long_interest(state))
+
+
 def test_apps_share_a_few_buckets_whatever_they_are_called() -> None:
     assert hash_apps([" Chat", "chat"]).tolist() == hash_apps(["chat"]).tolist()
     assert np.count_nonzero(hash_apps(["chat"])) == 1
@@ -339,23 +374,29 @@ def test_a_state_full_of_everything_stays_a_small_row() -> None:
                 item_id=ItemId(f"item-{10 * p + i}"),
                 creator=CreatorId(f"creator-{10 * p + i}"),
                 tags=(f"tag-{p}", f"topic-{i}"),
+                sound=f"sound-{10 * p + i}",
             )
             for i in range(10)
         )
         records.append(msgspec.structs.replace(page(name, range(10), at_ms), cards=cards))
         for i in range(10):
-            kinds: tuple[FeedbackKind, ...] = ("impression", "dwell", "follow")
-            kinds = (*kinds, "not_interested") if i % 2 else kinds
+            kinds: tuple[FeedbackKind, ...] = ("impression", "dwell")
+            kinds = (*kinds, "not_interested" if i % 2 else "follow")
             records += [feedback(f"{name}:{i}", k, 9.5, at_ms + 2000 * i) for k in kinds]
+        names = tuple(CreatorId(f"away-{10 * p + i}") for i in range(10))
+        records.append(BlockRecord(USER, at_ms, names, tuple(f"not-{name}" for name in names)))
 
     state = folded(*records)
 
     assert len(state.seen) == 4 * MAX_SEEN
     assert len(state.creators) == MAX_TALLIES
-    assert MAX_CREATORS - 1 <= len(state.follows) <= MAX_CREATORS
-    assert MAX_CREATORS - 1 <= len(state.blocked) <= MAX_CREATORS
+    assert len(state.sounds) == MAX_TALLIES
+    assert len(state.follows) == len(state.blocked) == MAX_CREATORS
+    assert len(state.blocked_tags) == MAX_BLOCKED_TAGS
+    assert len(state.doubted) == MAX_DOUBTED
+    assert len(state.unwanted) == 4 * MAX_UNWANTED
     assert sum(len(p.cards) for p in state.pages) <= MAX_CARDS
-    assert len(encode_state(state)) < 15_000
+    assert len(encode_state(state)) < 19_000
     assert seen_keys(state)[-1] == item_key("item-1599") & 0xFFFF_FFFF
 
 
@@ -374,7 +415,14 @@ def events() -> st.SearchStrategy[Record]:
         st.sampled_from("st"),
     )
     person = st.just(UserRecord(USER, 0, UserId("me"), Profile(country="MY")))
-    return st.one_of(said, said, said, pages, person)
+    creators, tags = st.sampled_from(["c0", "c1", "", "no"]), st.sampled_from(["t0", "#T1", "#"])
+    blocks = st.builds(
+        lambda creator, tag, wanted: BlockRecord(USER, 0, (CreatorId(creator),), (tag,), wanted),
+        creators,
+        tags,
+        st.booleans(),
+    )
+    return st.one_of(said, said, said, pages, person, blocks)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -420,5 +468,9 @@ def check_sound(state: UserState) -> None:
     assert len(state.seen) % 4 == 0
     assert len(state.seen) // 4 <= min(state.n_cards, MAX_SEEN)
     assert not set(state.follows) & set(state.blocked)
-    for recent in (state.creators, state.tags):
+    assert not set(state.doubted) & set(state.blocked)
+    for names in (state.follows, state.blocked, state.doubted, state.blocked_tags):
+        assert "" not in names
+        assert len(set(names)) == len(names)
+    for recent in (state.creators, state.tags, state.sounds):
         assert len({tally.name for tally in recent}) == len(recent) <= MAX_TALLIES

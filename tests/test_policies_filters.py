@@ -1,17 +1,22 @@
 """Filters: everybody who goes has one reason, the hard rules hold, the others give way in order."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from builders import NOW_MS, catalogue_with
 
+from env.audience_args import Pools
+from env.audiences import Audiences
 from env.catalogue import Catalogue
+from env.content import MAX_TAGS
 from env.open_cards import PAGE_OPEN_MS
-from env.records import Drawn, FeedbackKind, FeedbackRecord, PageRecord
+from env.records import BlockRecord, Drawn, FeedbackKind, FeedbackRecord, PageRecord
 from env.user_fold import fold
 from env.users import UserState, newcomer
 from env.vocabulary import (
+    CreatorId,
     DecisionId,
     Ints,
     ItemId,
@@ -22,8 +27,10 @@ from env.vocabulary import (
     UserKey,
 )
 from policies import filters
+from policies.eligibility import Eligibility
 from policies.filters import REASONS, Filtered
 from policies.known import Known
+from policies.markets import MarketRules, Markets
 
 USER, SESSION = UserKey("u"), SessionId("s")
 SCENE = Scene(NOW_MS, country="GB")
@@ -55,16 +62,25 @@ def page(catalogue: Catalogue, names: str, name: str, at_ms: int) -> PageRecord:
 
 
 def person(
-    catalogue: Catalogue, *, seen: str = "", disliked: str = "", delivered: str = ""
+    catalogue: Catalogue,
+    *,
+    seen: str = "",
+    disliked: str = "",
+    delivered: str = "",
+    creators: str = "",
+    tags: str = "",
+    follows: tuple[CreatorId, ...] = (),
 ) -> UserState:
-    """Return who saw and disliked items on a page long ago, and has a page open now."""
+    """Return who saw and disliked items on a page long ago, blocked some, has a page open now."""
     names, before_ms = f"{seen} {disliked}", NOW_MS - 2 * PAGE_OPEN_MS
-    state = fold(newcomer(Profile()), page(catalogue, names, "before", before_ms))
+    state = fold(newcomer(Profile(follows=follows)), page(catalogue, names, "before", before_ms))
     for slot, name in enumerate(names.split()):
         kind: FeedbackKind = "not_interested" if name in disliked.split() else "impression"
         decision = DecisionId(f"before:{slot}")
         event = FeedbackRecord(f"e{slot}", decision, before_ms, USER, SESSION, kind)
         state = fold(state, event)
+    unwanted = tuple(map(CreatorId, creators.split()))
+    state = fold(state, BlockRecord(USER, before_ms, unwanted, tuple(tags.split())))
     state = fold(state, page(catalogue, delivered, "now", NOW_MS))
     assert state is not None
     return state
@@ -78,9 +94,18 @@ def apply(
     *,
     at_least: int = 1,
     per_creator: int = 3,
+    creator_gap: int = 0,
+    languages: tuple[str, ...] = (),
 ) -> Filtered:
-    known = Known.of(user, catalogue, scene.at_ms)
-    return filters.apply(known, scene, catalogue, index, at_least=at_least, per_creator=per_creator)
+    known = Known.of(user, catalogue, scene.at_ms, creator_gap)
+    markets = Markets({scene.country: MarketRules(languages)})
+    reach = Audiences().aligned(catalogue)
+    eligible = Eligibility(markets, Pools()).eligible(
+        catalogue, reach, scene, user.profile, known, at_least
+    )
+    return filters.apply(
+        known, eligible, catalogue, index, at_least=at_least, per_creator=per_creator
+    )
 
 
 def everything(catalogue: Catalogue) -> Ints:
@@ -94,6 +119,9 @@ def names_of(catalogue: Catalogue, index: Ints) -> list[str]:
 def reasons_of(catalogue: Catalogue, filtered: Filtered) -> dict[str, str]:
     names = names_of(catalogue, filtered.removed)
     return dict(zip(names, (REASONS[code] for code in filtered.reasons), strict=True))
+
+
+ALL_SOFT = ("recent", "creator", "duplicate", "seen", "delivered")
 
 
 def test_nothing_goes_without_a_reason() -> None:
@@ -110,38 +138,128 @@ def test_each_that_goes_has_its_reason() -> None:
     catalogue = catalogue_with(
         taken={"listed": False},
         abroad={"markets": ["TH"]},
-        disliked={"creator": "bore"},
-        another={"creator": "bore"},
-        open={},
+        adult={"rating": 18},
+        thai={"language": "th"},
+        bore={"creator": "bore"},
+        cats={"tags": ["Cats"]},
+        disliked={"title": "Paint dries, in real time", "duration_s": 9.0},
+        drier={"title": "Paint dries in real time", "duration_s": 9.0},
+        open={"creator": "late"},
         seen=TWINS,
         twin=TWINS,
         one={"creator": "busy"},
         two={"creator": "busy"},
         three={"creator": "busy"},
-        last={},
+        again={"creator": "late"},
+        last={"language": "en"},
     )
-    user = person(catalogue, seen="seen", disliked="disliked", delivered="open")
-    filtered = apply(user, SCENE, catalogue, everything(catalogue), per_creator=2)
+    user = person(
+        catalogue, seen="seen", disliked="disliked", delivered="open", creators="bore", tags="#cats"
+    )
+    filtered = apply(
+        user,
+        SCENE,
+        catalogue,
+        everything(catalogue),
+        per_creator=2,
+        creator_gap=10,
+        languages=("en",),
+    )
     assert names_of(catalogue, filtered.kept) == ["one", "two", "last"]
-    assert reasons_of(catalogue, filtered) == {
+    expected = {
         "taken": "unlisted",
         "abroad": "market",
+        "adult": "rating",
+        "thai": "language",
+        "bore": "blocked",
+        "cats": "blocked",
         "disliked": "blocked",
-        "another": "blocked",
+        "drier": "blocked",
         "open": "delivered",
         "seen": "seen",
         "twin": "duplicate",
         "three": "creator",
+        "again": "recent",
     }
-    assert filtered.counts() == {
-        "unlisted": 1,
-        "market": 1,
-        "blocked": 2,
-        "delivered": 1,
-        "seen": 1,
-        "duplicate": 1,
-        "creator": 1,
-    }
+    assert reasons_of(catalogue, filtered) == expected
+    assert filtered.counts() == Counter(expected.values())
+    assert filtered.degraded == ""
+
+
+def test_a_tag_that_is_blocked_blocks_items_of_however_many_tags() -> None:
+    many = [f"tag{i}" for i in range(MAX_TAGS)]
+    catalogue = catalogue_with(ninth={"tags": [*many, "CATS"]}, other={"tags": [*many, "dogs"]})
+    user = person(catalogue, tags="cats")
+    filtered = apply(user, SCENE, catalogue, everything(catalogue), at_least=2)
+    assert names_of(catalogue, filtered.kept) == ["other"]
+
+
+def test_what_a_person_blocks_never_gives_way() -> None:
+    catalogue = catalogue_with(
+        a={"creator": "bore"}, b={"tags": ["cats"]}, c={"rating": 18}, d={"markets": ["TH"]}
+    )
+    user = person(catalogue, creators="bore", tags="cats")
+    filtered = apply(user, SCENE, catalogue, everything(catalogue), at_least=4)
+    assert len(filtered.kept) == 0
+
+
+def test_where_the_languages_were_widened_the_page_says_so() -> None:
+    catalogue = catalogue_with(a={"language": "en"}, b={"language": "th"})
+    index, nobody = everything(catalogue), newcomer(Profile())
+    enough = apply(nobody, SCENE, catalogue, index, languages=("en",))
+    assert (names_of(catalogue, enough.kept), enough.degraded) == (["a"], "")
+    wide = apply(nobody, SCENE, catalogue, index, languages=("en",), at_least=2)
+    assert (names_of(catalogue, wide.kept), wide.degraded) == (["a", "b"], "gave way: language")
+
+
+RECENTLY = {f"i{k}": {"creator": f"c{k}", "sound": f"s{k % 4}"} for k in range(12)}
+
+
+@pytest.mark.parametrize(
+    ("seen", "delivered", "gap", "back"),
+    [
+        ("i0 i1 i2 i3", "", 2, {"c0", "c1"}),
+        ("i0 i1 i2 i3", "", 4, set()),
+        ("i0 i1 i2 i3", "", 0, {"c0", "c1", "c2", "c3"}),
+        ("i0 i1 i2", "i3", 2, {"c0", "c1"}),
+        ("i0 i1", "i2 i3", 2, {"c0", "c1"}),
+        ("i0", "i1 i2 i3", 2, {"c0", "c1"}),
+        ("", "i0 i1 i2 i3", 3, {"c0"}),
+    ],
+)
+def test_a_creator_pauses_for_so_many_cards_shown_or_on_their_way(
+    seen: str, delivered: str, gap: int, back: set[str]
+) -> None:
+    more = {f"more{k}": {"creator": f"c{k}"} for k in range(4)}
+    catalogue = catalogue_with(**RECENTLY, **more)
+    user = person(catalogue, seen=seen, delivered=delivered)
+    index = np.arange(12, 16)
+    filtered = apply(user, SCENE, catalogue, index, at_least=0, creator_gap=gap)
+    kept = {str(catalogue.item(int(i)).creator) for i in filtered.kept}
+    assert kept == back
+    reasons = {REASONS[code] for code in filtered.reasons}
+    assert reasons <= {"recent"}
+
+
+def test_a_followed_creator_pauses_for_half_as_long() -> None:
+    more = {f"more{k}": {"creator": f"c{k}"} for k in range(4)}
+    catalogue = catalogue_with(**RECENTLY, **more)
+    follows = tuple(CreatorId(f"c{k}") for k in range(4))
+    for each, kept in (((), []), (follows, ["more0", "more1"])):
+        user = person(catalogue, seen="i0 i1 i2 i3", follows=each)
+        filtered = apply(user, SCENE, catalogue, np.arange(12, 16), at_least=0, creator_gap=4)
+        assert names_of(catalogue, filtered.kept) == kept
+
+
+def test_a_sound_pauses_too_and_silence_never() -> None:
+    catalogue = catalogue_with(
+        **RECENTLY, loud={"sound": "s0"}, other={"sound": "s9"}, silent={"creator": "x"}
+    )
+    user = person(catalogue, seen="i0 i1", delivered="i2")
+    filtered = apply(user, SCENE, catalogue, np.array([12, 13, 14]), creator_gap=10)
+    assert names_of(catalogue, filtered.kept) == ["other", "silent"]
+    later = apply(user, SCENE, catalogue, np.array([12, 13, 14]), creator_gap=2)
+    assert names_of(catalogue, later.kept) == ["loud", "other", "silent"]
 
 
 def test_kept_and_removed_are_the_proposal_in_its_order() -> None:
@@ -188,11 +306,12 @@ def test_a_page_is_open_for_its_time_only() -> None:
     ("at_least", "back", "relaxed"),
     [
         (1, [], ()),
-        (2, ["second"], ("creator",)),
-        (3, ["second", "twin"], ("creator", "duplicate")),
-        (4, ["second", "twin", "seen"], ("creator", "duplicate", "seen")),
-        (5, ["second", "twin", "seen", "open"], ("creator", "duplicate", "seen", "delivered")),
-        (9, ["second", "twin", "seen", "open"], ("creator", "duplicate", "seen", "delivered")),
+        (2, ["late"], ("recent",)),
+        (3, ["late", "second"], ("recent", "creator")),
+        (4, ["late", "second", "twin"], ("recent", "creator", "duplicate")),
+        (5, ["late", "second", "twin", "seen"], ("recent", "creator", "duplicate", "seen")),
+        (6, ["late", "second", "twin", "seen", "open"], ALL_SOFT),
+        (9, ["late", "second", "twin", "seen", "open"], ALL_SOFT),
     ],
 )
 def test_rules_give_way_in_order_and_only_for_as_many_as_are_missing(
@@ -202,16 +321,16 @@ def test_rules_give_way_in_order_and_only_for_as_many_as_are_missing(
         taken={"listed": False},
         abroad={"markets": ["TH"]},
         disliked={"creator": "bore"},
-        open={},
+        open={"creator": "early"},
         seen=TWINS,
         twin=TWINS,
         first={"creator": "busy"},
         second={"creator": "busy"},
+        late={"creator": "early"},
     )
     user = person(catalogue, seen="seen", disliked="disliked", delivered="open")
-    filtered = apply(
-        user, SCENE, catalogue, everything(catalogue), at_least=at_least, per_creator=1
-    )
+    index = everything(catalogue)
+    filtered = apply(user, SCENE, catalogue, index, at_least=at_least, per_creator=1, creator_gap=5)
     assert set(names_of(catalogue, filtered.kept)) == {"first", *back}
     assert filtered.relaxed == relaxed
     assert filtered.degraded == (f"gave way: {', '.join(relaxed)}" if relaxed else "")
@@ -225,16 +344,21 @@ def test_an_empty_proposal_is_no_error() -> None:
 
 
 def test_the_preview_knows_what_was_seen_delivered_and_blocked() -> None:
-    catalogue = catalogue_with(a={}, b={"creator": "bore"}, c={}, d={}, e={"creator": "bore"})
-    user = person(catalogue, seen="a", disliked="b", delivered="c")
+    catalogue = catalogue_with(a={}, b={"creator": "bore"}, c={}, d={}, e={"creator": "bore"}, f={})
+    user = person(catalogue, seen="a", disliked="f", delivered="c", creators="bore")
     known = Known.of(user, catalogue, NOW_MS)
-    assert known.items.tolist() == [True, True, True, False, False]
-    assert known.allowed(catalogue, "GB").tolist() == [True, False, True, True, False]
+    allowed = np.array([True, True, True, True, True, True])
+    assert known.items.tolist() == [True, False, True, False, False, True]
+    assert known.new(allowed).tolist() == [False, False, False, True, False, False]
+    assert known.again(allowed).tolist() == [True, False, True, False, False, False]
+    assert known.n_new(allowed) == 1
 
 
 def test_the_preview_agrees_with_the_filter_on_many_items() -> None:
     names = [f"i{i}" for i in range(300)]
-    catalogue = catalogue_with(**{name: {"creator": f"c{i % 90}"} for i, name in enumerate(names)})
+    catalogue = catalogue_with(
+        **{name: {"creator": f"c{i % 90}", "tags": [f"t{i % 40}"]} for i, name in enumerate(names)}
+    )
     rng = np.random.default_rng(4)
     seen, disliked, delivered = rng.permutation(300)[:24].reshape(3, 8)
     user = person(
@@ -242,8 +366,9 @@ def test_the_preview_agrees_with_the_filter_on_many_items() -> None:
         seen=" ".join(f"i{i}" for i in seen),
         disliked=" ".join(f"i{i}" for i in disliked),
         delivered=" ".join(f"i{i}" for i in delivered),
+        creators="c1 c2",
+        tags="t3 t4",
     )
-    known = Known.of(user, catalogue, NOW_MS)
-    preview = known.items | ~known.allowed(catalogue, "GB")
+    preview = Known.of(user, catalogue, NOW_MS).new(np.ones(300, dtype=np.bool_))
     filtered = apply(user, SCENE, catalogue, everything(catalogue), per_creator=100)
-    assert np.flatnonzero(preview).tolist() == filtered.removed.tolist()
+    assert np.flatnonzero(preview).tolist() == filtered.kept.tolist()

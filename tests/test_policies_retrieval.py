@@ -87,9 +87,13 @@ def found(
     n: int,
     shares: Shares | None = None,
     seed: int = 0,
+    debut: tuple[int, ...] = (),
 ) -> Retrieved:
-    known = Known.of(person, catalogue, scene.at_ms)
-    return retrieve(person, scene, catalogue, states, known, n, seed, shares)
+    known, allowed = Known.of(person, catalogue, scene.at_ms), catalogue.available(scene.country)
+    owed = np.array(debut, dtype=np.int64)
+    return retrieve(
+        person, scene, catalogue, states, known, allowed, n, seed, debut=owed, shares=shares
+    )
 
 
 def plays(name: str, n: int, **scene: object) -> list[Interaction]:
@@ -129,7 +133,9 @@ def test_no_item_comes_twice_and_none_that_may_not_be_shown(seed: int) -> None:
 def test_the_nearest_to_an_interest_are_exactly_those_with_the_greatest_match(source: str) -> None:
     catalogue, states = a_world()
     person = a_person()
-    vector = long_interest(person) if source == "long_interest" else session_interest(person)
+    prior = states.aligned(catalogue).popularity.interest(SCENE, catalogue.vectors)
+    long = long_interest(person, prior=prior)
+    vector = long if source == "long_interest" else session_interest(person)
     matches = np.where(catalogue.available("GB"), catalogue.vectors @ vector, -np.inf)
     retrieved = found(person, SCENE, catalogue, states, 50, only(source))
     assert len(retrieved.index) == 50
@@ -217,6 +223,29 @@ def test_fresh_are_different_ones_of_the_latest() -> None:
     assert all(len(each) == 4 for each in chosen)
 
 
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 40])
+def test_however_few_are_allowed_fresh_are_the_latest_of_them_and_random_are_any(step: int) -> None:
+    n_items, n, n_pages = 800, 10, 200
+    catalogue = catalogue_with(**{f"i{i}": {"published_ms": i + 1} for i in range(n_items)})
+    allowed = np.arange(n_items) % step == 0
+    known = Known.of(NOBODY, catalogue, NOW_MS)
+    states, counts = ItemStates(), {source: np.zeros(n_items) for source in ("fresh", "random")}
+    for source, count in counts.items():
+        for seed in range(n_pages):
+            chosen = retrieve(
+                NOBODY, SCENE, catalogue, states, known, allowed, n, seed, shares=only(source)
+            )
+            assert len(chosen.index) == n
+            count[chosen.index] += 1
+    first = np.flatnonzero(counts["fresh"])[0]
+    assert np.count_nonzero(allowed[first:]) <= n * FRESH_POOL
+    assert not counts["fresh"][~allowed].any()
+    assert not counts["random"][~allowed].any()
+    share = n / np.count_nonzero(allowed)
+    most = 5.0 * np.sqrt(n_pages * share * (1.0 - share))
+    assert np.abs(counts["random"][allowed] - n_pages * share).max() <= most
+
+
 def test_followed_are_the_latest_of_the_creators_a_person_follows() -> None:
     catalogue = catalogue_with(
         old={"creator": "c1", "published_ms": 1},
@@ -232,7 +261,9 @@ def test_a_fangets_a_full_page_of_what_is_popular_fresh_or_any() -> None:
     retrieved = found(NOBODY, SCENE, catalogue, states, 100)
     assert len(retrieved.index) == 100
     sources = {retrieved.reason(row) for row in range(100)}
-    assert sources == {"popular", "fresh", "random"}
+    assert sources == {"long_interest", "popular", "fresh", "random"}
+    nothing = found(NOBODY, SCENE, catalogue, ItemStates(), 100)
+    assert {nothing.reason(row) for row in range(100)} == {"fresh", "random"}
 
 
 def test_sources_have_their_shares_from_the_top_to_the_end() -> None:
@@ -243,7 +274,7 @@ def test_sources_have_their_shares_from_the_top_to_the_end() -> None:
     index, source = _merge(lists, shares, 100)
     assert np.array_equal(index // 100, source)
     for n in range(1, 101):
-        counts = np.bincount(source[:n], minlength=len(SOURCES) - 1)
+        counts = np.bincount(source[:n], minlength=len(lists))
         assert np.abs(counts - n * np.array(msgspec.structs.astuple(shares))).max() <= 1.0
 
 
@@ -264,11 +295,57 @@ def test_what_was_seen_comes_again_only_where_nothing_else_is_left() -> None:
     assert {*names(catalogue, enough)} == {"a", "c"}
 
 
-def test_a_blocked_creator_never_comes_not_even_again() -> None:
-    catalogue = catalogue_with(a={"creator": "bore"}, b={}, c={"creator": "bore"})
-    person = a_person(seen=seen_ring("a", "b"), blocked=(CreatorId("bore"),))
-    retrieved = found(person, SCENE, catalogue, ItemStates(), 3)
+def test_what_is_blocked_never_comes_not_even_again() -> None:
+    catalogue = catalogue_with(
+        a={"creator": "bore"}, b={}, c={"creator": "bore"}, d={"tags": ["x", "Cats"]}
+    )
+    person = a_person(
+        seen=seen_ring("a", "b"), blocked=(CreatorId("bore"),), blocked_tags=("cats",)
+    )
+    retrieved = found(person, SCENE, catalogue, ItemStates(), 4)
     assert names(catalogue, retrieved) == ["b"]
+
+
+def test_only_what_is_allowed_comes_from_any_source_and_again() -> None:
+    catalogue, states = a_world()
+    person = a_person(seen=seen_ring("i2", "i3"))
+    allowed = np.zeros(len(catalogue), dtype=np.bool_)
+    allowed[[2, 4, 6, 8]] = True
+    known = Known.of(person, catalogue, NOW_MS)
+    retrieved = retrieve(person, SCENE, catalogue, states, known, allowed, 50, 0)
+    assert set(retrieved.index.tolist()) == {2, 4, 6, 8}
+    assert [retrieved.reason(row) for row in range(4)].count("again") == 1
+
+
+def test_owed_uploads_stand_before_all_others_and_come_once() -> None:
+    catalogue, states = a_world()
+    plain = found(a_person(), SCENE, catalogue, states, 40)
+    debut = tuple(int(i) for i in plain.index[[5, 9, 2]])
+    retrieved = found(a_person(), SCENE, catalogue, states, 40, debut=debut)
+    assert tuple(retrieved.index[:3].tolist()) == debut
+    assert from_source(retrieved, "debut") == list(debut)
+    assert len(set(retrieved.index.tolist())) == 40
+
+
+@pytest.mark.parametrize("n_debut", [0, 1, 5])
+def test_where_little_is_left_what_was_seen_stands_behind_the_owed(n_debut: int) -> None:
+    catalogue = catalogue_with(**{f"i{k}": {} for k in range(6)})
+    person = a_person(seen=seen_ring("i5"))
+    debut = tuple(range(n_debut))
+    retrieved = found(person, SCENE, catalogue, ItemStates(), 10, debut=debut)
+    assert retrieved.index[:n_debut].tolist() == list(debut)
+    assert sorted(retrieved.index.tolist()) == list(range(6))
+    assert retrieved.reason(5) == "again"
+    assert catalogue.ids[retrieved.index[5]] == "i5"
+
+
+def test_a_newcomer_is_believed_to_like_what_is_played_in_their_scene() -> None:
+    items = {f"i{i}": {"tags": [f"t{i % 30}"]} for i in range(300)}
+    catalogue = catalogue_with(**items)
+    usual = {"country": "TH", "language": "th"}
+    states = folded([*plays("i7", 200, **usual), *plays("i8", 200, country="GB")])
+    first = found(NOBODY, Scene(NOW_MS, "TH", "th"), catalogue, states, 60)
+    assert {i % 30 for i in from_source(first, "long_interest")[:9]} == {7}
 
 
 @pytest.mark.parametrize(("n_items", "n", "expected"), [(0, 10, 0), (5, 0, 0), (5, 10, 5)])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from vowpal_wabbit_next import TextFormatParser, Workspace
 
-from env.features import N_ACTION, N_SHARED
+from env.features import DYNAMIC, N_ACTION, N_SHARED, N_STATIC, SHARED
 from env.interface import fill_page
 from env.records import pack_halves
 from env.vocabulary import (
@@ -26,9 +26,10 @@ from env.vocabulary import (
     UserKey,
 )
 from policies.explorers import Epsilon, SquareCB
+from policies.item_effects import ItemBeliefs
 from policies.vowpal import PoisonedModel, VowpalPolicy, features_of, features_text
 from policies.vowpal_args import VowpalArgs
-from policies.vowpal_kernel import Kernel, VowpalScorer, make_layout
+from policies.vowpal_kernel import OWN_REWARDS, Kernel, VowpalScorer, make_layout
 
 
 def random_features(rng: np.random.Generator, n: int) -> Features:
@@ -100,7 +101,7 @@ def learned(stream: Sequence[Interaction], args: VowpalArgs | None = None) -> Vo
 def vw_costs(workspace: Workspace[Literal[False]], features: Features, bits: int = 18) -> Floats:
     """What VW itself predicts for the features' text."""
     parser = TextFormatParser(workspace)
-    lines = features_text(features, bits)
+    lines = features_text(features)
     predicted = workspace.predict_one([parser.parse_line(line) for line in lines])
     costs = np.full(len(features.keys), np.nan)
     for action, cost in cast("list[tuple[int, float]]", predicted):
@@ -123,17 +124,27 @@ def test_the_kernel_predicts_what_vw_predicts_even_where_indices_collide(bits: i
     for _ in range(3):
         weights[:, 0, 0] = rng.normal(scale=0.02, size=1 << bits)
         features = random_features(rng, n)
-        costs = -policy.frozen(1).score(context_of(features))
+        costs = -policy.frozen(1).predict(context_of(features))
         difference = np.abs(costs - vw_costs(policy._workspace, features, bits))
         assert (difference <= vw_rounding(features, weights[:, 0, 0], bits)).all()
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_scores_of_a_learned_model_are_vw_s_own_predictions_to_a_millionth(seed: int) -> None:
-    policy = learned(stream_of(seed, 500))
+def test_what_a_learned_model_expects_is_vw_s_prediction_and_what_it_knows_of_the_items(
+    seed: int,
+) -> None:
+    stream = stream_of(seed, 500)
+    policy = learned(stream)
     features = random_features(np.random.default_rng(seed + 100), 100)
-    expected = vw_costs(policy._workspace, features)
-    np.testing.assert_allclose(policy.score(context_of(features)), -expected, rtol=0, atol=1e-6)
+    features.keys[:50] = [interaction.item_key for interaction in stream[:50]]
+    own, sd = policy._effects.beliefs().posterior(policy._layout.items(features.keys))
+    expected = own - vw_costs(policy._workspace, features)
+    context = context_of(features)
+    np.testing.assert_allclose(policy.predict(context), expected, rtol=0, atol=1e-6)
+    width = policy.args.hopes().towards(features.shared)
+    assert width >= policy.args.optimism > 0.0
+    np.testing.assert_allclose(policy.score(context), expected + width * sd, rtol=0, atol=1e-6)
+    assert sd[:50].max() < sd[50:].min()
 
 
 def test_a_candidate_s_score_is_the_same_bits_in_any_company_and_memory_layout() -> None:
@@ -151,7 +162,10 @@ def test_a_candidate_s_score_is_the_same_bits_in_any_company_and_memory_layout()
 
 @pytest.mark.parametrize(
     "args",
-    [VowpalArgs(learning_rate=4.0), VowpalArgs(learning_rate=0.5, power_t=0.5, clip_p=0.0)],
+    [
+        VowpalArgs(learning_rate=4.0, power_t=0.0),
+        VowpalArgs(learning_rate=0.5, power_t=0.5, clip_p=0.0),
+    ],
 )
 def test_learning_from_the_chosen_action_alone_equals_vw_learning_from_full_lists(
     args: VowpalArgs,
@@ -166,7 +180,7 @@ def test_learning_from_the_chosen_action_alone_equals_vw_learning_from_full_list
         action = int(rng.integers(n))
         reward = float(rng.choice([-1.0, 0.0, 0.5, 2.0]))
         propensity = float(rng.uniform(0.001, 1.0))
-        lines = features_text(features, args.bits)
+        lines = features_text(features)
         lines[1 + action] = f"0:{-reward}:{propensity!r} {lines[1 + action]}"
         full.learn_one([parser.parse_line(line) for line in lines])
         stream.append(
@@ -175,7 +189,9 @@ def test_learning_from_the_chosen_action_alone_equals_vw_learning_from_full_list
     features = random_features(rng, 50)
     expected = vw_costs(full, features)
     assert np.abs(expected).max() > 0.1
-    costs = -learned(stream, args).score(context_of(features))
+    policy = learned(stream, args)
+    level = policy._effects.beliefs().level
+    costs = level - policy.predict(context_of(features))
     np.testing.assert_allclose(costs, expected, rtol=0, atol=1e-5)
 
 
@@ -219,7 +235,8 @@ def test_a_frozen_policy_stays_as_it_is_while_its_learner_moves_on() -> None:
 
 def test_an_empty_model_scores_everybody_alike() -> None:
     context = context_of(random_features(np.random.default_rng(12), 20))
-    assert not VowpalPolicy().score(context).any()
+    assert not VowpalPolicy().predict(context).any()
+    assert np.ptp(VowpalPolicy().score(context)) == 0.0
 
 
 def test_an_item_is_remembered_beyond_its_features() -> None:
@@ -311,16 +328,86 @@ def test_bytes_learned_under_other_arguments_are_refused() -> None:
     VowpalPolicy.from_bytes(data, VowpalArgs(explorer=Epsilon(0.2), max_score=7.0), 1)
 
 
-@pytest.mark.parametrize("data", [b"", b"\0" * 4, b"\0" * 12, b"\0" * 1027])
-def test_a_scorer_refuses_what_is_no_power_of_two_of_weights(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"expected 4 \* 2\^bits bytes"):
+def scorer_bytes(weights: bytes, beliefs: bytes | None = None) -> bytes:
+    sound = ItemBeliefs.unmet(256).to_bytes()
+    return msgspec.msgpack.encode(((1.0, 0.5, 20.0), weights, beliefs or sound))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "what is believed of items, got"),
+        (b"\0" * 1024, "what is believed of items, got"),
+        *((scorer_bytes(b"\0" * n), r"expected 4 \* 2\^bits bytes") for n in (0, 4, 12, 1027)),
+        (scorer_bytes(np.full(256, np.nan, "<f4").tobytes()), "expected finite weights"),
+        (scorer_bytes(bytes(1024), b"\0"), "what is believed of items, got"),
+        (
+            scorer_bytes(bytes(1024), msgspec.msgpack.encode(((0.0, 1.0, 0.0), (b"", b"", b"")))),
+            "expected a finite level and variances above 0",
+        ),
+        (
+            scorer_bytes(
+                bytes(1024), msgspec.msgpack.encode(((0.0, 1.0, 1.0), (b"1234", b"", b"")))
+            ),
+            "expected 4 bytes an item",
+        ),
+        (
+            msgspec.msgpack.encode(((math.nan, 0.5, 20.0), bytes(1024), b"")),
+            "width must be in",
+        ),
+    ],
+)
+def test_a_scorer_refuses_bytes_that_are_none_of_a_scorer(data: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         VowpalScorer.from_bytes(data, SquareCB(), 1)
 
 
-def test_a_scorer_refuses_weights_that_are_not_finite() -> None:
-    data = np.full(256, np.nan, dtype="<f4").tobytes()
-    with pytest.raises(ValueError, match="expected finite weights"):
-        VowpalScorer.from_bytes(data, SquareCB(), 1)
+def test_what_tells_items_apart_by_their_rewards_is_hidden_from_vw() -> None:
+    policy = learned(stream_of(30, 300))
+    features = random_features(np.random.default_rng(31), 30)
+    other = Features(features.shared, features.actions.copy(), features.keys)
+    names = ("reward_mean", "reward_sd", "item_evidence")
+    hidden = [N_STATIC + DYNAMIC.index(name) for name in names]
+    other.actions[:, hidden] += 1.0
+    scores = policy.score(context_of(features))
+    assert policy.score(context_of(other)).tobytes() == scores.tobytes()
+    seen = N_STATIC + DYNAMIC.index("popularity")
+    other.actions[:, seen] += 1.0
+    assert (policy.score(context_of(other)) != scores).all()
+    one = interaction_of(random_features(np.random.default_rng(32), 1))
+    halves_of = np.frombuffer(one.action, "<f2").copy()
+    halves_of[hidden] = 3.0
+    two = msgspec.structs.replace(one, action=halves_of.tobytes())
+    assert learned([one]).to_bytes() == learned([two]).to_bytes()
+
+
+def test_optimism_favours_what_little_is_known_of_and_most_before_a_newcomer() -> None:
+    policy = VowpalPolicy(VowpalArgs(optimism=1.0, newcomer_optimism=1.0, newcomer_evidence=10.0))
+    one = random_features(np.random.default_rng(33), 1)
+    known = msgspec.structs.replace(interaction_of(one), item_key=1)
+    policy.learn([known] * 50)
+    keys = np.array([1, 2], dtype=np.uint64)
+    gaps = []
+    for evidence in (0.0, 10.0, 1e6):
+        shared = np.zeros(N_SHARED, dtype=np.float32)
+        shared[SHARED.index("evidence")] = math.log1p(evidence) / 5.0
+        context = context_of(Features(shared, np.zeros((2, N_ACTION), np.float32), keys))
+        gaps.append(np.diff(policy.score(context) - policy.predict(context))[0])
+    assert np.array(gaps) / gaps[2] == pytest.approx([2.0, 1.5, 1.0], rel=1e-3)
+    assert gaps[2] > 0.0
+
+
+def test_optimism_is_no_part_of_what_is_learned_and_a_scorer_keeps_its_own() -> None:
+    bold, timid = VowpalArgs(optimism=3.0), VowpalArgs(optimism=0.0)
+    policy = learned(stream_of(34, 100), bold)
+    again = VowpalPolicy.from_bytes(policy.to_bytes(), timid, 1)
+    assert again.to_bytes() == policy.to_bytes()
+    context = context_of(random_features(np.random.default_rng(35), 10))
+    assert again.score(context).tobytes() == policy.predict(context).tobytes()
+    scorer = VowpalScorer.from_bytes(policy.frozen(1).to_bytes(), timid.explorer, 1)
+    assert scorer.score(context).tobytes() == policy.score(context).tobytes()
+    with pytest.raises(ValueError, match=r"expected a model learned under .* item_sd=0.5"):
+        VowpalPolicy.from_bytes(policy.to_bytes(), VowpalArgs(item_sd=0.5), 1)
 
 
 @pytest.mark.parametrize(
@@ -330,6 +417,11 @@ def test_a_scorer_refuses_weights_that_are_not_finite() -> None:
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
         ({"power_t": 1.5}, "power_t must be in \\[0, 1\\], got 1.5"),
         ({"clip_p": -0.1}, "clip_p must be in \\[0, 1\\], got -0.1"),
+        ({"item_sd": 0.0}, "item_sd must be in \\(0, 10\\], got 0.0"),
+        ({"item_memory": 0.5}, "item_memory must be in \\[1, 1e6\\], got 0.5"),
+        ({"optimism": math.nan}, "optimism must be in \\[0, 100\\], got nan"),
+        ({"newcomer_optimism": -1.0}, "newcomer_optimism must be in \\[0, 100\\], got -1.0"),
+        ({"newcomer_evidence": 0.0}, "newcomer_evidence must be above 0, got 0.0"),
     ],
 )
 def test_arguments_out_of_range_are_refused(changed: dict[str, float], message: str) -> None:
@@ -341,16 +433,14 @@ def test_the_text_of_a_page_parses_to_the_features_that_are_learned() -> None:
     features = random_features(np.random.default_rng(20), 3)
     parser = TextFormatParser(Workspace(VowpalArgs().command()))
     layout, mask = make_layout(18), (1 << 18) - 1
-    shared, *actions = (parser.parse_line(line) for line in features_text(features, 18))
+    shared, *actions = (parser.parse_line(line) for line in features_text(features))
     some = np.flatnonzero(features.shared)
     assert [i & mask for i in shared["U"].indices] == layout.shared[some].tolist()
     np.testing.assert_allclose(shared["U"].values, features.shared[some], rtol=1e-6)
     for row, action in enumerate(actions):
-        some = np.flatnonzero(features.actions[row])
+        some = np.setdiff1d(np.flatnonzero(features.actions[row]), OWN_REWARDS)
         assert [i & mask for i in action["A"].indices] == layout.action[some].tolist()
         np.testing.assert_allclose(action["A"].values, features.actions[row, some], rtol=1e-6)
-        own = layout.items(features.keys)[row]
-        assert [i & mask for i in action["I"].indices] == [own]
 
 
 def test_features_of_an_interaction_are_those_of_the_page_s_chosen_row() -> None:

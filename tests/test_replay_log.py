@@ -18,6 +18,7 @@ import pytest
 
 from env.interface import EventLog
 from env.records import (
+    BlockRecord,
     Card,
     Drawn,
     FeedbackRecord,
@@ -371,6 +372,7 @@ PROFILE = Profile(
     tags=("vip-segment",),
     registered_ms=5,
     follows=(CreatorId("rare-creator"),),
+    birth_year=1984,
 )
 
 
@@ -385,11 +387,12 @@ def test_forgetting_a_person_overwrites_what_names_them_and_nothing_else(
             page(),
             feedback("e1"),
             UserRecord(gone, 3, UserId("alice@example.org"), Profile(country="US")),
+            BlockRecord(gone, 4, (CreatorId("an-ex"),), ("a-condition",)),
         ],
         durable=True,
     )
     before = list(sqlite.read())
-    assert database.write(lambda c: forget(c, gone), durable=True).result(DEADLINE_S) == 2
+    assert database.write(lambda c: forget(c, gone), durable=True).result(DEADLINE_S) == 3
     after = list(sqlite.read())
     assert after[1:4] == before[1:4]
     assert [(line.offset, line.written_ms) for line in after] == [
@@ -397,6 +400,7 @@ def test_forgetting_a_person_overwrites_what_names_them_and_nothing_else(
     ]
     assert after[0].record == UserRecord(gone, 1, profile=Profile(country="GB", cohort="new"))
     assert after[4].record == UserRecord(gone, 3, profile=Profile(country="US"))
+    assert after[5].record == BlockRecord(gone, 4)
     assert database.write(lambda c: forget(c, UserKey("k9")), durable=True).result() == 0
 
 

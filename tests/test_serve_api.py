@@ -121,6 +121,52 @@ async def test_a_person_is_put_got_and_deleted(server: Server) -> None:
     assert (await ask(server.app, "GET", path)).problem() == (404, "user_id")
 
 
+async def test_blocks_are_put_and_got(server: Server) -> None:
+    path = "/v1/users/ann/b/blocks"
+    assert (await ask(server.app, "GET", path)).problem() == (404, "user_id")
+    assert (await ask(server.app, "POST", path, b"{}")).problem() == (404, "user_id")
+    await ask(server.app, "PUT", "/v1/users/ann/b", b"{}")
+    put = await ask(server.app, "POST", path, b'{"creators": ["c1"], "tags": ["#Dogs"]}')
+    assert put.status == 200
+    assert json.loads(put.body) == {"user_id": "ann/b", "creators": ["c1"], "tags": ["dogs"]}
+    assert (await ask(server.app, "GET", path)).body == put.body
+    gone = await ask(server.app, "POST", path, b'{"tags": ["dogs"], "wanted": true}')
+    assert json.loads(gone.body) == {"user_id": "ann/b", "creators": ["c1"], "tags": []}
+
+
+async def test_nobody_is_called_like_a_path_of_blocks(server: Server) -> None:
+    body = b'{"user_id":"ann/blocks"}'
+    assert (await ask(server.app, "POST", "/v1/feed", body)).problem() == (422, "user_id")
+    for method in ("PUT", "DELETE"):
+        answer = await ask(server.app, method, "/v1/users/ann/blocks", b"{}")
+        assert answer.problem() == (422, "user_id")
+    for path in ("/v1/users/ann/blocks/blocks", "/v1/users//blocks"):
+        assert (await ask(server.app, "POST", path, b"{}")).problem() == (422, "user_id")
+
+
+async def test_a_card_offers_its_product_where_it_is_sold(server: Server) -> None:
+    shops = {"GB": "https://shop.example/uk", "US": "https://shop.example/us", "FR": "x"}
+    item = {"title": "Cup", "products": shops, "vector": [1.0], "rating": 3}
+    put = await ask(server.app, "PUT", "/v1/items/cup", json.dumps(item).encode())
+    assert json.loads(put.body)["products"] == shops
+    await ask(server.app, "PUT", "/v1/users/registered", b'{"country": "GB"}')
+
+    async def card(user: str, country: str) -> dict[str, object]:
+        body = {"user_id": user, "scene": {"country": country}}
+        (card,) = json.loads((await post(server, "/v1/feed", body)).body)["items"]
+        assert "products" not in card["item"]
+        assert "vector" not in card["item"]
+        assert card["item"]["rating"] == 3
+        assert isinstance(card, dict)
+        return card
+
+    assert (await card("ann", "GB"))["product"] == "https://shop.example/uk"
+    assert (await card("bob", "US"))["product"] == "https://shop.example/us"
+    assert (await card("registered", ""))["product"] == "https://shop.example/uk"
+    for user, country in (("cat", "SG"), ("dan", "FR"), ("eve", "")):
+        assert "product" not in await card(user, country)
+
+
 async def test_health_and_readiness_are_told(server: Server) -> None:
     await stocked(server, 4)
     answer = await ask(server.app, "GET", "/healthz")
@@ -177,6 +223,10 @@ async def test_openapi_describes_every_operation(server: Server) -> None:
         "silent",
         "stopped",
     ]
+    (parameter,) = document["paths"]["/v1/users/{user_id}/blocks"]["get"]["parameters"]
+    assert (parameter["name"], parameter["schema"]["maxLength"]) == ("user_id", 128)
+    assert not re.match(parameter["schema"]["pattern"], "ann/blocks")
+    assert re.match(parameter["schema"]["pattern"], "ann/b")
     assert "503" in document["paths"]["/readyz"]["get"]["responses"]
     for ref in _refs(document):
         assert ref.removeprefix("#/components/schemas/") in schemas
@@ -337,7 +387,7 @@ async def test_any_id_that_one_route_takes_is_reached_by_the_others(server: Serv
             assert (await ask(server.app, "GET", path)).status == 200, path
 
 
-Path_ = st.sampled_from(["/v1/feed", "/v1/feedback", "/v1/items"])
+Path_ = st.sampled_from(["/v1/feed", "/v1/feedback", "/v1/items", "/v1/users/ann/blocks"])
 Text = st.text(max_size=20) | st.just("a" * 200) | st.sampled_from(["GB", "like", "dwell"])
 Leaf = (
     st.none()
@@ -370,6 +420,10 @@ Names = st.sampled_from(
         "vector",
         "markets",
         "published_ms",
+        "products",
+        "address",
+        "creators",
+        "wanted",
     ]
 )
 Body = st.recursive(
@@ -439,7 +493,7 @@ async def test_no_body_makes_the_server_fail(
         return
     answer = await ask(fuzzed.app, "POST", path, content, MSGPACK if packed else JSON)
     if answer.status >= 400:
-        assert answer.problem()[0] in (400, 413, 422)
+        assert answer.problem()[0] in ((400, 404, 413, 422) if "ann" in path else (400, 413, 422))
 
 
 @settings(

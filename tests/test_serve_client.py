@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from env.records import FeedbackRecord, PageRecord
 from env.vocabulary import Profile
+from serve.blocks_wire import BlocksRequest
 from serve.client import Client, ClientError
 from serve.wire import (
     Event,
@@ -79,6 +80,15 @@ async def test_items_and_people_over_a_real_socket(client: Client) -> None:
     assert await client.get_user("ann") == user
     await client.delete_user("ann")
     assert (await client.ready()).items == 70
+
+
+async def test_blocks_over_a_real_socket(client: Client) -> None:
+    await client.put_user("a/b?c", ProfileBody())
+    answer = await client.put_blocks("a/b?c", BlocksRequest(("c1",), ("#Dogs",)))
+    assert (answer.user_id, answer.creators, answer.tags) == ("a/b?c", ("c1",), ("dogs",))
+    assert await client.get_blocks("a/b?c") == answer
+    with pytest.raises(ClientError, match="nobody of id bob"):
+        await client.get_blocks("bob")
 
 
 async def test_a_problem_is_raised_with_its_field(client: Client) -> None:

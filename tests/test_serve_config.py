@@ -7,8 +7,9 @@ import pytest
 from env.vocabulary import UserKey
 from policies.baselines import mixture_policy
 from policies.explorers import Softmax
+from policies.markets import PRESETS, MarketRules
 from policies.vowpal_args import VowpalArgs
-from serve.config import SHIPPED, Arm, Config, ConfigError, Experiment, Mixture, load, parse
+from serve.config import FREE, SHIPPED, Arm, Config, ConfigError, Experiment, Mixture, load, parse
 from serve.experiment import assign, baseline
 
 SHIPPED_TEXT = SHIPPED.read_text()
@@ -26,6 +27,9 @@ def test_every_setting_stands_in_the_shipped_file_under_a_comment() -> None:
     lines = SHIPPED.read_text().splitlines()
     for name, section in msgspec.to_builtins(Config()).items():
         start = lines.index(f"[{name}]")
+        if name in FREE:
+            assert lines[start - 1].startswith("# "), f"{name} has no comment"
+            continue
         for key in section:
             at = next(
                 i for i, line in enumerate(lines) if i > start and line.startswith(f"{key} =")
@@ -36,8 +40,19 @@ def test_every_setting_stands_in_the_shipped_file_under_a_comment() -> None:
 def test_the_learner_is_configured_as_its_policy_was_measured() -> None:
     learner, args = Config().learner, VowpalArgs()
     assert (learner.bits, learner.learning_rate) == (args.bits, args.learning_rate)
-    assert (learner.power_t, learner.clip_p) == (args.power_t, args.clip_p)
+    configured = msgspec.structs.asdict(learner)
+    known = msgspec.structs.asdict(args)
+    assert {n: v for n, v in configured.items() if n in known} == {
+        n: v for n, v in known.items() if n in configured
+    }
     assert Config().feed.explorer == args.explorer
+
+
+def test_a_market_of_the_file_takes_the_place_of_the_shipped_one_and_leaves_the_others() -> None:
+    config = parse('[markets.GB]\nlanguages = []\n[markets.BR]\nlanguages = ["pt"]')
+    assert config.markets["GB"] == MarketRules()
+    assert config.markets["BR"] == MarketRules(("pt",))
+    assert config.markets["SG"] == PRESETS["SG"]
 
 
 def test_an_explorer_is_read_with_its_arguments() -> None:
@@ -71,6 +86,14 @@ def test_an_explorer_is_read_with_its_arguments() -> None:
         ),
         ("[reward]\nlike = inf", "reward.like: expected a finite number"),
         ("[learner]\nlearning_rate = nan", "learner.learning_rate: expected a finite number"),
+        ("[fair_start]\nbudget = 2.0", "fair_start: budget must be in [0, 1], got 2.0"),
+        ("[pools]\ncaps = [300, 200, 1]", "pools: caps must be three rising numbers above 0"),
+        ("[guards]\nslak = 2.0", "guards.slak: unknown key; did you mean guards.slack?"),
+        (
+            "[markets.GB]\ncarts = true",
+            "markets.GB.carts: unknown key; did you mean",
+        ),
+        ("[markets.Gb]\ncart = true", "markets must be upper-case ISO 3166 codes like 'GB'"),
         (
             '[experiment]\narms = [{ name = "a", policy = "uniform", shar = 1.0 }]',
             "experiment.arms[0].shar: unknown key",

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from env.audience_args import AudienceArgs
 from env.features import N_ACTION, N_SHARED, SCHEMA, quantise
 from env.records import pack_halves
 from env.reward import Reward
@@ -39,6 +40,7 @@ from serve.state import StaleEpoch, State, Version
 
 DEADLINE_S = 20.0
 ARGS = VowpalArgs(bits=10)
+AUDIENCES = AudienceArgs()
 
 
 @dataclass
@@ -53,7 +55,7 @@ class Installation:
     swapped: list[Served] = field(default_factory=list)
 
     def follower(self) -> Follower:
-        return Follower(self.state, self.store, ARGS, self.swapped.append)
+        return Follower(self.state, self.store, ARGS, AUDIENCES, self.swapped.append)
 
     def publish(self) -> Version:
         """Learn something and publish it."""
@@ -155,7 +157,7 @@ def test_the_explorer_is_the_replica_s_own(installation: Installation) -> None:
     installation.publish()
     args = msgspec.structs.replace(ARGS, explorer=Greedy())
     swapped: list[Served] = []
-    Follower(installation.state, installation.store, args, swapped.append).poll()
+    Follower(installation.state, installation.store, args, AUDIENCES, swapped.append).poll()
     assert swapped[0].policy.explorer == {"kind": "greedy"}
 
 
@@ -188,10 +190,12 @@ def test_a_version_of_an_older_epoch_is_left_alone(installation: Installation) -
         ("exchanged", "version 2 is not the one that was published"),
         ("another encoding", f"expected feature schema {SCHEMA}, got {SCHEMA + 1}"),
         ("no scorer", "version 2 cannot be decoded: KeyError('scorer')"),
-        ("odd scorer", "version 2 cannot be decoded: ValueError('expected 4 * 2^bits bytes"),
-        ("endless scorer", "expected finite weights"),
+        ("cut scorer", "version 2 cannot be decoded: ValueError('expected "),
+        ("odd weights", "version 2 cannot be decoded: ValueError('expected 4 * 2^bits bytes"),
+        ("endless weights", "expected finite weights"),
         ("cut states", "version 2 cannot be decoded: DecodeError("),
         ("other states", "version 2 cannot be decoded: ValidationError("),
+        ("cut audiences", "version 2 cannot be decoded: DecodeError("),
     ],
 )
 def test_a_version_that_cannot_be_used_is_left_alone_and_said_once(
@@ -247,6 +251,11 @@ def publish_parts(
     state.database.write(lambda c: state.publish_version(c, version), durable=True).result()
 
 
+def _with_weights(scorer: bytes, weights: bytes) -> bytes:
+    hopes, _, *others = msgspec.msgpack.decode(scorer)
+    return msgspec.msgpack.encode((hopes, weights, *others))
+
+
 def do_harm(installation: Installation, harm: str) -> None:
     """Publish the second version so that it cannot be used."""
     store = installation.store
@@ -257,10 +266,13 @@ def do_harm(installation: Installation, harm: str) -> None:
         publish_parts(installation, 2, {}, without="scorer")
         return
     parts = store.load(1).parts
+    endless = np.full(1 << ARGS.bits, np.inf, dtype="<f4")
     undecodable = {
-        "odd scorer": {"scorer": parts["scorer"][:-4]},
-        "endless scorer": {"scorer": np.full(1 << ARGS.bits, np.inf, dtype="<f4").tobytes()},
+        "cut scorer": {"scorer": parts["scorer"][:-4]},
+        "odd weights": {"scorer": _with_weights(parts["scorer"], bytes(12))},
+        "endless weights": {"scorer": _with_weights(parts["scorer"], endless.tobytes())},
         "cut states": {"items": parts["items"][:-1]},
+        "cut audiences": {"audiences": parts["audiences"][:-1]},
         "other states": {"items": msgspec.msgpack.encode([1, 2])},
     }
     if harm in undecodable:

@@ -23,6 +23,8 @@ EXPECTED = [
         country="GB",
         markets=("GB", "US"),
         vector=(0.5, -1.0),
+        rating=16,
+        products={"GB": "https://shop.example/?a=1", "US": "https://shop.example/us"},
         listed=False,
     ),
     Item(item_id=ItemId("b")),
@@ -31,9 +33,11 @@ EXPECTED = [
 
 def test_csv_json_lines_and_parquet_bring_the_same_items(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(
-        "item_id,creator,title,tags,duration_s,published_ms,language,country,markets,vector,listed\n"
-        'a,c1,"Bread, at last",cooking|bread,12.5,1700000000000,en,GB,GB|US,0.5|-1.0,false\n'
-        "b,,,,,,,,,,\n",
+        "item_id,creator,title,tags,duration_s,published_ms,language,country,markets,vector,rating,"
+        "products,listed\n"
+        'a,c1,"Bread, at last",cooking|bread,12.5,1700000000000,en,GB,GB|US,0.5|-1.0,16,'
+        "GB=https://shop.example/?a=1|US=https://shop.example/us,false\n"
+        "b,,,,,,,,,,,,\n",
         encoding="utf-8",
     )
     lines = b"\n".join(msgspec.json.encode(item) for item in EXPECTED)
@@ -46,9 +50,28 @@ def test_csv_json_lines_and_parquet_bring_the_same_items(tmp_path: Path) -> None
         assert [line.item for line in items.read(tmp_path / name)] == EXPECTED
 
 
+def test_the_products_of_a_parquet_may_be_a_struct_or_a_map(tmp_path: Path) -> None:
+    struct: pa.DataType = pa.struct([("GB", pa.string()), ("US", pa.string())])
+    of_map: pa.DataType = pa.map_(pa.string(), pa.string())
+    for kind, rows in (
+        (struct, [{"GB": "a", "US": None}, None]),
+        (of_map, [[("GB", "a"), ("US", None)], None]),
+    ):
+        columns = {"item_id": pa.array(["a", "b"]), "products": pa.array(rows, type=kind)}
+        pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+        read = [line.item.products for line in items.read(tmp_path / "a.parquet")]
+        assert read == [{"GB": "a"}, {}]
+    for name, wrong in (("int", 7), ("str", "GB=a"), ("array", [7])):
+        pq.write_table(pa.table({"item_id": ["a"], "products": [wrong]}), tmp_path / "a.parquet")
+        with pytest.raises(BadFile, match=f"column 'products': expected `object`, got `{name}`"):
+            items.read(tmp_path / "a.parquet")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("item_id,products\na,cup\n", "line 2, column 'products': expected COUNTRY=ADDRESS"),
+        ("item_id,rating\na,22\n", "line 2, column 'rating': expected `int` <= 21"),
         ("item_id,size\na,1\n", "line 1, column 'size': expected columns of item_id, creator"),
         ("title\na\n", "line 1, column 'item_id': expected this column"),
         ("", "line 1, column 'item_id': expected this column, got none"),
@@ -114,6 +137,8 @@ def test_a_bad_json_line_is_refused_with_its_line_and_column(
         ("language", "zh-Hant", "Mandarin"),
         ("published_ms", 4_102_444_799_999, 4_102_444_800_000),
         ("vector", [1e6], [1e6, 1.0]),
+        ("rating", 21, 22),
+        ("products", {"GB": "x" * 2000}, {"Gb": "x"}),
     ],
 )
 def test_a_file_takes_what_the_api_takes(

@@ -46,6 +46,14 @@ def test_imported_items_are_in_the_log_and_in_the_catalogue(config: Config) -> N
     assert [r.item for r in records if isinstance(r, ItemRecord)] == catalogue()
 
 
+def test_what_is_imported_makes_no_debut(config: Config) -> None:
+    new = [Item(ItemId("undated")), Item(ItemId("dated"), published_ms=START_MS)]
+    import_items(config, [*catalogue(), *new], START_MS)
+    with open_database(config) as database:
+        records = [line.record for line in SqliteLog(database, now_ms=lambda: 0).read()]
+    assert [record.debut for record in records if isinstance(record, ItemRecord)] == [False] * 32
+
+
 def test_a_second_import_appends_nothing(config: Config) -> None:
     import_items(config, catalogue(), START_MS)
     import_users(config, PEOPLE, START_MS)

@@ -4,6 +4,7 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import cache
 from typing import TypedDict, Unpack
 
@@ -14,17 +15,21 @@ from crowds import clips
 from histories import START_MS
 
 from env import features
+from env.audience_args import AudienceArgs, FairStart
+from env.audiences import Audiences
 from env.audit import audit_page
 from env.blocks import Blocks
 from env.catalogue import Catalogue
 from env.content import static_block
+from env.draw_audit import DrawAudit
 from env.interface import Policy, page_seed
 from env.items import ItemStates
 from env.open_cards import MAX_CARDS
-from env.records import ItemRecord, PageRecord, item_key, pack_halves
+from env.records import BlockRecord, ItemRecord, PageRecord, item_key, pack_halves
 from env.user_fold import fold
 from env.users import UserState, newcomer
 from env.vocabulary import (
+    CreatorId,
     DecisionId,
     Feedback,
     Interaction,
@@ -38,7 +43,8 @@ from env.vocabulary import (
 )
 from policies.baselines import PopularityPolicy, UniformPolicy, mixture_policy
 from policies.explorers import Greedy, SquareCB
-from policies.pools import LITTLE_EVIDENCE
+from policies.fair_start import PATIENCE_MS
+from policies.pools import FAIR_START, LITTLE_EVIDENCE
 from policies.vowpal_kernel import Kernel, VowpalScorer, make_layout
 from serve.config import Arm, Config, Experiment, Feed, PolicyName
 from serve.experiment import assign
@@ -108,12 +114,14 @@ def impression(item_id: ItemId, k: int) -> Interaction:
     )
 
 
-def served(version: int, states: ItemStates | None = None) -> Served:
+def served(
+    version: int, states: ItemStates | None = None, audiences: Audiences | None = None
+) -> Served:
     """A version of its own weights."""
     layout = make_layout(10)
     weights = np.random.default_rng(version).normal(0.0, 0.3, layout.mask + 1).astype(np.float32)
     scorer = VowpalScorer(Kernel(layout, weights), SquareCB(gamma=50.0), version)
-    return Served(scorer, states or ItemStates(), version, 10 * version)
+    return Served(scorer, states or ItemStates(), audiences or Audiences(), version, 10 * version)
 
 
 def pipeline_of(
@@ -122,11 +130,12 @@ def pipeline_of(
     candidates: int = 60,
     eps: float = 0.1,
     per_creator: int = 2,
+    creator_gap: int = 10,
     policy: PolicyName = "vowpal",
     first: Served | None = None,
 ) -> Pipeline:
     config = Config(
-        feed=Feed(candidates=candidates, eps=eps, per_creator=per_creator),
+        feed=Feed(candidates=candidates, eps=eps, per_creator=per_creator, creator_gap=creator_gap),
         experiment=Experiment("one", (Arm("all", policy),)),
     )
     catalogue = catalogue_of(item_records() if records is None else records)
@@ -250,7 +259,7 @@ def test_the_floor_is_what_is_configured_and_goes_to_those_of_which_little_is_kn
     states = seen_often(LITTLE_EVIDENCE, sorted(known))
     greedy = served(1, states)
     scorer = VowpalScorer(greedy.policy._kernel, Greedy(), 1)
-    pipeline = pipeline_of(eps=0.25, first=Served(scorer, states, 1))
+    pipeline = pipeline_of(eps=0.25, first=Served(scorer, states, Audiences(), 1))
     blocks = blocks_of(item_records())
     n_tried = n_slots = 0
     for k in range(60):
@@ -369,6 +378,167 @@ def test_experiments_of_different_names_deal_people_independently() -> None:
         assign(Experiment("one", arms), u) == assign(Experiment("two", arms), u) for u in users
     )
     assert abs(same / n - 0.5) < 4.0 * np.sqrt(0.25 / n)
+
+
+# --- who may see what ---
+
+
+def test_where_the_market_s_languages_leave_too_little_the_page_is_widened_and_says_so() -> None:
+    english, thai = changed(40, language="en", markets=[]), changed(80, language="th", markets=[])
+    records = [*english[:12], *thai[12:]]
+    pipeline = pipeline_of(records, creator_gap=0, per_creator=50)
+    told = {record.item_id for record in english[:12]}
+    page = drawn(pipeline, size=10)
+    assert page.degraded == ""
+    assert set(page.candidates) <= told
+    wide = drawn(pipeline, size=20)
+    assert wide.degraded == "gave way: language"
+    assert set(wide.candidates) - told
+    elsewhere = drawn(pipeline, size=10, country="FR")
+    assert set(elsewhere.candidates) - told
+
+
+@pytest.mark.parametrize(("birth_year", "shown"), [(0, 12), (2015, 12), (2008, 12), (2007, 24)])
+def test_what_is_rated_above_a_person_s_age_is_never_shown(birth_year: int, shown: int) -> None:
+    year = datetime.fromtimestamp(START_MS / 1000, UTC).year
+    assert year == 2027
+    everybody, grown = changed(12, markets=[]), changed(24, markets=[], rating=19)[12:]
+    pipeline = pipeline_of([*everybody, *grown])
+    state = newcomer(Profile(birth_year=birth_year))
+    page = drawn(pipeline, size=50, state=state)
+    assert len(page.cards) == shown
+    assert SHORT_PAGE in page.degraded
+
+
+def test_what_a_person_blocks_is_not_shown_even_if_nothing_else_is_left() -> None:
+    records = [*changed(5, markets=[], creator="bore"), *changed(9, markets=[], tags=["Cats"])[5:]]
+    pipeline = pipeline_of(records)
+    block = BlockRecord(ANN, START_MS, (CreatorId("bore"),), ("#cats",))
+    state = fold(newcomer(Profile()), block)
+    assert state is not None
+    assert draw(pipeline, state=state) is None
+    half = fold(state, BlockRecord(ANN, START_MS, tags=("cats",), wanted=True))
+    assert half is not None
+    assert len(drawn(pipeline, state=half).cards) == 4
+
+
+@pytest.mark.parametrize("gap", [0, 5, 10])
+def test_a_creator_does_not_come_again_with_each_load(gap: int) -> None:
+    records = [
+        msgspec.structs.replace(r, item=msgspec.structs.replace(r.item, creator=f"c{k % 40}"))
+        for k, r in enumerate(changed(200, markets=[], language=""))
+        if r.item
+    ]
+    pipeline = pipeline_of(records, candidates=40, creator_gap=gap, policy="uniform")
+    state, creators, least = newcomer(Profile()), list[str](), 40
+    for k in range(20):
+        page = drawn(pipeline, f"p{k}", size=2, state=state)
+        assert page.degraded == ""
+        for card in page.cards:
+            for back, creator in enumerate(reversed(creators[len(creators) - 2 * k :])):
+                if creator == card.creator:
+                    least = min(least, back)
+        creators += [str(card.creator) for card in page.cards]
+        state = delivered(state, page)
+    assert least >= gap if gap else least < 10
+
+
+def test_the_scene_keeps_what_brought_the_person_and_where_the_request_came_from() -> None:
+    pipeline = pipeline_of()
+    page = pipeline.page(
+        FeedRequest(ANN, scene=SceneBody(country="GB", referrer="Advert ")),
+        ANN,
+        newcomer(Profile(cohort="new", registered_ms=START_MS - 3 * 86_400_000)),
+        session=SessionId("s"),
+        page_id=PageId("p"),
+        now_ms=START_MS,
+        origin="block-7",
+    )
+    assert page is not None
+    scene = page.scene
+    assert (scene.referrer, scene.origin) == ("advert", "block-7")
+    assert (scene.cohort, scene.tenure_days) == ("new", 3)
+
+
+# --- a fair start ---
+
+
+def debuts(n: int, n_old: int, *, owed: int, budget: float) -> tuple[Pipeline, Audiences, Blocks]:
+    """Return a pipeline with n debuts at home in GB, all of them owed, and n_old other items."""
+    old = changed(n_old, markets=[], language="en")
+    new = [
+        msgspec.structs.replace(record, debut=True)
+        for record in changed(n_old + n, markets=[], language="en", country="GB")[n_old:]
+    ]
+    audiences = Audiences(AudienceArgs(FairStart(impressions=owed, budget=budget)))
+    for record in (*old, *new):
+        audiences.put(record)
+    first = served(1, audiences=audiences)
+    return pipeline_of([*old, *new], first=first), audiences, blocks_of([*old, *new])
+
+
+def test_owed_uploads_have_their_reserved_share_and_such_pages_are_redrawn_exactly() -> None:
+    n_pages, size, share = 300, 6, 0.2
+    pipeline, _, blocks = debuts(60, 200, owed=500, budget=share)
+    scorer = pipeline.served.policy
+    n_reserved, places, audit = 0, Counter[int](), DrawAudit()
+    for k in range(n_pages):
+        record = drawn(pipeline, f"p{k}", size=size, user=UserKey(f"u{k}"))
+        assert violations(record, scorer, blocks) == []
+        page = blocks.page(record)
+        audit.add(page, scorer)
+        for decision, reason in zip(page.decisions, record.reasons, strict=True):
+            reserved = page.slots[decision.slot].name == FAIR_START
+            assert reserved == (reason == "debut")
+            n_reserved += reserved
+            places[decision.slot] += reserved
+    assert audit.violations() == []
+    part = share * size % 1.0
+    se = np.sqrt(n_pages * part * (1.0 - part))
+    assert abs(n_reserved - share * size * n_pages) < 4.0 * se
+    assert set(places) == set(range(size))
+
+
+def test_an_upload_is_reserved_for_at_home_only() -> None:
+    pipeline, *_ = debuts(20, 100, owed=100, budget=0.5)
+    home = Counter(drawn(pipeline, "p", size=10).reasons)
+    assert home["debut"] == 5
+    for country in ("US", ""):
+        abroad = drawn(pipeline, "q", size=10, country=country)
+        assert not any(pipeline.catalogue.debuts[places_of(pipeline, abroad)])
+
+
+def places_of(pipeline: Pipeline, record: PageRecord) -> list[int]:
+    index = [pipeline.catalogue.index_of(item_id) for item_id in record.candidates]
+    return [i for i in index if i is not None]
+
+
+def test_a_debt_is_not_drawn_twice_over_before_its_impressions_close() -> None:
+    owed, n_new = 4, 5
+    pipeline, audiences, _ = debuts(n_new, 200, owed=owed, budget=0.5)
+    at_once = reserved_on(pipeline, "now", START_MS)
+    assert len(at_once) == n_new
+    assert max(at_once.values()) <= owed
+    assert reserved_on(pipeline, "soon", START_MS + PATIENCE_MS // 2).total() == 0
+    later_ms = START_MS + 2 * PATIENCE_MS
+    assert reserved_on(pipeline, "later", later_ms).total() > 0
+    for record in item_records()[200 : 200 + n_new]:
+        for k in range(owed):
+            audiences.fold(impression(record.item_id, k))
+    assert reserved_on(pipeline, "paid", 2 * later_ms).total() == 0
+
+
+def reserved_on(pipeline: Pipeline, name: str, now_ms: int) -> Counter[ItemId]:
+    """Return the cards of reserved slots on forty people's pages at one time."""
+    cards = Counter[ItemId]()
+    for k in range(40):
+        page = drawn(pipeline, f"{name}{k}", user=UserKey(f"u{k}"), now_ms=now_ms)
+        shown = zip(page.cards, page.reasons, strict=True)
+        cards.update(card.item_id for card, reason in shown if reason == "debut")
+    return cards
+
+
+# --- timing ---
 
 
 def test_a_stopwatch_books_every_step_of_a_page_in_order() -> None:

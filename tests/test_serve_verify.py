@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from histories import config_of, make_history
 
+from env.features import SCHEMA
 from env.records import Drawn, PageRecord, decode_record, encode_record
 from policies.explorers import Softmax
 from replay.log import SqliteLog
@@ -123,6 +124,16 @@ def test_a_lie_about_one_page_is_found(
     assert mismatches is None or verified.mismatches == mismatches
     assert check in {violation.check for violation in verified.violations}
     assert all(v.decision_id.startswith(page_id) for v in verified.violations)
+
+
+def test_pages_of_an_older_encoding_are_counted_and_not_drawn_again(config: Config) -> None:
+    def older(page: PageRecord) -> PageRecord:
+        return msgspec.structs.replace(page, feature_schema=SCHEMA - 1, shared=page.shared[:-8])
+
+    _rewrite_last_learned_page(config, older)
+    verified = verify_log(config)
+    assert (verified.n_pages, verified.n_older) == (63, 1)
+    assert verified.is_clean
 
 
 def test_the_size_of_an_error_is_told(config: Config) -> None:

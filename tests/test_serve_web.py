@@ -309,6 +309,36 @@ def test_what_an_item_says_is_text(page: Page, tmp_path: Path) -> None:
         assert page.title() == "nextswipe"
 
 
+def test_a_card_with_a_product_has_a_button_that_is_heard_of(page: Page, tmp_path: Path) -> None:
+    sold = [
+        Item(ItemId("cup"), title="Cup", products={"MY": "https://shop.example/cup?a=1"}),
+        Item(ItemId("elsewhere"), title="Elsewhere", products={"GB": "https://shop.example/uk"}),
+        Item(ItemId("script"), title="Script", products={"MY": "javascript:document.title=4"}),
+    ]
+    with open_site(tmp_path, sold) as site:
+        recorder = site.record()
+        open_feed(page, site, "oda")
+        page.context.route("https://shop.example/**", lambda route: route.fulfill(body="a shop"))
+        shown: dict[str, str | None] = {}
+        for slot in range(3):
+            expect(shown_title(page)).to_have_text(recorder.card(0, slot).item.title)
+            link = page.locator(".card.is-current .product")
+            shown[shown_title(page).inner_text()] = (
+                link.get_attribute("href") if link.is_visible() else None
+            )
+            if link.is_visible():
+                with page.expect_popup() as opened:
+                    link.click()
+                assert opened.value.url == "https://shop.example/cup?a=1"
+            page.keyboard.press("j")
+        assert shown == {"Cup": "https://shop.example/cup?a=1", "Elsewhere": None, "Script": None}
+        recorder.wait_for(lambda: len(recorder.events("product_click")) == 1)
+        clicked = recorder.events("product_click")[0].decision_id
+        cards = {card.item_id: card for card in recorder.feeds[0][1].items}
+        assert clicked == cards[ItemId("cup")].decision_id
+        assert page.title() == "nextswipe"
+
+
 def test_a_feed_without_cards_says_so_and_fills_when_there_are_some(
     page: Page, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 import contextlib
 import math
+from string import ascii_uppercase
 
 import msgpack
 import msgspec
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from env.records import FEEDBACK_KINDS
 from env.vocabulary import DecisionId, UserKey
+from serve.blocks_wire import BlocksRequest
 from serve.codec import JSON, MSGPACK, Decoder, ProblemError, answer_format, body_format, encode
 from serve.limits import MAX_MS
 from serve.tokens import Tokens
@@ -23,6 +25,8 @@ from serve.wire import (
 )
 
 EVENT = {"event_id": "e", "decision_id": "d", "kind": "like", "at_ms": 1}
+
+COUNTRIES = [first + second for first in ascii_uppercase for second in ascii_uppercase[:10]]
 
 BAD = [
     (FeedRequest, {}, "user_id"),
@@ -49,6 +53,13 @@ BAD = [
     (FeedRequest, {"user_id": "u", "scene": {"at": MAX_MS + 1}}, "scene.at"),
     (FeedRequest, {"user_id": "u", "scene": {"at": 2**63}}, "scene.at"),
     (FeedRequest, {"user_id": "u", "scene": []}, "scene"),
+    (FeedRequest, {"user_id": "u", "scene": {"referrer": "r" * 65}}, "scene.referrer"),
+    (FeedRequest, {"user_id": "u", "scene": {"address": "192.0.2"}}, "scene.address"),
+    (FeedRequest, {"user_id": "u", "scene": {"address": "192.0.2.7/24"}}, "scene.address"),
+    (FeedRequest, {"user_id": "u", "scene": {"address": "2001:db8::g"}}, "scene.address"),
+    (FeedRequest, {"user_id": "u", "scene": {"address": " "}}, "scene.address"),
+    (FeedRequest, {"user_id": "u", "scene": {"address": "1" * 46}}, "scene.address"),
+    (FeedRequest, {"user_id": "u/blocks"}, "user_id"),
     (FeedbackRequest, {}, "events"),
     (FeedbackRequest, {"events": [EVENT | {"kind": "lik"}]}, "events[0].kind"),
     (FeedbackRequest, {"events": [EVENT, EVENT | {"value": 2.0}]}, "events[1].value"),
@@ -66,10 +77,23 @@ BAD = [
     (ItemBody, {"tags": "t"}, "tags"),
     (ItemBody, {"title": "t" * 501}, "title"),
     (ItemBody, {"markets": ["GB", "XYZ"]}, "markets[1]"),
+    (ItemBody, {"rating": 22}, "rating"),
+    (ItemBody, {"rating": -1}, "rating"),
+    (ItemBody, {"products": {"gb": "a"}}, "products"),
+    (ItemBody, {"products": {"": "a"}}, "products"),
+    (ItemBody, {"products": {"GB": "a" * 2001}}, "products[...]"),
+    (ItemBody, {"products": dict.fromkeys(COUNTRIES, "")}, "products"),
     (ItemsRequest, {"items": [{}]}, "items[0].item_id"),
     (ItemsRequest, {"items": [{"item_id": "a"}, {"item_id": "a"}]}, "items[1].item_id"),
     (ProfileBody, {"follows": [""]}, "follows[0]"),
     (ProfileBody, {"registered_ms": math.pi}, "registered_ms"),
+    (ProfileBody, {"birth_year": 2100}, "birth_year"),
+    (BlocksRequest, {"creators": ["c"] * 101}, "creators"),
+    (BlocksRequest, {"creators": [""]}, "creators[0]"),
+    (BlocksRequest, {"tags": ["t" * 65]}, "tags[0]"),
+    (BlocksRequest, {"tags": ["t"] * 101}, "tags"),
+    (BlocksRequest, {"wanted": 1}, "wanted"),
+    (BlocksRequest, {"sounds": []}, "sounds"),
 ]
 
 
@@ -159,9 +183,12 @@ def test_every_kind_of_feedback_is_understood(kind: str) -> None:
 
 REQUESTS = [
     FeedRequest(user_id="u", request_id="r", size=3, scene=SceneBody(country="GB", at_ms=5)),
+    FeedRequest("u", scene=SceneBody(referrer="search", address="2001:db8::7")),
+    BlocksRequest(("c",), ("t",), wanted=True),
+    ItemBody(rating=18, products={"GB": "https://shop.example/cup", "US": ""}),
     FeedbackRequest((Event("e", "d", "dwell", 1, 2.0), Event("f", "d", "like", 1))),
     ItemsRequest((ItemBody(item_id="a", vector=(0.5, 1.0), markets=("GB", "US")),)),
-    ProfileBody(country="MY", follows=("c",)),
+    ProfileBody(country="MY", follows=("c",), birth_year=1990),
 ]
 
 
@@ -174,7 +201,7 @@ def test_requests_come_back_as_they_were_sent(request_: msgspec.Struct, form: st
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200), st.sampled_from([JSON, MSGPACK]))
 def test_no_bytes_make_a_decoder_fail_otherwise_than_by_a_problem(body: bytes, form: str) -> None:
-    for kind in (FeedRequest, FeedbackRequest, ItemsRequest, ProfileBody):
+    for kind in (FeedRequest, FeedbackRequest, ItemsRequest, ProfileBody, BlocksRequest):
         with contextlib.suppress(ProblemError):
             Decoder(kind).decode(body, form)
 
@@ -250,6 +277,28 @@ def test_an_event_id_is_the_same_for_the_same_event_of_a_person_only() -> None:
     assert tokens.event_id(ann, "e") == tokens.event_id(ann, "e")
     ids = {tokens.event_id(ann, "e"), tokens.event_id(bob, "e"), tokens.event_id(ann, "f")}
     assert len(ids | {tokens.session_id(ann, "e")}) == 4
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_neighbours"),
+    [
+        ("192.0.2.0", "192.0.2.255", True),
+        ("192.0.2.255", "192.0.3.0", False),
+        ("192.0.2.7", "::ffff:192.0.2.8", True),
+        ("2001:db8:1::", "2001:db8:1:ffff:ffff:ffff:ffff:ffff", True),
+        ("2001:db8:1::", "2001:db8:2::", False),
+        ("0.0.1.0", "0:0:1::", False),  # the same bits in front
+    ],
+)
+def test_an_origin_is_that_of_an_addresss_block(one: str, other: str, are_neighbours: bool) -> None:
+    tokens = Tokens(bytes(32))
+    assert (tokens.origin(one) == tokens.origin(other)) is are_neighbours
+
+
+def test_an_origin_tells_nothing_without_the_secret() -> None:
+    origins = {Tokens(bytes([k]) * 32).origin("192.0.2.7") for k in range(20)}
+    assert len(origins) == 20
+    assert {len(origin) for origin in origins} == {8}
 
 
 def test_another_installations_token_is_a_forgery() -> None:

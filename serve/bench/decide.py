@@ -95,7 +95,9 @@ def run_decide(
     for k in range(n_warm_pages):
         room.swipe_page(k)
         advance("warm up", k + 1, n_warm_pages)
-    room.pipeline.swap(Served(room.learning.policy.frozen(1), room.learning.states, 1))
+    learning = room.learning
+    served = Served(learning.policy.frozen(1), learning.states, learning.audiences, 1)
+    room.pipeline.swap(served)
     stopwatch = Stopwatch(clock_ns)
     spent_ns: list[int] = []
     contexts: list[Context] = []
@@ -109,7 +111,7 @@ def run_decide(
         advance("pages", k + 1, n_pages)
     score_us = _median_us(clock_ns, room.pipeline.served.policy.score, contexts)
     parse = text_parser(config.learner.bits)
-    texts = [features_text(c.features, config.learner.bits) for c in contexts]
+    texts = [features_text(c.features) for c in contexts]
     text_us = _median_us(clock_ns, parse, texts)
     p50, p99 = np.percentile(np.array(spent_ns) / 1e6, [50, 99])
     return DecideResult(

@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from env.audiences import Audiences
 from env.items import ItemStates
 from env.viewer import people
 from env.vocabulary import Context, Floats, Ints
@@ -51,7 +52,7 @@ Advance = Callable[[str, int, int], None]
 
 VERSION_CARDS = 500
 DEFAULT = VowpalArgs()
-RATES = ((0.25, 0.0), (0.25, 0.25), (0.1, 0.0), (1.0, 0.0), (4.0, 0.25))
+RATES = ((0.25, 0.5), (0.25, 0.0), (0.1, 0.0), (1.0, 0.5), (4.0, 0.5))
 
 
 class LearnerSize(msgspec.Struct, frozen=True):
@@ -72,6 +73,8 @@ class Setting(msgspec.Struct, frozen=True):
     """What a closed loop is run with; the rest has its default."""
 
     learning_rate: float = DEFAULT.learning_rate
+    power_t: float = DEFAULT.power_t
+    optimism: float = DEFAULT.optimism
     clip_p: float = DEFAULT.clip_p
     explorer: AnyExplorer = DEFAULT.explorer
 
@@ -79,8 +82,8 @@ class Setting(msgspec.Struct, frozen=True):
 SETTINGS = (
     Setting(),
     Setting(learning_rate=1.0),
-    Setting(clip_p=0.0),
-    Setting(clip_p=0.0, learning_rate=0.025),
+    Setting(power_t=0.0),
+    Setting(optimism=0.0),
     Setting(clip_p=0.0, learning_rate=0.0025),
     Setting(explorer=SquareCB(gamma=1_000.0)),
     Setting(explorer=SquareCB(gamma=100_000.0)),
@@ -235,7 +238,11 @@ class _Embedded:
             self.version += 1
             policy = self.learning.policy.frozen(self.version)
             states = ItemStates.from_bytes(self.learning.states.to_bytes())
-            self.pipeline.swap(Served(policy, states, self.version, self.learning.offset))
+            audiences = Audiences.from_bytes(
+                self.learning.audiences.to_bytes(), self.learning.args.audiences
+            )
+            served = Served(policy, states, audiences, self.version, self.learning.offset)
+            self.pipeline.swap(served)
         return answer
 
 
@@ -249,7 +256,11 @@ def _config(folder: Path, policy: PolicyName, setting: Setting) -> Config:
         config,
         feed=msgspec.structs.replace(config.feed, explorer=setting.explorer),
         learner=msgspec.structs.replace(
-            config.learner, learning_rate=setting.learning_rate, clip_p=setting.clip_p
+            config.learner,
+            learning_rate=setting.learning_rate,
+            power_t=setting.power_t,
+            optimism=setting.optimism,
+            clip_p=setting.clip_p,
         ),
     )
 

@@ -10,6 +10,8 @@ from typing import Annotated
 import msgspec
 import typer
 
+from serve.commands.bench_audience import bench_breakout, bench_floor, bench_newcomers
+from serve.commands.bench_coldstart import EXAMPLE, bench_coldstart
 from serve.commands.settings import AsJson, now_ms, print_json
 
 KUAIRAND = Path("../shared/data/kuairand_pure")
@@ -39,6 +41,10 @@ def register(app: typer.Typer) -> None:
     group.command("selection", epilog="Example: nextswipe bench selection --json")(bench_selection)
     group.command("coverage", epilog="Example: nextswipe bench coverage --json")(bench_coverage)
     group.command("default", epilog="Example: nextswipe bench default --json")(bench_default)
+    group.command("newcomers", epilog="Example: nextswipe bench newcomers --json")(bench_newcomers)
+    group.command("floor", epilog="Example: nextswipe bench floor --json")(bench_floor)
+    group.command("breakout", epilog="Example: nextswipe bench breakout --json")(bench_breakout)
+    group.command("coldstart", epilog=EXAMPLE)(bench_coldstart)
     app.add_typer(group, name="bench")
 
 

@@ -67,6 +67,11 @@ def verify(as_json: AsJson = False, config: ConfigFile = None, data: DataFolder 
             f"{verified.n_pages:,} pages, {verified.n_decisions:,} decisions redrawn: "
             f"{verified.mismatches:,} mismatches, largest propensity error {verified.max_error:g}"
         )
+        if verified.n_older:
+            typer.echo(
+                f"{verified.n_older:,} more pages are of an older feature encoding, which this "
+                "release cannot draw again"
+            )
         for violation in verified.violations:
             typer.echo(f"{violation.decision_id}: {violation.check}: {violation.message}")
     if not verified.is_clean:

@@ -6,7 +6,19 @@ that help and mistakes are answered at once.
 
 import typer
 
-from serve.commands import backup, bench, config, evaluate, imports, log, swarm, train, up, world
+from serve.commands import (
+    audit,
+    backup,
+    bench,
+    config,
+    evaluate,
+    imports,
+    log,
+    swarm,
+    train,
+    up,
+    world,
+)
 from serve.commands.group import Commands
 
 app = typer.Typer(
@@ -16,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A self-hosted For You feed that learns from every swipe.",
 )
-for command in (up, imports, swarm, train, evaluate, world, log, backup, bench, config):
+for command in (up, imports, swarm, train, evaluate, world, log, audit, backup, bench, config):
     command.register(app)
 
 if __name__ == "__main__":

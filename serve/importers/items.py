@@ -1,7 +1,8 @@
 """Reads a catalogue from CSV, JSON lines or Parquet: strictly, and all of it or nothing.
 
 Columns and keys are the fields of `Item`; only `item_id` is required. In CSV an empty cell means
-the field's default and the fields that hold several values separate them by `|`. What a field may
+the field's default and the fields that hold several values separate them by `|`; a product is its
+country, `=` and its address. What a field may
 hold is what `serve.wire.ItemBody` says, so that a file and the API take the same items.
 """
 
@@ -22,6 +23,7 @@ from serve.wire import ItemBody
 
 FIELDS = Item.__struct_fields__
 SEVERAL = ("tags", "markets", "vector")
+PRODUCTS = "products"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,22 @@ def _read_csv(path: Path) -> Iterator[Line]:
         for column in row.columns:
             text = row.text(column)
             if text:
-                cells[column] = text.split("|") if column in SEVERAL else text
+                cells[column] = _cell(path, row.line, column, text)
         yield Line(row.line, _convert(path, row.line, cells, strict=False))
+
+
+def _cell(path: Path, number: int, column: str, text: str) -> object:
+    if column == PRODUCTS:
+        return dict(_product(path, number, part) for part in text.split("|"))
+    return text.split("|") if column in SEVERAL else text
+
+
+def _product(path: Path, number: int, text: str) -> tuple[str, str]:
+    country, equals, address = text.partition("=")
+    if not equals:
+        problem = f"expected COUNTRY=ADDRESS, several separated by |, got {text!r}"
+        raise BadFile(path, problem, number, PRODUCTS)
+    return country, address
 
 
 def _read_json_lines(path: Path) -> Iterator[Line]:
@@ -99,7 +115,18 @@ def _read_parquet(path: Path) -> Iterator[Line]:
         for cells in batch.to_pylist():
             number += 1
             present = {name: value for name, value in cells.items() if value is not None}
+            if PRODUCTS in present:
+                present[PRODUCTS] = _without_nulls(present[PRODUCTS])
             yield Line(number, _convert(path, number, present))
+
+
+def _without_nulls(products: object) -> object:
+    """Return a Parquet map or struct as a dict: a map comes as pairs, a struct has all its keys."""
+    if isinstance(products, list) and all(isinstance(pair, tuple) for pair in products):
+        products = dict(products)
+    if not isinstance(products, dict):
+        return products
+    return {country: address for country, address in products.items() if address is not None}
 
 
 def _convert(path: Path, number: int, cells: object, *, strict: bool = True) -> Item:

@@ -32,6 +32,7 @@ const ACTIONS = {
   share: () => share(),
   follow: () => follow(),
   not_interested: () => dismiss(),
+  product: () => watch.tell("product_click"),
   sound: () => toggleSound(),
   why: () => togglePanel(),
   close: () => togglePanel(false),

@@ -1,4 +1,5 @@
-// One card as it is drawn: picture or video, what it is called, by whom, how long it runs.
+// One card as it is drawn: picture or video, what it is called, by whom, how long it runs, and where
+// its product is sold, if one may be offered.
 
 import { colour, drawArt, hueOf } from "./art.js";
 import { describeItem, describeReason, titleOf } from "./words.js";
@@ -61,8 +62,8 @@ export class CardView {
     const canvas = this.#part("art");
     [canvas.width, canvas.height] = [ART_WIDTH, ART_HEIGHT];
     drawArt(canvas, this.card.item);
-    const address = mediaAddress(this.card.item.media);
-    if (address) this.#addVideo(canvas, address);
+    const address = webAddress(this.card.item.media);
+    if (address) this.#addVideo(canvas, address.href);
   }
 
   #addVideo(canvas, address) {
@@ -91,6 +92,16 @@ export class CardView {
       entry.textContent = `#${tag}`;
       this.#part("tags").append(entry);
     }
+    this.#offer(webAddress(this.card.product));
+  }
+
+  #offer(address) {
+    const link = this.#part("product");
+    link.hidden = !address;
+    if (!address) return;
+    link.href = address.href;
+    link.title = address.href;
+    this.#part("shop").textContent = address.host;
   }
 
   #time() {
@@ -103,8 +114,8 @@ export class CardView {
   }
 }
 
-function mediaAddress(media) {
-  if (!media || !URL.canParse(media, document.baseURI)) return null;
-  const address = new URL(media, document.baseURI);
-  return /^https?:$/.test(address.protocol) ? address.href : null;
+function webAddress(text) {
+  if (!text || !URL.canParse(text, document.baseURI)) return null;
+  const address = new URL(text, document.baseURI);
+  return /^https?:$/.test(address.protocol) ? address : null;
 }

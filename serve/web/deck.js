@@ -12,8 +12,8 @@ const LAST_RETRY_MS = 15000;
 /**
  * A card: the decision as the server sent it, what was told about it, and for how long it was seen.
  * @typedef {{decision_id: string, slot: number, propensity: number, policy: string, reason: string,
- *   item: object, pageId: string, degraded: string, pageNumber: number, told: Set<string>,
- *   seconds: number, reportedS: number}} Card
+ *   item: object, product?: string, pageId: string, degraded: string, pageNumber: number,
+ *   told: Set<string>, seconds: number, reportedS: number}} Card
  */
 
 export class Deck {

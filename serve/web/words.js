@@ -5,6 +5,7 @@ const REASONS = {
   session_interest: ["Right now", "close to what was watched in this session"],
   popular: ["Popular here", "watched a lot in this country lately"],
   fresh: ["New", "uploaded lately, hardly seen yet"],
+  debut: ["Just in", "an upload that is owed its first audience"],
   followed: ["Following", "from a creator this person follows"],
   random: ["Discovery", "any item at all, so that nothing stays unseen"],
   again: ["Again", "seen before: nothing unseen is left"],

@@ -1,0 +1,203 @@
+"""The audience that uploads are owed, and the pools in which they prove themselves: a fold.
+
+An upload is owed G impressions soon after its debut, whoever made it, in its home market first.
+Meanwhile guarded evidence gathers (`env.evidence`) of what it earns beyond an ordinary item
+(`env.matched`); a sequential test (`env.verdicts`) promotes it to wider pools, sends it back or
+stops it (`env.trials`). How much of the feed that takes, `env.payments` says. Near-duplicates are
+one upload: impressions of each pay, all have its level, and none adds a debt.
+
+The clock is the latest time heard of. An upload is born at its record's time, or when it is first
+listed. Where the clock jumps by more than `SILENCE_MS`, as from an import dated 0 to the time of a
+simulation, nobody was there to be shown anything: births and deadlines move along, and what was
+known of traffic is forgotten. A record dated longer than that before the clock counts as of now.
+
+Rejected: a debt that only reserved slots pay (the most liked uploads would be shown twice as
+often), and a second debut for what is taken down and uploaded again.
+"""
+
+import msgspec
+
+from env.audience_args import OPEN_LEVEL, AudienceArgs
+from env.catalogue import Catalogue
+from env.evidence import Traffic
+from env.matched import MatchedBaseline
+from env.payments import HOUR_MS, SETTLE_MS, Payments
+from env.reach import Reach, UploadState
+from env.records import ItemRecord
+from env.reward import is_censored
+from env.trials import NOBODY, Trial
+from env.uploads import StoredUploads, Uploads
+from env.verdicts import Verdicts
+from env.vocabulary import Interaction
+
+SILENCE_MS = 7 * 24 * HOUR_MS
+IDLE_MS = 30 * 24 * HOUR_MS
+"""A trial ends when nobody saw the upload for that long."""
+
+_DAY_MS = 24 * HOUR_MS
+
+
+class Audiences:
+    """What is owed to uploads, and how far they have come."""
+
+    def __init__(self, args: AudienceArgs | None = None) -> None:
+        """Start without uploads."""
+        self._args = args or AudienceArgs()
+        self._within_ms = int(self._args.fair_start.within_h * HOUR_MS)
+        self._clock_ms = 0
+        self._swept_ms = 0
+        self._uploads = Uploads(self._args.fair_start)
+        self._baseline = MatchedBaseline()
+        self._traffic = Traffic()
+        self._verdicts = Verdicts(self._args.guards.trim)
+        self._payments = Payments()
+        self._needed: dict[str, float] | None = None
+        self._aligned: tuple[Catalogue, int, Reach] | None = None
+
+    @property
+    def clock_ms(self) -> int:
+        """The latest time heard of."""
+        return self._clock_ms
+
+    def put(self, record: ItemRecord) -> None:
+        """Let a debut enter; an upload that is taken down or unlisted waits until it is back."""
+        self._hear(record.at_ms)
+        self._uploads.put(record, self._clock_ms - SILENCE_MS, self._clock_ms)
+
+    def fold(self, interaction: Interaction) -> bool:
+        """Count a closed interaction; return whether it counts as evidence.
+
+        One that a guard cut off pays the upload's debt all the same.
+        """
+        self._hear(interaction.closed_ms)
+        scene, guards = interaction.scene, self._args.guards
+        trial = self._uploads.trial(interaction.item_id)
+        paying = trial is not None and trial.show(self._clock_ms)
+        self._traffic.fold(scene, guards.young_days)
+        self._payments.show(scene.country, self._clock_ms, paying=paying)
+        counts = True
+        if trial is not None and trial.level < OPEN_LEVEL:
+            source = self._traffic.source(scene, guards.young_days, trial.country)
+            counts = trial.evidence.admit(source, guards)
+        if counts and not is_censored(interaction.feedback, interaction.duration_s):
+            self._learn(interaction, trial)
+        if trial is not None:
+            trial.close(self._args.pools)
+            self._uploads.follow(trial, self._audited)
+        return counts
+
+    def aligned(self, catalogue: Catalogue) -> Reach:
+        """Return reach by catalogue index; made anew only after a fold, a put or an upload."""
+        if self._aligned is not None:
+            known, sequence, reach = self._aligned
+            if known is catalogue and sequence == catalogue.sequence:
+                return reach
+        sequence = catalogue.sequence  # before the columns are read: they may grow meanwhile
+        reach = self._uploads.reach(catalogue, self._clock_ms)
+        self._aligned = catalogue, sequence, reach
+        return reach
+
+    def share(self, country: str) -> float:
+        """Return the part of a market's cards to reserve now, in [0, budget]."""
+        needed = self._needs()
+        mine = needed.get(country, needed[""])
+        return self._payments.share(country, mine, self._args.fair_start.budget)
+
+    def overdrawn(self) -> dict[str, float]:
+        """Return the needed share of the markets in which it is more than the budget.
+
+        A market is judged from the second hour of its traffic on.
+        """
+        return {
+            country: share
+            for country, share in sorted(self._needs().items())
+            if share > self._args.fair_start.budget and self._payments.is_known(country)
+        }
+
+    def uploads(self) -> list[UploadState]:
+        """Return one record an upload, by debut: all that are under trial, the latest others."""
+        return self._uploads.states(self._audited)
+
+    def to_bytes(self) -> bytes:
+        """Return the state; the same stream gives the same bytes."""
+        stored = _Stored(
+            self._clock_ms,
+            self._swept_ms,
+            self._uploads.to_stored(),
+            self._baseline.to_bytes(),
+            self._traffic.to_stored(),
+            self._verdicts,
+            self._payments,
+        )
+        return msgspec.msgpack.encode(stored)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, args: AudienceArgs | None = None) -> "Audiences":
+        """Return the state that `to_bytes` wrote, under these arguments from now on.
+
+        Raises:
+            msgspec.DecodeError: the bytes are no state.
+            ValueError: columns that belong together have different lengths.
+        """
+        stored = msgspec.msgpack.decode(data, type=_Stored)
+        audiences = cls(args)
+        audiences._clock_ms, audiences._swept_ms = stored.clock_ms, stored.swept_ms
+        audiences._uploads = Uploads.from_stored(stored.uploads, audiences._args.fair_start)
+        audiences._baseline = MatchedBaseline.from_bytes(stored.baseline)
+        audiences._traffic = Traffic.from_stored(stored.traffic)
+        audiences._verdicts = stored.verdicts
+        audiences._verdicts.trim = audiences._args.guards.trim
+        audiences._payments = stored.payments
+        return audiences
+
+    def _hear(self, at_ms: int) -> None:
+        """Move the clock; what was remembered of the state is no longer true."""
+        self._aligned = self._needed = None
+        silence_ms = at_ms - self._clock_ms
+        if silence_ms <= 0:
+            return
+        self._clock_ms = at_ms
+        if silence_ms > SILENCE_MS:
+            self._payments.forget()
+            for trial in self._uploads.trials():
+                trial.stretch(silence_ms)
+        if at_ms - self._payments.settled_ms >= SETTLE_MS:
+            self._payments.settle(self._needs(), self._args.fair_start.budget, at_ms)
+            self._needed = None
+        if at_ms - self._swept_ms >= _DAY_MS:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """End the trials of what nobody sees."""
+        self._swept_ms = self._clock_ms
+        for trial in self._uploads.trials():
+            if self._clock_ms - trial.seen_ms > IDLE_MS:
+                trial.stopped = NOBODY
+                self._uploads.follow(trial, self._audited)
+
+    def _learn(self, interaction: Interaction, trial: Trial | None) -> None:
+        uplift = interaction.reward - self._baseline.expect(interaction)
+        self._baseline.fold(interaction)
+        self._verdicts.learn(uplift)
+        if trial is not None:
+            trial.learn(uplift, self._verdicts, self._args.pools, self._clock_ms)
+
+    def _needs(self) -> dict[str, float]:
+        if self._needed is None:
+            self._needed = self._payments.needed(
+                self._uploads.owing(), self._within_ms, self._clock_ms
+            )
+        return self._needed
+
+    def _audited(self, trial: Trial) -> UploadState:
+        return trial.state(self._verdicts, self._args.pools.bars)
+
+
+class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="audiences/1"):
+    clock_ms: int
+    swept_ms: int
+    uploads: StoredUploads
+    baseline: bytes
+    traffic: dict[str, bytes]
+    verdicts: Verdicts
+    payments: Payments

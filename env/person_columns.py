@@ -1,0 +1,100 @@
+"""What a page's features say of the person and each candidate: matches, and what they had of it.
+
+A match is an inner product of an interest with the item's vector. What was felt at a creator or a
+tag, and how much of a creator, a tag or a sound was lately on screen, comes from the person's
+tallies (`env.interests`), shrunk where they are short.
+
+Rejected: a column for what was felt at a sound (most of it is what was felt at its card's tags and
+creator; that the same music was just on is known from nowhere else).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from env import users
+from env.catalogue import Catalogue
+from env.content import fold_tag
+from env.interests import Tally, tally_columns
+from env.users import UserState
+from env.vocabulary import Float32s, Floats, Ints, Scene
+
+_TALLY_PRIOR = 2.0
+"""Exposures that what was had of a creator, a tag or a sound is shrunk by."""
+
+
+def person_columns(
+    user: UserState,
+    scene: Scene,
+    catalogue: Catalogue,
+    index: Ints,
+    vectors: Float32s,
+    prior: Float32s,
+) -> dict[str, npt.NDArray[np.generic] | float]:
+    """Return the columns of `env.features.DYNAMIC` that depend on the person, by name, (n,) each.
+
+    Args:
+        user: the person who asks.
+        scene: of the request.
+        catalogue: that `index` is of.
+        index: shape (n,), the candidates.
+        vectors: shape (n, VECTOR_DIM), the candidates'.
+        prior: shape (VECTOR_DIM,), what people of the scene play, for `env.users.long_interest`.
+    """
+    creators = catalogue.creators[index]
+    codes = np.array(
+        [catalogue.creator_code(tally.name) for tally in user.creators], dtype=np.int64
+    )
+    affinity, recent = _tables(user.creators, user.n_cards, codes, np.zeros(catalogue.n_creators))
+    sounds = catalogue.sound_codes([tally.name for tally in user.sounds])
+    _, heard = _tables(user.sounds, user.n_cards, sounds, np.zeros(catalogue.n_sounds))
+    felt, seen = _tag_columns(user, catalogue, index)
+    follows = np.zeros(catalogue.n_creators, dtype=np.bool_)
+    follows[catalogue.creator_codes(users.followed(user))] = True
+    long = users.long_interest(user, with_declared=catalogue.is_of_tags, prior=prior)
+    return {
+        "long_match": vectors @ long,
+        "session_match": vectors @ users.session_interest(user) if scene.position > 0 else 0.0,
+        "creator_affinity": affinity[creators],
+        "creator_recent": recent[creators],
+        "followed": follows[creators],
+        "tag_affinity": felt,
+        "tag_recent": seen,
+        "sound_recent": heard[catalogue.sounds[index]],
+    }
+
+
+def _tables(
+    tallies: Sequence[Tally], n_cards: int, codes: Ints, expected: Floats
+) -> tuple[Floats, Floats]:
+    """Return signal and exposure by code, both shrunk by `_TALLY_PRIOR` exposures.
+
+    Args:
+        tallies: of a person's creators, tags or sounds.
+        n_cards: the person's.
+        codes: of the tallies' names; 0, which says nothing, where there is no item of that name.
+        expected: shape (n_codes,), the signal that each is shrunk to; it is written to.
+    """
+    _, exposure, signal = tally_columns(tallies, n_cards)
+    recent = np.zeros(len(expected))
+    expected[codes] = (signal + _TALLY_PRIOR * expected[codes]) / (exposure + _TALLY_PRIOR)
+    recent[codes] = exposure / (exposure + _TALLY_PRIOR)
+    expected[0] = recent[0] = 0.0
+    return expected, recent
+
+
+def _tag_columns(user: UserState, catalogue: Catalogue, index: Ints) -> tuple[Floats, Floats]:
+    """Return the means over an item's tags of what was felt at each and of its exposure, (n,) each.
+
+    As for creators, but a tag of the registration is shrunk to `env.users.DECLARED_SIGNAL` and not
+    to 0. Other than a match of vectors it also speaks where items have vectors of their own.
+    """
+    expected = np.zeros(catalogue.n_tags)
+    expected[catalogue.tag_codes(map(fold_tag, user.profile.tags))] = users.DECLARED_SIGNAL
+    codes = catalogue.tag_codes([tally.name for tally in user.tags])
+    tables = _tables(user.tags, user.n_cards, codes, expected)
+    tags, n_tags = catalogue.tags.take(index, axis=0), catalogue.n_tags_of[index]
+    one = np.ones(tags.shape[1])
+    felt, seen = (table.take(tags).dot(one) / n_tags for table in tables)
+    return felt, seen

@@ -1,0 +1,167 @@
+"""One upload from its debut to the end of its trial: what it is owed, its level, its evidence."""
+
+import msgspec
+
+from env.audience_args import OPEN_LEVEL, Pools
+from env.evidence import Evidence
+from env.reach import UploadState
+from env.verdicts import LOOK_EVERY, Verdicts
+from env.vocabulary import CreatorId, ItemId
+
+BELOW_BAR = "below the bar"
+NOT_PROVEN = "cap without a verdict"
+NOBODY = "seen by nobody"
+
+
+class Trial(msgspec.Struct, array_like=True):
+    """The state of an upload that is owed impressions or under trial.
+
+    It is judged by the bar, and bounded by the cap, of the highest level that it reached, so one
+    that was sent back is held to what it failed.
+
+    Attributes:
+        row: its number among all uploads.
+        members: the near-duplicates that are listed; without any it is shown to nobody.
+        owed: G, promised at its birth.
+        due_ms: by when.
+        seen_ms: of its last impression, at first its birth.
+        top: the highest level that it reached.
+        rewards: how many of its impressions that count had a known reward, since its last move.
+        met: whether its evidence was counted among all uploads'.
+
+    The others are as in `UploadState`.
+    """
+
+    row: int
+    item_id: ItemId
+    creator: CreatorId
+    country: str
+    language: str
+    members: list[ItemId]
+    born_ms: int
+    owed: int
+    due_ms: int
+    seen_ms: int
+    impressions: int = 0
+    paid_ms: int = 0
+    level: int = 0
+    top: int = 0
+    level_ms: tuple[int, int, int, int] = (0, 0, 0, 0)
+    stopped: str = ""
+    rewards: int = 0
+    met: bool = False
+    evidence: Evidence = msgspec.field(default_factory=Evidence)
+
+    @property
+    def debt(self) -> int:
+        """Impressions that it is still owed, whoever may see it."""
+        return max(self.owed - self.impressions, 0)
+
+    @property
+    def is_owing(self) -> bool:
+        """Whether it is to be shown because it is owed."""
+        return self.impressions < self.owed and bool(self.members) and not self.stopped
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing can change it any more."""
+        return bool(self.stopped) or (self.level == OPEN_LEVEL and not self.debt)
+
+    def show(self, now_ms: int) -> bool:
+        """Count an impression; return whether it paid a part of the debt."""
+        paid = self.impressions < self.owed
+        self.impressions += 1
+        self.seen_ms = now_ms
+        if self.impressions == self.owed:
+            self.paid_ms = now_ms
+        return paid
+
+    def price(self, now_ms: int) -> float:
+        """Return how far it is behind its schedule, in parts of its debt; see `env.payments`."""
+        elapsed = (now_ms - self.born_ms) / max(self.due_ms - self.born_ms, 1)
+        return max(elapsed - self.impressions / max(self.owed, 1), 0.0)
+
+    def learn(self, uplift: float, verdicts: Verdicts, pools: Pools, now_ms: int) -> None:
+        """Add the uplift of an impression that counts, and move where the evidence says."""
+        if self.level == OPEN_LEVEL:
+            return
+        self.evidence.add(uplift)
+        self.rewards += 1
+        more = self.rewards - pools.at_least
+        if more < 0 or more % LOOK_EVERY:
+            return
+        if not self.met:
+            self.met = True
+            verdicts.meet(self.evidence)
+        verdict = verdicts.judge(self.evidence, pools.bars[self.top], pools)
+        if verdict > 0:
+            self._move(self.level + 1, now_ms)
+        elif verdict < 0:
+            self._send_back(now_ms)
+
+    def close(self, pools: Pools) -> None:
+        """Stop it where it had all that its level allows."""
+        if self.level == OPEN_LEVEL or self.debt or self.stopped:
+            return
+        if self.impressions - self.evidence.cut >= pools.caps[self.top]:
+            self.stopped = NOT_PROVEN
+
+    def enlist(self, item_id: ItemId, at_ms: int) -> None:
+        """Have one of its near-duplicates listed; it is born when the first is."""
+        if not self.members and not self.impressions:
+            self.stretch(max(at_ms - self.born_ms, 0))
+        if item_id not in self.members:
+            self.members.append(item_id)
+
+    def delist(self, item_id: ItemId) -> None:
+        """Have one of its near-duplicates not listed; without any it waits."""
+        if item_id in self.members:
+            self.members.remove(item_id)
+
+    def stretch(self, silence_ms: int) -> None:
+        """Leave a time in which nobody could be shown it out of its times."""
+        self.born_ms += silence_ms
+        self.due_ms += silence_ms
+        self.seen_ms += silence_ms
+        self.paid_ms += silence_ms * (self.paid_ms > 0)
+        first, *others = self.level_ms
+        second, third, fourth = (at_ms + silence_ms * (at_ms > 0) for at_ms in others)
+        self.level_ms = first + silence_ms, second, third, fourth
+
+    def state(self, verdicts: Verdicts, bars: tuple[float, float, float]) -> UploadState:
+        """Return what an audit asks."""
+        posterior = verdicts.posterior(self.evidence, bars[min(self.top, OPEN_LEVEL - 1)])
+        return UploadState(
+            item_id=self.item_id,
+            creator=self.creator,
+            country=self.country,
+            language=self.language,
+            born_ms=self.born_ms,
+            owed=self.owed,
+            impressions=self.impressions,
+            paid_ms=self.paid_ms,
+            level=self.level,
+            level_ms=self.level_ms,
+            stopped=self.stopped,
+            n_counted=self.evidence.counted,
+            n_cut=self.evidence.cut,
+            uplift=posterior.mean,
+            uplift_sd=posterior.sd,
+            chance=posterior.chance,
+        )
+
+    def _send_back(self, now_ms: int) -> None:
+        if self.level > 0:
+            self._move(self.level - 1, now_ms)
+        elif not self.debt:
+            self.stopped = BELOW_BAR
+
+    def _move(self, level: int, now_ms: int) -> None:
+        times = list(self.level_ms)
+        times[level] = now_ms
+        first, second, third, fourth = times
+        self.level_ms = first, second, third, fourth
+        self.level = level
+        self.top = max(self.top, level)
+        self.evidence.forget_half()
+        self.rewards = int(sum(self.evidence.nodes))

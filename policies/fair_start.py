@@ -1,0 +1,157 @@
+"""Which of the uploads that are owed an audience this person is offered, and what is on its way.
+
+Every upload is owed its first impressions, so somebody must see it; whom it is offered to is
+decided by what it is about. Offered are those with the highest
+
+    match(the person's interests, the upload's content) + price
+
+with the price of `env.reach.Reach`, the dual variable of the promise: it is 0 while an upload
+collects its audience in time, so that match alone decides, and rises as it falls behind. With it
+this is the greedy step of a dual ascent for "the best matches such that each gets its G"
+(Balseiro, Lu and Mirrokni, "Dual Mirror Descent for Online Allocation Problems", ICML 2020).
+
+Rejected: a queue (it gives an upload to whoever comes, and its evidence tells nothing), and the
+policy's score instead of the match (it knows least about exactly these items).
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from env.catalogue import Catalogue
+from env.items import ItemStates
+from env.reach import Reach
+from env.users import UserState
+from env.vocabulary import Bools, Floats, Ints, Scene
+from policies.retrieval import interests
+
+OFFERED = 4
+"""Owed uploads offered for each reserved slot: the policy still has a choice there."""
+
+PATIENCE_MS = 180_000
+"""Time after which a card that nobody has reported is taken for one that was not seen."""
+
+_TIES = 0x74696573
+"""Keeps these draws apart from all others that a page's seed is used for."""
+
+
+def owed_to(reach: Reach, new: Bools, pending: Ints) -> Ints:
+    """Return the uploads that are owed more than is on its way to people.
+
+    Args:
+        reach: tells the debts.
+        new: shape (n,), what may be shown to the person and is new to them.
+        pending: shape (n,), impressions that are on their way.
+
+    Returns:
+        Catalogue indices, in ascending order.
+    """
+    owed = np.flatnonzero((reach.owed > 0.0) & new)
+    return owed[reach.owed[owed] > pending[owed]]
+
+
+def offer(
+    user: UserState,
+    scene: Scene,
+    catalogue: Catalogue,
+    states: ItemStates,
+    reach: Reach,
+    owed: Ints,
+    n: int,
+    seed: int,
+) -> Ints:
+    """Return the n owed uploads that suit a person best, the most urgent match first.
+
+    Args:
+        user: who asks.
+        scene: of the page.
+        catalogue: all items.
+        states: what the log says about them.
+        reach: tells the prices.
+        owed: shape (m,), see `owed_to`.
+        n: how many, at least 0; all where there are fewer.
+        seed: decides between equals.
+
+    Returns:
+        Catalogue indices.
+    """
+    if not len(owed) or n <= 0:
+        return owed[:0]
+    owed = np.random.default_rng(seed ^ _TIES).permutation(owed)
+    worth = _match(user, scene, catalogue, states, owed) + reach.price[owed]
+    # The order in which equals stand is drawn, so whichever of them a partition takes is as well.
+    best = np.argpartition(-worth, n - 1)[:n] if n < len(owed) else np.arange(len(owed))
+    return owed[best[np.argsort(-worth[best], kind="stable")]]
+
+
+def _match(
+    user: UserState, scene: Scene, catalogue: Catalogue, states: ItemStates, index: Ints
+) -> Floats:
+    """Return the better one of the cosines with long and session interest, 0 without any."""
+    vectors = interests(user, scene, catalogue, states.aligned(catalogue)).values()
+    content = catalogue.vectors[index]
+    matches = [content @ vector for vector in vectors] or [np.zeros(len(index))]
+    best: Floats = np.max(matches, axis=0).astype(np.float64)
+    return best
+
+
+@dataclass(slots=True)
+class Undelivered:
+    """How many impressions of owed uploads one replica has drawn that the debt does not show yet.
+
+    A debt falls when an interaction closes, and that only when the learner publishes; until then a
+    new upload would be drawn for everybody. So each draw counts as if it were paid until the debt
+    falls by it, or until `PATIENCE_MS` have passed without a word of it.
+
+    What other replicas have drawn is not known here: the debt's fall may be theirs, then a draw of
+    our own is taken off too early, and the upload may have a few impressions too many.
+    """
+
+    _pending: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    _settled: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    _draws: deque[tuple[int, int]] = field(default_factory=deque)  # at_ms, catalogue index
+    _reach: Reach | None = None
+
+    def pending(self, reach: Reach, now_ms: int) -> Ints:
+        """Return, shape (n,), draws of each item that the debts of `reach` do not show yet.
+
+        Nobody writes to it.
+
+        Args:
+            reach: the debts that pages are drawn with now.
+            now_ms: the time of the request.
+        """
+        if reach is not self._reach:
+            self._settle(reach)
+        while self._draws and self._draws[0][0] <= now_ms - PATIENCE_MS:
+            _, index = self._draws.popleft()
+            forgotten = self._settled if self._settled[index] else self._pending
+            forgotten[index] -= 1
+        return self._pending
+
+    def drew(self, index: Ints, now_ms: int) -> None:
+        """Count the cards of a page, after `pending` of the same request.
+
+        Args:
+            index: catalogue indices of its cards.
+            now_ms: the time of the request.
+        """
+        if self._reach is None:
+            return
+        for i in index[self._reach.owed[index] > 0.0].tolist():
+            self._pending[i] += 1
+            self._draws.append((now_ms, i))
+
+    def _settle(self, reach: Reach) -> None:
+        """Take off what the debts have fallen by; new items have nothing on its way."""
+        before, self._reach = self._reach, reach
+        new = np.zeros(len(reach.owed) - len(self._pending), dtype=np.int64)
+        self._pending = np.concatenate([self._pending, new])
+        self._settled = np.concatenate([self._settled, new])
+        if before is None:
+            return
+        n = len(before.owed)
+        fall = np.clip(before.owed - reach.owed[:n], 0.0, self._pending[:n]).astype(np.int64)
+        self._pending[:n] -= fall
+        self._settled[:n] += fall

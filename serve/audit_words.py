@@ -1,0 +1,175 @@
+"""The audit in cells of tables, the same on the terminal and on the page."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from env.still import count
+from serve.audit_picture import POOLS
+from serve.audit_wire import Audit, BreakoutBody, ExposureBody, FloorBody, UploadBody
+
+NONE = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """A table: its title, the names of its columns, and its rows, all as text."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+def tables(audit: Audit) -> list[Cells]:
+    """Return the audit's tables that have rows, in the order of a reader's questions."""
+    found = [
+        _owed(audit),
+        _waits(audit),
+        _exposure(audit),
+        _pools(audit),
+        _reasons(audit),
+        _days(audit),
+        _cuts(audit),
+        _uploads(audit),
+    ]
+    return [cells for cells in found if cells.rows]
+
+
+def sentences(audit: Audit) -> list[str]:
+    """Return what no table says: alarms, what promotions are worth, what guards took out."""
+    alarms = [_alarm(floor, audit.budget) for floor in audit.markets if floor.overdrawn]
+    guards = audit.guards
+    said = f"guards: {count(guards.cut, 'impression')} of uploads were no evidence"
+    return [*alarms, _breakout(audit.breakout), said]
+
+
+def _alarm(floor: FloorBody, budget: float) -> str:
+    needed = (
+        "no cards are shown there"
+        if floor.needed is None
+        else f"{floor.needed:.1%} of the cards would be needed"
+    )
+    return f"alarm in {_home(floor.market)}: {needed}, and the budget is {budget:.1%}"
+
+
+def _breakout(breakout: BreakoutBody) -> str:
+    if breakout.bar is None:
+        n = count(breakout.judged, "upload")
+        return f"breakout: {n} with enough evidence, too few for a best tenth"
+    return (
+        f"breakout, judged by what is known now of {breakout.judged:,} uploads: precision "
+        f"{percent(breakout.precision)} of {breakout.promoted:,} that reached pool 2, recall "
+        f"{percent(breakout.recall)} of the best {breakout.best:,}, false kills "
+        f"{breakout.false_kills:,}"
+    )
+
+
+def _floors(audit: Audit) -> list[tuple[str, FloorBody]]:
+    """Return floors with their names: of all, then of each home; of one home alone just that."""
+    homes = [(_home(floor.market), floor) for floor in audit.markets]
+    return homes if len(homes) == 1 else [("all", audit.floor), *homes]
+
+
+def _owed(audit: Audit) -> Cells:
+    columns = ("home", "uploads", "owed", "paid", "in time", "late", "reserved")
+    rows = [
+        (
+            name,
+            f"{floor.uploads:,}",
+            f"{floor.owed:,}",
+            f"{floor.paid:,}",
+            percent(floor.met_share),
+            f"{floor.late:,}",
+            percent(floor.share) + " !" * floor.overdrawn,
+        )
+        for name, floor in _floors(audit)
+    ]
+    return Cells("the audience owed", columns, rows)
+
+
+def _waits(audit: Audit) -> Cells:
+    columns = ("home", "half by", "90% by", "longest", "time is over of")
+    rows = [
+        (
+            name,
+            _hours(floor.p50_h),
+            _hours(floor.p90_h),
+            _hours(floor.max_h),
+            f"{floor.over:,}",
+        )
+        for name, floor in _floors(audit)
+        if floor.uploads
+    ]
+    return Cells("how long uploads wait for it", columns, rows)
+
+
+def _exposure(audit: Audit) -> Cells:
+    columns = ("over", "listed", "shown", "impressions", "Gini", "bottom 80% have")
+    rows = [_spread("videos", audit.videos), _spread("creators", audit.creators)]
+    return Cells("who gets the impressions", columns, rows)
+
+
+def _spread(name: str, spread: ExposureBody) -> tuple[str, ...]:
+    gini = NONE if spread.gini is None else f"{spread.gini:.3f}"
+    counts = (f"{n:,}" for n in (spread.n, spread.n_shown, spread.impressions))
+    return (name, *counts, gini, percent(spread.bottom_share))
+
+
+def _pools(audit: Audit) -> Cells:
+    pools = audit.pools
+    rows = [
+        (name, f"{reached:,}", f"{at:,}", f"{stopped:,}")
+        for name, reached, at, stopped in zip(
+            POOLS, pools.reached, pools.at, pools.stopped, strict=True
+        )
+    ]
+    return Cells("the pools", ("pool", "came to it", "are there", "stopped there"), rows)
+
+
+def _reasons(audit: Audit) -> Cells:
+    rows = [(reason, f"{n:,}") for reason, n in audit.pools.reasons.items()]
+    return Cells("why uploads were stopped", ("reason", "uploads"), rows)
+
+
+def _days(audit: Audit) -> Cells:
+    rows = [(day.day, *(f"{n:,}" for n in day.promoted)) for day in audit.pools.days]
+    return Cells("promotions", ("day", "to pool 1", "to pool 2", "to pool 3"), rows)
+
+
+def _cuts(audit: Audit) -> Cells:
+    rows = [(cut.item_id, f"{cut.cut:,}", f"{cut.counted:,.0f}") for cut in audit.guards.items]
+    columns = ("upload", "cut off", "evidence now")
+    return Cells("impressions that guards cut off", columns, rows)
+
+
+def _uploads(audit: Audit) -> Cells:
+    columns = ("upload", "home", "came (UTC)", "paid", "after", "pool", "stopped", "uplift")
+    title = f"the latest {len(audit.uploads):,} of {audit.n_uploads:,} uploads"
+    return Cells(title, columns, [_upload(upload) for upload in audit.uploads])
+
+
+def _upload(upload: UploadBody) -> tuple[str, ...]:
+    came = dt.datetime.fromtimestamp(upload.born_ms / 1000, dt.UTC)
+    return (
+        upload.item_id,
+        _home(upload.country),
+        f"{came:%Y-%m-%d %H:%M}",
+        f"{min(upload.impressions, upload.owed):,} of {upload.owed:,}",
+        "late" if upload.late else "taken down" if upload.gone else _hours(upload.hours_to_paid),
+        f"{upload.level}",
+        upload.stopped,
+        f"{upload.uplift:+.3f}",
+    )
+
+
+def percent(share: float | None) -> str:
+    """Return a share as text."""
+    return NONE if share is None else f"{share:.1%}"
+
+
+def _home(country: str) -> str:
+    return country or "unknown"
+
+
+def _hours(hours: float | None) -> str:
+    return NONE if hours is None else f"{hours:.1f} h"

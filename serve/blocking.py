@@ -1,0 +1,60 @@
+"""What people want no more of: creators and tags that they block, beside what their swipes say."""
+
+from collections.abc import Callable
+from functools import partial
+
+from env.users import UserState
+from env.vocabulary import CreatorId, UserId
+from serve.blocks_wire import BlocksRequest, BlocksResponse
+from serve.codec import ProblemError
+from serve.ledger import Ledger
+from serve.state import State
+
+
+class Blocking:
+    """Blocks as the API puts and gets them."""
+
+    def __init__(self, state: State, ledger: Ledger, *, now_ms: Callable[[], int]) -> None:
+        """Look people up in `state`, write by `ledger`; `now_ms` is the server's clock."""
+        self._state = state
+        self._ledger = ledger
+        self._now_ms = now_ms
+
+    async def put(self, user_id: UserId, body: BlocksRequest) -> BlocksResponse:
+        """Block, or take that back; return all of the person's blocks once they are on disk.
+
+        No page of theirs that is drawn from then on, on any replica, shows what is blocked.
+
+        Raises:
+            ProblemError: 404, nobody of this id is known.
+        """
+        work = partial(
+            self._ledger.block,
+            user_id=user_id,
+            creators=tuple(map(CreatorId, body.creators)),
+            tags=body.tags,
+            wanted=body.wanted,
+            at_ms=self._now_ms(),
+        )
+        return _response(user_id, await self._ledger.commit(work, durable=True))
+
+    def get(self, user_id: UserId) -> BlocksResponse:
+        """Return all of a person's blocks.
+
+        Raises:
+            ProblemError: 404, nobody of this id is known.
+        """
+        with self._state.database.reader() as connection:
+            person = self._state.person(connection, user_id)
+        return _response(user_id, person and person.state)
+
+
+def nobody(user_id: UserId) -> ProblemError:
+    """Return the problem of an id that nobody has."""
+    return ProblemError(404, f"nobody of id {user_id}", "user_id")
+
+
+def _response(user_id: UserId, state: UserState | None) -> BlocksResponse:
+    if state is None:
+        raise nobody(user_id)
+    return BlocksResponse(user_id, state.blocked, state.blocked_tags)

@@ -1,0 +1,124 @@
+"""`nextswipe audit`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serve.commands.progress import bar
+from serve.commands.settings import (
+    AsJson,
+    ConfigFile,
+    DataFolder,
+    load_settings,
+    print_json,
+    require_picture,
+)
+from serve.refused import Refused
+
+if TYPE_CHECKING:
+    from serve.audit_wire import Audit
+    from serve.config import Config
+    from serve.folds import Folds
+
+N_UPLOADS = 20
+"""Uploads on the terminal and the page; JSON has all."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command `audit`."""
+    app.command(epilog="Example: nextswipe audit --market GB --picture audit.png")(audit)
+
+
+def audit(
+    market: Annotated[
+        str, typer.Option(help="Tell of uploads whose home is this country, as GB.")
+    ] = "",
+    from_log: Annotated[
+        bool,
+        typer.Option(
+            "--from-log", help="Fold the log again up to what the newest snapshot knows of it."
+        ),
+    ] = False,
+    uploads: Annotated[
+        int | None,
+        typer.Option(min=0, help="Uploads told one by one, the latest first.", show_default="20"),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as one HTML page.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw it: .png, .svg or .pdf.")
+    ] = None,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+) -> None:
+    """Say whether every upload got the audience it is owed, and which ones broke out.
+
+    Whether promotions were right is judged by what the feed knows now; the truth is known in
+    simulation only. A server may be running. With --json all uploads are told.
+    """
+    from serve.auditing import Findings, is_home, make_audit
+    from serve.folds import Shown
+
+    if picture is not None:
+        require_picture(picture)
+    if html is not None and (html.is_dir() or not html.parent.is_dir()):
+        raise Refused(f"--html: expected a file in a folder that is there, got {html}")
+    if market and not is_home(market):
+        raise Refused(f"--market: expected a country as GB, got {market}")
+    settings = load_settings(config, data)
+    folds = _folds(settings, from_log)
+    findings = Findings.of(folds, Shown.of(folds, market))
+    limit = N_UPLOADS if uploads is None and not as_json else uploads
+    made = make_audit(findings, limit=limit)
+    _draw(made, html, picture)
+    if as_json:
+        print_json(made)
+    else:
+        _print(made)
+
+
+def _folds(settings: "Config", from_log: bool) -> "Folds":
+    from serve.audit_reading import fold_log, read_snapshot
+    from serve.data_folder import count_lines
+
+    if not from_log:
+        return read_snapshot(settings)
+    with bar("folding", count_lines(settings)) as advance:
+        return fold_log(settings, advance)
+
+
+def _print(made: "Audit") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from serve.audit_picture import headline, source
+    from serve.audit_words import sentences, tables
+
+    console = Console(highlight=False)
+    console.print(headline(made), markup=False, soft_wrap=True)
+    for cells in tables(made):
+        table = Table(title=escape(cells.title))
+        for place, column in enumerate(cells.columns):
+            table.add_column(column, justify="right" if place else "left")
+        for row in cells.rows:
+            table.add_row(*map(escape, row))
+        console.print(table)
+    for sentence in (*sentences(made), source(made)):
+        console.print(sentence, markup=False, soft_wrap=True)
+
+
+def _draw(made: "Audit", html: Path | None, picture: Path | None) -> None:
+    from serve.audit_page import audit_html
+    from serve.audit_picture import draw_audit
+
+    try:
+        if html is not None:
+            html.write_text(audit_html(made), encoding="utf-8")
+        if picture is not None:
+            draw_audit(picture, made)
+    except ImportError as error:
+        raise Refused('a picture needs matplotlib: pip install "nextswipe[world]"') from error

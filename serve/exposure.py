@@ -1,0 +1,100 @@
+"""How unevenly impressions spread: the Lorenz curve, its Gini index, what the many get.
+
+Rejected: a bias correction n / (n - 1) (it speaks of a sample; here all items are counted), and
+leaving items that nobody saw out (then a feed that shows one item of thousands looks fair).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from env.catalogue import Catalogue
+from env.items import ItemStates
+from env.vocabulary import Floats, Ints
+from serve.audit_wire import ExposureBody
+
+BOTTOM = 0.8
+_STEPS = 100
+
+
+def gini(amounts: Floats) -> float | None:
+    """Return the Gini index of amounts, half their relative mean difference.
+
+    With x sorted up and i from 1 to n: G = 2 sum_i i x_i / (n sum_i x_i) - (n + 1) / n; in
+    [0, 1 - 1/n]. (Sen, "On Economic Inequality", 1973, section 2.)
+
+    Args:
+        amounts: shape (n,), at least 0.
+
+    Returns:
+        None where there is nothing to share out.
+
+    >>> gini(np.array([1.0, 1.0])), gini(np.array([0.0, 0.0, 0.0, 8.0]))
+    (0.0, 0.75)
+    """
+    n, total = len(amounts), float(amounts.sum())
+    if not total:
+        return None
+    ranks = np.arange(1, n + 1)
+    return float(2.0 * (ranks @ np.sort(amounts)) / (n * total) - (n + 1) / n)
+
+
+def lorenz(amounts: Floats, shares: Floats) -> Floats:
+    """Return what part of the sum these shares of the holders have, those with the least first.
+
+    Linear between holders, so the area between it and the diagonal is half of `gini`.
+
+    Args:
+        amounts: shape (n,), at least 0, with a sum above 0.
+        shares: shape (k,), in [0, 1].
+
+    Returns:
+        Shape (k,), in [0, 1].
+    """
+    sums = np.concatenate([[0.0], np.cumsum(np.sort(amounts))])
+    parts: Floats = np.interp(shares, np.linspace(0.0, 1.0, len(sums)), sums / sums[-1])
+    return parts
+
+
+def measure_exposure(impressions: Floats) -> ExposureBody:
+    """Return how these impressions, shape (n,), spread."""
+    spread = gini(impressions)
+    even = np.linspace(0.0, 1.0, _STEPS + 1)
+    return ExposureBody(
+        n=len(impressions),
+        n_shown=int(np.count_nonzero(impressions)),
+        impressions=int(impressions.sum()),
+        gini=spread,
+        bottom_share=(
+            None if spread is None else float(lorenz(impressions, np.array([BOTTOM]))[0])
+        ),
+        lorenz=() if spread is None else tuple(lorenz(impressions, even).round(6).tolist()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """Impressions of the listed items, as columns of one length."""
+
+    impressions: Floats  # (n,) counts
+    creators: Ints  # (n,) code, 0 where unknown
+
+    @classmethod
+    def of(cls, states: ItemStates, catalogue: Catalogue, market: str) -> "Exposed":
+        """Return the listed items of a home, or of all (empty)."""
+        ours = catalogue.listed
+        if market:
+            ours = ours & (catalogue.countries == catalogue.country_code(market))
+        return cls(states.aligned(catalogue).impressions[ours], catalogue.creators[ours])
+
+    def videos(self) -> ExposureBody:
+        """Return how impressions spread over videos."""
+        return measure_exposure(self.impressions)
+
+    def by_creator(self) -> ExposureBody:
+        """Return how they spread over creators; videos of unknown ones are left out."""
+        known = self.creators > 0
+        makers, places = np.unique(self.creators[known], return_inverse=True)
+        totals: Floats = np.zeros(len(makers))
+        np.add.at(totals, places, self.impressions[known])
+        return measure_exposure(totals)

@@ -1,0 +1,126 @@
+"""The floor under every upload: what it is owed by when, and how that was kept.
+
+What is late is late by the fold's clock, the latest time that the log has heard of: with nobody
+there nothing is late.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from env.reach import UploadState
+from env.vocabulary import Bools, ItemId
+from serve.audit_wire import FloorBody, UploadBody
+from serve.waits import Waits
+
+HOUR_MS = 3_600_000
+CURVE_SPANS = 1.5
+"""Hours of a floor's curve, in times of `FairStart.within_h`."""
+
+CURVE_STEPS = 96
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a home's floor takes of its cards now.
+
+    Attributes:
+        home: country; empty: all homes, or the unknown one.
+        share: that is reserved; None: of several homes there is no one share.
+        overdrawn: more than the budget would be needed.
+        needed: how much; 0 where it is not more.
+    """
+
+    home: str
+    share: float | None
+    overdrawn: bool
+    needed: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When what is owed is due.
+
+    Attributes:
+        clock_ms: the latest time heard of.
+        within_h: hours from upload in which what is owed is owed.
+        gone: uploads that can be shown no more; to those nothing is owed any longer.
+    """
+
+    clock_ms: int
+    within_h: float
+    gone: frozenset[ItemId] = frozenset()
+
+    def due_ms(self, upload: UploadState) -> int:
+        """Return by when an upload should have what it is owed."""
+        return upload.born_ms + int(self.within_h * HOUR_MS)
+
+    def is_over(self, upload: UploadState) -> bool:
+        """Return whether an upload's time is over."""
+        return self.clock_ms >= self.due_ms(upload)
+
+    def is_late(self, upload: UploadState) -> bool:
+        """Return whether an upload is still owed something although its time is over."""
+        waits = upload.owed > 0 and not upload.paid_ms and upload.item_id not in self.gone
+        return waits and self.is_over(upload)
+
+    def floor(self, uploads: Sequence[UploadState], need: Need) -> FloorBody:
+        """Return how the floor under these uploads was kept."""
+        promised = [u for u in uploads if u.owed > 0]
+        owing = [u for u in promised if u.paid_ms or u.item_id not in self.gone]
+        over = [u for u in owing if self.is_over(u)]
+        met = sum(0 < u.paid_ms <= self.due_ms(u) for u in over)
+        waits = self._waits(owing)
+        curve_h = CURVE_SPANS * self.within_h
+        return FloorBody(
+            market=need.home,
+            uploads=len(owing),
+            owed=sum(u.owed for u in owing),
+            paid=sum(min(u.impressions, u.owed) for u in owing),
+            full=sum(u.paid_ms > 0 for u in owing),
+            over=len(over),
+            met=met,
+            met_share=met / len(over) if over else None,
+            late=sum(map(self.is_late, over)),
+            withdrawn=len(promised) - len(owing),
+            p50_h=waits.quantile(0.5),
+            p90_h=waits.quantile(0.9),
+            max_h=waits.longest(),
+            curve=waits.curve(np.linspace(0.0, curve_h, CURVE_STEPS + 1).tolist()),
+            curve_h=curve_h,
+            share=need.share,
+            overdrawn=need.overdrawn,
+            needed=need.needed if need.needed and np.isfinite(need.needed) else None,
+        )
+
+    def upload(self, upload: UploadState) -> UploadBody:
+        """Return one upload as the audit tells it."""
+        waited_h = (upload.paid_ms - upload.born_ms) / HOUR_MS
+        return UploadBody(
+            item_id=upload.item_id,
+            creator=upload.creator,
+            country=upload.country,
+            language=upload.language,
+            born_ms=upload.born_ms,
+            owed=upload.owed,
+            due_ms=self.due_ms(upload),
+            impressions=upload.impressions,
+            paid_ms=upload.paid_ms,
+            hours_to_paid=waited_h if upload.paid_ms else None,
+            late=self.is_late(upload),
+            gone=upload.item_id in self.gone,
+            level=upload.level,
+            level_ms=upload.level_ms,
+            stopped=upload.stopped,
+            counted=upload.n_counted,
+            cut=upload.n_cut,
+            uplift=upload.uplift,
+            uplift_sd=upload.uplift_sd,
+            chance=upload.chance,
+        )
+
+    def _waits(self, owing: Sequence[UploadState]) -> Waits:
+        ended: Bools = np.array([u.paid_ms > 0 for u in owing], dtype=np.bool_)
+        waited_ms = [(u.paid_ms or self.clock_ms) - u.born_ms for u in owing]
+        return Waits.of(np.array(waited_ms, dtype=np.float64) / HOUR_MS, ended)

@@ -1,0 +1,59 @@
+"""Uploads counted on their way through the pools, and what the guards cut off on it."""
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Sequence
+
+from env.audience_args import N_LEVELS
+from env.reach import UploadState
+from serve.audit_wire import CutBody, DayBody, GuardsBody, PoolsBody
+from serve.breakout import has_reached
+
+SHOWN_REASONS = 20
+SHOWN_DAYS = 14
+SHOWN_CUTS = 10
+
+
+def count_pools(uploads: Sequence[UploadState]) -> PoolsBody:
+    """Return where uploads are in the pools, how far they came and why they were stopped."""
+    levels = range(N_LEVELS)
+    going = Counter(u.level for u in uploads if not u.stopped)
+    ended = Counter(u.level for u in uploads if u.stopped)
+    reasons = Counter(u.stopped for u in uploads if u.stopped)
+    return PoolsBody(
+        at=tuple(going[k] for k in levels),
+        reached=tuple(sum(has_reached(u, k) for u in uploads) for k in levels),
+        stopped=tuple(ended[k] for k in levels),
+        spent=tuple(sum(bool(u.stopped) and _highest(u) == k for u in uploads) for k in levels),
+        reasons=dict(reasons.most_common(SHOWN_REASONS)),
+        days=_days(uploads),
+    )
+
+
+def count_cuts(uploads: Sequence[UploadState]) -> GuardsBody:
+    """Return what the guards took out of the evidence for these uploads."""
+    by_cut = sorted((u for u in uploads if u.n_cut), key=lambda u: (-u.n_cut, u.item_id))
+    return GuardsBody(
+        counted=sum(u.n_counted for u in uploads),
+        cut=sum(u.n_cut for u in uploads),
+        items=tuple(CutBody(u.item_id, u.n_counted, u.n_cut) for u in by_cut[:SHOWN_CUTS]),
+    )
+
+
+def _highest(upload: UploadState) -> int:
+    return max(level for level in range(N_LEVELS) if has_reached(upload, level))
+
+
+def _days(uploads: Sequence[UploadState]) -> tuple[DayBody, ...]:
+    counts = Counter(
+        (_day(at_ms), level)
+        for upload in uploads
+        for level, at_ms in enumerate(upload.level_ms)
+        if level and at_ms
+    )
+    days = sorted({day for day, _ in counts})[-SHOWN_DAYS:]
+    return tuple(DayBody(d, (counts[d, 1], counts[d, 2], counts[d, 3])) for d in days)
+
+
+def _day(at_ms: int) -> str:
+    return dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC).date().isoformat()

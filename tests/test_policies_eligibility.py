@@ -1,0 +1,207 @@
+"""Eligibility: hard rules hold for everybody, languages widen, and nothing stale is remembered."""
+
+import msgspec
+import numpy as np
+import pytest
+from builders import NOW_MS, catalogue_with, make_item, put
+from reaches import open_reach, reach_with
+
+from env.audience_args import Pools
+from env.catalogue import Catalogue
+from env.reach import Reach
+from env.users import newcomer
+from env.vocabulary import CreatorId, ItemId, Profile, Scene
+from policies.eligibility import MAX_REMEMBERED, REASONS, Eligibility, Eligible
+from policies.known import Known
+from policies.markets import MarketRules, Markets
+
+POOLS = Pools(neighbours={"MY": ("SG", "ID"), "ID": ("MY",)})
+MARKETS = Markets({"MY": MarketRules(("ms", "en")), "TH": MarketRules(("th",), least_age=16)})
+NOW_YEAR = 2023
+
+
+def eligible(
+    catalogue: Catalogue,
+    reach: Reach,
+    country: str = "",
+    language: str = "",
+    *,
+    at_least: int = 0,
+    birth_year: int = 0,
+    rules: Eligibility | None = None,
+    blocked: tuple[str, ...] = (),
+) -> Eligible:
+    profile = Profile(birth_year=birth_year)
+    creators = tuple(map(CreatorId, blocked))
+    user = msgspec.structs.replace(newcomer(profile), blocked=creators)
+    known = Known.of(user, catalogue, NOW_MS)
+    scene = Scene(NOW_MS, country, language)
+    rules = rules or Eligibility(MARKETS, POOLS)
+    return rules.eligible(catalogue, reach, scene, profile, known, at_least)
+
+
+def names(catalogue: Catalogue, found: Eligible) -> list[str]:
+    return [catalogue.ids[i] for i in np.flatnonzero(found.allowed)]
+
+
+def reasons(catalogue: Catalogue, found: Eligible) -> dict[str, str]:
+    gone = np.flatnonzero(~found.allowed)
+    return {catalogue.ids[i]: REASONS[found.reason[i]] for i in gone}
+
+
+def test_what_is_not_eligible_has_the_first_reason_that_applies() -> None:
+    catalogue = catalogue_with(
+        all={"listed": False, "markets": ["TH"], "rating": 18, "country": "TH", "language": "th"},
+        four={"markets": ["TH"], "rating": 18, "country": "TH", "language": "th"},
+        three={"rating": 18, "country": "TH", "language": "th"},
+        two={"country": "TH", "language": "th"},
+        one={"language": "th"},
+        none={"language": "ms"},
+        unknown={},
+    )
+    reach = reach_with(catalogue, level=dict.fromkeys(("all", "four", "three", "two"), 0))
+    found = eligible(catalogue, reach, "MY", "ms")
+    assert names(catalogue, found) == ["none", "unknown"]
+    expected = dict(zip(("all", "four", "three", "two", "one"), REASONS, strict=True))
+    assert reasons(catalogue, found) == expected
+    assert (found.reason[found.allowed] == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("country", "language", "expected"),
+    [
+        ("MY", "ms", "0 1 2 3"),
+        ("MY", "", "0 1 2 3"),
+        ("MY", "en", "1 2 3"),
+        ("SG", "ms", "2 3"),
+        ("ID", "", "2 3"),
+        ("TH", "ms", "3"),
+        ("", "ms", "3"),
+        ("", "", "3"),
+    ],
+)
+def test_each_pool_reaches_as_far_as_it_should(country: str, language: str, expected: str) -> None:
+    at_home = {"country": "my", "language": "ms-MY"}
+    catalogue = catalogue_with(**{str(level): at_home for level in range(4)})
+    reach = reach_with(catalogue, level={str(level): level for level in range(4)})
+    rules = Eligibility(Markets({}), POOLS)
+    found = eligible(catalogue, reach, country, language, rules=rules)
+    assert names(catalogue, found) == expected.split()
+
+
+def test_an_upload_of_unknown_language_is_tried_on_all_at_home() -> None:
+    catalogue = catalogue_with(a={"country": "MY"})
+    reach = reach_with(catalogue, level={"a": 0})
+    assert eligible(catalogue, reach, "MY", "ta").allowed.all()
+    assert not eligible(catalogue, reach, "SG", "ta").allowed.any()
+
+
+@pytest.mark.parametrize("country", ["MY", "TH", ""])
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_what_has_no_home_is_tried_everywhere(level: int, country: str) -> None:
+    catalogue = catalogue_with(a={}, b={"country": "GB"})
+    reach = reach_with(catalogue, level={"a": level, "b": level})
+    assert names(catalogue, eligible(catalogue, reach, country, "ms")) == ["a"]
+
+
+def test_what_is_stopped_is_shown_nowhere() -> None:
+    catalogue = catalogue_with(home={"country": "MY"}, nowhere={}, open={"country": "MY"}, rest={})
+    levels = {"home": 0, "nowhere": 1}
+    reach = reach_with(catalogue, level=levels, stopped=("home", "nowhere", "open"))
+    for country in ("MY", "TH", ""):
+        found = eligible(catalogue, reach, country, at_least=4)
+        assert names(catalogue, found) == ["rest"]
+        assert set(reasons(catalogue, found).values()) == {"pool"}
+
+
+@pytest.mark.parametrize(
+    ("country", "birth_year", "expected"),
+    [
+        ("MY", 0, "0 7 13"),
+        ("TH", 0, "0 7 13 16"),
+        ("FR", 0, "0 7 13"),
+        ("MY", NOW_YEAR - 17, "0 7 13 16"),
+        ("MY", NOW_YEAR - 18, "0 7 13 16"),
+        ("MY", NOW_YEAR - 19, "0 7 13 16 18"),
+        ("TH", NOW_YEAR - 8, "0 7"),
+        ("MY", NOW_YEAR - 7, "0"),
+        ("MY", NOW_YEAR + 5, "0"),
+    ],
+)
+def test_nobody_is_shown_what_is_rated_above_their_least_possible_age(
+    country: str, birth_year: int, expected: str
+) -> None:
+    catalogue = catalogue_with(**{str(age): {"rating": age} for age in (0, 7, 13, 16, 18)})
+    reach = open_reach(catalogue)
+    found = eligible(catalogue, reach, country, birth_year=birth_year, at_least=5)
+    assert names(catalogue, found) == expected.split()
+    assert set(reasons(catalogue, found).values()) <= {"rating"}
+
+
+def test_a_market_keeps_to_its_languages_and_to_the_person_s_own() -> None:
+    items = {name: {"language": name} for name in ("ms", "en", "th", "de")}
+    catalogue = catalogue_with(**items, unknown={})
+    reach = open_reach(catalogue)
+    for language, expected in (
+        ("", ["ms", "en", "unknown"]),
+        ("ms", ["ms", "en", "unknown"]),
+        ("de", ["ms", "en", "de", "unknown"]),
+        ("xx", ["ms", "en", "unknown"]),
+    ):
+        assert names(catalogue, eligible(catalogue, reach, "MY", language)) == expected
+    assert eligible(catalogue, reach, "FR", "fr").allowed.all()
+
+
+@pytest.mark.parametrize(("at_least", "widened"), [(0, False), (2, False), (3, True), (9, True)])
+def test_languages_are_widened_where_they_leave_too_little(at_least: int, widened: bool) -> None:
+    catalogue = catalogue_with(
+        a={"language": "ms"},
+        b={},
+        c={"language": "ms", "creator": "bore"},
+        d={"language": "th"},
+        e={"language": "th", "rating": 18},
+        f={"language": "th", "listed": False},
+    )
+    found = eligible(catalogue, open_reach(catalogue), "MY", at_least=at_least, blocked=("bore",))
+    assert found.widened is widened
+    assert names(catalogue, found) == ["a", "b", "c", *(["d"] if widened else [])]
+
+
+def test_nothing_is_called_widened_where_that_gives_nothing_more() -> None:
+    catalogue = catalogue_with(a={"language": "ms"}, b={"language": "th", "creator": "bore"})
+    found = eligible(catalogue, open_reach(catalogue), "MY", at_least=2, blocked=("bore",))
+    assert not found.widened
+
+
+def test_the_same_is_not_worked_out_twice() -> None:
+    catalogue = catalogue_with(a={}, b={"rating": 16})
+    reach, rules = open_reach(catalogue), Eligibility(MARKETS, POOLS)
+    first = eligible(catalogue, reach, "MY", "ms", rules=rules)
+    assert eligible(catalogue, reach, "MY", "ms", rules=rules, birth_year=2009) is first
+    assert eligible(catalogue, reach, "MY", "ms", rules=rules, birth_year=1999) is not first
+    assert eligible(catalogue, reach, "MY", "en", rules=rules) is not first
+    assert eligible(catalogue, reach, "TH", "ms", rules=rules) is not first
+
+
+def test_what_changes_is_seen_at_once() -> None:
+    catalogue = catalogue_with(a={"language": "ms"}, b={"country": "MY"})
+    rules, reach = Eligibility(MARKETS, POOLS), open_reach(catalogue)
+    assert names(catalogue, eligible(catalogue, reach, "MY", rules=rules)) == ["a", "b"]
+    catalogue.apply(put(make_item("a", language="ms", rating=18)))
+    assert names(catalogue, eligible(catalogue, reach, "MY", rules=rules)) == ["b"]
+    reach = reach_with(catalogue, stopped=("b",))
+    assert names(catalogue, eligible(catalogue, reach, "MY", rules=rules)) == []
+    catalogue.apply(put(make_item("c")))
+    reach = open_reach(catalogue)
+    assert names(catalogue, eligible(catalogue, reach, "MY", rules=rules)) == ["b", "c"]
+    catalogue.apply(msgspec.structs.replace(put(make_item("b")), item=None, block=b""))
+    assert names(catalogue, eligible(catalogue, reach, "MY", rules=rules)) == ["c"]
+    assert catalogue.index_of(ItemId("b")) == 1
+
+
+def test_whatever_countries_are_asked_for_only_some_are_remembered() -> None:
+    catalogue = catalogue_with(a={})
+    rules, reach = Eligibility(MARKETS, POOLS), open_reach(catalogue)
+    for k in range(MAX_REMEMBERED + 20):
+        assert eligible(catalogue, reach, f"C{k}", rules=rules).allowed.all()
+        assert len(rules._kept) <= MAX_REMEMBERED
