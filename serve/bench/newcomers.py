@@ -36,6 +36,7 @@ from serve.bench.paired import ratio_of
 from serve.bench.served_cards import Shown, first_cards
 from serve.bench.served_people import Person, Shard
 from serve.bench.served_world import (
+    CARD_MS,
     DRAW_KEY,
     ServedWorld,
     WorldSize,
@@ -49,7 +50,6 @@ Advance = Callable[[str, int, int], None]
 
 FIRST_PLACE = 500_000
 """Of newcomers: a place that nobody of the warm-up has."""
-CARD_MS = 20_000
 MOST_PAGES = 400
 """Of a stage: people of whom none stays for so many cards are a mistake."""
 

@@ -5,11 +5,11 @@ them; their pages and feedback are lines of a log, which `Learning` folds at the
 what it came to draws the next turn's pages. There is neither HTTP nor a database between, so a
 million cards take minutes, and beside each stands what it was really worth.
 
-The clock is simulated and even: a turn takes as long as its cards take at `cards_a_day`, and each
-of its cards the same part of it. A shard stays for some pages and comes back when all others have
-been there. Its people's own calendars (when they return, how interests drift) go on by themselves,
-from visit to visit: a person who comes twice within an hour of the server's may have been away for
-days of theirs.
+The clock is simulated and even: turns follow each other as `cards_a_day` says, and in a turn all
+people see their page's cards at the same pace. A shard stays for some pages and comes back when all
+others have been there. Its people's own calendars (when they return, how interests drift) go on by
+themselves, from visit to visit: a person who comes twice within an hour of the server's may have
+been away for days of theirs.
 
 Rejected: people one by one (an answer would cost as much as a page), and the people's calendars as
 the clock (what is owed within a day needs traffic that is known beforehand).
@@ -39,6 +39,8 @@ from serve.wire import FeedRequest
 
 START_MS = 1_700_000_000_000
 DRAW_KEY = b"served world"
+CARD_MS = 20_000
+"""About what a card takes in KuaiRand; a page of them is over before the server gives it up."""
 
 Told = Callable[[int], None]
 """Told how many cards were shown so far."""
@@ -82,8 +84,8 @@ class WorldSize(msgspec.Struct, frozen=True):
 
     @property
     def card_ms(self) -> int:
-        """Milliseconds of a card; a turn has time for its pages before the first."""
-        return self.turn_ms // (self.page + 1)
+        """Milliseconds of a card: `CARD_MS`, or less where turns are too short for that."""
+        return min(self.turn_ms // (self.page + 1), CARD_MS)
 
 
 class Witness(Protocol):
