@@ -66,6 +66,7 @@ class Aligned:
     likes: Floats  # (n,) counts
     reward_mean: Floats  # (n,) posterior mean of the item's mean reward
     reward_sd: Floats  # (n,) posterior standard deviation of it
+    best: Ints  # (m,) indices of all that was rewarded, the highest posterior mean first
     popularity: Popularity
     landmark_ms: int
 
@@ -202,14 +203,16 @@ class ItemStates:
         table = self._table[: len(self._rows) + 1]
         mean, sd = _posterior(table, self._prior)
         columns = table.T[:, self._row_of]
+        means, rewarded = mean[self._row_of], columns[_REWARDED] > 0.0
         return Aligned(
             impressions=columns[_IMPRESSIONS],
             rewarded=columns[_REWARDED],
             valid_plays=columns[_VALID],
             long_views=columns[_LONG],
             likes=columns[_LIKES],
-            reward_mean=mean[self._row_of],
+            reward_mean=means,
             reward_sd=sd[self._row_of],
+            best=np.argsort(-np.where(rewarded, means, -np.inf))[: np.count_nonzero(rewarded)],
             popularity=Popularity(
                 Popular.of(columns[_POPULARITY]),
                 PRIOR_PLAYS * math.exp2((self._clock_ms - self._landmark_ms) / HALF_LIFE_MS),

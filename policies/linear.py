@@ -177,7 +177,7 @@ def best_chances(mean: Floats, sd: Floats) -> Floats:
         mean: shape (n,).
         sd: shape (n,), above 0.
 
-    >>> best_chances(np.array([0.0, 0.0]), np.array([1.0, 0.1])).round(6).tolist()
+    >>> best_chances(np.array([0.0, 0.0]), np.array([1.0, 0.1])).round(3).tolist()
     [0.5, 0.5]
     """
     chances = np.zeros(len(mean))

@@ -1,7 +1,8 @@
 """Retrieval: a few hundred items worth scoring, out of all, each from a source that says why.
 
-A source ranks the eligible items in its own way: near the long-term interest, near the
-interest of this session, popular where the person is, fresh, of followed creators, or just any.
+A source ranks the eligible items in its own way: near the long-term interest, near the interest
+of this session, best by what it earned so far, popular where the person is, fresh, of followed
+creators, or just any.
 The lists are merged by share, so that a source is as present at the top as at the end, and one
 that has nothing to say (a session that begins has no interest) leaves its share to the others.
 Uploads that are owed an audience (`policies.fair_start`) stand before all: they are few, and a
@@ -48,9 +49,10 @@ _ONE, _OUT = np.float32(1.0), np.float32(1e9)
 class Shares(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The share of each source in the candidates, at least 0; only their ratios count."""
 
-    long_interest: float = 0.3
-    session_interest: float = 0.25
-    popular: float = 0.15
+    long_interest: float = 0.25
+    session_interest: float = 0.2
+    best: float = 0.15
+    popular: float = 0.1
     fresh: float = 0.1
     followed: float = 0.1
     random: float = 0.1
@@ -132,6 +134,7 @@ def retrieve(
     n_tries = _TRIES * n * len(wanted) // max(n_wanted, 1)
     lists = {
         **_nearest_lists(user, scene, catalogue, items, wanted, min(n, n_wanted), rng),
+        "best": _first(items.best, wanted, n, n_tries),
         "popular": _first(items.popularity.here(scene).ranking, wanted, n, n_tries),
         "fresh": _some(latest, n * FRESH_POOL, wanted, n, n_tries, rng),
         "followed": _rank_followed(user, catalogue, wanted)[:n],

@@ -1,13 +1,12 @@
 """The learning policy: Vowpal Wabbit as a regressor of cost, in numbers only.
 
-VW learns the cost (minus the reward) of the action that was shown, weighted by 1 / propensity
-(`--cb_type mtr`), from person and scene (U), item (A) and their pairs. What an item is beyond its
-features is learned from what VW left over (`policies.item_effects`), and VW learns from what that
-leaves over of the reward: a mixed model fitted by backfitting. With the whole reward VW bends the
-features towards single items, and both count the same effect (in a cold start world, 4
-replicates, regret .049 instead of .046). Scores are read out of both
-(`VowpalScorer`): prediction, the item's own effect, and some of its uncertainty; VW's explorers are
-not used.
+What columns and items are worth by themselves is known exactly, as one posterior
+(`policies.main_effects`, `policies.item_effects`). VW learns the cost of the action that was shown
+(minus what that leaves over of the reward), weighted by 1 / propensity (`--cb_type mtr`), from
+person and scene (U), item (A) and their pairs; it counts as far as its predictions came true, and
+the posterior learns from what that share of them leaves over in turn. Scores are read out of all
+three (`VowpalScorer`): main effects, VW's share, the item's own effect, and some of its
+uncertainty; VW's explorers are not used.
 
 Learning from the shared and the chosen features alone, at a label weight of (events so far /
 actions seen so far), is what VW computes itself from full lists, only that it takes 14 us instead
@@ -28,6 +27,7 @@ from vowpal_wabbit_next import CBLabel, Example, TextFormatParser, Workspace
 from env.records import unpack_halves
 from env.vocabulary import Bools, Context, Features, Float32s, Floats, Interaction, Ints
 from policies.item_effects import ItemEffects
+from policies.main_effects import N_COLUMNS, MainEffects, Worth, columns_of
 from policies.vowpal_args import VowpalArgs
 from policies.vowpal_kernel import (
     Kernel,
@@ -54,6 +54,8 @@ class _State(msgspec.Struct, frozen=True, array_like=True):
     learned_under: list[str]
     model: bytes
     effects: bytes
+    main: bytes
+    worth: Worth
     n_events: int
     n_actions: int
     refusals: dict[str, int]
@@ -80,7 +82,11 @@ class VowpalPolicy:
         self._command = self.args.command()
         self._current: VowpalScorer | None = None
         self._workspace = Workspace(self._command)
-        self._effects = ItemEffects(self._layout.mask + 1, self.args.item_sd, self.args.item_memory)
+        self._effects = ItemEffects(
+            self._layout.mask + 1, N_COLUMNS, self.args.item_sd, self.args.item_memory
+        )
+        self._main = MainEffects(self.args.main_sd, self.args.main_memory)
+        self._worth = Worth()
         self._n_events = self._n_actions = 0
         self._refusals: dict[str, int] = {}
 
@@ -118,9 +124,10 @@ class VowpalPolicy:
 
     def frozen(self, version: int) -> VowpalScorer:
         """Return the policy as it is now, for serving, under this version."""
-        kernel = Kernel(self._layout, self._workspace.weights()[:, 0, 0])
-        beliefs, hopes = self._effects.beliefs(), self.args.hopes()
-        return VowpalScorer(kernel, self.args.explorer, version, beliefs, hopes)
+        vw, (main, covariance) = self._workspace.weights()[:, 0, 0], self._main.posterior()
+        kernel = Kernel(self._layout, vw, main, self._worth.share(self._effects.noise))
+        beliefs = self._effects.beliefs(main, covariance)
+        return VowpalScorer(kernel, self.args.explorer, version, beliefs, self.args.hopes())
 
     def learn(self, interactions: Sequence[Interaction]) -> None:
         """Learn from these interactions, in this order; those that are refused are counted.
@@ -128,10 +135,11 @@ class VowpalPolicy:
         Censored ones (`env.reward.is_censored`) are for the caller to leave out.
 
         Raises:
-            PoisonedModel: after one of them its prediction is out of bounds, or at the end a
-                weight is not finite; the policy, counts included, is as it was before. Each is
-                examined when it was learned, so that no cut into batches hides one; that costs
-                12 us an interaction (`predict_one`), the look at all weights 2 ms a batch.
+            PoisonedModel: a prediction for one of them is out of bounds (VW's after it, that of the
+                effects before it), or at the end a weight is not finite; the policy, counts
+                included, is as it was before. Each is examined when it was learned, so that no cut
+                into batches hides one; that costs 12 us an interaction (`predict_one`), the look at
+                all weights 2 ms a batch.
         """
         before = self._state()
         learned = [interaction for interaction in interactions if self._accept(interaction)]
@@ -180,6 +188,8 @@ class VowpalPolicy:
             self.args.learned_under(),
             self._workspace.serialize(),
             self._effects.to_bytes(),
+            self._main.to_bytes(),
+            self._worth,
             self._n_events,
             self._n_actions,
             self.refusals,
@@ -188,6 +198,8 @@ class VowpalPolicy:
     def _restore(self, state: _State) -> None:
         self._workspace = Workspace(self._command, model_data=state.model)
         self._effects.restore(state.effects)
+        self._main.restore(state.main)
+        self._worth = state.worth
         self._n_events = state.n_events
         self._n_actions = state.n_actions
         self._refusals = dict(state.refusals)
@@ -205,25 +217,33 @@ class VowpalPolicy:
         self._n_events += 1
         self._n_actions += interaction.n_actions
         features = without_own_rewards(features_of(interaction))
-        slot = int(self._layout.items(features.keys)[0])
+        slot, columns = int(self._layout.items(features.keys)[0]), columns_of(features)
+        weights, reward = self._main.weights, interaction.reward
+        own, worth = self._effects.own(slot, weights), self._main.expect(columns)
+        known = worth + own.mean
+        left = reward - known
         label = CBLabel(
-            label=(0, self._effects.mean(slot) - interaction.reward, interaction.propensity),
-            weight=self._n_events / self._n_actions,
+            label=(0, -left, interaction.propensity), weight=self._n_events / self._n_actions
         )
         # Of the one candidate: its number, and its cost before learning.
-        ((_, expected),) = cast(
+        ((_, cost),) = cast(
             "list[tuple[int, float]]",
             self._workspace.predict_then_learn_one(_examples(features, self._layout, label)),
         )
-        most = self.args.max_reward + self.args.max_score
-        self._effects.fold(slot, min(max(interaction.reward + expected, -most), most))
-        cost = predict_one(self._layout, self._workspace.weights()[:, 0, 0], features)
-        if abs(cost) <= self.args.max_score:
-            return ""
-        return f"a prediction of {cost} is out of bounds (max_score {self.args.max_score})"
+        most = self.args.max_score
+        pairs = min(max(-cost, -most), most)
+        share = self._worth.share(self._effects.noise)
+        self._worth = self._worth.moved(pairs, left)
+        self._main.fold(self._effects.fold(own, columns, worth, reward - share * pairs))
+        vw = -predict_one(self._layout, self._workspace.weights()[:, 0, 0], features)
+        for expected in (vw, known):
+            if not abs(expected) <= most:
+                return f"a prediction of {expected} is out of bounds (max_score {most})"
+        return ""
 
     def _examine(self) -> str:
-        if np.isfinite(self._workspace.weights()[:, 0, :KEPT_COLUMNS]).all():
+        kept = self._workspace.weights()[:, 0, :KEPT_COLUMNS]
+        if np.isfinite(kept).all() and np.isfinite(self._main.weights).all():
             return ""
         return "a weight is not finite"
 

@@ -7,7 +7,8 @@ and `|A 0:x 1:x ..`, so numbers and text mean the same model.
 
 VW does not see the columns that tell an item apart by its own rewards (`OWN_REWARDS`): what an item
 is beyond its features is `policies.item_effects`' to say, together with how sure that is. A scorer
-adds both to VW's prediction.
+adds both to VW's prediction. Main effects (`policies.main_effects`) are linear in the same columns,
+so they are added to VW's weights when a kernel is made, and cost a page nothing.
 
 Sums run in float64 and by `np.einsum`, not BLAS: a BLAS product depends on how many threads the
 process was given and on how many rows come with a row, while here a candidate's score is the same
@@ -27,6 +28,7 @@ from env.features import DYNAMIC, N_ACTION, N_SHARED, N_STATIC
 from env.vocabulary import Bools, Context, Features, Float32s, Floats, Ints, Keys
 from policies.explorers import AnyExplorer, explorer_args
 from policies.item_effects import ItemBeliefs, Optimism
+from policies.main_effects import N_COLUMNS, N_PERSON, PERSON_COLUMNS, weights_from
 
 # VW hashes a namespace by murmur3 (seed 0) of its name; a feature named by a number is that number
 # further on; a pair is (first * FNV prime) xor second; the constant has a number of its own.
@@ -102,12 +104,16 @@ class Kernel:
     Pure: same features, same scores, to the last bit.
     """
 
-    def __init__(self, layout: Layout, weights: Float32s) -> None:
+    def __init__(
+        self, layout: Layout, weights: Float32s, main: Floats | None = None, share: float = 1.0
+    ) -> None:
         """Copy what is needed of a model.
 
         Args:
             layout: of the model.
             weights: shape (2^bits,), VW's current weights.
+            main: what the columns are worth, shape (N_COLUMNS,); None: nothing.
+            share: of VW's prediction that counts, in [0, 1].
 
         Raises:
             ValueError: the weights are not as many as the layout addresses.
@@ -117,15 +123,20 @@ class Kernel:
         self.layout = layout
         self.weights = weights.copy()
         self.weights.flags.writeable = False
-        self._shared: Floats = weights[layout.shared].astype(np.float64)
-        self._action: Floats = weights[layout.action].astype(np.float64)
-        self._pairs: Floats = weights[layout.pairs].astype(np.float64)
+        self.main: Floats = np.zeros(N_COLUMNS) if main is None else main.copy()
+        self.main.flags.writeable = False
+        self.share = share
+        self._shared: Floats = share * weights[layout.shared].astype(np.float64)
+        self._action: Floats = share * weights[layout.action].astype(np.float64)
+        self._pairs: Floats = share * weights[layout.pairs].astype(np.float64)
+        self._shared[PERSON_COLUMNS] -= self.main[1:N_PERSON]
+        self._action -= self.main[N_PERSON:]
         self._action[OWN_REWARDS] = 0.0
         self._pairs[:, OWN_REWARDS] = 0.0
-        self._constant = float(weights[layout.constant])
+        self._constant = share * float(weights[layout.constant]) - float(self.main[0])
 
     def predict(self, features: Features) -> Floats:
-        """Return VW's predicted cost of each candidate, shape (n,)."""
+        """Return the predicted cost of each candidate, shape (n,): VW's where nothing is added."""
         shared = features.shared.astype(np.float64)
         actions = features.actions.astype(np.float64, order="C")
         slope = self._action + np.einsum("i,ij->j", shared, self._pairs)
@@ -139,13 +150,15 @@ class _ScorerState(msgspec.Struct, frozen=True, array_like=True):
 
     hopes: Optimism
     weights: bytes
+    main: bytes
+    share: float
     beliefs: bytes
 
 
 class VowpalScorer:
     """A frozen version of a VowpalPolicy: scores and explores, holds no VW, learns nothing.
 
-    What a feed replica keeps: one copy of the weights and two columns of items, 3 MB at 18 bits.
+    What a feed replica keeps: one copy of the weights and three columns of items, 4 MB at 18 bits.
     """
 
     def __init__(
@@ -197,8 +210,12 @@ class VowpalScorer:
 
     def to_bytes(self) -> bytes:
         """Return all that scores come from: the part of a snapshot a replica reads."""
-        weights = self._kernel.weights.astype("<f4").tobytes()
-        return msgspec.msgpack.encode(_ScorerState(self._hopes, weights, self._beliefs.to_bytes()))
+        kernel = self._kernel
+        weights, main = kernel.weights.astype("<f4").tobytes(), kernel.main.astype("<f8").tobytes()
+        beliefs = self._beliefs.to_bytes()
+        return msgspec.msgpack.encode(
+            _ScorerState(self._hopes, weights, main, kernel.share, beliefs)
+        )
 
     @classmethod
     def from_bytes(cls, data: bytes, explorer: AnyExplorer, version: int) -> "VowpalScorer":
@@ -210,7 +227,9 @@ class VowpalScorer:
         """
         try:
             state = msgspec.msgpack.decode(data, type=_ScorerState)
-            kernel = Kernel(*_weights_from(state.weights))
+            if not 0.0 <= state.share <= 1.0:
+                raise ValueError(f"expected a share of VW in [0, 1], got {state.share}")
+            kernel = Kernel(*_weights_from(state.weights), weights_from(state.main), state.share)
             beliefs = ItemBeliefs.from_bytes(state.beliefs, kernel.layout.mask + 1)
         except msgspec.DecodeError as error:
             raise ValueError(

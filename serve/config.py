@@ -64,7 +64,8 @@ class Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     eps: Share = 0.02
     per_creator: Annotated[int, Meta(ge=1, le=50)] = 2
     creator_gap: Annotated[int, Meta(ge=0, le=100)] = 10
-    explorer: AnyExplorer = SquareCB(gamma=10_000.0)
+    topic_gap: Annotated[int, Meta(ge=1, le=10)] = 2
+    explorer: AnyExplorer = SquareCB(gamma=100_000.0)
 
     def __post_init__(self) -> None:
         if not has_support(self.explorer):
@@ -87,10 +88,12 @@ class Learner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     learning_rate: Annotated[float, Meta(gt=0.0, le=100.0)] = 0.25
     power_t: Share = 0.5
     clip_p: Share = 1.0
+    main_sd: Annotated[float, Meta(gt=0.0, le=1e3)] = 0.4
+    main_memory: Annotated[float, Meta(ge=1.0, le=1e9)] = 100_000.0
     item_sd: Annotated[float, Meta(gt=0.0, le=10.0)] = 0.2
     item_memory: Annotated[float, Meta(ge=1.0, le=1e6)] = 500.0
     optimism: Annotated[float, Meta(ge=0.0, le=100.0)] = 1.2
-    newcomer_optimism: Annotated[float, Meta(ge=0.0, le=100.0)] = 0.5
+    newcomer_optimism: Annotated[float, Meta(ge=0.0, le=100.0)] = 0.2
     newcomer_evidence: Annotated[float, Meta(gt=0.0, le=1e6)] = 20.0
     publish_every_s: Annotated[float, Meta(ge=0.1, le=3600.0)] = 1.0
     snapshots_kept: Annotated[int, Meta(ge=2, le=1000)] = 5

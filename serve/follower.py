@@ -19,6 +19,7 @@ import numpy as np
 from env.audience_args import AudienceArgs
 from env.audiences import Audiences
 from env.features import SCHEMA
+from env.interface import Policy
 from env.items import ItemStates
 from policies.snapshots import SnapshotCorruption, SnapshotStore
 from policies.vowpal_args import VowpalArgs
@@ -35,7 +36,7 @@ N_TRIED = 5
 class Served:
     """What pages are drawn with: a frozen policy and what the log says about the items."""
 
-    policy: VowpalScorer
+    policy: Policy
     states: ItemStates
     audiences: Audiences
     version: int = 0
@@ -44,10 +45,14 @@ class Served:
 
 def untrained(args: VowpalArgs, audiences: AudienceArgs | None = None) -> Served:
     """Return version 0, from before anything was learned."""
+    return Served(unlearned(args), ItemStates(), Audiences(audiences))
+
+
+def unlearned(args: VowpalArgs) -> VowpalScorer:
+    """Return the policy of version 0, to which all candidates are alike."""
     layout = make_layout(args.bits)
     nothing = np.zeros(layout.mask + 1, dtype=np.float32)
-    scorer = VowpalScorer(Kernel(layout, nothing), args.explorer, 0)
-    return Served(scorer, ItemStates(), Audiences(audiences))
+    return VowpalScorer(Kernel(layout, nothing), args.explorer, 0)
 
 
 class Follower:

@@ -24,7 +24,7 @@ from env.records import PageRecord
 from env.scenes import observe
 from env.users import UserState
 from env.vocabulary import Bools, Context, Ints, Page, PageId, Scene, SessionId, UserKey
-from policies import fair_start, filters, pools, retrieval
+from policies import fair_start, filters, pools, retrieval, spacing
 from policies.eligibility import Eligibility
 from policies.fair_start import Undelivered
 from policies.filters import Filtered
@@ -158,6 +158,8 @@ class Pipeline:
         slots = pools.slots(
             request.size, self.catalogue, chosen.index, served.states, chosen.owed, chosen.places
         )
+        about = spacing.topics(self.catalogue, chosen.index)
+        slots = spacing.spread(slots, about, self._config.feed.topic_gap, seed)
         encoded = features.encode(state, scene, self.catalogue, chosen.index, served.states)
         lap("encode")
         candidates = tuple(map(self.catalogue.ids.__getitem__, chosen.index.tolist()))

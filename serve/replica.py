@@ -43,6 +43,8 @@ def vowpal_args(config: Config) -> VowpalArgs:
         learning_rate=config.learner.learning_rate,
         power_t=config.learner.power_t,
         clip_p=config.learner.clip_p,
+        main_sd=config.learner.main_sd,
+        main_memory=config.learner.main_memory,
         item_sd=config.learner.item_sd,
         item_memory=config.learner.item_memory,
         optimism=config.learner.optimism,

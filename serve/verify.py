@@ -32,7 +32,7 @@ from policies.vowpal_kernel import VowpalScorer
 from replay.log import Kind, SqliteLog
 from serve.config import Config
 from serve.data_folder import open_data
-from serve.follower import untrained
+from serve.follower import unlearned
 from serve.learning import Learning
 from serve.refused import Refused
 from serve.replica import learning_args
@@ -117,7 +117,7 @@ class _Audit:
         self._blocks = Blocks()
         self._draws = DrawAudit()
         vowpal = learning.args.vowpal
-        self._scorers: dict[str, VowpalScorer] = {"vowpal@0": untrained(vowpal).policy}
+        self._scorers: dict[str, VowpalScorer] = {"vowpal@0": unlearned(vowpal)}
 
     def finish(self) -> Verified:
         """Return what was found, with what only all pages together show."""

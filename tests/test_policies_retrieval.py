@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 import pytest
-from builders import NOW_MS, catalogue_with, folded, interaction, make_item, put
+from builders import NOW_MS, SKIPPED, catalogue_with, folded, interaction, make_item, put
 
 from env.catalogue import Catalogue
 from env.features import VECTOR_DIM
@@ -213,6 +213,19 @@ def test_the_tags_of_a_newcomers_registration_are_their_interest_from_the_first_
     assert from_source(own, "long_interest") == []
 
 
+def test_best_are_those_that_earned_most_whoever_played_most() -> None:
+    catalogue = catalogue_with(seldom={}, often={}, never={})
+    skips = [interaction("often", SKIPPED, reward=0.0)] * 400
+    states = folded([*plays("seldom", 30), *skips, *plays("often", 100)])
+    assert names(catalogue, found(NOBODY, SCENE, catalogue, states, 3, only("best"))) == [
+        "seldom",
+        "often",
+    ]
+    assert names(catalogue, found(NOBODY, SCENE, catalogue, states, 1, only("popular"))) == [
+        "often"
+    ]
+
+
 def test_fresh_are_different_ones_of_the_latest() -> None:
     catalogue = catalogue_with(**{f"i{i}": {"published_ms": i + 1} for i in range(100)})
     chosen = [
@@ -256,18 +269,18 @@ def test_followed_are_the_latest_of_the_creators_a_person_follows() -> None:
     assert names(catalogue, retrieved) == ["new", "old"]
 
 
-def test_a_fangets_a_full_page_of_what_is_popular_fresh_or_any() -> None:
+def test_a_newcomer_gets_a_full_page_of_what_is_popular_fresh_or_any() -> None:
     catalogue, states = a_world()
     retrieved = found(NOBODY, SCENE, catalogue, states, 100)
     assert len(retrieved.index) == 100
     sources = {retrieved.reason(row) for row in range(100)}
-    assert sources == {"long_interest", "popular", "fresh", "random"}
+    assert sources == {"long_interest", "best", "popular", "fresh", "random"}
     nothing = found(NOBODY, SCENE, catalogue, ItemStates(), 100)
     assert {nothing.reason(row) for row in range(100)} == {"fresh", "random"}
 
 
 def test_sources_have_their_shares_from_the_top_to_the_end() -> None:
-    shares = Shares(0.4, 0.2, 0.1, 0.1, 0.0, 0.2)
+    shares = Shares(0.4, 0.2, 0.1, 0.1, 0.0, 0.0, 0.2)
     lists = {
         name: np.arange(100) + 100 * i for i, name in enumerate(Shares.__struct_fields__)
     }  # no two propose the same
@@ -280,7 +293,7 @@ def test_sources_have_their_shares_from_the_top_to_the_end() -> None:
 
 def test_an_item_of_two_sources_stands_where_the_first_puts_it() -> None:
     lists = {"popular": np.array([5, 6]), "fresh": np.array([6, 5, 7])}
-    index, source = _merge(lists, Shares(0.0, 0.0, 0.5, 0.5, 0.0, 0.0), 9)
+    index, source = _merge(lists, Shares(0.0, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0), 9)
     assert index.tolist() == [5, 6, 7]
     assert [SOURCES[code] for code in source] == ["popular", "fresh", "fresh"]
 

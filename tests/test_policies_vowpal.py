@@ -27,9 +27,16 @@ from env.vocabulary import (
 )
 from policies.explorers import Epsilon, SquareCB
 from policies.item_effects import ItemBeliefs
+from policies.main_effects import N_COLUMNS, N_PERSON, PERSON_COLUMNS, columns_of
 from policies.vowpal import PoisonedModel, VowpalPolicy, features_of, features_text
 from policies.vowpal_args import VowpalArgs
-from policies.vowpal_kernel import OWN_REWARDS, Kernel, VowpalScorer, make_layout
+from policies.vowpal_kernel import (
+    OWN_REWARDS,
+    Kernel,
+    VowpalScorer,
+    make_layout,
+    without_own_rewards,
+)
 
 
 def random_features(rng: np.random.Generator, n: int) -> Features:
@@ -124,27 +131,47 @@ def test_the_kernel_predicts_what_vw_predicts_even_where_indices_collide(bits: i
     for _ in range(3):
         weights[:, 0, 0] = rng.normal(scale=0.02, size=1 << bits)
         features = random_features(rng, n)
-        costs = -policy.frozen(1).predict(context_of(features))
+        costs = Kernel(make_layout(bits), weights[:, 0, 0]).predict(features)
         difference = np.abs(costs - vw_costs(policy._workspace, features, bits))
         assert (difference <= vw_rounding(features, weights[:, 0, 0], bits)).all()
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_what_a_learned_model_expects_is_vw_s_prediction_and_what_it_knows_of_the_items(
+def test_what_a_learned_model_expects_is_main_effects_vw_s_share_and_the_items_effects(
     seed: int,
 ) -> None:
     stream = stream_of(seed, 500)
     policy = learned(stream)
     features = random_features(np.random.default_rng(seed + 100), 100)
     features.keys[:50] = [interaction.item_key for interaction in stream[:50]]
-    own, sd = policy._effects.beliefs().posterior(policy._layout.items(features.keys))
-    expected = own - vw_costs(policy._workspace, features)
+    weights, covariance = policy._main.posterior()
+    beliefs = policy._effects.beliefs(weights, covariance)
+    own, sd = beliefs.posterior(policy._layout.items(features.keys))
+    person = weights[0] + features.shared[PERSON_COLUMNS] @ weights[1:N_PERSON]
+    main = person + without_own_rewards(features).actions @ weights[N_PERSON:]
+    share = policy._worth.share(policy._effects.noise)
+    expected = main + own - share * vw_costs(policy._workspace, features)
     context = context_of(features)
     np.testing.assert_allclose(policy.predict(context), expected, rtol=0, atol=1e-6)
     width = policy.args.hopes().towards(features.shared)
     assert width >= policy.args.optimism > 0.0
     np.testing.assert_allclose(policy.score(context), expected + width * sd, rtol=0, atol=1e-6)
-    assert sd[:50].max() < sd[50:].min()
+    assert sd[:50].mean() < sd[50:].mean()
+    assert np.abs(main).max() > 0.1 < np.abs(own).max()
+
+
+def test_vw_is_believed_as_far_as_its_predictions_came_true() -> None:
+    def share_of(pairs: float) -> float:
+        rng = np.random.default_rng(40)
+        stream = []
+        for _ in range(1_500):
+            features = random_features(rng, 1)
+            reward = pairs * features.shared[0] * features.actions[0, 0] + rng.normal(0.0, 0.5)
+            stream.append(interaction_of(features, reward=float(reward)))
+        policy = learned(stream)
+        return policy._worth.share(policy._effects.noise)
+
+    assert share_of(0.0) < 0.2 < 0.5 < share_of(1.0) <= 1.0
 
 
 def test_a_candidate_s_score_is_the_same_bits_in_any_company_and_memory_layout() -> None:
@@ -163,8 +190,8 @@ def test_a_candidate_s_score_is_the_same_bits_in_any_company_and_memory_layout()
 @pytest.mark.parametrize(
     "args",
     [
-        VowpalArgs(learning_rate=4.0, power_t=0.0),
-        VowpalArgs(learning_rate=0.5, power_t=0.5, clip_p=0.0),
+        VowpalArgs(bits=12, learning_rate=4.0, power_t=0.0),
+        VowpalArgs(bits=12, learning_rate=0.5, power_t=0.5, clip_p=0.0),
     ],
 )
 def test_learning_from_the_chosen_action_alone_equals_vw_learning_from_full_lists(
@@ -173,25 +200,27 @@ def test_learning_from_the_chosen_action_alone_equals_vw_learning_from_full_list
     rng = np.random.default_rng(3)
     full = Workspace(args.command())
     parser = TextFormatParser(full)
-    stream = []
+    policy = VowpalPolicy(args)
     for _ in range(300):
         n = int(rng.integers(2, 30))
         features = random_features(rng, n)
         action = int(rng.integers(n))
         reward = float(rng.choice([-1.0, 0.0, 0.5, 2.0]))
         propensity = float(rng.uniform(0.001, 1.0))
-        lines = features_text(features)
-        lines[1 + action] = f"0:{-reward}:{propensity!r} {lines[1 + action]}"
-        full.learn_one([parser.parse_line(line) for line in lines])
-        stream.append(
-            interaction_of(features, action, reward=reward, propensity=propensity, n_actions=n)
+        interaction = interaction_of(
+            features, action, reward=reward, propensity=propensity, n_actions=n
         )
+        chosen = without_own_rewards(features_of(interaction))
+        own = policy._effects.own(int(policy._layout.items(chosen.keys)[0]), policy._main.weights)
+        left = reward - policy._main.expect(columns_of(chosen)) - own.mean
+        lines = features_text(features)
+        lines[1 + action] = f"0:{-left!r}:{propensity!r} {lines[1 + action]}"
+        full.learn_one([parser.parse_line(line) for line in lines])
+        policy.learn([interaction])
     features = random_features(rng, 50)
     expected = vw_costs(full, features)
     assert np.abs(expected).max() > 0.1
-    policy = learned(stream, args)
-    level = policy._effects.beliefs().level
-    costs = level - policy.predict(context_of(features))
+    costs = vw_costs(policy._workspace, features)
     np.testing.assert_allclose(costs, expected, rtol=0, atol=1e-5)
 
 
@@ -328,9 +357,14 @@ def test_bytes_learned_under_other_arguments_are_refused() -> None:
     VowpalPolicy.from_bytes(data, VowpalArgs(explorer=Epsilon(0.2), max_score=7.0), 1)
 
 
-def scorer_bytes(weights: bytes, beliefs: bytes | None = None) -> bytes:
+NO_MAIN = bytes(8 * N_COLUMNS)
+
+
+def scorer_bytes(
+    weights: bytes, beliefs: bytes | None = None, main: bytes = NO_MAIN, share: float = 1.0
+) -> bytes:
     sound = ItemBeliefs.unmet(256).to_bytes()
-    return msgspec.msgpack.encode(((1.0, 0.5, 20.0), weights, beliefs or sound))
+    return msgspec.msgpack.encode(((1.0, 0.5, 20.0), weights, main, share, beliefs or sound))
 
 
 @pytest.mark.parametrize(
@@ -342,17 +376,21 @@ def scorer_bytes(weights: bytes, beliefs: bytes | None = None) -> bytes:
         (scorer_bytes(np.full(256, np.nan, "<f4").tobytes()), "expected finite weights"),
         (scorer_bytes(bytes(1024), b"\0"), "what is believed of items, got"),
         (
-            scorer_bytes(bytes(1024), msgspec.msgpack.encode(((0.0, 1.0, 0.0), (b"", b"", b"")))),
-            "expected a finite level and variances above 0",
+            scorer_bytes(bytes(1024), msgspec.msgpack.encode((1.0, 0.0, 0.0, (b"", b"")))),
+            "expected variances above 0 and a spread",
         ),
         (
-            scorer_bytes(
-                bytes(1024), msgspec.msgpack.encode(((0.0, 1.0, 1.0), (b"1234", b"", b"")))
-            ),
+            scorer_bytes(bytes(1024), msgspec.msgpack.encode((1.0, 1.0, 0.0, (b"1234", b"")))),
             "expected 4 bytes an item",
         ),
+        (scorer_bytes(bytes(1024), main=NO_MAIN[8:]), "bytes of main effects"),
         (
-            msgspec.msgpack.encode(((math.nan, 0.5, 20.0), bytes(1024), b"")),
+            scorer_bytes(bytes(1024), main=np.full(N_COLUMNS, np.inf, "<f8").tobytes()),
+            "expected finite main effects",
+        ),
+        (scorer_bytes(bytes(1024), share=1.5), r"expected a share of VW in \[0, 1\], got 1.5"),
+        (
+            msgspec.msgpack.encode(((math.nan, 0.5, 20.0), bytes(1024), NO_MAIN, 1.0, b"")),
             "width must be in",
         ),
     ],
@@ -417,6 +455,8 @@ def test_optimism_is_no_part_of_what_is_learned_and_a_scorer_keeps_its_own() -> 
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
         ({"power_t": 1.5}, "power_t must be in \\[0, 1\\], got 1.5"),
         ({"clip_p": -0.1}, "clip_p must be in \\[0, 1\\], got -0.1"),
+        ({"main_sd": 0.0}, "main_sd must be in \\(0, 1e3\\], got 0.0"),
+        ({"main_memory": 0.5}, "main_memory must be in \\[1, 1e9\\], got 0.5"),
         ({"item_sd": 0.0}, "item_sd must be in \\(0, 10\\], got 0.0"),
         ({"item_memory": 0.5}, "item_memory must be in \\[1, 1e6\\], got 0.5"),
         ({"optimism": math.nan}, "optimism must be in \\[0, 100\\], got nan"),
@@ -454,19 +494,20 @@ def test_features_of_an_interaction_are_those_of_the_page_s_chosen_row() -> None
 def test_the_policy_learns_to_beat_uniform_while_it_explores() -> None:
     """In worlds of 500 items: linear in the features, and an effect of each item's own.
 
-    The best of 100 candidates is some 60% better than their mean; rewards are noisy, 0 or 1. What
-    is gained differs from world to world by some .09, far more than the cards of one world show,
-    so the standard error is that between worlds.
+    The best of 50 candidates is some 55% better than their mean; rewards are noisy, 0 or 1. What
+    is gained differs from world to world by far more than the cards of one world show, so the
+    standard error is that between worlds.
     """
-    gains, regrets = np.array([learn_a_world(seed) for seed in range(22, 27)]).T
-    assert 0.5 < regrets.mean() < 0.7
+    gains, regrets = np.array([learn_a_world(seed) for seed in range(22, 25)]).T
+    assert 0.4 < regrets.mean() < 0.7
+    assert gains.mean() > 0.3 * regrets.mean()
     assert gains.mean() > 3.0 * gains.std(ddof=1) / math.sqrt(len(gains))
 
 
 def learn_a_world(seed: int) -> tuple[float, float]:
     """Return the gain over uniform in the second half of the decisions, and the greatest one."""
     rng = np.random.default_rng(seed)
-    n_items, n_candidates, n_decisions = 500, 100, 4_000
+    n_items, n_candidates, n_decisions = 500, 50, 1_200
     blocks = rng.normal(size=(n_items, N_ACTION)).astype(np.float16).astype(np.float32)
     keys = rng.integers(0, 2**64, n_items, dtype=np.uint64)
     slope = rng.normal(scale=0.085 / math.sqrt(N_ACTION), size=N_ACTION)

@@ -86,7 +86,7 @@ SETTINGS = (
     Setting(optimism=0.0),
     Setting(clip_p=0.0, learning_rate=0.0025),
     Setting(explorer=SquareCB(gamma=1_000.0)),
-    Setting(explorer=SquareCB(gamma=100_000.0)),
+    Setting(explorer=SquareCB(gamma=10_000.0)),
     Setting(explorer=Epsilon(epsilon=0.1)),
 )
 

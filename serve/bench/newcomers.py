@@ -21,7 +21,6 @@ market and not everywhere, which is the stronger rival.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import cast
 
 import msgspec
 import numpy as np
@@ -31,7 +30,7 @@ from env.presets import load
 from env.records import PageRecord
 from env.vocabulary import Context, Floats, Ints
 from policies.baselines import PopularityPolicy
-from policies.vowpal_kernel import VowpalScorer
+from policies.explorers import Softmax
 from serve.bench.paired import ratio_of
 from serve.bench.served_cards import Shown, first_cards
 from serve.bench.served_people import Person, Shard
@@ -43,6 +42,7 @@ from serve.bench.served_world import (
     people_seeds,
     serve,
 )
+from serve.bench.true_quality import Quality
 from serve.config import Config
 from serve.pipeline import Pipeline
 
@@ -85,9 +85,12 @@ class NewcomersResult(msgspec.Struct, frozen=True):
         compared: newcomers who saw enough cards under all policies.
         reward: a card, exact, of their first swipes.
         reward_popularity: the same served by popularity in the home market.
+        reward_quality: the same served by who knows the true quality of every candidate, and
+            nobody's taste: about what can be earned before a person has answered.
         reward_warm: the same served by the default policy once they are known, all items as new.
         reward_used_up: the same without the items that they have seen by then.
         gain_over_popularity: reward / reward_popularity - 1.
+        gain_of_quality: reward_quality / reward_popularity - 1.
         share_of_warm: reward / reward_warm.
         by_swipe: reward of the 1st, 2nd, .. swipe.
         by_swipe_popularity: the same of popularity.
@@ -100,10 +103,12 @@ class NewcomersResult(msgspec.Struct, frozen=True):
     compared: int
     reward: float
     reward_popularity: float
+    reward_quality: float
     reward_warm: float
     reward_used_up: float
     gain_over_popularity: float
     gain_se: float
+    gain_of_quality: float
     share_of_warm: float
     share_se: float
     by_swipe: list[float]
@@ -117,6 +122,22 @@ class PopularHere(PopularityPolicy):
     def score(self, context: Context) -> Floats:
         """Return each candidate's popularity there, shape (n,)."""
         return context.features.actions[:, _HERE].astype(np.float64)
+
+
+class TrueQuality(PopularityPolicy):
+    """Ranks by what items are really worth at home, which no server knows."""
+
+    def __init__(self, world: ServedWorld) -> None:
+        """Look all items of a world up."""
+        super().__init__(Softmax(0.005), name="true_quality@0")
+        rows = np.arange(world.supply.stock.n)
+        quality = Quality(world.preset, world.config.reward)
+        self._worth = quality.of(world.supply.stock, rows, world.home_of(rows))
+        self._row_of = world.row_of
+
+    def score(self, context: Context) -> Floats:
+        """Return each candidate's true quality, shape (n,)."""
+        return np.asarray(self._worth[[self._row_of(name) for name in context.candidates]])
 
 
 def run_newcomers(
@@ -133,23 +154,27 @@ def run_newcomers(
     """
     world = _warm_up(size, preset, seed, config or Config(), advance)
     cold, step = _Stage(world, size), "first swipes"
-    advance(step, 0, 4)
+    advance(step, 0, 5)
     first = first_cards(cold.swipe(size.first), size.first)
-    advance(step, 1, 4)
+    advance(step, 1, 5)
     rival = _Stage(world, size, rival=PopularHere(name="popularity_here@0"))
     popular = first_cards(rival.swipe(size.first), size.first)
-    advance(step, 2, 4)
+    advance(step, 2, 5)
+    best = _Stage(world, size, rival=TrueQuality(world))
+    worthy = first_cards(best.swipe(size.first), size.first)
+    advance(step, 3, 5)
     n = size.known_after - size.first
     cold.swipe(n, lambda seen: advance("get known", seen, n))
     people = cold.shard.people
     warm = first_cards(
         _Stage(world, size, known=_forget_items(people)).swipe(size.first), size.first
     )
-    advance(step, 3, 4)
+    advance(step, 4, 5)
     used_up = first_cards(_Stage(world, size, known=people).swipe(size.first), size.first)
-    advance(step, 4, 4)
+    advance(step, 5, 5)
     stayed = FIRST_PLACE + np.flatnonzero(cold.shard.life == 0)
-    first, popular, warm, used_up = _of_all((first, popular, warm, used_up), stayed)
+    first, popular, worthy, warm, used_up = _of_all((first, popular, worthy, warm, used_up), stayed)
+    reward_popularity, reward_quality = (float(p.expected.mean()) for p in (popular, worthy))
     gain, share = ratio_of(first, popular), ratio_of(first, warm)
     curves = [_by_swipe(part, size.first) for part in (first, popular, warm)]
     return NewcomersResult(
@@ -158,11 +183,13 @@ def run_newcomers(
         seed=seed,
         compared=len(np.unique(first.place)),
         reward=float(first.expected.mean()),
-        reward_popularity=float(popular.expected.mean()),
+        reward_popularity=reward_popularity,
+        reward_quality=reward_quality,
         reward_warm=float(warm.expected.mean()),
         reward_used_up=float(used_up.expected.mean()),
         gain_over_popularity=gain.value - 1.0,
         gain_se=gain.se,
+        gain_of_quality=reward_quality / reward_popularity - 1.0,
         share_of_warm=share.value,
         share_se=share.se,
         by_swipe=curves[0].round(4).tolist(),
@@ -206,9 +233,7 @@ class _Stage:
         """
         served = world.pipeline.served
         if rival is not None:
-            # Served names the class that its policy always has; of this one a page asks no more
-            # than of any Policy.
-            served = replace(served, policy=cast(VowpalScorer, rival))
+            served = replace(served, policy=rival)
         self._pipeline = Pipeline(
             world.config, draw_key=DRAW_KEY, served=served, catalogue=world.pipeline.catalogue
         )

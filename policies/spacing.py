@@ -1,0 +1,80 @@
+"""Spacing: a topic comes back on a page only after a while, as a rule of its slots.
+
+Who is shown one topic card after card has had enough of it, and a ranking by what is liked most
+does just that. So the topics are dealt to `gap` groups anew for each page, and each open slot takes
+candidates of one group only, in turn: a topic comes at most every gap-th slot. Masks are disjoint
+and known before anything is drawn, so propensities stay exact and the log says what was possible.
+
+Rejected: ranking again after the draw (the logged probability would be wrong), masks that follow
+from what earlier slots drew (every reader of the log would have to know the rule), and fewer
+candidates a topic (the page would still begin with all of them).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from env.catalogue import Catalogue
+from env.vocabulary import Ints, SlotRule
+from policies.pools import FAIR_START
+
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT = np.uint64(32)
+_N_SIGNS = 5
+
+
+def topics(catalogue: Catalogue, index: Ints) -> Ints:
+    """Return a code of what each item is about, shape (n,).
+
+    It is the code of the first tag, where the caller has put the topic; of an item without tags the
+    signs of its vector's first numbers, negative: near vectors have the same (Charikar, "Similarity
+    estimation techniques from rounding algorithms", STOC 2002).
+
+    Args:
+        catalogue: all items.
+        index: shape (n,), of the items.
+    """
+    first: Ints = catalogue.tags[index, 0]
+    if first.all():
+        return first
+    signs = (catalogue.vectors[index, :_N_SIGNS] > 0.0) @ (1 << np.arange(_N_SIGNS))
+    return np.where(first > 0, first, -1 - signs)
+
+
+def spread(rules: Sequence[SlotRule], topic: Ints, gap: int, seed: int) -> tuple[SlotRule, ...]:
+    """Return the rules, open ones narrowed so that a topic comes at most every gap-th slot.
+
+    Where a group has fewer candidates than slots to fill, the rules stay as they are.
+
+    Args:
+        rules: of a page's slots; open ones are one object.
+        topic: shape (n,), a code for each candidate.
+        gap: slots from a topic to its next card, at least 1; 1 changes nothing.
+        seed: of the page; deals the topics to groups.
+    """
+    gap = min(gap, len(rules))
+    open_slots = [slot for slot, rule in enumerate(rules) if rule.name != FAIR_START]
+    if gap < 2 or not open_slots:
+        return tuple(rules)
+    rule = rules[open_slots[0]]
+    group = _deal(topic, gap, seed)
+    wanted = np.bincount([slot % gap for slot in open_slots], minlength=gap)
+    if (np.bincount(group[rule.mask], minlength=gap) < wanted).any():
+        return tuple(rules)
+    narrowed = [_narrow(rule, group == g) for g in range(gap)]
+    return tuple(r if r.name == FAIR_START else narrowed[s % gap] for s, r in enumerate(rules))
+
+
+def _deal(topic: Ints, gap: int, seed: int) -> Ints:
+    """Return the group of each candidate: a multiplicative hash of its topic (TAOCP, 6.4)."""
+    mixed = (topic.astype(np.uint64) ^ np.uint64(seed & 0xFFFFFFFFFFFFFFFF)) * _MIX
+    mixed = (mixed ^ (mixed >> _SHIFT)) * _MIX
+    groups: Ints = ((mixed >> _SHIFT) % np.uint64(gap)).astype(np.int64)
+    return groups
+
+
+def _narrow(rule: SlotRule, group: npt.NDArray[np.bool_]) -> SlotRule:
+    mask = rule.mask & group
+    eligible = rule.eligible & mask
+    return SlotRule(mask, eligible if eligible.any() else mask, rule.name)
