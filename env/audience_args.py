@@ -106,7 +106,7 @@ class Guards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one source may contribute to the evidence for an upload under trial.
 
     What a source sends may exceed its part of all traffic by `slack` times, and is never cut below
-    `at_least` impressions; while it sends more, its impressions are paid, but no evidence.
+    `at_least` impressions; while it sends more, its impressions are no evidence and pay nothing.
 
     Attributes:
         enabled: False counts everything, for comparison.

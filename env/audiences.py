@@ -12,16 +12,18 @@ simulation, nobody was there to be shown anything: births and deadlines move alo
 known of traffic is forgotten. A record dated longer than that before the clock counts as of now.
 
 Rejected: a debt that only reserved slots pay (the most liked uploads would be shown twice as
-often), and a second debut for what is taken down and uploaded again.
+often), one that impressions pay which a guard cut off (a crowd of fakes would use up the audience
+of another), and a second debut for what is taken down and uploaded again.
 """
 
 import msgspec
 
 from env.audience_args import OPEN_LEVEL, AudienceArgs
 from env.catalogue import Catalogue
+from env.demand import HOUR_MS, Demand, Place
 from env.evidence import Traffic
 from env.matched import MatchedBaseline
-from env.payments import HOUR_MS, SETTLE_MS, Payments
+from env.payments import SETTLE_MS, Payments
 from env.reach import Reach, UploadState
 from env.records import ItemRecord
 from env.reward import is_censored
@@ -51,7 +53,7 @@ class Audiences:
         self._traffic = Traffic()
         self._verdicts = Verdicts(self._args.guards.trim)
         self._payments = Payments()
-        self._needed: dict[str, float] | None = None
+        self._demand: Demand | None = None
         self._aligned: tuple[Catalogue, int, Reach] | None = None
 
     @property
@@ -67,18 +69,19 @@ class Audiences:
     def fold(self, interaction: Interaction) -> bool:
         """Count a closed interaction; return whether it counts as evidence.
 
-        One that a guard cut off pays the upload's debt all the same.
+        One that a guard cut off does not pay the upload's debt.
         """
         self._hear(interaction.closed_ms)
         scene, guards = interaction.scene, self._args.guards
         trial = self._uploads.trial(interaction.item_id)
-        paying = trial is not None and trial.show(self._clock_ms)
         self._traffic.fold(scene, guards.young_days)
-        self._payments.show(scene.country, self._clock_ms, paying=paying)
         counts = True
         if trial is not None and trial.level < OPEN_LEVEL:
             source = self._traffic.source(scene, guards.young_days, trial.country)
-            counts = trial.evidence.admit(source, guards)
+            counts = trial.evidence.admit(source, guards, interaction.user)
+        paying = trial is not None and trial.show(self._clock_ms, counts=counts)
+        place = Place(scene.country, scene.language)
+        self._payments.show(place, self._clock_ms, paying=paying)
         if counts and not is_censored(interaction.feedback, interaction.duration_s):
             self._learn(interaction, trial)
         if trial is not None:
@@ -97,22 +100,43 @@ class Audiences:
         self._aligned = catalogue, sequence, reach
         return reach
 
-    def share(self, country: str) -> float:
-        """Return the part of a market's cards to reserve now, in [0, budget]."""
-        needed = self._needs()
-        mine = needed.get(country, needed[""])
-        return self._payments.share(country, mine, self._args.fair_start.budget)
+    def share(self, country: str, language: str) -> float:
+        """Return the part of a viewer's cards to reserve now, in [0, budget].
+
+        Args:
+            country: of the viewer, upper-case; empty where unknown.
+            language: of the viewer, lower-case; empty where unknown.
+        """
+        place = Place(country, language)
+        return self._payments.share(place, self._needs().at(place), self._args.fair_start.budget)
+
+    def reserved(self, country: str) -> float:
+        """Return the part of all cards in a country that is reserved now."""
+        rates = self._payments.rates(self._clock_ms)
+        here = {place: rate for place, rate in rates.items() if place.country == country}
+        if not here:
+            return self.share(country, "")
+        cards = sum(rate * self.share(*place) for place, rate in here.items())
+        return cards / sum(here.values())
 
     def overdrawn(self) -> dict[str, float]:
-        """Return the needed share of the markets in which it is more than the budget.
+        """Return the markets that need more than the budget, and how much on an even schedule.
 
-        A market is judged from the second hour of its traffic on.
+        Names are those of `env.demand.Place`: a country, with its viewers' language if that is
+        known. A market is judged from the second hour of its traffic on, and by half an hour.
         """
-        return {
-            country: share
-            for country, share in sorted(self._needs().items())
-            if share > self._args.fair_start.budget and self._payments.is_known(country)
+        needs = {
+            place: self._needs().at(place) for place in self._payments.overdrawn(self._clock_ms)
         }
+        budget = self._args.fair_start.budget
+        return {str(p): needed.even for p, needed in sorted(needs.items()) if needed.even > budget}
+
+    def unreachable(self) -> tuple[str, ...]:
+        """Return the markets where debts are late although slots are kept free for them.
+
+        As in a home of fewer people than an upload is owed impressions; named as by `overdrawn`.
+        """
+        return tuple(map(str, sorted(self._payments.unreachable(self._clock_ms))))
 
     def uploads(self) -> list[UploadState]:
         """Return one record an upload, by debut: all that are under trial, the latest others."""
@@ -152,7 +176,7 @@ class Audiences:
 
     def _hear(self, at_ms: int) -> None:
         """Move the clock; what was remembered of the state is no longer true."""
-        self._aligned = self._needed = None
+        self._aligned = self._demand = None
         silence_ms = at_ms - self._clock_ms
         if silence_ms <= 0:
             return
@@ -163,7 +187,7 @@ class Audiences:
                 trial.stretch(silence_ms)
         if at_ms - self._payments.settled_ms >= SETTLE_MS:
             self._payments.settle(self._needs(), self._args.fair_start.budget, at_ms)
-            self._needed = None
+            self._demand = None
         if at_ms - self._swept_ms >= _DAY_MS:
             self._sweep()
 
@@ -182,18 +206,17 @@ class Audiences:
         if trial is not None:
             trial.learn(uplift, self._verdicts, self._args.pools, self._clock_ms)
 
-    def _needs(self) -> dict[str, float]:
-        if self._needed is None:
-            self._needed = self._payments.needed(
-                self._uploads.owing(), self._within_ms, self._clock_ms
-            )
-        return self._needed
+    def _needs(self) -> Demand:
+        if self._demand is None:
+            rates = self._payments.rates(self._clock_ms)
+            self._demand = Demand.of(self._uploads.owing(), rates, self._within_ms, self._clock_ms)
+        return self._demand
 
     def _audited(self, trial: Trial) -> UploadState:
         return trial.state(self._verdicts, self._args.pools.bars)
 
 
-class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="audiences/1"):
+class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="audiences/2"):
     clock_ms: int
     swept_ms: int
     uploads: StoredUploads

@@ -15,13 +15,11 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from env.content import MAX_TAGS, duplicate_key, fold_tag
+from env.content import MAX_TAGS, duplicate_key, fold_tag, home_country, primary_language
 from env.features import N_STATIC, VECTOR_DIM
 from env.records import Card, ItemRecord, block_hash, item_key, unpack_halves
+from env.short_keys import ShortKeyIndex
 from env.vocabulary import Bools, Float32s, Floats, Ints, Item, ItemId, Keys, ShortKeys
-
-MAX_COUNTRIES = 300
-"""Countries for which availability is remembered; ISO 3166 has 249."""
 
 _CAPACITY = 1024
 
@@ -32,7 +30,9 @@ _Column = npt.NDArray[Any]
 class Catalogue:
     """All items that ever were, as columns.
 
-    The columns are read-only views, replaced by each `apply`: take them anew for each request.
+    The columns are read-only views, replaced by each `apply`: take them anew for each request. One
+    thread applies. Another may read beside it: `debuts` grows last, so no column is shorter; what
+    it read was whole if `sequence` is what it was before.
     Codes of creators, countries, languages and sounds are 0 where unknown.
 
     Attributes:
@@ -55,8 +55,8 @@ class Catalogue:
     duration_s: Floats  # (n,) 0 where unknown
     sounds: Ints  # (n,) code
     ratings: Ints  # (n,) least age in years
-    debuts: Bools  # (n,) whether it came as new to the public, `ItemRecord.debut`
     listed: Bools  # (n,)
+    debuts: Bools  # (n,) whether it came as new to the public, `ItemRecord.debut`
 
     def __init__(self) -> None:
         """Start empty, as before the first record."""
@@ -65,14 +65,13 @@ class Catalogue:
         self._items: list[Item] = []
         self._block_bytes: list[bytes] = []
         self._index: dict[ItemId, int] = {}
-        self._by_short_key: tuple[ShortKeys, Ints, Ints] | None = None
+        self._by_short_key: ShortKeyIndex | None = None
         self._latest: Ints | None = None
         self._creators, self._countries, self._languages = {"": 0}, {"": 0}, {"": 0}
         self._tags, self._sounds = {"": 0}, {"": 0}
         self._n_vectors = 0
         self._duplicates: dict[int, int] = {}
         self._market_sets: dict[frozenset[str], int] = {frozenset(): 0}
-        self._available: dict[str, Bools] = {}
         self._arrays: dict[str, _Column] = {
             "keys": np.zeros(_CAPACITY, dtype=np.uint64),
             "hashes": np.zeros(_CAPACITY, dtype="<u8"),
@@ -89,8 +88,8 @@ class Catalogue:
             "duration_s": np.zeros(_CAPACITY, dtype=np.float64),
             "sounds": np.zeros(_CAPACITY, dtype=np.int64),
             "ratings": np.zeros(_CAPACITY, dtype=np.int64),
-            "debuts": np.zeros(_CAPACITY, dtype=np.bool_),
             "listed": np.zeros(_CAPACITY, dtype=np.bool_),
+            "debuts": np.zeros(_CAPACITY, dtype=np.bool_),
         }
         self._show_columns()
 
@@ -138,7 +137,6 @@ class Catalogue:
             self._arrays["debuts"][self._index[record.item_id]] |= record.debut
         elif record.item_id in self._index:
             self._take_down(record.item_id)
-        self._available.clear()
         self._latest = None
         self.sequence = self.sequence + 1 if sequence is None else sequence
 
@@ -168,18 +166,8 @@ class Catalogue:
         Where several items share them all are found, the further ones at the end.
         """
         if self._by_short_key is None:
-            short = self.keys.astype(np.uint32)
-            order = np.argsort(short, kind="stable")
-            short = short[order]
-            self._by_short_key = short, order, np.flatnonzero(short[1:] == short[:-1]) + 1
-        short, order, further = self._by_short_key
-        if not len(short) or not len(short_keys):
-            return np.zeros(0, dtype=np.int64)
-        place = short.searchsorted(short_keys)
-        found: Ints = order[place[short.take(place, mode="clip") == short_keys]]
-        if not len(further):
-            return found
-        return np.concatenate([found, order[further[np.isin(short[further], short_keys)]]])
+            self._by_short_key = ShortKeyIndex(self.keys)
+        return self._by_short_key.find(short_keys)
 
     def latest(self) -> Ints:
         """Return all indices, the latest upload first, shape (n,); remembered."""
@@ -226,17 +214,6 @@ class Catalogue:
         codes = self.market_sets if index is None else self.market_sets[index]
         return np.array(allowed, dtype=np.bool_)[codes]
 
-    def available(self, country: str) -> Bools:
-        """Return, shape (n,), which items are listed and may be shown there; remembered."""
-        available = self._available.get(country)
-        if available is None:
-            available = self.listed & self.in_market(country)
-            available.flags.writeable = False
-            if len(self._available) >= MAX_COUNTRIES:
-                self._available.clear()
-            self._available[country] = available
-        return available
-
     def _put(self, item_id: ItemId, item: Item, block: bytes) -> None:
         if item.item_id != item_id:
             raise ValueError(f"expected the item {item_id} in its record, got {item.item_id}")
@@ -256,8 +233,8 @@ class Catalogue:
             "blocks": values,
             "vectors": values[:VECTOR_DIM],
             "creators": _code(self._creators, item.creator),
-            "countries": _code(self._countries, item.country.strip().upper()),
-            "languages": _code(self._languages, _primary(item.language)),
+            "countries": _code(self._countries, home_country(item)),
+            "languages": _code(self._languages, primary_language(item)),
             "market_sets": _code(self._market_sets, _markets(item)),
             "tags": (tags := self._code_tags(item)),
             "n_tags_of": max(np.count_nonzero(tags), 1),
@@ -314,10 +291,6 @@ def _code(codes: dict[_K, int], name: _K) -> int:
 
 def _doubled(column: _Column) -> _Column:
     return np.concatenate([column, np.zeros_like(column)])
-
-
-def _primary(language: str) -> str:
-    return language.strip().lower().replace("_", "-").partition("-")[0]
 
 
 def _markets(item: Item) -> frozenset[str]:

@@ -98,6 +98,24 @@ def fold_tag(tag: str) -> str:
     return _folded(tag).strip().lstrip("#")
 
 
+def home_country(item: Item) -> str:
+    """Return the country that an item is from, upper-case; empty where unknown.
+
+    >>> home_country(Item("a", country=" gb"))
+    'GB'
+    """
+    return item.country.strip().upper()
+
+
+def primary_language(item: Item) -> str:
+    """Return the language that an item is in, lower-case and without a region; empty: unknown.
+
+    >>> primary_language(Item("a", language="pt_BR"))
+    'pt'
+    """
+    return item.language.strip().lower().replace("_", "-").partition("-")[0]
+
+
 def static_block(item: Item, titles: TitleEncoder | None = None) -> Float32s:
     """Return the columns `env.features.STATIC` of an item, shape (N_STATIC,), quantised.
 

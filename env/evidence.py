@@ -8,7 +8,8 @@ block of a request, hashed into `N_BUCKETS` (of few impressions in a bucket chan
 there 2 sqrt(s n) are added). The share is the greater of that in the upload's home market and that
 everywhere, a count of recent impressions; so where everybody is young, or all come through one
 carrier, nothing is cut. A crowd that keeps within all shares gets in: up to slack * s of the
-evidence, and trimming takes a part of that.
+evidence, and trimming takes a part of that. An account counts once for an upload, between two
+moves of it: its further impressions are no evidence, and do not count as sent either.
 
 What passes is kept as a histogram of uplift of fixed size, each value split between the two
 nearest nodes, so that the histogram's mean is the mean; it is read by a trimmed mean and the
@@ -29,8 +30,9 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from env.accounts import Accounts
 from env.audience_args import Guards
-from env.vocabulary import Scene
+from env.vocabulary import Scene, UserKey
 
 N_BUCKETS = 256
 LOW, HIGH, N_NODES = -2.0, 4.0, 25
@@ -114,7 +116,7 @@ class Traffic:
 
 
 class Evidence(msgspec.Struct, array_like=True):
-    """The evidence for one upload; some hundred bytes, however many people saw it.
+    """The evidence for one upload; at most some 3 KB, however many people saw it.
 
     Attributes:
         counted: impressions that count, with a known reward or not.
@@ -122,6 +124,7 @@ class Evidence(msgspec.Struct, array_like=True):
         cut: impressions that a guard cut off.
         origins: those of each bucket of origins, cut off or not; empty before the first.
         nodes: the histogram of uplift over [LOW, HIGH]; empty before the first.
+        accounts: whose impressions were counted since the upload's last move.
     """
 
     counted: float = 0.0
@@ -129,9 +132,20 @@ class Evidence(msgspec.Struct, array_like=True):
     cut: int = 0
     origins: list[int] = []
     nodes: list[float] = []
+    accounts: Accounts = msgspec.field(default_factory=Accounts)
 
-    def admit(self, source: Source, guards: Guards) -> bool:
-        """Count an impression, or cut it off; return whether it counts."""
+    def admit(self, source: Source, guards: Guards, user: UserKey) -> bool:
+        """Count an impression, or cut it off; return whether it counts.
+
+        Args:
+            source: where it comes from.
+            guards: bounds.
+            user: whose it is; empty where that is unknown, which is no account.
+        """
+        is_account = guards.enabled and user != ""
+        if is_account and user in self.accounts:
+            self.cut += 1
+            return False
         if not self.origins:
             self.origins = [0] * N_BUCKETS
         self.young += source.young
@@ -140,6 +154,8 @@ class Evidence(msgspec.Struct, array_like=True):
         counts = self._has_room(source, guards) or not guards.enabled
         self.counted += counts
         self.cut += not counts
+        if counts and is_account:
+            self.accounts.note(user)
         return counts
 
     def add(self, uplift: float) -> None:
@@ -149,11 +165,12 @@ class Evidence(msgspec.Struct, array_like=True):
         add_uplift(self.nodes, uplift)
 
     def forget_half(self) -> None:
-        """Let all evidence weigh half."""
+        """Let all evidence weigh half, and every account count again."""
         self.counted *= 0.5
         self.young *= 0.5
         self.origins = [n // 2 for n in self.origins]
         self.nodes = [0.5 * n for n in self.nodes]
+        self.accounts = Accounts()
 
     def _has_room(self, source: Source, guards: Guards) -> bool:
         n, least = self.counted + 1.0, guards.at_least

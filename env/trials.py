@@ -1,4 +1,18 @@
-"""One upload from its debut to the end of its trial: what it is owed, its level, its evidence."""
+"""One upload from its debut to the end of its trial: what it is owed, its level, its evidence.
+
+Its schedule is "paid >= elapsed" until its aim, which is before it is due: chance makes half of
+the debts later than their aim. How far it is behind is the dual variable of that, the integral of
+1 / aim - rate of payment / owed, so it costs no state. Its price is that by the part of the time
+that is left: by how much it must be paid faster than others that are new. What few people like
+gets its turn by it before its time is up, and among the late the earliest comes first. So that too
+many of them let nobody wait with nothing, a first part is due earlier, by a price of its own; it is
+so little that it never counts but then.
+
+Rejected: a bound on the price (who is as late as everybody would be served by match alone), a price
+that is not by the time left (what suits nobody waits until its lateness is worth all that it lacks
+in match: a third of the time), and impressions that a guard cut off as payments (a crowd of fakes
+would use up the audience that an upload is owed).
+"""
 
 import msgspec
 
@@ -11,6 +25,13 @@ from env.vocabulary import CreatorId, ItemId
 BELOW_BAR = "below the bar"
 NOT_PROVEN = "cap without a verdict"
 NOBODY = "seen by nobody"
+
+AIM = 0.8
+"""Part of the time allowed in which to pay."""
+_FIRST_OWED, _FIRST_TIME = 0.1, 0.5
+"""Part of the debt that is to be paid first, and of the time until the aim in which."""
+_LEAST_LEFT = 0.25
+"""Of the time until the aim: what is later is as urgent."""
 
 
 class Trial(msgspec.Struct, array_like=True):
@@ -53,33 +74,51 @@ class Trial(msgspec.Struct, array_like=True):
     evidence: Evidence = msgspec.field(default_factory=Evidence)
 
     @property
+    def aim_ms(self) -> int:
+        """By when its debt is to be paid so that chance does not make it late."""
+        return self.born_ms + round(AIM * (self.due_ms - self.born_ms))
+
+    @property
+    def paid(self) -> int:
+        """Impressions that pay its debt: all that no guard cut off."""
+        return self.impressions - self.evidence.cut
+
+    @property
     def debt(self) -> int:
         """Impressions that it is still owed, whoever may see it."""
-        return max(self.owed - self.impressions, 0)
+        return max(self.owed - self.paid, 0)
 
     @property
     def is_owing(self) -> bool:
         """Whether it is to be shown because it is owed."""
-        return self.impressions < self.owed and bool(self.members) and not self.stopped
+        return self.paid < self.owed and bool(self.members) and not self.stopped
 
     @property
     def is_over(self) -> bool:
         """Whether nothing can change it any more."""
         return bool(self.stopped) or (self.level == OPEN_LEVEL and not self.debt)
 
-    def show(self, now_ms: int) -> bool:
-        """Count an impression; return whether it paid a part of the debt."""
-        paid = self.impressions < self.owed
+    def show(self, now_ms: int, *, counts: bool) -> bool:
+        """Count an impression; return whether it paid a part of the debt.
+
+        Args:
+            now_ms: the clock.
+            counts: whether no guard cut it off; the evidence knows of it already.
+        """
         self.impressions += 1
         self.seen_ms = now_ms
-        if self.impressions == self.owed:
+        if not counts or self.paid > self.owed:
+            return False
+        if self.paid == self.owed:
             self.paid_ms = now_ms
-        return paid
+        return True
 
     def price(self, now_ms: int) -> float:
-        """Return how far it is behind its schedule, in parts of its debt; see `env.payments`."""
-        elapsed = (now_ms - self.born_ms) / max(self.due_ms - self.born_ms, 1)
-        return max(elapsed - self.impressions / max(self.owed, 1), 0.0)
+        """Return how far it is behind its schedule, in parts of its debt, by the time left."""
+        elapsed = (now_ms - self.born_ms) / max(self.aim_ms - self.born_ms, 1)
+        paid = self.paid / max(self.owed, 1)
+        first = _urgency(elapsed / _FIRST_TIME, paid / _FIRST_OWED)
+        return max(_urgency(elapsed, paid), first)
 
     def learn(self, uplift: float, verdicts: Verdicts, pools: Pools, now_ms: int) -> None:
         """Add the uplift of an impression that counts, and move where the evidence says."""
@@ -103,7 +142,7 @@ class Trial(msgspec.Struct, array_like=True):
         """Stop it where it had all that its level allows."""
         if self.level == OPEN_LEVEL or self.debt or self.stopped:
             return
-        if self.impressions - self.evidence.cut >= pools.caps[self.top]:
+        if self.paid >= pools.caps[self.top]:
             self.stopped = NOT_PROVEN
 
     def enlist(self, item_id: ItemId, at_ms: int) -> None:
@@ -165,3 +204,13 @@ class Trial(msgspec.Struct, array_like=True):
         self.top = max(self.top, level)
         self.evidence.forget_half()
         self.rewards = int(sum(self.evidence.nodes))
+
+
+def _urgency(elapsed: float, paid: float) -> float:
+    """Return how far what is paid is behind what has elapsed, by what is left of the time.
+
+    Both are parts, of what is to be paid and of the time until then; all paid is never behind.
+    """
+    if paid >= 1.0:
+        return 0.0
+    return max(elapsed - paid, 0.0) / max(1.0 - elapsed, _LEAST_LEFT)

@@ -13,7 +13,7 @@ import numpy as np
 from env.audience_args import OPEN_LEVEL, FairStart
 from env.catalogue import Catalogue
 from env.content import duplicate_key
-from env.payments import HOUR_MS
+from env.demand import HOUR_MS
 from env.reach import Places, Reach, UploadState
 from env.records import ItemRecord
 from env.trials import Trial

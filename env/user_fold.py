@@ -6,14 +6,19 @@ the same report twice moves nothing and a longer one corrects.
 "Not interested" is said of a card and heard as that. At once, by its signal of -2, it turns the
 interests away from what the card is about and pulls down its creator, tags and sound, and the item
 is unwanted (`env.users.unwanted_keys`), and its near-duplicates with it. The creator is doubted,
-and blocked by the second such card: people mean the video more often than its maker, and a block
+and avoided from the second such card on: people mean the video more often than its maker, and this
 is the one thing that no later evidence can undo, since it ends the evidence. A creator who is
-followed stays followed at the first. Otherwise creators are blocked by a `BlockRecord`, and tags by
-that alone, until another takes it back; a follow unblocks its creator too.
+followed stays followed at the first.
+
+Creators and tags are blocked by a `BlockRecord`, until another takes it back; a follow unblocks its
+creator too. What somebody blocked is kept apart from what their answers came to: of the latter the
+last count, and the former is never pushed out by it. Who has blocked as much as is kept is told so
+before there is a record (`has_room`).
 
 Rejected: timestamps in the decay (a person who comes back after a week likes what they liked;
 sessions forget on their own), and blocking a creator at the first "not interested" (as it was:
-one odd video of a favourite creator took all the others along).
+one odd video of a favourite creator took all the others along), and letting the oldest block go
+for a new one (whom somebody blocked first would be back on their pages, and nobody told them).
 """
 
 from typing import TypeVar
@@ -36,8 +41,10 @@ from env.users import (
 )
 from env.vocabulary import CreatorId, DecisionId, SessionId
 
-MAX_CREATORS = 100  # that are followed, and that are blocked
-MAX_BLOCKED_TAGS = 100
+MAX_FOLLOWS = 100
+MAX_BLOCKED = 1000
+"""Creators, and as many tags, that a person may block; `env.users.encode_state` says the bytes."""
+MAX_AVOIDED = 100
 MAX_DOUBTED = 50
 MAX_UNWANTED = 100
 
@@ -171,44 +178,67 @@ def _follow(state: UserState, creator: CreatorId) -> UserState:
     """Follow a creator, whatever was said of them before."""
     return msgspec.structs.replace(
         state,
-        follows=_moved_last(state.follows, (creator,), MAX_CREATORS),
+        follows=_moved_last(state.follows, (creator,), MAX_FOLLOWS),
         blocked=_without(state.blocked, (creator,)),
         doubted=_without(state.doubted, (creator,)),
+        avoided=_without(state.avoided, (creator,)),
     )
 
 
 def _turn_away(state: UserState, card: OpenCard) -> UserState:
-    """Keep an item away for good, and doubt its creator; whoever is doubted already is blocked."""
+    """Keep an item away, and doubt its creator; whoever is doubted already is avoided."""
     unwanted = _put_key(state.unwanted, card.key, MAX_UNWANTED)
     state = msgspec.structs.replace(state, unwanted=unwanted)
     creator = _known(card.creator)
-    if card.creator in state.doubted or card.creator in state.blocked:
-        return _block_creators(state, creator)
+    if card.creator in state.blocked:
+        return state
+    if card.creator in state.doubted or card.creator in state.avoided:
+        return _avoid(state, creator)
     return msgspec.structs.replace(state, doubted=_moved_last(state.doubted, creator, MAX_DOUBTED))
 
 
+def _avoid(state: UserState, creator: tuple[CreatorId, ...]) -> UserState:
+    return msgspec.structs.replace(
+        state,
+        follows=_without(state.follows, creator),
+        doubted=_without(state.doubted, creator),
+        avoided=_moved_last(state.avoided, creator, MAX_AVOIDED),
+    )
+
+
+def has_room(state: UserState, record: BlockRecord) -> bool:
+    """Return whether a person can have this blocked too, with all that they blocked before."""
+    creators, tags = _named(record)
+    n_creators = len({*state.blocked, *creators})
+    n_tags = len({*state.blocked_tags, *tags})
+    return record.wanted or max(n_creators, n_tags) <= MAX_BLOCKED
+
+
 def _block(state: UserState, record: BlockRecord) -> UserState:
-    creators = tuple(filter(None, record.creators))
-    tags = tuple(filter(None, map(fold_tag, record.tags)))
+    creators, tags = _named(record)
+    state = msgspec.structs.replace(
+        state,
+        doubted=_without(state.doubted, creators),
+        avoided=_without(state.avoided, creators),
+    )
     if record.wanted:
         return msgspec.structs.replace(
             state,
             blocked=_without(state.blocked, creators),
-            doubted=_without(state.doubted, creators),
             blocked_tags=_without(state.blocked_tags, tags),
         )
-    blocked_tags = _moved_last(state.blocked_tags, tags, MAX_BLOCKED_TAGS)
-    state = msgspec.structs.replace(state, blocked_tags=blocked_tags)
-    return _block_creators(state, creators)
-
-
-def _block_creators(state: UserState, creators: tuple[CreatorId, ...]) -> UserState:
     return msgspec.structs.replace(
         state,
         follows=_without(state.follows, creators),
-        blocked=_moved_last(state.blocked, creators, MAX_CREATORS),
-        doubted=_without(state.doubted, creators),
+        blocked=_moved_last(state.blocked, creators, MAX_BLOCKED),
+        blocked_tags=_moved_last(state.blocked_tags, tags, MAX_BLOCKED),
     )
+
+
+def _named(record: BlockRecord) -> tuple[tuple[CreatorId, ...], tuple[str, ...]]:
+    """Return the creators and the tags of a record, as a state keeps them."""
+    creators = tuple(filter(None, record.creators))
+    return creators, tuple(filter(None, map(fold_tag, record.tags)))
 
 
 def _moved_last(
@@ -218,7 +248,8 @@ def _moved_last(
 
 
 def _without(names: tuple[_Name, ...], gone: tuple[_Name, ...]) -> tuple[_Name, ...]:
-    return tuple(name for name in names if name not in gone)
+    left = frozenset(gone)
+    return tuple(name for name in names if name not in left)
 
 
 def _put_key(ring: bytes, key: int, at_most: int) -> bytes:

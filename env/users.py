@@ -63,7 +63,9 @@ class UserState(msgspec.Struct, frozen=True, array_like=True):
         pages: delivered pages that feedback may still come for, oldest first; see
             `delivered_keys`.
         follows: creators followed by feedback, oldest first; `followed` adds the profile's.
-        blocked: creators of whom nothing more is wanted, oldest first.
+        blocked: creators of whom the person said, by a `BlockRecord`, that nothing more is wanted,
+            oldest first; `blocked_creators` adds those that are avoided. In rows of before there
+            was `avoided` it holds both, so that nothing that was blocked comes back.
         creators: recent creators, the latest last; read them by
             `env.interests.tallies`.
         tags: recent tags, folded, the latest last.
@@ -71,10 +73,12 @@ class UserState(msgspec.Struct, frozen=True, array_like=True):
             bytes; empty: nowhere.
         apps: the installed-app context of the registration, `hash_apps`, float16 bytes; empty: 0.
         sounds: recent sounds, the latest last.
-        blocked_tags: tags of which nothing more is wanted, folded, oldest first.
-        doubted: creators of one card that was not of interest, oldest first; a second one blocks.
+        blocked_tags: tags of which the same was said, folded, oldest first.
+        doubted: creators of one card that was not of interest, oldest first; the second one has
+            them avoided.
         unwanted: ring of the last items that were not of interest, as `seen`; read it by
             `unwanted_keys`.
+        avoided: creators of two cards that were not of interest, oldest first; none is `blocked`.
     """
 
     profile: Profile
@@ -104,6 +108,7 @@ class UserState(msgspec.Struct, frozen=True, array_like=True):
     blocked_tags: tuple[str, ...] = ()
     doubted: tuple[CreatorId, ...] = ()
     unwanted: bytes = b""
+    avoided: tuple[CreatorId, ...] = ()
 
 
 class Observed(msgspec.Struct, frozen=True):
@@ -157,10 +162,12 @@ def hash_apps(apps: Iterable[str]) -> Float32s:
 
 
 def encode_state(state: UserState) -> bytes:
-    """Return a state as it stands in a database row: 14 KB of a busy person, 19 at the most.
+    """Return a state as it stands in a database row: 14 KB of a busy person, 41 at the most.
 
     The most holds for names of creators, tags and sounds of about ten letters, a profile not
-    counted; it is that of somebody who has blocked as much as is kept.
+    counted; it is that of somebody who has blocked as much as is kept, 1,000 creators and as many
+    tags, which is 23 KB of it. Names stand in the row, and not short keys of them, since a person
+    can ask what they have blocked.
     """
     return _encoder.encode(state)
 
@@ -242,9 +249,15 @@ def delivered_keys(state: UserState, now_ms: int) -> ShortKeys:
     return np.array(keys, dtype=np.uint64).astype(np.uint32)
 
 
+def blocked_creators(state: UserState) -> tuple[CreatorId, ...]:
+    """Return of whom nothing is shown: whom this person blocked, then whom their answers did."""
+    return (*state.blocked, *state.avoided)
+
+
 def followed(state: UserState) -> frozenset[CreatorId]:
     """Return the creators that this person follows, by registration or by feedback."""
-    return frozenset(state.profile.follows).difference(state.blocked).union(state.follows)
+    declared = frozenset(state.profile.follows).difference(blocked_creators(state))
+    return declared.union(state.follows)
 
 
 def live_session(state: UserState, now_ms: int) -> SessionId | None:

@@ -1,17 +1,20 @@
 """Which items may be shown where a page is asked for, whoever asks: markets, ratings, pools.
 
 Hard rules, which never give way: an item must be listed, allowed in the market, rated for the
-person's age and, while it is under trial, within its reach: the pool that it has earned so far,
-and nowhere once it is stopped. One rule is soft: a market's languages, to which a page keeps as
-long as enough is left that the person has not seen.
+person's age and, while it is under trial, within its reach: the pool that it has earned so far.
+Two rules are soft. To a market's languages a page keeps as long as enough is left that the person
+has not seen. What is stopped is shown nowhere as long as anything else is left, seen or not, that
+fills a page; failing that, in its home market, as far as it came there, and in no other.
 
 It hangs on few things (country, language, the ratings within an age), so it is worked out once
-for each and kept as long as neither the catalogue nor the reach changes.
+for each: what follows from the catalogue is kept until that changes, and what the pools add, which
+touches the items under trial only, until the reach does, as with each version of the audiences.
 
 Rejected: the same checks on the few hundred proposed items of each page (retrieval would propose
-what may not be shown, and a small market would get short pages), and asking for a language of
+what may not be shown, and a small market would get short pages), asking for a language of
 everybody (a market in which an unusual language is spoken would show nothing in it: the person's
-own language is always among the market's).
+own language is always among the market's), stopped uploads before what was seen (whoever swipes
+most would get what nobody liked), and stopped ones without a home (they would be shown anywhere).
 """
 
 from collections.abc import Mapping
@@ -32,11 +35,12 @@ from policies.markets import Markets
 Codes = npt.NDArray[np.int8]
 
 REASONS = ("unlisted", "market", "rating", "pool", "language")
-"""Why an item is not eligible, the first that applies; the last is the soft rule."""
+"""Why an item is not eligible, the first that applies; the last is soft, "pool" where stopped."""
 _UNLISTED, _MARKET, _RATING, _POOL, _LANGUAGE = range(len(REASONS))
+_NONE = np.int8(-1)
 
 MAX_REMEMBERED = 300
-"""Kinds of request for which eligibility is kept, 3 bytes an item each."""
+"""Kinds of request for which eligibility is kept: 3 bytes an item each, 7 where rules gave way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +50,13 @@ class Eligible:
     Attributes:
         allowed: shape (n,), one for each item of the catalogue.
         reason: shape (n,), codes into `REASONS`, -1 where nothing is against an item.
-        widened: items in other languages than the market's are allowed as well.
+        relaxed: the rules that gave way: "language" where items in other languages than the
+            market's are allowed as well, "pool" where those are that were stopped at home.
     """
 
     allowed: Bools
     reason: Codes
-    widened: bool = False
+    relaxed: tuple[str, ...] = ()
 
 
 class _Kind(NamedTuple):
@@ -60,6 +65,76 @@ class _Kind(NamedTuple):
     country: str
     language: str
     n_ratings: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """The items that are not everywhere, of one reach: under trial with a home, or stopped."""
+
+    index: Ints  # (m,)
+    level: Ints  # (m,)
+    stopped: Bools  # (m,)
+    countries: Ints  # (m,) code
+    languages: Ints  # (m,) code
+
+    @classmethod
+    def of(cls, catalogue: Catalogue, reach: Reach) -> "_Tried":
+        """Find them."""
+        on_trial = (reach.level < OPEN_LEVEL) & (catalogue.countries > 0)
+        index = np.flatnonzero(on_trial | reach.stopped)
+        countries, languages = catalogue.countries[index], catalogue.languages[index]
+        return cls(index, reach.level[index], reach.stopped[index], countries, languages)
+
+
+class _Answers:
+    """What is eligible for one kind of request: strictly, and where soft rules give way.
+
+    The wider answers are worked out when they are first asked for.
+    """
+
+    def __init__(self, base: Codes, tried: Ints, within: Bools, stopped_here: Bools) -> None:
+        """Add what the pools say to what the catalogue says.
+
+        Args:
+            base: shape (n,), reasons but for the pools.
+            tried: shape (m,), the items that are not everywhere.
+            within: shape (m,), which of them reach this person.
+            stopped_here: shape (m,), which of them are stopped and would otherwise.
+        """
+        reason = base.copy()
+        out = tried[~within]
+        against = reason[out]
+        reason[out] = np.where((against < 0) | (against > _POOL), np.int8(_POOL), against)
+        self.strict = Eligible(reason < 0, reason)
+        self._stopped = tried[stopped_here]
+        self._wide: Eligible | None = None
+        self._last: Eligible | None = None
+
+    @property
+    def wide(self) -> Eligible:
+        """What is eligible in all languages; the strict answer if no item is in another."""
+        if self._wide is None:
+            foreign = self.strict.reason == _LANGUAGE
+            if foreign.any():
+                reason = np.where(foreign, _NONE, self.strict.reason)
+                self._wide = Eligible(reason < 0, reason, (REASONS[_LANGUAGE],))
+            else:
+                self._wide = self.strict
+        return self._wide
+
+    @property
+    def last(self) -> Eligible:
+        """The same with what was stopped at home; the wide answer if nothing was."""
+        if self._last is None:
+            wide = self.wide
+            back = self._stopped[wide.reason[self._stopped] == _POOL]
+            if len(back):
+                reason = wide.reason.copy()
+                reason[back] = _NONE
+                self._last = Eligible(reason < 0, reason, (*wide.relaxed, REASONS[_POOL]))
+            else:
+                self._last = wide
+        return self._last
 
 
 class Eligibility:
@@ -78,7 +153,9 @@ class Eligibility:
         self._sequence = 0
         self._reach: Reach | None = None
         self._ratings: Ints = np.zeros(0, dtype=np.int64)
-        self._kept: dict[_Kind, tuple[Eligible, Eligible]] = {}
+        self._tried: _Tried | None = None
+        self._bases: dict[_Kind, Codes] = {}
+        self._kept: dict[_Kind, _Answers] = {}
 
     def eligible(
         self,
@@ -98,48 +175,60 @@ class Eligibility:
             profile: tells the year of birth.
             known: what the person knows of the catalogue.
             at_least: items that must be left which they have neither seen nor blocked; where the
-                market's languages leave fewer, all languages are allowed.
+                market's languages leave fewer, all languages are allowed, and where that leaves
+                fewer even with what they have seen, what was stopped at home.
         """
-        self._keep_up(catalogue, reach)
+        tried = self._keep_up(catalogue, reach)
         age = age_in(profile, scene, self._markets.of(scene.country).least_age)
         n_ratings = int(self._ratings.searchsorted(age, side="right"))
-        kind = _Kind(scene.country, scene.language, n_ratings)
-        found = self._kept.get(kind)
-        if found is None:
-            if len(self._kept) >= MAX_REMEMBERED:
-                self._kept.clear()
-            found = self._kept[kind] = self._work_out(catalogue, reach, kind)
-        strict, wide = found
-        if strict is wide or known.n_new(strict.allowed) >= at_least:
-            return strict
-        return wide if known.n_new(wide.allowed) > known.n_new(strict.allowed) else strict
+        answers = self._answers(catalogue, tried, _Kind(scene.country, scene.language, n_ratings))
+        n_new = known.n_new(answers.strict.allowed)
+        if n_new >= at_least:
+            return answers.strict
+        wide, last = answers.wide, answers.last
+        n_left = _n_wanted(known, wide)
+        if n_left < at_least and _n_wanted(known, last) > n_left:
+            return last
+        return wide if known.n_new(wide.allowed) > n_new else answers.strict
 
-    def _keep_up(self, catalogue: Catalogue, reach: Reach) -> None:
-        """Forget what was remembered of another state of the catalogue or of the reach."""
-        is_same = self._catalogue is catalogue and self._reach is reach
-        if is_same and self._sequence == catalogue.sequence:
-            return
-        self._catalogue, self._sequence, self._reach = catalogue, catalogue.sequence, reach
-        self._ratings = np.unique(catalogue.ratings)
+    def _keep_up(self, catalogue: Catalogue, reach: Reach) -> _Tried:
+        """Forget what was remembered of another state; return what is not everywhere in this."""
+        is_same = self._catalogue is catalogue and self._sequence == catalogue.sequence
+        if is_same and self._reach is reach and self._tried is not None:
+            return self._tried
+        if not is_same:
+            self._catalogue, self._sequence = catalogue, catalogue.sequence
+            self._ratings = np.unique(catalogue.ratings)
+            self._bases.clear()
+        self._reach = reach
         self._kept.clear()
+        self._tried = _Tried.of(catalogue, reach)
+        return self._tried
 
-    def _work_out(
-        self, catalogue: Catalogue, reach: Reach, kind: _Kind
-    ) -> tuple[Eligible, Eligible]:
-        """Return what is eligible in the market's languages, and in all; the same if no other."""
-        reason = np.full(len(catalogue), -1, dtype=np.int8)
+    def _answers(self, catalogue: Catalogue, tried: _Tried, kind: _Kind) -> _Answers:
+        found = self._kept.get(kind)
+        if found is not None:
+            return found
+        base = self._bases.get(kind)
+        if base is None:
+            if len(self._bases) >= MAX_REMEMBERED:
+                self._bases.clear()
+                self._kept.clear()
+            base = self._bases[kind] = self._work_out(catalogue, kind)
+        within = self._is_within_reach(catalogue, tried, kind)
+        here = within & ~tried.stopped, within & tried.stopped
+        found = self._kept[kind] = _Answers(base, tried.index, *here)
+        return found
+
+    def _work_out(self, catalogue: Catalogue, kind: _Kind) -> Codes:
+        """Return, shape (n,), what the catalogue alone says against each item."""
+        reason = np.full(len(catalogue), _NONE, dtype=np.int8)
         reason[self._is_foreign(catalogue, kind)] = _LANGUAGE
-        reason[~self._is_within_reach(catalogue, reach, kind)] = _POOL
         if kind.n_ratings < len(self._ratings):
             reason[catalogue.ratings >= self._ratings[kind.n_ratings]] = _RATING
         reason[~catalogue.in_market(kind.country)] = _MARKET
         reason[~catalogue.listed] = _UNLISTED
-        strict = Eligible(reason < 0, reason)
-        foreign = reason == _LANGUAGE
-        if not foreign.any():
-            return strict, strict
-        wide = np.where(foreign, np.int8(-1), reason)
-        return strict, Eligible(wide < 0, wide, widened=True)
+        return reason
 
     def _is_foreign(self, catalogue: Catalogue, kind: _Kind) -> Bools:
         """Return which items are in a language that is known, and not one of the market's."""
@@ -149,25 +238,22 @@ class Eligibility:
         spoken = [catalogue.language_code(name) for name in (*languages, kind.language)]
         return ~_is_any(catalogue.languages, [0, *spoken])
 
-    def _is_within_reach(self, catalogue: Catalogue, reach: Reach, kind: _Kind) -> Bools:
-        """Return which items have come as far as this person.
+    def _is_within_reach(self, catalogue: Catalogue, tried: _Tried, kind: _Kind) -> Bools:
+        """Return, shape (m,), which of the tried items have come as far as this person.
 
         Pool 0 is the home country in the item's language (unless either language is unknown),
-        pool 1 the home country, pool 2 its neighbours too, the open pool everywhere. Items
-        without a country have no home and are tried everywhere.
+        pool 1 the home country, pool 2 its neighbours too. What is stopped came as far as its
+        home at most. Items without a country that are not stopped are not among the tried.
         """
-        within: Bools = ~reach.stopped & ((reach.level >= OPEN_LEVEL) | (catalogue.countries == 0))
-        trial = np.flatnonzero(~reach.stopped & ~within)
-        if not len(trial) or not kind.country:
-            return within
-        level, country = reach.level[trial], catalogue.countries[trial]
-        home = country == catalogue.country_code(kind.country)
-        near = _is_any(country, [*map(catalogue.country_code, self._homes.get(kind.country, ()))])
-        spoken = np.ones(len(trial), dtype=np.bool_)
+        if not kind.country:
+            return np.zeros(len(tried.index), dtype=np.bool_)
+        within: Bools = tried.countries == catalogue.country_code(kind.country)
         if kind.language:
             code = catalogue.language_code(kind.language)
-            spoken = _is_any(catalogue.languages[trial], [0, code])
-        within[trial] = np.where(level == 2, home | near, home & ((level == 1) | spoken))
+            within &= (tried.level > 0) | _is_any(tried.languages, [0, code])
+        near = [*map(catalogue.country_code, self._homes.get(kind.country, ()))]
+        spread = np.flatnonzero((tried.level == OPEN_LEVEL - 1) & ~tried.stopped)
+        within[spread] |= _is_any(tried.countries[spread], near)
         return within
 
 
@@ -195,6 +281,12 @@ def _homes_by_neighbour(neighbours: Mapping[str, tuple[str, ...]]) -> dict[str, 
         country: tuple(home for home, near in neighbours.items() if country in near)
         for country in countries
     }
+
+
+def _n_wanted(known: Known, found: Eligible) -> int:
+    """Return how many allowed items the person has not blocked, whether they know them or not."""
+    wanted = found.allowed if known.blocked is None else found.allowed & ~known.blocked
+    return int(np.count_nonzero(wanted))
 
 
 def _is_any(codes: Ints, wanted: list[int]) -> Bools:

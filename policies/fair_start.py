@@ -7,11 +7,14 @@ decided by what it is about. Offered are those with the highest
 
 with the price of `env.reach.Reach`, the dual variable of the promise: it is 0 while an upload
 collects its audience in time, so that match alone decides, and rises as it falls behind. With it
-this is the greedy step of a dual ascent for "the best matches such that each gets its G"
-(Balseiro, Lu and Mirrokni, "Dual Mirror Descent for Online Allocation Problems", ICML 2020).
+this is the greedy step of a dual ascent for "the best matches such that each gets its G" (Balseiro,
+Lu and Mirrokni, "Dual Mirror Descent for Online Allocation Problems", ICML 2020). The policy then
+chooses among those that are about as urgent as the first: what is late stands alone and cannot be
+passed over.
 
-Rejected: a queue (it gives an upload to whoever comes, and its evidence tells nothing), and the
-policy's score instead of the match (it knows least about exactly these items).
+Rejected: a queue (it gives an upload to whoever comes, and its evidence tells nothing), the
+policy's score instead of the match (it knows least about exactly these items), and a choice of as
+many however late one of them is (the policy passes over the same ones again and again).
 """
 
 from collections import deque
@@ -27,7 +30,10 @@ from env.vocabulary import Bools, Floats, Ints, Scene
 from policies.retrieval import interests
 
 OFFERED = 4
-"""Owed uploads offered for each reserved slot: the policy still has a choice there."""
+"""Owed uploads offered for each reserved slot at most: the policy still has a choice there."""
+
+MARGIN = 0.15
+"""In match and price: the policy may choose what is within it of the most urgent."""
 
 PATIENCE_MS = 180_000
 """Time after which a card that nobody has reported is taken for one that was not seen."""
@@ -58,10 +64,13 @@ def offer(
     states: ItemStates,
     reach: Reach,
     owed: Ints,
-    n: int,
+    n_reserved: int,
+    at_most: int,
     seed: int,
 ) -> Ints:
-    """Return the n owed uploads that suit a person best, the most urgent match first.
+    """Return the owed uploads that suit a person best, the most urgent match first.
+
+    One for each reserved slot, and of the next ones those within `MARGIN` of the first.
 
     Args:
         user: who asks.
@@ -70,19 +79,23 @@ def offer(
         states: what the log says about them.
         reach: tells the prices.
         owed: shape (m,), see `owed_to`.
-        n: how many, at least 0; all where there are fewer.
+        n_reserved: slots that choose from them, at least 0.
+        at_most: how many they may be; not below n_reserved.
         seed: decides between equals.
 
     Returns:
         Catalogue indices.
     """
+    n = min(OFFERED * n_reserved, at_most)
     if not len(owed) or n <= 0:
         return owed[:0]
     owed = np.random.default_rng(seed ^ _TIES).permutation(owed)
     worth = _match(user, scene, catalogue, states, owed) + reach.price[owed]
     # The order in which equals stand is drawn, so whichever of them a partition takes is as well.
     best = np.argpartition(-worth, n - 1)[:n] if n < len(owed) else np.arange(len(owed))
-    return owed[best[np.argsort(-worth[best], kind="stable")]]
+    best = best[np.argsort(-worth[best], kind="stable")]
+    n_urgent = np.count_nonzero(worth[best] >= worth[best[0]] - MARGIN)
+    return owed[best[: max(n_urgent, n_reserved)]]
 
 
 def _match(

@@ -29,7 +29,10 @@ REASONS = (
     "creator",
     "recent",
 )
-"""Hard rules first; the rules from "delivered" on give way, the last first."""
+"""Hard rules first; the rules from "delivered" on give way here, the last first.
+
+Of those before, "language" and what "pool" says of stopped items give way in eligibility.
+"""
 
 N_HARD = REASONS.index("delivered")
 
@@ -43,7 +46,7 @@ class Filtered:
         rows: shape (m,), their places in the proposal.
         removed: shape (n - m,), catalogue indices, in the order of the proposal.
         reasons: shape (n - m,), codes into `REASONS`.
-        relaxed: the rules that gave way, the language rule where eligibility was widened.
+        relaxed: the rules that gave way; "language" and "pool" are those of `Eligible.relaxed`.
     """
 
     kept: Ints
@@ -91,7 +94,7 @@ def apply(
         per_creator: items of one creator that are kept at most, at least 1.
     """
     reason = _find_reasons(known, eligible, catalogue, index, per_creator)
-    relaxed = (*_language(eligible), *_give_way(reason, at_least))
+    relaxed = (*eligible.relaxed, *_give_way(reason, at_least))
     kept = reason < 0
     return Filtered(index[kept], kept.nonzero()[0], index[~kept], reason[~kept], relaxed)
 
@@ -121,10 +124,6 @@ def _find_reasons(
     if len(known.recent_sounds):
         remove("recent", _among(catalogue.sounds[index], known.recent_sounds, catalogue.n_sounds))
     return reason
-
-
-def _language(eligible: Eligible) -> tuple[str, ...]:
-    return ("language",) if eligible.widened else ()
 
 
 def _give_way(reason: Ints, at_least: int) -> tuple[str, ...]:

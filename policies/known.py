@@ -119,8 +119,8 @@ def _find_blocked(user: UserState, catalogue: Catalogue, tags: frozenset[str]) -
     """Return what is not wanted, near-duplicates of an unwanted item with it."""
     unwanted = catalogue.find(users.unwanted_keys(user))
     blocked: list[Bools] = []
-    if user.blocked:
-        codes = catalogue.creator_codes(user.blocked)
+    if creators := users.blocked_creators(user):
+        codes = catalogue.creator_codes(creators)
         blocked.append(_marked(codes, catalogue.n_creators)[catalogue.creators])
     if len(unwanted):
         codes = catalogue.duplicates[unwanted]

@@ -33,6 +33,8 @@ class FloorBody(msgspec.Struct, frozen=True):
         share: part of the market's cards that is reserved now; None: of all markets together.
         overdrawn: whether more than the budget would be needed.
         needed: what would be needed, where it is more; None: it is not, or no cards are shown.
+        unreachable: whether uploads are late although cards are kept free for them: nobody is left
+            there who may be shown them, as where a home has fewer people than they are owed.
     """
 
     market: str
@@ -53,6 +55,7 @@ class FloorBody(msgspec.Struct, frozen=True):
     share: float | None
     overdrawn: bool
     needed: float | None
+    unreachable: bool = False
 
 
 class ExposureBody(msgspec.Struct, frozen=True):

@@ -38,6 +38,7 @@ def tables(audit: Audit) -> list[Cells]:
 def sentences(audit: Audit) -> list[str]:
     """Return what no table says: alarms, what promotions are worth, what guards took out."""
     alarms = [_alarm(floor, audit.budget) for floor in audit.markets if floor.overdrawn]
+    alarms += [_unreachable(floor) for floor in audit.markets if floor.unreachable]
     guards = audit.guards
     said = f"guards: {count(guards.cut, 'impression')} of uploads were no evidence"
     return [*alarms, _breakout(audit.breakout), said]
@@ -50,6 +51,13 @@ def _alarm(floor: FloorBody, budget: float) -> str:
         else f"{floor.needed:.1%} of the cards would be needed"
     )
     return f"alarm in {_home(floor.market)}: {needed}, and the budget is {budget:.1%}"
+
+
+def _unreachable(floor: FloorBody) -> str:
+    return (
+        f"alarm in {_home(floor.market)}: cards are kept free for late uploads and nobody is left "
+        "there who may be shown them"
+    )
 
 
 def _breakout(breakout: BreakoutBody) -> str:
@@ -154,7 +162,7 @@ def _upload(upload: UploadBody) -> tuple[str, ...]:
         upload.item_id,
         _home(upload.country),
         f"{came:%Y-%m-%d %H:%M}",
-        f"{min(upload.impressions, upload.owed):,} of {upload.owed:,}",
+        f"{min(upload.impressions - upload.cut, upload.owed):,} of {upload.owed:,}",
         "late" if upload.late else "taken down" if upload.gone else _hours(upload.hours_to_paid),
         f"{upload.level}",
         upload.stopped,

@@ -37,12 +37,14 @@ class Findings:
         uploads: of these homes.
         clock_ms: the latest time that the fold has heard of.
         shares: by home, the part of its cards that is reserved now.
-        overdrawn: homes that would need more than the budget, and how much.
+        overdrawn: homes that would need more than the budget, and how much; of several languages
+            the one that needs the most.
         exposed: impressions of the listed items of these homes.
         gone: those of the uploads that are taken down or unlisted.
         args: of the fold.
         version: of the policy with which it was published; 0: nothing was.
         offset: of the last line of the log that it knows.
+        unreachable: homes where uploads are late although cards are kept free for them.
     """
 
     market: str
@@ -55,27 +57,33 @@ class Findings:
     args: AudienceArgs
     version: int = 0
     offset: int = 0
+    unreachable: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, folds: Folds, shown: Shown) -> "Findings":
         """Take what the folds say; nothing of it moves afterwards."""
         audiences, market = folds.audiences, shown.market
         uploads = [u for u in audiences.uploads() if not market or u.country == market]
-        needed = audiences.overdrawn()
-        overdrawn = {c: share for c, share in needed.items() if not market or c == market}
+        overdrawn: dict[str, float] = {}
+        for place, share in audiences.overdrawn().items():
+            home = _home_of(place)
+            if not market or home == market:
+                overdrawn[home] = max(share, overdrawn.get(home, 0.0))
+        unreachable = frozenset(map(_home_of, audiences.unreachable()))
         homes = {upload.country for upload in uploads} | overdrawn.keys()
         homes |= {market} if market else set()
         return cls(
             market=market,
             uploads=uploads,
             clock_ms=audiences.clock_ms,
-            shares={home: audiences.share(home) for home in sorted(homes)},
+            shares={home: audiences.reserved(home) for home in sorted(homes)},
             overdrawn=overdrawn,
             exposed=shown.exposed,
             gone=shown.gone(u.item_id for u in uploads),
             args=folds.args,
             version=folds.version,
             offset=folds.offset,
+            unreachable=unreachable,
         )
 
 
@@ -157,11 +165,22 @@ def _markets(findings: Findings, schedule: Schedule) -> tuple[FloorBody, ...]:
     floors = [
         schedule.floor(
             of_home,
-            Need(home, findings.shares[home], home in overdrawn, overdrawn.get(home, 0.0)),
+            Need(
+                home,
+                findings.shares[home],
+                home in overdrawn,
+                overdrawn.get(home, 0.0),
+                home in findings.unreachable,
+            ),
         )
         for home, of_home in homes.items()
     ]
     return tuple(sorted(floors, key=lambda floor: -floor.uploads))
+
+
+def _home_of(place: str) -> str:
+    """Return the country of a market that is named as by `Audiences.overdrawn`."""
+    return place.partition("/")[0]
 
 
 def _shown(

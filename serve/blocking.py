@@ -3,12 +3,18 @@
 from collections.abc import Callable
 from functools import partial
 
-from env.users import UserState
+from env.user_fold import MAX_BLOCKED
+from env.users import UserState, blocked_creators
 from env.vocabulary import CreatorId, UserId
 from serve.blocks_wire import BlocksRequest, BlocksResponse
 from serve.codec import ProblemError
-from serve.ledger import Ledger
+from serve.ledger import Ledger, NoRoomError
 from serve.state import State
+
+NO_ROOM = (
+    f"expected at most {MAX_BLOCKED} blocked creators and {MAX_BLOCKED} blocked tags of a person "
+    "with this request; nothing was blocked: take some back first"
+)
 
 
 class Blocking:
@@ -26,7 +32,8 @@ class Blocking:
         No page of theirs that is drawn from then on, on any replica, shows what is blocked.
 
         Raises:
-            ProblemError: 404, nobody of this id is known.
+            ProblemError: 404, nobody of this id is known; 409, they would block more than is
+                kept, so that nothing was blocked.
         """
         work = partial(
             self._ledger.block,
@@ -36,7 +43,10 @@ class Blocking:
             wanted=body.wanted,
             at_ms=self._now_ms(),
         )
-        return _response(user_id, await self._ledger.commit(work, durable=True))
+        try:
+            return _response(user_id, await self._ledger.commit(work, durable=True))
+        except NoRoomError as error:
+            raise ProblemError(409, NO_ROOM) from error
 
     def get(self, user_id: UserId) -> BlocksResponse:
         """Return all of a person's blocks.
@@ -57,4 +67,4 @@ def nobody(user_id: UserId) -> ProblemError:
 def _response(user_id: UserId, state: UserState | None) -> BlocksResponse:
     if state is None:
         raise nobody(user_id)
-    return BlocksResponse(user_id, state.blocked, state.blocked_tags)
+    return BlocksResponse(user_id, blocked_creators(state), state.blocked_tags)

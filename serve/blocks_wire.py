@@ -31,7 +31,7 @@ class BlocksResponse(msgspec.Struct, frozen=True):
     """What a person is not shown now.
 
     Attributes:
-        creators: blocked, or of a card that was not of interest; oldest first.
+        creators: blocked, oldest first, then those of two cards that were not of interest.
         tags: blocked, as they are compared; oldest first.
     """
 

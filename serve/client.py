@@ -22,20 +22,9 @@ import msgspec
 
 from env.vocabulary import Item
 from serve.blocks_wire import BlocksRequest, BlocksResponse
-from serve.wire import (
-    FeedbackRequest,
-    FeedbackResponse,
-    FeedRequest,
-    FeedResponse,
-    FoundResponse,
-    Health,
-    ItemBody,
-    ItemsRequest,
-    ItemsResponse,
-    Problem,
-    ProfileBody,
-    UserResponse,
-)
+from serve.items_wire import FoundResponse, ItemBody, ItemsRequest, ItemsResponse
+from serve.people_wire import ProfileBody, UserResponse
+from serve.wire import FeedbackRequest, FeedbackResponse, FeedRequest, FeedResponse, Health, Problem
 
 MSGPACK = "application/msgpack"
 FIRST_PAUSE_S = 0.05

@@ -13,9 +13,9 @@ registration in the page's transaction (the page is drawn for the pseudonym, so 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
-from env.catalogue import Catalogue
+import numpy as np
+
 from env.content import load_titles
 from env.records import FeedbackRecord, PageRecord
 from env.users import UserState, live_session
@@ -23,8 +23,8 @@ from env.vocabulary import (
     PageId,
     Profile,
     SessionId,
+    ShortKeys,
     UserId,
-    UserKey,
     split_decision_id,
 )
 from policies.markets import Markets
@@ -35,11 +35,13 @@ from serve.beats import Beats
 from serve.blocking import Blocking, nobody
 from serve.codec import ProblemError
 from serve.config import Config
-from serve.drafts import Draft, Moved
+from serve.drafts import Draft, Moved, find_alike
 from serve.folds import Folds
 from serve.heads import Heads
 from serve.ledger import Ledger, Outcome
 from serve.lookout import Lookout
+from serve.page_maker import PageMaker
+from serve.people_wire import ProfileBody, UserResponse
 from serve.secret import load_secret
 from serve.shelf import Shelf
 from serve.state import Person, State
@@ -50,10 +52,8 @@ from serve.wire import (
     FeedbackResponse,
     FeedRequest,
     FeedResponse,
-    ProfileBody,
     Refusal,
     SceneBody,
-    UserResponse,
 )
 
 MAX_DRAWS = 8
@@ -65,36 +65,7 @@ FORGED = "the decision_id was not given out here"
 NO_SUCH_PAGE = "the page of this decision_id is not known"
 FORGOTTEN = "the person was deleted"
 
-
-class PageMaker(Protocol):
-    """Draws pages from a catalogue that the engine keeps up with the log."""
-
-    @property
-    def catalogue(self) -> Catalogue:
-        """The items, read by the maker and moved by the engine only."""
-        ...
-
-    @property
-    def folds(self) -> Folds:
-        """What the log says about items and uploads, as of the version that pages are drawn by."""
-        ...
-
-    def page(
-        self,
-        request: FeedRequest,
-        user: UserKey,
-        state: UserState,
-        *,
-        session: SessionId,
-        page_id: PageId,
-        now_ms: int,
-        origin: str,
-    ) -> PageRecord | None:
-        """Return a page of at least one card, drawn under this id; None: nothing may be shown.
-
-        `origin` is the pseudonym of the block of addresses that the request comes from.
-        """
-        ...
+_NO_KEYS: ShortKeys = np.zeros(0, dtype=np.uint32)
 
 
 class Engine:
@@ -189,8 +160,8 @@ class Engine:
                 return FeedResponse(page_id, (), NOTHING_TO_SHOW)
             # The last draw is appended even if its person has changed: whoever sends feedback
             # without pause gets a page too, and a card shown twice costs less than none.
-            draft = self._draft(page, name, person.state)
-            work = partial(self._ledger.take_page, draft=draft, is_last=n_left == 0)
+            draft = self._draft(page, name, person.state, is_last=n_left == 0)
+            work = partial(self._ledger.take_page, draft=draft)
             match await self._ledger.commit(work, durable=False):
                 case PageRecord() as written:
                     return self._answer(written)
@@ -201,9 +172,11 @@ class Engine:
                     raise ProblemError(409, f"{FORGOTTEN} while the page was made", "user_id")
         return FeedResponse(page_id, (), CHANGING)
 
-    def _draft(self, page: PageRecord, name: str, state: UserState) -> Draft:
+    def _draft(self, page: PageRecord, name: str, state: UserState, *, is_last: bool) -> Draft:
+        catalogue = self._maker.catalogue
         items = tuple(map(self._answers.item, page.cards))
-        return Draft(page, name, state, self._maker.catalogue.sequence, items)
+        alike = find_alike(catalogue, page) if is_last else _NO_KEYS
+        return Draft(page, name, state, catalogue.sequence, items, is_last, alike)
 
     def _look_up(self, user_id: str) -> tuple[Person | None, int]:
         """Return a person and the log's last item record, as of one moment."""

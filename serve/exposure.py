@@ -17,7 +17,7 @@ BOTTOM = 0.8
 _STEPS = 100
 
 
-def gini(amounts: Floats) -> float | None:
+def gini(amounts: Floats | Ints) -> float | None:
     """Return the Gini index of amounts, half their relative mean difference.
 
     With x sorted up and i from 1 to n: G = 2 sum_i i x_i / (n sum_i x_i) - (n + 1) / n; in

@@ -28,14 +28,16 @@ class Need:
     Attributes:
         home: country; empty: all homes, or the unknown one.
         share: that is reserved; None: of several homes there is no one share.
-        overdrawn: more than the budget would be needed.
-        needed: how much; 0 where it is not more.
+        overdrawn: more than the budget would be needed, in one of its languages at least.
+        needed: how much, in the language with the most; 0 where it is not more.
+        unreachable: uploads are late although cards are kept free for them.
     """
 
     home: str
     share: float | None
     overdrawn: bool
     needed: float = 0.0
+    unreachable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Schedule:
             market=need.home,
             uploads=len(owing),
             owed=sum(u.owed for u in owing),
-            paid=sum(min(u.impressions, u.owed) for u in owing),
+            paid=sum(min(u.impressions - u.n_cut, u.owed) for u in owing),
             full=sum(u.paid_ms > 0 for u in owing),
             over=len(over),
             met=met,
@@ -92,6 +94,7 @@ class Schedule:
             share=need.share,
             overdrawn=need.overdrawn,
             needed=need.needed if need.needed and np.isfinite(need.needed) else None,
+            unreachable=need.unreachable,
         )
 
     def upload(self, upload: UploadState) -> UploadBody:

@@ -2,7 +2,9 @@
 
 The version row in the database is the truth about what is current; the snapshot it names is
 loaded beside serving, on the follower's own thread, and then replaces the one in use by a single
-assignment, so a page is drawn by exactly one version. A version of an older epoch, or one whose
+assignment, so a page is drawn by exactly one version. What a version works out once, such as where
+each upload stands in the catalogue, is worked out before that on the same thread: else the first
+page would wait for it, and with it all others. A version of an older epoch, or one whose
 snapshot is gone, broken, not to be decoded or of another feature encoding, is left alone: the
 replica keeps serving what it has, or takes the newest usable one before it where it has none yet,
 and says so, once.
@@ -65,6 +67,7 @@ class Follower:
         args: VowpalArgs,
         audiences: AudienceArgs,
         swap: Callable[[Served], None],
+        warm: Callable[[Served], None] | None = None,
     ) -> None:
         """Follow `state`'s versions.
 
@@ -74,12 +77,14 @@ class Follower:
             args: of the policy; the explorer is the replica's, so that it can be changed alone.
             audiences: arguments of their fold.
             swap: called with each new version, on the thread that polls.
+            warm: called before that on the same thread, when nobody else has the version yet.
         """
         self._state = state
         self._store = store
         self._args = args
         self._audiences = audiences
         self._swap = swap
+        self._warm = warm
         self._seen = (0, 0)
         self._refused: set[tuple[int, int]] = set()
         self._n_refused = 0
@@ -107,6 +112,8 @@ class Follower:
             except (SnapshotCorruption, FileNotFoundError) as error:
                 self._refuse(version, error)
                 continue
+            if self._warm is not None:
+                self._warm(served)
             self._swap(served)
             self._seen = (version.epoch, version.version)
             self._refused = {key for key in self._refused if key > self._seen}

@@ -27,15 +27,16 @@ from env.records import (
     Record,
     UserRecord,
 )
+from env.user_fold import has_room
 from env.users import UserState
 from env.vocabulary import CreatorId, Item, ItemId, Profile, UserId, UserKey
 from replay.log import find_page, forget, insert
 from serve import totals
 from serve.drafts import Draft, Moved
+from serve.items_wire import ItemsResponse
 from serve.state import Person, State
 from serve.tokens import new_user_key
 from serve.vectors import count_vectors
-from serve.wire import ItemsResponse
 
 T = TypeVar("T")
 
@@ -49,6 +50,10 @@ class Outcome(Enum):
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
     FORGOTTEN = "forgotten"
+
+
+class NoRoomError(Exception):
+    """A person has blocked as much as is kept: nothing was written."""
 
 
 class Ledger:
@@ -76,16 +81,12 @@ class Ledger:
 
     # --- pages and feedback ---
 
-    def take_page(
-        self, connection: sqlite3.Connection, draft: Draft, *, is_last: bool
-    ) -> PageRecord | Moved | None:
+    def take_page(self, connection: sqlite3.Connection, draft: Draft) -> PageRecord | Moved | None:
         """Append a page, unless what it was drawn from is not true any more.
 
         Args:
             connection: inside a transaction.
             draft: the page, and what it was drawn from.
-            is_last: append it even if its person has changed, as long as everything on it may
-                still be shown to them.
 
         Returns:
             The page, or the one that answers the request already; what is true now, if that is
@@ -97,17 +98,15 @@ class Ledger:
         stored = find_page(connection, draft.request)
         if stored is not None:
             return stored
-        if not self._holds(connection, draft, now, is_last=is_last):
+        if not self._holds(connection, draft, now):
             return Moved(now, self._state.catalogue_offset(connection))
         self._append(connection, [draft.page])
         self._state.fold(connection, [draft.page])
         return draft.page
 
-    def _holds(
-        self, connection: sqlite3.Connection, draft: Draft, now: UserState, *, is_last: bool
-    ) -> bool:
+    def _holds(self, connection: sqlite3.Connection, draft: Draft, now: UserState) -> bool:
         """Return whether a page's person and items are what they were when it was drawn."""
-        if now != draft.state and (not is_last or draft.is_blocked_by(now)):
+        if not draft.still_suits(now):
             return False
         if self._state.catalogue_offset(connection) == draft.sequence:
             return True
@@ -224,12 +223,17 @@ class Ledger:
 
         Returns:
             The person's state after it.
+
+        Raises:
+            NoRoomError: they would block more than is kept.
         """
         person = self._state.person(connection, user_id)
         if person is None:
             return None
         if creators or tags:
             record = BlockRecord(person.user, at_ms, creators, tags, wanted)
+            if not has_room(person.state, record):
+                raise NoRoomError
             self._append(connection, [record])
             self._state.fold(connection, [record])
         return self._state.user_state(connection, person.user)

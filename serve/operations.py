@@ -14,6 +14,7 @@ from serve.auditing import DEFAULT_UPLOADS, MAX_UPLOADS, answer_audit
 from serve.blocks_wire import BlocksRequest, BlocksResponse
 from serve.codec import ProblemError
 from serve.engine import Engine
+from serve.items_wire import FoundResponse, ItemBody, ItemsRequest, ItemsResponse
 from serve.limits import (
     BLOCKS_PATH,
     ID_RULE,
@@ -22,19 +23,8 @@ from serve.limits import (
     is_id,
     is_person_id,
 )
-from serve.wire import (
-    FeedbackRequest,
-    FeedbackResponse,
-    FeedRequest,
-    FeedResponse,
-    FoundResponse,
-    Health,
-    ItemBody,
-    ItemsRequest,
-    ItemsResponse,
-    ProfileBody,
-    UserResponse,
-)
+from serve.people_wire import ProfileBody, UserResponse
+from serve.wire import FeedbackRequest, FeedbackResponse, FeedRequest, FeedResponse, Health
 
 MAX_QUERY = 200
 MAX_FOUND = 100

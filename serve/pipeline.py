@@ -25,7 +25,7 @@ from env.scenes import observe
 from env.users import UserState
 from env.vocabulary import Bools, Context, Ints, Page, PageId, Scene, SessionId, UserKey
 from policies import fair_start, filters, pools, retrieval, spacing
-from policies.eligibility import Eligibility
+from policies.eligibility import Eligibility, Eligible
 from policies.fair_start import Undelivered
 from policies.filters import Filtered
 from policies.known import Known
@@ -180,7 +180,7 @@ class Pipeline:
         eligible = self._eligibility.eligible(
             catalogue, reach, scene, asked.state.profile, known, asked.size
         )
-        share = asked.served.audiences.share(scene.country)
+        share = asked.served.audiences.share(scene.country, scene.language)
         places = pools.reserve(share, asked.size, asked.seed)
         retrieved = retrieval.retrieve(
             asked.state,
@@ -191,7 +191,7 @@ class Pipeline:
             eligible.allowed,
             round(SPARE * wanted),
             asked.seed,
-            debut=self._offer(asked, reach, known.new(eligible.allowed), len(places), wanted // 2),
+            debut=self._offer(asked, reach, known, eligible, len(places)),
         )
         lap("retrieve")
         filtered = filters.apply(
@@ -206,20 +206,30 @@ class Pipeline:
         return Chosen(filtered.kept[:wanted], retrieved, filtered, places)
 
     def _offer(
-        self, asked: _Asked, reach: Reach, new: Bools, n_reserved: int, at_most: int
+        self, asked: _Asked, reach: Reach, known: Known, eligible: Eligible, n_reserved: int
     ) -> Ints:
-        """Return the owed uploads that the page's reserved slots choose from."""
+        """Return the owed uploads that the page's reserved slots choose from.
+
+        What a filter would remove is left out before it is chosen: the most urgent upload may
+        stand alone, and its creator have had their turn just now.
+        """
         pending = self._undelivered.pending(reach, asked.scene.at_ms)
         if not n_reserved:
             return np.zeros(0, dtype=np.int64)
+        owed = fair_start.owed_to(reach, known.new(eligible.allowed), pending)
+        passing = filters.apply(
+            known, eligible, self.catalogue, owed, at_least=0, per_creator=max(len(owed), 1)
+        )
+        n_candidates = max(self._config.feed.candidates, asked.size)
         return fair_start.offer(
             asked.state,
             asked.scene,
             self.catalogue,
             asked.served.states,
             reach,
-            fair_start.owed_to(reach, new, pending),
-            max(min(fair_start.OFFERED * n_reserved, at_most), n_reserved),
+            passing.kept,
+            n_reserved,
+            max(n_candidates // 2, n_reserved),
             asked.seed,
         )
 

@@ -13,6 +13,7 @@ from threading import Event, Thread
 
 from starlette.applications import Starlette
 
+from env.catalogue import Catalogue
 from policies.snapshots import SnapshotStore
 from policies.vowpal_args import VowpalArgs
 from replay.database import Database
@@ -21,7 +22,7 @@ from serve.api import make_app
 from serve.beats import Beats, FeedBeat
 from serve.config import Config
 from serve.engine import Engine
-from serve.follower import Follower, untrained
+from serve.follower import Follower, Served, untrained
 from serve.learner import OnlineLearner
 from serve.learning import LearningArgs
 from serve.metrics import Metrics
@@ -120,6 +121,7 @@ class FeedReplica:
             vowpal_args(config),
             config.audiences,
             self.pipeline.swap,
+            partial(warm, self.pipeline.catalogue),
         )
         self._follower.poll()
         self._following = Background("follower", self._follower.run)
@@ -147,6 +149,17 @@ class FeedReplica:
     def _beat(self) -> None:
         self._metrics.followed(self.pipeline.served.version, self._follower.n_refused)
         self._beats.write(self._metrics.process, FeedBeat(self._now_ms(), self._metrics.families()))
+
+
+def warm(catalogue: Catalogue, served: Served) -> None:
+    """Have a version work out what its first page needs, while another is still served.
+
+    The catalogue may grow meanwhile: what came late is added by the first page.
+    """
+    served.audiences.aligned(catalogue)
+    served.audiences.overdrawn()
+    served.audiences.share("", "")
+    served.states.aligned(catalogue)
 
 
 def _learn(learner: OnlineLearner, stop: Event) -> None:

@@ -17,10 +17,10 @@ from env.records import ItemRecord, pack_halves
 from env.vocabulary import Item, ItemId
 from replay.log import Kind, SqliteLog
 from serve.codec import ProblemError
+from serve.items_wire import FoundResponse, ItemBody, ItemsRequest, ItemsResponse
 from serve.ledger import Ledger
 from serve.state import State
 from serve.vectors import OtherLengthError
-from serve.wire import FoundResponse, ItemBody, ItemsRequest, ItemsResponse
 
 REFRESH_LINES = 256
 ITEM_LINES: tuple[Kind, ...] = ("item",)

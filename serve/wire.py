@@ -2,41 +2,32 @@
 
 Every string, number and list has a limit here, so that what is decoded is safe to store, to encode
 as features and to send back; the OpenAPI document is made of these types, limits included. They
-are apart from the records of the log, because a log lives longer than an API.
+are apart from the records of the log, because a log lives longer than an API. Here stand pages,
+feedback and how the server is; items are in `serve.items_wire`, people in `serve.people_wire`.
 
 Rejected: decoding into the log's own records (no limits, and a change of either would be one of
 both), and free-form extensions (an unknown field is a misspelt one).
 """
 
 import ipaddress
-import math
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from env.records import FeedbackKind
-from env.vocabulary import CreatorId, Item, ItemId, Profile, UserId
+from env.vocabulary import Item, ItemId
 from serve.limits import (
-    MAX_COUNTRIES,
     MAX_DWELL_S,
     MAX_EVENTS,
-    MAX_ITEMS,
     MAX_PAGE,
-    MAX_RATING,
-    MAX_VECTOR_LENGTH,
-    Address,
     Country,
-    Creator,
     Id,
     IpAddress,
     Language,
-    Market,
     Ms,
-    Number,
     PersonId,
     Word,
-    Year,
 )
 
 
@@ -162,137 +153,6 @@ class FeedbackResponse(msgspec.Struct, frozen=True):
     accepted: int
     duplicates: int
     refused: tuple[Refusal, ...]
-
-
-class ItemBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A video as its uploader describes it; see `env.vocabulary.Item`.
-
-    Attributes:
-        published_ms: 0: when the server first hears of it.
-        duration_s: seconds; absent where unknown.
-        markets: countries in which it may be shown; none: everywhere.
-        rating: least age in years of who may see it; 0: everybody.
-        products: address of what the card sells, by the country in which it is sold.
-        listed: false takes it out of every feed without forgetting it.
-    """
-
-    item_id: Id | None = None
-    creator: Creator = ""
-    title: Annotated[str, Meta(max_length=500)] = ""
-    tags: Annotated[tuple[Word, ...], Meta(max_length=50)] = ()
-    duration_s: Annotated[float, Meta(gt=0.0, le=86_400.0)] | None = None
-    published_ms: Ms = 0
-    language: Language = ""
-    country: Country = ""
-    markets: Annotated[tuple[Country, ...], Meta(max_length=MAX_COUNTRIES)] = ()
-    sound: Annotated[str, Meta(max_length=128)] = ""
-    media: Address = ""
-    vector: Annotated[tuple[Number, ...], Meta(min_length=1, max_length=4096)] | None = None
-    rating: Annotated[int, Meta(ge=0, le=MAX_RATING)] = 0
-    products: Annotated[dict[Market, Address], Meta(max_length=MAX_COUNTRIES)] = {}
-    listed: bool = True
-
-    def __post_init__(self) -> None:
-        if self.vector is not None and math.hypot(*self.vector) > MAX_VECTOR_LENGTH:
-            raise ValueError(f"Expected a length <= {MAX_VECTOR_LENGTH:g} of field `vector`")
-
-    def item(self, item_id: ItemId) -> Item:
-        """Return the item of this description."""
-        return Item(
-            item_id=item_id,
-            creator=CreatorId(self.creator),
-            title=self.title,
-            tags=self.tags,
-            duration_s=self.duration_s,
-            published_ms=self.published_ms,
-            language=self.language,
-            country=self.country,
-            markets=self.markets,
-            sound=self.sound,
-            media=self.media,
-            vector=self.vector,
-            rating=self.rating,
-            products=self.products,
-            listed=self.listed,
-        )
-
-
-class ItemsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Items to put, each with its `item_id`; all are taken or none."""
-
-    items: Annotated[tuple[ItemBody, ...], Meta(max_length=MAX_ITEMS)]
-
-    def __post_init__(self) -> None:
-        seen: set[str] = set()
-        for i, body in enumerate(self.items):
-            if body.item_id is None:
-                raise ValueError(f"Expected an id in field `items[{i}].item_id`, got none")
-            if body.item_id in seen:
-                raise ValueError(
-                    f"Expected a new id in field `items[{i}].item_id`, got a repeated one"
-                )
-            seen.add(body.item_id)
-
-
-class ItemsResponse(msgspec.Struct, frozen=True):
-    """What became of the items; all of it is on disk."""
-
-    added: int
-    changed: int
-    unchanged: int
-
-
-class FoundResponse(msgspec.Struct, frozen=True):
-    """Items that a search found, the best match first."""
-
-    items: tuple[Item, ...]
-
-
-class ProfileBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a person's registration says about them; see `env.vocabulary.Profile`.
-
-    Attributes:
-        time_zone: IANA name; empty: the country's most populous zone.
-        registered_ms: 0: when the server first hears of them.
-        birth_year: 0 where unknown; of whom nothing is known, the market's least age counts.
-    """
-
-    country: Country = ""
-    language: Language = ""
-    time_zone: Word = ""
-    device: Word = ""
-    os: Word = ""
-    apps: Annotated[tuple[Annotated[str, Meta(max_length=128)], ...], Meta(max_length=500)] = ()
-    cohort: Word = ""
-    tags: Annotated[tuple[Word, ...], Meta(max_length=100)] = ()
-    registered_ms: Ms = 0
-    follows: Annotated[
-        tuple[Annotated[str, Meta(min_length=1, max_length=128)], ...], Meta(max_length=1000)
-    ] = ()
-    birth_year: Year = 0
-
-    def profile(self) -> Profile:
-        """Return the profile of this description."""
-        return Profile(
-            country=self.country,
-            language=self.language,
-            time_zone=self.time_zone,
-            device=self.device,
-            os=self.os,
-            apps=self.apps,
-            cohort=self.cohort,
-            tags=self.tags,
-            registered_ms=self.registered_ms,
-            follows=tuple(CreatorId(creator) for creator in self.follows),
-            birth_year=self.birth_year,
-        )
-
-
-class UserResponse(msgspec.Struct, frozen=True):
-    """A person as they are known."""
-
-    user_id: UserId
-    profile: Profile
 
 
 class LearnerHealth(msgspec.Struct, frozen=True, omit_defaults=True):

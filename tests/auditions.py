@@ -13,7 +13,7 @@ from env.catalogue import Catalogue
 from env.content import static_block
 from env.reach import UploadState
 from env.records import ItemRecord, pack_halves
-from env.vocabulary import Floats, Interaction, ItemId, Scene
+from env.vocabulary import Floats, Interaction, ItemId, Scene, UserKey
 
 FEW = AudienceArgs(FairStart(impressions=3, by_market={"TH": 5}))
 """Arguments under which little is owed."""
@@ -28,7 +28,7 @@ CHANCES = np.array([0.37, 0.30, 0.22, 0.07, 0.03, 0.01])
 
 
 def debut(name: str, at_ms: int = START_MS, **fields: object) -> ItemRecord:
-    item = make_item(name, **{"country": "GB", **fields})
+    item = make_item(name, **{"country": "GB", "language": "en", **fields})
     return ItemRecord(item.item_id, at_ms, item, pack_halves(static_block(item)), debut=True)
 
 
@@ -37,10 +37,19 @@ def takedown(name: str, at_ms: int = START_MS) -> ItemRecord:
 
 
 def shown(name: str, at_ms: int = START_MS, reward: float = 0.5, **scene: object) -> Interaction:
-    """Return an interaction, of an old account in Britain if the scene does not say else."""
-    fields = {"at_ms": at_ms, "country": "GB", "tenure_days": 100, **scene}
+    """Return an interaction, of an old account in Britain if the scene does not say else.
+
+    Which account is unknown, so it is no other's; `by` says it.
+    """
+    fields = {"at_ms": at_ms, "country": "GB", "language": "en", "tenure_days": 100, **scene}
     place = msgspec.convert(fields, Scene)
-    return interaction(name, PLAYED, reward=reward, scene=place, at_ms=at_ms)
+    seen = interaction(name, PLAYED, reward=reward, scene=place, at_ms=at_ms)
+    return by("", seen)
+
+
+def by(user: str, swipe: Interaction) -> Interaction:
+    """Return the same interaction of this account."""
+    return msgspec.structs.replace(swipe, user=UserKey(user))
 
 
 def draw_rewards(rng: np.random.Generator, n: int, uplift: float = 0.0) -> Floats:
@@ -115,7 +124,7 @@ class Feed:
         for k in range(int(hours * self.an_hour) // page):
             at_ms = begin_ms + k * page * HOUR_MS // self.an_hour
             self._upload(begin_ms, at_ms)
-            share = self.audiences.share(self.country)
+            share = self.audiences.share(self.country, "en")
             self.shares.append(share)
             reserved = int(share * page + self.rng.random())
             for card, chosen in enumerate(self._choose(reserved, page)):

@@ -23,9 +23,9 @@ from serve.api import make_app
 from serve.config import Arm, Clock, Config, Data, Experiment
 from serve.engine import Engine
 from serve.follower import untrained
+from serve.items_wire import ItemBody, ItemsRequest
 from serve.pipeline import Pipeline
 from serve.state import SCHEMA, State
-from serve.wire import ItemBody, ItemsRequest
 
 R = TypeVar("R", bound=Record)
 

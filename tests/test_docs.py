@@ -16,6 +16,9 @@ import typer
 from histories import config_of, make_history
 from servers import Answer, Server, ask, serving, stocked
 
+from env.uploads import MAX_REMEMBERED
+from env.user_fold import MAX_AVOIDED, MAX_BLOCKED, MAX_UNWANTED
+from env.users import MAX_SEEN
 from policies.baselines import UniformPolicy
 from replay.dataset import load
 from replay.episodes import read_lives
@@ -24,6 +27,7 @@ from replay.trajectories import logged_return
 from serve.commands.main import app
 from serve.config import SHIPPED, Arm, Config, Data, Experiment, parse
 from serve.exporting import export_lines, export_parquet
+from serve.limits import MAX_BLOCKS
 from serve.operations import OPERATIONS
 
 ROOT = Path(__file__).parents[1]
@@ -304,6 +308,34 @@ def test_files_that_are_named_exist(document: Path) -> None:
     for name in named:
         path = name.rstrip(".")
         assert (ROOT / path).exists() or (document.parent / path).exists(), path
+
+
+@pytest.mark.parametrize(
+    ("document", "words", "number"),
+    [
+        ("audit.md", r"log's fold remembers\s+the latest ([\d,]+)\.", MAX_REMEMBERED),
+        ("http.md", r"may block ([\d,]+) creators", MAX_BLOCKED),
+        ("http.md", r"creators and ([\d,]+) tags\. What", MAX_BLOCKED),
+        ("http.md", r"A request names up to ([\d,]+) creators", MAX_BLOCKS),
+        ("http.md", r"the last ([\d,]+) creators of two cards", MAX_AVOIDED),
+        ("http.md", r"the last ([\d,]+) cards with", MAX_UNWANTED),
+        ("fair-start.md", r"up to\s+([\d,]+) of each", MAX_BLOCKED),
+        ("fair-start.md", r"the last ([\d,]+) such cards", MAX_UNWANTED),
+        ("fair-start.md", r"the last ([\d,]+) such creators", MAX_AVOIDED),
+        ("fair-start.md", r"Seen items \(the last ([\d,]+)\)", MAX_SEEN),
+    ],
+)
+def test_limits_of_the_documents_are_those_of_the_code(
+    document: str, words: str, number: int
+) -> None:
+    (told,) = re.findall(words, (ROOT / "docs" / document).read_text())
+    assert int(told.replace(",", "")) == number
+
+
+def test_what_stays_of_a_forgotten_person_is_told_where_forgetting_is() -> None:
+    for document in ("README.md", "docs/data.md", "docs/http.md"):
+        text = (ROOT / document).read_text()
+        assert all(word in text for word in ("`referrer`", "`cohort`", "keyed hash", "pseudonym"))
 
 
 def test_targets_of_make_that_are_named_exist() -> None:

@@ -19,11 +19,17 @@ from builders import catalogue_of, make_item, put
 
 from env.audience_args import OPEN_LEVEL, AudienceArgs, FairStart, Guards, Pools
 from env.audiences import IDLE_MS, SILENCE_MS, Audiences
-from env.trials import BELOW_BAR, NOBODY
+from env.trials import AIM, BELOW_BAR, NOBODY, Trial
 from env.uploads import Uploads
-from env.vocabulary import Feedback
+from env.vocabulary import CreatorId, Feedback, ItemId
 
 QUICK = AudienceArgs(FairStart(impressions=10), Pools(caps=(20, 40, 80), at_least=10))
+
+
+def a_trial(owed: int) -> Trial:
+    """Return an upload that was born at 0 and is owed so many impressions within a day."""
+    name = ItemId("a")
+    return Trial(0, name, CreatorId(""), "GB", "en", [name], 0, owed, DAY_MS, 0)
 
 
 def test_what_never_debuted_is_open_and_owed_nothing() -> None:
@@ -33,7 +39,7 @@ def test_what_never_debuted_is_open_and_owed_nothing() -> None:
     assert (reach.owed[0], reach.due_ms[0], reach.price[0]) == (0.0, 0, 0.0)
 
 
-def test_every_impression_pays_whoever_saw_it_and_whatever_came_of_it() -> None:
+def test_every_impression_that_counts_pays_whatever_came_of_it() -> None:
     cut = shown("u")
     cut = msgspec.structs.replace(cut, feedback=Feedback(seen=True, dwell_s=1.0))
     records = lines(debut("u"), shown("u"), cut)
@@ -103,7 +109,7 @@ def test_what_is_taken_down_is_owed_nothing_until_it_is_back() -> None:
     records = lines(debut("a"), shown("a"), takedown("a"))
     gone = folded(records)
     assert gone.aligned(catalogue_after(records)).owed.tolist() == [0.0]
-    assert gone.share("GB") == 0.0
+    assert gone.share("GB", "en") == 0.0
     records.append(debut("a", START_MS + HOUR_MS))
     back = folded(records)
     assert back.aligned(catalogue_after(records)).owed.tolist() == [2.0]
@@ -119,7 +125,7 @@ def test_a_near_duplicate_keeps_the_debt_of_one_that_was_taken_down() -> None:
 def test_an_upload_is_born_when_it_is_first_listed() -> None:
     later = START_MS + 30 * HOUR_MS
     audiences = folded([debut("a", listed=False), shown("old", START_MS + HOUR_MS)])
-    assert audiences.share("GB") == 0.0
+    assert audiences.share("GB", "en") == 0.0
     audiences = folded([debut("a", later)], audiences)
     assert only(audiences).born_ms == later
     catalogue = catalogue_after([debut("a", later)])
@@ -148,13 +154,30 @@ def test_a_silence_counts_for_no_deadline() -> None:
     assert reach.price[0] == 0.0
     folded([shown("old", START_MS + SILENCE_MS)], audiences)
     assert audiences.aligned(catalogue).due_ms[0] == START_MS - 5 + DAY_MS
-    assert audiences.aligned(catalogue).price[0] > 6.0
+    assert audiences.aligned(catalogue).price[0] > 12.0
 
 
-def test_the_price_is_how_far_an_upload_is_behind() -> None:
-    records = lines(debut("a"), debut("b"), shown("a"), shown("old", START_MS + DAY_MS // 2))
-    price = folded(records).aligned(catalogue_after(records)).price
-    assert price.tolist() == pytest.approx([0.5 - 1 / 3, 0.5])
+@pytest.mark.parametrize(("elapsed", "left"), [(0.3, 0.7), (0.5, 0.5), (0.9, 0.25), (3.0, 0.25)])
+def test_the_price_is_how_far_an_upload_is_behind_by_the_time_that_is_left(
+    elapsed: float, left: float
+) -> None:
+    upload = a_trial(owed=3)
+    upload.show(1, counts=True)
+    price = upload.price(round(elapsed * AIM * DAY_MS))
+    assert price == pytest.approx(max(elapsed - 1 / 3, 0.0) / left)
+
+
+def test_what_was_shown_to_nobody_goes_before_what_is_later_and_had_a_part() -> None:
+    late, new = a_trial(owed=100), a_trial(owed=100)
+    aim_ms = AIM * DAY_MS
+    assert new.price(round(0.2 * aim_ms)) == pytest.approx(0.4 / 0.6)
+    for n_paid in range(100):
+        on_schedule = late.price(round(n_paid / 100 * aim_ms))
+        assert on_schedule == pytest.approx(0.0, abs=1e-6), "the first part is paid by then"
+        if n_paid == 30:
+            assert new.price(round(0.75 * aim_ms)) > late.price(round(1.5 * aim_ms))
+        late.show(1, counts=True)
+    assert late.price(3 * DAY_MS) == 0.0
 
 
 def test_without_a_debt_uploads_are_tried_all_the_same() -> None:
@@ -220,3 +243,19 @@ def test_guards_can_be_turned_off() -> None:
     assert only(guarded).n_cut > 40
     free = folded([*crowd, debut("a")], Audiences(AudienceArgs(guards=Guards(enabled=False))))
     assert all(free.fold(each) for each in farm)
+
+
+def test_what_a_guard_cut_off_does_not_pay() -> None:
+    args = AudienceArgs(FairStart(impressions=20))
+    audiences = folded([shown("old", origin=f"o{k}") for k in range(5000)], Audiences(args))
+    folded([debut("a")], audiences)
+    n_heard = sum(audiences.fold(shown("a", origin="farm")) for _ in range(50))
+    catalogue = catalogue_after([debut("a")])
+    assert 0 < n_heard < 10
+    assert audiences.aligned(catalogue).owed[0] == 20 - n_heard
+    assert only(audiences).paid_ms == 0
+    for k in range(20 - n_heard):
+        assert audiences.aligned(catalogue).owed[0] == 20 - n_heard - k
+        assert audiences.fold(shown("a", START_MS + k, origin=f"o{k}"))
+    assert audiences.aligned(catalogue).owed[0] == 0.0
+    assert only(audiences).paid_ms == START_MS + 19 - n_heard

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from auditions import START_MS, debut, draw_rewards, shown
+from auditions import START_MS, by, debut, draw_rewards, shown
 
 from env.audience_args import AudienceArgs, Guards, Pools
 from env.audiences import Audiences
@@ -99,3 +99,42 @@ def test_where_everybody_is_alike_uploads_get_their_verdict(scene: dict[str, obj
         assert audiences.fold(shown(name, START_MS + k, reward + more, **scene))
     upload = audiences.uploads()[0]
     assert (upload.n_cut, upload.level >= 1) == (0, True)
+
+
+def watched_again(n_times: int, guards: Guards, n_others: int = 0) -> UploadState:
+    """Return an upload that one old account watches so often amid the cards of 20,000 others.
+
+    The account has the whole country's carrier for its origin, so no share is exceeded.
+    """
+    rng, n = np.random.default_rng(9), 20_000
+    rewards = draw_rewards(rng, n)
+    again = set(rng.choice(np.arange(2_000, n), n_times, replace=False).tolist())
+    others = set(rng.choice(np.arange(2_000, n), n_others, replace=False).tolist()) - again
+    audiences = Audiences(AudienceArgs(guards=guards))
+    audiences.put(debut("u"))
+    for k, reward in enumerate(rewards.tolist()):
+        at_ms = START_MS + k * 1000
+        if k in again:
+            audiences.fold(by("fan", shown("u", at_ms, 4.0, origin="carrier")))
+        else:
+            name = "u" if k in others else f"old{k % 200}"
+            audiences.fold(by(f"p{k}", shown(name, at_ms, reward, origin="carrier")))
+    return audiences.uploads()[0]
+
+
+@pytest.mark.parametrize("n_times", [400, 115])
+def test_one_account_counts_once_however_often_it_watches(n_times: int) -> None:
+    upload = watched_again(n_times, Guards())
+    assert (upload.n_counted, upload.n_cut, upload.level) == (1.0, n_times - 1, 0)
+    assert upload.stopped == ""
+
+
+def test_without_guards_one_account_carries_an_upload_to_the_next_pool() -> None:
+    upload = watched_again(400, Guards(enabled=False))
+    assert (upload.n_cut, upload.level > 0) == (0, True)
+
+
+def test_one_account_among_others_takes_nothing_from_them() -> None:
+    upload = watched_again(400, Guards(), n_others=95)
+    assert upload.n_counted > 0.95 * 95
+    assert upload.n_cut >= 399

@@ -8,6 +8,7 @@ from auditions import (
     HOUR_MS,
     START_MS,
     Line,
+    by,
     catalogue_after,
     debut,
     draw_rewards,
@@ -22,7 +23,7 @@ from env.audiences import Audiences
 from env.features import N_ACTION, N_SHARED, quantise
 from env.records import pack_halves
 from env.trials import BELOW_BAR, NOT_PROVEN
-from env.vocabulary import Feedback, Interaction, Scene
+from env.vocabulary import Feedback, Interaction, Scene, UserKey
 
 GOOD = {f"u{k}" for k in range(0, 100, 3)}
 QUICK = AudienceArgs(FairStart(impressions=10), Pools(caps=(20, 40, 80), at_least=10))
@@ -51,6 +52,7 @@ def _swipe(rng: np.random.Generator, name: str, at_ms: int) -> Interaction:
     scene = Scene(
         at_ms,
         country=("GB", "TH", "")[rng.integers(3)],
+        language=("en", "th", "")[rng.integers(3)],
         origin=("", "a", f"o{rng.integers(300)}")[rng.integers(3)],
         tenure_days=int(rng.integers(30)),
     )
@@ -59,6 +61,7 @@ def _swipe(rng: np.random.Generator, name: str, at_ms: int) -> Interaction:
     swipe = interaction(name, feedback, reward=reward, scene=scene)
     return msgspec.structs.replace(
         swipe,
+        user=UserKey(f"p{at_ms % 499}"),
         closed_ms=max(at_ms - int(rng.integers(HOUR_MS)), 0),
         shared=pack_halves(quantise(rng.normal(0.0, 1.0, N_SHARED))),
         action=pack_halves(quantise(rng.normal(0.0, 1.0, N_ACTION))),
@@ -89,7 +92,7 @@ def test_an_upload_that_comes_back_is_summed_up_where_it_was() -> None:
         swipe = shown("old", begun.clock_ms + 20_000 + k)
         begun.fold(swipe)
         resumed.fold(swipe)
-        assert 0.0 < resumed.share("GB") == begun.share("GB") < 0.1
+        assert 0.0 < resumed.share("GB", "en") == begun.share("GB", "en") < 0.1
     assert resumed.to_bytes() == begun.to_bytes()
 
 
@@ -101,7 +104,9 @@ def test_asking_changes_nothing_of_the_state() -> None:
         folded([record], asked)
         folded([record], left_alone)
         asked.aligned(catalogue)
-        asked.share("GB")
+        asked.share("GB", "en")
+        asked.reserved("GB")
+        asked.unreachable()
         asked.overdrawn()
         asked.uploads()
     assert asked.to_bytes() == left_alone.to_bytes()
@@ -115,21 +120,24 @@ def test_a_restored_state_says_what_the_live_one_says() -> None:
     for name in ("level", "stopped", "owed", "due_ms", "price"):
         assert np.array_equal(getattr(a, name), getattr(b, name))
     assert restored.uploads() == live.uploads()
-    assert [restored.share(c) for c in ("GB", "TH", "", "XX")] == [
-        live.share(c) for c in ("GB", "TH", "", "XX")
-    ]
+    for country in ("GB", "TH", "", "XX"):
+        assert restored.reserved(country) == live.reserved(country)
+        for language in ("en", "th", ""):
+            assert restored.share(country, language) == live.share(country, language)
+    assert restored.unreachable() == live.unreachable()
     assert (restored.overdrawn(), restored.clock_ms) == (live.overdrawn(), live.clock_ms)
 
 
-def test_a_trial_takes_some_hundred_bytes_however_many_see_it() -> None:
+def test_a_trial_takes_some_hundred_bytes_and_two_an_account() -> None:
     keep = AudienceArgs(pools=Pools(caps=(3000, 3001, 3002), at_least=3000))
     audiences = folded([debut("a")], Audiences(keep))
     empty, rng = len(audiences.to_bytes()), np.random.default_rng(1)
     folded([debut(f"u{k}") for k in range(50)], audiences)
     for k in range(10_000):
-        audiences.fold(shown(f"u{k % 50}", reward=float(rng.random()), origin=f"o{k % 997}"))
+        swipe = shown(f"u{k % 50}", reward=float(rng.random()), origin=f"o{k % 997}")
+        audiences.fold(by(f"p{k}", swipe))
     fixed = 2 * 8 * 258 + 256 * 16 * 8  # traffic of a market and everywhere, waiting rewards
-    assert (len(audiences.to_bytes()) - empty - fixed) / 50 < 900
+    assert (len(audiences.to_bytes()) - empty - fixed) / 50 < 900 + 2 * 10_000 / 50
 
 
 def test_bytes_that_are_no_state_are_refused() -> None:

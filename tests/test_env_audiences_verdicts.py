@@ -34,7 +34,7 @@ def show(trial: Trial, uplifts: Floats, verdicts: Verdicts, pools: Pools) -> Non
     """Show an upload until these uplifts are seen or it leaves its level."""
     level = trial.level
     for uplift in uplifts.tolist():
-        trial.show(1)
+        trial.show(1, counts=True)
         trial.learn(uplift, verdicts, pools, 1)
         trial.close(pools)
         if trial.level != level or trial.stopped:

@@ -27,6 +27,19 @@ CARD = Item(
 )
 
 
+class Watched(Catalogue):
+    """A catalogue that looks at itself, as another thread might, whenever a column is replaced."""
+
+    shortest_by = 0
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        columns = [c for c in vars(self).values() if isinstance(c, np.ndarray)]
+        if "debuts" in vars(self) and columns:
+            by = len(self.debuts) - min(map(len, columns))
+            super().__setattr__("shortest_by", max(self.shortest_by, by))
+
+
 def test_an_item_stands_in_every_column() -> None:
     catalogue = catalogue_of(make_item("first"), CARD)
     record = put(CARD)
@@ -68,6 +81,13 @@ def test_columns_grow_and_keep_what_they_held() -> None:
     assert catalogue.keys.tolist() == [item_key(item.item_id) for item in items]
 
 
+def test_while_the_columns_grow_none_is_shorter_than_that_of_the_debuts() -> None:
+    catalogue = Watched()
+    for k in range(1030):
+        catalogue.apply(put(make_item(f"i{k}")))
+    assert catalogue.shortest_by == 0
+
+
 def test_a_change_keeps_the_index() -> None:
     catalogue = catalogue_of(CARD, make_item("b"))
     catalogue.apply(put(msgspec.structs.replace(CARD, duration_s=5.0, listed=False)))
@@ -81,11 +101,11 @@ def test_a_takedown_blanks_the_item_and_keeps_the_others_places() -> None:
     catalogue.apply(ItemRecord(CARD.item_id, 1))
     assert catalogue.item(0) == Item(CARD.item_id, listed=False)
     assert catalogue.index_of(ItemId("b")) == 1
-    assert catalogue.available("GB").tolist() == [False, True]
+    assert catalogue.listed.tolist() == [False, True]
     assert catalogue.creators.tolist() == [0, 0]
     catalogue.apply(put(CARD))
     assert catalogue.item(0) == CARD
-    assert catalogue.available("GB").tolist() == [True, True]
+    assert catalogue.listed.tolist() == [True, True]
 
 
 def test_a_takedown_of_an_unknown_item_only_counts() -> None:
@@ -96,22 +116,12 @@ def test_a_takedown_of_an_unknown_item_only_counts() -> None:
 
 @pytest.mark.parametrize(
     ("country", "expected"),
-    [("GB", [True, True, False]), ("US", [True, True, False]), ("TH", [True, False, False])],
+    [("GB", [True, True]), ("US", [True, True]), ("TH", [True, False]), ("", [True, False])],
 )
-def test_an_item_is_available_in_its_markets(country: str, expected: list[bool]) -> None:
-    catalogue = catalogue_of(make_item("everywhere"), CARD, make_item("unlisted", listed=False))
-    assert catalogue.available(country).tolist() == expected
-
-
-def test_where_the_country_is_unknown_only_unbound_items_are_available() -> None:
-    assert catalogue_of(make_item("everywhere"), CARD).available("").tolist() == [True, False]
-
-
-def test_availability_follows_every_record() -> None:
-    catalogue = catalogue_of(CARD)
-    assert catalogue.available("GB").tolist() == [True]
-    catalogue.apply(put(make_item("b", markets=["TH"])))
-    assert catalogue.available("GB").tolist() == [True, False]
+def test_where_an_item_may_be_shown_follows_its_markets(country: str, expected: list[bool]) -> None:
+    catalogue = catalogue_of(make_item("everywhere"), CARD)
+    assert catalogue.in_market(country).tolist() == expected
+    assert catalogue.in_market(country, np.array([1])).tolist() == expected[1:]
 
 
 def test_the_latest_upload_comes_first() -> None:
@@ -209,5 +219,3 @@ def test_nobody_writes_to_a_column() -> None:
     catalogue = catalogue_of(CARD)
     with pytest.raises(ValueError, match="read-only"):
         catalogue.listed[0] = False
-    with pytest.raises(ValueError, match="read-only"):
-        catalogue.available("GB")[0] = False

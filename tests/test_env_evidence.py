@@ -2,9 +2,11 @@
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
+from env.accounts import N_BITS
 from env.audience_args import Guards
 from env.evidence import (
     HIGH,
@@ -17,9 +19,10 @@ from env.evidence import (
     add_uplift,
     summarise,
 )
-from env.vocabulary import Floats, Scene
+from env.vocabulary import Floats, Scene, UserKey
 
 ANYBODY = Source(-1, 1.0, False, 1.0)
+UNKNOWN = UserKey("")
 
 
 def histogram(values: Floats) -> list[float]:
@@ -34,15 +37,24 @@ def visit(origin: str = "", tenure_days: int = 100, country: str = "GB") -> Scen
 
 
 def admitted(
-    visits: list[Scene], upload: list[Scene], guards: Guards | None = None, home: str = "GB"
+    visits: list[Scene],
+    upload: list[Scene],
+    guards: Guards | None = None,
+    home: str = "GB",
+    *,
+    accounts: bool = False,
 ) -> int:
-    """Return how many of an upload's visits count after others, all of them being traffic."""
+    """Return how many of an upload's visits count after others, all of them being traffic.
+
+    They are of one account each, or of unknown ones.
+    """
     guards, traffic, evidence = guards or Guards(), Traffic(), Evidence()
     for scene in visits:
         traffic.fold(scene, guards.young_days)
-    for scene in upload:
+    for k, scene in enumerate(upload):
         traffic.fold(scene, guards.young_days)
-        evidence.admit(traffic.source(scene, guards.young_days, home), guards)
+        source = traffic.source(scene, guards.young_days, home)
+        evidence.admit(source, guards, UserKey(f"{k}" if accounts else ""))
     assert evidence.counted + evidence.cut == len(upload)
     return int(evidence.counted)
 
@@ -94,7 +106,7 @@ def test_nothing_summarises_to_nothing() -> None:
 def test_forgetting_half_keeps_the_mean_and_halves_the_weight() -> None:
     evidence = Evidence()
     for uplift in (0.5, 1.0, -0.3):
-        assert evidence.admit(Source(3, 0.1, True, 0.5), Guards(at_least=5))
+        assert evidence.admit(Source(3, 0.1, True, 0.5), Guards(at_least=5), UNKNOWN)
         evidence.add(uplift)
     before = summarise(evidence.nodes, 0.1)
     evidence.forget_half()
@@ -162,7 +174,8 @@ def test_honest_evidence_is_hardly_ever_cut() -> None:
     origins, tenures = rng.integers(0, 2000, 40_000), rng.integers(0, 100, 40_000)
     people = [visit(f"o{o}", int(t)) for o, t in zip(origins, tenures, strict=True)]
     for n in (100, 300, 3000):
-        assert admitted(people[:20_000], people[20_000 : 20_000 + n]) > 0.95 * n
+        upload = people[20_000 : 20_000 + n]
+        assert admitted(people[:20_000], upload, accounts=n <= 300) > 0.95 * n
 
 
 def test_traffic_of_old_counts_less_and_its_shares_stay() -> None:
@@ -176,7 +189,7 @@ def test_traffic_of_old_counts_less_and_its_shares_stay() -> None:
 
 def test_an_impression_of_unknown_origin_and_age_is_bound_by_nothing() -> None:
     evidence = Evidence()
-    assert all(evidence.admit(ANYBODY, Guards()) for _ in range(1000))
+    assert all(evidence.admit(ANYBODY, Guards(), UNKNOWN) for _ in range(1000))
     assert sum(evidence.origins) == 0
 
 
@@ -196,3 +209,103 @@ def test_markets_without_bound_share_a_row() -> None:
     for k in range(1000):
         traffic.fold(visit(country=f"c{k}"), 7)
     assert len(traffic.counts) <= 301
+
+
+def people(n: int, first: int = 0) -> list[UserKey]:
+    return [UserKey(f"person {k}") for k in range(first, first + n)]
+
+
+@pytest.mark.parametrize("n", [300, 5_000])
+def test_an_account_counts_once_and_others_in_between_do_not_change_that(n: int) -> None:
+    evidence, ann = Evidence(), UserKey("ann")
+    assert evidence.admit(ANYBODY, Guards(), ann)
+    for user in people(n):
+        evidence.admit(ANYBODY, Guards(), user)
+        assert not evidence.admit(ANYBODY, Guards(), ann)
+    assert evidence.cut >= n
+
+
+def test_few_accounts_are_taken_for_known_ones_as_the_filter_s_fill_says() -> None:
+    lost = []
+    for k in range(40):
+        evidence = Evidence()
+        counts = [evidence.admit(ANYBODY, Guards(), u) for u in people(300, 1000 * k)]
+        lost.append(counts.count(False))
+    # Of n accounts at N_BITS places: n - N_BITS (1 - (1 - 1 / N_BITS)^n) lost, nearly Poisson.
+    expected = 300 - N_BITS * (1.0 - (1.0 - 1.0 / N_BITS) ** 300)
+    assert abs(np.mean(lost) - expected) < 4.0 * math.sqrt(expected / len(lost))
+    assert expected < 0.01 * 300
+
+
+def test_the_further_impressions_of_an_account_do_not_speak_against_its_origin() -> None:
+    evidence, source = Evidence(), Source(3, 0.01, False, 1.0)
+    assert evidence.admit(source, Guards(), UserKey("ann"))
+    for _ in range(50):
+        assert not evidence.admit(source, Guards(), UserKey("ann"))
+    assert (evidence.origins[3], evidence.cut) == (1, 50)
+    assert evidence.admit(source, Guards(), UserKey("bob"))
+
+
+def test_an_account_that_was_cut_off_for_its_origin_was_not_counted_yet() -> None:
+    evidence, guards = Evidence(), Guards(at_least=1)
+    farm = Source(3, 0.001, False, 1.0)
+    assert evidence.admit(farm, guards, UserKey("ann"))
+    assert not evidence.admit(farm, guards, UserKey("bob"))
+    assert evidence.admit(ANYBODY, guards, UserKey("bob"))
+
+
+def test_after_a_move_every_account_counts_again() -> None:
+    evidence, ann = Evidence(), UserKey("ann")
+    assert [evidence.admit(ANYBODY, Guards(), ann) for _ in range(2)] == [True, False]
+    evidence.forget_half()
+    assert [evidence.admit(ANYBODY, Guards(), ann) for _ in range(2)] == [True, False]
+
+
+def test_without_guards_every_impression_counts() -> None:
+    evidence, free = Evidence(), Guards(enabled=False)
+    assert all(evidence.admit(ANYBODY, free, UserKey("ann")) for _ in range(9))
+    assert (evidence.counted, evidence.cut, evidence.accounts.n) == (9.0, 0, 0)
+
+
+def test_the_filter_begins_anew_when_it_is_half_full() -> None:
+    evidence, ann = Evidence(), UserKey("ann")
+    evidence.admit(ANYBODY, Guards(), ann)
+    fill = []
+    for user in people(12_000):
+        evidence.admit(ANYBODY, Guards(), user)
+        fill.append(evidence.accounts.n)
+    assert max(fill) == N_BITS // 2
+    assert fill[-1] < 1_000
+    assert evidence.admit(ANYBODY, Guards(), ann)
+
+
+@pytest.mark.parametrize("n", [0, 5, 1_000, 1_050, 4_000, 12_000])
+def test_evidence_goes_on_from_its_bytes_which_stay_few(n: int) -> None:
+    live = Evidence()
+    for user in people(n):
+        live.admit(ANYBODY, Guards(), user)
+    stored = msgspec.msgpack.encode(live)
+    assert len(stored) < 2_048 + 400
+    restored = msgspec.msgpack.decode(stored, type=Evidence)
+    for user in (*people(9), *people(2_000, first=n)):
+        assert restored.admit(ANYBODY, Guards(), user) == live.admit(ANYBODY, Guards(), user)
+    assert msgspec.msgpack.encode(restored) == msgspec.msgpack.encode(live)
+
+
+def test_the_filter_keeps_all_it_holds_when_it_turns_into_bits() -> None:
+    evidence, counted = Evidence(), []
+    for user in people(1_200):
+        if evidence.admit(ANYBODY, Guards(), user):
+            counted.append(user)
+        held = evidence.accounts
+        assert held.n == len(counted)
+        assert len(held.held) == (2 * held.n if held.n < 1_024 else 2_048)
+    assert len(counted) > 1_100
+    assert all(user in evidence.accounts for user in counted)
+
+
+def test_evidence_that_was_stored_without_accounts_is_read_as_of_none() -> None:
+    old = msgspec.msgpack.encode((5.0, 1.0, 2, [0] * N_BUCKETS, [0.2] * N_NODES))
+    evidence = msgspec.msgpack.decode(old, type=Evidence)
+    assert (evidence.counted, evidence.accounts.n) == (5.0, 0)
+    assert evidence.admit(ANYBODY, Guards(), UserKey("ann"))

@@ -18,10 +18,11 @@ from env.records import (
     item_key,
     pack_halves,
 )
-from env.user_fold import MAX_BLOCKED_TAGS, MAX_CREATORS, MAX_UNWANTED, fold
+from env.user_fold import MAX_AVOIDED, MAX_BLOCKED, MAX_UNWANTED, fold, has_room
 from env.users import (
     MAX_SEEN,
     UserState,
+    blocked_creators,
     decode_state,
     encode_state,
     followed,
@@ -109,21 +110,23 @@ def short(i: int) -> int:
     return item_key(f"i{i}") & 0xFFFF_FFFF
 
 
-def test_one_card_of_no_interest_doubts_its_creator_and_a_second_blocks_them() -> None:
+def test_one_card_of_no_interest_doubts_its_creator_and_after_a_second_they_are_avoided() -> None:
     once = folded(said("p:1"), start=DELIVERED)
     other = folded(said("p:2"), start=once)
     twice = folded(said("p:5"), start=other)
 
-    assert (once.doubted, once.blocked) == (("c1",), ())
-    assert (other.doubted, other.blocked) == (("c1", "c2"), ())
-    assert (twice.doubted, twice.blocked) == (("c2",), ("c1",))
+    assert (once.doubted, once.avoided) == (("c1",), ())
+    assert (other.doubted, other.avoided) == (("c1", "c2"), ())
+    assert (twice.doubted, twice.avoided) == (("c2",), ("c1",))
+    assert twice.blocked == ()
+    assert blocked_creators(twice) == ("c1",)
 
 
 def test_the_same_card_said_twice_is_one_card() -> None:
     once = folded(said("p:1"), start=DELIVERED)
 
     assert folded(said("p:1"), start=once) == once
-    assert folded(said("p:1"), said("p:1", "leave"), said("p:1"), start=once).blocked == ()
+    assert folded(said("p:1"), said("p:1", "leave"), said("p:1"), start=once).avoided == ()
 
 
 def test_who_is_followed_stays_so_at_the_first_card_and_not_at_the_second() -> None:
@@ -137,14 +140,14 @@ def test_who_is_followed_stays_so_at_the_first_card_and_not_at_the_second() -> N
 def test_a_follow_takes_back_the_doubt() -> None:
     state = folded(said("p:1"), said("p:1", "follow"), said("p:5"), start=DELIVERED)
 
-    assert (state.doubted, state.blocked) == (("c1",), ())
+    assert (state.doubted, blocked_creators(state)) == (("c1",), ())
     assert "c1" in followed(state)
 
 
 def test_a_card_of_nobody_doubts_nobody() -> None:
     state = folded(said("p:7"), start=DELIVERED)
 
-    assert (state.doubted, state.blocked) == ((), ())
+    assert (state.doubted, blocked_creators(state)) == ((), ())
     assert unwanted_keys(state).tolist() == [short(7)]
 
 
@@ -196,13 +199,24 @@ def test_creators_and_tags_are_blocked_at_once_and_wanted_again_when_taken_back(
 def test_a_card_of_a_blocked_creator_that_was_still_under_way_raises_no_doubt() -> None:
     state = folded(blocking("c1 c2"), said("p:1"), start=DELIVERED)
 
-    assert (state.doubted, state.blocked) == ((), ("c2", "c1"))
+    assert (state.doubted, state.avoided, state.blocked) == ((), (), ("c1", "c2"))
+
+
+def test_a_block_or_its_end_or_a_follow_ends_the_avoidance() -> None:
+    avoiding = folded(said("p:1"), said("p:5"), start=DELIVERED)
+    blocked = folded(blocking("c1"), start=avoiding)
+
+    assert (avoiding.avoided, avoiding.blocked) == (("c1",), ())
+    assert (blocked.avoided, blocked.blocked) == ((), ("c1",))
+    for back in (blocking("c1", wanted=True), said("p:1", "follow")):
+        assert blocked_creators(folded(back, start=avoiding)) == ()
+        assert blocked_creators(folded(back, start=blocked)) == ()
 
 
 def test_wanting_a_creator_takes_back_the_doubt() -> None:
     state = folded(said("p:1"), blocking("c1", wanted=True), said("p:5"), start=DELIVERED)
 
-    assert (state.doubted, state.blocked) == (("c1",), ())
+    assert (state.doubted, blocked_creators(state)) == (("c1",), ())
 
 
 def test_a_block_moves_nothing_else() -> None:
@@ -215,16 +229,53 @@ def test_a_block_moves_nothing_else() -> None:
     assert folded(blocking("c0", ("t0",)), start=blocked) == blocked
 
 
-def test_the_latest_blocks_are_kept() -> None:
+def test_the_101st_block_costs_none_of_the_others() -> None:
     state = DELIVERED
-    for i in range(MAX_CREATORS + 5):
-        state = folded(blocking(f"x{i} x0", (f"y{i}",)), start=state)
+    for i in range(101):
+        state = folded(blocking(f"x{i}", (f"y{i}",)), start=state)
 
-    assert len(state.blocked) == MAX_CREATORS
-    assert state.blocked[-2:] == (f"x{MAX_CREATORS + 4}", "x0")
-    assert state.blocked_tags == tuple(
-        f"y{i}" for i in range(MAX_CREATORS + 5 - MAX_BLOCKED_TAGS, MAX_CREATORS + 5)
-    )
+    assert state.blocked == tuple(f"x{i}" for i in range(101))
+    assert state.blocked_tags == tuple(f"y{i}" for i in range(101))
+
+
+def test_answers_push_out_no_block_but_the_oldest_of_their_own() -> None:
+    state = folded(blocking("x0", ("y0",)), start=DELIVERED)
+    n_pages = 1 + 2 * MAX_AVOIDED // 40
+    for k in range(n_pages):
+        sent = page(f"q{k}", 100 + 40 * k, 40)
+        cards = tuple(
+            msgspec.structs.replace(card, creator=CreatorId(f"d{20 * k + slot // 2}"))
+            for slot, card in enumerate(sent.cards)
+        )
+        state = folded(msgspec.structs.replace(sent, cards=cards), start=state)
+        state = folded(*(said(f"q{k}:{slot}") for slot in range(40)), start=state)
+
+    last = 20 * n_pages
+    assert last > MAX_AVOIDED
+    assert state.avoided == tuple(f"d{i}" for i in range(last - MAX_AVOIDED, last))
+    assert (state.blocked, state.blocked_tags) == (("x0",), ("y0",))
+    assert blocked_creators(state) == ("x0", *state.avoided)
+
+
+def test_there_is_room_for_a_thousand_creators_and_as_many_tags() -> None:
+    all_creators = " ".join(f"x{i}" for i in range(MAX_BLOCKED))
+    all_tags = tuple(f"y{i}" for i in range(MAX_BLOCKED))
+    full = folded(blocking(all_creators, all_tags), start=DELIVERED)
+
+    def room(record: Record) -> bool:
+        assert isinstance(record, BlockRecord)
+        return has_room(full, record)
+
+    assert room(blocking("x3 x3", ("#Y7", "#")))
+    assert not room(blocking("new"))
+    assert not room(blocking("", ("new",)))
+    assert room(blocking("new", ("new",), wanted=True))
+    assert len(full.blocked) == len(full.blocked_tags) == MAX_BLOCKED
+
+
+def test_a_record_beyond_the_limit_that_stands_in_a_log_keeps_the_state_bounded() -> None:
+    names = " ".join(f"x{i}" for i in range(MAX_BLOCKED + 1))
+    assert folded(blocking(names), start=DELIVERED).blocked == tuple(names.split())[1:]
 
 
 def test_a_block_brings_nobody_back() -> None:
@@ -275,6 +326,16 @@ def test_rows_of_the_former_layout_are_read_as_they_were_and_fold_on() -> None:
     moved = folded(said("p:1"), blocking("c9", ("t",)), start=decode_state(row))
     assert moved == folded(said("p:1"), blocking("c9", ("t",)), start=expected)
     assert decode_state(encode_state(moved)) == moved
+
+
+def test_what_was_blocked_in_a_row_without_avoidance_stays_blocked_whoever_said_so() -> None:
+    state = folded(said("p:1"), said("p:5"), blocking("c9", ("t",)), start=DELIVERED)
+    names = [name for name in UserState.__struct_fields__ if name != "avoided"]
+    values = {name: getattr(state, name) for name in names} | {"blocked": ("c1", "c9")}
+    read = decode_state(msgspec.msgpack.encode([values[name] for name in names]))
+
+    assert (read.blocked, read.avoided, read.blocked_tags) == (("c1", "c9"), (), ("t",))
+    assert blocked_creators(folded(blocking("c1", wanted=True), start=read)) == ("c9",)
 
 
 def former(card: OpenCard) -> FormerCard:

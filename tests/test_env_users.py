@@ -26,9 +26,10 @@ from env.records import (
     pack_halves,
 )
 from env.user_fold import (
-    MAX_BLOCKED_TAGS,
-    MAX_CREATORS,
+    MAX_AVOIDED,
+    MAX_BLOCKED,
     MAX_DOUBTED,
+    MAX_FOLLOWS,
     MAX_UNWANTED,
     fold,
 )
@@ -256,9 +257,9 @@ def test_a_follow_counts_until_the_creator_is_blocked_and_unblocks_them() -> Non
     assert followed(DELIVERED) == {"c0"}
     assert followed(followed_by_hand) == {"c0", "c1"}
     assert followed(blocked) == frozenset()
-    assert blocked.blocked == ("c1", "c0")
+    assert blocked.avoided == ("c1", "c0")
     assert followed(again) == {"c0"}
-    assert again.blocked == ("c1",)
+    assert again.avoided == ("c1",)
 
 
 def test_tallies_count_exposure_and_signal_and_fade_with_cards() -> None:
@@ -372,7 +373,7 @@ def test_a_state_full_of_everything_stays_a_small_row() -> None:
             msgspec.structs.replace(
                 CARDS[i],
                 item_id=ItemId(f"item-{10 * p + i}"),
-                creator=CreatorId(f"creator-{10 * p + i}"),
+                creator=_maker(10 * p + i),
                 tags=(f"tag-{p}", f"topic-{i}"),
                 sound=f"sound-{10 * p + i}",
             )
@@ -391,13 +392,25 @@ def test_a_state_full_of_everything_stays_a_small_row() -> None:
     assert len(state.seen) == 4 * MAX_SEEN
     assert len(state.creators) == MAX_TALLIES
     assert len(state.sounds) == MAX_TALLIES
-    assert len(state.follows) == len(state.blocked) == MAX_CREATORS
-    assert len(state.blocked_tags) == MAX_BLOCKED_TAGS
+    assert len(state.follows) == MAX_FOLLOWS
+    assert len(state.blocked) == len(state.blocked_tags) == MAX_BLOCKED
+    assert len(state.avoided) == MAX_AVOIDED
     assert len(state.doubted) == MAX_DOUBTED
     assert len(state.unwanted) == 4 * MAX_UNWANTED
     assert sum(len(p.cards) for p in state.pages) <= MAX_CARDS
-    assert len(encode_state(state)) < 19_000
+    n_bytes = len(encode_state(state))
+    assert n_bytes < 41_000
+    assert n_bytes - len(encode_state(_without_blocks(state))) < 24_000
     assert seen_keys(state)[-1] == item_key("item-1599") & 0xFFFF_FFFF
+
+
+def _maker(n: int) -> CreatorId:
+    """Return whose the n-th card is: of the earlier odd ones, two are of each."""
+    return CreatorId(f"creator-{n}" if n % 2 == 0 or n >= 1400 else f"annoying-{n // 4}")
+
+
+def _without_blocks(state: UserState) -> UserState:
+    return msgspec.structs.replace(state, blocked=(), blocked_tags=())
 
 
 def events() -> st.SearchStrategy[Record]:
@@ -467,9 +480,11 @@ def check_sound(state: UserState) -> None:
     assert 0 <= state.position <= state.n_cards
     assert len(state.seen) % 4 == 0
     assert len(state.seen) // 4 <= min(state.n_cards, MAX_SEEN)
-    assert not set(state.follows) & set(state.blocked)
-    assert not set(state.doubted) & set(state.blocked)
-    for names in (state.follows, state.blocked, state.doubted, state.blocked_tags):
+    for name in (*state.doubted, *state.avoided, *state.follows, *state.blocked):
+        kept = (state.doubted, state.avoided, state.blocked, state.follows)
+        assert [name in names for names in kept[:3]].count(True) <= 1
+        assert name not in state.follows or name not in (*state.avoided, *state.blocked)
+    for names in (state.follows, state.blocked, state.doubted, state.avoided, state.blocked_tags):
         assert "" not in names
         assert len(set(names)) == len(names)
     for recent in (state.creators, state.tags, state.sounds):

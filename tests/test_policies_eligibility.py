@@ -104,14 +104,91 @@ def test_what_has_no_home_is_tried_everywhere(level: int, country: str) -> None:
     assert names(catalogue, eligible(catalogue, reach, country, "ms")) == ["a"]
 
 
-def test_what_is_stopped_is_shown_nowhere() -> None:
-    catalogue = catalogue_with(home={"country": "MY"}, nowhere={}, open={"country": "MY"}, rest={})
+STOPPED = {
+    "home": {"country": "MY", "language": "ms"},
+    "nowhere": {},
+    "open": {"country": "MY"},
+    "rest": {},
+}
+
+
+def stopped_world() -> tuple[Catalogue, Reach]:
+    """Return four items, three of which are stopped, "open" after it came to the open pool."""
+    catalogue = catalogue_with(**STOPPED)
     levels = {"home": 0, "nowhere": 1}
-    reach = reach_with(catalogue, level=levels, stopped=("home", "nowhere", "open"))
-    for country in ("MY", "TH", ""):
-        found = eligible(catalogue, reach, country, at_least=4)
-        assert names(catalogue, found) == ["rest"]
-        assert set(reasons(catalogue, found).values()) == {"pool"}
+    return catalogue, reach_with(catalogue, level=levels, stopped=("home", "nowhere", "open"))
+
+
+@pytest.mark.parametrize("country", ["MY", "TH", ""])
+def test_what_is_stopped_is_shown_nowhere_while_there_is_enough(country: str) -> None:
+    catalogue, reach = stopped_world()
+    found = eligible(catalogue, reach, country, at_least=1)
+    assert (names(catalogue, found), found.relaxed) == (["rest"], ())
+    assert set(reasons(catalogue, found).values()) == {"pool"}
+
+
+@pytest.mark.parametrize(
+    ("country", "language", "expected"),
+    [
+        ("MY", "", "home open rest"),
+        ("MY", "ms", "home open rest"),
+        ("MY", "en", "open rest"),
+        ("SG", "ms", "rest"),
+        ("ID", "ms", "rest"),
+        ("TH", "", "rest"),
+        ("", "ms", "rest"),
+    ],
+)
+def test_the_last_resort_is_what_was_stopped_at_home(
+    country: str, language: str, expected: str
+) -> None:
+    catalogue, reach = stopped_world()
+    found = eligible(catalogue, reach, country, language, at_least=4)
+    assert names(catalogue, found) == expected.split()
+    assert found.relaxed == (("pool",) if expected != "rest" else ())
+    assert set(reasons(catalogue, found).values()) == {"pool"}
+
+
+def test_other_languages_give_way_before_what_was_stopped() -> None:
+    catalogue = catalogue_with(
+        ours={"language": "ms"},
+        foreign={"language": "th"},
+        stopped={"country": "MY"},
+        abroad={"country": "TH"},
+        under_trial={"country": "TH"},
+        rated={"country": "MY", "rating": 18},
+        unlisted={"country": "MY", "listed": False},
+        bound={"country": "MY", "markets": ["TH"]},
+    )
+    gone = ("stopped", "abroad", "rated", "unlisted", "bound")
+    level = dict.fromkeys((*gone, "under_trial"), 0)
+    reach = reach_with(catalogue, level=level, stopped=gone)
+    for at_least, expected, relaxed in (
+        (1, "ours", ()),
+        (2, "ours foreign", ("language",)),
+        (3, "ours foreign stopped", ("language", "pool")),
+        (9, "ours foreign stopped", ("language", "pool")),
+    ):
+        found = eligible(catalogue, reach, "MY", "ms", at_least=at_least)
+        assert (names(catalogue, found), found.relaxed) == (expected.split(), relaxed)
+
+
+def test_what_was_stopped_stays_away_while_what_was_seen_fills_the_page() -> None:
+    catalogue = catalogue_with(seen={}, stopped={"country": "MY"})
+    reach = reach_with(catalogue, level={"stopped": 0}, stopped=("stopped",))
+    known = Known.of(newcomer(Profile()), catalogue, NOW_MS)
+    known.items[0] = True
+    rules, scene = Eligibility(MARKETS, POOLS), Scene(NOW_MS, "MY")
+    for at_least, expected in ((1, ["seen"]), (2, ["seen", "stopped"])):
+        found = rules.eligible(catalogue, reach, scene, Profile(), known, at_least)
+        assert names(catalogue, found) == expected
+
+
+def test_what_was_stopped_is_no_resort_where_its_creator_is_blocked() -> None:
+    catalogue = catalogue_with(stopped={"country": "MY", "creator": "bore"})
+    reach = reach_with(catalogue, level={"stopped": 0}, stopped=("stopped",))
+    found = eligible(catalogue, reach, "MY", at_least=1, blocked=("bore",))
+    assert (names(catalogue, found), found.relaxed) == ([], ())
 
 
 @pytest.mark.parametrize(
@@ -163,14 +240,14 @@ def test_languages_are_widened_where_they_leave_too_little(at_least: int, widene
         f={"language": "th", "listed": False},
     )
     found = eligible(catalogue, open_reach(catalogue), "MY", at_least=at_least, blocked=("bore",))
-    assert found.widened is widened
+    assert found.relaxed == (("language",) if widened else ())
     assert names(catalogue, found) == ["a", "b", "c", *(["d"] if widened else [])]
 
 
 def test_nothing_is_called_widened_where_that_gives_nothing_more() -> None:
     catalogue = catalogue_with(a={"language": "ms"}, b={"language": "th", "creator": "bore"})
     found = eligible(catalogue, open_reach(catalogue), "MY", at_least=2, blocked=("bore",))
-    assert not found.widened
+    assert found.relaxed == ()
 
 
 def test_the_same_is_not_worked_out_twice() -> None:
@@ -197,6 +274,35 @@ def test_what_changes_is_seen_at_once() -> None:
     catalogue.apply(msgspec.structs.replace(put(make_item("b")), item=None, block=b""))
     assert names(catalogue, eligible(catalogue, reach, "MY", rules=rules)) == ["c"]
     assert catalogue.index_of(ItemId("b")) == 1
+
+
+def test_a_new_version_of_the_reach_costs_only_what_hangs_on_it() -> None:
+    catalogue = catalogue_with(a={"country": "MY"}, b={"country": "TH"})
+    rules = Eligibility(MARKETS, POOLS)
+    first = eligible(catalogue, open_reach(catalogue), "MY", rules=rules)
+    (base,) = rules._bases.values()
+    reach = reach_with(catalogue, level={"b": 0})
+    second = eligible(catalogue, reach, "MY", rules=rules)
+    assert (first.allowed.tolist(), second.allowed.tolist()) == ([True, True], [True, False])
+    assert [kept is base for kept in rules._bases.values()] == [True]
+    assert base.tolist() == [-1, -1]
+    catalogue.apply(put(make_item("b", markets=["TH"])))
+    third = eligible(catalogue, reach_with(catalogue), "MY", rules=rules)
+    assert reasons(catalogue, third) == {"b": "market"}
+
+
+def test_the_markets_decide_what_may_be_shown_there() -> None:
+    catalogue = catalogue_with(
+        everywhere={}, bound={"markets": ["GB", "us"]}, unlisted={"listed": False}
+    )
+    reach, rules = open_reach(catalogue), Eligibility(Markets({}), POOLS)
+    both, one = ["everywhere", "bound"], ["everywhere"]
+    for country, expected in (("GB", both), ("US", both), ("TH", one), ("", one)):
+        found = eligible(catalogue, reach, country, rules=rules)
+        assert names(catalogue, found) == expected
+    catalogue.apply(msgspec.structs.replace(put(make_item("bound")), item=None, block=b""))
+    gone = eligible(catalogue, open_reach(catalogue), "GB", rules=rules)
+    assert names(catalogue, gone) == one
 
 
 def test_whatever_countries_are_asked_for_only_some_are_remembered() -> None:

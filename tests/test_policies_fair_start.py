@@ -14,7 +14,7 @@ from env.items import ItemStates
 from env.reach import Reach
 from env.users import UserState, newcomer
 from env.vocabulary import Ints, Profile, Scene
-from policies.fair_start import PATIENCE_MS, Undelivered, offer, owed_to
+from policies.fair_start import OFFERED, PATIENCE_MS, Undelivered, offer, owed_to
 
 SCENE = Scene(NOW_MS, country="GB", position=1)
 NAMES = tuple(f"i{k}" for k in range(8))
@@ -45,10 +45,18 @@ def liking(long: list[float], session: list[float] | None = None) -> UserState:
 
 
 def offered(
-    user: UserState, catalogue: Catalogue, reach: Reach, n: int, seed: int = 0
+    user: UserState,
+    catalogue: Catalogue,
+    reach: Reach,
+    n: int,
+    seed: int = 0,
+    *,
+    at_most: int | None = None,
 ) -> list[str]:
+    """Return what is offered to n slots; as many, if not more are asked for."""
+    at_most = n if at_most is None else at_most
     owed = owed_to(reach, everything(catalogue), nothing(catalogue))
-    found = offer(user, SCENE, catalogue, ItemStates(), reach, owed, n, seed)
+    found = offer(user, SCENE, catalogue, ItemStates(), reach, owed, n, at_most, seed)
     return [catalogue.ids[i] for i in found]
 
 
@@ -86,6 +94,34 @@ def test_a_price_stands_beside_the_match() -> None:
     for price, expected in ((0.2, "i0 i1 i2"), (0.3, "i0 i2 i1"), (0.6, "i2 i0 i1")):
         reach = reach_with(catalogue, owed=owed, price={"i2": price})
         assert offered(fan, catalogue, reach, 3) == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("n_reserved", "late", "expected"),
+    [
+        (1, {}, "i0 i1"),  # the policy has a choice of what is about as urgent
+        (1, {"i3": 0.9}, "i3"),  # and none beside what is late,
+        (2, {"i3": 0.9}, "i3 i0"),  # but another slot always finds something
+        (1, {"i3": 0.45, "i4": 0.44}, "i0 i1 i3 i4"),
+    ],
+)
+def test_what_is_late_cannot_be_passed_over(
+    n_reserved: int, late: dict[str, float], expected: str
+) -> None:
+    catalogue = a_catalogue()
+    reach = reach_with(catalogue, owed=dict.fromkeys(NAMES, 1.0), price=late)
+    fan = liking([0.5, 0.46, 0.3] + [0.0] * (VECTOR_DIM - 3))
+    found = offered(fan, catalogue, reach, n_reserved, at_most=len(NAMES))
+    assert found == expected.split()
+
+
+def test_of_many_that_are_late_a_few_are_offered_for_each_slot() -> None:
+    catalogue = a_catalogue()
+    late = dict.fromkeys(NAMES[1:], 2.0)
+    reach = reach_with(catalogue, owed=dict.fromkeys(NAMES, 1.0), price=late)
+    found = offered(newcomer(Profile()), catalogue, reach, 1, at_most=len(NAMES))
+    assert len(set(found) - {"i0"}) == len(found) == OFFERED
+    assert len(offered(newcomer(Profile()), catalogue, reach, 1, at_most=2)) == 2
 
 
 def test_between_equals_each_has_the_same_chance_and_the_seed_decides() -> None:

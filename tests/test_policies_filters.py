@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from builders import NOW_MS, catalogue_with
+from reaches import reach_with
 
 from env.audience_args import Pools
 from env.audiences import Audiences
@@ -210,6 +211,21 @@ def test_where_the_languages_were_widened_the_page_says_so() -> None:
     assert (names_of(catalogue, enough.kept), enough.degraded) == (["a"], "")
     wide = apply(nobody, SCENE, catalogue, index, languages=("en",), at_least=2)
     assert (names_of(catalogue, wide.kept), wide.degraded) == (["a", "b"], "gave way: language")
+
+
+def test_where_only_what_was_stopped_at_home_is_left_the_page_says_so() -> None:
+    catalogue = catalogue_with(a={"country": "GB"}, b={"country": "TH"}, c={"language": "th"})
+    reach = reach_with(catalogue, level={"a": 0, "b": 0}, stopped=("a", "b"))
+    rules = Eligibility(Markets({"GB": MarketRules(("en",))}), Pools())
+    known = Known.of(newcomer(Profile()), catalogue, SCENE.at_ms)
+    for at_least, expected, degraded in (
+        (1, ["c"], "gave way: language"),
+        (2, ["a", "c"], "gave way: language, pool"),
+        (3, ["a", "c"], "gave way: language, pool"),
+    ):
+        found = rules.eligible(catalogue, reach, SCENE, Profile(), known, at_least)
+        left = filters.apply(known, found, catalogue, everything(catalogue), at_least=at_least)
+        assert (names_of(catalogue, left.kept), left.degraded) == (expected, degraded)
 
 
 RECENTLY = {f"i{k}": {"creator": f"c{k}", "sound": f"s{k % 4}"} for k in range(12)}

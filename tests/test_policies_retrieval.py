@@ -10,7 +10,7 @@ from env.features import VECTOR_DIM
 from env.items import ItemStates
 from env.records import item_key
 from env.users import UserState, long_interest, newcomer, session_interest
-from env.vocabulary import CreatorId, Floats, Interaction, Profile, Scene
+from env.vocabulary import Bools, CreatorId, Floats, Interaction, Profile, Scene
 from policies.known import Known
 from policies.retrieval import (
     FRESH_POOL,
@@ -79,6 +79,10 @@ def from_source(retrieved: Retrieved, source: str) -> list[int]:
     return [int(retrieved.index[row]) for row in rows if retrieved.reason(row) == source]
 
 
+def available(catalogue: Catalogue, country: str = "GB") -> Bools:
+    return catalogue.listed & catalogue.in_market(country)
+
+
 def found(
     person: UserState,
     scene: Scene,
@@ -89,7 +93,7 @@ def found(
     seed: int = 0,
     debut: tuple[int, ...] = (),
 ) -> Retrieved:
-    known, allowed = Known.of(person, catalogue, scene.at_ms), catalogue.available(scene.country)
+    known, allowed = Known.of(person, catalogue, scene.at_ms), available(catalogue, scene.country)
     owed = np.array(debut, dtype=np.int64)
     return retrieve(
         person, scene, catalogue, states, known, allowed, n, seed, debut=owed, shares=shares
@@ -125,8 +129,8 @@ def test_no_item_comes_twice_and_none_that_may_not_be_shown(seed: int) -> None:
     catalogue, states = a_world()
     index = found(a_person(seed), SCENE, catalogue, states, 200, seed=seed).index
     assert len(index) == len(set(index.tolist())) == 200
-    assert catalogue.available("GB")[index].all()
-    assert not catalogue.available("GB").all()
+    assert available(catalogue)[index].all()
+    assert not available(catalogue).all()
 
 
 @pytest.mark.parametrize("source", ["long_interest", "session_interest"])
@@ -136,7 +140,7 @@ def test_the_nearest_to_an_interest_are_exactly_those_with_the_greatest_match(so
     prior = states.aligned(catalogue).popularity.interest(SCENE, catalogue.vectors)
     long = long_interest(person, prior=prior)
     vector = long if source == "long_interest" else session_interest(person)
-    matches = np.where(catalogue.available("GB"), catalogue.vectors @ vector, -np.inf)
+    matches = np.where(available(catalogue), catalogue.vectors @ vector, -np.inf)
     retrieved = found(person, SCENE, catalogue, states, 50, only(source))
     assert len(retrieved.index) == 50
     expected = -np.sort(-matches)[:50]
@@ -310,12 +314,19 @@ def test_what_was_seen_comes_again_only_where_nothing_else_is_left() -> None:
 
 def test_what_is_blocked_never_comes_not_even_again() -> None:
     catalogue = catalogue_with(
-        a={"creator": "bore"}, b={}, c={"creator": "bore"}, d={"tags": ["x", "Cats"]}
+        a={"creator": "bore"},
+        b={},
+        c={"creator": "bore"},
+        d={"tags": ["x", "Cats"]},
+        e={"creator": "dull"},
     )
     person = a_person(
-        seen=seen_ring("a", "b"), blocked=(CreatorId("bore"),), blocked_tags=("cats",)
+        seen=seen_ring("a", "b"),
+        blocked=(CreatorId("bore"),),
+        blocked_tags=("cats",),
+        avoided=(CreatorId("dull"),),
     )
-    retrieved = found(person, SCENE, catalogue, ItemStates(), 4)
+    retrieved = found(person, SCENE, catalogue, ItemStates(), 5)
     assert names(catalogue, retrieved) == ["b"]
 
 

@@ -19,9 +19,9 @@ from serve.audit_reading import AUDIENCES, fold_log, read_snapshot
 from serve.audit_wire import Audit
 from serve.commands.main import app
 from serve.config import Arm, Config, Experiment
+from serve.items_wire import ItemBody, ItemsRequest
 from serve.replica import FeedReplica, open_database, open_snapshots
 from serve.state import State, Version
-from serve.wire import ItemBody, ItemsRequest
 
 OWED = 6
 UPLOADS = {"late-gb": "GB", "late-th": "TH", "quick-gb": "GB"}

@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from auditions import debut
+from auditions import shown as swiped
 from builders import catalogue_of, folded, interaction, make_item
 from servers import START_MS, ask, serving
 
@@ -21,8 +23,8 @@ from serve.auditing import Findings, answer_audit, make_audit
 from serve.codec import ProblemError
 from serve.exposure import Exposed, gini, lorenz, measure_exposure
 from serve.folds import Folds, Shown
+from serve.items_wire import ItemBody, ItemsRequest
 from serve.waits import Waits
-from serve.wire import ItemBody, ItemsRequest
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -66,6 +68,7 @@ def findings(
     overdrawn: Mapping[str, float] | None = None,
     impressions: Floats | None = None,
     gone: frozenset[ItemId] = frozenset(),
+    unreachable: frozenset[str] = frozenset(),
 ) -> Findings:
     seen = np.zeros(0) if impressions is None else impressions
     homes = dict.fromkeys(sorted({u.country for u in uploads}), 0.0)
@@ -80,6 +83,7 @@ def findings(
         args=ARGS,
         version=3,
         offset=77,
+        unreachable=unreachable,
     )
 
 
@@ -232,6 +236,34 @@ def test_a_market_without_traffic_raises_an_alarm_and_no_number() -> None:
     assert (market.overdrawn, market.needed, market.late) == (True, None, 1)
     assert msgspec.json.decode(msgspec.json.encode(audit), type=Audit) == audit
     assert "alarm in PH: no cards are shown there" in sentences(audit)[0]
+
+
+def test_a_home_whose_people_have_all_been_asked_is_named() -> None:
+    audit = audit_of(upload("a"), upload("b", country="TH"), unreachable=frozenset({"TH"}))
+    assert {m.market: m.unreachable for m in audit.markets} == {"GB": False, "TH": True}
+    (alarm,) = [sentence for sentence in sentences(audit) if sentence.startswith("alarm")]
+    assert alarm.startswith("alarm in TH: cards are kept free for late uploads and nobody is left")
+
+
+def test_what_guards_cut_off_is_not_paid() -> None:
+    audit = audit_of(upload("a", impressions=8, n_cut=3), upload("b", impressions=30, n_cut=2))
+    assert audit.floor.paid == 5 + 10
+
+
+def test_a_home_of_two_languages_is_told_by_the_one_that_needs_the_most() -> None:
+    audiences = Audiences(AudienceArgs(FairStart(impressions=400)))
+    for k in range(600):
+        language, at_ms = ("en", "ms")[k % 2], START_MS + k * 36_000
+        audiences.fold(swiped("old", at_ms, country="MY", language=language))
+        if k in (400, 500):
+            new = debut(f"u{k}", audiences.clock_ms, country="MY", language=("en", "ms")[k == 500])
+            audiences.put(new)
+    overdrawn = audiences.overdrawn()
+    assert set(overdrawn) == {"MY/en", "MY/ms"}
+    folds = Folds(audiences, folded([]), catalogue_of(), ARGS)
+    found = Findings.of(folds, Shown.of(folds, ""))
+    assert found.overdrawn == {"MY": max(overdrawn.values())}
+    assert found.shares == {"MY": pytest.approx(0.1)}
 
 
 # --- pools ---

@@ -9,10 +9,13 @@ from env.features import DYNAMIC, N_DYNAMIC, N_SHARED, N_STATIC
 from env.reals import logistic
 from env.vocabulary import Interaction, Page
 from policies.baselines import UniformPolicy
-from serve.bench.coldstart import ColdStartResult, ColdStartSize, run_coldstart
+from serve.bench.coldstart import GRIDS, IN_A_QUARTER, ColdStartResult, ColdStartSize, run_coldstart
 from serve.bench.coldstart_arms import (
     DEFAULT,
     EPSILON,
+    EPSILON_MEAN,
+    EPSILONS,
+    EXPLORERS,
     LINEAR,
     PEERS,
     UNIFORM,
@@ -20,7 +23,7 @@ from serve.bench.coldstart_arms import (
     Tuned,
     arms,
 )
-from serve.bench.coldstart_figures import Run, figures_of, gini, regret_ratio, run_of
+from serve.bench.coldstart_figures import Run, figures_of, regret_ratio, run_of
 from serve.bench.coldstart_pages import FLOOR, Service
 from serve.bench.coldstart_play import play
 from serve.bench.coldstart_policies import REFERENCES, references
@@ -83,8 +86,9 @@ def test_all_arms_are_listed_best_first(result: ColdStartResult) -> None:
     regrets = [arm.regret.value for arm in result.arms]
     assert regrets == sorted(regrets)
     replicates = {arm.name: arm.replicates for arm in result.arms}
-    assert {replicates[name] for name in (*PEERS, *REFERENCES)} == {1}
-    assert replicates[DEFAULT] == 2
+    assert {replicates[name] for name in IN_A_QUARTER} == {1}
+    assert {n for name, n in replicates.items() if name not in IN_A_QUARTER} == {2}
+    assert {*EXPLORERS, *PEERS, *REFERENCES} == IN_A_QUARTER
     assert result.swipe is not None
     assert sorted(arm.name for arm in result.swipe.arms) == sorted(set(arms(Tuned())) - {*PEERS})
 
@@ -98,23 +102,64 @@ def test_the_figures_are_those_of_the_default(result: ColdStartResult) -> None:
         assert (comparison.p_20, comparison.gini) == (default.p_20.value, default.gini.value)
         assert arm[comparison.best_linear].regret.value == linear
         assert comparison.regret_ratio_best_linear == pytest.approx(comparison.regret / linear)
-        of_epsilon = comparison.regret / arm[EPSILON].regret.value
+        epsilon = min(arm[name].regret.value for name in EPSILONS)
+        assert arm[comparison.best_epsilon].regret.value == epsilon
+        of_epsilon = comparison.regret / epsilon
         assert comparison.regret_ratio_epsilon == pytest.approx(of_epsilon)
         for name, (low, high) in comparison.intervals.items():
             assert low <= getattr(comparison, name) <= high
 
 
+def test_bandits_are_tuned_on_enough_replicates_and_arguments() -> None:
+    assert ColdStartSize().tuning >= 6
+    assert all(len(set(grid)) == len(grid) >= 8 for grid in GRIDS.values())
+    assert not set(GRIDS).symmetric_difference(LINEAR)
+
+
+def test_one_epsilon_hopes_for_what_is_little_known_and_the_other_does_not(
+    world: ColdWorld,
+) -> None:
+    """Two items that earned the same, one on 60 cards and one on 2."""
+    index, shared = np.array([0, 1]), np.zeros(N_SHARED, np.float32)
+    dynamic = np.zeros((2, N_DYNAMIC), np.float32)
+    watched = Watched()
+    question = Service(watched, world.catalogue, b"key")
+    question.draw("q", index, shared, dynamic)
+    question.close([0.0])
+    question.refresh()
+    scores = {}
+    for name in EPSILONS:
+        player = arms(Tuned())[name]()
+        service = Service(player, world.catalogue, b"key")
+        for t in range(62):
+            item = int(t >= 60)
+            service.draw(str(t), index[item : item + 1], shared, dynamic[:1])
+            service.close([float(t % 2)])
+        service.refresh()
+        policy = player.serving(1)
+        assert policy.explorer == {"kind": "epsilon", "epsilon": 0.05}
+        scores[name] = policy.score(watched.pages[0].context)
+    hope = scores[EPSILON] - scores[EPSILON_MEAN]
+    assert 0.0 < hope[0] < hope[1]
+
+
 def test_tables_name_every_arm(result: ColdStartResult, capsys: pytest.CaptureFixture[str]) -> None:
     print_result(result)
     shown = capsys.readouterr().out
-    for name in (*arms(Tuned()), *REFERENCES, "regret_ratio_epsilon", "best_linear"):
+    for name in (
+        *arms(Tuned()),
+        *REFERENCES,
+        "regret_ratio_epsilon",
+        "best_linear",
+        "best_epsilon",
+    ):
         assert name in shown
 
 
 def test_help_says_what_each_figure_should_be() -> None:
     shown = CliRunner().invoke(app, ["bench", "coldstart", "--help"], terminal_width=200).output
     said = " ".join(shown.split())
-    for figure in ("1.05 or less", ".85 or less", ".61 or more", ".62 or less"):
+    for figure in ("1.05 or less", ".85 or less", ".61 or more", ".62 or less", "on 6 replicates"):
         assert figure in said
 
 
@@ -243,13 +288,15 @@ def test_a_swipe_world_in_which_no_upload_ends_is_refused() -> None:
 
 
 def test_ginis_and_breakouts_are_counted() -> None:
-    assert gini(np.array([0, 0])) == 0.0
-    assert gini(np.array([1, 3])) == pytest.approx(0.25)
     counts, quality = np.array([10, 20, 150, 149, 500, *[60] * 5]), np.arange(10.0)
     counted = run_of(0.5, 0.1, counts, quality[::-1], even_share=60.0)
     assert (counted.hits, counted.broke_out, counted.best, counted.p_20) == (0, 2, 1, 0.9)
     figures = figures_of("arm", [counted, counted])
     assert (figures.recall, figures.precision) == (0.0, 0.0)
+    shares = run_of(0.5, 0.1, np.array([1, 3]), np.arange(2.0), even_share=2.0)
+    assert shares.gini == pytest.approx(0.25)
+    nothing = run_of(0.5, 0.1, np.zeros(2, dtype=np.int64), np.arange(2.0), even_share=1.0)
+    assert nothing.gini == 0.0
     none = run_of(0.5, 0.1, np.full(10, 60), quality, even_share=60.0)
     assert figures_of("arm", [none]).precision is None
 

@@ -13,15 +13,9 @@ from env.records import FeedbackRecord, PageRecord
 from env.vocabulary import Profile
 from serve.blocks_wire import BlocksRequest
 from serve.client import Client, ClientError
-from serve.wire import (
-    Event,
-    FeedbackRequest,
-    FeedRequest,
-    ItemBody,
-    ItemsResponse,
-    ProfileBody,
-    SceneBody,
-)
+from serve.items_wire import ItemBody, ItemsResponse
+from serve.people_wire import ProfileBody
+from serve.wire import Event, FeedbackRequest, FeedRequest, SceneBody
 
 DEADLINE_S = 10.0
 

@@ -13,19 +13,10 @@ from env.users import SESSION_SILENCE_MS
 from env.vocabulary import ItemId, Profile, UserId
 from serve.codec import ProblemError
 from serve.engine import FORGED, FORGOTTEN, MAX_DRAWS, NO_SUCH_PAGE, NOTHING_TO_SHOW
+from serve.items_wire import ItemBody, ItemsRequest, ItemsResponse
 from serve.limits import MAX_MS
-from serve.wire import (
-    CardBody,
-    Event,
-    FeedbackRequest,
-    FeedRequest,
-    ItemBody,
-    ItemsRequest,
-    ItemsResponse,
-    ProfileBody,
-    Refusal,
-    SceneBody,
-)
+from serve.people_wire import ProfileBody
+from serve.wire import CardBody, Event, FeedbackRequest, FeedRequest, Refusal, SceneBody
 
 ANN, BOB = UserId("ann"), UserId("bob")
 

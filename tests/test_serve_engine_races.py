@@ -1,4 +1,4 @@
-"""What is blocked or taken down while a page waits for its commit is on no page."""
+"""What is blocked, turned away or taken down while a page waits for its commit is on no page."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
@@ -10,7 +10,7 @@ import pytest
 from servers import ONE_ARM, Server, Watch, items, serving, stocked
 
 from env.catalogue import Catalogue
-from env.records import PageRecord
+from env.records import FeedbackKind, PageRecord
 from env.users import UserState
 from env.vocabulary import CreatorId, ItemId, PageId, SessionId, UserId, UserKey
 from policies.vowpal_args import VowpalArgs
@@ -21,9 +21,11 @@ from serve.config import Config, Data
 from serve.engine import CHANGING, MAX_DRAWS, Engine
 from serve.folds import Folds
 from serve.follower import untrained
+from serve.items_wire import ItemBody, ItemsRequest
+from serve.people_wire import ProfileBody
 from serve.pipeline import Pipeline
 from serve.state import SCHEMA, State
-from serve.wire import FeedRequest, ItemBody, ItemsRequest, ProfileBody, SceneBody
+from serve.wire import Event, FeedbackRequest, FeedRequest, FeedResponse, SceneBody
 
 ANN = UserId("ann")
 N_ITEMS = 200
@@ -226,6 +228,59 @@ async def test_the_last_draw_is_given_to_whoever_blocks_others_without_pause(rac
     assert [page.page_id for page in race.other.of(PageRecord)] == [answer.page_id]
 
 
+@pytest.mark.parametrize("shown", ["itself", "its near-duplicate"])
+async def test_the_last_draw_shows_nothing_that_was_turned_away_meanwhile(
+    race: Race, shown: str
+) -> None:
+    before = await the_first_page_of_ten(race)
+    if shown != "itself":
+        await replace_by_near_duplicates(race)
+
+    race.maker.meddle = at_last(race, "not_interested", before.items[0].decision_id)
+    answer = await race.engine.feed(FeedRequest(ANN))
+    (last,) = race.maker.drawn[-1:]
+    assert before.items[0].item_id in {card.item_id.removeprefix("near-") for card in last.cards}
+    assert len(race.maker.drawn) == 1 + MAX_DRAWS
+    assert (answer.items, answer.degraded) == ((), CHANGING)
+    race.maker.meddle = None
+    after = await race.engine.feed(FeedRequest(ANN))
+    shown_then = {card.item_id.removeprefix("near-") for card in after.items}
+    assert shown_then == {card.item_id for card in before.items[1:]}
+
+
+async def test_the_last_draw_is_given_to_whoever_likes_something_meanwhile(race: Race) -> None:
+    before = await the_first_page_of_ten(race)
+    race.maker.meddle = at_last(race, "like", before.items[0].decision_id)
+    answer = await race.engine.feed(FeedRequest(ANN))
+    assert len(race.maker.drawn) == 1 + MAX_DRAWS
+    assert len(answer.items) == 10
+
+
+@pytest.mark.parametrize(
+    ("change", "is_given"),
+    [
+        ({"birth_year": 2020}, False),
+        ({"country": "GB"}, False),
+        ({"language": "en"}, False),
+        ({"device": "phone"}, True),
+    ],
+)
+async def test_the_last_draw_is_for_the_country_language_and_age_that_were_told_meanwhile(
+    race: Race, change: dict[str, object], is_given: bool
+) -> None:
+    async def describe(page: PageRecord) -> None:
+        if len(race.maker.drawn) < MAX_DRAWS:
+            await block_somebody_else(race)
+        else:
+            body = msgspec.structs.replace(ProfileBody(), **change)
+            await race.other.engine.put_user(ANN, body)
+
+    race.maker.meddle = describe
+    answer = await race.engine.feed(FeedRequest(ANN))
+    assert len(race.maker.drawn) == MAX_DRAWS
+    assert (len(answer.items), answer.degraded) == ((10, "") if is_given else (0, CHANGING))
+
+
 async def test_a_block_that_is_taken_back_lets_the_creator_on_the_page(race: Race) -> None:
     creators = tuple(CreatorId(f"c{k}") for k in range(100))
     await race.engine.blocking.put(ANN, BlocksRequest(creators))
@@ -276,6 +331,56 @@ async def test_an_address_is_told_to_the_maker_as_the_pseudonym_of_its_block(
     assert ANN.encode() in written
     assert b"192.0." not in written
     assert b"2001:db8" not in written
+
+
+async def block_somebody_else(race: Race) -> None:
+    body = BlocksRequest(creators=(f"nobody {len(race.maker.drawn)}",))
+    await race.other.engine.blocking.put(ANN, body)
+
+
+def ten_items(**changes: object) -> list[ItemBody]:
+    """Return ten items whose titles are long enough to name them."""
+    return [
+        msgspec.structs.replace(body, title=f"A film of number {k}", **changes)
+        for k, body in enumerate(items(10).items)
+    ]
+
+
+async def the_first_page_of_ten(race: Race) -> FeedResponse:
+    """Unlist all but ten items, and return the page that shows these."""
+    others = items(N_ITEMS).items[10:]
+    unlisted = [msgspec.structs.replace(body, listed=False) for body in others]
+    await race.other.engine.shelf.put_many(ItemsRequest((*ten_items(), *unlisted)))
+    page = await race.engine.feed(FeedRequest(ANN))
+    assert len(page.items) == 10
+    return page
+
+
+async def replace_by_near_duplicates(race: Race) -> None:
+    """Unlist the ten items too, and put others like them."""
+    near = [
+        msgspec.structs.replace(
+            body, item_id=f"near-{body.item_id}", creator=f"copier {body.item_id}"
+        )
+        for body in ten_items()
+    ]
+    bodies = (*ten_items(listed=False), *near)
+    await race.other.engine.shelf.put_many(ItemsRequest(bodies))
+
+
+def at_last(race: Race, kind: FeedbackKind, decision_id: str) -> Meddle:
+    """Have somebody else blocked after each draw, and something said of a card after the last."""
+    n_before = len(race.maker.drawn)
+
+    async def meddle(page: PageRecord) -> None:
+        if len(race.maker.drawn) < n_before + MAX_DRAWS:
+            await block_somebody_else(race)
+        else:
+            event = Event("e", decision_id, kind, 0)
+            said = await race.other.engine.feedback(FeedbackRequest((event,)))
+            assert said.accepted == 1
+
+    return meddle
 
 
 def _written(folder: Path) -> bytes:

@@ -17,10 +17,12 @@ from env.vocabulary import Item, ItemId, UserId, UserKey
 from replay.join import Join
 from serve import totals
 from serve.config import Config
+from serve.items_wire import ItemBody
+from serve.people_wire import ProfileBody
 from serve.replica import FeedReplica, open_database, open_snapshots
 from serve.state import State
 from serve.totals import Total
-from serve.wire import FeedRequest, ItemBody, ProfileBody
+from serve.wire import FeedRequest
 
 COLUMNS = (
     "keys",

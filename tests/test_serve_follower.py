@@ -6,13 +6,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 import msgspec
 import numpy as np
 import pytest
+from auditions import START_MS, debut, shown
 
 from env.audience_args import AudienceArgs
+from env.audiences import Audiences
+from env.catalogue import Catalogue
 from env.features import N_ACTION, N_SHARED, SCHEMA, quantise
+from env.items import ItemStates
 from env.records import pack_halves
 from env.reward import Reward
 from env.vocabulary import (
@@ -31,10 +36,18 @@ from policies.explorers import Greedy
 from policies.snapshots import SnapshotStore
 from policies.vowpal_args import VowpalArgs
 from replay.database import Database
-from serve.follower import Follower, Served, untrained
+from serve.config import Config, Data
+from serve.follower import Follower, Served, unlearned, untrained
 from serve.learner import publish
 from serve.learning import Learning, LearningArgs
-from serve.replica import Background
+from serve.replica import (
+    Background,
+    FeedReplica,
+    learning_args,
+    open_database,
+    open_snapshots,
+    warm,
+)
 from serve.state import SCHEMA as TABLES
 from serve.state import StaleEpoch, State, Version
 
@@ -131,6 +144,73 @@ def test_each_new_version_is_swapped_in_once(installation: Installation) -> None
     assert [(s.version, s.offset) for s in installation.swapped] == [
         (v.version, v.offset) for v in versions
     ]
+
+
+def test_a_version_is_warmed_before_it_is_swapped_in(installation: Installation) -> None:
+    happened: list[tuple[str, int]] = []
+    follower = Follower(
+        installation.state,
+        installation.store,
+        ARGS,
+        AUDIENCES,
+        lambda served: happened.append(("swap", served.version)),
+        lambda served: happened.append(("warm", served.version)),
+    )
+    for _ in range(2):
+        installation.publish()
+        follower.poll()
+    assert happened == [("warm", 1), ("swap", 1), ("warm", 2), ("swap", 2)]
+
+
+def test_a_replica_warms_a_version_before_it_serves_with_it(tmp_path: Path) -> None:
+    config = Config(data=Data(str(tmp_path)))
+    with open_database(config) as database:
+        state = State(database)
+        epoch = database.write(state.next_epoch, durable=True).result()
+        publish(state, open_snapshots(config), Learning(learning_args(config)), epoch)
+    replica = FeedReplica(config, now_ms=lambda: START_MS)
+    try:
+        served, catalogue = replica.pipeline.served, replica.pipeline.catalogue
+        assert served.version == 1
+        assert served.audiences._aligned is not None
+        assert served.audiences._aligned[0] is catalogue
+        assert served.states._aligned is served.states.aligned(catalogue)
+    finally:
+        replica.close()
+
+
+def test_a_version_is_warmed_safely_while_the_catalogue_grows() -> None:
+    records = [debut(f"u{k}", listed=k % 3 > 0) for k in range(3_000)]
+    catalogue, audiences = Catalogue(), Audiences()
+    states = ItemStates()
+    for k, record in enumerate(records):
+        if k % 2:
+            audiences.put(record)
+            states.fold(shown(f"u{k}"))
+    versions = [
+        Served(unlearned(ARGS), ItemStates.from_bytes(items), Audiences.from_bytes(owed))
+        for items, owed in [(states.to_bytes(), audiences.to_bytes())] * 12
+    ]
+
+    def warm_all(stop: Event) -> None:
+        for served in versions:
+            known = len(catalogue)
+            warm(catalogue, served)
+            assert len(served.states.aligned(catalogue).impressions) >= known
+        stop.wait()
+
+    warming = Background("warming", warm_all)
+    for record in records:
+        catalogue.apply(record)
+    warming.close()
+    warming.check()
+    fresh = Audiences.from_bytes(audiences.to_bytes()).aligned(catalogue)
+    popular = ItemStates.from_bytes(states.to_bytes()).aligned(catalogue)
+    for served in versions:
+        found = served.audiences.aligned(catalogue)
+        for column in ("level", "stopped", "owed", "due_ms", "price"):
+            assert np.array_equal(getattr(found, column), getattr(fresh, column))
+        assert np.array_equal(served.states.aligned(catalogue).impressions, popular.impressions)
 
 
 def test_only_the_newest_of_several_new_versions_is_loaded(installation: Installation) -> None:

@@ -9,7 +9,7 @@ from env.vocabulary import CreatorId, Item, ItemId
 from serve.importers import items
 from serve.importers.bad_file import BadFile
 from serve.importers.items import Line
-from serve.wire import ItemBody
+from serve.items_wire import ItemBody
 
 EXPECTED = [
     Item(

@@ -3,15 +3,20 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
-from servers import START_MS, Server, items, serving, stocked
+from servers import START_MS, Server, ask, items, serving, stocked
 
 from env.records import BlockRecord, ItemRecord
+from env.user_fold import MAX_BLOCKED
 from env.vocabulary import CreatorId, ItemId, UserId
 from serve.blocks_wire import BlocksRequest, BlocksResponse
 from serve.codec import ProblemError
+from serve.items_wire import ItemBody, ItemsRequest
 from serve.ledger import DEBUT_MS
-from serve.wire import FeedRequest, ItemBody, ProfileBody
+from serve.limits import MAX_BLOCKS
+from serve.people_wire import ProfileBody
+from serve.wire import Event, FeedbackRequest, FeedRequest
 
 ANN, BOB = UserId("ann"), UserId("bob")
 NEW = ItemId("new")
@@ -82,6 +87,48 @@ async def test_blocks_are_kept_added_to_and_taken_back(server: Server) -> None:
     assert left == BlocksResponse(ANN, (CreatorId("c2"),), ("cats",))
     assert [record.wanted for record in server.of(BlockRecord)] == [False, False, True]
     assert server.live_states() == server.folded_states()
+
+
+async def test_a_block_beyond_the_limit_is_refused_and_costs_none_of_the_others(
+    server: Server,
+) -> None:
+    path, blocking = "/v1/users/ann/blocks", server.engine.blocking
+    await server.engine.put_user(ANN, ProfileBody())
+    for first in range(0, MAX_BLOCKED, MAX_BLOCKS):
+        numbers = range(first, first + MAX_BLOCKS)
+        creators, tags = (tuple(f"{kind}{i}" for i in numbers) for kind in "ct")
+        await blocking.put(ANN, BlocksRequest(creators, tags))
+    full = blocking.get(ANN)
+    assert len(full.creators) == len(full.tags) == MAX_BLOCKED
+    n_records = len(server.of(BlockRecord))
+    for body in (b'{"creators": ["one more"]}', b'{"creators": ["c0"], "tags": ["one more"]}'):
+        refused = await ask(server.app, "POST", path, body)
+        assert refused.problem() == (409, "")
+        assert b"at most 1000 blocked creators" in refused.body
+    assert blocking.get(ANN) == full
+    assert len(server.of(BlockRecord)) == n_records
+    await blocking.put(ANN, BlocksRequest(("c0",), wanted=True))
+    fits = await blocking.put(ANN, BlocksRequest(("one more",), ("t5",)))
+    assert fits.creators == (*full.creators[1:], "one more")
+    assert server.live_states() == server.folded_states()
+
+
+async def test_the_answer_lists_those_whom_answers_blocked_after_those_of_the_person(
+    server: Server,
+) -> None:
+    await server.engine.shelf.put_many(
+        ItemsRequest(
+            tuple(msgspec.structs.replace(body, creator="dull") for body in items(2).items)
+        )
+    )
+    page = await server.engine.feed(FeedRequest(ANN, size=2))
+    await server.engine.blocking.put(ANN, BlocksRequest(("bore",)))
+    events = [
+        Event(f"e{card.slot}", card.decision_id, "not_interested", START_MS) for card in page.items
+    ]
+    await server.engine.feedback(FeedbackRequest(tuple(events)))
+    assert server.engine.blocking.get(ANN).creators == ("bore", "dull")
+    assert (await server.engine.feed(FeedRequest(ANN))).items == ()
 
 
 async def test_blocking_nothing_writes_nothing(server: Server) -> None:

@@ -526,6 +526,32 @@ def test_an_upload_is_reserved_for_at_home_only() -> None:
         assert not any(pipeline.catalogue.debuts[places_of(pipeline, abroad)])
 
 
+def test_a_late_upload_whose_creator_was_here_just_now_leaves_its_slot_to_another() -> None:
+    old = changed(200, markets=[], language="en")
+    late, other = (
+        msgspec.structs.replace(
+            changed(201 + k, markets=[], language="en", country="GB", creator=creator)[-1],
+            at_ms=START_MS - age_ms,
+            debut=True,
+        )
+        for k, (creator, age_ms) in enumerate((("busy", 72_000_000), ("calm", 0)))
+    )
+    audiences = Audiences(AudienceArgs(FairStart(impressions=500, budget=0.5)))
+    for record in (*old, late, other):
+        audiences.put(record)
+    pipeline = pipeline_of([*old, late, other], first=served(1, audiences=audiences))
+    assert debuts_on(drawn(pipeline, "p", size=2)) == [late.item_id]
+    busy = pipeline_of(changed(20, markets=[], creator="busy"), per_creator=20)
+    state = delivered(newcomer(Profile()), drawn(busy, "q", size=2))
+    assert debuts_on(drawn(pipeline, "p", size=2, state=state)) == [other.item_id]
+
+
+def debuts_on(page: PageRecord) -> list[ItemId]:
+    """Return the cards of a page that were proposed as uploads that are owed an audience."""
+    shown = zip(page.cards, page.reasons, strict=True)
+    return [card.item_id for card, reason in shown if reason == "debut"]
+
+
 def places_of(pipeline: Pipeline, record: PageRecord) -> list[int]:
     index = [pipeline.catalogue.index_of(item_id) for item_id in record.candidates]
     return [i for i in index if i is not None]
@@ -542,7 +568,8 @@ def test_a_debt_is_not_drawn_twice_over_before_its_impressions_close() -> None:
     assert reserved_on(pipeline, "later", later_ms).total() > 0
     for record in item_records()[200 : 200 + n_new]:
         for k in range(owed):
-            audiences.fold(impression(record.item_id, k))
+            seen = impression(record.item_id, k)
+            audiences.fold(msgspec.structs.replace(seen, user=UserKey(f"u{k}")))
     assert reserved_on(pipeline, "paid", 2 * later_ms).total() == 0
 
 

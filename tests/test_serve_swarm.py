@@ -25,15 +25,10 @@ from env.world import Person
 from replay.join import Join
 from serve.attendance import Rush
 from serve.client import ClientError
+from serve.items_wire import ItemBody
 from serve.patience import Patience
 from serve.swarm import Swarm, Tally
-from serve.wire import (
-    CardBody,
-    Event,
-    FeedRequest,
-    FeedResponse,
-    ItemBody,
-)
+from serve.wire import CardBody, Event, FeedRequest, FeedResponse
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,10 @@ from servers import Server, serving, stocked
 from env.records import FeedbackRecord, PageRecord
 from env.vocabulary import ItemId, UserId
 from serve import totals
+from serve.items_wire import ItemBody, ItemsRequest
+from serve.people_wire import ProfileBody
 from serve.totals import Total
-from serve.wire import (
-    Event,
-    FeedbackRequest,
-    FeedRequest,
-    ItemBody,
-    ItemsRequest,
-    ProfileBody,
-)
+from serve.wire import Event, FeedbackRequest, FeedRequest
 
 ANN = UserId("ann")
 

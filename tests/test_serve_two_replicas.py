@@ -27,16 +27,10 @@ from serve.blocks_wire import BlocksRequest
 from serve.client import Client
 from serve.config import Config, parse
 from serve.importing import import_items
+from serve.items_wire import ItemBody
+from serve.people_wire import ProfileBody
 from serve.replica import open_database
-from serve.wire import (
-    Event,
-    FeedbackRequest,
-    FeedRequest,
-    FeedResponse,
-    ItemBody,
-    ProfileBody,
-    SceneBody,
-)
+from serve.wire import Event, FeedbackRequest, FeedRequest, FeedResponse, SceneBody
 
 START_S = 90.0
 WAIT_S = 30.0
@@ -59,6 +53,9 @@ impressions = 200
 within_h = 0.02
 budget = 0.3
 """
+"""In a hurry: uploads are owed so much so soon that, once the learner has published them, most
+pages have a card to reserve for them. As shipped, what must be shown 100 times within a day needs
+one card in thousands of a crowd like this; until then it comes as any other item does."""
 
 
 @dataclass

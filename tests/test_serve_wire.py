@@ -12,17 +12,11 @@ from env.records import FEEDBACK_KINDS
 from env.vocabulary import DecisionId, UserKey
 from serve.blocks_wire import BlocksRequest
 from serve.codec import JSON, MSGPACK, Decoder, ProblemError, answer_format, body_format, encode
+from serve.items_wire import ItemBody, ItemsRequest
 from serve.limits import MAX_MS
+from serve.people_wire import ProfileBody
 from serve.tokens import Tokens
-from serve.wire import (
-    Event,
-    FeedbackRequest,
-    FeedRequest,
-    ItemBody,
-    ItemsRequest,
-    ProfileBody,
-    SceneBody,
-)
+from serve.wire import Event, FeedbackRequest, FeedRequest, SceneBody
 
 EVENT = {"event_id": "e", "decision_id": "d", "kind": "like", "at_ms": 1}
 

@@ -6,11 +6,16 @@ ordinary video is one near the median of the true quality of what there is in it
 are attacked in one run, each by accounts of its own, and impressions are added up, so that the
 figure does not hang on one of them.
 
+A fifth run, with guards, is of what guards cannot do: old accounts that tell no address push some
+of these videos. They are an audience as far as a log can tell, so the figure is there to be known,
+and has no target.
+
 Rejected: comparing guarded and unguarded attacks directly (without guards a world also judges
 others' uploads differently).
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -19,7 +24,7 @@ from env.arrivals import Arrivals
 from env.generated import MARKETS
 from env.presets import Preset
 from env.vocabulary import Ints
-from serve.bench.fake_accounts import AttackSize, FakeAccounts
+from serve.bench.fake_accounts import CHEAP, OLD, AttackSize, FakeAccounts
 from serve.bench.served_items import DAY_MS, item_id
 from serve.bench.served_world import START_MS, ServedWorld, WorldSize
 from serve.bench.true_quality import Quality
@@ -29,7 +34,7 @@ Advance = Callable[[str, int, int], None]
 
 
 class AttackRuns(msgspec.Struct, frozen=True):
-    """How much is simulated in each of the four runs.
+    """How much is simulated in each run.
 
     Attributes:
         videos: that are attacked, each in another market, the largest first.
@@ -40,6 +45,8 @@ class AttackRuns(msgspec.Struct, frozen=True):
         choose_days: see there.
         days: in which impressions count.
         attack: on each video.
+        old_videos: that old accounts attack in a run of its own, the first ones; 0: no such run.
+        old: that attack.
     """
 
     videos: int = 3
@@ -51,7 +58,9 @@ class AttackRuns(msgspec.Struct, frozen=True):
     uploads_a_day: float = 40.0
     choose_days: float = 0.5
     days: float = 2.0
-    attack: AttackSize = AttackSize()
+    attack: AttackSize = CHEAP
+    old_videos: int = 1
+    old: AttackSize = OLD
 
 
 class Attacked(msgspec.Struct, frozen=True):
@@ -64,6 +73,8 @@ class Attacked(msgspec.Struct, frozen=True):
         guarded_calm: the same without an attack.
         unguarded: without guards, under attack.
         unguarded_calm: the same without an attack.
+        pushed_by_old: the same of old accounts; None: they did not attack it.
+        old: impressions with guards, under attack by old accounts; None likewise.
     """
 
     item_id: str
@@ -74,6 +85,8 @@ class Attacked(msgspec.Struct, frozen=True):
     guarded_calm: int
     unguarded: int
     unguarded_calm: int
+    pushed_by_old: int | None
+    old: int | None
 
 
 def run_attack(
@@ -92,34 +105,67 @@ def run_attack(
     rows, homes, ranks = trial.choose(config)
     off = msgspec.structs.replace(config.guards, enabled=False)
     unguarded = msgspec.structs.replace(config, guards=off)
-    found = [
-        trial.run(settings, rows, is_attacked=is_attacked, step=f"{name}, {what}")
-        for name, settings in (("guarded", config), ("unguarded", unguarded))
-        for is_attacked, what in ((True, "attacked"), (False, "calm"))
-    ]
+    attacked = trial.run(config, rows, runs.attack, "guarded, attacked")
+    calm = trial.run(config, rows, None, "guarded, calm")
+    bare = trial.run(unguarded, rows, runs.attack, "unguarded, attacked")
+    bare_calm = trial.run(unguarded, rows, None, "unguarded, calm")
+    by_old: list[_Outcome | None] = [None] * len(rows)
+    if runs.old_videos:
+        n_old = min(runs.old_videos, len(rows))
+        by_old[:n_old] = trial.run(config, rows[:n_old], runs.old, "guarded, old accounts")
     return [
         Attacked(
             item_id=item_id(row),
             country=homes[k],
-            rank=float(ranks[k]),
-            pushed=(found[0][1][k], found[2][1][k]),
-            guarded=found[0][0][k],
-            guarded_calm=found[1][0][k],
-            unguarded=found[2][0][k],
-            unguarded_calm=found[3][0][k],
+            rank=ranks[k],
+            pushed=(attacked[k].pushed, bare[k].pushed),
+            guarded=attacked[k].shown,
+            guarded_calm=calm[k].shown,
+            unguarded=bare[k].shown,
+            unguarded_calm=bare_calm[k].shown,
+            pushed_by_old=old.pushed if (old := by_old[k]) else None,
+            old=old.shown if old else None,
         )
         for k, row in enumerate(rows.tolist())
     ]
 
 
-def boosts(attacked: list[Attacked]) -> tuple[float, float]:
-    """Return how many times the impressions of all videos were, guarded and unguarded.
+class Boosts(msgspec.Struct, frozen=True):
+    """How many times the impressions without an attack videos had under it, all together.
 
     A video that real people never saw without the attack counts as seen once.
+
+    Attributes:
+        guarded: with guards.
+        unguarded: without.
+        old: with guards, those that old accounts attacked; None: there are none.
     """
-    with_guards = sum(a.guarded for a in attacked) / max(sum(a.guarded_calm for a in attacked), 1)
-    without = sum(a.unguarded for a in attacked) / max(sum(a.unguarded_calm for a in attacked), 1)
-    return with_guards, without
+
+    guarded: float
+    unguarded: float
+    old: float | None
+
+    @staticmethod
+    def of(attacked: list[Attacked]) -> "Boosts":
+        """Add up."""
+        by_old = [(a.old, a.guarded_calm) for a in attacked if a.old is not None]
+        return Boosts(
+            guarded=_ratio([(a.guarded, a.guarded_calm) for a in attacked]),
+            unguarded=_ratio([(a.unguarded, a.unguarded_calm) for a in attacked]),
+            old=_ratio(by_old) if by_old else None,
+        )
+
+
+def _ratio(pairs: list[tuple[int, int]]) -> float:
+    under, without = map(sum, zip(*pairs, strict=True))
+    return under / max(without, 1)
+
+
+class _Outcome(NamedTuple):
+    """Impressions of a video by real people, and fake accounts that pushed it."""
+
+    shown: int
+    pushed: int
 
 
 class _Trial:
@@ -153,9 +199,9 @@ class _Trial:
         return np.array(targets), list(homes), list(ranks)
 
     def run(
-        self, config: Config, rows: Ints, *, is_attacked: bool, step: str
-    ) -> tuple[list[int], list[int]]:
-        """Return impressions by real people, and fake accounts that pushed, video by video."""
+        self, config: Config, rows: Ints, attack: AttackSize | None, step: str
+    ) -> list[_Outcome]:
+        """Run a world in which these videos are attacked, or none; return theirs, one by one."""
         world, runs = self._world(config), self._runs
         total_ms = round(DAY_MS * (runs.warm_days + runs.days))
 
@@ -164,12 +210,12 @@ class _Trial:
 
         world.run_days(runs.warm_days, told)
         world.supply.a_day = runs.uploads_a_day
-        farms = [FakeAccounts(runs.attack, int(row)) for row in rows] if is_attacked else []
+        farms = [FakeAccounts(attack, row) for row in rows.tolist()] if attack else []
         world.guests += farms
         world.run_days(runs.days, told)
-        shown = world.shown.row
+        shown = [int(np.count_nonzero(world.shown.row == row)) for row in rows]
         pushed = [farm.n_pushed for farm in farms] or [0] * len(rows)
-        return [int(np.count_nonzero(shown == row)) for row in rows], pushed
+        return list(map(_Outcome, shown, pushed))
 
     def _world(self, config: Config) -> ServedWorld:
         runs = self._runs

@@ -4,8 +4,8 @@ Uploads of a simulated world go through the pools of the default settings, from 
 by what guarded evidence says of them; what each is truly worth at home is known exactly. Of those
 whose trial is over, or has lasted long enough, the top decile by true quality should have come to
 pool 2 (`recall`), and what came there should be of the top decile (`precision`). No card may be
-drawn for somebody outside of its pool. And fake accounts must not be able to push an ordinary
-video (`serve.bench.attack`).
+drawn for somebody outside of its pool (`serve.bench.reach_watch`). And fake accounts must not be
+able to push an ordinary video, unless they are like real ones (`serve.bench.attack`).
 
 Rejected: judging by clicks (they are what the pools went by), and a top decile of all items (it
 would be another question in each market's own catalogue).
@@ -19,7 +19,7 @@ import numpy as np
 from env.presets import load
 from env.reach import UploadState
 from env.vocabulary import Bools, Floats, Ints
-from serve.bench.attack import Attacked, AttackRuns, boosts, run_attack
+from serve.bench.attack import Attacked, AttackRuns, Boosts, run_attack
 from serve.bench.reach_watch import PROVEN_LEVEL, ReachWatch
 from serve.bench.served_items import DAY_MS
 from serve.bench.served_world import ServedWorld, WorldSize
@@ -76,6 +76,8 @@ class BreakoutResult(msgspec.Struct, frozen=True):
         counted: correlation of true quality and the uplift that evidence says.
         boost_guarded: real people's impressions of attacked videos over those without attack.
         boost_unguarded: the same without guards.
+        boost_old_accounts: the same with guards, of videos that old accounts push which tell no
+            address; nothing that a guard could go by sets them apart, so this has no target.
         attacked: video by video.
     """
 
@@ -97,6 +99,7 @@ class BreakoutResult(msgspec.Struct, frozen=True):
     counted: float
     boost_guarded: float | None
     boost_unguarded: float | None
+    boost_old_accounts: float | None
     attacked: list[Attacked]
 
 
@@ -118,6 +121,7 @@ def run_breakout(
         people=size.people, shard=size.shard, cards_a_day=size.cards_a_day, items=size.items
     )
     world = ServedWorld(people, preset=values, seed=seed, config=config, witness=watch)
+    watch.follow(world.learning.audiences)
     _swipe(world, size, advance)
     judged = _judged(world, size)
     rows = np.array([world.row_of(upload.item_id) for upload in judged], dtype=np.int64)
@@ -127,7 +131,7 @@ def run_breakout(
     attacked = []
     if size.attack is not None:
         attacked = run_attack(size.attack, preset=values, seed=seed, config=config, advance=advance)
-    boost = boosts(attacked) if attacked else (None, None)
+    boost = Boosts.of(attacked) if attacked else None
     return BreakoutResult(
         size=size,
         preset=preset,
@@ -145,8 +149,9 @@ def run_breakout(
         levels=_levels(judged),
         stopped=_reasons(judged),
         counted=_correlation(quality, np.array([upload.uplift for upload in judged])),
-        boost_guarded=boost[0],
-        boost_unguarded=boost[1],
+        boost_guarded=boost.guarded if boost else None,
+        boost_unguarded=boost.unguarded if boost else None,
+        boost_old_accounts=boost.old if boost else None,
         attacked=attacked,
     )
 

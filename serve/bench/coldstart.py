@@ -2,14 +2,18 @@
 
 Two worlds: `serve.bench.coldstart_world`, where all is known exactly and uploads live half of the
 rounds, and `serve.bench.coldstart_swipe`, people of SwipeEnv before uploads that arrive. Linear
-bandits are tuned first, on replicates of their own. References, which know more than any policy
-may, and VW's own explorers, which take ten times as long, play the first quarter of the replicates.
+bandits are tuned first, over a grid on whole replicates of their own, as many rounds as are played
+(fewer would tune for shorter lives). What the default is compared with by a figure (linear bandits,
+both epsilons) plays all replicates; of several the strongest here counts, which if anything is to
+the default's disadvantage. The rest (other explorers over our scores, VW's own, which take ten
+times as long, and references that know more than any policy may) plays the first quarter.
 
 Replicates are shared out over processes; the figures do not depend on how many there are.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from itertools import product
 from multiprocessing import get_context
 from types import MappingProxyType
@@ -21,7 +25,8 @@ from threadpoolctl import threadpool_limits
 from policies.linear import LinearArgs
 from serve.bench.coldstart_arms import (
     DEFAULT,
-    EPSILON,
+    EPSILONS,
+    EXPLORERS,
     LIN_THOMPSON,
     LIN_UCB,
     LINEAR,
@@ -42,18 +47,28 @@ Runs = Mapping[str, Sequence[Run]]
 _APART = 1_000_000
 """Replicates from this one on are those for tuning."""
 _PRIORS = tuple(product((0.1, 0.15), (0.1, 0.3)))
+
+
+def _grid(widths: Sequence[float]) -> tuple[LinearArgs, ...]:
+    return tuple(
+        LinearArgs(width=width, item_sd=item_sd, weight_sd=weight_sd)
+        for width in widths
+        for item_sd, weight_sd in _PRIORS
+    )
+
+
 GRIDS: Mapping[str, tuple[LinearArgs, ...]] = MappingProxyType(
     {
-        name: tuple(
-            LinearArgs(width=width, item_sd=item_sd, weight_sd=weight_sd)
-            for width in widths
-            for item_sd, weight_sd in _PRIORS
-        )
-        for name, widths in ((LIN_UCB, (0.5, 1.0)), (LIN_THOMPSON, (0.15, 0.3)))
+        LIN_UCB: _grid((0.25, 0.5, 1.0)),
+        LIN_THOMPSON: _grid((0.15, 0.3)),
     }
 )
-"""What the linear bandits are tuned over. Worse in a first look (two replicates): widths of 0 and
-.25 for LinUCB, of .1 and .5 for Thompson, an item_sd of .05 or .2."""
+"""What the linear bandits are tuned over, finer for LinUCB, which is the stronger and the faster
+one. Worse in a first look (two replicates): a width of 0 for LinUCB, of .1 and .5 for Thompson, an
+item_sd of .05 or .2."""
+
+IN_A_QUARTER = frozenset((*EXPLORERS, *PEERS, *REFERENCES))
+"""Arms of which no figure is made; they play the first quarter of the replicates."""
 
 
 class ColdStartSize(msgspec.Struct, frozen=True):
@@ -62,7 +77,7 @@ class ColdStartSize(msgspec.Struct, frozen=True):
     Attributes:
         replicates: of the cold start world.
         rounds: of each; items live half of them.
-        tuning: replicates apart, on which the linear bandits are tuned.
+        tuning: replicates apart, on which the linear bandits are tuned, as long as the others.
         swipe_worlds: of SwipeEnv; 0: none.
         swipe: size of each.
         world: its scales.
@@ -70,7 +85,7 @@ class ColdStartSize(msgspec.Struct, frozen=True):
 
     replicates: int = 48
     rounds: int = 12_000
-    tuning: int = 2
+    tuning: int = 6
     swipe_worlds: int = 4
     swipe: SwipeSize = SwipeSize()
     world: WorldArgs = WorldArgs()
@@ -87,11 +102,13 @@ class Comparison(msgspec.Struct, frozen=True):
     Attributes:
         regret: expected reward of the best candidate minus that of the one shown, a card.
         regret_ratio_best_linear: the default's over that of the better linear bandit here.
-        regret_ratio_epsilon: the default's over that of epsilon .05 over the same kind of scores.
+        regret_ratio_epsilon: the default's over that of the better epsilon .05 here, over hopeful
+            scores or over the posterior's mean.
         p_20: share of the uploads whose life ended that had 20 impressions or more.
         gini: of impressions over them.
         intervals: 95% ones of the figures above, by name: low and high.
         best_linear: name of the better one.
+        best_epsilon: likewise.
         arms: all, best first.
     """
 
@@ -102,6 +119,7 @@ class Comparison(msgspec.Struct, frozen=True):
     gini: float
     intervals: dict[str, tuple[float, float]]
     best_linear: str
+    best_epsilon: str
     arms: list[ArmFigures]
 
 
@@ -143,12 +161,13 @@ def run_coldstart(
         processes: that run at a time; 1: this one.
     """
     tuning = [_Task("tune", i, seed, size, Tuned()) for i in range(size.tuning)]
-    tuned = _best(_gather(tuning, processes, advance)["tune"])
-    tasks = [
-        *(_Task("swipe", i, seed, size, tuned) for i in range(size.swipe_worlds)),
-        *(_Task("cold", i, seed, size, tuned) for i in range(size.replicates)),
-    ]
-    runs = _gather(tasks, processes, advance)
+    with _workers(processes) as workers:
+        tuned = _best(_gather(tuning, workers, advance)["tune"])
+        tasks = [
+            *(_Task("swipe", i, seed, size, tuned) for i in range(size.swipe_worlds)),
+            *(_Task("cold", i, seed, size, tuned) for i in range(size.replicates)),
+        ]
+        runs = _gather(tasks, workers, advance)
     cold = _compare(runs["cold"])
     swipe = _compare(runs["swipe"]) if size.swipe_worlds else None
     return ColdStartResult(
@@ -160,12 +179,22 @@ def run_coldstart(
     )
 
 
+@contextmanager
+def _workers(processes: int) -> Iterator[Executor | None]:
+    """Give processes to play in; None where one is enough."""
+    if processes == 1:
+        yield None
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as workers:
+        yield workers
+
+
 def _gather(
-    tasks: Sequence[_Task], processes: int, advance: Advance
+    tasks: Sequence[_Task], workers: Executor | None, advance: Advance
 ) -> dict[str, dict[str, list[Run]]]:
     """Return the runs of each arm, by kind, in the order of the replicates."""
     found: dict[tuple[str, int], Runs] = {}
-    for task, runs in _outcomes(tasks, processes):
+    for task, runs in _outcomes(tasks, workers):
         found[task.kind, task.replicate] = runs
         advance(1)
     gathered: dict[str, dict[str, list[Run]]] = {}
@@ -175,14 +204,13 @@ def _gather(
     return gathered
 
 
-def _outcomes(tasks: Sequence[_Task], processes: int) -> Iterator[tuple[_Task, Runs]]:
-    if processes == 1:
+def _outcomes(tasks: Sequence[_Task], workers: Executor | None) -> Iterator[tuple[_Task, Runs]]:
+    if workers is None:
         yield from ((task, _run(task)) for task in tasks)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(_run, task): task for task in tasks}
-        for future in as_completed(running):
-            yield running[future], future.result()
+    running = {workers.submit(_run, task): task for task in tasks}
+    for future in as_completed(running):
+        yield running[future], future.result()
 
 
 def _run(task: _Task) -> Runs:
@@ -223,7 +251,7 @@ def _play_cold(task: _Task) -> Runs:
     key = f"{task.seed}-{task.replicate}".encode()
     makers = {**arms(task.tuned), **references(world)}
     if 4 * task.replicate >= task.size.replicates:
-        makers = {n: make for n, make in makers.items() if n not in (*PEERS, *REFERENCES)}
+        makers = {n: make for n, make in makers.items() if n not in IN_A_QUARTER}
     return {name: [play(world, make(), key)] for name, make in makers.items()}
 
 
@@ -241,10 +269,11 @@ def _compare(runs: Runs) -> Comparison:
     figures.sort(key=lambda arm: arm.regret.value)
     default = next(arm for arm in figures if arm.name == DEFAULT)
     best_linear = next(arm.name for arm in figures if arm.name in LINEAR)
+    best_epsilon = next(arm.name for arm in figures if arm.name in EPSILONS)
     spans: dict[str, Span] = {
         "regret": default.regret,
         "regret_ratio_best_linear": regret_ratio(runs[DEFAULT], runs[best_linear]),
-        "regret_ratio_epsilon": regret_ratio(runs[DEFAULT], runs[EPSILON]),
+        "regret_ratio_epsilon": regret_ratio(runs[DEFAULT], runs[best_epsilon]),
         "p_20": default.p_20,
         "gini": default.gini,
     }
@@ -252,5 +281,6 @@ def _compare(runs: Runs) -> Comparison:
         **{name: span.value for name, span in spans.items()},
         intervals={name: (span.low, span.high) for name, span in spans.items()},
         best_linear=best_linear,
+        best_epsilon=best_epsilon,
         arms=figures,
     )

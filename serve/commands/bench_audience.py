@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-import msgspec
 import typer
 
-from serve.commands.settings import AsJson, print_json
+from serve.commands.settings import AsJson
+from serve.commands.shown import show
 from serve.commands.steps import steps
 
 Seed = Annotated[int, typer.Option(help="Of all that is drawn.")]
@@ -41,7 +41,7 @@ def bench_newcomers(
     )
     with threadpool_limits(1, user_api="blas"), steps() as advance:
         result = run_newcomers(size, preset=preset, seed=seed, advance=advance)
-    _show(result, as_json)
+    show(result, as_json)
 
 
 def bench_floor(
@@ -66,7 +66,7 @@ def bench_floor(
     size = FloorSize(people=250 * (people // 250), cards_a_day=cards_a_day, days=days, items=items)
     with threadpool_limits(1, user_api="blas"), steps() as advance:
         result = run_floor(size, preset=preset, seed=seed, advance=advance)
-    _show(result, as_json)
+    show(result, as_json)
 
 
 def bench_breakout(
@@ -83,7 +83,8 @@ def bench_breakout(
     """Let uploads go through the pools, and let fake accounts push ordinary ones.
 
     It should show recall of .70 or more, precision of .65 or more, violations 0, boost_guarded of
-    1.2 or less and boost_unguarded of 5 or more.
+    1.2 or less and boost_unguarded of 5 or more. boost_old_accounts has no target: it says what
+    old accounts from everywhere can do, which guards cannot tell from an audience.
     """
     from threadpoolctl import threadpool_limits
 
@@ -100,13 +101,4 @@ def bench_breakout(
     )
     with threadpool_limits(1, user_api="blas"), steps() as advance:
         result = run_breakout(size, preset=preset, seed=seed, advance=advance)
-    _show(result, as_json)
-
-
-def _show(result: msgspec.Struct, as_json: bool) -> None:
-    if as_json:
-        print_json(result)
-        return
-    for name, value in msgspec.to_builtins(result).items():
-        for row in value if isinstance(value, list) else [value]:
-            typer.echo(f"{name:22} {row}")
+    show(result, as_json)

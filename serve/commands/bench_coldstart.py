@@ -32,7 +32,9 @@ def bench_coldstart(
     """Compare explorations where uploads come and go: the default, bandits tuned for it, VW's own.
 
     It should show, for the default, regret_ratio_best_linear of 1.05 or less, regret_ratio_epsilon
-    of .85 or less, p_20 of .61 or more and gini of .62 or less. The same arms in SwipeEnv, with
+    of .85 or less, p_20 of .61 or more and gini of .62 or less. Linear bandits are tuned first, on
+    6 replicates of their own; of LinUCB and Thompson sampling, and of epsilon .05 over hopeful
+    scores and over the posterior's mean, the stronger one counts. The same arms in SwipeEnv, with
     uploads that arrive, are under swipe. Intervals are 95% over replicates.
     """
     from serve.bench.coldstart import ColdStartSize, run_coldstart
@@ -75,6 +77,7 @@ def _print_comparison(title: str, comparison: "Comparison") -> None:
         )
     Console(width=120).print(table)
     typer.echo(f"best_linear {comparison.best_linear}")
+    typer.echo(f"best_epsilon {comparison.best_epsilon}")
     for name, (low, high) in comparison.intervals.items():
         typer.echo(f"{name:26} {getattr(comparison, name):.4f}  [{low:.4f}, {high:.4f}]")
 

@@ -19,7 +19,7 @@ def to_body(path: Path, line: int, cells: object, kind: type[B], *, strict: bool
         path: of the file.
         line: of the record, from 1.
         cells: its values by field.
-        kind: of `serve.wire`.
+        kind: of `serve.items_wire` or `serve.people_wire`.
         strict: False takes numbers that are written as text.
 
     Raises:

@@ -3,7 +3,7 @@
 Columns and keys are the fields of `Item`; only `item_id` is required. In CSV an empty cell means
 the field's default and the fields that hold several values separate them by `|`; a product is its
 country, `=` and its address. What a field may
-hold is what `serve.wire.ItemBody` says, so that a file and the API take the same items.
+hold is what `serve.items_wire.ItemBody` says, so that a file and the API take the same items.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,8 +18,8 @@ from env.vocabulary import Item, ItemId
 from serve.importers.bad_file import BadFile
 from serve.importers.bodies import to_body
 from serve.importers.tables import read_table
+from serve.items_wire import ItemBody
 from serve.limits import is_id
-from serve.wire import ItemBody
 
 FIELDS = Item.__struct_fields__
 SEVERAL = ("tags", "markets", "vector")

@@ -21,7 +21,8 @@ from env.vocabulary import CreatorId, Ints, Item, ItemId, Profile, UserId
 from serve.importers.bad_file import BadFile
 from serve.importers.bodies import to_body
 from serve.importers.tables import Row, read_table
-from serve.wire import ItemBody, ProfileBody
+from serve.items_wire import ItemBody
+from serve.people_wire import ProfileBody
 
 ZONE = ZoneInfo("Asia/Shanghai")
 REGISTERED_BEFORE = datetime(2022, 4, 30, tzinfo=ZONE)

@@ -1,0 +1,152 @@
+"""What debts ask of traffic: which part of the cards of each kind of viewer it takes to pay them.
+
+An upload is owed its impressions by the people of its home who speak its language (whoever's
+language is unknown may be one of them; one whose own is unknown is for all of them), an upload
+that has left its first pool by everybody at home, one without a home by all. So debts are summed
+by home and language, and each sum is spread evenly over the impressions that can pay it.
+
+Two shares come of it. One is what to reserve now: each debt over the time that it has left until
+its aim. The other judges whether the promise can be kept: the least constant share that pays all
+in time, if the earliest deadlines come first,
+
+    max over t of (debts due within t) / (t * impressions an hour)
+
+(the demand bound of earliest deadline first: Baruah, Rosier and Howell, "Algorithms and complexity
+concerning the preemptive scheduling of periodic, real-time tasks on one processor", Real-Time
+Systems 1990), with t not below a quarter of the time allowed, so that a few impressions which are
+about due are no emergency.
+
+Rejected: markets by country (where two languages are spoken half of what is reserved finds no
+upload that it may show), and an alarm by what catching up would need (a tail of the late is one).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from env.trials import Trial
+from env.vocabulary import Floats
+
+HOUR_MS = 3_600_000
+
+_LEAST_LEFT = 1.0 / 8.0
+"""Of the time allowed: what is about due is to be paid within that."""
+_HORIZONS = np.linspace(0.25, 1.0, 7)
+"""Of the time allowed, at which it is asked whether what is due until then can be paid."""
+_UNKNOWN_RATE = 1.0
+"""Impressions an hour where nobody came yet who could pay."""
+_NOW, _LATE, _DUE = 0, 1, 2
+_NOTHING = np.zeros(_DUE + len(_HORIZONS))
+
+
+class Place(NamedTuple):
+    """A country and a language, of viewers or of uploads; empty where unknown."""
+
+    country: str
+    language: str
+
+    def __str__(self) -> str:
+        """Return it as text.
+
+        >>> str(Place("MY", "en")), str(Place("MY", ""))
+        ('MY/en', 'MY')
+        """
+        return f"{self.country}/{self.language}" if self.language else self.country
+
+
+class Needed(NamedTuple):
+    """What the debts that a kind of viewer can pay ask of their cards.
+
+    Attributes:
+        share: to reserve now.
+        even: the least constant share that pays all in time.
+        late: whether the time of some is over.
+    """
+
+    share: float
+    even: float
+    late: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Debts of one moment by who can pay them, an hour and by impression of theirs.
+
+    Attributes:
+        anywhere: of debts that everybody can pay.
+        at_home: of those that everybody in a country can pay.
+        spoken: of those that need a language, by country and language.
+    """
+
+    anywhere: Floats
+    at_home: Mapping[str, Floats]
+    spoken: Mapping[str, Mapping[str, Floats]]
+
+    @classmethod
+    def of(
+        cls, owing: Iterable[Trial], rates: Mapping[Place, float], within_ms: int, now_ms: int
+    ) -> "Demand":
+        """Sum up.
+
+        Args:
+            owing: uploads that are owed impressions, in the same order whenever it matters.
+            rates: impressions an hour, above 0, by the viewers' place.
+            within_ms: the time that a debt may take, milliseconds.
+            now_ms: the clock.
+        """
+        debts: dict[Place, Floats] = {}
+        for trial in owing:
+            place = Place(trial.country, "" if trial.level else trial.language)
+            sums = debts.setdefault(place if trial.country else Place("", ""), _NOTHING.copy())
+            _add(sums, trial, within_ms, now_ms)
+        anywhere, at_home, spoken = _NOTHING, dict[str, Floats](), dict[str, dict[str, Floats]]()
+        for place, owed in debts.items():
+            owed[_DUE:] = np.cumsum(owed[_DUE:]) / (_HORIZONS * within_ms / HOUR_MS)
+            sums = owed / _rate(place, rates)
+            if not place.country:
+                anywhere = sums
+            elif not place.language:
+                at_home[place.country] = sums
+            else:
+                spoken.setdefault(place.country, {})[place.language] = sums
+        return cls(anywhere, at_home, spoken)
+
+    def at(self, place: Place) -> Needed:
+        """Return what is needed of the viewers of a place."""
+        spoken = self.spoken.get(place.country, {})
+        sums = self.anywhere + self.at_home.get(place.country, _NOTHING)
+        if place.language:
+            sums = sums + spoken.get(place.language, _NOTHING)
+        else:
+            sums = sum(spoken.values(), sums)
+        return Needed(float(sums[_NOW]), float(sums[_DUE:].max()), bool(sums[_LATE] > 0.0))
+
+
+def _add(sums: Floats, trial: Trial, within_ms: int, now_ms: int) -> None:
+    """Add a debt: a late one to be paid soon, a very late one as if it were new.
+
+    What is late by all the time that it had cannot be delivered by slots; at its price it will be
+    paid by whoever can be shown it, and must not hold the market's slots meanwhile.
+    """
+    debt, late_ms = trial.debt, now_ms - trial.due_ms
+    left_ms = trial.aim_ms - now_ms if late_ms <= 0 else late_ms
+    sums[_NOW] += debt * HOUR_MS / min(max(left_ms, _LEAST_LEFT * within_ms), within_ms)
+    sums[_LATE] += debt * (late_ms > 0)
+    horizon = int(np.searchsorted(_HORIZONS, abs(late_ms) / within_ms))
+    sums[_DUE + min(horizon, len(_HORIZONS) - 1)] += debt
+
+
+def _rate(place: Place, rates: Mapping[Place, float]) -> float:
+    """Return the impressions an hour of those who can pay debts of a place, above 0."""
+    can_pay = (
+        rate
+        for viewers, rate in rates.items()
+        if not place.country
+        or (
+            viewers.country == place.country
+            and (not place.language or viewers.language in ("", place.language))
+        )
+    )
+    return sum(can_pay) or _UNKNOWN_RATE

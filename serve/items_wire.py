@@ -1,0 +1,108 @@
+"""What comes and goes over HTTP about items; see `serve.wire`."""
+
+import math
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from env.vocabulary import CreatorId, Item, ItemId
+from serve.limits import (
+    MAX_COUNTRIES,
+    MAX_ITEMS,
+    MAX_RATING,
+    MAX_VECTOR_LENGTH,
+    Address,
+    Country,
+    Creator,
+    Id,
+    Language,
+    Market,
+    Ms,
+    Number,
+    Word,
+)
+
+
+class ItemBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A video as its uploader describes it; see `env.vocabulary.Item`.
+
+    Attributes:
+        published_ms: 0: when the server first hears of it.
+        duration_s: seconds; absent where unknown.
+        markets: countries in which it may be shown; none: everywhere.
+        rating: least age in years of who may see it; 0: everybody.
+        products: address of what the card sells, by the country in which it is sold.
+        listed: false takes it out of every feed without forgetting it.
+    """
+
+    item_id: Id | None = None
+    creator: Creator = ""
+    title: Annotated[str, Meta(max_length=500)] = ""
+    tags: Annotated[tuple[Word, ...], Meta(max_length=50)] = ()
+    duration_s: Annotated[float, Meta(gt=0.0, le=86_400.0)] | None = None
+    published_ms: Ms = 0
+    language: Language = ""
+    country: Country = ""
+    markets: Annotated[tuple[Country, ...], Meta(max_length=MAX_COUNTRIES)] = ()
+    sound: Annotated[str, Meta(max_length=128)] = ""
+    media: Address = ""
+    vector: Annotated[tuple[Number, ...], Meta(min_length=1, max_length=4096)] | None = None
+    rating: Annotated[int, Meta(ge=0, le=MAX_RATING)] = 0
+    products: Annotated[dict[Market, Address], Meta(max_length=MAX_COUNTRIES)] = {}
+    listed: bool = True
+
+    def __post_init__(self) -> None:
+        if self.vector is not None and math.hypot(*self.vector) > MAX_VECTOR_LENGTH:
+            raise ValueError(f"Expected a length <= {MAX_VECTOR_LENGTH:g} of field `vector`")
+
+    def item(self, item_id: ItemId) -> Item:
+        """Return the item of this description."""
+        return Item(
+            item_id=item_id,
+            creator=CreatorId(self.creator),
+            title=self.title,
+            tags=self.tags,
+            duration_s=self.duration_s,
+            published_ms=self.published_ms,
+            language=self.language,
+            country=self.country,
+            markets=self.markets,
+            sound=self.sound,
+            media=self.media,
+            vector=self.vector,
+            rating=self.rating,
+            products=self.products,
+            listed=self.listed,
+        )
+
+
+class ItemsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Items to put, each with its `item_id`; all are taken or none."""
+
+    items: Annotated[tuple[ItemBody, ...], Meta(max_length=MAX_ITEMS)]
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for i, body in enumerate(self.items):
+            if body.item_id is None:
+                raise ValueError(f"Expected an id in field `items[{i}].item_id`, got none")
+            if body.item_id in seen:
+                raise ValueError(
+                    f"Expected a new id in field `items[{i}].item_id`, got a repeated one"
+                )
+            seen.add(body.item_id)
+
+
+class ItemsResponse(msgspec.Struct, frozen=True):
+    """What became of the items; all of it is on disk."""
+
+    added: int
+    changed: int
+    unchanged: int
+
+
+class FoundResponse(msgspec.Struct, frozen=True):
+    """Items that a search found, the best match first."""
+
+    items: tuple[Item, ...]

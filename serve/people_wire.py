@@ -1,0 +1,56 @@
+"""What comes and goes over HTTP about people; see `serve.wire`, and `serve.blocks_wire`."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from env.vocabulary import CreatorId, Profile, UserId
+from serve.limits import Country, Language, Ms, Word, Year
+
+
+class ProfileBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a person's registration says about them; see `env.vocabulary.Profile`.
+
+    Attributes:
+        time_zone: IANA name; empty: the country's most populous zone.
+        registered_ms: 0: when the server first hears of them.
+        birth_year: 0 where unknown; of whom nothing is known, the market's least age counts.
+    """
+
+    country: Country = ""
+    language: Language = ""
+    time_zone: Word = ""
+    device: Word = ""
+    os: Word = ""
+    apps: Annotated[tuple[Annotated[str, Meta(max_length=128)], ...], Meta(max_length=500)] = ()
+    cohort: Word = ""
+    tags: Annotated[tuple[Word, ...], Meta(max_length=100)] = ()
+    registered_ms: Ms = 0
+    follows: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=128)], ...], Meta(max_length=1000)
+    ] = ()
+    birth_year: Year = 0
+
+    def profile(self) -> Profile:
+        """Return the profile of this description."""
+        return Profile(
+            country=self.country,
+            language=self.language,
+            time_zone=self.time_zone,
+            device=self.device,
+            os=self.os,
+            apps=self.apps,
+            cohort=self.cohort,
+            tags=self.tags,
+            registered_ms=self.registered_ms,
+            follows=tuple(CreatorId(creator) for creator in self.follows),
+            birth_year=self.birth_year,
+        )
+
+
+class UserResponse(msgspec.Struct, frozen=True):
+    """A person as they are known."""
+
+    user_id: UserId
+    profile: Profile
