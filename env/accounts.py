@@ -24,7 +24,7 @@ _N_BYTES = N_BITS // 8
 _PLACE_BYTES = 2
 
 
-class Accounts(msgspec.Struct, array_like=True):
+class Accounts(msgspec.Struct, array_like=True, gc=False):
     """Accounts by their places in the filter, one by one while that takes less than its bits.
 
     Attributes:

@@ -3,8 +3,9 @@
 An upload is owed G impressions soon after its debut, whoever made it, in its home market first.
 Meanwhile guarded evidence gathers (`env.evidence`) of what it earns beyond an ordinary item
 (`env.matched`); a sequential test (`env.verdicts`) promotes it to wider pools, sends it back or
-stops it (`env.trials`). How much of the feed that takes, `env.payments` says. Near-duplicates are
-one upload: impressions of each pay, all have its level, and none adds a debt.
+stops it (`env.trials`). How much of the feed that takes, `env.payments` says. Near-duplicates of
+one creator are one upload: impressions of each pay, all have its level, and none adds a debt
+(`env.uploads`).
 
 The clock is the latest time heard of. An upload is born at its record's time, or when it is first
 listed. Where the clock jumps by more than `SILENCE_MS`, as from an import dated 0 to the time of a
@@ -27,14 +28,14 @@ from env.payments import SETTLE_MS, Payments
 from env.reach import Reach, UploadState
 from env.records import ItemRecord
 from env.reward import is_censored
-from env.trials import NOBODY, Trial
+from env.trials import Trial
 from env.uploads import StoredUploads, Uploads
 from env.verdicts import Verdicts
 from env.vocabulary import Interaction
 
 SILENCE_MS = 7 * 24 * HOUR_MS
 IDLE_MS = 30 * 24 * HOUR_MS
-"""A trial ends when nobody saw the upload for that long."""
+"""A trial ends when nobody saw the upload for that long, or when it was taken down as long ago."""
 
 _DAY_MS = 24 * HOUR_MS
 
@@ -192,11 +193,11 @@ class Audiences:
             self._sweep()
 
     def _sweep(self) -> None:
-        """End the trials of what nobody sees."""
+        """End the trials of what nobody sees although it is listed, and of what was taken down."""
         self._swept_ms = self._clock_ms
         for trial in self._uploads.trials():
-            if self._clock_ms - trial.seen_ms > IDLE_MS:
-                trial.stopped = NOBODY
+            trial.stopped = trial.given_up(self._clock_ms - IDLE_MS)
+            if trial.stopped:
                 self._uploads.follow(trial, self._audited)
 
     def _learn(self, interaction: Interaction, trial: Trial | None) -> None:
@@ -216,7 +217,7 @@ class Audiences:
         return trial.state(self._verdicts, self._args.pools.bars)
 
 
-class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="audiences/2"):
+class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="audiences/3"):
     clock_ms: int
     swept_ms: int
     uploads: StoredUploads

@@ -15,7 +15,14 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from env.content import MAX_TAGS, duplicate_key, fold_tag, home_country, primary_language
+from env.content import (
+    MAX_TAGS,
+    duplicate_key,
+    fold_tag,
+    home_country,
+    market_set,
+    primary_language,
+)
 from env.features import N_STATIC, VECTOR_DIM
 from env.records import Card, ItemRecord, block_hash, item_key, unpack_halves
 from env.short_keys import ShortKeyIndex
@@ -45,7 +52,7 @@ class Catalogue:
     blocks: Float32s  # (n, N_STATIC) quantised
     vectors: Float32s  # (n, VECTOR_DIM) of the blocks, of unit length or zero; apart for its speed
     creators: Ints  # (n,) code
-    countries: Ints  # (n,) code
+    countries: Ints  # (n,) code of the home, `env.content.home_country`
     languages: Ints  # (n,) code
     market_sets: Ints  # (n,) code of the set of countries that an item is bound to
     tags: Ints  # (n, MAX_TAGS) codes of the first tags, 0 where there are no more
@@ -235,7 +242,7 @@ class Catalogue:
             "creators": _code(self._creators, item.creator),
             "countries": _code(self._countries, home_country(item)),
             "languages": _code(self._languages, primary_language(item)),
-            "market_sets": _code(self._market_sets, _markets(item)),
+            "market_sets": _code(self._market_sets, market_set(item)),
             "tags": (tags := self._code_tags(item)),
             "n_tags_of": max(np.count_nonzero(tags), 1),
             "duplicates": _code(self._duplicates, duplicate_key(item)),
@@ -291,7 +298,3 @@ def _code(codes: dict[_K, int], name: _K) -> int:
 
 def _doubled(column: _Column) -> _Column:
     return np.concatenate([column, np.zeros_like(column)])
-
-
-def _markets(item: Item) -> frozenset[str]:
-    return frozenset(market.strip().upper() for market in item.markets)

@@ -99,12 +99,28 @@ def fold_tag(tag: str) -> str:
 
 
 def home_country(item: Item) -> str:
-    """Return the country that an item is from, upper-case; empty where unknown.
+    """Return the country in which an item is at home, upper-case; empty where unknown.
+
+    It is the one that it is from; but where it may not be shown there, the first of its markets:
+    at home it would find nobody.
 
     >>> home_country(Item("a", country=" gb"))
     'GB'
+    >>> home_country(Item("a", country="GB", markets=("us", "CA")))
+    'CA'
     """
-    return item.country.strip().upper()
+    country = item.country.strip().upper()
+    markets = market_set(item)
+    return country if not markets or country in markets else min(markets)
+
+
+def market_set(item: Item) -> frozenset[str]:
+    """Return the countries that an item is bound to, upper-case; none: it may be shown everywhere.
+
+    >>> market_set(Item("a", markets=(" gb",)))
+    frozenset({'GB'})
+    """
+    return frozenset(market.strip().upper() for market in item.markets)
 
 
 def primary_language(item: Item) -> str:

@@ -32,9 +32,9 @@ import numpy as np
 
 from env.accounts import Accounts
 from env.audience_args import Guards
+from env.origins import N_BUCKETS, Origins
 from env.vocabulary import Scene, UserKey
 
-N_BUCKETS = 256
 LOW, HIGH, N_NODES = -2.0, 4.0, 25
 _STEP = (HIGH - LOW) / (N_NODES - 1)
 
@@ -115,14 +115,14 @@ class Traffic:
         return row
 
 
-class Evidence(msgspec.Struct, array_like=True):
+class Evidence(msgspec.Struct, array_like=True, gc=False):
     """The evidence for one upload; at most some 3 KB, however many people saw it.
 
     Attributes:
         counted: impressions that count, with a known reward or not.
         young: those of young accounts, cut off or not.
         cut: impressions that a guard cut off.
-        origins: those of each bucket of origins, cut off or not; empty before the first.
+        origins: those of each bucket of origins, cut off or not.
         nodes: the histogram of uplift over [LOW, HIGH]; empty before the first.
         accounts: whose impressions were counted since the upload's last move.
     """
@@ -130,7 +130,7 @@ class Evidence(msgspec.Struct, array_like=True):
     counted: float = 0.0
     young: float = 0.0
     cut: int = 0
-    origins: list[int] = []
+    origins: Origins = msgspec.field(default_factory=Origins)
     nodes: list[float] = []
     accounts: Accounts = msgspec.field(default_factory=Accounts)
 
@@ -146,11 +146,9 @@ class Evidence(msgspec.Struct, array_like=True):
         if is_account and user in self.accounts:
             self.cut += 1
             return False
-        if not self.origins:
-            self.origins = [0] * N_BUCKETS
         self.young += source.young
         if source.bucket >= 0:
-            self.origins[source.bucket] += 1
+            self.origins.note(source.bucket)
         counts = self._has_room(source, guards) or not guards.enabled
         self.counted += counts
         self.cut += not counts
@@ -168,7 +166,7 @@ class Evidence(msgspec.Struct, array_like=True):
         """Let all evidence weigh half, and every account count again."""
         self.counted *= 0.5
         self.young *= 0.5
-        self.origins = [n // 2 for n in self.origins]
+        self.origins.forget_half()
         self.nodes = [0.5 * n for n in self.nodes]
         self.accounts = Accounts()
 
@@ -180,7 +178,7 @@ class Evidence(msgspec.Struct, array_like=True):
             return True
         expected = source.origin_share * n
         chance = _SDS_OF_CHANCE * math.sqrt(expected)
-        return self.origins[source.bucket] <= max(least, guards.slack * expected + chance)
+        return self.origins.of(source.bucket) <= max(least, guards.slack * expected + chance)
 
 
 class Summary(NamedTuple):

@@ -34,11 +34,11 @@ class UploadState(msgspec.Struct, frozen=True):
     """All that an audit asks about one upload.
 
     Attributes:
-        item_id: of the first of its near-duplicates.
-        creator: who uploaded that one; empty where unknown.
+        item_id: of the first of its near-duplicates that is listed, if any is.
+        creator: who uploaded it; empty where unknown.
         country: its home market; empty where unknown.
         language: empty where unknown.
-        born_ms: when it came; a silence in which nobody was shown anything does not count.
+        born_ms: when it came; a time in which nobody could be shown it does not count.
         owed: G, the impressions that it was promised.
         impressions: that it had while it was owed any or under trial.
         paid_ms: when the last owed one came, 0 if it did not yet.
@@ -84,7 +84,7 @@ class Places:
 
         Args:
             catalogue: that the indices are of; n is how many it has by now.
-            rows: by item; a row never changes, and new ones come last.
+            rows: by item; new ones come last, and of a row that changes `move` was told.
         """
         if catalogue is not self._catalogue:
             self._catalogue, self._n_placed = catalogue, 0
@@ -99,3 +99,9 @@ class Places:
                 self._row_of[index] = row
         self._n_placed = len(rows)
         return self._row_of
+
+    def move(self, item_id: ItemId, row: int) -> None:
+        """Learn that an item has another row."""
+        index = None if self._catalogue is None else self._catalogue.index_of(item_id)
+        if index is not None and index < len(self._row_of):
+            self._row_of[index] = row

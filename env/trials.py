@@ -8,6 +8,10 @@ gets its turn by it before its time is up, and among the late the earliest comes
 many of them let nobody wait with nothing, a first part is due earlier, by a price of its own; it is
 so little that it never counts but then.
 
+Where an upload comes to show something else its trial begins anew: what it has proved was proved of
+another video. Only its debt stays what is left of it, so that nobody is paid twice. While none of
+its near-duplicates is listed its time stands still.
+
 Rejected: a bound on the price (who is as late as everybody would be served by match alone), a price
 that is not by the time left (what suits nobody waits until its lateness is worth all that it lacks
 in match: a third of the time), and impressions that a guard cut off as payments (a crowd of fakes
@@ -25,6 +29,7 @@ from env.vocabulary import CreatorId, ItemId
 BELOW_BAR = "below the bar"
 NOT_PROVEN = "cap without a verdict"
 NOBODY = "seen by nobody"
+TAKEN_DOWN = "taken down"
 
 AIM = 0.8
 """Part of the time allowed in which to pay."""
@@ -34,21 +39,26 @@ _LEAST_LEFT = 0.25
 """Of the time until the aim: what is later is as urgent."""
 
 
-class Trial(msgspec.Struct, array_like=True):
+class Trial(msgspec.Struct, array_like=True, gc=False):
     """The state of an upload that is owed impressions or under trial.
 
     It is judged by the bar, and bounded by the cap, of the highest level that it reached, so one
-    that was sent back is held to what it failed.
+    that was sent back is held to what it failed. Thousands are read with a snapshot, and none
+    holds a cycle, so the garbage collector passes them over.
 
     Attributes:
         row: its number among all uploads.
-        members: the near-duplicates that are listed; without any it is shown to nobody.
+        members: the near-duplicates that are listed, with their languages; without any it is shown
+            to nobody. Its item, and its language, are those of one of them where there is one.
         owed: G, promised at its birth.
         due_ms: by when.
         seen_ms: of its last impression, at first its birth.
         top: the highest level that it reached.
         rewards: how many of its impressions that count had a known reward, since its last move.
         met: whether its evidence was counted among all uploads'.
+        before: impressions that paid, of what it showed before it was changed: no cap counts them.
+        drafts: the near-duplicates that are not listed, but not taken down either.
+        away_ms: since when none is listed, if none is.
 
     The others are as in `UploadState`.
     """
@@ -58,7 +68,7 @@ class Trial(msgspec.Struct, array_like=True):
     creator: CreatorId
     country: str
     language: str
-    members: list[ItemId]
+    members: dict[ItemId, str]
     born_ms: int
     owed: int
     due_ms: int
@@ -71,6 +81,9 @@ class Trial(msgspec.Struct, array_like=True):
     stopped: str = ""
     rewards: int = 0
     met: bool = False
+    before: int = 0
+    drafts: list[ItemId] = []
+    away_ms: int = 0
     evidence: Evidence = msgspec.field(default_factory=Evidence)
 
     @property
@@ -142,20 +155,52 @@ class Trial(msgspec.Struct, array_like=True):
         """Stop it where it had all that its level allows."""
         if self.level == OPEN_LEVEL or self.debt or self.stopped:
             return
-        if self.paid >= pools.caps[self.top]:
+        if self.paid - self.before >= pools.caps[self.top]:
             self.stopped = NOT_PROVEN
 
-    def enlist(self, item_id: ItemId, at_ms: int) -> None:
-        """Have one of its near-duplicates listed; it is born when the first is."""
-        if not self.members and not self.impressions:
-            self.stretch(max(at_ms - self.born_ms, 0))
-        if item_id not in self.members:
-            self.members.append(item_id)
+    def restart(self, now_ms: int) -> None:
+        """Begin anew with what it shows from now on; its debt is what is left of it."""
+        self.before = self.paid
+        self.evidence = Evidence(cut=self.evidence.cut)
+        self.level = self.top = self.rewards = 0
+        self.level_ms = now_ms, 0, 0, 0
+        self.met = False
 
-    def delist(self, item_id: ItemId) -> None:
-        """Have one of its near-duplicates not listed; without any it waits."""
-        if item_id in self.members:
-            self.members.remove(item_id)
+    def enlist(self, item_id: ItemId, language: str, at_ms: int) -> None:
+        """Have one of its near-duplicates listed; the time in which none was does not count."""
+        if not self.members:
+            self.stretch(max(at_ms - self.away_ms, 0))
+            self.away_ms = 0
+            self.paid_ms = min(self.paid_ms, at_ms)  # cards may be reported while it is away
+        self._drop(item_id, keep_place=True)
+        self.members[item_id] = language
+        self._lead()
+
+    def unlist(self, item_id: ItemId, at_ms: int) -> None:
+        """Have one of its near-duplicates not listed for a while; without any it waits."""
+        self.leave(item_id, at_ms)
+        self.drafts.append(item_id)
+
+    def leave(self, item_id: ItemId, at_ms: int) -> None:
+        """Have an item be none of its near-duplicates, for good as far as is known."""
+        was_listed = item_id in self.members
+        self._drop(item_id)
+        if was_listed and not self.members:
+            self.away_ms = at_ms
+        self._lead()
+
+    def is_alone(self, item_id: ItemId) -> bool:
+        """Return whether it has no near-duplicate but this one."""
+        return not {*self.members, *self.drafts} - {item_id}
+
+    def given_up(self, since_ms: int) -> str:
+        """Return why it ends where nothing happened since then; empty: it goes on.
+
+        What is not listed for a while waits for as long as that takes.
+        """
+        if self.members:
+            return NOBODY if self.seen_ms < since_ms else ""
+        return TAKEN_DOWN if not self.drafts and self.away_ms < since_ms else ""
 
     def stretch(self, silence_ms: int) -> None:
         """Leave a time in which nobody could be shown it out of its times."""
@@ -163,6 +208,7 @@ class Trial(msgspec.Struct, array_like=True):
         self.due_ms += silence_ms
         self.seen_ms += silence_ms
         self.paid_ms += silence_ms * (self.paid_ms > 0)
+        self.away_ms += silence_ms * (not self.members)
         first, *others = self.level_ms
         second, third, fourth = (at_ms + silence_ms * (at_ms > 0) for at_ms in others)
         self.level_ms = first + silence_ms, second, third, fourth
@@ -188,6 +234,18 @@ class Trial(msgspec.Struct, array_like=True):
             uplift_sd=posterior.sd,
             chance=posterior.chance,
         )
+
+    def _drop(self, item_id: ItemId, *, keep_place: bool = False) -> None:
+        if item_id in self.drafts:
+            self.drafts.remove(item_id)
+        if not keep_place:
+            self.members.pop(item_id, None)
+
+    def _lead(self) -> None:
+        """Have the first stand for all, of the listed if there are any, where another did."""
+        if self.item_id not in (self.members or self.drafts):
+            self.item_id = next(iter(self.members or self.drafts), self.item_id)
+        self.language = self.members.get(self.item_id, self.language)
 
     def _send_back(self, now_ms: int) -> None:
         if self.level > 0:

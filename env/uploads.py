@@ -1,35 +1,50 @@
 """All uploads, by row: the trials under way, and what is kept of those that are over.
 
-An upload has a row for good, which its near-duplicates share. Of a trial that is over a byte is
-kept (its standing), and a record for the audit of the latest `MAX_REMEMBERED`; so what grows with
-the age of an installation is an id and 9 bytes an upload.
+Near-duplicates of one creator with the same home country share a row while its trial is under way.
+Whatever else looks like them has a row of its own: a copy by somebody else must neither take the
+original down with it nor ride on what that has proved. Of what is over a creator's next copy
+inherits only that it was stopped; for the rest it starts at the bottom, and is owed nothing, since
+that was paid. (Where creators are unknown nothing is inherited, for it may be somebody else's.)
+
+What comes to show something else (another title, length or address of the video) starts its trial
+anew, in whatever pool it was, and is owed no more than before; what was stopped remains so.
+
+Of a trial that is over a byte is kept (its standing), and a record for the audit of the latest
+`MAX_REMEMBERED`; so what grows with the age of an installation is an id and 21 bytes an upload.
+
+Rejected: near-duplicates whoever made them as one upload (whoever copies a title could have the
+original stopped, or skip the pools), and a row for each state of an item (a debt for each).
 """
 
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
 
 from env.audience_args import OPEN_LEVEL, FairStart
 from env.catalogue import Catalogue
-from env.content import duplicate_key
+from env.content import duplicate_key, home_country, primary_language
 from env.demand import HOUR_MS
 from env.reach import Places, Reach, UploadState
-from env.records import ItemRecord
-from env.trials import Trial
+from env.records import ItemRecord, item_key
+from env.trials import TAKEN_DOWN, Trial
 from env.vocabulary import Item, ItemId
 
 MAX_REMEMBERED = 10_000
 
 _STOPPED = OPEN_LEVEL + 1
 """Standing of an upload that was stopped; that of the others is their level."""
+_GONE = _STOPPED + 1
+"""Of a row whose items were taken down, or have another row by now."""
 
 
-class StoredUploads(msgspec.Struct, frozen=True, array_like=True, tag="uploads/1"):
-    """The uploads as they are kept: ids with their rows, and columns by row."""
+class StoredUploads(msgspec.Struct, frozen=True, array_like=True, tag="uploads/2"):
+    """The uploads as they are kept: ids with their rows and contents, and columns by row."""
 
     ids: tuple[ItemId, ...]
     rows: bytes
+    contents: bytes
     keys: bytes
     standing: bytes
     trials: list[Trial]
@@ -44,7 +59,9 @@ class Uploads:
         self._args, self._max_remembered = args, max_remembered
         self._within_ms = int(args.within_h * HOUR_MS)
         self._rows: dict[ItemId, int] = {}
-        self._row_of_key: dict[int, int] = {}
+        self._contents: dict[ItemId, int] = {}
+        self._keys: list[int] = []
+        self._latest: dict[int, int] = {}
         self._standing = bytearray()
         self._trials: dict[int, Trial] = {}
         self._owing: dict[int, Trial] = {}
@@ -59,7 +76,7 @@ class Uploads:
     def put(self, record: ItemRecord, earliest_ms: int, now_ms: int) -> None:
         """Let a debut enter; what is taken down or unlisted waits until it is back.
 
-        An upload that moves to another home keeps the debt that it was born with.
+        An upload that moves to another home takes its trial along.
 
         Args:
             record: of any item.
@@ -67,18 +84,20 @@ class Uploads:
             now_ms: the clock.
         """
         item = record.item
-        if item is not None and record.debut and record.item_id not in self._rows:
+        if item is not None and record.item_id in self._rows:
+            self._change(item, now_ms)
+        elif item is not None and record.debut:
             self._enter(item, record.at_ms if record.at_ms >= earliest_ms else now_ms)
         trial = self.trial(record.item_id)
         if trial is None:
             return
-        if item is not None and item.item_id == trial.item_id:
-            trial.country, trial.language = _home(item), _language(item)
-        if item is not None and item.listed:
-            trial.enlist(record.item_id, record.at_ms)
+        if item is None:
+            trial.leave(record.item_id, record.at_ms)
+        elif item.listed:
+            trial.enlist(record.item_id, primary_language(item), record.at_ms)
         else:
-            trial.delist(record.item_id)
-        self._owe(trial)
+            trial.unlist(record.item_id, record.at_ms)
+        self._stand(trial)
 
     def follow(self, trial: Trial, audited: Callable[[Trial], UploadState]) -> None:
         """Keep in step with a trial that moved.
@@ -87,8 +106,7 @@ class Uploads:
             trial: one of these.
             audited: what is to be kept of it, if it is over.
         """
-        self._standing[trial.row] = _STOPPED if trial.stopped else trial.level
-        self._owe(trial)
+        self._stand(trial)
         if not trial.is_over:
             return
         del self._trials[trial.row]
@@ -98,7 +116,7 @@ class Uploads:
 
     def trials(self) -> list[Trial]:
         """Return the trials under way, by row."""
-        return list(self._trials.values())
+        return [self._trials[row] for row in sorted(self._trials)]
 
     def owing(self) -> list[Trial]:
         """Return the trials that are to be shown because they are owed, by row.
@@ -122,9 +140,9 @@ class Uploads:
         owed, due_ms, price = debts[:, row_of]
         new = catalogue.debuts[: len(row_of)] & (row_of < 0)
         for index in np.flatnonzero(new & catalogue.listed[: len(row_of)]).tolist():
-            owed[index] = self._args.owed_in(_home(catalogue.item(index)))
+            owed[index] = self._args.owed_in(home_country(catalogue.item(index)))
             due_ms[index] = now_ms + self._within_ms if owed[index] else 0.0
-        stopped = standing == _STOPPED
+        stopped = standing >= _STOPPED
         level = np.where(stopped | new, 0, standing)
         return Reach(level, stopped, owed, due_ms.astype(np.int64), price)
 
@@ -133,7 +151,8 @@ class Uploads:
         return StoredUploads(
             tuple(self._rows),
             np.fromiter(self._rows.values(), dtype="<u4", count=len(self._rows)).tobytes(),
-            np.fromiter(self._row_of_key, dtype="<u8", count=len(self._row_of_key)).tobytes(),
+            np.array([self._contents[item_id] for item_id in self._rows], dtype="<u8").tobytes(),
+            np.array(self._keys, dtype="<u8").tobytes(),
             bytes(self._standing),
             self.trials(),
             self._ended,
@@ -147,56 +166,149 @@ class Uploads:
             ValueError: columns that belong together have different lengths.
         """
         rows = np.frombuffer(stored.rows, dtype="<u4").tolist()
+        contents = np.frombuffer(stored.contents, dtype="<u8").tolist()
         keys = np.frombuffer(stored.keys, dtype="<u8").tolist()
-        if len(rows) != len(stored.ids) or len(keys) != len(stored.standing):
+        is_whole = len(rows) == len(contents) == len(stored.ids)
+        if not is_whole or len(keys) != len(stored.standing):
             raise ValueError(
                 f"expected {len(stored.ids)} rows and {len(stored.standing)} keys, "
                 f"got {len(rows)} and {len(keys)}"
             )
         uploads = cls(args)
         uploads._rows = dict(zip(stored.ids, rows, strict=True))
-        uploads._row_of_key = {key: row for row, key in enumerate(keys)}
+        uploads._contents = dict(zip(stored.ids, contents, strict=True))
+        uploads._keys = keys
+        uploads._latest = {key: row for row, key in enumerate(keys)}
         uploads._standing = bytearray(stored.standing)
         uploads._trials = {trial.row: trial for trial in stored.trials}
         uploads._owing = {trial.row: trial for trial in stored.trials if trial.is_owing}
         uploads._ended = stored.ended
         return uploads
 
-    def _enter(self, item: Item, born_ms: int) -> None:
-        """Give a debut the row of its near-duplicates, or one of its own with all that it is owed.
+    def _enter(self, item: Item, born_ms: int, *, is_new: bool = True) -> None:
+        """Give an item the row of its near-duplicates, or one of its own.
 
         It is listed by whoever let it enter.
+
+        Args:
+            item: as uploaded or changed.
+            born_ms: when its trial begins, if it is the first in its row.
+            is_new: whether it may be owed anything; not if it was there before.
         """
-        row = self._row_of_key.setdefault(duplicate_key(item), len(self._row_of_key))
-        self._rows[item.item_id] = row
-        if row < len(self._standing):
+        key = _key(item)
+        before = self._latest.get(key)
+        if before is not None and self._is_shared(before, item):
+            self._place(item, before)
             return
-        home = _home(item)
-        self._standing.append(0)
+        was_paid = before is not None and item.creator != ""
+        row = self._add_row(key)
+        self._place(item, row)
+        home = home_country(item)
         self._trials[row] = Trial(
             row=row,
             item_id=item.item_id,
             creator=item.creator,
             country=home,
-            language=_language(item),
-            members=[],
+            language=primary_language(item),
+            members={},
             born_ms=born_ms,
-            owed=self._args.owed_in(home),
+            owed=self._args.owed_in(home) if is_new and not was_paid else 0,
             due_ms=born_ms + self._within_ms,
             seen_ms=born_ms,
             level_ms=(born_ms, 0, 0, 0),
+            away_ms=born_ms,
         )
 
-    def _owe(self, trial: Trial) -> None:
+    def _is_shared(self, row: int, item: Item) -> bool:
+        """Return whether an item has what its near-duplicate has: its trial, or its end."""
+        trial = self._trials.get(row)
+        if trial is not None:
+            return trial.level < OPEN_LEVEL
+        return self._standing[row] == _STOPPED and item.creator != ""
+
+    def _change(self, item: Item, now_ms: int) -> None:
+        """Note what an item is now; what shows something else starts anew and is owed no more."""
+        row, is_other = self._rows[item.item_id], self._contents[item.item_id] != _content(item)
+        self._contents[item.item_id] = _content(item)
+        trial = self._trials.get(row)
+        if trial is None:
+            over = self._standing[row]
+            if over == _GONE or (over == OPEN_LEVEL and is_other):
+                self._forget(row, item.item_id)
+                self._enter(item, now_ms, is_new=False)
+            return
+        key = _key(item)
+        if key != self._keys[row]:
+            trial = self._move(trial, item, key, now_ms)
+        if is_other and trial is not None:
+            trial.restart(now_ms)
+
+    def _move(self, trial: Trial, item: Item, key: int, now_ms: int) -> Trial | None:
+        """Give an item that has left its near-duplicates another row.
+
+        Returns:
+            Its trial, if that goes with it: if no near-duplicate is left behind and there is none
+            where it comes to.
+        """
+        latest = self._latest.get(key)
+        is_alone = trial.is_alone(item.item_id)
+        if not is_alone or (latest is not None and self._is_shared(latest, item)):
+            trial.leave(item.item_id, now_ms)
+            self._stand(trial)
+            if is_alone:
+                self._leave_row(trial)
+            self._enter(item, now_ms, is_new=False)
+            return None
+        self._leave_row(trial)
+        trial.row = self._add_row(key)
+        trial.creator, trial.country = item.creator, home_country(item)
+        self._trials[trial.row] = trial
+        self._place(item, trial.row)
+        return trial
+
+    def _forget(self, row: int, item_id: ItemId) -> None:
+        """Forget the record of an end where it is of this item, which has another row now."""
+        ended = self._ended.get(row)
+        if ended is not None and ended.item_id == item_id:
+            del self._ended[row]
+
+    def _add_row(self, key: int) -> int:
+        row = self._latest[key] = len(self._keys)
+        self._keys.append(key)
+        self._standing.append(0)
+        return row
+
+    def _leave_row(self, trial: Trial) -> None:
+        del self._trials[trial.row]
+        self._owing.pop(trial.row, None)
+        self._standing[trial.row] = _GONE
+
+    def _place(self, item: Item, row: int) -> None:
+        if item.item_id in self._rows:
+            self._places.move(item.item_id, row)
+        self._rows[item.item_id] = row
+        self._contents[item.item_id] = _content(item)
+
+    def _stand(self, trial: Trial) -> None:
+        """Keep in step with where a trial stands, and whether it is owed anything."""
+        standing = _GONE if trial.stopped == TAKEN_DOWN else _STOPPED
+        self._standing[trial.row] = standing if trial.stopped else trial.level
         if trial.is_owing:
             self._owing[trial.row] = trial
         else:
             self._owing.pop(trial.row, None)
 
 
-def _home(item: Item) -> str:
-    return item.country.strip().upper()
+def _key(item: Item) -> int:
+    """Return what near-duplicates have in common that share a row."""
+    return item_key(f"{duplicate_key(item)} {home_country(item)} {item.creator}")
 
 
-def _language(item: Item) -> str:
-    return item.language.strip().lower().replace("_", "-").partition("-")[0]
+def _content(item: Item) -> int:
+    """Return what changes where an item comes to show something else: where its media is.
+
+    Not the address's query, which is often a signature that changes. Without media it is what makes
+    near-duplicates one; with it, another title is the same video.
+    """
+    media = urlsplit(item.media)
+    return item_key(f"{media.netloc}{media.path}") if item.media else duplicate_key(item)

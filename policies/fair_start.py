@@ -12,6 +12,10 @@ Lu and Mirrokni, "Dual Mirror Descent for Online Allocation Problems", ICML 2020
 chooses among those that are about as urgent as the first: what is late stands alone and cannot be
 passed over.
 
+Of near-duplicates one is offered: they need not be one upload (a copy by somebody else has a debt
+of its own), and so many of them that they are all that is most urgent would leave a page nothing
+else to choose from, and show it one of them.
+
 Rejected: a queue (it gives an upload to whoever comes, and its evidence tells nothing), the
 policy's score instead of the match (it knows least about exactly these items), and a choice of as
 many however late one of them is (the policy passes over the same ones again and again).
@@ -27,6 +31,7 @@ from env.items import ItemStates
 from env.reach import Reach
 from env.users import UserState
 from env.vocabulary import Bools, Floats, Ints, Scene
+from policies.distinct import first_places
 from policies.retrieval import interests
 
 OFFERED = 4
@@ -42,19 +47,26 @@ _TIES = 0x74696573
 """Keeps these draws apart from all others that a page's seed is used for."""
 
 
-def owed_to(reach: Reach, new: Bools, pending: Ints) -> Ints:
+def owed_to(catalogue: Catalogue, reach: Reach, new: Bools, pending: Ints) -> Ints:
     """Return the uploads that are owed more than is on its way to people.
 
+    What is on its way of a creator's near-duplicates pays the debt that they share.
+
     Args:
+        catalogue: all items.
         reach: tells the debts.
         new: shape (n,), what may be shown to the person and is new to them.
         pending: shape (n,), impressions that are on their way.
 
     Returns:
-        Catalogue indices, in ascending order.
+        Catalogue indices, the most urgent first, between equals in ascending order.
     """
-    owed = np.flatnonzero((reach.owed > 0.0) & new)
-    return owed[reach.owed[owed] > pending[owed]]
+    owing = np.flatnonzero(reach.owed > 0.0)
+    debts = catalogue.duplicates[owing] * catalogue.n_creators + catalogue.creators[owing]
+    _, debt_of = np.unique(debts, return_inverse=True)
+    on_its_way = np.bincount(debt_of, weights=pending[owing])[debt_of]
+    owed = owing[new[owing] & (reach.owed[owing] > on_its_way)]
+    return owed[np.argsort(-reach.price[owed], kind="stable")]
 
 
 def offer(
@@ -70,7 +82,8 @@ def offer(
 ) -> Ints:
     """Return the owed uploads that suit a person best, the most urgent match first.
 
-    One for each reserved slot, and of the next ones those within `MARGIN` of the first.
+    One for each reserved slot, and of the next ones those within `MARGIN` of the first; of
+    near-duplicates only the first.
 
     Args:
         user: who asks.
@@ -93,9 +106,17 @@ def offer(
     worth = _match(user, scene, catalogue, states, owed) + reach.price[owed]
     # The order in which equals stand is drawn, so whichever of them a partition takes is as well.
     best = np.argpartition(-worth, n - 1)[:n] if n < len(owed) else np.arange(len(owed))
-    best = best[np.argsort(-worth[best], kind="stable")]
+    best = _distinct(best, worth, catalogue, owed)
+    if len(best) < n < len(owed):
+        best = _distinct(np.arange(len(owed)), worth, catalogue, owed)[:n]
     n_urgent = np.count_nonzero(worth[best] >= worth[best[0]] - MARGIN)
     return owed[best[: max(n_urgent, n_reserved)]]
+
+
+def _distinct(places: Ints, worth: Floats, catalogue: Catalogue, owed: Ints) -> Ints:
+    """Return places of owed uploads, the greatest worth first, of near-duplicates the first."""
+    ranked = places[np.argsort(-worth[places], kind="stable")]
+    return ranked[first_places(catalogue.duplicates[owed[ranked]])]
 
 
 def _match(
@@ -144,7 +165,7 @@ class Undelivered:
         return self._pending
 
     def drew(self, index: Ints, now_ms: int) -> None:
-        """Count the cards of a page, after `pending` of the same request.
+        """Count the cards of a page that is given out, after `pending` of the same request.
 
         Args:
             index: catalogue indices of its cards.

@@ -164,6 +164,8 @@ class Engine:
             work = partial(self._ledger.take_page, draft=draft)
             match await self._ledger.commit(work, durable=False):
                 case PageRecord() as written:
+                    if written is page:
+                        self._maker.committed(page)
                     return self._answer(written)
                 case Moved(state, sequence):
                     person = Person(person.user, state)

@@ -39,3 +39,7 @@ class PageMaker(Protocol):
         `origin` is the pseudonym of the block of addresses that the request comes from.
         """
         ...
+
+    def committed(self, page: PageRecord) -> None:
+        """Learn that a page which was drawn here is in the log, so that its person gets it."""
+        ...

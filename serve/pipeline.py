@@ -166,11 +166,18 @@ class Pipeline:
         context = Context(page_id, user, session, scene, candidates, encoded)
         page = fill_page(context, policy, slots, self._config.feed.eps, seed)
         lap("fill")
-        shown = [decision.action for decision in page.decisions]
-        self._undelivered.drew(chosen.index[shown], now_ms)
         record = self._record(page, chosen, arm.name, request.size)
         lap("record")
         return record
+
+    def committed(self, page: PageRecord) -> None:
+        """Learn that a page of this pipeline's is given out: what it shows is on its way.
+
+        A page that is drawn again, as where its person's state has changed meanwhile, never is.
+        """
+        places = (self.catalogue.index_of(card.item_id) for card in page.cards)
+        index = np.array([i for i in places if i is not None], dtype=np.int64)
+        self._undelivered.drew(index, page.at_ms)
 
     def _choose(self, asked: _Asked, lap: Lap) -> Chosen:
         feed, scene, catalogue = self._config.feed, asked.scene, self.catalogue
@@ -180,7 +187,11 @@ class Pipeline:
         eligible = self._eligibility.eligible(
             catalogue, reach, scene, asked.state.profile, known, asked.size
         )
+        owed = self._owed_to(asked, reach, known, eligible)
+        unmet = owed[self._is_unmet(asked, reach, owed)]
         share = asked.served.audiences.share(scene.country, scene.language)
+        if len(unmet):  # a first impression cannot wait until the fold has heard of the upload
+            share, owed = max(share, self._config.fair_start.budget), unmet
         places = pools.reserve(share, asked.size, asked.seed)
         retrieved = retrieval.retrieve(
             asked.state,
@@ -191,7 +202,7 @@ class Pipeline:
             eligible.allowed,
             round(SPARE * wanted),
             asked.seed,
-            debut=self._offer(asked, reach, known, eligible, len(places)),
+            debut=self._offer(asked, reach, owed, len(places)),
         )
         lap("retrieve")
         filtered = filters.apply(
@@ -205,21 +216,29 @@ class Pipeline:
         lap("filter")
         return Chosen(filtered.kept[:wanted], retrieved, filtered, places)
 
-    def _offer(
-        self, asked: _Asked, reach: Reach, known: Known, eligible: Eligible, n_reserved: int
-    ) -> Ints:
-        """Return the owed uploads that the page's reserved slots choose from.
+    def _owed_to(self, asked: _Asked, reach: Reach, known: Known, eligible: Eligible) -> Ints:
+        """Return the owed uploads that a person can be offered, the most urgent first.
 
         What a filter would remove is left out before it is chosen: the most urgent upload may
         stand alone, and its creator have had their turn just now.
         """
         pending = self._undelivered.pending(reach, asked.scene.at_ms)
-        if not n_reserved:
-            return np.zeros(0, dtype=np.int64)
-        owed = fair_start.owed_to(reach, known.new(eligible.allowed), pending)
-        passing = filters.apply(
+        owed = fair_start.owed_to(self.catalogue, reach, known.new(eligible.allowed), pending)
+        return filters.apply(
             known, eligible, self.catalogue, owed, at_least=0, per_creator=max(len(owed), 1)
-        )
+        ).kept
+
+    def _is_unmet(self, asked: _Asked, reach: Reach, owed: Ints) -> Bools:
+        """Return which of them nobody has been shown, nor is about to be by this replica."""
+        pending = self._undelivered.pending(reach, asked.scene.at_ms)
+        impressions = asked.served.states.aligned(self.catalogue).impressions
+        unmet: Bools = (impressions[owed] == 0.0) & (pending[owed] == 0)
+        return unmet
+
+    def _offer(self, asked: _Asked, reach: Reach, owed: Ints, n_reserved: int) -> Ints:
+        """Return the owed uploads that the page's reserved slots choose from."""
+        if not n_reserved:
+            return owed[:0]
         n_candidates = max(self._config.feed.candidates, asked.size)
         return fair_start.offer(
             asked.state,
@@ -227,7 +246,7 @@ class Pipeline:
             self.catalogue,
             asked.served.states,
             reach,
-            passing.kept,
+            owed,
             n_reserved,
             max(n_candidates // 2, n_reserved),
             asked.seed,

@@ -29,7 +29,7 @@ QUICK = AudienceArgs(FairStart(impressions=10), Pools(caps=(20, 40, 80), at_leas
 def a_trial(owed: int) -> Trial:
     """Return an upload that was born at 0 and is owed so many impressions within a day."""
     name = ItemId("a")
-    return Trial(0, name, CreatorId(""), "GB", "en", [name], 0, owed, DAY_MS, 0)
+    return Trial(0, name, CreatorId(""), "GB", "en", {name: "en"}, 0, owed, DAY_MS, 0)
 
 
 def test_what_never_debuted_is_open_and_owed_nothing() -> None:
@@ -112,8 +112,8 @@ def test_what_is_taken_down_is_owed_nothing_until_it_is_back() -> None:
     assert gone.share("GB", "en") == 0.0
     records.append(debut("a", START_MS + HOUR_MS))
     back = folded(records)
-    assert back.aligned(catalogue_after(records)).owed.tolist() == [2.0]
-    assert only(back).born_ms == START_MS
+    reach = back.aligned(catalogue_after(records))
+    assert (reach.owed.tolist(), reach.due_ms.tolist()) == ([2.0], [START_MS + HOUR_MS + DAY_MS])
 
 
 def test_a_near_duplicate_keeps_the_debt_of_one_that_was_taken_down() -> None:

@@ -39,7 +39,7 @@ def a_debt(home: Place, debt: int, due_h: float = 24.0, level: int = 0) -> Trial
     """Return an upload that is owed so many, at the time 0, and had the 24 h before it is due."""
     due_ms = round(due_h * HOUR_MS)
     born_ms = due_ms - DAY_MS
-    me = ItemId("a"), CreatorId("c"), home.country, home.language, [ItemId("a")]
+    me = ItemId("a"), CreatorId("c"), home.country, home.language, {ItemId("a"): home.language}
     return Trial(0, *me, born_ms, debt, due_ms, born_ms, level=level)
 
 

@@ -27,7 +27,7 @@ def verdicts_of(uplifts: Floats, trim: float = TRIM) -> Verdicts:
 
 def trial_of(row: int, owed: int = 0) -> Trial:
     name = ItemId(f"u{row}")
-    return Trial(row, name, CreatorId(""), "GB", "", [name], 0, owed, 0, 0)
+    return Trial(row, name, CreatorId(""), "GB", "", {name: ""}, 0, owed, 0, 0)
 
 
 def show(trial: Trial, uplifts: Floats, verdicts: Verdicts, pools: Pools) -> None:

@@ -55,7 +55,7 @@ def offered(
 ) -> list[str]:
     """Return what is offered to n slots; as many, if not more are asked for."""
     at_most = n if at_most is None else at_most
-    owed = owed_to(reach, everything(catalogue), nothing(catalogue))
+    owed = owed_to(catalogue, reach, everything(catalogue), nothing(catalogue))
     found = offer(user, SCENE, catalogue, ItemStates(), reach, owed, n, at_most, seed)
     return [catalogue.ids[i] for i in found]
 
@@ -74,9 +74,9 @@ def test_an_upload_is_owed_to_whom_it_is_new_and_while_too_little_is_on_its_way(
     new, pending = everything(catalogue), nothing(catalogue)
     new[0] = False
     pending[[1, 2]] = 2, 3
-    assert owed_to(reach, new, pending).tolist() == [1, 3]
+    assert owed_to(catalogue, reach, new, pending).tolist() == [1, 3]
     pending[[1, 3]] = 3, 1
-    assert owed_to(reach, new, pending).tolist() == []
+    assert owed_to(catalogue, reach, new, pending).tolist() == []
 
 
 def test_those_are_offered_that_suit_the_person_or_the_session_best() -> None:
@@ -136,6 +136,38 @@ def test_between_equals_each_has_the_same_chance_and_the_seed_decides() -> None:
     for count in counts.values():
         assert abs(count / n - share) < 4.0 * np.sqrt(share * (1.0 - share) / n)
     assert offered(nobody, catalogue, reach, 8, 5) == offered(nobody, catalogue, reach, 8, 5)
+
+
+@pytest.mark.parametrize("at_most", [4, 60])
+def test_near_duplicates_do_not_take_all_offers(at_most: int) -> None:
+    title = "The very same cat video"
+    twins = {f"t{k}": {"title": title, "creator": f"c{k}"} for k in range(40)}
+    catalogue = catalogue_with(**twins, **{name: {} for name in NAMES})
+    late = {name: 2.0 + 0.01 * k for k, name in enumerate(twins)}
+    reach = reach_with(catalogue, owed=dict.fromkeys(catalogue.ids, 9.0), price=late)
+    found = offered(newcomer(Profile()), catalogue, reach, 4, at_most=at_most)
+    assert found[0] == "t39", "the most urgent of them"
+    assert len(found) == len(set(found)) == 4
+    assert set(found[1:]) <= set(NAMES)
+
+
+def test_what_is_on_its_way_of_a_near_duplicate_pays_the_same_debt() -> None:
+    title = "The very same cat video"
+    same = {"title": title, "creator": "ann"}
+    catalogue = catalogue_with(a=same, b=same, copy={"title": title, "creator": "eve"})
+    reach = reach_with(catalogue, owed=dict.fromkeys("ab", 3.0) | {"copy": 3.0})
+    new = everything(catalogue)
+    assert owed_to(catalogue, reach, new, np.array([1, 1, 0])).tolist() == [0, 1, 2]
+    assert owed_to(catalogue, reach, new, np.array([2, 1, 2])).tolist() == [2]
+    new[0] = False
+    assert owed_to(catalogue, reach, new, np.array([3, 0, 3])).tolist() == []
+
+
+def test_the_most_urgent_stand_first_among_what_is_owed() -> None:
+    catalogue = a_catalogue()
+    reach = reach_with(catalogue, owed=dict.fromkeys(NAMES[:4], 1.0), price={"i2": 0.4, "i3": 0.1})
+    found = owed_to(catalogue, reach, everything(catalogue), nothing(catalogue))
+    assert found.tolist() == [2, 3, 0, 1]
 
 
 @pytest.mark.parametrize("n", [0, 3])
@@ -198,7 +230,8 @@ def test_debts_are_met_and_not_exceeded_however_late_they_are_heard_of() -> None
             closing = closing[len(closed) :]
             owed = {name: max(debt - closed.count(name), 0.0) for name, debt in owed.items()}
             reach = reach_with(catalogue, owed=owed)
-        left = owed_to(reach, everything(catalogue), undelivered.pending(reach, now_ms))
+        pending = undelivered.pending(reach, now_ms)
+        left = owed_to(catalogue, reach, everything(catalogue), pending)
         if len(left):
             n_drawn += 1
             undelivered.drew(left[:1], now_ms)

@@ -40,6 +40,7 @@ class Meddled:
         self._pipeline = pipeline
         self.meddle: Meddle | None = None
         self.drawn: list[PageRecord] = []
+        self.given_out: list[PageRecord] = []
         self.origins: list[str] = []
 
     @property
@@ -77,6 +78,10 @@ class Meddled:
                 with ThreadPoolExecutor(1) as pool:  # the loop of the draw stands still meanwhile
                     pool.submit(asyncio.run, self.meddle(page)).result()
         return page
+
+    def committed(self, page: PageRecord) -> None:
+        self.given_out.append(page)
+        self._pipeline.committed(page)
 
 
 class Race:
@@ -246,6 +251,20 @@ async def test_the_last_draw_shows_nothing_that_was_turned_away_meanwhile(
     after = await race.engine.feed(FeedRequest(ANN))
     shown_then = {card.item_id.removeprefix("near-") for card in after.items}
     assert shown_then == {card.item_id for card in before.items[1:]}
+
+
+async def test_only_the_page_that_is_given_out_is_on_its_way(race: Race) -> None:
+    async def block(page: PageRecord) -> None:
+        body = BlocksRequest(creators=(page.cards[0].creator,))
+        await race.other.engine.blocking.put(ANN, body)
+
+    race.once(block)
+    answer = await race.engine.feed(FeedRequest(ANN, "r"))
+    assert len(race.maker.drawn) == 2
+    assert race.maker.given_out == race.maker.drawn[1:]
+    assert race.maker.given_out[0].page_id == answer.page_id
+    assert await race.engine.feed(FeedRequest(ANN, "r")) == answer
+    assert len(race.maker.given_out) == 1
 
 
 async def test_the_last_draw_is_given_to_whoever_likes_something_meanwhile(race: Race) -> None:

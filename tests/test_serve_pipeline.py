@@ -573,11 +573,41 @@ def test_a_debt_is_not_drawn_twice_over_before_its_impressions_close() -> None:
     assert reserved_on(pipeline, "paid", 2 * later_ms).total() == 0
 
 
+def test_pages_that_are_drawn_again_before_the_commit_are_not_on_their_way() -> None:
+    pipeline, *_ = debuts(5, 200, owed=4, budget=0.5)
+    first = drawn(pipeline, "p")
+    assert len(debuts_on(first)) == 5
+    for _ in range(40):
+        assert drawn(pipeline, "p") == first
+    for _ in range(4):
+        pipeline.committed(first)
+    assert debuts_on(drawn(pipeline, "p")) == []
+
+
+def test_of_near_duplicates_that_are_owed_the_most_urgent_is_shown() -> None:
+    fields = {"language": "en", "country": "GB", "title": "The very same cat video"}
+    old = changed(200, markets=[], language="en")
+    twins = [
+        msgspec.structs.replace(
+            changed(201 + k, markets=[], creator=f"c{k}", duration_s=9.0, **fields)[-1],
+            at_ms=START_MS - 20_000_000 * k,
+            debut=True,
+        )
+        for k in range(4)
+    ]
+    audiences = Audiences(AudienceArgs(FairStart(impressions=500, budget=0.5)))
+    for record in (*old, *twins):
+        audiences.put(record)
+    pipeline = pipeline_of([*old, *twins], first=served(1, audiences=audiences))
+    assert debuts_on(drawn(pipeline, "p", size=4)) == [twins[-1].item_id]
+
+
 def reserved_on(pipeline: Pipeline, name: str, now_ms: int) -> Counter[ItemId]:
     """Return the cards of reserved slots on forty people's pages at one time."""
     cards = Counter[ItemId]()
     for k in range(40):
         page = drawn(pipeline, f"{name}{k}", user=UserKey(f"u{k}"), now_ms=now_ms)
+        pipeline.committed(page)
         shown = zip(page.cards, page.reasons, strict=True)
         cards.update(card.item_id for card, reason in shown if reason == "debut")
     return cards

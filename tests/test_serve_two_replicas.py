@@ -46,16 +46,8 @@ port = {port}
 replicas = 2
 [data]
 folder = "{folder}"
-[learner]
-publish_every_s = 0.1
-[fair_start]
-impressions = 200
-within_h = 0.02
-budget = 0.3
 """
-"""In a hurry: uploads are owed so much so soon that, once the learner has published them, most
-pages have a card to reserve for them. As shipped, what must be shown 100 times within a day needs
-one card in thousands of a crowd like this; until then it comes as any other item does."""
+"""All else is as shipped."""
 
 
 @dataclass

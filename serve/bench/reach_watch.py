@@ -14,11 +14,14 @@ pool), and afterwards (an upload moves on between pages).
 
 from env.audience_args import OPEN_LEVEL, Pools
 from env.audiences import Audiences
-from env.content import duplicate_key
+from env.content import duplicate_key, home_country
 from env.reach import UploadState
 from env.records import PageRecord
 from env.vocabulary import Item, ItemId, Scene
 from serve.pipeline import Pipeline
+
+Shared = tuple[int, str, str]
+"""What near-duplicates that are one upload have in common: content, home and creator."""
 
 HOME_LEVEL = 0
 """The pool of those at home who speak the language."""
@@ -45,8 +48,8 @@ class ReachWatch:
         self._pools = pools
         self._audiences: Audiences | None = None
         self._at_ms = -1
-        self._uploads: dict[int, UploadState] = {}
-        self._keys: dict[ItemId, int] = {}
+        self._uploads: dict[Shared, UploadState] = {}
+        self._keys: dict[ItemId, Shared] = {}
 
     def follow(self, audiences: Audiences) -> None:
         """Judge by this fold, which moves between turns only."""
@@ -71,7 +74,7 @@ class ReachWatch:
                 self.on_trial += 1
                 self.outside += not is_inside(item, level, page.scene, self._pools)
 
-    def _read(self, pipeline: Pipeline) -> dict[int, UploadState]:
+    def _read(self, pipeline: Pipeline) -> dict[Shared, UploadState]:
         """Return what the fold says of uploads, by the key that near-duplicates share."""
         if self._audiences is None:
             raise ValueError("expected a fold to judge by, got none: call `follow` first")
@@ -81,10 +84,11 @@ class ReachWatch:
             if (item := _item(pipeline, upload.item_id)) is not None
         }
 
-    def _key(self, item: Item) -> int:
+    def _key(self, item: Item) -> Shared:
         key = self._keys.get(item.item_id)
         if key is None:
-            key = self._keys[item.item_id] = duplicate_key(item)
+            shared = duplicate_key(item), home_country(item), item.creator
+            key = self._keys[item.item_id] = shared
         return key
 
 
@@ -97,10 +101,11 @@ def is_inside(item: Item, level: int, scene: Scene, pools: Pools) -> bool:
     >>> [is_inside(item, level, scene, Pools()) for level in (0, 1)]
     [False, True]
     """
-    if not item.country:
+    home = home_country(item)
+    if not home:
         return True
-    if scene.country != item.country:
-        near = pools.neighbours.get(item.country, ()) if level == PROVEN_LEVEL else ()
+    if scene.country != home:
+        near = pools.neighbours.get(home, ()) if level == PROVEN_LEVEL else ()
         return scene.country in near
     is_foreign = bool(item.language and scene.language) and item.language != scene.language
     return level > HOME_LEVEL or not is_foreign

@@ -206,8 +206,10 @@ class ServedWorld:
     def draw(self, person: Person) -> PageRecord | None:
         """Return the page that a person is served now."""
         page = serve(self.pipeline, person, now_ms=self.clock_ms, size=self.size.page)
-        if page is not None and self._witness is not None:
-            self._witness.see(page, self.pipeline)
+        if page is not None:
+            self.pipeline.committed(page)
+            if self._witness is not None:
+                self._witness.see(page, self.pipeline)
         return page
 
     def row_of(self, item_id: ItemId) -> int:
