@@ -36,7 +36,7 @@ from env.features import N_ACTION, N_SHARED
 from env.records import unpack_halves
 from env.vocabulary import Interaction
 from policies.explorers import AnyExplorer, SquareCB
-from policies.item_effects import Optimism
+from policies.optimism import Optimism
 
 
 class VowpalArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

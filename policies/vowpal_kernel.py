@@ -27,8 +27,9 @@ import numpy as np
 from env.features import DYNAMIC, N_ACTION, N_SHARED, N_STATIC
 from env.vocabulary import Bools, Context, Features, Float32s, Floats, Ints, Keys
 from policies.explorers import AnyExplorer, explorer_args
-from policies.item_effects import ItemBeliefs, Optimism
+from policies.item_effects import ItemBeliefs
 from policies.main_effects import N_COLUMNS, N_PERSON, PERSON_COLUMNS, weights_from
+from policies.optimism import Optimism
 
 # VW hashes a namespace by murmur3 (seed 0) of its name; a feature named by a number is that number
 # further on; a pair is (first * FNV prime) xor second; the constant has a number of its own.

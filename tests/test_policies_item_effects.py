@@ -8,7 +8,8 @@ import pytest
 
 from env.features import N_SHARED
 from env.vocabulary import Floats
-from policies.item_effects import EVIDENCE, EVIDENCE_SCALE, ItemBeliefs, ItemEffects, Optimism
+from policies.item_effects import ItemBeliefs, ItemEffects
+from policies.optimism import EVIDENCE, EVIDENCE_SCALE, Optimism
 
 N_SLOTS = 1024
 FOREVER = 1e6
