@@ -74,7 +74,8 @@ class Pools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         caps: impressions that an upload may have in pools 0, 1 and 2, each more than the last.
         at_least: counted impressions before the first verdict.
-        promote: posterior probability of being good enough that promotes, in (0.5, 1).
+        promote: posterior probability of being good enough that promotes out of pools 0, 1 and 2,
+            each in [0.5, 1); at 0.5 goes on what is more likely above the bar than not.
         demote: the same below which an upload is sent back or stopped, in (0, 0.5).
         bars: how good is good enough to leave pools 0, 1 and 2: standard deviations of uplift
             among uploads above their mean.
@@ -83,7 +84,7 @@ class Pools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     caps: tuple[int, int, int] = (300, 3_000, 30_000)
     at_least: int = 100
-    promote: float = 0.8
+    promote: tuple[float, float, float] = (0.8, 0.5, 0.5)
     demote: float = 0.05
     bars: tuple[float, float, float] = (0.0, 1.25, 1.25)
     neighbours: dict[str, tuple[str, ...]] = msgspec.field(default_factory=lambda: dict(NEIGHBOURS))
@@ -97,7 +98,8 @@ class Pools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         rising = 0 < self.caps[0] < self.caps[1] < self.caps[2]
         _require(rising, "caps", "three rising numbers above 0", self.caps)
         _require(0 < self.at_least <= self.caps[0], "at_least", "in (0, caps[0]]", self.at_least)
-        _require(0.5 < self.promote < 1.0, "promote", "in (0.5, 1)", self.promote)
+        sure = all(0.5 <= chance < 1.0 for chance in self.promote)
+        _require(sure, "promote", "three numbers in [0.5, 1)", self.promote)
         _require(0.0 < self.demote < 0.5, "demote", "in (0, 0.5)", self.demote)
         _require(all(map(math.isfinite, self.bars)), "bars", "three finite numbers", self.bars)
 

@@ -145,7 +145,7 @@ class Trial(msgspec.Struct, array_like=True, gc=False):
         if not self.met:
             self.met = True
             verdicts.meet(self.evidence)
-        verdict = verdicts.judge(self.evidence, pools.bars[self.top], pools)
+        verdict = verdicts.judge(self.evidence, self.top, pools)
         if verdict > 0:
             self._move(self.level + 1, now_ms)
         elif verdict < 0:

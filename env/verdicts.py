@@ -118,10 +118,10 @@ class Verdicts(msgspec.Struct, array_like=True, tag="verdicts/1"):
         z = (mean - mu - bar * tau) * math.sqrt(precision)
         return Posterior(mean, precision**-0.5, 0.5 * math.erfc(-z / math.sqrt(2.0)))
 
-    def judge(self, evidence: Evidence, bar: float, pools: Pools) -> int:
-        """Return 1 where the chance is above `promote`, -1 below `demote`, else 0."""
-        chance = self.posterior(evidence, bar).chance
-        return int(chance > pools.promote) - int(chance < pools.demote)
+    def judge(self, evidence: Evidence, level: int, pools: Pools) -> int:
+        """Return 1 where the chance to be above a level's bar promotes, -1 where it demotes."""
+        chance = self.posterior(evidence, pools.bars[level]).chance
+        return int(chance > pools.promote[level]) - int(chance < pools.demote)
 
     def _refresh(self) -> None:
         summary = summarise(self.nodes, self.trim)

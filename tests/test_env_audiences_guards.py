@@ -77,7 +77,7 @@ def test_an_honest_audience_is_hardly_cut_and_fakes_cost_it_little(
 
 
 def test_fakes_cannot_use_up_the_cap_of_another() -> None:
-    pools = Pools(caps=(300, 3_000, 30_000), promote=0.999999, demote=0.000001)
+    pools = Pools(caps=(300, 3_000, 30_000), promote=(0.999999,) * 3, demote=0.000001)
     stopped = boosted(Guards(), N_FAKES, pools)
     assert stopped.impressions - stopped.n_cut == 300
 

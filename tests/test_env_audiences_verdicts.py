@@ -91,7 +91,7 @@ def test_without_an_effect_as_many_are_promoted_as_the_posterior_says() -> None:
         evidence = Evidence()
         for uplift in rng.normal(0.0, NOISE_SD, 100).tolist():
             evidence.add(uplift)
-        promoted += verdicts.judge(evidence, 0.0, ONE_LOOK) > 0
+        promoted += verdicts.judge(evidence, 0, ONE_LOOK) > 0
     # chance > .8 is d / sqrt(v) * tau / sqrt(tau^2 + v) > z(.8), and d ~ N(0, v).
     z = 0.8416 * math.sqrt(1.0 + v / tau**2)
     expected = 0.5 * math.erfc(z / math.sqrt(2.0))
@@ -152,13 +152,13 @@ def test_what_is_poor_is_stopped_when_it_had_what_it_was_owed() -> None:
 def test_what_does_not_prove_itself_is_stopped_at_the_cap() -> None:
     verdicts = verdicts_of(np.zeros(0))
     trial = trial_of(0)
-    show(trial, np.zeros(400), verdicts, Pools(promote=0.99, demote=0.01))
+    show(trial, np.zeros(400), verdicts, Pools(promote=(0.99,) * 3, demote=0.01))
     assert (trial.stopped, trial.impressions) == (NOT_PROVEN, 300)
 
 
 def test_a_cap_below_the_debt_stops_nothing_before_it_is_paid() -> None:
     trial = trial_of(0, owed=400)
-    show(trial, np.zeros(500), verdicts_of(np.zeros(0)), Pools(promote=0.99, demote=0.01))
+    show(trial, np.zeros(500), verdicts_of(np.zeros(0)), Pools(promote=(0.99,) * 3, demote=0.01))
     assert (trial.stopped, trial.impressions) == (NOT_PROVEN, 400)
 
 
