@@ -241,7 +241,7 @@ class Catalogue:
             "vectors": values[:VECTOR_DIM],
             "creators": _code(self._creators, item.creator),
             "countries": _code(self._countries, home_country(item)),
-            "languages": _code(self._languages, primary_language(item)),
+            "languages": _code(self._languages, primary_language(item.language)),
             "market_sets": _code(self._market_sets, market_set(item)),
             "tags": (tags := self._code_tags(item)),
             "n_tags_of": max(np.count_nonzero(tags), 1),

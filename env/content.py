@@ -123,13 +123,13 @@ def market_set(item: Item) -> frozenset[str]:
     return frozenset(market.strip().upper() for market in item.markets)
 
 
-def primary_language(item: Item) -> str:
-    """Return the language that an item is in, lower-case and without a region; empty: unknown.
+def primary_language(language: str) -> str:
+    """Return a language in lower case and without its region; empty: unknown.
 
-    >>> primary_language(Item("a", language="pt_BR"))
+    >>> primary_language("pt_BR")
     'pt'
     """
-    return item.language.strip().lower().replace("_", "-").partition("-")[0]
+    return language.strip().lower().replace("_", "-").partition("-")[0]
 
 
 def static_block(item: Item, titles: TitleEncoder | None = None) -> Float32s:

@@ -13,6 +13,7 @@ from functools import cache
 from importlib import resources
 from zoneinfo import ZoneInfo
 
+from env.content import primary_language
 from env.users import UserState, live_session
 from env.vocabulary import Scene, SessionId
 
@@ -63,7 +64,7 @@ def observe(
     return Scene(
         at_ms=now_ms,
         country=country,
-        language=_primary(language or profile.language),
+        language=primary_language(language or profile.language),
         device=(device or profile.device).strip().lower(),
         network=network.strip().lower(),
         hour=local.hour,
@@ -89,10 +90,6 @@ def find_zone(time_zone: str, country: str) -> tzinfo:
 def _tenure_days(registered_ms: int, now_ms: int) -> int:
     """Return whole days since the registration, 0 where its time is unknown or still to come."""
     return max(now_ms - registered_ms, 0) // _DAY_MS if registered_ms > 0 else 0
-
-
-def _primary(language: str) -> str:
-    return language.strip().lower().replace("_", "-").partition("-")[0]
 
 
 @cache

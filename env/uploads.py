@@ -94,7 +94,7 @@ class Uploads:
         if item is None:
             trial.leave(record.item_id, record.at_ms)
         elif item.listed:
-            trial.enlist(record.item_id, primary_language(item), record.at_ms)
+            trial.enlist(record.item_id, primary_language(item.language), record.at_ms)
         else:
             trial.unlist(record.item_id, record.at_ms)
         self._stand(trial)
@@ -209,7 +209,7 @@ class Uploads:
             item_id=item.item_id,
             creator=item.creator,
             country=home,
-            language=primary_language(item),
+            language=primary_language(item.language),
             members={},
             born_ms=born_ms,
             owed=self._args.owed_in(home) if is_new and not was_paid else 0,

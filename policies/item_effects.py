@@ -32,13 +32,13 @@ that was shown takes some 260 bytes in the learner and 12 in a replica.
 """
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from env.vocabulary import Float32s, Floats, Ints
+from policies.item_beliefs import ItemBeliefs, PackedItems, pack_items, unpack_items
 
 VARIANCE_MEMORY = 50_000.0
 """Residuals over which the two variances are taken."""
@@ -67,68 +67,6 @@ class Moments(msgspec.Struct, frozen=True, array_like=True):
     n_noise: float = 1.0
     between: float = 0.0
     n_between: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class ItemBeliefs:
-    """The posterior of each item at one moment; pure, nobody writes to it."""
-
-    counts: Float32s  # (n_slots,) rewards of each item that are not forgotten
-    sums: Float32s  # (n_slots,) of these, less what the columns are worth
-    spreads: Float32s  # (n_slots,) gap' C gap, at least 0
-    noise: float  # sigma^2, above 0
-    between: float  # tau^2, above 0
-
-    @classmethod
-    def unmet(cls, n_slots: int) -> "ItemBeliefs":
-        """Return what is believed before any item was shown: all are alike."""
-        nothing = np.zeros(n_slots, dtype=np.float32)
-        return cls(nothing, nothing, nothing, 1.0, 1.0)
-
-    def posterior(self, slots: Ints) -> tuple[Floats, Floats]:
-        """Return mean and sd of the effects of these items.
-
-        Args:
-            slots: shape (n,), the items' places.
-
-        Returns:
-            m and s > 0, each of shape (n,).
-        """
-        depth = self.counts[slots].astype(np.float64) + self.noise / self.between
-        variance = self.noise * (1.0 / depth + self.spreads[slots])
-        return self.sums[slots] / depth, np.sqrt(variance)
-
-    def to_bytes(self) -> bytes:
-        """Return these beliefs; equal ones give equal bytes."""
-        met = np.flatnonzero(self.counts)
-        unmet = np.flatnonzero(self.counts == 0.0)
-        spread = float(self.spreads[unmet[0]]) if len(unmet) else 0.0
-        columns = np.stack([self.counts[met], self.sums[met], self.spreads[met]])
-        return msgspec.msgpack.encode((self.noise, self.between, spread, _pack(met, columns)))
-
-    @classmethod
-    def from_bytes(cls, data: bytes, n_slots: int) -> "ItemBeliefs":
-        """Undo `to_bytes`; the posteriors are the same to the last bit.
-
-        Raises:
-            ValueError: a part has the wrong length, or a number is out of its range.
-            msgspec.DecodeError: these are no bytes of ItemBeliefs.
-        """
-        noise, between, spread, packed = msgspec.msgpack.decode(
-            data, type=tuple[float, float, float, _Packed]
-        )
-        if not all(0.0 < v < math.inf for v in (noise, between)) or not 0.0 <= spread < math.inf:
-            raise ValueError(
-                f"expected variances above 0 and a spread, got {noise}, {between}, {spread}"
-            )
-        met, flat = _unpack(packed, n_slots, 3)
-        columns = np.zeros((3, n_slots), dtype=np.float32)
-        columns[2] = spread
-        columns[:, met] = flat.reshape(3, len(met))
-        counts, sums, spreads = columns
-        if not ((counts[met] > 0.0) & (spreads[met] >= 0.0)).all():
-            raise ValueError("expected counts above 0 and spreads; was the part verified?")
-        return cls(counts, sums, spreads, noise, between)
 
 
 class OwnEffect(NamedTuple):
@@ -231,7 +169,7 @@ class ItemEffects:
 
     def to_bytes(self) -> bytes:
         """Return all that `fold` has moved; equal folds give equal bytes."""
-        return msgspec.msgpack.encode((self._moments, _pack(*self._met())))
+        return msgspec.msgpack.encode((self._moments, pack_items(*self._met())))
 
     def restore(self, data: bytes) -> None:
         """Become what `to_bytes` was called on, under the same arguments.
@@ -240,11 +178,11 @@ class ItemEffects:
             ValueError: a part has the wrong length, or a number is not finite.
             msgspec.DecodeError: these are no bytes of ItemEffects.
         """
-        moments, packed = msgspec.msgpack.decode(data, type=tuple[Moments, _Packed])
+        moments, packed = msgspec.msgpack.decode(data, type=tuple[Moments, PackedItems])
         if not all(map(math.isfinite, msgspec.structs.astuple(moments))):
             raise ValueError(f"expected finite moments, got {moments}")
         width = self._held.shape[1]
-        met, flat = _unpack(packed, self._n_slots, width)
+        met, flat = unpack_items(packed, self._n_slots, width)
         held = flat.reshape(len(met), width)
         if not (held[:, 1] > 0.0).all():
             raise ValueError("expected counts above 0; was the part verified?")
@@ -292,33 +230,6 @@ class ItemEffects:
             between=known.between * kept + weight * off * own,
             n_between=known.n_between * kept + weight,
         )
-
-
-class _Packed(msgspec.Struct, frozen=True, array_like=True):
-    """The places that hold something, ascending, and what they hold: little-endian, 4 bytes."""
-
-    slots: bytes
-    numbers: bytes
-
-
-def _pack(slots: Ints, numbers: Float32s) -> _Packed:
-    return _Packed(slots.astype("<u4").tobytes(), numbers.astype("<f4").tobytes())
-
-
-def _unpack(packed: _Packed, n_slots: int, width: int) -> tuple[Ints, Float32s]:
-    """Return the places, and `width` numbers for each, flat."""
-    if len(packed.slots) % 4 or len(packed.numbers) != width * len(packed.slots):
-        raise ValueError(
-            f"expected 4 bytes an item of its place and each of {width} numbers, got "
-            f"{len(packed.slots)} and {len(packed.numbers)}"
-        )
-    slots = np.frombuffer(packed.slots, dtype="<u4").astype(np.int64)
-    if len(slots) and (slots[-1] >= n_slots or (np.diff(slots) <= 0).any()):
-        raise ValueError(f"expected ascending places below {n_slots}; was the part verified?")
-    numbers = np.frombuffer(packed.numbers, dtype="<f4").astype(np.float32)
-    if not np.isfinite(numbers).all():
-        raise ValueError("expected finite numbers of items; was the part verified?")
-    return slots, numbers
 
 
 def _quadratic(rows: Float32s, matrix: Floats) -> Floats:

@@ -27,7 +27,7 @@ import numpy as np
 from env.features import DYNAMIC, N_ACTION, N_SHARED, N_STATIC
 from env.vocabulary import Bools, Context, Features, Float32s, Floats, Ints, Keys
 from policies.explorers import AnyExplorer, explorer_args
-from policies.item_effects import ItemBeliefs
+from policies.item_beliefs import ItemBeliefs
 from policies.main_effects import N_COLUMNS, N_PERSON, PERSON_COLUMNS, weights_from
 from policies.optimism import Optimism
 

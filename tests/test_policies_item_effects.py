@@ -8,7 +8,8 @@ import pytest
 
 from env.features import N_SHARED
 from env.vocabulary import Floats
-from policies.item_effects import ItemBeliefs, ItemEffects
+from policies.item_beliefs import ItemBeliefs
+from policies.item_effects import ItemEffects
 from policies.optimism import EVIDENCE, EVIDENCE_SCALE, Optimism
 
 N_SLOTS = 1024

@@ -26,7 +26,7 @@ from env.vocabulary import (
     UserKey,
 )
 from policies.explorers import Epsilon, SquareCB
-from policies.item_effects import ItemBeliefs
+from policies.item_beliefs import ItemBeliefs
 from policies.main_effects import N_COLUMNS, N_PERSON, PERSON_COLUMNS, columns_of
 from policies.vowpal import PoisonedModel, VowpalPolicy, features_of, features_text
 from policies.vowpal_args import VowpalArgs
