@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from serve.commands.settings import AsJson
+from serve.commands.settings import AsJson, ConfigFile, load_settings
 from serve.commands.shown import show
 from serve.commands.steps import steps
 
@@ -22,6 +22,7 @@ def bench_newcomers(
     items: Items = 4_096,
     preset: PresetName = "kuairand",
     seed: Seed = 1,
+    config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Serve new people their first 20 swipes, against popularity and against knowing them.
@@ -39,8 +40,9 @@ def bench_newcomers(
         known_after=known_after,
         items=items,
     )
+    settings = load_settings(config, None)
     with threadpool_limits(1, user_api="blas"), steps() as advance:
-        result = run_newcomers(size, preset=preset, seed=seed, advance=advance)
+        result = run_newcomers(size, preset=preset, seed=seed, advance=advance, config=settings)
     show(result, as_json)
 
 
@@ -51,6 +53,7 @@ def bench_floor(
     items: Items = 4_096,
     preset: PresetName = "kuairand",
     seed: Seed = 1,
+    config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Promise every upload its first audience, see what that costs, and let too many come.
@@ -64,8 +67,9 @@ def bench_floor(
     from serve.bench.floor import FloorSize, run_floor
 
     size = FloorSize(people=250 * (people // 250), cards_a_day=cards_a_day, days=days, items=items)
+    settings = load_settings(config, None)
     with threadpool_limits(1, user_api="blas"), steps() as advance:
-        result = run_floor(size, preset=preset, seed=seed, advance=advance)
+        result = run_floor(size, preset=preset, seed=seed, advance=advance, config=settings)
     show(result, as_json)
 
 
@@ -78,6 +82,7 @@ def bench_breakout(
     attacked: Annotated[int, typer.Option(min=0, max=8, help="Videos to push; 0: none.")] = 3,
     preset: PresetName = "kuairand",
     seed: Seed = 1,
+    config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Let uploads go through the pools, and let fake accounts push ordinary ones.
@@ -99,6 +104,7 @@ def bench_breakout(
         items=items,
         attack=AttackRuns(videos=attacked) if attacked else None,
     )
+    settings = load_settings(config, None)
     with threadpool_limits(1, user_api="blas"), steps() as advance:
-        result = run_breakout(size, preset=preset, seed=seed, advance=advance)
+        result = run_breakout(size, preset=preset, seed=seed, advance=advance, config=settings)
     show(result, as_json)
