@@ -13,9 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
+from env.interactions import interaction_of
 from env.interface import RewardModel
-from env.records import pack_halves
-from env.vocabulary import Feedback, Interaction, Ints, Page
+from env.vocabulary import Interaction, Ints, Page
 from replay.batch_models import ByPage, folds_of
 from replay.reward_model import FOLDS, CrossFitted
 from replay.sources import Batch, Source
@@ -80,27 +80,7 @@ def interactions_of(batch: Batch) -> Iterator[Interaction]:
 
 
 def _interactions(batch: Batch, page: Page, rows: Ints, n_actions: Ints) -> Iterator[Interaction]:
-    context = page.context
-    shared = pack_halves(context.features.shared)
     drawn = {decision.slot: decision for decision in page.decisions}
     for row, n in zip(rows.tolist(), n_actions.tolist(), strict=True):
         decision = drawn[int(batch.slot[row])]
-        yield Interaction(
-            decision_id=decision.decision_id,
-            page_id=context.page_id,
-            user=context.user,
-            session=context.session,
-            item_id=decision.item_id,
-            slot=decision.slot,
-            policy=decision.policy,
-            propensity=decision.propensity,
-            n_actions=n,
-            shared=shared,
-            action=pack_halves(context.features.actions[decision.action]),
-            item_key=int(context.features.keys[decision.action]),
-            duration_s=0.0,
-            feedback=Feedback(seen=True),
-            reward=float(batch.reward[row]),
-            scene=context.scene,
-            closed_ms=0,
-        )
+        yield interaction_of(page, decision, float(batch.reward[row]), n_actions=n)

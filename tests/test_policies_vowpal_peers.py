@@ -3,16 +3,13 @@ import numpy as np
 import pytest
 
 from env.features import N_ACTION, N_SHARED
+from env.interactions import interaction_of
 from env.interface import fill_page
-from env.records import pack_halves
 from env.vocabulary import (
     Context,
     Features,
-    Feedback,
     Floats,
-    Interaction,
     ItemId,
-    Page,
     PageId,
     Scene,
     SessionId,
@@ -36,29 +33,6 @@ def context_of(rng: np.random.Generator, page_id: str, n: int = N) -> Context:
     return Context(page, UserKey("u"), SessionId("s"), Scene(0), ids, features)
 
 
-def interaction_of(page: Page, reward: float) -> Interaction:
-    decision, features = page.decisions[0], page.context.features
-    return Interaction(
-        decision_id=decision.decision_id,
-        page_id=page.context.page_id,
-        user=page.context.user,
-        session=page.context.session,
-        item_id=decision.item_id,
-        slot=0,
-        policy=decision.policy,
-        propensity=decision.propensity,
-        n_actions=len(page.context),
-        shared=pack_halves(features.shared),
-        action=pack_halves(features.actions[decision.action]),
-        item_key=int(features.keys[decision.action]),
-        duration_s=20.0,
-        feedback=Feedback(seen=True, left=True),
-        reward=reward,
-        scene=Scene(0),
-        closed_ms=0,
-    )
-
-
 def slots(n_slots: int = 1) -> tuple[SlotRule, ...]:
     mask = np.ones(N, dtype=np.bool_)
     return (SlotRule(mask, mask),) * n_slots
@@ -71,7 +45,7 @@ def learned(exploration: tuple[str, ...], n: int) -> tuple[VowpalPeer, Floats]:
         page = fill_page(context_of(rng, str(t)), peer, slots(), 0.02, t)
         value = page.context.features.actions[page.decisions[0].action, 0]
         rewards.append(float(value > 0.3))
-        peer.learn_pages([page], [interaction_of(page, rewards[-1])])
+        peer.learn_pages([page], [interaction_of(page, page.decisions[0], rewards[-1])])
     return peer, np.array(rewards)
 
 
@@ -112,12 +86,12 @@ def test_pages_of_several_cards_are_refused() -> None:
     peer = VowpalPeer("peer@0", COVER)
     page = fill_page(context_of(np.random.default_rng(1), "p"), peer, slots(2), 0.02, 1)
     with pytest.raises(ValueError, match="a page of the one card p:0, got 2 cards"):
-        peer.learn_pages([page], [interaction_of(page, 1.0)])
+        peer.learn_pages([page], [interaction_of(page, page.decisions[0], 1.0)])
 
 
 def test_what_came_of_another_page_is_refused() -> None:
     peer = VowpalPeer("peer@0", COVER)
     page = fill_page(context_of(np.random.default_rng(1), "p"), peer, slots(), 0.02, 1)
-    other = msgspec.structs.replace(interaction_of(page, 1.0), decision_id="q:0")
+    other = msgspec.structs.replace(interaction_of(page, page.decisions[0], 1.0), decision_id="q:0")
     with pytest.raises(ValueError, match="one card q:0"):
         peer.learn_pages([page], [other])

@@ -56,7 +56,9 @@ def test_decisions_of_a_batch_are_the_interactions_of_the_log_but_for_their_feed
     log = make_log()
     got = [interaction for batch in log.batches() for interaction in interactions_of(batch)]
     expected = [
-        msgspec.structs.replace(i, feedback=Feedback(seen=True), duration_s=0.0, closed_ms=0)
+        msgspec.structs.replace(
+            i, feedback=Feedback(seen=True, left=True), duration_s=0.0, closed_ms=0
+        )
         for i in log.interactions(np.arange(len(log)))
     ]
     assert got == expected

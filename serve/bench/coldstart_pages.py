@@ -11,14 +11,13 @@ import numpy as np
 
 from env.catalogue import Catalogue
 from env.features import DYNAMIC, N_ACTION, N_STATIC, quantise
+from env.interactions import interaction_of
 from env.interface import fill_page, page_seed
 from env.items import ItemStates
-from env.records import pack_halves
 from env.vocabulary import (
     Bools,
     Context,
     Features,
-    Feedback,
     Float32s,
     Floats,
     Interaction,
@@ -35,7 +34,6 @@ from serve.bench.coldstart_arms import Player
 
 FLOOR = 0.02
 _USER, _SESSION = UserKey("u"), SessionId("s")
-_FEEDBACK = Feedback(seen=True, left=True)
 _LOG_MUCH = np.log1p(1000.0)  # as env.features scales evidence
 _KNOWN = [N_STATIC + DYNAMIC.index(name) for name in ("reward_mean", "reward_sd", "item_evidence")]
 
@@ -112,28 +110,4 @@ class Service:
         """Hear what came of the pages drawn since the last `close`, in their order."""
         first = len(self._interactions)
         for page, reward in zip(self._pages[first:], rewards, strict=True):
-            self._interactions.append(_interaction(page, reward))
-
-
-def _interaction(page: Page, reward: float) -> Interaction:
-    context, decision = page.context, page.decisions[0]
-    features = context.features
-    return Interaction(
-        decision_id=decision.decision_id,
-        page_id=context.page_id,
-        user=context.user,
-        session=context.session,
-        item_id=decision.item_id,
-        slot=decision.slot,
-        policy=decision.policy,
-        propensity=decision.propensity,
-        n_actions=len(context),
-        shared=pack_halves(features.shared),
-        action=pack_halves(features.actions[decision.action]),
-        item_key=int(features.keys[decision.action]),
-        duration_s=0.0,
-        feedback=_FEEDBACK,
-        reward=reward,
-        scene=context.scene,
-        closed_ms=0,
-    )
+            self._interactions.append(interaction_of(page, page.decisions[0], reward))
