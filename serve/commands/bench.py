@@ -10,6 +10,7 @@ import typer
 
 from serve.commands.bench_audience import bench_breakout, bench_floor, bench_newcomers
 from serve.commands.bench_coldstart import EXAMPLE, bench_coldstart
+from serve.commands.bench_ranker import bench_ranker
 from serve.commands.settings import AsJson, now_ms
 from serve.commands.shown import show
 from serve.commands.steps import steps
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
         bench_learner
     )
     group.command("decide", epilog="Example: nextswipe bench decide --json")(bench_decide)
+    group.command("ranker", epilog="Example: nextswipe bench ranker --json")(bench_ranker)
     group.command("env", epilog="Example: nextswipe bench env --json")(bench_env)
     group.command("ope", epilog="Example: nextswipe bench ope --json")(bench_ope)
     group.command("selection", epilog="Example: nextswipe bench selection --json")(bench_selection)

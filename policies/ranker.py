@@ -1,0 +1,277 @@
+"""The network that ranks for retention, as it is served: its forward pass in numpy.
+
+A tower a side turns what is known of a person and of each candidate into embeddings h_u and h_i; a
+head scores them together:
+
+    h     = B tanh(A clip((x - shift) scale, -LIMIT, LIMIT) + a) + b
+    score = w · tanh(C [h_u, h_i, h_u * h_i] + c)
+
+The score of a candidate knows nothing of the others, so there may be any number of them, in any
+order. Scores are logits: training draws from their softmax (`policies.retention.module`, whose
+weights are exported to here). Columns are shifted and scaled inside, by constants that travel with
+the weights, and cut at LIMIT, so that whatever finite features come, scores are finite and what was
+never seen in training cannot run away.
+
+A row of C may be summed by person first: C_i h_i + C_p (h_u * h_i) = (C_i + C_p diag(h_u)) h_i, one
+small matrix a page instead of a product twice as wide for each candidate.
+
+Rejected: torch or onnxruntime in the replica (the first is slower at one page, see `nextswipe bench
+ranker`; the second is one more runtime to agree with the first); running statistics for the
+columns (state that a checkpoint may be restored without, and then it degrades silently); pickle.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from env.vocabulary import Float32s, Floats
+from policies.snapshots import SnapshotCorruption
+from policies.tensors import pack, read_vouched, unpack, write_vouched
+
+FORMAT_VERSION = 1
+LIMIT = 10.0
+"""No column is farther from its shift than this many of its scale."""
+MOST_ROWS = 4096
+"""Candidates that are scored at once: what they need in between fits into a core's cache."""
+
+
+class RankerArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The shape of a network.
+
+    Attributes:
+        n_user: columns of a person.
+        n_item: columns of a candidate.
+        hidden: units of each hidden layer.
+        embed: length of an embedding.
+    """
+
+    n_user: int
+    n_item: int
+    hidden: int = 64
+    embed: int = 32
+
+    def __post_init__(self) -> None:
+        """Refuse what is no shape.
+
+        Raises:
+            ValueError: a number is not in 1 to 65,536.
+        """
+        for name, value in msgspec.structs.asdict(self).items():
+            if not 1 <= value <= 65_536:
+                raise ValueError(f"{name} must be from 1 to 65536, got {value}")
+
+
+class _Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a file says besides its tensors."""
+
+    format_version: int
+    args: RankerArgs
+
+
+_WORDS = "ranker"
+
+
+def tensor_shapes(args: RankerArgs) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor of a network, by its name.
+
+    >>> tensor_shapes(RankerArgs(3, 4))["head.inner.weight"]
+    (64, 96)
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for tower, n in (("user", args.n_user), ("item", args.n_item)):
+        shapes[f"{tower}.shift"] = shapes[f"{tower}.scale"] = (n,)
+        shapes[f"{tower}.inner.weight"] = (args.hidden, n)
+        shapes[f"{tower}.inner.bias"] = (args.hidden,)
+        shapes[f"{tower}.outer.weight"] = (args.embed, args.hidden)
+        shapes[f"{tower}.outer.bias"] = (args.embed,)
+    shapes["head.inner.weight"] = (args.hidden, 3 * args.embed)
+    shapes["head.inner.bias"] = (args.hidden,)
+    shapes["head.outer.weight"] = (1, args.hidden)
+    return shapes
+
+
+class Ranker:
+    """A trained network that scores candidates.
+
+    Attributes:
+        args: its shape.
+        tensors: its weights by name, float32, see `tensor_shapes`; not to be written to.
+    """
+
+    def __init__(self, args: RankerArgs, tensors: Mapping[str, Float32s]) -> None:
+        """Be this network.
+
+        Args:
+            args: its shape.
+            tensors: exactly those of `tensor_shapes`; copied.
+
+        Raises:
+            ValueError: a tensor is missing, not asked for, of another type or shape, or not finite.
+        """
+        _require_tensors(tensor_shapes(args), tensors)
+        self.args = args
+        self.tensors = {name: _frozen(tensor) for name, tensor in tensors.items()}
+        self._user, self._item = _Tower(self.tensors, "user"), _Tower(self.tensors, "item")
+        inner, e = self.tensors["head.inner.weight"], args.embed
+        self._of_user = np.ascontiguousarray(inner[:, :e].T)
+        self._of_item = np.ascontiguousarray(inner[:, e : 2 * e].T)
+        self._of_both = np.ascontiguousarray(inner[:, 2 * e :].T)
+        self._bias = self.tensors["head.inner.bias"]
+        self._outer = self.tensors["head.outer.weight"][0]
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Ranker":
+        """Return the network that `to_bytes` wrote.
+
+        Raises:
+            ValueError: it is no safetensors, not of a ranker, of a later format, or not all of it
+                is finite float32 of the shape that it announces.
+        """
+        packed = unpack(data)
+        if _WORDS not in packed.words:
+            raise ValueError(f"expected safetensors of a ranker, got {sorted(packed.tensors)}")
+        try:
+            words = msgspec.json.decode(packed.words[_WORDS], type=_Words)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"expected arguments of a ranker: {error}") from error
+        if words.format_version != FORMAT_VERSION:
+            raise ValueError(f"expected format {FORMAT_VERSION}, got {words.format_version}")
+        return cls(words.args, packed.tensors)
+
+    def to_bytes(self) -> bytes:
+        """Return the network as safetensors, its shape in the metadata."""
+        words = msgspec.json.encode(_Words(FORMAT_VERSION, self.args)).decode()
+        return pack(self.tensors, {_WORDS: words})
+
+    @classmethod
+    def from_file(cls, path: Path) -> "Ranker":
+        """Return the network of a file that its manifest vouches for.
+
+        Raises:
+            FileNotFoundError: the file or its manifest is not there.
+            SnapshotCorruption: the file is not what its manifest says, or no ranker.
+        """
+        try:
+            return cls.from_bytes(read_vouched(path))
+        except ValueError as error:
+            raise SnapshotCorruption(f"{path}: {error}") from error
+
+    def to_file(self, path: Path) -> None:
+        """Write a file and its manifest, see `policies.tensors.write_vouched`."""
+        write_vouched(path, self.to_bytes())
+
+    def scores(self, user: Float32s, items: Float32s) -> Floats:
+        """Return a logit a candidate, shape (K,), finite for finite columns.
+
+        Args:
+            user: shape (n_user,).
+            items: shape (K, n_item).
+
+        Raises:
+            ValueError: a shape is another one.
+        """
+        self._require_shapes(user.shape, items.shape)
+        person = self._user.embed(user[None, :])
+        hidden = self._item.embed(items) @ (self._of_item + self._of_both * person.T)
+        hidden += person @ self._of_user + self._bias
+        np.tanh(hidden, out=hidden)
+        return np.asarray(hidden @ self._outer, dtype=np.float64)
+
+    def batch_scores(self, user: Float32s, items: Float32s) -> Floats:
+        """Return logits of the candidates of n people, shape (n, K).
+
+        They are those of `scores` up to rounding.
+
+        Args:
+            user: shape (n, n_user).
+            items: shape (n, K, n_item).
+
+        Raises:
+            ValueError: a shape is another one.
+        """
+        if user.ndim != 2 or items.ndim != 3 or len(user) != len(items):
+            raise ValueError(
+                f"expected people of shape (n, {self.args.n_user}) and candidates of shape "
+                f"(n, K, {self.args.n_item}), got {user.shape} and {items.shape}"
+            )
+        self._require_shapes(user.shape[1:], items.shape[1:])
+        n, k = items.shape[:2]
+        scores = np.empty((n, k))
+        at_once = max(1, MOST_ROWS // max(1, k))
+        for first in range(0, n, at_once):
+            part = slice(first, first + at_once)
+            scores[part] = self._score_people(user[part], items[part])
+        return scores
+
+    def _score_people(self, user: Float32s, items: Float32s) -> Float32s:
+        n, k, n_item = items.shape
+        person = self._user.embed(user)
+        candidate = self._item.embed(items.reshape(n * k, n_item))
+        hidden = candidate @ self._of_item
+        both = candidate.reshape(n, k, self.args.embed)
+        both *= person[:, None]
+        hidden += candidate @ self._of_both
+        by_person = hidden.reshape(n, k, self.args.hidden)
+        by_person += (person @ self._of_user + self._bias)[:, None]
+        np.tanh(hidden, out=hidden)
+        scores: Float32s = (hidden @ self._outer).reshape(n, k)
+        return scores
+
+    def _require_shapes(self, user: tuple[int, ...], items: tuple[int, ...]) -> None:
+        args = self.args
+        if user != (args.n_user,) or len(items) != 2 or items[1] != args.n_item:
+            raise ValueError(
+                f"expected a person of shape ({args.n_user},) and candidates of shape "
+                f"(K, {args.n_item}), got {user} and {items}"
+            )
+
+
+class _Tower:
+    """One side of the network: columns in, embeddings out."""
+
+    def __init__(self, tensors: Mapping[str, Float32s], name: str) -> None:
+        self._shift, self._scale = tensors[f"{name}.shift"], tensors[f"{name}.scale"]
+        self._inner = np.ascontiguousarray(tensors[f"{name}.inner.weight"].T)
+        self._outer = np.ascontiguousarray(tensors[f"{name}.outer.weight"].T)
+        self._inner_bias = tensors[f"{name}.inner.bias"]
+        self._outer_bias = tensors[f"{name}.outer.bias"]
+
+    def embed(self, columns: Float32s) -> Float32s:
+        """Return embeddings, shape (n, embed), of columns of shape (n, n_columns)."""
+        scaled = columns - self._shift
+        scaled *= self._scale
+        np.maximum(scaled, np.float32(-LIMIT), out=scaled)
+        np.minimum(scaled, np.float32(LIMIT), out=scaled)
+        hidden = scaled @ self._inner
+        hidden += self._inner_bias
+        np.tanh(hidden, out=hidden)
+        embeddings: Float32s = np.matmul(hidden, self._outer)
+        embeddings += self._outer_bias
+        return embeddings
+
+
+def _frozen(tensor: Float32s) -> Float32s:
+    copy = np.array(tensor, order="C")
+    copy.flags.writeable = False
+    return copy
+
+
+def _require_tensors(
+    shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Float32s]
+) -> None:
+    if missing := sorted(shapes.keys() - tensors.keys()):
+        raise ValueError(f"tensors are missing: {', '.join(missing)}")
+    if unknown := sorted(tensors.keys() - shapes.keys()):
+        raise ValueError(f"tensors that no ranker has: {', '.join(unknown)}")
+    for name, shape in shapes.items():
+        tensor = tensors[name]
+        if tensor.dtype != np.float32 or tensor.shape != shape:
+            raise ValueError(
+                f"{name}: expected float32 of shape {shape}, got {tensor.dtype} of {tensor.shape}"
+            )
+        if not np.isfinite(tensor).all():
+            raise ValueError(f"{name}: expected finite numbers, got NaN or infinity")
+        if name.endswith(".scale") and not (tensor > 0.0).all():
+            raise ValueError(f"{name}: expected numbers above 0, got {tensor.min()}")

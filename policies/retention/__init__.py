@@ -1,0 +1,1 @@
+"""Training for whether people come back, with RLlib and torch: nothing here is ever served."""

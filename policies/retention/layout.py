@@ -1,0 +1,120 @@
+"""Where a person and the candidates stand in an environment's observation.
+
+A learner sees one person and K rows, whatever form the environment gives them in:
+
+    dict    user (n, U), items (n, K, F), personal (n, K, P), mask (n, K)
+    flat    user | items (K * F) | personal (K * P), one row a person, no mask
+    fixed   user (n, U) alone: the candidates are always the same K, told apart by a one-hot row
+
+A candidate's row is its columns of `items` followed by those of `personal`. The same cuts serve
+numpy arrays and torch tensors.
+
+Rejected: a connector that rewrites observations before the network (a policy restored without its
+connectors sees other columns and says nothing).
+"""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from env.vocabulary import Bools, Float32s
+
+
+class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The shape of an observation.
+
+    Attributes:
+        n_user: columns of a person.
+        n_candidates: K.
+        n_item: columns of `items`; of a fixed layout K, a one-hot row.
+        n_personal: columns of `personal`.
+        is_fixed: the candidates are no part of the observation.
+    """
+
+    n_user: int
+    n_candidates: int
+    n_item: int
+    n_personal: int = 0
+    is_fixed: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is no layout.
+
+        Raises:
+            ValueError: there is no person, no candidate or no column.
+        """
+        if min(self.n_user, self.n_candidates, self.n_item) < 1 or self.n_personal < 0:
+            raise ValueError(f"expected at least one column, candidate and person, got {self}")
+        if self.is_fixed and (self.n_item, self.n_personal) != (self.n_candidates, 0):
+            raise ValueError(f"expected one-hot rows of {self.n_candidates} columns, got {self}")
+
+    @classmethod
+    def fixed(cls, n_user: int, n_candidates: int) -> "Layout":
+        """Describe a world that always offers the same candidates."""
+        return cls(n_user, n_candidates, n_candidates, is_fixed=True)
+
+    @classmethod
+    def of(cls, space: Any) -> "Layout":
+        """Describe a space of one person's observation in the form `dict`.
+
+        Args:
+            space: a Dict of Boxes.
+        """
+        (n_user,), (k, n_item) = space["user"].shape, space["items"].shape
+        n_personal = space["personal"].shape[1] if "personal" in space.keys() else 0  # noqa: SIM118
+        return cls(n_user, k, n_item, n_personal)
+
+    @property
+    def n_row(self) -> int:
+        """Columns of a candidate's row."""
+        return self.n_item + self.n_personal
+
+    @property
+    def n_flat(self) -> int:
+        """Columns of a person's observation in one row."""
+        return self.n_user + (0 if self.is_fixed else self.n_candidates * self.n_row)
+
+    def cut(self, flat: Any) -> tuple[Any, list[Any]]:
+        """Return the person and the blocks of the candidates, views of flat observations.
+
+        Args:
+            flat: array or tensor of shape (n, n_flat).
+
+        Returns:
+            Of shape (n, n_user), and blocks of shape (n, K, columns); none of a fixed layout.
+
+        Raises:
+            ValueError: the width is another one.
+        """
+        if flat.shape[-1] != self.n_flat:
+            raise ValueError(
+                f"expected observations of {self.n_flat} columns, got {flat.shape[-1]}: {self}"
+            )
+        user, first, blocks = flat[:, : self.n_user], self.n_user, []
+        for width in () if self.is_fixed else (self.n_item, self.n_personal):
+            last = first + self.n_candidates * width
+            if width:
+                blocks.append(flat[:, first:last].reshape(len(flat), self.n_candidates, width))
+            first = last
+        return user, blocks
+
+    def arrays(self, observation: dict[str, Any] | Float32s) -> tuple[Float32s, Float32s, Bools]:
+        """Return what `policies.ranker` scores, of an observation of n people.
+
+        Returns:
+            The people (n, n_user), the rows (n, K, n_row) and the mask (n, K).
+        """
+        if isinstance(observation, dict):
+            user, mask = observation["user"], observation["mask"].astype(np.bool_)
+            blocks = [observation["items"]]
+            if self.n_personal:
+                blocks.append(observation["personal"])
+        else:
+            user, blocks = self.cut(observation)
+            mask = np.ones((len(user), self.n_candidates), dtype=np.bool_)
+        if not blocks:
+            one_hot = np.eye(self.n_candidates, dtype=np.float32)
+            return user, np.broadcast_to(one_hot, (len(user), *one_hot.shape)), mask
+        rows = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=-1)
+        return user, rows, mask

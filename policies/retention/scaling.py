@@ -1,0 +1,63 @@
+"""How the columns of an observation are brought to one size before a network sees them.
+
+The constants are fixed before training and travel with the weights, see `policies.ranker`.
+
+Rejected: running statistics (the same column would mean something else from one batch to the next,
+and a policy restored without them degrades and says nothing).
+"""
+
+import msgspec
+import numpy as np
+
+from env.vocabulary import Float32s
+
+LEAST_SD = 1e-3
+"""Columns that vary less are not blown up to vary by 1."""
+
+
+class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What columns are shifted by, then multiplied with.
+
+    Attributes:
+        shift: one a column.
+        scale: one a column, above 0.
+    """
+
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what does not scale.
+
+        Raises:
+            ValueError: there are not as many of both, or one is out of range.
+        """
+        if len(self.shift) != len(self.scale):
+            raise ValueError(f"expected {len(self.shift)} scales, got {len(self.scale)}")
+        if not np.isfinite(self.shift).all():
+            raise ValueError(f"shift must be finite, got {self.shift}")
+        if not all(0.0 < scale < np.inf for scale in self.scale):
+            raise ValueError(f"scale must be above 0 and finite, got {self.scale}")
+
+    @classmethod
+    def none(cls, n: int) -> "Scaling":
+        """Leave n columns as they are.
+
+        >>> Scaling.none(2)
+        Scaling(shift=(0.0, 0.0), scale=(1.0, 1.0))
+        """
+        return cls((0.0,) * n, (1.0,) * n)
+
+    @classmethod
+    def of(cls, rows: Float32s) -> "Scaling":
+        """Bring columns to a mean of 0 and, where they vary by LEAST_SD or more, an sd of 1.
+
+        Args:
+            rows: shape (m, n), a sample of them.
+
+        >>> Scaling.of(np.array([[0, 5], [4, 5]], np.float32))
+        Scaling(shift=(2.0, 5.0), scale=(0.5, 1.0))
+        """
+        mean, sd = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
+        scale = 1.0 / np.where(sd >= LEAST_SD, sd, 1.0)
+        return cls(tuple(mean.tolist()), tuple(scale.tolist()))
