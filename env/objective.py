@@ -7,6 +7,9 @@
     retention     at a session's end day_discount^gap, 0 if they never return
     mix           alpha * watch / 20 s + beta * retention
 
+Whichever is chosen, `wellbeing` fines it for what is watched of a visit beyond its first hour: a
+policy can win days by visits that never end, and this is what that may not be worth.
+
 All components are in `info` whichever is chosen. Retention is the gap that came, which a server
 can see, and not its expectation, which only the world knows: less noise would be a gift.
 """
@@ -24,37 +27,54 @@ RewardName = Literal["watch", "engagement", "satisfaction", "retention", "mix"]
 ASKED_SHARE = 0.005
 N_STARS = 5
 MEAN_WATCH_S = 20.0
+LONG_VISIT_S = 3600.0
 
 
 class Worth(NamedTuple):
-    """Components of a card's reward, over n people."""
+    """Components of a card's reward, over n people.
+
+    Attributes:
+        overtime_s: seconds watched beyond the first hour of the visit.
+    """
 
     watch_s: Floats
     engagement: Floats
     survey: Floats
     retention: Floats
+    overtime_s: Floats
 
 
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which reward, and the weights of the mix."""
+    """Which reward, and the weights of the mix.
+
+    Attributes:
+        wellbeing: fine for each minute beyond the first hour of a visit, at least 0.
+    """
 
     name: RewardName = "engagement"
     alpha: float = 1.0
     beta: float = 20.0
     reward: Reward = Reward()
+    wellbeing: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse an unknown name.
+        """Refuse an unknown name, or a bonus for long visits.
 
         Raises:
-            ValueError: it is none of `RewardName`.
+            ValueError: it is none of `RewardName`, or `wellbeing` is not at least 0 and finite.
         """
+        if not 0.0 <= self.wellbeing < np.inf:
+            raise ValueError(f"expected wellbeing of at least 0, got {self.wellbeing}")
         if self.name not in get_args(RewardName):
             names = ", ".join(get_args(RewardName))
             raise ValueError(f"expected a reward of {names}, got {self.name!r}")
 
     def of(self, worth: Worth) -> Floats:
         """Return the reward, shape (n,)."""
+        reward = self._named(worth)
+        return reward - self.wellbeing / 60.0 * worth.overtime_s if self.wellbeing else reward
+
+    def _named(self, worth: Worth) -> Floats:
         match self.name:
             case "watch":
                 return worth.watch_s
@@ -66,6 +86,19 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return worth.retention
             case "mix":
                 return self.alpha / MEAN_WATCH_S * worth.watch_s + self.beta * worth.retention
+
+
+def overtime_s(before_s: Floats, watch_s: Floats) -> Floats:
+    """Return how much of a card was watched beyond the first hour of the visit, shape (n,).
+
+    Args:
+        before_s: watched in the visit before the card, shape (n,).
+        watch_s: of the card, shape (n,).
+
+    >>> overtime_s(np.array([3500.0, 4000.0]), np.array([130.0, 20.0])).tolist()
+    [30.0, 20.0]
+    """
+    return np.asarray(np.clip(before_s + watch_s - LONG_VISIT_S, 0.0, watch_s))
 
 
 def plays(watch_s: Floats, cap_s: Floats) -> tuple[Floats, Floats]:

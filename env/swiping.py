@@ -16,7 +16,7 @@ from env.candidates import Candidates, Shelf, favourite_topics
 from env.crowd import Parting
 from env.draws import life_keys
 from env.kuaisim_crowd import crowd_of
-from env.objective import Worth, engagement, survey
+from env.objective import Worth, engagement, overtime_s, survey
 from env.observe import Observer
 from env.population import Cast
 from env.presets import Preset
@@ -144,11 +144,11 @@ class Swiping:
             present: who is shown them, shape (n,); the others stay as they are. Everybody if None.
                 Whose episode ended gives their place to the next person, present or not.
         """
-        was_over = self.over.copy()
+        was_over, before_s = self.over.copy(), self.crowd.watched_s.copy()
         events, n_cards, left = self._show(rows, was_over, present)
         leavers = np.flatnonzero(left)
         parting = self._depart(leavers)
-        turn = self._settle(rows, events, n_cards, leavers, parting)
+        turn = self._settle(rows, events, n_cards, leavers, parting, before_s)
         self.over = turn.terminated | turn.truncated
         self._replace(np.flatnonzero(was_over))
         if self._count_turn():
@@ -223,9 +223,15 @@ class Swiping:
         return parting
 
     def _settle(
-        self, rows: Ints, events: Floats, n_cards: Ints, leavers: Ints, parting: Parting
+        self,
+        rows: Ints,
+        events: Floats,
+        n_cards: Ints,
+        leavers: Ints,
+        parting: Parting,
+        before_s: Floats,
     ) -> Turn:
-        """Return what the turn comes to."""
+        """Return what the turn comes to; `before_s` was watched in the visits before it."""
         n, churned, preset = len(n_cards), parting.has_churned, self.preset
         gaps, retention, discount = np.zeros(n), np.zeros(n), np.ones(n)
         session_end, terminated, truncated = np.zeros((3, n), dtype=np.bool_)
@@ -236,10 +242,12 @@ class Swiping:
         terminated[leavers] = churned
         truncated[leavers] = ~churned & self.crowd.has_ended(leavers, preset.horizon_days)
         total = dict(zip(EVENTS, add_cards(events), strict=True))
+        watch_s = total["watch_s"]
+        beyond_s = overtime_s(before_s, watch_s)
         return Turn(
             events=events,
             n_cards=n_cards,
-            worth=Worth(total["watch_s"], total["engagement"], total["survey"], retention),
+            worth=Worth(watch_s, total["engagement"], total["survey"], retention, beyond_s),
             session_end=session_end,
             gap_days=gaps,
             discount=discount,

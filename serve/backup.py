@@ -2,8 +2,9 @@
 
 The database is copied by SQLite's own backup inside one read transaction, and with it the
 snapshot and the imported world that are current in that very transaction: a copied row never
-names a snapshot or a world that is not in the copy. `backup.json` is written last; a folder without
-it is half a backup.
+names a snapshot or a world that is not in the copy. Of the rankers all are copied: a page that one
+of them drew cannot be drawn again without it. `backup.json` is written last; a folder without it is
+half a backup.
 
 The copy holds the secret: who has it can sign decisions and draw pages again. Keep it as private
 as the data folder itself.
@@ -23,6 +24,7 @@ from replay.log import SqliteLog
 from serve.config import Config
 from serve.data_folder import open_data, require_idle
 from serve.imported import ImportedWorld
+from serve.rankers import KEPT, open_rankers
 from serve.refused import Refused
 from serve.replica import open_snapshots
 from serve.state import State
@@ -31,11 +33,12 @@ Advance = Callable[[int], None]
 """Told how many pages of the database were copied since it was last told."""
 
 FORMAT_VERSION = 1
-ABOUT, DATABASE, SECRET, SNAPSHOTS = (
+ABOUT, DATABASE, SECRET, SNAPSHOTS, RANKERS = (
     "backup.json",
     "nextswipe.db",
     "secret.key",
     "snapshots",
+    "retention",
 )
 ATTEMPTS = 5
 PAGES_A_STEP = 1_000
@@ -144,6 +147,7 @@ def _try_copy(config: Config, folder: Path, advance: Advance | None) -> int:
             if version is not None:
                 _copy_snapshot(open_snapshots(config), folder / SNAPSHOTS, version.version)
             imported.copy(connection, folder)
+            _copy_rankers(open_rankers(config), folder / RANKERS)
             _copy_database(connection, folder / DATABASE, advance)
     return 0 if version is None else version.version
 
@@ -152,6 +156,14 @@ def _copy_snapshot(store: SnapshotStore, folder: Path, version: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     snapshot = store.load(version)
     SnapshotStore(folder, keep=1).publish(snapshot.manifest, snapshot.parts)
+
+
+def _copy_rankers(store: SnapshotStore, folder: Path) -> None:
+    """Copy all rankers: one that a row of the transaction names was on disk before the row."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for version in store.versions():
+        snapshot = store.load(version)
+        SnapshotStore(folder, keep=KEPT).publish(snapshot.manifest, snapshot.parts)
 
 
 def _copy_database(connection: sqlite3.Connection, path: Path, advance: Advance | None) -> None:
@@ -191,11 +203,15 @@ def _checked(folder: Path) -> Backup:
     if about.format_version > FORMAT_VERSION:
         raise Refused(f"{folder}: written by a newer nextswipe: upgrade this one")
     _check_database(folder / DATABASE, about)
-    if about.version:
-        try:
+    try:
+        if about.version:
             SnapshotStore(folder / SNAPSHOTS, keep=1).load(about.version)
-        except (FileNotFoundError, SnapshotCorruption) as error:
-            raise Refused(f"{folder}: {error}") from error
+        if (folder / RANKERS).is_dir():
+            rankers = SnapshotStore(folder / RANKERS, keep=KEPT)
+            for version in rankers.versions():
+                rankers.load(version)
+    except (FileNotFoundError, SnapshotCorruption) as error:
+        raise Refused(f"{folder}: {error}") from error
     return about
 
 

@@ -20,13 +20,14 @@ from msgspec import Meta
 
 from env.audience_args import AudienceArgs, FairStart, Guards, Pools
 from env.reward import Reward
+from policies.blend import Retention
 from policies.explorers import AnyExplorer, SquareCB, explorer_args, has_support
 from policies.markets import PRESETS, MarketRules, Markets
 
 SHIPPED = Path(__file__).with_name("nextswipe.toml")
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
-PolicyName = Literal["uniform", "popularity", "mixture", "vowpal"]
+PolicyName = Literal["uniform", "popularity", "mixture", "vowpal", "blend"]
 Section = TypeVar("Section")
 
 FREE = frozenset({"explorer", "by_market", "neighbours", "markets"})
@@ -162,6 +163,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     learner: Learner = Learner()
     join: JoinTimes = JoinTimes()
     reward: Reward = Reward()
+    retention: Retention = Retention()
     experiment: Experiment = Experiment()
     fair_start: FairStart = FairStart()
     pools: Pools = Pools()
@@ -214,7 +216,8 @@ def parse(text: str) -> Config:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(_say(error)) from error
-    _refuse_unknown_arguments(raw, config.feed.explorer)
+    _refuse_unknown_arguments(raw, "feed", config.feed.explorer)
+    _refuse_unknown_arguments(raw, "retention", config.retention.explorer)
     return config
 
 
@@ -240,14 +243,14 @@ def _refuse_unknown_rules(markets: object) -> None:
             _refuse_unknown(rules, known, f"markets.{country}.")
 
 
-def _refuse_unknown_arguments(raw: dict[str, object], explorer: AnyExplorer) -> None:
+def _refuse_unknown_arguments(raw: dict[str, object], table: str, explorer: AnyExplorer) -> None:
     """Explorers are tagged and let unknown arguments pass, so that old logs stay readable."""
-    feed = raw.get("feed")
-    given = feed.get("explorer") if isinstance(feed, dict) else None
+    section = raw.get(table)
+    given = section.get("explorer") if isinstance(section, dict) else None
     known = explorer_args(explorer)
     for key in given if isinstance(given, dict) else ():
         if key not in known:
-            raise ConfigError(_unknown(f"feed.explorer.{key}", "feed.explorer.", key, known))
+            raise ConfigError(_unknown(f"{table}.explorer.{key}", f"{table}.explorer.", key, known))
 
 
 def _refuse_not_finite(value: object, path: str) -> None:

@@ -33,7 +33,7 @@ def assign(experiment: Experiment, user: UserKey) -> Arm:
 
 
 def baseline(arm: Arm) -> Policy | None:
-    """Return the policy of an arm that needs no learner; None: the learned one is meant."""
+    """Return the policy of an arm that needs no learner; None: a learned one is meant."""
     match arm.policy:
         case "uniform":
             return UniformPolicy()
@@ -42,7 +42,7 @@ def baseline(arm: Arm) -> Policy | None:
         case "mixture":
             mixture = arm.mixture or Mixture()
             return mixture_policy(mixture.uniform_share, mixture.temperature)
-        case "vowpal":
+        case "vowpal" | "blend":
             return None
 
 

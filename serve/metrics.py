@@ -62,6 +62,17 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._ranker = Gauge(
+            "nextswipe_served_ranker",
+            "Version of the retention ranker that pages can be blended with; 0: none.",
+            registry=self._registry,
+        )
+        self._rankers_refused = Gauge(
+            "nextswipe_rankers_refused",
+            "Current rankers that could not be used, since the start.",
+            registry=self._registry,
+        )
+
     def answered(self, operation: str, status: int, seconds: float, answer: object) -> None:
         """Count a request and what it did."""
         self._requests.labels(operation, str(status)).inc()
@@ -79,6 +90,11 @@ class Metrics:
         """Note which version is served now, and how many could not be so far."""
         self._version.set(version)
         self._versions_refused.set(n_refused)
+
+    def ranked(self, version: int, n_refused: int) -> None:
+        """Note which ranker there is to blend with, and how many could not be used so far."""
+        self._ranker.set(version)
+        self._rankers_refused.set(n_refused)
 
     def families(self) -> tuple[Family, ...]:
         """Return everything, as it is now."""

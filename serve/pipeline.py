@@ -31,10 +31,11 @@ from policies.filters import Filtered
 from policies.known import Known
 from policies.markets import Markets
 from policies.retrieval import DEBUT, Retrieved
-from serve.config import Config
+from serve.config import Arm, Config
 from serve.experiment import assign, baseline
 from serve.folds import Folds
 from serve.follower import Served
+from serve.rankers import Ranking
 from serve.stopwatch import Stopwatch
 from serve.wire import FeedRequest
 
@@ -95,6 +96,7 @@ class Pipeline:
         self._config = config
         self._draw_key = draw_key
         self._served = served
+        self._ranking: Ranking | None = None
         self._eligibility = Eligibility(Markets(config.markets), config.pools)
         self._undelivered = Undelivered()
         arms = config.experiment.arms
@@ -118,6 +120,10 @@ class Pipeline:
     def swap(self, served: Served) -> None:
         """Draw the pages from now on with this version."""
         self._served = served
+
+    def rank(self, ranking: Ranking | None) -> None:
+        """Blend pages from now on with this ranker; None: with none, the bandit serves alone."""
+        self._ranking = ranking
 
     def page(
         self,
@@ -146,7 +152,7 @@ class Pipeline:
         lap = stopwatch.lap if stopwatch else _no_lap
         served = self._served
         arm = assign(self._config.experiment, user)
-        policy = self._baselines.get(arm.name, served.policy)
+        policy = self._policy(arm, served)
         seed = page_seed(self._draw_key, page_id)
 
         scene = _observe(request, state, session, now_ms, origin)
@@ -178,6 +184,13 @@ class Pipeline:
         places = (self.catalogue.index_of(card.item_id) for card in page.cards)
         index = np.array([i for i in places if i is not None], dtype=np.int64)
         self._undelivered.drew(index, page.at_ms)
+
+    def _policy(self, arm: Arm, served: Served) -> Policy:
+        """Return what draws a page of this arm."""
+        ranking = self._ranking
+        if arm.policy == "blend" and ranking is not None:
+            return ranking.blended(served.policy, self._config.retention)
+        return self._baselines.get(arm.name, served.policy)
 
     def _choose(self, asked: _Asked, lap: Lap) -> Chosen:
         feed, scene, catalogue = self._config.feed, asked.scene, self.catalogue

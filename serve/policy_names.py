@@ -1,7 +1,9 @@
 """Policies by the names that a command line gives them, and those that the log's pages name.
 
 A name is that of a baseline, `vowpal` (the version that is current now), `vowpal@N` (one that is
-kept), or `module:function`, a function of one's own that takes nothing and returns a policy of
+kept), `retention` and `retention@N` (the current ranker alone, or one that is kept), `blend` and
+`blend@N` (the current ranker with a version of vowpal, as the settings blend them), or
+`module:function`, a function of one's own that takes nothing and returns a policy of
 `env.interface`; it is looked for in the current folder and among what is installed.
 """
 
@@ -10,20 +12,32 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-
-import msgspec
+from typing import cast
 
 from env.interface import Policy
 from env.records import PageRecord
-from policies import baselines
 from policies.baselines import PopularityPolicy, UniformPolicy, mixture_policy
-from policies.explorers import explorer_from
-from policies.snapshots import SnapshotCorruption, SnapshotStore
+from policies.blend import blend_args
+from policies.explorers import AnyExplorer
+from policies.retention_policy import RetentionPolicy
+from policies.snapshots import SnapshotCorruption
 from policies.vowpal_kernel import VowpalScorer
 from serve.config import Config, Experiment, Mixture
+from serve.drawn_by import bandit_version, drawn_by
+from serve.ranker_rows import current_ranker
+from serve.rankers import Ranking, load_ranking, open_rankers, ranker_finder
 from serve.refused import Refused
 from serve.replica import open_snapshots
 from serve.state import State
+
+_LEARNED = (
+    "vowpal",
+    "retention",
+    "retention@VERSION",
+    "blend",
+    "blend@VERSION",
+    "vowpal@VERSION",
+)
 
 SCORERS_KEPT = 8
 """Versions that are held while a log is read: 1 MB each; pages of one version stand together."""
@@ -35,8 +49,8 @@ def find_policy(config: Config, state: State, name: str) -> Policy:
     Args:
         config: its explorer, and its experiment's mixture.
         state: knows which version is current.
-        name: `uniform`, `popularity`, `mixture` (as the settings have it), `vowpal`, `vowpal@N`, or
-            `module:function`.
+        name: `uniform`, `popularity`, `mixture` (as the settings have it), `vowpal`, `retention`,
+            `blend`, each of these three with or without `@N`, or `module:function`.
 
     Raises:
         Refused: there is no such policy.
@@ -44,11 +58,11 @@ def find_policy(config: Config, state: State, name: str) -> Policy:
     kind, _, number = name.partition("@")
     if kind == "mixture" and number in ("", "0"):
         return _mixture(config.experiment)
-    if kind == "vowpal" and (not number or number.isdecimal()):
-        return _scorer(config, open_snapshots(config), int(number or _current(state)))
+    if kind in ("vowpal", "retention", "blend") and (not number or number.isdecimal()):
+        return _learned(config, state, kind, number)
     if kind == "popularity" and number in ("", "0"):
         return PopularityPolicy()
-    return _find_anywhere(name, ("uniform", "popularity", "mixture", "vowpal", "vowpal@VERSION"))
+    return _find_anywhere(name, ("uniform", "popularity", "mixture", *_LEARNED))
 
 
 def find_stranger(name: str) -> Policy:
@@ -67,21 +81,26 @@ def _find_anywhere(name: str, known: tuple[str, ...]) -> Policy:
     if name in ("uniform", UniformPolicy.name):
         return UniformPolicy()
     if ":" in name:
-        return _entry_point(name)
+        return _own_policy(name)
     raise Refused(f"expected {', '.join(known)} or MODULE:FUNCTION, got {name!r}")
 
 
 def learned_until(config: Config, policy: Policy) -> int:
     """Return the offset of the log's last line that a policy learned from; 0: from none."""
+    version, ranker = bandit_version(policy.name), 0
     kind, _, number = policy.name.partition("@")
-    if kind != "vowpal" or not number.isdecimal():
-        return 0
-    return open_snapshots(config).manifest(int(number)).offsets[0]
+    if kind == "retention" and number.isdecimal():
+        ranker = int(number)
+    elif kind == "blend":
+        ranker = blend_args(policy.explorer).ranker
+    learned = [open_snapshots(config).manifest(version)] if version else []
+    learned += [open_rankers(config).manifest(ranker)] if ranker else []
+    return max((manifest.offsets[0] for manifest in learned), default=0)
 
 
 def behaviour(config: Config) -> Callable[[PageRecord], Policy | None]:
     """Return what finds the policy that drew a page of the log, as long as it is kept."""
-    store = open_snapshots(config)
+    store, rankers = open_snapshots(config), ranker_finder(config)
 
     @lru_cache(maxsize=SCORERS_KEPT)
     def weights(version: int) -> bytes | None:
@@ -91,30 +110,61 @@ def behaviour(config: Config) -> Callable[[PageRecord], Policy | None]:
             return None
 
     @lru_cache(maxsize=SCORERS_KEPT)
-    def learned(version: int, explorer: str) -> VowpalScorer | None:
+    def learned(version: int, explorer: AnyExplorer) -> VowpalScorer | None:
         found = weights(version)
-        given = explorer_from(msgspec.json.decode(explorer))
-        return None if found is None else VowpalScorer.from_bytes(found, given, version)
+        return None if found is None else VowpalScorer.from_bytes(found, explorer, version)
 
-    def find(page: PageRecord) -> Policy | None:
-        kind, _, number = page.policy.partition("@")
-        if kind == "vowpal" and number.isdecimal():
-            return learned(int(number), msgspec.json.encode(page.explorer).decode())
-        return baselines.baseline(page.policy, explorer_from(page.explorer))
-
-    return find
+    return lambda page: drawn_by(page, learned, rankers)
 
 
-def _entry_point(name: str) -> Policy:
+def _learned(config: Config, state: State, kind: str, number: str) -> Policy:
+    """Return vowpal, a ranker, or the current ranker with vowpal, of a version or the current."""
+    if kind == "retention":
+        ranking = _ranking(config, state, int(number or 0))
+        return RetentionPolicy(ranking.ranker, name=f"retention@{ranking.version}")
+    version = int(number or _current(state))
+    if kind == "vowpal":
+        return _scorer(config, version, config.feed.explorer)
+    bandit = _scorer(config, version, config.retention.explorer)
+    return _ranking(config, state, 0).blended(bandit, config.retention)
+
+
+def _ranking(config: Config, state: State, version: int) -> Ranking:
+    """Return a ranker that is kept; 0: the current one."""
+    store = open_rankers(config)
+    if not version:
+        with state.database.reader() as connection:
+            version = current_ranker(connection).version
+    try:
+        return load_ranking(store, version)
+    except FileNotFoundError:
+        there = ", ".join(map(str, store.versions())) or "none"
+        got = version or "none that is current: publish one (nextswipe retention publish)"
+        raise Refused(f"expected a ranker that is kept ({there}), got {got}") from None
+    except SnapshotCorruption as error:
+        raise Refused(str(error)) from error
+
+
+def entry_point(name: str) -> Callable[..., object]:
+    """Return the function that a name MODULE:FUNCTION stands for; looks in the current folder too.
+
+    Raises:
+        Refused: there is none.
+    """
     module_name, _, function_name = name.partition(":")
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        make = getattr(importlib.import_module(module_name), function_name)
+        made: Callable[..., object] = getattr(importlib.import_module(module_name), function_name)
+        return made
     except (ImportError, AttributeError, ValueError) as error:
         raise Refused(f"expected a function MODULE:FUNCTION, got {name!r}: {error}") from error
     finally:
         sys.path.remove(here)
+
+
+def _own_policy(name: str) -> Policy:
+    make = entry_point(name)
     try:
         policy = make()
     except Exception as error:
@@ -130,8 +180,7 @@ def _entry_point(name: str) -> Policy:
             f"{name}: expected a policy (env.interface.Policy), got {type(policy).__name__} "
             f"without {', '.join(lacking)}"
         )
-    found: Policy = policy
-    return found
+    return cast("Policy", policy)
 
 
 def _mixture(experiment: Experiment) -> Policy:
@@ -150,7 +199,8 @@ def _current(state: State) -> int:
     return version.version
 
 
-def _scorer(config: Config, store: SnapshotStore, version: int) -> VowpalScorer:
+def _scorer(config: Config, version: int, explorer: AnyExplorer) -> VowpalScorer:
+    store = open_snapshots(config)
     try:
         weights = store.load_part(version, "scorer")
     except FileNotFoundError:
@@ -158,4 +208,4 @@ def _scorer(config: Config, store: SnapshotStore, version: int) -> VowpalScorer:
         raise Refused(f"expected a version that is kept ({there}), got {version}") from None
     except SnapshotCorruption as error:
         raise Refused(str(error)) from error
-    return VowpalScorer.from_bytes(weights, config.feed.explorer, version)
+    return VowpalScorer.from_bytes(weights, explorer, version)

@@ -27,6 +27,8 @@ from serve.learner import OnlineLearner
 from serve.learning import LearningArgs
 from serve.metrics import Metrics
 from serve.pipeline import Pipeline
+from serve.ranker_follower import RankerFollower
+from serve.rankers import open_rankers
 from serve.secret import derive_key, load_secret
 from serve.state import SCHEMA, State
 
@@ -101,7 +103,7 @@ class Background:
 
 
 class FeedReplica:
-    """The database, the engine with its pipeline, and the follower that keeps it current."""
+    """The database, the engine with its pipeline, and the followers that keep it current."""
 
     def __init__(self, config: Config, *, now_ms: Callable[[], int]) -> None:
         """Open the data folder of `config`."""
@@ -123,19 +125,24 @@ class FeedReplica:
             self.pipeline.swap,
             partial(warm, self.pipeline.catalogue),
         )
+        self._rankers = RankerFollower(state, open_rankers(config), self.pipeline.rank)
         self._follower.poll()
+        self._rankers.poll()
         self._following = Background("follower", self._follower.run)
+        self._ranking = Background("ranker follower", self._rankers.run)
         self._beating = Background("beats", self._beat_until)
         self.app: Starlette = make_app(self.engine, self._metrics)
 
     def check(self) -> None:
         """Raise if a thread has died."""
         self._following.check()
+        self._ranking.check()
         self._beating.check()
 
     def close(self) -> None:
         """Stop following, commit what is queued, close the database."""
         self._following.close()
+        self._ranking.close()
         self._beating.close()
         self._database.close()
 
@@ -148,6 +155,7 @@ class FeedReplica:
 
     def _beat(self) -> None:
         self._metrics.followed(self.pipeline.served.version, self._follower.n_refused)
+        self._metrics.ranked(self._rankers.version, self._rankers.n_refused)
         self._beats.write(self._metrics.process, FeedBeat(self._now_ms(), self._metrics.families()))
 
 

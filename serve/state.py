@@ -20,7 +20,7 @@ from env.user_fold import fold
 from env.users import UserState, decode_state, encode_state
 from env.vocabulary import Item, ItemId, Profile, UserId, UserKey
 from replay.database import Database
-from serve import totals
+from serve import ranker_rows, totals
 from serve.vectors import Vectors
 
 PersonRecord = PageRecord | FeedbackRecord | UserRecord | BlockRecord
@@ -57,6 +57,7 @@ SCHEMA = (
         about BLOB NOT NULL,
         people BLOB NOT NULL
     ) STRICT""",
+    ranker_rows.SCHEMA,
     *totals.SCHEMA,
 )
 

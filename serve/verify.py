@@ -2,8 +2,9 @@
 
 The log is walked from its start with a fresh `Learning`; at the offset of each published version
 the scorer is frozen, just as it was when it was published, and every page is redrawn by the
-policy that it names: from the features in the log, the re-folded model and the secret, never from
-a number in the record. What is found is bit for bit or it is a mismatch.
+policy that it names: from the features in the log, the re-folded model, the ranker that is kept
+where it is a blended page, and the secret, never from a number in the record. What is found is
+bit for bit or it is a mismatch.
 
 Pages that are drawn again exactly are then judged together: seeds that are themselves wrong, one
 for all pages say, redraw just as well, but draws under them are not independent (`env.draw_audit`).
@@ -26,14 +27,15 @@ from env.features import SCHEMA
 from env.interface import Policy, page_pmfs, page_seed, redraw
 from env.records import LogLine, PageRecord
 from env.vocabulary import DecisionId, Page
-from policies.baselines import baseline
-from policies.explorers import explorer_args, explorer_from
+from policies.explorers import AnyExplorer, explorer_args
 from policies.vowpal_kernel import VowpalScorer
 from replay.log import Kind, SqliteLog
 from serve.config import Config
 from serve.data_folder import open_data
+from serve.drawn_by import bandit_version, drawn_by
 from serve.follower import unlearned
 from serve.learning import Learning
+from serve.rankers import FindRanker, ranker_finder
 from serve.refused import Refused
 from serve.replica import learning_args
 from serve.secret import derive_key, load_secret
@@ -93,7 +95,8 @@ def verify_log(
         end = log.last_offset()
         versions = State(database).versions()
         last_uses = _last_uses(log, end)
-        audit = _Audit(Learning(learning_args(config)), draw_key, last_uses, n_shown)
+        learning, ranker = Learning(learning_args(config)), ranker_finder(config)
+        audit = _Audit(learning, draw_key, last_uses, ranker, n_shown)
         for version, lines in _stretches(log, versions, end):
             audit.walk(lines)
             if version is not None:
@@ -107,17 +110,23 @@ class _Audit:
     """The walk: fold, freeze, redraw."""
 
     def __init__(
-        self, learning: Learning, draw_key: bytes, last_uses: Mapping[str, int], n_shown: int
+        self,
+        learning: Learning,
+        draw_key: bytes,
+        last_uses: Mapping[int, int],
+        ranker: FindRanker,
+        n_shown: int,
     ) -> None:
         self.found = Verified()
         self._n_shown = n_shown
         self._learning = learning
         self._draw_key = draw_key
-        self._last_uses = last_uses  # by policy name, the offset of the last page that names it
+        self._last_uses = last_uses  # by version, the offset of the last page that names it
+        self._ranker = ranker
         self._blocks = Blocks()
         self._draws = DrawAudit()
         vowpal = learning.args.vowpal
-        self._scorers: dict[str, VowpalScorer] = {"vowpal@0": unlearned(vowpal)}
+        self._scorers: dict[int, VowpalScorer] = {0: unlearned(vowpal)}
 
     def finish(self) -> Verified:
         """Return what was found, with what only all pages together show."""
@@ -126,9 +135,8 @@ class _Audit:
 
     def freeze(self, version: Version) -> None:
         """Keep the scorer of a version, if a page names it."""
-        name = f"vowpal@{version.version}"
-        if name in self._last_uses:
-            self._scorers[name] = self._learning.policy.frozen(version.version)
+        if version.version in self._last_uses:
+            self._scorers[version.version] = self._learning.policy.frozen(version.version)
 
     def walk(self, lines: list[LogLine]) -> None:
         """Redraw the pages among these lines, then fold them."""
@@ -136,8 +144,9 @@ class _Audit:
             self._blocks.fold(line.record)
             if isinstance(line.record, PageRecord):
                 self._check(line.record)
-                if self._last_uses[line.record.policy] <= line.offset:
-                    self._scorers.pop(line.record.policy, None)
+                version = bandit_version(line.record.policy)
+                if version is not None and self._last_uses[version] <= line.offset:
+                    self._scorers.pop(version, None)
         self._learning.fold(lines)
 
     def _check(self, record: PageRecord) -> None:
@@ -145,7 +154,7 @@ class _Audit:
             self.found = msgspec.structs.replace(self.found, n_older=self.found.n_older + 1)
             return
         page = self._blocks.page(record)
-        policy = self._policy(record)
+        policy = drawn_by(record, self._bandit, self._ranker)
         if policy is None:
             self._add(page, len(page.decisions), float("inf"), _unknown(record))
             return
@@ -159,15 +168,12 @@ class _Audit:
         violations = audit_page(page, policy, seed)
         self._add(page, len(drawn ^ logged), _propensity_error(page, policy), violations)
 
-    def _policy(self, record: PageRecord) -> Policy | None:
-        """Return what drew a page, its explorer as the record says; None: there is none."""
-        explorer = explorer_from(record.explorer)
-        scorer = self._scorers.get(record.policy)
-        if scorer is None:
-            return baseline(record.policy, explorer)
-        if scorer.explorer == explorer_args(explorer):
+    def _bandit(self, version: int, explorer: AnyExplorer) -> Policy | None:
+        """Return a version that was folded again, with this explorer; None: there is none."""
+        scorer = self._scorers.get(version)
+        if scorer is None or scorer.explorer == explorer_args(explorer):
             return scorer
-        return VowpalScorer.from_bytes(scorer.to_bytes(), explorer, scorer.version)
+        return VowpalScorer.from_bytes(scorer.to_bytes(), explorer, version)
 
     def _add(
         self, page: Page, mismatches: int, error: float, violations: Iterable[Violation]
@@ -189,13 +195,14 @@ def _draw_key(folder: Path) -> bytes:
     return derive_key(load_secret(folder), "draw")
 
 
-def _last_uses(log: SqliteLog, end: int) -> dict[str, int]:
+def _last_uses(log: SqliteLog, end: int) -> dict[int, int]:
     kinds: tuple[Kind, ...] = ("page",)
-    pages = log.read(kinds=kinds)
     return {
-        line.record.policy: line.offset
-        for line in pages
-        if isinstance(line.record, PageRecord) and line.offset <= end
+        version: line.offset
+        for line in log.read(kinds=kinds)
+        if isinstance(line.record, PageRecord)
+        and line.offset <= end
+        and (version := bandit_version(line.record.policy)) is not None
     }
 
 
@@ -237,5 +244,6 @@ def _propensity_error(page: Page, policy: Policy) -> float:
 
 
 def _unknown(record: PageRecord) -> list[Violation]:
-    message = f"no such version was published before this page: {record.policy}"
+    part = f", or ranker {record.explorer['ranker']} is gone" if "ranker" in record.explorer else ""
+    message = f"no such version was published before this page: {record.policy}{part}"
     return [Violation("policy", DecisionId(f"{record.page_id}:0"), message)]

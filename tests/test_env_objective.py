@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from small_worlds import PRESET, make
 
-from env.objective import ASKED_SHARE, Objective
+from env.objective import ASKED_SHARE, LONG_VISIT_S, Objective, overtime_s
 from env.reward import Reward, is_long_view, is_valid_play
 from env.vocabulary import Feedback
 from env.world import CAP_S
@@ -98,3 +98,43 @@ def test_ranking_by_weights_shows_what_the_weights_ask_for() -> None:
     )
     assert mean_of("valid_play", play) > 1.15 * by_chance
     assert mean_of("watch_s", watch) > mean_of("watch_s", dislike)
+
+
+def test_well_being_fines_what_is_watched_beyond_the_first_hour_of_a_visit() -> None:
+    env = make(200, reward=Objective("watch", wellbeing=3.0))
+    env.reset(seed=0)
+    crowd = env.swiping.crowd
+    crowd.watched_s[:] = np.linspace(LONG_VISIT_S - 200.0, LONG_VISIT_S + 200.0, 200)
+    n_fined = 0
+    for _ in range(10):
+        before = crowd.watched_s.copy()
+        _, reward, _, _, info = env.step(np.zeros(200, dtype=np.int64))
+        beyond = np.maximum(before + info["watch_s"] - LONG_VISIT_S, 0.0) - np.maximum(
+            before - LONG_VISIT_S, 0.0
+        )
+        np.testing.assert_allclose(reward, info["watch_s"] - 3.0 / 60.0 * beyond, atol=1e-9)
+        n_fined += int((beyond > 0.0).sum())
+    assert n_fined > 200
+
+
+def test_without_it_a_reward_is_what_it_was_to_the_last_bit() -> None:
+    rewards = []
+    for objective in (Objective("mix"), Objective("mix", wellbeing=0.0)):
+        env = make(50, reward=objective)
+        env.reset(seed=1)
+        env.swiping.crowd.watched_s[:] = 2.0 * LONG_VISIT_S
+        rewards.append(env.step(np.zeros(50, dtype=np.int64))[1])
+    plain, without = rewards
+    assert np.array_equal(plain, without)
+
+
+def test_the_fines_of_a_visit_s_cards_add_up_to_what_it_is_beyond_the_hour() -> None:
+    watch = np.random.default_rng(0).exponential(300.0, 40)
+    before = np.cumsum(watch) - watch
+    assert overtime_s(before, watch).sum() == pytest.approx(watch.sum() - LONG_VISIT_S)
+
+
+@pytest.mark.parametrize("wellbeing", [-1.0, float("nan"), float("inf")])
+def test_a_bonus_for_long_visits_is_refused(wellbeing: float) -> None:
+    with pytest.raises(ValueError, match="expected wellbeing of at least 0"):
+        Objective(wellbeing=wellbeing)

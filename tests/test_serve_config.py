@@ -84,6 +84,17 @@ def test_an_explorer_is_read_with_its_arguments() -> None:
             '[feed]\nexplorer = { kind = "epsilon", epsilon = 0.0 }',
             "feed: explorer must give every candidate a probability: got {'kind': 'epsilon'",
         ),
+        (
+            '[retention]\nexplorer = { kind = "greedy" }',
+            "retention: explorer must give every candidate a probability: got {'kind': 'greedy'",
+        ),
+        (
+            '[retention]\nexplorer = { kind = "softmax", temp = 1.0 }',
+            "retention.explorer.temp: unknown key",
+        ),
+        ("[retention]\nweight = 1.5", "retention: weight must be in [0, 1]"),
+        ("[retention]\nitem_half = 0.0", "retention: weight must be in [0, 1], item_half, person"),
+        ("[retention]\nwieght = 1.0", "retention.wieght: unknown key; did you mean"),
         ("[reward]\nlike = inf", "reward.like: expected a finite number"),
         ("[learner]\nlearning_rate = nan", "learner.learning_rate: expected a finite number"),
         ("[fair_start]\nbudget = 2.0", "fair_start: budget must be in [0, 1], got 2.0"),

@@ -209,10 +209,13 @@ def test_a_process_has_a_name_of_its_own_and_tells_nothing_twice() -> None:
     assert metrics.process != Metrics().process
     metrics.answered("feed", 200, 0.1, FeedResponse("p", ()))
     metrics.followed(4, 2)
+    metrics.ranked(3, 1)
     samples = [sample for family in metrics.families() for sample in family.samples]
     keys = [(name, tuple(sorted(labels.items()))) for name, labels, _ in samples]
     assert len(set(keys)) == len(keys)
     values = {name: value for name, labels, value in samples if not labels}
     assert values["nextswipe_served_version"] == 4
     assert values["nextswipe_versions_refused"] == 2
+    assert values["nextswipe_served_ranker"] == 3
+    assert values["nextswipe_rankers_refused"] == 1
     assert values["nextswipe_pages_empty_total"] == 1

@@ -1,10 +1,11 @@
-"""`nextswipe audit`."""
+"""`nextswipe audit`, and the group with `nextswipe audit policy`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serve.commands.audit_policy import audit_policy
 from serve.commands.progress import bar
 from serve.commands.settings import (
     AsJson,
@@ -26,11 +27,18 @@ N_UPLOADS = 20
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command `audit`."""
-    app.command(epilog="Example: nextswipe audit --market GB --picture audit.png")(audit)
+    """Add the group `audit`, which is a command of its own as well."""
+    group = typer.Typer(
+        invoke_without_command=True,
+        epilog="Example: nextswipe audit --market GB --picture audit.png",
+    )
+    group.callback()(audit)
+    group.command("policy", epilog="Example: nextswipe audit policy myopic mixed")(audit_policy)
+    app.add_typer(group, name="audit")
 
 
 def audit(
+    context: typer.Context,
     market: Annotated[
         str, typer.Option(help="Tell of uploads whose home is this country, as GB.")
     ] = "",
@@ -59,6 +67,9 @@ def audit(
     Whether promotions were right is judged by what the feed knows now; the truth is known in
     simulation only. A server may be running. With --json all uploads are told.
     """
+    if context.invoked_subcommand is not None:
+        _refuse_options(context)
+        return
     from serve.auditing import Findings, is_home, make_audit
     from serve.folds import Shown
 
@@ -78,6 +89,17 @@ def audit(
         print_json(made)
     else:
         _print(made)
+
+
+def _refuse_options(context: typer.Context) -> None:
+    """Refuse what was given before the name of a command, where nobody looks at it."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if source is not None and source.name == "COMMANDLINE":
+            raise Refused(
+                f"{parameter.opts[0]}: not looked at before {context.invoked_subcommand}; leave it "
+                "out, or put it behind"
+            )
 
 
 def _folds(settings: "Config", from_log: bool) -> "Folds":

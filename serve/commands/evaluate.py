@@ -38,8 +38,9 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             help="uniform, popularity, mixture (as the settings have it), vowpal (the current "
-            "version), vowpal@N, or MODULE:FUNCTION that returns a policy of your own; several at "
-            "once share one pass over the log.",
+            "version), vowpal@N, retention (the current ranker alone), retention@N, blend (the "
+            "current ranker and vowpal, as the settings blend them), blend@N, or MODULE:FUNCTION "
+            "that returns a policy of your own; several at once share one pass over the log.",
             show_default="vowpal",
         ),
     ] = None,

@@ -14,6 +14,7 @@ from serve.commands import (
     evaluate,
     imports,
     log,
+    retention,
     swarm,
     train,
     up,
@@ -28,7 +29,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A self-hosted For You feed that learns from every swipe.",
 )
-for command in (up, imports, swarm, train, evaluate, world, log, audit, backup, bench, config):
+for command in (
+    up,
+    imports,
+    swarm,
+    train,
+    retention,
+    evaluate,
+    world,
+    log,
+    audit,
+    backup,
+    bench,
+    config,
+):
     command.register(app)
 
 if __name__ == "__main__":

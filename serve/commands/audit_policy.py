@@ -1,0 +1,91 @@
+"""`nextswipe audit policy`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serve.commands.progress import bar
+from serve.commands.settings import AsJson, print_json
+from serve.refused import Refused
+
+if TYPE_CHECKING:
+    from serve.policy_audit import Figure, PolicyAudit
+
+FIGURES = {
+    "active days": "active_days",
+    "mean bait": "bait",
+    "cards of much bait": "bait_share",
+    "topic entropy, nats": "topic_entropy",
+    "visits beyond an hour": "long_visits",
+    "watching beyond it": "overtime",
+    "cards from 0 to 5 h": "night",
+}
+VISITS = {
+    "cards a visit, p50 p95 p99": "visit_cards",
+    "minutes a visit, p50 p95 p99": "visit_minutes",
+}
+
+
+def audit_policy(
+    policies: Annotated[
+        list[str],
+        typer.Argument(
+            help="uniform, myopic, mixed, the file of a ranker that was trained in this world, or "
+            "MODULE:FUNCTION that takes a seed and returns a chooser of env.rollouts."
+        ),
+    ],
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="kuairand, daily, rapid, or a preset's file.")
+    ] = "kuairand",
+    people: Annotated[int, typer.Option(min=2, help="Of each policy the same.")] = 1_000,
+    days: Annotated[int, typer.Option(min=1, help="That they live at most.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first person.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Say what policies do to the people of the simulated world, beyond their reward.
+
+    Bait shown, variety, how long visits get, and nights: a policy that is trained for return may
+    find in these what nobody asked it for. Compare it with policies that you know.
+    """
+    from env.presets import load
+    from serve.policy_audit import audit_policy as audit
+    from serve.policy_audit import open_world
+    from serve.world_choosers import find_chooser
+
+    try:
+        env = open_world(load(preset), people, days)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    makers = [find_chooser(name, env) for name in policies]
+    audits = []
+    with bar("living", len(policies)) as advance:
+        for name, make in zip(policies, makers, strict=True):
+            audits.append(audit(env, name, make(seed), seed))
+            advance(1)
+    if as_json:
+        print_json(audits)
+    else:
+        _print(audits)
+
+
+def _print(audits: "list[PolicyAudit]") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    first = audits[0]
+    table = Table(title=f"{first.people:,} people, up to {first.days} days, simulated")
+    table.add_column("")
+    for audit in audits:
+        table.add_column(escape(audit.policy), justify="right")
+    for title, name in FIGURES.items():
+        table.add_row(title, *(_told(getattr(audit, name)) for audit in audits))
+    for title, name in VISITS.items():
+        table.add_row(
+            title, *("  ".join(f"{n:,.0f}" for n in getattr(audit, name)) for audit in audits)
+        )
+    Console(highlight=False).print(table)
+
+
+def _told(figure: "Figure") -> str:
+    return f"{figure.value:.4f} ± {figure.se:.4f}"

@@ -1,0 +1,90 @@
+"""`nextswipe retention publish`, `nextswipe retention use` and `nextswipe retention list`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
+from serve.refused import Refused
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group `retention`."""
+    group = typer.Typer(
+        no_args_is_help=True,
+        help="Say which trained ranker the arms with policy blend are ranked with.",
+    )
+    group.command("publish", epilog="Example: nextswipe retention publish ranker.safetensors")(
+        publish
+    )
+    group.command("use", epilog="Example: nextswipe retention use 0")(use)
+    group.command("list", epilog="Example: nextswipe retention list")(list_all)
+    app.add_typer(group, name="retention")
+
+
+def publish(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A ranker, with its manifest beside it.")
+    ],
+    origin: Annotated[
+        str, typer.Option(help="Where it comes from, for who looks at it later.", show_default="")
+    ] = "",
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+) -> None:
+    """Keep a ranker in the data folder and make it the current one; a running server follows.
+
+    It acts in arms of the experiment with policy blend only. It must have been trained on the
+    columns that the feed encodes.
+    """
+    from serve.ranker_publishing import publish_ranker
+
+    settings = load_settings(config, data)
+    published = publish_ranker(settings, _read(file), origin=origin or file.name)
+    if as_json:
+        print_json(published)
+        return
+    typer.echo(f"ranker {published.version} is current")
+    if not any(arm.policy == "blend" for arm in settings.experiment.arms):
+        typer.echo('no arm of the experiment has policy "blend" yet: nobody is served by it')
+
+
+def use(
+    version: Annotated[
+        int, typer.Argument(min=0, help="Of a ranker that is kept; 0: none, the bandit alone.")
+    ],
+    config: ConfigFile = None,
+    data: DataFolder = None,
+) -> None:
+    """Make a ranker that is kept the current one, or none; a running server follows at once."""
+    from serve.ranker_publishing import use_ranker
+
+    use_ranker(load_settings(config, data), version)
+    typer.echo(f"ranker {version} is current" if version else "the bandit serves alone")
+
+
+def list_all(as_json: AsJson = False, config: ConfigFile = None, data: DataFolder = None) -> None:
+    """List the rankers that are kept: all that were ever published."""
+    from serve.ranker_publishing import list_rankers
+
+    rankers = list_rankers(load_settings(config, data))
+    if as_json:
+        print_json(rankers)
+        return
+    for ranker in rankers:
+        mark = "*" if ranker.is_current else " "
+        typer.echo(f"{mark} {ranker.version:4}  {ranker.origin}")
+
+
+def _read(file: Path) -> bytes:
+    from policies.tensors import manifest_path, read_vouched
+
+    try:
+        return read_vouched(file)
+    except FileNotFoundError as error:
+        raise Refused(
+            f"{file}: expected a ranker and its manifest {manifest_path(file).name} beside it, as "
+            f"training writes both: {error}"
+        ) from error

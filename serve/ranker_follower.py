@@ -1,0 +1,83 @@
+"""A feed replica's view of the current ranker: followed beside the bandit's versions.
+
+As with these (`serve.follower`), the row in the database is the truth, a ranker is loaded beside
+serving and takes its place by one assignment, and one that cannot be used is left alone and said
+once. But there is no older one to fall back to: without a ranker the bandit serves alone, which
+is always right, while an older ranker may be just what somebody wanted to get rid of.
+"""
+
+import logging
+from collections.abc import Callable
+from threading import Event
+
+from policies.snapshots import SnapshotCorruption, SnapshotStore
+from serve.ranker_rows import RankerMove, current_ranker
+from serve.rankers import Ranking, load_ranking
+from serve.state import State
+
+logger = logging.getLogger(__name__)
+
+
+class RankerFollower:
+    """Watches which ranker is current and hands each new one on."""
+
+    def __init__(
+        self, state: State, store: SnapshotStore, swap: Callable[[Ranking | None], None]
+    ) -> None:
+        """Follow the moves in `state`'s database.
+
+        Args:
+            state: of the data folder.
+            store: holds the rankers.
+            swap: called with each new one, on the thread that polls; None: none is current.
+        """
+        self._state, self._store, self._swap = state, store, swap
+        self._seen, self._refused = RankerMove(), RankerMove()
+        self._n_refused = 0
+
+    @property
+    def version(self) -> int:
+        """Of the ranker that was handed on last; 0: none."""
+        return self._seen.version
+
+    @property
+    def n_refused(self) -> int:
+        """How many rankers could not be used, each counted once."""
+        return self._n_refused
+
+    def run(self, stop: Event, *, poll_s: float = 0.1) -> None:
+        """Poll until told to stop."""
+        while not stop.is_set():
+            self.poll()
+            stop.wait(poll_s)
+
+    def poll(self) -> bool:
+        """Hand the current ranker on if it is new; return whether there was one.
+
+        One that cannot be used is tried again each time: its disk may have failed for a moment.
+        """
+        with self._state.database.reader() as connection:
+            move = current_ranker(connection)
+        if move.move <= self._seen.move:
+            return False
+        try:
+            ranking = self._load(move)
+        except (SnapshotCorruption, FileNotFoundError) as error:
+            self._refuse(move, error)
+            return False
+        self._swap(ranking)
+        self._seen = move
+        return True
+
+    def _load(self, move: RankerMove) -> Ranking | None:
+        if not move.version:
+            return None
+        return load_ranking(self._store, move.version, move.digest)
+
+    def _refuse(self, move: RankerMove, error: Exception) -> None:
+        if move != self._refused:
+            logger.warning(
+                "kept ranker=%d, refused ranker=%d: %s", self._seen.version, move.version, error
+            )
+            self._refused = move
+            self._n_refused += 1

@@ -1,0 +1,126 @@
+"""Publishes rankers of retention, and moves which of them is current.
+
+A server may be running: its replicas follow (`serve.ranker_follower`). A ranker is on disk, whole,
+before the row that makes it current is written, and that row is written only if nobody else wrote
+one meanwhile.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from env.features import SCHEMA
+from policies.snapshots import Manifest, SnapshotCorruption, SnapshotStore
+from serve.config import Config
+from serve.data_folder import open_data
+from serve.ranker_rows import RankerMove, StaleMove, current_ranker, move_ranker
+from serve.rankers import PART, decode_ranker, load_ranking, open_rankers
+from serve.refused import Refused
+
+
+class Published(msgspec.Struct, frozen=True):
+    """A ranker that is kept.
+
+    Attributes:
+        version: from 1.
+        origin: where it comes from, in the words of who published it.
+        offset: of the log, up to which it was trained on it; 0: on nothing of it.
+        is_current: whether pages are blended with it.
+    """
+
+    version: int
+    origin: str
+    offset: int
+    is_current: bool
+
+
+def publish_ranker(config: Config, data: bytes, *, origin: str, offset: int = 0) -> Published:
+    """Keep a ranker and make it the current one; a server may be running, which then follows.
+
+    Args:
+        config: names the data folder, which must hold a log.
+        data: as `Ranker.to_bytes` gives it.
+        origin: where it comes from, for who looks at it later.
+        offset: of the log, up to which it was trained on it; 0: on nothing of it.
+
+    Raises:
+        Refused: these are no bytes of a ranker, it is of other columns, there is no log, or
+            another one was made current meanwhile.
+    """
+    try:
+        decode_ranker(data)
+    except ValueError as error:
+        raise Refused(f"the ranker cannot be published: {error}") from error
+    with open_data(config) as database:
+        with database.reader() as connection:
+            known = current_ranker(connection)
+        store = open_rankers(config)
+        manifest = Manifest(
+            version=max(store.versions(), default=0) + 1,
+            epoch=known.move + 1,
+            offsets=(offset,),
+            feature_schema=SCHEMA,
+            reward_version=config.reward.version,
+            args={"origin": origin},
+        )
+        try:
+            written = store.publish(manifest, {PART: data})
+            database.write(_mover(known, written.version, written.digest), durable=True).result()
+        except (FileExistsError, StaleMove) as error:
+            raise Refused(f"the ranker was not made current: {error}") from error
+    return _published(written, is_current=True)
+
+
+def use_ranker(config: Config, version: int) -> RankerMove:
+    """Make a ranker that is kept the current one; 0: none, so that the bandit serves alone.
+
+    Raises:
+        Refused: it is not there, or not what its manifest says, or another was made current
+            meanwhile.
+    """
+    with open_data(config) as database:
+        with database.reader() as connection:
+            known = current_ranker(connection)
+        digest = _usable_digest(open_rankers(config), version) if version else ""
+        try:
+            return database.write(_mover(known, version, digest), durable=True).result()
+        except StaleMove as error:
+            raise Refused(str(error)) from error
+
+
+def list_rankers(config: Config) -> list[Published]:
+    """Return all rankers that are kept, oldest first.
+
+    Raises:
+        Refused: there is no log.
+        SnapshotCorruption: a manifest cannot be read.
+    """
+    with open_data(config) as database, database.reader() as connection:
+        current = current_ranker(connection)
+    store = open_rankers(config)
+    manifests = [store.manifest(version) for version in store.versions()]
+    return [_published(m, is_current=m.digest == current.digest) for m in manifests]
+
+
+def _usable_digest(store: SnapshotStore, version: int) -> str:
+    try:
+        load_ranking(store, version)
+    except FileNotFoundError:
+        there = ", ".join(map(str, store.versions())) or "none"
+        raise Refused(f"expected a ranker that is kept ({there}), got {version}") from None
+    except SnapshotCorruption as error:
+        raise Refused(str(error)) from error
+    return store.manifest(version).digest
+
+
+def _mover(
+    known: RankerMove, version: int, digest: str
+) -> Callable[[sqlite3.Connection], RankerMove]:
+    return lambda connection: move_ranker(connection, known, version, digest)
+
+
+def _published(manifest: Manifest, *, is_current: bool) -> Published:
+    args: dict[str, Any] = manifest.args
+    return Published(manifest.version, str(args["origin"]), manifest.offsets[0], is_current)

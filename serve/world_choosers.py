@@ -1,0 +1,77 @@
+"""Policies of the simulated world by the names that a command line gives them.
+
+A name is that of a simple one (`env.choosers`), the file of a ranker that was trained in the world
+(its manifest beside it), or `module:function`, a function of one's own that takes a seed and
+returns a chooser of `env.rollouts`. A ranker is drawn from, at temperature 1, as it was trained.
+
+What serves a feed, the bandit among it, cannot be asked here: it reads the feed's columns, which
+the world's own observation does not have.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from env.choosers import ChooserName, best, chooser
+from env.rollouts import Chooser
+from env.vector import SwipeVectorEnv
+from policies.ranker import Ranker
+from serve.policy_names import entry_point
+from serve.refused import Refused
+
+MakeChooser = Callable[[int], Chooser]
+"""Makes a policy from the seed of what it leaves to chance."""
+
+
+def find_chooser(name: str, env: SwipeVectorEnv) -> MakeChooser:
+    """Return the policy of this name for an environment whose observation is a dict.
+
+    Raises:
+        Refused: there is no such policy, or it is a ranker of other columns.
+        SnapshotCorruption: the file of a ranker is not what its manifest says.
+    """
+    if name in get_args(ChooserName):
+        return lambda seed: chooser(name, seed)  # type: ignore[arg-type]  # it is one
+    if ":" in name:
+        return _own_chooser(name)
+    if not Path(name).is_file():
+        names = ", ".join(get_args(ChooserName))
+        raise Refused(f"expected {names}, the file of a ranker or MODULE:FUNCTION, got {name!r}")
+    return _ranker_chooser(Ranker.from_file(Path(name)), env)
+
+
+def _own_chooser(name: str) -> MakeChooser:
+    make = entry_point(name)
+
+    def made(seed: int) -> Chooser:
+        choose = make(seed)
+        if not callable(choose):
+            raise Refused(f"{name}: expected a chooser (env.rollouts), got {choose!r}")
+        return choose
+
+    return made
+
+
+def _ranker_chooser(ranker: Ranker, env: SwipeVectorEnv) -> MakeChooser:
+    screen = env.screen
+    expected = screen.user.shape[1], screen.items.shape[2] + screen.personal.shape[2]
+    got = ranker.args.n_user, ranker.args.n_item
+    if got != expected:
+        raise Refused(
+            f"expected a ranker of this world's {expected[0]} columns of a person and "
+            f"{expected[1]} of a candidate, got {got[0]} and {got[1]}; was it trained in it?"
+        )
+    return lambda seed: _draw(ranker, np.random.default_rng(seed))
+
+
+def _draw(ranker: Ranker, rng: np.random.Generator) -> Chooser:
+    """Return what draws a candidate from the softmax of its logits, by the Gumbel trick."""
+
+    def choose(observation: Any) -> Any:
+        rows = np.concatenate([observation["items"], observation["personal"]], axis=-1)
+        logits = ranker.batch_scores(observation["user"], rows)
+        return best(logits + rng.gumbel(size=logits.shape), observation["mask"], 1)
+
+    return choose
