@@ -107,8 +107,9 @@ class Pools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Guards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one source may contribute to the evidence for an upload under trial.
 
-    What a source sends may exceed its part of all traffic by `slack` times, and is never cut below
-    `at_least` impressions; while it sends more, its impressions are no evidence and pay nothing.
+    What a source sends may exceed its part of the traffic before the upload's birth by `slack`
+    times, and is never cut below `at_least` impressions; while it sends more, its impressions are
+    no evidence and pay nothing.
 
     Attributes:
         enabled: False counts everything, for comparison.

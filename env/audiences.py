@@ -22,12 +22,12 @@ import msgspec
 from env.audience_args import OPEN_LEVEL, AudienceArgs
 from env.catalogue import Catalogue
 from env.demand import HOUR_MS, Demand, Place
-from env.evidence import Traffic
 from env.matched import MatchedBaseline
 from env.payments import SETTLE_MS, Payments
 from env.reach import Reach, UploadState
 from env.records import ItemRecord
 from env.reward import is_censored
+from env.traffic import Frozen, Traffic
 from env.trials import Trial
 from env.uploads import StoredUploads, Uploads
 from env.verdicts import Verdicts
@@ -65,6 +65,8 @@ class Audiences:
     def put(self, record: ItemRecord) -> None:
         """Let a debut enter; an upload that is taken down or unlisted waits until it is back."""
         self._hear(record.at_ms)
+        if record.debut:
+            self._traffic.freeze(self._clock_ms)
         self._uploads.put(record, self._clock_ms - SILENCE_MS, self._clock_ms)
 
     def fold(self, interaction: Interaction) -> bool:
@@ -78,7 +80,7 @@ class Audiences:
         self._traffic.fold(scene, guards.young_days)
         counts = True
         if trial is not None and trial.level < OPEN_LEVEL:
-            source = self._traffic.source(scene, guards.young_days, trial.country)
+            source = self._traffic.source(scene, guards.young_days, trial.country, trial.born_ms)
             counts = trial.evidence.admit(source, guards, interaction.user)
         paying = trial is not None and trial.show(self._clock_ms, counts=counts)
         place = Place(scene.country, scene.language)
@@ -153,6 +155,7 @@ class Audiences:
             self._traffic.to_stored(),
             self._verdicts,
             self._payments,
+            self._traffic.frozen,
         )
         return msgspec.msgpack.encode(stored)
 
@@ -169,7 +172,7 @@ class Audiences:
         audiences._clock_ms, audiences._swept_ms = stored.clock_ms, stored.swept_ms
         audiences._uploads = Uploads.from_stored(stored.uploads, audiences._args.fair_start)
         audiences._baseline = MatchedBaseline.from_bytes(stored.baseline)
-        audiences._traffic = Traffic.from_stored(stored.traffic)
+        audiences._traffic = Traffic.from_stored(stored.traffic, stored.frozen)
         audiences._verdicts = stored.verdicts
         audiences._verdicts.trim = audiences._args.guards.trim
         audiences._payments = stored.payments
@@ -201,9 +204,11 @@ class Audiences:
                 self._uploads.follow(trial, self._audited)
 
     def _learn(self, interaction: Interaction, trial: Trial | None) -> None:
+        scene, guards = interaction.scene, self._args.guards
         uplift = interaction.reward - self._baseline.expect(interaction)
-        self._baseline.fold(interaction)
-        self._verdicts.learn(uplift)
+        if not guards.enabled or self._traffic.is_usual(scene, guards.young_days, guards.slack):
+            self._baseline.fold(interaction)
+            self._verdicts.learn(uplift)
         if trial is not None:
             trial.learn(uplift, self._verdicts, self._args.pools, self._clock_ms)
 
@@ -225,3 +230,4 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="audiences/3"):
     traffic: dict[str, bytes]
     verdicts: Verdicts
     payments: Payments
+    frozen: list[Frozen] = []  # of the traffic

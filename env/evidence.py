@@ -1,15 +1,17 @@
 """What counts as evidence for an upload under trial, and how it is summed up.
 
 A few accounts must not be able to carry an upload, so what one source contributes is bounded by
-what that source contributes to everything. Where n impressions count, a source with the share s of
-all traffic may have sent max(at_least, slack * s * n); while it has sent more it is not heard, so
-the harder it tries the less it moves. Sources are the cohort of young accounts and the address
-block of a request, hashed into `N_BUCKETS` (of few impressions in a bucket chance makes many, so
-there 2 sqrt(s n) are added). The share is the greater of that in the upload's home market and that
-everywhere, a count of recent impressions; so where everybody is young, or all come through one
-carrier, nothing is cut. A crowd that keeps within all shares gets in: up to slack * s of the
-evidence, and trimming takes a part of that. An account counts once for an upload, between two
-moves of it: its further impressions are no evidence, and do not count as sent either.
+what that source contributed to everything before the upload was born (`env.traffic`). A source with
+the share s of that traffic may have sent max(at_least, slack * s * n + 2 sqrt(s n)) of n
+impressions: all that it sent, and those of the others that count. (The root is for chance: of 100
+honest impressions 15 may be young where 9 in 100 are.) While it has sent more it is not heard, so
+the harder it tries the less it moves. Sources are the cohort of young accounts, and the address
+block of a request, hashed into `N_BUCKETS`, or that none is told. Where everybody is young, or all
+come through one carrier, nothing is cut.
+What is too much of one source is not held against the others that it is of as well. A crowd that
+keeps within all shares gets in: up to slack * s of the evidence, and trimming takes a part of that.
+So does one of old accounts from everywhere. An account counts once for an upload, between two moves
+of it: its further impressions are no evidence, and do not count as sent either.
 
 What passes is kept as a histogram of uplift of fixed size, each value split between the two
 nearest nodes, so that the histogram's mean is the mean; it is read by a trimmed mean and the
@@ -19,100 +21,27 @@ same for all uploads, so only differences of trimmed means are used.
 
 Rejected: the share in the viewer's country (a farm in a country without other traffic is all of
 it), a bound on what counts instead of on what was sent (fakes then fill up each bound as it
-grows: measured, 1,000 of them moved an upload by 1.5 to 2.4 standard deviations of uploads),
-distinct counts of origins (their size grows with the audience), 32 buckets (20 origins fill half).
+grows: measured, 1,000 of them moved an upload by 1.5 to 2.4 standard deviations of uploads), n of
+what counts alone (a source of more than a third of all would never be heard again once it was too
+much), distinct counts of origins (their size grows with the audience), 32 buckets (20 origins fill
+half).
 """
 
 import math
-import zlib
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
 
 from env.accounts import Accounts
 from env.audience_args import Guards
-from env.origins import N_BUCKETS, Origins
-from env.vocabulary import Scene, UserKey
+from env.origins import Origins
+from env.traffic import Source
+from env.vocabulary import UserKey
 
 LOW, HIGH, N_NODES = -2.0, 4.0, 25
 _STEP = (HIGH - LOW) / (N_NODES - 1)
 
-_FADE_AT = 131_072.0
-"""Impressions of a market after which all its counts are halved."""
-_ALLOWANCE = 20.0
-"""Impressions of its own that a source starts with: a share of few impressions tells nothing."""
 _SDS_OF_CHANCE = 2.0
-_MAX_MARKETS = 300
-_TOTAL, _YOUNG, _FIRST_BUCKET = 0, 1, 2
-_N_COUNTS = _FIRST_BUCKET + N_BUCKETS
-_EVERYWHERE = "*"
-
-
-class Source(NamedTuple):
-    """Where an impression comes from, with shares of traffic in (0, 1]."""
-
-    bucket: int  # -1: the origin is unknown
-    origin_share: float
-    young: bool
-    young_share: float
-
-
-class Traffic:
-    """How much of all impressions each source makes, by market."""
-
-    def __init__(self, counts: dict[str, list[float]] | None = None) -> None:
-        """Start without impressions, or where `counts` left off."""
-        self.counts: dict[str, list[float]] = counts or {}
-
-    def fold(self, scene: Scene, young_days: int) -> None:
-        """Count an impression in the viewer's country and everywhere."""
-        bucket, young = _bucket(scene.origin), scene.tenure_days < young_days
-        for row in (self._row(scene.country), self._row(_EVERYWHERE)):
-            row[_TOTAL] += 1.0
-            row[_YOUNG] += young
-            if bucket >= 0:
-                row[_FIRST_BUCKET + bucket] += 1.0
-            if row[_TOTAL] >= _FADE_AT:
-                row[:] = [count * 0.5 for count in row]
-
-    def source(self, scene: Scene, young_days: int, home: str) -> Source:
-        """Return where an impression comes from, for an upload from the country `home`.
-
-        >>> Traffic().source(Scene(0, tenure_days=40), young_days=7, home="GB")
-        Source(bucket=-1, origin_share=1.0, young=False, young_share=1.0)
-        """
-        markets = (_EVERYWHERE, home) if home else (_EVERYWHERE,)
-        rows = [self.counts[market] for market in markets if market in self.counts]
-        bucket, young = _bucket(scene.origin), scene.tenure_days < young_days
-        origin_share = _share(rows, _FIRST_BUCKET + bucket) if bucket >= 0 else 1.0
-        return Source(bucket, origin_share, young, _share(rows, _YOUNG) if young else 1.0)
-
-    def to_stored(self) -> dict[str, bytes]:
-        """Return the counts; the same stream of impressions gives the same."""
-        return {market: np.array(row, dtype="<f8").tobytes() for market, row in self.counts.items()}
-
-    @classmethod
-    def from_stored(cls, stored: dict[str, bytes]) -> "Traffic":
-        """Return the traffic that `to_stored` wrote.
-
-        Raises:
-            ValueError: a market's row is of another length.
-        """
-        counts = {market: np.frombuffer(row, "<f8").tolist() for market, row in stored.items()}
-        for market, row in counts.items():
-            if len(row) != _N_COUNTS:
-                raise ValueError(f"market {market}: expected {_N_COUNTS} counts, got {len(row)}")
-        return cls(counts)
-
-    def _row(self, market: str) -> list[float]:
-        row = self.counts.get(market)
-        if row is not None:
-            return row
-        if len(self.counts) >= _MAX_MARKETS and market not in ("", _EVERYWHERE):
-            return self._row("")
-        row = self.counts[market] = [0.0] * _N_COUNTS
-        return row
 
 
 class Evidence(msgspec.Struct, array_like=True, gc=False):
@@ -120,11 +49,15 @@ class Evidence(msgspec.Struct, array_like=True, gc=False):
 
     Attributes:
         counted: impressions that count, with a known reward or not.
-        young: those of young accounts, cut off or not.
+        young: those that young accounts sent, see `admit`.
         cut: impressions that a guard cut off.
-        origins: those of each bucket of origins, cut off or not.
+        origins: those that each bucket of origins sent.
         nodes: the histogram of uplift over [LOW, HIGH]; empty before the first.
         accounts: whose impressions were counted since the upload's last move.
+        unknown: impressions that came from unknown origins.
+        cut_young: of what young accounts sent, what was cut off because of that.
+        cut_unknown: the same of unknown origins.
+        cut_origins: the same of each bucket.
     """
 
     counted: float = 0.0
@@ -133,9 +66,16 @@ class Evidence(msgspec.Struct, array_like=True, gc=False):
     origins: Origins = msgspec.field(default_factory=Origins)
     nodes: list[float] = []
     accounts: Accounts = msgspec.field(default_factory=Accounts)
+    unknown: float = 0.0
+    cut_young: float = 0.0
+    cut_unknown: float = 0.0
+    cut_origins: Origins = msgspec.field(default_factory=Origins)
 
     def admit(self, source: Source, guards: Guards, user: UserKey) -> bool:
         """Count an impression, or cut it off; return whether it counts.
+
+        What is cut off is held against the source that it was too much of, and not against the
+        others it is of as well: young fakes do not silence the carrier that they come through.
 
         Args:
             source: where it comes from.
@@ -146,10 +86,13 @@ class Evidence(msgspec.Struct, array_like=True, gc=False):
         if is_account and user in self.accounts:
             self.cut += 1
             return False
-        self.young += source.young
-        if source.bucket >= 0:
-            self.origins.note(source.bucket)
-        counts = self._has_room(source, guards) or not guards.enabled
+        fits_young = not source.young or self._fits_young(source, guards)
+        fits_origin = self._fits_origin(source, guards)
+        counts = (fits_young and fits_origin) or not guards.enabled
+        if source.young and (counts or not fits_young):
+            self._note_young(cut=not counts)
+        if counts or not fits_origin:
+            self._note_origin(source.bucket, cut=not counts)
         self.counted += counts
         self.cut += not counts
         if counts and is_account:
@@ -166,19 +109,42 @@ class Evidence(msgspec.Struct, array_like=True, gc=False):
         """Let all evidence weigh half, and every account count again."""
         self.counted *= 0.5
         self.young *= 0.5
+        self.unknown *= 0.5
+        self.cut_young *= 0.5
+        self.cut_unknown *= 0.5
         self.origins.forget_half()
+        self.cut_origins.forget_half()
         self.nodes = [0.5 * n for n in self.nodes]
         self.accounts = Accounts()
 
-    def _has_room(self, source: Source, guards: Guards) -> bool:
-        n, least = self.counted + 1.0, guards.at_least
-        if source.young and self.young > max(least, guards.slack * source.young_share * n):
-            return False
+    def _fits_young(self, source: Source, guards: Guards) -> bool:
+        return self._fits(self.young, self.cut_young, source.young_share, guards)
+
+    def _fits_origin(self, source: Source, guards: Guards) -> bool:
         if source.bucket < 0:
-            return True
-        expected = source.origin_share * n
+            sent, cut = self.unknown, self.cut_unknown
+        else:
+            sent, cut = self.origins.of(source.bucket), self.cut_origins.of(source.bucket)
+        return self._fits(sent, cut, source.origin_share, guards)
+
+    def _fits(self, sent: float, cut: float, share: float, guards: Guards) -> bool:
+        """Return whether a source may send one more, of whose part `cut` were cut off."""
+        expected = share * (self.counted + cut + 1.0)
         chance = _SDS_OF_CHANCE * math.sqrt(expected)
-        return self.origins.of(source.bucket) <= max(least, guards.slack * expected + chance)
+        return sent + 1.0 <= max(guards.at_least, guards.slack * expected + chance)
+
+    def _note_young(self, *, cut: bool) -> None:
+        self.young += 1.0
+        self.cut_young += cut
+
+    def _note_origin(self, bucket: int, *, cut: bool) -> None:
+        if bucket < 0:
+            self.unknown += 1.0
+            self.cut_unknown += cut
+            return
+        self.origins.note(bucket)
+        if cut:
+            self.cut_origins.note(bucket)
 
 
 class Summary(NamedTuple):
@@ -226,12 +192,3 @@ def summarise(nodes: list[float], trim: float) -> Summary:
     centre = (total + tails) / n
     spread = (squares + low * (first * first + last * last)) / n - centre * centre
     return Summary(n, mean, max(spread, 0.0) / (1.0 - 2.0 * trim) ** 2)
-
-
-def _bucket(origin: str) -> int:
-    return zlib.crc32(origin.encode()) % N_BUCKETS if origin else -1
-
-
-def _share(rows: list[list[float]], column: int) -> float:
-    shares = [(row[column] + _ALLOWANCE) / (row[_TOTAL] + _ALLOWANCE) for row in rows]
-    return max(shares, default=1.0)

@@ -1,5 +1,6 @@
 """A crowd of fake accounts gains little for an upload, and an honest audience loses little."""
 
+import msgspec
 import numpy as np
 import pytest
 from auditions import START_MS, by, debut, draw_rewards, shown
@@ -13,17 +14,25 @@ KEEP = Pools(caps=(3000, 3001, 3002), at_least=3000)
 N_PEOPLE, N_ORIGINS, N_FAKES, N_HONEST = 4000, 2000, 1000, 16_000
 
 
-def boosted(guards: Guards, n_fakes: int, pools: Pools = KEEP, tenure_days: int = 1) -> UploadState:
+def boosted(
+    guards: Guards,
+    n_fakes: int,
+    pools: Pools = KEEP,
+    tenure_days: int = 1,
+    *,
+    young: float = 0.05,
+    fake_reward: float = 4.0,
+) -> UploadState:
     """Return an ordinary upload that 600 honest people see, and fakes who give it all they can.
 
-    Amid the traffic of 4,000 people from 2,000 origins, one in 20 of them young; the fakes come
-    from 20 origins.
+    Amid the traffic of 4,000 people from 2,000 origins, one in 20 of them young if not said else;
+    the fakes come from 20 origins.
     """
     rng, n = np.random.default_rng(17), N_HONEST + n_fakes
     fake = np.zeros(n, dtype=np.bool_)
     fake[rng.choice(np.arange(4000, n), n_fakes, replace=False)] = True
     person, rewards = rng.integers(0, N_PEOPLE, n), draw_rewards(rng, n)
-    origin, young = rng.integers(0, N_ORIGINS, N_PEOPLE), rng.random(N_PEOPLE) < 0.05
+    origin, is_young = rng.integers(0, N_ORIGINS, N_PEOPLE), rng.random(N_PEOPLE) < young
     upload = fake | ((np.arange(n) >= 4000) & (rng.random(n) < 0.05))
     audiences = Audiences(AudienceArgs(pools=pools, guards=guards))
     for k in range(n):
@@ -31,8 +40,8 @@ def boosted(guards: Guards, n_fakes: int, pools: Pools = KEEP, tenure_days: int 
             audiences.put(debut("u", START_MS + k * 1000))
         name = "u" if upload[k] else f"old{k % 200}"
         where = f"farm{rng.integers(20)}" if fake[k] else f"o{origin[person[k]]}"
-        tenure = tenure_days if fake[k] else (2 if young[person[k]] else 100)
-        reward = 4.0 if fake[k] else float(rewards[k])
+        tenure = tenure_days if fake[k] else (2 if is_young[person[k]] else 100)
+        reward = fake_reward if fake[k] else float(rewards[k])
         at_ms = START_MS + k * 1000
         audiences.fold(shown(name, at_ms, reward, origin=where, tenure_days=tenure))
     return audiences.uploads()[0]
@@ -76,6 +85,61 @@ def test_an_honest_audience_is_hardly_cut_and_fakes_cost_it_little(
     assert guarded.n_counted > 0.8 * honest.n_counted
 
 
+@pytest.mark.parametrize("fake_reward", [4.0, 0.0])
+def test_where_everybody_is_young_fakes_are_found_by_their_origins(fake_reward: float) -> None:
+    calm = boosted(Guards(), 0, young=1.0)
+    attacked = boosted(Guards(), N_FAKES, young=1.0, fake_reward=fake_reward)
+    assert calm.n_cut < 0.05 * calm.impressions
+    assert abs(attacked.uplift - calm.uplift) < TAU
+    assert attacked.n_counted > 0.8 * calm.n_counted
+
+
+def test_fakes_cannot_push_the_upload_of_another_down(honest: UploadState) -> None:
+    hated = boosted(Guards(), N_FAKES, fake_reward=0.0)
+    assert abs(hated.uplift - honest.uplift) < TAU
+    assert hated.n_counted > 0.8 * honest.n_counted
+    assert boosted(Guards(enabled=False), N_FAKES, fake_reward=0.0).uplift < honest.uplift - 2 * TAU
+
+
+def test_a_flood_of_young_accounts_in_a_market_of_its_own_proves_nothing() -> None:
+    """All of it is from after the birth, so no share of that market is known."""
+    audiences = Audiences()
+    rewards = draw_rewards(np.random.default_rng(2), 6_000)
+    for k, reward in enumerate(rewards.tolist()):
+        audiences.fold(shown("old", START_MS + k, reward, origin=f"o{k % 900}"))
+    audiences.put(debut("u", START_MS + 6_000, country="SG"))
+    scene = {"country": "SG", "tenure_days": 0}
+    for k in range(1_000):
+        at_ms = START_MS + 6_000 + k
+        audiences.fold(shown("u", at_ms, 4.0, origin=f"f{k % 20}", **scene))
+    upload = audiences.uploads()[0]
+    assert upload.level == 0
+    assert upload.n_counted < 10
+
+
+def skipped_by(n_fakes: int, guards: Guards) -> float:
+    """Return the uplift of an upload after so many young accounts skipped everything else."""
+    rng, audiences = np.random.default_rng(23), Audiences(AudienceArgs(pools=KEEP, guards=guards))
+    rewards = iter(draw_rewards(rng, 20_000).tolist())
+    for k in range(8_000):
+        if k == 4_000:
+            audiences.put(debut("u", START_MS + k * 1000))
+        at_ms, young = START_MS + k * 1000, 0 if k % 20 == 0 else 100
+        name = "u" if k >= 4_000 and k % 8 == 1 else f"old{k % 200}"
+        scene = {"origin": f"o{k % 997}", "tenure_days": young}
+        audiences.fold(shown(name, at_ms, next(rewards), **scene))
+        for j in range(n_fakes // 4_000 if k >= 4_000 else 0):
+            skipped = shown(f"old{j}", at_ms, 0.0, origin=f"f{k % 20}", tenure_days=1)
+            audiences.fold(skipped)
+    return audiences.uploads()[0].uplift
+
+
+def test_a_crowd_that_skips_all_the_others_makes_an_upload_no_better() -> None:
+    calm = skipped_by(0, Guards())
+    assert abs(skipped_by(8_000, Guards()) - calm) < 0.25 * TAU
+    assert skipped_by(8_000, Guards(enabled=False)) - calm > TAU
+
+
 def test_fakes_cannot_use_up_the_cap_of_another() -> None:
     pools = Pools(caps=(300, 3_000, 30_000), promote=(0.999999,) * 3, demote=0.000001)
     stopped = boosted(Guards(), N_FAKES, pools)
@@ -99,6 +163,22 @@ def test_where_everybody_is_alike_uploads_get_their_verdict(scene: dict[str, obj
         assert audiences.fold(shown(name, START_MS + k, reward + more, **scene))
     upload = audiences.uploads()[0]
     assert (upload.n_cut, upload.level >= 1) == (0, True)
+
+
+def test_a_state_from_before_traffic_was_frozen_is_read() -> None:
+    audiences = Audiences()
+    audiences.put(debut("u"))
+    for k in range(50):
+        audiences.fold(shown("u", START_MS + k, tenure_days=0, origin=f"o{k}"))
+    *fields, frozen = msgspec.msgpack.decode(audiences.to_bytes())
+    assert len(frozen) == 1
+    trials = fields[3][6]
+    trials[0][-1] = trials[0][-1][:6]
+    old = Audiences.from_bytes(msgspec.msgpack.encode(fields))
+    old.put(debut("v", START_MS + 100, title="Another title of another video"))
+    for k in range(100):
+        assert old.fold(shown("v", START_MS + 100 + k, tenure_days=0, origin=f"o{k}"))
+    assert [u.n_counted for u in old.uploads()] == [50, 100]
 
 
 def watched_again(n_times: int, guards: Guards, n_others: int = 0) -> UploadState:

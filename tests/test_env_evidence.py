@@ -13,12 +13,11 @@ from env.evidence import (
     LOW,
     N_NODES,
     Evidence,
-    Source,
-    Traffic,
     add_uplift,
     summarise,
 )
 from env.origins import N_BUCKETS, Origins
+from env.traffic import Source, Traffic
 from env.vocabulary import Floats, Scene, UserKey
 
 ANYBODY = Source(-1, 1.0, False, 1.0)
@@ -51,9 +50,10 @@ def admitted(
     guards, traffic, evidence = guards or Guards(), Traffic(), Evidence()
     for scene in visits:
         traffic.fold(scene, guards.young_days)
+    traffic.freeze(0)
     for k, scene in enumerate(upload):
         traffic.fold(scene, guards.young_days)
-        source = traffic.source(scene, guards.young_days, home)
+        source = traffic.source(scene, guards.young_days, home, born_ms=0)
         evidence.admit(source, guards, UserKey(f"{k}" if accounts else ""))
     assert evidence.counted + evidence.cut == len(upload)
     return int(evidence.counted)
@@ -163,6 +163,37 @@ def test_a_small_market_with_few_origins_is_no_farm() -> None:
     assert admitted([*large, *small], small, home="SG") > 480
 
 
+def test_a_small_market_where_everybody_is_young_has_its_evidence() -> None:
+    large = [visit(f"o{k % 3000}") for k in range(50_000)]
+    small = [visit(f"s{k % 900}", tenure_days=0, country="SG") for k in range(1_500)]
+    assert admitted([*large, *small], small[:300], home="SG") > 290
+
+
+def test_fakes_that_tell_no_address_are_not_heard_where_others_do() -> None:
+    crowd = [visit(f"o{k % 5000}" if k % 20 else "") for k in range(20_000)]
+    mixed = [scene for k in range(300) for scene in (visit(), crowd[k])]
+    assert 270 < admitted(crowd, mixed) < 340
+
+
+def test_young_fakes_do_not_silence_the_carrier_that_all_have() -> None:
+    crowd = [visit("carrier", tenure_days=0 if k % 10 == 0 else 50) for k in range(5_000)]
+    flooded = [*[visit("carrier", tenure_days=0)] * 1_000, *crowd[:300]]
+    assert admitted(crowd, flooded) >= 270
+
+
+def test_a_farm_does_not_silence_a_market_where_everybody_is_young() -> None:
+    crowd = [visit(f"o{k % 900}", tenure_days=0) for k in range(5_000)]
+    flooded = [*[visit("farm", tenure_days=0)] * 1_000, *crowd[:300]]
+    assert 280 < admitted(crowd, flooded) < 320
+
+
+def test_a_source_of_many_is_heard_again_when_others_have_come() -> None:
+    """Three in four are young: six of them first are too much, but not for long."""
+    crowd = [visit(tenure_days=50 if k % 4 == 0 else 0) for k in range(5_000)]
+    upload = [*[visit(tenure_days=0)] * 6, *[visit(tenure_days=50)] * 2, *crowd[:200]]
+    assert admitted(crowd, upload) > 200
+
+
 def test_a_farm_in_a_country_of_its_own_is_still_a_farm() -> None:
     large = [visit(f"o{k % 3000}") for k in range(50_000)]
     farm = [visit("farm", country="XX")] * 300
@@ -178,37 +209,10 @@ def test_honest_evidence_is_hardly_ever_cut() -> None:
         assert admitted(people[:20_000], upload, accounts=n <= 300) > 0.95 * n
 
 
-def test_traffic_of_old_counts_less_and_its_shares_stay() -> None:
-    traffic = Traffic()
-    for k in range(140_000):
-        traffic.fold(visit(tenure_days=0 if k % 4 == 0 else 50), 7)
-    total, young, *_ = traffic.counts["GB"]
-    assert total == 131_072 / 2 + 140_000 - 131_072
-    assert young == pytest.approx(total / 4, abs=1.0)
-
-
-def test_an_impression_of_unknown_origin_and_age_is_bound_by_nothing() -> None:
+def test_where_nobody_tells_an_address_nothing_is_cut() -> None:
     evidence = Evidence()
     assert all(evidence.admit(ANYBODY, Guards(), UNKNOWN) for _ in range(1000))
     assert not evidence.origins.held
-
-
-def test_traffic_comes_back_from_its_bytes() -> None:
-    traffic = Traffic()
-    for k in range(1000):
-        traffic.fold(visit(f"o{k % 30}", k % 20, ("GB", "US", "")[k % 3]), 7)
-    restored = Traffic.from_stored(traffic.to_stored())
-    assert restored.counts == traffic.counts
-    assert restored.source(visit("o1", 0), 7, "US") == traffic.source(visit("o1", 0), 7, "US")
-    with pytest.raises(ValueError, match=f"market GB: expected {N_BUCKETS + 2} counts, got 1"):
-        Traffic.from_stored({"GB": b"\0" * 8})
-
-
-def test_markets_without_bound_share_a_row() -> None:
-    traffic = Traffic()
-    for k in range(1000):
-        traffic.fold(visit(country=f"c{k}"), 7)
-    assert len(traffic.counts) <= 301
 
 
 def people(n: int, first: int = 0) -> list[UserKey]:

@@ -117,7 +117,7 @@ def attacked(
 ) -> Attacked:
     by_old = None if old is None else 5
     return Attacked(
-        "a", "US", 0.5, (5, 5), guarded, guarded_calm, unguarded, unguarded_calm, by_old, old
+        "a", "US", 0.5, (5, 5), guarded, guarded_calm, unguarded, unguarded_calm, by_old, old, 0.2
     )
 
 
@@ -149,6 +149,7 @@ def test_uploads_go_through_the_pools_and_an_attack_is_measured() -> None:
     assert len(result.attacked) == 2
     for video in result.attacked:
         assert 0.2 < video.rank < 0.8
+        assert 0.2 < video.fakes_per_person < 12
         assert min(video.pushed) > 0
     boosts = Boosts.of(result.attacked)
     assert result.boost_guarded == pytest.approx(boosts.guarded)
@@ -255,6 +256,7 @@ def test_old_accounts_tell_nothing_that_sets_them_apart() -> None:
     guests = Guests()
     world = make(witness=guests, uploads_a_day=40.0, cards_a_day=2_000)
     size = msgspec.structs.replace(OLD, accounts=8, hours=3.0)
+    assert OLD.origins == OLD.accounts
     farm = FakeAccounts(size, row=world.size.items)
     world.guests.append(farm)
     world.run_days(0.3)
@@ -263,7 +265,7 @@ def test_old_accounts_tell_nothing_that_sets_them_apart() -> None:
         f"fake-{world.size.items}-{k}" for k in range(8)
     }
     scenes = [page.scene for page in guests.pages]
-    assert {scene.origin for scene in scenes} == {""}
+    assert len({scene.origin for scene in scenes} - {""}) == 8
     assert {scene.tenure_days for scene in scenes} == {400}
     cheap = AttackSize()
     assert (cheap.tenure_days, cheap.origins) < (CONFIG.guards.young_days, cheap.accounts)

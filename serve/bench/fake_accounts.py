@@ -2,10 +2,11 @@
 
 They follow the creator and ask for pages until the video is among their cards: that they watch to
 the end, like and share, all else they skip at once. Cheap ones (`CHEAP`) registered just before and
-come from few blocks of addresses; `OLD` ones were bought: they are as old as anybody's and come
-through a caller who does not tell addresses, so that nothing a log holds sets them apart. To the
-server they are people like others: pages are drawn by the same pipeline, and what they report goes
-through the same fold.
+come from few blocks of addresses; `OLD` ones were bought: they are as old as anybody's, and each
+comes from a block of its own, so that nothing which a guard goes by sets them apart. (To tell no
+address would: where others tell theirs, those who do not are a source.) To the server they are
+people like others: pages are drawn by the same pipeline, and what they report goes through the same
+fold.
 """
 
 import msgspec
@@ -46,7 +47,7 @@ class AttackSize(msgspec.Struct, frozen=True):
 
 
 CHEAP = AttackSize()
-OLD = AttackSize(origins=0, tenure_days=400.0, cohort="full_active")
+OLD = AttackSize(origins=1_000, tenure_days=400.0, cohort="full_active")
 
 
 class FakeAccounts:

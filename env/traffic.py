@@ -1,0 +1,231 @@
+"""How much of all impressions each source makes, by market, and how much it made earlier.
+
+A source is the cohort of young accounts, a bucket of hashed address blocks, or all that tells no
+address. What an upload may have from one is measured by the share that the source had *before the
+upload was born*: a crowd that comes for the upload must not raise its own allowance by coming. At
+a birth the counts are frozen, if that was not done within `_FREEZE_EVERY_MS`, and the latest
+`_MAX_FROZEN` such states are kept; an upload goes by the last one before its birth, or by the
+oldest, which is some two days old. Counts fade by a factor of e in three days.
+
+Where little was counted the share is shrunk: in a market towards that everywhere, and that towards
+what is counted now, each by as much as `_PRIOR` impressions weigh. So a new installation goes by
+its present traffic, and what is not yet a market by the others. The greater of the share at home
+and the share everywhere holds: where everybody is young, or all come through one carrier, nothing
+is cut.
+
+What that leaves open: who makes a market of fakes first and uploads then, and who keeps coming for
+longer than frozen states go back. What it costs: where the share of a source really rises (a
+campaign brings many new people within a day; a new proxy hides where all come from) the earlier
+share holds, and evidence and payments are held up, until it has risen, which takes up to three
+days: `Guards.enabled` is the way out.
+
+Rejected: the share at the time of the impression (1,000 fakes who ask for 24 cards each are most of
+a small market for some hours: measured, 3.9 times the audience), a share frozen in each
+upload (256 numbers, for thousands of uploads that are mostly alike), counts that fade by their
+number (a large installation forgets within hours), and a longer memory (what really changed would
+be held up for a week).
+"""
+
+import math
+import struct
+import zlib
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from env.origins import N_BUCKETS
+from env.vocabulary import Scene
+
+_HOUR_MS = 3_600_000
+_FREEZE_EVERY_MS = 6 * _HOUR_MS
+_MAX_FROZEN = 8
+_FADE_MS = 3 * 24 * _HOUR_MS
+_PRIOR = 200.0
+"""Impressions: with fewer of its own, a share is rather that of what is around."""
+_SDS_OF_CHANCE = 2.0
+_ALLOWANCE = 20.0
+"""Impressions of its own that a source starts with: a share of few impressions tells nothing."""
+_MAX_MARKETS = 300
+_TOTAL, _YOUNG, _FIRST_BUCKET = 0, 1, 2
+_N_COUNTS = _FIRST_BUCKET + N_BUCKETS
+_UNKNOWN = _N_COUNTS
+"""Column of what tells no address; counted when it is frozen."""
+_FROZEN_ROW = struct.Struct(f"<{_N_COUNTS + 1}f")
+_EVERYWHERE = "*"
+
+
+class Source(NamedTuple):
+    """Where an impression comes from, with shares of earlier traffic in (0, 1]."""
+
+    bucket: int  # -1: the origin is unknown
+    origin_share: float
+    young: bool
+    young_share: float
+
+
+class Frozen(msgspec.Struct, frozen=True, array_like=True):
+    """The counts as they were.
+
+    Attributes:
+        at_ms: when.
+        rows: by market, float32: all counts, and those of no known address.
+    """
+
+    at_ms: int
+    rows: dict[str, bytes]
+
+    def count(self, market: str, column: int) -> float:
+        """Return a count; 0 where the market was not there."""
+        row = self.rows.get(market)
+        return float(struct.unpack_from("<f", row, 4 * column)[0]) if row is not None else 0.0
+
+
+class Traffic:
+    """Counts of impressions by market and source, and what they were."""
+
+    def __init__(
+        self, counts: dict[str, list[float]] | None = None, frozen: list[Frozen] | None = None
+    ) -> None:
+        """Start without impressions, or where these left off."""
+        self.counts: dict[str, list[float]] = counts or {}
+        self.frozen: list[Frozen] = frozen or []
+
+    def fold(self, scene: Scene, young_days: int) -> None:
+        """Count an impression in the viewer's country and everywhere."""
+        bucket, young = _bucket(scene.origin), scene.tenure_days < young_days
+        for row in (self._row(scene.country), self._row(_EVERYWHERE)):
+            row[_TOTAL] += 1.0
+            row[_YOUNG] += young
+            if bucket >= 0:
+                row[_FIRST_BUCKET + bucket] += 1.0
+
+    def freeze(self, now_ms: int) -> None:
+        """Remember the counts for an upload that is born now, unless that was done lately."""
+        if self.frozen and now_ms - self.frozen[-1].at_ms < _FREEZE_EVERY_MS:
+            return
+        if self.frozen:
+            kept = math.exp(-(now_ms - self.frozen[-1].at_ms) / _FADE_MS)
+            for row in self.counts.values():
+                row[:] = [kept * count for count in row]
+        rows = {
+            market: _FROZEN_ROW.pack(*row, _unknown(row)) for market, row in self.counts.items()
+        }
+        self.frozen = [*self.frozen, Frozen(now_ms, rows)][-_MAX_FROZEN:]
+
+    def source(self, scene: Scene, young_days: int, home: str, born_ms: int) -> Source:
+        """Return where an impression comes from.
+
+        Args:
+            scene: of the impression, which was counted already.
+            young_days: accounts younger than this are one source.
+            home: country of the upload; empty where unknown.
+            born_ms: when it was uploaded.
+
+        >>> Traffic().source(Scene(0, tenure_days=40), young_days=7, home="GB", born_ms=0)
+        Source(bucket=-1, origin_share=1.0, young=False, young_share=1.0)
+        """
+        bucket, young = _bucket(scene.origin), scene.tenure_days < young_days
+        earlier = self._earlier(born_ms)
+        origin_share = self._share(_origin_column(bucket), home, earlier)
+        young_share = self._share(_YOUNG, home, earlier) if young else 1.0
+        return Source(bucket, origin_share, young, young_share)
+
+    def is_usual(self, scene: Scene, young_days: int, slack: float) -> bool:
+        """Return whether no source of an impression makes much more of its market than it did.
+
+        What came since the counts were last frozen is held against the shares of the oldest frozen
+        state; before there is one everything is usual.
+
+        Args:
+            scene: of the impression, which was counted already.
+            young_days: accounts younger than this are one source.
+            slack: how many times its share a source may have.
+        """
+        market = scene.country
+        if not self.frozen or market not in self.counts:
+            return True
+        row, last = self.counts[market], self.frozen[-1]
+        columns = [_origin_column(_bucket(scene.origin))]
+        if scene.tenure_days < young_days:
+            columns.append(_YOUNG)
+        n = max(row[_TOTAL] - last.count(market, _TOTAL), 0.0)  # frozen counts are rounded
+        for column in columns:
+            sent = _count(row, column) - last.count(market, column)
+            expected = n * self._share(column, market, self.frozen[0])
+            chance = _SDS_OF_CHANCE * math.sqrt(expected)
+            if sent > max(_ALLOWANCE, slack * expected + chance):
+                return False
+        return True
+
+    def to_stored(self) -> dict[str, bytes]:
+        """Return the counts; the same stream of impressions gives the same."""
+        return {market: np.array(row, dtype="<f8").tobytes() for market, row in self.counts.items()}
+
+    @classmethod
+    def from_stored(cls, stored: dict[str, bytes], frozen: list[Frozen]) -> "Traffic":
+        """Return the traffic with these counts of `to_stored` and these earlier ones.
+
+        Raises:
+            ValueError: a market's row is of another length.
+        """
+        counts = {market: np.frombuffer(row, "<f8").tolist() for market, row in stored.items()}
+        for market, row in counts.items():
+            if len(row) != _N_COUNTS:
+                raise ValueError(f"market {market}: expected {_N_COUNTS} counts, got {len(row)}")
+        for each in frozen:
+            for market, data in each.rows.items():
+                if len(data) != _FROZEN_ROW.size:
+                    raise ValueError(
+                        f"market {market}: expected {_FROZEN_ROW.size} bytes of earlier counts, "
+                        f"got {len(data)}"
+                    )
+        return cls(counts, list(frozen))
+
+    def _earlier(self, born_ms: int) -> Frozen | None:
+        before = [frozen for frozen in self.frozen if frozen.at_ms <= born_ms]
+        return before[-1] if before else next(iter(self.frozen), None)
+
+    def _share(self, column: int, home: str, earlier: Frozen | None) -> float:
+        now = self._share_now(column)
+        if earlier is None:
+            return now
+        everywhere = _shrunk(earlier, _EVERYWHERE, column, now)
+        return max(everywhere, _shrunk(earlier, home, column, everywhere)) if home else everywhere
+
+    def _share_now(self, column: int) -> float:
+        row = self.counts.get(_EVERYWHERE)
+        if row is None:
+            return 1.0
+        return (_count(row, column) + _ALLOWANCE) / (row[_TOTAL] + _ALLOWANCE)
+
+    def _row(self, market: str) -> list[float]:
+        row = self.counts.get(market)
+        if row is not None:
+            return row
+        if len(self.counts) >= _MAX_MARKETS and market not in ("", _EVERYWHERE):
+            return self._row("")
+        row = self.counts[market] = [0.0] * _N_COUNTS
+        return row
+
+
+def _shrunk(earlier: Frozen, market: str, column: int, towards: float) -> float:
+    count, total = earlier.count(market, column), earlier.count(market, _TOTAL)
+    most = min(count + _SDS_OF_CHANCE * math.sqrt(count), total)
+    return (most + _PRIOR * towards) / (total + _PRIOR)
+
+
+def _origin_column(bucket: int) -> int:
+    return _FIRST_BUCKET + bucket if bucket >= 0 else _UNKNOWN
+
+
+def _count(row: list[float], column: int) -> float:
+    return _unknown(row) if column == _UNKNOWN else row[column]
+
+
+def _unknown(row: list[float]) -> float:
+    return max(row[_TOTAL] - sum(row[_FIRST_BUCKET:]), 0.0)
+
+
+def _bucket(origin: str) -> int:
+    return zlib.crc32(origin.encode()) % N_BUCKETS if origin else -1
