@@ -67,16 +67,22 @@ class FairStart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Pools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How an upload that proves itself comes to be shown to more people.
 
-    Of 1,200 simulated uploads (rewards of events with mean .6 and sd .7, uplift of sd .12 between
-    uploads) the defaults brought .95 of the best tenth into pool 2, where they were .86 of all;
-    with Gaussian rewards .84 and .90. An upload took 320 to 390 impressions to its verdict.
+    What the policy passes over is tested all the same: `tests` are owed, so a verdict can wait for
+    them, and `hopeless` spends them where they may decide something. A bar with a chance of .5
+    would let through half of those that stand at it; one that asks for more needs more evidence.
 
     Attributes:
         caps: impressions that an upload may have in pools 0, 1 and 2, each more than the last.
         at_least: counted impressions before the first verdict.
         promote: posterior probability of being good enough that promotes out of pools 0, 1 and 2,
             each in [0.5, 1); at 0.5 goes on what is more likely above the bar than not.
-        demote: the same below which an upload is sent back or stopped, in (0, 0.5).
+        tests: impressions that an upload is owed when it comes to pools 1 and 2, by the slots that
+            the first audience leaves; 0: none are.
+        early: what `promote` is at least before they are paid, in [0.5, 1).
+        hopeless: the same below which the rest of them is not owed any more, in [0, 0.5).
+        demote: probability of having been good enough for the pool that it is in, below which an
+            upload is sent back; in pool 0, of being good enough to leave it, below which it is
+            stopped; in (0, 0.5).
         bars: how good is good enough to leave pools 0, 1 and 2: standard deviations of uplift
             among uploads above their mean.
         neighbours: countries to which pool 2 opens, by home country.
@@ -84,9 +90,12 @@ class Pools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     caps: tuple[int, int, int] = (300, 3_000, 30_000)
     at_least: int = 100
-    promote: tuple[float, float, float] = (0.8, 0.5, 0.5)
+    promote: tuple[float, float, float] = (0.8, 0.6, 0.6)
     demote: float = 0.05
-    bars: tuple[float, float, float] = (0.0, 1.25, 1.25)
+    bars: tuple[float, float, float] = (0.0, 1.2, 1.2)
+    tests: tuple[int, int] = (400, 400)
+    early: float = 0.85
+    hopeless: float = 0.1
     neighbours: dict[str, tuple[str, ...]] = msgspec.field(default_factory=lambda: dict(NEIGHBOURS))
 
     def __post_init__(self) -> None:
@@ -100,6 +109,10 @@ class Pools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _require(0 < self.at_least <= self.caps[0], "at_least", "in (0, caps[0]]", self.at_least)
         sure = all(0.5 <= chance < 1.0 for chance in self.promote)
         _require(sure, "promote", "three numbers in [0.5, 1)", self.promote)
+        tests = all(0 <= more <= 1_000_000 for more in self.tests)
+        _require(tests, "tests", "two numbers in [0, 1000000]", self.tests)
+        _require(0.5 <= self.early < 1.0, "early", "in [0.5, 1)", self.early)
+        _require(0.0 <= self.hopeless < 0.5, "hopeless", "in [0, 0.5)", self.hopeless)
         _require(0.0 < self.demote < 0.5, "demote", "in (0, 0.5)", self.demote)
         _require(all(map(math.isfinite, self.bars)), "bars", "three finite numbers", self.bars)
 

@@ -27,9 +27,10 @@ from env.payments import SETTLE_MS, Payments
 from env.reach import Reach, UploadState
 from env.records import ItemRecord
 from env.reward import is_censored
+from env.stored_uploads import StoredUploads
 from env.traffic import Frozen, Traffic
 from env.trials import Trial
-from env.uploads import StoredUploads, Uploads
+from env.uploads import Uploads
 from env.verdicts import Verdicts
 from env.vocabulary import Interaction
 

@@ -14,7 +14,8 @@ in time, if the earliest deadlines come first,
 (the demand bound of earliest deadline first: Baruah, Rosier and Howell, "Algorithms and complexity
 concerning the preemptive scheduling of periodic, real-time tasks on one processor", Real-Time
 Systems 1990), with t not below a quarter of the time allowed, so that a few impressions which are
-about due are no emergency.
+about due are no emergency. What tests owe is in the first share only, and within the same budget:
+it has no deadline, so it can be neither late nor an alarm, and debts are served first.
 
 Rejected: markets by country (where two languages are spoken half of what is reserved finds no
 upload that it may show), and an alarm by what catching up would need (a tail of the late is one).
@@ -35,6 +36,8 @@ _LEAST_LEFT = 1.0 / 8.0
 """Of the time allowed: what is about due is to be paid within that."""
 _HORIZONS = np.linspace(0.25, 1.0, 7)
 """Of the time allowed, at which it is asked whether what is due until then can be paid."""
+_TEST_TIME = 0.5
+"""Of the time allowed, in which two thirds of what tests owe are reserved for."""
 _UNKNOWN_RATE = 1.0
 """Impressions an hour where nobody came yet who could pay."""
 _NOW, _LATE, _DUE = 0, 1, 2
@@ -133,6 +136,7 @@ def _add(sums: Floats, trial: Trial, within_ms: int, now_ms: int) -> None:
     debt, late_ms = trial.debt, now_ms - trial.due_ms
     left_ms = trial.aim_ms - now_ms if late_ms <= 0 else late_ms
     sums[_NOW] += debt * HOUR_MS / min(max(left_ms, _LEAST_LEFT * within_ms), within_ms)
+    sums[_NOW] += trial.test(now_ms) * HOUR_MS / (_TEST_TIME * within_ms)
     sums[_LATE] += debt * (late_ms > 0)
     horizon = int(np.searchsorted(_HORIZONS, abs(late_ms) / within_ms))
     sums[_DUE + min(horizon, len(_HORIZONS) - 1)] += debt

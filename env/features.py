@@ -9,7 +9,11 @@ A new column goes last among its own and none ever goes away, so what a schema h
 same place in all later ones, and pages of an older log, which are read by the width they were
 written with, show each column where it is looked for. Schemas differ in width: what learns or
 estimates refuses any other than its own. Schema 3 added `referrer0`.. and `tag_recent`,
-`sound_recent`.
+`sound_recent`. Schema 4 added `scene_match`, which `long_match` had been a part of, and made
+`long_match` and `session_match` expected signals (`env.interests`); in older logs they are means.
+It also added what return hangs on: `last_gap`, `usual_gap`, `visits`, `tenure`, `session_watched`,
+`bait_lately`, and of an item `bait`, which is among the dynamic columns since blocks of items that
+were put before stay as they are.
 
 Rejected: standardising by running means (the encoding would be one more state to fold, and a
 logged value would mean something else each day), and crossing person and item here (a policy
@@ -24,7 +28,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from env.pace import Counted, observed
+from env.reals import Reals
 from env.records import item_key
+from env.scales import (
+    PersonFacts,
+    scale_age,
+    scale_bait,
+    scale_person,
+    scale_plays,
+    scale_rewarded,
+)
 from env.vocabulary import Features, Float32s, Floats, Ints, Scene
 
 if TYPE_CHECKING:  # these import the columns named here, so they are imported when called
@@ -33,12 +47,15 @@ if TYPE_CHECKING:  # these import the columns named here, so they are imported w
     from env.popularity import Popular
     from env.users import UserState
 
-SCHEMA = 3
+SCHEMA = 4
 VECTOR_DIM = 32
 N_APPS = 8
 """Buckets that the names of installed apps are hashed into, see `env.users.hash_apps`."""
 N_REFERRERS = 4
 """Buckets that what brought a person here is hashed into."""
+
+_APPS = tuple(f"app{i}" for i in range(N_APPS))
+_REFERRERS = tuple(f"referrer{i}" for i in range(N_REFERRERS))
 
 SHARED = (
     "hour_sin",
@@ -59,8 +76,14 @@ SHARED = (
     "known_language",
     "active_cohort",
     "new_cohort",
-    *(f"app{i}" for i in range(N_APPS)),
-    *(f"referrer{i}" for i in range(N_REFERRERS)),
+    *_APPS,
+    *_REFERRERS,
+    "last_gap",
+    "usual_gap",
+    "visits",
+    "tenure",
+    "session_watched",
+    "bait_lately",
 )
 STATIC = (
     *(f"v{i}" for i in range(VECTOR_DIM)),
@@ -88,6 +111,8 @@ DYNAMIC = (
     "same_language",
     "tag_recent",
     "sound_recent",
+    "scene_match",
+    "bait",
 )
 
 N_SHARED = len(SHARED)
@@ -102,10 +127,8 @@ MAX_HALF = 65504.0
 _CELLULAR = frozenset({"cellular", "mobile", "2g", "3g", "4g", "5g"})
 _ACTIVE = frozenset({"active", "full_active", "high_active"})
 _IOS = frozenset({"ios", "ipados"})
-_NEW_MS = 14 * 24 * 3_600_000
+NEW_MS = 14 * 24 * 3_600_000
 _HOUR_MS = 3_600_000
-_LOG_YEAR = math.log1p(24.0 * 365.0)  # hours
-_LOG_MUCH = math.log1p(1000.0)  # rewarded impressions
 
 
 @lru_cache(maxsize=8192)
@@ -167,40 +190,77 @@ def encode(
     )
 
 
-def _shared_columns(user: "UserState", scene: Scene) -> list[float]:
-    from env.users import observed
+def person_facts(
+    counted: Counted, *, hour: Reals, weekday: Reals, position: Reals, tenure_days: Reals
+) -> PersonFacts:
+    """Return what `env.scales` scales, of one person or of n of them as arrays.
 
-    seen, profile = observed(user), user.profile
-    begun = scene.position > 0
+    Args:
+        counted: of them, gaps up to now included.
+        hour: whole, in [0, 24).
+        weekday: 0 (Monday) to 6.
+        position: cards of the visit already seen.
+        tenure_days: whole days since they registered, 0 where unknown.
+    """
+    seen = observed(counted)
+    return PersonFacts(
+        hour=hour,
+        weekday=weekday,
+        position=position,
+        evidence=seen.evidence,
+        session_evidence=seen.session_evidence,
+        swipe_speed=seen.swipe_speed,
+        play_rate=seen.play_rate,
+        session_play_rate=seen.session_play_rate,
+        last_gap=counted.last_gap,
+        usual_gap=seen.usual_gap,
+        n_returns=counted.n_returns,
+        tenure_days=tenure_days,
+        session_watched_s=counted.session_watched_s,
+        bait_lately=counted.bait_lately,
+    )
+
+
+def device_columns(device: str) -> dict[str, bool]:
+    """Return the columns of `SHARED` that a device says."""
+    return {"phone": device == "phone", "desktop": device == "desktop"}
+
+
+def cohort_columns(cohort: str) -> dict[str, bool]:
+    """Return the columns of `SHARED` that a cohort says; `is_fresh` may say `new_cohort` too."""
+    return {"active_cohort": cohort in _ACTIVE, "new_cohort": cohort.endswith("new")}
+
+
+def _shared_columns(user: "UserState", scene: Scene) -> list[float]:
+    from env.users import come_back
+
+    profile = user.profile
     system = profile.os.strip().lower()
-    angle = 2.0 * math.pi * scene.hour / 24.0
     registered = profile.registered_ms > 0
-    fresh = registered and scene.at_ms - profile.registered_ms < _NEW_MS
-    columns = {
-        "hour_sin": math.sin(angle),
-        "hour_cos": math.cos(angle),
-        "weekend": scene.weekday >= 5,
-        "phone": scene.device == "phone",
-        "desktop": scene.device == "desktop",
+    facts = person_facts(
+        come_back(user, scene.at_ms),
+        hour=float(scene.hour),
+        weekday=float(scene.weekday),
+        position=float(scene.position),
+        tenure_days=float(scene.tenure_days),
+    )
+    columns: dict[str, Reals] = {
+        **scale_person(facts),
+        **device_columns(scene.device),
+        **cohort_columns(profile.cohort),
         "android": system == "android",
         "ios": system in _IOS,
         "wifi": scene.network == "wifi",
         "cellular": scene.network in _CELLULAR,
-        "position": math.log1p(scene.position) / 5.0,
-        "evidence": math.log1p(seen.evidence) / 5.0,
-        "session_evidence": math.log1p(seen.session_evidence * begun) / 2.5,
-        "swipe_speed": math.log1p(seen.swipe_speed) / 4.0,
-        "play_rate": seen.play_rate,
-        "session_play_rate": seen.session_play_rate if begun else seen.play_rate,
         "known_language": bool(scene.language),
-        "active_cohort": profile.cohort in _ACTIVE,
-        "new_cohort": fresh or profile.cohort.endswith("new"),
     }
-    apps = np.frombuffer(user.apps, dtype="<f2").tolist() if user.apps else [0.0] * N_APPS
-    referrers = [0.0] * N_REFERRERS
+    if registered and scene.at_ms - profile.registered_ms < NEW_MS:
+        columns["new_cohort"] = 1.0
+    if user.apps:
+        columns |= zip(_APPS, np.frombuffer(user.apps, dtype="<f2").tolist(), strict=True)
     if scene.referrer:
-        referrers[bucket_of("referrer", scene.referrer, N_REFERRERS)] = 1.0
-    return [*(float(columns[name]) for name in SHARED[: len(columns)]), *apps, *referrers]
+        columns[_REFERRERS[bucket_of("referrer", scene.referrer, N_REFERRERS)]] = 1.0
+    return [float(columns.get(name, 0.0)) for name in SHARED]
 
 
 def _dynamic_columns(
@@ -220,12 +280,13 @@ def _dynamic_columns(
     prior = items.popularity.interest(scene, catalogue.vectors)
     columns = {
         **person_columns(user, scene, catalogue, index, vectors, prior),
-        "age": np.log1p(hours) / _LOG_YEAR,
+        "age": scale_age(hours),
         "popularity": _level(items.popularity.everywhere, index, scale),
         "popularity_here": _level(items.popularity.here(scene), index, scale),
+        "bait": scale_bait(catalogue.baits[index]),
         "reward_mean": items.reward_mean[index],
         "reward_sd": items.reward_sd[index],
-        "item_evidence": np.log1p(items.rewarded[index]) / _LOG_MUCH,
+        "item_evidence": scale_rewarded(items.rewarded[index]),
         "same_country": catalogue.countries[index] == catalogue.country_code(scene.country),
         "same_language": catalogue.languages[index] == catalogue.language_code(scene.language),
     }
@@ -236,9 +297,4 @@ def _dynamic_columns(
 
 
 def _level(popular: "Popular", index: Ints, scale: float) -> Floats:
-    """Return popularity relative to the highest of all items, in [0, 1], on a logarithmic scale."""
-    highest = math.log1p(popular.highest * scale)
-    if highest == 0.0:
-        return np.zeros(len(index))
-    level: Floats = np.log1p(popular.plays[index] * scale) / highest
-    return level
+    return scale_plays(popular.plays[index] * scale, popular.highest * scale)

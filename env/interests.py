@@ -2,6 +2,21 @@
 
 Both are held as a state in a row needs them (bytes and short records), both decay with cards and
 not with time, and both are read as of now.
+
+An interest is a posterior mean, so that its match with an item is what the item is expected to be
+worth beyond the usual, whether it rests on eight answers or on two hundred. With signals y = w . x
++ noise of variance sigma^2, and tastes w ~ N(0, tau^2 I), ridge regression is
+
+    w = (sum(x x') + RIDGE I)^-1 sum(y x)        RIDGE = sigma^2 / tau^2
+
+(Hoerl and Kennard, "Ridge Regression", Technometrics 1970), where sum(x x') of n unit vectors that
+spread evenly over d directions is about n I / d. Eight answers then explain some 3% of what
+differs between people's tastes, two hundred 47%.
+
+Rejected: sum / (n + 8), as it was (a mean of signal x vector, which is longest where it is nothing
+but noise, so that no weight of a match fits both newcomers and those well known), a matrix a person
+(4 KB of a row that is rewritten with each event), and the population's second moment in place of
+I / d (where content spreads evenly, as a generated catalogue's does, it is I / d).
 """
 
 import math
@@ -15,6 +30,13 @@ from env.vocabulary import Float32s, Floats
 
 MAX_TALLIES = 32
 TALLY_DECAY = 0.95
+
+RIDGE = 14.0
+"""Variance of a signal, .2, over that of what taste adds to it from item to item, .12 squared."""
+DIRECTIONS = 16.0
+"""That content spreads over."""
+MAX_LENGTH = 4.0
+"""Of an interest; that of a taste is tau sqrt(d), .5."""
 
 NO_INTEREST = np.zeros(VECTOR_DIM, dtype="<f4").tobytes()
 
@@ -50,13 +72,18 @@ def add_interest(total: bytes, decay: float, signal: float, vector: bytes) -> by
     return (kept + moved).tobytes()
 
 
-def read_interest(total: bytes, weight: float) -> Float32s:
-    """Return `total / weight`, shape (VECTOR_DIM,), cut to unit length where it is longer."""
+def read_interest(total: bytes, evidence: float) -> Float32s:
+    """Return the posterior mean of a taste, shape (VECTOR_DIM,), cut to `MAX_LENGTH`.
+
+    Args:
+        total: decayed sum of signal x vector, float32 bytes, (VECTOR_DIM,).
+        evidence: decayed count of the answers in it, at least 0.
+    """
     mean: Float32s = np.frombuffer(total, dtype="<f4").astype(np.float32)
-    mean /= np.float32(weight)
+    mean /= np.float32(RIDGE + evidence / DIRECTIONS)
     length = math.sqrt(float(np.add.reduce(mean * mean)))
-    if length > 1.0:
-        mean /= np.float32(length)
+    if length > MAX_LENGTH:
+        mean *= np.float32(MAX_LENGTH / length)
     return mean
 
 

@@ -66,7 +66,7 @@ class Aligned:
     likes: Floats  # (n,) counts
     reward_mean: Floats  # (n,) posterior mean of the item's mean reward
     reward_sd: Floats  # (n,) posterior standard deviation of it
-    best: Ints  # (m,) indices of all that was rewarded, the highest posterior mean first
+    best: Ints  # (m,) indices of all that was rewarded, the highest posterior mean - sd first
     popularity: Popularity
     landmark_ms: int
 
@@ -201,9 +201,12 @@ class ItemStates:
 
     def _align(self) -> Aligned:
         table = self._table[: len(self._rows) + 1]
-        mean, sd = _posterior(table, self._prior)
+        n, total, squares = table[:, _REWARDED], table[:, _SUM], table[:, _SQUARES]
+        mean, sd = posterior(n, total, squares, self._prior)
         columns = table.T[:, self._row_of]
-        means, rewarded = mean[self._row_of], columns[_REWARDED] > 0.0
+        means, sds = mean[self._row_of], sd[self._row_of]
+        rewarded = columns[_REWARDED] > 0.0
+        surely = np.where(rewarded, means - sds, -np.inf)
         return Aligned(
             impressions=columns[_IMPRESSIONS],
             rewarded=columns[_REWARDED],
@@ -211,8 +214,8 @@ class ItemStates:
             long_views=columns[_LONG],
             likes=columns[_LIKES],
             reward_mean=means,
-            reward_sd=sd[self._row_of],
-            best=np.argsort(-np.where(rewarded, means, -np.inf))[: np.count_nonzero(rewarded)],
+            reward_sd=sds,
+            best=np.argsort(-surely)[: np.count_nonzero(rewarded)],
             popularity=Popularity(
                 Popular.of(columns[_POPULARITY]),
                 PRIOR_PLAYS * math.exp2((self._clock_ms - self._landmark_ms) / HALF_LIFE_MS),
@@ -238,14 +241,19 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
     segments: dict[str, tuple[bytes, bytes]]
 
 
-def _posterior(table: Floats, prior: Prior) -> tuple[Floats, Floats]:
-    """Return posterior mean and sd of each row's mean reward; a row without evidence: the prior.
+def posterior(n: Floats, total: Floats, squares: Floats, prior: Prior) -> tuple[Floats, Floats]:
+    """Return posterior mean and sd of each item's mean reward; without evidence: the prior.
 
     The normal one-way random effects model (Gelman et al., "Bayesian Data Analysis", 3rd ed.,
     section 5.4) with item_sd given, the noise pooled within items, and the common mean at its
     posterior mean.
+
+    Args:
+        n: counts of rewards, by item.
+        total: sums of them.
+        squares: sums of their squares.
+        prior: what all items share.
     """
-    n, total, squares = table[:, _REWARDED], table[:, _SUM], table[:, _SQUARES]
     means = total / np.maximum(n, 1.0)
     within = float(np.maximum(squares - total * means, 0.0).sum())
     freedom = float(np.maximum(n - 1.0, 0.0).sum())

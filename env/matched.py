@@ -10,8 +10,14 @@ Recognition and Machine Learning", 2006, section 3.3.1) and solved anew every `_
 interactions, in the beginning at each power of two. It is unbiased for uplift as far as the reward
 is linear in these columns; what they do not tell of an audience is left in the uplift.
 
-Rejected: the rank-one update of the inverse (loses its symmetry over millions of interactions),
-and the policy's own prediction (it knows the item, so uplift would vanish as it learns).
+How good the item is known to be is in the regression as a control, and not in what is expected: a
+policy shows a card for being good or for being a match, so where a match is poor the item is good,
+and leaving that out takes most of its effect from the match (omitted variables: Angrist and
+Pischke, "Mostly Harmless Econometrics", 2009, section 3.2.2).
+
+Rejected: a mean of all columns for each item (exact, but it grows with the catalogue), the rank-one
+update of the inverse (loses its symmetry over millions of interactions), and the policy's own
+prediction (it knows the item, so uplift would vanish as it learns).
 """
 
 import struct
@@ -41,7 +47,9 @@ MATCH_COLUMNS = (
     "same_country",
     "same_language",
 )
+CONTROL_COLUMNS = ("reward_mean",)
 N_COLUMNS = 1 + len(PERSON_COLUMNS) + len(MATCH_COLUMNS)
+_N_FITTED = N_COLUMNS + len(CONTROL_COLUMNS)
 
 _SOLVE_EVERY = 256
 _RIDGE = 1.0
@@ -54,6 +62,8 @@ def _layout(names: Sequence[str], chosen: Sequence[str]) -> struct.Struct:
 
 _PERSON = _layout(SHARED, PERSON_COLUMNS)
 _MATCH = _layout((*STATIC, *DYNAMIC), MATCH_COLUMNS)
+_CONTROL = _layout((*STATIC, *DYNAMIC), CONTROL_COLUMNS)
+_NO_CONTROL = (0.0,) * len(CONTROL_COLUMNS)
 _NO_PERSON = (0.0,) * len(PERSON_COLUMNS)
 _NO_MATCH = (0.0,) * len(MATCH_COLUMNS)
 
@@ -63,7 +73,7 @@ class MatchedBaseline:
 
     def __init__(self) -> None:
         """Start without evidence: an expectation of 0."""
-        self._moments = np.zeros((N_COLUMNS + 1, N_COLUMNS + 1))  # of the columns and the reward
+        self._moments = np.zeros((_N_FITTED + 1, _N_FITTED + 1))  # of the columns and the reward
         self._weights = [0.0] * N_COLUMNS
         self._waiting: list[tuple[float, ...]] = []
         self._n = 0
@@ -79,7 +89,8 @@ class MatchedBaseline:
 
     def fold(self, interaction: Interaction) -> None:
         """Learn from an interaction whose reward is known."""
-        self._waiting.append((*_columns(interaction), interaction.reward))
+        controls = _controls(interaction)
+        self._waiting.append((*_columns(interaction), *controls, interaction.reward))
         self._n += 1
         if len(self._waiting) == _SOLVE_EVERY or self._n & (self._n - 1) == 0:
             self._solve()
@@ -103,7 +114,7 @@ class MatchedBaseline:
         baseline._n, baseline._weights = stored.n, list(stored.weights)
         baseline._moments = _read(stored.moments)
         baseline._waiting = [tuple(row) for row in _read(stored.waiting).tolist()]
-        if len(stored.weights) != N_COLUMNS or len(baseline._moments) != N_COLUMNS + 1:
+        if len(stored.weights) != N_COLUMNS or len(baseline._moments) != _N_FITTED + 1:
             raise ValueError(
                 f"expected a baseline of {N_COLUMNS} columns, got {len(stored.weights)}"
             )
@@ -114,13 +125,17 @@ class MatchedBaseline:
         rows = np.array(self._waiting)
         self._moments += np.einsum("ni,nj->ij", rows, rows)
         self._waiting.clear()
-        prior = np.full(N_COLUMNS, _RIDGE)
+        prior = np.full(_N_FITTED, _RIDGE)
         prior[0] = _RIDGE_OF_INTERCEPT
         precision = self._moments[:-1, :-1] + np.diag(prior)
-        self._weights = np.linalg.solve(precision, self._moments[:-1, -1]).tolist()
+        fitted = np.linalg.solve(precision, self._moments[:-1, -1])
+        # An ordinary item is one whose controls are those of all cards on average.
+        usual = self._moments[0, N_COLUMNS:-1] / self._moments[0, 0]
+        fitted[0] += float(np.sum(fitted[N_COLUMNS:] * usual))
+        self._weights = fitted[:N_COLUMNS].tolist()
 
 
-class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="matched/1"):
+class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="matched/2"):
     n: int
     moments: bytes
     weights: tuple[float, ...]
@@ -135,5 +150,11 @@ def _columns(interaction: Interaction) -> tuple[float, ...]:
     return (1.0, *person, *match)
 
 
+def _controls(interaction: Interaction) -> tuple[float, ...]:
+    """Return what is known of the item; 0 where an interaction lacks it."""
+    action = interaction.action
+    return _CONTROL.unpack(action) if len(action) == _CONTROL.size else _NO_CONTROL
+
+
 def _read(data: bytes) -> Floats:
-    return np.frombuffer(data, dtype="<f8").reshape(-1, N_COLUMNS + 1).astype(np.float64)
+    return np.frombuffer(data, dtype="<f8").reshape(-1, _N_FITTED + 1).astype(np.float64)

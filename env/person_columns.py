@@ -1,6 +1,8 @@
 """What a page's features say of the person and each candidate: matches, and what they had of it.
 
-A match is an inner product of an interest with the item's vector. What was felt at a creator or a
+A match is an inner product of an interest with the item's vector. What people of the scene play
+has a match of its own: it rests on the plays of many and not on answers of this person, so what it
+is worth is another weight. What was felt at a creator or a
 tag, and how much of a creator, a tag or a sound was lately on screen, comes from the person's
 tallies (`env.interests`), shrunk where they are short.
 
@@ -19,6 +21,9 @@ from env.content import fold_tag
 from env.interests import Tally, tally_columns
 from env.users import UserState
 from env.vocabulary import Float32s, Floats, Ints, Scene
+
+MATCH_SCALE = 4.0
+"""Of matches in expected signals, so that the columns are of the order of 1."""
 
 _TALLY_PRIOR = 2.0
 """Exposures that what was had of a creator, a tag or a sound is shrunk by."""
@@ -40,7 +45,7 @@ def person_columns(
         catalogue: that `index` is of.
         index: shape (n,), the candidates.
         vectors: shape (n, VECTOR_DIM), the candidates'.
-        prior: shape (VECTOR_DIM,), what people of the scene play, for `env.users.long_interest`.
+        prior: shape (VECTOR_DIM,), what people of the scene play.
     """
     creators = catalogue.creators[index]
     codes = np.array(
@@ -52,16 +57,18 @@ def person_columns(
     felt, seen = _tag_columns(user, catalogue, index)
     follows = np.zeros(catalogue.n_creators, dtype=np.bool_)
     follows[catalogue.creator_codes(users.followed(user))] = True
-    long = users.long_interest(user, with_declared=catalogue.is_of_tags, prior=prior)
+    long = users.long_interest(user, with_declared=catalogue.is_of_tags)
+    session = users.session_interest(user) if scene.position > 0 else np.zeros_like(long)
     return {
-        "long_match": vectors @ long,
-        "session_match": vectors @ users.session_interest(user) if scene.position > 0 else 0.0,
+        "long_match": MATCH_SCALE * (vectors @ long),
+        "session_match": MATCH_SCALE * (vectors @ session),
         "creator_affinity": affinity[creators],
         "creator_recent": recent[creators],
         "followed": follows[creators],
         "tag_affinity": felt,
         "tag_recent": seen,
         "sound_recent": heard[catalogue.sounds[index]],
+        "scene_match": vectors @ users.scene_interest(user, prior),
     }
 
 

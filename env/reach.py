@@ -27,7 +27,7 @@ class Reach:
     stopped: Bools  # (n,) no longer offered
     owed: Floats  # (n,) impressions still owed
     due_ms: Ints  # (n,) by when; 0 where nothing is owed
-    price: Floats  # (n,) at least 0; 0 where nothing is owed
+    price: Floats  # (n,) at least 0, but of what only a test is owed to; 0 where nothing is owed
 
 
 class UploadState(msgspec.Struct, frozen=True):
@@ -45,7 +45,7 @@ class UploadState(msgspec.Struct, frozen=True):
         level: the pool it is in, 0 to OPEN_LEVEL.
         level_ms: when it entered each level last, 0: never.
         stopped: why it is no longer offered; empty if it is.
-        n_counted: impressions that count as evidence, half of them forgotten at each promotion.
+        n_counted: impressions that count as evidence, half of them forgotten where it is sent back.
         n_cut: impressions that a guard cut off.
         uplift: posterior mean of its uplift over an ordinary item, in rewards.
         uplift_sd: posterior standard deviation of it.

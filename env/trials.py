@@ -1,29 +1,27 @@
 """One upload from its debut to the end of its trial: what it is owed, its level, its evidence.
 
-Its schedule is "paid >= elapsed" until its aim, which is before it is due: chance makes half of
-the debts later than their aim. How far it is behind is the dual variable of that, the integral of
-1 / aim - rate of payment / owed, so it costs no state. Its price is that by the part of the time
-that is left: by how much it must be paid faster than others that are new. What few people like
-gets its turn by it before its time is up, and among the late the earliest comes first. So that too
-many of them let nobody wait with nothing, a first part is due earlier, by a price of its own; it is
-so little that it never counts but then.
+It is owed G impressions when it comes, and when it is promoted those that its next pool takes to
+test it; else a promotion would end the test of what the policy does not like. The verdict on that
+pool waits until the test is paid, but for an early one that is all but certain: with as much
+evidence to come, going on at the first good moment is what lets the lucky through. What can hardly
+pass any more is not tested to the end. A debt goes before all tests, whoever they are of.
 
 Where an upload comes to show something else its trial begins anew: what it has proved was proved of
 another video. Only its debt stays what is left of it, so that nobody is paid twice. While none of
 its near-duplicates is listed its time stands still.
 
-Rejected: a bound on the price (who is as late as everybody would be served by match alone), a price
-that is not by the time left (what suits nobody waits until its lateness is worth all that it lacks
-in match: a third of the time), and impressions that a guard cut off as payments (a crowd of fakes
-would use up the audience that an upload is owed).
+Rejected: impressions that a guard cut off as payments (a crowd of fakes would use up the audience
+that an upload is owed), and forgetting half of the evidence at a promotion (a posterior is no less
+true for having promoted; what it lost was half of the test).
 """
 
 import msgspec
 
 from env.audience_args import OPEN_LEVEL, Pools
 from env.evidence import Evidence
+from env.prices import TEST_PRICE, price_of
 from env.reach import UploadState
-from env.verdicts import LOOK_EVERY, Verdicts
+from env.verdicts import LOOK_EVERY, Verdict, Verdicts
 from env.vocabulary import CreatorId, ItemId
 
 BELOW_BAR = "below the bar"
@@ -33,10 +31,7 @@ TAKEN_DOWN = "taken down"
 
 AIM = 0.8
 """Part of the time allowed in which to pay."""
-_FIRST_OWED, _FIRST_TIME = 0.1, 0.5
-"""Part of the debt that is to be paid first, and of the time until the aim in which."""
-_LEAST_LEFT = 0.25
-"""Of the time until the aim: what is later is as urgent."""
+_TEST_TIMES = 3
 
 
 class Trial(msgspec.Struct, array_like=True, gc=False):
@@ -54,11 +49,13 @@ class Trial(msgspec.Struct, array_like=True, gc=False):
         due_ms: by when.
         seen_ms: of its last impression, at first its birth.
         top: the highest level that it reached.
-        rewards: how many of its impressions that count had a known reward, since its last move.
+        rewards: how many of its impressions that count had a known reward; half are forgotten where
+            it is sent back.
         met: whether its evidence was counted among all uploads'.
         before: impressions that paid, of what it showed before it was changed: no cap counts them.
         drafts: the near-duplicates that are not listed, but not taken down either.
         away_ms: since when none is listed, if none is.
+        tested_at: impressions that pay at which the test of its pool is over; 0: without a test.
 
     The others are as in `UploadState`.
     """
@@ -85,6 +82,7 @@ class Trial(msgspec.Struct, array_like=True, gc=False):
     drafts: list[ItemId] = []
     away_ms: int = 0
     evidence: Evidence = msgspec.field(default_factory=Evidence)
+    tested_at: int = 0
 
     @property
     def aim_ms(self) -> int:
@@ -103,8 +101,9 @@ class Trial(msgspec.Struct, array_like=True, gc=False):
 
     @property
     def is_owing(self) -> bool:
-        """Whether it is to be shown because it is owed."""
-        return self.paid < self.owed and bool(self.members) and not self.stopped
+        """Whether it is to be shown because it is owed, if no test has lapsed."""
+        owes = self.paid < max(self.owed, self.tested_at)
+        return owes and bool(self.members) and not self.stopped
 
     @property
     def is_over(self) -> bool:
@@ -112,7 +111,7 @@ class Trial(msgspec.Struct, array_like=True, gc=False):
         return bool(self.stopped) or (self.level == OPEN_LEVEL and not self.debt)
 
     def show(self, now_ms: int, *, counts: bool) -> bool:
-        """Count an impression; return whether it paid a part of the debt.
+        """Count an impression; return whether it paid a part of the debt, or of a test.
 
         Args:
             now_ms: the clock.
@@ -120,18 +119,29 @@ class Trial(msgspec.Struct, array_like=True, gc=False):
         """
         self.impressions += 1
         self.seen_ms = now_ms
-        if not counts or self.paid > self.owed:
+        if not counts or self.paid > max(self.owed, self.tested_at):
             return False
         if self.paid == self.owed:
             self.paid_ms = now_ms
         return True
 
+    def test(self, now_ms: int) -> int:
+        """Return the impressions that its pool owes it beyond the debt, so that it can be judged.
+
+        They lapse after `_TEST_TIMES` as long as a debt may take, as debts may leave no slots for
+        so long: where a home has fewer people than that, it is judged by what there is.
+        """
+        if now_ms >= self.level_ms[self.level] + _TEST_TIMES * (self.due_ms - self.born_ms):
+            return 0
+        return max(self.tested_at - max(self.paid, self.owed), 0)
+
     def price(self, now_ms: int) -> float:
         """Return how far it is behind its schedule, in parts of its debt, by the time left."""
+        if not self.debt and self.test(now_ms):
+            return TEST_PRICE
         elapsed = (now_ms - self.born_ms) / max(self.aim_ms - self.born_ms, 1)
         paid = self.paid / max(self.owed, 1)
-        first = _urgency(elapsed / _FIRST_TIME, paid / _FIRST_OWED)
-        return max(_urgency(elapsed, paid), first)
+        return price_of(elapsed, paid)
 
     def learn(self, uplift: float, verdicts: Verdicts, pools: Pools, now_ms: int) -> None:
         """Add the uplift of an impression that counts, and move where the evidence says."""
@@ -139,17 +149,21 @@ class Trial(msgspec.Struct, array_like=True, gc=False):
             return
         self.evidence.add(uplift)
         self.rewards += 1
-        more = self.rewards - pools.at_least
-        if more < 0 or more % LOOK_EVERY:
+        if not self._is_looked_at(pools):
             return
         if not self.met:
             self.met = True
             verdicts.meet(self.evidence)
-        verdict = verdicts.judge(self.evidence, self.top, pools)
-        if verdict > 0:
-            self._move(self.level + 1, now_ms)
-        elif verdict < 0:
-            self._send_back(now_ms)
+        match verdicts.judge(self.evidence, self.top, pools, tested=not self.test(now_ms)):
+            case Verdict.PROMOTE:
+                self._move(self.level + 1, now_ms)
+                self._owe_test(pools)
+            case Verdict.GIVE_UP:
+                self.tested_at = 0
+            case Verdict.SEND_BACK:
+                self._send_back(now_ms)
+            case Verdict.WAIT:
+                pass
 
     def close(self, pools: Pools) -> None:
         """Stop it where it had all that its level allows."""
@@ -164,6 +178,7 @@ class Trial(msgspec.Struct, array_like=True, gc=False):
         self.evidence = Evidence(cut=self.evidence.cut)
         self.level = self.top = self.rewards = 0
         self.level_ms = now_ms, 0, 0, 0
+        self.tested_at = 0
         self.met = False
 
     def enlist(self, item_id: ItemId, language: str, at_ms: int) -> None:
@@ -247,9 +262,25 @@ class Trial(msgspec.Struct, array_like=True, gc=False):
             self.item_id = next(iter(self.members or self.drafts), self.item_id)
         self.language = self.members.get(self.item_id, self.language)
 
+    def _is_looked_at(self, pools: Pools) -> bool:
+        """Return whether there is about a tenth more of evidence, or its test is paid just now.
+
+        Each look lets some of the lucky through, and few rewards more tell hardly more.
+        """
+        more, every = self.rewards - pools.at_least, LOOK_EVERY * max(self.rewards // 100, 1)
+        return more >= 0 and (more % every == 0 or self.paid == self.tested_at)
+
+    def _owe_test(self, pools: Pools) -> None:
+        """Owe it what the pool that it came to takes to judge it, after all that it is owed yet."""
+        more = pools.tests[self.level - 1] if self.level < OPEN_LEVEL else 0
+        self.tested_at = max(self.paid, self.owed) + more if more else 0
+
     def _send_back(self, now_ms: int) -> None:
+        self.tested_at = 0
         if self.level > 0:
             self._move(self.level - 1, now_ms)
+            self.evidence.forget_half()
+            self.rewards = int(sum(self.evidence.nodes))
         elif not self.debt:
             self.stopped = BELOW_BAR
 
@@ -260,15 +291,3 @@ class Trial(msgspec.Struct, array_like=True, gc=False):
         self.level_ms = first, second, third, fourth
         self.level = level
         self.top = max(self.top, level)
-        self.evidence.forget_half()
-        self.rewards = int(sum(self.evidence.nodes))
-
-
-def _urgency(elapsed: float, paid: float) -> float:
-    """Return how far what is paid is behind what has elapsed, by what is left of the time.
-
-    Both are parts, of what is to be paid and of the time until then; all paid is never behind.
-    """
-    if paid >= 1.0:
-        return 0.0
-    return max(elapsed - paid, 0.0) / max(1.0 - elapsed, _LEAST_LEFT)

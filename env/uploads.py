@@ -19,7 +19,6 @@ original stopped, or skip the pools), and a row for each state of an item (a deb
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-import msgspec
 import numpy as np
 
 from env.audience_args import OPEN_LEVEL, FairStart
@@ -28,6 +27,7 @@ from env.content import duplicate_key, home_country, primary_language
 from env.demand import HOUR_MS
 from env.reach import Places, Reach, UploadState
 from env.records import ItemRecord, item_key
+from env.stored_uploads import StoredUploads
 from env.trials import TAKEN_DOWN, Trial
 from env.vocabulary import Item, ItemId
 
@@ -37,18 +37,6 @@ _STOPPED = OPEN_LEVEL + 1
 """Standing of an upload that was stopped; that of the others is their level."""
 _GONE = _STOPPED + 1
 """Of a row whose items were taken down, or have another row by now."""
-
-
-class StoredUploads(msgspec.Struct, frozen=True, array_like=True, tag="uploads/2"):
-    """The uploads as they are kept: ids with their rows and contents, and columns by row."""
-
-    ids: tuple[ItemId, ...]
-    rows: bytes
-    contents: bytes
-    keys: bytes
-    standing: bytes
-    trials: list[Trial]
-    ended: dict[int, UploadState]
 
 
 class Uploads:
@@ -136,7 +124,7 @@ class Uploads:
         standing = np.array([*self._standing, OPEN_LEVEL], dtype=np.int64)[row_of]
         debts = np.zeros((3, len(self._standing) + 1))
         for row, trial in self._owing.items():
-            debts[:, row] = trial.debt, trial.due_ms, trial.price(now_ms)
+            debts[:, row] = trial.debt + trial.test(now_ms), trial.due_ms, trial.price(now_ms)
         owed, due_ms, price = debts[:, row_of]
         new = catalogue.debuts[: len(row_of)] & (row_of < 0)
         for index in np.flatnonzero(new & catalogue.listed[: len(row_of)]).tolist():
@@ -148,11 +136,10 @@ class Uploads:
 
     def to_stored(self) -> StoredUploads:
         """Return the state; the same stream gives the same."""
-        return StoredUploads(
-            tuple(self._rows),
-            np.fromiter(self._rows.values(), dtype="<u4", count=len(self._rows)).tobytes(),
-            np.array([self._contents[item_id] for item_id in self._rows], dtype="<u8").tobytes(),
-            np.array(self._keys, dtype="<u8").tobytes(),
+        return StoredUploads.of(
+            self._rows,
+            self._contents,
+            self._keys,
             bytes(self._standing),
             self.trials(),
             self._ended,
@@ -165,20 +152,10 @@ class Uploads:
         Raises:
             ValueError: columns that belong together have different lengths.
         """
-        rows = np.frombuffer(stored.rows, dtype="<u4").tolist()
-        contents = np.frombuffer(stored.contents, dtype="<u8").tolist()
-        keys = np.frombuffer(stored.keys, dtype="<u8").tolist()
-        is_whole = len(rows) == len(contents) == len(stored.ids)
-        if not is_whole or len(keys) != len(stored.standing):
-            raise ValueError(
-                f"expected {len(stored.ids)} rows and {len(stored.standing)} keys, "
-                f"got {len(rows)} and {len(keys)}"
-            )
         uploads = cls(args)
-        uploads._rows = dict(zip(stored.ids, rows, strict=True))
-        uploads._contents = dict(zip(stored.ids, contents, strict=True))
-        uploads._keys = keys
-        uploads._latest = {key: row for row, key in enumerate(keys)}
+        uploads._rows, uploads._contents = stored.row_of(), stored.content_of()
+        uploads._keys = stored.key_of()
+        uploads._latest = {key: row for row, key in enumerate(uploads._keys)}
         uploads._standing = bytearray(stored.standing)
         uploads._trials = {trial.row: trial for trial in stored.trials}
         uploads._owing = {trial.row: trial for trial in stored.trials if trial.is_owing}

@@ -17,17 +17,23 @@ import numpy as np
 
 from env.content import tags_vector
 from env.features import N_APPS, bucket_of
-from env.interests import NO_INTEREST, Tally, add_interest, read_interest
+from env.interests import (
+    DIRECTIONS,
+    NO_INTEREST,
+    RIDGE,
+    Tally,
+    add_interest,
+    read_interest,
+)
 from env.open_cards import OpenPage, is_open
 from env.vocabulary import CreatorId, DecisionId, Float32s, Profile, SessionId, ShortKeys
 
 SESSION_SILENCE_MS = 30 * 60_000
 MAX_SEEN = 1000
 
-LONG_PRIOR = 8.0  # answered cards that count against an interest
+PRIOR_CARDS = 8.0  # that speak for a newcomer before any is answered
 DECLARED_SIGNAL = 0.5  # of each of these cards, for the tags of the registration
 SCENE_SIGNAL = 0.25  # of each of these cards, for what people of the same scene play
-SESSION_PRIOR = 2.0
 RATE_PRIOR = 4.0
 PACE_DWELL_S = 60.0
 """Longer dwells say no more about a person's pace."""
@@ -198,16 +204,16 @@ def observed(state: UserState) -> Observed:
 def long_interest(
     state: UserState, *, with_declared: bool = True, prior: Float32s | None = None
 ) -> Float32s:
-    """Return the long-term interest, shape (VECTOR_DIM,), at most of unit length.
+    """Return the long-term interest, shape (VECTOR_DIM,): expected signals, see `env.interests`.
 
-    It is the mean of signal x vector over answered cards and `LONG_PRIOR` more, of which each
-    says `DECLARED_SIGNAL` for the tags of the registration and `SCENE_SIGNAL` for what people of
-    the same scene play: with t and p their vectors, s the decayed sum and n the evidence,
+    With t the vector of the registration's tags, p that of what people of the same scene play, s
+    the decayed sum of signal x vector and n the evidence, it is
 
-        (s + LONG_PRIOR * (DECLARED_SIGNAL * t + SCENE_SIGNAL * p)) / (n + LONG_PRIOR)
+        (s + PRIOR_CARDS * (DECLARED_SIGNAL * t + SCENE_SIGNAL * p)) / (RIDGE + n / DIRECTIONS)
 
     So both speak from the first page on, the person's own words louder than their neighbours',
-    and a person's own answers take over: two likes outweigh whatever the scene has to say.
+    and the person's own answers outgrow them: what eight cards said in one direction weighs as
+    much. How strongly they speak does not hang on how answers are shrunk.
 
     Args:
         state: of the person.
@@ -216,15 +222,27 @@ def long_interest(
     """
     total = state.long_sum
     if with_declared and state.declared:
-        total = add_interest(total, 1.0, LONG_PRIOR * DECLARED_SIGNAL, state.declared)
+        total = add_interest(total, 1.0, PRIOR_CARDS * DECLARED_SIGNAL, state.declared)
     if prior is not None:
-        total = add_interest(total, 1.0, LONG_PRIOR * SCENE_SIGNAL, _halves(prior))
-    return read_interest(total, state.evidence + LONG_PRIOR)
+        total = add_interest(total, 1.0, PRIOR_CARDS * SCENE_SIGNAL, _halves(prior))
+    return read_interest(total, state.evidence)
 
 
 def session_interest(state: UserState) -> Float32s:
     """Return the same of this session alone, shape (VECTOR_DIM,), 0 at its beginning."""
-    return read_interest(state.session_sum, state.session_evidence + SESSION_PRIOR)
+    return read_interest(state.session_sum, state.session_evidence)
+
+
+def scene_interest(state: UserState, prior: Float32s) -> Float32s:
+    """Return what people of a scene play as far as it still speaks for one, shape (VECTOR_DIM,).
+
+    It fades as a prior mean does: half of it is left after `RIDGE` x `DIRECTIONS` answers.
+
+    Args:
+        state: of the person.
+        prior: `env.popularity.Popularity.interest` of the scene.
+    """
+    return prior * np.float32(RIDGE / (RIDGE + state.evidence / DIRECTIONS))
 
 
 def usual_watch(state: UserState) -> float:

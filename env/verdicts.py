@@ -10,13 +10,14 @@ Bayesian Analysis", 2nd ed., 1985, section 7.7); but the part of the unworthy on
 promoted grows with the looks, as in any sequential test.
 
 mu and tau^2 are estimated by moments from all uploads, each at its first `at_least` rewards, when
-nothing was selected yet, with a prior that `_PRIOR_UPLOADS` uploads weigh as much as.
+nothing was selected yet, with priors that weigh as much as `_PRIOR_OF_MU` and `_PRIOR_UPLOADS`.
 
 Rejected: a fixed threshold on the mean (science has it pass what was lucky early), and the noise
 of each upload's own rewards (estimated from 100 of them, it is itself what is lucky).
 """
 
 import math
+from enum import Enum
 
 import msgspec
 
@@ -24,18 +25,30 @@ from env.audience_args import Pools
 from env.evidence import N_NODES, Evidence, Summary, add_uplift, summarise
 
 LOOK_EVERY = 10
-"""Rewards of an upload between two looks at it."""
+"""Rewards of an upload between two looks at it, by every hundred that it had."""
 
 _NOISE_SD = 0.7
 _NOISE_WEIGHT = 100.0
 _TAU_OF_NOISE = 0.17
 _PRIOR_UPLOADS = 20.0
+_PRIOR_OF_MU = 3.0
+"""How uploads compare with what a policy chose to show is hardly known beforehand."""
 _LEAST_TAU = 0.25
 """Of the prior tau: with no difference between uploads at all there would be nothing to test."""
 _REFRESH_EVERY = 256
 _FADE_AT = 65_536.0
 """Rewards after which all uplifts are halved, so that what is ordinary may change."""
 _FADE_UPLOADS_AT = 4_096.0
+
+
+class Verdict(Enum):
+    """What becomes of an upload."""
+
+    PROMOTE = "promote"
+    WAIT = "wait"
+    GIVE_UP = "give up"
+    """It stays where it is, but what its test still owes could hardly change that."""
+    SEND_BACK = "send back"
 
 
 class Posterior(msgspec.Struct, frozen=True):
@@ -71,7 +84,7 @@ class Verdicts(msgspec.Struct, array_like=True, tag="verdicts/1"):
     @property
     def mu(self) -> float:
         """Mean uplift of uploads."""
-        return self.sum_uplift / (self.n_uploads + _PRIOR_UPLOADS)
+        return self.sum_uplift / (self.n_uploads + _PRIOR_OF_MU)
 
     @property
     def tau(self) -> float:
@@ -118,10 +131,23 @@ class Verdicts(msgspec.Struct, array_like=True, tag="verdicts/1"):
         z = (mean - mu - bar * tau) * math.sqrt(precision)
         return Posterior(mean, precision**-0.5, 0.5 * math.erfc(-z / math.sqrt(2.0)))
 
-    def judge(self, evidence: Evidence, level: int, pools: Pools) -> int:
-        """Return 1 where the chance to be above a level's bar promotes, -1 where it demotes."""
-        chance = self.posterior(evidence, pools.bars[level]).chance
-        return int(chance > pools.promote[level]) - int(chance < pools.demote)
+    def judge(
+        self, evidence: Evidence, level: int, pools: Pools, *, tested: bool = True
+    ) -> Verdict:
+        """Return what becomes of an upload that came as far as a level.
+
+        Args:
+            evidence: of the upload.
+            level: whose bar it has to pass, and below which it must not have been.
+            pools: bars and chances.
+            tested: whether it had the impressions that it is owed there.
+        """
+        good = self.posterior(evidence, pools.bars[level]).chance
+        if good > (pools.promote[level] if tested else max(pools.early, pools.promote[level])):
+            return Verdict.PROMOTE
+        if self.posterior(evidence, pools.bars[max(level - 1, 0)]).chance < pools.demote:
+            return Verdict.SEND_BACK
+        return Verdict.WAIT if good >= pools.hopeless else Verdict.GIVE_UP
 
     def _refresh(self) -> None:
         summary = summarise(self.nodes, self.trim)

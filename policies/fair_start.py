@@ -10,7 +10,8 @@ collects its audience in time, so that match alone decides, and rises as it fall
 this is the greedy step of a dual ascent for "the best matches such that each gets its G" (Balseiro,
 Lu and Mirrokni, "Dual Mirror Descent for Online Allocation Problems", ICML 2020). The policy then
 chooses among those that are about as urgent as the first: what is late stands alone and cannot be
-passed over.
+passed over. What only a test is owed to has a price below that of any debt: it is offered where no
+debt can be paid.
 
 Of near-duplicates one is offered: they need not be one upload (a copy by somebody else has a debt
 of its own), and so many of them that they are all that is most urgent would leave a page nothing

@@ -4,6 +4,9 @@ It is a part of the score, so it goes through the explorer like the rest: every 
 positive probability, and that is what is logged. Rejected: the upper bound alone (a deterministic
 choice, which no log can evaluate), and a wider explorer for newcomers (it tries what is known to be
 bad as well).
+
+Who pays for it is a choice of its own: with a `newcomer` of -1 what is new is tried out on those
+who are known, and not on the first page of somebody who may not come back.
 """
 
 import math
@@ -23,12 +26,12 @@ MOST_LOG_EVIDENCE = 50.0
 class Optimism(msgspec.Struct, frozen=True, array_like=True):
     """How many sds of its effect an item is credited with.
 
-    A person of whom little is known is a chance to try out what little is known of: to them the
-    width is (1 + newcomer * n0 / (n0 + evidence)) times as large, narrowing with their evidence.
+    To a newcomer the width is (1 + newcomer) times as large; the difference fades with their
+    evidence, by n0 / (n0 + evidence).
 
     Attributes:
         width: in [0, 100], for a person well known.
-        newcomer: in [0, 100], the share that a newcomer's width is larger by.
+        newcomer: in [-1, 100], the share that a newcomer's width is larger by; -1: it is 0.
         newcomer_evidence: n0 above 0, answered cards at which half of that is left.
     """
 
@@ -37,10 +40,10 @@ class Optimism(msgspec.Struct, frozen=True, array_like=True):
     newcomer_evidence: float = 20.0
 
     def __post_init__(self) -> None:
-        sizes = 0.0 <= self.width <= 100.0 and 0.0 <= self.newcomer <= 100.0
+        sizes = 0.0 <= self.width <= 100.0 and -1.0 <= self.newcomer <= 100.0
         if not (sizes and 0.0 < self.newcomer_evidence < math.inf):
             raise ValueError(
-                "width must be in [0, 100], newcomer in [0, 100] and newcomer_evidence above 0, "
+                "width must be in [0, 100], newcomer in [-1, 100] and newcomer_evidence above 0, "
                 f"got {self}"
             )
 

@@ -1,7 +1,8 @@
 """Retrieval: a few hundred items worth scoring, out of all, each from a source that says why.
 
-A source ranks the eligible items in its own way: near the long-term interest, near the interest
-of this session, best by what it earned so far, popular where the person is, fresh, of followed
+A source ranks the eligible items in its own way: by what the person is expected to make of it (an
+item's mean reward and its match with the long-term interest, both in rewards), near the interest of
+this session, best by what it surely earned so far, popular where the person is, fresh, of followed
 creators, or just any.
 The lists are merged by share, so that a source is as present at the top as at the end, and one
 that has nothing to say (a session that begins has no interest) leaves its share to the others.
@@ -10,7 +11,8 @@ reserved slot must not lose them to a cap.
 
 Exact over all items with numpy: 10,000 items need no index, and a recall below 1 would be one more
 thing that a policy is blamed for. Rejected: one score for all (a single source would win each
-page), and an approximate index (it pays from some 100,000 items on).
+page), the best by posterior mean alone (its head are those that were lucky with a few cards), and
+an approximate index (it pays from some 100,000 items on).
 """
 
 from collections.abc import Mapping
@@ -33,7 +35,7 @@ FRESH_POOL = 5
 import does not always lead with the same few."""
 
 MATCH_STEP = 2.0**-12
-"""Two matches (at most 1) that differ by less count as alike."""
+"""Two matches, or what is expected by them, that differ by less count as alike."""
 
 _TRIES = 2
 """Draws for each item chosen by chance, and places looked at for each that is taken from the head
@@ -189,6 +191,10 @@ def _nearest_lists(
 ) -> dict[str, Ints]:
     """Return the n best matches of each interest, the best first; at least n are wanted.
 
+    The long-term interest's match is an expected signal (`env.interests`), so it is added to the
+    item's mean reward: of a newcomer it says little, and what is good for everybody leads. The
+    session's is taken alone, whatever was earned so far.
+
     Where items have no more than a tag, hundreds match alike: these are ranked by a draw from
     each one's posterior reward, so that neither their order in the catalogue nor what was first
     liked decides. Alike are matches that round to the same multiple of `MATCH_STEP`.
@@ -197,10 +203,10 @@ def _nearest_lists(
     if not vectors or n == 0:
         return {}
     handicap = (wanted.astype(np.float32) - _ONE) * _OUT  # cheaper than a choice for each item
-    return {
-        source: _nearest(catalogue.vectors @ interest, handicap, items, n, rng)
-        for source, interest in vectors.items()
-    }
+    matches = {source: catalogue.vectors @ interest for source, interest in vectors.items()}
+    if "long_interest" in matches:
+        matches["long_interest"] += items.reward_mean.astype(np.float32)
+    return {source: _nearest(match, handicap, items, n, rng) for source, match in matches.items()}
 
 
 def _nearest(

@@ -101,7 +101,8 @@ def test_near_duplicates_are_one_upload() -> None:
     reach = audiences.aligned(catalogue_after(records))
     assert reach.owed.tolist() == [1.0, 1.0]
     assert (only(audiences).item_id, only(audiences).impressions) == ("a", 2)
-    stopped = folded([*[shown("a", reward=-1.0) for _ in range(300)]], audiences)
+    poor = [shown("old"), shown("a", reward=-1.0)] * 300
+    stopped = folded(poor, audiences)
     assert stopped.aligned(catalogue_after(records)).stopped.tolist() == [True, True]
 
 

@@ -173,7 +173,7 @@ def test_a_state_from_before_traffic_was_frozen_is_read() -> None:
     *fields, frozen = msgspec.msgpack.decode(audiences.to_bytes())
     assert len(frozen) == 1
     trials = fields[3][6]
-    trials[0][-1] = trials[0][-1][:6]
+    trials[0] = [*trials[0][:-2], trials[0][-2][:6]]
     old = Audiences.from_bytes(msgspec.msgpack.encode(fields))
     old.put(debut("v", START_MS + 100, title="Another title of another video"))
     for k in range(100):

@@ -9,11 +9,13 @@ from auditions import draw_rewards
 from env.audience_args import OPEN_LEVEL, Pools
 from env.evidence import Evidence
 from env.trials import BELOW_BAR, NOT_PROVEN, Trial
-from env.verdicts import Verdicts
+from env.verdicts import Verdict, Verdicts
 from env.vocabulary import CreatorId, Floats, ItemId
 
 NOISE_SD = 0.7
 TRIM = 0.1
+PROMISING = 0.12
+"""An uplift of which 100 impressions lead out of pool 0, and no further at once."""
 ONE_LOOK = Pools(caps=(100, 101, 102), at_least=100, bars=(0.0, 0.0, 0.0))
 
 
@@ -91,7 +93,7 @@ def test_without_an_effect_as_many_are_promoted_as_the_posterior_says() -> None:
         evidence = Evidence()
         for uplift in rng.normal(0.0, NOISE_SD, 100).tolist():
             evidence.add(uplift)
-        promoted += verdicts.judge(evidence, 0, ONE_LOOK) > 0
+        promoted += verdicts.judge(evidence, 0, ONE_LOOK) is Verdict.PROMOTE
     # chance > .8 is d / sqrt(v) * tau / sqrt(tau^2 + v) > z(.8), and d ~ N(0, v).
     z = 0.8416 * math.sqrt(1.0 + v / tau**2)
     expected = 0.5 * math.erfc(z / math.sqrt(2.0))
@@ -162,11 +164,20 @@ def test_a_cap_below_the_debt_stops_nothing_before_it_is_paid() -> None:
     assert (trial.stopped, trial.impressions) == (NOT_PROVEN, 400)
 
 
-def test_a_promotion_forgets_half_and_is_dated() -> None:
+def test_a_promotion_is_dated_and_forgets_nothing() -> None:
     trial, pools = trial_of(0), Pools()
     show(trial, np.full(100, 2.0), verdicts_of(np.zeros(0)), pools)
     assert (trial.level, trial.level_ms) == (1, (0, 1, 0, 0))
-    assert sum(trial.evidence.nodes) == pytest.approx(50)
+    assert sum(trial.evidence.nodes) == pytest.approx(100)
+
+
+def test_who_is_sent_back_has_half_of_the_evidence_left() -> None:
+    trial, verdicts, pools = trial_of(0), verdicts_of(np.zeros(0)), Pools()
+    show(trial, np.full(100, PROMISING), verdicts, pools)
+    show(trial, np.full(400, -2.0), verdicts, pools)
+    assert (trial.level, trial.top) == (0, 1)
+    assert sum(trial.evidence.nodes) == pytest.approx(0.5 * trial.impressions)
+    assert trial.rewards == trial.impressions // 2
 
 
 def test_the_best_gets_to_the_open_pool() -> None:
@@ -178,11 +189,11 @@ def test_the_best_gets_to_the_open_pool() -> None:
 
 def test_who_is_sent_back_is_held_to_the_bar_that_it_failed() -> None:
     trial, verdicts, pools = trial_of(0), verdicts_of(np.zeros(0)), Pools()
-    show(trial, np.full(100, 2.0), verdicts, pools)
+    show(trial, np.full(100, PROMISING), verdicts, pools)
     show(trial, np.full(400, -2.0), verdicts, pools)
     assert (trial.level, trial.top, trial.stopped) == (0, 1, "")
-    seen = trial.impressions
+    seen, known = trial.impressions, trial.rewards
     show(trial, np.full(400, -2.0), verdicts, pools)
     assert trial.stopped == BELOW_BAR
     # It had a second trial of its own, beyond the cap of pool 0 or not.
-    assert trial.impressions - seen >= pools.at_least // 2
+    assert trial.impressions - seen == pools.at_least - known > 0

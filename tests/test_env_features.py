@@ -22,17 +22,20 @@ from env.features import (
     encode,
     quantise,
 )
-from env.interests import Tally
+from env.interests import RIDGE, Tally
 from env.interface import fill_page, redraw
 from env.items import ItemStates
+from env.pace import observed
+from env.person_columns import MATCH_SCALE
 from env.records import PageRecord, decode_record, encode_record, item_key, pack_halves
 from env.users import (
     DECLARED_SIGNAL,
+    PRIOR_CARDS,
     UserState,
     hash_apps,
     long_interest,
     newcomer,
-    observed,
+    scene_interest,
 )
 from env.vocabulary import (
     Context,
@@ -168,12 +171,18 @@ def test_the_static_block_is_the_logged_one() -> None:
 def test_matches_are_inner_products_with_the_interests() -> None:
     features, person = encoded(), known_person()
     vectors = catalogue_of(*ITEMS).vectors
-    prior = some_states().aligned(catalogue_of(*ITEMS)).popularity.interest(SCENE, vectors)
-    assert prior.any()
-    expected = vectors @ long_interest(person, prior=prior)
+    expected = MATCH_SCALE * (vectors @ long_interest(person))
     assert column(features, "long_match") == pytest.approx(expected, abs=2**-11)
     assert int(np.argmax(column(features, "long_match"))) in (1, 5)  # the two tagged t1
     assert (column(features, "session_match")[[1, 5]] < 0).all()
+
+
+def test_what_the_scene_plays_is_matched_apart_from_what_the_person_answered() -> None:
+    person, catalogue = known_person(), catalogue_of(*ITEMS)
+    prior = some_states().aligned(catalogue).popularity.interest(SCENE, catalogue.vectors)
+    assert prior.any()
+    matches = catalogue.vectors @ scene_interest(person, prior)
+    assert column(encoded(), "scene_match") == pytest.approx(matches, abs=2**-11)
 
 
 def test_a_new_session_knows_nothing_of_the_last() -> None:
@@ -316,14 +325,14 @@ def test_a_newcomer_is_matched_with_what_people_of_the_same_scene_play() -> None
         states.fold(interaction("i1", scene=there))
     rows = {
         scene.country: column(
-            encode(newcomer(Profile()), scene, catalogue, np.arange(6), states), "long_match"
+            encode(newcomer(Profile()), scene, catalogue, np.arange(6), states), "scene_match"
         )
         for scene in (here, there)
     }
     assert int(rows["TH"].argmax()) == 2
     assert int(rows["GB"].argmax()) in (1, 5)  # the two tagged t1
     strangers = encode(newcomer(Profile()), here, catalogue, np.arange(6), ItemStates())
-    assert not column(strangers, "long_match").any()
+    assert not column(strangers, "scene_match").any()
 
 
 FORMER_SHARED = 26
@@ -332,8 +341,11 @@ FORMER_DYNAMIC = 14
 
 
 def test_columns_of_the_former_schema_stand_in_their_places() -> None:
-    assert SHARED[FORMER_SHARED:] == tuple(f"referrer{i}" for i in range(N_REFERRERS))
-    assert DYNAMIC[FORMER_DYNAMIC:] == ("tag_recent", "sound_recent")
+    assert SHARED[FORMER_SHARED:] == (
+        *(f"referrer{i}" for i in range(N_REFERRERS)),
+        *("last_gap", "usual_gap", "visits", "tenure", "session_watched", "bait_lately"),
+    )
+    assert DYNAMIC[FORMER_DYNAMIC:] == ("tag_recent", "sound_recent", "scene_match", "bait")
     features, catalogue, blocks = encoded(), catalogue_of(*ITEMS), Blocks()
     for item in ITEMS:
         blocks.fold(put(item))
@@ -382,7 +394,8 @@ def test_tags_are_known_by_what_the_person_felt_at_them_and_by_those_declared() 
     assert column(encoded(felt), "tag_affinity").tolist() == [0, 0.5, 0, 0, 0, 0.5]
     declared = newcomer(Profile(tags=("#T2",)))
     assert column(encoded(declared), "tag_affinity").tolist() == [0, 0, DECLARED_SIGNAL, 0, 0, 0]
-    assert column(encoded(declared), "long_match")[2] == pytest.approx(DECLARED_SIGNAL, rel=0.04)
+    expected = MATCH_SCALE * PRIOR_CARDS * DECLARED_SIGNAL / RIDGE
+    assert column(encoded(declared), "long_match")[2] == pytest.approx(expected, rel=0.04)
     assert not column(encoded(), "tag_affinity").any()
 
 

@@ -6,12 +6,19 @@ import pytest
 from builders import interaction
 
 from env.features import DYNAMIC, N_ACTION, N_SHARED, N_STATIC, SHARED, quantise
-from env.matched import MATCH_COLUMNS, N_COLUMNS, PERSON_COLUMNS, MatchedBaseline
+from env.matched import (
+    CONTROL_COLUMNS,
+    MATCH_COLUMNS,
+    N_COLUMNS,
+    PERSON_COLUMNS,
+    MatchedBaseline,
+)
 from env.records import pack_halves, unpack_halves
 from env.vocabulary import Float32s, Interaction
 
 PERSON = [SHARED.index(name) for name in PERSON_COLUMNS]
 MATCH = [N_STATIC + DYNAMIC.index(name) for name in MATCH_COLUMNS]
+CONTROL = [N_STATIC + DYNAMIC.index(name) for name in CONTROL_COLUMNS]
 
 
 def met(shared: Float32s, action: Float32s, reward: float = 0.0) -> Interaction:
@@ -62,14 +69,39 @@ def test_it_finds_what_an_ordinary_item_earns_within_its_standard_error() -> Non
 
 def test_it_is_the_exact_ridge_solution() -> None:
     stream, _ = a_stream(512)
+    columns = [*MATCH, *CONTROL]
     rows = np.array(
-        [[1.0, *unpack_halves(i.shared)[PERSON], *unpack_halves(i.action)[MATCH]] for i in stream]
+        [[1.0, *unpack_halves(i.shared)[PERSON], *unpack_halves(i.action)[columns]] for i in stream]
     )
     rewards = np.array([i.reward for i in stream])
-    prior = np.diag([0.01] + [1.0] * (N_COLUMNS - 1))
+    prior = np.diag([0.01] + [1.0] * (rows.shape[1] - 1))
     weights = np.linalg.solve(rows.T @ rows + prior, rows.T @ rewards)
     baseline = folded(stream)
+    rows[:, N_COLUMNS:] = rows[:, N_COLUMNS:].mean(axis=0)
     assert [baseline.expect(i) for i in stream[:50]] == pytest.approx(rows[:50] @ weights)
+
+
+def test_a_match_is_worth_the_same_where_poor_matches_are_shown_for_being_good() -> None:
+    rng, n, worth, noise = np.random.default_rng(4), 8192, 0.5, 0.3
+    good, match = rng.normal(0.0, 0.3, 8 * n), rng.normal(0.0, 0.5, 8 * n)
+    chosen = np.flatnonzero(good + worth * match > 0.3)[:n]
+    assert len(chosen) == n
+    rewards = good + worth * match + rng.normal(0.0, noise, 8 * n)
+    baseline, shared = MatchedBaseline(), np.zeros(N_SHARED, dtype=np.float32)
+
+    def of(matched: float, known: float, reward: float = 0.0) -> Interaction:
+        action = np.zeros(N_ACTION, dtype=np.float32)
+        action[MATCH[0]], action[CONTROL] = matched, known
+        return met(shared, quantise(action), reward)
+
+    for k in chosen.tolist():
+        baseline.fold(of(float(match[k]), float(good[k]), float(rewards[k])))
+    found = baseline.expect(of(1.0, 0.0)) - baseline.expect(of(0.0, 0.0))
+    of_good = np.polyfit(good[chosen], match[chosen], 1)
+    left = match[chosen] - np.polyval(of_good, good[chosen])
+    assert abs(found - worth) < 4.0 * noise / np.sqrt(float(left @ left)) + 0.001
+    alone = np.polyfit(match[chosen], rewards[chosen], 1)[0]
+    assert alone < 0.6 * worth, "what leaving it out comes to"
 
 
 def test_the_item_itself_changes_nothing_of_what_is_expected() -> None:

@@ -25,7 +25,7 @@ from env.trials import BELOW_BAR, NOBODY, TAKEN_DOWN
 from env.uploads import Uploads
 
 TITLE = "The very same cat video"
-QUICK = AudienceArgs(FairStart(impressions=10), Pools(caps=(20, 40, 80), at_least=10))
+QUICK = AudienceArgs(FairStart(impressions=10), Pools(caps=(20, 40, 80), at_least=10, tests=(0, 0)))
 
 
 def twin(name: str, at_ms: int = START_MS, **fields: object) -> ItemRecord:
@@ -301,7 +301,7 @@ def test_columns_of_uploads_that_differ_in_length_are_refused() -> None:
     uploads = Uploads(FEW.fair_start)
     uploads.put(twin("a"), 0, START_MS)
     stored = uploads.to_stored()
-    for broken in ({"contents": b""}, {"keys": b""}, {"rows": b""}):
-        fields = {name: getattr(stored, name) for name in stored.__struct_fields__} | broken
-        with pytest.raises(ValueError, match="expected 1 rows and 1 keys"):
-            Uploads.from_stored(type(stored)(**fields), FEW.fair_start)
+    for name in ("contents", "keys", "rows"):
+        fields = {field: getattr(stored, field) for field in stored.__struct_fields__}
+        with pytest.raises(ValueError, match=f"expected 1 {name}, got 0"):
+            Uploads.from_stored(type(stored)(**fields | {name: b""}), FEW.fair_start)

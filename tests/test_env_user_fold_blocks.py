@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from env.content import static_block
-from env.interests import tally_columns
+from env.interests import RIDGE, tally_columns
 from env.open_cards import OpenCard
 from env.records import (
     BlockRecord,
@@ -154,7 +154,7 @@ def test_a_card_of_nobody_doubts_nobody() -> None:
 def test_a_card_of_no_interest_pulls_down_its_content_creator_tags_and_sound_at_once() -> None:
     state = folded(said("p:1"), start=DELIVERED)
 
-    assert float(long_interest(state) @ vector(1)[:32]) == pytest.approx(-0.25, rel=1e-3)
+    assert float(long_interest(state) @ vector(1)[:32]) == pytest.approx(-2.0 / RIDGE, rel=1e-3)
     for recent, name in ((state.creators, "c1"), (state.tags, "t1"), (state.sounds, "s1")):
         names, exposure, signal = tally_columns(recent, state.n_cards)
         assert (names, exposure.tolist(), signal.tolist()) == ([name], [1.0], [-2.0])

@@ -10,7 +10,9 @@ from reaches import reach_with
 
 from env.catalogue import Catalogue
 from env.features import VECTOR_DIM
+from env.interests import DIRECTIONS, RIDGE
 from env.items import ItemStates
+from env.prices import TEST_PRICE
 from env.reach import Reach
 from env.users import UserState, newcomer
 from env.vocabulary import Ints, Profile, Scene
@@ -37,10 +39,10 @@ def liking(long: list[float], session: list[float] | None = None) -> UserState:
 
     return msgspec.structs.replace(
         newcomer(Profile()),
-        evidence=1.0,
-        session_evidence=1.0,
-        long_sum=packed([9.0 * x for x in long]),
-        session_sum=packed([3.0 * x for x in session or [0.0] * VECTOR_DIM]),
+        evidence=DIRECTIONS,
+        session_evidence=DIRECTIONS,
+        long_sum=packed([(RIDGE + 1.0) * x for x in long]),
+        session_sum=packed([(RIDGE + 1.0) * x for x in session or [0.0] * VECTOR_DIM]),
     )
 
 
@@ -168,6 +170,17 @@ def test_the_most_urgent_stand_first_among_what_is_owed() -> None:
     reach = reach_with(catalogue, owed=dict.fromkeys(NAMES[:4], 1.0), price={"i2": 0.4, "i3": 0.1})
     found = owed_to(catalogue, reach, everything(catalogue), nothing(catalogue))
     assert found.tolist() == [2, 3, 0, 1]
+
+
+def test_a_test_is_offered_where_no_debt_can_be_paid_however_well_it_suits() -> None:
+    catalogue = a_catalogue()
+    fan = liking([0.9, -0.3, -0.3] + [0.0] * (VECTOR_DIM - 3))
+    owed = dict.fromkeys(NAMES[:3], 1.0)
+    reach = reach_with(catalogue, owed=owed, price={"i0": TEST_PRICE})
+    assert set(offered(fan, catalogue, reach, 2)) == {"i1", "i2"}
+    assert offered(fan, catalogue, reach, 3)[2] == "i0"
+    alone = reach_with(catalogue, owed={"i0": 1.0}, price={"i0": TEST_PRICE})
+    assert offered(fan, catalogue, alone, 2) == ["i0"]
 
 
 @pytest.mark.parametrize("n", [0, 3])

@@ -133,18 +133,26 @@ def test_no_item_comes_twice_and_none_that_may_not_be_shown(seed: int) -> None:
     assert not available(catalogue).all()
 
 
-@pytest.mark.parametrize("source", ["long_interest", "session_interest"])
-def test_the_nearest_to_an_interest_are_exactly_those_with_the_greatest_match(source: str) -> None:
+def test_the_nearest_to_a_sessions_interest_are_exactly_those_with_the_greatest_match() -> None:
     catalogue, states = a_world()
-    person = a_person()
-    prior = states.aligned(catalogue).popularity.interest(SCENE, catalogue.vectors)
-    long = long_interest(person, prior=prior)
-    vector = long if source == "long_interest" else session_interest(person)
-    matches = np.where(available(catalogue), catalogue.vectors @ vector, -np.inf)
-    retrieved = found(person, SCENE, catalogue, states, 50, only(source))
+    matches = catalogue.vectors @ session_interest(a_person())
+    check_highest(matches.astype(np.float64), catalogue, states, "session_interest")
+
+
+def test_the_long_interest_proposes_those_of_the_greatest_match_and_mean_reward() -> None:
+    catalogue, states = a_world()
+    items = states.aligned(catalogue)
+    prior = items.popularity.interest(SCENE, catalogue.vectors)
+    matches = catalogue.vectors @ long_interest(a_person(), prior=prior)
+    assert np.ptp(items.reward_mean) > 0.0 < np.ptp(matches)
+    check_highest(matches + items.reward_mean, catalogue, states, "long_interest")
+
+
+def check_highest(worth: Floats, catalogue: Catalogue, states: ItemStates, source: str) -> None:
+    worth = np.where(available(catalogue), worth, -np.inf)
+    retrieved = found(a_person(), SCENE, catalogue, states, 50, only(source))
     assert len(retrieved.index) == 50
-    expected = -np.sort(-matches)[:50]
-    assert matches[retrieved.index] == pytest.approx(expected, abs=MATCH_STEP)
+    assert worth[retrieved.index] == pytest.approx(-np.sort(-worth)[:50], abs=MATCH_STEP)
 
 
 @pytest.mark.parametrize("order", ["random", "ascending", "the sampled low", "the sampled high"])
@@ -227,6 +235,18 @@ def test_best_are_those_that_earned_most_whoever_played_most() -> None:
     ]
     assert names(catalogue, found(NOBODY, SCENE, catalogue, states, 1, only("popular"))) == [
         "often"
+    ]
+
+
+def test_best_are_those_that_surely_earned_before_those_that_were_lucky_once() -> None:
+    catalogue = catalogue_with(lucky={}, proven={})
+    proven = [interaction("proven", reward=reward) for reward in (0.5, 1.0) * 40]
+    states = folded([interaction("lucky", reward=1.5), *proven])
+    items = states.aligned(catalogue)
+    assert items.reward_mean[0] > items.reward_mean[1]
+    assert names(catalogue, found(NOBODY, SCENE, catalogue, states, 2, only("best"))) == [
+        "proven",
+        "lucky",
     ]
 
 

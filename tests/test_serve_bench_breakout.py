@@ -141,6 +141,7 @@ def test_uploads_go_through_the_pools_and_an_attack_is_measured() -> None:
     assert result.judged >= result.top >= 1
     assert sum(result.levels) == sum(result.stopped.values()) == result.judged
     assert result.reached == sum(result.levels[2:])
+    assert sum(result.missed.values()) == round((1.0 - result.recall) * result.top)
     assert 0.0 <= result.recall <= 1.0
     assert result.recall * result.top == pytest.approx(result.precision * result.reached)
     assert result.violations == 0

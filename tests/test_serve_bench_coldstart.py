@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from env.features import DYNAMIC, N_DYNAMIC, N_SHARED, N_STATIC
+from env.features import DYNAMIC, N_DYNAMIC, N_SHARED, N_STATIC, SHARED
 from env.reals import logistic
 from env.vocabulary import Interaction, Page
 from policies.baselines import UniformPolicy
@@ -121,6 +121,7 @@ def test_one_epsilon_hopes_for_what_is_little_known_and_the_other_does_not(
 ) -> None:
     """Two items that earned the same, one on 60 cards and one on 2."""
     index, shared = np.array([0, 1]), np.zeros(N_SHARED, np.float32)
+    shared[SHARED.index("evidence")] = 1.0
     dynamic = np.zeros((2, N_DYNAMIC), np.float32)
     watched = Watched()
     question = Service(watched, world.catalogue, b"key")

@@ -73,6 +73,7 @@ class BreakoutResult(msgspec.Struct, frozen=True):
         on_trial: cards drawn of uploads below the open pool.
         levels: judged uploads by the highest pool they came to.
         stopped: judged uploads by why they were stopped.
+        missed: those of the top decile that did not come to pool 2, by what became of them.
         counted: correlation of true quality and the uplift that evidence says.
         boost_guarded: real people's impressions of attacked videos over those without attack.
         boost_unguarded: the same without guards.
@@ -96,6 +97,7 @@ class BreakoutResult(msgspec.Struct, frozen=True):
     on_trial: int
     levels: list[int]
     stopped: dict[str, int]
+    missed: dict[str, int]
     counted: float
     boost_guarded: float | None
     boost_unguarded: float | None
@@ -148,6 +150,7 @@ def run_breakout(
         on_trial=watch.on_trial,
         levels=_levels(judged),
         stopped=_reasons(judged),
+        missed=_missed([judged[k] for k in np.flatnonzero(is_top & ~reached).tolist()]),
         counted=_correlation(quality, np.array([upload.uplift for upload in judged])),
         boost_guarded=boost.guarded if boost else None,
         boost_unguarded=boost.unguarded if boost else None,
@@ -199,8 +202,22 @@ def _share(which: Bools) -> float:
 
 
 def _levels(judged: list[UploadState]) -> list[int]:
-    highest = [max(k for k, at_ms in enumerate(u.level_ms) if at_ms or k == 0) for u in judged]
+    highest = [_highest(upload) for upload in judged]
     return [highest.count(level) for level in range(4)]
+
+
+def _highest(upload: UploadState) -> int:
+    return max(k for k, at_ms in enumerate(upload.level_ms) if at_ms or k == 0)
+
+
+def _missed(uploads: list[UploadState]) -> dict[str, int]:
+    """Count uploads by the highest pool they came to, and whether they are there still."""
+    fates = [
+        f"pool {_highest(upload)}, "
+        + (upload.stopped or ("sent back" if upload.level < _highest(upload) else "not decided"))
+        for upload in uploads
+    ]
+    return {fate: fates.count(fate) for fate in sorted(set(fates))}
 
 
 def _reasons(judged: list[UploadState]) -> dict[str, int]:
