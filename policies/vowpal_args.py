@@ -69,7 +69,7 @@ class VowpalArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     main_memory: float = 100_000.0
     item_sd: float = 0.2
     item_memory: float = 500.0
-    optimism: float = 1.2
+    optimism: float = 1.15
     newcomer_optimism: float = -1.0
     newcomer_evidence: float = 20.0
     max_feature: float = 100.0
