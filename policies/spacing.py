@@ -5,6 +5,10 @@ does just that. So the topics are dealt to `gap` groups anew for each page, and 
 candidates of one group only, in turn: a topic comes at most every gap-th slot. Masks are disjoint
 and known before anything is drawn, so propensities stay exact and the log says what was possible.
 
+Of somebody who has not answered yet nobody knows what they like, and eight cards of their best guess
+tell about one topic. So a newcomer's pages are dealt more widely, and narrow with the evidence: that
+is what exploring a person is, while trying items out is a matter of `policies.optimism`.
+
 Rejected: ranking again after the draw (the logged probability would be wrong), masks that follow
 from what earlier slots drew (every reader of the log would have to know the rule), and fewer
 candidates a topic (the page would still begin with all of them).
@@ -40,6 +44,23 @@ def topics(catalogue: Catalogue, index: Ints) -> Ints:
         return first
     signs = (catalogue.vectors[index, :_N_SIGNS] > 0.0) @ (1 << np.arange(_N_SIGNS))
     return np.where(first > 0, first, -1 - signs)
+
+
+def gap_for(evidence: float, gap: int, newcomer_gap: int, half: float) -> int:
+    """Return the gap of a person: between that of newcomers and that of people well known.
+
+        gap + (newcomer_gap - gap) half / (half + evidence), rounded
+
+    >>> [gap_for(evidence, 2, 6, 20.0) for evidence in (0.0, 8.0, 20.0, 300.0)]
+    [6, 5, 4, 2]
+
+    Args:
+        evidence: decayed count of answered cards, at least 0.
+        gap: of people well known, at least 1.
+        newcomer_gap: of people of no evidence, at least 1.
+        half: evidence at which half of the difference is left, above 0.
+    """
+    return gap + round((newcomer_gap - gap) * half / (half + evidence))
 
 
 def spread(rules: Sequence[SlotRule], topic: Ints, gap: int, seed: int) -> tuple[SlotRule, ...]:

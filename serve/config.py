@@ -66,6 +66,7 @@ class Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     per_creator: Annotated[int, Meta(ge=1, le=50)] = 2
     creator_gap: Annotated[int, Meta(ge=0, le=100)] = 10
     topic_gap: Annotated[int, Meta(ge=1, le=10)] = 2
+    newcomer_topic_gap: Annotated[int, Meta(ge=1, le=10)] = 4
     explorer: AnyExplorer = SquareCB(gamma=100_000.0)
 
     def __post_init__(self) -> None:

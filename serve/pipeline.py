@@ -165,7 +165,7 @@ class Pipeline:
             request.size, self.catalogue, chosen.index, served.states, chosen.owed, chosen.places
         )
         about = spacing.topics(self.catalogue, chosen.index)
-        slots = spacing.spread(slots, about, self._config.feed.topic_gap, seed)
+        slots = spacing.spread(slots, about, self._topic_gap(state), seed)
         encoded = features.encode(state, scene, self.catalogue, chosen.index, served.states)
         lap("encode")
         candidates = tuple(map(self.catalogue.ids.__getitem__, chosen.index.tolist()))
@@ -175,6 +175,10 @@ class Pipeline:
         record = self._record(page, chosen, arm.name, request.size)
         lap("record")
         return record
+
+    def _topic_gap(self, state: UserState) -> int:
+        feed, half = self._config.feed, self._config.learner.newcomer_evidence
+        return spacing.gap_for(state.evidence, feed.topic_gap, feed.newcomer_topic_gap, half)
 
     def committed(self, page: PageRecord) -> None:
         """Learn that a page of this pipeline's is given out: what it shows is on its way.

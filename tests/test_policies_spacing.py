@@ -1,12 +1,14 @@
 """Spacing: topics take turns, exactly as the rules say, and give way where candidates are few."""
 
+import itertools
+
 import numpy as np
 import pytest
 from builders import catalogue_of
 
 from env.vocabulary import Bools, Ints, Item, ItemId, SlotRule
 from policies.pools import FAIR_START
-from policies.spacing import spread, topics
+from policies.spacing import gap_for, spread, topics
 
 N_SLOTS = 8
 
@@ -93,3 +95,11 @@ def test_the_topic_is_the_first_tag_or_else_where_the_vector_points() -> None:
     assert a == b != c
     assert d == e != f
     assert max(d, f) < 0 < min(a, c)
+
+
+def test_a_newcomers_gap_narrows_with_evidence_and_ends_at_that_of_everybody() -> None:
+    gaps = [gap_for(float(evidence), 2, 6, 20.0) for evidence in range(500)]
+    assert gaps[0] == 6
+    assert gaps[-1] == 2
+    assert all(later <= earlier for earlier, later in itertools.pairwise(gaps))
+    assert [gap_for(evidence, 3, 3, 20.0) for evidence in (0.0, 5.0, 1e6)] == [3, 3, 3]
