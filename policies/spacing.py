@@ -5,9 +5,9 @@ does just that. So the topics are dealt to `gap` groups anew for each page, and 
 candidates of one group only, in turn: a topic comes at most every gap-th slot. Masks are disjoint
 and known before anything is drawn, so propensities stay exact and the log says what was possible.
 
-Of somebody who has not answered yet nobody knows what they like, and eight cards of their best guess
-tell about one topic. So a newcomer's pages are dealt more widely, and narrow with the evidence: that
-is what exploring a person is, while trying items out is a matter of `policies.optimism`.
+Of somebody who has not answered yet nobody knows what they like, and eight cards of their best
+guess tell about one topic. So a newcomer's pages are dealt more widely, and narrow with the
+evidence: that is what exploring a person is; trying items out is a matter of `policies.optimism`.
 
 Rejected: ranking again after the draw (the logged probability would be wrong), masks that follow
 from what earlier slots drew (every reader of the log would have to know the rule), and fewer

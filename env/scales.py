@@ -1,0 +1,109 @@
+"""How what is counted becomes columns of the order of 1: of one person, or of arrays of people.
+
+`env.features` encodes a request with these, and `env.feed_view` a vector of simulated people, so a
+column means the same in both. Counts and times are on logarithmic scales, since the second visit
+says more than the fifty-second. What is not known is said by each function or class.
+
+Rejected: a table of (name, scale) pairs (half of the columns are no scaled number).
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from env.bait import MEAN_BAIT
+from env.reals import Reals, cos, either, is_below, log1p, sin
+from env.vocabulary import Floats
+
+_LOG_YEAR_H = math.log1p(24.0 * 365.0)
+_LOG_YEAR_DAYS = math.log1p(365.0)
+_LOG_MUCH = math.log1p(1000.0)  # rewarded impressions
+_GAP_SCALE = 0.5
+_BAIT_SCALE = 2.0
+
+
+class PersonFacts(NamedTuple):
+    """What a server counts of a person, or of n of them as arrays, at the time of a page.
+
+    Attributes:
+        hour: of the day, whole, in [0, 24), in their time zone.
+        weekday: 0 (Monday) to 6.
+        position: cards of this visit already seen; 0 begins one, whatever the last was like.
+        evidence: decayed count of answered cards.
+        session_evidence: the same of the visit under way or last.
+        swipe_speed: cards a minute of watching.
+        play_rate: share of valid plays.
+        session_play_rate: the same of the visit under way or last.
+        last_gap: ln(1 + days) that they were away before this visit; 0 before their second one.
+        usual_gap: its mean over their visits, shrunk to the typical.
+        n_returns: how often they came back.
+        tenure_days: since they registered; 0 where unknown.
+        session_watched_s: seconds of the visit under way or last.
+        bait_lately: bait of the cards of late, from `MEAN_BAIT` on; 0 where unknown.
+    """
+
+    hour: Reals
+    weekday: Reals
+    position: Reals
+    evidence: Reals
+    session_evidence: Reals
+    swipe_speed: Reals
+    play_rate: Reals
+    session_play_rate: Reals
+    last_gap: Reals
+    usual_gap: Reals
+    n_returns: Reals
+    tenure_days: Reals
+    session_watched_s: Reals
+    bait_lately: Reals
+
+
+def scale_person(facts: PersonFacts) -> dict[str, Reals]:
+    """Return the columns of `env.features.SHARED` that are counted, by name."""
+    begun = is_below(0.0, facts.position)
+    angle = facts.hour * (2.0 * math.pi / 24.0)
+    return {
+        "hour_sin": sin(angle),
+        "hour_cos": cos(angle),
+        "weekend": is_below(4.5, facts.weekday),
+        "position": log1p(facts.position) / 5.0,
+        "evidence": log1p(facts.evidence) / 5.0,
+        "session_evidence": log1p(facts.session_evidence * begun) / 2.5,
+        "swipe_speed": log1p(facts.swipe_speed) / 4.0,
+        "play_rate": facts.play_rate,
+        "session_play_rate": either(begun, facts.session_play_rate, facts.play_rate),
+        "last_gap": facts.last_gap * _GAP_SCALE,
+        "usual_gap": facts.usual_gap * _GAP_SCALE,
+        "visits": log1p(facts.n_returns) / 4.0,
+        "tenure": log1p(facts.tenure_days) / _LOG_YEAR_DAYS,
+        "session_watched": log1p(facts.session_watched_s * begun) / 8.0,
+        "bait_lately": scale_bait(facts.bait_lately),
+    }
+
+
+def scale_age(hours: Floats) -> Floats:
+    """Return the column `age` of items of so many hours, at least 0."""
+    return np.asarray(np.log1p(hours) / _LOG_YEAR_H)
+
+
+def scale_rewarded(n_rewarded: Floats) -> Floats:
+    """Return the column `item_evidence` of items with so many rewarded impressions."""
+    return np.asarray(np.log1p(n_rewarded) / _LOG_MUCH)
+
+
+def scale_plays(plays: Floats, highest: float) -> Floats:
+    """Return popularity relative to the highest of all items, in [0, 1], on a logarithmic scale."""
+    if highest <= 0.0:
+        return np.zeros(len(plays))
+    return np.asarray(np.log1p(plays) / math.log1p(highest))
+
+
+def bait_beyond_mean(bait: float | None) -> float:
+    """Return the bait of an item, in [0, 1], from `MEAN_BAIT` on; 0 where unknown."""
+    return 0.0 if bait is None else bait - MEAN_BAIT
+
+
+def scale_bait(beyond_mean: Reals) -> Reals:
+    """Return the columns `bait` and `bait_lately` of bait from `MEAN_BAIT` on."""
+    return beyond_mean * _BAIT_SCALE
