@@ -1,0 +1,335 @@
+"""What transitions say about a small observed state: a model that policies are evaluated in.
+
+An observed state is a level (the first column: satisfaction in the twin), in which everything is
+smooth, and a mode (the columns after it). With l the level, g the mode and a the action, these are
+fitted apart and put together as matrices:
+
+    r(l, g, a)       reward of a card: local linear regression over the level
+    h(l, g, a)       chance that the session ends after it: `policies.pair_logit`
+    p(d | l, g, a)   where it leads within the session, d levels up: `policies.pair_logit`
+    q(g' | g, a)     and to which mode: shares
+    c(l)             E[discount] of what follows a session's end: local linear regression
+    s(l', g' | l)    where the next session starts: shares, each shrunk to those of levels near by
+
+A transition is a move and not a place, so that levels share what they know of moves. Assumed are
+that leaving hangs on the state before the card and not on where the card leads, that d and g' are
+independent, and that what follows a session's end hangs on the level alone.
+
+All that is kept of transitions is their sums (`Tally`), so adding to them is cheap and nothing is
+thrown away. Rejected: a table without smoothing, as of 336 states and 4 actions few are visited
+often enough; chances of each mode for itself, smooth over the level alone (the noise of rare exits
+and moves makes plans that lose several times as much); terms of three axes at once (more variance
+than they take from the bias); a network, which is for states that do not fit a grid.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from env.vocabulary import Bools, Float32s, Floats, Ints
+from policies.local_linear import LocalLinear
+from policies.pair_logit import pair_chances
+
+BANDWIDTH = 0.2
+"""Of the level, in its own unit: the standard deviation of the Gaussian kernel."""
+LEAST_EXIT = 1e-3
+"""Sessions end in the fitted model too, or values within them would have no bound."""
+LEAST_SHARE = 1e-12
+MOST_DISCOUNT = 0.999
+"""What lines promise where nobody was seen yet may be more than anybody can return."""
+NEAR_RETURNS = 3.0
+"""Weight of the levels near by in where sessions start, in returns."""
+STAYS = 1e-3
+"""Weight of staying in a mode, for actions that were never tried in it."""
+
+
+class Grid(msgspec.Struct, frozen=True):
+    """How an observed state becomes a row of tables; the first column is the level.
+
+    Attributes:
+        cells: of each column, which is in [0, 1] and cut evenly.
+    """
+
+    cells: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a grid without levels.
+
+        Raises:
+            ValueError: a column has no cell, or the level fewer than 2.
+        """
+        if len(self.cells) < 1 or min(self.cells) < 1 or self.cells[0] < 2:
+            raise ValueError(f"expected 2 levels or more, and cells of 1 or more, got {self.cells}")
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels."""
+        return self.cells[0]
+
+    @property
+    def n_modes(self) -> int:
+        """Number of modes."""
+        return int(np.prod(self.cells[1:], dtype=np.int64))
+
+    @property
+    def n_states(self) -> int:
+        """Number of states: level · n_modes + mode."""
+        return self.n_levels * self.n_modes
+
+    def states(self, observations: Float32s) -> Ints:
+        """Return the states of observations.
+
+        Args:
+            observations: in [0, 1], shape (n, n_columns).
+
+        Returns:
+            Of shape (n,) in [0, n_states).
+        """
+        last = np.array(self.cells) - 1
+        places = np.clip(np.rint(observations * last), 0, last).astype(np.int64)
+        return np.asarray(np.ravel_multi_index(tuple(places.T), self.cells), dtype=np.int64)
+
+    def observations(self) -> Float32s:
+        """Return the observation at the middle of each state, shape (n_states, n_columns)."""
+        places = np.stack(np.unravel_index(np.arange(self.n_states), self.cells), axis=1)
+        shares = places / np.maximum(np.array(self.cells) - 1, 1)
+        return np.asarray(shares, dtype=np.float32)
+
+
+class Transitions(NamedTuple):
+    """What n cards did, each of shape (n,).
+
+    Attributes:
+        state: before the card.
+        action: which was taken.
+        reward: of the card itself.
+        left: whether the session ended after it.
+        discount: of what follows a session's end, 0 where nobody returns; it is what a return is
+            worth, too. Not read within a session.
+        after: state after the card: of the same session, or at the start of the next one.
+    """
+
+    state: Ints
+    action: Ints
+    reward: Floats
+    left: Bools
+    discount: Floats
+    after: Ints
+
+    @classmethod
+    def of(cls, state: Ints, action: Ints, info: dict[str, Any], after: Ints) -> "Transitions":
+        """Return those of one step of an environment whose cards are worth their watch time."""
+        return cls(state, action, info["watch_s"], info["session_end"], info["discount"], after)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Transitions"]) -> "Transitions":
+        """Return all of them; at least one part."""
+        return cls(
+            np.concatenate([part.state for part in parts]),
+            np.concatenate([part.action for part in parts]),
+            np.concatenate([part.reward for part in parts]),
+            np.concatenate([part.left for part in parts]),
+            np.concatenate([part.discount for part in parts]),
+            np.concatenate([part.after for part in parts]),
+        )
+
+    def where(self, kept: Bools) -> "Transitions":
+        """Return those that are kept, shape (n,)."""
+        return Transitions(
+            self.state[kept],
+            self.action[kept],
+            self.reward[kept],
+            self.left[kept],
+            self.discount[kept],
+            self.after[kept],
+        )
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums of transitions; L levels, M modes, A actions, D = 2 L - 1 moves of the level.
+
+    Attributes:
+        grid: of the states.
+        cards: shape (L, M, A).
+        reward: of them in sum, shape (L, M, A).
+        left: sessions that ended, shape (L, M, A).
+        moved: cards within a session, by where they led, shape (L, M, A, D, M).
+        returned: discounts of what followed a session's end, by where it started, shape (L, D, M).
+    """
+
+    grid: Grid
+    cards: Floats
+    reward: Floats
+    left: Floats
+    moved: Floats
+    returned: Floats
+
+    @classmethod
+    def empty(cls, grid: Grid, n_actions: int) -> "Tally":
+        """Return sums of nothing."""
+        n_levels, n_modes = grid.n_levels, grid.n_modes
+        each, to = (n_levels, n_modes, n_actions), (2 * n_levels - 1, n_modes)
+        return cls(
+            grid,
+            cards=np.zeros(each),
+            reward=np.zeros(each),
+            left=np.zeros(each),
+            moved=np.zeros((*each, *to)),
+            returned=np.zeros((n_levels, *to)),
+        )
+
+    def add(self, transitions: Transitions) -> None:
+        """Add transitions to the sums."""
+        t, n_levels, n_modes = transitions, self.grid.n_levels, self.grid.n_modes
+        level, mode = np.divmod(t.state, n_modes)
+        next_level, next_mode = np.divmod(t.after, n_modes)
+        move = next_level - level + n_levels - 1
+        at, to = (level, mode, t.action), (move, next_mode)
+        self.cards += _sums(self.cards.shape, at)
+        self.reward += _sums(self.cards.shape, at, t.reward)
+        self.left += _sums(self.cards.shape, at, t.left.astype(np.float64))
+        self.moved += _sums(self.moved.shape, (*at, *to), (~t.left).astype(np.float64))
+        follows = np.where(t.left, t.discount, 0.0)
+        self.returned += _sums(self.returned.shape, (level, *to), follows)
+
+
+class Worth(NamedTuple):
+    """What is counted: a card's reward and a return, each times its weight."""
+
+    card: float = 1.0
+    comeback: float = 0.0
+
+
+WATCH, DAYS = Worth(1.0, 0.0), Worth(0.0, 1.0)
+
+
+class Values(NamedTuple):
+    """Values of a policy in a model.
+
+    Attributes:
+        state: V, shape (n_states,).
+        action: Q, shape (n_states, n_actions).
+    """
+
+    state: Floats
+    action: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class FittedModel:
+    """What was fitted, as matrices.
+
+    Attributes:
+        grid: of the states.
+        reward: of a card, shape (n_states, n_actions).
+        comeback: what the returns after it are worth, discounted, shape (n_states, n_actions).
+        onward: discounted chance of each next state, shape (n_states, n_actions, n_states).
+    """
+
+    grid: Grid
+    reward: Floats
+    comeback: Floats
+    onward: Floats
+
+    @classmethod
+    def fit(cls, tally: Tally, bandwidth: float = BANDWIDTH) -> "FittedModel":
+        """Return the model that fits the sums.
+
+        Args:
+            tally: with a session's end.
+            bandwidth: of the level, above 0.
+
+        Raises:
+            ValueError: no session's end was seen, or the bandwidth is not above 0.
+        """
+        if not tally.left.any():
+            raise ValueError("expected transitions with a session's end among them, got none")
+        grid, smooth = tally.grid, LocalLinear.of(tally.grid.n_levels, bandwidth)
+        shape = (grid.n_states, tally.cards.shape[2])
+        cells = (grid.n_levels, *grid.cells[1:], shape[1])
+        leaves = pair_chances(tally.left.reshape(cells), tally.cards.reshape(cells))
+        leaves = np.maximum(leaves, LEAST_EXIT)
+        after = _arrivals(tally).reshape(*shape, grid.n_states)
+        returns = smooth.means(tally.left.sum(axis=(1, 2)), tally.returned)
+        worth = np.clip(returns.sum(axis=(1, 2)), 0.0, MOST_DISCOUNT)
+        starts = _shares(_placed(tally.returned + NEAR_RETURNS * returns, grid))
+        starts = starts.reshape(grid.n_levels, grid.n_states)
+        leaves = leaves.reshape(*shape, 1)
+        by_level = after.reshape(*shape, grid.n_levels, grid.n_modes).sum(axis=3)
+        ending = leaves * (by_level @ (worth[:, None] * starts))
+        return cls(
+            grid,
+            reward=smooth.means(tally.cards, tally.reward).reshape(shape),
+            comeback=ending.sum(axis=2),
+            onward=(1.0 - leaves) * after + ending,
+        )
+
+    def rewards(self, worth: Worth) -> Floats:
+        """Return what a card is worth with the returns after it, shape (n_states, n_actions)."""
+        return worth.card * self.reward + worth.comeback * self.comeback
+
+    def evaluate(self, policy: Floats, worth: Worth) -> Values:
+        """Return the values of a policy.
+
+        Args:
+            policy: a pmf over the actions for each state, shape (n_states, n_actions).
+            worth: what is counted.
+        """
+        rewards = self.rewards(worth)
+        chain = np.matmul(policy[:, None, :], self.onward)[:, 0]
+        state = np.linalg.solve(np.eye(len(chain)) - chain, (policy * rewards).sum(axis=1))
+        return Values(state, rewards + self.onward @ state)
+
+
+def _placed(moves: Floats, grid: Grid) -> Floats:
+    """Return where moves lead from each level; what leads beyond an end stays at it.
+
+    Args:
+        moves: shape (L, .., 2 L - 1, M).
+
+    Returns:
+        Of shape (L, .., L, M).
+    """
+    last = grid.n_levels - 1
+    places = np.empty((*moves.shape[:-2], grid.n_levels, moves.shape[-1]))
+    for level in range(grid.n_levels):
+        down, up = last - level, 2 * last - level
+        places[level] = moves[level, ..., down : up + 1, :]
+        places[level, ..., 0, :] += moves[level, ..., :down, :].sum(axis=-2)
+        places[level, ..., last, :] += moves[level, ..., up + 1 :, :].sum(axis=-2)
+    return places
+
+
+def _arrivals(tally: Tally) -> Floats:
+    """Return the chance of each state after a card within a session, shape (L, M, A, L, M)."""
+    grid, n = tally.grid, tally.cards - tally.left
+    cells = (*grid.cells, n.shape[2])
+    moved = tally.moved.sum(axis=-1)
+    moves, still = np.zeros(moved.shape), grid.n_levels - 1
+    for move in np.flatnonzero(moved.sum(axis=(0, 1, 2))):
+        if move != still:
+            chances = pair_chances(moved[..., move].reshape(cells), n.reshape(cells))
+            moves[..., move] = chances.reshape(n.shape)
+    moves /= np.maximum(moves.sum(axis=-1, keepdims=True), 1.0)
+    moves[..., still] = 1.0 - moves.sum(axis=-1)
+    modes = tally.moved.sum(axis=(0, 3)) + STAYS * np.eye(grid.n_modes)[:, None]
+    modes /= modes.sum(axis=-1, keepdims=True)
+    levels = _placed(moves[..., None], grid)
+    return np.asarray(levels * modes[:, :, None])
+
+
+def _shares(places: Floats) -> Floats:
+    """Return chances: nothing below 0, and over the last two axes a sum of 1."""
+    positive = np.maximum(places, LEAST_SHARE)
+    return np.asarray(positive / positive.sum(axis=(-2, -1), keepdims=True))
+
+
+def _sums(shape: tuple[int, ...], at: tuple[Ints, ...], weights: Floats | None = None) -> Floats:
+    """Return a table of this shape with the weights of each place in sum; else their counts."""
+    rows = np.ravel_multi_index(at, shape)
+    size = int(np.prod(shape))
+    return np.bincount(rows, weights, size).reshape(shape).astype(np.float64)

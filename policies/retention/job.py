@@ -1,0 +1,196 @@
+"""A training for retention, from its arguments to the ranker that is served.
+
+    build -> resume? -> (sample, judge, learn, tell, checkpoint)* -> export
+
+Each iteration begins with seeds of its own, made of the training's seed and the iteration's number,
+so a training that was killed and resumed draws what it would have drawn.
+"""
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import ray
+import torch
+from ray.rllib.core import DEFAULT_MODULE_ID
+from tensorboardX import SummaryWriter
+
+from policies.ranker import Ranker
+from policies.retention.args import RetentionArgs
+from policies.retention.checkpoints import Checkpoints
+from policies.retention.export import export
+from policies.retention.layout import Layout
+from policies.retention.ppo import make_config
+from policies.retention.worlds import open_world
+
+_DRAWS_STREAM = 2
+_STEPS_SAMPLED = ("env_runners", "num_env_steps_sampled_lifetime")
+CHECKPOINT_EVERY = 10
+
+
+class Progress(NamedTuple):
+    """How far a training is.
+
+    Attributes:
+        iteration: that was done, from 1.
+        n_iterations: in all.
+        n_steps: cards so far.
+        seconds: since it was begun or resumed.
+        episode_return: mean reward of lives that ended lately, not discounted; nan before.
+        entropy: mean of the policy's, in nats.
+    """
+
+    iteration: int
+    n_iterations: int
+    n_steps: int
+    seconds: float
+    episode_return: float
+    entropy: float
+
+
+class Trained(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        ranker: as it is served.
+        layout: how observations become what it scores.
+        args: of the training.
+        n_steps: cards in all.
+        seconds: since it was begun or resumed.
+    """
+
+    ranker: Ranker
+    layout: Layout
+    args: RetentionArgs
+    n_steps: int
+    seconds: float
+
+
+Advance = Callable[[Progress], None]
+
+
+def train(
+    args: RetentionArgs,
+    *,
+    folder: Path | None = None,
+    advance: Advance | None = None,
+    checkpoint_every: int = CHECKPOINT_EVERY,
+) -> Trained:
+    """Train a policy, or go on with the training that a folder holds.
+
+    Args:
+        args: of the training.
+        folder: of checkpoints and TensorBoard's events; nothing is written if None.
+        advance: told after each iteration.
+        checkpoint_every: iterations between two checkpoints.
+
+    Raises:
+        ValueError: the folder holds a training of other arguments.
+    """
+    begun = time.monotonic()
+    world = open_world(args.world)
+    checkpoints = None if folder is None else Checkpoints.open(folder, args)
+    # It says at each start which of its two stacks is used.
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
+    with running_ray():
+        algorithm = make_config(args, world).build_algo()
+        try:
+            with _events(folder) as write:
+                for progress in _iterations(algorithm, args, checkpoints, checkpoint_every, begun):
+                    write(progress)
+                    if advance is not None:
+                        advance(progress)
+            ranker = export(algorithm.get_module(DEFAULT_MODULE_ID))
+            n_steps = int(algorithm.metrics.peek(_STEPS_SAMPLED, default=0))
+        finally:
+            algorithm.stop()
+    return Trained(ranker, world.layout, args, n_steps, time.monotonic() - begun)
+
+
+@contextmanager
+def running_ray(address: str | None = None) -> Iterator[None]:
+    """Have Ray run meanwhile: the one that runs already, a cluster's, or one in this process.
+
+    What was started or connected here is let go of at the end.
+
+    Args:
+        address: of a cluster, or "auto"; None: the one that `ray job submit` names, else a new one
+            on this machine that only it can reach.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    quietly: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        ray.init(address=address, **quietly)
+    else:
+        ray.init(_node_ip_address="127.0.0.1", include_dashboard=False, **quietly)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def seed_draws(seed: int, iteration: int) -> None:
+    """Seed the streams of this process that RLlib draws from."""
+    sequence = np.random.SeedSequence([seed, _DRAWS_STREAM, iteration])
+    first, second, third = (int(word) for word in sequence.generate_state(3))
+    random.seed(first)
+    np.random.seed(second)  # noqa: NPY002  # RLlib shuffles with it
+    torch.manual_seed(third)
+
+
+def _iterations(
+    algorithm: Any,
+    args: RetentionArgs,
+    checkpoints: Checkpoints | None,
+    checkpoint_every: int,
+    begun: float,
+) -> Iterator[Progress]:
+    """Yield after each iteration that is left, and save those that are due once they are told."""
+    done = 0 if checkpoints is None else checkpoints.restore(algorithm)
+    for iteration in range(done, args.n_iterations):
+        seed_draws(args.seed, iteration)
+        yield _progress(algorithm.train(), iteration + 1, args, begun)
+        if checkpoints is not None and _is_due(iteration + 1, args, checkpoint_every):
+            checkpoints.save(algorithm, iteration + 1)
+
+
+def _is_due(iteration: int, args: RetentionArgs, every: int) -> bool:
+    return iteration % every == 0 or iteration == args.n_iterations
+
+
+def _progress(
+    result: dict[str, Any], iteration: int, args: RetentionArgs, begun: float
+) -> Progress:
+    played, learned = result["env_runners"], result["learners"][DEFAULT_MODULE_ID]
+    return Progress(
+        iteration,
+        args.n_iterations,
+        int(played["num_env_steps_sampled_lifetime"]),
+        time.monotonic() - begun,
+        float(played.get("episode_return_mean", np.nan)),
+        float(learned["entropy"]),
+    )
+
+
+@contextmanager
+def _events(folder: Path | None) -> Iterator[Advance]:
+    """Yield what writes TensorBoard's events into a folder, if there is one."""
+    if folder is None:
+        yield lambda progress: None
+        return
+    with SummaryWriter(str(folder / "events")) as writer:
+
+        def write(progress: Progress) -> None:
+            for name in ("episode_return", "entropy", "seconds"):
+                writer.add_scalar(name, getattr(progress, name), progress.n_steps)
+
+        yield write

@@ -1,0 +1,140 @@
+"""The connector that turns lives into a batch to learn from: RLlib's GAE, with discounts by day.
+
+It takes the place of RLlib's whole pipeline of a learner. Fragments of lives come in; what goes out
+holds the cards once, with advantages and targets of values, and no row for the step after a
+fragment, whose observation is in the fragment anyway.
+
+Rejected: RLlib's default pieces with this one behind them (they add a masked row to each fragment
+to find its last value, and take longer than the gradients).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ray.rllib.connectors.connector_v2 import ConnectorV2
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from ray.rllib.evaluation.postprocessing import Postprocessing
+
+from env.vocabulary import Bools, Float32s, Floats
+from policies.retention.advantages import Steps, estimate, standardise
+from policies.retention.args import RetentionArgs
+from policies.retention.critics import Critic, Network
+from policies.retention.layout import Layout
+from policies.retention.survival import ReturnModel
+
+_TAKEN = (Columns.ACTION_LOGP, Columns.ACTION_DIST_INPUTS)
+"""Outputs of the module when the card was drawn, which the ratio is taken to."""
+
+
+class Judging(ConnectorV2):
+    """Lives in, judged cards out."""
+
+    def __init__(self, args: RetentionArgs, layout: Layout, critic: Critic) -> None:
+        """Make one.
+
+        Args:
+            args: of the training.
+            layout: of observations.
+            critic: which judges.
+        """
+        super().__init__()
+        self._args, self._layout, self._critic = args, layout, critic
+        self._returns = ReturnModel() if args.expected_return else None
+
+    def __call__(
+        self, *, rl_module: Any, batch: dict[str, Any], episodes: Sequence[Any], **kwargs: Any
+    ) -> dict[str, Any]:
+        """Return the batch of the module, of tensors."""
+        module = rl_module[DEFAULT_MODULE_ID]
+        came = steps_of(episodes)
+        steps = self._expected(came)
+        judged = self._critic.judge(steps, network_of(module))
+        advantages = estimate(judged.targets, judged.values, steps, self._args.lambda_)
+        columns = {
+            Columns.OBS: steps.observations,
+            Columns.ACTIONS: steps.actions,
+            Postprocessing.ADVANTAGES: standardise(advantages).astype(np.float32),
+            Postprocessing.VALUE_TARGETS: self._critic.unit(judged.values + advantages).astype(
+                np.float32
+            ),
+            **{name: _joined(episodes, name) for name in _TAKEN},
+        }
+        return {DEFAULT_MODULE_ID: {name: torch.from_numpy(c) for name, c in columns.items()}}
+
+    def get_state(
+        self, components: Any = None, *, not_components: Any = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Return what was learned besides the network."""
+        returns = None if self._returns is None else self._returns.state()
+        return {"critic": self._critic.state(), "returns": returns}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from the state of another one."""
+        self._critic.restore(state["critic"])
+        if self._returns is not None:
+            self._returns.restore(state["returns"])
+
+    def _expected(self, steps: Steps) -> Steps:
+        """Return the steps as the arguments want sessions' ends to be."""
+        if self._returns is not None:
+            features = self._seen_at_ends(steps)
+            self._returns.learn(features, steps.discounts[steps.left])
+            if self._returns.n_ends:
+                discounts = steps.discounts.copy()
+                discounts[steps.left] = self._returns.expect(features)
+                steps = steps.expecting(discounts, self._args.return_worth)
+        return steps if self._args.credit == "life" else steps.within_sessions()
+
+    def _seen_at_ends(self, steps: Steps) -> Floats:
+        """Return the person and the card shown at each session's end, shape (n_ends, width)."""
+        ends = np.flatnonzero(steps.left)
+        users, rows, _ = self._layout.arrays(steps.observations[ends])
+        shown = rows[np.arange(len(ends)), steps.actions[ends]]
+        return np.concatenate([users, shown], axis=1).astype(np.float64)
+
+
+def steps_of(episodes: Sequence[Any]) -> Steps:
+    """Return the cards of RLlib's fragments of lives, one fragment after another.
+
+    Args:
+        episodes: `SingleAgentEpisode`s as numpy, whose infos tell `session_end` and `discount`.
+    """
+    observations = [episode.get_observations() for episode in episodes]
+    infos = [info for episode in episodes for info in episode.get_infos(slice(1, None))]
+    lengths = np.array([len(episode) for episode in episodes])
+    is_last: Bools = np.zeros(int(lengths.sum()), dtype=np.bool_)
+    is_last[lengths.cumsum() - 1] = True
+    return Steps(
+        observations=np.concatenate([seen[:-1] for seen in observations]),
+        actions=np.concatenate([episode.get_actions() for episode in episodes]),
+        rewards=np.concatenate([episode.get_rewards() for episode in episodes]).astype(np.float64),
+        left=np.array([info["session_end"] for info in infos], dtype=np.bool_),
+        discounts=np.array([info["discount"] for info in infos], dtype=np.float64),
+        after=np.concatenate([seen[1:] for seen in observations]),
+        is_last=is_last,
+    )
+
+
+def network_of(module: Any) -> Network:
+    """Return what critics ask of a module."""
+
+    def values(observations: Float32s) -> Floats:
+        with torch.no_grad():
+            found = module.compute_values({Columns.OBS: torch.from_numpy(observations)})
+        return np.asarray(found.numpy(), dtype=np.float64)
+
+    def pmf(observations: Float32s) -> Floats:
+        with torch.no_grad():
+            out = module.forward_inference({Columns.OBS: torch.from_numpy(observations)})
+        logits = out[Columns.ACTION_DIST_INPUTS].double()
+        return np.asarray(torch.softmax(logits, dim=-1).numpy())
+
+    return Network(values, pmf)
+
+
+def _joined(episodes: Sequence[Any], column: str) -> Float32s:
+    parts = [episode.get_extra_model_outputs(column) for episode in episodes]
+    return np.asarray(np.concatenate(parts), dtype=np.float32)

@@ -1,0 +1,53 @@
+"""What a trained ranker earns in lives that begin on the first day and are lived to their end.
+
+What a training tells of itself, the lives that ended lately, hangs on which ended: all of its
+people begin on one day, and those who leave for good end first.
+"""
+
+import gymnasium
+import numpy as np
+
+from env.vocabulary import Floats
+from policies.ranker import Ranker
+from policies.retention.worlds import World
+
+_DRAWS_STREAM = 3
+
+
+def life_returns(ranker: Ranker, world: World, n_people: int, seed: int) -> Floats:
+    """Return the discounted return of the first life of n people, shape (n,).
+
+    Cards are drawn from the softmax of the ranker's logits, as it is served.
+
+    Args:
+        ranker: of the world's layout.
+        world: see `policies.retention.worlds.open_world`.
+        n_people: n.
+        seed: of lives and draws: the same one for two rankers gives them the same people.
+    """
+    people = gymnasium.make_vec(
+        world.env_id,
+        num_envs=n_people,
+        vectorization_mode="vector_entry_point",
+        **world.arguments,
+    )
+    generator = np.random.default_rng([seed, _DRAWS_STREAM])
+    earned, discount = np.zeros(n_people), np.ones(n_people)
+    alive = np.ones(n_people, dtype=np.bool_)
+    observation, _ = people.reset(seed=seed)
+    while alive.any():
+        users, rows, _ = world.layout.arrays(observation)
+        upto = softmax(ranker.batch_scores(users, rows)).cumsum(axis=1)[:, :-1]
+        actions = (generator.random(n_people)[:, None] >= upto).sum(axis=1)
+        observation, rewards, terminated, truncated, info = people.step(actions)
+        earned += np.where(alive, discount * rewards, 0.0)
+        discount *= info["discount"]
+        alive &= ~(terminated | truncated)
+    people.close()
+    return earned
+
+
+def softmax(logits: Floats) -> Floats:
+    """Return pmfs, of the shape of the logits; the last axis sums to 1."""
+    chances = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(chances / chances.sum(axis=-1, keepdims=True))

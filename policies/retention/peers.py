@@ -1,0 +1,134 @@
+"""RLlib's double DQN and APPO on the twin as they come: baselines, and why they are only that.
+
+Their bootstraps know one discount for every step, where a life has two: none within a session and
+day_discount ** gap after it. `GAMMA` is what a card costs on average (a session of 24 cards and
+1.5 days). Rewards are in units, or values of thousands of seconds are out of the networks' reach.
+
+Not here: IMPALA, which is APPO without the clip; a discount for each transition (it takes a learner
+of our own, which `policies.retention.ppo` is).
+"""
+
+from typing import Any
+
+import gymnasium
+import msgspec
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from gymnasium.wrappers.vector import TransformReward
+from ray.rllib.algorithms.appo import APPOConfig
+from ray.rllib.algorithms.dqn import DQNConfig
+from ray.rllib.core import DEFAULT_MODULE_ID, Columns
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+
+from env.miniswipe import MiniSwipeEnv
+from env.miniswipe_programme import Objective
+from env.miniswipe_vector import MiniSwipeVectorEnv
+from env.objective import MEAN_WATCH_S
+from env.vocabulary import Float32s, Floats
+from policies.retention.job import running_ray, seed_draws
+
+ENV_ID = "nextswipe/MiniSwipeInUnits-v0"
+GAMMA = 0.998
+UNITS: dict[Objective, float] = {"watch": MEAN_WATCH_S, "days": 1.0}
+HIDDEN = (64, 64)
+LR = 1e-3
+
+
+class PeerArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How one of them is trained.
+
+    Attributes:
+        objective: what is counted.
+        n_steps: cards in all.
+        n_envs: people at a time.
+        batch: transitions in a gradient.
+        n_step: rewards before the bootstrap, of DQN.
+        seed: of lives, weights and draws.
+    """
+
+    objective: Objective = "watch"
+    n_steps: int = 40_000
+    n_envs: int = 64
+    batch: int = 256
+    n_step: int = 1
+    seed: int = 0
+
+
+def train_dqn(args: PeerArgs, observations: Float32s) -> Floats:
+    """Return the values of actions that were learned, in units, shape (n, n_actions).
+
+    Args:
+        args: of the training.
+        observations: of which values are returned, shape (n, 3).
+    """
+    config = DQNConfig().training(
+        n_step=args.n_step,
+        double_q=True,
+        dueling=True,
+        target_network_update_freq=2_000,
+        num_steps_sampled_before_learning_starts=min(5_000, args.n_steps // 4),
+        epsilon=[[0, 1.0], [args.n_steps // 2, 0.05]],
+    )
+    module = _trained(config, args)
+    with torch.no_grad():
+        told = module.compute_q_values({Columns.OBS: torch.as_tensor(observations)})
+    return np.asarray(told["qf_preds"].numpy(), dtype=np.float64)
+
+
+def train_appo(args: PeerArgs, observations: Float32s) -> Floats:
+    """Return the pmf over actions that was learned, shape (n, n_actions).
+
+    Args:
+        args: of the training.
+        observations: at which it is taken, shape (n, 3).
+    """
+    config = APPOConfig().training(entropy_coeff=0.01)
+    module = _trained(config.env_runners(rollout_fragment_length=32), args)
+    with torch.no_grad():
+        told = module.forward_inference({Columns.OBS: torch.as_tensor(observations)})
+    logits = np.asarray(told[Columns.ACTION_DIST_INPUTS].numpy(), dtype=np.float64)
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+
+def _trained(config: Any, args: PeerArgs) -> Any:
+    """Return the module after `args.n_steps` cards."""
+    if ENV_ID not in gymnasium.registry:
+        gymnasium.register(ENV_ID, entry_point=_alone, vector_entry_point=_in_units)
+    with running_ray():
+        seed_draws(args.seed, 0)
+        algorithm = _configured(config, args).build_algo()
+        try:
+            played = 0
+            while played < args.n_steps:
+                told = algorithm.train()["env_runners"]
+                played = int(told["num_env_steps_sampled_lifetime"])
+            return algorithm.get_module(DEFAULT_MODULE_ID)
+        finally:
+            algorithm.stop()
+
+
+def _configured(config: Any, args: PeerArgs) -> Any:
+    return (
+        config.environment(ENV_ID, env_config={"reward": args.objective})
+        .env_runners(
+            num_env_runners=0,
+            num_envs_per_env_runner=args.n_envs,
+            gym_env_vectorize_mode="vector_entry_point",
+        )
+        .learners(num_learners=0)
+        .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=list(HIDDEN)))
+        .training(gamma=GAMMA, lr=LR, train_batch_size_per_learner=args.batch)
+        .debugging(seed=args.seed)
+    )
+
+
+def _alone(**arguments: Any) -> gymnasium.Env[Any, Any]:
+    """Make one person's environment, which RLlib asks for its spaces."""
+    return MiniSwipeEnv(**arguments)
+
+
+def _in_units(**arguments: Any) -> VectorEnv[Any, Any, Any]:
+    unit = UNITS[arguments["reward"]]
+    return TransformReward(MiniSwipeVectorEnv(**arguments), lambda rewards: rewards / unit)

@@ -1,0 +1,79 @@
+"""Trainings with settings drawn at random, by Ray Tune: on this machine or over a cluster.
+
+A setting is judged by the mean return of lives that the ranker it led to is let live, the same
+people for all. Several settings differ by less than chance, so the best one is to be trained with
+other seeds before it is believed.
+
+Rejected: judging by the exact optimum of the twin (no other world has one), and schedulers that
+stop early (what is best for a week is worst for two months; that is the point of it all).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from ray import tune
+
+from policies.retention.args import RetentionArgs
+from policies.retention.job import running_ray, train
+from policies.retention.living import life_returns
+from policies.retention.worlds import open_world
+
+N_PEOPLE, PEOPLE_SEED = 256, 2**40
+"""By whom settings are judged: nobody of a training, whose seeds are below 2^30."""
+_JUDGED_BY = "life_return"
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """A setting that was trained with.
+
+    Attributes:
+        numbers: that were drawn, by their names in `RetentionArgs`.
+        life_return: mean discounted return of lives under what came of it.
+    """
+
+    numbers: dict[str, float]
+    life_return: float
+
+
+def tune_retention(
+    args: RetentionArgs, n_trials: int, folder: Path, *, address: str | None = None
+) -> list[Trial]:
+    """Train with settings drawn at random; returns them, the best one first.
+
+    Args:
+        args: of which learning rate, entropy, clip and width are replaced.
+        n_trials: settings.
+        folder: in which Ray Tune keeps its results.
+        address: of a Ray cluster, as `policies.retention.job.running_ray` reads it.
+
+    Raises:
+        RuntimeError: a setting could not be trained with.
+    """
+
+    def trial(numbers: dict[str, float]) -> None:
+        trained = train(msgspec.structs.replace(args, **numbers))
+        returns = life_returns(trained.ranker, open_world(args.world), N_PEOPLE, PEOPLE_SEED)
+        tune.report({_JUDGED_BY: float(returns.mean())})
+
+    tuner = tune.Tuner(
+        trial,
+        param_space={
+            "lr": tune.loguniform(5e-4, 1e-2),
+            "entropy": tune.loguniform(1e-3, 5e-2),
+            "clip": tune.uniform(0.1, 0.4),
+            "hidden": tune.choice([32, 64, 128]),
+        },
+        tune_config=tune.TuneConfig(metric=_JUDGED_BY, mode="max", num_samples=n_trials),
+        run_config=tune.RunConfig(name="tuning", storage_path=str(folder.absolute()), verbose=0),
+    )
+    with running_ray(address):
+        results = tuner.fit()
+    if results.errors:
+        raise RuntimeError(f"{results.num_errors} of {n_trials} failed: {results.errors[0]}")
+    trials = [_trial(results[place]) for place in range(len(results))]
+    return sorted(trials, key=lambda tried: tried.life_return, reverse=True)
+
+
+def _trial(result: Any) -> Trial:
+    return Trial(dict(result.config), float(result.metrics[_JUDGED_BY]))

@@ -1,0 +1,86 @@
+"""The environments that policies are trained in, as RLlib makes them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from env.miniswipe_model import N_ACTIONS, N_LEVELS, N_LOADS, N_SATIATIONS
+from env.registration import register_envs
+from env.vector import SwipeVectorEnv
+from policies.fitted_model import Grid
+from policies.retention.args import FeedWorld, TwinWorld
+from policies.retention.layout import Layout
+from policies.retention.scaling import Scaling
+
+TWIN_GRID = Grid((N_LEVELS, N_SATIATIONS, N_LOADS))
+"""What the twin's observation is: satisfaction, and the modes satiation and load."""
+_N_SAMPLED = 64
+_N_CARDS_SAMPLED = 200
+_SAMPLE_SEED = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """An environment, by name, and the form of what is observed in it.
+
+    Attributes:
+        env_id: Gymnasium's, with the module that registers it.
+        arguments: of its vector environment.
+        layout: of a flat observation.
+        user_scaling: of a person's columns; None: as they come.
+        item_scaling: of a candidate's row; None: as they come.
+    """
+
+    env_id: str
+    arguments: dict[str, Any]
+    layout: Layout
+    user_scaling: Scaling | None = None
+    item_scaling: Scaling | None = None
+
+
+def open_world(world: TwinWorld | FeedWorld) -> World:
+    """Return how to make a world.
+
+    The full world's columns are scaled by a sample of a random policy; the same one every time.
+    """
+    match world:
+        case TwinWorld(objective=objective, horizon_days=days):
+            register_envs()
+            return World(
+                "env.registration:nextswipe/MiniSwipe-v0",
+                {"reward": objective, "obs": "flat", "horizon_days": days},
+                Layout.fixed(3, N_ACTIONS),
+            )
+        case FeedWorld():
+            register_envs()
+            return _open_feed(world)
+
+
+def _open_feed(world: FeedWorld) -> World:
+    arguments: dict[str, Any] = {
+        "preset": world.preset,
+        "reward": world.objective,
+        "n_candidates": world.n_candidates,
+        "supply": world.supply,
+        "world_seed": world.world_seed,
+        "steps_per_day": world.steps_per_day,
+        "horizon_days": world.horizon_days,
+    }
+    people = SwipeVectorEnv(_N_SAMPLED, obs="dict", **arguments)
+    layout = Layout.of(people.single_observation_space)
+    users, rows = [], []
+    generator = np.random.default_rng(_SAMPLE_SEED)
+    people.reset(seed=_SAMPLE_SEED)
+    for _ in range(_N_CARDS_SAMPLED):
+        actions = generator.integers(world.n_candidates, size=_N_SAMPLED)
+        user, row, _ = layout.arrays(people.step(actions)[0])
+        users.append(user)
+        rows.append(row[np.arange(_N_SAMPLED), actions])
+    return World(
+        "env.registration:nextswipe/Swipe-v0",
+        arguments | {"obs": "flat"},
+        layout,
+        Scaling.of(np.concatenate(users)),
+        Scaling.of(np.concatenate(rows)),
+    )

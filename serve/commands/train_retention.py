@@ -1,0 +1,135 @@
+"""`nextswipe train retention`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from serve.commands.settings import AsJson, print_json
+from serve.refused import Refused
+
+if TYPE_CHECKING:
+    from policies.retention.args import RetentionArgs
+    from policies.retention.job import Progress
+    from policies.retention.tuning import Trial
+    from serve.retention_training import Outcome
+
+
+def train_retention(
+    folder: Annotated[
+        Path, typer.Argument(help="Of the training: checkpoints, events, the ranker that comes.")
+    ],
+    env: Annotated[
+        Literal["twin", "world"], typer.Option(help="The exact small world, or the full one.")
+    ] = "twin",
+    objective: Annotated[
+        str, typer.Option(help="twin: watch or days; world: a reward, such as mix or retention.")
+    ] = "",
+    preset: Annotated[str, typer.Option(help="Of the full world: a name or a file.")] = "kuairand",
+    candidates: Annotated[
+        int, typer.Option(min=2, help="Of the full world: from how many is chosen.")
+    ] = 20,
+    horizon: Annotated[
+        int | None, typer.Option(min=1, help="Days of a life; 60 in the twin, else the preset's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of lives, weights and draws.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Cards; 400,000 in the twin, else 2,000,000.")
+    ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="PPO as it is: its own critic, gaps as they came.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the training that the folder holds.")
+    ] = False,
+    tune: Annotated[
+        int, typer.Option(min=0, help="Try that many settings with Ray Tune instead.")
+    ] = 0,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster; else Ray runs here.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a ranker for whether people come back, with PPO in a simulated world.
+
+    Needs the extra train. After a kill, --resume goes on. A job of Ray runs on that job's cluster.
+    """
+    args = _args(env, objective, preset, candidates, horizon, seed, steps)
+    if plain:
+        args = args.plain()
+    if tune:
+        _tune(args, tune, folder, address, as_json=as_json)
+        return
+    from serve.retention_training import train_retention as train
+
+    outcome = train(args, folder, resume=resume, address=address, advance=_tell)
+    if as_json:
+        print_json(outcome)
+    else:
+        _print(outcome)
+
+
+def _args(
+    env: str,
+    objective: str,
+    preset: str,
+    candidates: int,
+    horizon: int | None,
+    seed: int,
+    steps: int | None,
+) -> "RetentionArgs":
+    import msgspec
+
+    from policies.retention.args import FeedWorld, RetentionArgs, TwinWorld
+
+    named: dict[str, object] = {"objective": objective} if objective else {}
+    try:
+        if env == "twin":
+            world = msgspec.convert(
+                {"type": "twin", "horizon_days": horizon or 60} | named, TwinWorld
+            )
+            args = RetentionArgs(world=world, seed=seed)
+            return args if steps is None else msgspec.structs.replace(args, n_steps=steps)
+        feed = FeedWorld(preset=preset, n_candidates=candidates, horizon_days=horizon)
+        if objective:
+            reward = msgspec.structs.replace(feed.objective, name=objective)
+            feed = msgspec.structs.replace(feed, objective=reward)
+        return RetentionArgs.of_feed(feed, seed=seed, n_steps=steps or 2_000_000)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+
+
+def _tune(
+    args: "RetentionArgs", n_trials: int, folder: Path, address: str | None, *, as_json: bool
+) -> None:
+    from policies.retention.tuning import tune_retention
+
+    trials = tune_retention(args, n_trials, folder, address=address)
+    if as_json:
+        print_json(trials)
+        return
+    for trial in trials:
+        typer.echo(_describe(trial))
+
+
+def _describe(trial: "Trial") -> str:
+    numbers = ", ".join(f"{name} {value:.3g}" for name, value in sorted(trial.numbers.items()))
+    return f"{trial.life_return:12,.2f} a life  {numbers}"
+
+
+def _tell(progress: "Progress") -> None:
+    typer.echo(
+        f"iteration {progress.iteration}/{progress.n_iterations}: {progress.n_steps:,} cards, "
+        f"{progress.seconds:.0f} s, {progress.episode_return:,.2f} a life, "
+        f"entropy {progress.entropy:.3f}",
+        err=True,
+    )
+
+
+def _print(outcome: "Outcome") -> None:
+    typer.echo(f"{outcome.n_steps:,} cards in {outcome.seconds:.0f} s: {outcome.ranker}")
+    if outcome.grade is not None:
+        typer.echo(
+            f"of the way from myopic to the optimum: {outcome.grade.served:.3f} as served, "
+            f"{outcome.grade.greedy:.3f} greedy"
+        )

@@ -1,0 +1,74 @@
+"""The critic that is a model of the policy's own transitions, against the exact programme."""
+
+import numpy as np
+import pytest
+
+from env.miniswipe import observe
+from env.miniswipe_model import N_ACTIONS, N_STATES, MiniConstants, MiniModel
+from env.miniswipe_programme import OBJECTIVES, Objective, Programme
+from env.miniswipe_vector import MiniSwipeVectorEnv
+from env.vocabulary import Floats
+from policies.retention.advantages import Steps
+from policies.retention.critics import Network
+from policies.retention.fitted import FittedCritic
+from policies.retention.worlds import TWIN_GRID
+
+N_PEOPLE = 2000
+CONSTANTS = MiniConstants(churn=0.0)
+UNIFORM = np.full((N_STATES, N_ACTIONS), 1.0 / N_ACTIONS)
+
+
+def _live(objective: Objective, seed: int, n_cards: int = 100) -> Steps:
+    """Return lives under the uniform policy, in which everybody returns."""
+    people = MiniSwipeVectorEnv(
+        N_PEOPLE, reward=objective, horizon_days=10_000, constants=CONSTANTS
+    )
+    generator = np.random.default_rng(seed)
+    before, _ = people.reset(seed=seed)
+    rows = []
+    for _ in range(n_cards):
+        actions = generator.integers(N_ACTIONS, size=N_PEOPLE)
+        after, rewards, _, _, info = people.step(actions)
+        rows.append((before, actions, rewards, info["session_end"], info["discount"], after))
+        before = after
+    observations, actions, rewards, left, discounts, afters = map(
+        np.concatenate, zip(*rows, strict=True)
+    )
+    nowhere = np.zeros(len(actions), dtype=np.bool_)
+    return Steps(observations, actions, rewards, left, discounts, afters, nowhere)
+
+
+def _network(policy: Floats) -> Network:
+    return Network(lambda _: np.empty(0), lambda _: policy)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_its_values_and_advantages_are_those_of_the_programme(objective: Objective) -> None:
+    programme = Programme.of(MiniModel.of(CONSTANTS))
+    value = programme.evaluate(UNIFORM)[objective]
+    gains = programme.rewards(objective) + programme.transitions() @ value - value[:, None]
+    steps = _live(objective, seed=11)
+    critic = FittedCritic(TWIN_GRID, N_ACTIONS, 1.0 if objective == "days" else 0.0)
+    judged = critic.judge(steps, _network(UNIFORM))
+    states = TWIN_GRID.states(steps.observations)
+    truth = gains[states, steps.actions]
+    found = judged.targets - judged.values
+    assert np.abs(judged.values / value[states] - 1.0).mean() < 0.02
+    # Noise of the model is what is left: the share of the advantages' variance that is not theirs.
+    assert np.var(found - truth) < 0.1 * np.var(truth)
+
+
+def test_a_restored_critic_judges_the_same() -> None:
+    steps = _live("days", seed=12, n_cards=10)
+    critic, other = (FittedCritic(TWIN_GRID, N_ACTIONS, 1.0) for _ in range(2))
+    critic.judge(steps, _network(UNIFORM))
+    other.restore(critic.state())
+    more = _live("days", seed=13, n_cards=10)
+    first, second = (each.judge(more, _network(UNIFORM)) for each in (critic, other))
+    np.testing.assert_array_equal(first.values, second.values)
+    np.testing.assert_array_equal(first.targets, second.targets)
+
+
+def test_the_grid_is_that_of_the_twins_observation() -> None:
+    states = np.arange(N_STATES)
+    assert TWIN_GRID.states(observe("flat", states)).tolist() == states.tolist()
