@@ -25,6 +25,7 @@ from env.content import (
 )
 from env.features import N_STATIC, VECTOR_DIM
 from env.records import Card, ItemRecord, block_hash, item_key, unpack_halves
+from env.scales import bait_beyond_mean
 from env.short_keys import ShortKeyIndex
 from env.vocabulary import Bools, Float32s, Floats, Ints, Item, ItemId, Keys, ShortKeys
 
@@ -62,6 +63,7 @@ class Catalogue:
     duration_s: Floats  # (n,) 0 where unknown
     sounds: Ints  # (n,) code
     ratings: Ints  # (n,) least age in years
+    baits: Floats  # (n,) from `env.bait.MEAN_BAIT` on, 0 where unknown
     listed: Bools  # (n,)
     debuts: Bools  # (n,) whether it came as new to the public, `ItemRecord.debut`
 
@@ -95,6 +97,7 @@ class Catalogue:
             "duration_s": np.zeros(_CAPACITY, dtype=np.float64),
             "sounds": np.zeros(_CAPACITY, dtype=np.int64),
             "ratings": np.zeros(_CAPACITY, dtype=np.int64),
+            "baits": np.zeros(_CAPACITY, dtype=np.float64),
             "listed": np.zeros(_CAPACITY, dtype=np.bool_),
             "debuts": np.zeros(_CAPACITY, dtype=np.bool_),
         }
@@ -165,6 +168,7 @@ class Catalogue:
             tags=item.tags,
             duration_s=item.duration_s or 0.0,
             sound=item.sound,
+            bait=item.bait,
         )
 
     def find(self, short_keys: ShortKeys) -> Ints:
@@ -250,6 +254,7 @@ class Catalogue:
             "duration_s": item.duration_s or 0.0,
             "sounds": _code(self._sounds, item.sound),
             "ratings": item.rating,
+            "baits": bait_beyond_mean(item.bait),
             "listed": item.listed,
         }
         for name, value in row.items():

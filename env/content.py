@@ -32,6 +32,7 @@ MAX_TAGS = 8
 
 _WORD = re.compile(r"\w+")
 _DURATION = STATIC.index("log_duration")
+_ENDS_S = (0.0, VALID_PLAY_S, LONG_VIEW_S, 60.0, np.inf)
 
 
 class TitleEncoder(Protocol):
@@ -142,10 +143,19 @@ def static_block(item: Item, titles: TitleEncoder | None = None) -> Float32s:
     Raises:
         ValueError: the vector or the duration is not finite.
     """
-    block = np.zeros(N_STATIC, dtype=np.float32)
-    block[:VECTOR_DIM] = vector(item, titles)
-    block[_DURATION:] = _duration_columns(item)
-    return block.astype(np.float16).astype(np.float32)
+    duration_s = np.array([_known_duration(item)])
+    block: Float32s = _blocks(vector(item, titles)[None], duration_s)[0]
+    return block
+
+
+def static_blocks(vectors: Floats, duration_s: Floats) -> Float32s:
+    """Return the same of many items with vectors of their own, shape (n, N_STATIC).
+
+    Args:
+        vectors: finite, shape (n, VECTOR_DIM).
+        duration_s: 0 where unknown, shape (n,).
+    """
+    return _blocks(np.array([_unit(row) for row in vectors], dtype=np.float32), duration_s)
 
 
 def duplicate_key(item: Item) -> int:
@@ -166,19 +176,28 @@ def duplicate_key(item: Item) -> int:
     return item_key(f"item {item.item_id}")
 
 
-def _duration_columns(item: Item) -> list[float]:
+def _blocks(vectors: Float32s, duration_s: Floats) -> Float32s:
+    """Return blocks of content vectors (n, VECTOR_DIM) and durations, 0 where unknown, (n,)."""
+    blocks = np.zeros((len(vectors), N_STATIC), dtype=np.float32)
+    blocks[:, :VECTOR_DIM] = vectors
+    minutes = np.minimum(duration_s, MAX_DURATION_S) / 60.0
+    blocks[:, _DURATION] = np.log1p(minutes)
+    for place, (low, high) in enumerate(pairwise(_ENDS_S), start=_DURATION + 1):
+        blocks[:, place] = (low < duration_s) & (duration_s <= high)
+    blocks[:, -1] = duration_s == 0.0
+    return blocks.astype(np.float16).astype(np.float32)
+
+
+def _known_duration(item: Item) -> float:
+    """Return the duration, 0 where it is unknown."""
     if item.duration_s is None:
-        return [0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
-    duration_s = item.duration_s
-    if not 0.0 < duration_s < np.inf:
+        return 0.0
+    if not 0.0 < item.duration_s < np.inf:
         raise ValueError(
-            f"duration_s must be positive and finite, or None where unknown, got {duration_s} "
-            f"in item {item.item_id}"
+            f"duration_s must be positive and finite, or None where unknown, got "
+            f"{item.duration_s} in item {item.item_id}"
         )
-    ends = (0.0, VALID_PLAY_S, LONG_VIEW_S, 60.0, np.inf)
-    within = [float(low < duration_s <= high) for low, high in pairwise(ends)]
-    minutes = min(duration_s, MAX_DURATION_S) / 60.0
-    return [float(np.log1p(minutes)), *within, 0.0]
+    return item.duration_s
 
 
 def _sum_of_tags(tags: Sequence[str]) -> Floats:

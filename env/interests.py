@@ -87,6 +87,19 @@ def read_interest(total: bytes, evidence: float) -> Float32s:
     return mean
 
 
+def read_interests(totals: Float32s, evidence: Floats) -> Float32s:
+    """Return `read_interest` of n people, shape (n, VECTOR_DIM).
+
+    Args:
+        totals: of each, shape (n, VECTOR_DIM).
+        evidence: of each, shape (n,).
+    """
+    means = totals / (RIDGE + evidence / DIRECTIONS).astype(np.float32)[:, None]
+    lengths = np.sqrt(np.add.reduce(means * means, axis=1, dtype=np.float32))
+    cut = MAX_LENGTH / np.maximum(lengths, MAX_LENGTH)
+    return np.asarray(means * cut.astype(np.float32)[:, None], dtype=np.float32)
+
+
 def add_tally(
     recent: tuple[Tally, ...], names: Sequence[str], n_cards: int, exposure: float, signal: float
 ) -> tuple[Tally, ...]:

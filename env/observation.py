@@ -1,8 +1,10 @@
-"""The observation of n people as arrays, in three forms, and their spaces.
+"""The observation of n people as arrays, in five forms, and their spaces.
 
-    dict   user (n, U), items (n, K, F), personal (n, K, P), mask (n, K)
-    flat   the first three in one row a person, for learners that know one Box only
-    ids    candidates (n, K), rows of `Stock.table`, and mask: a learner gathers what it needs
+    dict       user (n, U), items (n, K, F), personal (n, K, P), mask (n, K)
+    flat       the first three in one row a person, for learners that know one Box only
+    ids        candidates (n, K), rows of `Stock.table`, and mask: a learner gathers what it needs
+    feed       as dict, but of the columns of a request to the HTTP feed, see `env.feed_view`
+    feed_flat  these in one row a person
 
 All numbers are float32 and within `BOUND`. The arrays are written over at each step.
 """
@@ -12,12 +14,16 @@ from typing import Any, Literal, get_args
 import numpy as np
 from gymnasium import spaces
 
+from env.feed_memory import FeedMemory
+from env.feed_view import FeedView
 from env.observe import BOUND, PERSONAL
 from env.supply import ITEM_FACTS
 from env.swiping import Swiping
 from env.vocabulary import Float32s
 
-ObsMode = Literal["dict", "flat", "ids"]
+ObsMode = Literal["dict", "flat", "ids", "feed", "feed_flat"]
+_FLAT = ("flat", "feed_flat")
+_FEED = ("feed", "feed_flat")
 Observation = dict[str, Any] | Float32s
 
 
@@ -26,9 +32,8 @@ class Screen:
 
     Attributes:
         space: of one person's observation.
-        user: see `Observer.write_users`.
+        user: of the world's own form, see `Observer.write_users`.
         items: see `Observer.write_items`.
-        personal: the same, as a view of planes, shape (n, K, len(PERSONAL)).
     """
 
     def __init__(self, swiping: Swiping, obs: ObsMode, *, keeps_items: bool) -> None:
@@ -44,17 +49,28 @@ class Screen:
         """
         if obs not in get_args(ObsMode):
             raise ValueError(f"expected obs of {', '.join(get_args(ObsMode))}, got {obs!r}")
-        if swiping.settings.masked and obs == "flat":
-            raise ValueError('expected masked=False with obs="flat", which has no place for a mask')
+        if swiping.settings.masked and obs in _FLAT:
+            raise ValueError(
+                f'expected masked=False with obs="{obs}", which has no place for a mask'
+            )
         self._swiping, self._obs = swiping, obs
-        self._writes_items = keeps_items or obs != "ids"
+        self._writes_items = keeps_items or obs in ("dict", "flat")
+        self._feed = _open_feed(swiping) if obs in _FEED else None
         n, k = swiping.candidates.rows.shape
         f = swiping.stock.n_dims + len(ITEM_FACTS)
         self.user = np.zeros((n, swiping.observer.n_user), dtype=np.float32)
         self.items = np.zeros((n, k, f), dtype=np.float32)
         self._planes = np.zeros((len(PERSONAL), n, k), dtype=np.float32)
-        self.personal = np.moveaxis(self._planes, 0, -1)
         self.space = self._space()
+
+    @property
+    def personal(self) -> Float32s:
+        """`Observer.write_items`' planes, seen as (n, K, len(PERSONAL)).
+
+        Made anew each time: a view that is kept is a copy of its own after pickling, and would
+        never be written again.
+        """
+        return np.moveaxis(self._planes, 0, -1)
 
     def write(self, *, copy: bool) -> Observation:
         """Return the observation of now.
@@ -70,19 +86,17 @@ class Screen:
             )
         if self._obs == "ids":
             return _given({"candidates": candidates.rows, "mask": candidates.mask}, copy=copy)
-        if self._obs == "flat":
-            n = len(self.user)
-            blocks = [self.user, self.items.reshape(n, -1), self.personal.reshape(n, -1)]
+        if self._feed is not None:
+            self._feed.write()
+        arrays = self._arrays()
+        if self._obs in _FLAT:
+            blocks = [array.reshape(len(array), -1) for array in arrays.values()]
             return np.concatenate(blocks, axis=1)
-        return _given(
-            {
-                "user": self.user,
-                "items": self.items,
-                "personal": self.personal,
-                "mask": candidates.mask,
-            },
-            copy=copy,
-        )
+        return _given({**arrays, "mask": candidates.mask}, copy=copy)
+
+    def _arrays(self) -> dict[str, Float32s]:
+        seen = self if self._feed is None else self._feed
+        return {"user": seen.user, "items": seen.items, "personal": seen.personal}
 
     def _space(self) -> spaces.Space[Any]:
         k = self.items.shape[1]
@@ -90,13 +104,20 @@ class Screen:
         if self._obs == "ids":
             last = self._swiping.stock.n - 1
             return spaces.Dict({"candidates": spaces.Box(0, last, (k,), np.int64), "mask": mask})
-        arrays = {"user": self.user, "items": self.items, "personal": self.personal}
-        if self._obs == "flat":
+        arrays = self._arrays()
+        if self._obs in _FLAT:
             width = sum(array[0].size for array in arrays.values())
             return _box((width,))
         return spaces.Dict(
             {**{name: _box(a.shape[1:]) for name, a in arrays.items()}, "mask": mask}
         )
+
+
+def _open_feed(swiping: Swiping) -> FeedView:
+    """Let a feed's memory follow the people, and return how it sees them."""
+    memory = FeedMemory(swiping.preset.priors.taste_sd, swiping.reward, swiping.crowd.n)
+    swiping.follow(memory)
+    return FeedView(swiping, memory)
 
 
 def _box(shape: tuple[int, ...]) -> spaces.Box:

@@ -2,8 +2,8 @@
 
 The server sees cards and what was done about them. Of these it keeps a belief of each person's
 interests (an online logistic regression of valid plays on the item's vector), which topics were
-shown lately, and running means. It never sees satisfaction, taste, load, true bait or the class of
-return.
+shown lately, and running means, one of them of the guess how much the cards baited. It never sees
+satisfaction, taste, load, true bait or the class of return.
 
     p = s(item's log-odds + belief · vector + b_lang [l_i = l_u] - b_sat seen_g)
     belief <- belief + (valid play - p) vector / (1 / sd^2 + evidence / (4 d))
@@ -45,6 +45,7 @@ USER_FACTS = (
     "said",
     "not_interested",
     "log_watch",
+    "bait_guess",
 )
 PERSONAL = ("match", "seen_topic", "same_language", "valid_play")
 BOUND = 100.0
@@ -176,7 +177,8 @@ class Observer:
         self.seen.reshape(-1)[place] += weight
         watch = np.log1p(answer.watch_s)
         said = np.maximum(np.maximum(answer.comment, answer.share), answer.follow)
-        now = (*played, answer.like, said, answer.not_interested, watch)
+        guess = np.take(stock.bait_guess, rows, mode="clip")
+        now = (*played, answer.like, said, answer.not_interested, watch, guess)
         for fact, value in enumerate(now, start=_MEANS):
             facts[fact] += weight * RECENT * (value - facts[fact])
         facts[_LAST_PLAY] += weight * (played[0] - facts[_LAST_PLAY])

@@ -16,6 +16,7 @@ from env.content import MAX_TAGS, fold_tag
 from env.features import VECTOR_DIM
 from env.records import Card, FeedbackKind, PageRecord, item_key
 from env.reward import is_long_view, is_valid_play
+from env.scales import bait_beyond_mean
 from env.vocabulary import CreatorId, PageId, SessionId
 
 PAGE_OPEN_MS = 60 * 60_000
@@ -31,7 +32,16 @@ _BIT: dict[FeedbackKind, int] = {
     "not_interested": 16,
     "product_click": 32,
 }
-_SIGNAL = {1: 1.0, 2: 1.0, 4: 1.5, 8: 1.0, 16: -2.0, 32: 0.5}
+SIGNALS: dict[FeedbackKind, float] = {
+    "like": 1.0,
+    "comment": 1.0,
+    "share": 1.5,
+    "follow": 1.0,
+    "not_interested": -2.0,
+    "product_click": 0.5,
+}
+"""What events say about interest."""
+_SIGNAL = {_BIT[kind]: signal for kind, signal in SIGNALS.items()}
 
 
 class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -47,7 +57,8 @@ class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
         events: bits of the events reported.
         dwell_s: the longest reported, at most `MAX_DWELL_S`.
         usual: what this person's watching was when the card was first answered, in [0, 1].
-        sound: id of its music; empty where unknown. Last, so that rows from before it decode.
+        sound: id of its music; empty where unknown. From here on rows from before decode.
+        bait: of its item, from `env.bait.MEAN_BAIT` on; 0 where unknown.
     """
 
     slot: int
@@ -62,6 +73,7 @@ class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
     dwell_s: float = 0.0
     usual: float = 0.0
     sound: str = ""
+    bait: float = 0.0
 
     @property
     def played(self) -> bool:
@@ -167,4 +179,5 @@ def _open_card(slot: int, card: Card) -> OpenCard:
         tags=tuple(filter(None, map(fold_tag, card.tags)))[:MAX_TAGS],
         duration_s=card.duration_s,
         sound=card.sound,
+        bait=bait_beyond_mean(card.bait),
     )

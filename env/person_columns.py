@@ -85,10 +85,20 @@ def _tables(
     """
     _, exposure, signal = tally_columns(tallies, n_cards)
     recent = np.zeros(len(expected))
-    expected[codes] = (signal + _TALLY_PRIOR * expected[codes]) / (exposure + _TALLY_PRIOR)
-    recent[codes] = exposure / (exposure + _TALLY_PRIOR)
+    expected[codes] = shrink_signal(signal, exposure, expected[codes])
+    recent[codes] = shrink_exposure(exposure)
     expected[0] = recent[0] = 0.0
     return expected, recent
+
+
+def shrink_signal(signal: Floats, exposure: Floats, expected: Floats | float = 0.0) -> Floats:
+    """Return what was felt an exposure, shrunk to what is expected by `_TALLY_PRIOR` of them."""
+    return (signal + _TALLY_PRIOR * expected) / (exposure + _TALLY_PRIOR)
+
+
+def shrink_exposure(exposure: Floats) -> Floats:
+    """Return how much of a creator, tag or sound was lately on screen, in [0, 1)."""
+    return exposure / (exposure + _TALLY_PRIOR)
 
 
 def _tag_columns(user: UserState, catalogue: Catalogue, index: Ints) -> tuple[Floats, Floats]:

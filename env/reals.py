@@ -27,6 +27,11 @@ def cos(x: Reals) -> Reals:
     return float(np.cos(x)) if isinstance(x, float) else np.cos(x)
 
 
+def sin(x: Reals) -> Reals:
+    """Return the sine."""
+    return float(np.sin(x)) if isinstance(x, float) else np.sin(x)
+
+
 def log1p(x: Reals) -> Reals:
     """Return ln(1 + x)."""
     return float(np.log1p(x)) if isinstance(x, float) else np.log1p(x)
@@ -42,6 +47,13 @@ def least(x: Reals, y: Reals) -> Reals:
     if isinstance(x, float) and isinstance(y, float):
         return min(x, y)
     return np.minimum(x, y)
+
+
+def most(x: Reals, y: Reals) -> Reals:
+    """Return the greater one."""
+    if isinstance(x, float) and isinstance(y, float):
+        return max(x, y)
+    return np.maximum(x, y)
 
 
 def clip_to_unit(x: Reals) -> Reals:

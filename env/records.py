@@ -54,6 +54,7 @@ class Card(msgspec.Struct, frozen=True, omit_defaults=True):
         block: the item's static feature block, float16 bytes.
         duration_s: 0 where unknown.
         sound: id of the music; empty where unknown.
+        bait: `Item.bait`; None where unknown.
     """
 
     item_id: ItemId
@@ -62,6 +63,7 @@ class Card(msgspec.Struct, frozen=True, omit_defaults=True):
     tags: tuple[str, ...] = ()
     duration_s: float = 0.0
     sound: str = ""
+    bait: float | None = None
 
 
 class Drawn(msgspec.Struct, frozen=True, array_like=True):

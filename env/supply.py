@@ -92,6 +92,11 @@ class Stock:
         return self.table[:, self.n_dims + ITEM_FACTS.index("valid_play_log_odds")].copy()
 
     @cached_property
+    def bait_guess(self) -> Float32s:
+        """What a server takes for the bait, from its mean on, shape (n,)."""
+        return self.table[:, self.n_dims + ITEM_FACTS.index("bait_guess")].copy()
+
+    @cached_property
     def table(self) -> Float32s:
         """What a server knows of the items: the vector, then `ITEM_FACTS`, a row an item.
 

@@ -33,6 +33,10 @@ class SwipeEnv(gymnasium.Env[Observation, Any]):
     - `mask` (K,) int8: 1 where a candidate may be shown.
 
     `obs="flat"` is the first three in one Box; `obs="ids"` the rows of the candidates and the mask.
+    `obs="feed"` is the same Dict of the HTTP feed's own columns (`env.features`: `user` SHARED,
+    `items` STATIC, `personal` DYNAMIC), and `obs="feed_flat"` these in one Box, so that a ranker
+    which was trained on them can be served; `env.feed_view` says what each of them holds.
+
     Hidden are satisfaction, taste, load, true bait and how readily the person returns.
 
     # Action

@@ -24,6 +24,7 @@ from env.reward import Reward
 from env.settings import Settings
 from env.supply import LIKED, LONG, N_EVENT_CODES, PLAYED, Stock, Supply
 from env.vocabulary import Bools, Floats, Ints
+from env.watcher import Watcher
 
 EVENTS = (
     "watch_s",
@@ -65,6 +66,9 @@ class Swiping:
     """n people in front of the feed, turn by turn.
 
     Attributes:
+        cast: who the people are.
+        observer: what a server knows of them.
+        reward: of a card.
         over: whose episode ended with the last turn; the next one replaces them.
         seeds: of the places.
     """
@@ -77,17 +81,18 @@ class Swiping:
         Raises:
             ValueError: the preset's laws are not of pages of this size.
         """
-        self.settings, self.supply, self.preset = settings, supply, preset
+        self.settings, self.supply, self.preset, self.cast = settings, supply, preset, cast
         self.crowd = crowd_of(preset, cast, settings.n_cards, n)
         self.observer = Observer(
             cast, preset.rates, preset.moods, preset.priors.taste_sd, preset.horizon_days, n
         )
+        self._watchers: list[Watcher] = [self.observer]
         self.candidates = Candidates(
             n, settings.n_candidates, masked=settings.masked, least=settings.n_cards
         )
         self.over: Bools = np.zeros(n, dtype=np.bool_)
         self._everybody = np.arange(n)
-        self._reward = reward
+        self.reward = reward
         self.seeds: Ints = np.zeros(n, dtype=np.int64)
         self._episodes: Ints = np.zeros(n, dtype=np.int64)
         self._shelf = self._sort()
@@ -98,6 +103,10 @@ class Swiping:
     def stock(self) -> Stock:
         """What there is to see today."""
         return self.supply.stock
+
+    def follow(self, watcher: Watcher) -> None:
+        """Tell somebody else too what people do, from the next `restart` on."""
+        self._watchers.append(watcher)
 
     def restart(self, seeds: Ints) -> None:
         """Let the world begin anew, with the first life of each seed.
@@ -191,7 +200,8 @@ class Swiping:
         stock = self.stock
         swiped = self.crowd.swipe(stock, rows, moved)
         answer, played = swiped.answer, swiped.played
-        self.observer.learn(self.crowd, stock, rows, swiped, moved)
+        for watcher in self._watchers:
+            watcher.learn(self.crowd, stock, rows, swiped, moved)
         left |= swiped.leaves & active
         happened = (
             answer.watch_s,
@@ -201,7 +211,7 @@ class Swiping:
             answer.share,
             answer.follow,
             answer.not_interested,
-            engagement(self._reward, *played, answer),
+            engagement(self.reward, *played, answer),
             survey(swiped.satisfaction, swiped.survey),
         )
         for column, value in zip(events, happened, strict=True):
@@ -219,7 +229,8 @@ class Swiping:
             return Parting(gap_days=np.zeros(0), has_churned=np.zeros(0, dtype=np.bool_))
         parting = self.crowd.part(leavers)
         returns = ~parting.has_churned
-        self.observer.greet(self.crowd, leavers[returns], parting.gap_days[returns])
+        for watcher in self._watchers:
+            watcher.greet(self.crowd, leavers[returns], parting.gap_days[returns])
         return parting
 
     def _settle(
@@ -263,7 +274,8 @@ class Swiping:
         self._episodes[index] += 1
         self.over[index] = False
         self.crowd.begin(index, life_keys(self.seeds[index], self._episodes[index]))
-        self.observer.meet(self.crowd, index)
+        for watcher in self._watchers:
+            watcher.meet(self.crowd, index)
 
     def _count_turn(self) -> bool:
         """Count a turn; return whether a day passed with it that changed what there is to see."""

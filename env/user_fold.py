@@ -35,6 +35,7 @@ from env.users import (
     PACE_DWELL_S,
     SESSION_SILENCE_MS,
     UserState,
+    come_back,
     newcomer,
     register,
     usual_watch,
@@ -50,6 +51,7 @@ MAX_UNWANTED = 100
 
 LONG_DECAY = 0.995  # a card: half of the weight is in the last 139 answered cards
 SESSION_DECAY = 0.9  # a card: half of the weight is in the last 7
+BAIT_STEP = 0.05  # of the way from the bait of late to that of a card
 
 _Name = TypeVar("_Name", bound=str)
 
@@ -141,6 +143,7 @@ def _count_impression(state: UserState, card: OpenCard, here: bool) -> UserState
         state,
         n_cards=n_cards,
         position=state.position + here,
+        bait_lately=state.bait_lately + BAIT_STEP * (card.bait - state.bait_lately),
         seen=_put_key(state.seen, card.key, MAX_SEEN),
         creators=add_tally(state.creators, _known(card.creator), n_cards, 1.0, 0.0),
         tags=add_tally(state.tags, card.tags, n_cards, 1.0, 0.0),
@@ -170,6 +173,7 @@ def _count_answer(state: UserState, before: OpenCard, card: OpenCard, here: bool
         state,
         session_evidence=state.session_evidence * session + answer,
         session_plays=state.session_plays * session + play,
+        session_watched_s=state.session_watched_s + card.dwell_s - before.dwell_s,
         session_sum=add_interest(state.session_sum, session, signal, card.vector),
     )
 
@@ -268,7 +272,7 @@ def _hear_of(state: UserState, at_ms: int) -> UserState:
 
 def _begin_session(state: UserState, session: SessionId, at_ms: int) -> UserState:
     return msgspec.structs.replace(
-        state,
+        come_back(state, at_ms),
         session=session,
         session_ms=at_ms,
         last_ms=max(state.last_ms, at_ms),
@@ -276,6 +280,7 @@ def _begin_session(state: UserState, session: SessionId, at_ms: int) -> UserStat
         session_evidence=0.0,
         session_plays=0.0,
         session_sum=NO_INTEREST,
+        session_watched_s=0.0,
     )
 
 

@@ -26,23 +26,19 @@ from env.interests import (
     read_interest,
 )
 from env.open_cards import OpenPage, is_open
+from env.pace import GAP_DECAY, TYPICAL_WATCH, shrink_rate
+from env.reals import Reals
 from env.vocabulary import CreatorId, DecisionId, Float32s, Profile, SessionId, ShortKeys
 
 SESSION_SILENCE_MS = 30 * 60_000
+DAY_MS = 24 * 3_600_000
 MAX_SEEN = 1000
 
 PRIOR_CARDS = 8.0  # that speak for a newcomer before any is answered
 DECLARED_SIGNAL = 0.5  # of each of these cards, for the tags of the registration
 SCENE_SIGNAL = 0.25  # of each of these cards, for what people of the same scene play
-RATE_PRIOR = 4.0
 PACE_DWELL_S = 60.0
 """Longer dwells say no more about a person's pace."""
-
-# Of the standard-exposure log of KuaiRand-Pure: valid plays, watching (half a valid play, half a
-# long view) and seconds a card.
-TYPICAL_PLAY_RATE = 0.46
-TYPICAL_WATCH = 0.4
-TYPICAL_DWELL_S = 19.4
 
 
 class UserState(msgspec.Struct, frozen=True, array_like=True):
@@ -85,6 +81,11 @@ class UserState(msgspec.Struct, frozen=True, array_like=True):
         unwanted: ring of the last items that were not of interest, as `seen`; read it by
             `unwanted_keys`.
         avoided: creators of two cards that were not of interest, oldest first; none is `blocked`.
+        n_returns: how often they came back, after a silence of `SESSION_SILENCE_MS`.
+        last_gap: ln(1 + days) of the last such silence; 0 before the first.
+        gap_sum: decayed sum of these; read it by `env.pace.observed`.
+        session_watched_s: seconds that the answered cards of the session were on screen.
+        bait_lately: running mean of the shown cards' bait, from `env.bait.MEAN_BAIT` on.
     """
 
     profile: Profile
@@ -115,24 +116,11 @@ class UserState(msgspec.Struct, frozen=True, array_like=True):
     doubted: tuple[CreatorId, ...] = ()
     unwanted: bytes = b""
     avoided: tuple[CreatorId, ...] = ()
-
-
-class Observed(msgspec.Struct, frozen=True):
-    """What features need of a person's pace; a newcomer has the typical values.
-
-    Attributes:
-        evidence: decayed count of answered cards, at least 0.
-        session_evidence: the same of this session.
-        swipe_speed: cards a minute of watching, above 0, at most 60.
-        play_rate: share of valid plays, in (0, 1), shrunk to the typical.
-        session_play_rate: the same of this session, shrunk to `play_rate`.
-    """
-
-    evidence: float
-    session_evidence: float
-    swipe_speed: float
-    play_rate: float
-    session_play_rate: float
+    n_returns: int = 0
+    last_gap: float = 0.0
+    gap_sum: float = 0.0
+    session_watched_s: float = 0.0
+    bait_lately: float = 0.0
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -187,17 +175,21 @@ def decode_state(data: bytes) -> UserState:
     return _decoder.decode(data)
 
 
-def observed(state: UserState) -> Observed:
-    """Return a person's evidence and rates, shrunk where there is little."""
-    play_rate = _rate(state.plays, state.evidence, TYPICAL_PLAY_RATE)
-    weight = state.evidence + RATE_PRIOR
-    mean_dwell_s = (state.dwell_s + RATE_PRIOR * TYPICAL_DWELL_S) / weight
-    return Observed(
-        evidence=state.evidence,
-        session_evidence=state.session_evidence,
-        swipe_speed=60.0 / max(mean_dwell_s, 1.0),
-        play_rate=play_rate,
-        session_play_rate=_rate(state.session_plays, state.session_evidence, play_rate),
+def come_back(state: UserState, at_ms: int) -> UserState:
+    """Return the state with the gap counted where somebody comes back at this time, else as it is.
+
+    A page of a new session is asked for before the fold hears of it, so features count the gap
+    themselves; a session that begins without a silence before it is no return.
+    """
+    silence_ms = at_ms - state.last_ms
+    if state.last_ms == 0 or silence_ms <= SESSION_SILENCE_MS:
+        return state
+    gap = math.log1p(silence_ms / DAY_MS)
+    return msgspec.structs.replace(
+        state,
+        n_returns=state.n_returns + 1,
+        last_gap=gap,
+        gap_sum=state.gap_sum * GAP_DECAY + gap,
     )
 
 
@@ -242,12 +234,17 @@ def scene_interest(state: UserState, prior: Float32s) -> Float32s:
         state: of the person.
         prior: `env.popularity.Popularity.interest` of the scene.
     """
-    return prior * np.float32(RIDGE / (RIDGE + state.evidence / DIRECTIONS))
+    return prior * np.float32(scene_weight(state.evidence))
+
+
+def scene_weight(evidence: Reals) -> Reals:
+    """Return how far what a scene plays still speaks where there is this evidence, in (0, 1]."""
+    return RIDGE / (RIDGE + evidence / DIRECTIONS)
 
 
 def usual_watch(state: UserState) -> float:
     """Return what this person's watching is by now, in [0, 1], shrunk to the typical."""
-    return _rate(state.watch, state.evidence, TYPICAL_WATCH)
+    return float(shrink_rate(state.watch, state.evidence, TYPICAL_WATCH))
 
 
 def seen_keys(state: UserState) -> ShortKeys:
@@ -286,8 +283,3 @@ def live_session(state: UserState, now_ms: int) -> SessionId | None:
 
 def _halves(values: Float32s) -> bytes:
     return values.astype("<f2").tobytes()
-
-
-def _rate(count: float, n: float, typical: float) -> float:
-    """Late reports come undecayed, so a count may exceed what it is a share of."""
-    return (min(count, n) + RATE_PRIOR * typical) / (n + RATE_PRIOR)

@@ -68,7 +68,8 @@ class SwipeVectorEnv(VectorEnv[Observation, Any, Any]):
         Args:
             num_envs: n.
             preset: constants of the world, by name, path or value.
-            obs: a Dict, one flat Box, or the candidates' ids only.
+            obs: a Dict, one flat Box, or the candidates' ids only; "feed" and "feed_flat" are a
+                Dict and a Box of the columns that the HTTP feed's policies see.
             actions: what is chosen: the next card, a page, or weights of ranking.
             reward: by name, or with its weights.
             n_candidates: K, from which is chosen.

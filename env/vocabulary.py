@@ -55,6 +55,8 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         products: what can be bought from the card, the product's address by the country (ISO 3166
             alpha-2) in which it is sold.
         listed: False takes it out of every feed without forgetting it.
+        bait: the caller's own score, in [0, 1], of how much it attracts beyond what it gives; None
+            where unknown.
     """
 
     item_id: ItemId
@@ -72,6 +74,7 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     rating: int = 0
     products: dict[str, str] = {}
     listed: bool = True
+    bait: float | None = None
 
 
 class Profile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

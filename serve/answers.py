@@ -61,6 +61,6 @@ class Answers:
 
 
 def _for_client(item: Item) -> Item:
-    if item.vector is None and not item.products:
+    if item.vector is None and not item.products and item.bait is None:
         return item
-    return msgspec.structs.replace(item, vector=None, products={})
+    return msgspec.structs.replace(item, vector=None, products={}, bait=None)

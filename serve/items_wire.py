@@ -34,6 +34,7 @@ class ItemBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
         rating: least age in years of who may see it; 0: everybody.
         products: address of what the card sells, by the country in which it is sold.
         listed: false takes it out of every feed without forgetting it.
+        bait: how much it attracts beyond what it gives, 0 to 1; absent where unknown.
     """
 
     item_id: Id | None = None
@@ -51,6 +52,7 @@ class ItemBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     rating: Annotated[int, Meta(ge=0, le=MAX_RATING)] = 0
     products: Annotated[dict[Market, Address], Meta(max_length=MAX_COUNTRIES)] = {}
     listed: bool = True
+    bait: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
 
     def __post_init__(self) -> None:
         if self.vector is not None and math.hypot(*self.vector) > MAX_VECTOR_LENGTH:
@@ -74,6 +76,7 @@ class ItemBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
             rating=self.rating,
             products=self.products,
             listed=self.listed,
+            bait=self.bait,
         )
 
 

@@ -10,6 +10,7 @@ from env.content import static_block, tags_vector
 from env.features import N_APPS, VECTOR_DIM
 from env.interests import DIRECTIONS, MAX_LENGTH, MAX_TALLIES, RIDGE, Tally, tally_columns
 from env.open_cards import MAX_CARDS, MAX_DWELL_S, PAGE_OPEN_MS
+from env.pace import TYPICAL_PLAY_RATE, TYPICAL_WATCH, observed
 from env.records import (
     FEEDBACK_KINDS,
     BlockRecord,
@@ -39,8 +40,6 @@ from env.users import (
     PRIOR_CARDS,
     SCENE_SIGNAL,
     SESSION_SILENCE_MS,
-    TYPICAL_PLAY_RATE,
-    TYPICAL_WATCH,
     UserState,
     decode_state,
     delivered_keys,
@@ -50,7 +49,6 @@ from env.users import (
     live_session,
     long_interest,
     newcomer,
-    observed,
     seen_keys,
     session_interest,
 )

@@ -271,7 +271,7 @@ def test_a_masked_candidate_is_refused() -> None:
     ("arguments", "message"),
     [
         ({"num_envs": 0}, "at least 1 environment, got 0"),
-        ({"obs": "image"}, "expected obs of dict, flat, ids, got 'image'"),
+        ({"obs": "image"}, "expected obs of dict, flat, ids, feed, feed_flat, got 'image'"),
         ({"actions": "slate"}, "expected actions of next, page, weights, got 'slate'"),
         ({"reward": "clicks"}, "expected a reward of watch, .*, got 'clicks'"),
         ({"supply": "none"}, '"live" or "fixed", got \'none\''),

@@ -26,6 +26,7 @@ EXPECTED = [
         rating=16,
         products={"GB": "https://shop.example/?a=1", "US": "https://shop.example/us"},
         listed=False,
+        bait=0.25,
     ),
     Item(item_id=ItemId("b")),
 ]
@@ -34,10 +35,10 @@ EXPECTED = [
 def test_csv_json_lines_and_parquet_bring_the_same_items(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(
         "item_id,creator,title,tags,duration_s,published_ms,language,country,markets,vector,rating,"
-        "products,listed\n"
+        "products,listed,bait\n"
         'a,c1,"Bread, at last",cooking|bread,12.5,1700000000000,en,GB,GB|US,0.5|-1.0,16,'
-        "GB=https://shop.example/?a=1|US=https://shop.example/us,false\n"
-        "b,,,,,,,,,,,,\n",
+        "GB=https://shop.example/?a=1|US=https://shop.example/us,false,0.25\n"
+        "b,,,,,,,,,,,,,\n",
         encoding="utf-8",
     )
     lines = b"\n".join(msgspec.json.encode(item) for item in EXPECTED)
@@ -138,6 +139,7 @@ def test_a_bad_json_line_is_refused_with_its_line_and_column(
         ("published_ms", 4_102_444_799_999, 4_102_444_800_000),
         ("vector", [1e6], [1e6, 1.0]),
         ("rating", 21, 22),
+        ("bait", 1.0, 1.5),
         ("products", {"GB": "x" * 2000}, {"Gb": "x"}),
     ],
 )

@@ -73,6 +73,8 @@ BAD = [
     (ItemBody, {"markets": ["GB", "XYZ"]}, "markets[1]"),
     (ItemBody, {"rating": 22}, "rating"),
     (ItemBody, {"rating": -1}, "rating"),
+    (ItemBody, {"bait": 1.01}, "bait"),
+    (ItemBody, {"bait": -0.01}, "bait"),
     (ItemBody, {"products": {"gb": "a"}}, "products"),
     (ItemBody, {"products": {"": "a"}}, "products"),
     (ItemBody, {"products": {"GB": "a" * 2001}}, "products[...]"),

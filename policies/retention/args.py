@@ -14,6 +14,7 @@ from env.objective import Objective
 
 CriticName = Literal["fitted", "network"]
 Credit = Literal["life", "session"]
+Columns = Literal["world", "feed"]
 _COUNTS = ("n_steps", "n_envs", "n_cards", "minibatch", "epochs", "hidden", "embed")
 _SIZES = ("seed", "n_runners", "lr_end", "entropy", "entropy_end", "value_coef")
 _RATES = ("lr", "clip", "grad_clip")
@@ -42,6 +43,8 @@ class FeedWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="wo
         supply: items that stay, or change with what is shown.
         world_seed: of items and creators.
         steps_per_day: steps after which the supply's next day comes.
+        columns: what is observed: the world's own columns, or those of a request to the HTTP feed,
+            which a ranker has to be trained on that a feed shall serve.
     """
 
     preset: str = "kuairand"
@@ -51,6 +54,7 @@ class FeedWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="wo
     supply: Literal["fixed", "live"] = "fixed"
     world_seed: int = 0
     steps_per_day: int = 24
+    columns: Columns = "world"
 
 
 class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,6 +13,9 @@ from env.vocabulary import Float32s
 
 LEAST_SD = 1e-3
 """Columns that vary less are not blown up to vary by 1."""
+_LEAST_KNOWN_SD = 0.1
+_STILL_SD = 1e-6
+_NOTHING = 1e-6
 
 
 class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,4 +63,22 @@ class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         mean, sd = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
         scale = 1.0 / np.where(sd >= LEAST_SD, sd, 1.0)
+        return cls(tuple(mean.tolist()), tuple(scale.tolist()))
+
+    @classmethod
+    def of_known(cls, rows: Float32s) -> "Scaling":
+        """Scale columns of the order of 1, and bring to nothing those that do not vary at all.
+
+        Where a column stands still the network learns nothing of it and its weights stay what they
+        began as; a feed in which it moves would be ranked by chance. One that moves seldom is not
+        blown up, since it moves by about 1 when it does.
+
+        Args:
+            rows: shape (m, n), a sample of them.
+
+        >>> Scaling.of_known(np.array([[0, 5], [4, 5]], np.float32))
+        Scaling(shift=(2.0, 5.0), scale=(0.5, 1e-06))
+        """
+        mean, sd = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
+        scale = np.where(sd > _STILL_SD, 1.0 / np.maximum(sd, _LEAST_KNOWN_SD), _NOTHING)
         return cls(tuple(mean.tolist()), tuple(scale.tolist()))

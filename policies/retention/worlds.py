@@ -67,7 +67,8 @@ def _open_feed(world: FeedWorld) -> World:
         "steps_per_day": world.steps_per_day,
         "horizon_days": world.horizon_days,
     }
-    people = SwipeVectorEnv(_N_SAMPLED, obs="dict", **arguments)
+    is_feed = world.columns == "feed"
+    people = SwipeVectorEnv(_N_SAMPLED, obs="feed" if is_feed else "dict", **arguments)
     layout = Layout.of(people.single_observation_space)
     users, rows = [], []
     generator = np.random.default_rng(_SAMPLE_SEED)
@@ -77,10 +78,11 @@ def _open_feed(world: FeedWorld) -> World:
         user, row, _ = layout.arrays(people.step(actions)[0])
         users.append(user)
         rows.append(row[np.arange(_N_SAMPLED), actions])
+    scale = Scaling.of_known if is_feed else Scaling.of
     return World(
         "env.registration:nextswipe/Swipe-v0",
-        arguments | {"obs": "flat"},
+        arguments | {"obs": "feed_flat" if is_feed else "flat"},
         layout,
-        Scaling.of(np.concatenate(users)),
-        Scaling.of(np.concatenate(rows)),
+        scale(np.concatenate(users)),
+        scale(np.concatenate(rows)),
     )

@@ -26,6 +26,10 @@ def train_retention(
         str, typer.Option(help="twin: watch or days; world: a reward, such as mix or retention.")
     ] = "",
     preset: Annotated[str, typer.Option(help="Of the full world: a name or a file.")] = "kuairand",
+    features: Annotated[
+        Literal["world", "feed"],
+        typer.Option(help="Of the full world: its own columns, or those that a feed serves by."),
+    ] = "world",
     candidates: Annotated[
         int, typer.Option(min=2, help="Of the full world: from how many is chosen.")
     ] = 20,
@@ -54,7 +58,7 @@ def train_retention(
 
     Needs the extra train. After a kill, --resume goes on. A job of Ray runs on that job's cluster.
     """
-    args = _args(env, objective, preset, candidates, horizon, seed, steps)
+    args = _args(env, objective, preset, features, candidates, horizon, seed, steps)
     if plain:
         args = args.plain()
     if tune:
@@ -73,6 +77,7 @@ def _args(
     env: str,
     objective: str,
     preset: str,
+    features: Literal["world", "feed"],
     candidates: int,
     horizon: int | None,
     seed: int,
@@ -90,7 +95,9 @@ def _args(
             )
             args = RetentionArgs(world=world, seed=seed)
             return args if steps is None else msgspec.structs.replace(args, n_steps=steps)
-        feed = FeedWorld(preset=preset, n_candidates=candidates, horizon_days=horizon)
+        feed = FeedWorld(
+            preset=preset, n_candidates=candidates, horizon_days=horizon, columns=features
+        )
         if objective:
             reward = msgspec.structs.replace(feed.objective, name=objective)
             feed = msgspec.structs.replace(feed, objective=reward)
