@@ -1,4 +1,4 @@
-"""`nextswipe train bandit`."""
+"""`nextswipe train`: bandit, retention and offline."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -6,6 +6,8 @@ import typer
 
 from serve.commands.progress import bar
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
+from serve.commands.train_offline import EXAMPLE, train_offline
+from serve.commands.train_retention import train_retention
 
 if TYPE_CHECKING:
     from serve.training import Trained
@@ -13,9 +15,14 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the group `train`."""
-    group = typer.Typer(no_args_is_help=True, help="Train policies from the log.")
-    group.callback()(_group)  # keeps it a group while it has one command
+    group = typer.Typer(
+        no_args_is_help=True, help="Train policies from the log, or in a simulated world."
+    )
     group.command("bandit", epilog="Example: nextswipe train bandit --holdout 0.3")(train_bandit)
+    group.command(
+        "retention", epilog="Example: nextswipe train retention training --objective days"
+    )(train_retention)
+    group.command("offline", epilog=EXAMPLE)(train_offline)
     app.add_typer(group, name="train")
 
 
@@ -71,7 +78,3 @@ def _print(trained: "Trained") -> None:
         typer.echo(f"published version {trained.version.version}")
     else:
         typer.echo("not published")
-
-
-def _group() -> None:
-    """Train policies from the log."""

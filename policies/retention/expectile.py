@@ -1,0 +1,119 @@
+"""Q-learning from a log over discrete candidates, as a module and a learner of RLlib.
+
+RLlib's IQL draws from a Gaussian and refuses discrete spaces, and its CQL fails on them; here the
+action is one of K candidates, so no actor has to find the best one and both losses are short:
+
+    iql   L_V = |tau - [u < 0]| u^2, u = min(Q_1, Q_2)(s, a) - V(s);   L_Q = (G - Q(s, a))^2
+          (Kostrikov, Nair and Levine, "Offline Reinforcement Learning with Implicit Q-Learning",
+          ICLR 2022)
+    cql   L_Q + penalty (log sum_i exp Q(s, i) - Q(s, a))
+          (Kumar, Zhou, Tucker and Levine, "Conservative Q-Learning for Offline Reinforcement
+          Learning", NeurIPS 2020)
+
+G is the lambda-return of the log with V behind it, made anew from the V of the moment each time a
+shard of the log comes by, which is what a target network is for. A one-step target
+(lambda 0) would need a pass over the log for each card by which a session's end is to be felt.
+
+Q_k(s, i) = base(s) + A_k(s, i): most of a value is the person, not the card. Values are learned in
+standard deviations of the log's returns.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.evaluation.postprocessing import Postprocessing
+
+from policies.retention.module import RankerModule
+from policies.retention.networks import MASKED, Scorer
+from policies.retention.offline_episodes import TARGETS
+from policies.retention.scaling import Scaling
+
+QS, V = "qs", "v"
+
+
+class CandidateValues(RankerModule):
+    """Two Qs over the candidates and a V; `scorer` is the first one's advantages."""
+
+    def setup(self) -> None:
+        """Make the networks."""
+        super().setup()
+        args = self.settings.args
+        user = self.settings.user_scaling or Scaling.none(args.n_user)
+        item = self.settings.item_scaling or Scaling.none(args.n_item)
+        self.twin = Scorer(args, user, item)
+
+    def _forward(self, batch: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Return both Qs, (2, n, K), MASKED off the mask, and V, (n,)."""
+        user, rows, mask = self._inputs(batch)
+        value, base = self.critic(user, rows, mask).unbind(dim=1)
+        qs = base[:, None] + torch.stack([self.scorer(user, rows), self.twin(user, rows)])
+        if mask is not None:
+            qs = qs.masked_fill(~mask, MASKED)
+        return {QS: qs, V: value}
+
+    def advantages(self, user: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Return the lesser advantage of each candidate by both Qs, shape (n, K)."""
+        return torch.minimum(self.scorer(user, rows), self.twin(user, rows))
+
+
+class ValuesLearner(TorchLearner):
+    """Learns `CandidateValues` from the columns OBS, ACTIONS and VALUE_TARGETS.
+
+    Of its config's `learner_config_dict`: `expectile`, `penalty` and `weight_decay`.
+    """
+
+    def configure_optimizers_for_module(self, module_id: Any, config: Any = None) -> None:
+        """Shrink weights as well: a card says little about a candidate and a log has few."""
+        parameters = list(self.module[module_id].parameters())
+        decay = config.learner_config_dict["weight_decay"]
+        self.register_optimizer(
+            module_id=module_id,
+            optimizer=torch.optim.AdamW(parameters, weight_decay=decay),
+            params=parameters,
+            lr_or_lr_schedule=config.lr,
+        )
+
+    def compute_loss_for_module(
+        self, *, module_id: Any, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
+    ) -> torch.Tensor:
+        """Return the loss of the values, and the conservative one."""
+        settings = config.learner_config_dict
+        qs, value = fwd_out[QS], fwd_out[V]
+        actions = batch[Columns.ACTIONS].long()[None, :, None].expand(2, -1, 1)
+        chosen = qs.gather(2, actions)[..., 0]
+        loss = ((batch[Postprocessing.VALUE_TARGETS][None] - chosen) ** 2).sum(dim=0).mean()
+        loss = loss + expectile_loss(
+            chosen.min(dim=0).values.detach() - value, settings["expectile"]
+        )
+        if settings["penalty"]:
+            gap = torch.logsumexp(qs, dim=2) - chosen
+            loss = loss + settings["penalty"] * gap.sum(dim=0).mean()
+        return loss
+
+
+class PolicyLearner(TorchLearner):
+    """Learns `RankerModule`'s scorer to draw as the column TARGETS says: KL up to a constant.
+
+    The advantage-weighted regression of IQL, with every candidate's weight in it and not only the
+    logged one's: K - 1 of K advantages are known as well, so there is no noise of the draw.
+    """
+
+    def compute_loss_for_module(
+        self, *, module_id: Any, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
+    ) -> torch.Tensor:
+        """Return the cross-entropy."""
+        logp = torch.log_softmax(fwd_out[Columns.ACTION_DIST_INPUTS], dim=1)
+        return -(batch[TARGETS] * logp).sum(dim=1).mean()
+
+
+def expectile_loss(difference: torch.Tensor, expectile: float) -> torch.Tensor:
+    """Return mean |expectile - [u < 0]| u^2: least at the expectile of what u is measured from.
+
+    >>> float(expectile_loss(torch.tensor([1.0, -1.0]), 0.75))
+    0.5
+    """
+    weight = torch.where(difference < 0.0, 1.0 - expectile, expectile)
+    return (weight * difference**2).mean()

@@ -1,0 +1,346 @@
+"""A training from logged lives, from shards of them to the ranker that would be served.
+
+    clone what made the log -> learn what candidates are worth -> how far to go -> learn to go there
+
+The first step is RLlib's behaviour cloning. The second is MARWIL, RLlib's own, or the Q-learning of
+`policies.retention.expectile`; the third `policies.retention.tempering`; the last a regression onto
+the policy that these define. Each is a Learner of RLlib that is handed whole lives, a shard at a
+time; its connector makes the batch of them.
+
+Rejected: RLlib's algorithms around these learners (what they add is a Ray Data pipeline that reads
+rows one by one; see `policies.retention.offline_episodes`), and to serve the weights that MARWIL
+ends with (how far they went from the log is then nobody's choice).
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.marwil import MARWILConfig
+from ray.rllib.connectors.connector_v2 import ConnectorV2
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.evaluation.postprocessing import Postprocessing
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
+
+from env.lives import Lives
+from env.vocabulary import Floats
+from policies.ranker import Ranker
+from policies.retention.expectile import CandidateValues, PolicyLearner, ValuesLearner
+from policies.retention.export import export, load
+from policies.retention.layout import Layout
+from policies.retention.module import ModuleConfig, RankerModule
+from policies.retention.offline_args import OfflineArgs
+from policies.retention.offline_critic import (
+    Critic,
+    centred,
+    page_pmfs,
+    page_scores,
+    softmax,
+    tensors,
+    values_of,
+)
+from policies.retention.offline_episodes import (
+    TARGETS,
+    LoggedSteps,
+    episodes_of,
+    layout_of,
+    observation_space,
+)
+from policies.retention.scaling import Scaling
+from policies.retention.tempering import Scores, choose_share
+
+_SAMPLED_PAGES = 5_000
+_LR_END = 0.1
+
+
+class OfflineProgress(NamedTuple):
+    """How far a training is.
+
+    Attributes:
+        phase: "prior", "critic", "advantage" or "policy".
+        done: passes over the log in it.
+        passes: in all of it.
+        loss: of the last gradient.
+    """
+
+    phase: str
+    done: int
+    passes: int
+    loss: float
+
+
+Advance = Callable[[OfflineProgress], None]
+Targets = Callable[[Lives], Floats]
+"""Probabilities that a policy is to have at each step, shape (n, K)."""
+AnyColumns = dict[str, Any]
+AddColumns = Callable[[LoggedSteps, Any], AnyColumns]
+
+
+class OfflineTrained(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        ranker: as it would be served, at temperature 1.
+        prior: a clone of what made the log.
+        critic: of values, which saw the lives that were learned from and no others.
+        share: of the way from the prior to what the advantages ask for; 0: nothing of it could
+            have been told from the log.
+        seconds: that it took.
+    """
+
+    ranker: Ranker
+    prior: Ranker
+    critic: Critic
+    share: float
+    seconds: float
+
+
+def train_offline(
+    args: OfflineArgs, lives: Sequence[Lives], *, advance: Advance | None = None
+) -> OfflineTrained:
+    """Train a policy from logged lives.
+
+    Args:
+        args: of the training.
+        lives: in shards, read once a pass; at least one.
+        advance: told after each pass.
+    """
+    begun = time.monotonic()
+    training = _Training(args, lives, advance)
+    prior = training.clone()
+    critic = training.learn_values()
+    if args.method == "bc":
+        return OfflineTrained(prior, prior, critic, 0.0, time.monotonic() - begun)
+    scores = partial(page_scores, prior)
+    offsets = training.offsets(prior, critic)
+    share = choose_share(lives, scores, offsets, args.kl)
+    ranker = training.learn_policy(prior, scores, offsets, share) if share else prior
+    return OfflineTrained(ranker, prior, critic, share, time.monotonic() - begun)
+
+
+class Logged(ConnectorV2):
+    """Whole lives in, a batch of their cards out, with columns made of all of them."""
+
+    def __init__(self, add: AddColumns) -> None:
+        """Make one.
+
+        Args:
+            add: returns more columns than observations and actions, given the module.
+        """
+        super().__init__()
+        self._add = add
+
+    def __call__(
+        self, *, rl_module: Any, batch: dict[str, Any], episodes: Sequence[Any], **kwargs: Any
+    ) -> dict[str, Any]:
+        """Return the batch of the module, of tensors."""
+        steps = LoggedSteps.of(episodes)
+        module = rl_module[DEFAULT_MODULE_ID]
+        columns = {Columns.ACTIONS: steps.actions, **self._add(steps, module)}
+        return {DEFAULT_MODULE_ID: {Columns.OBS: tensors(steps.observations), **tensors(columns)}}
+
+
+class LivesConfig(MARWILConfig):
+    """RLlib's MARWIL, with beta 0 its BC, whose batches our connector makes whole.
+
+    RLlib's puts advantages with one constant discount behind whatever pipeline it is given. Our own
+    learners are configured by it too: a configuration without an algorithm knows no module.
+    """
+
+    def build_learner_connector(self, *spaces_: Any, **kwargs: Any) -> Any:
+        """Return the pipeline of any algorithm."""
+        return AlgorithmConfig.build_learner_connector(self, *spaces_, **kwargs)
+
+
+class _Training:
+    """The steps of a training, which share the log and its arguments."""
+
+    def __init__(self, args: OfflineArgs, lives: Sequence[Lives], advance: Advance | None) -> None:
+        self._args, self._lives, self._advance = args, lives, advance
+        self._layout = layout_of(lives[0])
+        self._module = _module_config(args, self._layout, lives[0])
+        self._mean, self._sd = self._unit()
+
+    def clone(self) -> Ranker:
+        """Return a ranker that draws like what made the log."""
+        config = LivesConfig().training(beta=0.0)
+        learner = self._learner(
+            config, self._args.prior_passes, RankerModule, None, lambda steps, module: {}
+        )
+        self._fit(learner, "prior", self._args.prior_passes)
+        return export(learner.module[DEFAULT_MODULE_ID])
+
+    def learn_values(self) -> Critic:
+        """Return what candidates are worth by the method's Q-learning; else by plain regression."""
+        args = self._args
+        settings = {
+            "expectile": args.expectile if args.method == "iql" else 0.5,
+            "penalty": args.penalty if args.method == "cql" else 0.0,
+            "weight_decay": args.weight_decay,
+        }
+        config = LivesConfig().learners(learner_config_dict=settings)
+        learner = self._learner(
+            config, args.critic_passes, CandidateValues, ValuesLearner, self._bootstrapped
+        )
+        self._fit(learner, "critic", args.critic_passes)
+        return Critic(learner.module[DEFAULT_MODULE_ID], self._mean, self._sd)
+
+    def offsets(self, prior: Ranker, critic: Critic) -> Scores:
+        """Return what to add to the prior's logits, of each page's candidates."""
+        if self._args.method == "marwil":
+            ranker = self._marwil()
+            return lambda lives: centred(
+                lives,
+                page_scores(prior, lives),
+                page_scores(ranker, lives) - page_scores(prior, lives),
+            )
+        scale = self._args.beta / self._advantage_sd(prior, critic)
+        return lambda lives: (
+            scale * centred(lives, page_scores(prior, lives), critic.advantages(lives))
+        )
+
+    def learn_policy(self, prior: Ranker, scores: Scores, offsets: Scores, share: float) -> Ranker:
+        """Return a ranker of the policy at this share of the offsets, learned from the prior on."""
+
+        def targets(lives: Lives) -> Floats:
+            moved = scores(lives) + share * offsets(lives)
+            return softmax(np.where(lives.mask, moved[lives.page], -np.inf))
+
+        learner = self._learner(
+            LivesConfig(),
+            self._args.policy_passes,
+            RankerModule,
+            PolicyLearner,
+            lambda steps, module: {TARGETS: steps.targets},
+        )
+        load(learner.module[DEFAULT_MODULE_ID], prior)
+        self._fit(learner, "policy", self._args.policy_passes, targets)
+        return export(learner.module[DEFAULT_MODULE_ID])
+
+    def _marwil(self) -> Ranker:
+        # RLlib's mean square of advantages starts at 100 and moves by 1e-8 a gradient: values of
+        # unit size would never be weighted.
+        config = LivesConfig().training(
+            beta=1.0,
+            vf_coeff=1.0,
+            moving_average_sqd_adv_norm_start=1.0,
+            moving_average_sqd_adv_norm_update_rate=0.01,
+        )
+        learner = self._learner(
+            config, self._args.critic_passes, RankerModule, None, self._bootstrapped
+        )
+        self._fit(learner, "advantage", self._args.critic_passes)
+        return export(learner.module[DEFAULT_MODULE_ID])
+
+    def _bootstrapped(self, steps: LoggedSteps, module: Any) -> AnyColumns:
+        values = self._mean + self._sd * values_of(module, steps.observations)
+        last = self._mean + self._sd * values_of(module, steps.last)
+        returns = steps.lambda_returns(values, last, self._args.lambda_)
+        return {Postprocessing.VALUE_TARGETS: self._standard(returns)}
+
+    def _standard(self, returns: Floats) -> Any:
+        return ((returns - self._mean) / self._sd).astype(np.float32)
+
+    def _unit(self) -> tuple[float, float]:
+        """Return mean and sd of what came after a step, by the returns that the log holds."""
+        returns = []
+        for episodes in self._shards():
+            steps = LoggedSteps.of(episodes)
+            nothing = np.zeros(len(steps.ends))
+            returns.append(steps.lambda_returns(np.zeros(len(steps.actions)), nothing, 1.0))
+        came = np.concatenate(returns)
+        return float(came.mean()), max(float(came.std()), 1e-6)
+
+    def _advantage_sd(self, prior: Ranker, critic: Critic) -> float:
+        """Return by how much advantages differ on a page, under the prior."""
+        squares = [
+            (pmf * advantage**2).sum(axis=1).mean()
+            for pmf, advantage in (
+                (
+                    page_pmfs(lives, page_scores(prior, lives)),
+                    centred(lives, page_scores(prior, lives), critic.advantages(lives)),
+                )
+                for lives in self._lives
+            )
+        ]
+        return max(float(np.sqrt(np.mean(squares))), 1e-9)
+
+    def _shards(self, targets: Targets | None = None) -> Iterator[list[SingleAgentEpisode]]:
+        for lives in self._lives:
+            wanted = None if targets is None else targets(lives)
+            yield episodes_of(lives, self._args.reward, self._args.credit, wanted)
+
+    def _learner(
+        self, config: Any, passes: int, module_class: Any, learner_class: Any, add: AddColumns
+    ) -> Any:
+        args = self._args
+        n_steps = passes * sum(len(lives) for lives in self._lives)
+        _seed(args.seed, module_class.__name__)
+        config = (
+            config.learners(
+                num_learners=0,
+                learner_connector=lambda *spaces_: Logged(add),
+                add_default_connectors_to_learner_pipeline=False,
+                **({} if learner_class is None else {"learner_class": learner_class}),
+            )
+            .training(
+                lr=[[0, args.lr], [n_steps, _LR_END * args.lr]],
+                grad_clip=args.grad_clip,
+                grad_clip_by="global_norm",
+            )
+            .rl_module(
+                rl_module_spec=RLModuleSpec(
+                    module_class=module_class, model_config=self._module.to_dict()
+                )
+            )
+            .debugging(seed=args.seed, log_level="ERROR")
+        )
+        space = observation_space(self._layout)
+        actions: Any = spaces.Discrete(self._layout.n_candidates)
+        return config.build_learner(spaces={DEFAULT_MODULE_ID: (space, actions)})
+
+    def _fit(self, learner: Any, phase: str, passes: int, targets: Targets | None = None) -> None:
+        args, n_seen = self._args, 0
+        for done in range(1, passes + 1):
+            loss = np.nan
+            for episodes in self._shards(targets):
+                n = sum(map(len, episodes))
+                results = learner.update(
+                    episodes=episodes,
+                    timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: n_seen},
+                    minibatch_size=min(args.minibatch, n),
+                    num_epochs=1,
+                    shuffle_batch_per_epoch=True,
+                )
+                n_seen += n
+                loss = float(results[DEFAULT_MODULE_ID][learner.TOTAL_LOSS_KEY])
+            if self._advance is not None:
+                self._advance(OfflineProgress(phase, done, passes, loss))
+
+
+def _module_config(args: OfflineArgs, layout: Layout, lives: Lives) -> ModuleConfig:
+    pages = np.unique(np.linspace(0, len(lives.eps) - 1, _SAMPLED_PAGES).astype(np.int64))
+    rows = lives.candidates(pages)
+    filled = np.abs(rows).sum(axis=2) > 0.0
+    return ModuleConfig.of(
+        layout,
+        hidden=args.hidden,
+        embed=args.embed,
+        user_scaling=Scaling.of(lives.people(pages)),
+        item_scaling=Scaling.of(rows[filled]),
+    )
+
+
+def _seed(seed: int, name: str) -> None:
+    """Seed the streams of this process that RLlib draws from."""
+    words = np.random.SeedSequence([seed, *name.encode()]).generate_state(2)
+    np.random.seed(int(words[0]))  # noqa: NPY002  # RLlib shuffles with it
+    torch.manual_seed(int(words[1]))

@@ -1,0 +1,73 @@
+"""How far a policy may move from the log's before the log can no longer say what it is worth.
+
+A policy that earns more at every card, served whole, may be one of which nothing can be known
+beforehand: its weights are large, and it leads to where the log never was. So the policy that is
+trained is
+
+    pi_share(i) ~ pi_log(i) exp(share * offset_i),
+
+with the largest share within a budget of KL(pi_log, pi_share), in nats a card.
+
+Rejected: the mixture (1 - share) pi_log + share pi_new, which earns less at the same distance (it
+follows what is surely better and what may be worse alike), and needs the log's own policies to be
+there for ever; and a budget of effective whole sessions, whose weights are products: where E[w^2]
+is 1.1 a card, 25 cards leave 1.1^-25 of them, 9%, and little may be gained before that.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from env.lives import Lives
+from env.vocabulary import Floats
+
+Scores = Callable[[Lives], Floats]
+"""Logits of the candidates of lives' pages, shape (p, K)."""
+
+LEAST_SHARE = 1e-3
+LEAST_WEIGHT = 1e-12
+_ROUNDS = 10
+
+
+def kl_from_log(lives: Lives, pmfs: Floats) -> float:
+    """Return KL(pi_log, pi) a card, as the log's own draws estimate it: it can be below 0.
+
+    Args:
+        lives: of a log.
+        pmfs: of the policy at each step, shape (n, K).
+    """
+    weights = lives.of_chosen(pmfs) / lives.propensity
+    return -float(np.log(np.maximum(weights, LEAST_WEIGHT)).mean())
+
+
+def choose_share(lives: Sequence[Lives], prior: Scores, offsets: Scores, budget: float) -> float:
+    """Return the share of the offsets that keeps to a budget.
+
+    Args:
+        lives: of a log, in shards.
+        prior: logits of the log's own policy.
+        offsets: of the policy that would be served if nothing held it back.
+        budget: of KL, nats a card, above 0.
+
+    Returns:
+        In [LEAST_SHARE, 1], to within a factor of 1.01; 0 where even LEAST_SHARE is too far.
+    """
+    scores = [(prior(part), offsets(part)) for part in lives]
+    sizes = [len(part) for part in lives]
+
+    def is_near(share: float) -> bool:
+        found = [
+            kl_from_log(part, part.pmfs(first + share * offset))
+            for part, (first, offset) in zip(lives, scores, strict=True)
+        ]
+        return float(np.average(found, weights=sizes)) <= budget
+
+    if is_near(1.0):
+        return 1.0
+    if not is_near(LEAST_SHARE):
+        return 0.0
+    low, high = np.log(LEAST_SHARE), 0.0
+    for _ in range(_ROUNDS):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if is_near(float(np.exp(middle))) else (low, middle)
+    return float(np.exp(low))

@@ -1,0 +1,297 @@
+"""Learning from a log alone: is what the gate accepts better when it is played, and worse refused?
+
+A mediocre policy (a softmax of noisy popularity, 30% uniform) serves a feed, and its log is written
+as a server writes one. Each method is trained from the log and judged by it, on people whom it did
+not learn from; what they accept is then played, by other people, beside the policy of the log. And
+rankers that go the other way are judged, each by another two thirds of the held-out people.
+
+What the gate can see is one session and whether its person came back; what is played is three weeks
+of them.
+"""
+
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+
+from env.lives import LifeReward, Lives
+from env.records import Record
+from env.supply import ITEM_FACTS
+from env.vocabulary import Float32s, Floats
+from policies.ranker import Ranker
+from policies.retention.offline import OfflineProgress, OfflineTrained, train_offline
+from policies.retention.offline_args import Method, OfflineArgs
+from policies.retention.offline_critic import page_scores
+from policies.retention.tempering import Scores
+from replay.log import SqliteLog
+from serve.bench.offline_lives import Lived, OnPolicy, compare, live
+from serve.bench.offline_world import PagePolicy, PageWriter, WorldArgs, item_records, play
+from serve.config import Config, Data
+from serve.offline_training import (
+    Advance,
+    OfflineGate,
+    OfflineReport,
+    Scored,
+    judge,
+    read_log,
+    split,
+)
+from serve.replica import open_database
+
+METHODS: tuple[Method, ...] = ("iql", "cql", "marwil", "bc")
+CARDS_A_LIFE = 240
+"""About what a person sees in three weeks of the preset."""
+UNIFORM = 0.3
+POPULARITY = 0.7
+"""By how much logits follow an item's log-odds of a valid play."""
+NOISE_SD = 0.5
+PLAY_SEED = 1_000_000
+WORSE_SHARE = 2.0 / 3.0
+BATCH_LINES = 5_000
+
+
+class OfflineSize(msgspec.Struct, frozen=True):
+    """How much is logged and played.
+
+    Attributes:
+        cards: of the log, about.
+        people: who play what was accepted.
+        worse: rankers that go the other way.
+        holdout: share of the log's people to judge by.
+    """
+
+    cards: int = 200_000
+    people: int = 1_000
+    worse: int = 20
+    holdout: float = 0.4
+
+
+class OfMethod(msgspec.Struct, frozen=True):
+    """What a method came to.
+
+    Attributes:
+        method: which.
+        report: by the held-out people of the log.
+        refusals: the gates that it did not pass.
+        share: of the way from the log's policy that could be judged.
+        train_s: that training took.
+        played: on policy; of those accepted only.
+    """
+
+    method: str
+    report: OfflineReport
+    refusals: tuple[str, ...]
+    share: float
+    train_s: float
+    played: OnPolicy | None
+
+
+class Worse(msgspec.Struct, frozen=True):
+    """What became of rankers that go the other way.
+
+    Attributes:
+        judged: how many.
+        refused: how many of them the gate refused.
+        surely_worse: of how many the whole interval lay below 0.
+        greatest_low: the greatest lower bound of them all, below 0 if all were refused.
+        played: the straight opposite of what was accepted, on policy.
+    """
+
+    judged: int
+    refused: int
+    surely_worse: int
+    greatest_low: float
+    played: OnPolicy
+
+
+class OfflineBench(msgspec.Struct, frozen=True):
+    """What learning from a log came to.
+
+    Attributes:
+        cards: logged.
+        lives: people of whom whole sessions are known.
+        sessions: theirs.
+        logged_session: worth of a session of the log's policy, on policy.
+        logged_days: its active days.
+        methods: in the order in which they were asked for.
+        worse: None: nothing was accepted that it could be the opposite of.
+        seconds: of each step.
+    """
+
+    cards: int
+    lives: int
+    sessions: int
+    logged_session: float
+    logged_days: float
+    methods: tuple[OfMethod, ...]
+    worse: Worse | None
+    seconds: dict[str, float]
+
+
+def run_offline(
+    size: OfflineSize,
+    *,
+    methods: Sequence[Method] = METHODS,
+    args: OfflineArgs | None = None,
+    seed: int = 1,
+    clock_s: Callable[[], float],
+    gate: OfflineGate | None = None,
+    advance: Advance = lambda step, done, total: None,
+) -> OfflineBench:
+    """Log, learn, judge and play.
+
+    Args:
+        size: of it.
+        methods: to train by.
+        args: of each training, but for the method; None: the default ones.
+        seed: of people, draws and the split.
+        clock_s: any clock.
+        gate: None: the default one.
+        advance: told of progress.
+    """
+    args, gate = args or OfflineArgs(seed=seed), gate or OfflineGate()
+    world = WorldArgs(people=max(size.cards // CARDS_A_LIFE, 2))
+    watch = _Watch(clock_s)
+    with tempfile.TemporaryDirectory() as folder:
+        config = Config(data=Data(folder=folder))
+        behaviour = mediocre(world, seed)
+        n_cards = write_log(config, world, behaviour, seed)
+        watch.lap("log")
+        lives = read_log(config, args.reward).lives
+    learned, judged = split(lives, size.holdout, seed)
+    watch.lap("read")
+    players = WorldArgs(people=size.people)
+    base = live(players, behaviour, PLAY_SEED + seed, args.reward)
+    watch.lap("play")
+    found, accepted = [], None
+    for method in methods:
+        trained = _train(msgspec.structs.replace(args, method=method), learned, advance)
+        scores = scores_of(trained.ranker)
+        report = judge(
+            (Scored(part, scores(part), trained.critic.q(part)) for part in judged), args.reward
+        )
+        refusals = gate.refusals(report)
+        watch.lap(method)
+        played = None
+        if not refusals:
+            accepted = accepted or trained
+            lived = live(players, ranked(method, trained.ranker), PLAY_SEED + seed, args.reward)
+            played = compare(method, lived, base)
+            watch.lap("play")
+        found.append(OfMethod(method, report, refusals, trained.share, trained.seconds, played))
+    worse = None
+    if accepted is not None:
+        worse = _judge_worse(accepted, judged, args.reward, gate, size.worse, players, base, seed)
+        watch.lap("worse")
+    return OfflineBench(
+        cards=n_cards,
+        lives=sum(part.n_lives for part in lives),
+        sessions=sum(int(part.leaves.sum()) for part in lives),
+        logged_session=float(base.worth.sum() / base.sessions.sum()),
+        logged_days=float(base.sessions.mean()),
+        methods=tuple(found),
+        worse=worse,
+        seconds=watch.laps,
+    )
+
+
+def mediocre(world: WorldArgs, seed: int) -> PagePolicy:
+    """Return the log's policy: popularity, a taste of its own for topics, and a third at random."""
+    stock = world.open().swiping.stock
+    taste = np.random.default_rng(seed).normal(0.0, NOISE_SD, stock.n_dims)
+    popular = stock.n_dims + ITEM_FACTS.index("valid_play_log_odds")
+
+    def logits(shared: Float32s, actions: Float32s) -> Floats:
+        liked = actions[:, :, : stock.n_dims] @ taste
+        return np.asarray(POPULARITY * actions[:, :, popular] + liked, dtype=np.float64)
+
+    return PagePolicy("mediocre@1", logits, UNIFORM)
+
+
+def write_log(config: Config, world: WorldArgs, policy: PagePolicy, seed: int) -> int:
+    """Write the log of a policy's people into the data folder; return how many cards were seen."""
+    stock, n_cards = world.open().swiping.stock, 0
+    writer, records = PageWriter(stock, policy), list[Record](item_records(stock))
+    for turned in play(world, policy, seed):
+        n_cards += int(turned.n_cards.sum())
+        records += writer.records(turned)
+    records.sort(key=lambda record: record.at_ms)
+    with open_database(config) as database:
+        log = SqliteLog(database, now_ms=lambda: 0)
+        for first in range(0, len(records), BATCH_LINES):
+            log.append(records[first : first + BATCH_LINES], durable=False)
+    return n_cards
+
+
+def ranked(name: str, ranker: Ranker) -> PagePolicy:
+    """Return a ranker as it is played: at temperature 1, without a floor."""
+    return PagePolicy(name, ranker.batch_scores)
+
+
+def scores_of(ranker: Ranker) -> Scores:
+    """Return what a ranker says of lives' pages."""
+    return lambda lives: page_scores(ranker, lives)
+
+
+class _Watch:
+    """Adds up the seconds of each step."""
+
+    def __init__(self, clock_s: Callable[[], float]) -> None:
+        self._clock_s, self._last = clock_s, clock_s()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = self._clock_s()
+        self.laps[name] = self.laps.get(name, 0.0) + now - self._last
+        self._last = now
+
+
+def _train(args: OfflineArgs, lives: Sequence[Lives], advance: Advance) -> OfflineTrained:
+    def tell(made: OfflineProgress) -> None:
+        advance(f"{args.method}: {made.phase}", made.done, made.passes)
+
+    return train_offline(args, lives, advance=tell)
+
+
+def _judge_worse(
+    accepted: OfflineTrained,
+    judged: Sequence[Lives],
+    reward: LifeReward,
+    gate: OfflineGate,
+    n: int,
+    players: WorldArgs,
+    base: Lived,
+    seed: int,
+) -> Worse:
+    """Judge rankers that go the other way from the log's policy than what was accepted.
+
+    Each goes as far as it by a factor of its own, .5 to 1.5, and meets two thirds of the shards.
+    """
+    prior, ranker = scores_of(accepted.prior), scores_of(accepted.ranker)
+    known = [(prior(part), ranker(part), accepted.critic.q(part)) for part in judged]
+    generator = np.random.default_rng(seed)
+    reports = []
+    for _ in range(n):
+        factor = generator.uniform(0.5, 1.5)
+        chosen = generator.permutation(len(judged))[: math.ceil(WORSE_SHARE * len(judged))]
+        scored = (
+            Scored(judged[i], known[i][0] - factor * (known[i][1] - known[i][0]), known[i][2])
+            for i in chosen.tolist()
+        )
+        reports.append(judge(scored, reward))
+    opposite = PagePolicy(
+        "opposite",
+        lambda user, rows: (
+            2.0 * accepted.prior.batch_scores(user, rows) - accepted.ranker.batch_scores(user, rows)
+        ),
+    )
+    lived = live(players, opposite, PLAY_SEED + seed, reward)
+    return Worse(
+        judged=n,
+        refused=sum(bool(gate.refusals(report)) for report in reports),
+        surely_worse=sum(report.gain.high < 0.0 for report in reports),
+        greatest_low=max(report.gain.low for report in reports),
+        played=compare("opposite", lived, base),
+    )

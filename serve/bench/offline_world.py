@@ -1,0 +1,306 @@
+"""SwipeEnv as a feed whose log is our own: people swipe pages, and every line is as a server's.
+
+The world's observation fills the feed's columns by place: 30 of what is observed of a person into
+`env.features.SHARED`, an item's row of the stock into its static block, what is personal into the
+dynamic columns, zeros behind. A policy sees them as float16, as the log holds them, so that the
+ranker that was learned from the log is played on the very numbers that it was learned from.
+
+The clock is the people's own: who comes back after two days asks for a page two days later. So gaps
+in the log are those of the world, which is what retention is learned from.
+
+Rejected: pages by the whole pipeline (a simulated server has one clock for all, see
+`serve.bench.served_world`, and people's calendars are not on it).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from env.features import N_DYNAMIC, N_SHARED, N_STATIC, SCHEMA
+from env.observe import USER_FACTS
+from env.records import (
+    Card,
+    Drawn,
+    FeedbackKind,
+    FeedbackRecord,
+    ItemRecord,
+    PageRecord,
+    Record,
+    RuleRecord,
+    block_hash,
+    pack_halves,
+)
+from env.supply import Stock
+from env.vector import SwipeVectorEnv
+from env.vocabulary import (
+    Bools,
+    Float32s,
+    Floats,
+    Ints,
+    Item,
+    ItemId,
+    PageId,
+    Scene,
+    SessionId,
+    UserKey,
+    decision_id,
+)
+from env.world import CAP_S
+from serve.bench.served_items import DAY_MS, item_id
+
+START_MS = 19_676 * DAY_MS
+"""A midnight, UTC: days of the world are days of the calendar."""
+CARD_MS = 1_000
+"""From one card's news to the next; within a turn all people swipe at this pace."""
+_DONE: tuple[FeedbackKind, ...] = ("like", "comment", "share", "follow", "not_interested")
+
+Logits = Callable[[Float32s, Float32s], Floats]
+"""From people (n, N_SHARED) and candidates (n, K, N_ACTION) to logits, shape (n, K)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PagePolicy:
+    """Draws a page card by card: softmax of what is left, mixed with uniform over it.
+
+    Attributes:
+        name: as it stands in the log.
+        logits: of the candidates.
+        uniform: share of uniform, in [0, 1).
+    """
+
+    name: str
+    logits: Logits
+    uniform: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorldArgs:
+    """Who is there, for how long, and what they are shown.
+
+    Attributes:
+        people: at a time; each lives once.
+        days: of a life.
+        candidates: from which a page is drawn.
+        page: cards of a page.
+        preset: of the world.
+    """
+
+    people: int = 1_000
+    days: int = 21
+    candidates: int = 20
+    page: int = 5
+    preset: str = "kuairand"
+
+    def open(self) -> SwipeVectorEnv:
+        """Return the world."""
+        return SwipeVectorEnv(
+            self.people,
+            preset=self.preset,
+            obs="dict",
+            actions="page",
+            page_size=self.page,
+            n_candidates=self.candidates,
+            horizon_days=self.days,
+        )
+
+
+@dataclass(slots=True)
+class Turned:
+    """What happened in a turn to those whose life went on, n people."""
+
+    place: Ints  # (n,)
+    session: Ints  # (n,) of the life, from 0
+    at_ms: Ints  # (n,)
+    shared: Float32s  # (n, N_SHARED)
+    personal: Float32s  # (n, K, personal)
+    stock_rows: Ints  # (n, K)
+    action: Ints  # (n, page)
+    propensity: Floats  # (n, page)
+    n_cards: Ints  # (n,) that were seen
+    events: dict[str, Floats] = field(default_factory=dict)  # each (n, page)
+    reward: Floats = field(default_factory=lambda: np.zeros(0))  # (n,) engagement
+    leaves: Bools = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    gap_days: Floats = field(default_factory=lambda: np.zeros(0))
+    is_gone: Bools = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))  # for good
+
+
+def play(args: WorldArgs, policy: PagePolicy, seed: int) -> Iterator[Turned]:
+    """Yield the turns of a life of each person under a policy, until all have ended.
+
+    Two policies meet the same people, who differ only in what they are shown.
+
+    Args:
+        args: of the world.
+        policy: which draws the pages.
+        seed: of the people and the draws.
+    """
+    env = args.open()
+    observation, _ = env.reset(seed=seed)
+    generator = np.random.default_rng(seed)
+    n = args.people
+    alive, session = np.ones(n, dtype=np.bool_), np.zeros(n, dtype=np.int64)
+    while alive.any():
+        if not isinstance(observation, dict):
+            raise TypeError("expected an environment of dict observations")
+        uniforms = generator.random((args.page, n))
+        shared, actions = columns_of(observation)
+        action, propensity = _draw(policy, shared, actions, uniforms)
+        crowd, here = env.swiping.crowd, np.flatnonzero(alive)
+        seconds = crowd.day * 86_400.0 + crowd.hour * 3_600.0 + crowd.watched_s
+        turned = Turned(
+            place=here,
+            session=session[here],
+            at_ms=START_MS + np.round(1_000.0 * seconds[here]).astype(np.int64),
+            shared=shared[here],
+            personal=observation["personal"][here],
+            stock_rows=env.swiping.candidates.rows[here].copy(),
+            action=action[here],
+            propensity=propensity[here],
+            n_cards=np.zeros(0, dtype=np.int64),
+        )
+        observation, _, terminated, truncated, info = env.step(action)
+        turned.n_cards = info["n_cards"][here]
+        turned.events = {name: info[f"page_{name}"][here] for name in ("watch_s", *_DONE)}
+        turned.reward, turned.leaves = info["engagement"][here], info["session_end"][here]
+        turned.gap_days, turned.is_gone = info["gap_days"][here], terminated[here]
+        session += info["session_end"]
+        alive &= ~(terminated | truncated)
+        yield turned
+
+
+def columns_of(observation: dict[str, Float32s]) -> tuple[Float32s, Float32s]:
+    """Return an observation as the feed's columns, (n, N_SHARED) and (n, K, N_ACTION)."""
+    user, items, personal = (observation[name] for name in ("user", "items", "personal"))
+    first = user.shape[1] - _AFTER_FACTS
+    shared = _halves(user[:, first : first + N_SHARED])
+    n, k = items.shape[:2]
+    actions = np.zeros((n, k, N_STATIC + N_DYNAMIC), dtype=np.float32)
+    actions[:, :, : items.shape[2]] = _halves(items)
+    actions[:, :, N_STATIC : N_STATIC + personal.shape[2]] = _halves(personal)
+    return shared, actions
+
+
+_CLASSES = 26
+"""Cohorts, devices, countries and languages, which are behind the facts."""
+_AFTER_FACTS = len(USER_FACTS) + _CLASSES
+
+
+def _halves(columns: Float32s) -> Float32s:
+    return columns.astype(np.float16).astype(np.float32)
+
+
+def _draw(
+    policy: PagePolicy, shared: Float32s, actions: Float32s, uniforms: Floats
+) -> tuple[Ints, Floats]:
+    """Return the cards of each person's page and their probabilities, both (n, page)."""
+    logits = policy.logits(shared, actions)
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    left, place = np.ones(raised.shape, dtype=np.bool_), np.arange(len(raised))
+    cards, chances = [], []
+    for uniform in uniforms:
+        softmax = raised * left
+        pmf = (1.0 - policy.uniform) * softmax / softmax.sum(axis=1, keepdims=True)
+        pmf += policy.uniform * left / left.sum(axis=1, keepdims=True)
+        upto = pmf.cumsum(axis=1)
+        card = (uniform[:, None] * upto[:, -1:] >= upto).sum(axis=1)
+        cards.append(card)
+        chances.append(pmf[place, card])
+        left[place, card] = False
+    return np.stack(cards, axis=1), np.stack(chances, axis=1)
+
+
+def item_records(stock: Stock) -> list[ItemRecord]:
+    """Return the lines of the log that name the items, with their blocks."""
+    return [
+        ItemRecord(_item_id(stock, row), START_MS, Item(_item_id(stock, row)), _block(stock, row))
+        for row in range(stock.n)
+    ]
+
+
+class PageWriter:
+    """Makes the log's lines of what happened."""
+
+    def __init__(self, stock: Stock, policy: PagePolicy) -> None:
+        """Write pages of these items, drawn by this policy."""
+        self._policy = policy
+        self._ids = [_item_id(stock, row) for row in range(stock.n)]
+        self._blocks = [_block(stock, row) for row in range(stock.n)]
+        self._hashes = [block_hash(block) for block in self._blocks]
+        self._duration_s = np.where(stock.columns[CAP_S] < 86_400.0, stock.columns[CAP_S], 0.0)
+        self._n_pages = 0
+
+    def records(self, turned: Turned) -> Iterator[Record]:
+        """Yield the pages and feedback of a turn."""
+        for i in range(len(turned.place)):
+            page = self._page(turned, i)
+            yield page
+            yield from self._feedback(turned, i, page)
+
+    def _page(self, turned: Turned, i: int) -> PageRecord:
+        rows, at_ms = turned.stock_rows[i].tolist(), int(turned.at_ms[i])
+        user = UserKey(f"person-{int(turned.place[i]):06d}")
+        dynamic = np.zeros((len(rows), N_DYNAMIC), dtype=np.float32)
+        dynamic[:, : turned.personal.shape[2]] = turned.personal[i]
+        everything = np.packbits(np.ones(len(rows), dtype=np.bool_), bitorder="little").tobytes()
+        actions = turned.action[i].tolist()
+        self._n_pages += 1
+        return PageRecord(
+            page_id=PageId(f"page-{self._n_pages:08d}"),
+            at_ms=at_ms,
+            user=user,
+            session=SessionId(f"{user}/{int(turned.session[i])}"),
+            scene=Scene(at_ms=at_ms),
+            candidates=tuple(self._ids[row] for row in rows),
+            blocks=b"".join(self._hashes[row] for row in rows),
+            dynamic=pack_halves(dynamic),
+            shared=pack_halves(turned.shared[i]),
+            feature_schema=SCHEMA,
+            rules=(RuleRecord("", everything, everything),),
+            slots=(0,) * len(actions),
+            drawn=tuple(
+                Drawn(slot, action, chance)
+                for slot, (action, chance) in enumerate(
+                    zip(actions, turned.propensity[i].tolist(), strict=True)
+                )
+            ),
+            cards=tuple(
+                Card(
+                    item_id=self._ids[rows[action]],
+                    block=self._blocks[rows[action]],
+                    duration_s=float(self._duration_s[rows[action]]),
+                )
+                for action in actions
+            ),
+            reasons=("",) * len(actions),
+            policy=self._policy.name,
+            explorer={},
+            eps=0.0,
+        )
+
+    def _feedback(self, turned: Turned, i: int, page: PageRecord) -> Iterator[FeedbackRecord]:
+        for slot in range(int(turned.n_cards[i])):
+            watch_s = float(turned.events["watch_s"][i, slot])
+            said = [name for name in _DONE if turned.events[name][i, slot]]
+            told: list[tuple[FeedbackKind, float]] = [("dwell", watch_s)]
+            told += [(name, 0.0) for name in said]
+            for kind, value in [*told, ("leave", 0.0)]:
+                yield FeedbackRecord(
+                    event_id=f"{kind}-{slot}",
+                    decision_id=decision_id(page.page_id, slot),
+                    at_ms=page.at_ms + (slot + 1) * CARD_MS,
+                    user=page.user,
+                    session=page.session,
+                    kind=kind,
+                    value=value,
+                )
+
+
+def _item_id(stock: Stock, row: int) -> ItemId:
+    return item_id(int(stock.serial[row]))
+
+
+def _block(stock: Stock, row: int) -> bytes:
+    block = np.zeros(N_STATIC, dtype=np.float32)
+    block[: stock.table.shape[1]] = stock.table[row]
+    return pack_halves(block)

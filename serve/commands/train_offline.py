@@ -1,0 +1,107 @@
+"""`nextswipe train offline`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
+from serve.commands.steps import steps
+from serve.refused import Refused
+
+if TYPE_CHECKING:
+    from serve.offline_training import OfflineResult
+
+EXAMPLE = "Example: nextswipe train offline training --method iql --holdout 0.4"
+
+
+def train_offline(
+    folder: Annotated[Path, typer.Argument(help="Into which the ranker is written.")],
+    method: Annotated[
+        Literal["bc", "marwil", "iql", "cql"],
+        typer.Option(help="bc, marwil, or Q-learning: iql (expectile), cql (conservative)."),
+    ] = "iql",
+    holdout: Annotated[
+        float, typer.Option(min=0.05, max=0.95, help="Share of the people to judge by.")
+    ] = 0.4,
+    return_worth: Annotated[
+        float, typer.Option(min=0.0, help="Reward of coming back, for each unit of .97 ** days.")
+    ] = 20.0,
+    window_days: Annotated[
+        int, typer.Option(min=1, help="Who is away for longer counts as not back.")
+    ] = 7,
+    credit: Annotated[
+        Literal["session", "life"],
+        typer.Option(help="session: a card answers for its session and the return; or life."),
+    ] = "session",
+    kl: Annotated[
+        float, typer.Option(min=0.001, max=0.2, help="How far from the log it may go, nats a card.")
+    ] = 0.1,
+    min_ess: Annotated[
+        float, typer.Option(min=1.0, help="Effective decisions without which nothing is judged.")
+    ] = 500.0,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Make it current if it passes; a server follows.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split, weights and draws.")] = 0,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+) -> None:
+    """Train a ranker from the log's whole lives; keep it if other people's say that it is better.
+
+    Exit code 1: it was not kept; says which gate it did not pass. A server may run meanwhile.
+    """
+    from env.lives import LifeReward
+    from policies.retention.offline_args import OfflineArgs
+    from replay.gates import Gates
+    from serve.offline_training import OfflineGate
+    from serve.offline_training import train_offline as train
+
+    try:
+        import policies.retention.offline  # noqa: F401  # torch and RLlib, before a log is read
+    except ImportError as error:
+        raise Refused(
+            'training comes with the extra "train": pip install "nextswipe[train]"'
+        ) from error
+    args = OfflineArgs(
+        method=method,
+        credit=credit,
+        kl=kl,
+        seed=seed,
+        reward=LifeReward(return_worth=return_worth, window_days=window_days),
+    )
+    with steps() as advance:
+        result = train(
+            load_settings(config, data),
+            args,
+            folder,
+            holdout=holdout,
+            publish=publish,
+            gate=OfflineGate(Gates(min_ess=min_ess)),
+            advance=advance,
+        )
+    if as_json:
+        print_json(result)
+    else:
+        _print(result)
+    if result.ranker is None:
+        raise typer.Exit(1)
+
+
+def _print(result: "OfflineResult") -> None:
+    gain, logged = result.report.gain, result.report.logged
+    typer.echo(
+        f"{result.method}, from {result.n_steps:,} cards of {result.n_lives:,} people: "
+        f"{logged.value:.3f} a session as logged, {gain.value:+.3f} "
+        f"[{gain.low:+.3f}, {gain.high:+.3f}] as trained, by {gain.ess:,.0f} "
+        f"effective decisions of {gain.n_users:,} other people, {result.report.kl:.4f} nats a card"
+    )
+    for refusal in result.refusals:
+        typer.echo(f"gate not passed: {refusal}")
+    if result.version is not None:
+        typer.echo(f"wrote {result.ranker}, which is current as ranker {result.version}")
+    elif result.ranker is not None:
+        typer.echo(f"wrote {result.ranker}: nextswipe retention publish takes it")
+    else:
+        typer.echo("not written")

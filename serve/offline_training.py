@@ -1,0 +1,297 @@
+"""Trains a ranker from the log's lives, and writes it only if other people's say that it is better.
+
+    log -> lives -> split by person -> train on the one half -> judge on the other -> a ranker
+
+People are split by a keyed hash, so that nobody is on both sides and the same seed splits the same
+way. What is judged is the ranker as it would be served; the critic that takes the noise out of the
+judgement has seen the people that the ranker learned from, and no others.
+
+The gate asks for superiority: the lower bound of the paired gain per session over what was logged
+must lie above 0 (`serve.gate`, which judges what runs already, asks for no harm only). It is
+`replay.session_gain`: what one session under the ranker brings, its return included. First come the
+gates on weights that every evaluation has, and one on the distance from the log.
+
+Rejected: a split by time (a session's gain needs its person's later return, so the latest pages
+could not be judged), and an estimate of the whole life (no log is long enough for its weights).
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from env.lives import LifeReward, Lives
+from env.vocabulary import Bools, Floats, Keys
+from policies.retention.offline_args import OfflineArgs
+from policies.retention.tempering import kl_from_log
+from replay.columns import Columns
+from replay.gates import Gates
+from replay.health import Weights, weights_of
+from replay.intervals import LEVEL, Estimate
+from replay.lives import SHARD_STEPS, read_life_shards
+from replay.log import SqliteLog
+from replay.log_source import LogSource
+from replay.session_gain import (
+    join_sessions,
+    join_values,
+    session_gain,
+    session_trajectories,
+    session_values,
+)
+from replay.trajectories import Trajectories, Values, logged_return
+from serve.config import Config
+from serve.data_folder import open_data
+from serve.ranker_publishing import publish_ranker
+from serve.refused import Refused
+
+RANKER = "ranker.safetensors"
+"""As `nextswipe train retention` calls it; `nextswipe retention publish` takes it."""
+
+Advance = Callable[[str, int, int], None]
+"""Told of a step how much of it is done, and of how much."""
+
+
+class OfflineGate(msgspec.Struct, frozen=True):
+    """What a ranker must show on people whom it did not learn from.
+
+    Attributes:
+        gates: on the weights of decisions.
+        max_kl: from the log, nats a card. The farther a ranker goes, the more its people come to
+            where the log's never were, and the more the gain rests on its values.
+    """
+
+    gates: Gates = Gates()
+    max_kl: float = 0.2
+
+    def refusals(self, report: "OfflineReport") -> tuple[str, ...]:
+        """Return why a ranker must not be served, gate by gate; empty: it may."""
+        unfit = (str(refusal) for refusal in self.gates.weight_refusals(report.decisions))
+        return (*unfit, *self._of_value(report))
+
+    def _of_value(self, report: "OfflineReport") -> Iterator[str]:
+        gain = report.gain
+        if not report.kl <= self.max_kl:
+            yield (
+                f"distance: expected at most {self.max_kl:g} nats a card from the log, "
+                f"got {report.kl:.3f}"
+            )
+        if not gain.low > 0.0:
+            yield (
+                "value: expected a gain a session that is surely above 0, got "
+                f"{gain.value:.3f} [{gain.low:.3f}, {gain.high:.3f}] on {report.logged.value:.3f}"
+            )
+
+
+class OfflineReport(msgspec.Struct, frozen=True):
+    """What people whom a ranker did not learn from say about it.
+
+    Attributes:
+        logged: reward of a session, returns included.
+        gain: of a session, by the ranker.
+        decisions: what the weights of decisions are worth.
+        kl: of the ranker from the log, nats a card.
+    """
+
+    logged: Estimate
+    gain: Estimate
+    decisions: Weights
+    kl: float
+
+
+class OfflineResult(msgspec.Struct, frozen=True):
+    """What training came to.
+
+    Attributes:
+        method: by which it was trained.
+        report: of the ranker on people it did not learn from.
+        refusals: the gates that it did not pass; if there are any, nothing was written.
+        share: of the way from the log's policy that could be judged.
+        n_steps: cards that it learned from.
+        n_lives: people whom it learned from.
+        seconds: of the training.
+        ranker: path of the file; None: it was not written.
+        version: under which the data folder keeps it; None: it was not published.
+    """
+
+    method: str
+    report: OfflineReport
+    refusals: tuple[str, ...]
+    share: float
+    n_steps: int
+    n_lives: int
+    seconds: float
+    ranker: str | None
+    version: int | None
+
+
+def train_offline(
+    config: Config,
+    args: OfflineArgs,
+    folder: Path,
+    *,
+    holdout: float = 0.4,
+    publish: bool = False,
+    gate: OfflineGate = OfflineGate(),  # noqa: B008  # frozen
+    advance: Advance = lambda step, done, total: None,
+) -> OfflineResult:
+    """Train a ranker from the data folder's log, judge it, and write it if it passes.
+
+    A server may run on the data folder, which follows what is published.
+
+    Args:
+        config: data folder and reward.
+        args: of the training.
+        folder: into which the ranker is written; made if it is not there.
+        holdout: share of the people to judge by, in (0, 1).
+        publish: make it the current one of the data folder as well, if it passes.
+        gate: which it must pass.
+        advance: told of progress.
+
+    Raises:
+        Refused: no log, or too little in it to learn from and to judge by.
+    """
+    from policies.retention.offline import train_offline as train
+    from policies.retention.offline_critic import page_scores
+
+    read = read_log(config, args.reward)
+    learned, judged = split(read.lives, holdout, args.seed)
+    trained = train(args, learned, advance=lambda made: advance(made.phase, made.done, made.passes))
+    report = judge(
+        (
+            Scored(part, page_scores(trained.ranker, part), trained.critic.q(part))
+            for part in judged
+        ),
+        args.reward,
+    )
+    refusals = gate.refusals(report)
+    path = folder / RANKER
+    published = None
+    if not refusals:
+        folder.mkdir(parents=True, exist_ok=True)
+        trained.ranker.to_file(path)
+        if publish:
+            published = publish_ranker(
+                config,
+                trained.ranker.to_bytes(),
+                origin=f"train offline --method {args.method} --seed {args.seed}",
+                offset=read.offset,
+            ).version
+    return OfflineResult(
+        method=args.method,
+        report=report,
+        refusals=refusals,
+        share=trained.share,
+        n_steps=sum(len(lives) for lives in learned),
+        n_lives=sum(lives.n_lives for lives in learned),
+        seconds=trained.seconds,
+        ranker=None if refusals else str(path),
+        version=published,
+    )
+
+
+class ReadLog(NamedTuple):
+    """What a log came to."""
+
+    lives: tuple[Lives, ...]  # in shards
+    offset: int  # of the last line that was read
+
+
+def read_log(config: Config, reward: LifeReward) -> ReadLog:
+    """Return the lives of the data folder's log.
+
+    Raises:
+        Refused: no log, or none that lives can be read from.
+    """
+    with open_data(config) as database:
+        log = SqliteLog(database, now_ms=lambda: 0)
+        try:
+            source = LogSource(log.read, config.reward)
+            n_shards = max(1, round(len(source) / SHARD_STEPS))
+            lives = read_life_shards(
+                source.batches(), window_days=reward.window_days, n_shards=n_shards
+            )
+            return ReadLog(lives, log.last_offset())
+        except ValueError as error:
+            raise Refused(f"the log cannot be learned from: {error}") from error
+
+
+def split(lives: Sequence[Lives], holdout: float, seed: int) -> tuple[list[Lives], list[Lives]]:
+    """Return the lives to learn from and those to judge by, shard by shard.
+
+    Raises:
+        Refused: one side is empty.
+    """
+    learned, judged = [], []
+    for part in lives:
+        is_judged = are_held_out(part.person, holdout, seed)
+        learned += [part.select(~is_judged)] if not is_judged.all() else []
+        judged += [part.select(is_judged)] if is_judged.any() else []
+    if not learned or not judged:
+        raise Refused(
+            "expected people to learn from and people to judge by, got "
+            f"{sum(part.n_lives for part in lives)} in all and {holdout} of them held out"
+        )
+    return learned, judged
+
+
+def are_held_out(people: Keys, share: float, seed: int) -> Bools:
+    """Return who is held out, shape (m,): the same for a person in every log.
+
+    Args:
+        people: hashes of people, shape (m,).
+        share: of them, in (0, 1).
+        seed: of the split.
+    """
+    key = seed.to_bytes(8, "little")
+    places = [
+        int.from_bytes(
+            hashlib.blake2b(int(p).to_bytes(8, "little"), digest_size=8, key=key).digest()
+        )
+        for p in people
+    ]
+    return np.array(places, dtype=np.float64) < share * 2.0**64
+
+
+class Scored(NamedTuple):
+    """Lives as a policy and a critic of other people see them."""
+
+    lives: Lives
+    scores: Floats  # (p, K) the policy's logits of each page's candidates
+    q: Floats  # (n, K) what each candidate is worth at each step
+
+
+def judge(parts: Iterable[Scored], reward: LifeReward) -> OfflineReport:
+    """Return what held-out lives say about a policy.
+
+    Args:
+        parts: of the lives, nobody in two of them.
+        reward: what cards and returns are worth.
+
+    Raises:
+        Refused: they are of fewer than two people.
+    """
+    sessions, values, kl, n_lives = [], [], 0.0, 0
+    for lives, scores, q in parts:
+        pmfs = lives.pmfs(scores)
+        sessions.append(session_trajectories(lives, pmfs, reward))
+        values.append(session_values(lives, pmfs, q))
+        kl += len(lives) * kl_from_log(lives, pmfs)
+        n_lives += lives.n_lives
+    if n_lives < 2:
+        raise Refused(f"expected at least 2 people to judge by, got {n_lives}")
+    return _report(join_sessions(sessions), join_values(values), kl)
+
+
+def _report(sessions: Trajectories, values: Values, kl: float) -> OfflineReport:
+    person = sessions.user[sessions.episode]
+    return OfflineReport(
+        logged=logged_return(sessions, LEVEL),
+        gain=session_gain(sessions, values, LEVEL),
+        decisions=weights_of(
+            Columns(person, sessions.reward, sessions.propensity, sessions.target)
+        ),
+        kl=kl / len(person),
+    )
