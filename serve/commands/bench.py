@@ -10,7 +10,11 @@ import typer
 
 from serve.commands.bench_audience import bench_breakout, bench_floor, bench_newcomers
 from serve.commands.bench_coldstart import EXAMPLE, bench_coldstart
+from serve.commands.bench_offline import EXAMPLE as OFFLINE_EXAMPLE
+from serve.commands.bench_offline import bench_offline
 from serve.commands.bench_ranker import bench_ranker
+from serve.commands.bench_retention import EXAMPLE as RETENTION_EXAMPLE
+from serve.commands.bench_retention import bench_retention
 from serve.commands.settings import AsJson, now_ms
 from serve.commands.shown import show
 from serve.commands.steps import steps
@@ -38,6 +42,7 @@ def register(app: typer.Typer) -> None:
     )
     group.command("decide", epilog="Example: nextswipe bench decide --json")(bench_decide)
     group.command("ranker", epilog="Example: nextswipe bench ranker --json")(bench_ranker)
+    group.command("offline", epilog=OFFLINE_EXAMPLE)(bench_offline)
     group.command("env", epilog="Example: nextswipe bench env --json")(bench_env)
     group.command("ope", epilog="Example: nextswipe bench ope --json")(bench_ope)
     group.command("selection", epilog="Example: nextswipe bench selection --json")(bench_selection)
@@ -47,6 +52,7 @@ def register(app: typer.Typer) -> None:
     group.command("floor", epilog="Example: nextswipe bench floor --json")(bench_floor)
     group.command("breakout", epilog="Example: nextswipe bench breakout --json")(bench_breakout)
     group.command("coldstart", epilog=EXAMPLE)(bench_coldstart)
+    group.command("retention", epilog=RETENTION_EXAMPLE)(bench_retention)
     app.add_typer(group, name="bench")
 
 

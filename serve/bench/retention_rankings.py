@@ -1,0 +1,182 @@
+"""Policies of the full world that are a few numbers: weights of columns, and mixtures of such.
+
+    score = sum_j (w_j + v_j load) column_j,   load = 1 - .95^(cards of this session)
+
+The columns are what a server knows of a candidate, the product of appeal and bait among them; the
+second weights let a ranking change as a session goes on, since a mind that is loaded takes less in
+and rests on what is light (`env.moods`). Large feeds rank by such sums, and set the weights by
+search: it is what a network has to beat.
+"""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from env.bait import MEAN_BAIT
+from env.moods import N_TOPICS
+from env.observe import PERSONAL, USER_FACTS
+from env.supply import ITEM_FACTS
+from env.swiping import Swiping
+from env.vocabulary import Float32s, Floats, Ints
+from env.world import BAIT
+from policies.ranker import Ranker
+from serve.bench.pmfs import draw, softmax
+from serve.bench.retention_lives import Choose
+
+COLUMNS = (
+    "valid_play",
+    "bait_guess",
+    "baited_play",
+    "seen_topic",
+    "satiated",
+    "log_duration",
+    "long_view_rate",
+    "like_rate",
+    "match",
+)
+N_WEIGHTS = 2 * len(COLUMNS)
+SATIATED_AT = 2.0
+"""Cards of a topic, lately, from which one more is too much: (.9 * 2 + 1) * .35 is about 1."""
+_LOAD_DECAY = 0.95
+_POSITIONS = 50.0
+_PERSONAL = ("valid_play", "seen_topic", "match")
+_ITEM = ("log_duration", "long_view_rate", "like_rate", "bait_guess")
+
+
+class Weights(msgspec.Struct, frozen=True, tag="weights"):
+    """Shows the candidate of the highest score.
+
+    Attributes:
+        weights: w, then v, in the order of `COLUMNS`.
+        is_informed: bait and load are the true ones, which no server has: a bound, not a policy.
+    """
+
+    weights: tuple[float, ...]
+    is_informed: bool = False
+
+    def open(self, seed: int) -> Choose:
+        """Return the policy at work; it draws nothing."""
+        weights = np.array(self.weights)
+        return lambda observation, swiping: scores(
+            *columns(observation, swiping if self.is_informed else None), weights
+        ).argmax(axis=1)
+
+
+class Mixture(msgspec.Struct, frozen=True, tag="mixture"):
+    """Shows what one ranking would in a constant share of the cards, else what another would."""
+
+    share: float
+    one: Weights
+    other: Weights
+
+    def open(self, seed: int) -> Choose:
+        """Return the policy at work, with its own draws."""
+        rng, one, other = np.random.default_rng(seed), self.one.open(seed), self.other.open(seed)
+
+        def choose(observation: Any, swiping: Swiping) -> Ints:
+            takes_one = rng.random(len(observation["user"])) < self.share
+            return np.where(takes_one, one(observation, swiping), other(observation, swiping))
+
+        return choose
+
+
+class AtRandom(msgspec.Struct, frozen=True, tag="random"):
+    """Shows any candidate."""
+
+    def open(self, seed: int) -> Choose:
+        """Return the policy at work."""
+        rng = np.random.default_rng(seed)
+        return lambda observation, swiping: rng.integers(
+            observation["mask"].shape[1], size=len(observation["user"])
+        )
+
+
+class Network(msgspec.Struct, frozen=True, tag="network"):
+    """Draws from the softmax of a trained network's logits, as it is served.
+
+    Attributes:
+        ranker: `Ranker.to_bytes()`.
+        temperature: of the softmax; 1 is what was trained.
+    """
+
+    ranker: bytes
+    temperature: float = 1.0
+
+    def open(self, seed: int) -> Choose:
+        """Return the policy at work, with its own draws."""
+        ranker, rng = Ranker.from_bytes(self.ranker), np.random.default_rng(seed)
+
+        def choose(observation: Any, swiping: Swiping) -> Ints:
+            rows = np.concatenate([observation["items"], observation["personal"]], axis=-1)
+            logits = ranker.batch_scores(observation["user"], rows)
+            return draw(softmax(logits, self.temperature), rng)
+
+        return choose
+
+
+AnyPolicy = Weights | Mixture | AtRandom | Network
+
+
+def weigh(**named: float) -> tuple[float, ...]:
+    """Return weights that are 0 but for those of some columns, alike all session long.
+
+    >>> weigh(bait_guess=-1.0)[:3]
+    (0.0, -1.0, 0.0)
+    """
+    return tuple(named.get(name, 0.0) for name in COLUMNS) + (0.0,) * len(COLUMNS)
+
+
+def columns(observation: Any, cheat: Swiping | None = None) -> tuple[list[Floats], Floats]:
+    """Return `COLUMNS`, each shape (n, K), and the load, shape (n, 1).
+
+    Args:
+        observation: as a dict.
+        cheat: the feed, to take bait and load from; what is guessed of them if None.
+    """
+    items, personal = observation["items"], observation["personal"]
+    played, seen, match = (personal[..., PERSONAL.index(name)] for name in _PERSONAL)
+    duration, long_rate, like_rate, bait = (items[..., _place(name)] for name in _ITEM)
+    if cheat is None:
+        cards = _POSITIONS * observation["user"][:, _position(items)]
+        load = 1.0 - _LOAD_DECAY**cards
+    else:
+        moods = cheat.preset.moods
+        bait = np.take(cheat.stock.columns[BAIT], cheat.candidates.rows) - MEAN_BAIT
+        load = cheat.crowd.load * (1.0 - moods.load_decay) / moods.load_step
+    found = [
+        played,
+        bait,
+        played * bait,
+        seen,
+        seen > SATIATED_AT,
+        duration,
+        long_rate,
+        like_rate,
+        match,
+    ]
+    return found, load[:, None].astype(np.float32)
+
+
+def scores(found: list[Floats], load: Floats, weights: Floats) -> Floats:
+    """Return the scores of candidates, shape (n, K).
+
+    Args:
+        found: see `columns`.
+        load: shape (n, 1).
+        weights: shape (N_WEIGHTS,), or (N_WEIGHTS, n, 1) where each person has their own.
+    """
+    total: Floats = np.zeros(found[0].shape, dtype=np.float32)
+    for column, w, v in zip(found, weights[: len(found)], weights[len(found) :], strict=True):
+        if np.any(w) or np.any(v):
+            total += column * (w + v * load).astype(np.float32)
+    return total
+
+
+def _place(name: str) -> int:
+    return ITEM_FACTS.index(name) - len(ITEM_FACTS)
+
+
+def _position(items: Float32s) -> int:
+    n_dims: int = items.shape[-1] - len(ITEM_FACTS)
+    return n_dims + N_TOPICS + USER_FACTS.index("position")

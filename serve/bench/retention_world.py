@@ -1,0 +1,324 @@
+"""Do people come back more often in the full world? The bench behind `--world`.
+
+    1. tune    the myopic bandit, by what its cards earn
+    2. search  ranking weights: for lives, for sessions, and with a look at what is hidden
+    3. mix     the best of constant mixtures of what engages and what nourishes
+    4. learn   a network from the weights for lives, another one from those for sessions
+    5. live    the measured people's 60 days under each policy, with the same luck
+    6. still   the same where nothing is slow, tuned, searched and learned there: no gain
+    7. move    retention and myopia, as they came out of 1 and 4, in worlds with other constants
+
+The world's items are the same for all, the people are others in each step. `session` is retention
+in all but its credit, which ends with the session. `informed` cheats: it knows bait and load as
+they are, which bounds what ranking by these columns can come to. A simulator's gain is a property
+of the simulator (`docs/world.md`).
+"""
+
+import os
+import time
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing import get_context
+from typing import TypeVar
+
+import msgspec
+
+from env.presets import Preset, load
+from serve.bench.retention_gains import Gain, gain_in_d30, gain_in_days
+from serve.bench.retention_learned import Learned, learn
+from serve.bench.retention_lives import HELD_OUT, Lives, People, play_lives
+from serve.bench.retention_makers import tune_myopic
+from serve.bench.retention_moved import move_constants, still
+from serve.bench.retention_rankings import AnyPolicy, AtRandom, Weights
+from serve.bench.retention_tuning import Goal, constant_mixes, search_weights
+
+Advance = Callable[[str, int, int], None]
+"""Told a stage, how many of its tasks are done, and of how many."""
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+TUNED, JUDGED, SEARCHED = 2**33, 2**34, 2**35
+"""First places of people by whom policies come about, apart from those who are measured."""
+
+
+class WorldSize(msgspec.Struct, frozen=True):
+    """How much is played.
+
+    Attributes:
+        people: that are measured.
+        days: of their lives.
+        places: in which people live side by side.
+        judged: people by whom one of several policies is chosen.
+        tuning: people whom a bandit learns from, and of each sample of weights an eighth of them.
+        turns: cards of each that a fit or a clone learns from.
+        search_days: of lives in a search.
+        generations: of a search.
+        moved: worlds with other constants.
+        moved_people: that are measured in each.
+        preset: constants of the world.
+    """
+
+    people: int = 20_000
+    days: int = 60
+    places: int = 1_000
+    judged: int = 1_000
+    tuning: int = 512
+    turns: int = 400
+    search_days: int = 30
+    generations: int = 12
+    moved: int = 10
+    moved_people: int = 2_000
+    preset: str = "kuairand"
+
+
+class PolicyFigures(msgspec.Struct, frozen=True):
+    """What people's lives were under a policy.
+
+    Attributes:
+        name: of the policy.
+        active_days: with a session, a person.
+        d30: share of people who had a session on day 30.
+        churned: share of people who left for ever.
+        session_cards: cards a session.
+        card_watch_s: seconds a card.
+        card_reward: engagement a card.
+    """
+
+    name: str
+    active_days: float
+    d30: float
+    churned: float
+    session_cards: float
+    card_watch_s: float
+    card_reward: float
+
+
+class MovedWorld(msgspec.Struct, frozen=True):
+    """Retention against myopia in a world with other constants, both as they came from ours.
+
+    Attributes:
+        seed: of the constants.
+        myopic_days: active days under the myopic bandit.
+        gain: in active days.
+    """
+
+    seed: int
+    myopic_days: float
+    gain: Gain
+
+
+class WorldResult(msgspec.Struct, frozen=True):
+    """What came of it.
+
+    Attributes:
+        policies: a row each.
+        gain_over_myopic: in active days, relative.
+        d30_over_myopic: difference of shares.
+        gain_over_session: in active days, over the same learner without credit after a session.
+        gain_over_mix: over the best constant mixture.
+        gain_over_weights: over the ranking weights that it began as.
+        best_mix: name of that mixture.
+        control: gain over the myopic bandit where nothing is slow, both made there.
+        moved: worlds with other constants.
+        moved_wins: of them, those where people have more active days under retention.
+        seconds: of all.
+        seed: of everything.
+    """
+
+    policies: list[PolicyFigures]
+    gain_over_myopic: Gain
+    d30_over_myopic: Gain
+    gain_over_session: Gain
+    gain_over_mix: Gain
+    gain_over_weights: Gain
+    best_mix: str
+    control: Gain
+    moved: list[MovedWorld]
+    moved_wins: int
+    seconds: float
+    seed: int
+
+
+def run_world(
+    size: WorldSize,
+    *,
+    seed: int,
+    advance: Advance = lambda stage, done, total: None,
+    processes: int | None = None,
+) -> WorldResult:
+    """Return whether people come back more often.
+
+    Args:
+        size: how much is played.
+        seed: of everything.
+        advance: told of progress.
+        processes: that share the work; else one a processor.
+    """
+    began = time.monotonic()
+    context = get_context("spawn")
+    with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=context) as workers:
+        return _Bench(size, seed, workers, advance).run(began)
+
+
+class _Bench:
+    """A run: its tasks are played by whoever is free, a stage after the other."""
+
+    def __init__(self, size: WorldSize, seed: int, workers: Executor, advance: Advance) -> None:
+        self._size, self._seed, self._workers, self._advance = size, seed, workers, advance
+        self._ours = load(size.preset)
+        self._still = still(self._ours)
+        self._judged = People(JUDGED, size.judged, 1, size.days)
+        self._measured = People(HELD_OUT, size.places, size.people // size.places, size.days)
+
+    def run(self, began: float) -> WorldResult:
+        """Return what comes of all stages."""
+        myopic = self._tune()
+        weights = self._search(myopic)
+        mix_name, mix = self._mix(myopic["ours"])
+        learned = self._learn(weights)
+        retention = learned["life"]
+        lives = self._live(
+            "live",
+            self._ours,
+            {
+                "random": AtRandom(),
+                "myopic": myopic["ours"],
+                "constant mix": mix,
+                "session": learned["session"].policy,
+                "weights": weights["life"],
+                "retention": retention.policy,
+                "informed": weights["informed"],
+            },
+        )
+        quiet = self._live(
+            "still", self._still, {"myopic": myopic["still"], "retention": learned["still"].policy}
+        )
+        moved = self._move(myopic["ours"], retention.policy)
+        return WorldResult(
+            policies=[_figures(name, under) for name, under in lives.items()],
+            gain_over_myopic=gain_in_days(lives["retention"], lives["myopic"]),
+            d30_over_myopic=gain_in_d30(lives["retention"], lives["myopic"]),
+            gain_over_session=gain_in_days(lives["retention"], lives["session"]),
+            gain_over_mix=gain_in_days(lives["retention"], lives["constant mix"]),
+            gain_over_weights=gain_in_days(lives["retention"], lives["weights"]),
+            best_mix=mix_name,
+            control=gain_in_days(quiet["retention"], quiet["myopic"]),
+            moved=moved,
+            moved_wins=sum(world.gain.value > 0.0 for world in moved),
+            seconds=time.monotonic() - began,
+            seed=self._seed,
+        )
+
+    def _tune(self) -> dict[str, Weights]:
+        size, learns = self._size, People(TUNED, self._size.tuning)
+        worlds = {"ours": self._ours, "still": self._still}
+        return self._all(
+            "tune",
+            {
+                name: partial(tune_myopic, world, learns, self._judged, size.turns, self._seed)
+                for name, world in worlds.items()
+            },
+        )
+
+    def _search(self, myopic: Mapping[str, Weights]) -> dict[str, Weights]:
+        size = self._size
+        people = People(SEARCHED, max(size.tuning // 8, 1), 1, size.search_days)
+        start = myopic["ours"]
+        informed = msgspec.structs.replace(start, is_informed=True)
+
+        def search(world: Preset, start: Weights, goal: Goal) -> Callable[[], Weights]:
+            return partial(search_weights, world, people, start, goal, size.generations, self._seed)
+
+        return self._all(
+            "search",
+            {
+                "life": search(self._ours, start, "life"),
+                "session": search(self._ours, start, "session"),
+                "informed": search(self._ours, informed, "life"),
+                "still": search(self._still, myopic["still"], "life"),
+            },
+        )
+
+    def _mix(self, engaging: Weights) -> tuple[str, AnyPolicy]:
+        mixes = constant_mixes(engaging)
+        lives = self._live("mix", self._ours, mixes, self._judged)
+        best = max(mixes, key=lambda name: float(lives[name].active_days.mean()))
+        return best, mixes[best]
+
+    def _learn(self, weights: Mapping[str, Weights]) -> dict[str, Learned]:
+        size = self._size
+        people = People(TUNED + size.tuning, size.tuning)
+        worlds = {"life": self._ours, "session": self._ours, "still": self._still}
+        return self._all(
+            "learn",
+            {
+                name: partial(learn, world, weights[name], people, size.turns, self._seed)
+                for name, world in worlds.items()
+            },
+        )
+
+    def _move(self, myopic: Weights, retention: AnyPolicy) -> list[MovedWorld]:
+        size = self._size
+        people = People(HELD_OUT, size.places, max(size.moved_people // size.places, 1), size.days)
+        seeds = [self._seed * 1_000 + k for k in range(size.moved)]
+        policies: dict[str, AnyPolicy] = {"myopic": myopic, "retention": retention}
+        lives = self._all(
+            "move",
+            {
+                (seed, name): partial(
+                    _play, move_constants(self._ours, seed), policy, people, self._seed
+                )
+                for seed in seeds
+                for name, policy in policies.items()
+            },
+        )
+        return [
+            MovedWorld(
+                seed,
+                float(lives[seed, "myopic"].active_days.mean()),
+                gain_in_days(lives[seed, "retention"], lives[seed, "myopic"]),
+            )
+            for seed in seeds
+        ]
+
+    def _live(
+        self,
+        stage: str,
+        world: Preset,
+        policies: Mapping[str, AnyPolicy],
+        people: People | None = None,
+    ) -> dict[str, Lives]:
+        """Return lives under each policy, of those who are measured if nobody else is named."""
+        return self._all(
+            stage,
+            {
+                name: partial(_play, world, policy, people or self._measured, self._seed)
+                for name, policy in policies.items()
+            },
+        )
+
+    def _all(self, stage: str, tasks: Mapping[K, Callable[[], T]]) -> dict[K, T]:
+        """Return what comes of the tasks of a stage, by their names and in their order."""
+        futures = {self._workers.submit(task): name for name, task in tasks.items()}
+        done = {}
+        for future in as_completed(futures):
+            done[futures[future]] = future.result()
+            self._advance(stage, len(done), len(tasks))
+        return {name: done[name] for name in tasks}
+
+
+def _play(world: Preset, policy: AnyPolicy, people: People, seed: int) -> Lives:
+    return play_lives(world, policy.open(seed), people)
+
+
+def _figures(name: str, lives: Lives) -> PolicyFigures:
+    return PolicyFigures(
+        name=name,
+        active_days=float(lives.active_days.mean()),
+        d30=float(lives.day_30.mean()),
+        churned=float(lives.churned.mean()),
+        session_cards=float(lives.cards.sum() / lives.active_days.sum()),
+        card_watch_s=float(lives.watch_s.sum() / lives.cards.sum()),
+        card_reward=lives.reward_a_card(),
+    )
