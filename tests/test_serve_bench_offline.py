@@ -40,7 +40,7 @@ def test_each_method_is_judged_and_what_goes_the_other_way_is_refused(
 
 def test_the_logged_probabilities_are_those_that_cards_were_drawn_with() -> None:
     world = WorldArgs(people=200, days=3, candidates=6, page=3)
-    policy = mediocre(world, 1)
+    policy = mediocre(1)
     drawn = list(play(world, policy, 5))
     first = np.concatenate([turned.propensity[:, 0] for turned in drawn])
     # 1 / p of a draw has mean 6, the number of candidates, whatever the policy is

@@ -43,7 +43,7 @@ LENIENT = OfflineGate(Gates(min_users=2, min_ess=1.0))
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     config = Config(data=Data(folder=str(tmp_path_factory.mktemp("data"))))
-    write_log(config, WORLD, mediocre(WORLD, 1), 1)
+    write_log(config, WORLD, mediocre(1), 1)
     return config
 
 

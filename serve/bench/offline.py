@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
+from env.features import DYNAMIC, N_STATIC, VECTOR_DIM
 from env.lives import LifeReward, Lives
 from env.records import Record
-from env.supply import ITEM_FACTS
 from env.vocabulary import Float32s, Floats
 from policies.ranker import Ranker
 from policies.retention.offline import OfflineProgress, OfflineTrained, train_offline
@@ -44,8 +44,8 @@ METHODS: tuple[Method, ...] = ("iql", "cql", "marwil", "bc")
 CARDS_A_LIFE = 240
 """About what a person sees in three weeks of the preset."""
 UNIFORM = 0.3
-POPULARITY = 0.7
-"""By how much logits follow an item's log-odds of a valid play."""
+POPULARITY = 2.0
+"""By how much logits follow an item's popularity, whose sd is .16 in the preset."""
 NOISE_SD = 0.5
 PLAY_SEED = 1_000_000
 WORSE_SHARE = 2.0 / 3.0
@@ -156,7 +156,7 @@ def run_offline(
     watch = _Watch(clock_s)
     with tempfile.TemporaryDirectory() as folder:
         config = Config(data=Data(folder=folder))
-        behaviour = mediocre(world, seed)
+        behaviour = mediocre(seed)
         n_cards = write_log(config, world, behaviour, seed)
         watch.lap("log")
         lives = read_log(config, args.reward).lives
@@ -197,14 +197,13 @@ def run_offline(
     )
 
 
-def mediocre(world: WorldArgs, seed: int) -> PagePolicy:
+def mediocre(seed: int) -> PagePolicy:
     """Return the log's policy: popularity, a taste of its own for topics, and a third at random."""
-    stock = world.open().swiping.stock
-    taste = np.random.default_rng(seed).normal(0.0, NOISE_SD, stock.n_dims)
-    popular = stock.n_dims + ITEM_FACTS.index("valid_play_log_odds")
+    taste = np.random.default_rng(seed).normal(0.0, NOISE_SD, VECTOR_DIM)
+    popular = N_STATIC + DYNAMIC.index("popularity")
 
     def logits(shared: Float32s, actions: Float32s) -> Floats:
-        liked = actions[:, :, : stock.n_dims] @ taste
+        liked = actions[:, :, :VECTOR_DIM] @ taste
         return np.asarray(POPULARITY * actions[:, :, popular] + liked, dtype=np.float64)
 
     return PagePolicy("mediocre@1", logits, UNIFORM)
@@ -212,8 +211,7 @@ def mediocre(world: WorldArgs, seed: int) -> PagePolicy:
 
 def write_log(config: Config, world: WorldArgs, policy: PagePolicy, seed: int) -> int:
     """Write the log of a policy's people into the data folder; return how many cards were seen."""
-    stock, n_cards = world.open().swiping.stock, 0
-    writer, records = PageWriter(stock, policy), list[Record](item_records(stock))
+    writer, records, n_cards = PageWriter(world, policy), list[Record](item_records(world)), 0
     for turned in play(world, policy, seed):
         n_cards += int(turned.n_cards.sum())
         records += writer.records(turned)

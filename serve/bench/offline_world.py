@@ -1,9 +1,8 @@
 """SwipeEnv as a feed whose log is our own: people swipe pages, and every line is as a server's.
 
-The world's observation fills the feed's columns by place: 30 of what is observed of a person into
-`env.features.SHARED`, an item's row of the stock into its static block, what is personal into the
-dynamic columns, zeros behind. A policy sees them as float16, as the log holds them, so that the
-ranker that was learned from the log is played on the very numbers that it was learned from.
+People are observed in the columns of a request (`env.feed_view`), quantised as the log holds them:
+a ranker that was learned from the log is played on the very numbers that it was learned from, and
+is one that a feed of this schema can be ranked by.
 
 The clock is the people's own: who comes back after two days asks for a page two days later. So gaps
 in the log are those of the world, which is what retention is learned from.
@@ -17,8 +16,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from env.features import N_DYNAMIC, N_SHARED, N_STATIC, SCHEMA
-from env.observe import USER_FACTS
+from env.features import SCHEMA
+from env.feed_items import FeedItems
 from env.records import (
     Card,
     Drawn,
@@ -31,7 +30,6 @@ from env.records import (
     block_hash,
     pack_halves,
 )
-from env.supply import Stock
 from env.vector import SwipeVectorEnv
 from env.vocabulary import (
     Bools,
@@ -46,7 +44,6 @@ from env.vocabulary import (
     UserKey,
     decision_id,
 )
-from env.world import CAP_S
 from serve.bench.served_items import DAY_MS, item_id
 
 START_MS = 19_676 * DAY_MS
@@ -97,7 +94,7 @@ class WorldArgs:
         return SwipeVectorEnv(
             self.people,
             preset=self.preset,
-            obs="dict",
+            obs="feed",
             actions="page",
             page_size=self.page,
             n_candidates=self.candidates,
@@ -113,7 +110,7 @@ class Turned:
     session: Ints  # (n,) of the life, from 0
     at_ms: Ints  # (n,)
     shared: Float32s  # (n, N_SHARED)
-    personal: Float32s  # (n, K, personal)
+    personal: Float32s  # (n, K, N_DYNAMIC)
     stock_rows: Ints  # (n, K)
     action: Ints  # (n, page)
     propensity: Floats  # (n, page)
@@ -144,7 +141,8 @@ def play(args: WorldArgs, policy: PagePolicy, seed: int) -> Iterator[Turned]:
         if not isinstance(observation, dict):
             raise TypeError("expected an environment of dict observations")
         uniforms = generator.random((args.page, n))
-        shared, actions = columns_of(observation)
+        shared = observation["user"]
+        actions = np.concatenate([observation["items"], observation["personal"]], axis=-1)
         action, propensity = _draw(policy, shared, actions, uniforms)
         crowd, here = env.swiping.crowd, np.flatnonzero(alive)
         seconds = crowd.day * 86_400.0 + crowd.hour * 3_600.0 + crowd.watched_s
@@ -169,27 +167,6 @@ def play(args: WorldArgs, policy: PagePolicy, seed: int) -> Iterator[Turned]:
         yield turned
 
 
-def columns_of(observation: dict[str, Float32s]) -> tuple[Float32s, Float32s]:
-    """Return an observation as the feed's columns, (n, N_SHARED) and (n, K, N_ACTION)."""
-    user, items, personal = (observation[name] for name in ("user", "items", "personal"))
-    first = user.shape[1] - _AFTER_FACTS
-    shared = _halves(user[:, first : first + N_SHARED])
-    n, k = items.shape[:2]
-    actions = np.zeros((n, k, N_STATIC + N_DYNAMIC), dtype=np.float32)
-    actions[:, :, : items.shape[2]] = _halves(items)
-    actions[:, :, N_STATIC : N_STATIC + personal.shape[2]] = _halves(personal)
-    return shared, actions
-
-
-_CLASSES = 26
-"""Cohorts, devices, countries and languages, which are behind the facts."""
-_AFTER_FACTS = len(USER_FACTS) + _CLASSES
-
-
-def _halves(columns: Float32s) -> Float32s:
-    return columns.astype(np.float16).astype(np.float32)
-
-
 def _draw(
     policy: PagePolicy, shared: Float32s, actions: Float32s, uniforms: Floats
 ) -> tuple[Ints, Floats]:
@@ -210,24 +187,24 @@ def _draw(
     return np.stack(cards, axis=1), np.stack(chances, axis=1)
 
 
-def item_records(stock: Stock) -> list[ItemRecord]:
-    """Return the lines of the log that name the items, with their blocks."""
+def item_records(args: WorldArgs) -> list[ItemRecord]:
+    """Return the lines of the log that name the items of a world, with their blocks."""
+    ids, blocks = _items(args)
     return [
-        ItemRecord(_item_id(stock, row), START_MS, Item(_item_id(stock, row)), _block(stock, row))
-        for row in range(stock.n)
+        ItemRecord(name, START_MS, Item(name), block)
+        for name, block in zip(ids, blocks, strict=True)
     ]
 
 
 class PageWriter:
     """Makes the log's lines of what happened."""
 
-    def __init__(self, stock: Stock, policy: PagePolicy) -> None:
-        """Write pages of these items, drawn by this policy."""
+    def __init__(self, args: WorldArgs, policy: PagePolicy) -> None:
+        """Write pages of a world's items, drawn by this policy."""
         self._policy = policy
-        self._ids = [_item_id(stock, row) for row in range(stock.n)]
-        self._blocks = [_block(stock, row) for row in range(stock.n)]
+        self._ids, self._blocks = _items(args)
         self._hashes = [block_hash(block) for block in self._blocks]
-        self._duration_s = np.where(stock.columns[CAP_S] < 86_400.0, stock.columns[CAP_S], 0.0)
+        self._duration_s = _columns(args).duration_s
         self._n_pages = 0
 
     def records(self, turned: Turned) -> Iterator[Record]:
@@ -240,8 +217,6 @@ class PageWriter:
     def _page(self, turned: Turned, i: int) -> PageRecord:
         rows, at_ms = turned.stock_rows[i].tolist(), int(turned.at_ms[i])
         user = UserKey(f"person-{int(turned.place[i]):06d}")
-        dynamic = np.zeros((len(rows), N_DYNAMIC), dtype=np.float32)
-        dynamic[:, : turned.personal.shape[2]] = turned.personal[i]
         everything = np.packbits(np.ones(len(rows), dtype=np.bool_), bitorder="little").tobytes()
         actions = turned.action[i].tolist()
         self._n_pages += 1
@@ -253,7 +228,7 @@ class PageWriter:
             scene=Scene(at_ms=at_ms),
             candidates=tuple(self._ids[row] for row in rows),
             blocks=b"".join(self._hashes[row] for row in rows),
-            dynamic=pack_halves(dynamic),
+            dynamic=pack_halves(turned.personal[i]),
             shared=pack_halves(turned.shared[i]),
             feature_schema=SCHEMA,
             rules=(RuleRecord("", everything, everything),),
@@ -296,11 +271,13 @@ class PageWriter:
                 )
 
 
-def _item_id(stock: Stock, row: int) -> ItemId:
-    return item_id(int(stock.serial[row]))
+def _items(args: WorldArgs) -> tuple[list[ItemId], list[bytes]]:
+    """Return ids and static blocks of a world's items."""
+    columns = _columns(args)
+    ids = [item_id(serial) for serial in columns.stock.serial.tolist()]
+    return ids, [pack_halves(block) for block in columns.blocks]
 
 
-def _block(stock: Stock, row: int) -> bytes:
-    block = np.zeros(N_STATIC, dtype=np.float32)
-    block[: stock.table.shape[1]] = stock.table[row]
-    return pack_halves(block)
+def _columns(args: WorldArgs) -> FeedItems:
+    swiping = args.open().swiping
+    return FeedItems.of(swiping.stock, swiping.reward)
