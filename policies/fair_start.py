@@ -39,7 +39,7 @@ OFFERED = 4
 """Owed uploads offered for each reserved slot at most: the policy still has a choice there."""
 
 MARGIN = 0.15
-"""In match and price: the policy may choose what is within it of the most urgent."""
+"""Of match + price: the policy may choose what is within it of the most urgent."""
 
 PATIENCE_MS = 180_000
 """Time after which a card that nobody has reported is taken for one that was not seen."""

@@ -3,7 +3,7 @@
 It is pure and restartable at any line: given the same log it holds the same bytes, however often
 it was interrupted. The learner runs it on the log's tail, an audit on the whole of it.
 
-What a guard cuts off (`env.evidence`) pays an upload's audience and counts as seen, but neither the
+What a guard cuts off (`env.evidence`) counts as seen, but pays no upload's audience, and neither the
 items' states nor the policy learn anything from it.
 
 Rejected: a clock inside the fold (it could not be repeated).
