@@ -5,9 +5,11 @@ language is unknown may be one of them; one whose own is unknown is for all of t
 that has left its first pool by everybody at home, one without a home by all. So debts are summed
 by home and language, and each sum is spread evenly over the impressions that can pay it.
 
-Two shares come of it. One is what to reserve now: each debt over the time that it has left until
-its aim. The other judges whether the promise can be kept: the least constant share that pays all
-in time, if the earliest deadlines come first,
+Two shares come of it. One is what to reserve now: each debt, and a little more for chance, over the
+time that it has left until its aim. Slots are drawn, and not each of them is seen, so without that
+the last few impressions of an upload that is alone in its market hang on luck. The other judges
+whether the promise can be kept: the least constant share that pays all in time, if the earliest
+deadlines come first,
 
     max over t of (debts due within t) / (t * impressions an hour)
 
@@ -21,6 +23,7 @@ Rejected: markets by country (where two languages are spoken half of what is res
 upload that it may show), and an alarm by what catching up would need (a tail of the late is one).
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -32,8 +35,10 @@ from env.vocabulary import Floats
 
 HOUR_MS = 3_600_000
 
-_LEAST_LEFT = 1.0 / 8.0
+_LEAST_LEFT = 1.0 / 24.0
 """Of the time allowed: what is about due is to be paid within that."""
+_CHANCE = 2.0
+"""Standard deviations of a Poisson count, the debt, by which more is reserved than it is."""
 _HORIZONS = np.linspace(0.25, 1.0, 7)
 """Of the time allowed, at which it is asked whether what is due until then can be paid."""
 _TEST_TIME = 0.5
@@ -135,7 +140,8 @@ def _add(sums: Floats, trial: Trial, within_ms: int, now_ms: int) -> None:
     """
     debt, late_ms = trial.debt, now_ms - trial.due_ms
     left_ms = trial.aim_ms - now_ms if late_ms <= 0 else late_ms
-    sums[_NOW] += debt * HOUR_MS / min(max(left_ms, _LEAST_LEFT * within_ms), within_ms)
+    asked = debt + _CHANCE * math.sqrt(debt)
+    sums[_NOW] += asked * HOUR_MS / min(max(left_ms, _LEAST_LEFT * within_ms), within_ms)
     sums[_NOW] += trial.test(now_ms) * HOUR_MS / (_TEST_TIME * within_ms)
     sums[_LATE] += debt * (late_ms > 0)
     horizon = int(np.searchsorted(_HORIZONS, abs(late_ms) / within_ms))
