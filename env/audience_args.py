@@ -90,7 +90,7 @@ class Pools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     caps: tuple[int, int, int] = (300, 3_000, 30_000)
     at_least: int = 100
-    promote: tuple[float, float, float] = (0.8, 0.55, 0.55)
+    promote: tuple[float, float, float] = (0.8, 0.57, 0.57)
     demote: float = 0.05
     bars: tuple[float, float, float] = (0.0, 1.2, 1.2)
     tests: tuple[int, int] = (400, 400)
