@@ -168,13 +168,18 @@ def _configured(config: Any, args: PeerArgs, env_id: str) -> Any:
 
 def _register() -> None:
     """Register the twin in units; RLlib asks one person's environment for its spaces."""
-    made = {CARDS: (MiniSwipeEnv, _in_units), WEIGHTS: (_one_weighed, _weighed_in_units)}
-    for env_id, (alone, together) in made.items():
-        if env_id not in gymnasium.registry:
-            gymnasium.register(env_id, entry_point=alone, vector_entry_point=together)
+    if CARDS not in gymnasium.registry:
+        gymnasium.register(CARDS, entry_point=_alone, vector_entry_point=_in_units)
+        gymnasium.register(
+            WEIGHTS, entry_point=_alone_weighed, vector_entry_point=_weighed_in_units
+        )
 
 
-def _one_weighed(**arguments: Any) -> gymnasium.Env[Any, Any]:
+def _alone(**arguments: Any) -> gymnasium.Env[Any, Any]:
+    return MiniSwipeEnv(**arguments)
+
+
+def _alone_weighed(**arguments: Any) -> gymnasium.Env[Any, Any]:
     return Weighed(MiniSwipeEnv(**arguments))
 
 
