@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from env.answers import UNCAPPED_S, log_duration
 from env.bait import MEAN_BAIT
 from env.draws import BIRTH, life_keys, normals
-from env.vocabulary import Float32s, Floats, Ints, Keys
+from env.vocabulary import Bools, Float32s, Floats, Ints, Keys
 from env.world import BAIT, LANGUAGE, TOPIC, World, terms_of
 
 EVERYWHERE = -1
@@ -85,6 +85,15 @@ class Stock:
     def language(self) -> NDArray[np.int8]:
         """Language code of each item, shape (n,)."""
         return np.asarray(self.columns[LANGUAGE], dtype=np.int8)
+
+    @cached_property
+    def is_tail(self) -> Bools:
+        """Whether an item had no more exposures so far than half of the items, shape (n,).
+
+        Uploads of the day, which had none, are among them.
+        """
+        exposures = self.counts[0]
+        return np.asarray(exposures <= np.median(exposures))
 
     @cached_property
     def log_odds(self) -> Float32s:

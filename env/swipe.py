@@ -63,9 +63,10 @@ class SwipeEnv(gymnasium.Env[Observation, Any]):
     # Info
 
     Components of the reward (`watch_s`, `engagement`, `survey`, `retention`) and events of the
-    step, `n_cards` that were seen, `session_end`, `gap_days`, and `discount`: 1 within a session,
-    `day_discount ** gap_days` at its end, 0 if there is no return; `gap_days` is 0 within a
-    session and if there is no return. Of a page also `page_<event>`, card by card.
+    step, `n_cards` that were seen, `tail` (how many of them were of the less exposed half of the
+    items), `session_end`, `gap_days`, and `discount`: 1 within a session, `day_discount **
+    gap_days` at its end, 0 if there is no return; `gap_days` is 0 within a session and if there is
+    no return. Of a page also `page_<event>`, card by card.
 
     # Arguments
 

@@ -16,7 +16,7 @@ from env.candidates import Candidates, Shelf, favourite_topics
 from env.crowd import Parting
 from env.draws import life_keys
 from env.kuaisim_crowd import crowd_of
-from env.objective import Worth, engagement, overtime_s, survey
+from env.objective import Worth, engagement, survey
 from env.observe import Observer
 from env.population import Cast
 from env.presets import Preset
@@ -37,7 +37,9 @@ EVENTS = (
     "not_interested",
     "engagement",
     "survey",
+    "tail",
 )
+"""What happened to a card, and whether its item was one of `Stock.is_tail`."""
 
 
 class Turn(NamedTuple):
@@ -153,11 +155,12 @@ class Swiping:
             present: who is shown them, shape (n,); the others stay as they are. Everybody if None.
                 Whose episode ended gives their place to the next person, present or not.
         """
-        was_over, before_s = self.over.copy(), self.crowd.watched_s.copy()
+        was_over = self.over.copy()
+        before_s, hour = self.crowd.watched_s.copy(), self.crowd.hour.copy()
         events, n_cards, left = self._show(rows, was_over, present)
         leavers = np.flatnonzero(left)
         parting = self._depart(leavers)
-        turn = self._settle(rows, events, n_cards, leavers, parting, before_s)
+        turn = self._settle(rows, events, n_cards, leavers, parting, before_s, hour)
         self.over = turn.terminated | turn.truncated
         self._replace(np.flatnonzero(was_over))
         if self._count_turn():
@@ -213,6 +216,7 @@ class Swiping:
             answer.not_interested,
             engagement(self.reward, *played, answer),
             survey(swiped.satisfaction, swiped.survey),
+            np.take(stock.is_tail, rows, mode="clip"),
         )
         for column, value in zip(events, happened, strict=True):
             column[:] = value
@@ -241,8 +245,9 @@ class Swiping:
         leavers: Ints,
         parting: Parting,
         before_s: Floats,
+        hour: Floats,
     ) -> Turn:
-        """Return what the turn comes to; `before_s` was watched in the visits before it."""
+        """Return what the turn comes to; `before_s` was watched in the visits begun at `hour`."""
         n, churned, preset = len(n_cards), parting.has_churned, self.preset
         gaps, retention, discount = np.zeros(n), np.zeros(n), np.ones(n)
         session_end, terminated, truncated = np.zeros((3, n), dtype=np.bool_)
@@ -253,12 +258,12 @@ class Swiping:
         terminated[leavers] = churned
         truncated[leavers] = ~churned & self.crowd.has_ended(leavers, preset.horizon_days)
         total = dict(zip(EVENTS, add_cards(events), strict=True))
-        watch_s = total["watch_s"]
-        beyond_s = overtime_s(before_s, watch_s)
         return Turn(
             events=events,
             n_cards=n_cards,
-            worth=Worth(watch_s, total["engagement"], total["survey"], retention, beyond_s),
+            worth=Worth(
+                total["watch_s"], total["engagement"], total["survey"], retention, before_s, hour
+            ),
             session_end=session_end,
             gap_days=gaps,
             discount=discount,

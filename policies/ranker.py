@@ -22,6 +22,7 @@ columns (state that a checkpoint may be restored without, and then it degrades s
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -158,9 +159,9 @@ class Ranker:
         except ValueError as error:
             raise SnapshotCorruption(f"{path}: {error}") from error
 
-    def to_file(self, path: Path) -> None:
+    def to_file(self, path: Path, made: Mapping[str, Any] | None = None) -> None:
         """Write a file and its manifest, see `policies.tensors.write_vouched`."""
-        write_vouched(path, self.to_bytes())
+        write_vouched(path, self.to_bytes(), made)
 
     def scores(self, user: Float32s, items: Float32s) -> Floats:
         """Return a logit a candidate, shape (K,), finite for finite columns.

@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,7 +20,7 @@ import safetensors
 import safetensors.numpy
 
 from env.vocabulary import Float32s
-from policies.snapshots import Part, SnapshotCorruption
+from policies.snapshots import SnapshotCorruption
 
 MOST_HEADER = 1 << 20
 """Bytes of a header, which is parsed before anything vouches for it."""
@@ -31,6 +31,20 @@ class Packed(NamedTuple):
 
     tensors: dict[str, Float32s]
     words: dict[str, str]
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What stands beside a file of weights.
+
+    Attributes:
+        sha256: of the file, in hex.
+        size: of it, in bytes.
+        made: what it was made by and how that went, for who looks at it later; nothing reads it.
+    """
+
+    sha256: str
+    size: int
+    made: dict[str, Any] | None = None
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -88,7 +102,7 @@ def manifest_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
-def write_vouched(path: Path, data: bytes) -> None:
+def write_vouched(path: Path, data: bytes, made: Mapping[str, Any] | None = None) -> None:
     """Write a file and then its manifest, both on disk when this returns.
 
     Each is there whole or not at all. Between the two, an older file's manifest vouches for
@@ -97,10 +111,12 @@ def write_vouched(path: Path, data: bytes) -> None:
     Args:
         path: in a folder that exists.
         data: all of it.
+        made: see `Manifest`; of what JSON can hold.
     """
-    manifest = Part(hashlib.sha256(data).hexdigest(), len(data))
+    told = None if made is None else dict(made)
+    manifest = Manifest(hashlib.sha256(data).hexdigest(), len(data), told)
     _write(path, data)
-    _write(manifest_path(path), msgspec.json.encode(manifest))
+    _write(manifest_path(path), msgspec.json.format(msgspec.json.encode(manifest)))
 
 
 def read_vouched(path: Path) -> bytes:
@@ -112,7 +128,7 @@ def read_vouched(path: Path) -> bytes:
     """
     beside = manifest_path(path)
     try:
-        manifest = msgspec.json.decode(beside.read_bytes(), type=Part)
+        manifest = msgspec.json.decode(beside.read_bytes(), type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise SnapshotCorruption(f"{beside}: {error}") from error
     data = path.read_bytes()

@@ -9,26 +9,22 @@ Figures over cards and visits are ratios of sums over people, with the standard 
 clustered by person: sqrt(sum (x_i - r n_i)^2) / sum n_i (Cochran, Sampling Techniques, 1977, 6.4).
 """
 
-from typing import NamedTuple
-
 import msgspec
 import numpy as np
 
-from env.crowd import Crowd
 from env.moods import N_TOPICS
-from env.objective import LONG_VISIT_S
+from env.objective import LONG_VISIT_S, is_night, overtime_s
 from env.presets import Preset
 from env.rollouts import Chooser
-from env.swiping import Turn
+from env.swiping import EVENTS, Turn
 from env.vector import SwipeVectorEnv
 from env.vocabulary import Bools, Floats, Ints
 from env.world import BAIT
 
-NIGHT_H = 5.0
-"""The night is from midnight to this hour."""
 MUCH_BAIT = 0.5
 AT = (0.5, 0.95, 0.99)
 """Quantiles of visits."""
+_NOT_INTERESTED, _TAIL = EVENTS.index("not_interested"), EVENTS.index("tail")
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -51,6 +47,8 @@ class PolicyAudit(msgspec.Struct, frozen=True):
         long_visits: share of visits beyond an hour.
         overtime: share of the watched time that is beyond a visit's first hour.
         night: share of cards between midnight and five.
+        not_interested: share of cards to which people said that they are not interested.
+        tail: share of cards of the half of the items that had the fewest exposures.
     """
 
     policy: str
@@ -66,6 +64,8 @@ class PolicyAudit(msgspec.Struct, frozen=True):
     long_visits: Figure
     overtime: Figure
     night: Figure
+    not_interested: Figure
+    tail: Figure
 
 
 def open_world(preset: Preset, n_people: int, n_days: int) -> SwipeVectorEnv:
@@ -85,24 +85,11 @@ def audit_policy(env: SwipeVectorEnv, name: str, choose: Chooser, seed: int) -> 
     env.reset(seed=seed)
     lived, swiping = _Lived(env.num_envs), env.swiping
     while lived.lives.any():
-        before, stock = _Before.of(swiping.crowd), swiping.stock
+        position, stock = swiping.crowd.position.copy(), swiping.stock
         turn = swiping.play(choose(env.screen.write(copy=False))[:, None])
         rows = turn.rows[:, 0]
-        lived.count(before, turn, stock.columns[BAIT][rows], stock.topic[rows])
+        lived.count(position, turn, stock.columns[BAIT][rows], stock.topic[rows])
     return lived.audit(name, swiping.preset.horizon_days)
-
-
-class _Before(NamedTuple):
-    """Where people were before a card; all of shape (n,)."""
-
-    hour: Floats  # by their own clock, in [0, 24)
-    watched_s: Floats  # in this visit
-    position: Floats  # cards in this visit
-
-    @classmethod
-    def of(cls, crowd: Crowd) -> "_Before":
-        hour = (crowd.hour + crowd.watched_s / 3600.0) % 24.0
-        return cls(hour, crowd.watched_s.copy(), crowd.position.copy())
 
 
 class _Lived:
@@ -116,25 +103,35 @@ class _Lived:
         self.lives: Bools = np.ones(n, dtype=np.bool_)
         self._cards, self._bait, self._much_bait, self._night = np.zeros((4, n))
         self._watched_s, self._overtime_s, self._visits, self._long = np.zeros((4, n))
+        self._not_interested, self._tail = np.zeros((2, n))
         self._topics = np.zeros((n, N_TOPICS))
         self._visit_cards: list[Floats] = []
         self._visit_s: list[Floats] = []
 
-    def count(self, before: _Before, turn: Turn, bait: Floats, topic: Ints) -> None:
-        """Count a card of everybody who lives."""
-        live = 1.0 * self.lives
+    def count(self, position: Floats, turn: Turn, bait: Floats, topic: Ints) -> None:
+        """Count a card of everybody who lives.
+
+        Args:
+            position: cards of the visit before it, shape (n,).
+            turn: what came of it.
+            bait: of its item, shape (n,).
+            topic: of its item, shape (n,).
+        """
+        live, worth = 1.0 * self.lives, turn.worth
         self._cards += live
         self._bait += live * bait
         self._much_bait += live * (bait > MUCH_BAIT)
-        self._night += live * (before.hour < NIGHT_H)
-        self._watched_s += live * turn.worth.watch_s
-        self._overtime_s += live * turn.worth.overtime_s
+        self._night += live * is_night(worth.hour, worth.before_s)
+        self._watched_s += live * worth.watch_s
+        self._overtime_s += live * overtime_s(worth.before_s, worth.watch_s)
+        self._not_interested += live * turn.events[0, _NOT_INTERESTED]
+        self._tail += live * turn.events[0, _TAIL]
         self._topics[np.arange(len(topic)), topic] += live
         leave = self.lives & turn.session_end
-        visit_s = before.watched_s + turn.worth.watch_s
+        visit_s = worth.before_s + worth.watch_s
         self._visits += leave
         self._long += leave & (visit_s > LONG_VISIT_S)
-        self._visit_cards.append(before.position[leave] + 1.0)
+        self._visit_cards.append(position[leave] + 1.0)
         self._visit_s.append(visit_s[leave])
         self.lives &= ~(turn.terminated | turn.truncated)
 
@@ -155,6 +152,8 @@ class _Lived:
             long_visits=ratio(self._long, self._visits),
             overtime=ratio(self._overtime_s, self._watched_s),
             night=ratio(self._night, cards),
+            not_interested=ratio(self._not_interested, cards),
+            tail=ratio(self._tail, cards),
         )
 
 

@@ -4,7 +4,9 @@
     folder/events/                       for TensorBoard
     folder/ranker.safetensors            with its manifest: what `nextswipe retention publish` takes
 
-In the twin the result is graded against the exact optimum, which the training never sees.
+The manifest holds the arguments, and how limits were kept. In the twin the result is graded against
+the exact optimum, which the training never sees. In the full world its limits are judged by people
+who were not trained with, under the ranker as it will be served.
 """
 
 from pathlib import Path
@@ -20,10 +22,14 @@ from env.vocabulary import Floats
 from policies.retention.args import RetentionArgs, TwinWorld
 from policies.retention.checkpoints import holds_training
 from policies.retention.job import Advance, Trained, running_ray, train
-from policies.retention.living import softmax
+from policies.retention.living import life_events, softmax
+from policies.retention.worlds import open_world
+from serve.policy_audit import Figure, ratio
 from serve.refused import Refused
 
 RANKER = "ranker.safetensors"
+N_PEOPLE, PEOPLE_SEED = 512, 2**41
+"""Who limits are judged by: nobody of a training, whose seeds are below 2^31, or of a tuning."""
 
 
 class Grade(msgspec.Struct, frozen=True):
@@ -38,6 +44,24 @@ class Grade(msgspec.Struct, frozen=True):
     greedy: float
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """How a limit is kept by the ranker that came of it.
+
+    Attributes:
+        name: of the limit, see `policies.retention.limits`.
+        bound: on the share.
+        share: of the cards of people who were not trained with, with its standard error.
+        is_met: whether the share is within the bound.
+        multiplier: in the last iteration of training.
+    """
+
+    name: str
+    bound: float
+    share: Figure
+    is_met: bool
+    multiplier: float
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """What came of a training.
 
@@ -47,6 +71,7 @@ class Outcome(msgspec.Struct, frozen=True):
         n_steps: cards that it took.
         seconds: since it was begun or resumed.
         grade: None outside the twin.
+        limits: how they are kept; empty where there are none.
     """
 
     ranker: str
@@ -54,6 +79,7 @@ class Outcome(msgspec.Struct, frozen=True):
     n_steps: int
     seconds: float
     grade: Grade | None
+    limits: tuple[Kept, ...] = ()
 
 
 def train_retention(
@@ -83,11 +109,29 @@ def train_retention(
             trained = train(args, folder=folder, advance=advance)
     except ValueError as error:
         raise Refused(str(error)) from error
-    path = folder / RANKER
-    trained.ranker.to_file(path)
-    world = args.world
+    path, world, kept = folder / RANKER, args.world, judge_limits(trained)
+    made = {"training": args, "n_steps": trained.n_steps, "limits": kept}
+    trained.ranker.to_file(path, msgspec.to_builtins(made))
     graded = grade(trained, world.objective) if isinstance(world, TwinWorld) else None
-    return Outcome(str(path), args.seed, trained.n_steps, trained.seconds, graded)
+    return Outcome(str(path), args.seed, trained.n_steps, trained.seconds, graded, kept)
+
+
+def judge_limits(trained: Trained) -> tuple[Kept, ...]:
+    """Return how a ranker keeps its training's limits; empty where there are none.
+
+    `N_PEOPLE` live their first lives under it, none of whom it was trained with.
+    """
+    limits = trained.args.limits.listed()
+    if not limits:
+        return ()
+    world, events = open_world(trained.args.world), [limit.event for limit in limits]
+    lived = life_events(trained.ranker, world, events, N_PEOPLE, PEOPLE_SEED)
+    kept = []
+    for limit, held, counts in zip(limits, trained.limits, lived.counts, strict=True):
+        share = ratio(counts, lived.cards)
+        met = limit.is_met(share.value)
+        kept.append(Kept(limit.name, limit.bound, share, met, held.multiplier))
+    return tuple(kept)
 
 
 def twin_pmf(trained: Trained) -> Floats:

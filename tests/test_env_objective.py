@@ -134,7 +134,47 @@ def test_the_fines_of_a_visit_s_cards_add_up_to_what_it_is_beyond_the_hour() -> 
     assert overtime_s(before, watch).sum() == pytest.approx(watch.sum() - LONG_VISIT_S)
 
 
-@pytest.mark.parametrize("wellbeing", [-1.0, float("nan"), float("inf")])
-def test_a_bonus_for_long_visits_is_refused(wellbeing: float) -> None:
-    with pytest.raises(ValueError, match="expected wellbeing of at least 0"):
-        Objective(wellbeing=wellbeing)
+def test_a_visit_s_limit_is_the_objective_s() -> None:
+    env = make(200, reward=Objective("watch", wellbeing=3.0, visit_limit_min=0.5))
+    env.reset(seed=0)
+    before = env.swiping.crowd.watched_s.copy()
+    _, reward, _, _, info = env.step(np.zeros(200, dtype=np.int64))
+    beyond = np.maximum(before + info["watch_s"] - 30.0, 0.0)
+    np.testing.assert_allclose(reward, info["watch_s"] - 3.0 / 60.0 * beyond, atol=1e-9)
+    assert (beyond > 0.0).any()
+
+
+def test_nights_are_fined_by_the_person_s_own_clock() -> None:
+    env = make(200, reward=Objective("watch", night=6.0))
+    env.reset(seed=0)
+    crowd = env.swiping.crowd
+    crowd.hour[:] = np.tile([23.5, 0.0, 4.9, 5.0], 50)
+    crowd.watched_s[:] = np.tile([1_801.0, 0.0, 361.0, 0.0], 50)
+    _, reward, _, _, info = env.step(np.zeros(200, dtype=np.int64))
+    fined = np.tile([True, True, False, False], 50)
+    np.testing.assert_allclose(reward, info["watch_s"] * np.where(fined, 0.9, 1.0), rtol=1e-12)
+
+
+def test_the_tail_is_the_less_exposed_half_and_every_upload_of_the_day() -> None:
+    env = make(300, reward="watch", supply="live", steps_per_day=1)
+    env.reset(seed=0)
+    for _ in range(4):
+        stock, rows = env.swiping.stock, env.swiping.candidates.rows[:, 2].copy()
+        exposures = stock.counts[0]
+        assert 0.5 <= stock.is_tail.mean() < 0.55
+        assert exposures[stock.is_tail].max() < exposures[~stock.is_tail].min()
+        *_, info = env.step(np.full(300, 2))
+        assert np.array_equal(info["tail"], info["n_cards"] * stock.is_tail[rows])
+    assert env.swiping.stock.is_tail[env.swiping.stock.published >= 3.0].all()
+
+
+@pytest.mark.parametrize("fine", ["wellbeing", "night"])
+@pytest.mark.parametrize("amount", [-1.0, float("nan"), float("inf")])
+def test_a_bonus_for_long_visits_or_nights_is_refused(fine: str, amount: float) -> None:
+    with pytest.raises(ValueError, match=f"expected {fine} of at least 0"):
+        Objective(**{fine: amount})  # type: ignore[arg-type]
+
+
+def test_a_limit_of_no_minutes_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected visit_limit_min above 0, got 0"):
+        Objective(visit_limit_min=0.0)

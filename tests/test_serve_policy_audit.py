@@ -66,18 +66,22 @@ def test_who_shows_one_topic_is_found_out(env: SwipeVectorEnv) -> None:
 
 def test_figures_are_those_of_a_plain_count(env: SwipeVectorEnv) -> None:
     audit = audit_policy(env, "first", lambda o: np.zeros(N, dtype=np.int64), 3)
-    cards, active_days, night, minutes = plainly_counted(3)
+    cards, active_days, night, minutes, disliked, tail = plainly_counted(3)
     assert cards == audit.cards
     assert active_days == pytest.approx(audit.active_days.value)
     assert night == pytest.approx(audit.night.value)
     assert minutes == pytest.approx(audit.visit_minutes)
+    assert disliked == pytest.approx(audit.not_interested.value)
+    assert tail == pytest.approx(audit.tail.value)
 
 
-def plainly_counted(seed: int) -> tuple[int, float, float, tuple[float, ...]]:
+def plainly_counted(
+    seed: int,
+) -> tuple[int, float, float, tuple[float, ...], float, float]:
     """Count lives of who shows everybody their first candidate, person by person."""
     env = open_world(PRESET, N, DAYS)
     env.reset(seed=seed)
-    lives, cards, visits, nights = set(range(N)), 0, 0, 0
+    lives, cards, visits, nights, dislikes, of_tail = set(range(N)), 0, 0, 0, 0.0, 0.0
     seconds, minutes = np.zeros(N), list[float]()
     while lives:
         hours = env.swiping.crowd.hour.copy()
@@ -85,6 +89,8 @@ def plainly_counted(seed: int) -> tuple[int, float, float, tuple[float, ...]]:
         for k in sorted(lives):
             cards += 1
             nights += (hours[k] + seconds[k] / 3600.0) % 24.0 < 5.0
+            dislikes += info["not_interested"][k]
+            of_tail += info["tail"][k]
             seconds[k] += info["watch_s"][k]
             if info["session_end"][k]:
                 visits += 1
@@ -93,7 +99,8 @@ def plainly_counted(seed: int) -> tuple[int, float, float, tuple[float, ...]]:
             if terminated[k] or truncated[k]:
                 lives.remove(k)
     quantiles = np.quantile(minutes, (0.5, 0.95, 0.99))
-    return cards, visits / N, nights / cards, tuple(quantiles.tolist())
+    shares = nights / cards, dislikes / cards, of_tail / cards
+    return cards, visits / N, shares[0], tuple(quantiles.tolist()), *shares[1:]
 
 
 def test_people_are_the_same_under_each_policy_and_an_audit_can_be_repeated(
@@ -186,8 +193,9 @@ def test_the_command_tells_policies_side_by_side() -> None:
         app, ["audit", "policy", "uniform", "mixed", "--people", "20", "--days", "2"]
     )
     assert told.exit_code == 0, told.output
-    for words in ("uniform", "mixed", "mean bait", "topic entropy", "beyond an hour", "0 to 5 h"):
-        assert words in told.output
+    words = ("uniform", "mixed", "mean bait", "entropy", "an hour", "0 to 5 h", "less seen half")
+    for told_of in words:
+        assert told_of in told.output
 
 
 @pytest.mark.parametrize(

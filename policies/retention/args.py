@@ -11,6 +11,7 @@ import msgspec
 
 from env.miniswipe_programme import Objective as TwinObjective
 from env.objective import Objective
+from policies.retention.limits import Limits
 
 CriticName = Literal["fitted", "network"]
 Credit = Literal["life", "session"]
@@ -84,6 +85,8 @@ class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         hidden: units of a hidden layer.
         embed: length of an embedding.
         n_runners: processes that play; 0: the one that learns plays too.
+        limits: that the policy is held to (full world only: the twin has neither dislikes nor
+            items).
     """
 
     world: TwinWorld | FeedWorld = TwinWorld()
@@ -107,12 +110,13 @@ class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hidden: int = 64
     embed: int = 32
     n_runners: int = 0
+    limits: Limits = Limits()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained with.
 
         Raises:
-            ValueError: a number is out of range, or the critic does not fit the world.
+            ValueError: a number is out of range, or the critic or limits do not fit the world.
         """
         for names, least in ((_COUNTS, 1), (_SIZES, 0)):
             for name in names:
@@ -124,10 +128,18 @@ class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"expected {name} above 0, got {getattr(self, name)}")
         if not 0.0 <= self.lambda_ <= 1.0:
             raise ValueError(f"expected lambda_ in [0, 1], got {self.lambda_}")
-        if self.critic == "fitted" and isinstance(self.world, FeedWorld):
+        self._refuse_another_world()
+
+    def _refuse_another_world(self) -> None:
+        is_twin = isinstance(self.world, TwinWorld)
+        if self.critic == "fitted" and not is_twin:
             raise ValueError(
                 'expected critic="network" in the full world: a model is fitted to states that are '
                 "few and seen whole, as the twin's are"
+            )
+        if self.limits.listed() and is_twin:
+            raise ValueError(
+                "expected the full world with limits: the twin has neither dislikes nor items"
             )
 
     @property
@@ -159,8 +171,13 @@ class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def of_feed(
-        cls, world: FeedWorld, *, seed: int = 0, n_steps: int = 2_000_000
+        cls,
+        world: FeedWorld,
+        *,
+        seed: int = 0,
+        n_steps: int = 2_000_000,
+        limits: Limits = Limits(),  # noqa: B008  # frozen
     ) -> "RetentionArgs":
         """Return arguments for the full world: the network's critic and the expected return."""
         plain = cls(world=TwinWorld(), seed=seed, n_steps=n_steps).plain()
-        return msgspec.structs.replace(plain, world=world, expected_return=True)
+        return msgspec.structs.replace(plain, world=world, expected_return=True, limits=limits)

@@ -26,7 +26,8 @@ from policies.retention.args import RetentionArgs
 from policies.retention.checkpoints import Checkpoints
 from policies.retention.export import export
 from policies.retention.layout import Layout
-from policies.retention.ppo import make_config
+from policies.retention.limits import Held
+from policies.retention.ppo import held_limits, make_config
 from policies.retention.worlds import open_world
 
 _DRAWS_STREAM = 2
@@ -44,6 +45,7 @@ class Progress(NamedTuple):
         seconds: since it was begun or resumed.
         episode_return: mean reward of lives that ended lately, not discounted; nan before.
         entropy: mean of the policy's, in nats.
+        limits: how they were kept; empty where there are none.
     """
 
     iteration: int
@@ -52,6 +54,7 @@ class Progress(NamedTuple):
     seconds: float
     episode_return: float
     entropy: float
+    limits: tuple[Held, ...] = ()
 
 
 class Trained(NamedTuple):
@@ -63,6 +66,7 @@ class Trained(NamedTuple):
         args: of the training.
         n_steps: cards in all.
         seconds: since it was begun or resumed.
+        limits: how they were kept in the last iteration; empty where there are none.
     """
 
     ranker: Ranker
@@ -70,6 +74,7 @@ class Trained(NamedTuple):
     args: RetentionArgs
     n_steps: int
     seconds: float
+    limits: tuple[Held, ...] = ()
 
 
 Advance = Callable[[Progress], None]
@@ -108,9 +113,10 @@ def train(
                         advance(progress)
             ranker = export(algorithm.get_module(DEFAULT_MODULE_ID))
             n_steps = int(algorithm.metrics.peek(_STEPS_SAMPLED, default=0))
+            held = held_limits(algorithm)
         finally:
             algorithm.stop()
-    return Trained(ranker, world.layout, args, n_steps, time.monotonic() - begun)
+    return Trained(ranker, world.layout, args, n_steps, time.monotonic() - begun, held)
 
 
 @contextmanager
@@ -158,7 +164,8 @@ def _iterations(
     done = 0 if checkpoints is None else checkpoints.restore(algorithm)
     for iteration in range(done, args.n_iterations):
         seed_draws(args.seed, iteration)
-        yield _progress(algorithm.train(), iteration + 1, args, begun)
+        told = _progress(algorithm.train(), iteration + 1, args, begun)
+        yield told._replace(limits=held_limits(algorithm))
         if checkpoints is not None and _is_due(iteration + 1, args, checkpoint_every):
             checkpoints.save(algorithm, iteration + 1)
 
@@ -192,5 +199,8 @@ def _events(folder: Path | None) -> Iterator[Advance]:
         def write(progress: Progress) -> None:
             for name in ("episode_return", "entropy", "seconds"):
                 writer.add_scalar(name, getattr(progress, name), progress.n_steps)
+            for held in progress.limits:
+                writer.add_scalar(f"{held.name}/share", held.share, progress.n_steps)
+                writer.add_scalar(f"{held.name}/multiplier", held.multiplier, progress.n_steps)
 
         yield write

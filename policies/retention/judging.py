@@ -23,6 +23,8 @@ from policies.retention.advantages import Steps, estimate, standardise
 from policies.retention.args import RetentionArgs
 from policies.retention.critics import Critic, Network
 from policies.retention.layout import Layout
+from policies.retention.living import softmax
+from policies.retention.restraint import Restraint
 from policies.retention.survival import ReturnModel
 
 _TAKEN = (Columns.ACTION_LOGP, Columns.ACTION_DIST_INPUTS)
@@ -30,7 +32,11 @@ _TAKEN = (Columns.ACTION_LOGP, Columns.ACTION_DIST_INPUTS)
 
 
 class Judging(ConnectorV2):
-    """Lives in, judged cards out."""
+    """Lives in, judged cards out.
+
+    Attributes:
+        restraint: what holds the policy to its limits; None: there are none.
+    """
 
     def __init__(self, args: RetentionArgs, layout: Layout, critic: Critic) -> None:
         """Make one.
@@ -43,6 +49,8 @@ class Judging(ConnectorV2):
         super().__init__()
         self._args, self._layout, self._critic = args, layout, critic
         self._returns = ReturnModel() if args.expected_return else None
+        limits = args.limits.listed()
+        self.restraint = Restraint(limits, layout) if limits else None
 
     def __call__(
         self, *, rl_module: Any, batch: dict[str, Any], episodes: Sequence[Any], **kwargs: Any
@@ -53,14 +61,20 @@ class Judging(ConnectorV2):
         steps = self._expected(came)
         judged = self._critic.judge(steps, network_of(module))
         advantages = estimate(judged.targets, judged.values, steps, self._args.lambda_)
+        taken = {name: _joined(episodes, name) for name in _TAKEN}
+        scaled = standardise(advantages)
+        if self.restraint is not None:
+            events = events_of(episodes, self.restraint.events)
+            pmfs = softmax(taken[Columns.ACTION_DIST_INPUTS].astype(np.float64))
+            scaled = self.restraint.hold(scaled, steps, pmfs, events)
         columns = {
             Columns.OBS: steps.observations,
             Columns.ACTIONS: steps.actions,
-            Postprocessing.ADVANTAGES: standardise(advantages).astype(np.float32),
+            Postprocessing.ADVANTAGES: scaled.astype(np.float32),
             Postprocessing.VALUE_TARGETS: self._critic.unit(judged.values + advantages).astype(
                 np.float32
             ),
-            **{name: _joined(episodes, name) for name in _TAKEN},
+            **taken,
         }
         return {DEFAULT_MODULE_ID: {name: torch.from_numpy(c) for name, c in columns.items()}}
 
@@ -69,13 +83,16 @@ class Judging(ConnectorV2):
     ) -> dict[str, Any]:
         """Return what was learned besides the network."""
         returns = None if self._returns is None else self._returns.state()
-        return {"critic": self._critic.state(), "returns": returns}
+        restraint = None if self.restraint is None else self.restraint.state()
+        return {"critic": self._critic.state(), "returns": returns, "restraint": restraint}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from the state of another one."""
         self._critic.restore(state["critic"])
         if self._returns is not None:
             self._returns.restore(state["returns"])
+        if self.restraint is not None:
+            self.restraint.restore(state["restraint"])
 
     def _expected(self, steps: Steps) -> Steps:
         """Return the steps as the arguments want sessions' ends to be."""
@@ -116,6 +133,17 @@ def steps_of(episodes: Sequence[Any]) -> Steps:
         after=np.concatenate([seen[1:] for seen in observations]),
         is_last=is_last,
     )
+
+
+def events_of(episodes: Sequence[Any], names: Sequence[str]) -> Floats:
+    """Return which events the cards of fragments had, 1 or 0, in order, shape (n, n_names).
+
+    Args:
+        episodes: as of `steps_of`, whose infos tell the events.
+        names: of them.
+    """
+    infos = (info for episode in episodes for info in episode.get_infos(slice(1, None)))
+    return np.array([[info[name] for name in names] for info in infos], dtype=np.float64)
 
 
 def network_of(module: Any) -> Network:

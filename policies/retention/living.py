@@ -4,10 +4,13 @@ What a training tells of itself, the lives that ended lately, hangs on which end
 people begin on one day, and those who leave for good end first.
 """
 
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
 import gymnasium
 import numpy as np
 
-from env.vocabulary import Floats
+from env.vocabulary import Bools, Floats
 from policies.ranker import Ranker
 from policies.retention.worlds import World
 
@@ -25,6 +28,48 @@ def life_returns(ranker: Ranker, world: World, n_people: int, seed: int) -> Floa
         n_people: n.
         seed: of lives and draws: the same one for two rankers gives them the same people.
     """
+    earned, discount = np.zeros(n_people), np.ones(n_people)
+    for alive, rewards, info in _lived(ranker, world, n_people, seed):
+        earned += np.where(alive, discount * rewards, 0.0)
+        discount *= info["discount"]
+    return earned
+
+
+class LifeEvents(NamedTuple):
+    """What happened in lives.
+
+    Attributes:
+        counts: of each event, shape (n_events, n).
+        cards: of each life, shape (n,).
+    """
+
+    counts: Floats
+    cards: Floats
+
+
+def life_events(
+    ranker: Ranker, world: World, events: Sequence[str], n_people: int, seed: int
+) -> LifeEvents:
+    """Return how often events happened in the first lives of n people; see `life_returns`.
+
+    Args:
+        ranker: of the world's layout.
+        world: of one card a step.
+        events: by the names that `info` has.
+        n_people: n.
+        seed: of lives and draws.
+    """
+    counts, cards = np.zeros((len(events), n_people)), np.zeros(n_people)
+    for alive, _, info in _lived(ranker, world, n_people, seed):
+        counts += alive * np.array([info[name] for name in events])
+        cards += alive
+    return LifeEvents(counts, cards)
+
+
+def _lived(
+    ranker: Ranker, world: World, n_people: int, seed: int
+) -> Iterator[tuple[Bools, Floats, dict[str, Any]]]:
+    """Yield for each card who was alive before it, its rewards and its info, until nobody is."""
     people = gymnasium.make_vec(
         world.env_id,
         num_envs=n_people,
@@ -32,7 +77,6 @@ def life_returns(ranker: Ranker, world: World, n_people: int, seed: int) -> Floa
         **world.arguments,
     )
     generator = np.random.default_rng([seed, _DRAWS_STREAM])
-    earned, discount = np.zeros(n_people), np.ones(n_people)
     alive = np.ones(n_people, dtype=np.bool_)
     observation, _ = people.reset(seed=seed)
     while alive.any():
@@ -40,11 +84,9 @@ def life_returns(ranker: Ranker, world: World, n_people: int, seed: int) -> Floa
         upto = softmax(ranker.batch_scores(users, rows)).cumsum(axis=1)[:, :-1]
         actions = (generator.random(n_people)[:, None] >= upto).sum(axis=1)
         observation, rewards, terminated, truncated, info = people.step(actions)
-        earned += np.where(alive, discount * rewards, 0.0)
-        discount *= info["discount"]
+        yield alive.copy(), rewards, info
         alive &= ~(terminated | truncated)
     people.close()
-    return earned
 
 
 def softmax(logits: Floats) -> Floats:

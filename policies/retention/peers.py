@@ -1,11 +1,13 @@
-"""RLlib's double DQN and APPO on the twin as they come: baselines, and why they are only that.
+"""RLlib's other algorithms on the twin as they come: baselines, and why they are only that.
 
-Their bootstraps know one discount for every step, where a life has two: none within a session and
-day_discount ** gap after it. `GAMMA` is what a card costs on average (a session of 24 cards and
-1.5 days). Rewards are in units, or values of thousands of seconds are out of the networks' reach.
+Double DQN; APPO, and IMPALA, which is APPO without the clip; PPO whose action is not a card but the
+weights that cards are ranked by (`policies.retention.weighing`). Their bootstraps know one discount
+for every step, where a life has two: none within a session and day_discount ** gap after it.
+`GAMMA` is what a card costs on average (a session of 24 cards and 1.5 days). Rewards are in units,
+or values of thousands of seconds are out of the networks' reach.
 
-Not here: IMPALA, which is APPO without the clip; a discount for each transition (it takes a learner
-of our own, which `policies.retention.ppo` is).
+Not here: a discount for each transition (it takes a learner of our own, which
+`policies.retention.ppo` is).
 """
 
 from typing import Any
@@ -18,6 +20,8 @@ from gymnasium.vector import VectorEnv
 from gymnasium.wrappers.vector import TransformReward
 from ray.rllib.algorithms.appo import APPOConfig
 from ray.rllib.algorithms.dqn import DQNConfig
+from ray.rllib.algorithms.impala import IMPALAConfig
+from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core import DEFAULT_MODULE_ID, Columns
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
@@ -27,8 +31,10 @@ from env.miniswipe_vector import MiniSwipeVectorEnv
 from env.objective import MEAN_WATCH_S
 from env.vocabulary import Float32s, Floats
 from policies.retention.job import running_ray, seed_draws
+from policies.retention.living import softmax
+from policies.retention.weighing import Gaussians, Weighed, WeighedVector
 
-ENV_ID = "nextswipe/MiniSwipeInUnits-v0"
+CARDS, WEIGHTS = "nextswipe/MiniSwipeInUnits-v0", "nextswipe/MiniSwipeByWeights-v0"
 GAMMA = 0.998
 UNITS: dict[Objective, float] = {"watch": MEAN_WATCH_S, "days": 1.0}
 HIDDEN = (64, 64)
@@ -70,7 +76,7 @@ def train_dqn(args: PeerArgs, observations: Float32s) -> Floats:
         num_steps_sampled_before_learning_starts=min(5_000, args.n_steps // 4),
         epsilon=[[0, 1.0], [args.n_steps // 2, 0.05]],
     )
-    module = _trained(config, args)
+    module = _trained(config, args, CARDS)
     with torch.no_grad():
         told = module.compute_q_values({Columns.OBS: torch.as_tensor(observations)})
     return np.asarray(told["qf_preds"].numpy(), dtype=np.float64)
@@ -83,22 +89,58 @@ def train_appo(args: PeerArgs, observations: Float32s) -> Floats:
         args: of the training.
         observations: at which it is taken, shape (n, 3).
     """
-    config = APPOConfig().training(entropy_coeff=0.01)
-    module = _trained(config.env_runners(rollout_fragment_length=32), args)
+    return _drawn(APPOConfig(), args, observations)
+
+
+def train_impala(args: PeerArgs, observations: Float32s) -> Floats:
+    """Return the pmf over actions that was learned, shape (n, n_actions); see `train_appo`."""
+    return _drawn(IMPALAConfig(), args, observations)
+
+
+def train_weights(args: PeerArgs, observations: Float32s) -> Gaussians:
+    """Return what PPO learned to weigh cards by, to be cut at `weighing.LIMIT` once drawn.
+
+    Args:
+        args: of the training; `batch` is of an iteration.
+        observations: at which it is taken, shape (n, 3).
+    """
+    config = (
+        PPOConfig()
+        .env_runners(rollout_fragment_length=args.batch // args.n_envs)
+        .training(
+            lambda_=0.99,
+            entropy_coeff=0.0,
+            minibatch_size=1_024,
+            num_epochs=4,
+            grad_clip=0.5,
+            vf_clip_param=float("inf"),
+            use_kl_loss=False,
+        )
+    )
+    told = _told(_trained(config, args, WEIGHTS), observations)
+    mean, log_sd = np.split(told, 2, axis=1)
+    return Gaussians(mean, np.exp(log_sd))
+
+
+def _drawn(config: Any, args: PeerArgs, observations: Float32s) -> Floats:
+    """Return the pmfs of one of those that learn from behind."""
+    config = config.training(entropy_coeff=0.01).env_runners(rollout_fragment_length=32)
+    return softmax(_told(_trained(config, args, CARDS), observations))
+
+
+def _told(module: Any, observations: Float32s) -> Floats:
+    """Return the inputs of a module's distribution of actions, shape (n, n_inputs)."""
     with torch.no_grad():
         told = module.forward_inference({Columns.OBS: torch.as_tensor(observations)})
-    logits = np.asarray(told[Columns.ACTION_DIST_INPUTS].numpy(), dtype=np.float64)
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+    return np.asarray(told[Columns.ACTION_DIST_INPUTS].numpy(), dtype=np.float64)
 
 
-def _trained(config: Any, args: PeerArgs) -> Any:
+def _trained(config: Any, args: PeerArgs, env_id: str) -> Any:
     """Return the module after `args.n_steps` cards."""
-    if ENV_ID not in gymnasium.registry:
-        gymnasium.register(ENV_ID, entry_point=_alone, vector_entry_point=_in_units)
+    _register()
     with running_ray():
         seed_draws(args.seed, 0)
-        algorithm = _configured(config, args).build_algo()
+        algorithm = _configured(config, args, env_id).build_algo()
         try:
             played = 0
             while played < args.n_steps:
@@ -109,9 +151,9 @@ def _trained(config: Any, args: PeerArgs) -> Any:
             algorithm.stop()
 
 
-def _configured(config: Any, args: PeerArgs) -> Any:
+def _configured(config: Any, args: PeerArgs, env_id: str) -> Any:
     return (
-        config.environment(ENV_ID, env_config={"reward": args.objective})
+        config.environment(env_id, env_config={"reward": args.objective})
         .env_runners(
             num_env_runners=0,
             num_envs_per_env_runner=args.n_envs,
@@ -124,11 +166,27 @@ def _configured(config: Any, args: PeerArgs) -> Any:
     )
 
 
+def _register() -> None:
+    """Register the twin in units; RLlib asks one person's environment for its spaces."""
+    if CARDS not in gymnasium.registry:
+        gymnasium.register(CARDS, entry_point=_alone, vector_entry_point=_in_units)
+        gymnasium.register(
+            WEIGHTS, entry_point=_alone_weighed, vector_entry_point=_weighed_in_units
+        )
+
+
 def _alone(**arguments: Any) -> gymnasium.Env[Any, Any]:
-    """Make one person's environment, which RLlib asks for its spaces."""
     return MiniSwipeEnv(**arguments)
+
+
+def _alone_weighed(**arguments: Any) -> gymnasium.Env[Any, Any]:
+    return Weighed(MiniSwipeEnv(**arguments))
 
 
 def _in_units(**arguments: Any) -> VectorEnv[Any, Any, Any]:
     unit = UNITS[arguments["reward"]]
     return TransformReward(MiniSwipeVectorEnv(**arguments), lambda rewards: rewards / unit)
+
+
+def _weighed_in_units(**arguments: Any) -> VectorEnv[Any, Any, Any]:
+    return WeighedVector(_in_units(**arguments))

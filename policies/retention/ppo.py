@@ -18,6 +18,7 @@ from policies.retention.critics import Critic, NetworkCritic
 from policies.retention.drawing import Drawing, Looking
 from policies.retention.fitted import FittedCritic
 from policies.retention.judging import Judging
+from policies.retention.limits import Held
 from policies.retention.lives import LivesRunner
 from policies.retention.module import ModuleConfig, RankerModule
 from policies.retention.worlds import TWIN_GRID, World
@@ -43,6 +44,11 @@ class RetentionLearner(PPOTorchLearner):
         super().set_state(state)
         if _JUDGING in state:
             self._judging().set_state(state[_JUDGING])
+
+    def held(self) -> tuple[Held, ...]:
+        """Return how limits were kept in the last iteration; empty where there are none."""
+        restraint = self._judging().restraint
+        return () if restraint is None else restraint.held
 
     def _judging(self) -> Judging:
         (judging,) = (c for c in self._learner_connector.connectors if isinstance(c, Judging))
@@ -107,6 +113,12 @@ def make_config(args: RetentionArgs, world: World) -> PPOConfig:
         )
         .debugging(seed=rllib_seed(args.seed), log_level="ERROR")
     )
+
+
+def held_limits(algorithm: Any) -> tuple[Held, ...]:
+    """Return how an algorithm kept its limits in the last iteration, see `RetentionLearner`."""
+    (held,) = algorithm.learner_group.foreach_learner(lambda learner: learner.held())
+    return tuple(held.get())
 
 
 def rllib_seed(seed: int) -> int:

@@ -28,6 +28,8 @@ from policies.weight_search import SearchArgs, WeightSearch, crossed, linear_pmf
 WORTHS: dict[Objective, Worth] = {"watch": WATCH, "days": DAYS}
 STRAYS = 0.05
 """Share at random of what is served by values: epsilon-greedy."""
+WEIGHT_DRAWS = 2_000
+"""By which chances of cards are counted where it is their weights that are drawn."""
 
 Tell = Callable[[int, int], None]
 """Told how much is done, and of how much."""
@@ -62,7 +64,8 @@ class TwinBudget(msgspec.Struct, frozen=True):
         plain: of PPO without what is ours.
         planner: of the planner that the bar is for.
         few: of the planner with few cards.
-        appo: of APPO.
+        appo: of APPO, and of IMPALA.
+        weights: of PPO that chooses weights of ranking.
         dqn: of DQN.
         tabular: of Q-learning.
         search: of the search over weights.
@@ -74,6 +77,7 @@ class TwinBudget(msgspec.Struct, frozen=True):
     planner: PlannerArgs = PlannerArgs()
     few: PlannerArgs = PlannerArgs.few()
     appo: int = 500_000
+    weights: int = 1_000_000
     dqn: int = 40_000
     tabular: TabularArgs = TabularArgs()
     search: SearchArgs = SearchArgs()
@@ -215,6 +219,27 @@ def appo(task: Task, budget: TwinBudget, tell: Tell) -> Learned:
     return Learned(served, greedy(served), args.n_steps)
 
 
+def impala(task: Task, budget: TwinBudget, tell: Tell) -> Learned:
+    """Train IMPALA."""
+    from policies.retention.peers import PeerArgs, train_impala
+
+    args = PeerArgs(task.objective, budget.appo, n_envs=256, batch=8_192, seed=task.seed)
+    served = train_impala(args, _all_states())
+    return Learned(served, greedy(served), args.n_steps)
+
+
+def weighed_ppo(task: Task, budget: TwinBudget, tell: Tell) -> Learned:
+    """Train PPO whose action is 16 weights, those of the search, chosen anew for each card."""
+    from policies.retention.peers import PeerArgs, train_weights
+    from policies.retention.weighing import chances, ranked_first
+
+    args = PeerArgs(task.objective, budget.weights, n_envs=512, batch=32_768, seed=task.seed)
+    states = _all_states()
+    weights = train_weights(args, states)
+    served = chances(weights, states, WEIGHT_DRAWS, task.seed)
+    return Learned(served, np.eye(N_ACTIONS)[ranked_first(weights.mean, states)], args.n_steps)
+
+
 def _all_states() -> Float32s:
     observations: Float32s = observe("flat", np.arange(N_STATES))
     return observations
@@ -231,6 +256,8 @@ ARMS: dict[str, Arm] = {
     "plain ppo": plain_ppo,
     "plain ppo, lambda .95": short_ppo,
     "appo": appo,
+    "impala": impala,
+    "ppo over 16 weights": weighed_ppo,
     "search over 16 weights": searched,
     "tabular Q": tabular_q,
     "dqn of 20 steps": dqn_of_20,
@@ -239,6 +266,8 @@ ARMS: dict[str, Arm] = {
 }
 BASELINES = (
     "appo",
+    "impala",
+    "ppo over 16 weights",
     "search over 16 weights",
     "tabular Q",
     "dqn of 20 steps",

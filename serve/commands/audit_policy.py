@@ -19,6 +19,8 @@ FIGURES = {
     "visits beyond an hour": "long_visits",
     "watching beyond it": "overtime",
     "cards from 0 to 5 h": "night",
+    "cards not interested in": "not_interested",
+    "cards of the less seen half": "tail",
 }
 VISITS = {
     "cards a visit, p50 p95 p99": "visit_cards",
@@ -44,8 +46,9 @@ def audit_policy(
 ) -> None:
     """Say what policies do to the people of the simulated world, beyond their reward.
 
-    Bait shown, variety, how long visits get, and nights: a policy that is trained for return may
-    find in these what nobody asked it for. Compare it with policies that you know.
+    Bait shown, variety, how long visits get, nights, dislikes, and what is left for videos that few
+    have seen: a policy that is trained for return may find in these what nobody asked it for.
+    Compare it with policies that you know.
     """
     from env.presets import load
     from serve.policy_audit import audit_policy as audit

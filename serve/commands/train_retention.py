@@ -1,7 +1,9 @@
 """`nextswipe train retention`."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -40,6 +42,25 @@ def train_retention(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Cards; 400,000 in the twin, else 2,000,000.")
     ] = None,
+    wellbeing: Annotated[
+        float, typer.Option(help="Of the full world: fine a minute of a visit beyond its limit.")
+    ] = 0.0,
+    visit_limit: Annotated[
+        float, typer.Option(metavar="MINUTES", help="From which on a visit is fined.")
+    ] = 60.0,
+    night: Annotated[
+        float, typer.Option(help="Of the full world: fine a minute from 0 to 5 h.")
+    ] = 0.0,
+    most_hate: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Of cards not interested in, at most (full world)."),
+    ] = None,
+    least_exposure: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="Of cards of the less seen half of videos, at least (full world)."
+        ),
+    ] = None,
     plain: Annotated[
         bool, typer.Option("--plain", help="PPO as it is: its own critic, gaps as they came.")
     ] = False,
@@ -57,8 +78,23 @@ def train_retention(
     """Train a ranker for whether people come back, with PPO in a simulated world.
 
     Needs the extra train. After a kill, --resume goes on. A job of Ray runs on that job's cluster.
+    Fines and limits are off unless given; limits are judged at the end by people it was not trained
+    with.
     """
-    args = _args(env, objective, preset, features, candidates, horizon, seed, steps)
+    fines = {"wellbeing": wellbeing, "visit_limit_min": visit_limit, "night": night}
+    limits = {"most_hate": most_hate, "least_exposure": least_exposure}
+    if env == "twin":
+        if wellbeing or night:
+            raise Refused("expected --env world with --wellbeing or --night: the twin has no clock")
+        args = _twin_args(objective, horizon, seed, steps, limits)
+    else:
+        world = {
+            "preset": preset,
+            "n_candidates": candidates,
+            "horizon_days": horizon,
+            "columns": features,
+        }
+        args = _world_args(objective, world, fines, seed, steps, limits)
     if plain:
         args = args.plain()
     if tune:
@@ -73,35 +109,46 @@ def train_retention(
         _print(outcome)
 
 
-def _args(
-    env: str,
-    objective: str,
-    preset: str,
-    features: Literal["world", "feed"],
-    candidates: int,
-    horizon: int | None,
-    seed: int,
-    steps: int | None,
+def _twin_args(
+    objective: str, horizon: int | None, seed: int, steps: int | None, limits: dict[str, Any]
 ) -> "RetentionArgs":
     import msgspec
 
-    from policies.retention.args import FeedWorld, RetentionArgs, TwinWorld
+    from policies.retention.args import RetentionArgs, TwinWorld
+    from policies.retention.limits import Limits
 
-    named: dict[str, object] = {"objective": objective} if objective else {}
-    try:
-        if env == "twin":
-            world = msgspec.convert(
-                {"type": "twin", "horizon_days": horizon or 60} | named, TwinWorld
-            )
-            args = RetentionArgs(world=world, seed=seed)
-            return args if steps is None else msgspec.structs.replace(args, n_steps=steps)
-        feed = FeedWorld(
-            preset=preset, n_candidates=candidates, horizon_days=horizon, columns=features
+    named = {"objective": objective} if objective else {}
+    with _refusing():
+        world = msgspec.convert({"type": "twin", "horizon_days": horizon or 60} | named, TwinWorld)
+        args = RetentionArgs(world=world, seed=seed, limits=Limits(**limits))
+        return args if steps is None else msgspec.structs.replace(args, n_steps=steps)
+
+
+def _world_args(
+    objective: str,
+    world: dict[str, Any],
+    fines: dict[str, float],
+    seed: int,
+    steps: int | None,
+    limits: dict[str, Any],
+) -> "RetentionArgs":
+    from env.objective import Objective
+    from policies.retention.args import FeedWorld, RetentionArgs
+    from policies.retention.limits import Limits
+
+    with _refusing():
+        counted = Objective(objective or "mix", **fines)  # type: ignore[arg-type]  # it checks
+        feed = FeedWorld(objective=counted, **world)
+        return RetentionArgs.of_feed(
+            feed, seed=seed, n_steps=steps or 2_000_000, limits=Limits(**limits)
         )
-        if objective:
-            reward = msgspec.structs.replace(feed.objective, name=objective)
-            feed = msgspec.structs.replace(feed, objective=reward)
-        return RetentionArgs.of_feed(feed, seed=seed, n_steps=steps or 2_000_000)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Tell of arguments that are out of range in words."""
+    try:
+        yield
     except ValueError as error:
         raise Refused(str(error)) from error
 
@@ -128,13 +175,22 @@ def _tell(progress: "Progress") -> None:
     typer.echo(
         f"iteration {progress.iteration}/{progress.n_iterations}: {progress.n_steps:,} cards, "
         f"{progress.seconds:.0f} s, {progress.episode_return:,.2f} a life, "
-        f"entropy {progress.entropy:.3f}",
+        f"entropy {progress.entropy:.3f}"
+        + "".join(
+            f", {held.name} {held.share:.5f} at {held.multiplier:.3f}" for held in progress.limits
+        ),
         err=True,
     )
 
 
 def _print(outcome: "Outcome") -> None:
     typer.echo(f"{outcome.n_steps:,} cards in {outcome.seconds:.0f} s: {outcome.ranker}")
+    for kept in outcome.limits:
+        typer.echo(
+            f"{kept.name} {kept.bound:g}: {'met' if kept.is_met else 'not met'}, "
+            f"{kept.share.value:.5f} ± {kept.share.se:.5f} of the cards of other people, "
+            f"multiplier {kept.multiplier:.3f}"
+        )
     if outcome.grade is not None:
         typer.echo(
             f"of the way from myopic to the optimum: {outcome.grade.served:.3f} as served, "
