@@ -3,7 +3,8 @@
     build -> resume? -> (sample, judge, learn, tell, checkpoint)* -> export
 
 Each iteration begins with seeds of its own, made of the training's seed and the iteration's number,
-so a training that was killed and resumed draws what it would have drawn.
+so a training that was killed and resumed draws what it would have drawn. The networks are small: a
+second thread of torch only waits for the first (for seven times as long, where others work too).
 """
 
 import logging
@@ -20,6 +21,7 @@ import ray
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from tensorboardX import SummaryWriter
+from threadpoolctl import threadpool_limits
 
 from policies.ranker import Ranker
 from policies.retention.args import RetentionArgs
@@ -103,7 +105,7 @@ def train(
     checkpoints = None if folder is None else Checkpoints.open(folder, args)
     # It says at each start which of its two stacks is used.
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
-    with running_ray():
+    with threadpool_limits(1), running_ray():
         algorithm = make_config(args, world).build_algo()
         try:
             with _events(folder) as write:

@@ -20,15 +20,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from gymnasium import spaces
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.algorithms.marwil import MARWILConfig
-from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
+from threadpoolctl import threadpool_limits
 
 from env.lives import Lives
 from env.vocabulary import Floats
@@ -38,13 +35,13 @@ from policies.retention.export import export, load
 from policies.retention.layout import Layout
 from policies.retention.module import ModuleConfig, RankerModule
 from policies.retention.offline_args import OfflineArgs
+from policies.retention.offline_batches import AddColumns, AnyColumns, LivesConfig, Logged
 from policies.retention.offline_critic import (
     Critic,
     centred,
     page_pmfs,
     page_scores,
     softmax,
-    tensors,
     values_of,
 )
 from policies.retention.offline_episodes import (
@@ -80,8 +77,6 @@ class OfflineProgress(NamedTuple):
 Advance = Callable[[OfflineProgress], None]
 Targets = Callable[[Lives], Floats]
 """Probabilities that a policy is to have at each step, shape (n, K)."""
-AnyColumns = dict[str, Any]
-AddColumns = Callable[[LoggedSteps, Any], AnyColumns]
 
 
 class OfflineTrained(NamedTuple):
@@ -114,50 +109,25 @@ def train_offline(
         advance: told after each pass.
     """
     begun = time.monotonic()
+    with threadpool_limits(1):
+        ranker, prior, critic, share = _train(args, lives, advance)
+    return OfflineTrained(ranker, prior, critic, share, time.monotonic() - begun)
+
+
+def _train(
+    args: OfflineArgs, lives: Sequence[Lives], advance: Advance | None
+) -> tuple[Ranker, Ranker, Critic, float]:
+    """Return the ranker, the clone, the critic and how far it went."""
     training = _Training(args, lives, advance)
     prior = training.clone()
     critic = training.learn_values()
     if args.method == "bc":
-        return OfflineTrained(prior, prior, critic, 0.0, time.monotonic() - begun)
+        return prior, prior, critic, 0.0
     scores = partial(page_scores, prior)
     offsets = training.offsets(prior, critic)
     share = choose_share(lives, scores, offsets, args.kl)
     ranker = training.learn_policy(prior, scores, offsets, share) if share else prior
-    return OfflineTrained(ranker, prior, critic, share, time.monotonic() - begun)
-
-
-class Logged(ConnectorV2):
-    """Whole lives in, a batch of their cards out, with columns made of all of them."""
-
-    def __init__(self, add: AddColumns) -> None:
-        """Make one.
-
-        Args:
-            add: returns more columns than observations and actions, given the module.
-        """
-        super().__init__()
-        self._add = add
-
-    def __call__(
-        self, *, rl_module: Any, batch: dict[str, Any], episodes: Sequence[Any], **kwargs: Any
-    ) -> dict[str, Any]:
-        """Return the batch of the module, of tensors."""
-        steps = LoggedSteps.of(episodes)
-        module = rl_module[DEFAULT_MODULE_ID]
-        columns = {Columns.ACTIONS: steps.actions, **self._add(steps, module)}
-        return {DEFAULT_MODULE_ID: {Columns.OBS: tensors(steps.observations), **tensors(columns)}}
-
-
-class LivesConfig(MARWILConfig):
-    """RLlib's MARWIL, with beta 0 its BC, whose batches our connector makes whole.
-
-    RLlib's puts advantages with one constant discount behind whatever pipeline it is given. Our own
-    learners are configured by it too: a configuration without an algorithm knows no module.
-    """
-
-    def build_learner_connector(self, *spaces_: Any, **kwargs: Any) -> Any:
-        """Return the pipeline of any algorithm."""
-        return AlgorithmConfig.build_learner_connector(self, *spaces_, **kwargs)
+    return ranker, prior, critic, share
 
 
 class _Training:

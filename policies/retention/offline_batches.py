@@ -1,0 +1,51 @@
+"""Batches of whole lives for RLlib's learners: what one is handed, and the columns behind it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.marwil import MARWILConfig
+from ray.rllib.connectors.connector_v2 import ConnectorV2
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+
+from policies.retention.offline_critic import tensors
+from policies.retention.offline_episodes import LoggedSteps
+
+AnyColumns = dict[str, Any]
+AddColumns = Callable[[LoggedSteps, Any], AnyColumns]
+"""Returns more columns of a batch than observations and actions, given the module."""
+
+
+class Logged(ConnectorV2):
+    """Whole lives in, a batch of their cards out, with columns made of all of them."""
+
+    def __init__(self, add: AddColumns) -> None:
+        """Make one.
+
+        Args:
+            add: returns more columns than observations and actions, given the module.
+        """
+        super().__init__()
+        self._add = add
+
+    def __call__(
+        self, *, rl_module: Any, batch: dict[str, Any], episodes: Sequence[Any], **kwargs: Any
+    ) -> dict[str, Any]:
+        """Return the batch of the module, of tensors."""
+        steps = LoggedSteps.of(episodes)
+        module = rl_module[DEFAULT_MODULE_ID]
+        columns = {Columns.ACTIONS: steps.actions, **self._add(steps, module)}
+        return {DEFAULT_MODULE_ID: {Columns.OBS: tensors(steps.observations), **tensors(columns)}}
+
+
+class LivesConfig(MARWILConfig):
+    """RLlib's MARWIL, with beta 0 its BC, whose batches our connector makes whole.
+
+    RLlib's puts advantages with one constant discount behind whatever pipeline it is given. Our own
+    learners are configured by it too: a configuration without an algorithm knows no module.
+    """
+
+    def build_learner_connector(self, *spaces_: Any, **kwargs: Any) -> Any:
+        """Return the pipeline of any algorithm."""
+        return AlgorithmConfig.build_learner_connector(self, *spaces_, **kwargs)
