@@ -5,32 +5,51 @@ before they change anything.
 """
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
-from replay.database import Database
-from replay.log import SqliteLog
 from serve.config import Config
 from serve.refused import Refused
-from serve.replica import open_database
+from serve.sqlite_store import SqliteStore
+from serve.store import Store
+from serve.stores import DATABASE, open_store
 
 
-def open_data(config: Config, *, must_exist: bool = True) -> Database:
-    """Open the data folder's database.
+def open_data(
+    config: Config, *, must_exist: bool = True, now_ms: Callable[[], int] = lambda: 0
+) -> Store:
+    """Open the data folder's store.
 
     Args:
         config: names the data folder.
         must_exist: refuse a folder that holds no log, before anything is made in it.
+        now_ms: the wall clock, for who writes lines of the log.
 
     Raises:
         Refused: there is no database, or it is none, or a newer nextswipe wrote it.
     """
     folder = Path(config.data.folder)
-    if must_exist and not (folder / "nextswipe.db").is_file():
+    if must_exist and not (folder / DATABASE).is_file():
         raise Refused(f"{folder}: expected a data folder with nextswipe.db, found none")
     try:
-        return open_database(config)
+        return open_store(config, now_ms)
     except (ValueError, sqlite3.DatabaseError) as error:
         raise Refused(f"{folder}: {error}") from error
+
+
+def open_file(config: Config) -> SqliteStore:
+    """Open the data folder's database, for what works on the file itself.
+
+    Raises:
+        Refused: as `open_data`, and if the store is no file in the data folder.
+    """
+    store = open_data(config)
+    if not isinstance(store, SqliteStore):
+        store.close()
+        raise Refused(
+            f"expected a store in {Path(config.data.folder) / DATABASE}, got another kind of store"
+        )
+    return store
 
 
 def count_lines(config: Config) -> int:
@@ -39,8 +58,8 @@ def count_lines(config: Config) -> int:
     Raises:
         Refused: as `open_data`.
     """
-    with open_data(config) as database:
-        return SqliteLog(database, now_ms=lambda: 0).count()
+    with open_data(config) as store:
+        return store.log.count()
 
 
 def require_idle(config: Config) -> None:
@@ -53,7 +72,7 @@ def require_idle(config: Config) -> None:
     Raises:
         Refused: a server, or another job, is running on it.
     """
-    path = Path(config.data.folder) / "nextswipe.db"
+    path = Path(config.data.folder) / DATABASE
     if not path.exists():
         return
     connection = sqlite3.connect(path, timeout=0.0, isolation_level=None)

@@ -7,9 +7,9 @@ what is remembered is never wrong.
 
 from typing import NamedTuple
 
+from env.interface import EventLog
 from env.records import PageRecord
 from env.vocabulary import PageId, SessionId, UserKey
-from replay.log import SqliteLog
 
 MAX_HEADS = 20_000
 
@@ -25,7 +25,7 @@ class Head(NamedTuple):
 class Heads:
     """The heads of the pages that were used last."""
 
-    def __init__(self, log: SqliteLog) -> None:
+    def __init__(self, log: EventLog) -> None:
         """Look up in this log what is not remembered."""
         self._log = log
         self._heads: dict[PageId, Head] = {}

@@ -357,7 +357,9 @@ async def test_a_mistake_of_ours_is_a_problem_too(
 async def test_a_database_that_cannot_answer_is_a_problem_that_passes(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         # What SQLite says of a full disk comes as this error too.
-        server.database.write(lambda c: c.execute("DROP TABLE users"), durable=True).result()
+        server.store.write(
+            lambda t: t.connection.execute("DROP TABLE users"), durable=True
+        ).result()
         answer = await ask(server.app, "POST", "/v1/feed", ANN)
         assert answer.problem() == (503, "")
         assert answer.headers["retry-after"] == "1"

@@ -381,7 +381,7 @@ async def test_a_client_that_hangs_up_loses_no_page_and_no_event(server: Server)
     for task in asked:
         with pytest.raises(asyncio.CancelledError):
             await task
-    server.database.write(lambda connection: None, durable=True).result()
+    server.store.write(lambda connection: None, durable=True).result()
     assert len(server.of(PageRecord)) == 2
     assert len(server.of(FeedbackRecord)) == 1
     assert server.live_states() == server.folded_states()

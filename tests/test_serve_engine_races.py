@@ -14,8 +14,6 @@ from env.records import FeedbackKind, PageRecord
 from env.users import UserState
 from env.vocabulary import CreatorId, ItemId, PageId, SessionId, UserId, UserKey
 from policies.vowpal_args import VowpalArgs
-from replay.database import Database
-from replay.log import SqliteLog
 from serve.blocks_wire import BlocksRequest
 from serve.config import Config, Data
 from serve.engine import CHANGING, MAX_DRAWS, Engine
@@ -24,7 +22,7 @@ from serve.follower import untrained
 from serve.items_wire import ItemBody, ItemsRequest
 from serve.people_wire import ProfileBody
 from serve.pipeline import Pipeline
-from serve.state import SCHEMA, State
+from serve.sqlite_store import SqliteStore
 from serve.wire import Event, FeedbackRequest, FeedRequest, FeedResponse, SceneBody
 
 ANN = UserId("ann")
@@ -115,11 +113,10 @@ def race(tmp_path: Path, stock: None) -> Iterator[Race]:
     config = Config(data=Data(str(tmp_path)), experiment=ONE_ARM)
     with (
         serving(tmp_path, watch=watch) as other,
-        Database(tmp_path / "nextswipe.db", schema=SCHEMA) as database,
+        SqliteStore(tmp_path / "nextswipe.db", watch) as store,
     ):
-        log, state = SqliteLog(database, now_ms=watch), State(database)
         maker = Meddled(Pipeline(config, draw_key=bytes(32), served=untrained(VowpalArgs(bits=12))))
-        engine = Engine(config, database, log, state, maker, now_ms=watch)
+        engine = Engine(config, store, maker, now_ms=watch)
         yield Race(engine, maker, other)
 
 

@@ -12,8 +12,8 @@ from env.user_fold import MAX_BLOCKED
 from env.vocabulary import CreatorId, ItemId, UserId
 from serve.blocks_wire import BlocksRequest, BlocksResponse
 from serve.codec import ProblemError
+from serve.item_changes import DEBUT_MS
 from serve.items_wire import ItemBody, ItemsRequest
-from serve.ledger import DEBUT_MS
 from serve.limits import MAX_BLOCKS
 from serve.people_wire import ProfileBody
 from serve.wire import Event, FeedbackRequest, FeedRequest

@@ -2,70 +2,87 @@ import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from sqlite3 import Connection
 from typing import TypeVar
 
 import pytest
 
-from env.records import UserRecord
+from env.records import ItemRecord, UserRecord
 from env.vocabulary import CreatorId, Item, ItemId, Profile, UserId, UserKey
-from replay.database import Database
+from serve.ledger import fold_states
 from serve.secret import derive_key, load_secret
-from serve.state import SCHEMA, Person, StaleEpoch, State, Version
+from serve.sqlite_store import SqliteStore
+from serve.store import Person, Store, Transaction
+from serve.versions import StaleEpoch, Version, begin_epoch, current_version, publish_version
 
 T = TypeVar("T")
 ANN, HERS = UserId("ann"), UserKey("k1")
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    with Database(tmp_path / "a.db", schema=SCHEMA) as database:
-        yield State(database)
+def store(tmp_path: Path) -> Iterator[Store]:
+    with SqliteStore(tmp_path / "a.db", lambda: 0) as store:
+        yield store
 
 
-def write(state: State, work: Callable[[Connection], T]) -> T:
-    return state.database.write(work, durable=False).result()
+def write(store: Store, work: Callable[[Transaction], T]) -> T:
+    return store.write(work, durable=False).result()
 
 
-def register(state: State, profile: Profile) -> None:
-    def work(connection: Connection) -> None:
-        state.add_user(connection, ANN, HERS)
-        state.fold(connection, [UserRecord(HERS, 1, ANN, profile)])
+def register(store: Store, profile: Profile) -> None:
+    def work(transaction: Transaction) -> None:
+        transaction.add_user(ANN, HERS)
+        fold_states(transaction, [UserRecord(HERS, 1, ANN, profile)])
 
-    write(state, work)
+    write(store, work)
 
 
-def test_a_person_is_found_by_the_callers_id(state: State) -> None:
-    register(state, Profile(country="GB"))
-    person = write(state, lambda c: state.person(c, ANN))
+def test_a_person_is_found_by_the_callers_id(store: Store) -> None:
+    register(store, Profile(country="GB"))
+    person = write(store, lambda t: t.person(ANN))
     assert isinstance(person, Person)
     assert (person.user, person.state.profile) == (HERS, Profile(country="GB"))
-    assert write(state, lambda c: state.person(c, "bob")) is None
+    assert write(store, lambda t: t.person("bob")) is None
 
 
-def test_forgetting_removes_the_state(state: State) -> None:
-    register(state, Profile())
+def test_forgetting_removes_the_state(store: Store) -> None:
+    register(store, Profile())
 
-    def forget(connection: Connection) -> None:
-        state.remove_user(connection, ANN)
-        state.fold(connection, [UserRecord(HERS, 2)])
+    def forget(transaction: Transaction) -> None:
+        transaction.remove_user(ANN)
+        fold_states(transaction, [UserRecord(HERS, 2)])
 
-    write(state, forget)
-    assert write(state, lambda c: state.person(c, ANN)) is None
-    assert not write(state, lambda c: state.has_state(c, HERS))
+    write(store, forget)
+    assert write(store, lambda t: t.person(ANN)) is None
+    assert not write(store, lambda t: t.user_states([HERS]))
 
 
 def item(name: str, title: str = "", tags: tuple[str, ...] = (), creator: str = "") -> Item:
     return Item(ItemId(name), title=title, tags=tags, creator=CreatorId(creator))
 
 
-def test_items_are_searched_by_words_and_their_beginnings(state: State) -> None:
+def put(store: Store, items: list[Item]) -> None:
+    def work(transaction: Transaction) -> None:
+        transaction.append([ItemRecord(item.item_id, 1, item) for item in items])
+        transaction.put_items(items)
+
+    write(store, work)
+
+
+def remove(store: Store, item_id: ItemId) -> None:
+    def work(transaction: Transaction) -> None:
+        transaction.append([ItemRecord(item_id, 1)])
+        transaction.remove_item(item_id)
+
+    write(store, work)
+
+
+def test_items_are_searched_by_words_and_their_beginnings(store: Store) -> None:
     cats = item("1", "Two cats at the café", ("pets",), "ann")
     dogs = item("2", "A dog surfing", ("pets", "sport"), "bob")
-    write(state, lambda c: state.put_items(c, [cats, dogs], 7))
+    put(store, [cats, dogs])
 
     def found(text: str) -> list[str]:
-        return [i.item_id for i in write(state, lambda c: state.search(c, text, 10))]
+        return [i.item_id for i in write(store, lambda t: t.search(text, 10))]
 
     assert found("cat") == ["1"]
     assert sorted(found("pets")) == ["1", "2"]
@@ -73,47 +90,47 @@ def test_items_are_searched_by_words_and_their_beginnings(state: State) -> None:
     assert found("CAFE") == ["1"]
     assert found("bob") == ["2"]
     assert found("") == found(" ") == found("cat dog") == []
-    assert write(state, state.catalogue_offset) == 7
+    assert write(store, lambda t: t.catalogue_offset()) == 2
 
 
 @pytest.mark.parametrize("text", ['"', "a OR", "NEAR(", "*", "title:x", "-", "^", "\0", "'; DROP"])
-def test_a_search_never_meets_the_query_language(state: State, text: str) -> None:
-    write(state, lambda c: state.put_items(c, [item("1", "plain")], 1))
-    assert write(state, lambda c: state.search(c, text, 10)) == []
+def test_a_search_never_meets_the_query_language(store: Store, text: str) -> None:
+    put(store, [item("1", "plain")])
+    assert write(store, lambda t: t.search(text, 10)) == []
 
 
-def test_a_changed_item_is_found_by_its_new_words_only(state: State) -> None:
-    write(state, lambda c: state.put_items(c, [item("1", "before")], 1))
-    write(state, lambda c: state.put_items(c, [item("1", "after")], 2))
-    assert write(state, lambda c: state.search(c, "before", 10)) == []
-    assert write(state, lambda c: state.search(c, "after", 10)) == [item("1", "after")]
+def test_a_changed_item_is_found_by_its_new_words_only(store: Store) -> None:
+    put(store, [item("1", "before")])
+    put(store, [item("1", "after")])
+    assert write(store, lambda t: t.search("before", 10)) == []
+    assert write(store, lambda t: t.search("after", 10)) == [item("1", "after")]
 
 
-def test_a_removed_item_is_gone_from_search(state: State) -> None:
-    write(state, lambda c: state.put_items(c, [item("1", "film")], 1))
-    write(state, lambda c: state.remove_item(c, ItemId("1"), 2))
-    assert write(state, lambda c: state.item(c, "1")) is None
-    assert write(state, lambda c: state.search(c, "film", 10)) == []
-    assert write(state, state.catalogue_offset) == 2
+def test_a_removed_item_is_gone_from_search(store: Store) -> None:
+    put(store, [item("1", "film")])
+    remove(store, ItemId("1"))
+    assert write(store, lambda t: t.find_items([ItemId("1")])) == {}
+    assert write(store, lambda t: t.search("film", 10)) == []
+    assert write(store, lambda t: t.catalogue_offset()) == 2
 
 
-def test_a_version_is_published_under_the_newest_epoch_only(state: State) -> None:
-    assert state.current_version() is None
-    assert state.last_version_number() == 0
-    old = write(state, state.next_epoch)
-    write(state, lambda c: state.publish_version(c, Version(1, old, 10, "a")))
-    new = write(state, state.next_epoch)
+def test_a_version_is_published_under_the_newest_epoch_only(store: Store) -> None:
+    assert current_version(store) is None
+    assert write(store, lambda t: t.last_version_number()) == 0
+    old = write(store, begin_epoch)
+    write(store, lambda t: publish_version(t, Version(1, old, 10, "a")))
+    new = write(store, begin_epoch)
     with pytest.raises(StaleEpoch, match="another learner runs"):
-        write(state, lambda c: state.publish_version(c, Version(2, old, 20, "b")))
-    assert state.current_version() == Version(1, old, 10, "a")
-    write(state, lambda c: state.publish_version(c, Version(2, new, 15, "c")))
-    assert state.current_version() == Version(2, new, 15, "c")
-    assert state.last_version_number() == 2
+        write(store, lambda t: publish_version(t, Version(2, old, 20, "b")))
+    assert current_version(store) == Version(1, old, 10, "a")
+    write(store, lambda t: publish_version(t, Version(2, new, 15, "c")))
+    assert current_version(store) == Version(2, new, 15, "c")
+    assert write(store, lambda t: t.last_version_number()) == 2
 
 
-def test_epochs_are_never_given_out_twice(state: State) -> None:
+def test_epochs_are_never_given_out_twice(store: Store) -> None:
     with ThreadPoolExecutor(8) as pool:
-        epochs = list(pool.map(lambda _: write(state, state.next_epoch), range(50)))
+        epochs = list(pool.map(lambda _: write(store, begin_epoch), range(50)))
     assert sorted(epochs) == list(range(1, 51))
 
 

@@ -27,8 +27,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def kept(server: Server) -> dict[Total, int]:
-    with server.database.reader() as connection:
-        return totals.read(connection)
+    with server.store.view() as view:
+        return view.totals()
 
 
 async def test_the_totals_are_the_fold_of_the_log_whichever_replica_writes(tmp_path: Path) -> None:

@@ -123,10 +123,9 @@ def _is_generated(settings: Config) -> bool:
 
 def _item_ids(settings: Config) -> "set[ItemId]":
     from serve.data_folder import open_data
-    from serve.state import State
 
-    with open_data(settings, must_exist=False) as database, database.reader() as connection:
-        return State(database).item_ids(connection)
+    with open_data(settings, must_exist=False) as store, store.view() as view:
+        return view.item_ids()
 
 
 def _generate(settings: Config) -> None:
