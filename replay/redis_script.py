@@ -91,6 +91,10 @@ return 1
 """KEYS: the merge order. ARGV: its last entry as it was read, the new entry, its bounds."""
 
 
+ChangeLine = tuple[str, int, int, bytes, str, str, str]
+"""Kind, time, when written, payload behind its crc, whom it names, page and id it is said by."""
+
+
 class Change:
     """What one run of the script checks and writes."""
 
@@ -98,7 +102,7 @@ class Change:
         self.seen: dict[tuple[str, str], bytes] = {}  # stamps of the rows that were read
         self.free: set[tuple[str, str]] = set()  # keys of lines that were not there
         self.catalogue = -1  # the shard's mark, if it was asked for
-        self.lines: list[tuple[str, int, int, bytes, str, str, str]] = []
+        self.lines: list[ChangeLine] = []
         self.rows: dict[tuple[str, str], bytes | None] = {}
         self.edits: list[tuple[str, str, bytes]] = []
         self.totals: dict[str, int] = {}

@@ -26,7 +26,7 @@ from env.records import (
 from env.vocabulary import UserKey
 from replay.log import LogCorruption, anonymous
 from replay.redis_client import Client, Entry
-from replay.redis_script import Change
+from replay.redis_script import Change, ChangeLine
 
 STAMP_BYTES = 8
 _CRC_BYTES = 4
@@ -83,7 +83,12 @@ class Shard:
         return f"{self.prefix}{kind}"
 
     def rows(self, table: str, keys: Collection[str]) -> list[bytes | None]:
-        """Return rows with their stamps; None where there is none."""
+        """Return rows without their stamps; None where there is none."""
+        rows = self.stamped_rows(table, keys)
+        return [None if row is None else row[STAMP_BYTES:] for row in rows]
+
+    def stamped_rows(self, table: str, keys: Collection[str]) -> list[bytes | None]:
+        """Return rows behind their stamps; None where there is none."""
         if not keys:
             return []
         return self.client.some_fields(self.key(f"table:{table}"), list(keys))
@@ -112,12 +117,20 @@ class Shard:
         found = self.client.some_fields(self.key(f"said:{page_id}"), events)
         return [None if offset is None else int(offset) for offset in found]
 
-    def page_id(self, beginning: str) -> str | None:
-        """Return the first id of a page that begins so, or None."""
+    def find_page(self, beginning: str) -> PageRecord | None:
+        """Return the page whose id begins so, the first by id of several, or None.
+
+        Raises:
+            LogCorruption: its line's crc or payload is wrong.
+        """
         low, high = f"[{beginning}", f"[{beginning}\U0010ffff"
         command = ("ZRANGEBYLEX", self.key("pages"), low, high, "LIMIT", 0, 1)
         found: list[bytes] = self.client.ask(*command)
-        return found[0].decode() if found else None
+        if not found:
+            return None
+        (offset,) = self.said(found[0].decode(), [""])
+        page = self.line(offset or 0).record()
+        return page if isinstance(page, PageRecord) else None
 
     def lines(self, after: int, n: int) -> list[Line]:
         """Return the next lines behind an offset, at most n."""
@@ -186,14 +199,14 @@ class ShardTransaction:
 
         Whether another one comes meanwhile is not checked: it moves its person's state.
         """
-        page_id = self.shard.page_id(beginning)
-        pages = [self._decoded(line) for line in self._lines() if line[0] == "page"]
-        mine = [p for p in pages if isinstance(p, PageRecord) and p.page_id.startswith(beginning)]
-        if page_id is not None:
-            (offset,) = self.shard.said(page_id, [""])
-            stored = self.shard.line(offset or 0).record()
-            mine += [stored] if isinstance(stored, PageRecord) else []
-        return min(mine, key=lambda page: page.page_id, default=None)
+        stored = self.shard.find_page(beginning)
+        ours = (
+            decode_record(payload[_CRC_BYTES:])
+            for kind, _, _, payload, _, page_id, _ in self._lines()
+            if kind == "page" and page_id.startswith(beginning)
+        )
+        pages = [page for page in (stored, *ours) if isinstance(page, PageRecord)]
+        return min(pages, key=lambda page: page.page_id, default=None)
 
     # --- writing ---
 
@@ -253,7 +266,7 @@ class ShardTransaction:
         self._work = Change()
 
     def _fetch(self, table: str, keys: list[str]) -> None:
-        for key, row in zip(keys, self.shard.rows(table, keys), strict=True):
+        for key, row in zip(keys, self.shard.stamped_rows(table, keys), strict=True):
             self.change.seen[table, key] = b"" if row is None else row[:STAMP_BYTES]
             self._read[table, key] = None if row is None else row[STAMP_BYTES:]
 
@@ -263,12 +276,9 @@ class ShardTransaction:
                 return rows[key]
         return self._read[key]
 
-    def _lines(self) -> Iterator[tuple[str, int, int, bytes, str, str, str]]:
+    def _lines(self) -> Iterator[ChangeLine]:
         yield from self.change.lines
         yield from self._work.lines
-
-    def _decoded(self, line: tuple[str, int, int, bytes, str, str, str]) -> Record:
-        return decode_record(line[3][_CRC_BYTES:])
 
     def _taken(self, keys: Sequence[Key]) -> set[Key]:
         """Return those of the keys of lines that are taken, in the shard or in this transaction."""

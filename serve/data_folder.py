@@ -11,8 +11,10 @@ from pathlib import Path
 from serve.config import Config
 from serve.refused import Refused
 from serve.sqlite_store import SqliteStore
-from serve.store import Store
+from serve.store import Store, StoreUnavailable
 from serve.stores import DATABASE, open_store
+
+NO_FILE = f"this needs {DATABASE} in the data folder"
 
 
 def open_data(
@@ -29,26 +31,30 @@ def open_data(
         Refused: there is no database, or it is none, or a newer nextswipe wrote it.
     """
     folder = Path(config.data.folder)
-    if must_exist and not (folder / DATABASE).is_file():
+    in_folder = not config.store.url
+    if must_exist and in_folder and not (folder / DATABASE).is_file():
         raise Refused(f"{folder}: expected a data folder with nextswipe.db, found none")
     try:
-        return open_store(config, now_ms)
-    except (ValueError, sqlite3.DatabaseError) as error:
-        raise Refused(f"{folder}: {error}") from error
+        store = open_store(config, now_ms)
+    except (ValueError, StoreUnavailable, sqlite3.DatabaseError) as error:
+        raise Refused(f"{folder if in_folder else 'store.url'}: {error}") from error
+    if must_exist and not in_folder and not store.log.last_offset():
+        store.close()
+        raise Refused(f"store.url: expected a log of {config.store.name}, found none")
+    return store
 
 
-def open_file(config: Config) -> SqliteStore:
+def open_file(
+    config: Config, *, must_exist: bool = True, now_ms: Callable[[], int] = lambda: 0
+) -> SqliteStore:
     """Open the data folder's database, for what works on the file itself.
 
     Raises:
         Refused: as `open_data`, and if the store is no file in the data folder.
     """
-    store = open_data(config)
+    store = None if config.store.url else open_data(config, must_exist=must_exist, now_ms=now_ms)
     if not isinstance(store, SqliteStore):
-        store.close()
-        raise Refused(
-            f"expected a store in {Path(config.data.folder) / DATABASE}, got another kind of store"
-        )
+        raise Refused(f"{NO_FILE}: the store is a Redis (store.url)")
     return store
 
 
@@ -72,6 +78,8 @@ def require_idle(config: Config) -> None:
     Raises:
         Refused: a server, or another job, is running on it.
     """
+    if config.store.url:
+        raise Refused(f"{NO_FILE}, of which it can be known that nobody uses it")
     path = Path(config.data.folder) / DATABASE
     if not path.exists():
         return

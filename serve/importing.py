@@ -32,7 +32,7 @@ from env.responses import ResponseModel
 from env.vocabulary import Item, Profile, UserId, UserKey
 from env.world import World, make_world, model_of
 from serve.config import Config
-from serve.data_folder import open_data
+from serve.data_folder import open_data, open_file
 from serve.imported import About, ImportedWorld, People, digest_of
 from serve.importers import kuairand
 from serve.importers.bad_file import BadFile
@@ -246,7 +246,9 @@ def _write(
     """Put items and people in one transaction, and whatever `finish` does."""
     titles = _load_titles(config)
     blocks = [pack_halves(static_block(item, titles)) for item in items]
-    with open_data(config, must_exist=False, now_ms=lambda: now_ms) as store:
+    # People are on many shards, so only a store of one can take all of them or none.
+    opened = open_file if users else open_data
+    with opened(config, must_exist=False, now_ms=lambda: now_ms) as store:
         ledger = Ledger(store)
 
         def work(transaction: Transaction) -> tuple[Counts, Counts]:

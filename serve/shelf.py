@@ -19,7 +19,7 @@ from serve.codec import ProblemError
 from serve.item_changes import put_items, remove_item
 from serve.items_wire import FoundResponse, ItemBody, ItemsRequest, ItemsResponse
 from serve.ledger import Ledger
-from serve.store import Store
+from serve.store import NotKept, Store
 from serve.vectors import OtherLengthError
 
 REFRESH_LINES = 256
@@ -113,8 +113,15 @@ class Shelf:
         await self._catch_up()
 
     async def search(self, text: str, limit: int) -> FoundResponse:
-        """Return items in which every word of a text begins a word, the best match first."""
-        return FoundResponse(tuple(await asyncio.to_thread(self._search, text, limit)))
+        """Return items in which every word of a text begins a word, the best match first.
+
+        Raises:
+            ProblemError: 501, the store keeps no index of words.
+        """
+        try:
+            return FoundResponse(tuple(await asyncio.to_thread(self._search, text, limit)))
+        except NotKept as error:
+            raise ProblemError(501, str(error)) from error
 
     async def refresh(self, offset: int) -> None:
         """Apply what changed at least up to an offset, in steps that leave others their turn."""

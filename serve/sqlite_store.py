@@ -4,7 +4,6 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -15,7 +14,7 @@ from replay.log import SqliteLog
 from serve.sqlite_schema import SCHEMA
 from serve.sqlite_transaction import SqliteTransaction
 from serve.sqlite_view import SqliteView
-from serve.store import StoreUnavailable
+from serve.store import translated, unavailable
 
 T = TypeVar("T")
 
@@ -54,7 +53,7 @@ class SqliteStore:
             with self.database.reader() as connection:
                 yield SqliteView(connection)
         except sqlite3.OperationalError as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     def write(
         self,
@@ -64,11 +63,10 @@ class SqliteStore:
         about: str = "",
     ) -> Future[T]:
         """Queue a transaction; see `serve.store.Store.write`."""
-        told = Future[T]()
-        self.database.write(
+        writing = self.database.write(
             lambda connection: work(SqliteTransaction(connection, self._now_ms())), durable=durable
-        ).add_done_callback(partial(_tell, told))
-        return told
+        )
+        return translated(writing, sqlite3.OperationalError)
 
     def item_lines(self, after: int, limit: int) -> Iterator[LogLine]:
         """Yield the lines about items behind a place, which here is an offset of the log."""
@@ -88,19 +86,3 @@ class SqliteStore:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _tell(told: Future[T], done: Future[T]) -> None:
-    error = done.exception()
-    if isinstance(error, sqlite3.OperationalError):
-        unavailable = _unavailable(error)
-        unavailable.__cause__ = error
-        told.set_exception(unavailable)
-    elif error is not None:
-        told.set_exception(error)
-    else:
-        told.set_result(done.result())
-
-
-def _unavailable(error: sqlite3.OperationalError) -> StoreUnavailable:
-    return StoreUnavailable(f"the database is busy or its disk failed: {error}")

@@ -267,6 +267,32 @@ class Store(Protocol):
     ) -> None: ...
 
 
+def translated(
+    done: Future[T], failures: type[Exception] | tuple[type[Exception], ...]
+) -> Future[T]:
+    """Return a future that fails by `StoreUnavailable` where another one fails by such errors."""
+    told = Future[T]()
+
+    def tell(done: Future[T]) -> None:
+        error = done.exception()
+        if isinstance(error, failures):
+            told.set_exception(unavailable(error))
+        elif error is not None:
+            told.set_exception(error)
+        else:
+            told.set_result(done.result())
+
+    done.add_done_callback(tell)
+    return told
+
+
+def unavailable(error: Exception) -> StoreUnavailable:
+    """Return what to raise from an error of the store's own."""
+    told = StoreUnavailable(f"the store is busy, away or its disk failed: {error}")
+    told.__cause__ = error
+    return told
+
+
 def write_now(store: Store, work: Callable[[Transaction], T], *, about: str = "") -> T:
     """Run a durable transaction and wait for it."""
     return store.write(work, durable=True, about=about).result()

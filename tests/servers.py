@@ -1,7 +1,8 @@
 """A server without Ray: engine and app over a folder, and a way to ask an ASGI app directly."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TypeVar
 
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
+from redises import shared_url
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message
 
@@ -23,7 +25,9 @@ from serve.engine import Engine
 from serve.follower import untrained
 from serve.items_wire import ItemBody, ItemsRequest
 from serve.pipeline import Pipeline
+from serve.redis_store import RedisStore
 from serve.sqlite_store import SqliteStore
+from serve.store import Store
 
 R = TypeVar("R", bound=Record)
 
@@ -48,7 +52,7 @@ class Server:
 
     engine: Engine
     app: Starlette
-    store: SqliteStore
+    store: Store
     watch: Watch
 
     def records(self) -> list[Record]:
@@ -70,6 +74,28 @@ class Server:
         return {user: state for user, state in states.items() if state is not None}
 
 
+_kinds = ["sqlite"]
+"""The last one is the one that the test runs with."""
+
+
+def open_kind(folder: Path, now_ms: Callable[[], int]) -> Store:
+    """Open the store of a folder, of the kind that the test runs with."""
+    if _kinds[-1] == "redis":
+        name = f"test-{hashlib.blake2b(str(folder).encode(), digest_size=6).hexdigest()}"
+        return RedisStore(shared_url(), now_ms, name=name, n_shards=3)
+    return SqliteStore(folder / "nextswipe.db", now_ms)
+
+
+@contextmanager
+def kept_in(kind: str) -> Iterator[None]:
+    """Open stores of a kind, sqlite or redis, until the end of the block."""
+    _kinds.append(kind)
+    try:
+        yield
+    finally:
+        _kinds.pop()
+
+
 @contextmanager
 def serving(
     folder: Path, *, watch: Watch | None = None, simulated: bool = False
@@ -77,7 +103,7 @@ def serving(
     """Open a replica over a folder; several may be open over the same one."""
     watch = watch or Watch()
     config = Config(data=Data(str(folder)), clock=Clock(simulated), experiment=ONE_ARM)
-    with SqliteStore(folder / "nextswipe.db", watch) as store:
+    with open_kind(folder, watch) as store:
         pipeline = Pipeline(config, draw_key=bytes(32), served=untrained(VowpalArgs(bits=12)))
         engine = Engine(config, store, pipeline, now_ms=watch)
         yield Server(engine, make_app(engine), store, watch)

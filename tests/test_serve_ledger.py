@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from servers import START_MS, Server, ask, items, serving, stocked
+from servers import START_MS, Server, ask, items, kept_in, serving, stocked
 
 from env.records import BlockRecord, ItemRecord
 from env.user_fold import MAX_BLOCKED
@@ -20,6 +20,13 @@ from serve.wire import Event, FeedbackRequest, FeedRequest
 
 ANN, BOB = UserId("ann"), UserId("bob")
 NEW = ItemId("new")
+
+
+@pytest.fixture(params=["sqlite", "redis"], autouse=True)
+def kind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test runs on both stores."""
+    with kept_in(request.param):
+        yield
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from servers import Server, serving, stocked
+from servers import Server, kept_in, serving, stocked
 
 from env.records import FeedbackRecord, PageRecord
 from env.vocabulary import ItemId, UserId
@@ -18,6 +18,13 @@ from serve.totals import Total
 from serve.wire import Event, FeedbackRequest, FeedRequest
 
 ANN = UserId("ann")
+
+
+@pytest.fixture(params=["sqlite", "redis"], autouse=True)
+def kind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test runs on both stores."""
+    with kept_in(request.param):
+        yield
 
 
 @pytest.fixture
