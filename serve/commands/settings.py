@@ -43,10 +43,19 @@ def load_settings(file: Path | None, data: Path | None, store: str | None = None
     return config if store is None else _with_store(config, store)
 
 
-def _with_store(config: Config, url: str) -> Config:
-    if not url.startswith(("redis://", "rediss://")):
+def require_store(url: str) -> str:
+    """Return the address of a Redis, or nothing where there is none.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if url and not url.startswith(("redis://", "rediss://")):
         raise ConfigError(f"--store: expected redis:// or rediss://, got {url!r}")
-    kept = msgspec.structs.replace(config.store, url=url)
+    return url
+
+
+def _with_store(config: Config, url: str) -> Config:
+    kept = msgspec.structs.replace(config.store, url=require_store(url))
     return msgspec.structs.replace(config, store=kept)
 
 
