@@ -180,17 +180,18 @@ class _Writer:
         return jobs
 
     def _commit(self, groups: list[list[_Job[Any]]]) -> None:
-        for _ in range(MAX_RUNS):
+        for n_runs in range(MAX_RUNS):
             if not groups:
                 return
-            groups = self._try(groups)
+            # An event that was sent before is rare: the first run takes all for new.
+            groups = self._try(groups, asks=n_runs > 0)
         for job in (job for group in groups for job in group):
             job.future.set_exception(Contended(f"expected to write within {MAX_RUNS} runs"))
 
-    def _try(self, groups: list[list[_Job[Any]]]) -> list[list[_Job[Any]]]:
+    def _try(self, groups: list[list[_Job[Any]]], *, asks: bool) -> list[list[_Job[Any]]]:
         """Run and send one transaction a shard; return the jobs of those that must run again."""
         try:
-            runs = [self._work_out(jobs) for jobs in groups]
+            runs = [self._work_out(jobs, asks=asks) for jobs in groups]
             replies = self._send([run.transaction for run in runs])
             if any(run.transaction.shard is self._shards[ITEMS] for run in runs):
                 raise_marks(self._client, self._shards)
@@ -205,8 +206,9 @@ class _Writer:
         done = zip(runs, replies, strict=True)
         return [list(run.jobs) for run, reply in done if reply == CONFLICT]
 
-    def _work_out(self, jobs: Sequence[_Job[Any]]) -> _Run:
-        transaction = ShardTransaction(self._shards[jobs[0].shard], self._now_ms())
+    def _work_out(self, jobs: Sequence[_Job[Any]], *, asks: bool) -> _Run:
+        shard = self._shards[jobs[0].shard]
+        transaction = ShardTransaction(shard, self._now_ms(), asks=asks)
         return _Run(jobs, transaction, [job.run(transaction) for job in jobs])
 
     def _send(self, transactions: Sequence[ShardTransaction]) -> list[int]:

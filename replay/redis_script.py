@@ -103,6 +103,7 @@ class Change:
         self.free: set[tuple[str, str]] = set()  # keys of lines that were not there
         self.catalogue = -1  # the shard's mark, if it was asked for
         self.lines: list[ChangeLine] = []
+        self.said: set[tuple[str, str]] = set()  # keys of these lines
         self.rows: dict[tuple[str, str], bytes | None] = {}
         self.edits: list[tuple[str, str, bytes]] = []
         self.totals: dict[str, int] = {}

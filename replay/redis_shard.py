@@ -168,13 +168,16 @@ class ShardTransaction:
     it wrote, and one that fails is taken back alone.
     """
 
-    def __init__(self, shard: Shard, written_ms: int) -> None:
+    def __init__(self, shard: Shard, written_ms: int, *, asks: bool = True) -> None:
         """Begin with nothing.
 
         Args:
             shard: that it is about.
             written_ms: the wall clock, for `LogLine.written_ms`.
+            asks: look up which lines are there already, which costs a trip; otherwise none is taken
+                to be, and where one is, the commit is refused.
         """
+        self._asks = asks
         self.shard = shard
         self.change = Change()
         self._written_ms = written_ms
@@ -255,6 +258,7 @@ class ShardTransaction:
         """Let what the present piece of work wrote be part of the transaction."""
         work, change = self._work, self.change
         change.lines += work.lines
+        change.said |= work.said
         change.rows |= work.rows
         change.edits += work.edits
         for name, n in work.totals.items():
@@ -282,11 +286,14 @@ class ShardTransaction:
 
     def _taken(self, keys: Sequence[Key]) -> set[Key]:
         """Return those of the keys of lines that are taken, in the shard or in this transaction."""
-        taken = {(line[5], line[6]) for line in self._lines() if line[5]}.intersection(keys)
+        taken = {key for key in keys if key in self.change.said or key in self._work.said}
+        others = [key for key in dict.fromkeys(keys) if key not in taken]
+        if not self._asks:
+            self.change.free.update(others)
+            return taken
         by_page: dict[str, list[str]] = {}
-        for page_id, event in dict.fromkeys(keys):
-            if (page_id, event) not in taken:
-                by_page.setdefault(page_id, []).append(event)
+        for page_id, event in others:
+            by_page.setdefault(page_id, []).append(event)
         found = self.shard.client.ask_all(
             [("HMGET", self.shard.key(f"said:{page}"), *names) for page, names in by_page.items()]
         )
@@ -301,6 +308,8 @@ class ShardTransaction:
         said = ("", "") if key is None else key
         line = (kind, record.at_ms, self._written_ms, _packed(record), about, *said)
         self._work.lines.append(line)
+        if key is not None:
+            self._work.said.add(key)
 
 
 def said_key(record: Record) -> Key | None:

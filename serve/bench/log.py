@@ -7,9 +7,10 @@ batch what one person did about one page of ten cards:
 - *closed*: each poster sends its next batch when the last one was acknowledged, which shows how
   much the replica takes: `events_per_s`. Acknowledgements then take as long as 63 others in the
   queue, by Little's law, and say nothing of the store.
-- *paced*: batches are due at a steady rate, whether the earlier ones were acknowledged or not, and
-  an acknowledgement's time counts from when its batch was due, so that a pause of the server is
-  not hidden by posters who wait for it (Tene's "coordinated omission"). `ack_p99_ms` is its p99.
+- *paced*: every poster sends on a timer, as apps flush what they have gathered, each with a phase
+  of its own, so that so many events a second are due. An acknowledgement is timed from when its
+  batch was due, so that a pause of the server is not hidden by posters who wait for it (Gil Tene's
+  "coordinated omission"). `ack_p99_ms` is its p99.
 
 What the machine's disk takes for an fsync is measured in the same run, on the same disk: a small
 append and its fsync, alone, before and after. `ack_p99_ratio` is the paced p99 over the larger of
@@ -44,10 +45,12 @@ Advance = Callable[[str, int, int], None]
 
 CARDS = 10
 EVENTS_A_CARD = 5
+EVENTS_A_BATCH = CARDS * EVENTS_A_CARD
 PAGES_OPEN = 4
 """Pages of a person that are drawn before the first is answered: as many as stay open."""
 
 N_ITEMS = 1_000
+PHASES_SEED = 1
 N_PROBES = 200
 PROBE_BYTES = 4_096
 
@@ -68,7 +71,7 @@ class LogSize(msgspec.Struct, frozen=True):
     @property
     def batches(self) -> int:
         """Of each half."""
-        return self.events // (CARDS * EVENTS_A_CARD)
+        return self.events // EVENTS_A_BATCH
 
 
 class LogResult(msgspec.Struct, frozen=True):
@@ -139,7 +142,7 @@ def _remove(settings: StoreSettings) -> None:
 def _result(
     config: Config, size: LogSize, closed: _Half, paced: _Half, fsyncs: Floats, spent_s: float
 ) -> LogResult:
-    n = size.batches * CARDS * EVENTS_A_CARD
+    n = size.batches * EVENTS_A_BATCH
     fsync_ms, ack_ms = 1e3 * float(np.median(fsyncs)), 1e3 * paced.acks_s
     with open_data(config) as store:
         logged = sum(1 for _ in store.log.read(kinds=["feedback"]))
@@ -185,12 +188,14 @@ async def _post(
     """Send a batch for each page; at a rate of events a second, or as soon as one is heard."""
     acks_s = np.zeros(len(pages))
     batches = [FeedbackRequest(tuple(_events(page))) for page in pages]
+    phases = np.sort(np.random.default_rng(PHASES_SEED).random(size.posters))
     began_s = time.perf_counter()
 
     async def post(place: int) -> None:
         due_s = time.perf_counter()
         if rate is not None:
-            due_s = began_s + place * CARDS * EVENTS_A_CARD / rate
+            turn, poster = divmod(place, size.posters)
+            due_s = began_s + (turn + phases[poster]) * size.posters * EVENTS_A_BATCH / rate
             await asyncio.sleep(max(due_s - time.perf_counter(), 0.0))
         answer = await client.feedback(batches[place])
         acks_s[place] = time.perf_counter() - due_s
