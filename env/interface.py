@@ -108,10 +108,6 @@ class EventLog(Protocol):
         """
         ...
 
-    def find(self, key: str) -> Record | None:
-        """Return the record that was appended under a `env.records.record_key`, or None."""
-        ...
-
     def last_offset(self) -> int:
         """Return the offset of the last line; 0 while the log is empty."""
         ...

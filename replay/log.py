@@ -117,15 +117,6 @@ class SqliteLog:
             if len(batch) < n:
                 return
 
-    def find(self, key: str) -> Record | None:
-        """Return the record that was appended under a `record_key`, or None.
-
-        Raises:
-            LogCorruption: its line's crc or payload is wrong.
-        """
-        with self._database.reader() as connection:
-            return find(connection, key)
-
     def last_offset(self) -> int:
         """Return the offset of the last line; 0 while the log is empty."""
         with self._database.reader() as connection:

@@ -6,10 +6,13 @@ appended together and belong on different shards are written at once on each sha
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from env.records import ItemRecord, Kind, LogLine, Record, TickRecord
-from replay.redis_database import ITEMS, RedisDatabase
+from env.records import ItemRecord, Kind, LogLine, PageRecord, Record, TickRecord
+from env.vocabulary import PageId
+from replay.redis_database import RedisDatabase
+from replay.redis_line import is_kind
 from replay.redis_order import MergeOrder
-from replay.redis_shard import ShardTransaction, is_kind
+from replay.redis_transaction import ShardTransaction
+from replay.redis_writer import ITEMS
 
 READ_LINES = 512
 
@@ -68,25 +71,6 @@ class RedisLog:
             if len(lines) < READ_LINES:
                 return
 
-    def find(self, key: str) -> Record | None:
-        """Return the record that was appended under a `record_key`, or None.
-
-        A key does not tell its shard, so all are asked, in one trip.
-
-        Raises:
-            LogCorruption: its line's crc or payload is wrong.
-        """
-        kind, _, rest = key.partition("/")
-        page_id, _, event = rest.partition("/") if kind == "f" else (rest, "", "")
-        shards = self._database.shards
-        found = self._database.client.ask_all(
-            [("HGET", shard.key(f"said:{page_id}"), event) for shard in shards]
-        )
-        for shard, offset in zip(shards, found, strict=True):
-            if offset is not None:
-                return shard.line(int(offset)).record()
-        return None
-
     def last_offset(self) -> int:
         """Return the offset of the last line; 0 while the log is empty."""
         return self._order.last_offset()
@@ -111,3 +95,20 @@ def _part(records: Sequence[Record], shards: Sequence[int], shard: int) -> list[
 
 def _appending(records: Sequence[Record]) -> Callable[[ShardTransaction], list[bool]]:
     return lambda transaction: transaction.append(records)
+
+
+def find_page(database: RedisDatabase, page_id: PageId) -> PageRecord | None:
+    """Return a page, or None; an id does not tell its shard, so all are asked, in one trip.
+
+    Raises:
+        LogCorruption: its line's crc or payload is wrong.
+    """
+    shards = database.shards
+    found = database.client.ask_all(
+        [("HGET", shard.key(f"said:{page_id}"), "") for shard in shards]
+    )
+    for shard, offset in zip(shards, found, strict=True):
+        if offset is not None:
+            page = shard.line(int(offset)).record()
+            return page if isinstance(page, PageRecord) else None
+    return None

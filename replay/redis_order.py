@@ -22,9 +22,11 @@ from itertools import islice
 from typing import NamedTuple
 
 from replay.redis_client import Entry
-from replay.redis_database import ITEMS, RedisDatabase
+from replay.redis_database import RedisDatabase
+from replay.redis_line import Line
 from replay.redis_script import ROUND
-from replay.redis_shard import Line, Shard
+from replay.redis_shard import Shard
+from replay.redis_writer import ITEMS
 
 ROUND_LINES = 1_000
 _ROUNDS_READ = 64

@@ -12,6 +12,8 @@ Rejected: WATCH and MULTI (a connection of its own and three trips for each tran
 scripts are pipelined), and folds in Lua (a person's state would be folded by two programs).
 """
 
+from typing import NamedTuple
+
 import msgpack
 
 CONFLICT = -1
@@ -31,30 +33,35 @@ if change.catalogue >= 0 then
     if at ~= change.catalogue then return -1 end
 end
 local offset = tonumber(redis.call('HGET', KEYS[1], 'offset') or '0')
+local said, catalogue = {}, 0
 for _, line in ipairs(change.lines) do
     offset = offset + 1
-    local id = string.format('%.0f-0', offset)
-    local kind, at_ms, written_ms, payload = line[1], line[2], line[3], line[4]
-    local about, said, event = line[5], line[6], line[7]
+    local kind, payload, about, page, event = line[1], line[2], line[3], line[4], line[5]
     if about ~= '' then
-        redis.call('HSET', prefix .. 'about:' .. about, string.format('%.0f', offset), payload)
-        redis.call(
-            'XADD', prefix .. 'log', id, 'k', kind, 'a', at_ms, 'w', written_ms, 'u', about)
+        redis.call('HSET', prefix .. 'about:' .. about, offset, payload)
+        redis.call('XADD', prefix .. 'log', offset .. '-0', 'u', about)
     else
-        redis.call(
-            'XADD', prefix .. 'log', id, 'k', kind, 'a', at_ms, 'w', written_ms, 'p', payload)
+        redis.call('XADD', prefix .. 'log', offset .. '-0', 'l', payload)
     end
-    if said ~= '' then
-        redis.call('HSET', prefix .. 'said:' .. said, event, string.format('%.0f', offset))
+    if page ~= '' then
+        local fields = said[page]
+        if fields and #fields > 1000 then  -- unpack takes no more than some thousands
+            redis.call('HSET', unpack(fields))
+            fields = nil
+        end
+        if not fields then
+            fields = {prefix .. 'said:' .. page}
+            said[page] = fields
+        end
+        fields[#fields + 1] = event
+        fields[#fields + 1] = offset
     end
-    if kind == 'page' then redis.call('ZADD', prefix .. 'pages', 0, said) end
-    if kind == 'item' then
-        redis.call('HSET', KEYS[1], 'catalogue', string.format('%.0f', offset))
-    end
+    if kind == 'page' then redis.call('ZADD', prefix .. 'pages', 0, page) end
+    if kind == 'item' then catalogue = offset end
 end
-if #change.lines > 0 then
-    redis.call('HSET', KEYS[1], 'offset', string.format('%.0f', offset))
-end
+for _, fields in pairs(said) do redis.call('HSET', unpack(fields)) end
+if catalogue > 0 then redis.call('HSET', KEYS[1], 'catalogue', catalogue) end
+if #change.lines > 0 then redis.call('HSET', KEYS[1], 'offset', offset) end
 for _, row in ipairs(change.rows) do
     redis.call('HSET', prefix .. 'table:' .. row[1], row[2], stamp .. row[3])
 end
@@ -71,7 +78,8 @@ return offset
 """
 """KEYS: the shard's head. ARGV: prefix of its keys, stamp of new rows, the packed `Change`.
 
-Returns the offset of the shard's last line, or -1: what was read is not true any more.
+Returns the offset of the shard's last line, or -1: what was read is not true any more. Offsets are
+written as Lua writes numbers, exactly up to 10^14.
 """
 
 RAISE = """
@@ -91,8 +99,22 @@ return 1
 """KEYS: the merge order. ARGV: its last entry as it was read, the new entry, its bounds."""
 
 
-ChangeLine = tuple[str, int, int, bytes, str, str, str]
-"""Kind, time, when written, payload behind its crc, whom it names, page and id it is said by."""
+class ChangeLine(NamedTuple):
+    """A line to append.
+
+    Attributes:
+        kind: of its record.
+        payload: as `replay.redis_shard.Line` reads it.
+        about: whom it names; empty: nobody.
+        page: by which it is idempotent, with `event`; empty: every append counts.
+        event: empty for the page itself.
+    """
+
+    kind: str
+    payload: bytes
+    about: str = ""
+    page: str = ""
+    event: str = ""
 
 
 class Change:

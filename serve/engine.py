@@ -94,7 +94,7 @@ class Engine:
         folder = Path(config.data.folder)
         self._tokens = Tokens(load_secret(folder))
         self._answers = Answers(self._tokens, maker.catalogue, Markets(config.markets))
-        self._heads = Heads(store.log)
+        self._heads = Heads(store)
         self.shelf = Shelf(
             store,
             self._ledger,

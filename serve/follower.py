@@ -26,7 +26,7 @@ from env.items import ItemStates
 from policies.snapshots import SnapshotCorruption, SnapshotStore
 from policies.vowpal_args import VowpalArgs
 from policies.vowpal_kernel import Kernel, VowpalScorer, make_layout
-from serve.store import Store
+from serve.store import Store, StoreUnavailable
 from serve.versions import Version
 
 logger = logging.getLogger(__name__)
@@ -96,9 +96,12 @@ class Follower:
         return self._n_refused
 
     def run(self, stop: Event, *, poll_s: float = 0.1) -> None:
-        """Poll until told to stop."""
+        """Poll until told to stop; a store that is away for a while is asked again."""
         while not stop.is_set():
-            self.poll()
+            try:
+                self.poll()
+            except StoreUnavailable as error:
+                logger.warning("kept version=%d: %s", self._seen[1], error)
             stop.wait(poll_s)
 
     def poll(self) -> bool:

@@ -13,7 +13,7 @@ from threading import Event
 from policies.snapshots import SnapshotCorruption, SnapshotStore
 from serve.ranker_rows import RankerMove
 from serve.rankers import Ranking, load_ranking
-from serve.store import Store
+from serve.store import Store, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +46,12 @@ class RankerFollower:
         return self._n_refused
 
     def run(self, stop: Event, *, poll_s: float = 0.1) -> None:
-        """Poll until told to stop."""
+        """Poll until told to stop; a store that is away for a while is asked again."""
         while not stop.is_set():
-            self.poll()
+            try:
+                self.poll()
+            except StoreUnavailable as error:
+                logger.warning("kept ranker=%d: %s", self._seen.version, error)
             stop.wait(poll_s)
 
     def poll(self) -> bool:

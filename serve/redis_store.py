@@ -8,10 +8,11 @@ from typing import Self, TypeVar
 
 from env.records import LogLine
 from replay.redis_client import RedisError
-from replay.redis_database import ITEMS, Contended, RedisDatabase
+from replay.redis_database import RedisDatabase
 from replay.redis_log import RedisLog
+from replay.redis_writer import ITEMS, Contended
 from serve.redis_transaction import RedisTransaction
-from serve.redis_view import RedisView
+from serve.redis_view import STATES, USERS, RedisView
 from serve.store import translated, unavailable
 
 T = TypeVar("T")
@@ -72,13 +73,16 @@ class RedisStore:
         """Queue a transaction; see `serve.store.Store.write`. All are durable."""
         home = self._home(about)
         writing = self.database.write(
-            lambda shard: work(RedisTransaction(self.database, home, shard)), shard=home
+            lambda shard: work(RedisTransaction(self.database, home, shard)),
+            shard=home,
+            reads=[(STATES, about), (USERS, about)] if about else [],
         )
         return translated(writing, (RedisError, Contended))
 
     def item_lines(self, after: int, limit: int) -> Iterator[LogLine]:
         """Yield the lines about items behind a place in their shard, at most so many."""
-        return self.log.item_lines(after, limit)
+        with self.view():
+            yield from self.log.item_lines(after, limit)
 
     def close(self) -> None:
         """Commit what is queued and disconnect; again does nothing."""

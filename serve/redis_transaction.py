@@ -8,8 +8,9 @@ import msgspec
 from env.records import Record
 from env.users import UserState, encode_state
 from env.vocabulary import Item, ItemId, UserId, UserKey
-from replay.redis_database import ITEMS, RedisDatabase
-from replay.redis_shard import ShardTransaction
+from replay.redis_database import RedisDatabase
+from replay.redis_transaction import ShardTransaction
+from replay.redis_writer import ITEMS
 from serve.ranker_rows import RankerMove
 from serve.redis_view import (
     EPOCH,

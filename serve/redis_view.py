@@ -12,8 +12,10 @@ import msgspec
 
 from env.records import PageRecord
 from env.users import UserState, decode_state
-from env.vocabulary import Item, ItemId, Profile, UserId, UserKey
-from replay.redis_database import ITEMS, RedisDatabase
+from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
+from replay.redis_database import RedisDatabase
+from replay.redis_log import find_page
+from replay.redis_writer import ITEMS
 from serve.ranker_rows import RankerMove
 from serve.store import NotKept, Person
 from serve.totals import Total
@@ -99,6 +101,10 @@ class RedisView:
     def find_page(self, user: UserKey, beginning: str) -> PageRecord | None:
         """Return a person's page whose id begins so, the first by id of several, or None."""
         return self._of(user).find_page(beginning)
+
+    def page(self, page_id: PageId) -> PageRecord | None:
+        """Return a page, whoever's it is, or None; its shard is not known, so all are asked."""
+        return find_page(self._database, page_id)
 
     # --- items ---
 

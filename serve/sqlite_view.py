@@ -7,8 +7,8 @@ import msgspec
 
 from env.records import PageRecord
 from env.users import UserState, decode_state
-from env.vocabulary import Item, ItemId, Profile, UserId, UserKey
-from replay.log import find_page
+from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
+from replay.log import find, find_page
 from serve.ranker_rows import RankerMove
 from serve.store import Person
 from serve.totals import Total
@@ -52,6 +52,11 @@ class SqliteView:
     def find_page(self, user: UserKey, beginning: str) -> PageRecord | None:
         """Return a person's page whose id begins so, the first by id of several, or None."""
         return find_page(self.connection, beginning)
+
+    def page(self, page_id: PageId) -> PageRecord | None:
+        """Return a page, whoever's it is, or None."""
+        page = find(self.connection, f"p/{page_id}")
+        return page if isinstance(page, PageRecord) else None
 
     # --- items ---
 

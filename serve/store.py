@@ -24,7 +24,7 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 from env.interface import EventLog
 from env.records import LogLine, PageRecord, Record
 from env.users import UserState
-from env.vocabulary import Item, ItemId, Profile, UserId, UserKey
+from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
 from serve.ranker_rows import RankerMove
 from serve.totals import Total
 from serve.vectors import Vectors
@@ -67,6 +67,10 @@ class View(Protocol):
 
     def find_page(self, user: UserKey, beginning: str) -> PageRecord | None:
         """Return a person's page whose id begins so, the first by id of several, or None."""
+        ...
+
+    def page(self, page_id: PageId) -> PageRecord | None:
+        """Return a page, whoever's it is, or None."""
         ...
 
     # --- items ---

@@ -65,10 +65,11 @@ def change(database: Database, statement: str, *arguments: object) -> None:
 
 def test_a_record_is_found_by_its_key(sqlite: SqliteLog, database: Database) -> None:
     sqlite.append(EVERY_KIND, durable=True)
-    assert sqlite.find(record_key(page())) == page()
-    assert sqlite.find(record_key(feedback("e1"))) == feedback("e1")
-    assert sqlite.find("p/unknown") is None
-    assert sqlite.find("") is None, "records without an id have no key in common"
+    with database.reader() as connection:
+        assert find(connection, record_key(page())) == page()
+        assert find(connection, record_key(feedback("e1"))) == feedback("e1")
+        assert find(connection, "p/unknown") is None
+        assert find(connection, "") is None, "records without an id have no key in common"
     again = database.write(lambda c: find(c, "p/p"), durable=False)
     assert again.result(DEADLINE_S) == page()
 
@@ -130,8 +131,8 @@ def test_a_changed_payload_is_refused_with_its_offset_after_the_good_lines(
     with pytest.raises(LogCorruption, match=r"log line 7: expected crc \d+, got \d+") as caught:
         next(lines)
     assert caught.value.offset == 7
-    with pytest.raises(LogCorruption):
-        sqlite.find("f/p/e6")
+    with database.reader() as connection, pytest.raises(LogCorruption):
+        find(connection, "f/p/e6")
     assert len(list(sqlite.read(after=7))) == 3
 
 

@@ -13,7 +13,7 @@ from lines import EVERY_KIND, feedback, page, tick
 from redises import new_name, shared_url
 
 from env.interface import EventLog
-from env.records import FeedbackRecord, ItemRecord, LogLine, Record, TickRecord, record_key
+from env.records import FeedbackRecord, ItemRecord, LogLine, Record, TickRecord
 from env.vocabulary import ItemId, UserKey
 from replay.database import Database
 from replay.log import BATCH_LINES, SqliteLog
@@ -99,15 +99,6 @@ def test_the_order_of_lines_stays_what_it_was_when_they_were_first_read(reopen: 
         assert times == sorted(times)
 
 
-def test_a_record_is_found_by_its_key(log: EventLog) -> None:
-    log.append(EVERY_KIND, durable=True)
-    assert log.find(record_key(page())) == page()
-    assert log.find(record_key(feedback("e1"))) == feedback("e1")
-    assert log.find("p/unknown") is None
-    assert log.find("f/p/unknown") is None
-    assert log.find("") is None, "records without an id have no key in common"
-
-
 def test_an_empty_log_has_no_lines(log: EventLog) -> None:
     assert list(log.read()) == []
     assert list(log.append([], durable=True)) == []
@@ -147,6 +138,13 @@ def test_a_record_that_is_there_already_is_no_line(reopen: Open) -> None:
 def test_an_event_id_is_the_client_s_own_within_its_page(log: EventLog) -> None:
     events = [feedback("e1", page="p"), feedback("e1", page="q")]
     assert list(log.append(events, durable=True)) == [True, True]
+
+
+def test_any_number_of_events_of_one_page_can_be_appended_at_once(log: EventLog) -> None:
+    events = [feedback(f"e{n}") for n in range(10_000)]
+    assert all(log.append(events, durable=True))
+    assert not any(log.append(events[::100], durable=True))
+    assert log.count() == 10_000
 
 
 def test_records_without_an_id_count_every_time(log: EventLog) -> None:

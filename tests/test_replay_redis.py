@@ -13,9 +13,10 @@ from env.records import ItemRecord, LogLine, Record
 from env.vocabulary import ItemId, UserKey
 from replay.log import LogCorruption
 from replay.redis_client import RedisError
-from replay.redis_database import ITEMS, NotDurable, RedisDatabase
+from replay.redis_database import NotDurable, RedisDatabase
 from replay.redis_log import RedisLog
 from replay.redis_order import ROUND_LINES
+from replay.redis_writer import ITEMS
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_a_line_that_is_not_what_was_written_is_found(database: RedisDatabase) -
     log.append([page(), feedback("e1")], durable=True)
     shard = database.shards[database.shard_of(page().user)]
     first, second = database.client.entries(shard.key("log"), 1, 2)
-    second[1][b"p"] = second[1][b"p"][:-1] + b"\x7f"
+    second[1][b"l"] = second[1][b"l"][:-1] + b"\x7f"
     database.client.ask("DEL", shard.key("log"))
     for entry, fields in (first, second):
         flat = [part for field in fields.items() for part in field]

@@ -5,6 +5,7 @@ It prints the port that it listens on, once it does, and serves until it is told
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 
@@ -20,6 +21,7 @@ from serve.replica import FeedReplica
 
 def main(settings: str) -> None:
     """Serve the replica of these settings, JSON."""
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(0))  # uvicorn raises it again
     replica = FeedReplica(msgspec.json.decode(settings, type=Config), now_ms=now_ms)
     try:
         asyncio.run(_serve(replica))
