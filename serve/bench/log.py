@@ -189,13 +189,13 @@ async def _post(
     acks_s = np.zeros(len(pages))
     batches = [FeedbackRequest(tuple(_events(page))) for page in pages]
     phases = np.sort(np.random.default_rng(PHASES_SEED).random(size.posters))
-    began_s = time.perf_counter()
+    turn_s = 0.0 if rate is None else size.posters * EVENTS_A_BATCH / rate
 
-    async def post(place: int) -> None:
+    async def post(place: int, began_s: float) -> None:
         due_s = time.perf_counter()
         if rate is not None:
             turn, poster = divmod(place, size.posters)
-            due_s = began_s + (turn + phases[poster]) * size.posters * EVENTS_A_BATCH / rate
+            due_s = began_s + (turn + phases[poster]) * turn_s
             await asyncio.sleep(max(due_s - time.perf_counter(), 0.0))
         answer = await client.feedback(batches[place])
         acks_s[place] = time.perf_counter() - due_s
@@ -204,7 +204,11 @@ async def _post(
         advance("post closed" if rate is None else "post paced", place, len(pages))
 
     async with FeedClient(address, connections=size.posters) as client:
-        await _share(size.posters, [partial(post, place) for place in range(len(pages))])
+        # Posters are connected before they have anything to say.
+        await asyncio.gather(*(client.ready() for _ in range(size.posters)))
+        began_s = time.perf_counter()
+        works = [partial(post, place, began_s) for place in range(len(pages))]
+        await _share(size.posters, works)
     return _Half(time.perf_counter() - began_s, acks_s)
 
 
