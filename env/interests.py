@@ -21,6 +21,7 @@ I / d (where content spreads evenly, as a generated catalogue's does, it is I / 
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 import numpy as np
@@ -65,11 +66,13 @@ def add_interest(total: bytes, decay: float, signal: float, vector: bytes) -> by
         signal: finite.
         vector: float16 bytes, (VECTOR_DIM,); anything else is a card without content, 0.
     """
+    says_nothing = signal == 0.0 or len(vector) != 2 * VECTOR_DIM
+    if says_nothing and decay == 1.0:
+        return total
     kept = np.frombuffer(total, dtype="<f4") * np.float32(decay)
-    if signal == 0.0 or len(vector) != 2 * VECTOR_DIM:
+    if says_nothing:
         return kept.tobytes()
-    moved = np.float32(signal) * np.frombuffer(vector, dtype="<f2").astype(np.float32)
-    return (kept + moved).tobytes()
+    return (kept + np.float32(signal) * _unpacked(vector)).tobytes()
 
 
 def read_interest(total: bytes, evidence: float) -> Float32s:
@@ -128,6 +131,12 @@ def tally_columns(recent: Sequence[Tally], n_cards: int) -> tuple[list[str], Flo
     exposure = np.array([tally.exposure for tally in recent]) * aged
     signal = np.array([tally.signal for tally in recent]) * aged
     return [tally.name for tally in recent], exposure, signal
+
+
+@lru_cache(maxsize=4_096)
+def _unpacked(vector: bytes) -> Float32s:
+    """Return float16 bytes as float32; most of what is said about a card comes at once."""
+    return np.frombuffer(vector, dtype="<f2").astype(np.float32)
 
 
 def _aged(tally: Tally, n_cards: int) -> tuple[float, float]:

@@ -16,12 +16,12 @@ hash and an inverse CDF can be repeated by anyone from the log).
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from env.records import LogLine, Record
+from env.records import Kind, LogLine, Record
 from env.vocabulary import (
     Bools,
     Context,
@@ -83,7 +83,11 @@ class RewardModel(Protocol):
 
 
 class EventLog(Protocol):
-    """The truth: an append-only, idempotent sequence of records."""
+    """The truth: an append-only, idempotent sequence of records.
+
+    It may be kept in several shards, each in order. Then the order of all lines is written down
+    once, when they are first read, and stays what it was: whoever reads again reads the same.
+    """
 
     def append(self, records: Sequence[Record], *, durable: bool) -> Sequence[bool]:
         """Append and return, record by record, whether it was new.
@@ -92,8 +96,28 @@ class EventLog(Protocol):
         """
         ...
 
-    def read(self, after: int = 0, limit: int | None = None) -> Iterator[LogLine]:
-        """Yield lines with an offset greater than `after`, in order."""
+    def read(
+        self, after: int = 0, limit: int | None = None, kinds: Collection[Kind] | None = None
+    ) -> Iterator[LogLine]:
+        """Yield lines with an offset greater than `after`, in order, up to the log's end.
+
+        Args:
+            after: 0 for the whole log.
+            limit: at most so many lines; None: all there are.
+            kinds: only lines of these kinds; None: all kinds.
+        """
+        ...
+
+    def last_offset(self) -> int:
+        """Return the offset of the last line; 0 while the log is empty."""
+        ...
+
+    def count(self) -> int:
+        """Return how many lines there are."""
+        ...
+
+    def shard_offsets(self, offset: int) -> tuple[int, ...]:
+        """Return how far each shard is read once all lines up to an offset are; they sum to it."""
         ...
 
 

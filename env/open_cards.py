@@ -42,6 +42,8 @@ SIGNALS: dict[FeedbackKind, float] = {
 }
 """What events say about interest."""
 _SIGNAL = {_BIT[kind]: signal for kind, signal in SIGNALS.items()}
+_SUMS = [sum(s for bit, s in _SIGNAL.items() if events & bit) for events in range(64)]
+"""By the events of a card, added in the order of `SIGNALS`."""
 
 
 class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -90,7 +92,7 @@ class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def signal(self) -> float:
         """What the card says about interest: watching beyond the usual, and the events."""
         beyond = self.watch - self.usual if self.answered else 0.0
-        return beyond + sum(s for bit, s in _SIGNAL.items() if self.events & bit)
+        return beyond + _SUMS[self.events]
 
     @property
     def unwanted(self) -> bool:

@@ -46,6 +46,9 @@ FeedbackKind = Literal[
 ]
 FEEDBACK_KINDS: tuple[str, ...] = get_args(FeedbackKind)
 
+Kind = Literal["page", "feedback", "item", "user", "block", "tick"]
+"""What a line of the log is about: the tag of its record."""
+
 
 class Card(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a shown item was at the time: all that folds need of it.

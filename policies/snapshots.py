@@ -49,7 +49,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         version: of the policy, from 1; each is published once.
         epoch: of the learner that published it.
-        offsets: of the log, one a shard: all records up to them are folded in, none after.
+        offsets: of the log, one a shard: all records up to them are folded in, none after. Their
+            sum is the offset of the last of them in the log as it is read.
         feature_schema: `env.features.SCHEMA` of what was learned from.
         reward_version: of the Reward that was learned.
         args: arguments of the policy, enough to build it again.

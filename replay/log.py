@@ -10,13 +10,13 @@ checkpointed, however far behind it is.
 import sqlite3
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Literal
 
 import msgspec
 
 from env.records import (
     BlockRecord,
     FeedbackRecord,
+    Kind,
     LogLine,
     PageRecord,
     Record,
@@ -27,8 +27,6 @@ from env.records import (
 )
 from env.vocabulary import UserId, UserKey
 from replay.database import Database
-
-Kind = Literal["page", "feedback", "item", "user", "block", "tick"]
 
 BATCH_LINES = 512
 
@@ -119,25 +117,15 @@ class SqliteLog:
             if len(batch) < n:
                 return
 
-    def find(self, key: str) -> Record | None:
-        """Return the record that was appended under a `record_key`, or None.
-
-        Raises:
-            LogCorruption: its line's crc or payload is wrong.
-        """
-        with self._database.reader() as connection:
-            return find(connection, key)
-
-    def find_page(self, beginning: str) -> PageRecord | None:
-        """Return a page whose id begins so, or None; see `find_page`."""
-        with self._database.reader() as connection:
-            return find_page(connection, beginning)
-
     def last_offset(self) -> int:
         """Return the offset of the last line; 0 while the log is empty."""
         with self._database.reader() as connection:
             (offset,) = connection.execute("SELECT coalesce(max(offset), 0) FROM log").fetchone()
         return int(offset)
+
+    def shard_offsets(self, offset: int) -> tuple[int, ...]:
+        """Return the offset: there is one shard."""
+        return (offset,)
 
     def count(self) -> int:
         """Return how many lines there are."""
@@ -217,8 +205,8 @@ def forget(connection: sqlite3.Connection, user: UserKey) -> int:
     """
     lines = connection.execute(_PERSON, (user,)).fetchall()
     for offset, crc, payload in lines:
-        anonymous = encode_record(_anonymous(_checked(offset, crc, payload)))
-        connection.execute(_OVERWRITE, (zlib.crc32(anonymous), anonymous, offset))
+        unnamed = encode_record(anonymous(_checked(offset, crc, payload)))
+        connection.execute(_OVERWRITE, (zlib.crc32(unnamed), unnamed, offset))
     return len(lines)
 
 
@@ -266,7 +254,8 @@ def _checked(offset: int, crc: int, payload: bytes) -> Record:
         raise LogCorruption(offset, f"the payload is no record ({error})") from error
 
 
-def _anonymous(record: Record) -> Record:
+def anonymous(record: Record) -> Record:
+    """Return a line without what names a person; see `forget`."""
     if isinstance(record, BlockRecord):
         return msgspec.structs.replace(record, creators=(), tags=())
     if not isinstance(record, UserRecord):

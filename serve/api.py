@@ -9,7 +9,6 @@ layers hides what happens to a request), and answering what the caller did not a
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import perf_counter
@@ -38,6 +37,7 @@ from serve.metrics import Metrics
 from serve.openapi import openapi
 from serve.operations import OPERATIONS, Operation
 from serve.scrape import CONTENT_TYPE, scrape
+from serve.store import StoreUnavailable
 from serve.wire import Problem
 
 logger = logging.getLogger(__name__)
@@ -122,8 +122,8 @@ def _endpoint(operation: Operation[Any], engine: Engine, metrics: Metrics) -> En
             response = _problem(error.problem)
         except ClientDisconnect:
             response = Response(status_code=400)  # nobody is there to read it
-        except sqlite3.OperationalError:
-            logger.exception("operation=%s database=unavailable", operation.name)
+        except StoreUnavailable:
+            logger.exception("operation=%s store=unavailable", operation.name)
             response = _unavailable()
         except Exception:
             logger.exception("operation=%s", operation.name)
@@ -219,8 +219,8 @@ def _problem(about: Problem) -> Response:
 
 
 def _unavailable() -> Response:
-    """Answer while the database cannot: it is busy for too long, or its disk is full."""
-    response = _problem(problem(503, "the database is busy or its disk is full; ask again"))
+    """Answer while the store cannot: it is away, busy for too long, or its disk is full."""
+    response = _problem(problem(503, "the store is busy, away or its disk is full; ask again"))
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response
 

@@ -14,18 +14,17 @@ import msgspec
 
 from env.audiences import Audiences
 from env.catalogue import Catalogue
+from env.interface import EventLog
 from env.items import ItemStates
 from env.records import ItemRecord
 from policies.snapshots import SnapshotCorruption
-from replay.log import SqliteLog
 from serve.config import Config
 from serve.data_folder import open_data
 from serve.folds import Folds
 from serve.learning import Learning
 from serve.refused import Refused
 from serve.replica import learning_args, open_snapshots
-from serve.shelf import ITEM_LINES
-from serve.state import State, Version
+from serve.versions import Version, current_version
 
 AUDIENCES = "audiences"
 """The part of a snapshot that holds `env.audiences`."""
@@ -44,14 +43,14 @@ def read_snapshot(config: Config) -> Folds:
         Refused: there is no log, nothing was published yet, or an older release published it.
         SnapshotCorruption: the snapshot is not what was published.
     """
-    with open_data(config) as database:
-        version = State(database).current_version()
+    with open_data(config) as store:
+        version = current_version(store)
         if version is None:
             raise Refused(
                 f"{config.data.folder}: nothing was published yet, so there is no snapshot to "
                 "audit: start the server, or fold the log with --from-log"
             )
-        catalogue = _read_catalogue(SqliteLog(database, now_ms=lambda: 0))
+        catalogue = _read_catalogue(store.log)
     return _load(config, version, catalogue)
 
 
@@ -66,9 +65,9 @@ def fold_log(config: Config, advance: Advance | None = None) -> Folds:
         Refused: there is no log.
         LogCorruption: a line is not what was written.
     """
-    with open_data(config) as database:
-        log = SqliteLog(database, now_ms=lambda: 0)
-        version = State(database).current_version() or NOTHING
+    with open_data(config) as store:
+        log = store.log
+        version = current_version(store) or NOTHING
         end = version.offset or log.last_offset()
         learning = Learning(learning_args(config))
         while learning.offset < end:
@@ -82,9 +81,9 @@ def fold_log(config: Config, advance: Advance | None = None) -> Folds:
     )
 
 
-def _read_catalogue(log: SqliteLog) -> Catalogue:
+def _read_catalogue(log: EventLog) -> Catalogue:
     catalogue = Catalogue()
-    for line in log.read(kinds=ITEM_LINES):
+    for line in log.read(kinds=["item"]):
         if isinstance(line.record, ItemRecord):
             catalogue.apply(line.record, line.offset)
     return catalogue

@@ -20,14 +20,13 @@ from pathlib import Path
 import msgspec
 
 from policies.snapshots import SnapshotCorruption, SnapshotStore
-from replay.log import SqliteLog
 from serve.config import Config
-from serve.data_folder import open_data, require_idle
+from serve.data_folder import open_file, require_idle
 from serve.imported import ImportedWorld
 from serve.rankers import KEPT, open_rankers
 from serve.refused import Refused
 from serve.replica import open_snapshots
-from serve.state import State
+from serve.sqlite_view import SqliteView
 
 Advance = Callable[[int], None]
 """Told how many pages of the database were copied since it was last told."""
@@ -90,7 +89,7 @@ def count_pages(config: Config) -> int:
     Raises:
         Refused: as `backup`.
     """
-    with open_data(config) as database, database.reader() as connection:
+    with open_file(config) as store, store.database.reader() as connection:
         (n,) = connection.execute("PRAGMA page_count").fetchone()
     return int(n)
 
@@ -137,16 +136,16 @@ def _copy_together(config: Config, folder: Path, advance: Advance | None) -> int
 
 
 def _try_copy(config: Config, folder: Path, advance: Advance | None) -> int:
-    with open_data(config) as database:
+    with open_file(config) as store:
         folder.mkdir(parents=True, exist_ok=True)
-        SqliteLog(database, now_ms=lambda: 0)
         imported = ImportedWorld(Path(config.data.folder))
-        with imported.alone(), database.reader() as connection:
+        with imported.alone(), store.database.reader() as connection:
+            view = SqliteView(connection)
             # A read transaction begins at its first read, and the backup below is part of it.
-            version = State(database).current(connection)
+            version = view.current_version()
             if version is not None:
                 _copy_snapshot(open_snapshots(config), folder / SNAPSHOTS, version.version)
-            imported.copy(connection, folder)
+            imported.copy(view, folder)
             _copy_rankers(open_rankers(config), folder / RANKERS)
             _copy_database(connection, folder / DATABASE, advance)
     return 0 if version is None else version.version

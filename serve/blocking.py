@@ -9,7 +9,7 @@ from env.vocabulary import CreatorId, UserId
 from serve.blocks_wire import BlocksRequest, BlocksResponse
 from serve.codec import ProblemError
 from serve.ledger import Ledger, NoRoomError
-from serve.state import State
+from serve.store import Store
 
 NO_ROOM = (
     f"expected at most {MAX_BLOCKED} blocked creators and {MAX_BLOCKED} blocked tags of a person "
@@ -20,9 +20,9 @@ NO_ROOM = (
 class Blocking:
     """Blocks as the API puts and gets them."""
 
-    def __init__(self, state: State, ledger: Ledger, *, now_ms: Callable[[], int]) -> None:
-        """Look people up in `state`, write by `ledger`; `now_ms` is the server's clock."""
-        self._state = state
+    def __init__(self, store: Store, ledger: Ledger, *, now_ms: Callable[[], int]) -> None:
+        """Look people up in `store`, write by `ledger`; `now_ms` is the server's clock."""
+        self._store = store
         self._ledger = ledger
         self._now_ms = now_ms
 
@@ -44,7 +44,7 @@ class Blocking:
             at_ms=self._now_ms(),
         )
         try:
-            return _response(user_id, await self._ledger.commit(work, durable=True))
+            return _response(user_id, await self._ledger.commit(work, durable=True, about=user_id))
         except NoRoomError as error:
             raise ProblemError(409, NO_ROOM) from error
 
@@ -54,8 +54,8 @@ class Blocking:
         Raises:
             ProblemError: 404, nobody of this id is known.
         """
-        with self._state.database.reader() as connection:
-            person = self._state.person(connection, user_id)
+        with self._store.view(user_id) as view:
+            person = view.person(user_id)
         return _response(user_id, person and person.state)
 
 

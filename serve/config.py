@@ -52,6 +52,15 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: Annotated[str, Meta(min_length=1)] = "data"
 
 
+class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What log and lookups are kept in; without a url it is a database in the data folder."""
+
+    url: Annotated[str, Meta(pattern=r"^(|rediss?://.+)$")] = ""
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "nextswipe"
+    shards: Annotated[int, Meta(ge=1, le=256)] = 8
+    durable: bool = True
+
+
 class Clock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whose time rules."""
 
@@ -158,6 +167,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     server: Server = Server()
     data: Data = Data()
+    store: StoreSettings = StoreSettings()
     clock: Clock = Clock()
     feed: Feed = Feed()
     content: Content = Content()

@@ -5,32 +5,57 @@ before they change anything.
 """
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
-from replay.database import Database
-from replay.log import SqliteLog
 from serve.config import Config
 from serve.refused import Refused
-from serve.replica import open_database
+from serve.sqlite_store import SqliteStore
+from serve.store import Store, StoreUnavailable
+from serve.stores import DATABASE, open_store
+
+NO_FILE = f"this needs {DATABASE} in the data folder"
 
 
-def open_data(config: Config, *, must_exist: bool = True) -> Database:
-    """Open the data folder's database.
+def open_data(
+    config: Config, *, must_exist: bool = True, now_ms: Callable[[], int] = lambda: 0
+) -> Store:
+    """Open the data folder's store.
 
     Args:
         config: names the data folder.
         must_exist: refuse a folder that holds no log, before anything is made in it.
+        now_ms: the wall clock, for who writes lines of the log.
 
     Raises:
         Refused: there is no database, or it is none, or a newer nextswipe wrote it.
     """
     folder = Path(config.data.folder)
-    if must_exist and not (folder / "nextswipe.db").is_file():
+    in_folder = not config.store.url
+    if must_exist and in_folder and not (folder / DATABASE).is_file():
         raise Refused(f"{folder}: expected a data folder with nextswipe.db, found none")
     try:
-        return open_database(config)
-    except (ValueError, sqlite3.DatabaseError) as error:
-        raise Refused(f"{folder}: {error}") from error
+        store = open_store(config, now_ms)
+    except (ValueError, StoreUnavailable, sqlite3.DatabaseError) as error:
+        raise Refused(f"{folder if in_folder else 'store.url'}: {error}") from error
+    if must_exist and not in_folder and not store.log.last_offset():
+        store.close()
+        raise Refused(f"store.url: expected a log of {config.store.name}, found none")
+    return store
+
+
+def open_file(
+    config: Config, *, must_exist: bool = True, now_ms: Callable[[], int] = lambda: 0
+) -> SqliteStore:
+    """Open the data folder's database, for what works on the file itself.
+
+    Raises:
+        Refused: as `open_data`, and if the store is no file in the data folder.
+    """
+    store = None if config.store.url else open_data(config, must_exist=must_exist, now_ms=now_ms)
+    if not isinstance(store, SqliteStore):
+        raise Refused(f"{NO_FILE}: the store is a Redis (store.url)")
+    return store
 
 
 def count_lines(config: Config) -> int:
@@ -39,8 +64,8 @@ def count_lines(config: Config) -> int:
     Raises:
         Refused: as `open_data`.
     """
-    with open_data(config) as database:
-        return SqliteLog(database, now_ms=lambda: 0).count()
+    with open_data(config) as store:
+        return store.log.count()
 
 
 def require_idle(config: Config) -> None:
@@ -53,7 +78,9 @@ def require_idle(config: Config) -> None:
     Raises:
         Refused: a server, or another job, is running on it.
     """
-    path = Path(config.data.folder) / "nextswipe.db"
+    if config.store.url:
+        raise Refused(f"{NO_FILE}, of which it can be known that nobody uses it")
+    path = Path(config.data.folder) / DATABASE
     if not path.exists():
         return
     connection = sqlite3.connect(path, timeout=0.0, isolation_level=None)

@@ -25,11 +25,10 @@ from env.vocabulary import (
     SessionId,
     ShortKeys,
     UserId,
+    UserKey,
     split_decision_id,
 )
 from policies.markets import Markets
-from replay.database import Database
-from replay.log import SqliteLog
 from serve.answers import Answers
 from serve.beats import Beats
 from serve.blocking import Blocking, nobody
@@ -44,7 +43,7 @@ from serve.page_maker import PageMaker
 from serve.people_wire import ProfileBody, UserResponse
 from serve.secret import load_secret
 from serve.shelf import Shelf
-from serve.state import Person, State
+from serve.store import Person, Store
 from serve.tokens import Tokens
 from serve.wire import (
     Event,
@@ -74,9 +73,7 @@ class Engine:
     def __init__(
         self,
         config: Config,
-        database: Database,
-        log: SqliteLog,
-        state: State,
+        store: Store,
         maker: PageMaker,
         *,
         now_ms: Callable[[], int],
@@ -85,33 +82,28 @@ class Engine:
 
         Args:
             config: names the data folder, the clock and the markets.
-            database: of log and state, closed by its owner.
-            log: in that database.
-            state: in that database.
+            store: closed by its owner.
             maker: draws the pages.
             now_ms: the server's clock, Unix milliseconds.
         """
-        self._log = log
-        self._database = database
-        self._state = state
+        self._store = store
         self._maker = maker
         self._now_ms = now_ms
         self._simulated = config.clock.simulated
-        self._ledger = Ledger(state, now_ms)
+        self._ledger = Ledger(store)
         folder = Path(config.data.folder)
         self._tokens = Tokens(load_secret(folder))
         self._answers = Answers(self._tokens, maker.catalogue, Markets(config.markets))
-        self._heads = Heads(log)
+        self._heads = Heads(store)
         self.shelf = Shelf(
-            log,
-            state,
+            store,
             self._ledger,
             maker.catalogue,
             now_ms=now_ms,
             titles=load_titles() if config.content.titles else None,
         )
-        self.blocking = Blocking(state, self._ledger, now_ms=now_ms)
-        self.lookout = Lookout(state, self.shelf, Beats(folder), now_ms=now_ms)
+        self.blocking = Blocking(store, self._ledger, now_ms=now_ms)
+        self.lookout = Lookout(store, self.shelf, Beats(folder), now_ms=now_ms)
 
     @property
     def folds(self) -> Folds:
@@ -132,7 +124,7 @@ class Engine:
             person = await self._register(request.user_id, request.scene, now_ms)
         await self.shelf.refresh(offset)
         name = self._tokens.request(person.user, request.request_id)
-        page = self._log.find_page(name) if request.request_id else None
+        page = self._find_page(person.user, name) if request.request_id else None
         return self._answer(page) if page else await self._draw(request, person, name, now_ms)
 
     async def _draw(
@@ -162,7 +154,7 @@ class Engine:
             # without pause gets a page too, and a card shown twice costs less than none.
             draft = self._draft(page, name, person.state, is_last=n_left == 0)
             work = partial(self._ledger.take_page, draft=draft)
-            match await self._ledger.commit(work, durable=False):
+            match await self._ledger.commit(work, durable=False, about=person.user):
                 case PageRecord() as written:
                     if written is page:
                         self._maker.committed(page)
@@ -182,16 +174,19 @@ class Engine:
 
     def _look_up(self, user_id: str) -> tuple[Person | None, int]:
         """Return a person and the log's last item record, as of one moment."""
-        with self._database.reader() as connection:
-            person = self._state.person(connection, user_id)
-            return person, self._state.catalogue_offset(connection)
+        with self._store.view(user_id) as view:
+            return view.person(user_id), view.catalogue_offset()
+
+    def _find_page(self, user: UserKey, name: str) -> PageRecord | None:
+        with self._store.view(user) as view:
+            return view.find_page(user, name)
 
     async def _register(self, user_id: str, scene: SceneBody, now_ms: int) -> Person:
         profile = Profile(country=scene.country, language=scene.language, device=scene.device)
         work = partial(
             self._ledger.register, user_id=UserId(user_id), profile=profile, at_ms=now_ms
         )
-        return await self._ledger.commit(work, durable=False)
+        return await self._ledger.commit(work, durable=False, about=user_id)
 
     def _session(
         self, request: FeedRequest, person: Person, page_id: PageId, now_ms: int
@@ -210,11 +205,7 @@ class Engine:
         """Take what can be taken, and return when it is on disk; refuse the rest one by one."""
         heard = [(event, self._hear(event)) for event in request.events]
         taken = [(e.event_id, r) for e, r in heard if isinstance(r, FeedbackRecord)]
-        records = [record for _, record in taken]
-        outcomes: list[Outcome] = []
-        if records:
-            work = partial(self._ledger.take_feedback, events=records)
-            outcomes = await self._ledger.commit(work, durable=True)
+        outcomes = await self._ledger.commit_feedback([record for _, record in taken])
         refused = [Refusal(e.event_id, reason) for e, reason in heard if isinstance(reason, str)]
         refused += [
             Refusal(event_id, FORGOTTEN)
@@ -254,7 +245,7 @@ class Engine:
         work = partial(
             self._ledger.put_user, user_id=user_id, profile=body.profile(), at_ms=self._now_ms()
         )
-        person = await self._ledger.commit(work, durable=True)
+        person = await self._ledger.commit(work, durable=True, about=user_id)
         return UserResponse(user_id, person.state.profile)
 
     def get_user(self, user_id: UserId) -> UserResponse:
@@ -275,7 +266,7 @@ class Engine:
             ProblemError: 404, nobody of this id is known.
         """
         work = partial(self._ledger.forget_user, user_id=user_id, at_ms=self._now_ms())
-        if not await self._ledger.commit(work, durable=True):
+        if not await self._ledger.commit(work, durable=True, about=user_id):
             raise nobody(user_id)
 
     def _clock(self, client_ms: int | None) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from env.interface import Policy
+from env.interface import EventLog, Policy
 from env.records import LogLine
 from policies.vowpal_reward import VowpalReward
 from replay.batch_models import Fit, fit_rewards
@@ -15,7 +15,6 @@ from replay.dataset import Dataset, read
 from replay.evaluate import Evaluation, evaluate_all
 from replay.importance import Importance, importance
 from replay.intervals import LEVEL
-from replay.log import SqliteLog
 from replay.log_source import LogSource
 from replay.page_models import fit_growing
 from replay.sources import Source
@@ -26,7 +25,6 @@ from serve.foreign import foreign_target, open_foreign
 from serve.policy_names import behaviour, find_policy, find_stranger, learned_until
 from serve.refused import Refused
 from serve.replica import vowpal_args
-from serve.state import State
 
 Advance = Callable[[int], None]
 """Told how many lines, or decisions, were done since it was last told."""
@@ -123,10 +121,9 @@ def open_question(
         Refused: no log, no such policy, or a log that cannot be trusted.
         LogCorruption: a line is not what was written.
     """
-    with open_data(config) as database:
-        state = State(database)
-        policies: list[Policy] = [find_policy(config, state, name) for name in names]
-        log = SqliteLog(database, now_ms=lambda: 0)
+    with open_data(config) as store:
+        policies: list[Policy] = [find_policy(config, store, name) for name in names]
+        log = store.log
         learned = [learned_until(config, policy) for policy in policies]
         try:
             source = LogSource(
@@ -200,7 +197,7 @@ def reward_fit(config: Config, name: RewardModelName) -> Fit:
 
 
 def read_dataset(
-    config: Config, log: SqliteLog, arm: str = "", advance: Advance | None = None
+    config: Config, log: EventLog, arm: str = "", advance: Advance | None = None
 ) -> Dataset:
     """Return the decisions of a log, or of one arm of it.
 

@@ -19,7 +19,6 @@ import numpy as np
 from replay.dataset import save
 from replay.dsjson_pages import page_decisions
 from replay.dsjson_writer import write_dsjson
-from replay.log import SqliteLog
 from replay.log_source import LogSource
 from replay.obp_fields import bandit_feedback
 from serve.config import Config
@@ -40,8 +39,8 @@ def export_lines(config: Config, file: Path, advance: Advance | None = None) -> 
         LogCorruption: a line is not what was written.
     """
     encoder, n = msgspec.json.Encoder(), 0
-    with _whole(file) as out, open_data(config) as database:
-        for line in SqliteLog(database, now_ms=lambda: 0).read():
+    with _whole(file) as out, open_data(config) as store:
+        for line in store.log.read():
             out.write(encoder.encode(line) + b"\n")
             n += 1
             if advance is not None:
@@ -65,8 +64,8 @@ def export_parquet(
         LogCorruption: a line is not what was written.
     """
     _require_free(folder)
-    with open_data(config) as database:
-        dataset = read_dataset(config, SqliteLog(database, now_ms=lambda: 0), arm, advance)
+    with open_data(config) as store:
+        dataset = read_dataset(config, store.log, arm, advance)
     aside = folder.with_name(f".{folder.name}.unfinished")
     save(dataset, aside)
     aside.rename(folder)
@@ -117,8 +116,8 @@ def export_obp(config: Config, file: Path, *, arm: str = "", advance: Advance | 
 @contextmanager
 def _source(config: Config, arm: str, advance: Advance | None) -> Iterator[LogSource]:
     """Yield the decisions of a log, which is open until the end."""
-    with open_data(config) as database:
-        log = SqliteLog(database, now_ms=lambda: 0)
+    with open_data(config) as store:
+        log = store.log
         try:
             yield LogSource(
                 log.read,

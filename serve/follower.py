@@ -1,6 +1,6 @@
 """A feed replica's read-only view of the learner: the newest version, swapped between requests.
 
-The version row in the database is the truth about what is current; the snapshot it names is
+The version row in the store is the truth about what is current; the snapshot it names is
 loaded beside serving, on the follower's own thread, and then replaces the one in use by a single
 assignment, so a page is drawn by exactly one version. What a version works out once, such as where
 each upload stands in the catalogue, is worked out before that on the same thread: else the first
@@ -26,7 +26,8 @@ from env.items import ItemStates
 from policies.snapshots import SnapshotCorruption, SnapshotStore
 from policies.vowpal_args import VowpalArgs
 from policies.vowpal_kernel import Kernel, VowpalScorer, make_layout
-from serve.state import State, Version
+from serve.store import Store, StoreUnavailable
+from serve.versions import Version
 
 logger = logging.getLogger(__name__)
 
@@ -62,25 +63,25 @@ class Follower:
 
     def __init__(
         self,
-        state: State,
-        store: SnapshotStore,
+        store: Store,
+        snapshots: SnapshotStore,
         args: VowpalArgs,
         audiences: AudienceArgs,
         swap: Callable[[Served], None],
         warm: Callable[[Served], None] | None = None,
     ) -> None:
-        """Follow `state`'s versions.
+        """Follow the versions of a store.
 
         Args:
-            state: holds the version rows.
-            store: holds the snapshots.
+            store: holds the version rows.
+            snapshots: of the versions.
             args: of the policy; the explorer is the replica's, so that it can be changed alone.
             audiences: arguments of their fold.
             swap: called with each new version, on the thread that polls.
             warm: called before that on the same thread, when nobody else has the version yet.
         """
-        self._state = state
         self._store = store
+        self._snapshots = snapshots
         self._args = args
         self._audiences = audiences
         self._swap = swap
@@ -95,9 +96,12 @@ class Follower:
         return self._n_refused
 
     def run(self, stop: Event, *, poll_s: float = 0.1) -> None:
-        """Poll until told to stop."""
+        """Poll until told to stop; a store that is away for a while is asked again."""
         while not stop.is_set():
-            self.poll()
+            try:
+                self.poll()
+            except StoreUnavailable as error:
+                logger.warning("kept version=%d: %s", self._seen[1], error)
             stop.wait(poll_s)
 
     def poll(self) -> bool:
@@ -106,7 +110,9 @@ class Follower:
         One that cannot be used is tried again each time, until a newer one can: its disk may have
         failed for a moment only.
         """
-        for version in self._state.versions_after(*self._seen, limit=N_TRIED):
+        with self._store.view() as view:
+            versions = view.versions_after(*self._seen, limit=N_TRIED)
+        for version in versions:
             try:
                 served = self._load(version)
             except (SnapshotCorruption, FileNotFoundError) as error:
@@ -131,7 +137,7 @@ class Follower:
 
     def _load(self, version: Version) -> Served:
         number = version.version
-        manifest = self._store.manifest(number)
+        manifest = self._snapshots.manifest(number)
         if manifest.digest != version.digest:
             raise SnapshotCorruption(f"version {number} is not the one that was published")
         if manifest.feature_schema != SCHEMA:
@@ -139,9 +145,9 @@ class Follower:
                 f"version {number}: expected feature schema {SCHEMA}, got {manifest.feature_schema}"
             )
         try:
-            weights = self._store.load_part(number, "scorer")
-            states = self._store.load_part(number, "items")
-            audiences = self._store.load_part(number, "audiences")
+            weights = self._snapshots.load_part(number, "scorer")
+            states = self._snapshots.load_part(number, "items")
+            audiences = self._snapshots.load_part(number, "audiences")
             return Served(
                 VowpalScorer.from_bytes(weights, self._args.explorer, number),
                 ItemStates.from_bytes(states),

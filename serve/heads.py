@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from env.records import PageRecord
 from env.vocabulary import PageId, SessionId, UserKey
-from replay.log import SqliteLog
+from serve.store import Store
 
 MAX_HEADS = 20_000
 
@@ -25,9 +25,9 @@ class Head(NamedTuple):
 class Heads:
     """The heads of the pages that were used last."""
 
-    def __init__(self, log: SqliteLog) -> None:
-        """Look up in this log what is not remembered."""
-        self._log = log
+    def __init__(self, store: Store) -> None:
+        """Look up in this store what is not remembered."""
+        self._store = store
         self._heads: dict[PageId, Head] = {}
 
     def remember(self, page: PageRecord) -> Head:
@@ -44,5 +44,6 @@ class Heads:
         if head is not None:
             self._heads[page_id] = head
             return head
-        page = self._log.find(f"p/{page_id}")
-        return self.remember(page) if isinstance(page, PageRecord) else None
+        with self._store.view() as view:
+            page = view.page(page_id)
+        return None if page is None else self.remember(page)

@@ -1,7 +1,7 @@
 """What is kept of imported impressions: the world fitted to them, its people, and how good it is.
 
 The files of a folder hold the fitted model and the impressions, in which people are numbers: their
-places among the imported people. Who they are is a row of the database, which lists pseudonyms, and
+places among the imported people. Who they are is a row of the store, which lists pseudonyms, and
 the same row says which folder is the current one. So it moves in the transaction that writes the
 imported items and people: they and their world are there together or not at all, and a person who
 is deleted is named nowhere. Folders that no row names are left by an import that did not end; the
@@ -14,7 +14,6 @@ without their world), and the caller's ids in the files (who is deleted would st
 import hashlib
 import os
 import shutil
-import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,14 +28,12 @@ from env.impressions import Impressions
 from env.responses import ResponseModel
 from env.vocabulary import Item, Profile, UserId, UserKey
 from replay.locks import locked
-from serve.state import State
+from serve.store import Transaction, View
 
 MODEL, IMPRESSIONS = "model", "impressions.npz"
 LOCK = "nextswipe.db-import"
 
 People = list[tuple[UserId, Profile]]
-
-_PUT = "INSERT OR REPLACE INTO imported_world VALUES (1, ?, ?)"
 
 
 class About(msgspec.Struct, frozen=True):
@@ -70,22 +67,22 @@ class ImportedWorld:
         with locked(self._data / LOCK, wait=True):
             yield
 
-    def about(self, connection: sqlite3.Connection) -> About | None:
+    def about(self, view: View) -> About | None:
         """Return what is there; None: nothing was imported, or its folder was removed."""
-        row = connection.execute("SELECT about FROM imported_world").fetchone()
+        row = view.imported_world()
         about = None if row is None else msgspec.json.decode(row[0], type=About)
         return about if about is not None and (self._home / about.folder).is_dir() else None
 
-    def load(
-        self, connection: sqlite3.Connection, state: State, about: About
-    ) -> tuple[ResponseModel, People]:
+    def load(self, view: View, about: About) -> tuple[ResponseModel, People]:
         """Return the fitted model and the imported people that are still registered.
 
         Profiles are as they are now. Who was deleted is nobody in the model.
         """
-        (packed,) = connection.execute("SELECT people FROM imported_world").fetchone()
-        registered = state.people(connection)
-        users = msgspec.msgpack.decode(packed, type=list[UserKey])
+        kept = view.imported_world()
+        if kept is None:
+            raise ValueError(f"expected the import {about.folder}, got none")
+        registered = view.people()
+        users = msgspec.msgpack.decode(kept[1], type=list[UserKey])
         model = ResponseModel.from_bytes((self._home / about.folder / MODEL).read_bytes())
         names = [registered[user][0] if user in registered else UserId("") for user in users]
         named = tuple(names[int(place)] for place in model.people.ids)
@@ -121,16 +118,16 @@ class ImportedWorld:
         return About(folder, digest, len(impressions), response_auc)
 
     def make_current(
-        self, connection: sqlite3.Connection, about: About, users: Sequence[UserKey]
+        self, transaction: Transaction, about: About, users: Sequence[UserKey]
     ) -> None:
         """Let a staged world be the current one, in the transaction of its items and people.
 
         Args:
-            connection: inside that transaction.
+            transaction: that one.
             about: as `stage` returned it.
             users: pseudonyms of the imported people, in their order.
         """
-        connection.execute(_PUT, (msgspec.json.encode(about), msgspec.msgpack.encode(users)))
+        transaction.put_imported_world(msgspec.json.encode(about), msgspec.msgpack.encode(users))
 
     def prune(self, about: About) -> None:
         """Remove all folders but that of the current import."""
@@ -138,9 +135,9 @@ class ImportedWorld:
             if path.name != about.folder:
                 shutil.rmtree(path)
 
-    def copy(self, connection: sqlite3.Connection, target: Path) -> None:
+    def copy(self, view: View, target: Path) -> None:
         """Copy the current world, if there is one, into a data folder; call it inside `alone`."""
-        about = self.about(connection)
+        about = self.about(view)
         if about is not None:
             home = target / self._home.name
             shutil.rmtree(home, ignore_errors=True)

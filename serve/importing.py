@@ -17,7 +17,6 @@ fitting when a swarm starts (seconds, every time), and short commits (readers wo
 and a crash would leave it).
 """
 
-import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -32,22 +31,22 @@ from env.records import pack_halves
 from env.responses import ResponseModel
 from env.vocabulary import Item, Profile, UserId, UserKey
 from env.world import World, make_world, model_of
-from replay.log import SqliteLog
 from serve.config import Config
-from serve.data_folder import open_data
+from serve.data_folder import open_data, open_file
 from serve.imported import About, ImportedWorld, People, digest_of
 from serve.importers import kuairand
 from serve.importers.bad_file import BadFile
 from serve.importers.items import Line
 from serve.importers.kuairand import KuaiRand
+from serve.item_changes import put_items
 from serve.ledger import Ledger
 from serve.refused import Refused
-from serve.state import State
+from serve.store import Transaction, write_now
 from serve.vectors import OtherLengthError
 
 Advance = Callable[[int], None]
 """Told how many items or people were done since it was last told."""
-Finish = Callable[[sqlite3.Connection, Sequence[UserKey]], None]
+Finish = Callable[[Transaction, Sequence[UserKey]], None]
 """Called in the transaction, once everybody is in it, with the people's pseudonyms."""
 
 N_GENERATED_PEOPLE = 2_000
@@ -168,8 +167,8 @@ def import_kuairand(
     with imported.alone():
         about = stage()
 
-        def finish(connection: sqlite3.Connection, users: Sequence[UserKey]) -> None:
-            imported.make_current(connection, about, users)
+        def finish(transaction: Transaction, users: Sequence[UserKey]) -> None:
+            imported.make_current(transaction, about, users)
 
         tell = advance or _tell_nobody
         items, users = _write(config, data.items, data.users, now_ms, tell, finish)
@@ -192,10 +191,10 @@ def load_world(config: Config, seed: int, preset: Preset | None = None) -> tuple
             they answer; if None, the defaults.
     """
     imported = ImportedWorld(Path(config.data.folder))
-    with open_data(config) as database, database.reader() as connection:
-        items = State(database).items(connection)
-        about = imported.about(connection)
-        kept = None if about is None else imported.load(connection, State(database), about)
+    with open_data(config) as store, store.view() as view:
+        items = view.items()
+        about = imported.about(view)
+        kept = None if about is None else imported.load(view, about)
     moods, population = (preset.moods, preset.population) if preset else (None, None)
     if kept is not None:
         model, people = kept
@@ -211,8 +210,8 @@ def _kept(config: Config, imported: ImportedWorld, digest: str) -> About | None:
     """Return what is kept of an equal import, if there was one."""
     if not (Path(config.data.folder) / "nextswipe.db").is_file():
         return None
-    with open_data(config) as database, database.reader() as connection:
-        about = imported.about(connection)
+    with open_data(config) as store, store.view() as view:
+        about = imported.about(view)
     return about if about is not None and about.digest == digest else None
 
 
@@ -247,25 +246,25 @@ def _write(
     """Put items and people in one transaction, and whatever `finish` does."""
     titles = _load_titles(config)
     blocks = [pack_halves(static_block(item, titles)) for item in items]
-    with open_data(config, must_exist=False) as database:
-        SqliteLog(database, now_ms=lambda: now_ms)  # makes the log's table where it is missing
-        state = State(database)
-        ledger = Ledger(state, now_ms=lambda: now_ms)
+    # People are on many shards, so only a store of one can take all of them or none.
+    opened = open_file if users else open_data
+    with opened(config, must_exist=False, now_ms=lambda: now_ms) as store:
+        ledger = Ledger(store)
 
-        def work(connection: sqlite3.Connection) -> tuple[Counts, Counts]:
-            put = ledger.put_items(connection, items, blocks, now_ms, are_new=False)
+        def work(transaction: Transaction) -> tuple[Counts, Counts]:
+            put = put_items(transaction, items, blocks, now_ms, are_new=False)
             advance(len(items))
             people, counts = [], Counts()
             for user_id, profile in users:
-                user, count = _put_user(connection, state, ledger, user_id, profile, now_ms)
+                user, count = _put_user(transaction, ledger, user_id, profile, now_ms)
                 people.append(user)
                 counts += count
                 advance(1)
             if finish is not None:
-                finish(connection, people)
+                finish(transaction, people)
             return Counts(put.added, put.changed, put.unchanged), counts
 
-        return database.write(work, durable=True).result()
+        return write_now(store, work)
 
 
 def _load_titles(config: Config) -> TitleEncoder | None:
@@ -278,15 +277,14 @@ def _load_titles(config: Config) -> TitleEncoder | None:
 
 
 def _put_user(
-    connection: sqlite3.Connection,
-    state: State,
+    transaction: Transaction,
     ledger: Ledger,
     user_id: UserId,
     profile: Profile,
     now_ms: int,
 ) -> tuple[UserKey, Counts]:
-    before = state.person(connection, user_id)
-    after = ledger.put_user(connection, user_id, profile, now_ms)
+    before = transaction.person(user_id)
+    after = ledger.put_user(transaction, user_id, profile, now_ms)
     if before is None:
         return after.user, Counts(new=1)
     same = before.state.profile == after.state.profile

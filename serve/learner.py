@@ -22,10 +22,17 @@ from env.features import SCHEMA
 from env.interface import EventLog
 from env.records import TickRecord
 from policies.snapshots import Manifest, SnapshotCorruption, SnapshotStore
-from replay.database import Database
 from serve.beats import Beats, LearnerBeat
 from serve.learning import Learning, LearningArgs
-from serve.state import StaleEpoch, State, Version
+from serve.store import Store, write_now
+from serve.versions import (
+    StaleEpoch,
+    Version,
+    begin_epoch,
+    current_version,
+    publish_version,
+    require_epoch,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +45,8 @@ class OnlineLearner:
 
     def __init__(
         self,
-        database: Database,
-        log: EventLog,
-        state: State,
-        store: SnapshotStore,
+        store: Store,
+        snapshots: SnapshotStore,
         args: LearningArgs,
         *,
         now_ms: Callable[[], int],
@@ -54,10 +59,8 @@ class OnlineLearner:
         """Resume from the newest good snapshot, else from the start of the log.
 
         Args:
-            database: holds log and versions.
-            log: to tail.
-            state: holds the versions.
-            store: holds the snapshots.
+            store: holds the log to tail, and the versions.
+            snapshots: holds what is published.
             args: of the fold.
             now_ms: the server's clock, for ticks.
             monotonic_s: a steady clock, for the pace of publishing.
@@ -66,9 +69,9 @@ class OnlineLearner:
             batch_lines: lines folded at a time.
             beats: told about once a second how it is doing; None: nobody is.
         """
-        self._log = log
-        self._state = state
+        self._log = store.log
         self._store = store
+        self._snapshots = snapshots
         self._now_ms = now_ms
         self._monotonic_s = monotonic_s
         self._publish_every_s = publish_every_s
@@ -79,8 +82,8 @@ class OnlineLearner:
         self._published_s = monotonic_s()
         self._active_s = monotonic_s()
         self._said_overdrawn: frozenset[str] = frozenset()
-        self.epoch = database.write(state.next_epoch, durable=True).result()
-        current = state.current_version()
+        self.epoch = write_now(store, begin_epoch)
+        current = current_version(store)
         self._known_offset = 0 if current is None else current.offset
         self.learning = self._resume(current, args)
         is_current = current is None or self.learning.policy.version == current.version
@@ -118,7 +121,7 @@ class OnlineLearner:
         is_known = self.learning.learned == self._published_learned
         if is_behind or is_known or not (due or force):
             return None
-        version = publish(self._state, self._store, self.learning, self.epoch)
+        version = publish(self._store, self._snapshots, self.learning, self.epoch)
         self._published_s = self._monotonic_s()
         self._published_learned = self.learning.learned
         self._version = version.version
@@ -167,10 +170,10 @@ class OnlineLearner:
         self._active_s = self._monotonic_s()
 
     def _resume(self, current: Version | None, args: LearningArgs) -> Learning:
-        for number in reversed(self._store.versions()):
+        for number in reversed(self._snapshots.versions()):
             try:
-                snapshot = self._store.load(number)
-                obstacle = _obstacle(snapshot.manifest, current, args)
+                snapshot = self._snapshots.load(number)
+                obstacle = _obstacle(snapshot.manifest, current, args, self._log)
                 if not obstacle:
                     return Learning.restore(snapshot, args)
             except (SnapshotCorruption, FileNotFoundError) as error:
@@ -179,15 +182,18 @@ class OnlineLearner:
         return Learning(args)
 
 
-def _obstacle(manifest: Manifest, current: Version | None, args: LearningArgs) -> str:
+def _obstacle(
+    manifest: Manifest, current: Version | None, args: LearningArgs, log: EventLog
+) -> str:
     """Return why a snapshot cannot be resumed from; empty if it can.
 
     One that was never made current is a fold of the log all the same, if it knows no more of it.
     """
-    if len(manifest.offsets) != 1:
-        return f"expected one offset, got {len(manifest.offsets)}"
-    if current is None or manifest.offsets[0] > current.offset:
+    offset = sum(manifest.offsets)
+    if current is None or offset > current.offset:
         return "it was never made current"
+    if manifest.offsets != log.shard_offsets(offset):
+        return f"it is of another log, read up to {manifest.offsets}"
     if manifest.version == current.version and manifest.digest != current.digest:
         return "it is not the one that was published"
     if (manifest.feature_schema, manifest.args) != (SCHEMA, args.manifest_args()):
@@ -195,30 +201,28 @@ def _obstacle(manifest: Manifest, current: Version | None, args: LearningArgs) -
     return ""
 
 
-def publish(state: State, store: SnapshotStore, learning: Learning, epoch: int) -> Version:
+def publish(store: Store, snapshots: SnapshotStore, learning: Learning, epoch: int) -> Version:
     """Make a fold the current version, on disk with all it was learned from when this returns.
 
     Raises:
         StaleEpoch: a newer learner has taken over; nothing was written, or, if it came while this
             was writing, a snapshot that no replica uses.
     """
-    database = state.database
     # Durable although it writes nothing: all that was folded is on disk from here on.
-    database.write(partial(state.require_epoch, epoch=epoch), durable=True).result()
-    number = max(state.last_version_number(), *store.versions(), 0) + 1
+    write_now(store, partial(require_epoch, epoch=epoch))
+    with store.view() as view:
+        number = max(view.last_version_number(), *snapshots.versions(), 0) + 1
     manifest = Manifest(
         version=number,
         epoch=epoch,
-        offsets=(learning.offset,),
+        offsets=store.log.shard_offsets(learning.offset),
         feature_schema=SCHEMA,
         reward_version=learning.args.reward.version,
         args=learning.args.manifest_args(),
     )
     scorer = learning.policy.frozen(number).to_bytes()
-    written = store.publish(manifest, {**learning.parts(), "scorer": scorer})
+    written = snapshots.publish(manifest, {**learning.parts(), "scorer": scorer})
     version = Version(number, epoch, learning.offset, written.digest)
-    database.write(
-        lambda connection: state.publish_version(connection, version), durable=True
-    ).result()
+    write_now(store, partial(publish_version, version=version))
     logger.info("published version=%d offset=%d", number, learning.offset)
     return version

@@ -78,7 +78,7 @@ class Learning:
         """
         learning, manifest, parts = cls(args), snapshot.manifest, snapshot.parts
         try:
-            learning.offset = manifest.offsets[0]
+            learning.offset = sum(manifest.offsets)
             learning.policy = VowpalPolicy.from_bytes(
                 parts["model"], args.vowpal, version=manifest.version
             )

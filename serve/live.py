@@ -15,10 +15,9 @@ from env.records import FeedbackRecord, PageRecord
 from env.reward import is_censored, is_valid_play
 from env.vocabulary import Interaction
 from replay.join import Join
-from replay.log import SqliteLog
 from serve.config import Config
-from serve.replica import open_database
-from serve.state import State
+from serve.stores import open_store
+from serve.versions import current_version
 
 RECENT = 1_000
 MAX_LINES = 5_000
@@ -34,9 +33,8 @@ class Figures:
             config: names the data folder.
             now_ms: the wall clock.
         """
-        self._database = open_database(config)
-        self._log = SqliteLog(self._database, now_ms)
-        self._state = State(self._database)
+        self._store = open_store(config, now_ms)
+        self._log = self._store.log
         self._now_ms = now_ms
         self._began_ms = now_ms()
         self._join = Join(config.reward, settle_ms=config.join.settle_ms)
@@ -60,10 +58,10 @@ class Figures:
             return self._table()
 
     def close(self) -> None:
-        """Close the database, after the read that is under way."""
+        """Close the store, after the read that is under way."""
         with self._reading:
             self._closed = True
-            self._database.close()
+            self._store.close()
 
     def _table(self) -> Table:
         elapsed_s = max((self._now_ms() - self._began_ms) / 1000, 1e-3)
@@ -82,7 +80,7 @@ class Figures:
         return table
 
     def _read(self) -> None:
-        version = self._state.current_version()
+        version = current_version(self._store)
         self._version = 0 if version is None else version.version
         for line in self._log.read(self._offset, MAX_LINES):
             self._offset = line.offset

@@ -1,19 +1,18 @@
-"""The server as a whole: what the database adds up to, and what each process said of itself last.
+"""The server as a whole: what the store adds up to, and what each process said of itself last.
 
-Metrics and readiness are answered from here by whichever replica is asked. Where the database is
+Metrics and readiness are answered from here by whichever replica is asked. Where the store is
 out of reach, the processes' own figures are told all the same.
 """
 
 import asyncio
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from serve import totals
 from serve.beats import Beat, Beats, LearnerBeat
 from serve.shelf import Shelf
-from serve.state import State, Version
+from serve.store import Store, StoreUnavailable
 from serve.totals import Total
+from serve.versions import Version
 from serve.wire import Health, LearnerHealth
 
 SILENT_S = 10.0
@@ -22,7 +21,7 @@ SILENT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What the database says, as of one moment.
+    """What the store says, as of one moment.
 
     Attributes:
         totals: of the log.
@@ -44,7 +43,7 @@ class Overview:
     Attributes:
         at_ms: when, by the server's clock.
         beats: what each process said last, by name.
-        readings: of the database; None: it cannot be read.
+        readings: of the store; None: it cannot be read.
         reason: why not; empty if it can.
     """
 
@@ -74,10 +73,10 @@ class Lookout:
     """Looks at the server as a whole, from one replica."""
 
     def __init__(
-        self, state: State, shelf: Shelf, beats: Beats, *, now_ms: Callable[[], int]
+        self, store: Store, shelf: Shelf, beats: Beats, *, now_ms: Callable[[], int]
     ) -> None:
-        """Look at the database of `state`, the replica's own shelf and everybody's beats."""
-        self._state = state
+        """Look at the store, the replica's own shelf and everybody's beats."""
+        self._store = store
         self._shelf = shelf
         self._beats = beats
         self._now_ms = now_ms
@@ -86,7 +85,7 @@ class Lookout:
         """Return the overview as of now; takes a few short reads."""
         try:
             readings, reason = self._read(), ""
-        except (sqlite3.Error, RuntimeError) as error:  # the latter: it is closed
+        except (StoreUnavailable, RuntimeError) as error:  # the latter: it is closed
             readings, reason = None, f"the database cannot be read: {error}"
         return Overview(self._now_ms(), self._beats.read(), readings, reason)
 
@@ -109,11 +108,10 @@ class Lookout:
         return Health(n_items > 0, n_items, reason, overview.learner_health)
 
     def _read(self) -> Readings:
-        with self._state.database.reader() as connection:
-            (offset,) = connection.execute("SELECT coalesce(max(offset), 0) FROM log").fetchone()
+        with self._store.view() as view:
             return Readings(
-                totals.read(connection),
-                int(offset),
-                self._state.catalogue_offset(connection),
-                self._state.current(connection),
+                view.totals(),
+                self._store.log.last_offset(),
+                view.catalogue_offset(),
+                view.current_version(),
             )

@@ -32,7 +32,6 @@ from replay.gates import Gates
 from replay.health import Weights, weights_of
 from replay.intervals import LEVEL, Estimate
 from replay.lives import SHARD_STEPS, read_life_shards
-from replay.log import SqliteLog
 from replay.log_source import LogSource
 from replay.session_gain import (
     join_sessions,
@@ -205,8 +204,8 @@ def read_log(config: Config, reward: LifeReward) -> ReadLog:
     Raises:
         Refused: no log, or none that lives can be read from.
     """
-    with open_data(config) as database:
-        log = SqliteLog(database, now_ms=lambda: 0)
+    with open_data(config) as store:
+        log = store.log
         try:
             source = LogSource(log.read, config.reward)
             n_shards = max(1, round(len(source) / SHARD_STEPS))

@@ -169,6 +169,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         type(None),
         FoundResponse,
         query=_SEARCH,
+        failures=((501, "The store keeps no index of words."),),
     ),
     Operation("put_item", "PUT", "/v1/items/{item_id}", "Puts an item.", _put_item, ItemBody, Item),
     Operation(

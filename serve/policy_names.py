@@ -24,11 +24,11 @@ from policies.snapshots import SnapshotCorruption
 from policies.vowpal_kernel import VowpalScorer
 from serve.config import Config, Experiment, Mixture
 from serve.drawn_by import bandit_version, drawn_by
-from serve.ranker_rows import current_ranker
 from serve.rankers import Ranking, load_ranking, open_rankers, ranker_finder
 from serve.refused import Refused
 from serve.replica import open_snapshots
-from serve.state import State
+from serve.store import Store
+from serve.versions import current_version
 
 _LEARNED = (
     "vowpal",
@@ -43,7 +43,7 @@ SCORERS_KEPT = 8
 """Versions that are held while a log is read: 1 MB each; pages of one version stand together."""
 
 
-def find_policy(config: Config, state: State, name: str) -> Policy:
+def find_policy(config: Config, store: Store, name: str) -> Policy:
     """Return the policy of this name.
 
     Args:
@@ -59,7 +59,7 @@ def find_policy(config: Config, state: State, name: str) -> Policy:
     if kind == "mixture" and number in ("", "0"):
         return _mixture(config.experiment)
     if kind in ("vowpal", "retention", "blend") and (not number or number.isdecimal()):
-        return _learned(config, state, kind, number)
+        return _learned(config, store, kind, number)
     if kind == "popularity" and number in ("", "0"):
         return PopularityPolicy()
     return _find_anywhere(name, ("uniform", "popularity", "mixture", *_LEARNED))
@@ -117,28 +117,28 @@ def behaviour(config: Config) -> Callable[[PageRecord], Policy | None]:
     return lambda page: drawn_by(page, learned, rankers)
 
 
-def _learned(config: Config, state: State, kind: str, number: str) -> Policy:
+def _learned(config: Config, store: Store, kind: str, number: str) -> Policy:
     """Return vowpal, a ranker, or the current ranker with vowpal, of a version or the current."""
     if kind == "retention":
-        ranking = _ranking(config, state, int(number or 0))
+        ranking = _ranking(config, store, int(number or 0))
         return RetentionPolicy(ranking.ranker, name=f"retention@{ranking.version}")
-    version = int(number or _current(state))
+    version = int(number or _current(store))
     if kind == "vowpal":
         return _scorer(config, version, config.feed.explorer)
     bandit = _scorer(config, version, config.retention.explorer)
-    return _ranking(config, state, 0).blended(bandit, config.retention)
+    return _ranking(config, store, 0).blended(bandit, config.retention)
 
 
-def _ranking(config: Config, state: State, version: int) -> Ranking:
+def _ranking(config: Config, store: Store, version: int) -> Ranking:
     """Return a ranker that is kept; 0: the current one."""
-    store = open_rankers(config)
+    rankers = open_rankers(config)
     if not version:
-        with state.database.reader() as connection:
-            version = current_ranker(connection).version
+        with store.view() as view:
+            version = view.ranker_move().version
     try:
-        return load_ranking(store, version)
+        return load_ranking(rankers, version)
     except FileNotFoundError:
-        there = ", ".join(map(str, store.versions())) or "none"
+        there = ", ".join(map(str, rankers.versions())) or "none"
         got = version or "none that is current: publish one (nextswipe retention publish)"
         raise Refused(f"expected a ranker that is kept ({there}), got {got}") from None
     except SnapshotCorruption as error:
@@ -192,8 +192,8 @@ def _mixture(experiment: Experiment) -> Policy:
     return mixture_policy(mixture.uniform_share, mixture.temperature)
 
 
-def _current(state: State) -> int:
-    version = state.current_version()
+def _current(store: Store) -> int:
+    version = current_version(store)
     if version is None:
         raise Refused("no version of vowpal was published yet: let people swipe, or train it")
     return version.version

@@ -1,6 +1,6 @@
 """A feed replica's view of the current ranker: followed beside the bandit's versions.
 
-As with these (`serve.follower`), the row in the database is the truth, a ranker is loaded beside
+As with these (`serve.follower`), the row in the store is the truth, a ranker is loaded beside
 serving and takes its place by one assignment, and one that cannot be used is left alone and said
 once. But there is no older one to fall back to: without a ranker the bandit serves alone, which
 is always right, while an older ranker may be just what somebody wanted to get rid of.
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from threading import Event
 
 from policies.snapshots import SnapshotCorruption, SnapshotStore
-from serve.ranker_rows import RankerMove, current_ranker
+from serve.ranker_rows import RankerMove
 from serve.rankers import Ranking, load_ranking
-from serve.state import State
+from serve.store import Store, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -22,16 +22,16 @@ class RankerFollower:
     """Watches which ranker is current and hands each new one on."""
 
     def __init__(
-        self, state: State, store: SnapshotStore, swap: Callable[[Ranking | None], None]
+        self, store: Store, rankers: SnapshotStore, swap: Callable[[Ranking | None], None]
     ) -> None:
-        """Follow the moves in `state`'s database.
+        """Follow the moves in a store.
 
         Args:
-            state: of the data folder.
-            store: holds the rankers.
+            store: holds the moves.
+            rankers: that are kept.
             swap: called with each new one, on the thread that polls; None: none is current.
         """
-        self._state, self._store, self._swap = state, store, swap
+        self._store, self._kept, self._swap = store, rankers, swap
         self._seen, self._refused = RankerMove(), RankerMove()
         self._n_refused = 0
 
@@ -46,9 +46,12 @@ class RankerFollower:
         return self._n_refused
 
     def run(self, stop: Event, *, poll_s: float = 0.1) -> None:
-        """Poll until told to stop."""
+        """Poll until told to stop; a store that is away for a while is asked again."""
         while not stop.is_set():
-            self.poll()
+            try:
+                self.poll()
+            except StoreUnavailable as error:
+                logger.warning("kept ranker=%d: %s", self._seen.version, error)
             stop.wait(poll_s)
 
     def poll(self) -> bool:
@@ -56,8 +59,8 @@ class RankerFollower:
 
         One that cannot be used is tried again each time: its disk may have failed for a moment.
         """
-        with self._state.database.reader() as connection:
-            move = current_ranker(connection)
+        with self._store.view() as view:
+            move = view.ranker_move()
         if move.move <= self._seen.move:
             return False
         try:
@@ -72,7 +75,7 @@ class RankerFollower:
     def _load(self, move: RankerMove) -> Ranking | None:
         if not move.version:
             return None
-        return load_ranking(self._store, move.version, move.digest)
+        return load_ranking(self._kept, move.version, move.digest)
 
     def _refuse(self, move: RankerMove, error: Exception) -> None:
         if move != self._refused:

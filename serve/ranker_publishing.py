@@ -5,8 +5,8 @@ before the row that makes it current is written, and that row is written only if
 one meanwhile.
 """
 
-import sqlite3
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,9 +15,10 @@ from env.features import SCHEMA
 from policies.snapshots import Manifest, SnapshotCorruption, SnapshotStore
 from serve.config import Config
 from serve.data_folder import open_data
-from serve.ranker_rows import RankerMove, StaleMove, current_ranker, move_ranker
+from serve.ranker_rows import RankerMove, StaleMove, move_ranker
 from serve.rankers import PART, decode_ranker, load_ranking, open_rankers
 from serve.refused import Refused
+from serve.store import Transaction, write_now
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -53,12 +54,12 @@ def publish_ranker(config: Config, data: bytes, *, origin: str, offset: int = 0)
         decode_ranker(data)
     except ValueError as error:
         raise Refused(f"the ranker cannot be published: {error}") from error
-    with open_data(config) as database:
-        with database.reader() as connection:
-            known = current_ranker(connection)
-        store = open_rankers(config)
+    with open_data(config) as store:
+        with store.view() as view:
+            known = view.ranker_move()
+        rankers = open_rankers(config)
         manifest = Manifest(
-            version=max(store.versions(), default=0) + 1,
+            version=max(rankers.versions(), default=0) + 1,
             epoch=known.move + 1,
             offsets=(offset,),
             feature_schema=SCHEMA,
@@ -66,8 +67,8 @@ def publish_ranker(config: Config, data: bytes, *, origin: str, offset: int = 0)
             args={"origin": origin},
         )
         try:
-            written = store.publish(manifest, {PART: data})
-            database.write(_mover(known, written.version, written.digest), durable=True).result()
+            written = rankers.publish(manifest, {PART: data})
+            write_now(store, _mover(known, written.version, written.digest))
         except (FileExistsError, StaleMove) as error:
             raise Refused(f"the ranker was not made current: {error}") from error
     return _published(written, is_current=True)
@@ -80,12 +81,12 @@ def use_ranker(config: Config, version: int) -> RankerMove:
         Refused: it is not there, or not what its manifest says, or another was made current
             meanwhile.
     """
-    with open_data(config) as database:
-        with database.reader() as connection:
-            known = current_ranker(connection)
+    with open_data(config) as store:
+        with store.view() as view:
+            known = view.ranker_move()
         digest = _usable_digest(open_rankers(config), version) if version else ""
         try:
-            return database.write(_mover(known, version, digest), durable=True).result()
+            return write_now(store, _mover(known, version, digest))
         except StaleMove as error:
             raise Refused(str(error)) from error
 
@@ -97,28 +98,26 @@ def list_rankers(config: Config) -> list[Published]:
         Refused: there is no log.
         SnapshotCorruption: a manifest cannot be read.
     """
-    with open_data(config) as database, database.reader() as connection:
-        current = current_ranker(connection)
-    store = open_rankers(config)
-    manifests = [store.manifest(version) for version in store.versions()]
+    with open_data(config) as store, store.view() as view:
+        current = view.ranker_move()
+    rankers = open_rankers(config)
+    manifests = [rankers.manifest(version) for version in rankers.versions()]
     return [_published(m, is_current=m.digest == current.digest) for m in manifests]
 
 
-def _usable_digest(store: SnapshotStore, version: int) -> str:
+def _usable_digest(rankers: SnapshotStore, version: int) -> str:
     try:
-        load_ranking(store, version)
+        load_ranking(rankers, version)
     except FileNotFoundError:
-        there = ", ".join(map(str, store.versions())) or "none"
+        there = ", ".join(map(str, rankers.versions())) or "none"
         raise Refused(f"expected a ranker that is kept ({there}), got {version}") from None
     except SnapshotCorruption as error:
         raise Refused(str(error)) from error
-    return store.manifest(version).digest
+    return rankers.manifest(version).digest
 
 
-def _mover(
-    known: RankerMove, version: int, digest: str
-) -> Callable[[sqlite3.Connection], RankerMove]:
-    return lambda connection: move_ranker(connection, known, version, digest)
+def _mover(known: RankerMove, version: int, digest: str) -> Callable[[Transaction], RankerMove]:
+    return partial(move_ranker, known=known, version=version, digest=digest)
 
 
 def _published(manifest: Manifest, *, is_current: bool) -> Published:

@@ -1,4 +1,4 @@
-"""Which ranker is current: rows of the log's database, each a move from one ranker to the next.
+"""Which ranker is current: rows of the store, each a move from one ranker to the next.
 
 The last move rules. It is written only by who knows the one before it, so of two that publish at
 the same time one is refused, and a follower leaves alone what is no later than what it has. Going
@@ -8,14 +8,10 @@ Rejected: the newest folder of the store (a ranker would be served the moment it
 could go back without removing files, and a copied folder would be taken for a publication).
 """
 
-import sqlite3
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-SCHEMA = """CREATE TABLE IF NOT EXISTS ranker_moves (
-    move INTEGER PRIMARY KEY,
-    version INTEGER NOT NULL,
-    digest TEXT NOT NULL
-) STRICT"""
+if TYPE_CHECKING:
+    from serve.store import Transaction
 
 
 class RankerMove(NamedTuple):
@@ -36,19 +32,13 @@ class StaleMove(RuntimeError):  # noqa: N818  # it tells what happened, not a mi
     """Another ranker became current meanwhile."""
 
 
-def current_ranker(connection: sqlite3.Connection) -> RankerMove:
-    """Return the last move."""
-    row = connection.execute("SELECT * FROM ranker_moves ORDER BY move DESC LIMIT 1").fetchone()
-    return RankerMove() if row is None else RankerMove(*row)
-
-
 def move_ranker(
-    connection: sqlite3.Connection, known: RankerMove, version: int, digest: str
+    transaction: "Transaction", known: RankerMove, version: int, digest: str
 ) -> RankerMove:
     """Make a ranker the current one and return the move.
 
     Args:
-        connection: inside a transaction that writes.
+        transaction: of the store.
         known: the last move as it was when it was decided to make this one.
         version: of the ranker; 0: none.
         digest: of its manifest.
@@ -56,12 +46,12 @@ def move_ranker(
     Raises:
         StaleMove: there was a later move; nothing was written.
     """
-    last = current_ranker(connection)
+    last = transaction.ranker_move()
     if last != known:
         raise StaleMove(
             f"expected ranker {known.version} to be current (move {known.move}), got "
             f"{last.version} (move {last.move}): another was made current meanwhile"
         )
     move = RankerMove(known.move + 1, version, digest)
-    connection.execute("INSERT INTO ranker_moves VALUES (?, ?, ?)", move)
+    transaction.add_ranker_move(move)
     return move

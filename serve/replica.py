@@ -5,6 +5,7 @@ open them directly. Whoever opens one closes it.
 """
 
 import logging
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,8 +17,6 @@ from starlette.applications import Starlette
 from env.catalogue import Catalogue
 from policies.snapshots import SnapshotStore
 from policies.vowpal_args import VowpalArgs
-from replay.database import Database
-from replay.log import SqliteLog
 from serve.api import make_app
 from serve.beats import Beats, FeedBeat
 from serve.config import Config
@@ -30,12 +29,15 @@ from serve.pipeline import Pipeline
 from serve.ranker_follower import RankerFollower
 from serve.rankers import open_rankers
 from serve.secret import derive_key, load_secret
-from serve.state import SCHEMA, State
+from serve.stores import open_store
 
 logger = logging.getLogger(__name__)
 
 STOP_TIMEOUT_S = 10.0
 BEAT_S = 1.0
+SWITCH_S = 0.001
+"""After which a thread that computes gives others a turn. The loop and the store's writer hand over
+to each other with every request, and Python's own 5 ms are longer than most requests take."""
 
 
 def vowpal_args(config: Config) -> VowpalArgs:
@@ -59,13 +61,6 @@ def vowpal_args(config: Config) -> VowpalArgs:
 def learning_args(config: Config) -> LearningArgs:
     """Return the fold's arguments as configured."""
     return LearningArgs(vowpal_args(config), config.reward, config.join.settle_ms, config.audiences)
-
-
-def open_database(config: Config) -> Database:
-    """Open the data folder's database, made if it is missing."""
-    folder = Path(config.data.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    return Database(folder / "nextswipe.db", schema=SCHEMA)
 
 
 def open_snapshots(config: Config) -> SnapshotStore:
@@ -103,29 +98,28 @@ class Background:
 
 
 class FeedReplica:
-    """The database, the engine with its pipeline, and the followers that keep it current."""
+    """The store, the engine with its pipeline, and the followers that keep it current."""
 
     def __init__(self, config: Config, *, now_ms: Callable[[], int]) -> None:
         """Open the data folder of `config`."""
-        self._database = open_database(config)
-        log = SqliteLog(self._database, now_ms=now_ms)
-        state = State(self._database)
+        sys.setswitchinterval(SWITCH_S)
+        self._store = open_store(config, now_ms)
         draw_key = derive_key(load_secret(Path(config.data.folder)), "draw")
         first = untrained(vowpal_args(config), config.audiences)
         self.pipeline = Pipeline(config, draw_key=draw_key, served=first)
-        self.engine = Engine(config, self._database, log, state, self.pipeline, now_ms=now_ms)
+        self.engine = Engine(config, self._store, self.pipeline, now_ms=now_ms)
         self._metrics = Metrics()
         self._beats = Beats(Path(config.data.folder))
         self._now_ms = now_ms
         self._follower = Follower(
-            state,
+            self._store,
             open_snapshots(config),
             vowpal_args(config),
             config.audiences,
             self.pipeline.swap,
             partial(warm, self.pipeline.catalogue),
         )
-        self._rankers = RankerFollower(state, open_rankers(config), self.pipeline.rank)
+        self._rankers = RankerFollower(self._store, open_rankers(config), self.pipeline.rank)
         self._follower.poll()
         self._rankers.poll()
         self._following = Background("follower", self._follower.run)
@@ -140,11 +134,11 @@ class FeedReplica:
         self._beating.check()
 
     def close(self) -> None:
-        """Stop following, commit what is queued, close the database."""
+        """Stop following, commit what is queued, close the store."""
         self._following.close()
         self._ranking.close()
         self._beating.close()
-        self._database.close()
+        self._store.close()
 
     def _beat_until(self, stop: Event) -> None:
         """Tell the other processes what this one counts, until told to stop, and once more then."""
@@ -189,11 +183,9 @@ class LearnerReplica:
 
     def __init__(self, config: Config, *, now_ms: Callable[[], int]) -> None:
         """Open the data folder of `config` and learn."""
-        self._database = open_database(config)
+        self._store = open_store(config, now_ms)
         learner = OnlineLearner(
-            self._database,
-            SqliteLog(self._database, now_ms=now_ms),
-            State(self._database),
+            self._store,
             open_snapshots(config),
             learning_args(config),
             now_ms=now_ms,
@@ -209,6 +201,6 @@ class LearnerReplica:
         self._learning.check()
 
     def close(self) -> None:
-        """Publish what was learned and close the database."""
+        """Publish what was learned and close the store."""
         self._learning.close()
-        self._database.close()
+        self._store.close()

@@ -1,4 +1,4 @@
-"""The items of one process: put and taken down in the database, looked up in the catalogue.
+"""The items of one process: put and taken down in the store, looked up in the catalogue.
 
 Every process holds the whole catalogue in memory, as columns. Who changes an item appends a
 record; all others see in their next read of a person that the log's last item record is newer
@@ -15,15 +15,14 @@ from env.catalogue import Catalogue
 from env.content import TitleEncoder, static_block
 from env.records import ItemRecord, pack_halves
 from env.vocabulary import Item, ItemId
-from replay.log import Kind, SqliteLog
 from serve.codec import ProblemError
+from serve.item_changes import put_items, remove_item
 from serve.items_wire import FoundResponse, ItemBody, ItemsRequest, ItemsResponse
 from serve.ledger import Ledger
-from serve.state import State
+from serve.store import NotKept, Store
 from serve.vectors import OtherLengthError
 
 REFRESH_LINES = 256
-ITEM_LINES: tuple[Kind, ...] = ("item",)
 
 
 class Shelf:
@@ -31,8 +30,7 @@ class Shelf:
 
     def __init__(
         self,
-        log: SqliteLog,
-        state: State,
+        store: Store,
         ledger: Ledger,
         catalogue: Catalogue,
         *,
@@ -42,15 +40,13 @@ class Shelf:
         """Bring the catalogue up to the log's end.
 
         Args:
-            log: to read the changes from.
-            state: holds the items.
+            store: holds the items and their changes.
             ledger: writes them.
             catalogue: moved by nobody else from now on.
             now_ms: the server's clock.
             titles: embeds titles into the items' blocks; None leaves them out.
         """
-        self._log = log
-        self._state = state
+        self._store = store
         self._ledger = ledger
         self._catalogue = catalogue
         self._now_ms = now_ms
@@ -99,8 +95,8 @@ class Shelf:
         Raises:
             ProblemError: 404, there is none.
         """
-        with self._state.database.reader() as connection:
-            item = self._state.item(connection, item_id)
+        with self._store.view() as view:
+            item = view.find_items([item_id]).get(item_id)
         if item is None:
             raise _unknown(item_id)
         return item
@@ -111,14 +107,21 @@ class Shelf:
         Raises:
             ProblemError: 404, there is none.
         """
-        work = partial(self._ledger.remove_item, item_id=item_id, at_ms=self._now_ms())
+        work = partial(remove_item, item_id=item_id, at_ms=self._now_ms())
         if not await self._ledger.commit(work, durable=True):
             raise _unknown(item_id)
         await self._catch_up()
 
     async def search(self, text: str, limit: int) -> FoundResponse:
-        """Return items in which every word of a text begins a word, the best match first."""
-        return FoundResponse(tuple(await asyncio.to_thread(self._search, text, limit)))
+        """Return items in which every word of a text begins a word, the best match first.
+
+        Raises:
+            ProblemError: 501, the store keeps no index of words.
+        """
+        try:
+            return FoundResponse(tuple(await asyncio.to_thread(self._search, text, limit)))
+        except NotKept as error:
+            raise ProblemError(501, str(error)) from error
 
     async def refresh(self, offset: int) -> None:
         """Apply what changed at least up to an offset, in steps that leave others their turn."""
@@ -132,9 +135,7 @@ class Shelf:
 
     async def _put(self, items: Sequence[Item]) -> ItemsResponse:
         blocks = await asyncio.to_thread(self._blocks, items)
-        work = partial(
-            self._ledger.put_items, items=items, blocks=blocks, at_ms=self._now_ms(), are_new=True
-        )
+        work = partial(put_items, items=items, blocks=blocks, at_ms=self._now_ms(), are_new=True)
         answer = await self._ledger.commit(work, durable=True)
         await self._catch_up()
         return answer
@@ -143,11 +144,11 @@ class Shelf:
         return [pack_halves(static_block(item, self._titles)) for item in items]
 
     def _search(self, text: str, limit: int) -> list[Item]:
-        with self._state.database.reader() as connection:
-            return self._state.search(connection, text, limit)
+        with self._store.view() as view:
+            return view.search(text, limit)
 
     def _apply_some(self) -> int:
-        lines = list(self._log.read(self._catalogue.sequence, REFRESH_LINES, kinds=ITEM_LINES))
+        lines = list(self._store.item_lines(self._catalogue.sequence, REFRESH_LINES))
         for line in lines:
             if isinstance(line.record, ItemRecord):
                 self._catalogue.apply(line.record, sequence=line.offset)

@@ -7,7 +7,6 @@ import msgspec
 from env import presets
 from env.presets import Preset
 from env.viewer import people
-from replay.log import SqliteLog
 from serve.attendance import Rush
 from serve.client import Client
 from serve.config import Config
@@ -132,7 +131,7 @@ def _load(name: str) -> Preset:
 
 def _last_ms(config: Config) -> int:
     """Return the time of the last line of the log: the swarm's clock never goes back behind it."""
-    with open_data(config) as database:
-        log = SqliteLog(database, now_ms=lambda: 0)
+    with open_data(config) as store:
+        log = store.log
         lines = log.read(after=log.last_offset() - 1, limit=1)
         return max((line.record.at_ms for line in lines), default=0)

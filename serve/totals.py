@@ -1,6 +1,6 @@
 """What the log adds up to: pages, cards, what filters took away, feedback, changes; a fold of it.
 
-The totals are rows of the log's database, moved in the transaction that appends the records. So
+The totals are rows of the store, moved in the transaction that appends the records. So
 whichever replica is asked tells the truth about all of them, across restarts, and a count is never
 ahead of the log or behind it. Labels are names of policies, reasons and kinds, never ids: there are
 few of them.
@@ -9,7 +9,6 @@ Rejected: counting in each process (a restart forgets, and a scrape meets one re
 and counting the log when asked (it grows for ever).
 """
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -23,18 +22,6 @@ from env.records import (
     TickRecord,
     UserRecord,
 )
-
-SCHEMA = (
-    """CREATE TABLE IF NOT EXISTS totals (
-        name TEXT NOT NULL,
-        label TEXT NOT NULL,
-        value INTEGER NOT NULL,
-        PRIMARY KEY (name, label)
-    ) STRICT, WITHOUT ROWID""",
-)
-
-_ADD = """INSERT INTO totals VALUES (?, ?, ?)
-    ON CONFLICT (name, label) DO UPDATE SET value = value + excluded.value"""
 
 
 class Total(NamedTuple):
@@ -50,18 +37,6 @@ def count(records: Iterable[Record]) -> Counter[Total]:
     for record in records:
         totals.update(dict(_of(record)))
     return totals
-
-
-def add(connection: sqlite3.Connection, records: Iterable[Record]) -> None:
-    """Add records to the totals, inside the transaction that appended them."""
-    rows = [(*total, n) for total, n in count(records).items()]
-    connection.executemany(_ADD, rows)
-
-
-def read(connection: sqlite3.Connection) -> dict[Total, int]:
-    """Return all totals above 0, as of a transaction."""
-    rows = connection.execute("SELECT name, label, value FROM totals")
-    return {Total(name, label): value for name, label, value in rows}
 
 
 def _of(record: Record) -> Iterator[tuple[Total, int]]:

@@ -12,17 +12,15 @@ Rejected: judging a model on what it learned from, and a gate on an estimate its
 bound of it (noise would pass it half of the time).
 """
 
-import sqlite3
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import msgspec
 
-from env.interface import Policy
+from env.interface import EventLog, Policy
 from replay.dataset import Dataset, read
 from replay.evaluate import Report, evaluate
-from replay.log import Kind, SqliteLog
 from serve.config import Config
 from serve.data_folder import open_data, require_idle
 from serve.gate import Gate
@@ -30,7 +28,8 @@ from serve.learner import BATCH_LINES, publish
 from serve.learning import Learning
 from serve.refused import Refused
 from serve.replica import learning_args, open_snapshots
-from serve.state import StaleEpoch, State, Version
+from serve.store import Transaction, write_now
+from serve.versions import StaleEpoch, Version, begin_epoch, require_epoch
 
 Advance = Callable[[int], None]
 """Told how many lines of the log were folded since it was last told."""
@@ -83,41 +82,40 @@ def train_bandit(
         LogCorruption: a line is not what was written.
     """
     require_idle(config)
-    with open_data(config) as database:
-        log, state = SqliteLog(database, now_ms=lambda: 0), State(database)
-        with database.reader() as connection:
-            epoch = state.newest_epoch(connection)
+    with open_data(config) as store:
+        log = store.log
+        with store.view() as view:
+            epoch, last = view.newest_epoch(), view.last_version_number()
         split = _split(log, holdout)
         learning = Learning(learning_args(config))
         _fold(learning, log, split.offset, advance)
-        candidate = learning.policy.frozen(max(state.last_version_number(), 0) + 1)
+        candidate = learning.policy.frozen(last + 1)
         report = _judge(_held_out(config, log, split), candidate)
         refusals = gate.refusals(report)
         if refusals:
             return Trained(report, refusals, learning.learned, None)
         _fold(learning, log, log.last_offset(), advance)
         try:
-            taken = database.write(partial(_take_epoch, state, epoch), durable=True).result()
-            version = publish(state, open_snapshots(config), learning, taken)
+            taken = write_now(store, partial(_take_epoch, epoch))
+            version = publish(store, open_snapshots(config), learning, taken)
         except StaleEpoch as error:
             raise Refused(f"nothing was published: {error}") from error
         return Trained(report, refusals, learning.learned, version)
 
 
-def _take_epoch(state: State, newest: int, connection: sqlite3.Connection) -> int:
+def _take_epoch(newest: int, transaction: Transaction) -> int:
     """Begin an epoch, unless a learner has begun one since."""
-    state.require_epoch(connection, newest)
-    return state.next_epoch(connection)
+    require_epoch(transaction, newest)
+    return begin_epoch(transaction)
 
 
-def _split(log: SqliteLog, holdout: float) -> _Split:
+def _split(log: EventLog, holdout: float) -> _Split:
     """Return the time that leaves this share of the pages behind it, or a little more.
 
     Pages of several replicas may stand in the log in another order than they were drawn in: what
     was drawn before that time and logged after it is on neither side.
     """
-    kinds: tuple[Kind, ...] = ("page",)
-    pages = [(line.record.at_ms, line.offset) for line in log.read(kinds=kinds)]
+    pages = [(line.record.at_ms, line.offset) for line in log.read(kinds=["page"])]
     n_held_out = round(holdout * len(pages))
     at_ms = sorted(pages)[-n_held_out][0] if n_held_out else 0
     offset = min((line for drawn_ms, line in pages if drawn_ms >= at_ms), default=1) - 1
@@ -129,7 +127,7 @@ def _split(log: SqliteLog, holdout: float) -> _Split:
     return _Split(at_ms, offset)
 
 
-def _fold(learning: Learning, log: SqliteLog, up_to: int, advance: Advance | None) -> None:
+def _fold(learning: Learning, log: EventLog, up_to: int, advance: Advance | None) -> None:
     while learning.offset < up_to:
         lines = list(log.read(learning.offset, min(BATCH_LINES, up_to - learning.offset)))
         lines = [line for line in lines if line.offset <= up_to]
@@ -140,7 +138,7 @@ def _fold(learning: Learning, log: SqliteLog, up_to: int, advance: Advance | Non
             advance(len(lines))
 
 
-def _held_out(config: Config, log: SqliteLog, split: _Split) -> Dataset:
+def _held_out(config: Config, log: EventLog, split: _Split) -> Dataset:
     try:
         return read(log.read(), config.reward, lambda page: page.at_ms >= split.at_ms)
     except ValueError as error:

@@ -24,12 +24,11 @@ from env.audit import Violation, audit_page
 from env.blocks import Blocks
 from env.draw_audit import DrawAudit
 from env.features import SCHEMA
-from env.interface import Policy, page_pmfs, page_seed, redraw
-from env.records import LogLine, PageRecord
+from env.interface import EventLog, Policy, page_pmfs, page_seed, redraw
+from env.records import Kind, LogLine, PageRecord
 from env.vocabulary import DecisionId, Page
 from policies.explorers import AnyExplorer, explorer_args
 from policies.vowpal_kernel import VowpalScorer
-from replay.log import Kind, SqliteLog
 from serve.config import Config
 from serve.data_folder import open_data
 from serve.drawn_by import bandit_version, drawn_by
@@ -39,7 +38,7 @@ from serve.rankers import FindRanker, ranker_finder
 from serve.refused import Refused
 from serve.replica import learning_args
 from serve.secret import derive_key, load_secret
-from serve.state import State, Version
+from serve.versions import Version, all_versions
 
 Advance = Callable[[int], None]
 """Told how many lines of the log were done since it was last told."""
@@ -89,11 +88,11 @@ def verify_log(
         Refused: no log, or no secret to draw with.
         LogCorruption: a line is not what was written.
     """
-    with open_data(config) as database:
+    with open_data(config) as store:
         draw_key = _draw_key(Path(config.data.folder))
-        log = SqliteLog(database, now_ms=lambda: 0)
+        log = store.log
         end = log.last_offset()
-        versions = State(database).versions()
+        versions = all_versions(store)
         last_uses = _last_uses(log, end)
         learning, ranker = Learning(learning_args(config)), ranker_finder(config)
         audit = _Audit(learning, draw_key, last_uses, ranker, n_shown)
@@ -195,7 +194,7 @@ def _draw_key(folder: Path) -> bytes:
     return derive_key(load_secret(folder), "draw")
 
 
-def _last_uses(log: SqliteLog, end: int) -> dict[int, int]:
+def _last_uses(log: EventLog, end: int) -> dict[int, int]:
     kinds: tuple[Kind, ...] = ("page",)
     return {
         version: line.offset
@@ -207,7 +206,7 @@ def _last_uses(log: SqliteLog, end: int) -> dict[int, int]:
 
 
 def _stretches(
-    log: SqliteLog, versions: Iterable[Version], end: int
+    log: EventLog, versions: Iterable[Version], end: int
 ) -> Iterator[tuple[Version | None, list[LogLine]]]:
     """Yield the log's lines up to an offset in batches that end where a version was published.
 
@@ -226,7 +225,7 @@ def _stretches(
         yield None, lines
 
 
-def _read(log: SqliteLog, after: int, up_to: int) -> list[LogLine]:
+def _read(log: EventLog, after: int, up_to: int) -> list[LogLine]:
     """Return the next lines, at least one; offsets have no gaps but those of duplicates."""
     lines = [line for line in log.read(after, BATCH_LINES) if line.offset <= up_to]
     if not lines:

@@ -14,13 +14,11 @@ from env.identify import Log
 from env.impressions import Impressions
 from env.vocabulary import Floats, Item, ItemId, Profile, UserId
 from replay.dataset import Dataset
-from replay.log import SqliteLog
 from replay.rows import FLAGS
 from serve.config import Config
 from serve.data_folder import open_data
 from serve.evaluating import read_dataset
 from serve.importers import kuairand
-from serve.state import State
 
 
 def read_log(path: Path) -> Log:
@@ -45,12 +43,11 @@ def read_log(path: Path) -> Log:
 def _read_own(folder: Path) -> Log:
     config = Config()
     config = replace(config, data=replace(config.data, folder=str(folder)))
-    with open_data(config) as database:
-        dataset = read_dataset(config, SqliteLog(database, now_ms=lambda: 0))
-        with database.reader() as connection:
-            state = State(database)
-            known = {item.item_id: item for item in state.items(connection)}
-            people = state.people(connection)
+    with open_data(config) as store:
+        dataset = read_dataset(config, store.log)
+        with store.view() as view:
+            known = {item.item_id: item for item in view.items()}
+            people = view.people()
     shown = [
         dataset.pages[page].candidates[action]
         for page, action in zip(dataset.page.tolist(), dataset.action.tolist(), strict=True)

@@ -13,13 +13,13 @@ from env.records import LogLine
 from env.viewer import Viewer, people
 from env.vocabulary import Item
 from env.world import make_world
-from replay.log import SqliteLog
 from serve.attendance import Rush
 from serve.client import ClientError
 from serve.config import Config, Experiment
 from serve.engine import Engine
 from serve.importing import import_items
-from serve.replica import FeedReplica, open_database
+from serve.replica import FeedReplica
+from serve.stores import open_store
 from serve.swarm import Swarm, Witness
 from serve.wire import (
     CardBody,
@@ -150,5 +150,5 @@ def gathered(
 
 def read_lines(config: Config) -> list[LogLine]:
     """Return the whole log of a data folder."""
-    with open_database(config) as database:
-        return list(SqliteLog(database, now_ms=lambda: 0).read())
+    with open_store(config, lambda: 0) as store:
+        return list(store.log.read())

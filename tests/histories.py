@@ -7,14 +7,13 @@ from pathlib import Path
 from env.records import FeedbackKind
 from env.vocabulary import CreatorId, Item, ItemId, UserId
 from policies.explorers import SquareCB
-from replay.database import Database
-from replay.log import SqliteLog
 from serve.config import Arm, Clock, Config, Data, Experiment, Feed, Learner
 from serve.importing import import_items
 from serve.learner import OnlineLearner
-from serve.replica import FeedReplica, learning_args, open_database, open_snapshots
+from serve.replica import FeedReplica, learning_args, open_snapshots
 from serve.secret import N_BYTES
-from serve.state import State
+from serve.store import Store
+from serve.stores import open_store
 from serve.wire import CardBody, Event, FeedbackRequest, FeedRequest, SceneBody
 
 START_MS = 1_800_000_000_000
@@ -68,8 +67,8 @@ def make_history(
     import_items(config, catalogue(), START_MS)
     replica = FeedReplica(config, now_ms=lambda: START_MS)
     try:
-        with open_database(config) as database:
-            learner = make_learner(config, database)
+        with open_store(config, lambda: 0) as store:
+            learner = make_learner(config, store)
             for k in rounds:
                 asyncio.run(_round(replica, k, n_people, "dull" if k >= turned_from else "good"))
                 while learner.step():
@@ -81,12 +80,10 @@ def make_history(
         replica.close()
 
 
-def make_learner(config: Config, database: Database) -> OnlineLearner:
+def make_learner(config: Config, store: Store) -> OnlineLearner:
     """Return a learner that publishes only when it is told to."""
     return OnlineLearner(
-        database,
-        SqliteLog(database, now_ms=lambda: START_MS),
-        State(database),
+        store,
         open_snapshots(config),
         learning_args(config),
         now_ms=lambda: START_MS,

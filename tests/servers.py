@@ -1,7 +1,8 @@
 """A server without Ray: engine and app over a folder, and a way to ask an ASGI app directly."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TypeVar
 
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
+from redises import shared_url
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message
 
@@ -17,15 +19,15 @@ from env.user_fold import fold
 from env.users import UserState
 from env.vocabulary import UserKey
 from policies.vowpal_args import VowpalArgs
-from replay.database import Database
-from replay.log import SqliteLog
 from serve.api import make_app
 from serve.config import Arm, Clock, Config, Data, Experiment
 from serve.engine import Engine
 from serve.follower import untrained
 from serve.items_wire import ItemBody, ItemsRequest
 from serve.pipeline import Pipeline
-from serve.state import SCHEMA, State
+from serve.redis_store import RedisStore
+from serve.sqlite_store import SqliteStore
+from serve.store import Store
 
 R = TypeVar("R", bound=Record)
 
@@ -50,21 +52,18 @@ class Server:
 
     engine: Engine
     app: Starlette
-    database: Database
-    log: SqliteLog
-    state: State
+    store: Store
     watch: Watch
 
     def records(self) -> list[Record]:
-        return [line.record for line in self.log.read()]
+        return [line.record for line in self.store.log.read()]
 
     def of(self, kind: type[R]) -> list[R]:
         return [record for record in self.records() if isinstance(record, kind)]
 
     def live_states(self) -> dict[UserKey, UserState]:
-        with self.database.reader() as connection:
-            users = [user for (user,) in connection.execute("SELECT user FROM user_state")]
-            return {user: _known(self.state.user_state(connection, user)) for user in users}
+        with self.store.view() as view:
+            return view.user_states(list(view.people()))
 
     def folded_states(self) -> dict[UserKey, UserState]:
         states: dict[UserKey, UserState | None] = {}
@@ -75,6 +74,28 @@ class Server:
         return {user: state for user, state in states.items() if state is not None}
 
 
+_kinds = ["sqlite"]
+"""The last one is the one that the test runs with."""
+
+
+def open_kind(folder: Path, now_ms: Callable[[], int]) -> Store:
+    """Open the store of a folder, of the kind that the test runs with."""
+    if _kinds[-1] == "redis":
+        name = f"test-{hashlib.blake2b(str(folder).encode(), digest_size=6).hexdigest()}"
+        return RedisStore(shared_url(), now_ms, name=name, n_shards=3)
+    return SqliteStore(folder / "nextswipe.db", now_ms)
+
+
+@contextmanager
+def kept_in(kind: str) -> Iterator[None]:
+    """Open stores of a kind, sqlite or redis, until the end of the block."""
+    _kinds.append(kind)
+    try:
+        yield
+    finally:
+        _kinds.pop()
+
+
 @contextmanager
 def serving(
     folder: Path, *, watch: Watch | None = None, simulated: bool = False
@@ -82,11 +103,10 @@ def serving(
     """Open a replica over a folder; several may be open over the same one."""
     watch = watch or Watch()
     config = Config(data=Data(str(folder)), clock=Clock(simulated), experiment=ONE_ARM)
-    with Database(folder / "nextswipe.db", schema=SCHEMA) as database:
-        log, state = SqliteLog(database, now_ms=watch), State(database)
+    with open_kind(folder, watch) as store:
         pipeline = Pipeline(config, draw_key=bytes(32), served=untrained(VowpalArgs(bits=12)))
-        engine = Engine(config, database, log, state, pipeline, now_ms=watch)
-        yield Server(engine, make_app(engine), database, log, state, watch)
+        engine = Engine(config, store, pipeline, now_ms=watch)
+        yield Server(engine, make_app(engine), store, watch)
 
 
 def items(n: int, first: int = 0) -> ItemsRequest:
@@ -197,8 +217,3 @@ async def stocked(server: Server, n: int = 60) -> Server:
     """Return the server with n items put."""
     await server.engine.shelf.put_many(items(n))
     return server
-
-
-def _known(state: UserState | None) -> UserState:
-    assert state is not None
-    return state

@@ -37,10 +37,10 @@ from env.vocabulary import (
 from policies.baselines import PopularityPolicy, UniformPolicy, mixture_policy
 from policies.explorers import AnyExplorer, Epsilon, Greedy, SquareCB, explorer_args
 from policies.vowpal_kernel import VowpalScorer
-from replay.log import SqliteLog
 from serve.config import Config
-from serve.replica import open_database, open_snapshots
+from serve.replica import open_snapshots
 from serve.secret import derive_key, load_secret
+from serve.stores import open_store
 from serve.verify import Verified, verify_log
 
 N = 20
@@ -178,8 +178,8 @@ def logged(config: Config, fill: mutants.Fill) -> None:
     folder = Path(config.data.folder)
     key = derive_key(load_secret(folder), "draw")
     policy = scorer_of(config, 4)
-    with open_database(config) as database:
-        log, blocks, before = SqliteLog(database, now_ms=lambda: 0), Blocks(), list[PageRecord]()
+    with open_store(config, lambda: 0) as store:
+        log, blocks, before = store.log, Blocks(), list[PageRecord]()
         for line in log.read():
             blocks.fold(line.record)
             if isinstance(line.record, PageRecord):

@@ -1,32 +1,26 @@
-"""The event log: what every store must do, and what the one on SQLite does besides."""
+"""The event log on SQLite, beside what every log must do (`test_replay_log_contract`)."""
 
-import itertools
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from lines import EVERY_KIND, feedback, page, tick
 
 from env.interface import EventLog
 from env.records import (
     BlockRecord,
-    Card,
-    Drawn,
     FeedbackRecord,
-    ItemRecord,
+    Kind,
     LogLine,
-    PageRecord,
-    Record,
-    RuleRecord,
     TickRecord,
     UserRecord,
     encode_record,
@@ -34,190 +28,18 @@ from env.records import (
 )
 from env.vocabulary import (
     CreatorId,
-    DecisionId,
-    Item,
-    ItemId,
     PageId,
     Profile,
-    Scene,
-    SessionId,
     UserId,
     UserKey,
 )
 from replay.database import Database
-from replay.log import _PAGE, BATCH_LINES, Kind, LogCorruption, SqliteLog, find, forget, insert
+from replay.log import _PAGE, BATCH_LINES, LogCorruption, SqliteLog, find, find_page, forget, insert
 
 DEADLINE_S = 30.0
 WRITTEN_MS = 1_700_000_000_000
 
 Open = Callable[[], AbstractContextManager[EventLog]]
-
-
-def feedback(event: str, page: str = "p", at_ms: int = 5) -> FeedbackRecord:
-    return FeedbackRecord(
-        event_id=event,
-        decision_id=DecisionId(f"{page}:0"),
-        at_ms=at_ms,
-        user=UserKey("k1"),
-        session=SessionId("s1"),
-        kind="dwell",
-        value=1.5,
-    )
-
-
-def page(page_id: str = "p", at_ms: int = 4) -> PageRecord:
-    return PageRecord(
-        page_id=PageId(page_id),
-        at_ms=at_ms,
-        user=UserKey("k1"),
-        session=SessionId("s1"),
-        scene=Scene(at_ms, country="GB"),
-        candidates=(ItemId("a"), ItemId("b")),
-        blocks=bytes(16),
-        dynamic=b"\x00\x3c\x00\x40",
-        shared=b"\x00\x3c",
-        feature_schema=1,
-        rules=(RuleRecord("open", b"\x03", b"\x02"),),
-        slots=(0,),
-        drawn=(Drawn(0, 1, 0.1 + 0.2),),
-        cards=(Card(ItemId("b"), b"\x00\x3c", CreatorId("c"), ("cats",), 12.5),),
-        reasons=("fresh",),
-        policy="uniform@0",
-        explorer={"kind": "uniform", "weights": [0.5, 0.5]},
-        eps=0.05,
-    )
-
-
-def tick(at_ms: int) -> TickRecord:
-    return TickRecord(at_ms)
-
-
-EVERY_KIND: tuple[Record, ...] = (
-    page(),
-    feedback("e1"),
-    ItemRecord(ItemId("a"), 1, Item(ItemId("a"), title="Katze 🐈", vector=(0.5,)), b"\x00\x3c"),
-    ItemRecord(ItemId("a"), 9),
-    UserRecord(UserKey("k1"), 2, UserId("me"), Profile(country="GB", apps=("chess",))),
-    UserRecord(UserKey("k1"), 3),
-    tick(7),
-)
-
-
-@contextmanager
-def sqlite_log(folder: Path) -> Iterator[SqliteLog]:
-    with Database(folder / "swipes.db") as database:
-        yield SqliteLog(database, lambda: WRITTEN_MS)
-
-
-@pytest.fixture(params=[sqlite_log])
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    """The contract suite: what opens the same log, in this process or after a restart."""
-    store = request.param
-    return lambda: store(tmp_path)
-
-
-@pytest.fixture
-def log(reopen: Open) -> Iterator[EventLog]:
-    with reopen() as log:
-        yield log
-
-
-# --- the contract of every event log --------------------------------------------------------------
-
-
-def test_every_kind_of_record_comes_back_as_it_was_appended(reopen: Open) -> None:
-    with reopen() as log:
-        assert list(log.append(EVERY_KIND, durable=True)) == [True] * len(EVERY_KIND)
-    with reopen() as log:
-        assert tuple(line.record for line in log.read()) == EVERY_KIND
-
-
-def test_an_empty_log_has_no_lines(log: EventLog) -> None:
-    assert list(log.read()) == []
-    assert list(log.append([], durable=True)) == []
-
-
-def test_offsets_grow_in_the_order_of_appending_also_over_a_restart(reopen: Open) -> None:
-    for start in (0, 10, 20):
-        with reopen() as log:
-            log.append([tick(start + i) for i in range(10)], durable=False)
-    with reopen() as log:
-        lines = list(log.read())
-    assert [line.record.at_ms for line in lines] == list(range(30))
-    assert lines[0].offset > 0
-    assert all(a.offset < b.offset for a, b in itertools.pairwise(lines))
-
-
-def test_a_record_that_is_there_already_is_no_line(reopen: Open) -> None:
-    with reopen() as log:
-        records: list[Record] = [
-            page(),
-            feedback("e1"),
-            feedback("e1", at_ms=99),
-            feedback("e2"),
-            page(),
-        ]
-        assert list(log.append(records, durable=True)) == [True, True, False, True, False]
-    with reopen() as log:
-        assert list(log.append([feedback("e2"), feedback("e3")], durable=True)) == [False, True]
-        assert [line.record for line in log.read()] == [
-            page(),
-            feedback("e1"),
-            feedback("e2"),
-            feedback("e3"),
-        ]
-
-
-def test_an_event_id_is_the_client_s_own_within_its_page(log: EventLog) -> None:
-    events = [feedback("e1", page="p"), feedback("e1", page="q")]
-    assert list(log.append(events, durable=True)) == [True, True]
-
-
-def test_records_without_an_id_count_every_time(log: EventLog) -> None:
-    assert list(log.append([tick(1), tick(1)], durable=True)) == [True, True]
-    assert list(log.append([tick(1)], durable=True)) == [True]
-    assert len(list(log.read())) == 3
-
-
-@pytest.mark.parametrize("n", [1, BATCH_LINES - 1, BATCH_LINES, 2 * BATCH_LINES + 3])
-def test_reading_goes_on_after_any_offset_and_stops_at_any_limit(log: EventLog, n: int) -> None:
-    log.append([tick(i) for i in range(n)], durable=False)
-    lines = list(log.read())
-    assert [line.record.at_ms for line in lines] == list(range(n))
-    for place in {0, n // 2, n - 1}:
-        assert list(log.read(after=lines[place].offset)) == lines[place + 1 :]
-        assert list(log.read(limit=place)) == lines[:place]
-        assert list(log.read(after=lines[place].offset, limit=2)) == lines[place + 1 : place + 3]
-    assert list(log.read(after=lines[-1].offset)) == []
-    assert list(log.read(limit=n)) == lines
-
-
-def test_a_reader_that_appends_misses_nothing_and_meets_nothing_twice(log: EventLog) -> None:
-    log.append([tick(at_ms) for at_ms in range(BATCH_LINES)], durable=True)
-    seen = []
-    for line in log.read():
-        seen.append(line)
-        if len(seen) <= 3:
-            log.append([tick(BATCH_LINES + len(seen))], durable=False)
-    seen += log.read(after=seen[-1].offset)
-    assert seen == list(log.read())
-    assert len(seen) == BATCH_LINES + 3
-
-
-def test_threads_append_and_each_event_is_new_to_one_of_them(log: EventLog) -> None:
-    new: list[bool] = []
-
-    def append() -> None:
-        for n in range(100):
-            new.extend(log.append([feedback(f"e{n}")], durable=True))
-
-    threads = [threading.Thread(target=append) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(DEADLINE_S)
-    assert (len(new), sum(new)) == (600, 100)
-    assert len(list(log.read())) == 100
 
 
 # --- the log on SQLite ----------------------------------------------------------------------------
@@ -241,42 +63,13 @@ def change(database: Database, statement: str, *arguments: object) -> None:
     assert database.write(work, durable=True).result(DEADLINE_S) > 0
 
 
-def test_a_line_says_when_it_was_written(sqlite: SqliteLog) -> None:
-    sqlite.append([tick(3)], durable=True)
-    assert list(sqlite.read()) == [LogLine(1, tick(3), WRITTEN_MS)]
-
-
-def test_the_last_offset_is_that_of_the_last_line(sqlite: SqliteLog) -> None:
-    assert sqlite.last_offset() == 0
-    sqlite.append(EVERY_KIND, durable=True)
-    assert sqlite.last_offset() == max(line.offset for line in sqlite.read())
-
-
-def test_only_lines_of_the_kinds_that_were_asked_for_are_read(sqlite: SqliteLog) -> None:
-    for i in range(300):
-        sqlite.append([tick(i), feedback(f"e{i}"), ItemRecord(ItemId("a"), i)], durable=False)
-    lines = list(sqlite.read())
-
-    def expected(*types: type[Record]) -> list[LogLine]:
-        return [line for line in lines if isinstance(line.record, types)]
-
-    assert list(sqlite.read(kinds=["item"])) == expected(ItemRecord)
-    assert list(sqlite.read(kinds=["item", "item"])) == expected(ItemRecord)
-    assert list(sqlite.read(kinds={"tick", "item"})) == expected(TickRecord, ItemRecord)
-    assert (
-        list(sqlite.read(after=700, limit=9, kinds=("feedback", "item", "page")))
-        == [line for line in expected(FeedbackRecord, ItemRecord) if line.offset > 700][:9]
-    )
-    assert list(sqlite.read(kinds=["user"])) == []
-    assert list(sqlite.read(kinds=[])) == []
-
-
 def test_a_record_is_found_by_its_key(sqlite: SqliteLog, database: Database) -> None:
     sqlite.append(EVERY_KIND, durable=True)
-    assert sqlite.find(record_key(page())) == page()
-    assert sqlite.find(record_key(feedback("e1"))) == feedback("e1")
-    assert sqlite.find("p/unknown") is None
-    assert sqlite.find("") is None, "records without an id have no key in common"
+    with database.reader() as connection:
+        assert find(connection, record_key(page())) == page()
+        assert find(connection, record_key(feedback("e1"))) == feedback("e1")
+        assert find(connection, "p/unknown") is None
+        assert find(connection, "") is None, "records without an id have no key in common"
     again = database.write(lambda c: find(c, "p/p"), durable=False)
     assert again.result(DEADLINE_S) == page()
 
@@ -285,7 +78,9 @@ def test_a_page_is_found_by_the_beginning_of_its_id(sqlite: SqliteLog, database:
     ids = ["ab1", "ab2", "abc", "b", "aa\U0001f600"]
     pages = {i: msgspec.structs.replace(page(), page_id=PageId(i)) for i in ids}
     sqlite.append([feedback("e1"), *pages.values(), tick(1)], durable=False)
-    found = {of: sqlite.find_page(of) for of in ("ab", "ab2", "aa", "b", "ab3", "a~", "c", "p/a")}
+    beginnings = ("ab", "ab2", "aa", "b", "ab3", "a~", "c", "p/a")
+    with database.reader() as connection:
+        found = {of: find_page(connection, of) for of in beginnings}
     expected = {"ab": "ab1", "ab2": "ab2", "aa": "aa\U0001f600", "b": "b"}
     assert found == {of: pages.get(expected.get(of, "")) for of in found}
     with database.reader() as connection:
@@ -336,8 +131,8 @@ def test_a_changed_payload_is_refused_with_its_offset_after_the_good_lines(
     with pytest.raises(LogCorruption, match=r"log line 7: expected crc \d+, got \d+") as caught:
         next(lines)
     assert caught.value.offset == 7
-    with pytest.raises(LogCorruption):
-        sqlite.find("f/p/e6")
+    with database.reader() as connection, pytest.raises(LogCorruption):
+        find(connection, "f/p/e6")
     assert len(list(sqlite.read(after=7))) == 3
 
 

@@ -15,6 +15,7 @@ from servers import JSON, Answer, Server, ask, measured, sample, serving, stocke
 from env.records import PageRecord
 from serve.api import make_app
 from serve.operations import OPERATIONS
+from serve.sqlite_store import SqliteStore
 from serve.wire import FeedRequest, FeedResponse
 
 MSGPACK = (("content-type", "application/msgpack"),)
@@ -357,7 +358,9 @@ async def test_a_mistake_of_ours_is_a_problem_too(
 async def test_a_database_that_cannot_answer_is_a_problem_that_passes(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         # What SQLite says of a full disk comes as this error too.
-        server.database.write(lambda c: c.execute("DROP TABLE users"), durable=True).result()
+        assert isinstance(server.store, SqliteStore)
+        drop = "DROP TABLE users"
+        server.store.write(lambda t: t.connection.execute(drop), durable=True).result()
         answer = await ask(server.app, "POST", "/v1/feed", ANN)
         assert answer.problem() == (503, "")
         assert answer.headers["retry-after"] == "1"

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from redises import new_name, shared_url
 
 START_S = 90.0
 WAIT_S = 60.0
@@ -25,7 +26,10 @@ def server(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     settings = folder / "settings.toml"
-    settings.write_text(f'[server]\nport = {port}\n[data]\nfolder = "{folder / "data"}"\n')
+    settings.write_text(
+        f'[server]\nport = {port}\n[data]\nfolder = "{folder / "data"}"\n'
+        f'[store]\nname = "{new_name()}"\n'
+    )
     command = [sys.executable, "-m", "serve.commands.main", "up", "--config", str(settings)]
     process = subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -40,10 +44,12 @@ def server(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[
         process.communicate()
 
 
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
 def test_a_newcomer_is_served_heard_and_learned_from_and_ctrl_c_leaves_nothing(
-    tmp_path: Path,
+    tmp_path: Path, store: str
 ) -> None:
-    with server(tmp_path, "--viewers") as (address, process):
+    chosen = ("--store", shared_url()) if store == "redis" else ()
+    with server(tmp_path, "--viewers", *chosen) as (address, process):
         assert b"<html" in get(address + "/")
         page = post(address + "/v1/feed", {"user_id": "me", "size": 5})
         assert len(page["items"]) == 5

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -14,14 +15,15 @@ from env.audience_args import FairStart
 from env.records import FeedbackRecord, PageRecord
 from env.vocabulary import CreatorId, ItemId
 from policies.snapshots import Manifest
-from replay.log import SqliteLog
 from serve.audit_reading import AUDIENCES, fold_log, read_snapshot
 from serve.audit_wire import Audit
 from serve.commands.main import app
 from serve.config import Arm, Config, Experiment
 from serve.items_wire import ItemBody, ItemsRequest
-from serve.replica import FeedReplica, open_database, open_snapshots
-from serve.state import State, Version
+from serve.replica import FeedReplica, open_snapshots
+from serve.store import write_now
+from serve.stores import open_store
+from serve.versions import Version, publish_version
 
 OWED = 6
 UPLOADS = {"late-gb": "GB", "late-th": "TH", "quick-gb": "GB"}
@@ -91,8 +93,8 @@ def _told(home: Path, *words: str) -> Audit:
 
 def _seen(home: Path, item: str) -> int:
     """Return how many of an item's cards were seen, by the log's own lines."""
-    with open_database(_config(home / "data")) as database:
-        records = [line.record for line in SqliteLog(database, now_ms=lambda: 0).read()]
+    with open_store(_config(home / "data"), lambda: 0) as store:
+        records = [line.record for line in store.log.read()]
     cards = {
         f"{page.page_id}:{drawn.slot}": card.item_id
         for page in records
@@ -238,6 +240,5 @@ def _publish(config: Config, manifest: Manifest, parts: dict[str, bytes]) -> Non
     following = msgspec.structs.replace(manifest, version=manifest.version + 1, parts={})
     written = open_snapshots(config).publish(following, parts)
     version = Version(written.version, written.epoch, written.offsets[0], written.digest)
-    with open_database(config) as database:
-        state = State(database)
-        database.write(lambda c: state.publish_version(c, version), durable=True).result()
+    with open_store(config, lambda: 0) as store:
+        write_now(store, partial(publish_version, version=version))

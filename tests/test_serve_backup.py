@@ -11,15 +11,16 @@ from histories import START_MS, config_of, make_history
 from kuairands import write_kuairand
 
 from env.records import LogLine, TickRecord
-from replay.log import SqliteLog
 from serve.backup import Backup, backup, restore
 from serve.config import Config, Data
+from serve.data_folder import open_file
 from serve.importers import kuairand
 from serve.importing import import_kuairand, load_world
 from serve.refused import Refused
-from serve.replica import LearnerReplica, open_database, open_snapshots
-from serve.state import State
+from serve.replica import LearnerReplica, open_snapshots
+from serve.stores import open_store
 from serve.verify import verify_log
+from serve.versions import current_version
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +60,8 @@ def test_a_backup_fits_together_while_the_server_writes(config: Config, tmp_path
     stop, appended = threading.Event(), threading.Event()
 
     def append() -> None:
-        with open_database(config) as database:
-            log = SqliteLog(database, now_ms=lambda: START_MS)
+        with open_store(config, lambda: 0) as store:
+            log = store.log
             while not stop.is_set():
                 log.append([TickRecord(START_MS)] * 50, durable=False)
                 appended.set()
@@ -85,7 +86,8 @@ def test_a_backup_fits_together_while_the_server_writes(config: Config, tmp_path
 def test_progress_is_told(config: Config, tmp_path: Path) -> None:
     told: list[int] = []
     backup(config, tmp_path / "copy", START_MS, told.append)
-    with open_database(_at(config, tmp_path / "copy")) as database, database.reader() as reader:
+    copy = _at(config, tmp_path / "copy")
+    with open_file(copy) as store, store.database.reader() as reader:
         assert sum(told) == reader.execute("PRAGMA page_count").fetchone()[0]
 
 
@@ -113,7 +115,7 @@ def test_a_data_folder_is_replaced_only_by_force(config: Config, tmp_path: Path)
 
 def test_a_data_folder_in_use_is_not_replaced(config: Config, tmp_path: Path) -> None:
     backup(config, tmp_path / "copy", START_MS)
-    with open_database(config), pytest.raises(Refused, match="is in use"):
+    with open_store(config, lambda: 0), pytest.raises(Refused, match="is in use"):
         restore(config, tmp_path / "copy", force=True)
 
 
@@ -150,8 +152,8 @@ def test_a_folder_in_which_nothing_was_learned_can_be_backed_up(tmp_path: Path) 
     assert backup(config, tmp_path / "copy", START_MS).version == 0
     elsewhere = _at(config, tmp_path / "elsewhere")
     restore(elsewhere, tmp_path / "copy")
-    with open_database(elsewhere) as database:
-        assert State(database).current_version() is None
+    with open_store(elsewhere, lambda: 0) as store:
+        assert current_version(store) is None
 
 
 def _at(config: Config, folder: Path) -> Config:
@@ -159,5 +161,5 @@ def _at(config: Config, folder: Path) -> Config:
 
 
 def _lines(config: Config) -> list[LogLine]:
-    with open_database(config) as database:
-        return list(SqliteLog(database, now_ms=lambda: 0).read())
+    with open_store(config, lambda: 0) as store:
+        return list(store.log.read())

@@ -17,12 +17,13 @@ from env.records import PageRecord, encode_record
 from env.vocabulary import Page
 from policies.explorers import Softmax
 from policies.vowpal_kernel import VowpalScorer
-from replay.log import SqliteLog
 from serve.config import Arm, Config, Experiment
+from serve.data_folder import open_file
 from serve.evaluating import open_question
 from serve.policy_names import behaviour
 from serve.ranker_publishing import publish_ranker, use_ranker
-from serve.replica import FeedReplica, open_database, open_snapshots
+from serve.replica import FeedReplica, open_snapshots
+from serve.stores import open_store
 from serve.verify import verify_log
 
 HALVES = Experiment("halves", (Arm("bandit", "vowpal"), Arm("blended", "blend")))
@@ -60,8 +61,8 @@ def config(made: Path, tmp_path: Path) -> Config:
 
 def pages(config: Config) -> Iterator[tuple[PageRecord, Page]]:
     blocks = Blocks()
-    with open_database(config) as database:
-        for line in SqliteLog(database, now_ms=lambda: 0).read():
+    with open_store(config, lambda: 0) as store:
+        for line in store.log.read():
             blocks.fold(line.record)
             if isinstance(line.record, PageRecord):
                 yield line.record, blocks.page(line.record)
@@ -187,14 +188,14 @@ def _other_digest(page: PageRecord) -> PageRecord:
 def test_a_lie_about_a_blended_page_is_found(
     config: Config, lie: Callable[[PageRecord], PageRecord], check: str
 ) -> None:
-    with open_database(config) as database:
+    with open_file(config) as store:
         offset, page = [
             (line.offset, line.record)
-            for line in SqliteLog(database, now_ms=lambda: 0).read(kinds=["page"])
+            for line in store.log.read(kinds=["page"])
             if isinstance(line.record, PageRecord) and ranker_of(line.record) == 2
         ][-1]
         payload = encode_record(lie(page))
-        database.write(
+        store.database.write(
             lambda connection: connection.execute(
                 "UPDATE log SET payload = ?, crc = ? WHERE offset = ?",
                 (payload, zlib.crc32(payload), offset),

@@ -12,12 +12,12 @@ from env.features import SHARED
 from env.interface import page_pmfs
 from env.records import PageRecord
 from policies.vowpal_kernel import VowpalScorer
-from replay.log import SqliteLog
 from serve.app import running
 from serve.config import Arm, Clock, Config, Data, Experiment, Server
 from serve.importing import import_items
 from serve.ranker_publishing import publish_ranker
-from serve.replica import open_database, open_snapshots
+from serve.replica import open_snapshots
+from serve.stores import open_store
 from serve.swarming import swipe_cards
 from serve.verify import verify_log
 
@@ -71,8 +71,8 @@ def _swipe(config: Config, address: str, seed: int) -> None:
 def _check_pages(config: Config) -> None:
     """Both rankers were served, and who was new got the bandit's probabilities to the last bit."""
     blocks, rankers, n_new, n_moved = Blocks(), set[object](), 0, 0
-    with open_database(config) as database:
-        for line in SqliteLog(database, now_ms=lambda: 0).read():
+    with open_store(config, lambda: 0) as store:
+        for line in store.log.read():
             blocks.fold(line.record)
             if not isinstance(line.record, PageRecord):
                 continue

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from servers import START_MS, Server, Watch, items, serving, stocked
+from servers import START_MS, Server, Watch, items, kept_in, serving, stocked
 
 from env.records import FEEDBACK_KINDS, FeedbackRecord, ItemRecord, PageRecord, UserRecord
 from env.users import SESSION_SILENCE_MS
@@ -19,6 +19,13 @@ from serve.people_wire import ProfileBody
 from serve.wire import CardBody, Event, FeedbackRequest, FeedRequest, Refusal, SceneBody
 
 ANN, BOB = UserId("ann"), UserId("bob")
+
+
+@pytest.fixture(params=["sqlite", "redis"], autouse=True)
+def kind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test runs on both stores."""
+    with kept_in(request.param):
+        yield
 
 
 @pytest.fixture
@@ -82,6 +89,7 @@ async def test_a_page_that_lost_a_race_is_answered_with_the_winner(tmp_path: Pat
         assert replicas[0].live_states() == replicas[0].folded_states()
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)  # it looks into the files
 async def test_what_a_power_cut_took_back_is_drawn_under_another_id_and_takes_no_feedback(
     tmp_path: Path,
 ) -> None:
@@ -381,7 +389,7 @@ async def test_a_client_that_hangs_up_loses_no_page_and_no_event(server: Server)
     for task in asked:
         with pytest.raises(asyncio.CancelledError):
             await task
-    server.database.write(lambda connection: None, durable=True).result()
+    server.store.write(lambda connection: None, durable=True).result()
     assert len(server.of(PageRecord)) == 2
     assert len(server.of(FeedbackRecord)) == 1
     assert server.live_states() == server.folded_states()

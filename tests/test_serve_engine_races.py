@@ -7,15 +7,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from servers import ONE_ARM, Server, Watch, items, serving, stocked
+from servers import ONE_ARM, Server, Watch, items, kept_in, open_kind, serving, stocked
 
 from env.catalogue import Catalogue
 from env.records import FeedbackKind, PageRecord
 from env.users import UserState
 from env.vocabulary import CreatorId, ItemId, PageId, SessionId, UserId, UserKey
 from policies.vowpal_args import VowpalArgs
-from replay.database import Database
-from replay.log import SqliteLog
 from serve.blocks_wire import BlocksRequest
 from serve.config import Config, Data
 from serve.engine import CHANGING, MAX_DRAWS, Engine
@@ -24,13 +22,19 @@ from serve.follower import untrained
 from serve.items_wire import ItemBody, ItemsRequest
 from serve.people_wire import ProfileBody
 from serve.pipeline import Pipeline
-from serve.state import SCHEMA, State
 from serve.wire import Event, FeedbackRequest, FeedRequest, FeedResponse, SceneBody
 
 ANN = UserId("ann")
 N_ITEMS = 200
 
 Meddle = Callable[[PageRecord], Coroutine[object, object, object]]
+
+
+@pytest.fixture(params=["sqlite", "redis"], autouse=True)
+def kind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test runs on both stores."""
+    with kept_in(request.param):
+        yield
 
 
 class Meddled:
@@ -115,11 +119,10 @@ def race(tmp_path: Path, stock: None) -> Iterator[Race]:
     config = Config(data=Data(str(tmp_path)), experiment=ONE_ARM)
     with (
         serving(tmp_path, watch=watch) as other,
-        Database(tmp_path / "nextswipe.db", schema=SCHEMA) as database,
+        open_kind(tmp_path, watch) as store,
     ):
-        log, state = SqliteLog(database, now_ms=watch), State(database)
         maker = Meddled(Pipeline(config, draw_key=bytes(32), served=untrained(VowpalArgs(bits=12))))
-        engine = Engine(config, database, log, state, maker, now_ms=watch)
+        engine = Engine(config, store, maker, now_ms=watch)
         yield Race(engine, maker, other)
 
 
@@ -336,6 +339,7 @@ async def test_a_debut_through_one_replica_is_a_debut_on_the_other_at_its_next_r
     assert race.maker.catalogue.debuts[index]
 
 
+@pytest.mark.parametrize("kind", ["sqlite"], indirect=True)  # it looks into the files
 async def test_an_address_is_told_to_the_maker_as_the_pseudonym_of_its_block(
     race: Race, tmp_path: Path
 ) -> None:

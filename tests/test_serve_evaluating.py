@@ -11,8 +11,6 @@ from typer.testing import CliRunner
 
 from env.interface import Policy
 from policies.baselines import mixture_policy
-from replay.database import Database
-from replay.log import SqliteLog
 from replay.targets import PolicyTarget
 from serve.commands.main import app
 from serve.config import Arm, Config, Experiment, Mixture
@@ -21,8 +19,8 @@ from serve.evaluating import Question, open_question
 from serve.exporting import export_dsjson
 from serve.policy_names import find_policy
 from serve.refused import Refused
-from serve.replica import open_database, open_snapshots
-from serve.state import State
+from serve.replica import open_snapshots
+from serve.stores import open_store
 
 OWN = """
 from policies.baselines import UniformPolicy
@@ -167,8 +165,7 @@ def test_progress_is_told_line_by_line_and_decision_by_decision(config: Config) 
 
 def test_a_log_without_decisions_is_refused(tmp_path: Path) -> None:
     config = config_of(tmp_path / "empty")
-    with open_database(config) as database:
-        SqliteLog(database, now_ms=lambda: 0)
+    open_store(config, lambda: 0).close()
     with pytest.raises(Refused, match="expected pages, found none; let people swipe first"):
         ask(config, "uniform")
 
@@ -186,12 +183,11 @@ def test_an_option_that_leaves_no_page_is_named(config: Config, tmp_path: Path) 
 
 def test_the_current_version_needs_one_that_was_published(tmp_path: Path) -> None:
     config = config_of(tmp_path / "new")
-    with open_database(config) as database, pytest.raises(Refused, match="no version of vowpal"):
-        find_policy(config, _state(database), "vowpal")
-
-
-def _state(database: Database) -> State:
-    return State(database)
+    with (
+        open_store(config, lambda: 0) as store,
+        pytest.raises(Refused, match="no version of vowpal"),
+    ):
+        find_policy(config, store, "vowpal")
 
 
 def test_a_report_is_written_beside_what_is_printed(config: Config, tmp_path: Path) -> None:

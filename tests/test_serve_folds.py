@@ -17,11 +17,15 @@ from env.vocabulary import Item, ItemId, UserId, UserKey
 from replay.join import Join
 from serve import totals
 from serve.config import Config
+from serve.data_folder import open_file
 from serve.items_wire import ItemBody
 from serve.people_wire import ProfileBody
-from serve.replica import FeedReplica, open_database, open_snapshots
-from serve.state import State
+from serve.replica import FeedReplica, open_snapshots
+from serve.sqlite_view import SqliteView
+from serve.store import Store
+from serve.stores import open_store
 from serve.totals import Total
+from serve.versions import current_version
 from serve.wire import FeedRequest
 
 COLUMNS = (
@@ -52,11 +56,11 @@ class Lived:
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
     folder = tmp_path_factory.mktemp("lived") / "data"
-    with gathered(folder) as crowd, open_database(crowd.config) as database:
+    with gathered(folder) as crowd, open_store(crowd.config, lambda: 0) as store:
         crowd.swipe(500)
-        forgotten = asyncio.run(change_the_world(crowd, State(database)))
+        forgotten = asyncio.run(change_the_world(crowd, store))
         crowd.swipe(300)
-        learner = make_learner(crowd.config, database)
+        learner = make_learner(crowd.config, store)
         while learner.step():
             pass
         learner.publish_if_due(force=True)
@@ -64,12 +68,12 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Lived:
     return Lived(crowd.config, read_lines(crowd.config), catalogue, forgotten)
 
 
-async def change_the_world(crowd: Crowd, state: State) -> frozenset[UserKey]:
+async def change_the_world(crowd: Crowd, store: Store) -> frozenset[UserKey]:
     """Forget some of the people, move others, and change, take down and upload items."""
     engine = crowd.replica.engine
     visitors = sorted({request.user_id for request, _ in crowd.direct.pages})
-    with state.database.reader() as connection:
-        people = [state.person(connection, user_id) for user_id in visitors[:5]]
+    with store.view() as view:
+        people = [view.person(user_id) for user_id in visitors[:5]]
     for user_id in visitors[:5]:
         await engine.delete_user(UserId(user_id))
     for user_id in visitors[5:8]:
@@ -89,7 +93,7 @@ def test_the_state_of_every_person_is_the_fold_of_the_log_from_its_start(lived: 
         user = getattr(line.record, "user", None)
         if user is not None:
             states[user] = fold(states.get(user), line.record)
-    with open_database(lived.config) as database, database.reader() as connection:
+    with open_file(lived.config) as store, store.database.reader() as connection:
         rows = dict(connection.execute("SELECT user, state FROM user_state"))
     folded = {user: encode_state(state) for user, state in states.items() if state is not None}
     assert rows == folded
@@ -99,7 +103,7 @@ def test_the_state_of_every_person_is_the_fold_of_the_log_from_its_start(lived: 
 
 def test_who_was_forgotten_has_no_state_and_no_name_and_their_pages_stay(lived: Lived) -> None:
     assert len(lived.forgotten) == 5
-    with open_database(lived.config) as database, database.reader() as connection:
+    with open_file(lived.config) as store, store.database.reader() as connection:
         known = {user for (user,) in connection.execute("SELECT user FROM users")}
         rows = {user for (user,) in connection.execute("SELECT user FROM user_state")}
     assert not lived.forgotten & (known | rows)
@@ -113,8 +117,8 @@ def test_who_was_forgotten_has_no_state_and_no_name_and_their_pages_stay(lived: 
 
 
 def test_a_snapshot_s_item_states_and_join_are_the_fold_of_the_log_up_to_it(lived: Lived) -> None:
-    with open_database(lived.config) as database:
-        version = State(database).current_version()
+    with open_store(lived.config, lambda: 0) as store:
+        version = current_version(store)
     assert version is not None
     assert version.offset == lived.lines[-1].offset
     join, states = Join(lived.config.reward), ItemStates()
@@ -151,20 +155,18 @@ def test_the_items_table_is_the_fold_of_the_item_records(lived: Lived) -> None:
                 del folded[line.record.item_id]
             else:
                 folded[line.record.item_id] = line.record.item
-    with open_database(lived.config) as database, database.reader() as connection:
-        state = State(database)
-        assert state.items(connection) == list(folded.values())
-        assert state.catalogue_offset(connection) == last
+    with open_file(lived.config) as store, store.database.reader() as connection:
+        view = SqliteView(connection)
+        assert view.items() == list(folded.values())
+        assert view.catalogue_offset() == last
         (n_found,) = connection.execute("SELECT count(*) FROM item_search").fetchone()
         assert n_found == len(folded) == 200
-        assert [item.item_id for item in state.search(connection, "back again", 5)] == [
-            lived.catalogue.ids[2]
-        ]
+        assert [item.item_id for item in view.search("back again", 5)] == [lived.catalogue.ids[2]]
 
 
 def test_the_totals_are_the_fold_of_the_log(lived: Lived) -> None:
-    with open_database(lived.config) as database, database.reader() as connection:
-        rows = totals.read(connection)
+    with open_store(lived.config, lambda: 0) as store, store.view() as view:
+        rows = view.totals()
     assert rows == totals.count(line.record for line in lived.lines)
     assert rows[Total("user_changes", "forgotten")] == 5
     assert rows[Total("item_changes", "removed")] == 2
@@ -173,8 +175,8 @@ def test_the_totals_are_the_fold_of_the_log(lived: Lived) -> None:
 
 
 def test_a_replica_that_starts_anew_serves_the_version_that_was_published(lived: Lived) -> None:
-    with open_database(lived.config) as database:
-        version = State(database).current_version()
+    with open_store(lived.config, lambda: 0) as store:
+        version = current_version(store)
     replica = FeedReplica(lived.config, now_ms=lambda: START_MS)
     try:
         served = replica.pipeline.served

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -35,7 +36,6 @@ from env.vocabulary import (
 from policies.explorers import Greedy
 from policies.snapshots import SnapshotStore
 from policies.vowpal_args import VowpalArgs
-from replay.database import Database
 from serve.config import Config, Data
 from serve.follower import Follower, Served, unlearned, untrained
 from serve.learner import publish
@@ -44,12 +44,13 @@ from serve.replica import (
     Background,
     FeedReplica,
     learning_args,
-    open_database,
     open_snapshots,
     warm,
 )
-from serve.state import SCHEMA as TABLES
-from serve.state import StaleEpoch, State, Version
+from serve.sqlite_store import SqliteStore
+from serve.store import Store, write_now
+from serve.stores import open_store
+from serve.versions import StaleEpoch, Version, begin_epoch, publish_version
 
 DEADLINE_S = 20.0
 ARGS = VowpalArgs(bits=10)
@@ -60,22 +61,22 @@ AUDIENCES = AudienceArgs()
 class Installation:
     """A learner's side and a follower's side of one folder."""
 
-    state: State
-    store: SnapshotStore
+    store: Store
+    snapshots: SnapshotStore
     folder: Path
     learning: Learning
     epoch: int
     swapped: list[Served] = field(default_factory=list)
 
     def follower(self) -> Follower:
-        return Follower(self.state, self.store, ARGS, AUDIENCES, self.swapped.append)
+        return Follower(self.store, self.snapshots, ARGS, AUDIENCES, self.swapped.append)
 
     def publish(self) -> Version:
         """Learn something and publish it."""
         offset = self.learning.offset = self.learning.offset + 1
         self.learning.policy.learn([interaction(offset)])
         self.learning.states.fold(interaction(offset))
-        return publish(self.state, self.store, self.learning, self.epoch)
+        return publish(self.store, self.snapshots, self.learning, self.epoch)
 
     def home(self, version: Version) -> Path:
         return self.folder / f"v{version.version:012d}"
@@ -83,11 +84,10 @@ class Installation:
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
-    with Database(tmp_path / "nextswipe.db", schema=TABLES) as database:
-        state, folder = State(database), tmp_path / "snapshots"
-        epoch = database.write(state.next_epoch, durable=True).result()
+    with SqliteStore(tmp_path / "nextswipe.db", lambda: 0) as store:
+        folder, epoch = tmp_path / "snapshots", write_now(store, begin_epoch)
         learning = Learning(LearningArgs(ARGS, Reward()))
-        yield Installation(state, SnapshotStore(folder), folder, learning, epoch)
+        yield Installation(store, SnapshotStore(folder), folder, learning, epoch)
 
 
 def features(seed: int, n: int) -> Features:
@@ -149,8 +149,8 @@ def test_each_new_version_is_swapped_in_once(installation: Installation) -> None
 def test_a_version_is_warmed_before_it_is_swapped_in(installation: Installation) -> None:
     happened: list[tuple[str, int]] = []
     follower = Follower(
-        installation.state,
         installation.store,
+        installation.snapshots,
         ARGS,
         AUDIENCES,
         lambda served: happened.append(("swap", served.version)),
@@ -164,10 +164,9 @@ def test_a_version_is_warmed_before_it_is_swapped_in(installation: Installation)
 
 def test_a_replica_warms_a_version_before_it_serves_with_it(tmp_path: Path) -> None:
     config = Config(data=Data(str(tmp_path)))
-    with open_database(config) as database:
-        state = State(database)
-        epoch = database.write(state.next_epoch, durable=True).result()
-        publish(state, open_snapshots(config), Learning(learning_args(config)), epoch)
+    with open_store(config, lambda: 0) as store:
+        epoch = write_now(store, begin_epoch)
+        publish(store, open_snapshots(config), Learning(learning_args(config)), epoch)
     replica = FeedReplica(config, now_ms=lambda: START_MS)
     try:
         served, catalogue = replica.pipeline.served, replica.pipeline.catalogue
@@ -237,25 +236,23 @@ def test_the_explorer_is_the_replica_s_own(installation: Installation) -> None:
     installation.publish()
     args = msgspec.structs.replace(ARGS, explorer=Greedy())
     swapped: list[Served] = []
-    Follower(installation.state, installation.store, args, AUDIENCES, swapped.append).poll()
+    Follower(installation.store, installation.snapshots, args, AUDIENCES, swapped.append).poll()
     assert swapped[0].policy.explorer == {"kind": "greedy"}
 
 
 def test_a_version_of_an_older_epoch_is_left_alone(installation: Installation) -> None:
-    state, follower = installation.state, installation.follower()
+    follower = installation.follower()
     installation.publish()
     stale_epoch = installation.epoch
-    installation.epoch = state.database.write(state.next_epoch, durable=True).result()
+    installation.epoch = write_now(installation.store, begin_epoch)
     version = installation.publish()
     assert follower.poll()
     installation.epoch = stale_epoch
     with pytest.raises(StaleEpoch):
         installation.publish()
     assert not follower.poll()
-    row = (version.version + 9, stale_epoch, 99, "of a learner that cheats")
-    state.database.write(
-        lambda c: c.execute("INSERT INTO versions VALUES (?, ?, ?, ?)", row).rowcount, durable=True
-    ).result()
+    cheat = Version(version.version + 9, stale_epoch, 99, "of a learner that cheats")
+    write_now(installation.store, lambda transaction: transaction.add_version(cheat))
     assert not follower.poll()
     assert [served.version for served in installation.swapped] == [version.version]
 
@@ -321,14 +318,14 @@ def publish_parts(
     feature_schema: int = SCHEMA,
 ) -> None:
     """Publish a version like the first, with other parts, that its manifest vouches for."""
-    store, state = installation.store, installation.state
-    parts = {**store.load(1).parts, **changed}
+    snapshots = installation.snapshots
+    parts = {**snapshots.load(1).parts, **changed}
     manifest = msgspec.structs.replace(
-        store.manifest(1), version=number, feature_schema=feature_schema
+        snapshots.manifest(1), version=number, feature_schema=feature_schema
     )
     kept = {name: data for name, data in parts.items() if name != without}
-    version = Version(number, installation.epoch, 5, store.publish(manifest, kept).digest)
-    state.database.write(lambda c: state.publish_version(c, version), durable=True).result()
+    version = Version(number, installation.epoch, 5, snapshots.publish(manifest, kept).digest)
+    write_now(installation.store, partial(publish_version, version=version))
 
 
 def _with_weights(scorer: bytes, weights: bytes) -> bytes:
@@ -338,14 +335,14 @@ def _with_weights(scorer: bytes, weights: bytes) -> bytes:
 
 def do_harm(installation: Installation, harm: str) -> None:
     """Publish the second version so that it cannot be used."""
-    store = installation.store
+    snapshots = installation.snapshots
     if harm == "another encoding":
         publish_parts(installation, 2, {}, feature_schema=SCHEMA + 1)
         return
     if harm == "no scorer":
         publish_parts(installation, 2, {}, without="scorer")
         return
-    parts = store.load(1).parts
+    parts = snapshots.load(1).parts
     endless = np.full(1 << ARGS.bits, np.inf, dtype="<f4")
     undecodable = {
         "cut scorer": {"scorer": parts["scorer"][:-4]},
@@ -364,8 +361,8 @@ def do_harm(installation: Installation, harm: str) -> None:
             shutil.rmtree(home)
         case "exchanged":
             shutil.rmtree(home)
-            other = msgspec.structs.replace(store.manifest(1), version=2)
-            store.publish(other, store.load(1).parts)
+            other = msgspec.structs.replace(snapshots.manifest(1), version=2)
+            snapshots.publish(other, snapshots.load(1).parts)
         case "broken scorer":
             data = bytearray((home / "scorer").read_bytes())
             data[100] ^= 1

@@ -14,19 +14,19 @@ from histories import START_MS, config_of
 from kuairands import N_ITEMS, N_USERS, write_kuairand
 
 from env.vocabulary import Profile, UserId
-from replay.log import SqliteLog
 from serve.codec import ProblemError
 from serve.config import Config
 from serve.importers import kuairand
 from serve.importing import N_GENERATED_PEOPLE, Counts, import_kuairand, import_users, load_world
 from serve.ledger import Ledger
-from serve.replica import FeedReplica, open_database
-from serve.state import State
+from serve.replica import FeedReplica
+from serve.store import write_now
+from serve.stores import open_store
 from serve.wire import FeedRequest
 
 PLACES = {
     "while its world is staged": "numpy.savez_compressed",
-    "after its world is staged": "serve.ledger.Ledger.put_items",
+    "after its world is staged": "serve.importing.put_items",
     "in the transaction, after the items": "serve.importing._put_user",
     "before the commit": "serve.imported.ImportedWorld.make_current",
 }
@@ -64,8 +64,8 @@ def test_an_import_that_is_killed_leaves_nothing_and_is_repeated(
     folder = write_kuairand(tmp_path)
     kill_at(place, config, folder)
 
-    with open_database(config) as database:
-        assert SqliteLog(database, now_ms=lambda: 0).last_offset() == 0
+    with open_store(config, lambda: 0) as store:
+        assert store.log.last_offset() == 0
     assert len(load_world(config, seed=1)[1]) == N_GENERATED_PEOPLE
     assert import_kuairand(config, kuairand.read(folder), START_MS).users == Counts(new=N_USERS)
     assert len(load_world(config, seed=1)[1]) == N_USERS
@@ -120,8 +120,8 @@ async def test_a_running_server_sees_all_of_an_import_at_once_and_refuses_nobody
         replica.close()
     assert {card.item_id for card in page.items} <= {item.item_id for item in data.items}
     assert len(page.items) == 10
-    with open_database(config) as database, database.reader() as connection:
-        assert len(State(database).people(connection)) == N_USERS + len(asking)
+    with open_store(config, lambda: 0) as store, store.view() as view:
+        assert len(view.people()) == N_USERS + len(asking)
 
 
 def test_who_is_deleted_is_named_nowhere_and_lives_in_the_world_no_more(tmp_path: Path) -> None:
@@ -136,12 +136,11 @@ def test_who_is_deleted_is_named_nowhere_and_lives_in_the_world_no_more(tmp_path
     import_kuairand(config, data, START_MS)
     assert {user_id for user_id, _ in load_world(config, seed=1)[1]} >= names
 
-    with open_database(config) as database:
-        ledger = Ledger(State(database), now_ms=lambda: START_MS)
+    with open_store(config, lambda: 0) as store:
+        ledger = Ledger(store)
         for name in names:
             work = partial(ledger.forget_user, user_id=UserId(name), at_ms=START_MS)
-            gone = database.write(work, durable=True)
-            assert gone.result()
+            assert write_now(store, work)
 
     world, people = load_world(config, seed=1)
     assert len(people) == N_USERS - 3
@@ -166,12 +165,9 @@ def test_who_comes_back_by_a_second_import_lives_in_the_world_again(
     data = kuairand.read(write_kuairand(tmp_path))
     import_kuairand(config, data, START_MS)
     before = load_world(config, seed=1)[0].person(*data.users[0])
-    with open_database(config) as database:
-        ledger = Ledger(State(database), now_ms=lambda: START_MS)
-        database.write(
-            lambda connection: ledger.forget_user(connection, data.users[0][0], START_MS),
-            durable=True,
-        ).result()
+    with open_store(config, lambda: 0) as store:
+        ledger = Ledger(store)
+        write_now(store, partial(ledger.forget_user, user_id=data.users[0][0], at_ms=START_MS))
     files = kept(config)
 
     assert import_kuairand(config, data, START_MS).users == Counts(new=1, unchanged=N_USERS - 1)

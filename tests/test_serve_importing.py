@@ -10,7 +10,6 @@ from kuairands import N_IMPRESSIONS, N_ITEMS, N_USERS, write_kuairand
 
 from env.records import ItemRecord, UserRecord
 from env.vocabulary import Item, ItemId, Profile, UserId
-from replay.log import SqliteLog
 from serve.config import Config
 from serve.imported import ImportedWorld
 from serve.importers import items, kuairand
@@ -25,8 +24,7 @@ from serve.importing import (
     import_users,
     load_world,
 )
-from serve.replica import open_database
-from serve.state import State
+from serve.stores import open_store
 
 PEOPLE = [(UserId(f"p{k}"), Profile(country="GB", cohort="keen")) for k in range(5)]
 
@@ -40,17 +38,17 @@ def test_imported_items_are_in_the_log_and_in_the_catalogue(config: Config) -> N
     told: list[int] = []
     assert import_items(config, catalogue(), START_MS, told.append) == Counts(new=30)
     assert sum(told) == 30
-    with open_database(config) as database, database.reader() as connection:
-        assert State(database).items(connection) == catalogue()
-        records = [line.record for line in SqliteLog(database, now_ms=lambda: 0).read()]
+    with open_store(config, lambda: 0) as store, store.view() as view:
+        assert view.items() == catalogue()
+        records = [line.record for line in store.log.read()]
     assert [r.item for r in records if isinstance(r, ItemRecord)] == catalogue()
 
 
 def test_what_is_imported_makes_no_debut(config: Config) -> None:
     new = [Item(ItemId("undated")), Item(ItemId("dated"), published_ms=START_MS)]
     import_items(config, [*catalogue(), *new], START_MS)
-    with open_database(config) as database:
-        records = [line.record for line in SqliteLog(database, now_ms=lambda: 0).read()]
+    with open_store(config, lambda: 0) as store:
+        records = [line.record for line in store.log.read()]
     assert [record.debut for record in records if isinstance(record, ItemRecord)] == [False] * 32
 
 
@@ -78,9 +76,9 @@ def test_imported_people_are_known_by_pseudonym_and_profile(config: Config) -> N
     assert import_users(config, PEOPLE, START_MS) == Counts(new=5)
     moved = [(PEOPLE[0][0], Profile(country="MY")), *PEOPLE[1:]]
     assert import_users(config, moved, START_MS) == Counts(changed=1, unchanged=4)
-    with open_database(config) as database, database.reader() as connection:
-        person = State(database).person(connection, "p0")
-        records = [line.record for line in SqliteLog(database, now_ms=lambda: 0).read()]
+    with open_store(config, lambda: 0) as store, store.view() as view:
+        person = view.person("p0")
+        records = [line.record for line in store.log.read()]
     assert person is not None
     assert person.state.profile == Profile(country="MY", registered_ms=START_MS)
     users = [record for record in records if isinstance(record, UserRecord)]
@@ -151,8 +149,8 @@ def test_the_imported_world_is_the_fitted_one(config: Config, tmp_path: Path) ->
     assert people == data.users
     assert set(world.model.items.ids) <= set(world.item_ids)
     assert len(world.model.items.ids) > 0
-    with open_database(config) as database, database.reader() as connection:
-        about = ImportedWorld(Path(config.data.folder)).about(connection)
+    with open_store(config, lambda: 0) as store, store.view() as view:
+        about = ImportedWorld(Path(config.data.folder)).about(view)
     assert about is not None
     assert (about.n_impressions, about.response_auc) == (N_IMPRESSIONS, imported.response_auc)
     with np.load(next(Path(config.data.folder).rglob("impressions.npz"))) as kept:
@@ -203,8 +201,8 @@ def test_a_bad_file_leaves_everything_as_it_was(config: Config, tmp_path: Path) 
 
 
 def _last_offset(config: Config) -> int:
-    with open_database(config) as database:
-        return SqliteLog(database, now_ms=lambda: 0).last_offset()
+    with open_store(config, lambda: 0) as store:
+        return store.log.last_offset()
 
 
 def _files(config: Config) -> dict[Path, bytes]:

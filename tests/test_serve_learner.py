@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Event as Stop
 
@@ -25,9 +25,7 @@ from env.records import LogLine, TickRecord
 from env.reward import Reward, is_censored
 from policies.snapshots import Manifest, Snapshot, SnapshotStore
 from policies.vowpal import VowpalPolicy
-from replay.database import Database
 from replay.join import Join
-from replay.log import SqliteLog
 from serve.config import Config, Data, JoinTimes
 from serve.config import Learner as Settings
 from serve.importing import import_items
@@ -37,10 +35,18 @@ from serve.replica import (
     FeedReplica,
     LearnerReplica,
     learning_args,
-    open_database,
     open_snapshots,
 )
-from serve.state import StaleEpoch, State, Version
+from serve.store import Store, write_now
+from serve.stores import open_store
+from serve.versions import (
+    StaleEpoch,
+    Version,
+    all_versions,
+    begin_epoch,
+    current_version,
+    publish_version,
+)
 from serve.wire import Event, FeedbackRequest, FeedRequest
 
 DEADLINE_S = 30.0
@@ -53,11 +59,9 @@ from pathlib import Path
 
 import msgspec
 from policies.snapshots import SnapshotStore
-from replay.database import Database
-from replay.log import SqliteLog
 from serve.learner import OnlineLearner
 from serve.learning import LearningArgs
-from serve.state import SCHEMA, State
+from serve.sqlite_store import SqliteStore
 
 folder, lives = Path(sys.argv[1]), int(sys.argv[2])
 args = msgspec.json.decode(sys.argv[3], type=LearningArgs)
@@ -71,11 +75,11 @@ def monotonic_s():
     live()
     return next(clock)
 
-with Database(folder / "nextswipe.db", schema=SCHEMA) as database:
-    log, store = SqliteLog(database, now_ms=lambda: 0), SnapshotStore(folder / "snapshots")
+with SqliteStore(folder / "nextswipe.db", lambda: 0) as store:
+    snapshots = SnapshotStore(folder / "snapshots")
     sys.addaudithook(live)
     learner = OnlineLearner(
-        database, log, State(database), store, args,
+        store, snapshots, args,
         now_ms=lambda: 0, monotonic_s=monotonic_s, tick_after_s=None, batch_lines=100,
     )
     print(learner.learning.offset, flush=True)
@@ -117,21 +121,16 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     return History(crowd.config, lines, parts)
 
 
-@contextmanager
-def opened(config: Config) -> Iterator[Database]:
-    with open_database(config) as database:
-        SqliteLog(database, now_ms=lambda: 0)
-        yield database
+def opened(config: Config) -> Store:
+    return open_store(config, lambda: 0)
 
 
 def learner_of(
-    config: Config, database: Database, args: LearningArgs | None = None, batch_lines: int = 500
+    config: Config, store: Store, args: LearningArgs | None = None, batch_lines: int = 500
 ) -> OnlineLearner:
     """A learner that publishes after each batch."""
     return OnlineLearner(
-        database,
-        SqliteLog(database, now_ms=lambda: 0),
-        State(database),
+        store,
         open_snapshots(config),
         args or learning_args(config),
         now_ms=lambda: 0,
@@ -176,8 +175,8 @@ def test_a_learner_killed_at_any_moment_ends_with_the_bytes_of_one_that_ran_thro
     assert unfinished, "one was killed while it published"
     parts = msgspec.msgpack.decode((folder / "parts").read_bytes(), type=dict[str, bytes])
     assert parts == history.parts
-    with opened(config) as database:
-        assert learner_of(config, database).learning.parts() == parts
+    with opened(config) as store:
+        assert learner_of(config, store).learning.parts() == parts
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)
@@ -214,17 +213,17 @@ def test_a_published_version_folded_again_from_the_log_gives_the_bytes_of_its_sn
     config = msgspec.structs.replace(
         config, learner=msgspec.structs.replace(config.learner, snapshots_kept=100)
     )
-    with opened(config) as database:
-        learn_all(learner_of(config, database, batch_lines=200))
-        versions = State(database).versions()
-    store, learning, done = open_snapshots(config), Learning(history.args), 0
-    assert [v.version for v in versions] == store.versions()
+    with opened(config) as store:
+        learn_all(learner_of(config, store, batch_lines=200))
+        versions = all_versions(store)
+    snapshots, learning, done = open_snapshots(config), Learning(history.args), 0
+    assert [v.version for v in versions] == snapshots.versions()
     assert len(versions) > 3
     for version in versions:
         lines = [line for line in history.lines if done < line.offset <= version.offset]
         learning.fold(lines)
         done = version.offset
-        snapshot = store.load(version.version)
+        snapshot = snapshots.load(version.version)
         scorer = learning.policy.frozen(version.version).to_bytes()
         assert snapshot.parts == {**learning.parts(), "scorer": scorer}
         assert snapshot.manifest.digest == version.digest
@@ -235,26 +234,27 @@ def test_a_learner_that_was_overtaken_cannot_publish_and_stops(
     history: History, tmp_path: Path
 ) -> None:
     config = history.copy(tmp_path / "data")
-    with opened(config) as database:
-        old = learner_of(config, database)
+    with opened(config) as store:
+        old = learner_of(config, store)
         old.step()
-        new = learner_of(config, database)
+        new = learner_of(config, store)
         assert new.learning.parts() == old.learning.parts()
         snapshots = open_snapshots(config).versions()
         with pytest.raises(StaleEpoch):
             learn_all(old)
         assert open_snapshots(config).versions() == snapshots, "it left one that nobody uses"
         old.run(Stop())  # returns, though nobody told it to stop
-        state = State(database)
-        current = state.current_version()
+        current = current_version(store)
         assert current is not None
         assert current.epoch == old.epoch
         assert learn_all(new) == history.parts
-        current = state.current_version()
+        current = current_version(store)
         assert current is not None
         assert current.epoch == new.epoch == old.epoch + 1
         assert current.offset == new.learning.offset
-        assert [v.epoch for v in state.versions()] == sorted(v.epoch for v in state.versions())
+        assert [v.epoch for v in all_versions(store)] == sorted(
+            v.epoch for v in all_versions(store)
+        )
 
 
 def test_a_learner_that_was_overtaken_stands_by_and_is_not_started_again(
@@ -263,17 +263,17 @@ def test_a_learner_that_was_overtaken_stands_by_and_is_not_started_again(
     config = Config(data=Data(str(tmp_path)), learner=SMALL, join=JoinTimes(settle_ms=100))
     replica = LearnerReplica(config, now_ms=wall_ms)
     try:
-        with opened(config) as database:
-            newer = database.write(State(database).next_epoch, durable=True).result()
+        with opened(config) as store:
+            newer = write_now(store, begin_epoch)
         swipe_and_leave(config)
         deadline = time.monotonic() + DEADLINE_S
         while "stopped learning" not in caplog.text:
             assert time.monotonic() < deadline
             Stop().wait(0.01)
         replica.check()
-        with opened(config) as database:
-            assert State(database).versions() == []
-            assert database.write(State(database).next_epoch, durable=True).result() == newer + 1
+        with opened(config) as store:
+            assert all_versions(store) == []
+            assert write_now(store, begin_epoch) == newer + 1
     finally:
         replica.close()
 
@@ -282,18 +282,18 @@ def test_the_number_of_a_snapshot_that_never_became_a_version_is_not_given_again
     history: History, tmp_path: Path
 ) -> None:
     config = history.copy(tmp_path / "data")
-    with opened(config) as database:
-        state, store = State(database), open_snapshots(config)
-        learner = learner_of(config, database)
+    with opened(config) as store:
+        snapshots = open_snapshots(config)
+        learner = learner_of(config, store)
         learner.step()
-        first = state.current_version()
+        first = current_version(store)
         assert first is not None
         died = folded(history.args, history.lines[: first.offset + 100])
-        store.publish(manifest_of(died, first.version + 1), died.parts())  # and then a crash
-        learner = learner_of(config, database)
+        snapshots.publish(manifest_of(died, first.version + 1), died.parts())  # and then a crash
+        learner = learner_of(config, store)
         assert learner.learning.offset == first.offset, "what never was current is not resumed"
         learner.step()
-        second = state.current_version()
+        second = current_version(store)
         assert second is not None
         assert second.version == first.version + 2
 
@@ -303,10 +303,10 @@ def test_a_learner_whose_last_snapshot_is_lost_resumes_from_the_one_before(
     history: History, tmp_path: Path, harm: str
 ) -> None:
     config = history.copy(tmp_path / "data")
-    with opened(config) as database:
-        state, store = State(database), open_snapshots(config)
-        parts = learn_all(learner_of(config, database))
-        *_, before, current = state.versions()
+    with opened(config) as store:
+        snapshots = open_snapshots(config)
+        parts = learn_all(learner_of(config, store))
+        *_, before, current = all_versions(store)
         home = tmp_path / "data" / "snapshots" / f"v{current.version:012d}"
         if harm == "broken":
             (home / "items").write_bytes(b"not what it was")
@@ -314,15 +314,15 @@ def test_a_learner_whose_last_snapshot_is_lost_resumes_from_the_one_before(
             shutil.rmtree(home)
         if harm == "exchanged":
             other = folded(history.args, history.lines[:50])
-            store.publish(manifest_of(other, current.version), other.parts())
-        learner = learner_of(config, database)
+            snapshots.publish(manifest_of(other, current.version), other.parts())
+        learner = learner_of(config, store)
         assert learner.learning.offset == before.offset
         assert learn_all(learner) == parts
-        healed = state.current_version()
+        healed = current_version(store)
         assert healed is not None
         assert healed.offset == current.offset
         assert healed.version > current.version
-        assert store.load(healed.version).manifest.digest == healed.digest
+        assert snapshots.load(healed.version).manifest.digest == healed.digest
 
 
 @pytest.mark.parametrize("part", ["model", "items", "join", ""])
@@ -330,23 +330,23 @@ def test_a_learner_whose_last_snapshot_cannot_be_decoded_resumes_from_the_one_be
     history: History, tmp_path: Path, part: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = history.copy(tmp_path / "data")
-    with opened(config) as database:
-        state, store = State(database), open_snapshots(config)
-        parts = learn_all(learner_of(config, database))
-        good = state.versions()[-1]
-        snapshot = store.load(good.version)
+    with opened(config) as store:
+        snapshots = open_snapshots(config)
+        parts = learn_all(learner_of(config, store))
+        good = all_versions(store)[-1]
+        snapshot = snapshots.load(good.version)
         harmed = {**snapshot.parts, part: b"no such thing"} if part else {}
         manifest = msgspec.structs.replace(snapshot.manifest, version=good.version + 1)
-        digest = store.publish(manifest, harmed).digest
+        digest = snapshots.publish(manifest, harmed).digest
         current = Version(good.version + 1, good.epoch, good.offset, digest)
-        database.write(lambda c: state.publish_version(c, current), durable=True).result()
-        learner = learner_of(config, database)
+        write_now(store, partial(publish_version, version=current))
+        learner = learner_of(config, store)
         assert learner.learning.offset == good.offset
         assert f"passed over version={current.version}: " in caplog.text
         assert "cannot be decoded" in caplog.text
         assert learn_all(learner) == parts
         learner.publish_if_due(force=True)
-        healed = state.current_version()
+        healed = current_version(store)
         assert healed is not None
         assert (healed.version, healed.offset) == (current.version + 1, good.offset)
 
@@ -355,14 +355,14 @@ def test_without_any_snapshot_the_log_is_folded_from_its_start_before_anything_i
     history: History, tmp_path: Path
 ) -> None:
     config = history.copy(tmp_path / "data")
-    with opened(config) as database:
-        parts = learn_all(learner_of(config, database))
-        before = State(database).versions()
+    with opened(config) as store:
+        parts = learn_all(learner_of(config, store))
+        before = all_versions(store)
         shutil.rmtree(tmp_path / "data" / "snapshots")
-        learner = learner_of(config, database)
+        learner = learner_of(config, store)
         assert learner.learning.offset == 0
         assert learn_all(learner) == parts
-        (healed,) = set(State(database).versions()) - set(before)
+        (healed,) = set(all_versions(store)) - set(before)
         assert healed.offset == before[-1].offset
 
 
@@ -378,25 +378,25 @@ def test_under_other_arguments_the_log_is_folded_from_its_start(
         "reward": replace(args, reward=Reward(like=2.0)),
         "settle_ms": replace(args, settle_ms=args.settle_ms + 1000),
     }
-    with opened(config) as database:
-        learn_all(learner_of(config, database, batch_lines=5000))
-        learner = learner_of(config, database, others[changed], batch_lines=5000)
+    with opened(config) as store:
+        learn_all(learner_of(config, store, batch_lines=5000))
+        learner = learner_of(config, store, others[changed], batch_lines=5000)
         assert learner.learning.offset == 0
         parts = learn_all(learner)
         assert parts == folded(others[changed], history.lines).parts()
-        current = State(database).current_version()
+        current = current_version(store)
         assert current is not None
         assert current.epoch == learner.epoch
-        assert learner_of(config, database, others[changed]).learning.parts() == parts
+        assert learner_of(config, store, others[changed]).learning.parts() == parts
 
 
 def test_another_explorer_is_no_other_fold(history: History, tmp_path: Path) -> None:
     config, args = history.copy(tmp_path / "data"), history.args
     greedier = msgspec.convert({"explorer": {"kind": "squarecb", "gamma": 1e6}}, type(args.vowpal))
     other = replace(args, vowpal=msgspec.structs.replace(args.vowpal, explorer=greedier.explorer))
-    with opened(config) as database:
-        parts = learn_all(learner_of(config, database))
-        assert learner_of(config, database, other).learning.parts() == parts
+    with opened(config) as store:
+        parts = learn_all(learner_of(config, store))
+        assert learner_of(config, store, other).learning.parts() == parts
 
 
 def test_a_poisoned_interaction_is_left_out_alone(history: History) -> None:
@@ -449,12 +449,10 @@ def test_what_is_left_out_as_poison_does_not_depend_on_how_the_log_is_cut(
 def test_in_a_quiet_log_ticks_close_what_waits(tmp_path: Path) -> None:
     config = Config(data=Data(str(tmp_path)), learner=SMALL, join=JoinTimes(settle_ms=100))
     swipe_and_leave(config)
-    with opened(config) as database:
-        state, stop = State(database), Stop()
+    with opened(config) as store:
+        stop, log = Stop(), store.log
         learner = OnlineLearner(
-            database,
-            log := SqliteLog(database, now_ms=wall_ms),
-            state,
+            store,
             open_snapshots(config),
             learning_args(config),
             now_ms=wall_ms,
@@ -469,7 +467,7 @@ def test_in_a_quiet_log_ticks_close_what_waits(tmp_path: Path) -> None:
         assert learner.learning.join.n_waiting == 0
         ticks = [line for line in log.read() if isinstance(line.record, TickRecord)]
         assert ticks
-        version = state.current_version()
+        version = current_version(store)
         assert version is not None
         assert version.offset == ticks[-1].offset
         lines = list(log.read())
@@ -478,14 +476,12 @@ def test_in_a_quiet_log_ticks_close_what_waits(tmp_path: Path) -> None:
 
 def test_nothing_is_ticked_where_nothing_waits(history: History, tmp_path: Path) -> None:
     config = history.copy(tmp_path / "data")
-    with opened(config) as database:
-        log = SqliteLog(database, now_ms=lambda: 0)
+    with opened(config) as store:
+        log = store.log
         log.append([TickRecord(history.lines[-1].record.at_ms + 10_000)], durable=False)
         n_lines = log.last_offset()
         learner = OnlineLearner(
-            database,
-            log,
-            State(database),
+            store,
             open_snapshots(config),
             history.args,
             now_ms=lambda: history.lines[-1].record.at_ms + 20_000,
@@ -502,12 +498,11 @@ def test_what_is_published_is_durable_before_anybody_hears_of_it(
     history: History, tmp_path: Path
 ) -> None:
     config = history.copy(tmp_path / "data")
-    with opened(config) as database:
-        state = State(database)
-        epoch = database.write(state.next_epoch, durable=True).result()
+    with opened(config) as store:
+        epoch = write_now(store, begin_epoch)
         learning = folded(history.args, history.lines)
-        version = publish(state, open_snapshots(config), learning, epoch)
-        assert state.current_version() == version
+        version = publish(store, open_snapshots(config), learning, epoch)
+        assert current_version(store) == version
         assert version == Version(1, epoch, history.lines[-1].offset, version.digest)
         assert SnapshotStore(tmp_path / "data" / "snapshots").manifest(1).digest == version.digest
 

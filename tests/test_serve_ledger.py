@@ -5,21 +5,28 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from servers import START_MS, Server, ask, items, serving, stocked
+from servers import START_MS, Server, ask, items, kept_in, serving, stocked
 
 from env.records import BlockRecord, ItemRecord
 from env.user_fold import MAX_BLOCKED
 from env.vocabulary import CreatorId, ItemId, UserId
 from serve.blocks_wire import BlocksRequest, BlocksResponse
 from serve.codec import ProblemError
+from serve.item_changes import DEBUT_MS
 from serve.items_wire import ItemBody, ItemsRequest
-from serve.ledger import DEBUT_MS
 from serve.limits import MAX_BLOCKS
 from serve.people_wire import ProfileBody
 from serve.wire import Event, FeedbackRequest, FeedRequest
 
 ANN, BOB = UserId("ann"), UserId("bob")
 NEW = ItemId("new")
+
+
+@pytest.fixture(params=["sqlite", "redis"], autouse=True)
+def kind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test runs on both stores."""
+    with kept_in(request.param):
+        yield
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from serve.learner import OnlineLearner
 from serve.lookout import SILENT_S
 from serve.metrics import Metrics
 from serve.replica import FeedReplica, LearnerReplica, learning_args, open_snapshots
+from serve.versions import current_version
 from serve.wire import FeedResponse, Health
 
 DEADLINE_S = 20.0
@@ -27,9 +28,7 @@ def learner_of(
 ) -> OnlineLearner:
     config = config_of(folder)
     return OnlineLearner(
-        server.database,
-        server.log,
-        server.state,
+        server.store,
         open_snapshots(config),
         learning_args(config),
         now_ms=server.watch,
@@ -79,12 +78,12 @@ async def test_the_learner_s_state_and_figures_are_those_of_its_last_beat(tmp_pa
         assert sample(samples, "nextswipe_learner_up") == 1
         assert sample(samples, "nextswipe_learner_beat_age_seconds") == 3.0
         assert sample(samples, "nextswipe_learner_epoch") == learner.epoch == 1
-        current = server.state.current_version()
+        current = current_version(server.store)
         assert current is not None
         assert sample(samples, "nextswipe_learner_version") == current.version
         assert sample(samples, "nextswipe_version") == current.version
         assert sample(samples, "nextswipe_learner_offset") == learner.learning.offset
-        lag = server.log.last_offset() - learner.learning.offset
+        lag = server.store.log.last_offset() - learner.learning.offset
         assert sample(samples, "nextswipe_learner_lag_records") == lag > 0
         counts = learner.learning.join.counts
         of = {"process": "learner-1"}

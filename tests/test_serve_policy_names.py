@@ -4,17 +4,16 @@ import pytest
 
 from env.interface import Policy
 from policies.baselines import mixture_policy
-from replay.database import Database
 from serve.config import Arm, Config, Data, Experiment, Mixture
 from serve.policy_names import find_policy, find_stranger
 from serve.refused import Refused
-from serve.state import SCHEMA, State
+from serve.stores import open_store
 
 
 def found(folder: Path, name: str, *arms: Arm) -> Policy:
     config = Config(data=Data(str(folder)), experiment=Experiment(arms=arms or Experiment().arms))
-    with Database(folder / "nextswipe.db", schema=SCHEMA) as database:
-        return find_policy(config, State(database), name)
+    with open_store(config, lambda: 0) as store:
+        return find_policy(config, store, name)
 
 
 @pytest.mark.parametrize("name", ["mixture", "mixture@0"])

@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -13,18 +14,17 @@ from typer.testing import CliRunner, Result
 
 from env.features import N_ACTION, N_SHARED, SCHEMA
 from policies.snapshots import Manifest
-from replay.database import Database
 from serve.backup import backup, restore
 from serve.commands.main import app
 from serve.config import Arm, Config, Experiment
 from serve.policy_names import find_policy, learned_until
 from serve.ranker_follower import RankerFollower
 from serve.ranker_publishing import list_rankers, publish_ranker, use_ranker
-from serve.ranker_rows import RankerMove, StaleMove, current_ranker, move_ranker
+from serve.ranker_rows import RankerMove, StaleMove, move_ranker
 from serve.rankers import PART, Ranking, load_ranking, open_rankers
 from serve.refused import Refused
-from serve.replica import open_database
-from serve.state import State
+from serve.store import Store, write_now
+from serve.stores import open_store
 
 BLENDED = Experiment("blended", (Arm("all", "blend"),))
 
@@ -32,23 +32,23 @@ BLENDED = Experiment("blended", (Arm("all", "blend"),))
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     config = config_of(tmp_path / "data", BLENDED)
-    open_database(config).close()
+    open_store(config, lambda: 0).close()
     return config
 
 
 @pytest.fixture
-def database(config: Config) -> Iterator[Database]:
-    with open_database(config) as database:
-        yield database
+def store(config: Config) -> Iterator[Store]:
+    with open_store(config, lambda: 0) as store:
+        yield store
 
 
 def publish(config: Config, seed: int = 0, origin: str = "a test") -> int:
     return publish_ranker(config, random_ranker(seed).to_bytes(), origin=origin).version
 
 
-def follow(config: Config, database: Database) -> tuple[RankerFollower, list[Ranking | None]]:
+def follow(config: Config, store: Store) -> tuple[RankerFollower, list[Ranking | None]]:
     swapped: list[Ranking | None] = []
-    return RankerFollower(State(database), open_rankers(config), swapped.append), swapped
+    return RankerFollower(store, open_rankers(config), swapped.append), swapped
 
 
 # --- publishing ---
@@ -98,18 +98,17 @@ def test_without_a_log_nothing_is_published(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_two_that_decide_at_once_one_is_refused(database: Database) -> None:
+def test_of_two_that_decide_at_once_one_is_refused(store: Store) -> None:
     def move(version: int, known: RankerMove) -> RankerMove:
-        return database.write(
-            lambda connection: move_ranker(connection, known, version, f"d{version}"), durable=True
-        ).result()
+        work = partial(move_ranker, known=known, version=version, digest=f"d{version}")
+        return write_now(store, work)
 
     first = move(1, RankerMove())
     with pytest.raises(StaleMove, match=r"expected ranker 0 to be current .*, got 1"):
         move(2, RankerMove())
     second = move(2, first)
-    with database.reader() as connection:
-        assert current_ranker(connection) == second == RankerMove(2, 2, "d2")
+    with store.view() as view:
+        assert view.ranker_move() == second == RankerMove(2, 2, "d2")
 
 
 def test_one_can_go_back_to_an_older_ranker_and_to_none(config: Config) -> None:
@@ -125,8 +124,8 @@ def test_one_can_go_back_to_an_older_ranker_and_to_none(config: Config) -> None:
 # --- following ---
 
 
-def test_each_move_is_followed_once(config: Config, database: Database) -> None:
-    follower, swapped = follow(config, database)
+def test_each_move_is_followed_once(config: Config, store: Store) -> None:
+    follower, swapped = follow(config, store)
     assert not follower.poll()
     for version in (1, 2):
         publish(config, version)
@@ -137,9 +136,9 @@ def test_each_move_is_followed_once(config: Config, database: Database) -> None:
     assert [ranking and ranking.version for ranking in swapped] == [1, 2, None]
 
 
-def test_a_ranking_names_the_sha256_of_the_ranker(config: Config, database: Database) -> None:
+def test_a_ranking_names_the_sha256_of_the_ranker(config: Config, store: Store) -> None:
     publish(config)
-    follower, swapped = follow(config, database)
+    follower, swapped = follow(config, store)
     follower.poll()
     (ranking,) = swapped
     assert ranking is not None
@@ -173,9 +172,9 @@ def _rewrite(config: Config, **changes: object) -> None:
 
 @pytest.mark.parametrize("harm", [_break, _remove, _exchange])
 def test_a_ranker_that_cannot_be_used_is_left_alone_and_said_once(
-    config: Config, database: Database, harm: object, caplog: pytest.LogCaptureFixture
+    config: Config, store: Store, harm: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    follower, swapped = follow(config, database)
+    follower, swapped = follow(config, store)
     publish(config, 1)
     follower.poll()
     publish(config, 2)
@@ -190,13 +189,13 @@ def test_a_ranker_that_cannot_be_used_is_left_alone_and_said_once(
 
 
 def test_a_ranker_of_another_feature_schema_is_refused_in_words(
-    config: Config, database: Database, caplog: pytest.LogCaptureFixture
+    config: Config, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish(config, 1), publish(config, 2)
     _rewrite(config, feature_schema=SCHEMA - 1)
     digest = open_rankers(config).manifest(2).digest
-    database.write(lambda c: move_ranker(c, current_ranker(c), 2, digest), durable=True).result()
-    follower, swapped = follow(config, database)
+    write_now(store, lambda t: move_ranker(t, t.ranker_move(), 2, digest))
+    follower, swapped = follow(config, store)
     with caplog.at_level(logging.WARNING):
         assert not follower.poll()
     assert f"expected feature schema {SCHEMA}, got {SCHEMA - 1}" in caplog.text
@@ -256,19 +255,18 @@ def test_mistakes_are_answered_in_words(config: Config, tmp_path: Path) -> None:
 
 def test_policies_are_found_by_the_ranker_s_names(config: Config) -> None:
     make_history(config, n_people=4, rounds=range(2))
-    with open_database(config) as database:
-        state = State(database)
+    with open_store(config, lambda: 0) as store:
         for name in ("retention", "blend"):
             with pytest.raises(Refused, match="got none that is current: publish one"):
-                find_policy(config, state, name)
+                find_policy(config, store, name)
         publish(config, 1), publish(config, 2)
-        assert find_policy(config, state, "retention").name == "retention@2"
-        assert find_policy(config, state, "retention@1").name == "retention@1"
-        assert find_policy(config, state, "blend").name == "blend@2"
-        old = find_policy(config, state, "blend@1")
+        assert find_policy(config, store, "retention").name == "retention@2"
+        assert find_policy(config, store, "retention@1").name == "retention@1"
+        assert find_policy(config, store, "blend").name == "blend@2"
+        old = find_policy(config, store, "blend@1")
         assert (old.name, old.explorer["ranker"]) == ("blend@1", 2)
         with pytest.raises(Refused, match=r"kept \(1, 2\), got 7"):
-            find_policy(config, state, "retention@7")
+            find_policy(config, store, "retention@7")
 
 
 def test_what_a_policy_learned_from_is_what_any_part_of_it_did(config: Config) -> None:
@@ -276,13 +274,12 @@ def test_what_a_policy_learned_from_is_what_any_part_of_it_did(config: Config) -
     data = random_ranker().to_bytes()
     publish_ranker(config, data, origin="from the log", offset=999_999)
     publish_ranker(config, data, origin="simulated")
-    with open_database(config) as database:
-        state = State(database)
-        bandit = learned_until(config, find_policy(config, state, "vowpal"))
+    with open_store(config, lambda: 0) as store:
+        bandit = learned_until(config, find_policy(config, store, "vowpal"))
         assert bandit > 0
-        assert learned_until(config, find_policy(config, state, "retention@1")) == 999_999
-        assert learned_until(config, find_policy(config, state, "retention@2")) == 0
-        assert learned_until(config, find_policy(config, state, "blend")) == bandit
+        assert learned_until(config, find_policy(config, store, "retention@1")) == 999_999
+        assert learned_until(config, find_policy(config, store, "retention@2")) == 0
+        assert learned_until(config, find_policy(config, store, "blend")) == bandit
 
 
 def test_a_backup_holds_all_rankers(config: Config, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from servers import Server, serving, stocked
+from servers import Server, kept_in, serving, stocked
 
 from env.records import FeedbackRecord, PageRecord
 from env.vocabulary import ItemId, UserId
@@ -20,6 +20,13 @@ from serve.wire import Event, FeedbackRequest, FeedRequest
 ANN = UserId("ann")
 
 
+@pytest.fixture(params=["sqlite", "redis"], autouse=True)
+def kind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test runs on both stores."""
+    with kept_in(request.param):
+        yield
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     with serving(tmp_path) as server:
@@ -27,8 +34,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def kept(server: Server) -> dict[Total, int]:
-    with server.database.reader() as connection:
-        return totals.read(connection)
+    with server.store.view() as view:
+        return view.totals()
 
 
 async def test_the_totals_are_the_fold_of_the_log_whichever_replica_writes(tmp_path: Path) -> None:

@@ -9,16 +9,16 @@ from histories import config_of, make_history, make_learner
 
 from env.records import PageRecord
 from replay.gates import Gates
-from replay.log import SqliteLog
 from serve.config import Arm, Config, Experiment
-from serve.data_folder import count_lines
+from serve.data_folder import count_lines, open_file
 from serve.gate import Gate
 from serve.learning import Learning
 from serve.refused import Refused
-from serve.replica import learning_args, open_database, open_snapshots
-from serve.state import State
+from serve.replica import learning_args, open_snapshots
+from serve.stores import open_store
 from serve.training import train_bandit
 from serve.verify import verify_log
+from serve.versions import current_version
 
 UNIFORM = Experiment("uniform", (Arm("all", "uniform"),))
 LENIENT = Gate(gates=Gates(min_ess=50.0))
@@ -51,9 +51,9 @@ def test_a_policy_that_is_better_on_held_out_pages_is_published(swiped: Config) 
     assert trained.refusals == ()
     assert trained.report.gain is not None
     assert trained.report.gain.low > 0.0
-    with open_database(swiped) as database:
-        assert State(database).current_version() == trained.version
-        lines = list(SqliteLog(database, now_ms=lambda: 0).read())
+    with open_store(swiped, lambda: 0) as store:
+        assert current_version(store) == trained.version
+        lines = list(store.log.read())
     assert sum(told) == len(lines) == count_lines(swiped)
     assert trained.version is not None
     full = Learning(learning_args(swiped))
@@ -65,8 +65,8 @@ def test_a_policy_that_is_better_on_held_out_pages_is_published(swiped: Config) 
 
 def test_it_is_judged_on_the_latest_pages_by_what_was_learned_before_them(swiped: Config) -> None:
     trained = train_bandit(swiped, holdout=0.25, gate=NO_GATE)
-    with open_database(swiped) as database:
-        lines = list(SqliteLog(database, now_ms=lambda: 0).read())
+    with open_store(swiped, lambda: 0) as store:
+        lines = list(store.log.read())
     drawn_ms = [line.record.at_ms for line in lines if isinstance(line.record, PageRecord)]
     health = trained.report.health.log
     assert health.n_pages == round(0.25 * len(drawn_ms))
@@ -78,8 +78,8 @@ def test_it_is_judged_on_the_latest_pages_by_what_was_learned_before_them(swiped
 def test_the_learner_goes_on_from_a_trained_version(swiped: Config) -> None:
     trained = train_bandit(swiped, gate=LENIENT)
 
-    with open_database(swiped) as database:
-        learner = make_learner(swiped, database)
+    with open_store(swiped, lambda: 0) as store:
+        learner = make_learner(swiped, store)
     assert trained.version is not None
     assert learner.learning.offset == trained.version.offset
     treated = msgspec.structs.replace(swiped, experiment=Experiment("all", (Arm("a", "vowpal"),)))
@@ -112,7 +112,7 @@ def test_a_holdout_that_says_too_little_holds_a_better_policy_back(swiped: Confi
 
 def test_a_folder_that_somebody_has_open_is_refused(config: Config) -> None:
     make_history(config, rounds=range(1), publish=False)
-    with open_database(config), pytest.raises(Refused, match="is in use"):
+    with open_store(config, lambda: 0), pytest.raises(Refused, match="is in use"):
         train_bandit(config)
 
 
@@ -130,18 +130,18 @@ def test_a_log_that_says_too_little_is_refused(
 
 def test_a_learner_that_started_meanwhile_is_not_overwritten(swiped: Config) -> None:
     def start_a_learner(n_lines: int) -> None:
-        with open_database(swiped) as database:
-            make_learner(swiped, database)
+        with open_store(swiped, lambda: 0) as store:
+            make_learner(swiped, store)
 
     with pytest.raises(Refused, match="another learner runs"):
         train_bandit(swiped, gate=LENIENT, advance=start_a_learner)
-    with open_database(swiped) as database:
-        assert State(database).current_version() is None
+    with open_store(swiped, lambda: 0) as store:
+        assert current_version(store) is None
 
 
 def _rows(config: Config) -> list[tuple[object, ...]]:
     """Return all that the database says of versions, epochs and the log's end."""
-    with open_database(config) as database, database.reader() as connection:
+    with open_file(config) as store, store.database.reader() as connection:
         return [
             *connection.execute("SELECT * FROM marks ORDER BY name"),
             *connection.execute("SELECT * FROM versions"),

@@ -22,14 +22,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from env.records import BlockRecord, ItemRecord, PageRecord, Record
 from env.vocabulary import CreatorId, Item, ItemId
-from replay.log import SqliteLog
 from serve.blocks_wire import BlocksRequest
 from serve.client import Client
 from serve.config import Config, parse
 from serve.importing import import_items
 from serve.items_wire import ItemBody
 from serve.people_wire import ProfileBody
-from serve.replica import open_database
+from serve.stores import open_store
 from serve.wire import Event, FeedbackRequest, FeedRequest, FeedResponse, SceneBody
 
 START_S = 90.0
@@ -269,8 +268,8 @@ def n_replicas_that_answered(site: Site) -> int:
 
 
 def log_of(site: Site) -> Iterator[Record]:
-    with open_database(site.config) as database:
-        for line in SqliteLog(database, now_ms=lambda: 0).read():
+    with open_store(site.config, lambda: 0) as store:
+        for line in store.log.read():
             yield line.record
 
 

@@ -12,12 +12,12 @@ from histories import config_of, make_history
 from env.features import SCHEMA
 from env.records import Drawn, PageRecord, decode_record, encode_record
 from policies.explorers import Softmax
-from replay.log import SqliteLog
 from serve.config import Arm, Config, Experiment, Mixture
+from serve.data_folder import open_file
 from serve.refused import Refused
-from serve.replica import open_database
-from serve.state import State
+from serve.stores import open_store
 from serve.verify import Verified, verify_log
+from serve.versions import all_versions
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def test_pages_of_a_learner_that_was_replaced_are_drawn_again(config: Config) ->
 
     verified = verify_log(config)
 
-    with open_database(config) as database:
-        assert {version.epoch for version in State(database).versions()} == {1, 2}
+    with open_store(config, lambda: 0) as store:
+        assert {version.epoch for version in all_versions(store)} == {1, 2}
     assert verified == Verified(n_pages=128, n_decisions=512)
 
 
@@ -65,8 +65,8 @@ def test_pages_of_a_configured_mixture_are_drawn_again(tmp_path: Path) -> None:
     make_history(config, n_people=12, rounds=range(2), publish=False)
 
     assert verify_log(config) == Verified(n_pages=24, n_decisions=96)
-    with open_database(config) as database:
-        pages = list(SqliteLog(database, now_ms=lambda: 0).read(kinds=["page"]))
+    with open_store(config, lambda: 0) as store:
+        pages = list(store.log.read(kinds=["page"]))
     named = {line.record.policy for line in pages if isinstance(line.record, PageRecord)}
     assert named == {"mixture@0", "popularity@0"}
 
@@ -74,8 +74,8 @@ def test_pages_of_a_configured_mixture_are_drawn_again(tmp_path: Path) -> None:
 def test_progress_comes_to_the_length_of_the_log(config: Config) -> None:
     told: list[int] = []
     verify_log(config, told.append)
-    with open_database(config) as database:
-        assert sum(told) == sum(1 for _ in SqliteLog(database, now_ms=lambda: 0).read())
+    with open_store(config, lambda: 0) as store:
+        assert sum(told) == sum(1 for _ in store.log.read())
 
 
 def _changed_propensity(page: PageRecord) -> PageRecord:
@@ -165,8 +165,8 @@ def test_a_log_without_its_secret_is_refused(config: Config) -> None:
 
 def _rewrite_last_learned_page(config: Config, lie: Callable[[PageRecord], PageRecord]) -> str:
     """Forge the last page of the newest version but one, crc included; return its id."""
-    with open_database(config) as database:
-        lines = SqliteLog(database, now_ms=lambda: 0).read(kinds=["page"])
+    with open_file(config) as store:
+        lines = store.log.read(kinds=["page"])
         offset, page = next(
             (line.offset, line.record)
             for line in reversed(list(lines))
@@ -174,7 +174,7 @@ def _rewrite_last_learned_page(config: Config, lie: Callable[[PageRecord], PageR
         )
         payload = encode_record(lie(page))
         assert decode_record(payload) != page
-        database.write(
+        store.database.write(
             lambda connection: connection.execute(
                 "UPDATE log SET payload = ?, crc = ? WHERE offset = ?",
                 (payload, zlib.crc32(payload), offset),

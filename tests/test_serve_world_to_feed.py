@@ -6,6 +6,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from serve.stores import open_store
+
 pytest.importorskip("ray.rllib", reason="the extra `train` is not installed", exc_type=ImportError)
 pytest.importorskip("torch", reason="the extra `train` is not installed", exc_type=ImportError)
 
@@ -16,10 +18,8 @@ from env.records import PageRecord
 from policies.ranker import Ranker
 from policies.retention.args import FeedWorld, RetentionArgs
 from policies.retention.scaling import Scaling
-from replay.log import SqliteLog
 from serve.config import Arm, Config
 from serve.ranker_publishing import publish_ranker
-from serve.replica import open_database
 from serve.retention_training import train_retention
 from serve.verify import verify_log
 
@@ -62,8 +62,8 @@ def test_a_ranker_of_the_world_is_published_and_draws_pages_that_can_be_drawn_ag
     published = publish_ranker(config, trained.to_bytes(), origin="the simulated world")
     assert published.is_current
     make_history(config, rounds=range(2, 4))
-    with open_database(config) as database:
-        records = [line.record for line in SqliteLog(database, now_ms=lambda: 0).read()]
+    with open_store(config, lambda: 0) as store:
+        records = [line.record for line in store.log.read()]
     pages = [record for record in records if isinstance(record, PageRecord)]
     blended = [page for page in pages if page.policy.startswith("blend@")]
     assert len(blended) == len(pages) // 2 > 10

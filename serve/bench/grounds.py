@@ -7,7 +7,6 @@ from serve.config import Config
 from serve.data_folder import open_data
 from serve.importers.kuairand import read
 from serve.importing import import_items, import_kuairand, import_users
-from serve.state import State
 
 FIRST_SWIPE_MS = 12 * 3_600_000
 N_GENERATED_ITEMS = 2_000
@@ -36,6 +35,6 @@ def fill(
 
 def first_swipe_ms(config: Config) -> int:
     """Return half a day after the newest upload."""
-    with open_data(config) as database, database.reader() as connection:
-        items = State(database).items(connection)
+    with open_data(config) as store, store.view() as view:
+        items = view.items()
     return max(item.published_ms for item in items) + FIRST_SWIPE_MS

@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 
 from env.audiences import Audiences
+from env.interface import EventLog
 from env.items import ItemStates
 from env.viewer import people
 from env.vocabulary import Context, Floats, Ints
@@ -32,7 +33,6 @@ from policies.vowpal import VowpalPolicy
 from policies.vowpal_args import VowpalArgs
 from replay.dataset import Dataset, read
 from replay.intervals import Estimate, clustered_estimate
-from replay.log import SqliteLog
 from replay.reward_model import RidgeModel
 from serve.attendance import Rush
 from serve.bench.grounds import fill, first_swipe_ms
@@ -43,7 +43,8 @@ from serve.follower import Served
 from serve.importing import load_world
 from serve.learning import Learning
 from serve.pipeline import Pipeline
-from serve.replica import FeedReplica, learning_args, open_database
+from serve.replica import FeedReplica, learning_args
+from serve.stores import open_store
 from serve.swarm import Swarm
 from serve.wire import FeedbackRequest, FeedbackResponse, FeedRequest, FeedResponse
 
@@ -192,16 +193,16 @@ class _Trial:
             asyncio.run(self._swipe(config, replica, step))
         finally:
             replica.close()
-        with open_database(config) as database:
-            dataset = read(SqliteLog(database, now_ms=lambda: 0).read(), config.reward)
+        with open_store(config, lambda: 0) as store:
+            dataset = read(store.log.read(), config.reward)
         shutil.rmtree(folder)
         return dataset
 
     async def _swipe(self, config: Config, replica: FeedReplica, step: str) -> None:
         world, users = load_world(config, self.seed)
         chosen = np.random.default_rng(self.seed).permutation(len(users))[: self.size.people]
-        with open_database(config) as database:
-            log = SqliteLog(database, now_ms=lambda: 0)
+        with open_store(config, lambda: 0) as store:
+            log = store.log
             learning = Learning(learning_args(config))
             swarm = Swarm(
                 _Embedded(replica.engine, replica.pipeline, log, learning),
@@ -222,7 +223,7 @@ class _Embedded:
 
     engine: Engine
     pipeline: Pipeline
-    log: SqliteLog
+    log: EventLog
     learning: Learning
     version: int = 0
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from env.interface import EventLog
 from env.records import LogLine, PageRecord
 from env.reward import Reward
 from env.viewer import ViewerState, expected_reward, people
@@ -32,7 +33,6 @@ from replay.dataset import read
 from replay.evaluate import evaluate
 from replay.intervals import Estimate, clustered_estimate
 from replay.join import Join
-from replay.log import SqliteLog
 from serve.app import running
 from serve.attendance import Rush
 from serve.bench.grounds import fill, first_swipe_ms
@@ -43,7 +43,6 @@ from serve.data_folder import open_data
 from serve.imported import People
 from serve.importing import load_world
 from serve.replica import open_snapshots
-from serve.state import State
 from serve.swarm import Swarm, Tally
 from serve.verify import verify_log
 from serve.wire import CardBody
@@ -158,14 +157,15 @@ def _run(
     compared = swiping.run(halves, "compare", size.compare, seed + 1, witness)
 
     advance("read the log", 0, 3)
-    with open_data(config) as database:
-        log = SqliteLog(database, now_ms=lambda: 0)
+    with open_data(config) as store:
+        log = store.log
         uniform = read(log.read(), config.reward, lambda page: page.arm == "uniform")
         oracle = _Oracle(world, config.reward, witness)
         report = evaluate(uniform, frozen, oracle=oracle, force=True)
         advance("read the log", 1, 3)
         by_arm = {"uniform": report.logged, "learned": _earned(log, config.reward)}
-        offsets = {version.version: version.offset for version in State(database).versions()}
+        with store.view() as view:
+            offsets = {version.version: version.offset for version in view.versions()}
         lag_s = effect_lag_p95_s(list(log.read()), config, offsets)
         n_feedback = sum(1 for _ in log.read(kinds=["feedback"]))
     advance("read the log", 2, 3)
@@ -259,15 +259,15 @@ class _Oracle:
 
 def _freeze(config: Config) -> VowpalScorer:
     """Return the version that is current now, as a replica would load it."""
-    with open_data(config) as database:
-        version = State(database).current_version()
+    with open_data(config) as store, store.view() as view:
+        version = view.current_version()
     if version is None:
         raise RuntimeError("expected a published version after learning, found none")
     weights = open_snapshots(config).load_part(version.version, "scorer")
     return VowpalScorer.from_bytes(weights, config.feed.explorer, version.version)
 
 
-def _earned(log: SqliteLog, reward: Reward) -> Estimate:
+def _earned(log: EventLog, reward: Reward) -> Estimate:
     """Return what the learning half earned a card."""
     half = read(log.read(), reward, lambda page: page.arm == "learned")
     mean = float(half.reward.mean())

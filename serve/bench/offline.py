@@ -25,7 +25,6 @@ from policies.retention.offline import OfflineProgress, OfflineTrained, train_of
 from policies.retention.offline_args import Method, OfflineArgs
 from policies.retention.offline_critic import page_scores
 from policies.retention.tempering import Scores
-from replay.log import SqliteLog
 from serve.bench.offline_lives import Lived, OnPolicy, compare, live
 from serve.bench.offline_world import PagePolicy, PageWriter, WorldArgs, item_records, play
 from serve.config import Config, Data
@@ -38,7 +37,7 @@ from serve.offline_training import (
     read_log,
     split,
 )
-from serve.replica import open_database
+from serve.stores import open_store
 
 METHODS: tuple[Method, ...] = ("iql", "cql", "marwil", "bc")
 CARDS_A_LIFE = 240
@@ -216,8 +215,8 @@ def write_log(config: Config, world: WorldArgs, policy: PagePolicy, seed: int) -
         n_cards += int(turned.n_cards.sum())
         records += writer.records(turned)
     records.sort(key=lambda record: record.at_ms)
-    with open_database(config) as database:
-        log = SqliteLog(database, now_ms=lambda: 0)
+    with open_store(config, lambda: 0) as store:
+        log = store.log
         for first in range(0, len(records), BATCH_LINES):
             log.append(records[first : first + BATCH_LINES], durable=False)
     return n_cards

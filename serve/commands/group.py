@@ -11,6 +11,7 @@ from replay.log import LogCorruption
 from serve.config import ConfigError
 from serve.importers.bad_file import BadFile
 from serve.refused import Refused
+from serve.store import StoreUnavailable
 
 EXPECTED = (
     BadFile,
@@ -19,6 +20,7 @@ EXPECTED = (
     OSError,
     Refused,
     SnapshotCorruption,
+    StoreUnavailable,
     sqlite3.DatabaseError,
 )
 

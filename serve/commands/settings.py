@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from serve.config import Config, load
+from serve.config import Config, ConfigError, load
 from serve.refused import Refused
 
 ConfigFile = Annotated[
@@ -18,21 +18,45 @@ DataFolder = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", help="Data folder; rules over the settings' one."),
 ]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="A Redis for log and lookups, redis://…; rules over the settings' one.",
+    ),
+]
 PICTURES = (".png", ".svg", ".pdf")
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-def load_settings(file: Path | None, data: Path | None) -> Config:
-    """Return the settings of a file, or the default ones, with this data folder.
+def load_settings(file: Path | None, data: Path | None, store: str | None = None) -> Config:
+    """Return the settings of a file, or the default ones, with this data folder and store.
 
     Raises:
-        ConfigError: the file cannot be used.
+        ConfigError: the file, or the address of the store, cannot be used.
     """
     config = Config() if file is None else load(file)
-    if data is None:
-        return config
-    folder = msgspec.structs.replace(config.data, folder=str(data))
-    return msgspec.structs.replace(config, data=folder)
+    if data is not None:
+        folder = msgspec.structs.replace(config.data, folder=str(data))
+        config = msgspec.structs.replace(config, data=folder)
+    return config if store is None else _with_store(config, store)
+
+
+def require_store(url: str) -> str:
+    """Return the address of a Redis, or nothing where there is none.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if url and not url.startswith(("redis://", "rediss://")):
+        raise ConfigError(f"--store: expected redis:// or rediss://, got {url!r}")
+    return url
+
+
+def _with_store(config: Config, url: str) -> Config:
+    kept = msgspec.structs.replace(config.store, url=require_store(url))
+    return msgspec.structs.replace(config, store=kept)
 
 
 def require_picture(file: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from serve.commands.settings import ConfigFile, DataFolder, load_settings, now_ms
+from serve.commands.settings import ConfigFile, DataFolder, StoreUrl, load_settings, now_ms
 from serve.config import Config
 
 if TYPE_CHECKING:
@@ -38,13 +38,14 @@ def up(
     ] = None,
     config: ConfigFile = None,
     data: DataFolder = None,
+    store: StoreUrl = None,
 ) -> None:
     """Run the feed on this machine until Ctrl-C.
 
     A data folder without items gets a generated catalogue, and some simulated people who swipe
     it, so that there is something to see: open the page and swipe along.
     """
-    settings = load_settings(config, data)
+    settings = load_settings(config, data, store)
     if _is_empty(settings):
         _generate(settings)
     with_viewers = _is_generated(settings) if viewers is None else viewers
@@ -123,10 +124,9 @@ def _is_generated(settings: Config) -> bool:
 
 def _item_ids(settings: Config) -> "set[ItemId]":
     from serve.data_folder import open_data
-    from serve.state import State
 
-    with open_data(settings, must_exist=False) as database, database.reader() as connection:
-        return State(database).item_ids(connection)
+    with open_data(settings, must_exist=False) as store, store.view() as view:
+        return view.item_ids()
 
 
 def _generate(settings: Config) -> None:

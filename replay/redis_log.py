@@ -1,0 +1,114 @@
+"""The event log on Redis: a stream for each shard, read in the order of `replay.redis_order`.
+
+What the log on SQLite promises (`replay.log`) holds here too, with one difference: records that are
+appended together and belong on different shards are written at once on each shard, not on all.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from env.records import ItemRecord, Kind, LogLine, PageRecord, Record, TickRecord
+from env.vocabulary import PageId
+from replay.redis_database import RedisDatabase
+from replay.redis_line import is_kind
+from replay.redis_order import MergeOrder
+from replay.redis_transaction import ShardTransaction
+from replay.redis_writer import ITEMS
+
+READ_LINES = 512
+
+
+class RedisLog:
+    """The `EventLog` of one installation; any number of processes append and read."""
+
+    def __init__(self, database: RedisDatabase) -> None:
+        """Read and write it on a database, which stays open as long and is closed by its owner."""
+        self._database = database
+        self._order = MergeOrder(database)
+
+    def append(self, records: Sequence[Record], *, durable: bool) -> list[bool]:
+        """Append and return record by record whether it was new, once all are on disk."""
+        shards = [self._shard_of(record) for record in records]
+        writings = {
+            shard: self._database.write(_appending(_part(records, shards, shard)), shard=shard)
+            for shard in set(shards)
+        }
+        done = {shard: iter(writing.result()) for shard, writing in writings.items()}
+        return [next(done[shard]) for shard in shards]
+
+    def read(
+        self, after: int = 0, limit: int | None = None, kinds: Collection[Kind] | None = None
+    ) -> Iterator[LogLine]:
+        """Yield lines with an offset greater than `after`, in order, up to the log's end.
+
+        Args:
+            after: 0 for the whole log.
+            limit: at most so many lines; None: all there are.
+            kinds: only lines of these kinds; None: all kinds.
+
+        Raises:
+            LogCorruption: a line's crc or payload is wrong; the lines before it were yielded.
+        """
+        left = limit
+        if limit == 0 or (kinds is not None and not kinds):
+            return
+        for placed in self._order.read(after):
+            if is_kind(placed.line, kinds):
+                yield LogLine(placed.offset, placed.line.record(), placed.line.written_ms)
+                left = None if left is None else left - 1
+            if left == 0:
+                return
+
+    def item_lines(self, after: int, limit: int) -> Iterator[LogLine]:
+        """Yield the lines about items behind a place in their own shard, at most so many."""
+        left = limit
+        while left > 0:
+            lines = self._database.shards[ITEMS].lines(after, READ_LINES)
+            for line in lines:
+                after = line.offset
+                if line.kind == "item" and left > 0:
+                    left -= 1
+                    yield LogLine(line.offset, line.record(), line.written_ms)
+            if len(lines) < READ_LINES:
+                return
+
+    def last_offset(self) -> int:
+        """Return the offset of the last line; 0 while the log is empty."""
+        return self._order.last_offset()
+
+    def count(self) -> int:
+        """Return how many lines there are."""
+        return self._order.last_offset()
+
+    def shard_offsets(self, offset: int) -> tuple[int, ...]:
+        """Return how far each shard is read once all lines up to an offset are; they sum to it."""
+        return self._order.shard_offsets(offset)
+
+    def _shard_of(self, record: Record) -> int:
+        if isinstance(record, ItemRecord | TickRecord):
+            return ITEMS
+        return self._database.shard_of(record.user)
+
+
+def _part(records: Sequence[Record], shards: Sequence[int], shard: int) -> list[Record]:
+    return [record for record, its in zip(records, shards, strict=True) if its == shard]
+
+
+def _appending(records: Sequence[Record]) -> Callable[[ShardTransaction], list[bool]]:
+    return lambda transaction: transaction.append(records)
+
+
+def find_page(database: RedisDatabase, page_id: PageId) -> PageRecord | None:
+    """Return a page, or None; an id does not tell its shard, so all are asked, in one trip.
+
+    Raises:
+        LogCorruption: its line's crc or payload is wrong.
+    """
+    shards = database.shards
+    found = database.client.ask_all(
+        [("HGET", shard.key(f"said:{page_id}"), "") for shard in shards]
+    )
+    for shard, offset in zip(shards, found, strict=True):
+        if offset is not None:
+            page = shard.line(int(offset)).record()
+            return page if isinstance(page, PageRecord) else None
+    return None

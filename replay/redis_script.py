@@ -1,0 +1,146 @@
+"""The script that commits: what was read is still true, then lines and rows, or nothing at all.
+
+A transaction is worked out in Python from rows that were read before. Each row carries a stamp of
+the write that made it, so "still true" is a comparison of stamps: rows that somebody else wrote
+meanwhile, or that came or went, have another one. Redis runs a script without interruption, and
+writes what it did to its append-only file as one unit.
+
+All keys share the hash tag of the shard's head, which is the only declared key, so that a script
+stays on one node of a cluster.
+
+Rejected: WATCH and MULTI (a connection of its own and three trips for each transaction, where
+scripts are pipelined), and folds in Lua (a person's state would be folded by two programs).
+"""
+
+from typing import NamedTuple
+
+import msgpack
+
+CONFLICT = -1
+
+COMMIT = """
+local prefix, stamp = ARGV[1], ARGV[2]
+local change = cmsgpack.unpack(ARGV[3])
+for _, seen in ipairs(change.seen) do
+    local row = redis.call('HGET', prefix .. 'table:' .. seen[1], seen[2])
+    if (row and string.sub(row, 1, 8) or '') ~= seen[3] then return -1 end
+end
+for _, free in ipairs(change.free) do
+    if redis.call('HEXISTS', prefix .. 'said:' .. free[1], free[2]) == 1 then return -1 end
+end
+if change.catalogue >= 0 then
+    local at = tonumber(redis.call('HGET', KEYS[1], 'catalogue') or '0')
+    if at ~= change.catalogue then return -1 end
+end
+local offset = tonumber(redis.call('HGET', KEYS[1], 'offset') or '0')
+local said, catalogue = {}, 0
+for _, line in ipairs(change.lines) do
+    offset = offset + 1
+    local kind, payload, about, page, event = line[1], line[2], line[3], line[4], line[5]
+    if about ~= '' then
+        redis.call('HSET', prefix .. 'about:' .. about, offset, payload)
+        redis.call('XADD', prefix .. 'log', offset .. '-0', 'u', about)
+    else
+        redis.call('XADD', prefix .. 'log', offset .. '-0', 'l', payload)
+    end
+    if page ~= '' then
+        local fields = said[page]
+        if fields and #fields > 1000 then  -- unpack takes no more than some thousands
+            redis.call('HSET', unpack(fields))
+            fields = nil
+        end
+        if not fields then
+            fields = {prefix .. 'said:' .. page}
+            said[page] = fields
+        end
+        fields[#fields + 1] = event
+        fields[#fields + 1] = offset
+    end
+    if kind == 'page' then redis.call('ZADD', prefix .. 'pages', 0, page) end
+    if kind == 'item' then catalogue = offset end
+end
+for _, fields in pairs(said) do redis.call('HSET', unpack(fields)) end
+if catalogue > 0 then redis.call('HSET', KEYS[1], 'catalogue', catalogue) end
+if #change.lines > 0 then redis.call('HSET', KEYS[1], 'offset', offset) end
+for _, row in ipairs(change.rows) do
+    redis.call('HSET', prefix .. 'table:' .. row[1], row[2], stamp .. row[3])
+end
+for _, row in ipairs(change.gone) do
+    redis.call('HDEL', prefix .. 'table:' .. row[1], row[2])
+end
+for _, edit in ipairs(change.edits) do
+    redis.call('HSET', prefix .. 'about:' .. edit[1], edit[2], edit[3])
+end
+for _, total in ipairs(change.totals) do
+    redis.call('HINCRBY', prefix .. 'totals', total[1], total[2])
+end
+return offset
+"""
+"""KEYS: the shard's head. ARGV: prefix of its keys, stamp of new rows, the packed `Change`.
+
+Returns the offset of the shard's last line, or -1: what was read is not true any more. Offsets are
+written as Lua writes numbers, exactly up to 10^14.
+"""
+
+RAISE = """
+if tonumber(redis.call('HGET', KEYS[1], 'catalogue') or '0') < tonumber(ARGV[1]) then
+    redis.call('HSET', KEYS[1], 'catalogue', ARGV[1])
+end
+return 0
+"""
+"""KEYS: a shard's head. ARGV: a place of the catalogue, which the shard's mark is raised to."""
+
+ROUND = """
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+if (#last > 0 and last[1][1] or '0-0') ~= ARGV[1] then return 0 end
+redis.call('XADD', KEYS[1], ARGV[2], 'v', ARGV[3])
+return 1
+"""
+"""KEYS: the merge order. ARGV: its last entry as it was read, the new entry, its bounds."""
+
+
+class ChangeLine(NamedTuple):
+    """A line to append.
+
+    Attributes:
+        kind: of its record.
+        payload: as `replay.redis_shard.Line` reads it.
+        about: whom it names; empty: nobody.
+        page: by which it is idempotent, with `event`; empty: every append counts.
+        event: empty for the page itself.
+    """
+
+    kind: str
+    payload: bytes
+    about: str = ""
+    page: str = ""
+    event: str = ""
+
+
+class Change:
+    """What one run of the script checks and writes."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[str, str], bytes] = {}  # stamps of the rows that were read
+        self.free: set[tuple[str, str]] = set()  # keys of lines that were not there
+        self.catalogue = -1  # the shard's mark, if it was asked for
+        self.lines: list[ChangeLine] = []
+        self.said: set[tuple[str, str]] = set()  # keys of these lines
+        self.rows: dict[tuple[str, str], bytes | None] = {}
+        self.edits: list[tuple[str, str, bytes]] = []
+        self.totals: dict[str, int] = {}
+
+    def packed(self) -> bytes:
+        """Return it as the script unpacks it: bytes as raw strings, which is all Lua has."""
+        change = {
+            "seen": [(*key, stamp) for key, stamp in self.seen.items()],
+            "free": list(self.free),
+            "catalogue": self.catalogue,
+            "lines": self.lines,
+            "rows": [(*key, value) for key, value in self.rows.items() if value is not None],
+            "gone": [key for key, value in self.rows.items() if value is None],
+            "edits": self.edits,
+            "totals": list(self.totals.items()),
+        }
+        packed: bytes = msgpack.packb(change, use_bin_type=False)
+        return packed

@@ -1,0 +1,113 @@
+"""One shard of a log on Redis: its keys, and what is read of it.
+
+A shard is a stream of lines, tables of rows (a hash each, every value behind the stamp of the write
+that made it), and what finds lines again: for each page a hash of the ids that were said about it,
+and the ids of all pages in order. Lines that name a person stand in a hash of that person's beside
+the stream, since an entry of a stream cannot be overwritten and forgetting somebody must.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+
+from env.records import PageRecord
+from replay.redis_client import Client, Entry
+from replay.redis_line import Line
+
+STAMP_BYTES = 8
+
+Key = tuple[str, str]
+"""A row: its table and its key in it."""
+
+
+class Shard:
+    """What is read of one shard, as it is at each call."""
+
+    def __init__(self, client: Client, name: str, number: int) -> None:
+        """Read by a client, which returns bytes.
+
+        Args:
+            client: threads may share it.
+            name: of the installation.
+            number: of the shard.
+        """
+        self.client = client
+        self.prefix = f"{{{name}.{number}}}:"
+
+    def key(self, kind: str) -> str:
+        """Return a key of this shard."""
+        return f"{self.prefix}{kind}"
+
+    def rows(self, table: str, keys: Collection[str]) -> list[bytes | None]:
+        """Return rows without their stamps; None where there is none."""
+        rows = self.stamped_rows(table, keys)
+        return [None if row is None else row[STAMP_BYTES:] for row in rows]
+
+    def stamped_rows(self, table: str, keys: Collection[str]) -> list[bytes | None]:
+        """Return rows behind their stamps; None where there is none."""
+        if not keys:
+            return []
+        return self.client.some_fields(self.key(f"table:{table}"), list(keys))
+
+    def table(self, table: str) -> dict[str, bytes]:
+        """Return all rows of a table, without their stamps."""
+        found = self.client.fields(self.key(f"table:{table}"))
+        return {key.decode(): row[STAMP_BYTES:] for key, row in found.items()}
+
+    def keys_of(self, table: str) -> list[str]:
+        """Return the keys of all rows of a table."""
+        found: list[bytes] = self.client.ask("HKEYS", self.key(f"table:{table}"))
+        return [key.decode() for key in found]
+
+    def totals(self) -> dict[str, int]:
+        """Return what was added up."""
+        found = self.client.fields(self.key("totals"))
+        return {name.decode(): int(value) for name, value in found.items()}
+
+    def catalogue(self) -> int:
+        """Return the shard's mark of the catalogue."""
+        return int(self.client.ask("HGET", self.key("head"), "catalogue") or 0)
+
+    def said(self, page_id: str, events: Sequence[str]) -> list[int | None]:
+        """Return the offsets of lines about a page, by their ids; the page's own is empty."""
+        found = self.client.some_fields(self.key(f"said:{page_id}"), events)
+        return [None if offset is None else int(offset) for offset in found]
+
+    def find_page(self, beginning: str) -> PageRecord | None:
+        """Return the page whose id begins so, the first by id of several, or None.
+
+        Raises:
+            LogCorruption: its line's crc or payload is wrong.
+        """
+        low, high = f"[{beginning}", f"[{beginning}\U0010ffff"
+        command = ("ZRANGEBYLEX", self.key("pages"), low, high, "LIMIT", 0, 1)
+        found: list[bytes] = self.client.ask(*command)
+        if not found:
+            return None
+        (offset,) = self.said(found[0].decode(), [""])
+        page = self.line(offset or 0).record()
+        return page if isinstance(page, PageRecord) else None
+
+    def lines(self, after: int, n: int) -> list[Line]:
+        """Return the next lines behind an offset, at most n."""
+        return self._lines(self.client.entries(self.key("log"), after + 1, n))
+
+    def line(self, offset: int) -> Line:
+        """Return one line."""
+        (line,) = self.lines(offset - 1, 1)
+        return line
+
+    def _lines(self, entries: Sequence[Entry]) -> list[Line]:
+        """Return entries of the stream as lines; payloads that stand beside it are fetched."""
+        named = [(entry[b"u"].decode(), key) for key, entry in entries if b"u" in entry]
+        beside: Iterator[bytes | None] = iter(
+            self.client.ask_all(
+                [("HGET", self.key(f"about:{user}"), _offset(key)) for user, key in named]
+            )
+        )
+        return [
+            Line.unpacked(_offset(key), entry[b"l"] if b"l" in entry else next(beside) or b"")
+            for key, entry in entries
+        ]
+
+
+def _offset(key: bytes) -> int:
+    return int(key.partition(b"-")[0])

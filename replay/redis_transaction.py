@@ -1,0 +1,182 @@
+"""What a transaction on one shard reads, and gathers to be written; see `replay.redis_script`."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+from env.records import BlockRecord, FeedbackRecord, PageRecord, Record, UserRecord
+from env.vocabulary import UserKey
+from replay.redis_line import Line, pack, unnamed
+from replay.redis_script import Change, ChangeLine
+from replay.redis_shard import STAMP_BYTES, Key, Shard
+
+
+class ShardTransaction:
+    """Reads one shard, and gathers what shall be written to it; see `replay.redis_script`.
+
+    Several pieces of work run in one transaction, one after the other: each sees what those before
+    it wrote, and one that fails is taken back alone.
+    """
+
+    def __init__(self, shard: Shard, written_ms: int, *, asks: bool = True) -> None:
+        """Begin with nothing.
+
+        Args:
+            shard: that it is about.
+            written_ms: the wall clock, for `LogLine.written_ms`.
+            asks: look up which lines are there already, which costs a trip; otherwise none is taken
+                to be, and where one is, the commit is refused.
+        """
+        self._asks = asks
+        self.shard = shard
+        self.change = Change()
+        self._written_ms = written_ms
+        self._ahead: dict[Key, bytes | None] = {}
+        self._read: dict[Key, bytes | None] = {}
+        self._work = Change()
+
+    @property
+    def changes_items(self) -> bool:
+        """Whether a line about an item is appended."""
+        return any(line.kind == "item" for line in self.change.lines)
+
+    def read_ahead(self, rows: Mapping[Key, bytes | None]) -> None:
+        """Take rows behind their stamps that were read before the work asks for them."""
+        self._ahead.update(rows)
+
+    # --- reading ---
+
+    def rows(self, table: str, keys: Collection[str]) -> list[bytes | None]:
+        """Return rows without their stamps; None where there is none."""
+        self._fetch(table, [key for key in keys if (table, key) not in self._read])
+        return [self._row((table, key)) for key in keys]
+
+    def catalogue(self) -> int:
+        """Return the shard's mark of the catalogue."""
+        if self.change.catalogue < 0:
+            self.change.catalogue = self.shard.catalogue()
+        return self.change.catalogue
+
+    def find_page(self, beginning: str) -> PageRecord | None:
+        """Return the page whose id begins so, the first by id of several, or None.
+
+        Whether another one comes meanwhile is not checked: it moves its person's state.
+        """
+        stored = self.shard.find_page(beginning)
+        ours = (
+            Line.unpacked(0, line.payload).record()
+            for line in self._lines()
+            if line.kind == "page" and line.page.startswith(beginning)
+        )
+        pages = [page for page in (stored, *ours) if isinstance(page, PageRecord)]
+        return min(pages, key=lambda page: page.page_id, default=None)
+
+    # --- writing ---
+
+    def put(self, table: str, key: str, value: bytes | None) -> None:
+        """Write a row; None: there is none any more."""
+        self._work.rows[table, key] = value
+
+    def add_totals(self, totals: Iterable[tuple[str, int]]) -> None:
+        """Add to what is added up."""
+        for name, n in totals:
+            self._work.totals[name] = self._work.totals.get(name, 0) + n
+
+    def append(self, records: Sequence[Record]) -> list[bool]:
+        """Append lines and return record by record whether it was new."""
+        keys = [said_key(record) for record in records]
+        taken = self._taken([key for key in keys if key is not None])
+        is_new = []
+        for record, key in zip(records, keys, strict=True):
+            is_new.append(key is None or key not in taken)
+            if key is None or key not in taken:
+                self._add(record, key)
+                taken |= set() if key is None else {key}
+        return is_new
+
+    def forget(self, user: UserKey) -> int:
+        """Overwrite what names a person, beside the stream, and return in how many lines.
+
+        The append-only file holds the old bytes until Redis rewrites it.
+
+        Raises:
+            LogCorruption: a line of theirs has a wrong crc or payload.
+        """
+        found = self.shard.client.fields(self.shard.key(f"about:{user}"))
+        for offset, payload in found.items():
+            self._work.edits.append((user, offset.decode(), unnamed(payload, int(offset))))
+        for place, line in enumerate(self.change.lines):
+            if line.about == user:
+                self.change.lines[place] = line._replace(payload=unnamed(line.payload))
+        return len(found)
+
+    # --- one piece of work after the other ---
+
+    def keep(self) -> None:
+        """Let what the present piece of work wrote be part of the transaction."""
+        work, change = self._work, self.change
+        change.lines += work.lines
+        change.said |= work.said
+        change.rows |= work.rows
+        change.edits += work.edits
+        for name, n in work.totals.items():
+            change.totals[name] = change.totals.get(name, 0) + n
+        self._work = Change()
+
+    def drop(self) -> None:
+        """Take back what the present piece of work wrote; what it read stays to be checked."""
+        self._work = Change()
+
+    def _fetch(self, table: str, keys: list[str]) -> None:
+        missing = [key for key in keys if (table, key) not in self._ahead]
+        rows = zip(missing, self.shard.stamped_rows(table, missing), strict=True)
+        self._ahead.update({(table, key): row for key, row in rows})
+        for key in keys:
+            row = self._ahead[table, key]
+            self.change.seen[table, key] = b"" if row is None else row[:STAMP_BYTES]
+            self._read[table, key] = None if row is None else row[STAMP_BYTES:]
+
+    def _row(self, key: Key) -> bytes | None:
+        for rows in (self._work.rows, self.change.rows):
+            if key in rows:
+                return rows[key]
+        return self._read[key]
+
+    def _lines(self) -> Iterator[ChangeLine]:
+        yield from self.change.lines
+        yield from self._work.lines
+
+    def _taken(self, keys: Sequence[Key]) -> set[Key]:
+        """Return those of the keys of lines that are taken, in the shard or in this transaction."""
+        taken = {key for key in keys if key in self.change.said or key in self._work.said}
+        others = [key for key in dict.fromkeys(keys) if key not in taken]
+        if not self._asks:
+            self.change.free.update(others)
+            return taken
+        by_page: dict[str, list[str]] = {}
+        for page_id, event in others:
+            by_page.setdefault(page_id, []).append(event)
+        found = self.shard.client.ask_all(
+            [("HMGET", self.shard.key(f"said:{page}"), *names) for page, names in by_page.items()]
+        )
+        for (page_id, events), offsets in zip(by_page.items(), found, strict=True):
+            for event, offset in zip(events, offsets, strict=True):
+                (self.change.free if offset is None else taken).add((page_id, event))
+        return taken
+
+    def _add(self, record: Record, key: Key | None) -> None:
+        about = record.user if isinstance(record, UserRecord | BlockRecord) else ""
+        kind = str(record.__struct_config__.tag)
+        packed = pack(record, self._written_ms)
+        self._work.lines.append(ChangeLine(kind, packed, about, *(key or ("", ""))))
+        if key is not None:
+            self._work.said.add(key)
+
+
+def said_key(record: Record) -> Key | None:
+    """Return the page and the id by which a line is idempotent; None: every append counts."""
+    match record:
+        case PageRecord():
+            return record.page_id, ""
+        case FeedbackRecord():
+            return record.decision_id.rpartition(":")[0], record.event_id
+        case _:
+            return None

@@ -1,0 +1,185 @@
+"""The one thread of a process that writes to Redis: one script a shard for all that queued up.
+
+Where somebody else wrote what a transaction had read, its work runs again on what is true now.
+"""
+
+import secrets
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from replay.redis_client import Client, Command, NoScriptError, RedisError
+from replay.redis_script import COMMIT, CONFLICT, RAISE
+from replay.redis_shard import STAMP_BYTES, Key, Shard
+from replay.redis_transaction import ShardTransaction
+
+T = TypeVar("T")
+Work = Callable[[ShardTransaction], T]
+
+ITEMS = 0
+"""The shard of items, and of all that is about nobody."""
+
+MAX_RUNS = 100
+"""How often a transaction runs, while others write what it has read."""
+
+
+class Contended(RuntimeError):  # noqa: N818  # it tells what happened
+    """Others wrote what a transaction had read, each time that it ran; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Generic[T]):
+    """A piece of work that waits for the writer; see `RedisDatabase.write`."""
+
+    work: Work[T]
+    shard: int
+    reads: tuple[Key, ...]
+    future: Future[T]
+
+    def run(self, transaction: ShardTransaction) -> Callable[[], None]:
+        """Do the work and return what settles the future after the commit."""
+        try:
+            result = self.work(transaction)
+        except RedisError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whoever waits gets it
+            transaction.drop()
+            return partial(self.future.set_exception, error)
+        transaction.keep()
+        return partial(self.future.set_result, result)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What was worked out for one shard and is not committed yet."""
+
+    jobs: Sequence[Job[Any]]
+    transaction: ShardTransaction
+    settles: Sequence[Callable[[], None]]
+
+
+class Writer:
+    """The one thread of a process that writes."""
+
+    def __init__(self, client: Client, shards: Sequence[Shard], now_ms: Callable[[], int]) -> None:
+        self._client = client
+        self._shards = shards
+        self._now_ms = now_ms
+        self._commit_sha = client.ask("SCRIPT", "LOAD", COMMIT)
+        self._queue: list[Job[Any]] = []
+        self._queued = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="redis writer", daemon=True)
+        self._thread.start()
+
+    def write(self, job: Job[T]) -> Future[T]:
+        """Queue a job; return its future."""
+        with self._queued:
+            if self._closing:
+                raise RuntimeError("the database is closed")
+            self._queue.append(job)
+            self._queued.notify()
+        return job.future
+
+    def close(self) -> None:
+        """Commit what is queued and stop."""
+        with self._queued:
+            self._closing = True
+            self._queued.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while queued := self._take():
+            jobs = [job for job in queued if job.future.set_running_or_notify_cancel()]
+            by_shard: dict[int, list[Job[Any]]] = {}
+            for job in jobs:
+                by_shard.setdefault(job.shard, []).append(job)
+            self._commit(list(by_shard.values()))
+
+    def _take(self) -> list[Job[Any]]:
+        with self._queued:
+            self._queued.wait_for(lambda: self._queue or self._closing)
+            jobs, self._queue = self._queue, []
+        return jobs
+
+    def _commit(self, groups: list[list[Job[Any]]]) -> None:
+        for n_runs in range(MAX_RUNS):
+            if not groups:
+                return
+            # An event that was sent before is rare: the first run takes all for new.
+            groups = self._try(groups, asks=n_runs > 0)
+        for job in (job for group in groups for job in group):
+            job.future.set_exception(Contended(f"expected to write within {MAX_RUNS} runs"))
+
+    def _try(self, groups: list[list[Job[Any]]], *, asks: bool) -> list[list[Job[Any]]]:
+        """Run and send one transaction a shard; return the jobs of those that must run again."""
+        try:
+            ahead = self._read_ahead([job for jobs in groups for job in jobs])
+            runs = [self._work_out(jobs, ahead, asks=asks) for jobs in groups]
+            replies = self._send([run.transaction for run in runs])
+            if any(run.transaction.changes_items for run in runs):
+                raise_marks(self._client, self._shards)
+        except Exception as error:  # noqa: BLE001  # whoever waits gets it
+            for job in (job for jobs in groups for job in jobs):
+                job.future.set_exception(error)
+            return []
+        for run, reply in zip(runs, replies, strict=True):
+            if reply != CONFLICT:
+                for settle in run.settles:
+                    settle()
+        done = zip(runs, replies, strict=True)
+        return [list(run.jobs) for run, reply in done if reply == CONFLICT]
+
+    def _read_ahead(self, jobs: Sequence[Job[Any]]) -> dict[int, dict[Key, bytes | None]]:
+        """Return, by shard, the rows that these jobs will probably ask for."""
+        keys = list(dict.fromkeys((job.shard, *key) for job in jobs for key in job.reads))
+        rows = self._client.ask_all(
+            [("HGET", self._shards[n].key(f"table:{table}"), key) for n, table, key in keys]
+        )
+        ahead: dict[int, dict[Key, bytes | None]] = {}
+        for (shard, table, key), row in zip(keys, rows, strict=True):
+            ahead.setdefault(shard, {})[table, key] = row
+        return ahead
+
+    def _work_out(
+        self,
+        jobs: Sequence[Job[Any]],
+        ahead: Mapping[int, Mapping[Key, bytes | None]],
+        *,
+        asks: bool,
+    ) -> _Run:
+        number = jobs[0].shard
+        transaction = ShardTransaction(self._shards[number], self._now_ms(), asks=asks)
+        transaction.read_ahead(ahead.get(number, {}))
+        return _Run(jobs, transaction, [job.run(transaction) for job in jobs])
+
+    def _send(self, transactions: Sequence[ShardTransaction]) -> list[int]:
+        stamp = secrets.token_bytes(STAMP_BYTES)
+        try:
+            return self._evaluate(transactions, stamp)
+        except NoScriptError:
+            # The server was started anew.
+            self._commit_sha = self._client.ask("SCRIPT", "LOAD", COMMIT)
+            return self._evaluate(transactions, stamp)
+
+    def _evaluate(self, transactions: Sequence[ShardTransaction], stamp: bytes) -> list[int]:
+        commands: list[Command] = []
+        for transaction in transactions:
+            shard, packed = transaction.shard, transaction.change.packed()
+            keys = (1, shard.key("head"))
+            commands.append(("EVALSHA", self._commit_sha, *keys, shard.prefix, stamp, packed))
+        return [int(reply) for reply in self._client.ask_all(commands)]
+
+
+def raise_marks(client: Client, shards: Sequence[Shard]) -> None:
+    """Tell every shard how far the catalogue has come.
+
+    Whoever was told of a change of an item is told after this, and so is whoever opens the
+    database: a process that died in between leaves marks behind that the next one raises.
+    """
+    at = shards[ITEMS].catalogue()
+    people = shards[ITEMS + 1 :]
+    client.ask_all([("EVAL", RAISE, 1, shard.key("head"), at) for shard in people])

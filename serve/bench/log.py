@@ -1,0 +1,274 @@
+"""How much feedback one replica takes, durably, and how long an acknowledgement takes.
+
+One replica stands behind a real socket in a process of its own (uvicorn, without Ray), the posters
+in this one. Pages are drawn first, untimed. Then, twice, 64 posters send batches of 50 events, each
+batch what one person did about one page of ten cards:
+
+- *closed*: each poster sends its next batch when the last one was acknowledged, which shows how
+  much the replica takes: `events_per_s`. Acknowledgements then take as long as 63 others in the
+  queue, by Little's law, and say nothing of the store.
+- *paced*: every poster sends on a timer, as apps flush what they have gathered, each with a phase
+  of its own, so that so many events a second are due. An acknowledgement is timed from when its
+  batch was due, so that a pause of the server is not hidden by posters who wait for it (Gil Tene's
+  "coordinated omission"). `ack_p99_ms` is its p99.
+
+What the machine's disk takes for an fsync is measured in the same run, on the same disk: a small
+append and its fsync, alone, before and after. `ack_p99_ratio` is the paced p99 over the larger of
+that median and 1 ms.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from env import generated
+from env.vocabulary import Floats
+from replay.redis_client import Client
+from serve.client import Client as FeedClient
+from serve.config import Config, Data, StoreSettings
+from serve.data_folder import open_data
+from serve.importing import import_items
+from serve.wire import CardBody, Event, FeedbackRequest, FeedRequest
+
+Advance = Callable[[str, int, int], None]
+"""Told the name of the step, how much is done, and of how much."""
+
+CARDS = 10
+EVENTS_A_CARD = 5
+EVENTS_A_BATCH = CARDS * EVENTS_A_CARD
+PAGES_OPEN = 4
+"""Pages of a person that are drawn before the first is answered: as many as stay open."""
+
+N_ITEMS = 1_000
+PHASES_SEED = 1
+N_PROBES = 200
+PROBE_BYTES = 4_096
+
+
+class LogSize(msgspec.Struct, frozen=True):
+    """How much is sent.
+
+    Attributes:
+        events: in each half, closed and paced.
+        posters: at a time.
+        rate: events a second that are due in the paced half.
+    """
+
+    events: int = 100_000
+    posters: int = 64
+    rate: float = 10_000.0
+
+    @property
+    def batches(self) -> int:
+        """Of each half."""
+        return self.events // EVENTS_A_BATCH
+
+
+class LogResult(msgspec.Struct, frozen=True):
+    """What was measured; see `nextswipe bench log --help` for what each figure should be."""
+
+    store: str
+    size: LogSize
+    events_per_s: float
+    closed_ack_p50_ms: float
+    paced_events_per_s: float
+    ack_p50_ms: float
+    ack_p99_ms: float
+    fsync_p50_ms: float
+    ack_p99_ratio: float
+    replica_us_per_event: float
+    events_acked: int
+    events_logged: int
+
+
+class _Half(msgspec.Struct, frozen=True):
+    """One half: seconds that it took, and of each batch until it was acknowledged."""
+
+    seconds: float
+    acks_s: Floats  # shape (batches,)
+
+
+def run_log(size: LogSize, *, store: str, now_ms: int, advance: Advance) -> LogResult:
+    """Run both halves in a data folder of its own, which is removed afterwards.
+
+    Args:
+        size: how much is sent.
+        store: address of a Redis, in which an installation of its own is made; empty: SQLite.
+        now_ms: the wall clock, for what is generated.
+        advance: told of progress.
+    """
+    with tempfile.TemporaryDirectory(prefix="nextswipe-log-") as folder:
+        settings = StoreSettings(url=store, name=f"bench-{Path(folder).name[-8:]}")
+        config = Config(data=Data(folder), store=settings)
+        import_items(config, generated.catalogue(1, N_ITEMS, now_ms), now_ms)
+        with _replica(config) as (address, cpu_s):
+            fsyncs = _probe(Path(folder))
+            drawn = asyncio.run(_draw(address, 2 * size.batches, advance))
+            began_s = cpu_s()
+            closed = asyncio.run(_post(address, size, drawn[: size.batches], advance, rate=None))
+            spent_s = cpu_s() - began_s
+            paced = asyncio.run(
+                _post(address, size, drawn[size.batches :], advance, rate=size.rate)
+            )
+            fsyncs = np.concatenate([fsyncs, _probe(Path(folder))])
+        result = _result(config, size, closed, paced, fsyncs, spent_s)
+        if store:
+            _remove(settings)
+        return result
+
+
+def _remove(settings: StoreSettings) -> None:
+    """Remove the installation that was made."""
+    client, cursor = Client(settings.url), b"0"
+    while True:
+        pattern = f"{{{settings.name}.*"
+        cursor, keys = client.ask("SCAN", cursor, "MATCH", pattern, "COUNT", 1_000)
+        client.ask_all([("UNLINK", key) for key in keys])
+        if int(cursor) == 0:
+            break
+    client.close()
+
+
+def _result(
+    config: Config, size: LogSize, closed: _Half, paced: _Half, fsyncs: Floats, spent_s: float
+) -> LogResult:
+    n = size.batches * EVENTS_A_BATCH
+    fsync_ms, ack_ms = 1e3 * float(np.median(fsyncs)), 1e3 * paced.acks_s
+    with open_data(config) as store:
+        logged = sum(1 for _ in store.log.read(kinds=["feedback"]))
+    return LogResult(
+        store="redis" if config.store.url else "sqlite",
+        size=size,
+        events_per_s=n / closed.seconds,
+        closed_ack_p50_ms=1e3 * float(np.median(closed.acks_s)),
+        paced_events_per_s=n / paced.seconds,
+        ack_p50_ms=float(np.median(ack_ms)),
+        ack_p99_ms=float(np.quantile(ack_ms, 0.99)),
+        fsync_p50_ms=fsync_ms,
+        ack_p99_ratio=float(np.quantile(ack_ms, 0.99)) / max(fsync_ms, 1.0),
+        replica_us_per_event=1e6 * spent_s / n,
+        events_acked=2 * n,
+        events_logged=logged,
+    )
+
+
+async def _draw(address: str, n: int, advance: Advance) -> list[tuple[CardBody, ...]]:
+    """Return n pages, in an order in which the pages of a person are far apart."""
+    people = -(-n // PAGES_OPEN)
+    drawn: list[tuple[CardBody, ...]] = [()] * n
+
+    async def draw(place: int) -> None:
+        request = FeedRequest(f"person-{place % people}", size=CARDS)
+        drawn[place] = (await client.feed(request)).items
+        advance("draw pages", place, n)
+
+    async with FeedClient(address) as client:
+        await _share(16, [partial(draw, place) for place in range(n)])
+    return drawn
+
+
+async def _post(
+    address: str,
+    size: LogSize,
+    pages: Sequence[tuple[CardBody, ...]],
+    advance: Advance,
+    *,
+    rate: float | None,
+) -> _Half:
+    """Send a batch for each page; at a rate of events a second, or as soon as one is heard."""
+    acks_s = np.zeros(len(pages))
+    batches = [FeedbackRequest(tuple(_events(page))) for page in pages]
+    phases = np.sort(np.random.default_rng(PHASES_SEED).random(size.posters))
+    turn_s = 0.0 if rate is None else size.posters * EVENTS_A_BATCH / rate
+
+    async def post(place: int, began_s: float) -> None:
+        due_s = time.perf_counter()
+        if rate is not None:
+            turn, poster = divmod(place, size.posters)
+            due_s = began_s + (turn + phases[poster]) * turn_s
+            await asyncio.sleep(max(due_s - time.perf_counter(), 0.0))
+        answer = await client.feedback(batches[place])
+        acks_s[place] = time.perf_counter() - due_s
+        if answer.accepted != len(batches[place].events):
+            raise RuntimeError(f"expected all events to be accepted, got {answer}")
+        advance("post closed" if rate is None else "post paced", place, len(pages))
+
+    async with FeedClient(address, connections=size.posters) as client:
+        # Posters are connected before they have anything to say.
+        await asyncio.gather(*(client.ready() for _ in range(size.posters)))
+        began_s = time.perf_counter()
+        works = [partial(post, place, began_s) for place in range(len(pages))]
+        await _share(size.posters, works)
+    return _Half(time.perf_counter() - began_s, acks_s)
+
+
+async def _share(n_workers: int, works: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Do all works in their order, so many at a time."""
+    left = iter(works)
+
+    async def work() -> None:
+        for one in left:
+            await one()
+
+    await asyncio.gather(*(work() for _ in range(n_workers)))
+
+
+def _events(page: Sequence[CardBody]) -> list[Event]:
+    """Return what one person did about a page: five events a card."""
+    events = []
+    for card in page:
+        token, name = card.decision_id, f"{card.slot}"
+        events += [
+            Event(f"{name}-shown", token, "impression", 1),
+            Event(f"{name}-10", token, "dwell", 2, 10.0),
+            Event(f"{name}-20", token, "dwell", 3, 20.0),
+            Event(f"{name}-felt", token, "like" if card.slot % 3 == 0 else "share", 4),
+            Event(f"{name}-left", token, "leave", 5),
+        ]
+    return events
+
+
+def _probe(folder: Path) -> Floats:
+    """Return the seconds of appending a little to a file and having it on disk, over and over."""
+    took = []
+    with (folder / "probe").open("wb", buffering=0) as file:
+        for _ in range(N_PROBES):
+            began_s = time.perf_counter()
+            file.write(bytes(PROBE_BYTES))
+            os.fsync(file.fileno())
+            took.append(time.perf_counter() - began_s)
+    return np.array(took)
+
+
+@contextmanager
+def _replica(config: Config) -> Iterator[tuple[str, Callable[[], float]]]:
+    """Run a replica in another process; yield its address and what tells its seconds of CPU."""
+    settings = msgspec.json.encode(config).decode()
+    with subprocess.Popen(  # noqa: S603  # this module's own replica
+        [sys.executable, "-m", "serve.bench.log_replica", settings],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        if process.stdout is None:
+            raise RuntimeError("expected a pipe, got none")
+        try:
+            port = int(process.stdout.readline())
+            yield f"http://127.0.0.1:{port}", lambda: _cpu_s(process.pid)
+        finally:
+            process.terminate()
+
+
+def _cpu_s(pid: int) -> float:
+    """Return the seconds of CPU that a process has used, in its own code and in the kernel."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

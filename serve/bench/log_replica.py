@@ -1,0 +1,40 @@
+"""A feed replica behind a socket, for `serve.bench.log` in a process of its own: python -m.
+
+It prints the port that it listens on, once it does, and serves until it is told to end.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import msgspec
+import uvicorn
+
+from serve.commands.settings import now_ms
+from serve.config import Config
+from serve.replica import FeedReplica
+
+
+def main(settings: str) -> None:
+    """Serve the replica of these settings, JSON."""
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(0))  # uvicorn raises it again
+    replica = FeedReplica(msgspec.json.decode(settings, type=Config), now_ms=now_ms)
+    try:
+        asyncio.run(_serve(replica))
+    finally:
+        replica.close()
+
+
+async def _serve(replica: FeedReplica) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=1_024) as listener:
+        config = uvicorn.Config(replica.app, log_level="warning", lifespan="off", ws="none")
+        print(listener.getsockname()[1], flush=True)  # noqa: T201  # who started this reads it
+        await uvicorn.Server(config).serve(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

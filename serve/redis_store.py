@@ -1,0 +1,105 @@
+"""The store on a Redis server: a shard of items, and shards of people."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Self, TypeVar
+
+from env.records import LogLine
+from replay.redis_client import RedisError
+from replay.redis_database import RedisDatabase
+from replay.redis_log import RedisLog
+from replay.redis_writer import ITEMS, Contended
+from serve.redis_transaction import RedisTransaction
+from serve.redis_view import STATES, USERS, RedisView
+from serve.store import translated, unavailable
+
+T = TypeVar("T")
+
+
+class RedisStore:
+    """The `serve.store.Store` of one installation on a server."""
+
+    def __init__(
+        self,
+        url: str,
+        now_ms: Callable[[], int],
+        *,
+        name: str = "nextswipe",
+        n_shards: int = 8,
+        durable: bool = True,
+    ) -> None:
+        """Connect; make the installation where it is missing.
+
+        Args:
+            url: of the server, see `replay.redis_database.RedisDatabase`.
+            now_ms: the wall clock, for `LogLine.written_ms`.
+            name: of the installation; one server may hold several.
+            n_shards: of people, fixed when the installation is made.
+            durable: refuse a server that answers before a write is on disk.
+
+        Raises:
+            NotDurable: it does.
+            ValueError: another number of shards, or a newer nextswipe wrote it.
+            StoreUnavailable: it cannot be reached.
+        """
+        try:
+            self.database = RedisDatabase(
+                url, now_ms, name=name, n_shards=n_shards, durable=durable
+            )
+        except RedisError as error:
+            raise unavailable(error) from error
+        self.log = RedisLog(self.database)
+        self._closed = False
+
+    def shard_of(self, name: str) -> int:
+        """Return the shard of a person, by the caller's id or the pseudonym."""
+        return self.database.shard_of(name)
+
+    @contextlib.contextmanager
+    def view(self, about: str = "") -> Iterator[RedisView]:
+        """Lend a view; what it reads is as of each read."""
+        if self._closed:
+            raise RuntimeError("the store is closed")
+        try:
+            yield RedisView(self.database, self._home(about))
+        except RedisError as error:
+            raise unavailable(error) from error
+
+    def write(
+        self, work: Callable[[RedisTransaction], T], *, durable: bool, about: str = ""
+    ) -> Future[T]:
+        """Queue a transaction; see `serve.store.Store.write`. All are durable."""
+        home = self._home(about)
+        writing = self.database.write(
+            lambda shard: work(RedisTransaction(self.database, home, shard)),
+            shard=home,
+            reads=[(STATES, about), (USERS, about)] if about else [],
+        )
+        return translated(writing, (RedisError, Contended))
+
+    def item_lines(self, after: int, limit: int) -> Iterator[LogLine]:
+        """Yield the lines about items behind a place in their shard, at most so many."""
+        with self.view():
+            yield from self.log.item_lines(after, limit)
+
+    def close(self) -> None:
+        """Commit what is queued and disconnect; again does nothing."""
+        if not self._closed:
+            self._closed = True
+            self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _home(self, about: str) -> int:
+        return self.database.shard_of(about) if about else ITEMS

@@ -1,0 +1,134 @@
+"""The writes of the Redis store, on the shard of whom they are about."""
+
+from collections.abc import Mapping, Sequence
+from itertools import compress
+
+import msgspec
+
+from env.records import Record
+from env.users import UserState, encode_state
+from env.vocabulary import Item, ItemId, UserId, UserKey
+from replay.redis_database import RedisDatabase
+from replay.redis_transaction import ShardTransaction
+from replay.redis_writer import ITEMS
+from serve.ranker_rows import RankerMove
+from serve.redis_view import (
+    EPOCH,
+    ITEM_ROWS,
+    LABEL,
+    MARKS,
+    N_NEWEST,
+    NEWEST,
+    NUMBER,
+    RANKER,
+    REMOVED,
+    STATES,
+    USERS,
+    VECTORS,
+    VERSIONS,
+    RedisView,
+    Rows,
+)
+from serve.store import NotKept
+from serve.totals import count
+from serve.vectors import Vectors
+from serve.versions import Version
+
+
+class RedisTransaction(RedisView):
+    """Reads what is checked at the commit, and gathers writes; see `serve.store.Transaction`.
+
+    Rows of another shard than its own can be read, unchecked, and not written.
+    """
+
+    def __init__(self, database: RedisDatabase, home: int, shard: ShardTransaction) -> None:
+        """Write to the home shard's transaction."""
+        super().__init__(database, home)
+        self._shard = shard
+
+    # --- the log ---
+
+    def append(self, records: Sequence[Record]) -> list[bool]:
+        """Append to the log, move the totals, and return record by record whether it was new."""
+        is_new = self._shard.append(records)
+        totals = count(compress(records, is_new))
+        self._shard.add_totals((f"{name}{LABEL}{label}", n) for (name, label), n in totals.items())
+        return is_new
+
+    def forget(self, user: UserKey) -> int:
+        """Overwrite what names a person in the log, and return in how many lines."""
+        return self._shard.forget(user)
+
+    # --- people ---
+
+    def add_user(self, user_id: UserId, user: UserKey) -> None:
+        """Give a person who is not registered yet their pseudonym."""
+        self._put(user_id, USERS, user_id, user.encode())
+
+    def remove_user(self, user_id: UserId) -> None:
+        """Forget which pseudonym a person had."""
+        self._put(user_id, USERS, user_id, None)
+
+    def put_states(self, states: Mapping[UserKey, UserState | None]) -> None:
+        """Write people's states; None: there is none any more."""
+        for user, state in states.items():
+            self._put(user, STATES, user, None if state is None else encode_state(state))
+
+    # --- items ---
+
+    def put_items(self, items: Sequence[Item]) -> None:
+        """Write items; the mark of the catalogue moves with the records that were appended."""
+        before = self._numbered([item.item_id for item in items])
+        number = int(self._mark(NUMBER) or 0)
+        for item in items:
+            if item.item_id in before:
+                place = before[item.item_id][0]
+            else:
+                place = number = number + 1
+            self._put("", ITEM_ROWS, item.item_id, msgspec.msgpack.encode((place, item)))
+        self._put("", MARKS, NUMBER, str(number).encode())
+
+    def remove_item(self, item_id: ItemId) -> None:
+        """Remove an item; the mark of the catalogue moves with the record that was appended."""
+        self._put("", ITEM_ROWS, item_id, None)
+        self._put("", REMOVED, item_id, b"")
+
+    def set_vectors(self, vectors: Vectors) -> None:
+        """Write what `vectors` returns."""
+        self._put("", MARKS, VECTORS, msgspec.msgpack.encode(vectors))
+
+    # --- versions and the rest ---
+
+    def set_epoch(self, epoch: int) -> None:
+        """Write what `newest_epoch` returns."""
+        self._put("", MARKS, EPOCH, str(epoch).encode())
+
+    def add_version(self, version: Version) -> None:
+        """Add a version."""
+        newest = sorted([*self.newest_versions(), version], key=lambda v: (v.epoch, v.version))
+        self._put("", VERSIONS, str(version.version), msgspec.msgpack.encode(version))
+        self._put("", MARKS, NEWEST, msgspec.msgpack.encode(newest[-N_NEWEST:]))
+
+    def add_ranker_move(self, move: RankerMove) -> None:
+        """Write what `ranker_move` returns."""
+        self._put("", MARKS, RANKER, msgspec.msgpack.encode(move))
+
+    def put_imported_world(self, about: bytes, people: bytes) -> None:
+        """Refuse: items and people of an import are on several shards.
+
+        Raises:
+            NotKept: always.
+        """
+        raise NotKept("the store on Redis takes no import with its world: its people are in shards")
+
+    def _put(self, name: str, table: str, key: str, value: bytes | None) -> None:
+        shard = self._database.shard_of(name) if name else ITEMS
+        if shard != self._home:
+            raise ValueError(
+                f"expected to write on shard {self._home}, got {table} of shard {shard}; whom was "
+                "the transaction said to be about?"
+            )
+        self._shard.put(table, key, value)
+
+    def _at(self, shard: int) -> Rows:
+        return self._shard if shard == self._home else super()._at(shard)

@@ -1,0 +1,88 @@
+"""The store in one SQLite file: everything in the log's own database, and one shard."""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from env.records import Kind, LogLine
+from replay.database import WAL_BYTES, Database
+from replay.log import SqliteLog
+from serve.sqlite_schema import SCHEMA
+from serve.sqlite_transaction import SqliteTransaction
+from serve.sqlite_view import SqliteView
+from serve.store import translated, unavailable
+
+T = TypeVar("T")
+
+_ITEM: tuple[Kind, ...] = ("item",)
+
+
+class SqliteStore:
+    """The `serve.store.Store` of one database file."""
+
+    def __init__(
+        self, path: Path, now_ms: Callable[[], int], *, wal_bytes: int = WAL_BYTES
+    ) -> None:
+        """Open the file; make it and its tables where they are missing.
+
+        Args:
+            path: of the file, see `replay.database.Database`.
+            now_ms: the wall clock, for `LogLine.written_ms`.
+            wal_bytes: a write-ahead log longer than this is copied back into the file.
+
+        Raises:
+            ValueError: the file was written by a newer nextswipe.
+            sqlite3.DatabaseError: the file is no database or cannot be opened.
+        """
+        self.database = Database(path, schema=SCHEMA, wal_bytes=wal_bytes)
+        self.log = SqliteLog(self.database, now_ms)
+        self._now_ms = now_ms
+
+    def shard_of(self, name: str) -> int:  # as every store is asked
+        """Return the one shard there is."""
+        return 0
+
+    @contextlib.contextmanager
+    def view(self, about: str = "") -> Iterator[SqliteView]:
+        """Lend a view; leave it soon: an open one keeps the write-ahead log growing."""
+        try:
+            with self.database.reader() as connection:
+                yield SqliteView(connection)
+        except sqlite3.OperationalError as error:
+            raise unavailable(error) from error
+
+    def write(
+        self,
+        work: Callable[[SqliteTransaction], T],
+        *,
+        durable: bool,
+        about: str = "",
+    ) -> Future[T]:
+        """Queue a transaction; see `serve.store.Store.write`."""
+        writing = self.database.write(
+            lambda connection: work(SqliteTransaction(connection, self._now_ms())), durable=durable
+        )
+        return translated(writing, sqlite3.OperationalError)
+
+    def item_lines(self, after: int, limit: int) -> Iterator[LogLine]:
+        """Yield the lines about items behind a place, which here is an offset of the log."""
+        return self.log.read(after, limit, kinds=_ITEM)
+
+    def close(self) -> None:
+        """Commit what is queued and close the file; again does nothing."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,74 @@
+"""Which version of the policy is current: rows that only the learner of the newest epoch writes.
+
+A learner begins an epoch when it starts, and from then on nobody publishes under an older one. So
+a learner that was stopped and comes back cannot overwrite its successor, whichever store holds the
+rows.
+
+Rejected: a lock that the learner holds (one that is stopped and not dead keeps it), and the newest
+snapshot in the folder (it would be served the moment it is on disk).
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from serve.store import Store, Transaction, View
+
+
+class Version(NamedTuple):
+    """A published version of the policy.
+
+    Attributes:
+        version: rises with each publication.
+        epoch: of the learner that published it.
+        offset: of the log, up to which it learned.
+        digest: of the snapshot's manifest.
+    """
+
+    version: int
+    epoch: int
+    offset: int
+    digest: str
+
+
+class StaleEpoch(RuntimeError):  # noqa: N818  # it tells what happened, not a mistake
+    """A newer learner has taken over: this one must not publish and should stop."""
+
+
+def begin_epoch(transaction: "Transaction") -> int:
+    """Begin the next epoch and return it; whoever published under an older one is cut off."""
+    epoch = transaction.newest_epoch() + 1
+    transaction.set_epoch(epoch)
+    return epoch
+
+
+def require_epoch(view: "View", epoch: int) -> None:
+    """Do nothing if an epoch is the newest.
+
+    Raises:
+        StaleEpoch: it is not.
+    """
+    newest = view.newest_epoch()
+    if epoch != newest:
+        raise StaleEpoch(f"expected epoch {newest}, got {epoch}: another learner runs")
+
+
+def publish_version(transaction: "Transaction", version: Version) -> None:
+    """Make a version the current one.
+
+    Raises:
+        StaleEpoch: its epoch is not the newest.
+    """
+    require_epoch(transaction, version.epoch)
+    transaction.add_version(version)
+
+
+def current_version(store: "Store") -> Version | None:
+    """Return the newest version of the newest epoch that published; None: there is none."""
+    with store.view() as view:
+        return view.current_version()
+
+
+def all_versions(store: "Store") -> list[Version]:
+    """Return all versions ever published, in the order of what they had learned."""
+    with store.view() as view:
+        return view.versions()

@@ -1,0 +1,83 @@
+"""Redis servers for tests: the one that is lent (NEXTSWIPE_TEST_REDIS), or one of our own."""
+
+import atexit
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import redis
+
+DEADLINE_S = 20.0
+
+
+class Server:
+    """A redis-server over a folder, which can be stopped, killed and started again."""
+
+    def __init__(self, folder: Path, *, appendfsync: str = "always") -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._folder, self._appendfsync = folder, appendfsync
+        self.start()
+
+    def start(self) -> None:
+        arguments = ["redis-server", "--bind", "127.0.0.1", "--port", str(self.port)]
+        arguments += ["--dir", str(self._folder), "--save", "", "--appendonly", "yes"]
+        arguments += ["--appendfsync", self._appendfsync, "--logfile", str(self._folder / "log")]
+        self.process = subprocess.Popen(arguments)
+        client, deadline = redis.Redis.from_url(self.url), time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                if client.info("server")["process_id"] == self.process.pid:
+                    break
+            except redis.ConnectionError:
+                pass  # it is starting
+            assert self.process.poll() is None, (self._folder / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        client.close()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(DEADLINE_S)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(DEADLINE_S)
+
+
+@contextmanager
+def running(folder: Path, *, appendfsync: str = "always") -> Iterator[Server]:
+    """Run a server of one's own over a folder."""
+    server = Server(folder, appendfsync=appendfsync)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@lru_cache
+def shared_url() -> str:
+    """Return the address of a server that all tests of this run share, each under its own name."""
+    lent = os.environ.get("NEXTSWIPE_TEST_REDIS")
+    if lent is not None:
+        return lent
+    folder = Path(tempfile.mkdtemp(prefix="redis-"))
+    server = Server(folder)
+    atexit.register(shutil.rmtree, folder)
+    atexit.register(server.stop)
+    return server.url
+
+
+def new_name() -> str:
+    """Return a name of an installation that nobody else has."""
+    return f"test-{secrets.token_hex(6)}"

@@ -1,0 +1,170 @@
+"""The log on Redis beside what every log must do: its order, its failures, what it refuses."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from lines import feedback, page, tick
+from redises import new_name, running, shared_url
+
+from env.records import ItemRecord, LogLine, Record
+from env.vocabulary import ItemId, UserKey
+from replay.log import LogCorruption
+from replay.redis_client import RedisError
+from replay.redis_database import NotDurable, RedisDatabase
+from replay.redis_log import RedisLog
+from replay.redis_order import ROUND_LINES
+from replay.redis_writer import ITEMS
+
+
+@pytest.fixture
+def name() -> str:
+    return new_name()
+
+
+@pytest.fixture
+def database(name: str) -> Iterator[RedisDatabase]:
+    database = opened(name)
+    yield database
+    database.close()
+
+
+def opened(name: str, url: str = "", n_shards: int = 3) -> RedisDatabase:
+    return RedisDatabase(url or shared_url(), lambda: 0, name=name, n_shards=n_shards)
+
+
+def said(at_ms: int, user: str) -> Record:
+    return msgspec.structs.replace(feedback(f"e{at_ms}", at_ms=at_ms), user=UserKey(user))
+
+
+def test_items_come_before_people_and_people_by_time_whatever_shard(
+    database: RedisDatabase,
+) -> None:
+    log = RedisLog(database)
+    for at_ms in range(40, 0, -1):  # the clocks of those who write disagree
+        log.append([said(at_ms, f"u{at_ms % 5}")], durable=True)
+    log.append([ItemRecord(ItemId("a"), 99), tick(98)], durable=True)
+    lines = list(log.read())
+    assert [line.record.at_ms for line in lines[:2]] == [99, 98]
+    by_shard: dict[int, list[int]] = {}
+    for line in lines[2:]:
+        shard = database.shard_of(getattr(line.record, "user", ""))
+        by_shard.setdefault(shard, []).append(line.record.at_ms)
+    assert len(by_shard) > 1
+    assert all(times == sorted(times, reverse=True) for times in by_shard.values())
+
+
+def test_what_is_read_is_read_in_the_same_order_for_ever_by_everybody(name: str) -> None:
+    """Readers of several processes write the order down while others append."""
+    databases = [opened(name) for _ in range(3)]
+    writing = threading.Event()
+    writing.set()
+    read: dict[int, list[LogLine]] = {}
+
+    def append() -> None:
+        log = RedisLog(databases[0])
+        for at_ms in range(0, 2 * ROUND_LINES, 20):
+            users = [f"u{(at_ms + k) % 7}" for k in range(20)]
+            log.append([said(at_ms + k, user) for k, user in enumerate(users)], durable=False)
+        writing.clear()
+
+    def follow(reader: int) -> None:
+        log, lines = RedisLog(databases[1 + reader % 2]), list[LogLine]()
+        while writing.is_set() or log.last_offset() > len(lines):
+            lines += log.read(after=lines[-1].offset if lines else 0, limit=300)
+        read[reader] = lines
+
+    threads = [threading.Thread(target=append)]
+    threads += [threading.Thread(target=follow, args=(reader,)) for reader in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    again = list(RedisLog(databases[0]).read())
+    assert len(again) == 2 * ROUND_LINES
+    assert all(lines == again for lines in read.values())
+    for database in databases:
+        database.close()
+
+
+def test_a_line_that_is_not_what_was_written_is_found(database: RedisDatabase) -> None:
+    log = RedisLog(database)
+    log.append([page(), feedback("e1")], durable=True)
+    shard = database.shards[database.shard_of(page().user)]
+    first, second = database.client.entries(shard.key("log"), 1, 2)
+    second[1][b"l"] = second[1][b"l"][:-1] + b"\x7f"
+    database.client.ask("DEL", shard.key("log"))
+    for entry, fields in (first, second):
+        flat = [part for field in fields.items() for part in field]
+        database.client.ask("XADD", shard.key("log"), entry, *flat)
+    lines = log.read()
+    assert next(lines).record == page()
+    with pytest.raises(LogCorruption, match="expected crc"):
+        next(lines)
+
+
+def test_another_number_of_shards_is_refused(name: str) -> None:
+    opened(name).close()
+    with pytest.raises(ValueError, match=r"expected 3 shards, .* got 4"):
+        opened(name, n_shards=4)
+
+
+def test_a_server_that_answers_before_a_write_is_on_disk_is_refused_unless_it_may(
+    tmp_path: Path, name: str
+) -> None:
+    with running(tmp_path, appendfsync="everysec") as server:
+        with pytest.raises(NotDurable, match=r"got appendfsync everysec: set it .*store\.durable"):
+            opened(name, server.url)
+        database = RedisDatabase(server.url, lambda: 0, name=name, durable=False)
+        assert RedisLog(database).append([tick(1)], durable=True) == [True]
+        database.client.ask("CONFIG", "SET", "appendfsync", "always", "maxmemory", "100mb")
+        database.client.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        with pytest.raises(NotDurable, match="evicts nothing when it is full"):
+            opened(name, server.url)
+        database.close()
+
+
+def append_one(log: RedisLog, n: int) -> bool:
+    """Append a line, and return whether it was acknowledged."""
+    try:
+        return log.append([said(n, f"u{n % 9}")], durable=True) == [True]
+    except RedisError:
+        return False
+
+
+def test_what_was_acknowledged_is_there_after_the_server_is_killed(
+    tmp_path: Path, name: str
+) -> None:
+    with running(tmp_path) as server:
+        database = opened(name, server.url)
+        log, acknowledged = RedisLog(database), 0
+        for _ in range(3):
+            stop = threading.Timer(0.2, server.kill)
+            stop.start()
+            while append_one(log, acknowledged):
+                acknowledged += 1
+            stop.join()
+            server.start()
+            found = sorted(line.record.at_ms for line in log.read())
+            assert found[:acknowledged] == list(range(acknowledged))
+            assert len(found) - acknowledged in {0, 1}, "at most the one in flight"
+            acknowledged = len(found)
+        assert acknowledged > 10
+        database.close()
+
+
+def test_the_position_of_every_shard_is_known_at_any_offset(database: RedisDatabase) -> None:
+    log = RedisLog(database)
+    for at_ms in range(60):
+        log.append([said(at_ms, f"u{at_ms % 7}"), tick(at_ms)], durable=False)
+    read = [0] * (1 + database.n_shards)
+    assert log.shard_offsets(0) == tuple(read)
+    for line in log.read():
+        user = getattr(line.record, "user", "")
+        read[database.shard_of(user) if user else ITEMS] += 1
+        if line.offset % 7 == 0:
+            assert log.shard_offsets(line.offset) == tuple(read)
+    with pytest.raises(ValueError, match="expected an offset up to 120, got 121"):
+        log.shard_offsets(121)

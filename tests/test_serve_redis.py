@@ -1,0 +1,157 @@
+"""A feed whose store is a real Redis, over a real socket: served, learned from, gone on with."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import msgspec
+import pytest
+from redises import new_name, running, shared_url
+from test_serve_client import listening
+
+from env import generated
+from env.records import LogLine
+from env.user_fold import fold
+from env.users import UserState, encode_state
+from env.vocabulary import UserKey
+from serve.backup import backup
+from serve.client import Client, ClientError
+from serve.config import Arm, Clock, Config, Data, Experiment, Learner, StoreSettings
+from serve.data_folder import open_data
+from serve.importing import import_items, import_users
+from serve.learning import Learning
+from serve.refused import Refused
+from serve.replica import FeedReplica, LearnerReplica, learning_args, open_snapshots
+from serve.stores import open_store
+from serve.swarming import swipe_cards
+from serve.training import train_bandit
+from serve.verify import verify_log
+from serve.versions import current_version
+from serve.wire import FeedRequest
+
+START_MS = 1_800_000_000_000
+N_CARDS = 120
+DEADLINE_S = 60.0
+
+
+def config_of(folder: Path, url: str) -> Config:
+    return Config(
+        data=Data(str(folder)),
+        store=StoreSettings(url=url, name=new_name(), shards=3),
+        clock=Clock(simulated=True),
+        learner=Learner(bits=12, publish_every_s=0.1, snapshots_kept=100),
+        experiment=Experiment("one", (Arm("all", "vowpal"),)),
+    )
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return config_of(tmp_path / "data", shared_url())
+
+
+async def swipe(config: Config, address: str, seed: int) -> None:
+    await swipe_cards(
+        config,
+        address,
+        n_cards=N_CARDS,
+        n_present=10,
+        seed=seed,
+        now_ms=START_MS + seed * 10**7,
+        advance=lambda n: None,
+    )
+
+
+async def live(config: Config, seed: int, n_replicas: int = 2) -> None:
+    """Serve and learn in processes' worth of objects, and let people swipe at two replicas."""
+    with ExitStack() as stack:
+        learner = LearnerReplica(config, now_ms=lambda: START_MS)
+        stack.enter_context(closing(learner))
+        replicas = [FeedReplica(config, now_ms=lambda: START_MS) for _ in range(n_replicas)]
+        for replica in replicas:
+            stack.enter_context(closing(replica))
+        first, second = replicas
+        async with listening(first.app) as here, listening(second.app) as there:
+            await asyncio.gather(swipe(config, here, seed), swipe(config, there, seed + 1))
+            async with asyncio.timeout(DEADLINE_S):
+                while first.pipeline.served.version < 1:  # noqa: ASYNC110  # the follower polls
+                    await asyncio.sleep(0.05)
+            async with Client(here) as client, Client(there) as other:
+                page = await client.feed(FeedRequest("somebody", f"first {seed}"))
+                assert await other.feed(FeedRequest("somebody", f"first {seed}")) == page
+                gone = page.items[0].item_id
+                await client.delete_item(gone)
+                shown = await other.feed(FeedRequest("somebody", f"then {seed}"))
+                assert gone not in {card.item_id for card in shown.items}
+                with pytest.raises(ClientError, match="no index of words"):
+                    await client.search_items("film")
+
+
+async def test_a_feed_on_redis_is_the_fold_of_its_log_also_over_a_restart(config: Config) -> None:
+    import_items(config, generated.catalogue(1, 300, START_MS), START_MS)
+    await live(config, 1)
+    await live(config, 3)
+
+    with open_store(config, lambda: 0) as store:
+        lines = list(store.log.read())
+        version = current_version(store)
+        assert version is not None
+        learning = Learning(learning_args(config))
+        learning.fold([line for line in lines if line.offset <= version.offset])
+        snapshot = open_snapshots(config).load(version.version)
+        assert {name: snapshot.parts[name] for name in learning.parts()} == learning.parts()
+        assert snapshot.manifest.offsets == store.log.shard_offsets(version.offset)
+        assert len(snapshot.manifest.offsets) == 4
+        assert snapshot.manifest.epoch == 2
+        with store.view() as view:
+            live_states = view.user_states(list(view.people()))
+    assert {user: encode_state(state) for user, state in live_states.items()} == folded(lines)
+    verified = verify_log(config)
+    assert verified.is_clean, verified
+    assert verified.n_decisions > 4 * N_CARDS
+
+
+def folded(lines: list[LogLine]) -> dict[UserKey, bytes]:
+    states: dict[UserKey, UserState | None] = {}
+    for line in lines:
+        user = getattr(line.record, "user", None)
+        if user is not None:
+            states[user] = fold(states.get(user), line.record)
+    return {user: encode_state(state) for user, state in states.items() if state is not None}
+
+
+def test_what_is_not_on_redis_is_refused_in_words(config: Config, tmp_path: Path) -> None:
+    import_items(config, generated.catalogue(1, 30, START_MS), START_MS)
+    with pytest.raises(Refused, match=r"needs nextswipe\.db in the data folder"):
+        backup(config, tmp_path / "backup", START_MS)
+    with pytest.raises(Refused, match=r"needs nextswipe\.db in the data folder"):
+        import_users(config, generated.people(1, 3, START_MS, generated.COHORTS), START_MS)
+    with pytest.raises(Refused, match="that nobody uses it"):
+        train_bandit(config)
+    other = msgspec.structs.replace(config.store, name=new_name())
+    with pytest.raises(Refused, match=r"store\.url: expected a log of test-.*, found none"):
+        open_data(msgspec.structs.replace(config, store=other))
+
+
+def test_a_server_that_is_away_or_not_durable_is_refused_in_words(tmp_path: Path) -> None:
+    with running(tmp_path, appendfsync="everysec") as server:
+        config = config_of(tmp_path / "data", server.url)
+        with pytest.raises(Refused, match=r"store\.url: expected a Redis that has a write on disk"):
+            open_data(config, must_exist=False)
+    with pytest.raises(Refused, match=r"store\.url: the store is busy, away"):
+        open_data(config, must_exist=False)
+
+
+def test_the_command_line_refuses_a_store_that_is_none(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "serve.commands.main", "up", "--store", "mysql://here"]
+    done = subprocess.run(
+        [*command, "--data", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ,
+    )
+    assert done.returncode == 2
+    assert "--store: expected redis:// or rediss://, got 'mysql://here'" in done.stderr
