@@ -277,7 +277,7 @@ def test_a_policy_is_evaluated(at: list[str]) -> None:
     assert learned["forced"] is True
     assert {part["value"] for part in learned["parts"]} == {"0", "1", "2", "3"}
     refused = _run("evaluate", "best", *at, code=2).stderr
-    assert "vowpal, vowpal@VERSION or MODULE:FUNCTION, got 'best'" in refused
+    assert "vowpal@VERSION or MODULE:FUNCTION, got 'best'" in refused
     assert (
         "expected a version that is kept (1, 2, 3), got 9"
         in _run("evaluate", "vowpal@9", *at, code=2).stderr
