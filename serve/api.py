@@ -10,6 +10,7 @@ layers hides what happens to a request), and answering what the caller did not a
 import asyncio
 import logging
 import sqlite3
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import perf_counter
@@ -22,6 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from serve.admission import Admission, FullError
 from serve.codec import (
     JSON,
     PROBLEM,
@@ -33,7 +35,7 @@ from serve.codec import (
     problem,
 )
 from serve.engine import Engine
-from serve.limits import MAX_BODY_BYTES
+from serve.limits import MAX_BODY_BYTES, QUEUE
 from serve.metrics import Metrics
 from serve.openapi import openapi
 from serve.operations import OPERATIONS, Operation
@@ -68,19 +70,23 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
-def make_app(engine: Engine, metrics: Metrics | None = None, *, web: Path = WEB) -> Starlette:
+def make_app(
+    engine: Engine, metrics: Metrics | None = None, *, web: Path = WEB, queue: int = QUEUE
+) -> Starlette:
     """Return the app that serves an engine.
 
     Args:
         engine: answers; its owner closes what it uses.
         metrics: counts the requests; the app's own if None.
         web: folder of the page at `/`; each file in it is served as `/web/NAME`.
+        queue: requests in hand at a time, at least 1; the next one is answered 429.
     """
     metrics = metrics or Metrics()
+    admission = Admission(queue)
     routes = [
         Route(
             operation.path.replace("}", ":path}"),
-            _endpoint(operation, engine, metrics),
+            _endpoint(operation, engine, metrics, admission),
             methods=[operation.method],
         )
         for operation in OPERATIONS
@@ -94,22 +100,30 @@ def make_app(engine: Engine, metrics: Metrics | None = None, *, web: Path = WEB)
     )
 
 
-def _endpoint(operation: Operation[Any], engine: Engine, metrics: Metrics) -> Endpoint:
+def _endpoint(
+    operation: Operation[Any], engine: Engine, metrics: Metrics, admission: Admission
+) -> Endpoint:
     decoder = Decoder(operation.body)
+    # Whether the server is well is asked most when it has much to do.
+    places = admission if operation.path.startswith("/v1/") else Admission(sys.maxsize)
 
     async def answer(request: Request) -> tuple[Response, object]:
-        form, body = JSON, None
+        form, raw, body = JSON, b"", None
         _check_origin(request)
         if operation.body is not type(None):
             form = body_format(request.headers.get("content-type", ""))
             form_out = answer_format(request.headers.get("accept", ""), form)
-            body = decoder.decode(await _read_body(request), form)
+            places.check()
+            raw = await _read_body(request)
         else:
             form_out = answer_format(request.headers.get("accept", ""), form)
-        _check_query(request, operation)
-        parameters = {**request.query_params, **request.path_params}
-        result = await operation.call(engine, body, parameters)
-        content = b"" if operation.answer is None else encode(result, form_out)
+        async with places:
+            if operation.body is not type(None):
+                body = decoder.decode(raw, form)
+            _check_query(request, operation)
+            parameters = {**request.query_params, **request.path_params}
+            result = await operation.call(engine, body, parameters)
+            content = b"" if operation.answer is None else encode(result, form_out)
         media = None if operation.answer is None else form_out
         return Response(content, operation.status, media_type=media), result
 
@@ -122,9 +136,11 @@ def _endpoint(operation: Operation[Any], engine: Engine, metrics: Metrics) -> En
             response = _problem(error.problem)
         except ClientDisconnect:
             response = Response(status_code=400)  # nobody is there to read it
+        except FullError:
+            response = _again(429, "the server has as much in hand as it takes; ask again")
         except sqlite3.OperationalError:
             logger.exception("operation=%s database=unavailable", operation.name)
-            response = _unavailable()
+            response = _again(503, "the database is busy or its disk is full; ask again")
         except Exception:
             logger.exception("operation=%s", operation.name)
             response = _mistake()
@@ -218,9 +234,9 @@ def _problem(about: Problem) -> Response:
     return Response(encode(about, JSON), about.status, media_type=PROBLEM)
 
 
-def _unavailable() -> Response:
-    """Answer while the database cannot: it is busy for too long, or its disk is full."""
-    response = _problem(problem(503, "the database is busy or its disk is full; ask again"))
+def _again(status: int, reason: str) -> Response:
+    """Answer what will do better a little later."""
+    response = _problem(problem(status, reason))
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response
 
