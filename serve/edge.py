@@ -27,8 +27,8 @@ from serve.haproxy import BINARY, LISTEN, find_binary, install
 LOOPBACK = "127.0.0.1"
 RETRY_AFTER_S = 1
 LEARNER_NICENESS = 10
-ONGOING_PER_PLACE = 8
-"""Requests of which Serve lets the app read the bodies, for each place that the app has."""
+MAX_CONNECTIONS = 4096
+"""Of HAProxy's, by its default: so many requests may be on their way, bodies that are slow included."""
 
 
 class Switch(msgspec.Struct, frozen=True):
@@ -240,15 +240,14 @@ def authority(server: Server) -> str:
 def feed_options(config: Config) -> dict[str, object]:
     """Return the options of the deployment `Feed`, as `serve.deployment` and Serve's files take them.
 
-    The app bounds what it has in hand (`serve.admission`); Serve's own bounds stand behind it, for
-    bodies that do not come.
+    The app bounds what it has in hand, and answers the rest as a problem (`serve.admission`).
+    Serve's own bounds stand behind it and are as wide as HAProxy's: it refuses in plain text.
     """
-    queue = config.server.queue
     return {
         "name": "Feed",
         "num_replicas": config.server.replicas,
-        "max_ongoing_requests": ONGOING_PER_PLACE * queue,
-        "max_queued_requests": queue,
+        "max_ongoing_requests": MAX_CONNECTIONS,
+        "max_queued_requests": MAX_CONNECTIONS,
         "backpressure_config": {"status_code": 429, "retry_after_s": RETRY_AFTER_S},
         # Of one replica the second is there before the first goes.
         "max_surge_percent": 100,
