@@ -21,9 +21,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
-from multiprocessing.synchronize import Event
 
 import msgspec
 import uvicorn
@@ -35,7 +34,6 @@ from serve.replica import FeedReplica, LearnerReplica
 BACKLOG = 2048
 KEEP_ALIVE_S = 90
 STOP_S = 30.0
-POLL_S = 0.1
 
 
 @contextmanager
@@ -48,7 +46,7 @@ def running(config: Config) -> Iterator[str]:
     context = multiprocessing.get_context("spawn")  # threads and locks do not survive a fork
     with closing(_listen(config.server)) as listener:
         server = msgspec.structs.replace(config.server, port=listener.getsockname()[1])
-        work: list[tuple[str, Callable[[Event], None]]] = [("learner", partial(_learn, config))]
+        work: list[tuple[str, Callable[[Connection], None]]] = [("learner", partial(_learn, config))]
         for k in range(server.replicas):
             work.append((f"feed {k}", partial(_serve, config, listener)))
         processes = _Processes(context, work)
@@ -63,30 +61,35 @@ class _Processes:
     """Processes of which each is needed."""
 
     def __init__(
-        self, context: SpawnContext, work: list[tuple[str, Callable[[Event], None]]]
+        self, context: SpawnContext, work: list[tuple[str, Callable[[Connection], None]]]
     ) -> None:
-        """Start them; each is given an event to set when it is ready."""
+        """Start them; each is given a pipe to write to when it is ready."""
         self._processes: list[SpawnProcess] = []
-        self._ready: list[Event] = []
+        self._ready: list[Connection] = []
         self._stopping = False
+        self._died = ""
         for name, target in work:
-            ready = context.Event()
-            process = context.Process(target=target, args=(ready,), name=name, daemon=True)
+            # Not an Event: setting one blocks for ever when its waiter was killed.
+            ready, inside = context.Pipe(duplex=False)
+            process = context.Process(target=target, args=(inside,), name=name, daemon=True)
             process.start()
+            inside.close()
             self._processes.append(process)
             self._ready.append(ready)
         self._watch = threading.Thread(target=self._watch_over, name="watch", daemon=True)
 
     def wait_until_ready(self) -> None:
         """Return when all are; from then on, one that dies ends the program as SIGTERM would."""
-        for ready in self._ready:
-            while not ready.wait(POLL_S):
-                self._check()
+        for process, ready in zip(self._processes, self._ready, strict=True):
+            try:
+                ready.recv_bytes()
+            except EOFError as error:
+                process.join()
+                raise RuntimeError(_describe(process)) from error
         self._watch.start()
 
     def stop(self) -> None:
         """Let each finish what it has in hand, and end it."""
-        died = [_describe(process) for process in self._processes if not process.is_alive()]
         self._stopping = True
         for process in self._processes:
             process.terminate()
@@ -95,17 +98,16 @@ class _Processes:
             if process.is_alive():
                 process.kill()
                 process.join()
-        if died:
-            raise RuntimeError(died[0])
-
-    def _check(self) -> None:
-        for process in self._processes:
-            if not process.is_alive():
-                raise RuntimeError(_describe(process))
+        if self._died:
+            raise RuntimeError(self._died)
 
     def _watch_over(self) -> None:
-        wait([process.sentinel for process in self._processes])
+        sentinels = {process.sentinel: process for process in self._processes}
+        ended = wait(list(sentinels))
         if not self._stopping:
+            process = next(process for fd, process in sentinels.items() if fd in ended)
+            process.join()  # its end is seen a moment before its exit code is known
+            self._died = _describe(process)
             os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -121,13 +123,13 @@ def _listen(server: Server) -> socket.socket:
     )
 
 
-def _serve(config: Config, listener: socket.socket, ready: Event) -> None:
+def _serve(config: Config, listener: socket.socket, ready: Connection) -> None:
     """Answer requests until SIGTERM, which uvicorn takes for: finish what is in hand."""
     _end_with_parent()
     with closing(FeedReplica(config, now_ms=_now_ms)) as replica:
         gc.collect()
         gc.freeze()  # as Serve does: what there is now stays, and need not be looked at again
-        ready.set()
+        ready.send_bytes(b"ready")
         _Server(
             uvicorn.Config(
                 replica.app,
@@ -153,7 +155,7 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def _learn(config: Config, ready: Event) -> None:
+def _learn(config: Config, ready: Connection) -> None:
     """Learn until SIGTERM."""
     _end_with_parent()
     stopped = threading.Event()
@@ -161,7 +163,7 @@ def _learn(config: Config, ready: Event) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     os.nice(LEARNER_NICENESS)
     with closing(LearnerReplica(config, now_ms=_now_ms)) as replica:
-        ready.set()
+        ready.send_bytes(b"ready")
         while not stopped.wait(1.0):
             replica.check()
 
