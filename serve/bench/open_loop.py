@@ -22,10 +22,11 @@ from typing import Self
 import aiohttp
 import msgspec
 
-from serve.wire import FeedRequest, SceneBody
+from serve.wire import Event, FeedbackRequest, FeedRequest
 
 JSON = {"Content-Type": "application/json"}
 TIMEOUT_S = 30.0
+DWELL_S = 9.0
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -36,17 +37,20 @@ class Load(msgspec.Struct, frozen=True):
         seconds: for which requests are sent.
         rate: requests a second, each sent when it is due; 0: as fast as they are answered.
         connections: at a time; at a fixed rate, the most that there may be.
-        people: who ask in turn; each asks for a page of `size` cards.
-        first: the number of the first one.
+        people: who ask in turn, by id; each asks for a page of `size` cards.
+        first: which of them is first.
+        report_every: of so many pages one is answered, with an impression and a dwell for each of
+            its cards, so that there is something to learn; 0: none.
     """
 
     address: str
     seconds: float
     rate: float
     connections: int
-    people: int
+    people: tuple[str, ...]
     size: int = 10
     first: int = 0
+    report_every: int = 10
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -55,9 +59,9 @@ class Answered(msgspec.Struct, frozen=True):
     Attributes:
         seconds: from the first request to the last answer.
         latencies_s: of the pages, from when each was due (or sent, in a closed loop).
-        errors: answers that were no page, by status or kind.
-        policies: how many pages were drawn by each policy and version; a page whose cards name more
-            than one counts under "mixed".
+        errors: answers that were not what was asked for, by status or kind: "empty" is a page
+            without cards, "mixed" one whose cards name more than one version.
+        policies: cards' policies and versions, with the number of pages that name them.
         late_s: how much later than due the latest request was sent: the generator's own doing.
     """
 
@@ -74,6 +78,7 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class _Card(msgspec.Struct):
+    decision_id: str
     policy: str
 
 
@@ -114,10 +119,8 @@ class _Sender:
         self._late_s = 0.0
         self._n_sent = 0
         self._decoder = msgspec.json.Decoder(_Page)
-        scene = SceneBody(country="GB", language="en")
         self._bodies = [
-            msgspec.json.encode(FeedRequest(f"person-{k}", size=load.size, scene=scene))
-            for k in range(load.people)
+            msgspec.json.encode(FeedRequest(user_id, size=load.size)) for user_id in load.people
         ]
 
     async def run(self) -> Answered:
@@ -157,25 +160,54 @@ class _Sender:
                 group.create_task(go_on())
 
     async def _ask(self, session: aiohttp.ClientSession, due_s: float) -> None:
-        body = self._bodies[(self._load.first + self._n_sent) % len(self._bodies)]
+        number = self._n_sent
         self._n_sent += 1
+        body = self._bodies[(self._load.first + number) % len(self._bodies)]
+        content = await self._post(session, "/v1/feed", body, HTTPStatus.OK)
+        if content is None:
+            return
+        self._latencies_s.append(perf_counter() - due_s)
+        page = self._decoder.decode(content)
+        self._count(page)
+        if self._load.report_every and number % self._load.report_every == 0:
+            await self._post(session, "/v1/feedback", _report(page), HTTPStatus.ACCEPTED)
+
+    async def _post(
+        self, session: aiohttp.ClientSession, path: str, body: bytes, status: HTTPStatus
+    ) -> bytes | None:
+        """Return the answer's body; None: it was not the one hoped for, and is counted."""
         try:
-            address = f"{self._load.address}/v1/feed"
-            async with session.post(address, data=body, headers=JSON) as response:
+            async with session.post(
+                f"{self._load.address}{path}", data=body, headers=JSON
+            ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             self._fail(type(error).__name__)
-            return
-        if response.status == HTTPStatus.OK:
-            self._latencies_s.append(perf_counter() - due_s)
-            self._count(content)
-        else:
+            return None
+        if response.status != status:
             self._fail(str(response.status))
+            return None
+        return content
 
-    def _count(self, content: bytes) -> None:
-        drawn_by = {card.policy for card in self._decoder.decode(content).items}
-        name = drawn_by.pop() if len(drawn_by) == 1 else "mixed" if drawn_by else "empty"
-        self._policies[name] = self._policies.get(name, 0) + 1
+    def _count(self, page: _Page) -> None:
+        drawn_by = {card.policy for card in page.items}
+        if len(drawn_by) != 1:
+            self._fail("mixed" if drawn_by else "empty")
+        for name in drawn_by:
+            self._policies[name] = self._policies.get(name, 0) + 1
 
     def _fail(self, why: str) -> None:
         self._errors[why] = self._errors.get(why, 0) + 1
+
+
+def _report(page: _Page) -> bytes:
+    """Return the feedback of somebody who has watched each card for a while."""
+    events = [
+        event
+        for card in page.items
+        for event in (
+            Event(f"{card.decision_id}-seen", card.decision_id, "impression", 1),
+            Event(f"{card.decision_id}-dwell", card.decision_id, "dwell", 1, DWELL_S),
+        )
+    ]
+    return msgspec.json.encode(FeedbackRequest(tuple(events)))

@@ -10,6 +10,8 @@ import typer
 
 from serve.commands.bench_audience import bench_breakout, bench_floor, bench_newcomers
 from serve.commands.bench_coldstart import EXAMPLE, bench_coldstart
+from serve.commands.bench_feed import EXAMPLE as FEED_EXAMPLE
+from serve.commands.bench_feed import bench_feed
 from serve.commands.bench_offline import EXAMPLE as OFFLINE_EXAMPLE
 from serve.commands.bench_offline import bench_offline
 from serve.commands.bench_ranker import bench_ranker
@@ -40,6 +42,7 @@ def register(app: typer.Typer) -> None:
     group.command("learner", epilog="Example: nextswipe bench learner --cards 6000 --json")(
         bench_learner
     )
+    group.command("feed", epilog=FEED_EXAMPLE)(bench_feed)
     group.command("decide", epilog="Example: nextswipe bench decide --json")(bench_decide)
     group.command("ranker", epilog="Example: nextswipe bench ranker --json")(bench_ranker)
     group.command("offline", epilog=OFFLINE_EXAMPLE)(bench_offline)
