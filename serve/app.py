@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import msgspec
 import ray
 from ray import serve as ray_serve
 from ray._private.ray_constants import ENABLE_RAY_CLUSTER
@@ -151,9 +152,12 @@ def _take_down() -> None:
 def deploy(config: Config) -> None:
     """Deploy feed and learner to the Serve instance that is connected, or update them.
 
-    An update replaces replicas one by one and fails no request: a new one is there before an old
-    one goes, and what an old one has in hand is finished.
+    What has changed is replaced, one replica by the next, and no request fails: a new one is there
+    before an old one goes, and what an old one has in hand is finished. So a replica is told of the
+    server only what it goes by: more or fewer of them replace none.
     """
-    learner = ray_serve.deployment(**learner_options())(Learner).bind(config)
-    feed = ray_serve.deployment(**feed_options(config))(Feed).bind(config, learner)
+    inside = msgspec.structs.replace(config, server=Server(queue=config.server.queue))
+    learning = msgspec.structs.replace(config, server=Server())
+    learner = ray_serve.deployment(**learner_options())(Learner).bind(learning)
+    feed = ray_serve.deployment(**feed_options(config))(Feed).bind(inside, learner)
     ray_serve.run(feed, name="nextswipe", route_prefix="/")
