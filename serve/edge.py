@@ -113,6 +113,12 @@ FAST = (
         "no answer may take longer",
     ),
     Switch(
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S",
+        "30",
+        "a machine with much else to do has the time to start HAProxy",
+        "one that cannot start is given up later",
+    ),
+    Switch(
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S",
         "30",
         "a HAProxy that was replaced is gone by then",

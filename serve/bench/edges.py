@@ -25,6 +25,8 @@ Edge = Literal["haproxy", "proxy", "bare"]
 START_S = 180.0
 STOP_S = 90.0
 POLL_S = 0.2
+LOG = "up.log"
+SAID = 2_000
 
 
 class Server:
@@ -52,7 +54,8 @@ class Server:
             RuntimeError: it has ended.
         """
         if self._process.poll() is not None:
-            raise RuntimeError(f"expected a server, it ended with {self._process.returncode}")
+            said = (self.folder.parent / LOG).read_text(errors="replace")[-SAID:]
+            raise RuntimeError(f"expected a server, it ended with {self._process.returncode}: {said}")
         try:
             with urllib.request.urlopen(f"{self.address}/readyz", timeout=5) as answer:  # noqa: S310
                 return bool(json.load(answer)["ready"])
@@ -90,7 +93,7 @@ def running(edge: Edge, filled: Path, home: Path, *, kept: int = 5) -> Iterator[
     )
     command = [sys.executable, "-m", "serve.commands.main", "up", "--no-viewers"]
     command += ["--config", str(settings), *(["--no-ray"] if edge == "bare" else [])]
-    with (home / "up.log").open("wb") as log:
+    with (home / LOG).open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     server = Server(f"http://{LOOPBACK}:{port}", home / "data", process)
     try:

@@ -11,7 +11,7 @@ import typer
 from serve.commands.bench_audience import bench_breakout, bench_floor, bench_newcomers
 from serve.commands.bench_coldstart import EXAMPLE, bench_coldstart
 from serve.commands.bench_feed import EXAMPLE as FEED_EXAMPLE
-from serve.commands.bench_feed import bench_feed
+from serve.commands.bench_feed import SWAPS_EXAMPLE, bench_feed, bench_swaps
 from serve.commands.bench_offline import EXAMPLE as OFFLINE_EXAMPLE
 from serve.commands.bench_offline import bench_offline
 from serve.commands.bench_ranker import bench_ranker
@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
         bench_learner
     )
     group.command("feed", epilog=FEED_EXAMPLE)(bench_feed)
+    group.command("swaps", epilog=SWAPS_EXAMPLE)(bench_swaps)
     group.command("decide", epilog="Example: nextswipe bench decide --json")(bench_decide)
     group.command("ranker", epilog="Example: nextswipe bench ranker --json")(bench_ranker)
     group.command("offline", epilog=OFFLINE_EXAMPLE)(bench_offline)

@@ -10,6 +10,7 @@ from serve.commands.shown import show
 from serve.commands.steps import steps
 
 EXAMPLE = "Example: nextswipe bench feed --json"
+SWAPS_EXAMPLE = "Example: nextswipe bench swaps --json"
 Items = Annotated[int, typer.Option(min=200, help="In the catalogue.")]
 Seed = Annotated[int, typer.Option(help="Of catalogue and people.")]
 
@@ -43,4 +44,24 @@ def bench_feed(
         result = run_feed(
             size, seed=seed, now_ms=now_ms(), clock_ns=time.perf_counter_ns, advance=advance
         )
+    show(result, as_json)
+
+
+def bench_swaps(
+    swaps: Annotated[int, typer.Option(min=2, help="Models to swap in.")] = 1_000,
+    items: Items = 10_000,
+    connections: Annotated[int, typer.Option(min=1, help="Of the closed loop.")] = 8,
+    seed: Seed = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Swap in models several times a second while pages are served at full load.
+
+    It should show served close to published, p99_ratio of 1.5 or less, no errors, 0 mismatches,
+    and told_apart above 0: the check could have failed.
+    """
+    from serve.bench.swaps import SwapsSize, run_swaps
+
+    size = SwapsSize(swaps=swaps, items=items, connections=connections)
+    with steps() as advance:
+        result = run_swaps(size, seed=seed, now_ms=now_ms(), advance=advance)
     show(result, as_json)
