@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from env import generated
-from serve.config import Config, Data
+from serve.config import Config, Data, parse
 from serve.edge import LOOPBACK, free_port
 from serve.footprint import family, memory_bytes
 from serve.importing import import_items, import_users
@@ -25,7 +25,6 @@ Edge = Literal["haproxy", "proxy", "bare"]
 START_S = 180.0
 STOP_S = 90.0
 POLL_S = 0.2
-LOG = "up.log"
 SAID = 2_000
 
 
@@ -34,13 +33,16 @@ class Server:
 
     Attributes:
         address: where.
-        folder: its data.
+        config: its settings.
     """
 
-    def __init__(self, address: str, folder: Path, process: subprocess.Popen[bytes]) -> None:
+    def __init__(
+        self, address: str, config: Config, log: Path, process: subprocess.Popen[bytes]
+    ) -> None:
         """Describe it."""
         self.address = address
-        self.folder = folder
+        self.config = config
+        self._log = log
         self._process = process
 
     def memory_bytes(self) -> int:
@@ -54,7 +56,7 @@ class Server:
             RuntimeError: it has ended.
         """
         if self._process.poll() is not None:
-            said = (self.folder.parent / LOG).read_text(errors="replace")[-SAID:]
+            said = self._log.read_text(errors="replace")[-SAID:]
             raise RuntimeError(f"expected a server, it ended with {self._process.returncode}: {said}")
         try:
             with urllib.request.urlopen(f"{self.address}/readyz", timeout=5) as answer:  # noqa: S310
@@ -73,29 +75,29 @@ def fill(folder: Path, *, items: int, people: int, seed: int, now_ms: int) -> tu
 
 
 @contextmanager
-def running(edge: Edge, filled: Path, home: Path, *, kept: int = 5) -> Iterator[Server]:
+def running(edge: Edge, filled: Path, home: Path, *, more: str = "") -> Iterator[Server]:
     """Run a server over a copy of a data folder.
 
     Args:
         edge: what stands in front of the app.
         filled: the folder to copy.
         home: for the copy and the settings, made here.
-        kept: snapshots that stay.
+        more: further settings.
     """
     shutil.copytree(filled, home / "data")
     port = free_port(LOOPBACK)
-    settings = home / "settings.toml"
     front = "haproxy" if edge == "bare" else edge
-    settings.write_text(
+    settings = (
         f'[server]\nport = {port}\nedge = "{front}"\n'
-        f"[data]\nfolder = {json.dumps(str(home / 'data'))}\n"
-        f"[learner]\nsnapshots_kept = {kept}\n"
+        f"[data]\nfolder = {json.dumps(str(home / 'data'))}\n{more}"
     )
+    file, log = home / "settings.toml", home / "up.log"
+    file.write_text(settings)
     command = [sys.executable, "-m", "serve.commands.main", "up", "--no-viewers"]
-    command += ["--config", str(settings), *(["--no-ray"] if edge == "bare" else [])]
-    with (home / LOG).open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    server = Server(f"http://{LOOPBACK}:{port}", home / "data", process)
+    command += ["--config", str(file), *(["--no-ray"] if edge == "bare" else [])]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+    server = Server(f"http://{LOOPBACK}:{port}", parse(settings), log, process)
     try:
         _wait_for(server)
         yield server

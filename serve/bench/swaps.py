@@ -26,14 +26,16 @@ from replay.log import SqliteLog
 from serve.bench.edges import Edge, fill, running
 from serve.bench.feed import add_up
 from serve.bench.open_loop import Answered, Generator, Load
-from serve.config import Config, Data
+from serve.config import Config
 from serve.learner import OnlineLearner, publish
 from serve.replica import learning_args, open_database, open_snapshots
 from serve.state import State
 
 Advance = Callable[[str, int, int], None]
 KEPT = 1_000
-"""Snapshots that stay, the most that may: pages are drawn again with them."""
+SETTINGS = f"[learner]\nsnapshots_kept = {KEPT}\n[join]\nsettle_ms = 0\n"
+"""As many snapshots stay as may, to draw pages again; what is reported is learned at once."""
+REPORT_EVERY = 4
 
 
 class SwapsSize(msgspec.Struct, frozen=True):
@@ -95,14 +97,15 @@ def run_swaps(size: SwapsSize, *, seed: int, now_ms: int, advance: Advance) -> S
     with tempfile.TemporaryDirectory() as folder, Generator() as generator:
         home = Path(folder)
         people = fill(home / "filled", items=size.items, people=size.people, seed=seed, now_ms=now_ms)
-        with running(size.edge, home / "filled", home / "served", kept=KEPT) as server:
-            config = Config(data=Data(str(server.folder)))
+        with running(size.edge, home / "filled", home / "served", more=SETTINGS) as server:
+            config = server.config
             load = Load(
                 server.address,
                 size.swaps / size.windows / size.per_s,
                 0.0,
                 size.connections,
                 people,
+                report_every=REPORT_EVERY,
             )
             generator.send(load)
             with closing(_Publisher(config)) as publisher:
@@ -152,7 +155,7 @@ class _Publisher:
     def __init__(self, config: Config) -> None:
         self._database = open_database(config)
         self._state = State(self._database)
-        self._store = SnapshotStore(Path(config.data.folder) / "snapshots", keep=KEPT)
+        self._store = open_snapshots(config)
         self._learner = OnlineLearner(
             self._database,
             SqliteLog(self._database, now_ms=_now_ms),
