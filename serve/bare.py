@@ -3,12 +3,12 @@
 For one machine that needs no cluster. Feed processes accept from one socket, so `server.replicas`
 of them share the requests. What HAProxy does in front of Serve nobody does here: there is no time
 limit for a request's header, and no update without an outage; put a proxy in front that has both
-before other machines may connect. A process that dies takes the server down, and says which: whoever
-started it starts it again.
+before other machines may connect. A process that dies takes the server down and is named, and
+whoever started the server starts it again.
 
-Rejected: the learner as a thread of the feed (it would take half of the interpreter from the pages),
-uvicorn's own workers (they import the app anew by name, without its settings), and starting dead
-processes again here (a supervisor does it better, and tells somebody).
+Rejected: the learner as a thread of the feed (it would take half of the interpreter from the
+pages), uvicorn's own workers (they import the app anew by name, without its settings), and starting
+dead processes again here (a supervisor does it better, and tells somebody).
 """
 
 import gc
@@ -46,9 +46,11 @@ def running(config: Config) -> Iterator[str]:
     context = multiprocessing.get_context("spawn")  # threads and locks do not survive a fork
     with closing(_listen(config.server)) as listener:
         server = msgspec.structs.replace(config.server, port=listener.getsockname()[1])
-        work: list[tuple[str, Callable[[Connection], None]]] = [("learner", partial(_learn, config))]
-        for k in range(server.replicas):
-            work.append((f"feed {k}", partial(_serve, config, listener)))
+        work: list[tuple[str, Callable[[Connection], None]]] = [
+            ("learner", partial(_learn, config))
+        ]
+        serve = partial(_serve, config, listener)
+        work += [(f"feed {k}", serve) for k in range(server.replicas)]
         processes = _Processes(context, work)
         try:
             processes.wait_until_ready()

@@ -2,8 +2,8 @@
 
 Each check is a function from the settings to one `Finding`: what was looked at, whether it is well,
 and else what was found and what to do about it. Nothing is changed but for a file that is written
-into the data folder and removed. The replica is weighed by starting one: a process that imports what
-a replica imports, and says how long that took and what it takes.
+into the data folder and removed. The replica is weighed by starting one: a process that imports
+what a replica imports, and says how long that took and what it takes.
 """
 
 import importlib.metadata
@@ -139,10 +139,10 @@ def _haproxy(config: Config) -> Finding:
         binary = find_binary()
     except FileNotFoundError as error:
         return Finding("haproxy", "wrong", str(error))
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # noqa: S108 - where it will be too
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         try:
             install(Path(folder), binary)
-            done = subprocess.run([binary, "-v"], capture_output=True, text=True, timeout=TIMEOUT_S)
+            done = _run([binary, "-v"])
         except (OSError, subprocess.TimeoutExpired) as error:
             return Finding("haproxy", "wrong", f"{binary} does not start: {error}")
     if done.returncode:
@@ -168,7 +168,9 @@ def _port(config: Config) -> Finding:
     beyond = server.host not in ("127.0.0.1", "::1", "localhost")
     if beyond:
         return Finding(
-            "port", "look", f"{address} is free, and others reach it: the API asks nobody who they are"
+            "port",
+            "look",
+            f"{address} is free, and others reach it: the API asks nobody who they are",
         )
     return Finding("port", "well", f"{address} is free, on loopback")
 
@@ -234,7 +236,7 @@ def _weigh_replica() -> tuple[Finding, float, int]:
     """Import what a replica imports in a new process; return its time and size as well."""
     command = [sys.executable, "-W", "ignore", "-c", _REPLICA]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
+        done = _run(command)
     except subprocess.TimeoutExpired:
         return Finding("replica", "wrong", f"imports take more than {TIMEOUT_S:g} s"), TIMEOUT_S, 0
     if done.returncode:
@@ -246,6 +248,12 @@ def _weigh_replica() -> tuple[Finding, float, int]:
         said += f", {', '.join(heavy)} among it: Serve imports what it finds; serve without extras"
         return Finding("replica", "look", said), import_s, size_bytes
     return Finding("replica", "well", said), import_s, size_bytes
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - of this project and its dependencies
+        command, check=False, capture_output=True, text=True, timeout=TIMEOUT_S
+    )
 
 
 _CHECKS: tuple[Callable[[Config], Finding], ...] = (

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -28,7 +29,10 @@ LOOPBACK = "127.0.0.1"
 RETRY_AFTER_S = 1
 LEARNER_NICENESS = 10
 MAX_CONNECTIONS = 4096
-"""Of HAProxy's, by its default: so many requests may be on their way, bodies that are slow included."""
+"""Of HAProxy's, by its default: so many requests may be on their way, slow bodies included."""
+
+Options = dict[str, Any]
+"""Keyword arguments of `serve.deployment`, each of a type of its own; of what JSON can say."""
 
 
 class Switch(msgspec.Struct, frozen=True):
@@ -201,7 +205,7 @@ def switched(server: Server) -> Iterator[Server]:
     Yields:
         The server with the port that it will have: 0 was replaced by a free one.
     """
-    home = Path(tempfile.mkdtemp(prefix="nextswipe-", dir="/tmp"))  # noqa: S108 - it is private
+    home = Path(tempfile.mkdtemp(prefix="nextswipe-", dir="/tmp"))
     server = msgspec.structs.replace(server, port=server.port or free_port(server.host))
     before = dict(os.environ)
     try:
@@ -240,11 +244,12 @@ def authority(server: Server) -> str:
     >>> authority(Server("::1", 80))
     '[::1]:80'
     """
-    return f"[{server.host}]:{server.port}" if ":" in server.host else f"{server.host}:{server.port}"
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return f"{host}:{server.port}"
 
 
-def feed_options(config: Config) -> dict[str, object]:
-    """Return the options of the deployment `Feed`, as `serve.deployment` and Serve's files take them.
+def feed_options(config: Config) -> Options:
+    """Return the options of the deployment `Feed`, as Serve and its files take them.
 
     The app bounds what it has in hand, and answers the rest as a problem (`serve.admission`).
     Serve's own bounds stand behind it and are as wide as HAProxy's: it refuses in plain text.
@@ -264,8 +269,8 @@ def feed_options(config: Config) -> dict[str, object]:
     }
 
 
-def learner_options() -> dict[str, object]:
-    """Return the options of the deployment `Learner`: one, and the old goes before the new comes."""
+def learner_options() -> Options:
+    """Return the options of the deployment `Learner`: the old goes before the new comes."""
     return {
         "name": "Learner",
         "num_replicas": 1,

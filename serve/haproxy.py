@@ -31,9 +31,7 @@ HEADER_TIMEOUT_S = 10
 _FRONTEND = "frontend http_frontend"
 _DROPPED = ("frontend prometheus", "listen stats")
 _STEERING = (
-    "^(x[-_]request[-_]timeout[-_]seconds"
-    "|x[-_]session[-_]id"
-    "|serve[-_]multiplexed[-_]model[-_]id)$"
+    "^(x[-_]request[-_]timeout[-_]seconds|x[-_]session[-_]id|serve[-_]multiplexed[-_]model[-_]id)$"
 )
 _RULES = (
     # A request has to come within this time, header and beginning of the body, before it costs a
@@ -109,9 +107,7 @@ def write_failures(folder: Path) -> None:
     """Write what is answered where no replica does, as problems like all others of the API."""
     for status, (title, detail, more) in _FAILURES.items():
         body = f'{{"type":"about:blank","title":"{title}","status":{status},"detail":"{detail}"}}'
-        answer = _PROBLEM.format(
-            status=status, title=title, length=len(body), more=more, body=body
-        )
+        answer = _PROBLEM.format(status=status, title=title, length=len(body), more=more, body=body)
         (folder / f"{status}.http").write_bytes(answer.encode())
 
 

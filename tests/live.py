@@ -44,9 +44,7 @@ def live(folder: Path, *options: str, settings: str = "", program: str = "") -> 
     """
     port = free_port()
     file = folder / "settings.toml"
-    file.write_text(
-        f'[server]\nport = {port}\n{settings}\n[data]\nfolder = "{folder / "data"}"\n'
-    )
+    file.write_text(f'[server]\nport = {port}\n{settings}\n[data]\nfolder = "{folder / "data"}"\n')
     command = [sys.executable, "-m", "serve.commands.main", "up", "--config", str(file)]
     if program:
         command = [sys.executable, "-c", program, str(file)]
@@ -118,7 +116,7 @@ def family_of(pid: int) -> set[int]:
 
 
 def listeners_of(pids: set[int]) -> list[tuple[str, int, str]]:
-    """Return address, port and process name of each socket on which one of the processes listens."""
+    """Return address, port and process name of each socket on which they listen."""
     owners: dict[str, str] = {}
     for pid in pids:
         try:

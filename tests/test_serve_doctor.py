@@ -1,5 +1,6 @@
 """What the doctor says of a machine that is well, and of what is wrong with one."""
 
+import importlib.metadata
 import json
 import socket
 from pathlib import Path
@@ -77,7 +78,7 @@ def test_a_package_of_another_version_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = ["msgspec<0.1", "no-such-package", 'torch; extra == "train"']
-    monkeypatch.setattr(serve.doctor.importlib.metadata, "requires", lambda name: asked)
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: asked)
     found = finding("packages", examine(config(tmp_path)))
     assert found.verdict == "wrong"
     assert "msgspec" in found.says

@@ -57,7 +57,9 @@ class Server:
         """
         if self._process.poll() is not None:
             said = self._log.read_text(errors="replace")[-SAID:]
-            raise RuntimeError(f"expected a server, it ended with {self._process.returncode}: {said}")
+            raise RuntimeError(
+                f"expected a server, it ended with {self._process.returncode}: {said}"
+            )
         try:
             with urllib.request.urlopen(f"{self.address}/readyz", timeout=5) as answer:  # noqa: S310
                 return bool(json.load(answer)["ready"])
@@ -96,7 +98,7 @@ def running(edge: Edge, filled: Path, home: Path, *, more: str = "") -> Iterator
     command = [sys.executable, "-m", "serve.commands.main", "up", "--no-viewers"]
     command += ["--config", str(file), *(["--no-ray"] if edge == "bare" else [])]
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)  # noqa: S603
     server = Server(f"http://{LOOPBACK}:{port}", parse(settings), log, process)
     try:
         _wait_for(server)

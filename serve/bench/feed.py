@@ -2,9 +2,9 @@
 
 All three run side by side over copies of one data folder, each with its learner, and are loaded in
 turn for a few seconds at a time: what else happens on the machine happens to all of them. The ratio
-of a round is of neighbouring windows, and the median over the rounds is what counts. Latency is then
-measured at a fixed rate, from when each page was due (`serve.bench.open_loop`), with the other two
-stopped. The generator shares the cores with the servers.
+of a round is of neighbouring windows, and the median over the rounds is what counts. Latency is
+then measured at a fixed rate, from when each page was due (`serve.bench.open_loop`), with the other
+two stopped. The generator shares the cores with the servers.
 """
 
 import tempfile
@@ -108,7 +108,9 @@ def run_feed(
     ).page_p50_ms
     with tempfile.TemporaryDirectory() as folder, ExitStack() as others, ExitStack() as stack:
         home = Path(folder)
-        people = fill(home / "filled", items=size.items, people=size.people, seed=seed, now_ms=now_ms)
+        people = fill(
+            home / "filled", items=size.items, people=size.people, seed=seed, now_ms=now_ms
+        )
         generator = stack.enter_context(Generator())
         servers = {}
         for k, edge in enumerate(EDGES):
@@ -169,9 +171,7 @@ class _Loads:
         for edge in EDGES:
             self._generator.send(self._load(servers[edge], 0.0, 1.0))
 
-    def in_turn(
-        self, servers: dict[Edge, Server], advance: Advance
-    ) -> dict[Edge, list[Answered]]:
+    def in_turn(self, servers: dict[Edge, Server], advance: Advance) -> dict[Edge, list[Answered]]:
         """Load one after the other, round by round."""
         windows: dict[Edge, list[Answered]] = {edge: [] for edge in EDGES}
         for k in range(self._size.rounds):

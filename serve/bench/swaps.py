@@ -96,7 +96,9 @@ def run_swaps(size: SwapsSize, *, seed: int, now_ms: int, advance: Advance) -> S
     """Serve pages at full load, with swaps and without in turn."""
     with tempfile.TemporaryDirectory() as folder, Generator() as generator:
         home = Path(folder)
-        people = fill(home / "filled", items=size.items, people=size.people, seed=seed, now_ms=now_ms)
+        people = fill(
+            home / "filled", items=size.items, people=size.people, seed=seed, now_ms=now_ms
+        )
         with running(size.edge, home / "filled", home / "served", more=SETTINGS) as server:
             config = server.config
             load = Load(
@@ -186,10 +188,15 @@ def _now_ms() -> int:
 
 
 def _redraw(config: Config, n: int, seed: int) -> tuple[int, int, int]:
-    """Return how many pages were drawn again, and how many their version, or the one before, misses."""
+    """Return how many pages were drawn again, and how many of them a version does not explain.
+
+    First the version that a page names, then the one before it.
+    """
     store = open_snapshots(config)
     known = set(store.versions())
-    versions = [(page, version) for page, version in _pages(config) if {version, version - 1} <= known]
+    versions = [
+        (page, version) for page, version in _pages(config) if {version, version - 1} <= known
+    ]
     chosen = np.random.default_rng(seed).permutation(len(versions))[:n]
     pairs = [versions[k] for k in chosen]
     mismatches = sum(not _explains(config, store, page, version) for page, version in pairs)
