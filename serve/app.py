@@ -38,7 +38,6 @@ from serve.edge import (
 )
 from serve.replica import FeedReplica, LearnerReplica
 
-
 _ADD_PORT = "add_port_to_grpc_server"
 """What opens a replica's port for calls between deployments, in Serve's module of replicas."""
 
