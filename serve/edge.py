@@ -78,7 +78,7 @@ FAST = (
         "RAY_SERVE_ENABLE_HA_PROXY",
         "1",
         "HAProxy takes requests straight to a replica, instead of a proxy in Python",
-        "30 to 130 MB: HAProxy's manager; Serve's proxy still runs, for when no replica does",
+        "130 MB: HAProxy and its manager; Serve's own proxy still runs, for when no replica does",
     ),
     Switch(
         "RAY_SERVE_THROUGHPUT_OPTIMIZED",
@@ -89,7 +89,7 @@ FAST = (
     Switch(
         "RAY_SERVE_HAPROXY_NBTHREAD",
         "1",
-        "one thread passes some 10,000 requests a second, and takes no core from the replicas",
+        "one thread passes more than a core of replicas draws, and takes no second core",
         "raise it where one core of HAProxy's is busy all the time",
     ),
     Switch(
@@ -137,7 +137,7 @@ FAST = (
     Switch(
         "RAY_worker_niceness",
         "0",
-        "replicas have the priority of all others, instead of the lowest but four",
+        "replicas run at the priority of everything else, instead of at 15",
         "the learner lowers its own (by 10)",
     ),
     Switch(
@@ -146,19 +146,24 @@ FAST = (
         "HAProxy listens for the feed alone: no statistics, no metrics; serve/haproxy.py",
         "a new template of Serve's that it does not know is refused at the start",
     ),
-    Switch(LISTEN, "{listen}", "server.host and server.port: the one listener beyond loopback", ""),
+    Switch(
+        LISTEN,
+        "{listen}",
+        "server.host and server.port: the one listener that may be beyond loopback",
+        "-",
+    ),
     Switch(
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
         "{fallback_port}",
         "a free port for Serve's own proxy, on loopback: two servers can run on one machine",
-        "",
+        "-",
     ),
     *(
         Switch(
             f"RAY_SERVE_HAPROXY_{name}",
             f"{{home}}{rest}",
             "HAProxy's files and its admin socket are in a private folder, not in /tmp for all",
-            "",
+            "-",
         )
         for name, rest in (
             ("CONFIG_FILE_LOC", "/haproxy.cfg"),
