@@ -99,22 +99,6 @@ def wait_until(holds: Callable[[], bool], deadline_s: float = WAIT_S) -> None:
         time.sleep(0.2)
 
 
-def family_of(pid: int) -> set[int]:
-    """Return a process and all that descend from it."""
-    parents = {}
-    for path in Path("/proc").iterdir():
-        if path.name.isdigit():
-            try:
-                stat = (path / "stat").read_text()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            parents[int(path.name)] = int(stat.rpartition(")")[2].split()[1])
-    found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
-
-
 def listeners_of(pids: set[int]) -> list[tuple[str, int, str]]:
     """Return address, port and process name of each socket on which they listen."""
     owners: dict[str, str] = {}

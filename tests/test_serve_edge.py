@@ -14,10 +14,11 @@ from pathlib import Path
 import aiohttp
 import msgspec
 import pytest
-from live import Live, family_of, listeners_of, live
+from live import Live, listeners_of, live
 
 from serve.config import Config, Server
 from serve.edge import ALONE, FAST, feed_options, learner_options, switched
+from serve.footprint import family
 from serve.haproxy import BINARY, HEADER_TIMEOUT_S, LISTEN
 
 QUEUE = 4
@@ -33,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 
 
 def test_nothing_listens_beyond_loopback_and_on_the_feeds_port_only_haproxy(server: Live) -> None:
-    listeners = listeners_of(family_of(server.process.pid))
+    listeners = listeners_of(family(server.process.pid))
     assert len({owner for _, _, owner in listeners}) > 3, "expected to see Ray's processes too"
     assert [each for each in listeners if not ip_address(each[0]).is_loopback] == []
     _, port = server.host_and_port
