@@ -9,6 +9,7 @@ layers hides what happens to a request), and answering what the caller did not a
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import perf_counter
@@ -21,6 +22,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from serve.admission import Admission, FullError
 from serve.codec import (
     JSON,
     PROBLEM,
@@ -32,7 +34,7 @@ from serve.codec import (
     problem,
 )
 from serve.engine import Engine
-from serve.limits import MAX_BODY_BYTES
+from serve.limits import MAX_BODY_BYTES, QUEUE
 from serve.metrics import Metrics
 from serve.openapi import openapi
 from serve.operations import OPERATIONS, Operation
@@ -68,19 +70,23 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
-def make_app(engine: Engine, metrics: Metrics | None = None, *, web: Path = WEB) -> Starlette:
+def make_app(
+    engine: Engine, metrics: Metrics | None = None, *, web: Path = WEB, queue: int = QUEUE
+) -> Starlette:
     """Return the app that serves an engine.
 
     Args:
         engine: answers; its owner closes what it uses.
         metrics: counts the requests; the app's own if None.
         web: folder of the page at `/`; each file in it is served as `/web/NAME`.
+        queue: requests in hand at a time, at least 1; the next one is answered 429.
     """
     metrics = metrics or Metrics()
+    admission = Admission(queue)
     routes = [
         Route(
             operation.path.replace("}", ":path}"),
-            _endpoint(operation, engine, metrics),
+            _endpoint(operation, engine, metrics, admission),
             methods=[operation.method],
         )
         for operation in OPERATIONS
@@ -94,22 +100,30 @@ def make_app(engine: Engine, metrics: Metrics | None = None, *, web: Path = WEB)
     )
 
 
-def _endpoint(operation: Operation[Any], engine: Engine, metrics: Metrics) -> Endpoint:
+def _endpoint(
+    operation: Operation[Any], engine: Engine, metrics: Metrics, admission: Admission
+) -> Endpoint:
     decoder = Decoder(operation.body)
+    # Whether the server is well is asked most when it has much to do.
+    places = admission if operation.path.startswith("/v1/") else Admission(sys.maxsize)
 
     async def answer(request: Request) -> tuple[Response, object]:
-        form, body = JSON, None
+        form, raw, body = JSON, b"", None
         _check_origin(request)
         if operation.body is not type(None):
             form = body_format(request.headers.get("content-type", ""))
             form_out = answer_format(request.headers.get("accept", ""), form)
-            body = decoder.decode(await _read_body(request), form)
+            places.check()
+            raw = await _read_body(request)
         else:
             form_out = answer_format(request.headers.get("accept", ""), form)
-        _check_query(request, operation)
-        parameters = {**request.query_params, **request.path_params}
-        result = await operation.call(engine, body, parameters)
-        content = b"" if operation.answer is None else encode(result, form_out)
+        async with places:
+            if operation.body is not type(None):
+                body = decoder.decode(raw, form)
+            _check_query(request, operation)
+            parameters = {**request.query_params, **request.path_params}
+            result = await operation.call(engine, body, parameters)
+            content = b"" if operation.answer is None else encode(result, form_out)
         media = None if operation.answer is None else form_out
         return Response(content, operation.status, media_type=media), result
 
@@ -118,20 +132,29 @@ def _endpoint(operation: Operation[Any], engine: Engine, metrics: Metrics) -> En
         result: object = None
         try:
             response, result = await answer(request)
-        except ProblemError as error:
-            response = _problem(error.problem)
-        except ClientDisconnect:
-            response = Response(status_code=400)  # nobody is there to read it
-        except StoreUnavailable:
-            logger.exception("operation=%s store=unavailable", operation.name)
-            response = _unavailable()
-        except Exception:
-            logger.exception("operation=%s", operation.name)
-            response = _mistake()
+        except Exception as error:  # noqa: BLE001 - whoever asked gets an answer
+            response = _answer_to(error, operation.name)
         metrics.answered(operation.name, response.status_code, perf_counter() - began, result)
         return response
 
     return endpoint
+
+
+def _answer_to(error: Exception, operation: str) -> Response:
+    """Answer where there is nothing to answer with, and log what is our business."""
+    match error:
+        case ProblemError():
+            return _problem(error.problem)
+        case FullError():
+            return _again(429, "the server has as much in hand as it takes; ask again")
+        case ClientDisconnect():
+            return Response(status_code=400)  # nobody is there to read it
+        case StoreUnavailable():
+            logger.error("operation=%s store=unavailable", operation, exc_info=error)
+            return _again(503, "the store is busy, away or its disk is full; ask again")
+        case _:
+            logger.error("operation=%s", operation, exc_info=error)
+            return _mistake()
 
 
 def _documents(engine: Engine, metrics: Metrics) -> list[Route]:
@@ -218,9 +241,9 @@ def _problem(about: Problem) -> Response:
     return Response(encode(about, JSON), about.status, media_type=PROBLEM)
 
 
-def _unavailable() -> Response:
-    """Answer while the store cannot: it is away, busy for too long, or its disk is full."""
-    response = _problem(problem(503, "the store is busy, away or its disk is full; ask again"))
+def _again(status: int, reason: str) -> Response:
+    """Answer what will do better a little later."""
+    response = _problem(problem(status, reason))
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response
 

@@ -2,10 +2,11 @@
 
 It speaks msgpack through the `msgpack` package, an implementation that is not the server's, so that
 the two check each other. What can be sent twice without harm is sent again when the connection
-fails: feedback carries event ids, a page a request id, and puts and deletes say what shall be. A
-repeated delete that finds nothing is done: the first one was, and its answer was lost.
+fails, or when the server says when to come again: feedback carries event ids, a page a request id,
+and puts and deletes say what shall be. A repeated delete that finds nothing is done: the first one
+was, and its answer was lost.
 
-Rejected: retrying on an answer (a problem does not pass by repeating it) and a client of our own
+Rejected: repeating after any other answer (a problem does not pass by it) and a client of our own
 protocol (anybody's HTTP library can do the same).
 """
 
@@ -28,18 +29,27 @@ from serve.wire import FeedbackRequest, FeedbackResponse, FeedRequest, FeedRespo
 
 MSGPACK = "application/msgpack"
 FIRST_PAUSE_S = 0.05
+MAX_PAUSE_S = 10.0
 _BROKEN = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError)
 
 T = TypeVar("T")
 
 
 class ClientError(Exception):
-    """A request that was not answered as hoped; `problem` is what the server said, if it did."""
+    """A request that was not answered as hoped.
 
-    def __init__(self, message: str, problem: Problem | None = None) -> None:
-        """Keep the server's problem."""
+    Attributes:
+        problem: what the server said, if it did.
+        again_s: seconds after which it asks to be asked again, if it does.
+    """
+
+    def __init__(
+        self, message: str, problem: Problem | None = None, again_s: float | None = None
+    ) -> None:
+        """Keep what the server said."""
         super().__init__(message)
         self.problem = problem
+        self.again_s = again_s
 
 
 class Client:
@@ -63,7 +73,8 @@ class Client:
 
         Args:
             address: of the server, for example "http://127.0.0.1:8000".
-            repeats: how often a request is sent again after its connection failed.
+            repeats: how often a request is sent again after its connection failed, or the server
+                asked for it.
             timeout_s: of one request.
             connections: at a time.
         """
@@ -170,14 +181,17 @@ class Client:
             try:
                 return await self._send_once(method, path, data, sent)
             except _BROKEN as error:
+                pause_s = FIRST_PAUSE_S * 2**repeats
                 if repeats == self._repeats:
                     what = str(error) or type(error).__name__
                     raise ClientError(f"{method} {path}: {what}") from error
             except ClientError as error:
                 if method == "DELETE" and len(sent) > 1 and _is_not_found(error):
                     return b""
-                raise
-            await asyncio.sleep(FIRST_PAUSE_S * 2**repeats)
+                if error.again_s is None or repeats == self._repeats:
+                    raise
+                pause_s = error.again_s
+            await asyncio.sleep(pause_s)
             repeats += 1
 
     async def _send_once(
@@ -192,7 +206,9 @@ class Client:
         ) as response:
             content = await response.read()
         if response.status >= 400:
-            raise _refused(method, path, response.status, content)
+            again = response.headers.get("Retry-After", "")
+            again_s = min(float(again), MAX_PAUSE_S) if again.isdecimal() else None
+            raise _refused(method, path, response.status, content, again_s)
         return content
 
 
@@ -209,10 +225,12 @@ def _is_not_found(error: ClientError) -> bool:
     return error.problem is not None and error.problem.status == HTTPStatus.NOT_FOUND
 
 
-def _refused(method: str, path: str, status: int, content: bytes) -> ClientError:
+def _refused(
+    method: str, path: str, status: int, content: bytes, again_s: float | None
+) -> ClientError:
     try:
         problem = msgspec.json.decode(content, type=Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return ClientError(f"{method} {path}: {status}: {content[:200]!r}")
+        return ClientError(f"{method} {path}: {status}: {content[:200]!r}", again_s=again_s)
     where = f" ({problem.field})" if problem.field else ""
-    return ClientError(f"{method} {path}: {status}: {problem.detail}{where}", problem)
+    return ClientError(f"{method} {path}: {status}: {problem.detail}{where}", problem, again_s)

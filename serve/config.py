@@ -23,6 +23,7 @@ from env.reward import Reward
 from policies.blend import Retention
 from policies.explorers import AnyExplorer, SquareCB, explorer_args, has_support
 from policies.markets import PRESETS, MarketRules, Markets
+from serve.limits import QUEUE
 
 SHIPPED = Path(__file__).with_name("nextswipe.toml")
 
@@ -44,6 +45,9 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     replicas: Annotated[int, Meta(ge=1, le=64)] = 1
+    edge: Literal["haproxy", "proxy"] = "haproxy"
+    queue: Annotated[int, Meta(ge=1, le=100_000)] = QUEUE
+    drain_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 3.0
 
 
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

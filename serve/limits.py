@@ -10,6 +10,8 @@ from typing import Annotated
 from msgspec import Meta
 
 MAX_BODY_BYTES = 1 << 20
+QUEUE = 128
+"""Requests in hand at a time, of one replica."""
 MAX_PAGE = 50
 MAX_EVENTS = 500
 MAX_ITEMS = 1000

@@ -37,6 +37,8 @@ def openapi() -> dict[str, object]:
 
 def _describe(operation: Operation[Any]) -> dict[str, object]:
     failures = {str(status): _problem(meaning) for status, meaning in operation.failures}
+    if operation.path.startswith("/v1/"):
+        failures["429"] = _problem("As much is in hand as is taken; `Retry-After` says until when.")
     described: dict[str, object] = {
         "operationId": operation.name,
         "summary": operation.summary,

@@ -125,7 +125,7 @@ class FeedReplica:
         self._following = Background("follower", self._follower.run)
         self._ranking = Background("ranker follower", self._rankers.run)
         self._beating = Background("beats", self._beat_until)
-        self.app: Starlette = make_app(self.engine, self._metrics)
+        self.app: Starlette = make_app(self.engine, self._metrics, queue=config.server.queue)
 
     def check(self) -> None:
         """Raise if a thread has died."""

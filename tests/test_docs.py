@@ -26,6 +26,7 @@ from replay.targets import PolicyTarget
 from replay.trajectories import logged_return
 from serve.commands.main import app
 from serve.config import SHIPPED, Arm, Config, Data, Experiment, parse
+from serve.edge import ALONE, FAST
 from serve.exporting import export_lines, export_parquet
 from serve.limits import MAX_BLOCKS
 from serve.operations import OPERATIONS
@@ -344,3 +345,13 @@ def test_targets_of_make_that_are_named_exist() -> None:
     made = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {name for d in DOCUMENTS for name in re.findall(r"`?make (\w+)[`\n]", d.read_text())}
     assert {"run", "test"} <= named <= made
+
+
+def test_the_switches_of_the_documents_are_those_that_are_set() -> None:
+    text = (ROOT / "docs" / "serving.md").read_text()
+    told = re.findall(r"^\| `([A-Z_a-z]+)` \| `([^`]*)` \| (.*) \| (.*) \|$", text, re.MULTILINE)
+    drain = {"{drain_s:g}": f"{Config().server.drain_s:g}"}
+    assert told == [
+        (switch.name, drain.get(switch.value, switch.value), switch.gives, switch.costs)
+        for switch in ALONE + FAST
+    ]

@@ -12,7 +12,7 @@ from env.features import SHARED
 from env.interface import page_pmfs
 from env.records import PageRecord
 from policies.vowpal_kernel import VowpalScorer
-from serve.app import running
+from serve.bare import running
 from serve.config import Arm, Clock, Config, Data, Experiment, Server
 from serve.importing import import_items
 from serve.ranker_publishing import publish_ranker

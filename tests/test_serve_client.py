@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from env.records import FeedbackRecord, PageRecord
 from env.vocabulary import Profile
+from serve.api import make_app
 from serve.blocks_wire import BlocksRequest
 from serve.client import Client, ClientError
 from serve.items_wire import ItemBody, ItemsResponse
@@ -128,6 +129,20 @@ async def test_a_delete_whose_answer_was_lost_is_done(server: Server) -> None:
     async with listening(server.app) as address, Client(address) as client:
         with pytest.raises(ClientError, match="no item i1"):
             await client.delete_item("i1")
+
+
+async def test_a_server_that_is_full_is_asked_again_when_it_says(server: Server) -> None:
+    n_asked = 6
+    async with listening(make_app(server.engine, queue=1)) as address:
+        async with Client(address) as client:
+            asked = (client.feed(FeedRequest(f"u{i}", size=1)) for i in range(3))
+            assert len(await asyncio.gather(*asked)) == 3
+        async with Client(address, repeats=0) as client:
+            asked = (client.feed(FeedRequest(f"u{i}", size=1)) for i in range(n_asked))
+            ends = await asyncio.gather(*asked, return_exceptions=True)
+    refused = [end for end in ends if isinstance(end, ClientError)]
+    assert 0 < len(refused) < n_asked
+    assert {(end.problem.status, end.again_s) for end in refused if end.problem} == {(429, 1.0)}
 
 
 async def test_a_server_that_is_not_there_is_an_error() -> None:

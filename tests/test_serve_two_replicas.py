@@ -76,7 +76,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     )
     try:
         address = f"http://127.0.0.1:{port}"
-        wait_until(lambda: is_ready(address, process), START_S)
+        # HAProxy learns of the second replica a little after the first one answers.
+        wait_until(
+            lambda: is_ready(address, process) and n_that_answered(address, "readyz") == 2, START_S
+        )
         yield Site(address, config)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=WAIT_S)
@@ -251,20 +254,21 @@ async def test_an_upload_is_on_somebodys_page_within_a_second_of_the_answer(site
 def n_replicas_that_answered(site: Site) -> int:
     """Return how many processes have answered feeds; each tells it every second."""
 
-    def count() -> int:
-        families = text_string_to_metric_families(get(site.address + "/metrics").decode())
-        return len(
-            {
-                sample.labels["process"]
-                for family in families
-                for sample in family.samples
-                if sample.name == "nextswipe_requests_total"
-                and (sample.labels["operation"], sample.labels["status"]) == ("feed", "200")
-            }
-        )
+    wait_until(lambda: n_that_answered(site.address, "feed") == 2, WAIT_S)
+    return n_that_answered(site.address, "feed")
 
-    wait_until(lambda: count() == 2, WAIT_S)
-    return count()
+
+def n_that_answered(address: str, operation: str) -> int:
+    families = text_string_to_metric_families(get(address + "/metrics").decode())
+    return len(
+        {
+            sample.labels["process"]
+            for family in families
+            for sample in family.samples
+            if sample.name == "nextswipe_requests_total"
+            and (sample.labels["operation"], sample.labels["status"]) == (operation, "200")
+        }
+    )
 
 
 def log_of(site: Site) -> Iterator[Record]:

@@ -33,7 +33,6 @@ from replay.dataset import read
 from replay.evaluate import evaluate
 from replay.intervals import Estimate, clustered_estimate
 from replay.join import Join
-from serve.app import running
 from serve.attendance import Rush
 from serve.bench.grounds import fill, first_swipe_ms
 from serve.bench.uplift import uplift
@@ -43,6 +42,7 @@ from serve.data_folder import open_data
 from serve.imported import People
 from serve.importing import load_world
 from serve.replica import open_snapshots
+from serve.serving import serving
 from serve.swarm import Swarm, Tally
 from serve.verify import verify_log
 from serve.wire import CardBody
@@ -221,7 +221,7 @@ class _Swiping:
     ) -> Tally:
         """Start a server, let them swipe, stop it; return what they did."""
         self.advance(f"{step}: start the server", 0, 1)
-        with running(config) as address:
+        with serving(config) as address:
             return asyncio.run(self._swipe(address, step, n_cards, seed, witness))
 
     async def _swipe(

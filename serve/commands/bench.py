@@ -10,6 +10,8 @@ import typer
 
 from serve.commands.bench_audience import bench_breakout, bench_floor, bench_newcomers
 from serve.commands.bench_coldstart import EXAMPLE, bench_coldstart
+from serve.commands.bench_feed import EXAMPLE as FEED_EXAMPLE
+from serve.commands.bench_feed import SWAPS_EXAMPLE, bench_feed, bench_swaps
 from serve.commands.bench_log import EXAMPLE as LOG_EXAMPLE
 from serve.commands.bench_log import bench_log
 from serve.commands.bench_offline import EXAMPLE as OFFLINE_EXAMPLE
@@ -42,6 +44,8 @@ def register(app: typer.Typer) -> None:
     group.command("learner", epilog="Example: nextswipe bench learner --cards 6000 --json")(
         bench_learner
     )
+    group.command("feed", epilog=FEED_EXAMPLE)(bench_feed)
+    group.command("swaps", epilog=SWAPS_EXAMPLE)(bench_swaps)
     group.command("log", epilog=LOG_EXAMPLE)(bench_log)
     group.command("decide", epilog="Example: nextswipe bench decide --json")(bench_decide)
     group.command("ranker", epilog="Example: nextswipe bench ranker --json")(bench_ranker)

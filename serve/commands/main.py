@@ -11,6 +11,7 @@ from serve.commands import (
     backup,
     bench,
     config,
+    doctor,
     evaluate,
     imports,
     log,
@@ -41,6 +42,7 @@ for command in (
     audit,
     backup,
     bench,
+    doctor,
     config,
 ):
     command.register(app)

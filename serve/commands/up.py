@@ -36,6 +36,12 @@ def up(
             help="Simulated people who swipe along; by default with a generated catalogue only.",
         ),
     ] = None,
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray/--no-ray", help="Under Ray Serve; else the same app under plain uvicorn."
+        ),
+    ] = True,
     config: ConfigFile = None,
     data: DataFolder = None,
     store: StoreUrl = None,
@@ -49,11 +55,11 @@ def up(
     if _is_empty(settings):
         _generate(settings)
     with_viewers = _is_generated(settings) if viewers is None else viewers
-    from serve.app import running
+    from serve.serving import serving
 
-    typer.echo("starting Ray Serve ...")
+    typer.echo(f"starting {'Ray Serve' if ray else 'the server'} ...")
     stopped = (KeyboardInterrupt, asyncio.CancelledError)
-    with contextlib.suppress(*stopped), running(settings) as address:
+    with contextlib.suppress(*stopped), serving(settings, with_ray=ray) as address:
         signal.signal(signal.SIGTERM, _stop)  # Ray has put its own
         typer.echo(f"the feed is served at {address}: open it and swipe; Ctrl-C stops it")
         try:

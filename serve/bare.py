@@ -1,0 +1,187 @@
+"""The server without Ray: the same app under plain uvicorn, and the same learner, a process each.
+
+For one machine that needs no cluster. Feed processes accept from one socket, so `server.replicas`
+of them share the requests. What HAProxy does in front of Serve nobody does here: there is no time
+limit for a request's header, and no update without an outage; put a proxy in front that has both
+before other machines may connect. A process that dies takes the server down and is named, and
+whoever started the server starts it again.
+
+Rejected: the learner as a thread of the feed (it would take half of the interpreter from the
+pages), uvicorn's own workers (they import the app anew by name, without its settings), and starting
+dead processes again here (a supervisor does it better, and tells somebody).
+"""
+
+import gc
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext, SpawnProcess
+
+import msgspec
+import uvicorn
+
+from serve.config import Config, Server
+from serve.edge import LEARNER_NICENESS, authority
+from serve.replica import FeedReplica, LearnerReplica
+
+BACKLOG = 2048
+KEEP_ALIVE_S = 90
+STOP_S = 30.0
+
+
+@contextmanager
+def running(config: Config) -> Iterator[str]:
+    """Run the whole server on this machine; yield its address, take everything down after.
+
+    Raises:
+        RuntimeError: a process has died, at the start or before it was told to.
+    """
+    context = multiprocessing.get_context("spawn")  # threads and locks do not survive a fork
+    with closing(_listen(config.server)) as listener:
+        server = msgspec.structs.replace(config.server, port=listener.getsockname()[1])
+        work: list[tuple[str, Callable[[Connection], None]]] = [
+            ("learner", partial(_learn, config))
+        ]
+        serve = partial(_serve, config, listener)
+        work += [(f"feed {k}", serve) for k in range(server.replicas)]
+        processes = _Processes(context, work)
+        try:
+            processes.wait_until_ready()
+            yield f"http://{authority(server)}"
+        finally:
+            processes.stop()
+
+
+class _Processes:
+    """Processes of which each is needed."""
+
+    def __init__(
+        self, context: SpawnContext, work: list[tuple[str, Callable[[Connection], None]]]
+    ) -> None:
+        """Start them; each is given a pipe to write to when it is ready."""
+        self._processes: list[SpawnProcess] = []
+        self._ready: list[Connection] = []
+        self._stopping = False
+        self._died = ""
+        for name, target in work:
+            # Not an Event: setting one blocks for ever when its waiter was killed.
+            ready, inside = context.Pipe(duplex=False)
+            process = context.Process(target=target, args=(inside,), name=name, daemon=True)
+            process.start()
+            inside.close()
+            self._processes.append(process)
+            self._ready.append(ready)
+        self._watch = threading.Thread(target=self._watch_over, name="watch", daemon=True)
+
+    def wait_until_ready(self) -> None:
+        """Return when all are; from then on, one that dies ends the program as SIGTERM would."""
+        for process, ready in zip(self._processes, self._ready, strict=True):
+            try:
+                ready.recv_bytes()
+            except EOFError as error:
+                process.join()
+                raise RuntimeError(_describe(process)) from error
+        self._watch.start()
+
+    def stop(self) -> None:
+        """Let each finish what it has in hand, and end it."""
+        self._stopping = True
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.join(STOP_S)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        if self._died:
+            raise RuntimeError(self._died)
+
+    def _watch_over(self) -> None:
+        sentinels = {process.sentinel: process for process in self._processes}
+        ended = wait(list(sentinels))
+        if not self._stopping:
+            process = next(process for fd, process in sentinels.items() if fd in ended)
+            process.join()  # its end is seen a moment before its exit code is known
+            self._died = _describe(process)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _describe(process: SpawnProcess) -> str:
+    return f"expected the process {process.name!r} to run, it ended with {process.exitcode}"
+
+
+def _listen(server: Server) -> socket.socket:
+    """Return the socket from which all feed processes accept."""
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    return socket.create_server(
+        (server.host, server.port), family=family, backlog=BACKLOG, reuse_port=False
+    )
+
+
+def _serve(config: Config, listener: socket.socket, ready: Connection) -> None:
+    """Answer requests until SIGTERM, which uvicorn takes for: finish what is in hand."""
+    _end_with_parent()
+    with closing(FeedReplica(config, now_ms=_now_ms)) as replica:
+        gc.collect()
+        gc.freeze()  # as Serve does: what there is now stays, and need not be looked at again
+        ready.send_bytes(b"ready")
+        _Server(
+            uvicorn.Config(
+                replica.app,
+                access_log=False,
+                log_level="warning",
+                timeout_keep_alive=KEEP_ALIVE_S,
+                lifespan="off",
+            ),
+            replica.check,
+        ).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Stops when the replica behind it is not well, so that nobody is answered from a dead one."""
+
+    def __init__(self, config: uvicorn.Config, check: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._check = check
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether to stop; called ten times a second."""
+        self._check()
+        return await super().on_tick(counter)
+
+
+def _learn(config: Config, ready: Connection) -> None:
+    """Learn until SIGTERM."""
+    _end_with_parent()
+    stopped = threading.Event()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    os.nice(LEARNER_NICENESS)
+    with closing(LearnerReplica(config, now_ms=_now_ms)) as replica:
+        ready.send_bytes(b"ready")
+        while not stopped.wait(1.0):
+            replica.check()
+
+
+def _end_with_parent() -> None:
+    """End this process as SIGTERM would when its parent has died without ending it."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        raise RuntimeError("expected to be started by serve.bare.running")
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,116 @@
+"""Servers as users run them, each `nextswipe up` in processes of its own, side by side.
+
+All serve copies of one data folder, so that what differs is the edge alone.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from env import generated
+from serve.config import Config, Data, parse
+from serve.edge import LOOPBACK, free_port
+from serve.footprint import family, memory_bytes
+from serve.importing import import_items, import_users
+
+Edge = Literal["haproxy", "proxy", "bare"]
+START_S = 180.0
+STOP_S = 90.0
+POLL_S = 0.2
+SAID = 2_000
+
+
+class Server:
+    """One that runs.
+
+    Attributes:
+        address: where.
+        config: its settings.
+    """
+
+    def __init__(
+        self, address: str, config: Config, log: Path, process: subprocess.Popen[bytes]
+    ) -> None:
+        """Describe it."""
+        self.address = address
+        self.config = config
+        self._log = log
+        self._process = process
+
+    def memory_bytes(self) -> int:
+        """Return what all of its processes take."""
+        return memory_bytes(family(self._process.pid))
+
+    def is_ready(self) -> bool:
+        """Return whether pages are answered.
+
+        Raises:
+            RuntimeError: it has ended.
+        """
+        if self._process.poll() is not None:
+            said = self._log.read_text(errors="replace")[-SAID:]
+            raise RuntimeError(
+                f"expected a server, it ended with {self._process.returncode}: {said}"
+            )
+        try:
+            with urllib.request.urlopen(f"{self.address}/readyz", timeout=5) as answer:  # noqa: S310
+                return bool(json.load(answer)["ready"])
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+def fill(folder: Path, *, items: int, people: int, seed: int, now_ms: int) -> tuple[str, ...]:
+    """Generate a catalogue and people who are known already; return the people's ids."""
+    config = Config(data=Data(str(folder)))
+    crowd = generated.people(seed, people, now_ms)
+    import_items(config, generated.catalogue(seed, items, now_ms), now_ms)
+    import_users(config, crowd, now_ms)
+    return tuple(user_id for user_id, _ in crowd)
+
+
+@contextmanager
+def running(edge: Edge, filled: Path, home: Path, *, more: str = "") -> Iterator[Server]:
+    """Run a server over a copy of a data folder.
+
+    Args:
+        edge: what stands in front of the app.
+        filled: the folder to copy.
+        home: for the copy and the settings, made here.
+        more: further settings.
+    """
+    shutil.copytree(filled, home / "data")
+    port = free_port(LOOPBACK)
+    front = "haproxy" if edge == "bare" else edge
+    settings = (
+        f'[server]\nport = {port}\nedge = "{front}"\n'
+        f"[data]\nfolder = {json.dumps(str(home / 'data'))}\n{more}"
+    )
+    file, log = home / "settings.toml", home / "up.log"
+    file.write_text(settings)
+    command = [sys.executable, "-m", "serve.commands.main", "up", "--no-viewers"]
+    command += ["--config", str(file), *(["--no-ray"] if edge == "bare" else [])]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)  # noqa: S603
+    server = Server(f"http://{LOOPBACK}:{port}", parse(settings), log, process)
+    try:
+        _wait_for(server)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(STOP_S)
+
+
+def _wait_for(server: Server) -> None:
+    end_s = time.monotonic() + START_S
+    while not server.is_ready():
+        if time.monotonic() > end_s:
+            raise RuntimeError(f"expected a server within {START_S:g} s")
+        time.sleep(POLL_S)

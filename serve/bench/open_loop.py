@@ -1,0 +1,213 @@
+"""A load generator in a process of its own: at a fixed rate, or as fast as it is answered.
+
+At a fixed rate each request has a time at which it is due, whatever became of the others, and its
+latency counts from then on. A server that stalls for a second therefore shows a second's worth of
+late answers; a generator that waited for each answer before it sent the next would have asked less
+during the stall, and called that "coordinated omission" a good percentile (Gil Tene, "How NOT to
+measure latency"). As fast as it is answered is a closed loop of some connections: it says how many
+pages a second there are, and nothing about latency.
+
+Rejected: a generator in the server's process (it would be timed with it), and threads (their
+scheduling is the error that is to be avoided).
+"""
+
+import asyncio
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from http import HTTPStatus
+from time import perf_counter
+from typing import Self
+
+import aiohttp
+import msgspec
+
+from serve.wire import Event, FeedbackRequest, FeedRequest
+
+JSON = {"Content-Type": "application/json"}
+TIMEOUT_S = 30.0
+DWELL_S = 9.0
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What is asked.
+
+    Attributes:
+        address: of the server.
+        seconds: for which requests are sent.
+        rate: requests a second, each sent when it is due; 0: as fast as they are answered.
+        connections: at a time; at a fixed rate, the most that there may be.
+        people: who ask in turn, by id; each asks for a page of `size` cards.
+        first: which of them is first.
+        report_every: of so many pages one is answered, with an impression and a dwell for each of
+            its cards, so that there is something to learn; 0: none.
+    """
+
+    address: str
+    seconds: float
+    rate: float
+    connections: int
+    people: tuple[str, ...]
+    size: int = 10
+    first: int = 0
+    report_every: int = 10
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """What came of it.
+
+    Attributes:
+        seconds: from the first request to the last answer.
+        latencies_s: of the pages, from when each was due (or sent, in a closed loop).
+        errors: answers that were not what was asked for, by status or kind: "empty" is a page
+            without cards, "mixed" one whose cards name more than one version.
+        policies: cards' policies and versions, with the number of pages that name them.
+        late_s: how much later than due the latest request was sent: the generator's own doing.
+    """
+
+    seconds: float
+    latencies_s: tuple[float, ...]
+    errors: dict[str, int]
+    policies: dict[str, int]
+    late_s: float
+
+    @property
+    def per_s(self) -> float:
+        """Pages a second."""
+        return len(self.latencies_s) / self.seconds
+
+
+class _Card(msgspec.Struct):
+    decision_id: str
+    policy: str
+
+
+class _Page(msgspec.Struct):
+    items: tuple[_Card, ...]
+
+
+class Generator:
+    """A process that sends load; use it as a context manager."""
+
+    def __enter__(self) -> Self:
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(1, mp_context=context)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def send(self, load: Load) -> Answered:
+        """Send a load; return when the last answer is there."""
+        return self._pool.submit(_send, load).result()
+
+    def sending(self, load: Load) -> Callable[[], Answered]:
+        """Begin to send a load; return what waits for its end."""
+        return self._pool.submit(_send, load).result
+
+
+def _send(load: Load) -> Answered:
+    return asyncio.run(_Sender(load).run())
+
+
+class _Sender:
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._latencies_s: list[float] = []
+        self._errors: dict[str, int] = {}
+        self._policies: dict[str, int] = {}
+        self._late_s = 0.0
+        self._n_sent = 0
+        self._decoder = msgspec.json.Decoder(_Page)
+        self._bodies = [
+            msgspec.json.encode(FeedRequest(user_id, size=load.size)) for user_id in load.people
+        ]
+
+    async def run(self) -> Answered:
+        connector = aiohttp.TCPConnector(limit=self._load.connections)
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            began_s = perf_counter()
+            if self._load.rate:
+                await self._send_when_due(session, began_s)
+            else:
+                await self._send_when_answered(session, began_s)
+            ended_s = perf_counter()
+        return Answered(
+            ended_s - began_s,
+            tuple(self._latencies_s),
+            self._errors,
+            self._policies,
+            self._late_s,
+        )
+
+    async def _send_when_due(self, session: aiohttp.ClientSession, began_s: float) -> None:
+        async with asyncio.TaskGroup() as group:
+            for k in range(round(self._load.rate * self._load.seconds)):
+                due_s = began_s + k / self._load.rate
+                if (pause_s := due_s - perf_counter()) > 0:
+                    await asyncio.sleep(pause_s)
+                self._late_s = max(self._late_s, perf_counter() - due_s)
+                group.create_task(self._ask(session, due_s))
+
+    async def _send_when_answered(self, session: aiohttp.ClientSession, began_s: float) -> None:
+        async def go_on() -> None:
+            while (now_s := perf_counter()) < began_s + self._load.seconds:
+                await self._ask(session, now_s)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._load.connections):
+                group.create_task(go_on())
+
+    async def _ask(self, session: aiohttp.ClientSession, due_s: float) -> None:
+        number = self._n_sent
+        self._n_sent += 1
+        body = self._bodies[(self._load.first + number) % len(self._bodies)]
+        content = await self._post(session, "/v1/feed", body, HTTPStatus.OK)
+        if content is None:
+            return
+        self._latencies_s.append(perf_counter() - due_s)
+        page = self._decoder.decode(content)
+        self._count(page)
+        if self._load.report_every and number % self._load.report_every == 0:
+            await self._post(session, "/v1/feedback", _report(page), HTTPStatus.ACCEPTED)
+
+    async def _post(
+        self, session: aiohttp.ClientSession, path: str, body: bytes, status: HTTPStatus
+    ) -> bytes | None:
+        """Return the answer's body; None: it was not the one hoped for, and is counted."""
+        try:
+            async with session.post(
+                f"{self._load.address}{path}", data=body, headers=JSON
+            ) as response:
+                content = await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self._fail(type(error).__name__)
+            return None
+        if response.status != status:
+            self._fail(str(response.status))
+            return None
+        return content
+
+    def _count(self, page: _Page) -> None:
+        drawn_by = {card.policy for card in page.items}
+        if len(drawn_by) != 1:
+            self._fail("mixed" if drawn_by else "empty")
+        for name in drawn_by:
+            self._policies[name] = self._policies.get(name, 0) + 1
+
+    def _fail(self, why: str) -> None:
+        self._errors[why] = self._errors.get(why, 0) + 1
+
+
+def _report(page: _Page) -> bytes:
+    """Return the feedback of somebody who has watched each card for a while."""
+    events = [
+        event
+        for card in page.items
+        for event in (
+            Event(f"{card.decision_id}-seen", card.decision_id, "impression", 1),
+            Event(f"{card.decision_id}-dwell", card.decision_id, "dwell", 1, DWELL_S),
+        )
+    ]
+    return msgspec.json.encode(FeedbackRequest(tuple(events)))

@@ -1,0 +1,217 @@
+"""A thousand models swapped in while pages are served at full load: what a swap costs a page.
+
+The benchmark takes over as the learner, of a newer epoch: it folds what people report and publishes
+on its own clock, several times a second instead of once. Windows with and without swaps alternate,
+so that both see the same machine. Afterwards pages are taken from the log and drawn again by the
+version that each of them names, and by the one before: the first must give the logged probability
+to the last bit, and how often the second does not says what the check is worth.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from env.blocks import Blocks
+from env.interface import page_pmfs
+from env.records import PageRecord
+from env.vocabulary import Page
+from policies.snapshots import SnapshotStore
+from policies.vowpal_kernel import VowpalScorer
+from serve.bench.edges import Edge, fill, running
+from serve.bench.feed import add_up
+from serve.bench.open_loop import Answered, Generator, Load
+from serve.config import Config
+from serve.learner import OnlineLearner, publish
+from serve.replica import learning_args, open_snapshots
+from serve.stores import open_store
+
+Advance = Callable[[str, int, int], None]
+KEPT = 1_000
+SETTINGS = f"[learner]\nsnapshots_kept = {KEPT}\n[join]\nsettle_ms = 0\n"
+"""As many snapshots stay as may, to draw pages again; what is reported is learned at once."""
+REPORT_EVERY = 4
+
+
+class SwapsSize(msgspec.Struct, frozen=True):
+    """How much is measured.
+
+    Attributes:
+        swaps: versions to publish.
+        windows: of each kind; the versions are spread over those with swaps.
+        per_s: versions a second; a replica looks for one ten times a second.
+        items: in the catalogue.
+        people: who ask.
+        connections: of the closed loop.
+        redrawn: pages to draw again.
+        edge: what stands in front of the app.
+    """
+
+    swaps: int = 1_000
+    windows: int = 20
+    per_s: float = 7.0
+    items: int = 10_000
+    people: int = 2_000
+    connections: int = 8
+    redrawn: int = 500
+    edge: Edge = "haproxy"
+
+
+class SwapsResult(msgspec.Struct, frozen=True):
+    """What swaps cost.
+
+    Attributes:
+        published: versions.
+        served: versions that pages were drawn by.
+        pages: answered, in windows with swaps.
+        still_per_s, swapping_per_s: pages a second, median of the windows.
+        still_p99_ms, swapping_p99_ms: time to answer at full load, median of the windows.
+        p99_ratio: the latter over the former.
+        errors: answers that were no page by one version, by kind.
+        redrawn: pages that were drawn again.
+        mismatches: those that the version which they name does not explain.
+        told_apart: those that the version before it does not explain either, as it should be.
+    """
+
+    published: int
+    served: int
+    pages: int
+    still_per_s: float
+    swapping_per_s: float
+    still_p99_ms: float
+    swapping_p99_ms: float
+    p99_ratio: float
+    errors: dict[str, int]
+    redrawn: int
+    mismatches: int
+    told_apart: int
+
+
+def run_swaps(size: SwapsSize, *, seed: int, now_ms: int, advance: Advance) -> SwapsResult:
+    """Serve pages at full load, with swaps and without in turn."""
+    with tempfile.TemporaryDirectory() as folder, Generator() as generator:
+        home = Path(folder)
+        people = fill(
+            home / "filled", items=size.items, people=size.people, seed=seed, now_ms=now_ms
+        )
+        with running(size.edge, home / "filled", home / "served", more=SETTINGS) as server:
+            config = server.config
+            load = Load(
+                server.address,
+                size.swaps / size.windows / size.per_s,
+                0.0,
+                size.connections,
+                people,
+                report_every=REPORT_EVERY,
+            )
+            generator.send(load)
+            with closing(_Publisher(config)) as publisher:
+                still, swapping = _alternate(size, generator, load, publisher, advance)
+        advance("draw again", 0, 1)
+        redrawn, mismatches, told_apart = _redraw(config, size.redrawn, seed)
+    still_p99, swapping_p99 = _p99_ms(still), _p99_ms(swapping)
+    return SwapsResult(
+        published=size.swaps,
+        served=len({name for window in swapping for name in window.policies}),
+        pages=sum(len(window.latencies_s) for window in swapping),
+        still_per_s=float(np.median([window.per_s for window in still])),
+        swapping_per_s=float(np.median([window.per_s for window in swapping])),
+        still_p99_ms=still_p99,
+        swapping_p99_ms=swapping_p99,
+        p99_ratio=swapping_p99 / still_p99,
+        errors=add_up([*still, *swapping]),
+        redrawn=redrawn,
+        mismatches=mismatches,
+        told_apart=told_apart,
+    )
+
+
+def _alternate(
+    size: SwapsSize, generator: Generator, load: Load, publisher: "_Publisher", advance: Advance
+) -> tuple[list[Answered], list[Answered]]:
+    still, swapping = [], []
+    for k in range(size.windows):
+        advance("windows", k, size.windows)
+        first = msgspec.structs.replace(load, first=2 * k * 499)
+        still.append(generator.send(first))
+        answered = generator.sending(msgspec.structs.replace(load, first=(2 * k + 1) * 499))
+        n_versions = size.swaps * (k + 1) // size.windows - size.swaps * k // size.windows
+        publisher.publish(n_versions, size.per_s)
+        swapping.append(answered())
+    return still, swapping
+
+
+def _p99_ms(windows: list[Answered]) -> float:
+    """Return the median over windows: one in which the machine stood still counts once."""
+    return float(np.median([1e3 * np.percentile(window.latencies_s, 99) for window in windows]))
+
+
+class _Publisher:
+    """The learner of a newer epoch, which publishes when it is told to."""
+
+    def __init__(self, config: Config) -> None:
+        self._store = open_store(config, _now_ms)
+        self._snapshots = open_snapshots(config)
+        self._learner = OnlineLearner(
+            self._store,
+            self._snapshots,
+            learning_args(config),
+            now_ms=_now_ms,
+            monotonic_s=time.monotonic,
+            publish_every_s=float("inf"),
+            tick_after_s=1.0,
+        )
+
+    def publish(self, n: int, per_s: float) -> None:
+        """Publish n versions, so many a second, learning between them."""
+        began_s = time.monotonic()
+        for k in range(n):
+            time.sleep(max(0.0, began_s + k / per_s - time.monotonic()))
+            self._learner.step()
+            publish(self._store, self._snapshots, self._learner.learning, self._learner.epoch)
+
+    def close(self) -> None:
+        """Close the store."""
+        self._store.close()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _redraw(config: Config, n: int, seed: int) -> tuple[int, int, int]:
+    """Return how many pages were drawn again, and how many of them a version does not explain.
+
+    First the version that a page names, then the one before it.
+    """
+    store = open_snapshots(config)
+    known = set(store.versions())
+    versions = [
+        (page, version) for page, version in _pages(config) if {version, version - 1} <= known
+    ]
+    chosen = np.random.default_rng(seed).permutation(len(versions))[:n]
+    pairs = [versions[k] for k in chosen]
+    mismatches = sum(not _explains(config, store, page, version) for page, version in pairs)
+    told_apart = sum(not _explains(config, store, page, version - 1) for page, version in pairs)
+    return len(pairs), mismatches, told_apart
+
+
+def _pages(config: Config) -> Iterator[tuple[Page, int]]:
+    blocks = Blocks()
+    with open_store(config, _now_ms) as store:
+        for line in store.log.read():
+            blocks.fold(line.record)
+            if isinstance(line.record, PageRecord):
+                yield blocks.page(line.record), int(line.record.policy.partition("@")[2])
+
+
+def _explains(config: Config, store: SnapshotStore, page: Page, version: int) -> bool:
+    """Return whether a version gives each card of a page its logged probability."""
+    data = store.load_part(version, "scorer")
+    policy = VowpalScorer.from_bytes(data, config.feed.explorer, version)
+    pmfs = page_pmfs(page, policy)
+    return all(pmf[decision.action] == decision.propensity for decision, pmf in pmfs)

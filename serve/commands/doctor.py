@@ -1,0 +1,30 @@
+"""`nextswipe doctor`: what would keep the server from running well here."""
+
+import typer
+
+from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
+
+EXAMPLE = "Example: nextswipe doctor --config settings.toml"
+_SIGNS = {"well": "ok", "look": "look", "wrong": "WRONG"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command `doctor`."""
+    app.command("doctor", epilog=EXAMPLE)(doctor)
+
+
+def doctor(config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+    """Look at versions, ports, permissions, disk and memory, and weigh a replica.
+
+    The exit code is 1 if something is wrong; what it says then is what to do about it.
+    """
+    from serve.doctor import examine
+
+    diagnosis = examine(load_settings(config, data))
+    if as_json:
+        print_json(diagnosis)
+    else:
+        for finding in diagnosis.findings:
+            typer.echo(f"{_SIGNS[finding.verdict]:6} {finding.check:9} {finding.says}")
+    if not diagnosis.is_well:
+        raise typer.Exit(1)

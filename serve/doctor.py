@@ -1,0 +1,266 @@
+"""What would keep the server from running well on this machine, said in words.
+
+Each check is a function from the settings to one `Finding`: what was looked at, whether it is well,
+and else what was found and what to do about it. Nothing is changed but for a file that is written
+into the data folder and removed. The replica is weighed by starting one: a process that imports
+what a replica imports, and says how long that took and what it takes.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+from time import perf_counter
+from typing import Literal
+
+import msgspec
+from packaging.requirements import Requirement
+
+from serve.config import Config
+from serve.edge import authority
+from serve.haproxy import find_binary, install
+
+LEAST_FREE_BYTES = 1 << 30
+LEAST_MEMORY_BYTES = 1_500 << 20
+SLOW_FSYNC_S = 0.02
+N_FSYNCS = 10
+TIMEOUT_S = 60.0
+
+_REPLICA = """
+import json, os, time
+began_s = time.perf_counter()
+import serve.app
+import_s = time.perf_counter() - began_s
+import sys
+from serve.footprint import memory_bytes
+heavy = sorted({"torch", "ray.rllib", "matplotlib", "pandas"} & sys.modules.keys())
+print(json.dumps([import_s, memory_bytes({os.getpid()}), heavy]))
+"""
+
+Verdict = Literal["well", "look", "wrong"]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One check and what came of it.
+
+    Attributes:
+        check: what was looked at.
+        verdict: "well"; "look": it works, but not as well as it could; "wrong": it does not.
+        says: what was found, and what to do where it is not well.
+    """
+
+    check: str
+    verdict: Verdict
+    says: str
+
+
+class Diagnosis(msgspec.Struct, frozen=True):
+    """All findings.
+
+    Attributes:
+        replica_import_s: to import what a feed replica imports.
+        replica_mb: memory of a process that has, without data.
+        fsync_ms: of a small file in the data folder, the median; what an acknowledgement waits for.
+    """
+
+    findings: tuple[Finding, ...]
+    replica_import_s: float
+    replica_mb: float
+    fsync_ms: float
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is wrong."""
+        return all(finding.verdict != "wrong" for finding in self.findings)
+
+
+def examine(config: Config) -> Diagnosis:
+    """Look at this machine as a place for the server of these settings."""
+    replica, import_s, size_bytes = _weigh_replica()
+    disk, fsync_s = _disk(config)
+    findings = [check(config) for check in _CHECKS]
+    return Diagnosis(
+        findings=(*findings, disk, replica),
+        replica_import_s=round(import_s, 3),
+        replica_mb=round(size_bytes / 2**20, 1),
+        fsync_ms=round(1e3 * fsync_s, 3),
+    )
+
+
+def _python(config: Config) -> Finding:
+    found = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    if not (3, 11) <= sys.version_info[:2] < (3, 13):
+        return Finding("python", "wrong", f"{found}: Vowpal Wabbit has wheels for 3.11 and 3.12")
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        return Finding("python", "look", f"{found}: tested on Linux x86_64")
+    return Finding("python", "well", found)
+
+
+def _packages(config: Config) -> Finding:
+    """Hold what is installed against what the project asks for."""
+    try:
+        asked = importlib.metadata.requires("nextswipe") or []
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("packages", "wrong", "nextswipe is not installed: pip install it")
+    needed = [each for each in map(Requirement, asked) if each.marker is None]
+    misfits = [said for each in needed if (said := _misfit(each))]
+    if misfits:
+        return Finding("packages", "wrong", f"{'; '.join(misfits)}: install constraints.txt again")
+    return Finding("packages", "well", f"{len(needed)} packages as asked for, Ray {_ray_version()}")
+
+
+def _misfit(needed: Requirement) -> str:
+    try:
+        version = importlib.metadata.version(needed.name)
+    except importlib.metadata.PackageNotFoundError:
+        return f"{needed.name} is missing"
+    is_fit = needed.specifier.contains(version, prereleases=True)
+    return "" if is_fit else f"{needed.name} {version} is not {needed.specifier}"
+
+
+def _ray_version() -> str:
+    return importlib.metadata.version("ray")
+
+
+def _haproxy(config: Config) -> Finding:
+    """Start HAProxy through the program that `serve.haproxy` writes for Serve."""
+    if config.server.edge != "haproxy":
+        return Finding("haproxy", "look", f'edge = "{config.server.edge}": pages a fifth as fast')
+    try:
+        binary = find_binary()
+    except FileNotFoundError as error:
+        return Finding("haproxy", "wrong", str(error))
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        try:
+            install(Path(folder), binary)
+            done = _run([binary, "-v"])
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return Finding("haproxy", "wrong", f"{binary} does not start: {error}")
+    if done.returncode:
+        return Finding("haproxy", "wrong", f"{binary} does not start: {done.stderr.strip()}")
+    return Finding("haproxy", "well", done.stdout.partition("\n")[0].strip())
+
+
+def _port(config: Config) -> Finding:
+    """Take the server's port for a moment, and find out who has it if that cannot be."""
+    server = config.server
+    address = authority(server)
+    if server.port == 0:
+        return Finding("port", "well", "0: a free one will be taken")
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    try:
+        socket.create_server((server.host, server.port), family=family).close()
+    except PermissionError:
+        return Finding("port", "wrong", f"{address}: ports below 1024 are root's; take another")
+    except OSError as error:
+        if _is_nextswipe(address):
+            return Finding("port", "look", f"{address}: a nextswipe answers there already")
+        return Finding("port", "wrong", f"{address}: {error.strerror}; set server.port or host")
+    beyond = server.host not in ("127.0.0.1", "::1", "localhost")
+    if beyond:
+        return Finding(
+            "port",
+            "look",
+            f"{address} is free, and others reach it: the API asks nobody who they are",
+        )
+    return Finding("port", "well", f"{address} is free, on loopback")
+
+
+def _is_nextswipe(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{address}/healthz", timeout=5) as answer:
+            return "ready" in json.load(answer)
+    except (OSError, ValueError, HTTPException):
+        return False
+
+
+def _secret(config: Config) -> Finding:
+    """Look at who may read the key that signs ids and seeds draws."""
+    key = Path(config.data.folder) / "secret.key"
+    if not key.exists():
+        return Finding("secret", "well", f"{key} will be made at the start")
+    if not os.access(key, os.R_OK):
+        return Finding("secret", "wrong", f"{key} cannot be read by this user: chown it")
+    if key.stat().st_mode & 0o077:
+        return Finding("secret", "wrong", f"{key} can be read by others: chmod 600 it")
+    return Finding("secret", "well", f"{key} is this user's alone")
+
+
+def _memory(config: Config) -> Finding:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    said = f"{free / 2**30:.1f} GB available"
+    if free < LEAST_MEMORY_BYTES:
+        return Finding("memory", "wrong", f"{said}: the server takes 1.3; try `up --no-ray`")
+    return Finding("memory", "well", said)
+
+
+def _disk(config: Config) -> tuple[Finding, float]:
+    """Write to the data folder, or to where it will be made; return also the time of an fsync."""
+    folder = Path(config.data.folder).absolute()
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    try:
+        with tempfile.NamedTemporaryFile(dir=there) as file:
+            fsync_s = _time_fsync(file.fileno())
+    except OSError as error:
+        return Finding("disk", "wrong", f"{there} cannot be written: {error.strerror}"), 0.0
+    free = shutil.disk_usage(there).free
+    said = f"{there}: {free / 2**30:.1f} GB free, fsync {1e3 * fsync_s:.1f} ms"
+    if free < LEAST_FREE_BYTES:
+        return Finding("disk", "wrong", f"{said}: less than 1 GB, and the log only grows"), fsync_s
+    if fsync_s > SLOW_FSYNC_S:
+        return Finding("disk", "look", f"{said}: each feedback waits for one"), fsync_s
+    return Finding("disk", "well", said), fsync_s
+
+
+def _time_fsync(fd: int) -> float:
+    times_s = []
+    for _ in range(N_FSYNCS):
+        os.write(fd, bytes(4096))
+        began_s = perf_counter()
+        os.fsync(fd)
+        times_s.append(perf_counter() - began_s)
+    return sorted(times_s)[N_FSYNCS // 2]
+
+
+def _weigh_replica() -> tuple[Finding, float, int]:
+    """Import what a replica imports in a new process; return its time and size as well."""
+    command = [sys.executable, "-W", "ignore", "-c", _REPLICA]
+    try:
+        done = _run(command)
+    except subprocess.TimeoutExpired:
+        return Finding("replica", "wrong", f"imports take more than {TIMEOUT_S:g} s"), TIMEOUT_S, 0
+    if done.returncode:
+        last = done.stderr.strip().rpartition("\n")[2]
+        return Finding("replica", "wrong", f"cannot be imported: {last}"), 0.0, 0
+    import_s, size_bytes, heavy = json.loads(done.stdout)
+    said = f"imports in {import_s:.1f} s, {size_bytes / 2**20:.0f} MB without data"
+    if heavy:
+        said += f", {', '.join(heavy)} among it: Serve imports what it finds; serve without extras"
+        return Finding("replica", "look", said), import_s, size_bytes
+    return Finding("replica", "well", said), import_s, size_bytes
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - of this project and its dependencies
+        command, check=False, capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+
+
+_CHECKS: tuple[Callable[[Config], Finding], ...] = (
+    _python,
+    _packages,
+    _haproxy,
+    _port,
+    _secret,
+    _memory,
+)

@@ -1,0 +1,290 @@
+"""The edge under Ray Serve, as data: which variables Serve is started with, and which options.
+
+Serve reads its switches from the environment while it is imported, and hands the environment on to
+every process that it starts; so they have to be there before. `nextswipe up` sets them for its own
+process (`switched`), a manifest for a cluster lists the same ones. What a variable is set to
+already stays: who sets one knows why. docs/serving.md prints this table, held by a test.
+
+Nothing here imports Ray.
+
+Rejected: Serve's defaults (its proxy in Python answers a fifth of what its replica can), and a
+server of our own in the replica beside Serve's (faster still, and past its routing and draining).
+"""
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from serve.config import Config, Server
+from serve.haproxy import BINARY, LISTEN, find_binary, install
+
+LOOPBACK = "127.0.0.1"
+RETRY_AFTER_S = 1
+LEARNER_NICENESS = 10
+MAX_CONNECTIONS = 4096
+"""Of HAProxy's, by its default: so many requests may be on their way, slow bodies included."""
+
+Options = dict[str, Any]
+"""Keyword arguments of `serve.deployment`, each of a type of its own; of what JSON can say."""
+
+
+class Switch(msgspec.Struct, frozen=True):
+    """A variable of the environment.
+
+    Attributes:
+        name: of the variable.
+        value: with the names of `Places` in braces.
+        gives: what it is set for.
+        costs: what is lost by it.
+    """
+
+    name: str
+    value: str
+    gives: str
+    costs: str
+
+
+ALONE = (
+    Switch(
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER",
+        "0",
+        "all of Ray's own ports are on loopback, as on those systems by default",
+        "no second machine can join: a cluster is started by `ray start`, not by `nextswipe up`",
+    ),
+    Switch(
+        "RAY_enable_metrics_collection",
+        "0",
+        "no exporter of Ray's own metrics, and less work at each request",
+        "none of Ray's dashboards; the feed's metrics are at /metrics",
+    ),
+    Switch(
+        "OPENBLAS_NUM_THREADS",
+        "1",
+        "threads of BLAS do not wait for each other over a page's small matrices",
+        "one large product runs on one core",
+    ),
+)
+"""Where one machine is all there is."""
+
+FAST = (
+    Switch(
+        "RAY_SERVE_ENABLE_HA_PROXY",
+        "1",
+        "HAProxy takes requests straight to a replica, instead of a proxy in Python",
+        "130 MB: HAProxy and its manager; Serve's own proxy still runs, for when no replica does",
+    ),
+    Switch(
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED",
+        "1",
+        "the app runs on the replica's one event loop, logs are buffered, stderr is left alone",
+        "a handler that blocks would block the replica's health checks as well: none does",
+    ),
+    Switch(
+        "RAY_SERVE_HAPROXY_NBTHREAD",
+        "1",
+        "one thread passes more than a core of replicas draws, and takes no second core",
+        "raise it where one core of HAProxy's is busy all the time",
+    ),
+    Switch(
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED",
+        "0",
+        "no line for each request to a reader in Python",
+        "Serve's own ingress metrics; the feed's count requests, statuses and times",
+    ),
+    Switch(
+        "RAY_SERVE_HAPROXY_RETRY_ON",
+        "conn-failure empty-response",
+        "a request whose replica has just gone is put to another one",
+        "it may be done twice; all but deletes carry ids and may, deletes are not retried",
+    ),
+    Switch(
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S",
+        "60",
+        "a client that says nothing for so long is hung up on, instead of after an hour",
+        "longer idle connections",
+    ),
+    Switch(
+        "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S",
+        "60",
+        "no client waits longer for a replica that hangs",
+        "no answer may take longer",
+    ),
+    Switch(
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S",
+        "30",
+        "a machine with much else to do has the time to start HAProxy",
+        "one that cannot start is given up later",
+    ),
+    Switch(
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S",
+        "30",
+        "a HAProxy that was replaced is gone by then",
+        "connections kept open longer than that across an update are closed",
+    ),
+    Switch(
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S",
+        "{drain_s:g}",
+        "server.drain_s: a replica that goes still answers while HAProxy learns of it",
+        "stopping takes that long",
+    ),
+    Switch(
+        "RAY_worker_niceness",
+        "0",
+        "replicas run at the priority of everything else, instead of at 15",
+        "the learner lowers its own (by 10)",
+    ),
+    Switch(
+        BINARY,
+        "{program}",
+        "HAProxy listens for the feed alone: no statistics, no metrics; serve/haproxy.py",
+        "a new template of Serve's that it does not know is refused at the start",
+    ),
+    Switch(
+        LISTEN,
+        "{listen}",
+        "server.host and server.port: the one listener that may be beyond loopback",
+        "-",
+    ),
+    Switch(
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
+        "{fallback_port}",
+        "a free port for Serve's own proxy, on loopback: two servers can run on one machine",
+        "-",
+    ),
+    *(
+        Switch(
+            f"RAY_SERVE_HAPROXY_{name}",
+            f"{{home}}{rest}",
+            "HAProxy's files and its admin socket are in a private folder, not in /tmp for all",
+            "-",
+        )
+        for name, rest in (
+            ("CONFIG_FILE_LOC", "/haproxy.cfg"),
+            ("SOCKET_PATH", "/admin.sock"),
+            ("SERVER_STATE_BASE", ""),
+            ("SERVER_STATE_FILE", "/state"),
+            ("METRICS_SOCKET_PATH", "/metrics.sock"),
+        )
+    ),
+)
+"""With HAProxy in front."""
+
+
+class Places(msgspec.Struct, frozen=True):
+    """What the values of switches are made of.
+
+    Attributes:
+        home: a private folder with a short name: paths of sockets are at most 107 bytes, and Serve
+            adds 70.
+        program: to start for HAProxy.
+        listen: host:port of the feed.
+        fallback_port: free.
+        drain_s: see `Server`.
+    """
+
+    home: str
+    program: str
+    listen: str
+    fallback_port: int
+    drain_s: float
+
+
+def variables(server: Server, places: Places) -> dict[str, str]:
+    """Return the environment of a server on this machine alone."""
+    switches = ALONE + (FAST if server.edge == "haproxy" else ())
+    values = msgspec.to_builtins(places)
+    return {switch.name: switch.value.format(**values) for switch in switches}
+
+
+@contextmanager
+def switched(server: Server) -> Iterator[Server]:
+    """Have the variables set for Ray, which must not have been imported yet.
+
+    Yields:
+        The server with the port that it will have: 0 was replaced by a free one.
+    """
+    home = Path(tempfile.mkdtemp(prefix="nextswipe-", dir="/tmp"))
+    server = msgspec.structs.replace(server, port=server.port or free_port(server.host))
+    before = dict(os.environ)
+    try:
+        ours = variables(server, _places(server, home))
+        os.environ.update({name: before.get(name, value) for name, value in ours.items()})
+        if BINARY in ours:
+            os.environ[BINARY] = ours[BINARY]  # which becomes what it named before
+        yield server
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        shutil.rmtree(home)
+
+
+def _places(server: Server, home: Path) -> Places:
+    return Places(
+        home=str(home),
+        program=str(install(home, find_binary())) if server.edge == "haproxy" else "",
+        listen=authority(server),
+        fallback_port=free_port(LOOPBACK),
+        drain_s=server.drain_s,
+    )
+
+
+def free_port(host: str) -> int:
+    """Return a port that is free now; Serve cannot say which one it would have taken itself."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def authority(server: Server) -> str:
+    """Return host and port as they stand in an address.
+
+    >>> authority(Server("::1", 80))
+    '[::1]:80'
+    """
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return f"{host}:{server.port}"
+
+
+def feed_options(config: Config) -> Options:
+    """Return the options of the deployment `Feed`, as Serve and its files take them.
+
+    The app bounds what it has in hand, and answers the rest as a problem (`serve.admission`).
+    Serve's own bounds stand behind it and are as wide as HAProxy's: it refuses in plain text.
+    """
+    return {
+        "name": "Feed",
+        "num_replicas": config.server.replicas,
+        "max_ongoing_requests": MAX_CONNECTIONS,
+        "max_queued_requests": MAX_CONNECTIONS,
+        "backpressure_config": {"status_code": 429, "retry_after_s": RETRY_AFTER_S},
+        # Of one replica the second is there before the first goes.
+        "max_surge_percent": 100,
+        "graceful_shutdown_wait_loop_s": 0.2,
+        "graceful_shutdown_timeout_s": config.server.drain_s + 20.0,
+        "ray_actor_options": {"num_cpus": 0},
+        "logging_config": QUIET,
+    }
+
+
+def learner_options() -> Options:
+    """Return the options of the deployment `Learner`: the old goes before the new comes."""
+    return {
+        "name": "Learner",
+        "num_replicas": 1,
+        "max_surge_percent": 0,
+        "graceful_shutdown_wait_loop_s": 0.2,
+        "ray_actor_options": {"num_cpus": 0},
+        "logging_config": QUIET,
+    }
+
+
+QUIET = {"log_level": "WARNING", "enable_access_log": False}
+"""No line for each request: the log of events has them, and metrics count them."""

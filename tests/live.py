@@ -1,0 +1,129 @@
+"""A server as `nextswipe up` runs it, in processes of its own, and what can be asked about them."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+START_S = 90.0
+WAIT_S = 60.0
+LISTENS = "0A"
+"""State of a listening socket in /proc/net/tcp."""
+
+
+@dataclass
+class Live:
+    """A server that runs."""
+
+    address: str
+    process: subprocess.Popen[str]
+
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        host, _, port = self.address.removeprefix("http://").rpartition(":")
+        return host, int(port)
+
+
+@contextmanager
+def live(folder: Path, *options: str, settings: str = "", program: str = "") -> Iterator[Live]:
+    """Run `nextswipe up` on a free port, or a program of Python's; end it if nobody has.
+
+    Args:
+        folder: for settings and data.
+        options: of the command.
+        settings: further lines of the table [server].
+        program: Python to run instead of the command; its argument is the settings' file.
+    """
+    port = free_port()
+    file = folder / "settings.toml"
+    file.write_text(f'[server]\nport = {port}\n{settings}\n[data]\nfolder = "{folder / "data"}"\n')
+    command = [sys.executable, "-m", "serve.commands.main", "up", "--config", str(file)]
+    if program:
+        command = [sys.executable, "-c", program, str(file)]
+    process = subprocess.Popen(
+        [*command, *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    server = Live(f"http://127.0.0.1:{port}", process)
+    try:
+        wait_until(lambda: is_ready(server), START_S)
+        yield server
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.communicate(timeout=WAIT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        process.communicate()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_ready(server: Live) -> bool:
+    if server.process.poll() is not None:
+        output, _ = server.process.communicate()
+        pytest.fail(f"the server ended with {server.process.returncode}:\n{output}")
+    try:
+        return bool(json.loads(get(server.address + "/readyz"))["ready"])
+    except OSError:
+        return False
+
+
+def get(address: str) -> bytes:
+    with urllib.request.urlopen(address, timeout=30) as response:
+        body: bytes = response.read()
+        return body
+
+
+def wait_until(holds: Callable[[], bool], deadline_s: float = WAIT_S) -> None:
+    end_s = time.monotonic() + deadline_s
+    while not holds():
+        assert time.monotonic() < end_s, "nothing happened in time"
+        time.sleep(0.2)
+
+
+def listeners_of(pids: set[int]) -> list[tuple[str, int, str]]:
+    """Return address, port and process name of each socket on which they listen."""
+    owners: dict[str, str] = {}
+    for pid in pids:
+        try:
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            links = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        owners |= {link: name for link in links if link.startswith("socket:[")}
+    found = []
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            owner = owners.get(f"socket:[{fields[9]}]")
+            if fields[3] == LISTENS and owner is not None:
+                host, _, port = fields[1].partition(":")
+                found.append((_readable(host), int(port, 16), owner))
+    return sorted(found)
+
+
+def _readable(host: str) -> str:
+    """Return an address of /proc/net/tcp, whose words are in the machine's byte order."""
+    words = [bytes.fromhex(host[k : k + 8])[::-1] for k in range(0, len(host), 8)]
+    raw = b"".join(words)
+    if len(raw) == 4:
+        return socket.inet_ntop(socket.AF_INET, raw)
+    return socket.inet_ntop(socket.AF_INET6, raw).removeprefix("::ffff:")
