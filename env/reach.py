@@ -4,14 +4,18 @@
 upload, with the times at which it was paid and promoted and the reason why it was stopped.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import msgspec
 import numpy as np
 
+from env.audience_args import OPEN_LEVEL
 from env.catalogue import Catalogue
+from env.columns import grown, with_room
+from env.index_sets import distinct, is_among
 from env.vocabulary import Bools, CreatorId, Floats, Ints, ItemId
 
 
@@ -28,6 +32,55 @@ class Reach:
     owed: Floats  # (n,) impressions still owed
     due_ms: Ints  # (n,) by when; 0 where nothing is owed
     price: Floats  # (n,) at least 0, but of what only a test is owed to; 0 where nothing is owed
+
+    @cached_property
+    def tried(self) -> Ints:
+        """What is under trial or stopped, ascending; all else is everywhere."""
+        return np.flatnonzero((self.level < OPEN_LEVEL) | self.stopped)
+
+    @cached_property
+    def owing(self) -> Ints:
+        """What is owed impressions, ascending."""
+        return np.flatnonzero(self.owed > 0.0)
+
+    @classmethod
+    def of(cls, level: Ints, stopped: Bools, owed: Floats, due_ms: Floats, price: Floats) -> "Reach":
+        """Return the same columns, each with room for items to come."""
+        reach = cls(
+            *(with_room(len(level), dtype) for dtype in (np.int64, np.bool_, float, np.int64, float))
+        )
+        for column, values in zip(reach._columns(), (level, stopped, owed, due_ms, price), strict=True):
+            column[:] = values
+        return reach
+
+    def changed(self, n: int, index: Ints, rows: Sequence[tuple[int, bool, float, float, float]]) -> "Reach":
+        """Return the reach of n items where some have other values; it shares its columns.
+
+        Args:
+            n: items by now.
+            index: shape (m,), ascending, those that have, among them all that are new.
+            rows: theirs, in the order of the attributes.
+        """
+        reach = Reach(*(grown(column, n) for column in self._columns()))
+        for column, values in zip(reach._columns(), zip(*rows, strict=True), strict=True):
+            column[index] = values
+        moved = Reach(*(column[index] for column in reach._columns()))
+        others = self.tried[~is_among(self.tried, index)]
+        reach.__dict__["tried"] = np.sort(np.concatenate([others, index[moved.tried]]))
+        others = self.owing[~is_among(self.owing, index)]
+        reach.__dict__["owing"] = np.sort(np.concatenate([others, index[moved.owing]]))
+        return reach
+
+    def moved_since(self, before: "Reach") -> Ints:
+        """Return the items of `before` whose level is another, or that were stopped, ascending."""
+        n = len(before.level)
+        tried = np.concatenate([before.tried, self.tried[self.tried < n]])
+        is_other = self.level[tried] != before.level[tried]
+        is_other |= self.stopped[tried] != before.stopped[tried]
+        return distinct(tried[is_other])
+
+    def _columns(self) -> tuple[Ints, Bools, Floats, Ints, Floats]:
+        return self.level, self.stopped, self.owed, self.due_ms, self.price
 
 
 class UploadState(msgspec.Struct, frozen=True):
@@ -89,10 +142,13 @@ class Places:
         if catalogue is not self._catalogue:
             self._catalogue, self._n_placed = catalogue, 0
             self._row_of = np.zeros(0, dtype=np.int64)
-        n = len(catalogue.debuts)
-        new_ids = catalogue.ids[len(self._row_of) : n]
-        new_rows = np.array([rows.get(item_id, -1) for item_id in new_ids], dtype=np.int64)
-        self._row_of = np.concatenate([self._row_of, new_rows])
+        n, n_known = len(catalogue.debuts), len(self._row_of)
+        if n > n_known:
+            new_ids = catalogue.ids[n_known:n]
+            self._row_of = grown(self._row_of, n)
+            self._row_of[n_known:] = [rows.get(item_id, -1) for item_id in new_ids]
+        if self._n_placed == len(rows):
+            return self._row_of
         for item_id, row in islice(rows.items(), self._n_placed, None):
             index = catalogue.index_of(item_id)
             if index is not None and index < n:  # else it is new next time
