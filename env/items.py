@@ -160,6 +160,11 @@ class ItemStates:
             self._aligned = self._aligned.grown(len(self._row_of)) if is_new else self._align()
         return self._aligned
 
+    @property
+    def last_aligned(self) -> Aligned | None:
+        """What `aligned` returned last, unless more was folded since; any thread may look."""
+        return self._aligned
+
     def to_bytes(self) -> bytes:
         """Return the state; the same stream of interactions gives the same bytes."""
         table = self._table[: len(self._rows) + 1].astype("<f8").tobytes()

@@ -43,6 +43,11 @@ class Reach:
         """What is owed impressions, ascending."""
         return np.flatnonzero(self.owed > 0.0)
 
+    def prepare(self) -> None:
+        """Find what is under trial and what is owed, before the first page asks."""
+        for index in (self.tried, self.owing):
+            index.flags.writeable = False
+
     @classmethod
     def of(cls, level: Ints, stopped: Bools, owed: Floats, due_ms: Floats, price: Floats) -> "Reach":
         """Return the same columns, each with room for items to come."""

@@ -22,7 +22,7 @@ inside it (not beside a search).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import faiss
 import numpy as np
@@ -66,11 +66,10 @@ class Cells:
     _by_content: "_Inverted"
     _by_worth: "_Inverted"
     _changed: tuple[int, Ints] = (-1, np.zeros(0, dtype=np.int64))
-    _risen: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    _risen_of: Popularity | None = None
+    _risen: tuple[tuple[Popularity, Ints], ...] = ()  # of the last two versions, the newest last
 
     @classmethod
-    def build(cls, catalogue: Catalogue, items: Aligned, seed: int = 0) -> "Cells":
+    def build(cls, catalogue: Catalogue, items: Aligned | None, seed: int = 0) -> "Cells":
         """Return an index of what is in the catalogue; another thread may move that meanwhile.
 
         It takes some 8 s for a million items, of one core; the GIL is free for most of it.
@@ -82,7 +81,8 @@ class Cells:
         """
         n_changes, vectors = catalogue.n_changes, catalogue.vectors
         worth = np.zeros(len(vectors), dtype=np.float32)
-        worth[: len(items.reward_mean)] = _worth(items)[: len(vectors)]
+        if items is not None:
+            worth[: len(items.reward_mean)] = _worth(items)[: len(vectors)]
         ties = np.random.default_rng(seed)
         return cls(
             n_changes,
@@ -119,25 +119,31 @@ class Cells:
         """Return what the index does not know as it is, ascending."""
         if self._changed[0] != catalogue.n_changes:
             self._changed = catalogue.n_changes, catalogue.changed_since(self.n_changes)
-        self.follow(items)
-        changed = self._changed[1]
-        return distinct(np.concatenate([changed, self._risen])) if len(self._risen) else changed
+        changed, risen = self._changed[1], self._risen_in(items)
+        return distinct(np.concatenate([changed, risen])) if len(risen) else changed
 
     def follow(self, items: Aligned) -> None:
-        """Find what has risen in a version of the states, unless it was the last one asked for."""
-        if self._risen_of is items.popularity:
-            return
+        """Find what has risen in a version of the states."""
+        self._risen_in(items)
+
+    def _risen_in(self, items: Aligned) -> Ints:
+        """Return the items that are worth more in a version than the index knows, ascending."""
+        for popularity, risen in self._risen:
+            if popularity is items.popularity:
+                return risen
         n = min(len(self.worth), len(items.reward_mean))
         worth = _worth(items)[:n]
         risen = np.flatnonzero(worth - self.worth[:n] > RISE)
         if len(risen) > MAX_TAIL:
             risen = np.sort(risen[np.argpartition(-worth[risen], MAX_TAIL)[:MAX_TAIL]])
-        self._risen, self._risen_of = risen, items.popularity
+        self._risen = (*self._risen[-1:], (items.popularity, risen))
+        return risen
 
     def is_due(self, catalogue: Catalogue) -> bool:
         """Return whether another index is worth its making: this one's tail has grown long."""
         n_changed = catalogue.n_changes - self.n_changes
-        return n_changed + len(self._risen) > max(MAX_TAIL // 4, len(self.worth) // 100)
+        n_risen = max((len(risen) for _, risen in self._risen), default=0)
+        return n_changed + n_risen > max(MAX_TAIL // 4, len(self.worth) // 100)
 
 
 class _Inverted:

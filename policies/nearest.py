@@ -42,6 +42,10 @@ class Nearest(Protocol):
         """
         ...
 
+    def follow(self, items: Aligned) -> None:
+        """Work out what the first search in a version of the states needs; on any thread."""
+        ...
+
 
 class Everything:
     """Looks at all items."""
@@ -57,3 +61,6 @@ class Everything:
     ) -> dict[str, Ints] | None:
         """Return None."""
         return None
+
+    def follow(self, items: Aligned) -> None:
+        """Do nothing."""
