@@ -194,7 +194,7 @@ class Catalogue:
         return self._by_short_key.find(self.keys, short_keys)
 
     def latest(self) -> Ints:
-        """Return all indices, the latest upload first, shape (n,); the next page's may overwrite it."""
+        """Return all indices, the latest first, shape (n,); the next call may write to it."""
         return self._latest.order(self.published_ms)
 
     def of_creators(self, codes: Ints) -> Ints:
@@ -218,7 +218,7 @@ class Catalogue:
         return len(self._changed)
 
     def changed_since(self, n_changes: int) -> Ints:
-        """Return the items that changed since there were so many changes, ascending, new ones too."""
+        """Return the items that changed since so many changes, ascending, new ones too."""
         return distinct(np.array(self._changed[n_changes:], dtype=np.int64))
 
     def creator_codes(self, creators: Iterable[str]) -> Ints:
@@ -278,13 +278,13 @@ class Catalogue:
             "hashes": int.from_bytes(block_hash(block), "little"),
             "blocks": values,
             "vectors": values[:VECTOR_DIM],
-            "creators": _code(self._creators, item.creator),
+            "creators": (creator := _code(self._creators, item.creator)),
             "countries": _code(self._countries, home_country(item)),
             "languages": _code(self._languages, primary_language(item.language)),
             "market_sets": _code(self._market_sets, market_set(item)),
             "tags": (tags := self._code_tags(item)),
             "n_tags_of": max(np.count_nonzero(tags), 1),
-            "duplicates": _code(self._duplicates, duplicate_key(item)),
+            "duplicates": (duplicate := _code(self._duplicates, duplicate_key(item))),
             "published_ms": item.published_ms,
             "duration_s": item.duration_s or 0.0,
             "sounds": _code(self._sounds, item.sound),
@@ -292,7 +292,7 @@ class Catalogue:
             "baits": bait_beyond_mean(item.bait),
             "listed": item.listed,
         }
-        self._group(index, row["creators"], tags, row["duplicates"], is_old=is_old)
+        self._group(index, creator, tags, duplicate, is_old=is_old)
         for name, value in row.items():
             self._arrays[name][index] = value
         if before_ms != item.published_ms:
@@ -307,9 +307,7 @@ class Catalogue:
         else:
             self._with_vector.add(index)
 
-    def _group(
-        self, index: int, creator: int, tags: Ints, duplicate: int, *, is_old: bool
-    ) -> None:
+    def _group(self, index: int, creator: int, tags: Ints, duplicate: int, *, is_old: bool) -> None:
         """Put an item to those that it has something in common with, where it was not before."""
         if creator and creator != self.creators[index]:
             self._of_creator.put(creator, index)

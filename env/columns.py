@@ -4,17 +4,17 @@ What is worked out once a version, as the state of every item, must not be copie
 path because one more item came; so such columns are made with room for some more.
 """
 
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-_Column = TypeVar("_Column", bound=npt.NDArray[Any])
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _LEAST_ROOM = 1024
 
 
-def grown(column: _Column, n: int) -> _Column:
+def grown(column: npt.NDArray[_Scalar], n: int) -> npt.NDArray[_Scalar]:
     """Return a column of n rows that begins with this one's; the further rows hold anything.
 
     Room grows by an eighth where it runs out, so n rows put one by one are copied a few times each.
@@ -26,12 +26,11 @@ def grown(column: _Column, n: int) -> _Column:
     (3, 5, True)
     """
     room = column if column.base is None else column.base
-    fits = isinstance(room, np.ndarray) and room.dtype == column.dtype and len(room) >= n
-    if fits and room.ndim == column.ndim and room.ctypes.data == column.ctypes.data:
+    if isinstance(room, np.ndarray) and len(room) >= n and _begins_with(room, column):
         return room[:n]
-    longer = with_room(n, column.dtype, column.shape[1:])
+    longer: npt.NDArray[_Scalar] = with_room(n, column.dtype, column.shape[1:])
     longer[: len(column)] = column
-    return cast("_Column", longer)
+    return longer
 
 
 def with_room(
@@ -39,3 +38,8 @@ def with_room(
 ) -> npt.NDArray[Any]:
     """Return a column of n rows of anything, with room for more, see `grown`."""
     return np.empty((n + max(n // 8, _LEAST_ROOM), *rest), dtype=dtype)[:n]
+
+
+def _begins_with(room: npt.NDArray[Any], column: npt.NDArray[Any]) -> bool:
+    is_alike = room.dtype == column.dtype and room.shape[1:] == column.shape[1:]
+    return is_alike and room.ctypes.data == column.ctypes.data

@@ -32,7 +32,6 @@ HALF_LIFE_MS = 24 * 3_600_000
 _REBASE_HALF_LIVES = 64
 _CAPACITY = 1024
 _N_COLUMNS = 8
-_COUNTED = ("impressions", "rewarded", "valid_plays", "long_views", "likes")
 _IMPRESSIONS, _REWARDED, _VALID, _LONG, _LIKES, _SUM, _SQUARES, _POPULARITY = range(_N_COLUMNS)
 
 
@@ -78,15 +77,16 @@ class Aligned:
 
     def grown(self, n: int) -> "Aligned":
         """Return the same for n items, the further ones unseen."""
-        columns = {
-            name: _with_last(getattr(self, name), n, unseen)
-            for name, unseen in (
-                *((name, 0.0) for name in _COUNTED),
-                ("reward_mean", self.unseen_mean),
-                ("reward_sd", self.unseen_sd),
-            )
-        }
-        return replace(self, **columns)
+        return replace(
+            self,
+            impressions=_with_last(self.impressions, n, 0.0),
+            rewarded=_with_last(self.rewarded, n, 0.0),
+            valid_plays=_with_last(self.valid_plays, n, 0.0),
+            long_views=_with_last(self.long_views, n, 0.0),
+            likes=_with_last(self.likes, n, 0.0),
+            reward_mean=_with_last(self.reward_mean, n, self.unseen_mean),
+            reward_sd=_with_last(self.reward_sd, n, self.unseen_sd),
+        )
 
     def scale(self, now_ms: int) -> float:
         """Return what turns popularity into valid plays as they weigh at this time."""

@@ -33,7 +33,7 @@ from env.vocabulary import Float32s, Floats, Ints, Scene
 PRIOR_PLAYS = 100.0
 
 MAX_REMEMBERED = 1024
-"""Scenes of one version of the states: each holds what its segments played, and a ranking's head."""
+"""Scenes of one version of the states: each holds its segments' plays and a ranking's head."""
 MAX_INTERESTS = 4096
 """Interests of scenes that are remembered, 128 bytes each."""
 
@@ -121,7 +121,9 @@ class Popular:
         first = np.concatenate([self.own[::-1], first[~is_among(first, self.own)]])
         plays = self.at(first)
         order = np.argsort(-plays, kind="stable")
-        if n_looked_at < len(self.played):  # what was not looked at is no more popular than the last
+        if n_looked_at < len(
+            self.played
+        ):  # what was not looked at is no more popular than the last
             order = order[: int(np.flatnonzero(order == len(first) - 1)[0]) + 1]
         return first[order]
 
@@ -175,15 +177,19 @@ class Popularity:
     def _names(self, scene: Scene) -> tuple[str, ...]:
         return tuple(name for name in segment_names(scene) if name in self._segments)
 
+    def asked_for(self) -> list[tuple[str, ...]]:
+        """Return the segments of the scenes that are remembered, the last ones last."""
+        return list(self._remembered)
+
     def prepare(self, before: "Popularity") -> None:
-        """Work out the scenes that an earlier version remembers, the last `MAX_PREPARED` of them."""
-        for names in list(before._remembered)[-MAX_PREPARED:]:
+        """Work out the last `MAX_PREPARED` scenes that an earlier version was asked for."""
+        for names in before.asked_for()[-MAX_PREPARED:]:
             known = tuple(name for name in names if name in self._segments)
             if known not in self._remembered:
                 self._remembered[known] = self._blend(known)
 
     def _blend(self, names: tuple[str, ...]) -> Popular:
-        """Add the plays of a scene's segments, the widest first, to what is left of those around."""
+        """Add the plays of a scene's segments, the widest first, to what is left around them."""
         placed = [(index, plays) for index, plays in map(self._placed, names) if len(index)]
         if not placed:
             return self.everywhere

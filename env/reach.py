@@ -49,16 +49,25 @@ class Reach:
             index.flags.writeable = False
 
     @classmethod
-    def of(cls, level: Ints, stopped: Bools, owed: Floats, due_ms: Floats, price: Floats) -> "Reach":
+    def of(
+        cls, level: Ints, stopped: Bools, owed: Floats, due_ms: Floats, price: Floats
+    ) -> "Reach":
         """Return the same columns, each with room for items to come."""
         reach = cls(
-            *(with_room(len(level), dtype) for dtype in (np.int64, np.bool_, float, np.int64, float))
+            with_room(len(level), np.int64),
+            with_room(len(level), np.bool_),
+            with_room(len(level)),
+            with_room(len(level), np.int64),
+            with_room(len(level)),
         )
-        for column, values in zip(reach._columns(), (level, stopped, owed, due_ms, price), strict=True):
-            column[:] = values
+        values = level, stopped, owed, due_ms, price
+        for column, of_column in zip(reach._columns(), values, strict=True):
+            column[:] = of_column
         return reach
 
-    def changed(self, n: int, index: Ints, rows: Sequence[tuple[int, bool, float, float, float]]) -> "Reach":
+    def changed(
+        self, n: int, index: Ints, rows: Sequence[tuple[int, bool, float, float, float]]
+    ) -> "Reach":
         """Return the reach of n items where some have other values; it shares its columns.
 
         Args:
@@ -66,14 +75,18 @@ class Reach:
             index: shape (m,), ascending, those that have, among them all that are new.
             rows: theirs, in the order of the attributes.
         """
-        reach = Reach(*(grown(column, n) for column in self._columns()))
+        reach = Reach(
+            grown(self.level, n),
+            grown(self.stopped, n),
+            grown(self.owed, n),
+            grown(self.due_ms, n),
+            grown(self.price, n),
+        )
         for column, values in zip(reach._columns(), zip(*rows, strict=True), strict=True):
             column[index] = values
-        moved = Reach(*(column[index] for column in reach._columns()))
-        others = self.tried[~is_among(self.tried, index)]
-        reach.__dict__["tried"] = np.sort(np.concatenate([others, index[moved.tried]]))
-        others = self.owing[~is_among(self.owing, index)]
-        reach.__dict__["owing"] = np.sort(np.concatenate([others, index[moved.owing]]))
+        is_tried = (reach.level[index] < OPEN_LEVEL) | reach.stopped[index]
+        reach.__dict__["tried"] = _replaced(self.tried, index, index[is_tried])
+        reach.__dict__["owing"] = _replaced(self.owing, index, index[reach.owed[index] > 0.0])
         return reach
 
     def moved_since(self, before: "Reach") -> Ints:
@@ -166,3 +179,8 @@ class Places:
         index = None if self._catalogue is None else self._catalogue.index_of(item_id)
         if index is not None and index < len(self._row_of):
             self._row_of[index] = row
+
+
+def _replaced(some: Ints, changed: Ints, new: Ints) -> Ints:
+    """Return a set of indices where those that changed are in it if they are among the new ones."""
+    return np.sort(np.concatenate([some[~is_among(some, changed)], new]))

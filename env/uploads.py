@@ -156,7 +156,13 @@ class Uploads:
             level = 0 if stopped else standing
             if trial is None:
                 return level, stopped, 0.0, 0.0, 0.0
-            return level, stopped, trial.debt + trial.test(now_ms), trial.due_ms, trial.price(now_ms)
+            return (
+                level,
+                stopped,
+                trial.debt + trial.test(now_ms),
+                trial.due_ms,
+                trial.price(now_ms),
+            )
         if not catalogue.debuts[index]:
             return OPEN_LEVEL, False, 0.0, 0.0, 0.0
         owed = self._owed_at_first(catalogue, index) if catalogue.listed[index] else 0.0

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import faiss
 import numpy as np
+import numpy.typing as npt
 
 from env.catalogue import Catalogue
 from env.features import VECTOR_DIM
@@ -34,6 +35,8 @@ from env.items import Aligned
 from env.popularity import Popularity
 from env.vocabulary import Bools, Float32s, Floats, Ints
 from policies.retrieval import MATCH_STEP
+
+Bytes = npt.NDArray[np.uint8]
 
 LEAST_ITEMS = 50_000
 """From so many items on an index is faster than looking at all."""
@@ -171,7 +174,7 @@ class _Inverted:
             self._index.add_core(len(block), *pointers)
 
     def search(
-        self, interest: Float32s, bitmap: Ints, share: float, n: int, rng: np.random.Generator
+        self, interest: Float32s, bitmap: Bytes, share: float, n: int, rng: np.random.Generator
     ) -> Ints:
         """Return some more than n wanted items that match best, fewer where fewer were met."""
         query = np.empty((1, _DIM), dtype=np.float32)
@@ -198,9 +201,7 @@ def _banded(worth: Float32s) -> list[Ints]:
     return [np.flatnonzero(band == k) for k in distinct(band.astype(np.int64)).tolist()]
 
 
-def _cluster(
-    vectors: Float32s, worth: Float32s, bands: Sequence[Ints]
-) -> tuple[Float32s, Ints]:
+def _cluster(vectors: Float32s, worth: Float32s, bands: Sequence[Ints]) -> tuple[Float32s, Ints]:
     """Return the centres of cells, shape (n_cells, _DIM), and each item's cell, shape (n,)."""
     cells = np.zeros(len(vectors), dtype=np.int64)
     n_cells = 0

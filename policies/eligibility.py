@@ -43,7 +43,7 @@ _UNLISTED, _MARKET, _RATING, _POOL, _LANGUAGE = range(len(REASONS))
 _NONE = np.int8(-1)
 
 MAX_REMEMBERED = 300
-"""Kinds of request for which eligibility is kept, the last used ones; at least `_MIN_REMEMBERED`."""
+"""Kinds of request that are remembered, the last used ones; `_MIN_REMEMBERED` at least."""
 _MIN_REMEMBERED = 16
 MAX_BYTES = 1 << 28
 """Of all kinds: 2 bytes an item each, 4 where rules gave way."""
@@ -266,7 +266,10 @@ class Eligibility:
         index = reach.tried[reach.stopped[reach.tried]]
         stopped = np.ones(len(index), dtype=np.bool_)
         home = catalogue.countries[index] == catalogue.country_code(kind.country)
-        return index[home & self._is_within_reach(catalogue, kind, index, reach.level[index], stopped)]
+        here: Ints = index[
+            home & self._is_within_reach(catalogue, kind, index, reach.level[index], stopped)
+        ]
+        return here
 
     def _is_within_reach(
         self, catalogue: Catalogue, kind: _Kind, index: Ints, level: Ints, stopped: Bools
@@ -279,7 +282,8 @@ class Eligibility:
         """
         countries, languages = catalogue.countries[index], catalogue.languages[index]
         if not kind.country:
-            return countries == 0
+            homeless: Bools = countries == 0
+            return homeless
         within: Bools = countries == catalogue.country_code(kind.country)
         if kind.language:
             code = catalogue.language_code(kind.language)

@@ -2,8 +2,9 @@
 
 A person's state holds item keys and names of creators, sounds and tags; a page needs them as
 indices and codes of the catalogue. What a person knows is short, so it is held as indices: that no
-page passes over the columns of a whole catalogue is a matter of this module. Keys are compared by their low 32 bits, which is all that a
-state keeps of what was seen: one unseen item in four million is taken for a seen one.
+page passes over the columns of a whole catalogue is a matter of this module. Keys are compared by
+their low 32 bits, which is all that a state keeps of what was seen: one unseen item in four million
+is taken for a seen one.
 """
 
 from dataclasses import dataclass
@@ -104,11 +105,15 @@ class Known:
         return n_allowed - int(np.count_nonzero(allowed[self._out()]))
 
     def n_wanted(self, allowed: Bools, n_allowed: int) -> int:
-        """Return how many allowed items the person has not blocked, whether they know them or not."""
+        """Return how many allowed items the person has not blocked, known ones too."""
         return n_allowed - int(np.count_nonzero(allowed[self.blocked]))
 
     def _out(self) -> Ints:
-        return distinct(np.concatenate([self.items, self.blocked])) if len(self.blocked) else self.items
+        return (
+            distinct(np.concatenate([self.items, self.blocked]))
+            if len(self.blocked)
+            else self.items
+        )
 
     def is_blocked(self, catalogue: Catalogue, index: Ints) -> Bools:
         """Return, shape of `index`, which of some items are not wanted, by all of their tags.

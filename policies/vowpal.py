@@ -212,9 +212,7 @@ class VowpalPolicy:
     def _accept(self, interactions: Sequence[Interaction]) -> list[Interaction]:
         """Return those that may be learned from; count the others."""
         accepted = []
-        for interaction, reason in zip(
-            interactions, self.args.refusals(interactions), strict=True
-        ):
+        for interaction, reason in zip(interactions, self.args.refusals(interactions), strict=True):
             if not reason:
                 accepted.append(interaction)
                 continue
@@ -225,7 +223,7 @@ class VowpalPolicy:
     def _learn_all(self, interactions: Sequence[Interaction]) -> str:
         """Learn in order; return what is wrong with the first bad prediction, else nothing."""
         batch, pair = Batch.of(interactions, self._layout), Pair()
-        watch = Watch(self._layout, self._workspace)
+        watch = Watch(self._layout, self._workspace.weights())
         for k, interaction in enumerate(interactions):
             trouble = self._learn_one(interaction, batch, k, pair, watch)
             if trouble:

@@ -159,7 +159,7 @@ def _are_sound(halves: Sequence[bytes], width: int, bound: float) -> list[bool]:
     fits = [len(row) == 2 * width for row in halves]
     rows = b"".join(row if fit else nothing for row, fit in zip(halves, fits, strict=True))
     values = np.abs(unpack_halves(rows)).reshape(len(fits), width)
-    within = (values <= bound).all(axis=1).tolist()
+    within: list[bool] = np.all(values <= bound, axis=1).tolist()
     return [fit and small for fit, small in zip(fits, within, strict=True)]
 
 

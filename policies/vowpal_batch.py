@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from vowpal_wabbit_next import CBLabel, Example, Workspace
+from vowpal_wabbit_next import CBLabel, Example
 
 from env.features import N_ACTION, N_SHARED
 from env.records import unpack_halves
@@ -117,13 +117,13 @@ class Watch:
     for a bound, not for a score.
     """
 
-    def __init__(self, layout: Layout, workspace: Workspace) -> None:
-        """Look at the weights of a workspace, wherever they move to."""
+    def __init__(self, layout: Layout, weights: Float32s) -> None:
+        """Look at the weights of a workspace, wherever they move to, shape (2^bits, 1, 4)."""
         grid = np.empty((1 + N_SHARED, 1 + N_ACTION), dtype=np.int64)
         grid[0, 0], grid[0, 1:], grid[1:, 0] = layout.constant, layout.action, layout.shared
         grid[1:, 1:] = layout.pairs
         self._grid = grid * _WEIGHT_COLUMNS
-        self._weights: Float32s = workspace.weights().reshape(-1)
+        self._weights: Float32s = weights.reshape(-1)
 
     def predict(self, shared: Sparse, action: Float32s) -> float:
         """Return the predicted cost of an action, one row of `Batch.dense`."""

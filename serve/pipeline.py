@@ -143,9 +143,7 @@ class Pipeline:
         """Where the best matches of pages are looked for now."""
         return self._nearest
 
-    def eligible(
-        self, state: UserState, scene: Scene, known: Known, at_least: int
-    ) -> Eligible:
+    def eligible(self, state: UserState, scene: Scene, known: Known, at_least: int) -> Eligible:
         """Return what may be shown to a person, see `policies.eligibility`."""
         reach = self._served.audiences.aligned(self.catalogue)
         return self._eligibility.eligible(

@@ -281,7 +281,10 @@ def test_what_changes_is_seen_at_once() -> None:
 def test_what_is_kept_up_to_date_is_what_would_be_worked_out_anew() -> None:
     rng = np.random.default_rng(2)
     catalogue = catalogue_with(**{f"i{k}": {"country": "MY"} for k in range(20)})
-    kept, scenes = Eligibility(MARKETS, POOLS), [(c, s) for c in ("MY", "TH", "") for s in ("ms", "")]
+    kept, scenes = (
+        Eligibility(MARKETS, POOLS),
+        [(c, s) for c in ("MY", "TH", "") for s in ("ms", "")],
+    )
     for step in range(60):
         if rng.random() < 0.6:
             about = {

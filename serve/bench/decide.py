@@ -160,9 +160,7 @@ def _time_pages(
     return _timed(spent_ns), contexts
 
 
-def _time_while_indexing(
-    room: Room, clock_ns: Callable[[], int], advance: Advance
-) -> PagesTimed:
+def _time_while_indexing(room: Room, clock_ns: Callable[[], int], advance: Advance) -> PagesTimed:
     """Draw pages while another index is made beside them."""
     maker = Thread(target=Indexing(room.pipeline, least_items=0).poll)
     spent_ns: list[int] = []

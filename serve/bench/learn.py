@@ -16,7 +16,6 @@ from pathlib import Path
 
 import msgspec
 
-
 from env.records import LogLine, PageRecord
 from env.reward import is_censored
 from env.vocabulary import Context, Interaction, PageId
@@ -172,9 +171,7 @@ def _text_lines(
     return whole, chosen
 
 
-def _time_text(
-    lines: Sequence[str], args: VowpalArgs, clock_ns: Callable[[], int]
-) -> float:
+def _time_text(lines: Sequence[str], args: VowpalArgs, clock_ns: Callable[[], int]) -> float:
     learner = DsjsonLearner(args)
     began_ns = clock_ns()
     learner.learn(lines)

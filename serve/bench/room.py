@@ -1,4 +1,4 @@
-"""A server's parts in memory, with simulated people in front of them: for what is timed without HTTP."""
+"""A server's parts in memory with simulated people before them, to time what needs no HTTP."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,9 +53,8 @@ class Room:
     n_lines: int = 0
 
     @classmethod
-    def of(
-        cls, config: Config, n_items: int, seed: int, now_ms: int, advance: Advance
-    ) -> "Room":
+    def of(cls, config: Config, n_items: int, seed: int, now_ms: int, advance: Advance) -> "Room":
+        """Put the items, and people who have not swiped yet before them."""
         crowd = generated.people(seed, N_PEOPLE, now_ms)
         resident = resident_bytes()
         pipeline = Pipeline(config, draw_key=b"bench", served=untrained(vowpal_args(config)))

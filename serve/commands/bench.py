@@ -9,8 +9,8 @@ import msgspec
 import typer
 
 from serve.commands.bench_audience import bench_breakout, bench_floor, bench_newcomers
-from serve.commands.bench_core import bench_decide, bench_learn
 from serve.commands.bench_coldstart import EXAMPLE, bench_coldstart
+from serve.commands.bench_core import bench_decide, bench_learn
 from serve.commands.bench_offline import EXAMPLE as OFFLINE_EXAMPLE
 from serve.commands.bench_offline import bench_offline
 from serve.commands.bench_ranker import bench_ranker

@@ -1,4 +1,4 @@
-"""`nextswipe bench decide` and `bench learn`: what a page costs, and how fast the log is learned."""
+"""`nextswipe bench decide` and `bench learn`: what a page costs, how fast the log is learned."""
 
 import time
 from typing import Annotated
