@@ -163,6 +163,9 @@ class Catalogue:
             self._arrays["debuts"][self._index[record.item_id]] |= record.debut
         elif record.item_id in self._index:
             self._take_down(record.item_id)
+        index = self._index.get(record.item_id)
+        if index is not None:  # last, so that whoever reads beside looks at it again
+            self._changed.append(index)
         self.sequence = self.sequence + 1 if sequence is None else sequence
 
     def index_of(self, item_id: ItemId) -> int | None:
@@ -299,9 +302,8 @@ class Catalogue:
             self._latest.put(index, before_ms)
 
     def _note(self, index: int, item: Item) -> None:
-        """Keep an item as it is described, and that it changed."""
+        """Keep an item as it is described."""
         self._items[index] = _encoder.encode(item)
-        self._changed.append(index)
         if item.vector is None:
             self._with_vector.discard(index)
         else:

@@ -138,12 +138,12 @@ class VowpalPolicy:
                 into batches hides one; that costs 6 us an interaction (`Watch`), the look at all
                 weights and the copy to go back to 2 ms a batch.
         """
+        before, refusals = self._workspace.serialize(), self.refusals
+        kept = self._main.to_bytes(), self._worth, self._n_events, self._n_actions
+        self._effects.mark()
         learned = self._accept(interactions)
         if not learned:
             return
-        before = self._workspace.serialize()
-        kept = self._main.to_bytes(), self._worth, self._n_events, self._n_actions
-        self._effects.mark()
         self._current = None
         trouble = self._learn_all(learned) or self._examine()
         if trouble:
@@ -151,6 +151,7 @@ class VowpalPolicy:
             main, self._worth, self._n_events, self._n_actions = kept
             self._main.restore(main)
             self._effects.undo()
+            self._refusals = refusals
             raise PoisonedModel(
                 f"{trouble} in {len(learned)} interactions up to "
                 f"{learned[-1].decision_id}; rolled back to {self._n_events} learned"

@@ -9,6 +9,7 @@ topic .4, of two topics 0. The rest of a block is the item's own.
 
 from collections.abc import Iterator
 
+import msgspec
 import numpy as np
 
 from env import generated
@@ -16,7 +17,7 @@ from env.content import static_blocks
 from env.features import VECTOR_DIM
 from env.generated import SUBTOPICS, TOPICS
 from env.records import ItemRecord
-from env.vocabulary import Floats, Item
+from env.vocabulary import CreatorId, Floats, Item, ItemId
 
 KINDS = 8
 """Further clusters in each subtopic."""
@@ -41,13 +42,21 @@ class Embedded:
         self._places = {name: k for k, name in enumerate(TOPICS)}
 
     def records(self, n: int, now_ms: int) -> Iterator[ItemRecord]:
-        """Yield n items as they are put, not as debuts."""
+        """Yield n items as they are put, not as debuts.
+
+        They are made some thousands at a time, each with creators of their own, so that none is
+        left behind in the memory that is measured.
+        """
         rng = np.random.default_rng([self._seed, 5])
-        items = generated.catalogue(self._seed, n, now_ms)
-        for begin in range(0, n, _CHUNK):
-            some = items[begin : begin + _CHUNK]
-            for item, block in zip(some, self._blocks(some, rng), strict=True):
-                yield ItemRecord(item.item_id, now_ms, item, block)
+        for k, begin in enumerate(range(0, n, _CHUNK)):
+            items = generated.catalogue(self._seed + k, min(_CHUNK, n - begin), now_ms)
+            for item, block in zip(items, self._blocks(items, rng), strict=True):
+                named = msgspec.structs.replace(
+                    item,
+                    item_id=ItemId(f"{item.item_id}-{k}"),
+                    creator=CreatorId(f"{item.creator}-{k}"),
+                )
+                yield ItemRecord(named.item_id, now_ms, named, block)
 
     def _blocks(self, items: list[Item], rng: np.random.Generator) -> list[bytes]:
         topic = np.array([self._places[item.tags[0]] for item in items])
