@@ -86,6 +86,7 @@ def run_decide(
     n_candidates: int = 200,
     n_warm_pages: int = N_WARM_PAGES,
     least_items: int = LEAST_ITEMS,
+    base_items: int = BASE_ITEMS,
 ) -> DecideResult:
     """Swipe to warm up, then time pages.
 
@@ -99,14 +100,15 @@ def run_decide(
         n_candidates: of a page.
         n_warm_pages: swiped before.
         least_items: from which on there is an index.
+        base_items: of the smaller catalogue that growth is measured from.
     """
     config = Config()
     config = msgspec.structs.replace(
         config, feed=msgspec.structs.replace(config.feed, candidates=n_candidates)
     )
     base = None
-    if n_items != BASE_ITEMS:
-        small = Room.of(config, min(BASE_ITEMS, n_items), seed, now_ms, advance)
+    if n_items > base_items:
+        small = Room.of(config, base_items, seed, now_ms, advance)
         small.warm_up(n_warm_pages, advance)
         base, _ = _time_pages(small, n_pages, Stopwatch(clock_ns), clock_ns, advance)
     room = Room.of(config, n_items, seed, now_ms, advance)
