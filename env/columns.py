@@ -25,7 +25,7 @@ def grown(column: npt.NDArray[_Scalar], n: int) -> npt.NDArray[_Scalar]:
     >>> (len(short), len(long), np.shares_memory(short, long))
     (3, 5, True)
     """
-    room = column if column.base is None else column.base
+    room: object = column if column.base is None else column.base
     if isinstance(room, np.ndarray) and len(room) >= n and _begins_with(room, column):
         return room[:n]
     longer: npt.NDArray[_Scalar] = with_room(n, column.dtype, column.shape[1:])

@@ -6,7 +6,7 @@ takes longer than ten pages.
 
 import numpy as np
 
-from env.vocabulary import Ints, Keys, ShortKeys
+from env.vocabulary import Bools, Ints, Keys, ShortKeys
 
 _MERGE_AT = 1024
 
@@ -32,13 +32,19 @@ class _Sorted:
 
     def find(self, short_keys: ShortKeys) -> list[Ints]:
         short, order, further = self.short, self.order, self._further
-        if not len(short):
+        if not len(short) or not len(short_keys):
             return []
         place = short.searchsorted(short_keys)
         found = [order[place[short.take(place, mode="clip") == short_keys]]]
         if len(further):
-            found.append(order[further[np.isin(short[further], short_keys)]])
+            found.append(order[further[_is_among(short[further], short_keys)]])
         return found
+
+
+def _is_among(keys: ShortKeys, some: ShortKeys) -> Bools:
+    ordered = np.sort(some)
+    found: Bools = ordered.take(ordered.searchsorted(keys), mode="clip") == keys
+    return found
 
 
 class ShortKeyIndex:

@@ -24,7 +24,9 @@ def first_places(codes: Ints) -> Ints:
     if highest >= _TABLE:
         order = codes.argsort(kind="stable")
         ordered = codes[order]
-        return np.sort(order[np.flatnonzero(np.diff(ordered, prepend=ordered[0] - 1))])
+        is_first = np.ones(len(order), dtype=np.bool_)
+        np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
+        return np.sort(order[is_first])
     places = np.arange(len(codes))
     first = np.empty(highest + 1, dtype=np.int64)
     first[codes[::-1]] = places[::-1]

@@ -110,6 +110,7 @@ def retrieve(
     debut: Ints = _NOBODY,
     shares: Shares | None = None,
     nearest: Nearest | None = None,
+    new: Bools | None = None,
 ) -> Retrieved:
     """Return n items for a person, fewer only where the sources that have a share know no more.
 
@@ -129,11 +130,12 @@ def retrieve(
         debut: at most n owed uploads, allowed and new to the person; they come first.
         shares: of the other sources.
         nearest: where the best matches are looked for; None: everywhere.
+        new: shape (n_items,), `known.new(allowed)`, which is written to; None: it is made here.
     """
     shares, nearest = shares or Shares(), nearest or Everything()
     rng = np.random.default_rng(seed)
     items = states.aligned(catalogue)
-    wanted = known.new(allowed)
+    wanted = known.new(allowed) if new is None else new
     wanted[debut] = False
     n -= len(debut)
     latest = catalogue.latest()

@@ -237,7 +237,8 @@ class Pipeline:
         eligible = self._eligibility.eligible(
             catalogue, reach, scene, asked.state.profile, known, asked.size
         )
-        owed = self._owed_to(asked, reach, known, eligible)
+        new = known.new(eligible.allowed)
+        owed = self._owed_to(asked, reach, known, eligible, new)
         unmet = owed[self._is_unmet(asked, reach, owed)]
         share = asked.served.audiences.share(scene.country, scene.language)
         if len(unmet):  # a first impression cannot wait until the fold has heard of the upload
@@ -254,6 +255,7 @@ class Pipeline:
             asked.seed,
             debut=self._offer(asked, reach, owed, len(places)),
             nearest=self._nearest,
+            new=new,
         )
         lap("retrieve")
         filtered = filters.apply(
@@ -267,14 +269,16 @@ class Pipeline:
         lap("filter")
         return Chosen(filtered.kept[:wanted], retrieved, filtered, places)
 
-    def _owed_to(self, asked: _Asked, reach: Reach, known: Known, eligible: Eligible) -> Ints:
+    def _owed_to(
+        self, asked: _Asked, reach: Reach, known: Known, eligible: Eligible, new: Bools
+    ) -> Ints:
         """Return the owed uploads that a person can be offered, the most urgent first.
 
         What a filter would remove is left out before it is chosen: the most urgent upload may
         stand alone, and its creator have had their turn just now.
         """
         pending = self._undelivered.pending(reach, asked.scene.at_ms)
-        owed = fair_start.owed_to(self.catalogue, reach, known.new(eligible.allowed), pending)
+        owed = fair_start.owed_to(self.catalogue, reach, new, pending)
         return filters.apply(
             known, eligible, self.catalogue, owed, at_least=0, per_creator=max(len(owed), 1)
         ).kept

@@ -265,8 +265,7 @@ def test_what_a_guard_cut_off_does_not_pay() -> None:
 
 def test_reach_follows_the_catalogue_as_if_it_were_made_anew() -> None:
     records = [debut(f"u{k}", country=("GB", "TH", "")[k % 3]) for k in range(12)]
-    stream = [*records[:6], *[shown(f"u{k % 6}") for k in range(30)]]
-    audiences = folded(lines(*stream))
+    audiences = folded(lines(*records[:6], *(shown(f"u{k % 6}") for k in range(30))))
     data, catalogue = audiences.to_bytes(), catalogue_of(make_item("old"))
     rng = np.random.default_rng(3)
     for k in range(60):
