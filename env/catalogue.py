@@ -8,8 +8,7 @@ is served.
 What is asked for by index, an item as its uploader described it, is kept encoded: a fifth of the
 object's size, and decoding one takes a microsecond. What follows from all items (the latest, whose
 items they are, where a key is) is brought up to date by what changed, so an upload costs the next
-page microseconds, however many items there are. An item takes some 900 bytes (see `docs/retrieval`,
-where they are counted).
+page microseconds, however many items there are. An item takes 1.1 KB (`docs/retrieval.md`).
 
 Rejected: a structured array (a column of it is strided, and gathers from it are slower), removing
 rows on a takedown (every index held by a request under way would shift), and an object for each
