@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 
 import msgspec
@@ -33,6 +34,8 @@ from serve.replica import learning_args
 
 N_ITEMS = 2_000
 N_TEXT_PAGES = 100
+N_ROUNDS = 3
+"""Of each measurement; the fastest counts, as what else the machine does only makes it slower."""
 
 
 class LearnResult(msgspec.Struct, frozen=True):
@@ -95,12 +98,14 @@ def run_learn(
                 if k < N_TEXT_PAGES and isinstance(page, PageRecord):
                     contexts[page.page_id] = room.context_of(page)
                 advance("swipe", k + 1, n_pages)
-            seconds, known = _time_into_vw(log, config, clock_ns)
+            into_vw = [_time_into_vw(log, config, clock_ns) for _ in range(N_ROUNDS)]
             advance("learn", 1, 3)
-            fold_s, n_closed, n_lines = _time_fold(log, config, clock_ns)
+            folds = [_time_fold(log, config, clock_ns) for _ in range(N_ROUNDS)]
             advance("learn", 2, 3)
         finally:
             database.close()
+    seconds, known = min(into_vw, key=itemgetter(0))
+    fold_s, n_closed, n_lines = min(folds)
     whole, chosen = _text_lines(known, contexts)
     args = learning_args(config).vowpal
     text_s, chosen_s = (_time_text(args_lines, args, clock_ns) for args_lines in (whole, chosen))
@@ -172,7 +177,10 @@ def _text_lines(
 
 
 def _time_text(lines: Sequence[str], args: VowpalArgs, clock_ns: Callable[[], int]) -> float:
-    learner = DsjsonLearner(args)
-    began_ns = clock_ns()
-    learner.learn(lines)
-    return (clock_ns() - began_ns) / 1e9
+    spent_ns = []
+    for _ in range(N_ROUNDS):
+        learner = DsjsonLearner(args)
+        began_ns = clock_ns()
+        learner.learn(lines)
+        spent_ns.append(clock_ns() - began_ns)
+    return min(spent_ns) / 1e9
