@@ -94,14 +94,20 @@ class Audiences:
         return counts
 
     def aligned(self, catalogue: Catalogue) -> Reach:
-        """Return reach by catalogue index; made anew only after a fold, a put or an upload."""
-        if self._aligned is not None:
-            known, sequence, reach = self._aligned
-            if known is catalogue and sequence == catalogue.sequence:
+        """Return reach by catalogue index; made anew only after a fold or a put.
+
+        Changes of the catalogue alone move only the items that changed.
+        """
+        n_changes = catalogue.n_changes  # before the columns are read: they may grow meanwhile
+        if self._aligned is not None and self._aligned[0] is catalogue:
+            _, known, reach = self._aligned
+            if known == n_changes:
                 return reach
-        sequence = catalogue.sequence  # before the columns are read: they may grow meanwhile
-        reach = self._uploads.reach(catalogue, self._clock_ms)
-        self._aligned = catalogue, sequence, reach
+            changed = catalogue.changed_since(known)
+            reach = self._uploads.reach_after(reach, catalogue, changed, self._clock_ms)
+        else:
+            reach = self._uploads.reach(catalogue, self._clock_ms)
+        self._aligned = catalogue, n_changes, reach
         return reach
 
     def share(self, country: str, language: str) -> float:

@@ -297,4 +297,4 @@ def _dynamic_columns(
 
 
 def _level(popular: "Popular", index: Ints, scale: float) -> Floats:
-    return scale_plays(popular.plays[index] * scale, popular.highest * scale)
+    return scale_plays(popular.at(index) * scale, popular.highest * scale)

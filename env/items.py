@@ -15,12 +15,14 @@ would depend on who reads when).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import msgspec
 import numpy as np
 
 from env.catalogue import Catalogue
+from env.columns import grown, with_room
 from env.popularity import PRIOR_PLAYS, Popular, Popularity
 from env.reward import is_censored, is_long_view, is_valid_play
 from env.segments import Segments
@@ -69,6 +71,22 @@ class Aligned:
     best: Ints  # (m,) indices of all that was rewarded, the highest posterior mean - sd first
     popularity: Popularity
     landmark_ms: int
+    unseen_mean: float
+    """`reward_mean` of an item that nobody has seen; `unseen_sd` is its `reward_sd`."""
+    unseen_sd: float
+
+    def grown(self, n: int) -> "Aligned":
+        """Return the same for n items, the further ones unseen."""
+        return replace(
+            self,
+            impressions=_with_last(self.impressions, n, 0.0),
+            rewarded=_with_last(self.rewarded, n, 0.0),
+            valid_plays=_with_last(self.valid_plays, n, 0.0),
+            long_views=_with_last(self.long_views, n, 0.0),
+            likes=_with_last(self.likes, n, 0.0),
+            reward_mean=_with_last(self.reward_mean, n, self.unseen_mean),
+            reward_sd=_with_last(self.reward_sd, n, self.unseen_sd),
+        )
 
     def scale(self, now_ms: int) -> float:
         """Return what turns popularity into valid plays as they weigh at this time."""
@@ -128,11 +146,23 @@ class ItemStates:
             self._segments.fold(interaction.scene, row, weight)
 
     def aligned(self, catalogue: Catalogue) -> Aligned:
-        """Return the states by catalogue index; made anew only after a fold or an upload."""
-        grown = catalogue is not self._catalogue or len(catalogue) != len(self._row_of)
-        if self._aligned is None or grown:
+        """Return the states by catalogue index; made anew only after a fold.
+
+        An upload that nobody has seen yet adds a row of what is believed of all.
+        """
+        if self._aligned is None or catalogue is not self._catalogue:
             self._place_rows(catalogue)
             self._aligned = self._align()
+        elif len(catalogue) != len(self._row_of):
+            n_known = len(self._row_of)
+            self._place_rows(catalogue)
+            is_new = not self._row_of[n_known:].any()
+            self._aligned = self._aligned.grown(len(self._row_of)) if is_new else self._align()
+        return self._aligned
+
+    @property
+    def last_aligned(self) -> Aligned | None:
+        """What `aligned` returned last, unless more was folded since; any thread may look."""
         return self._aligned
 
     def to_bytes(self) -> bytes:
@@ -190,10 +220,12 @@ class ItemStates:
         if catalogue is not self._catalogue:
             self._catalogue, self._n_placed = catalogue, 0
             self._row_of = np.zeros(0, dtype=np.int64)
-        new_ids = catalogue.ids[len(self._row_of) :]
-        new_rows = np.array([self._rows.get(item_id, 0) for item_id in new_ids], dtype=np.int64)
-        self._row_of = np.concatenate([self._row_of, new_rows])
-        for item_id in list(self._rows)[self._n_placed :]:
+        n_known, new_ids = len(self._row_of), catalogue.ids[len(self._row_of) :]
+        self._row_of = grown(self._row_of, n_known + len(new_ids))
+        self._row_of[n_known:] = [self._rows.get(item_id, 0) for item_id in new_ids]
+        if self._n_placed == len(self._rows):
+            return
+        for item_id in islice(self._rows, self._n_placed, None):
             index = catalogue.index_of(item_id)
             if index is not None and index < len(self._row_of):  # else it is new next time
                 self._row_of[index] = self._rows[item_id]
@@ -203,27 +235,32 @@ class ItemStates:
         table = self._table[: len(self._rows) + 1]
         n, total, squares = table[:, _REWARDED], table[:, _SUM], table[:, _SQUARES]
         mean, sd = posterior(n, total, squares, self._prior)
-        columns = table.T[:, self._row_of]
-        means, sds = mean[self._row_of], sd[self._row_of]
-        rewarded = columns[_REWARDED] > 0.0
-        surely = np.where(rewarded, means - sds, -np.inf)
+        means, sds, rewarded = self._by_index(mean), self._by_index(sd), self._by_index(n)
+        surely = np.where(rewarded > 0.0, means - sds, -np.inf)
         return Aligned(
-            impressions=columns[_IMPRESSIONS],
-            rewarded=columns[_REWARDED],
-            valid_plays=columns[_VALID],
-            long_views=columns[_LONG],
-            likes=columns[_LIKES],
+            impressions=self._by_index(table[:, _IMPRESSIONS]),
+            rewarded=rewarded,
+            valid_plays=self._by_index(table[:, _VALID]),
+            long_views=self._by_index(table[:, _LONG]),
+            likes=self._by_index(table[:, _LIKES]),
             reward_mean=means,
             reward_sd=sds,
             best=np.argsort(-surely)[: np.count_nonzero(rewarded)],
             popularity=Popularity(
-                Popular.of(columns[_POPULARITY]),
+                Popular.of(self._by_index(table[:, _POPULARITY])),
                 PRIOR_PLAYS * math.exp2((self._clock_ms - self._landmark_ms) / HALF_LIFE_MS),
                 self._segments.columns(),
                 self._index_of_row(len(table)),
             ),
             landmark_ms=self._landmark_ms,
+            unseen_mean=float(mean[0]),
+            unseen_sd=float(sd[0]),
         )
+
+    def _by_index(self, values: Floats) -> Floats:
+        """Return the values of rows by catalogue index."""
+        column: Floats = with_room(len(self._row_of))
+        return np.take(np.ascontiguousarray(values), self._row_of, out=column, mode="clip")
 
     def _index_of_row(self, n_rows: int) -> Ints:
         index = np.full(n_rows, -1, dtype=np.int64)
@@ -239,6 +276,12 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
     ids: tuple[ItemId, ...]
     table: bytes
     segments: dict[str, tuple[bytes, bytes]]
+
+
+def _with_last(column: Floats, n: int, value: float) -> Floats:
+    longer = grown(column, n)
+    longer[len(column) :] = value
+    return longer
 
 
 def posterior(n: Floats, total: Floats, squares: Floats, prior: Prior) -> tuple[Floats, Floats]:

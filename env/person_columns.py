@@ -18,6 +18,7 @@ import numpy.typing as npt
 from env import users
 from env.catalogue import Catalogue
 from env.content import fold_tag
+from env.index_sets import is_among
 from env.interests import Tally, tally_columns
 from env.users import UserState
 from env.vocabulary import Float32s, Floats, Ints, Scene
@@ -51,25 +52,50 @@ def person_columns(
     codes = np.array(
         [catalogue.creator_code(tally.name) for tally in user.creators], dtype=np.int64
     )
-    affinity, recent = _tables(user.creators, user.n_cards, codes, np.zeros(catalogue.n_creators))
+    affinity, recent = _looked_up(user.creators, user.n_cards, codes, creators)
     sounds = catalogue.sound_codes([tally.name for tally in user.sounds])
-    _, heard = _tables(user.sounds, user.n_cards, sounds, np.zeros(catalogue.n_sounds))
+    _, heard = _looked_up(user.sounds, user.n_cards, sounds, catalogue.sounds[index])
     felt, seen = _tag_columns(user, catalogue, index)
-    follows = np.zeros(catalogue.n_creators, dtype=np.bool_)
-    follows[catalogue.creator_codes(users.followed(user))] = True
     long = users.long_interest(user, with_declared=catalogue.is_of_tags)
     session = users.session_interest(user) if scene.position > 0 else np.zeros_like(long)
     return {
         "long_match": MATCH_SCALE * (vectors @ long),
         "session_match": MATCH_SCALE * (vectors @ session),
-        "creator_affinity": affinity[creators],
-        "creator_recent": recent[creators],
-        "followed": follows[creators],
+        "creator_affinity": affinity,
+        "creator_recent": recent,
+        "followed": is_among(creators, catalogue.creator_codes(users.followed(user))),
         "tag_affinity": felt,
         "tag_recent": seen,
-        "sound_recent": heard[catalogue.sounds[index]],
+        "sound_recent": heard,
         "scene_match": vectors @ users.scene_interest(user, prior),
     }
+
+
+def _looked_up(
+    tallies: Sequence[Tally], n_cards: int, codes: Ints, of_items: Ints
+) -> tuple[Floats, Floats]:
+    """Return signal and exposure of the creator, or the sound, of each item, (n,) each.
+
+    The tables hold the tallies alone: one of all creators of a large catalogue would be a megabyte
+    of zeros a page.
+
+    Args:
+        tallies: of a person's creators or sounds.
+        n_cards: the person's.
+        codes: of the tallies' names, 0 where there is no item of that name.
+        of_items: shape (n,), the items' codes, 0 where unknown.
+    """
+    order = codes.argsort()
+    ordered = codes[order]
+    place = ordered.searchsorted(of_items)
+    is_known = np.zeros(len(of_items), dtype=np.bool_)
+    if len(codes):
+        is_known = (ordered.take(place, mode="clip") == of_items) & (of_items > 0)
+    row = np.zeros(len(of_items), dtype=np.int64)
+    row[is_known] = order[place[is_known]] + 1
+    rows = np.where(codes > 0, np.arange(1, len(codes) + 1), 0)
+    signal, exposure = _tables(tallies, n_cards, rows, np.zeros(len(codes) + 1))
+    return signal[row], exposure[row]
 
 
 def _tables(
@@ -80,7 +106,7 @@ def _tables(
     Args:
         tallies: of a person's creators, tags or sounds.
         n_cards: the person's.
-        codes: of the tallies' names; 0, which says nothing, where there is no item of that name.
+        codes: rows of the tallies' names; 0, which says nothing, where no item has that name.
         expected: shape (n_codes,), the signal that each is shrunk to; it is written to.
     """
     _, exposure, signal = tally_columns(tallies, n_cards)

@@ -26,31 +26,106 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from env.features import VECTOR_DIM
+from env.index_sets import distinct, is_among
 from env.segments import Plays, segment_names
 from env.vocabulary import Float32s, Floats, Ints, Scene
 
 PRIOR_PLAYS = 100.0
 
-MAX_REMEMBERED = 4_000_000
-"""Scenes of one version of the states times their items, 16 bytes each; 32 scenes at least."""
+MAX_REMEMBERED = 1024
+"""Scenes of one version of the states: each holds its segments' plays and a ranking's head."""
 MAX_INTERESTS = 4096
 """Interests of scenes that are remembered, 128 bytes each."""
 
+MAX_PREPARED = 64
+"""Scenes that a new version works out before its first page."""
 
-@dataclass(frozen=True, slots=True)
+_LEAST_HEAD = 2048
+
+
+@dataclass(slots=True)
 class Popular:
-    """Popularity by catalogue index, in valid plays as they weigh at the landmark."""
+    """Popularity by catalogue index, in valid plays as they weigh at the landmark.
 
-    plays: Floats  # (n,)
-    highest: float
-    ranking: Ints  # (m,) all that was ever played, the most popular first
+    It is everywhere's, times a factor, but for the items that its segments played. So a scene costs
+    what was played in it, and not a pass over all items.
+
+    Attributes:
+        everywhere: shape (n,), plays in all scenes; what came later was not played.
+        played: all that was ever played anywhere, the most popular first.
+        factor: of everywhere's plays.
+        own: shape (m,), the items whose plays are others, ascending.
+        weights: shape (m,), these.
+        highest: of all items' plays.
+    """
+
+    everywhere: Floats
+    played: Ints
+    factor: float
+    own: Ints
+    weights: Floats
+    highest: float = field(init=False)
+    _head: Ints = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin the ranking."""
+        self._head = self._rank(_LEAST_HEAD)
+        self.highest = float(self.at(self._head[:1]).sum())
 
     @classmethod
     def of(cls, plays: Floats) -> "Popular":
-        """Rank what was played."""
-        played = np.flatnonzero(plays)
-        ranking = played[np.argsort(-plays[played])]
-        return cls(plays, float(plays.max(initial=0.0)), ranking)
+        """Rank what was played everywhere, shape (n,); of equals the later one comes first."""
+        played = np.flatnonzero(plays)[::-1]
+        ranking = played[np.argsort(-plays[played], kind="stable")]
+        return cls(plays, ranking, 1.0, np.zeros(0, dtype=np.int64), np.zeros(0))
+
+    @property
+    def total(self) -> float:
+        """The plays of all items, everywhere."""
+        return float(self.everywhere.sum())
+
+    @property
+    def plays(self) -> Floats:
+        """All plays, shape (n,)."""
+        return self.at(np.arange(len(self.everywhere)))
+
+    @property
+    def ranking(self) -> Ints:
+        """All that was ever played anywhere, the most popular first."""
+        return self.head(len(self.played))
+
+    def at(self, index: Ints) -> Floats:
+        """Return the plays of some items, shape of `index`."""
+        if not len(self.everywhere):
+            return np.zeros(len(index))
+        plays = self.everywhere.take(index, mode="clip") * self.factor
+        plays[index >= len(self.everywhere)] = 0.0
+        if len(self.own):
+            place = self.own.searchsorted(index)
+            own = self.own.take(place, mode="clip") == index
+            plays[own] = self.weights[place[own]]
+        return plays
+
+    def head(self, n: int) -> Ints:
+        """Return the first n of the ranking, fewer where fewer were played."""
+        if n > len(self._head) and len(self._head) < len(self.played):
+            self._head = self._rank(2 * n)
+        return self._head[:n]
+
+    def _rank(self, n: int) -> Ints:
+        """Return at least the first n: everywhere's first ones, and among them a scene's own."""
+        n_looked_at = n + len(self.own)
+        first = self.played[:n_looked_at]
+        if not len(self.own):
+            return first
+        first = np.concatenate([self.own[::-1], first[~is_among(first, self.own)]])
+        plays = self.at(first)
+        order = np.argsort(-plays, kind="stable")
+        if n_looked_at < len(
+            self.played
+        ):  # what was not looked at is no more popular than the last
+            order = order[: int(np.flatnonzero(order == len(first) - 1)[0]) + 1]
+        return first[order]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +150,7 @@ class Popularity:
         popular = self._remembered.get(names)
         if popular is None:
             popular = self._blend(names)
-            n_most = max(MAX_REMEMBERED // max(len(popular.plays), 1), 32)
-            if len(self._remembered) >= n_most:
+            if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
             self._remembered[names] = popular
         return popular
@@ -103,14 +177,31 @@ class Popularity:
     def _names(self, scene: Scene) -> tuple[str, ...]:
         return tuple(name for name in segment_names(scene) if name in self._segments)
 
+    def asked_for(self) -> list[tuple[str, ...]]:
+        """Return the segments of the scenes that are remembered, the last ones last."""
+        return list(self._remembered)
+
+    def prepare(self, before: "Popularity") -> None:
+        """Work out the last `MAX_PREPARED` scenes that an earlier version was asked for."""
+        for names in before.asked_for()[-MAX_PREPARED:]:
+            known = tuple(name for name in names if name in self._segments)
+            if known not in self._remembered:
+                self._remembered[known] = self._blend(known)
+
     def _blend(self, names: tuple[str, ...]) -> Popular:
-        blended = self.everywhere.plays
-        for name in names:
-            index, weights = self._placed(name)
-            if len(index):
-                blended = blended * (self.prior_plays / float(blended.sum()))
-                blended[index] += weights
-        return self.everywhere if blended is self.everywhere.plays else Popular.of(blended)
+        """Add the plays of a scene's segments, the widest first, to what is left around them."""
+        placed = [(index, plays) for index, plays in map(self._placed, names) if len(index)]
+        if not placed:
+            return self.everywhere
+        own = distinct(np.concatenate([index for index, _ in placed]))
+        weights, factor, total = self.everywhere.at(own), 1.0, self.everywhere.total
+        for index, plays in placed:
+            kept = self.prior_plays / total
+            weights *= kept
+            factor *= kept
+            weights[own.searchsorted(index)] += plays
+            total = self.prior_plays + float(plays.sum())
+        return Popular(self.everywhere.everywhere, self.everywhere.played, factor, own, weights)
 
     def _mean(self, names: tuple[str, ...], vectors: Float32s) -> Float32s:
         """Add a segment's plays to the mean of the segments around it, which is remembered too."""
@@ -119,8 +210,8 @@ class Popularity:
             around = self._mean(names[:-1], vectors) if around is None else around
             index, weights = self._placed(names[-1])
         else:
-            around, index = np.zeros(VECTOR_DIM, dtype=np.float32), self.everywhere.ranking
-            weights = self.everywhere.plays[index]
+            around, index = np.zeros(VECTOR_DIM, dtype=np.float32), self.everywhere.played
+            weights = self.everywhere.at(index)
         shares = (weights / (float(weights.sum()) + self.prior_plays)).astype(np.float32)
         kept = np.float32(1.0 - float(shares.sum()))
         mean: Float32s = kept * around + shares @ vectors[index]

@@ -4,14 +4,18 @@
 upload, with the times at which it was paid and promoted and the reason why it was stopped.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import msgspec
 import numpy as np
 
+from env.audience_args import OPEN_LEVEL
 from env.catalogue import Catalogue
+from env.columns import grown, with_room
+from env.index_sets import distinct, is_among
 from env.vocabulary import Bools, CreatorId, Floats, Ints, ItemId
 
 
@@ -28,6 +32,73 @@ class Reach:
     owed: Floats  # (n,) impressions still owed
     due_ms: Ints  # (n,) by when; 0 where nothing is owed
     price: Floats  # (n,) at least 0, but of what only a test is owed to; 0 where nothing is owed
+
+    @cached_property
+    def tried(self) -> Ints:
+        """What is under trial or stopped, ascending; all else is everywhere."""
+        return np.flatnonzero((self.level < OPEN_LEVEL) | self.stopped)
+
+    @cached_property
+    def owing(self) -> Ints:
+        """What is owed impressions, ascending."""
+        return np.flatnonzero(self.owed > 0.0)
+
+    def prepare(self) -> None:
+        """Find what is under trial and what is owed, before the first page asks."""
+        for index in (self.tried, self.owing):
+            index.flags.writeable = False
+
+    @classmethod
+    def of(
+        cls, level: Ints, stopped: Bools, owed: Floats, due_ms: Floats, price: Floats
+    ) -> "Reach":
+        """Return the same columns, each with room for items to come."""
+        reach = cls(
+            with_room(len(level), np.int64),
+            with_room(len(level), np.bool_),
+            with_room(len(level)),
+            with_room(len(level), np.int64),
+            with_room(len(level)),
+        )
+        values = level, stopped, owed, due_ms, price
+        for column, of_column in zip(reach._columns(), values, strict=True):
+            column[:] = of_column
+        return reach
+
+    def changed(
+        self, n: int, index: Ints, rows: Sequence[tuple[int, bool, float, float, float]]
+    ) -> "Reach":
+        """Return the reach of n items where some have other values; it shares its columns.
+
+        Args:
+            n: items by now.
+            index: shape (m,), ascending, those that have, among them all that are new.
+            rows: theirs, in the order of the attributes.
+        """
+        reach = Reach(
+            grown(self.level, n),
+            grown(self.stopped, n),
+            grown(self.owed, n),
+            grown(self.due_ms, n),
+            grown(self.price, n),
+        )
+        for column, values in zip(reach._columns(), zip(*rows, strict=True), strict=True):
+            column[index] = values
+        is_tried = (reach.level[index] < OPEN_LEVEL) | reach.stopped[index]
+        reach.__dict__["tried"] = _replaced(self.tried, index, index[is_tried])
+        reach.__dict__["owing"] = _replaced(self.owing, index, index[reach.owed[index] > 0.0])
+        return reach
+
+    def moved_since(self, before: "Reach") -> Ints:
+        """Return the items of `before` whose level is another, or that were stopped, ascending."""
+        n = len(before.level)
+        tried = np.concatenate([before.tried, self.tried[self.tried < n]])
+        is_other = self.level[tried] != before.level[tried]
+        is_other |= self.stopped[tried] != before.stopped[tried]
+        return distinct(tried[is_other])
+
+    def _columns(self) -> tuple[Ints, Bools, Floats, Ints, Floats]:
+        return self.level, self.stopped, self.owed, self.due_ms, self.price
 
 
 class UploadState(msgspec.Struct, frozen=True):
@@ -89,10 +160,13 @@ class Places:
         if catalogue is not self._catalogue:
             self._catalogue, self._n_placed = catalogue, 0
             self._row_of = np.zeros(0, dtype=np.int64)
-        n = len(catalogue.debuts)
-        new_ids = catalogue.ids[len(self._row_of) : n]
-        new_rows = np.array([rows.get(item_id, -1) for item_id in new_ids], dtype=np.int64)
-        self._row_of = np.concatenate([self._row_of, new_rows])
+        n, n_known = len(catalogue.debuts), len(self._row_of)
+        if n > n_known:
+            new_ids = catalogue.ids[n_known:n]
+            self._row_of = grown(self._row_of, n)
+            self._row_of[n_known:] = [rows.get(item_id, -1) for item_id in new_ids]
+        if self._n_placed == len(rows):
+            return self._row_of
         for item_id, row in islice(rows.items(), self._n_placed, None):
             index = catalogue.index_of(item_id)
             if index is not None and index < n:  # else it is new next time
@@ -105,3 +179,8 @@ class Places:
         index = None if self._catalogue is None else self._catalogue.index_of(item_id)
         if index is not None and index < len(self._row_of):
             self._row_of[index] = row
+
+
+def _replaced(some: Ints, changed: Ints, new: Ints) -> Ints:
+    """Return a set of indices where those that changed are in it if they are among the new ones."""
+    return np.sort(np.concatenate([some[~is_among(some, changed)], new]))

@@ -8,6 +8,9 @@ forgetting somebody overwrites one field and every fold stays as it was.
 A page of 100 candidates takes about 7 KB: half of it ids, the rest float16 columns. The static
 block of a candidate stands in the log once, in its `ItemRecord`, and is referred to by content
 hash; the drawn cards carry theirs, so that profiles and the join need no second source.
+
+Records hold numbers, strings and each other, never a cycle, so those that come in thousands are
+left alone by the garbage collector (`gc=False`), which would look at each of them several times.
 """
 
 import hashlib
@@ -50,7 +53,7 @@ Kind = Literal["page", "feedback", "item", "user", "block", "tick"]
 """What a line of the log is about: the tag of its record."""
 
 
-class Card(msgspec.Struct, frozen=True, omit_defaults=True):
+class Card(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What a shown item was at the time: all that folds need of it.
 
     Attributes:
@@ -69,7 +72,7 @@ class Card(msgspec.Struct, frozen=True, omit_defaults=True):
     bait: float | None = None
 
 
-class Drawn(msgspec.Struct, frozen=True, array_like=True):
+class Drawn(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One decision of a page: its slot, the candidate's index, and the exact probability."""
 
     slot: int
@@ -77,7 +80,7 @@ class Drawn(msgspec.Struct, frozen=True, array_like=True):
     propensity: float
 
 
-class RuleRecord(msgspec.Struct, frozen=True, array_like=True):
+class RuleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A SlotRule with its masks as packed bits."""
 
     name: str
@@ -131,7 +134,7 @@ class PageRecord(msgspec.Struct, frozen=True, tag="page", tag_field="t", omit_de
 
 
 class FeedbackRecord(
-    msgspec.Struct, frozen=True, tag="feedback", tag_field="t", omit_defaults=True
+    msgspec.Struct, frozen=True, tag="feedback", tag_field="t", omit_defaults=True, gc=False
 ):
     """One event that a client reported about one decision.
 

@@ -1,34 +1,85 @@
-"""The items by the low half of their keys, which is how a person's state names what they saw."""
+"""The items by the low half of their keys, which is how a person's state names what they saw.
+
+New items are sorted apart, until they are many enough to be worth a merge: sorting a million keys
+takes longer than ten pages.
+"""
 
 import numpy as np
 
-from env.vocabulary import Ints, Keys, ShortKeys
+from env.vocabulary import Bools, Ints, Keys, ShortKeys
+
+_MERGE_AT = 1024
+
+
+class _Sorted:
+    """Some of the keys, in order; `begin` is the index of the first of them."""
+
+    def __init__(self, keys: Keys, begin: int = 0) -> None:
+        short = keys.astype(np.uint32)
+        order = np.argsort(short, kind="stable")
+        self._set(short[order], order + begin)
+
+    def _set(self, short: ShortKeys, order: Ints) -> None:
+        self.short, self.order = short, order
+        self._further = np.flatnonzero(short[1:] == short[:-1]) + 1
+
+    def merge(self, other: "_Sorted") -> None:
+        """Take in further keys, all of later items."""
+        places = self.short.searchsorted(other.short, side="right")
+        self._set(
+            np.insert(self.short, places, other.short), np.insert(self.order, places, other.order)
+        )
+
+    def find(self, short_keys: ShortKeys) -> list[Ints]:
+        short, order, further = self.short, self.order, self._further
+        if not len(short) or not len(short_keys):
+            return []
+        place = short.searchsorted(short_keys)
+        found = [order[place[short.take(place, mode="clip") == short_keys]]]
+        if len(further):
+            found.append(order[further[_is_among(short[further], short_keys)]])
+        return found
+
+
+def _is_among(keys: ShortKeys, some: ShortKeys) -> Bools:
+    ordered = np.sort(some)
+    found: Bools = ordered.take(ordered.searchsorted(keys), mode="clip") == keys
+    return found
 
 
 class ShortKeyIndex:
-    """Finds items of one state of the catalogue by the low 32 bits of their keys."""
+    """Finds items by the low 32 bits of their keys; follows a catalogue that grows."""
 
-    def __init__(self, keys: Keys) -> None:
-        """Sort the keys, shape (n,)."""
-        short = keys.astype(np.uint32)
-        self._order = np.argsort(short, kind="stable")
-        self._short = short[self._order]
-        self._further = np.flatnonzero(self._short[1:] == self._short[:-1]) + 1
+    def __init__(self) -> None:
+        """Start without items."""
+        self._base = _Sorted(np.zeros(0, dtype=np.uint64))
+        self._new = _Sorted(np.zeros(0, dtype=np.uint64))
 
-    def find(self, short_keys: ShortKeys) -> Ints:
-        """Return the indices of items that have these keys; unknown ones are left out.
+    def find(self, keys: Keys, short_keys: ShortKeys) -> Ints:
+        """Return the indices of items that have these short keys; unknown ones are left out.
 
-        Where several items share one all are found, the further ones at the end.
+        Where several items share one all are found. They come in the order of the keys asked for,
+        but for those that came lately and those that share one, which are at the end.
 
-        >>> index = ShortKeyIndex(np.array([7, 3, 2**32 + 7], dtype=np.uint64))
-        >>> index.find(np.array([3, 5, 7], dtype=np.uint32)).tolist()
+        Args:
+            keys: shape (n,), of all items.
+            short_keys: shape (m,), asked for.
+
+        >>> index, keys = ShortKeyIndex(), np.array([7, 3, 2**32 + 7], dtype=np.uint64)
+        >>> index.find(keys, np.array([3, 5, 7], dtype=np.uint32)).tolist()
         [1, 0, 2]
         """
-        short, order, further = self._short, self._order, self._further
-        if not len(short) or not len(short_keys):
-            return np.zeros(0, dtype=np.int64)
-        place = short.searchsorted(short_keys)
-        found: Ints = order[place[short.take(place, mode="clip") == short_keys]]
-        if not len(further):
-            return found
-        return np.concatenate([found, order[further[np.isin(short[further], short_keys)]]])
+        self._follow(keys)
+        found = self._base.find(short_keys) + self._new.find(short_keys)
+        return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+
+    def _follow(self, keys: Keys) -> None:
+        n_base = len(self._base.short)
+        if len(keys) == n_base + len(self._new.short):
+            return
+        if len(keys) - n_base > max(_MERGE_AT, n_base):
+            self._base, n_base = _Sorted(keys), len(keys)
+        self._new = _Sorted(keys[n_base:], n_base)
+        if len(self._new.short) > _MERGE_AT:
+            self._base.merge(self._new)
+            self._new = _Sorted(keys[:0])

@@ -29,7 +29,7 @@ from env.reach import Places, Reach, UploadState
 from env.records import ItemRecord, item_key
 from env.stored_uploads import StoredUploads
 from env.trials import TAKEN_DOWN, Trial
-from env.vocabulary import Item, ItemId
+from env.vocabulary import Ints, Item, ItemId
 
 MAX_REMEMBERED = 10_000
 
@@ -128,11 +128,48 @@ class Uploads:
         owed, due_ms, price = debts[:, row_of]
         new = catalogue.debuts[: len(row_of)] & (row_of < 0)
         for index in np.flatnonzero(new & catalogue.listed[: len(row_of)]).tolist():
-            owed[index] = self._args.owed_in(home_country(catalogue.item(index)))
+            owed[index] = self._owed_at_first(catalogue, index)
             due_ms[index] = now_ms + self._within_ms if owed[index] else 0.0
         stopped = standing >= _STOPPED
-        level = np.where(stopped | new, 0, standing)
-        return Reach(level, stopped, owed, due_ms.astype(np.int64), price)
+        return Reach.of(np.where(stopped | new, 0, standing), stopped, owed, due_ms, price)
+
+    def reach_after(self, reach: Reach, catalogue: Catalogue, changed: Ints, now_ms: int) -> Reach:
+        """Return the same after changes of the catalogue alone: what `reach` would, but at once.
+
+        Args:
+            reach: as it was before, and nothing was folded since.
+            catalogue: all items.
+            changed: the indices of those that were put or taken down, ascending.
+            now_ms: the clock.
+        """
+        row_of = self._places.of(catalogue, self._rows)
+        rows = [self._row_of(catalogue, i, int(row_of[i]), now_ms) for i in changed.tolist()]
+        return reach.changed(len(row_of), changed, rows)
+
+    def _row_of(
+        self, catalogue: Catalogue, index: int, row: int, now_ms: int
+    ) -> tuple[int, bool, float, float, float]:
+        """Return the row of `Reach` of one item."""
+        if row >= 0:
+            standing, trial = self._standing[row], self._owing.get(row)
+            stopped = standing >= _STOPPED
+            level = 0 if stopped else standing
+            if trial is None:
+                return level, stopped, 0.0, 0.0, 0.0
+            return (
+                level,
+                stopped,
+                trial.debt + trial.test(now_ms),
+                trial.due_ms,
+                trial.price(now_ms),
+            )
+        if not catalogue.debuts[index]:
+            return OPEN_LEVEL, False, 0.0, 0.0, 0.0
+        owed = self._owed_at_first(catalogue, index) if catalogue.listed[index] else 0.0
+        return 0, False, owed, now_ms + self._within_ms if owed else 0.0, 0.0
+
+    def _owed_at_first(self, catalogue: Catalogue, index: int) -> float:
+        return float(self._args.owed_in(home_country(catalogue.item(index))))
 
     def to_stored(self) -> StoredUploads:
         """Return the state; the same stream gives the same."""

@@ -107,7 +107,7 @@ class Profile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     birth_year: int = 0
 
 
-class Scene(msgspec.Struct, frozen=True, omit_defaults=True):
+class Scene(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Where and when a page is asked for, as analysed by `env.scenes`.
 
     Attributes:
@@ -207,7 +207,7 @@ class Page:
     explorer: dict[str, object]  # arguments of the policy's explorer, enough to build it again
 
 
-class Feedback(msgspec.Struct, frozen=True, omit_defaults=True):
+class Feedback(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What the person did about one Decision, as far as it was reported.
 
     Attributes:
@@ -227,7 +227,7 @@ class Feedback(msgspec.Struct, frozen=True, omit_defaults=True):
     product_click: bool = False
 
 
-class Interaction(msgspec.Struct, frozen=True):
+class Interaction(msgspec.Struct, frozen=True, gc=False):
     """A Decision with the part of its Context that it was drawn on, its Feedback and Reward.
 
     This is the logged bandit example: `shared` and `action` are the float16 bytes of the page's

@@ -7,8 +7,9 @@ has not seen. What is stopped is shown nowhere as long as anything else is left,
 fills a page; failing that, in its home market, as far as it came there, and in no other.
 
 It hangs on few things (country, language, the ratings within an age), so it is worked out once
-for each: what follows from the catalogue is kept until that changes, and what the pools add, which
-touches the items under trial only, until the reach does, as with each version of the audiences.
+for each and then follows: where an item changes, or its reach does with a version of the audiences,
+that item is looked at anew and no other. For a million items an upload thus takes microseconds of
+the next page of each kind, and not 10 ms.
 
 Rejected: the same checks on the few hundred proposed items of each page (retrieval would propose
 what may not be shown, and a small market would get short pages), asking for a language of
@@ -27,6 +28,8 @@ import numpy.typing as npt
 
 from env.audience_args import OPEN_LEVEL, Pools
 from env.catalogue import Catalogue
+from env.columns import grown
+from env.index_sets import distinct
 from env.reach import Reach
 from env.vocabulary import Bools, Ints, Profile, Scene
 from policies.known import Known
@@ -40,23 +43,39 @@ _UNLISTED, _MARKET, _RATING, _POOL, _LANGUAGE = range(len(REASONS))
 _NONE = np.int8(-1)
 
 MAX_REMEMBERED = 300
-"""Kinds of request for which eligibility is kept: 3 bytes an item each, 7 where rules gave way."""
+"""Kinds of request that are remembered, the last used ones; `_MIN_REMEMBERED` at least."""
+_MIN_REMEMBERED = 16
+MAX_BYTES = 1 << 28
+"""Of all kinds: 2 bytes an item each, 4 where rules gave way."""
+
+_MAX_STEPS = 32
+"""Changes of the reach that are remembered; who slept longer is worked out anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class Eligible:
     """What may be shown, of one state of catalogue and reach; nobody writes to it.
 
+    It is for the page at hand: the next one may find it moved on.
+
     Attributes:
         allowed: shape (n,), one for each item of the catalogue.
         reason: shape (n,), codes into `REASONS`, -1 where nothing is against an item.
+        n_allowed: how many are.
         relaxed: the rules that gave way: "language" where items in other languages than the
             market's are allowed as well, "pool" where those are that were stopped at home.
     """
 
     allowed: Bools
     reason: Codes
+    n_allowed: int
     relaxed: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, reason: Codes, relaxed: tuple[str, ...] = ()) -> "Eligible":
+        """Return what is allowed where these are the reasons against, shape (n,)."""
+        allowed = reason < 0
+        return cls(allowed, reason, int(np.count_nonzero(allowed)), relaxed)
 
 
 class _Kind(NamedTuple):
@@ -67,48 +86,29 @@ class _Kind(NamedTuple):
     n_ratings: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Tried:
-    """The items that are not everywhere, of one reach: under trial with a home, or stopped."""
-
-    index: Ints  # (m,)
-    level: Ints  # (m,)
-    stopped: Bools  # (m,)
-    countries: Ints  # (m,) code
-    languages: Ints  # (m,) code
-
-    @classmethod
-    def of(cls, catalogue: Catalogue, reach: Reach) -> "_Tried":
-        """Find them."""
-        on_trial = (reach.level < OPEN_LEVEL) & (catalogue.countries > 0)
-        index = np.flatnonzero(on_trial | reach.stopped)
-        countries, languages = catalogue.countries[index], catalogue.languages[index]
-        return cls(index, reach.level[index], reach.stopped[index], countries, languages)
-
-
 class _Answers:
     """What is eligible for one kind of request: strictly, and where soft rules give way.
 
     The wider answers are worked out when they are first asked for.
     """
 
-    def __init__(self, base: Codes, tried: Ints, within: Bools, stopped_here: Bools) -> None:
-        """Add what the pools say to what the catalogue says.
-
-        Args:
-            base: shape (n,), reasons but for the pools.
-            tried: shape (m,), the items that are not everywhere.
-            within: shape (m,), which of them reach this person.
-            stopped_here: shape (m,), which of them are stopped and would otherwise.
-        """
-        reason = base.copy()
-        out = tried[~within]
-        against = reason[out]
-        reason[out] = np.where((against < 0) | (against > _POOL), np.int8(_POOL), against)
-        self.strict = Eligible(reason < 0, reason)
-        self._stopped = tried[stopped_here]
+    def __init__(self, reason: Codes, n_changes: int, n_steps: int) -> None:
+        """Begin with the reasons against each item, shape (n,), as of so many changes."""
+        self.strict = Eligible.of(reason)
+        self.n_changes, self.n_steps = n_changes, n_steps
         self._wide: Eligible | None = None
         self._last: Eligible | None = None
+
+    def move(self, index: Ints, reason: Codes, n: int) -> None:
+        """Put other reasons against some of n items, among them all that are new."""
+        before = self.strict
+        allowed, reasons = grown(before.allowed, n), grown(before.reason, n)
+        allowed[len(before.allowed) :] = False
+        n_allowed = before.n_allowed - int(np.count_nonzero(allowed[index]))
+        allowed[index], reasons[index] = reason < 0, reason
+        n_allowed += int(np.count_nonzero(allowed[index]))
+        self.strict = Eligible(allowed, reasons, n_allowed)
+        self._wide = self._last = None
 
     @property
     def wide(self) -> Eligible:
@@ -117,28 +117,31 @@ class _Answers:
             foreign = self.strict.reason == _LANGUAGE
             if foreign.any():
                 reason = np.where(foreign, _NONE, self.strict.reason)
-                self._wide = Eligible(reason < 0, reason, (REASONS[_LANGUAGE],))
+                self._wide = Eligible.of(reason, (REASONS[_LANGUAGE],))
             else:
                 self._wide = self.strict
         return self._wide
 
-    @property
-    def last(self) -> Eligible:
-        """The same with what was stopped at home; the wide answer if nothing was."""
+    def last(self, stopped_here: Ints) -> Eligible:
+        """The same with what was stopped at home; the wide answer if nothing was.
+
+        Args:
+            stopped_here: the items that are stopped and would otherwise reach these people.
+        """
         if self._last is None:
             wide = self.wide
-            back = self._stopped[wide.reason[self._stopped] == _POOL]
+            back = stopped_here[wide.reason[stopped_here] == _POOL]
             if len(back):
                 reason = wide.reason.copy()
                 reason[back] = _NONE
-                self._last = Eligible(reason < 0, reason, (*wide.relaxed, REASONS[_POOL]))
+                self._last = Eligible.of(reason, (*wide.relaxed, REASONS[_POOL]))
             else:
                 self._last = wide
         return self._last
 
 
 class Eligibility:
-    """Works out what is eligible, and remembers it."""
+    """Works out what is eligible, and keeps it up to date."""
 
     def __init__(self, markets: Markets, pools: Pools) -> None:
         """Remember nothing yet.
@@ -150,11 +153,11 @@ class Eligibility:
         self._markets = markets
         self._homes = _homes_by_neighbour(pools.neighbours)
         self._catalogue: Catalogue | None = None
-        self._sequence = 0
+        self._n_changes = 0
         self._reach: Reach | None = None
+        self._n_steps = 0
+        self._steps: dict[int, Ints] = {}  # where the reach moved, by its number
         self._ratings: Ints = np.zeros(0, dtype=np.int64)
-        self._tried: _Tried | None = None
-        self._bases: dict[_Kind, Codes] = {}
         self._kept: dict[_Kind, _Answers] = {}
 
     def eligible(
@@ -178,82 +181,117 @@ class Eligibility:
                 market's languages leave fewer, all languages are allowed, and where that leaves
                 fewer even with what they have seen, what was stopped at home.
         """
-        tried = self._keep_up(catalogue, reach)
+        self._keep_up(catalogue, reach)
         age = age_in(profile, scene, self._markets.of(scene.country).least_age)
         n_ratings = int(self._ratings.searchsorted(age, side="right"))
-        answers = self._answers(catalogue, tried, _Kind(scene.country, scene.language, n_ratings))
-        n_new = known.n_new(answers.strict.allowed)
+        kind = _Kind(scene.country, scene.language, n_ratings)
+        answers = self._answers(catalogue, reach, kind)
+        n_new = _n_new(known, answers.strict)
         if n_new >= at_least:
             return answers.strict
-        wide, last = answers.wide, answers.last
+        wide = answers.wide
         n_left = _n_wanted(known, wide)
-        if n_left < at_least and _n_wanted(known, last) > n_left:
-            return last
-        return wide if known.n_new(wide.allowed) > n_new else answers.strict
+        if n_left < at_least:
+            last = answers.last(self._stopped_here(catalogue, reach, kind))
+            if _n_wanted(known, last) > n_left:
+                return last
+        return wide if _n_new(known, wide) > n_new else answers.strict
 
-    def _keep_up(self, catalogue: Catalogue, reach: Reach) -> _Tried:
-        """Forget what was remembered of another state; return what is not everywhere in this."""
-        is_same = self._catalogue is catalogue and self._sequence == catalogue.sequence
-        if is_same and self._reach is reach and self._tried is not None:
-            return self._tried
-        if not is_same:
-            self._catalogue, self._sequence = catalogue, catalogue.sequence
-            self._ratings = np.unique(catalogue.ratings)
-            self._bases.clear()
-        self._reach = reach
-        self._kept.clear()
-        self._tried = _Tried.of(catalogue, reach)
-        return self._tried
-
-    def _answers(self, catalogue: Catalogue, tried: _Tried, kind: _Kind) -> _Answers:
-        found = self._kept.get(kind)
-        if found is not None:
-            return found
-        base = self._bases.get(kind)
-        if base is None:
-            if len(self._bases) >= MAX_REMEMBERED:
-                self._bases.clear()
+    def _keep_up(self, catalogue: Catalogue, reach: Reach) -> None:
+        """Note what has changed since the last request; forget all of another catalogue."""
+        if self._catalogue is not catalogue:
+            self._catalogue, self._n_changes, self._reach = catalogue, 0, None
+            self._ratings = np.zeros(0, dtype=np.int64)
+            self._kept.clear()
+        if self._n_changes != catalogue.n_changes:
+            changed = catalogue.changed_since(self._n_changes)
+            self._n_changes = catalogue.n_changes
+            ratings = np.union1d(self._ratings, catalogue.ratings[changed])
+            if len(ratings) > len(self._ratings):  # kinds are told apart by them
+                self._ratings = ratings
                 self._kept.clear()
-            base = self._bases[kind] = self._work_out(catalogue, kind)
-        within = self._is_within_reach(catalogue, tried, kind)
-        here = within & ~tried.stopped, within & tried.stopped
-        found = self._kept[kind] = _Answers(base, tried.index, *here)
+        if self._reach is not reach:
+            if self._reach is not None:
+                self._n_steps += 1
+                self._steps[self._n_steps] = reach.moved_since(self._reach)
+                self._steps.pop(self._n_steps - _MAX_STEPS, None)
+            self._reach = reach
+
+    def _answers(self, catalogue: Catalogue, reach: Reach, kind: _Kind) -> _Answers:
+        """Return what is known of a kind, brought up to date; it becomes the last used one."""
+        found = self._kept.pop(kind, None)
+        if found is None or self._n_steps - found.n_steps > _MAX_STEPS:
+            reason = self._against(catalogue, reach, kind, slice(0, len(catalogue)))
+            found = _Answers(reason, self._n_changes, self._n_steps)
+        elif (found.n_changes, found.n_steps) != (self._n_changes, self._n_steps):
+            steps = range(found.n_steps + 1, self._n_steps + 1)
+            moved = [catalogue.changed_since(found.n_changes), *map(self._steps.__getitem__, steps)]
+            index = distinct(np.concatenate(moved))
+            found.move(index, self._against(catalogue, reach, kind, index), len(catalogue))
+            found.n_changes, found.n_steps = self._n_changes, self._n_steps
+        self._kept[kind] = found
+        n_most = MAX_BYTES // (2 * max(len(catalogue), 1))
+        if len(self._kept) > min(max(n_most, _MIN_REMEMBERED), MAX_REMEMBERED):
+            del self._kept[next(iter(self._kept))]
         return found
 
-    def _work_out(self, catalogue: Catalogue, kind: _Kind) -> Codes:
-        """Return, shape (n,), what the catalogue alone says against each item."""
-        reason = np.full(len(catalogue), _NONE, dtype=np.int8)
-        reason[self._is_foreign(catalogue, kind)] = _LANGUAGE
+    def _against(
+        self, catalogue: Catalogue, reach: Reach, kind: _Kind, index: Ints | slice
+    ) -> Codes:
+        """Return what is against each of some items, shape (m,), -1 where nothing is."""
+        listed = catalogue.listed[index]
+        reason = np.full(len(listed), _NONE, dtype=np.int8)
+        reason[self._is_foreign(catalogue, kind, index)] = _LANGUAGE
+        level, stopped = reach.level[index], reach.stopped[index]
+        tried = np.flatnonzero((level < OPEN_LEVEL) | stopped)
+        of = tried if isinstance(index, slice) else index[tried]
+        within = self._is_within_reach(catalogue, kind, of, level[tried], stopped[tried])
+        reason[tried[~within | stopped[tried]]] = _POOL
         if kind.n_ratings < len(self._ratings):
-            reason[catalogue.ratings >= self._ratings[kind.n_ratings]] = _RATING
-        reason[~catalogue.in_market(kind.country)] = _MARKET
-        reason[~catalogue.listed] = _UNLISTED
+            reason[catalogue.ratings[index] >= self._ratings[kind.n_ratings]] = _RATING
+        reason[~catalogue.in_market(kind.country, index)] = _MARKET
+        reason[~listed] = _UNLISTED
         return reason
 
-    def _is_foreign(self, catalogue: Catalogue, kind: _Kind) -> Bools:
+    def _is_foreign(self, catalogue: Catalogue, kind: _Kind, index: Ints | slice) -> Bools:
         """Return which items are in a language that is known, and not one of the market's."""
-        languages = self._markets.of(kind.country).languages
+        languages, codes = self._markets.of(kind.country).languages, catalogue.languages[index]
         if not languages:
-            return np.zeros(len(catalogue), dtype=np.bool_)
+            return np.zeros(len(codes), dtype=np.bool_)
         spoken = [catalogue.language_code(name) for name in (*languages, kind.language)]
-        return ~_is_any(catalogue.languages, [0, *spoken])
+        return ~_is_any(codes, [0, *spoken])
 
-    def _is_within_reach(self, catalogue: Catalogue, tried: _Tried, kind: _Kind) -> Bools:
+    def _stopped_here(self, catalogue: Catalogue, reach: Reach, kind: _Kind) -> Ints:
+        """Return what is stopped and would otherwise reach this person."""
+        index = reach.tried[reach.stopped[reach.tried]]
+        stopped = np.ones(len(index), dtype=np.bool_)
+        home = catalogue.countries[index] == catalogue.country_code(kind.country)
+        here: Ints = index[
+            home & self._is_within_reach(catalogue, kind, index, reach.level[index], stopped)
+        ]
+        return here
+
+    def _is_within_reach(
+        self, catalogue: Catalogue, kind: _Kind, index: Ints, level: Ints, stopped: Bools
+    ) -> Bools:
         """Return, shape (m,), which of the tried items have come as far as this person.
 
         Pool 0 is the home country in the item's language (unless either language is unknown),
-        pool 1 the home country, pool 2 its neighbours too. What is stopped came as far as its
-        home at most. Items without a country that are not stopped are not among the tried.
+        pool 1 the home country, pool 2 its neighbours too; what has no home is everywhere. What is
+        stopped came as far as its home at most.
         """
+        countries, languages = catalogue.countries[index], catalogue.languages[index]
         if not kind.country:
-            return np.zeros(len(tried.index), dtype=np.bool_)
-        within: Bools = tried.countries == catalogue.country_code(kind.country)
+            homeless: Bools = countries == 0
+            return homeless
+        within: Bools = countries == catalogue.country_code(kind.country)
         if kind.language:
             code = catalogue.language_code(kind.language)
-            within &= (tried.level > 0) | _is_any(tried.languages, [0, code])
+            within &= (level > 0) | _is_any(languages, [0, code])
         near = [*map(catalogue.country_code, self._homes.get(kind.country, ()))]
-        spread = np.flatnonzero((tried.level == OPEN_LEVEL - 1) & ~tried.stopped)
-        within[spread] |= _is_any(tried.countries[spread], near)
+        spread = np.flatnonzero((level == OPEN_LEVEL - 1) & ~stopped)
+        within[spread] |= _is_any(countries[spread], near)
+        within |= countries == 0
         return within
 
 
@@ -283,10 +321,12 @@ def _homes_by_neighbour(neighbours: Mapping[str, tuple[str, ...]]) -> dict[str, 
     }
 
 
+def _n_new(known: Known, found: Eligible) -> int:
+    return known.n_new(found.allowed, found.n_allowed)
+
+
 def _n_wanted(known: Known, found: Eligible) -> int:
-    """Return how many allowed items the person has not blocked, whether they know them or not."""
-    wanted = found.allowed if known.blocked is None else found.allowed & ~known.blocked
-    return int(np.count_nonzero(wanted))
+    return known.n_wanted(found.allowed, found.n_allowed)
 
 
 def _is_any(codes: Ints, wanted: list[int]) -> Bools:

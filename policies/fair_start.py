@@ -28,6 +28,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from env.catalogue import Catalogue
+from env.columns import grown
+from env.index_sets import distinct
 from env.items import ItemStates
 from env.reach import Reach
 from env.users import UserState
@@ -62,7 +64,7 @@ def owed_to(catalogue: Catalogue, reach: Reach, new: Bools, pending: Ints) -> In
     Returns:
         Catalogue indices, the most urgent first, between equals in ascending order.
     """
-    owing = np.flatnonzero(reach.owed > 0.0)
+    owing = reach.owing
     debts = catalogue.duplicates[owing] * catalogue.n_creators + catalogue.creators[owing]
     _, debt_of = np.unique(debts, return_inverse=True)
     on_its_way = np.bincount(debt_of, weights=pending[owing])[debt_of]
@@ -181,12 +183,13 @@ class Undelivered:
     def _settle(self, reach: Reach) -> None:
         """Take off what the debts have fallen by; new items have nothing on its way."""
         before, self._reach = self._reach, reach
-        new = np.zeros(len(reach.owed) - len(self._pending), dtype=np.int64)
-        self._pending = np.concatenate([self._pending, new])
-        self._settled = np.concatenate([self._settled, new])
+        n_known, n = len(self._pending), len(reach.owed)
+        if n > n_known:
+            self._pending, self._settled = grown(self._pending, n), grown(self._settled, n)
+            self._pending[n_known:] = self._settled[n_known:] = 0
         if before is None:
             return
-        n = len(before.owed)
-        fall = np.clip(before.owed - reach.owed[:n], 0.0, self._pending[:n]).astype(np.int64)
-        self._pending[:n] -= fall
-        self._settled[:n] += fall
+        drawn = distinct(np.array([i for _, i in self._draws], dtype=np.int64))
+        fall = np.clip(before.owed[drawn] - reach.owed[drawn], 0.0, self._pending[drawn])
+        self._pending[drawn] -= fall.astype(np.int64)
+        self._settled[drawn] += fall.astype(np.int64)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from env.catalogue import Catalogue
+from env.index_sets import is_among
 from env.vocabulary import Bools, Ints
 from policies import eligibility
 from policies.distinct import first_places
@@ -110,19 +111,17 @@ def _find_reasons(
         if np.count_nonzero(goes):
             reason[goes & (reason < 0)] = REASONS.index(name)
 
-    if known.blocked is not None:
+    if len(known.blocked) or known.blocked_tags:
         remove("blocked", known.is_blocked(catalogue, index))
-    if np.count_nonzero(known.items[index]):
-        remove("delivered", _among(index, known.delivered, len(catalogue)))
-        remove("seen", _among(index, known.seen, len(catalogue)))
-    seen_again = catalogue.duplicates[known.seen]
-    remove("duplicate", _among(duplicates, seen_again, catalogue.n_duplicates))
+    remove("delivered", is_among(index, known.delivered))
+    remove("seen", is_among(index, known.seen))
+    remove("duplicate", is_among(duplicates, catalogue.duplicates[known.seen]))
     remove("duplicate", _repeats(duplicates, reason))
     nth = _nth_of_left(creators, reason)
     remove("creator", (nth >= per_creator) & (creators > 0))
-    remove("recent", _among(creators, known.recent_creators, catalogue.n_creators))
+    remove("recent", is_among(creators, known.recent_creators))
     if len(known.recent_sounds):
-        remove("recent", _among(catalogue.sounds[index], known.recent_sounds, catalogue.n_sounds))
+        remove("recent", is_among(catalogue.sounds[index], known.recent_sounds))
     return reason
 
 
@@ -139,15 +138,6 @@ def _give_way(reason: Ints, at_least: int) -> tuple[str, ...]:
             relaxed.append(REASONS[code])
             missing -= len(back)
     return tuple(relaxed)
-
-
-def _among(codes: Ints, some: Ints, n_codes: int) -> Bools:
-    """Return, shape of `codes`, which are among some of the n_codes that there are."""
-    if not len(some):
-        return np.zeros(len(codes), dtype=np.bool_)
-    table = np.zeros(n_codes, dtype=np.bool_)
-    table[some] = True
-    return table[codes]
 
 
 def _repeats(codes: Ints, reason: Ints) -> Bools:

@@ -32,6 +32,7 @@ that was shown takes some 260 bytes in the learner and 12 in a replica.
 """
 
 import math
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -110,6 +111,8 @@ class ItemEffects:
         self._prior = prior_sd**2
         self._kept = 1.0 - 1.0 / memory
         self._moments = Moments()
+        self._before: dict[int, Float32s] = {}
+        self._marked = 0, self._moments
 
     @property
     def noise(self) -> float:
@@ -139,13 +142,29 @@ class ItemEffects:
             Reward (first) and columns, less what was known of the item and times the root of their
             weight: the row by which the weights' normal equations move (`MainEffects.fold`).
         """
-        n, reward_and_columns = float(own.sums[1]), np.concatenate(([reward], columns))
+        n, reward_and_columns = float(own.sums[1]), np.empty(1 + len(columns))
+        reward_and_columns[0], reward_and_columns[1:] = reward, columns
         self._moments = self._moved(n, own.left / n if n else 0.0, reward - worth)
         row = self._row(own.slot)
+        if row not in self._before:
+            self._before[row] = self._held[row].copy()
         self._held[row] = own.sums * self._kept + reward_and_columns
         gap: Floats = reward_and_columns - own.sums / own.depth
         gap *= math.sqrt(own.depth / (own.depth + 1.0))
         return gap
+
+    def mark(self) -> None:
+        """Remember from now on what `undo` needs to come back here."""
+        self._before.clear()
+        self._marked = len(self._rows), self._moments
+
+    def undo(self) -> None:
+        """Become what it was at the last `mark`."""
+        n_rows, self._moments = self._marked
+        for row, held in self._before.items():
+            self._held[row] = held
+        self._rows = dict(islice(self._rows.items(), n_rows))
+        self._before.clear()
 
     def beliefs(self, weights: Floats, covariance: Floats) -> ItemBeliefs:
         """Return what is believed now; it stays as it is when the fold moves on.
@@ -190,6 +209,7 @@ class ItemEffects:
         self._held[: len(met)] = held
         self._rows = {slot: row for row, slot in enumerate(met.tolist())}
         self._moments = moments
+        self.mark()
 
     def _met(self) -> tuple[Ints, Float32s]:
         """Return the slots of the items that were met, ascending, and their rows."""

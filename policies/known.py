@@ -1,8 +1,10 @@
 """What of a catalogue a person knows already, looked up once a page for retrieval and filters.
 
 A person's state holds item keys and names of creators, sounds and tags; a page needs them as
-indices and codes of the catalogue. Keys are compared by their low 32 bits, which is all that a
-state keeps of what was seen: one unseen item in four million is taken for a seen one.
+indices and codes of the catalogue. What a person knows is short, so it is held as indices: that no
+page passes over the columns of a whole catalogue is a matter of this module. Keys are compared by
+their low 32 bits, which is all that a state keeps of what was seen: one unseen item in four million
+is taken for a seen one.
 """
 
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ import numpy as np
 from env import users
 from env.catalogue import Catalogue
 from env.content import MAX_TAGS, fold_tag
+from env.index_sets import distinct, is_among
 from env.interests import Tally
 from env.open_cards import OpenCard, is_open
 from env.users import UserState
@@ -28,20 +31,20 @@ class Known:
     """A person's past in the catalogue's numbers.
 
     Attributes:
-        items: shape (n_items,), which items were seen or are on a page that is still open.
+        items: indices of items that were seen or are on a page that is still open, ascending.
         seen: indices of items among the last that were seen.
         delivered: indices of items on a page that is still open.
-        blocked: shape (n_items,), which items are not wanted: of a blocked creator, with a blocked
-            tag, or like one that was not of interest; None: none.
+        blocked: indices of items that are not wanted, ascending: of a blocked creator, with a
+            blocked tag, or like one that was not of interest.
         blocked_tags: the tags that are not wanted, folded.
         recent_creators: codes of creators who had their turn among the last cards.
         recent_sounds: likewise codes of sounds.
     """
 
-    items: Bools
+    items: Ints
     seen: Ints
     delivered: Ints
-    blocked: Bools | None
+    blocked: Ints
     blocked_tags: frozenset[str]
     recent_creators: Ints
     recent_sounds: Ints
@@ -61,9 +64,7 @@ class Known:
         """
         seen = catalogue.find(users.seen_keys(user))
         delivered = catalogue.find(users.delivered_keys(user, now_ms))
-        items = np.zeros(len(catalogue), dtype=np.bool_)
-        items[seen] = True
-        items[delivered] = True
+        items = distinct(np.concatenate([seen, delivered]))
         coming = [
             card
             for page in user.pages
@@ -87,26 +88,39 @@ class Known:
 
     def new(self, allowed: Bools) -> Bools:
         """Return, shape (n_items,), which allowed items are neither known nor blocked."""
-        new = allowed & ~self.items
-        return new if self.blocked is None else new & ~self.blocked
+        new = allowed.copy()
+        new[self.items] = False
+        new[self.blocked] = False
+        return new
 
-    def again(self, allowed: Bools) -> Bools:
-        """Return, shape (n_items,), which allowed items are known, and still not blocked."""
-        again = allowed & self.items
-        return again if self.blocked is None else again & ~self.blocked
+    def again(self, allowed: Bools) -> Ints:
+        """Return the allowed items that are known, and still not blocked, ascending."""
+        again = self.items[allowed[self.items]]
+        if not len(self.blocked):
+            return again
+        return again[~is_among(again, self.blocked)]
 
-    def n_new(self, allowed: Bools) -> int:
-        """Return how many allowed items are new to the person."""
-        return int(np.count_nonzero(self.new(allowed)))
+    def n_new(self, allowed: Bools, n_allowed: int) -> int:
+        """Return how many allowed items are new to the person; n_allowed are allowed."""
+        return n_allowed - int(np.count_nonzero(allowed[self._out()]))
+
+    def n_wanted(self, allowed: Bools, n_allowed: int) -> int:
+        """Return how many allowed items the person has not blocked, known ones too."""
+        return n_allowed - int(np.count_nonzero(allowed[self.blocked]))
+
+    def _out(self) -> Ints:
+        return (
+            distinct(np.concatenate([self.items, self.blocked]))
+            if len(self.blocked)
+            else self.items
+        )
 
     def is_blocked(self, catalogue: Catalogue, index: Ints) -> Bools:
         """Return, shape of `index`, which of some items are not wanted, by all of their tags.
 
         The catalogue's columns hold an item's first tags only; what has more is asked itself.
         """
-        if self.blocked is None:
-            return np.zeros(len(index), dtype=np.bool_)
-        blocked = self.blocked[index]
+        blocked = is_among(index, self.blocked)
         if not self.blocked_tags:
             return blocked
         for row in np.flatnonzero(~blocked & (catalogue.n_tags_of[index] >= MAX_TAGS)):
@@ -115,27 +129,18 @@ class Known:
         return blocked
 
 
-def _find_blocked(user: UserState, catalogue: Catalogue, tags: frozenset[str]) -> Bools | None:
+def _find_blocked(user: UserState, catalogue: Catalogue, tags: frozenset[str]) -> Ints:
     """Return what is not wanted, near-duplicates of an unwanted item with it."""
+    blocked: list[Ints] = []
     unwanted = catalogue.find(users.unwanted_keys(user))
-    blocked: list[Bools] = []
     if creators := users.blocked_creators(user):
-        codes = catalogue.creator_codes(creators)
-        blocked.append(_marked(codes, catalogue.n_creators)[catalogue.creators])
+        blocked.append(catalogue.of_creators(catalogue.creator_codes(creators)))
     if len(unwanted):
-        codes = catalogue.duplicates[unwanted]
-        blocked.append(_marked(codes, catalogue.n_duplicates)[catalogue.duplicates])
+        blocked.append(catalogue.alike(catalogue.duplicates[unwanted]))
     if tags:
         codes = catalogue.tag_codes(sorted(tags))
-        tagged: Bools = _marked(codes[codes > 0], catalogue.n_tags)[catalogue.tags]
-        blocked.append(np.logical_or.reduce(tagged, axis=1))
-    return np.logical_or.reduce(blocked) if blocked else None
-
-
-def _marked(codes: Ints, n_codes: int) -> Bools:
-    marked = np.zeros(n_codes, dtype=np.bool_)
-    marked[codes] = True
-    return marked
+        blocked.append(catalogue.of_tags(codes[codes > 0]))
+    return distinct(np.concatenate(blocked)) if blocked else _NOTHING
 
 
 def _recent_creators(user: UserState, coming: list[OpenCard], gap: int) -> set[str]:

@@ -27,7 +27,7 @@ import msgspec
 import numpy as np
 
 from env.features import N_ACTION, SHARED
-from env.vocabulary import Features, Floats, Ints
+from env.vocabulary import Floats, Ints
 
 PERSON_COLUMNS: Ints = np.array(
     [
@@ -57,14 +57,6 @@ NO_WORTH_ROWS = 1.0
 """The prior of VW's worth, N(0, 1): as much as predictions whose squares sum to sigma^2."""
 
 WORTH_MEMORY = 50_000.0
-
-
-def columns_of(features: Features) -> Floats:
-    """Return the columns of a page's one candidate, as VW sees it, shape (N_COLUMNS,)."""
-    columns = np.ones(N_COLUMNS)
-    columns[1:N_PERSON] = features.shared[PERSON_COLUMNS]
-    columns[N_PERSON:] = features.actions[0]
-    return columns
 
 
 class Worth(msgspec.Struct, frozen=True, array_like=True):

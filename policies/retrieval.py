@@ -9,10 +9,11 @@ that has nothing to say (a session that begins has no interest) leaves its share
 Uploads that are owed an audience (`policies.fair_start`) stand before all: they are few, and a
 reserved slot must not lose them to a cap.
 
-Exact over all items with numpy: 10,000 items need no index, and a recall below 1 would be one more
-thing that a policy is blamed for. Rejected: one score for all (a single source would win each
-page), the best by posterior mean alone (its head are those that were lucky with a few cards), and
-an approximate index (it pays from some 100,000 items on).
+The best matches are exact: of all items, or of those that an index says to look at
+(`policies.nearest`). Everything else is kept in order by the catalogue and the item states, and a
+page looks at the heads of these orders; the one pass over all items that is left is a mask of those
+that are wanted, a byte each. Rejected: one score for all (a single source would win each page), and
+the best by posterior mean alone (its head are those that were lucky with a few cards).
 """
 
 from collections.abc import Mapping
@@ -25,10 +26,12 @@ import numpy as np
 from env import users
 from env.catalogue import Catalogue
 from env.items import Aligned, ItemStates
+from env.popularity import Popular
 from env.users import UserState
-from env.vocabulary import Bools, Float32s, Ints, Scene
+from env.vocabulary import Bools, Float32s, Floats, Ints, Scene
 from policies.distinct import first_places
 from policies.known import Known
+from policies.nearest import Everything, Nearest
 
 FRESH_POOL = 5
 """A fresh list of n is a random choice from the n x FRESH_POOL latest uploads, so that a bulk
@@ -106,6 +109,8 @@ def retrieve(
     *,
     debut: Ints = _NOBODY,
     shares: Shares | None = None,
+    nearest: Nearest | None = None,
+    new: Bools | None = None,
 ) -> Retrieved:
     """Return n items for a person, fewer only where the sources that have a share know no more.
 
@@ -124,20 +129,23 @@ def retrieve(
         seed: of the random choices, at least 0; the same arguments give the same result.
         debut: at most n owed uploads, allowed and new to the person; they come first.
         shares: of the other sources.
+        nearest: where the best matches are looked for; None: everywhere.
+        new: shape (n_items,), `known.new(allowed)`, which is written to; None: it is made here.
     """
-    shares = shares or Shares()
+    shares, nearest = shares or Shares(), nearest or Everything()
     rng = np.random.default_rng(seed)
     items = states.aligned(catalogue)
-    wanted = known.new(allowed)
+    wanted = known.new(allowed) if new is None else new
     wanted[debut] = False
     n -= len(debut)
     latest = catalogue.latest()
     n_wanted = int(np.count_nonzero(wanted))
     n_tries = _TRIES * n * len(wanted) // max(n_wanted, 1)
+    popular = items.popularity.here(scene)
     lists = {
-        **_nearest_lists(user, scene, catalogue, items, wanted, min(n, n_wanted), rng),
+        **_nearest_lists(user, scene, catalogue, items, wanted, min(n, n_wanted), nearest, rng),
         "best": _first(items.best, wanted, n, n_tries),
-        "popular": _first(items.popularity.here(scene).ranking, wanted, n, n_tries),
+        "popular": _first_popular(popular, wanted, n, n_tries),
         "fresh": _some(latest, n * FRESH_POOL, wanted, n, n_tries, rng),
         "followed": _rank_followed(user, catalogue, wanted)[:n],
         "random": _some(latest, len(latest), wanted, n, n_tries, rng),
@@ -145,7 +153,7 @@ def retrieve(
     index, source = _merge(lists, shares, n)
     again = _NOBODY
     if len(index) < n:
-        again = _choose(np.flatnonzero(known.again(allowed)), n - len(index), rng)
+        again = _choose(known.again(allowed), n - len(index), rng)
     if not len(debut) and not len(again):
         return Retrieved(index, source)
     codes = np.repeat([DEBUT, SOURCES.index("again")], [len(debut), len(again)])
@@ -187,6 +195,7 @@ def _nearest_lists(
     items: Aligned,
     wanted: Bools,
     n: int,
+    nearest: Nearest,
     rng: np.random.Generator,
 ) -> dict[str, Ints]:
     """Return the n best matches of each interest, the best first; at least n are wanted.
@@ -202,23 +211,54 @@ def _nearest_lists(
     vectors = interests(user, scene, catalogue, items)
     if not vectors or n == 0:
         return {}
+    near = nearest.near(catalogue, items, vectors, wanted, n, rng)
+    if near is not None:
+        return {
+            source: index[_rank_some(source, vectors[source], catalogue, items, index, n, rng)]
+            for source, index in near.items()
+        }
     handicap = (wanted.astype(np.float32) - _ONE) * _OUT  # cheaper than a choice for each item
     matches = {source: catalogue.vectors @ interest for source, interest in vectors.items()}
     if "long_interest" in matches:
         matches["long_interest"] += items.reward_mean.astype(np.float32)
-    return {source: _nearest(match, handicap, items, n, rng) for source, match in matches.items()}
+    return {
+        source: _nearest(match, handicap, items.reward_mean, items.reward_sd, n, rng)
+        for source, match in matches.items()
+    }
+
+
+def _rank_some(
+    source: str,
+    interest: Float32s,
+    catalogue: Catalogue,
+    items: Aligned,
+    index: Ints,
+    n: int,
+    rng: np.random.Generator,
+) -> Ints:
+    """Return the places of the n best matches among some wanted items, as among all."""
+    mean, sd = items.reward_mean[index], items.reward_sd[index]
+    match = catalogue.vectors[index] @ interest
+    if source == "long_interest":
+        match += mean.astype(np.float32)
+    return _nearest(match, np.zeros_like(match), mean, sd, n, rng)
 
 
 def _nearest(
-    matches: Float32s, handicap: Float32s, items: Aligned, n: int, rng: np.random.Generator
+    matches: Float32s,
+    handicap: Float32s,
+    reward_mean: Floats,
+    reward_sd: Floats,
+    n: int,
+    rng: np.random.Generator,
 ) -> Ints:
     steps = matches * _STEPS
     np.rint(steps, out=steps)
     steps += handicap
     best = _highest(steps, n)
     worth = rng.standard_normal(len(best))
-    worth *= items.reward_sd[best]
-    worth += items.reward_mean[best]
+    worth *= reward_sd[best]
+    worth += reward_mean[best]
     worth /= 2.0 + 2.0 * np.abs(worth)  # less than half a step
     worth += steps[best]
     return best[worth.argsort()[: -n - 1 : -1]]
@@ -247,14 +287,20 @@ def _first(ranking: Ints, wanted: Bools, n: int, n_tries: int) -> Ints:
     return first if len(first) == n else ranking[wanted[ranking]][:n]
 
 
+def _first_popular(popular: Popular, wanted: Bools, n: int, n_tries: int) -> Ints:
+    """Return the first n of a scene's ranking that are wanted; its head is ranked first."""
+    head = popular.head(n_tries)
+    first = head[wanted[head]][:n]
+    return first if len(first) == n else _first(popular.ranking, wanted, n, n_tries)
+
+
 def _rank_followed(user: UserState, catalogue: Catalogue, wanted: Bools) -> Ints:
     """Return what is of the creators that this person follows, the latest first."""
     codes = catalogue.creator_codes(users.followed(user))
     if not len(codes):
         return codes
-    follows = np.zeros(catalogue.n_creators, dtype=np.bool_)
-    follows[codes] = True
-    theirs = np.flatnonzero(wanted & follows[catalogue.creators])
+    theirs = catalogue.of_creators(codes)
+    theirs = theirs[wanted[theirs]]
     return theirs[np.argsort(-catalogue.published_ms[theirs], kind="stable")]
 
 

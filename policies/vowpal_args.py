@@ -29,6 +29,8 @@ lists of about 100: halve it for lists of 50, and divide it by 100 with `clip_p`
 largest step.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 
@@ -126,29 +128,39 @@ class VowpalArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return the part that scores depend on, and learning does not."""
         return Optimism(self.optimism, self.newcomer_optimism, self.newcomer_evidence)
 
-    def refusal(self, interaction: Interaction) -> str:
-        """Return why an interaction must not reach VW; empty if it may.
+    def refusals(self, interactions: Sequence[Interaction]) -> list[str]:
+        """Return for each interaction why it must not reach VW; empty if it may.
 
         One bad number (a propensity of 0, an infinite reward, a huge feature) would make every
         later prediction of the model worthless, without an error.
         """
+        shared = _are_sound([i.shared for i in interactions], N_SHARED, self.max_feature)
+        action = _are_sound([i.action for i in interactions], N_ACTION, self.max_feature)
+        return [
+            self._refusal(interaction, shared=s, action=a)
+            for interaction, s, a in zip(interactions, shared, action, strict=True)
+        ]
+
+    def _refusal(self, interaction: Interaction, *, shared: bool, action: bool) -> str:
         if not abs(interaction.reward) <= self.max_reward:
             return "reward"
         if not 0.0 < interaction.propensity <= 1.0:
             return "propensity"
         if interaction.n_actions < 1:
             return "n_actions"
-        if not _is_sound(interaction.shared, N_SHARED, self.max_feature):
+        if not shared:
             return "shared"
-        if not _is_sound(interaction.action, N_ACTION, self.max_feature):
-            return "action"
-        return ""
+        return "" if action else "action"
 
 
-def _is_sound(halves: bytes, width: int, bound: float) -> bool:
-    if len(halves) != 2 * width:
-        return False
-    return bool((np.abs(unpack_halves(halves)) <= bound).all())
+def _are_sound(halves: Sequence[bytes], width: int, bound: float) -> list[bool]:
+    """Return which are as many numbers as expected, all within the bound."""
+    nothing = bytes(2 * width)
+    fits = [len(row) == 2 * width for row in halves]
+    rows = b"".join(row if fit else nothing for row, fit in zip(halves, fits, strict=True))
+    values = np.abs(unpack_halves(rows)).reshape(len(fits), width)
+    within: list[bool] = np.all(values <= bound, axis=1).tolist()
+    return [fit and small for fit, small in zip(fits, within, strict=True)]
 
 
 def _require(holds: bool, name: str, expected: str, got: object) -> None:

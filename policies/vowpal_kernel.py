@@ -82,23 +82,6 @@ def without_own_rewards(features: Features) -> Features:
     return replace(features, actions=actions)
 
 
-def predict_one(layout: Layout, weights: Float32s, features: Features) -> float:
-    """Return the predicted cost of a page's one candidate, without gathering all pairs for good.
-
-    For a look at weights that move with every interaction: 12 us, where making a Kernel of 2^18
-    weights takes 220. For more than one page or candidate of the same weights, make a Kernel.
-
-    Args:
-        layout: of the model.
-        weights: shape (2^bits,), a view of VW's current weights.
-        features: of one candidate, as VW sees them.
-    """
-    shared, action = features.shared.astype(np.float64), features.actions[0].astype(np.float64)
-    slope = weights[layout.action] + np.einsum("i,ij->j", shared, weights[layout.pairs])
-    level = weights[layout.constant] + np.einsum("i,i->", shared, weights[layout.shared])
-    return float(np.einsum("i,i->", action, slope) + level)
-
-
 class Kernel:
     """A model's weights as they were when it was made, gathered for scoring.
 

@@ -146,8 +146,9 @@ class Join:
 
     def fold(self, record: Record) -> list[Interaction]:
         """Move on by one record; return what its time closed, without what it says itself."""
-        self._state.clock_ms = max(self._state.clock_ms, record.at_ms)
-        closed = list(self._close_until(self._state.clock_ms))
+        now_ms = self._state.clock_ms = max(self._state.clock_ms, record.at_ms)
+        is_due = self._agenda and self._agenda[0][0] <= now_ms
+        closed = list(self._close_until(now_ms)) if is_due else []
         match record:
             case PageRecord():
                 self._open(record)

@@ -25,7 +25,7 @@ PATIENCE_MS = 60_000
 UNKNOWN_PATIENCE_MS = 120_000
 
 
-class OpenDecision(msgspec.Struct, array_like=True):
+class OpenDecision(msgspec.Struct, array_like=True, gc=False):
     """A decision that waits for feedback.
 
     Attributes:

@@ -74,15 +74,11 @@ class Moved(NamedTuple):
 
 
 def find_alike(catalogue: Catalogue, page: PageRecord) -> ShortKeys:
-    """Return the short keys of a page's items and of their near-duplicates, in any order.
-
-    It passes over the whole catalogue, so only a page that is written in spite of what its person
-    did meanwhile is worth it.
-    """
+    """Return the short keys of a page's items and of their near-duplicates, in any order."""
     found = [catalogue.index_of(card.item_id) for card in page.cards]
     index = np.array([index for index in found if index is not None], dtype=np.int64)
-    codes = catalogue.duplicates[index]
-    return catalogue.keys[np.isin(catalogue.duplicates, codes)].astype(np.uint32)
+    alike = catalogue.alike(catalogue.duplicates[index])
+    return catalogue.keys[alike].astype(np.uint32)
 
 
 def _terms(profile: Profile) -> tuple[str, str, int]:

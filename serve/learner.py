@@ -36,7 +36,8 @@ from serve.versions import (
 
 logger = logging.getLogger(__name__)
 
-BATCH_LINES = 2_000
+BATCH_LINES = 8_000
+"""Each batch costs 3 ms of its own, to examine the model and to be able to go back."""
 BEAT_S = 1.0
 
 

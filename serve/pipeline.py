@@ -30,6 +30,7 @@ from policies.fair_start import Undelivered
 from policies.filters import Filtered
 from policies.known import Known
 from policies.markets import Markets
+from policies.nearest import Everything, Nearest
 from policies.retrieval import DEBUT, Retrieved
 from serve.config import Arm, Config
 from serve.experiment import assign, baseline
@@ -97,6 +98,7 @@ class Pipeline:
         self._draw_key = draw_key
         self._served = served
         self._ranking: Ranking | None = None
+        self._nearest: Nearest = Everything()
         self._eligibility = Eligibility(Markets(config.markets), config.pools)
         self._undelivered = Undelivered()
         arms = config.experiment.arms
@@ -120,6 +122,37 @@ class Pipeline:
     def swap(self, served: Served) -> None:
         """Draw the pages from now on with this version."""
         self._served = served
+
+    def warm(self, served: Served) -> None:
+        """Have a version work out what its first page needs, while another is still served.
+
+        The catalogue may grow meanwhile: what came late is added by the first page.
+        """
+        reach = served.audiences.aligned(self.catalogue)
+        reach.prepare()
+        served.audiences.overdrawn()
+        served.audiences.share("", "")
+        items, before = served.states.aligned(self.catalogue), self._served.states.last_aligned
+        items.popularity.interest(Scene(0), self.catalogue.vectors)
+        if before is not None:
+            items.popularity.prepare(before.popularity)
+        self._nearest.follow(items)
+
+    @property
+    def nearest(self) -> Nearest:
+        """Where the best matches of pages are looked for now."""
+        return self._nearest
+
+    def eligible(self, state: UserState, scene: Scene, known: Known, at_least: int) -> Eligible:
+        """Return what may be shown to a person, see `policies.eligibility`."""
+        reach = self._served.audiences.aligned(self.catalogue)
+        return self._eligibility.eligible(
+            self.catalogue, reach, scene, state.profile, known, at_least
+        )
+
+    def look_in(self, nearest: Nearest) -> None:
+        """Find the best matches of pages from now on with this index."""
+        self._nearest = nearest
 
     def rank(self, ranking: Ranking | None) -> None:
         """Blend pages from now on with this ranker; None: with none, the bandit serves alone."""
@@ -204,7 +237,8 @@ class Pipeline:
         eligible = self._eligibility.eligible(
             catalogue, reach, scene, asked.state.profile, known, asked.size
         )
-        owed = self._owed_to(asked, reach, known, eligible)
+        new = known.new(eligible.allowed)
+        owed = self._owed_to(asked, reach, known, eligible, new)
         unmet = owed[self._is_unmet(asked, reach, owed)]
         share = asked.served.audiences.share(scene.country, scene.language)
         if len(unmet):  # a first impression cannot wait until the fold has heard of the upload
@@ -220,6 +254,8 @@ class Pipeline:
             round(SPARE * wanted),
             asked.seed,
             debut=self._offer(asked, reach, owed, len(places)),
+            nearest=self._nearest,
+            new=new,
         )
         lap("retrieve")
         filtered = filters.apply(
@@ -233,14 +269,16 @@ class Pipeline:
         lap("filter")
         return Chosen(filtered.kept[:wanted], retrieved, filtered, places)
 
-    def _owed_to(self, asked: _Asked, reach: Reach, known: Known, eligible: Eligible) -> Ints:
+    def _owed_to(
+        self, asked: _Asked, reach: Reach, known: Known, eligible: Eligible, new: Bools
+    ) -> Ints:
         """Return the owed uploads that a person can be offered, the most urgent first.
 
         What a filter would remove is left out before it is chosen: the most urgent upload may
         stand alone, and its creator have had their turn just now.
         """
         pending = self._undelivered.pending(reach, asked.scene.at_ms)
-        owed = fair_start.owed_to(self.catalogue, reach, known.new(eligible.allowed), pending)
+        owed = fair_start.owed_to(self.catalogue, reach, new, pending)
         return filters.apply(
             known, eligible, self.catalogue, owed, at_least=0, per_creator=max(len(owed), 1)
         ).kept

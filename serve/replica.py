@@ -14,14 +14,14 @@ from threading import Event, Thread
 
 from starlette.applications import Starlette
 
-from env.catalogue import Catalogue
 from policies.snapshots import SnapshotStore
 from policies.vowpal_args import VowpalArgs
 from serve.api import make_app
 from serve.beats import Beats, FeedBeat
 from serve.config import Config
 from serve.engine import Engine
-from serve.follower import Follower, Served, untrained
+from serve.follower import Follower, untrained
+from serve.indexing import Indexing
 from serve.learner import OnlineLearner
 from serve.learning import LearningArgs
 from serve.metrics import Metrics
@@ -117,12 +117,13 @@ class FeedReplica:
             vowpal_args(config),
             config.audiences,
             self.pipeline.swap,
-            partial(warm, self.pipeline.catalogue),
+            self.pipeline.warm,
         )
         self._rankers = RankerFollower(self._store, open_rankers(config), self.pipeline.rank)
         self._follower.poll()
         self._rankers.poll()
         self._following = Background("follower", self._follower.run)
+        self._indexing = Background("indexing", Indexing(self.pipeline).run)
         self._ranking = Background("ranker follower", self._rankers.run)
         self._beating = Background("beats", self._beat_until)
         self.app: Starlette = make_app(self.engine, self._metrics, queue=config.server.queue)
@@ -130,12 +131,14 @@ class FeedReplica:
     def check(self) -> None:
         """Raise if a thread has died."""
         self._following.check()
+        self._indexing.check()
         self._ranking.check()
         self._beating.check()
 
     def close(self) -> None:
         """Stop following, commit what is queued, close the store."""
         self._following.close()
+        self._indexing.close()
         self._ranking.close()
         self._beating.close()
         self._store.close()
@@ -151,17 +154,6 @@ class FeedReplica:
         self._metrics.followed(self.pipeline.served.version, self._follower.n_refused)
         self._metrics.ranked(self._rankers.version, self._rankers.n_refused)
         self._beats.write(self._metrics.process, FeedBeat(self._now_ms(), self._metrics.families()))
-
-
-def warm(catalogue: Catalogue, served: Served) -> None:
-    """Have a version work out what its first page needs, while another is still served.
-
-    The catalogue may grow meanwhile: what came late is added by the first page.
-    """
-    served.audiences.aligned(catalogue)
-    served.audiences.overdrawn()
-    served.audiences.share("", "")
-    served.states.aligned(catalogue)
 
 
 def _learn(learner: OnlineLearner, stop: Event) -> None:

@@ -1,6 +1,7 @@
 """The fold of audiences: debts, debuts, near-duplicates, time, and a state that restarts."""
 
 import msgspec
+import numpy as np
 import pytest
 from auditions import (
     DAY_MS,
@@ -260,3 +261,26 @@ def test_what_a_guard_cut_off_does_not_pay() -> None:
         assert audiences.fold(shown("a", START_MS + k, origin=f"o{k}"))
     assert audiences.aligned(catalogue).owed[0] == 0.0
     assert only(audiences).paid_ms == START_MS + 19 - n_heard
+
+
+def test_reach_follows_the_catalogue_as_if_it_were_made_anew() -> None:
+    records = [debut(f"u{k}", country=("GB", "TH", "")[k % 3]) for k in range(12)]
+    audiences = folded(lines(*records[:6], *(shown(f"u{k % 6}") for k in range(30))))
+    data, catalogue = audiences.to_bytes(), catalogue_of(make_item("old"))
+    rng = np.random.default_rng(3)
+    for k in range(60):
+        name = f"u{rng.integers(12)}"
+        change = (
+            debut(name, listed=bool(rng.random() < 0.6)),
+            takedown(name),
+            put(make_item(f"old{k}")),
+        )[rng.integers(3)]
+        catalogue.apply(change)
+        if rng.random() < 0.3:
+            continue
+        reach, anew = (
+            audiences.aligned(catalogue),
+            Audiences.from_bytes(data, FEW).aligned(catalogue),
+        )
+        for column in ("level", "stopped", "owed", "due_ms", "price", "tried", "owing"):
+            assert np.array_equal(getattr(reach, column), getattr(anew, column)), column

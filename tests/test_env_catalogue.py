@@ -219,3 +219,63 @@ def test_nobody_writes_to_a_column() -> None:
     catalogue = catalogue_of(CARD)
     with pytest.raises(ValueError, match="read-only"):
         catalogue.listed[0] = False
+
+
+def test_the_latest_stay_in_order_while_items_come_and_change() -> None:
+    rng = np.random.default_rng(3)
+    catalogue = catalogue_of(
+        *(make_item(f"i{k}", published_ms=int(rng.integers(0, 90))) for k in range(900))
+    )
+    for k in range(60):
+        name = f"i{int(rng.integers(0, 900))}" if k % 2 else f"new{k}"
+        for _ in range(1 + k % 2):
+            catalogue.apply(put(make_item(name, published_ms=int(rng.integers(0, 120)))))
+        if k % 3 == 0:
+            expected = np.argsort(-catalogue.published_ms, kind="stable")
+            assert catalogue.latest().tolist() == expected.tolist()
+
+
+def test_items_are_found_by_their_keys_however_they_came() -> None:
+    catalogue, names = Catalogue(), [f"i{k}" for k in range(2_600)]
+    keys = np.array([item_key(name) for name in names], dtype=np.uint64).astype(np.uint32)
+    for k, name in enumerate(names):
+        catalogue.apply(put(make_item(name)))
+        if k % 97 == 0 or k == len(names) - 1:
+            assert sorted(catalogue.find(keys[: k + 2]).tolist()) == list(range(min(k + 2, k + 1)))
+
+
+def test_what_items_have_in_common_follows_their_changes() -> None:
+    catalogue = catalogue_of(
+        make_item("a", creator="x", tags=["cats", "dogs"]),
+        make_item("b", creator="y", tags=["cats"]),
+        make_item("c", creator="x"),
+    )
+    x, cats = catalogue.creator_codes(["x"]), catalogue.tag_codes(["cats"])
+    of = [(catalogue.of_creators(x).tolist(), catalogue.of_tags(cats).tolist())]
+    for record in (
+        put(make_item("a", creator="y", tags=["dogs"])),
+        put(make_item("a", creator="x", tags=["cats"])),
+        ItemRecord(ItemId("a"), 1),
+    ):
+        catalogue.apply(record)
+        of.append((catalogue.of_creators(x).tolist(), catalogue.of_tags(cats).tolist()))
+    assert of == [([0, 2], [0, 1]), ([2], [1]), ([0, 2], [0, 1]), ([2], [1])]
+
+
+def test_near_duplicates_are_found_by_their_code() -> None:
+    again = msgspec.structs.replace(CARD, item_id=ItemId("copy"))
+    catalogue = catalogue_of(CARD, again, make_item("b"))
+    assert catalogue.alike(catalogue.duplicates[[1]]).tolist() == [0, 1]
+    catalogue.apply(put(make_item("copy")))
+    assert catalogue.alike(catalogue.duplicates[[0]]).tolist() == [0]
+
+
+def test_what_changed_since_is_known() -> None:
+    catalogue = catalogue_of(CARD, make_item("b"))
+    seen = catalogue.n_changes
+    for record in (put(make_item("c")), put(make_item("b")), put(make_item("b"))):
+        catalogue.apply(record)
+    catalogue.apply(ItemRecord(CARD.item_id, 1))
+    catalogue.apply(ItemRecord(ItemId("nobody"), 1))
+    assert catalogue.changed_since(seen).tolist() == [0, 1, 2]
+    assert catalogue.changed_since(catalogue.n_changes).tolist() == []

@@ -385,7 +385,7 @@ def test_pages_of_the_former_schema_are_refused_by_the_learner_by_their_width() 
     )
     shared = msgspec.structs.replace(now, shared=now.shared[: 2 * FORMER_SHARED])
     action = msgspec.structs.replace(now, action=now.action[: 2 * (N_STATIC + FORMER_DYNAMIC)])
-    refusals = [VowpalArgs().refusal(each) for each in (now, shared, action)]
+    refusals = VowpalArgs().refusals([now, shared, action])
     assert refusals == ["", "shared", "action"]
 
 

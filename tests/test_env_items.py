@@ -243,3 +243,20 @@ def test_bytes_that_are_no_state_are_refused() -> None:
     broken = {"GB": (b"\0" * 8, b"\0" * 8)}
     with pytest.raises(ValueError, match="segment GB: expected 2 weights, got 1"):
         ItemStates.from_bytes(msgspec.msgpack.encode([*fields[:5], broken]))
+
+
+def test_states_follow_uploads_as_if_they_were_aligned_anew() -> None:
+    states = folded(a_stream(300))
+    data, catalogue = states.to_bytes(), Catalogue()
+    rng = np.random.default_rng(5)
+    for k in range(120):
+        name = f"i{rng.integers(2_000)}" if k % 3 else f"new{k}"
+        catalogue.apply(put(make_item(name)))
+        if k % 4 == 0:
+            items = states.aligned(catalogue)
+            anew = ItemStates.from_bytes(data).aligned(catalogue)
+            for column in ("impressions", "rewarded", "likes", "reward_mean", "reward_sd", "best"):
+                assert np.array_equal(getattr(items, column), getattr(anew, column)), column
+            here, there = items.popularity.here(HERE), anew.popularity.here(HERE)
+            every = np.arange(len(catalogue))
+            assert here.at(every).tolist() == there.at(every).tolist()

@@ -7,7 +7,7 @@ import pytest
 
 from env import popularity
 from env.popularity import PRIOR_PLAYS, Popular, Popularity
-from env.segments import Segments
+from env.segments import Segments, segment_names
 from env.vocabulary import Float32s, Scene
 
 N = 6
@@ -124,3 +124,34 @@ def test_plays_of_what_is_not_in_the_catalogue_count_for_nothing() -> None:
 
     assert lengths(gone.interest(THAI, VECTORS)) <= 1.0
     assert np.flatnonzero(gone.interest(THAI, VECTORS)).tolist() == [0]
+
+
+def test_a_scene_costs_its_own_plays_and_ranks_as_all_of_them_would(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(popularity, "_LEAST_HEAD", 3)
+    rng = np.random.default_rng(4)
+    n = 400
+    everywhere = rng.exponential(20.0, n) * (rng.random(n) < 0.7)
+    segments = Segments()
+    for name, scene in (("thai", THAI), ("new", NEW)):
+        for item in rng.choice(n, 60, replace=False):
+            weight = float(rng.exponential(30.0 if name == "thai" else 5.0))
+            segments.fold(scene, int(item) + 1, weight)
+            everywhere[item] += weight
+    found = Popularity(Popular.of(everywhere), PRIOR_PLAYS, segments.columns(), np.arange(-1, n))
+    dense = everywhere
+    for name in segment_names(NEW):
+        rows, weights = segments.columns()[name]
+        dense = dense * (PRIOR_PLAYS / dense.sum())
+        dense[rows - 1] += weights
+    here = found.here(NEW)
+    assert here.plays == pytest.approx(dense, rel=1e-12)
+    assert here.highest == pytest.approx(dense.max(), rel=1e-12)
+    ranked = dense[here.ranking]
+    assert sorted(here.ranking.tolist()) == np.flatnonzero(dense).tolist()
+    assert (np.diff(ranked) <= 0.0).all()
+    for k in (1, 4, 10, 90, 1_000):
+        again = Popular(here.everywhere, here.played, here.factor, here.own, here.weights)
+        assert again.head(k).tolist() == here.ranking[:k].tolist()
+    assert here.at(np.array([n, n + 5])).tolist() == [0.0, 0.0], "what came later was not played"

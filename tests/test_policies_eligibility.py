@@ -1,5 +1,7 @@
 """Eligibility: hard rules hold for everybody, languages widen, and nothing stale is remembered."""
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
@@ -176,8 +178,8 @@ def test_other_languages_give_way_before_what_was_stopped() -> None:
 def test_what_was_stopped_stays_away_while_what_was_seen_fills_the_page() -> None:
     catalogue = catalogue_with(seen={}, stopped={"country": "MY"})
     reach = reach_with(catalogue, level={"stopped": 0}, stopped=("stopped",))
-    known = Known.of(newcomer(Profile()), catalogue, NOW_MS)
-    known.items[0] = True
+    nobody = Known.of(newcomer(Profile()), catalogue, NOW_MS)
+    known = replace(nobody, items=np.array([0]))
     rules, scene = Eligibility(MARKETS, POOLS), Scene(NOW_MS, "MY")
     for at_least, expected in ((1, ["seen"]), (2, ["seen", "stopped"])):
         found = rules.eligible(catalogue, reach, scene, Profile(), known, at_least)
@@ -276,19 +278,47 @@ def test_what_changes_is_seen_at_once() -> None:
     assert catalogue.index_of(ItemId("b")) == 1
 
 
-def test_a_new_version_of_the_reach_costs_only_what_hangs_on_it() -> None:
+def test_what_is_kept_up_to_date_is_what_would_be_worked_out_anew() -> None:
+    rng = np.random.default_rng(2)
+    catalogue = catalogue_with(**{f"i{k}": {"country": "MY"} for k in range(20)})
+    kept, scenes = (
+        Eligibility(MARKETS, POOLS),
+        [(c, s) for c in ("MY", "TH", "") for s in ("ms", "")],
+    )
+    for step in range(60):
+        if rng.random() < 0.6:
+            about = {
+                "country": ("MY", "TH", "SG", "")[rng.integers(4)],
+                "language": ("ms", "th", "xx", "")[rng.integers(4)],
+                "rating": int(rng.choice([0, 0, 0, 16])),
+                "listed": bool(rng.random() < 0.8),
+                "markets": [["MY"], [], []][rng.integers(3)],
+            }
+            for _ in range(1 + step % 2):
+                catalogue.apply(put(make_item(f"i{rng.integers(30)}", **about)))
+        names = [*map(str, catalogue.ids)]
+        level = {name: int(rng.integers(0, 4)) for name in rng.choice(names, 6)}
+        reach = reach_with(catalogue, level=level, stopped=tuple(rng.choice(names, 3)))
+        for country, language in scenes[:: 1 + step % 3]:
+            for at_least in (1, 30, 90):
+                now, anew = (
+                    eligible(catalogue, reach, country, language, rules=rules, at_least=at_least)
+                    for rules in (kept, Eligibility(MARKETS, POOLS))
+                )
+                assert now.reason.tolist() == anew.reason.tolist()
+                assert (now.allowed == (now.reason < 0)).all()
+                assert (now.n_allowed, now.relaxed) == (int(now.allowed.sum()), anew.relaxed)
+
+
+def test_who_has_not_asked_for_long_gets_what_is_true_now() -> None:
     catalogue = catalogue_with(a={"country": "MY"}, b={"country": "TH"})
     rules = Eligibility(MARKETS, POOLS)
-    first = eligible(catalogue, open_reach(catalogue), "MY", rules=rules)
-    (base,) = rules._bases.values()
-    reach = reach_with(catalogue, level={"b": 0})
-    second = eligible(catalogue, reach, "MY", rules=rules)
-    assert (first.allowed.tolist(), second.allowed.tolist()) == ([True, True], [True, False])
-    assert [kept is base for kept in rules._bases.values()] == [True]
-    assert base.tolist() == [-1, -1]
-    catalogue.apply(put(make_item("b", markets=["TH"])))
-    third = eligible(catalogue, reach_with(catalogue), "MY", rules=rules)
-    assert reasons(catalogue, third) == {"b": "market"}
+    eligible(catalogue, open_reach(catalogue), "MY", rules=rules)
+    for k in range(80):
+        reach = reach_with(catalogue, level={"b": k % 2})
+        eligible(catalogue, reach, "TH", rules=rules)
+    last = eligible(catalogue, reach_with(catalogue, level={"b": 0}), "MY", rules=rules)
+    assert last.allowed.tolist() == [True, False]
 
 
 def test_the_markets_decide_what_may_be_shown_there() -> None:

@@ -364,10 +364,10 @@ def test_the_preview_knows_what_was_seen_delivered_and_blocked() -> None:
     user = person(catalogue, seen="a", disliked="f", delivered="c", creators="bore")
     known = Known.of(user, catalogue, NOW_MS)
     allowed = np.array([True, True, True, True, True, True])
-    assert known.items.tolist() == [True, False, True, False, False, True]
+    assert known.items.tolist() == [0, 2, 5]
     assert known.new(allowed).tolist() == [False, False, False, True, False, False]
-    assert known.again(allowed).tolist() == [True, False, True, False, False, False]
-    assert known.n_new(allowed) == 1
+    assert known.again(allowed).tolist() == [0, 2]
+    assert (known.n_new(allowed, 6), known.n_wanted(allowed, 6)) == (1, 3)
 
 
 def test_the_preview_agrees_with_the_filter_on_many_items() -> None:

@@ -5,6 +5,7 @@ import math
 import msgspec
 import numpy as np
 import pytest
+from one_candidate import columns_of
 
 from env.features import N_ACTION, N_SHARED
 from env.vocabulary import Features, Floats
@@ -18,7 +19,6 @@ from policies.main_effects import (
     SOLVE_EVERY,
     MainEffects,
     Worth,
-    columns_of,
     weights_from,
 )
 

@@ -5,6 +5,7 @@ from typing import Literal, cast
 import msgspec
 import numpy as np
 import pytest
+from one_candidate import columns_of, features_of
 from vowpal_wabbit_next import TextFormatParser, Workspace
 
 from env.features import DYNAMIC, N_ACTION, N_SHARED, N_STATIC, SHARED
@@ -27,8 +28,8 @@ from env.vocabulary import (
 )
 from policies.explorers import Epsilon, SquareCB
 from policies.item_beliefs import ItemBeliefs
-from policies.main_effects import N_COLUMNS, N_PERSON, PERSON_COLUMNS, columns_of
-from policies.vowpal import PoisonedModel, VowpalPolicy, features_of, features_text
+from policies.main_effects import N_COLUMNS, N_PERSON, PERSON_COLUMNS
+from policies.vowpal import PoisonedModel, VowpalPolicy, features_text
 from policies.vowpal_args import VowpalArgs
 from policies.vowpal_kernel import (
     OWN_REWARDS,

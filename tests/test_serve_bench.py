@@ -1,10 +1,12 @@
 import itertools
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from servers import START_MS
 
+from env.features import N_ACTION, N_SHARED
 from env.records import (
     Card,
     Drawn,
@@ -15,10 +17,13 @@ from env.records import (
     RuleRecord,
     TickRecord,
 )
-from env.vocabulary import ItemId, PageId, Scene, SessionId, UserKey, decision_id
+from env.vocabulary import Features, ItemId, PageId, Scene, SessionId, UserKey, decision_id
 from policies.explorers import Epsilon
+from policies.vowpal_args import VowpalArgs
+from policies.vowpal_dsjson import DsjsonLearner, decision_line
 from replay.intervals import Estimate
 from serve.bench.decide import run_decide
+from serve.bench.learn import run_learn
 from serve.bench.learner import LearnerSize, Setting, run_learner
 from serve.bench.loop import LoopSize, effect_lag_p95_s, run_loop
 from serve.bench.uplift import uplift
@@ -80,6 +85,62 @@ def test_a_page_is_timed_by_step() -> None:
     assert list(result.stages) == ["observe", "retrieve", "filter", "encode", "fill", "record"]
     assert sum(result.stages.values()) == pytest.approx(1.0, abs=1e-3)
     assert result.ratio_to_text == 1.0, "each takes one tick of this clock"
+    assert result.while_indexing is None
+    assert result.recall_at_200 == {"long_interest": 1.0, "session_interest": 1.0}
+
+
+def test_pages_that_look_into_an_index_are_timed_beside_a_smaller_catalogue() -> None:
+    clock = itertools.count(0, 1_000)
+    result = run_decide(
+        n_items=12_000,
+        n_pages=20,
+        seed=1,
+        now_ms=START_MS,
+        clock_ns=lambda: next(clock),
+        advance=tell_nobody,
+        n_warm_pages=20,
+        least_items=10_000,
+        base_items=500,
+    )
+    assert result.growth == pytest.approx(1.0), "each step takes one tick of this clock"
+    assert result.while_indexing is not None
+    assert all(recall >= 0.95 for recall in result.recall_at_200.values())
+    assert set(result.bytes_per_item) == {"catalogue", "states", "index"}
+    assert result.upload_visible_s > 0.0
+
+
+def test_learning_is_timed_from_a_log_beside_the_text_of_the_same_decisions() -> None:
+    clock = itertools.count(0, 1_000_000)
+    result = run_learn(
+        n_pages=60,
+        seed=1,
+        now_ms=START_MS,
+        clock_ns=lambda: next(clock),
+        advance=tell_nobody,
+        n_items=300,
+    )
+    assert result.lines == 60 * 31
+    assert 500 < result.interactions <= 600
+    assert result.interactions_per_s == pytest.approx(result.interactions * 1e3, rel=0.1)
+    assert result.ratio_to_text == pytest.approx(result.interactions_per_s / result.text_per_s)
+    assert result.text_per_s == result.chosen_text_per_s, "as many lines, and one tick each"
+
+
+def test_a_dsjson_line_teaches_what_it_says() -> None:
+    features = Features(
+        np.array([0.5, 0.0, *[0.25] * (N_SHARED - 2)], dtype=np.float32),
+        np.full((3, N_ACTION), 0.5, dtype=np.float32),
+        np.arange(3, dtype=np.uint64),
+    )
+    line = decision_line(features, 1, reward=0.75, propensity=0.5)
+    told = msgspec.json.decode(line)
+    assert (told["_label_cost"], told["_label_probability"], told["_labelIndex"]) == (-0.75, 0.5, 1)
+    assert told["a"] == [2, 1, 3]
+    assert "1" not in told["c"]["U"], "what is 0 is no feature"
+    assert len(told["c"]["_multi"]) == 3
+    learner = DsjsonLearner(VowpalArgs())
+    learner.learn([line] * 3)
+    assert np.count_nonzero(learner.weights) > 0
 
 
 @pytest.mark.parametrize(("learned", "gain"), [(0.6, 0.2), (0.5, 0.0), (0.4, -0.2)])

@@ -40,12 +40,12 @@ from serve.config import Config, Data
 from serve.follower import Follower, Served, unlearned, untrained
 from serve.learner import publish
 from serve.learning import Learning, LearningArgs
+from serve.pipeline import Pipeline
 from serve.replica import (
     Background,
     FeedReplica,
     learning_args,
     open_snapshots,
-    warm,
 )
 from serve.sqlite_store import SqliteStore
 from serve.store import Store, write_now
@@ -191,10 +191,13 @@ def test_a_version_is_warmed_safely_while_the_catalogue_grows() -> None:
         for items, owed in [(states.to_bytes(), audiences.to_bytes())] * 12
     ]
 
+    first = Served(unlearned(ARGS), ItemStates(), Audiences())
+    pipeline = Pipeline(Config(), draw_key=b"", served=first, catalogue=catalogue)
+
     def warm_all(stop: Event) -> None:
         for served in versions:
             known = len(catalogue)
-            warm(catalogue, served)
+            pipeline.warm(served)
             assert len(served.states.aligned(catalogue).impressions) >= known
         stop.wait()
 

@@ -18,8 +18,8 @@ from policies.ranker import Ranker
 from policies.retention.export import load, make_module, torch_scores
 from policies.retention.layout import Layout
 from policies.retention.module import ModuleConfig, RankerModule
-from serve.bench.decide import Advance
 from serve.bench.random_rankers import random_ranker
+from serve.bench.room import Advance
 from serve.bench.stopwatch import Clock, timed
 
 MOST_CANDIDATES = 200

@@ -10,6 +10,7 @@ import typer
 
 from serve.commands.bench_audience import bench_breakout, bench_floor, bench_newcomers
 from serve.commands.bench_coldstart import EXAMPLE, bench_coldstart
+from serve.commands.bench_core import bench_decide, bench_learn
 from serve.commands.bench_feed import EXAMPLE as FEED_EXAMPLE
 from serve.commands.bench_feed import SWAPS_EXAMPLE, bench_feed, bench_swaps
 from serve.commands.bench_log import EXAMPLE as LOG_EXAMPLE
@@ -48,6 +49,7 @@ def register(app: typer.Typer) -> None:
     group.command("swaps", epilog=SWAPS_EXAMPLE)(bench_swaps)
     group.command("log", epilog=LOG_EXAMPLE)(bench_log)
     group.command("decide", epilog="Example: nextswipe bench decide --json")(bench_decide)
+    group.command("learn", epilog="Example: nextswipe bench learn --json")(bench_learn)
     group.command("ranker", epilog="Example: nextswipe bench ranker --json")(bench_ranker)
     group.command("offline", epilog=OFFLINE_EXAMPLE)(bench_offline)
     group.command("env", epilog="Example: nextswipe bench env --json")(bench_env)
@@ -105,35 +107,6 @@ def bench_learner(
     with steps() as advance:
         result = run_learner(
             size, seed=seed, kuairand=_folder(kuairand), now_ms=now_ms(), advance=advance
-        )
-    show(result, as_json)
-
-
-def bench_decide(
-    items: Annotated[int, typer.Option(min=200, help="In the catalogue.")] = 10_000,
-    pages: Annotated[int, typer.Option(min=10, help="Timed.")] = 2_000,
-    seed: Seed = 1,
-    full: Full = False,
-    as_json: AsJson = False,
-) -> None:
-    """Time one page of 10 out of 100 candidates, without HTTP, and where the time goes.
-
-    It should show page_p50_ms of 2 or less and ratio_to_text of 2 or more: how often the scoring
-    stage fits into Vowpal Wabbit's parsing of the shortest text with the same features.
-    """
-    from threadpoolctl import threadpool_limits
-
-    from serve.bench.decide import run_decide
-
-    # As a replica runs (see serve.app): numpy is imported by now, so its variable comes too late.
-    with threadpool_limits(1, user_api="blas"), steps() as advance:
-        result = run_decide(
-            n_items=items,
-            n_pages=10 * pages if full else pages,
-            seed=seed,
-            now_ms=now_ms(),
-            clock_ns=time.perf_counter_ns,
-            advance=advance,
         )
     show(result, as_json)
 

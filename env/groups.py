@@ -1,0 +1,50 @@
+"""Which items have a code in common: the items of a creator, of a tag, of near-duplicates.
+
+Most codes of near-duplicates have one item, so the first of each code stands in an array (4 bytes a
+code) and only what follows is a list. Items are added and never taken out: whoever asks checks the
+column that the codes come from, as an item may have another code by now.
+
+Rejected: looking for a code in the whole column (milliseconds a page for a million items).
+"""
+
+from array import array
+from collections.abc import Iterable
+
+import numpy as np
+
+from env.vocabulary import Ints
+
+_NONE = np.zeros(0, dtype=np.int64)
+
+
+class Groups:
+    """Catalogue indices by code."""
+
+    def __init__(self) -> None:
+        """Start without items."""
+        self._first = array("i")  # by code, -1 where there is none
+        self._further: dict[int, array[int]] = {}
+
+    def put(self, code: int, index: int) -> None:
+        """Note that an item has a code, at least 0, now."""
+        missing = code + 1 - len(self._first)
+        if missing > 0:
+            self._first.extend([-1] * missing)
+        if self._first[code] < 0:
+            self._first[code] = index
+        elif code in self._further:
+            self._further[code].append(index)
+        else:
+            self._further[code] = array("i", [index])
+
+    def had(self, codes: Iterable[int]) -> Ints:
+        """Return all that ever had one of these codes, in any order, some more than once."""
+        found = [index for code in codes for index in self._of(code)]
+        return np.concatenate(found).astype(np.int64) if found else _NONE
+
+    def _of(self, code: int) -> "list[array[int]]":
+        first = self._first[code] if 0 <= code < len(self._first) else -1
+        if first < 0:
+            return []
+        further = self._further.get(code)
+        return [array("i", [first])] if further is None else [array("i", [first]), further]

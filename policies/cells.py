@@ -1,0 +1,251 @@
+"""An index of cells (faiss IVF) in which the best matches of a large catalogue are found.
+
+Two of them, for the two kinds of interest. The session's match is an inner product of content, so
+its cells are clusters of content vectors. The long interest's is added to an item's mean reward,
+and there rewards decide as much as content: its cells are clusters within bands of reward, and the
+reward stands in the vector (33 numbers). With clusters of content alone the best of a person would
+be spread over all of them (recall .38 with 128 of 1,024 cells; with bands .99 with 32).
+
+Vectors are kept as halves, which loses nothing, since a block is halves already. The market, ages,
+pools and what the person knows are one bitmap of wanted items, tested inside the search. Of items
+that match alike, as where they have no more than a tag, which ones are found is drawn anew for each
+page: seven further numbers of an item are random, weighed by less than `MATCH_STEP`.
+
+An index is a cache of one moment. What came or changed since, and what has earned more than the
+index knows, is looked at beside it, item by item (the tail), so an upload is found by the next
+page; where the tail grows long, another index is due.
+
+Rejected: HNSW (recall .68 at 200 of clustered vectors, and slow under a filter), product
+quantisation (a tenth of the memory, but the re-ranking would need several times as many), an index
+for each market (an item stands in most of them), and taking items out of an index or moving them
+inside it (not beside a search).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from env.catalogue import Catalogue
+from env.features import VECTOR_DIM
+from env.index_sets import distinct
+from env.items import Aligned
+from env.popularity import Popularity
+from env.vocabulary import Bools, Float32s, Floats, Ints
+from policies.retrieval import MATCH_STEP
+
+Bytes = npt.NDArray[np.uint8]
+
+LEAST_ITEMS = 50_000
+"""From so many items on an index is faster than looking at all."""
+
+CELL = 500
+"""Items of a cell."""
+LOOKED_AT = {"long_interest": 4_500, "session_interest": 8_000}
+"""Items in the cells that a search looks into, if all are wanted; of few wanted ones more.
+
+Of a million embedded items (`nextswipe bench decide`) it finds .996 of the 200 best with 6,000 by
+the long interest, .975 and .996 with 6,000 and 12,000 by the session's; time grows with it."""
+MOST_LOOKED_AT = 400_000
+_FEW = 10_000
+"""So few wanted items are all looked at."""
+
+RISE = 0.02
+"""In rewards: an item that has earned so much more than the index knows is in the tail."""
+MAX_TAIL = 20_000
+"""Of the tail's items that have risen; those that are worth most are in it."""
+
+_BANDS = np.array([-0.2, -0.1, -0.05, -1e-9, 1e-9, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5])
+_WORTH, _TIES, _DIM = VECTOR_DIM, VECTOR_DIM + 1, VECTOR_DIM + 8
+_SAMPLE, _ROUNDS = 40, 6
+_CHUNK = 1 << 16
+
+
+@dataclass(slots=True)
+class Cells:
+    """Finds matches in cells; one thread searches."""
+
+    n_changes: int  # of the catalogue, when it was read
+    worth: Float32s  # (n,) mean reward beyond an unseen item's, as it was then
+    _by_content: "_Inverted"
+    _by_worth: "_Inverted"
+    _changed: tuple[int, Ints] = (-1, np.zeros(0, dtype=np.int64))
+    _risen: tuple[tuple[Popularity, Ints], ...] = ()  # of the last two versions, the newest last
+
+    @classmethod
+    def build(cls, catalogue: Catalogue, items: Aligned | None, seed: int = 0) -> "Cells":
+        """Return an index of what is in the catalogue; another thread may move that meanwhile.
+
+        It takes some 8 s for a million items, of one core; the GIL is free for most of it.
+
+        Args:
+            catalogue: at least `CELL` items.
+            items: what the log says of them; those that it does not know yet are unseen.
+            seed: of clusters and ties.
+        """
+        n_changes, vectors = catalogue.n_changes, catalogue.vectors
+        worth = np.zeros(len(vectors), dtype=np.float32)
+        if items is not None:
+            worth[: len(items.reward_mean)] = _worth(items)[: len(vectors)]
+        ties = np.random.default_rng(seed)
+        return cls(
+            n_changes,
+            worth,
+            _Inverted(vectors, np.zeros_like(worth), [np.arange(len(vectors))], ties),
+            _Inverted(vectors, worth, _banded(worth), ties),
+        )
+
+    def near(
+        self,
+        catalogue: Catalogue,
+        items: Aligned,
+        interests: Mapping[str, Float32s],
+        wanted: Bools,
+        n: int,
+        rng: np.random.Generator,
+    ) -> dict[str, Ints] | None:
+        """Return wanted items among which nearly all of the n best matches are, see `Nearest`."""
+        n_wanted = int(np.count_nonzero(wanted))
+        if n_wanted <= max(_FEW, n):
+            return dict.fromkeys(interests, np.flatnonzero(wanted))
+        tail = self.tail(catalogue, items)
+        tail = tail[wanted[tail]]
+        bitmap = np.packbits(wanted, bitorder="little")
+        found = {}
+        for source, interest in interests.items():
+            inverted = self._by_worth if source == "long_interest" else self._by_content
+            n_looked_at = min(round(LOOKED_AT[source] * len(wanted) / n_wanted), MOST_LOOKED_AT)
+            some = inverted.search(interest, bitmap, n_looked_at, n, rng)
+            index = distinct(np.concatenate([some, tail]))
+            found[source] = index if len(index) >= n else np.flatnonzero(wanted)
+        return found
+
+    def tail(self, catalogue: Catalogue, items: Aligned) -> Ints:
+        """Return what the index does not know as it is, ascending."""
+        if self._changed[0] != catalogue.n_changes:
+            self._changed = catalogue.n_changes, catalogue.changed_since(self.n_changes)
+        changed, risen = self._changed[1], self._risen_in(items)
+        return distinct(np.concatenate([changed, risen])) if len(risen) else changed
+
+    def follow(self, items: Aligned) -> None:
+        """Find what has risen in a version of the states."""
+        self._risen_in(items)
+
+    def _risen_in(self, items: Aligned) -> Ints:
+        """Return the items that are worth more in a version than the index knows, ascending."""
+        for popularity, risen in self._risen:
+            if popularity is items.popularity:
+                return risen
+        n = min(len(self.worth), len(items.reward_mean))
+        worth = _worth(items)[:n]
+        risen = np.flatnonzero(worth - self.worth[:n] > RISE)
+        if len(risen) > MAX_TAIL:
+            risen = np.sort(risen[np.argpartition(-worth[risen], MAX_TAIL)[:MAX_TAIL]])
+        self._risen = (*self._risen[-1:], (items.popularity, risen))
+        return risen
+
+    def is_due(self, catalogue: Catalogue) -> bool:
+        """Return whether another index is worth its making: this one's tail has grown long."""
+        n_changed = catalogue.n_changes - self.n_changes
+        n_risen = max((len(risen) for _, risen in self._risen), default=0)
+        return n_changed + n_risen > max(MAX_TAIL // 4, len(self.worth) // 100)
+
+
+class _Inverted:
+    """Vectors in cells: content, worth and ties of each item."""
+
+    def __init__(
+        self, vectors: Float32s, worth: Float32s, bands: Sequence[Ints], ties: np.random.Generator
+    ) -> None:
+        faiss.omp_set_num_threads(1)
+        centres, cells = _cluster(vectors, worth, bands)
+        self._quantiser = faiss.IndexFlatIP(_DIM)
+        self._quantiser.add(centres)
+        half = faiss.ScalarQuantizer.QT_fp16
+        self._index = faiss.IndexIVFScalarQuantizer(
+            self._quantiser, _DIM, len(centres), half, faiss.METRIC_INNER_PRODUCT
+        )
+        self._index.is_trained = True  # halves need no training, and the centres are given
+        for begin in range(0, len(vectors), _CHUNK):
+            rows = slice(begin, min(begin + _CHUNK, len(vectors)))
+            block = np.empty((rows.stop - begin, _DIM), dtype=np.float32)
+            block[:, :_WORTH], block[:, _WORTH] = vectors[rows], worth[rows]
+            block[:, _TIES:] = ties.random((len(block), _DIM - _TIES)) - 0.5
+            index = np.arange(begin, rows.stop, dtype=np.int64)
+            pointers = [faiss.swig_ptr(column) for column in (block, index, cells[rows])]
+            self._index.add_core(len(block), *pointers)
+
+    def search(
+        self, interest: Float32s, bitmap: Bytes, n_codes: int, n: int, rng: np.random.Generator
+    ) -> Ints:
+        """Return some more than n wanted items that match best, fewer where fewer were met.
+
+        Args:
+            interest: shape (VECTOR_DIM,).
+            bitmap: a bit for each item, set where it is wanted.
+            n_codes: items that are looked at, wanted or not.
+            n: how many are needed.
+            rng: decides between equals.
+        """
+        query = np.empty((1, _DIM), dtype=np.float32)
+        query[0, :_WORTH], query[0, _WORTH] = interest, 1.0
+        query[0, _TIES:] = rng.uniform(-MATCH_STEP, MATCH_STEP, _DIM - _TIES) / (_DIM - _TIES)
+        faiss.omp_set_num_threads(1)
+        args = faiss.SearchParametersIVF(
+            sel=faiss.IDSelectorBitmap(bitmap),
+            nprobe=min(4 * n_codes // CELL, self._index.nlist),
+            max_codes=n_codes,
+        )
+        _, found = self._index.search(query, n + n // 2, params=args)
+        some: Ints = found[0][found[0] >= 0]
+        return some
+
+
+def _worth(items: Aligned) -> Float32s:
+    return (items.reward_mean - items.unseen_mean).astype(np.float32)
+
+
+def _banded(worth: Float32s) -> list[Ints]:
+    band = np.digitize(worth, _BANDS)
+    return [np.flatnonzero(band == k) for k in distinct(band.astype(np.int64)).tolist()]
+
+
+def _cluster(vectors: Float32s, worth: Float32s, bands: Sequence[Ints]) -> tuple[Float32s, Ints]:
+    """Return the centres of cells, shape (n_cells, _DIM), and each item's cell, shape (n,)."""
+    cells = np.zeros(len(vectors), dtype=np.int64)
+    n_cells = 0
+    for index in bands:
+        cells[index] = n_cells + _clustered(vectors, index)
+        n_cells = int(cells[index].max()) + 1
+    taken, cells = np.unique(cells, return_inverse=True)
+    sizes = np.bincount(cells, minlength=len(taken))
+    centres = np.zeros((len(taken), _DIM), dtype=np.float32)
+    for column in range(VECTOR_DIM):
+        centres[:, column] = _sums(cells, vectors[:, column], sizes)
+    centres[:, _WORTH] = _sums(cells, worth, sizes)
+    return centres, cells
+
+
+def _sums(cells: Ints, values: Float32s, sizes: Ints) -> Floats:
+    means: Floats = np.bincount(cells, weights=values, minlength=len(sizes)) / sizes
+    return means
+
+
+def _clustered(vectors: Float32s, index: Ints) -> Ints:
+    """Return a number of its cluster for each of some items, by spherical k-means of a sample."""
+    n = -(-len(index) // CELL)
+    if n == 1:
+        return np.zeros(len(index), dtype=np.int64)
+    means = faiss.Clustering(VECTOR_DIM, n)
+    means.niter, means.spherical, means.seed = _ROUNDS, True, 1
+    means.min_points_per_centroid = 1
+    sample = index[:: max(len(index) // (_SAMPLE * n), 1)]
+    flat = faiss.IndexFlatIP(VECTOR_DIM)
+    means.train(np.ascontiguousarray(vectors[sample]), flat)
+    found = np.empty(len(index), dtype=np.int64)
+    for begin in range(0, len(index), _CHUNK):
+        some = index[begin : begin + _CHUNK]
+        found[begin : begin + len(some)] = flat.search(vectors[some], 1)[1][:, 0]
+    return found

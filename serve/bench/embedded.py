@@ -1,0 +1,81 @@
+"""Generated items whose vectors are clustered as embeddings of titles are, as many as wanted.
+
+The items are those of `env.generated`; where a text model would put each is drawn: its topic's
+direction, moved by its subtopic's and by one of eight further directions, and noise. So there are
+1,024 clusters of very different sizes, topics that are near each other are near, and within a
+cluster no two items are alike: the cosine of two items of one cluster is .75 on average, of one
+topic .4, of two topics 0. The rest of a block is the item's own.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+
+from env import generated
+from env.content import static_blocks
+from env.features import VECTOR_DIM
+from env.generated import SUBTOPICS, TOPICS
+from env.records import ItemRecord
+from env.vocabulary import CreatorId, Floats, Item, ItemId
+
+KINDS = 8
+"""Further clusters in each subtopic."""
+SUBTOPIC, KIND, NOISE = 0.8, 0.6, 0.8
+"""Lengths of what is added to a topic's direction, of length 1."""
+
+_CHUNK = 10_000
+
+
+class Embedded:
+    """Makes the records of items with drawn embeddings."""
+
+    def __init__(self, seed: int) -> None:
+        """Draw the directions."""
+        self._seed = seed
+        rng = np.random.default_rng([seed, 4])
+        shape = (len(TOPICS), len(SUBTOPICS), KINDS)
+        self._topics = _directions(rng, shape[:1])
+        self._subtopics = _directions(rng, shape[:2])
+        self._kinds = _directions(rng, shape)
+        self._shares = rng.lognormal(0.0, 1.0, KINDS)
+        self._places = {name: k for k, name in enumerate(TOPICS)}
+
+    def records(self, n: int, now_ms: int) -> Iterator[ItemRecord]:
+        """Yield n items as they are put, not as debuts.
+
+        They are made some thousands at a time, each with creators of their own, so that none is
+        left behind in the memory that is measured.
+        """
+        rng = np.random.default_rng([self._seed, 5])
+        for k, begin in enumerate(range(0, n, _CHUNK)):
+            items = generated.catalogue(self._seed + k, min(_CHUNK, n - begin), now_ms)
+            for item, block in zip(items, self._blocks(items, rng), strict=True):
+                named = msgspec.structs.replace(
+                    item,
+                    item_id=ItemId(f"{item.item_id}-{k}"),
+                    creator=CreatorId(f"{item.creator}-{k}"),
+                )
+                yield ItemRecord(named.item_id, now_ms, named, block)
+
+    def _blocks(self, items: list[Item], rng: np.random.Generator) -> list[bytes]:
+        topic = np.array([self._places[item.tags[0]] for item in items])
+        names = [item.tags[1].rpartition("/")[2] for item in items]
+        subtopic = np.array([SUBTOPICS.index(name) for name in names])
+        kind = rng.choice(KINDS, len(items), p=self._shares / self._shares.sum())
+        noise = rng.standard_normal((len(items), VECTOR_DIM)) / np.sqrt(VECTOR_DIM)
+        vectors = (
+            self._topics[topic]
+            + SUBTOPIC * self._subtopics[topic, subtopic]
+            + KIND * self._kinds[topic, subtopic, kind]
+            + NOISE * noise
+        )
+        duration_s = np.array([item.duration_s or 0.0 for item in items])
+        blocks = static_blocks(vectors, duration_s).astype("<f2")
+        return [block.tobytes() for block in blocks]
+
+
+def _directions(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    drawn = rng.standard_normal((*shape, VECTOR_DIM))
+    unit: Floats = drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)
+    return unit

@@ -1,0 +1,186 @@
+"""How fast the log is learned from: read, checked, decoded, joined, and into Vowpal Wabbit.
+
+The log is a real one, in a database on disk: simulated people swipe pages, and every line of it is
+appended as a server would. Then it is read from its beginning, which is what a learner does after a
+pause, in the batches of the learner: once as far as VW, once the whole fold (item states, audiences
+and all that a version holds). The other side is what VW's own tools would do with the same
+decisions: parse them as dsjson lines and learn. Such a line has all candidates, as VW wants them
+for `--cb_adf`; to be fair it is also timed with the chosen one alone, from which we learn as well.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from operator import itemgetter
+from pathlib import Path
+
+import msgspec
+
+from env.records import LogLine, PageRecord
+from env.reward import is_censored
+from env.vocabulary import Context, Interaction, PageId
+from policies.vowpal import VowpalPolicy
+from policies.vowpal_args import VowpalArgs
+from policies.vowpal_dsjson import DsjsonLearner, decision_line
+from replay.database import Database
+from replay.join import Join
+from replay.log import SqliteLog
+from serve.bench.room import Advance, Room
+from serve.config import Config
+from serve.learner import BATCH_LINES
+from serve.learning import Learning
+from serve.replica import learning_args
+
+N_ITEMS = 2_000
+N_TEXT_PAGES = 100
+N_ROUNDS = 3
+"""Of each measurement; the fastest counts, as what else the machine does only makes it slower."""
+
+
+class LearnResult(msgspec.Struct, frozen=True):
+    """How fast a log becomes a model.
+
+    Attributes:
+        lines: of the log.
+        interactions: that closed in it.
+        candidates: of a page.
+        interactions_per_s: from the log into VW: read, decode, join, learn.
+        fold_per_s: the same with all else that a version holds: item states and audiences.
+        text_per_s: VW's parser and learner on the decisions as dsjson lines.
+        chosen_text_per_s: the same on lines that hold the chosen candidate only.
+        ratio_to_text: interactions_per_s / text_per_s.
+        ratio_to_chosen_text: interactions_per_s / chosen_text_per_s.
+    """
+
+    lines: int
+    interactions: int
+    candidates: int
+    seed: int
+    interactions_per_s: float
+    fold_per_s: float
+    text_per_s: float
+    chosen_text_per_s: float
+    ratio_to_text: float
+    ratio_to_chosen_text: float
+
+
+def run_learn(
+    *,
+    n_pages: int,
+    seed: int,
+    now_ms: int,
+    clock_ns: Callable[[], int],
+    advance: Advance,
+    n_items: int = N_ITEMS,
+) -> LearnResult:
+    """Swipe pages into a log, then learn from it.
+
+    Args:
+        n_pages: of 10 cards each.
+        seed: of items, people and choices.
+        now_ms: the wall clock.
+        clock_ns: a steady clock.
+        advance: told of progress.
+        n_items: in the generated catalogue.
+    """
+    config = Config()
+    room = Room.of(config, n_items, seed, now_ms, advance)
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(Path(folder) / "log.db")
+        try:
+            log = SqliteLog(database, now_ms=lambda: now_ms)
+            contexts: dict[PageId, Context] = {}
+            for k in range(n_pages):
+                lines = room.swipe_page(k)
+                log.append([line.record for line in lines], durable=False)
+                page = lines[0].record
+                if k < N_TEXT_PAGES and isinstance(page, PageRecord):
+                    contexts[page.page_id] = room.context_of(page)
+                advance("swipe", k + 1, n_pages)
+            into_vw = [_time_into_vw(log, config, clock_ns) for _ in range(N_ROUNDS)]
+            advance("learn", 1, 3)
+            folds = [_time_fold(log, config, clock_ns) for _ in range(N_ROUNDS)]
+            advance("learn", 2, 3)
+        finally:
+            database.close()
+    seconds, known = min(into_vw, key=itemgetter(0))
+    fold_s, n_closed, n_lines = min(folds)
+    whole, chosen = _text_lines(known, contexts)
+    args = learning_args(config).vowpal
+    text_s, chosen_s = (_time_text(args_lines, args, clock_ns) for args_lines in (whole, chosen))
+    advance("learn", 3, 3)
+    rate, text, chosen_text = len(known) / seconds, len(whole) / text_s, len(chosen) / chosen_s
+    return LearnResult(
+        lines=n_lines,
+        interactions=n_closed,
+        candidates=config.feed.candidates,
+        seed=seed,
+        interactions_per_s=rate,
+        fold_per_s=n_closed / fold_s,
+        text_per_s=text,
+        chosen_text_per_s=chosen_text,
+        ratio_to_text=rate / text,
+        ratio_to_chosen_text=rate / chosen_text,
+    )
+
+
+def _time_into_vw(
+    log: SqliteLog, config: Config, clock_ns: Callable[[], int]
+) -> tuple[float, list[Interaction]]:
+    """Return the seconds from the log's first line to a model of all that closed, and that."""
+    args = learning_args(config)
+    policy, join = VowpalPolicy(args.vowpal), Join(args.reward, settle_ms=args.settle_ms)
+    learned: list[Interaction] = []
+    began_ns = clock_ns()
+    for lines in _batches(log):
+        closed = [interaction for line in lines for interaction in join.fold(line.record)]
+        known = [i for i in closed if not is_censored(i.feedback, i.duration_s)]
+        policy.learn(known)
+        learned += known
+    return (clock_ns() - began_ns) / 1e9, learned
+
+
+def _time_fold(
+    log: SqliteLog, config: Config, clock_ns: Callable[[], int]
+) -> tuple[float, int, int]:
+    """Return the seconds of the whole fold, how many interactions closed, and the lines."""
+    learning, n_closed = Learning(learning_args(config)), 0
+    began_ns = clock_ns()
+    for lines in _batches(log):
+        n_closed += learning.fold(lines)
+    return (clock_ns() - began_ns) / 1e9, n_closed, learning.offset
+
+
+def _batches(log: SqliteLog) -> Iterator[list[LogLine]]:
+    lines = log.read()
+    while batch := list(islice(lines, BATCH_LINES)):
+        yield batch
+
+
+def _text_lines(
+    known: Sequence[Interaction], contexts: dict[PageId, Context]
+) -> tuple[list[str], list[str]]:
+    """Return the interactions of some pages as dsjson, with all candidates and with the chosen."""
+    whole, chosen = [], []
+    for interaction in known:
+        context = contexts.get(interaction.page_id)
+        if context is None:
+            continue
+        action = context.candidates.index(interaction.item_id)
+        features, told = context.features, (interaction.reward, interaction.propensity)
+        row = slice(action, action + 1)
+        alone = replace(features, actions=features.actions[row], keys=features.keys[row])
+        whole.append(decision_line(features, action, *told))
+        chosen.append(decision_line(alone, 0, *told))
+    return whole, chosen
+
+
+def _time_text(lines: Sequence[str], args: VowpalArgs, clock_ns: Callable[[], int]) -> float:
+    spent_ns = []
+    for _ in range(N_ROUNDS):
+        learner = DsjsonLearner(args)
+        began_ns = clock_ns()
+        learner.learn(lines)
+        spent_ns.append(clock_ns() - began_ns)
+    return min(spent_ns) / 1e9

@@ -1,0 +1,80 @@
+"""How much of the best matches a pipeline's retrieval finds: against all items, looked at exactly.
+
+A found item counts if it matches as well as the last of the best, so which of equals is found does
+not matter.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from env.scenes import observe
+from env.users import UserState, live_session
+from env.vocabulary import Floats, Ints, Scene, SessionId
+from policies import retrieval
+from policies.known import Known
+from policies.nearest import Everything, Nearest
+from policies.retrieval import MATCH_STEP, Shares
+from serve.pipeline import Pipeline
+
+N_BEST = 200
+ALONE = {
+    source: Shares(**{name: float(name == source) for name in Shares.__struct_fields__})
+    for source in ("long_interest", "session_interest")
+}
+"""Shares of one source and nothing else."""
+
+
+def measure_recall(
+    pipeline: Pipeline, states: Sequence[UserState], seed: int, now_ms: int
+) -> dict[str, float]:
+    """Return the mean part of the `N_BEST` matches that is found, by the interest's source.
+
+    Args:
+        pipeline: its index is measured.
+        states: of the people that are asked for; whoever has no such interest does not count.
+        seed: of the choices among equals.
+        now_ms: the time of the requests.
+    """
+    found: dict[str, list[float]] = {source: [] for source in ALONE}
+    for k, state in enumerate(states):
+        scene = observe(state, live_session(state, now_ms) or SessionId("s"), now_ms)
+        catalogue = pipeline.catalogue
+        items = pipeline.served.states.aligned(catalogue)
+        for source, interest in retrieval.interests(state, scene, catalogue, items).items():
+            match = catalogue.vectors @ interest
+            if source == "long_interest":
+                match += items.reward_mean.astype(np.float32)
+            steps = np.rint(match / MATCH_STEP)
+            exact, some = (
+                _retrieve(pipeline, state, scene, source, nearest, seed + k)
+                for nearest in (Everything(), pipeline.nearest)
+            )
+            if len(exact):
+                found[source].append(_part(steps, exact, some))
+    return {source: float(np.mean(parts)) for source, parts in found.items() if parts}
+
+
+def _retrieve(
+    pipeline: Pipeline, state: UserState, scene: Scene, source: str, nearest: Nearest, seed: int
+) -> Ints:
+    catalogue = pipeline.catalogue
+    known = Known.of(state, catalogue, scene.at_ms)
+    allowed = pipeline.eligible(state, scene, known, 1).allowed
+    states, shares = pipeline.served.states, ALONE[source]
+    return retrieval.retrieve(
+        state,
+        scene,
+        catalogue,
+        states,
+        known,
+        allowed,
+        N_BEST,
+        seed,
+        shares=shares,
+        nearest=nearest,
+    ).index
+
+
+def _part(steps: Floats, exact: Ints, some: Ints) -> float:
+    return float(np.count_nonzero(steps[some] >= steps[exact].min()) / len(exact))

@@ -1,0 +1,159 @@
+"""A server's parts in memory with simulated people before them, to time what needs no HTTP."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from env import generated, responses, user_fold, users
+from env.blocks import Blocks, decisions_of
+from env.records import (
+    FeedbackKind,
+    FeedbackRecord,
+    ItemRecord,
+    LogLine,
+    PageRecord,
+    pack_halves,
+)
+from env.users import UserState
+from env.viewer import Viewer, people
+from env.vocabulary import Context, PageId, SessionId, UserKey
+from env.world import make_world
+from serve.bench.embedded import Embedded
+from serve.bench.resident import resident_bytes
+from serve.config import Config
+from serve.follower import Served, untrained
+from serve.learning import Learning
+from serve.pipeline import Pipeline
+from serve.replica import learning_args, vowpal_args
+from serve.stopwatch import Stopwatch
+from serve.wire import FeedRequest
+
+Advance = Callable[[str, int, int], None]
+
+N_PEOPLE = 100
+N_WORLD_ITEMS = 10_000
+"""Items whose answers are simulated; further ones are answered as one of these."""
+CARD_MS = 20_000
+
+
+@dataclass
+class Room:
+    """A server's parts in memory, with people in front of them."""
+
+    pipeline: Pipeline
+    learning: Learning
+    blocks: Blocks
+    viewers: list[Viewer]
+    states: list[UserState]
+    rng: np.random.Generator
+    now_ms: int
+    resident: int
+    memory: dict[str, int]
+    n_lines: int = 0
+
+    @classmethod
+    def of(cls, config: Config, n_items: int, seed: int, now_ms: int, advance: Advance) -> "Room":
+        """Put the items, and people who have not swiped yet before them."""
+        crowd = generated.people(seed, N_PEOPLE, now_ms)
+        resident = resident_bytes()
+        pipeline = Pipeline(config, draw_key=b"bench", served=untrained(vowpal_args(config)))
+        embedded = Embedded(seed)
+        for k, record in enumerate(embedded.records(n_items, now_ms)):
+            pipeline.catalogue.apply(record)
+            if k % 10_000 == 0:
+                advance("items", k, n_items)
+        room = cls(
+            pipeline=pipeline,
+            learning=Learning(learning_args(config)),
+            blocks=Blocks(),
+            viewers=[],
+            states=[users.newcomer(profile) for _, profile in crowd],
+            rng=np.random.default_rng(seed),
+            now_ms=now_ms,
+            resident=resident,
+            memory={},
+        )
+        room.memory["catalogue"] = room.grown_by()
+        known = [pipeline.catalogue.item(k) for k in range(min(n_items, N_WORLD_ITEMS))]
+        room.viewers = people(make_world(responses.generated(), known, seed), crowd)
+        room.grown_by()
+        return room
+
+    def grown_by(self) -> int:
+        """Return by how many bytes this process has grown since the last call."""
+        before, self.resident = self.resident, resident_bytes()
+        return self.resident - before
+
+    def warm_up(self, n_pages: int, advance: Advance) -> None:
+        """Swipe some pages and serve what was learned from them."""
+        for k in range(n_pages):
+            self.swipe_page(k)
+            advance("warm up", k + 1, n_pages)
+        learning = self.learning
+        policy = learning.policy.frozen(1)
+        served = Served(policy, learning.states, learning.audiences, 1)
+        self.pipeline.warm(served)
+        self.pipeline.swap(served)
+
+    def draw_page(self, k: int, page_id: str, stopwatch: Stopwatch | None = None) -> PageRecord:
+        """Draw a page for the next person in turn."""
+        who = k % N_PEOPLE
+        page = self.pipeline.page(
+            FeedRequest(user_id=str(who)),
+            UserKey(str(who)),
+            self.states[who],
+            session=SessionId("s"),
+            page_id=PageId(page_id),
+            now_ms=self.now_ms,
+            stopwatch=stopwatch,
+        )
+        if page is None:
+            raise RuntimeError("expected a page from a full catalogue, got none")
+        return page
+
+    def swipe_page(self, k: int) -> list[LogLine]:
+        """Draw a page, let its person answer every card, and fold what comes of it.
+
+        Returns:
+            What the log has of it.
+        """
+        who, page = k % N_PEOPLE, self.draw_page(k, f"warm-{k}")
+        lines = [self._fold(who, page)]
+        for decision in decisions_of(page):
+            self.now_ms += CARD_MS // N_PEOPLE
+            k_item = self.pipeline.catalogue.index_of(decision.item_id) or 0
+            known = self.pipeline.catalogue.ids[k_item % N_WORLD_ITEMS]
+            answer = self.viewers[who].answer(known, self.rng)
+            said: tuple[tuple[FeedbackKind, float], ...] = (
+                ("impression", 0.0),
+                ("dwell", answer.dwell_s),
+                ("leave", 0.0),
+            )
+            for kind, value in said:
+                event = FeedbackRecord(
+                    event_id=f"{kind}-{decision.slot}",
+                    decision_id=decision.decision_id,
+                    at_ms=self.now_ms,
+                    user=page.user,
+                    session=page.session,
+                    kind=kind,
+                    value=value,
+                )
+                lines.append(self._fold(who, event))
+        self.learning.fold(lines)
+        return lines
+
+    def context_of(self, page: PageRecord) -> Context:
+        """Return what a page was drawn on."""
+        catalogue = self.pipeline.catalogue
+        for item_id in page.candidates:
+            k = catalogue.index_of(item_id) or 0
+            block = pack_halves(catalogue.blocks[k])
+            self.blocks.fold(ItemRecord(item_id, self.now_ms, catalogue.item(k), block))
+        return self.blocks.page(page).context
+
+    def _fold(self, who: int, record: PageRecord | FeedbackRecord) -> LogLine:
+        self.n_lines += 1
+        self.states[who] = user_fold.fold(self.states[who], record) or self.states[who]
+        return LogLine(self.n_lines, record)

@@ -1,0 +1,71 @@
+"""How long an upload takes until it can be on a page: put, and found by somebody's interest."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from env.content import static_block
+from env.records import ItemRecord, pack_halves
+from env.scenes import observe
+from env.users import UserState, live_session
+from env.vocabulary import Item, ItemId, SessionId
+from policies import retrieval
+from policies.known import Known
+from serve.bench.recall import ALONE, N_BEST
+from serve.pipeline import Pipeline
+
+N_UPLOADS = 20
+
+
+def measure_uploads(
+    pipeline: Pipeline,
+    states: Sequence[UserState],
+    now_ms: int,
+    clock_ns: Callable[[], int],
+) -> float:
+    """Return the longest time, in s, from an upload to its being a candidate of whom it suits.
+
+    Each is what one person likes most just now, and it is looked for by the interest of their
+    session alone, so that neither its being fresh nor a debt brings it on the page.
+
+    Args:
+        pipeline: whose catalogue it is put into.
+        states: of the people.
+        now_ms: the time of the requests.
+        clock_ns: a steady clock.
+
+    Raises:
+        RuntimeError: the first page after an upload did not have it, or nobody is in a session.
+    """
+    longest_ns = 0
+    for k, state in enumerate(states[:N_UPLOADS]):
+        scene = observe(state, live_session(state, now_ms) or SessionId("s"), now_ms)
+        catalogue, served = pipeline.catalogue, pipeline.served.states
+        interests = retrieval.interests(state, scene, catalogue, served.aligned(catalogue))
+        if "session_interest" not in interests:
+            continue
+        likes = tuple(np.asarray(interests["session_interest"], dtype=np.float64).tolist())
+        item = Item(ItemId(f"upload-{k}"), vector=likes, country=scene.country)
+        record = ItemRecord(item.item_id, now_ms, item, pack_halves(static_block(item)))
+        began_ns = clock_ns()
+        catalogue.apply(record)
+        known = Known.of(state, catalogue, now_ms)
+        allowed = pipeline.eligible(state, scene, known, 1).allowed
+        found = retrieval.retrieve(
+            state,
+            scene,
+            catalogue,
+            served,
+            known,
+            allowed,
+            N_BEST,
+            k,
+            shares=ALONE["session_interest"],
+            nearest=pipeline.nearest,
+        )
+        longest_ns = max(longest_ns, clock_ns() - began_ns)
+        if catalogue.index_of(item.item_id) not in found.index:
+            raise RuntimeError(f"expected {item.item_id} among what suits best, it is not there")
+    if not longest_ns:
+        raise RuntimeError("expected people in sessions, found nobody who has swiped in one")
+    return longest_ns / 1e9
