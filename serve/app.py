@@ -121,6 +121,7 @@ def running(config: Config) -> Iterator[str]:
         raise RuntimeError("expected serve.edge.switched before the first import of ray")
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     ray.init(
+        address="local",  # not a cluster that `ray start` has left traces of
         _node_ip_address=LOOPBACK,
         include_dashboard=False,
         log_to_driver=False,

@@ -36,6 +36,7 @@ def train_once(
         .debugging(seed=0)
     )
     ray.init(
+        address="local",
         _node_ip_address="127.0.0.1",
         include_dashboard=False,
         log_to_driver=False,

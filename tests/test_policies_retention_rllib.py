@@ -47,6 +47,7 @@ def test_ppo_trains_scorer_and_critic_and_draws_no_candidate_off_the_mask() -> N
         .debugging(seed=0)
     )
     ray.init(
+        address="local",
         _node_ip_address="127.0.0.1",
         include_dashboard=False,
         log_to_driver=False,

@@ -139,7 +139,9 @@ def running_ray(address: str | None = None) -> Iterator[None]:
     if address:
         ray.init(address=address, **quietly)
     else:
-        ray.init(_node_ip_address="127.0.0.1", include_dashboard=False, **quietly)
+        here: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
+        # Without "local" it waits for a cluster that `ray start` has left traces of.
+        ray.init(address="local", **here, **quietly)
     try:
         yield
     finally:
