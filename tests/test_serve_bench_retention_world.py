@@ -6,26 +6,27 @@ from msgspec.structs import asdict, replace
 
 from env.crowd import Crowd
 from env.observe import RECENT, USER_FACTS
+from env.played_lives import People, PlayedLives, play_lives
 from env.presets import Preset, load
 from env.swiping import Swiping
 from env.vector import SwipeVectorEnv
 from env.vocabulary import Ints
+from policies.pmfs import softmax
 from policies.ranker import Ranker
-from serve.bench.pmfs import softmax
-from serve.bench.retention_gains import gain_in_d30, gain_in_days
-from serve.bench.retention_lives import Lives, People, play_lives
-from serve.bench.retention_makers import tune_myopic, watch_teacher
-from serve.bench.retention_moved import QUARTER, move_constants, still
-from serve.bench.retention_rankings import (
+from policies.retention.myopic import tune_myopic
+from policies.retention.rankings import (
     COLUMNS,
     AtRandom,
-    Mixture,
     Weights,
     columns,
     scores,
     weigh,
 )
-from serve.bench.retention_tuning import search_weights
+from policies.retention.search import search_weights
+from policies.retention.teacher import watch_teacher
+from serve.bench.retention_mixes import Mixture
+from serve.bench.retention_moved import QUARTER, move_constants, still
+from serve.retention_gains import gain_in_d30, gain_in_days
 
 RAPID = load("rapid")
 PLAYED, UNBAITED = Weights(weigh(valid_play=1.0)), Weights(weigh(bait_guess=-1.0))
@@ -47,7 +48,7 @@ def test_who_is_back_every_day_has_as_many_active_days_as_there_are_days() -> No
 def test_a_life_hangs_neither_on_who_lives_beside_it_nor_on_how_many_come_after() -> None:
     few = play_lives(RAPID, PLAYED.open(0), People(5, 4, 1, days=20))
     many = play_lives(RAPID, PLAYED.open(0), People(5, 8, 2, days=20))
-    for field in dataclasses.fields(Lives):
+    for field in dataclasses.fields(PlayedLives):
         assert getattr(few, field.name).tolist() == getattr(many, field.name)[:4].tolist()
 
 
@@ -59,8 +60,8 @@ def test_places_that_are_named_twice_live_the_same_life_twice() -> None:
 def test_the_gain_of_a_tenth_more_days_is_a_tenth_and_certain() -> None:
     rng = np.random.default_rng(0)
     days, zeros = rng.integers(1, 60, 500).astype(np.float64), np.zeros(500)
-    theirs = Lives(days, zeros, days, days, days, zeros)
-    mine = Lives(1.1 * days, zeros, days, days, days, zeros)
+    theirs = PlayedLives(days, zeros, days, days, days, zeros)
+    mine = PlayedLives(1.1 * days, zeros, days, days, days, zeros)
     gain = gain_in_days(mine, theirs)
     assert (gain.value, gain.low, gain.high) == pytest.approx((0.1, 0.1, 0.1))
 
@@ -72,8 +73,8 @@ def test_intervals_of_gains_hold_the_truth_in_about_19_of_20() -> None:
         person = rng.gamma(4.0, 5.0, 400)
         theirs, mine = person + rng.normal(0, 3, 400), 1.05 * person + rng.normal(0, 3, 400)
         there, here = (np.where(rng.random(400) < p, 1.0, 0.0) for p in (0.4, 0.5))
-        a = Lives(mine, here, zeros, zeros, zeros, zeros)
-        b = Lives(theirs, there, zeros, zeros, zeros, zeros)
+        a = PlayedLives(mine, here, zeros, zeros, zeros, zeros)
+        b = PlayedLives(theirs, there, zeros, zeros, zeros, zeros)
         days, d30 = gain_in_days(a, b), gain_in_d30(a, b)
         held_days += days.low <= 0.05 <= days.high
         held_d30 += d30.low <= 0.1 <= d30.high
@@ -203,7 +204,7 @@ def test_the_server_keeps_a_running_mean_of_the_guessed_bait() -> None:
 
 def test_a_network_ranks_as_the_weights_that_it_learned_from() -> None:
     pytest.importorskip("torch")
-    from serve.bench.retention_learned import learn
+    from policies.retention.distilled import learn
 
     teacher = Weights(weigh(valid_play=1.0, bait_guess=-1.0))
     policy = learn(RAPID, teacher, People(0, 128), 240, seed=0).policy

@@ -2,8 +2,7 @@
 
 Rejected: PPO from random weights (1.7 million cards left it where chance is: what a card does to a
 return is far below the noise of a return), and PPO that goes on from the clone (half a million
-cards, credit for the whole life: +.0% active days, within .4%). A search whose samples live side by
-side through whole lives finds in minutes what matters among eighteen numbers.
+cards, credit for the whole life: +.0% active days, within .4%).
 """
 
 import time
@@ -11,15 +10,15 @@ import time
 import msgspec
 from threadpoolctl import threadpool_limits
 
-from env.observe import PERSONAL
+from env.played_lives import People
 from env.presets import Preset
+from policies.retention.args import Columns
 from policies.retention.cloning import clone
 from policies.retention.layout import Layout
 from policies.retention.module import ModuleConfig
+from policies.retention.rankings import Network, Weights
 from policies.retention.scaling import Scaling
-from serve.bench.retention_lives import People
-from serve.bench.retention_makers import watch_teacher
-from serve.bench.retention_rankings import Network, Weights
+from policies.retention.teacher import watch_teacher
 
 HIDDEN, EMBED = 32, 16
 EPOCHS = 10
@@ -37,7 +36,14 @@ class Learned(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def learn(preset: Preset, teacher: Weights, people: People, n_turns: int, seed: int) -> Learned:
+def learn(
+    preset: Preset,
+    teacher: Weights,
+    people: People,
+    n_turns: int,
+    seed: int,
+    shown: Columns = "world",
+) -> Learned:
     """Return a network that learned to rank as weights do.
 
     Args:
@@ -46,16 +52,18 @@ def learn(preset: Preset, teacher: Weights, people: People, n_turns: int, seed: 
         people: whom it watches being served by them.
         n_turns: cards of each.
         seed: of its weights and of what is drawn.
+        shown: what columns it ranks by.
     """
     begun = time.monotonic()
-    users, rows, pmf = watch_teacher(preset, teacher, people, n_turns, seed)
+    users, rows, pmf = watch_teacher(preset, teacher, people, n_turns, seed, shown)
     n_row = rows.shape[-1]
+    scale = Scaling.of_known if shown == "feed" else Scaling.of
     config = ModuleConfig.of(
-        Layout(users.shape[1], people.n_candidates, n_row - len(PERSONAL), len(PERSONAL)),
+        Layout(users.shape[1], people.n_candidates, n_row),
         hidden=HIDDEN,
         embed=EMBED,
-        user_scaling=Scaling.of(users),
-        item_scaling=Scaling.of(rows.reshape(-1, n_row)),
+        user_scaling=scale(users),
+        item_scaling=scale(rows.reshape(-1, n_row)),
     )
     with threadpool_limits(1):  # other workers have the other processors
         ranker = clone(config, users, rows, pmf, epochs=EPOCHS, seed=seed)
