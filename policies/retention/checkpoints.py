@@ -37,19 +37,7 @@ class Checkpoints:
         Raises:
             ValueError: it holds a training of other arguments.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / _ARGS
-        if path.exists():
-            held = msgspec.json.decode(path.read_bytes(), type=RetentionArgs)
-            if held != args:
-                raise ValueError(
-                    f"{folder} holds a training of other arguments ({_differences(held, args)}): "
-                    "expected the same ones to go on with it, or another folder"
-                )
-        else:
-            written = path.with_name(_ARGS + _WRITING)
-            written.write_bytes(msgspec.json.format(msgspec.json.encode(args)))
-            written.replace(path)
+        keep_args(folder, args)
         return cls(folder)
 
     def latest(self) -> Path | None:
@@ -87,8 +75,48 @@ def holds_training(folder: Path) -> bool:
     return (folder / _ARGS).exists()
 
 
-def _differences(held: RetentionArgs, args: RetentionArgs) -> str:
-    names = (n for n in RetentionArgs.__struct_fields__ if getattr(held, n) != getattr(args, n))
+def keep_args(folder: Path, args: msgspec.Struct) -> None:
+    """Make the folder of a training, or find that it holds one of the same arguments.
+
+    Args:
+        folder: made if it is not there.
+        args: of the training, of whatever kind.
+
+    Raises:
+        ValueError: it holds a training of other arguments, or of another kind.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / _ARGS
+    if not path.exists():
+        write_whole(path, msgspec.json.format(msgspec.json.encode(args)))
+        return
+    try:
+        held = msgspec.json.decode(path.read_bytes(), type=type(args))
+    except msgspec.ValidationError as error:
+        raise ValueError(
+            f"{folder} holds a training of another kind ({error}): expected it to be gone on with "
+            "in its own way, or another folder"
+        ) from error
+    if held != args:
+        raise ValueError(
+            f"{folder} holds a training of other arguments ({_differences(held, args)}): "
+            "expected the same ones to go on with it, or another folder"
+        )
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file beside its place and put it there whole."""
+    written = path.with_name(path.name + _WRITING)
+    with written.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    written.replace(path)
+    _sync_folder(path.parent)
+
+
+def _differences(held: msgspec.Struct, args: msgspec.Struct) -> str:
+    names = (n for n in args.__struct_fields__ if getattr(held, n) != getattr(args, n))
     return ", ".join(f"{n} {getattr(held, n)!r}, not {getattr(args, n)!r}" for n in names)
 
 

@@ -23,7 +23,7 @@ from policies.weight_search import SearchArgs, WeightSearch
 
 Worths = tuple[float, ...]
 """Of the samples of a generation."""
-Note = Callable[[Sequence[Worths]], None]
+Note = Callable[[tuple[Worths, ...]], None]
 """Told of all generations so far, after each that was played."""
 Goal = Literal["life", "session"]
 """What a life is worth: its active days and, next to them, what its cards earn; or what they earn a
@@ -74,7 +74,7 @@ def search_weights(
             samples = begin + spread * steps
             worth = _worth(preset, people, samples, first, goal, cheats=start.is_informed)
             worths.append(tuple(worth.tolist()))
-            note(worths)
+            note(tuple(worths))
         search.tell(steps, np.array(worths[generation]))
     found = begin + spread * search.mean
     return Weights(tuple(found.tolist()), start.is_informed)
