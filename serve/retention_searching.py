@@ -16,13 +16,12 @@ import msgspec
 from env.observation import ObsMode
 from env.played_lives import PlayedLives, play_lives
 from env.presets import load
-from policies.retention.checkpoints import holds_training
-from policies.retention.rankings import AtRandom, Network
+from policies.retention.checkpoints import RANKER, holds_training
+from policies.retention.rankings import AtRandom, Network, Weights
 from policies.retention.search_args import SearchedArgs
 from policies.retention.search_job import Advance, Searched, train_by_search
 from serve.refused import Refused
 from serve.retention_gains import Gain, gain_in_d30, gain_in_days
-from serve.retention_training import RANKER
 
 
 class Lived(msgspec.Struct, frozen=True):
@@ -119,15 +118,18 @@ def judge(
         advance: told of progress.
     """
     preset, people, seed = load(args.preset), args.held_out, args.seed
-    columns: ObsMode = "feed" if args.columns == "feed" else "dict"
+    policies: dict[str, tuple[Network | Weights | AtRandom, ObsMode]] = {
+        "ranker": (
+            Network(searched.ranker.to_bytes()),
+            "feed" if args.columns == "feed" else "dict",
+        ),
+        "myopic": (searched.myopic, "dict"),
+        "chance": (AtRandom(), "dict"),
+    }
     lives: dict[str, PlayedLives] = {}
-    for name, policy, obs in (
-        ("ranker", Network(searched.ranker.to_bytes()), columns),
-        ("myopic", searched.myopic, "dict"),
-        ("chance", AtRandom(), "dict"),
-    ):
+    for name, (policy, obs) in policies.items():
         lives[name] = play_lives(preset, policy.open(seed), people, obs=obs)
-        advance("judge", len(lives), 3)
+        advance("judge", len(lives), len(policies))
     mine, myopic = lives["ranker"], lives["myopic"]
     return Worth(
         people=people.n,

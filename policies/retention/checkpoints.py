@@ -17,6 +17,8 @@ import msgspec
 
 from policies.retention.args import RetentionArgs
 
+RANKER = "ranker.safetensors"
+"""What a training leaves in its folder, and `nextswipe retention publish` takes."""
 _ARGS = "training.json"
 _WRITING = ".writing"
 _PREFIX = "checkpoint-"

@@ -12,10 +12,9 @@ from threadpoolctl import threadpool_limits
 
 from env.played_lives import People
 from env.presets import Preset
+from policies.ranker import RankerArgs
 from policies.retention.args import Columns
 from policies.retention.cloning import clone
-from policies.retention.layout import Layout
-from policies.retention.module import ModuleConfig
 from policies.retention.rankings import Network, Weights
 from policies.retention.scaling import Scaling
 from policies.retention.teacher import watch_teacher
@@ -58,13 +57,8 @@ def learn(
     users, rows, pmf = watch_teacher(preset, teacher, people, n_turns, seed, shown)
     n_row = rows.shape[-1]
     scale = Scaling.of_known if shown == "feed" else Scaling.of
-    config = ModuleConfig.of(
-        Layout(users.shape[1], people.n_candidates, n_row),
-        hidden=HIDDEN,
-        embed=EMBED,
-        user_scaling=scale(users),
-        item_scaling=scale(rows.reshape(-1, n_row)),
-    )
+    args = RankerArgs(users.shape[1], n_row, HIDDEN, EMBED)
+    scalings = scale(users), scale(rows.reshape(-1, n_row))
     with threadpool_limits(1):  # other workers have the other processors
-        ranker = clone(config, users, rows, pmf, epochs=EPOCHS, seed=seed)
+        ranker = clone(args, scalings, users, rows, pmf, epochs=EPOCHS, seed=seed)
     return Learned(Network(ranker.to_bytes()), time.monotonic() - begun)

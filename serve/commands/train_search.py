@@ -85,9 +85,8 @@ def _print(outcome: "SearchOutcome") -> None:
     typer.echo(f"{worth.people:,} people it was not trained with, {worth.days} days:")
     for lived in worth.lives:
         typer.echo(f"  {lived.policy:7} {lived.active_days:6.2f} active days, D30 {lived.d30:.3f}")
-    for name, gain in (
-        ("active days over myopic", worth.gain_over_myopic),
-        ("active days over chance", worth.gain_over_chance),
-        ("D30 over myopic", worth.d30_over_myopic),
-    ):
-        typer.echo(f"{name}: {gain.value:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]")
+    for over, gain in (("myopic", worth.gain_over_myopic), ("chance", worth.gain_over_chance)):
+        bounds = f"[{gain.low:+.1%}, {gain.high:+.1%}]"
+        typer.echo(f"active days over {over}: {gain.value:+.1%} {bounds}")
+    d30 = worth.d30_over_myopic
+    typer.echo(f"D30 over myopic: {d30.value:+.3f} [{d30.low:+.3f}, {d30.high:+.3f}]")
