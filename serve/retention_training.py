@@ -19,10 +19,11 @@ from env.miniswipe_model import N_ACTIONS, N_STATES, MiniConstants, MiniModel
 from env.miniswipe_policies import normalised_score
 from env.miniswipe_programme import Objective, Programme
 from env.vocabulary import Floats
+from policies.pmfs import softmax
 from policies.retention.args import RetentionArgs, TwinWorld
 from policies.retention.checkpoints import RANKER, holds_training
 from policies.retention.job import Advance, Trained, running_ray, train
-from policies.retention.living import life_events, softmax
+from policies.retention.living import life_events
 from policies.retention.worlds import open_world
 from serve.policy_audit import Figure, ratio
 from serve.refused import Refused

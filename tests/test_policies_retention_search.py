@@ -116,7 +116,7 @@ def test_a_network_ranks_as_the_weights_that_it_learned_from() -> None:
     from policies.retention.distilled import learn
 
     teacher = Weights(weigh(valid_play=1.0, bait_guess=-1.0))
-    policy = learn(RAPID, teacher, People(0, 128), 240, seed=0).policy
+    policy = learn(RAPID, teacher, People(0, 128), 240, seed=0)
     users, rows, pmf = watch_teacher(RAPID, teacher, People(10**6, 64), 40, seed=0)
     learned = softmax(Ranker.from_bytes(policy.ranker).batch_scores(users, rows))
     uniform = float((pmf * np.log(pmf * pmf.shape[1] + 1e-30)).sum(axis=1).mean())

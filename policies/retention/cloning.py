@@ -1,4 +1,4 @@
-"""A network that ranks as somebody else does: where training begins when there is one already.
+"""A network that ranks as somebody else does, of whom there are the pmfs.
 
 A policy that is served, or was found by search, is worth more than the first million cards of a
 network that knows nothing. The scorer is fitted to the softmax of its scores by cross entropy,

@@ -5,9 +5,6 @@ return is far below the noise of a return), and PPO that goes on from the clone 
 cards, credit for the whole life: +.0% active days, within .4%).
 """
 
-import time
-
-import msgspec
 from threadpoolctl import threadpool_limits
 
 from env.played_lives import People
@@ -23,18 +20,6 @@ HIDDEN, EMBED = 32, 16
 EPOCHS = 10
 
 
-class Learned(msgspec.Struct, frozen=True):
-    """What came of it.
-
-    Attributes:
-        policy: that is served.
-        seconds: that it took.
-    """
-
-    policy: Network
-    seconds: float
-
-
 def learn(
     preset: Preset,
     teacher: Weights,
@@ -42,7 +27,7 @@ def learn(
     n_turns: int,
     seed: int,
     shown: Columns = "world",
-) -> Learned:
+) -> Network:
     """Return a network that learned to rank as weights do.
 
     Args:
@@ -53,7 +38,6 @@ def learn(
         seed: of its weights and of what is drawn.
         shown: what columns it ranks by.
     """
-    begun = time.monotonic()
     users, rows, pmf = watch_teacher(preset, teacher, people, n_turns, seed, shown)
     n_row = rows.shape[-1]
     scale = Scaling.of_known if shown == "feed" else Scaling.of
@@ -61,4 +45,4 @@ def learn(
     scalings = scale(users), scale(rows.reshape(-1, n_row))
     with threadpool_limits(1):  # other workers have the other processors
         ranker = clone(args, scalings, users, rows, pmf, epochs=EPOCHS, seed=seed)
-    return Learned(Network(ranker.to_bytes()), time.monotonic() - begun)
+    return Network(ranker.to_bytes())

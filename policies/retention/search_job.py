@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from env.presets import load
+from env.presets import Preset, load
 from policies.ranker import Ranker
 from policies.retention.checkpoints import keep_args, write_whole
 from policies.retention.distilled import learn
@@ -45,13 +45,6 @@ class Searched(NamedTuple):
     seconds: float
 
 
-class _Found(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is known so far: the bandit, and what samples were worth, see `search_weights`."""
-
-    myopic: Weights | None = None
-    worths: tuple[Worths, ...] = ()
-
-
 def train_by_search(
     args: SearchedArgs,
     *,
@@ -68,44 +61,67 @@ def train_by_search(
     Raises:
         ValueError: the folder holds a training of other arguments, or there is no such preset.
     """
-    begun = time.monotonic()
-    preset, found = load(args.preset), _Found()
-    if folder is not None:
-        keep_args(folder, args)
-        found = _read(folder)
+    begun, preset = time.monotonic(), load(args.preset)
+    notes = _Notes(folder, args)
+    myopic = _tune(preset, args, notes, advance)
+    weights = _search(preset, args, myopic, notes, advance)
+    advance("clone", 0, 1)
+    network = learn(preset, weights, args.watched, args.n_turns, args.seed, args.columns)
+    advance("clone", 1, 1)
+    ranker = Ranker.from_bytes(network.ranker)
+    return Searched(ranker, weights, myopic, time.monotonic() - begun)
 
-    def keep(now: _Found) -> None:
+
+class _Found(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is known so far: the bandit, and what samples were worth, see `search_weights`."""
+
+    myopic: Weights | None = None
+    worths: tuple[Worths, ...] = ()
+
+
+class _Notes:
+    """What was found so far, on the disk as well if there is a folder."""
+
+    def __init__(self, folder: Path | None, args: SearchedArgs) -> None:
+        """Read what a folder has."""
+        self.found, self._path = _Found(), None
         if folder is not None:
-            write_whole(folder / _FOUND, msgspec.json.encode(now))
+            keep_args(folder, args)
+            self._path = folder / _FOUND
+            if self._path.exists():
+                self.found = msgspec.json.decode(self._path.read_bytes(), type=_Found)
 
-    myopic = found.myopic
+    def keep(self, found: _Found) -> None:
+        """Put what was found in the place of what was known before."""
+        self.found = found
+        if self._path is not None:
+            write_whole(self._path, msgspec.json.encode(found))
+
+
+def _tune(preset: Preset, args: SearchedArgs, notes: _Notes, advance: Advance) -> Weights:
+    myopic = notes.found.myopic
     if myopic is None:
         advance("tune", 0, 1)
         myopic = tune_myopic(preset, args.tuned, args.judged, args.n_turns, args.seed)
-        keep(_Found(myopic))
+        notes.keep(_Found(myopic))
     advance("tune", 1, 1)
+    return myopic
 
+
+def _search(
+    preset: Preset, args: SearchedArgs, myopic: Weights, notes: _Notes, advance: Advance
+) -> Weights:
     def note(worths: tuple[Worths, ...]) -> None:
-        keep(_Found(myopic, worths))
+        notes.keep(_Found(myopic, worths))
         advance("search", len(worths), args.n_generations)
 
-    weights = search_weights(
+    return search_weights(
         preset,
         args.searched,
         myopic,
         "life",
         args.n_generations,
         args.seed,
-        known=found.worths,
+        known=notes.found.worths,
         note=note,
     )
-    advance("clone", 0, 1)
-    learned = learn(preset, weights, args.watched, args.n_turns, args.seed, args.columns)
-    advance("clone", 1, 1)
-    ranker = Ranker.from_bytes(learned.policy.ranker)
-    return Searched(ranker, weights, myopic, time.monotonic() - begun)
-
-
-def _read(folder: Path) -> _Found:
-    path = folder / _FOUND
-    return msgspec.json.decode(path.read_bytes(), type=_Found) if path.exists() else _Found()

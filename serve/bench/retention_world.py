@@ -26,9 +26,9 @@ import msgspec
 
 from env.played_lives import People, PlayedLives, play_lives
 from env.presets import Preset, load
-from policies.retention.distilled import Learned, learn
+from policies.retention.distilled import learn
 from policies.retention.myopic import tune_myopic
-from policies.retention.rankings import AtRandom, Weights
+from policies.retention.rankings import AtRandom, Network, Weights
 from policies.retention.search import Goal, search_weights
 from policies.retention.search_args import HELD_OUT, JUDGED, SEARCHED, TUNED
 from serve.bench.retention_mixes import AnyPolicy, constant_mixes
@@ -184,16 +184,16 @@ class _Bench:
                 "random": AtRandom(),
                 "myopic": myopic["ours"],
                 "constant mix": mix,
-                "session": learned["session"].policy,
+                "session": learned["session"],
                 "weights": weights["life"],
-                "retention": retention.policy,
+                "retention": retention,
                 "informed": weights["informed"],
             },
         )
         quiet = self._live(
-            "still", self._still, {"myopic": myopic["still"], "retention": learned["still"].policy}
+            "still", self._still, {"myopic": myopic["still"], "retention": learned["still"]}
         )
-        moved = self._move(myopic["ours"], retention.policy)
+        moved = self._move(myopic["ours"], retention)
         return WorldResult(
             policies=[_figures(name, under) for name, under in lives.items()],
             gain_over_myopic=gain_in_days(lives["retention"], lives["myopic"]),
@@ -245,7 +245,7 @@ class _Bench:
         best = max(mixes, key=lambda name: float(lives[name].active_days.mean()))
         return best, mixes[best]
 
-    def _learn(self, weights: Mapping[str, Weights]) -> dict[str, Learned]:
+    def _learn(self, weights: Mapping[str, Weights]) -> dict[str, Network]:
         size = self._size
         people = People(TUNED + size.tuning, size.tuning)
         worlds = {"life": self._ours, "session": self._ours, "still": self._still}
