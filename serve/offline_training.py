@@ -25,9 +25,9 @@ import numpy as np
 
 from env.lives import LifeReward, Lives
 from env.vocabulary import Bools, Floats, Keys
-from policies.retention.checkpoints import RANKER
 from policies.retention.offline_args import OfflineArgs
 from policies.retention.tempering import kl_from_log
+from policies.retention.training_folder import RANKER
 from replay.columns import Columns
 from replay.gates import Gates
 from replay.health import Weights, weights_of

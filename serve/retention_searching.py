@@ -16,10 +16,10 @@ import msgspec
 from env.observation import ObsMode
 from env.played_lives import PlayedLives, play_lives
 from env.presets import load
-from policies.retention.checkpoints import RANKER, holds_training
 from policies.retention.rankings import AtRandom, Network, Weights
 from policies.retention.search_args import SearchedArgs
 from policies.retention.search_job import Advance, Searched, train_by_search
+from policies.retention.training_folder import RANKER, holds_training
 from serve.refused import Refused
 from serve.retention_gains import Gain, gain_in_d30, gain_in_days
 

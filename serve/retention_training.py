@@ -21,9 +21,9 @@ from env.miniswipe_programme import Objective, Programme
 from env.vocabulary import Floats
 from policies.pmfs import softmax
 from policies.retention.args import RetentionArgs, TwinWorld
-from policies.retention.checkpoints import RANKER, holds_training
 from policies.retention.job import Advance, Trained, running_ray, train
 from policies.retention.living import life_events
+from policies.retention.training_folder import RANKER, holds_training
 from policies.retention.worlds import open_world
 from serve.policy_audit import Figure, ratio
 from serve.refused import Refused

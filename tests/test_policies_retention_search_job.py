@@ -10,9 +10,9 @@ pytest.importorskip("torch", reason="the extra `train` is not installed", exc_ty
 
 from env.features import N_ACTION, N_SHARED
 from policies.retention.args import RetentionArgs
-from policies.retention.checkpoints import keep_args
 from policies.retention.search_args import SearchedArgs
 from policies.retention.search_job import Searched, train_by_search
+from policies.retention.training_folder import keep_args
 
 ARGS = SearchedArgs(
     "rapid",
@@ -87,6 +87,12 @@ def test_a_folder_of_another_training_is_refused(
     keep_args(tmp_path, held)
     with pytest.raises(ValueError, match=message):
         train_by_search(ARGS, folder=tmp_path)
+
+
+def test_ppo_does_not_go_on_with_a_search(tmp_path: Path) -> None:
+    keep_args(tmp_path, ARGS)
+    with pytest.raises(ValueError, match="another kind .* begun in, search or ppo"):
+        keep_args(tmp_path, RetentionArgs())
 
 
 @pytest.mark.parametrize("name", ["n_people", "n_turns", "days", "n_generations"])

@@ -17,12 +17,12 @@ import msgspec
 
 from env.presets import Preset, load
 from policies.ranker import Ranker
-from policies.retention.checkpoints import keep_args, write_whole
 from policies.retention.distilled import learn
 from policies.retention.myopic import tune_myopic
 from policies.retention.rankings import Weights
 from policies.retention.search import Worths, search_weights
 from policies.retention.search_args import SearchedArgs
+from policies.retention.training_folder import keep_args, write_whole
 
 Advance = Callable[[str, int, int], None]
 """Told a stage, how much of it is done, and of how much."""
