@@ -91,7 +91,7 @@ def test_a_folder_of_another_training_is_refused(
 
 def test_ppo_does_not_go_on_with_a_search(tmp_path: Path) -> None:
     keep_args(tmp_path, ARGS)
-    with pytest.raises(ValueError, match="another kind .* begun in, search or ppo"):
+    with pytest.raises(ValueError, match=r"another kind .* begun in, search or ppo"):
         keep_args(tmp_path, RetentionArgs())
 
 
