@@ -27,6 +27,7 @@ from env.lives import LifeReward, Lives
 from env.vocabulary import Bools, Floats, Keys
 from policies.retention.offline_args import OfflineArgs
 from policies.retention.tempering import kl_from_log
+from policies.retention.training_folder import RANKER
 from replay.columns import Columns
 from replay.gates import Gates
 from replay.health import Weights, weights_of
@@ -45,9 +46,6 @@ from serve.config import Config
 from serve.data_folder import open_data
 from serve.ranker_publishing import publish_ranker
 from serve.refused import Refused
-
-RANKER = "ranker.safetensors"
-"""As `nextswipe train retention` calls it; `nextswipe retention publish` takes it."""
 
 Advance = Callable[[str, int, int], None]
 """Told of a step how much of it is done, and of how much."""

@@ -1,4 +1,4 @@
-"""Trains rankers for retention and puts what came of it where it can be served from.
+"""Trains rankers for retention by PPO and puts what came of it where it can be served from.
 
     folder/training.json, checkpoint-*   of the training, see `policies.retention.checkpoints`
     folder/events/                       for TensorBoard
@@ -19,15 +19,15 @@ from env.miniswipe_model import N_ACTIONS, N_STATES, MiniConstants, MiniModel
 from env.miniswipe_policies import normalised_score
 from env.miniswipe_programme import Objective, Programme
 from env.vocabulary import Floats
+from policies.pmfs import softmax
 from policies.retention.args import RetentionArgs, TwinWorld
-from policies.retention.checkpoints import holds_training
 from policies.retention.job import Advance, Trained, running_ray, train
-from policies.retention.living import life_events, softmax
+from policies.retention.living import life_events
+from policies.retention.training_folder import RANKER, holds_training
 from policies.retention.worlds import open_world
 from serve.policy_audit import Figure, ratio
 from serve.refused import Refused
 
-RANKER = "ranker.safetensors"
 N_PEOPLE, PEOPLE_SEED = 512, 2**41
 """Who limits are judged by: nobody of a training, whose seeds are below 2^31, or of a tuning."""
 

@@ -2,10 +2,10 @@
 
 A name is that of a simple one (`env.choosers`), the file of a ranker that was trained in the world
 (its manifest beside it), or `module:function`, a function of one's own that takes a seed and
-returns a chooser of `env.rollouts`. A ranker is drawn from, at temperature 1, as it was trained.
+returns a chooser of `env.rollouts`. A ranker is drawn from, at temperature 1, as it was trained;
+one of the feed's columns looks at the same people through a screen of its own.
 
-What serves a feed, the bandit among it, cannot be asked here: it reads the feed's columns, which
-the world's own observation does not have.
+The bandit that serves a feed cannot be asked here: what it knows is of that feed's items.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,8 @@ from typing import Any, get_args
 import numpy as np
 
 from env.choosers import ChooserName, best, chooser
+from env.features import N_ACTION, N_SHARED
+from env.observation import Screen
 from env.rollouts import Chooser
 from env.vector import SwipeVectorEnv
 from policies.ranker import Ranker
@@ -27,6 +29,8 @@ MakeChooser = Callable[[int], Chooser]
 
 def find_chooser(name: str, env: SwipeVectorEnv) -> MakeChooser:
     """Return the policy of this name for an environment whose observation is a dict.
+
+    A ranker of the feed's columns knows people whose lives begin from now on.
 
     Raises:
         Refused: there is no such policy, or it is a ranker of other columns.
@@ -58,12 +62,21 @@ def _ranker_chooser(ranker: Ranker, env: SwipeVectorEnv) -> MakeChooser:
     screen = env.screen
     expected = screen.user.shape[1], screen.items.shape[2] + screen.personal.shape[2]
     got = ranker.args.n_user, ranker.args.n_item
+    if got == (N_SHARED, N_ACTION):
+        feed = Screen(env.swiping, "feed", keeps_items=False)
+        return lambda seed: _look(feed, _draw(ranker, np.random.default_rng(seed)))
     if got != expected:
         raise Refused(
             f"expected a ranker of this world's {expected[0]} columns of a person and "
-            f"{expected[1]} of a candidate, got {got[0]} and {got[1]}; was it trained in it?"
+            f"{expected[1]} of a candidate, or of the feed's {N_SHARED} and {N_ACTION}, got "
+            f"{got[0]} and {got[1]}; was it trained in it?"
         )
     return lambda seed: _draw(ranker, np.random.default_rng(seed))
+
+
+def _look(screen: Screen, choose: Chooser) -> Chooser:
+    """Return what chooses by this screen, whatever else is observed."""
+    return lambda observation: choose(screen.write(copy=False))
 
 
 def _draw(ranker: Ranker, rng: np.random.Generator) -> Chooser:

@@ -9,9 +9,10 @@ pytest.importorskip("torch", reason="the extra `train` is not installed", exc_ty
 from env.miniswipe import observe
 from env.miniswipe_model import N_STATES, MiniConstants, MiniModel
 from env.miniswipe_programme import OBJECTIVES, Objective, Programme
+from policies.pmfs import softmax
 from policies.retention.args import TwinWorld
 from policies.retention.export import export, make_module
-from policies.retention.living import life_returns, softmax
+from policies.retention.living import life_returns
 from policies.retention.module import ModuleConfig
 from policies.retention.worlds import open_world
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from policies.pmfs import draw, softmax
 from replay.estimators import ESTIMATORS
 from replay.intervals import Estimate
 from serve.bench import obp_peer
 from serve.bench.obp_process import Asked, ObpMissingError, install, started
 from serve.bench.ope import OpeSize, run_ope
 from serve.bench.ope_log import DenseLog, make_log
-from serve.bench.pmfs import draw, softmax
 from serve.bench.stopwatch import median_seconds, timed
 from serve.commands.main import app
 

@@ -18,11 +18,19 @@ RUN = CliRunner()
     ("options", "message"),
     [
         (["--objective", "likes"], "Invalid enum value 'likes'"),
-        (["--env", "world", "--objective", "likes"], "expected a reward of watch, "),
+        (["--env", "world", "--by", "ppo", "--objective", "likes"], "expected a reward of watch, "),
         (["--wellbeing", "1"], "expected --env world with --wellbeing or --night"),
         (["--most-hate", "0.1"], "expected the full world with limits"),
-        (["--env", "world", "--night", "-1"], "expected night of at least 0"),
-        (["--env", "world", "--least-exposure", "1"], "expected least_exposure in (0, 1), got 1"),
+        (["--env", "world", "--by", "ppo", "--night", "-1"], "expected night of at least 0"),
+        (
+            ["--env", "world", "--by", "ppo", "--least-exposure", "1"],
+            "expected least_exposure in (0, 1), got 1",
+        ),
+        (["--by", "search"], "expected --env world with --by search"),
+        (["--env", "world", "--steps", "9", "--plain"], "expected --by ppo with --steps, --plain"),
+        (["--env", "world", "--most-hate", "0.1"], "expected --by ppo with --most-hate"),
+        (["--generations", "3"], "expected --by search with --generations"),
+        (["--env", "world", "--preset", "nowhere"], "expected one of "),
     ],
 )
 def test_what_cannot_be_trained_for_is_refused(
@@ -58,6 +66,7 @@ def test_fines_and_limits_come_from_the_command_to_the_manifest(
     monkeypatch.setattr("serve.retention_training.N_PEOPLE", 40)
     (tmp_path / "small.json").write_bytes(PRESET.to_json())
     command = ["train", "retention", str(tmp_path / "training"), "--env", "world"]
+    command += ["--by", "ppo"]
     world = ["--preset", str(tmp_path / "small.json"), "--candidates", "6", "--horizon", "3"]
     fines = ["--wellbeing", "2", "--visit-limit", "30", "--night", "1"]
     limits = ["--least-exposure", "0.9", "--most-hate", "0.5"]

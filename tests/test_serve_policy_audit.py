@@ -158,9 +158,26 @@ def test_a_ranker_of_the_world_is_drawn_from_its_softmax(
 
 
 def test_a_ranker_of_other_columns_is_refused_in_words(env: SwipeVectorEnv, tmp_path: Path) -> None:
-    random_ranker().to_file(tmp_path / "feed.safetensors")
+    random_ranker(n_user=5, n_item=7).to_file(tmp_path / "other.safetensors")
     with pytest.raises(Refused, match=r"expected a ranker of this world's .* was it trained in it"):
-        find_chooser(str(tmp_path / "feed.safetensors"), env)
+        find_chooser(str(tmp_path / "other.safetensors"), env)
+
+
+def test_a_ranker_of_the_feed_s_columns_is_asked_by_these(tmp_path: Path) -> None:
+    ranker = random_ranker()
+    ranker.to_file(tmp_path / "feed.safetensors")
+    world, feed = open_world(PRESET, N, DAYS), SwipeVectorEnv(N, preset=PRESET, obs="feed")
+    choose = find_chooser(str(tmp_path / "feed.safetensors"), world)(3)
+    rng = np.random.default_rng(3)
+    told, seen = world.reset(seed=0)[0], feed.reset(seed=0)[0]
+    for _ in range(12):
+        assert isinstance(seen, dict)
+        rows = np.concatenate([seen["items"], seen["personal"]], axis=-1)
+        logits = ranker.batch_scores(seen["user"], rows)
+        expected = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+        cards = choose(told)
+        assert cards.tolist() == expected.tolist()
+        told, seen = world.step(cards)[0], feed.step(cards)[0]
 
 
 def test_a_policy_of_one_s_own_is_found(

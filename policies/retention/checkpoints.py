@@ -1,6 +1,5 @@
 """Checkpoints of a training: written beside their place, put there whole, kept two at a time.
 
-    folder/training.json       the arguments; a training of others is refused
     folder/checkpoint-000120   RLlib's own checkpoint after that many iterations
 
 RLlib's checkpoints hold pickles. Only training reads them, from its own folder; what is served is
@@ -13,12 +12,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from policies.retention.args import RetentionArgs
+from policies.retention.training_folder import WRITING, keep_args, sync_folder
 
-_ARGS = "training.json"
-_WRITING = ".writing"
 _PREFIX = "checkpoint-"
 KEPT = 2
 
@@ -37,19 +33,7 @@ class Checkpoints:
         Raises:
             ValueError: it holds a training of other arguments.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / _ARGS
-        if path.exists():
-            held = msgspec.json.decode(path.read_bytes(), type=RetentionArgs)
-            if held != args:
-                raise ValueError(
-                    f"{folder} holds a training of other arguments ({_differences(held, args)}): "
-                    "expected the same ones to go on with it, or another folder"
-                )
-        else:
-            written = path.with_name(_ARGS + _WRITING)
-            written.write_bytes(msgspec.json.format(msgspec.json.encode(args)))
-            written.replace(path)
+        keep_args(folder, args)
         return cls(folder)
 
     def latest(self) -> Path | None:
@@ -68,28 +52,18 @@ class Checkpoints:
     def save(self, algorithm: Any, iteration: int) -> None:
         """Write a checkpoint and throw away those before the last two."""
         place = self._folder / f"{_PREFIX}{iteration:06d}"
-        written = self._folder / _WRITING
+        written = self._folder / WRITING
         shutil.rmtree(written, ignore_errors=True)
         algorithm.save_to_path(str(written.absolute()))
         _sync(written)
         shutil.rmtree(place, ignore_errors=True)
         written.replace(place)
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
         for old in self._whole()[:-KEPT]:
             shutil.rmtree(old)
 
     def _whole(self) -> list[Path]:
         return sorted(self._folder.glob(f"{_PREFIX}*"))
-
-
-def holds_training(folder: Path) -> bool:
-    """Whether a folder holds a training, done or not."""
-    return (folder / _ARGS).exists()
-
-
-def _differences(held: RetentionArgs, args: RetentionArgs) -> str:
-    names = (n for n in RetentionArgs.__struct_fields__ if getattr(held, n) != getattr(args, n))
-    return ", ".join(f"{n} {getattr(held, n)!r}, not {getattr(args, n)!r}" for n in names)
 
 
 def _sync(folder: Path) -> None:
@@ -99,12 +73,4 @@ def _sync(folder: Path) -> None:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         else:
-            _sync_folder(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+            sync_folder(path)

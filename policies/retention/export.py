@@ -12,6 +12,7 @@ from env.vocabulary import Float32s, Floats
 from policies.ranker import Ranker
 from policies.retention.layout import Layout
 from policies.retention.module import ModuleConfig, RankerModule
+from policies.retention.networks import to_ranker
 
 
 def export(module: RankerModule) -> Ranker:
@@ -20,9 +21,7 @@ def export(module: RankerModule) -> Ranker:
     Raises:
         ValueError: a weight is not finite.
     """
-    weights = module.scorer.state_dict()
-    tensors = {name: weight.detach().cpu().numpy() for name, weight in weights.items()}
-    return Ranker(module.settings.args, tensors)
+    return to_ranker(module.scorer, module.settings.args)
 
 
 def load(module: RankerModule, ranker: Ranker) -> None:

@@ -19,11 +19,11 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.evaluation.postprocessing import Postprocessing
 
 from env.vocabulary import Bools, Float32s, Floats
+from policies.pmfs import softmax
 from policies.retention.advantages import Steps, estimate, standardise
 from policies.retention.args import RetentionArgs
 from policies.retention.critics import Critic, Network
 from policies.retention.layout import Layout
-from policies.retention.living import softmax
 from policies.retention.restraint import Restraint
 from policies.retention.survival import ReturnModel
 

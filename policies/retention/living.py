@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 
 from env.vocabulary import Bools, Floats
+from policies.pmfs import softmax
 from policies.ranker import Ranker
 from policies.retention.worlds import World
 
@@ -87,9 +88,3 @@ def _lived(
         yield alive.copy(), rewards, info
         alive &= ~(terminated | truncated)
     people.close()
-
-
-def softmax(logits: Floats) -> Floats:
-    """Return pmfs, of the shape of the logits; the last axis sums to 1."""
-    chances = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(chances / chances.sum(axis=-1, keepdims=True))

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from policies.ranker import LIMIT, RankerArgs
+from policies.ranker import LIMIT, Ranker, RankerArgs
 from policies.retention.scaling import Scaling
 
 MASKED = -1e9
@@ -76,6 +76,16 @@ class Scorer(nn.Module):
         by_person = functional.linear(person, of_user, self.head.inner.bias)[:, None]
         hidden = torch.tanh(both + functional.linear(candidate, of_item) + by_person)
         return self.head.outer(hidden)[..., 0]
+
+
+def to_ranker(scorer: Scorer, args: RankerArgs) -> Ranker:
+    """Return what is served of a scorer, with its weights of now.
+
+    Raises:
+        ValueError: a weight is not finite, or the scorer is of another shape.
+    """
+    weights = scorer.state_dict()
+    return Ranker(args, {name: weight.cpu().numpy() for name, weight in weights.items()})
 
 
 class Critic(nn.Module):

@@ -30,8 +30,8 @@ from env.miniswipe_programme import Objective
 from env.miniswipe_vector import MiniSwipeVectorEnv
 from env.objective import MEAN_WATCH_S
 from env.vocabulary import Float32s, Floats
+from policies.pmfs import softmax
 from policies.retention.job import running_ray, seed_draws
-from policies.retention.living import softmax
 from policies.retention.weighing import Gaussians, Weighed, WeighedVector
 
 CARDS, WEIGHTS = "nextswipe/MiniSwipeInUnits-v0", "nextswipe/MiniSwipeByWeights-v0"

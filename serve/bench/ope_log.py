@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 
 from env.vocabulary import Floats, Ints
+from policies.pmfs import draw, softmax
 from replay.columns import Columns, Predictions
 from replay.mips import Marginal, marginalise
-from serve.bench.pmfs import draw, softmax
 
 Kind = Literal["mixed", "certain"]
 N_DIMS = 8

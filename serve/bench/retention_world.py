@@ -24,22 +24,21 @@ from typing import TypeVar
 
 import msgspec
 
+from env.played_lives import People, PlayedLives, play_lives
 from env.presets import Preset, load
-from serve.bench.retention_gains import Gain, gain_in_d30, gain_in_days
-from serve.bench.retention_learned import Learned, learn
-from serve.bench.retention_lives import HELD_OUT, Lives, People, play_lives
-from serve.bench.retention_makers import tune_myopic
+from policies.retention.distilled import learn
+from policies.retention.myopic import tune_myopic
+from policies.retention.rankings import AtRandom, Network, Weights
+from policies.retention.search import Goal, search_weights
+from policies.retention.search_args import HELD_OUT, JUDGED, SEARCHED, TUNED
+from serve.bench.retention_mixes import AnyPolicy, constant_mixes
 from serve.bench.retention_moved import move_constants, still
-from serve.bench.retention_rankings import AnyPolicy, AtRandom, Weights
-from serve.bench.retention_tuning import Goal, constant_mixes, search_weights
+from serve.retention_gains import Gain, gain_in_d30, gain_in_days
 
 Advance = Callable[[str, int, int], None]
 """Told a stage, how many of its tasks are done, and of how many."""
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
-
-TUNED, JUDGED, SEARCHED = 2**33, 2**34, 2**35
-"""First places of people by whom policies come about, apart from those who are measured."""
 
 
 class WorldSize(msgspec.Struct, frozen=True):
@@ -185,16 +184,16 @@ class _Bench:
                 "random": AtRandom(),
                 "myopic": myopic["ours"],
                 "constant mix": mix,
-                "session": learned["session"].policy,
+                "session": learned["session"],
                 "weights": weights["life"],
-                "retention": retention.policy,
+                "retention": retention,
                 "informed": weights["informed"],
             },
         )
         quiet = self._live(
-            "still", self._still, {"myopic": myopic["still"], "retention": learned["still"].policy}
+            "still", self._still, {"myopic": myopic["still"], "retention": learned["still"]}
         )
-        moved = self._move(myopic["ours"], retention.policy)
+        moved = self._move(myopic["ours"], retention)
         return WorldResult(
             policies=[_figures(name, under) for name, under in lives.items()],
             gain_over_myopic=gain_in_days(lives["retention"], lives["myopic"]),
@@ -246,7 +245,7 @@ class _Bench:
         best = max(mixes, key=lambda name: float(lives[name].active_days.mean()))
         return best, mixes[best]
 
-    def _learn(self, weights: Mapping[str, Weights]) -> dict[str, Learned]:
+    def _learn(self, weights: Mapping[str, Weights]) -> dict[str, Network]:
         size = self._size
         people = People(TUNED + size.tuning, size.tuning)
         worlds = {"life": self._ours, "session": self._ours, "still": self._still}
@@ -288,7 +287,7 @@ class _Bench:
         world: Preset,
         policies: Mapping[str, AnyPolicy],
         people: People | None = None,
-    ) -> dict[str, Lives]:
+    ) -> dict[str, PlayedLives]:
         """Return lives under each policy, of those who are measured if nobody else is named."""
         return self._all(
             stage,
@@ -308,11 +307,11 @@ class _Bench:
         return {name: done[name] for name in tasks}
 
 
-def _play(world: Preset, policy: AnyPolicy, people: People, seed: int) -> Lives:
+def _play(world: Preset, policy: AnyPolicy, people: People, seed: int) -> PlayedLives:
     return play_lives(world, policy.open(seed), people)
 
 
-def _figures(name: str, lives: Lives) -> PolicyFigures:
+def _figures(name: str, lives: PlayedLives) -> PolicyFigures:
     return PolicyFigures(
         name=name,
         active_days=float(lives.active_days.mean()),

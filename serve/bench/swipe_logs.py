@@ -21,7 +21,7 @@ from env.supply import ITEM_FACTS, Stock
 from env.vector import SwipeVectorEnv
 from env.vocabulary import Float32s, Floats, Ints
 from env.world import APPEAL, LANGUAGE, TOPIC, terms_of
-from serve.bench.pmfs import draw
+from policies.pmfs import draw
 
 Pmf = Callable[[Mapping[str, Any]], Floats]
 """From a dict observation of n people to the probabilities of their candidates, shape (n, K)."""

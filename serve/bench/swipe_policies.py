@@ -12,7 +12,7 @@ import numpy as np
 
 from env.choosers import mixed_scores, myopic_scores
 from env.vocabulary import Floats
-from serve.bench.pmfs import softmax
+from policies.pmfs import softmax
 from serve.bench.swipe_logs import Pmf, feature, known_of
 
 FLOOR = 0.02

@@ -32,8 +32,9 @@ def audit_policy(
     policies: Annotated[
         list[str],
         typer.Argument(
-            help="uniform, myopic, mixed, the file of a ranker that was trained in this world, or "
-            "MODULE:FUNCTION that takes a seed and returns a chooser of env.rollouts."
+            help="uniform, myopic, mixed, the file of a ranker that was trained in this world, on "
+            "its own columns or on a feed's, or MODULE:FUNCTION that takes a seed and returns a "
+            "chooser of env.rollouts."
         ),
     ],
     preset: Annotated[

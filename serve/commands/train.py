@@ -20,7 +20,8 @@ def register(app: typer.Typer) -> None:
     )
     group.command("bandit", epilog="Example: nextswipe train bandit --holdout 0.3")(train_bandit)
     group.command(
-        "retention", epilog="Example: nextswipe train retention training --objective days"
+        "retention",
+        epilog="Example: nextswipe train retention training --env world --features feed",
     )(train_retention)
     group.command("offline", epilog=EXAMPLE)(train_offline)
     app.add_typer(group, name="train")

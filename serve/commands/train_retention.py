@@ -1,13 +1,12 @@
 """`nextswipe train retention`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from serve.commands.settings import AsJson, print_json
+from serve.commands.train_search import refusing, require_road, searched_args, train_search
 from serve.refused import Refused
 
 if TYPE_CHECKING:
@@ -24,8 +23,15 @@ def train_retention(
     env: Annotated[
         Literal["twin", "world"], typer.Option(help="The exact small world, or the full one.")
     ] = "twin",
+    by: Annotated[
+        Literal["search", "ppo"] | None,
+        typer.Option(help="How: by search in the full world, else by PPO, unless given."),
+    ] = None,
     objective: Annotated[
-        str, typer.Option(help="twin: watch or days; world: a reward, such as mix or retention.")
+        str,
+        typer.Option(
+            help="Of PPO. twin: watch or days; world: a reward, such as mix or retention."
+        ),
     ] = "",
     preset: Annotated[str, typer.Option(help="Of the full world: a name or a file.")] = "kuairand",
     features: Annotated[
@@ -36,20 +42,35 @@ def train_retention(
         int, typer.Option(min=2, help="Of the full world: from how many is chosen.")
     ] = 20,
     horizon: Annotated[
-        int | None, typer.Option(min=1, help="Days of a life; 60 in the twin, else the preset's.")
+        int | None,
+        typer.Option(
+            min=1, help="Days of a life; 30 in a search, 60 in the twin, else the preset's."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of lives, weights and draws.")] = 0,
+    people: Annotated[
+        int | None, typer.Option(min=1, help="Of a search: whom it learns from; 512.")
+    ] = None,
+    judged: Annotated[
+        int | None,
+        typer.Option(min=2, help="Of a search: others, by whom the ranker is judged; 1,000."),
+    ] = None,
+    generations: Annotated[
+        int | None, typer.Option(min=1, help="Of a search: of samples of weights; 12.")
+    ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Cards; 400,000 in the twin, else 2,000,000.")
+        int | None,
+        typer.Option(min=1, help="Of PPO: cards; 400,000 in the twin, else 2,000,000."),
     ] = None,
     wellbeing: Annotated[
-        float, typer.Option(help="Of the full world: fine a minute of a visit beyond its limit.")
+        float,
+        typer.Option(help="Of PPO in the full world: fine a minute of a visit beyond its limit."),
     ] = 0.0,
     visit_limit: Annotated[
         float, typer.Option(metavar="MINUTES", help="From which on a visit is fined.")
     ] = 60.0,
     night: Annotated[
-        float, typer.Option(help="Of the full world: fine a minute from 0 to 5 h.")
+        float, typer.Option(help="Of PPO in the full world: fine a minute from 0 to 5 h.")
     ] = 0.0,
     most_hate: Annotated[
         float | None,
@@ -75,12 +96,37 @@ def train_retention(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a ranker for whether people come back, with PPO in a simulated world.
+    """Train a ranker for whether people come back, in a simulated world.
 
-    Needs the extra train. After a kill, --resume goes on. A job of Ray runs on that job's cluster.
-    Fines and limits are off unless given; limits are judged at the end by people it was not trained
-    with.
+    In the full world, weights are searched for under which whole lives have most active days, and
+    cloned into a network; at the end people it was not trained with live under it. With --by ppo,
+    and in the twin, PPO trains a network. Needs the extra train. After a kill, --resume goes on.
+    A job of Ray runs on that job's cluster. Fines and limits are PPO's, and off unless given;
+    limits are judged at the end by people it was not trained with.
     """
+    if (by or ("search" if env == "world" else "ppo")) == "search":
+        if env == "twin":
+            raise Refused("expected --env world with --by search: the twin has PPO alone")
+        require_road(
+            "ppo",
+            {
+                "--objective": objective,
+                "--steps": steps,
+                "--wellbeing": wellbeing,
+                "--night": night,
+                "--most-hate": most_hate is not None,
+                "--least-exposure": least_exposure is not None,
+                "--plain": plain,
+                "--tune": tune,
+                "--address": address,
+            },
+        )
+        sizes = {"n_people": people, "n_judged": judged, "n_generations": generations}
+        with refusing():
+            searched = searched_args(preset, candidates, features, seed, sizes | {"days": horizon})
+        train_search(searched, folder, resume=resume, as_json=as_json)
+        return
+    require_road("search", {"--people": people, "--judged": judged, "--generations": generations})
     fines = {"wellbeing": wellbeing, "visit_limit_min": visit_limit, "night": night}
     limits = {"most_hate": most_hate, "least_exposure": least_exposure}
     if env == "twin":
@@ -118,7 +164,7 @@ def _twin_args(
     from policies.retention.limits import Limits
 
     named = {"objective": objective} if objective else {}
-    with _refusing():
+    with refusing():
         world = msgspec.convert({"type": "twin", "horizon_days": horizon or 60} | named, TwinWorld)
         args = RetentionArgs(world=world, seed=seed, limits=Limits(**limits))
         return args if steps is None else msgspec.structs.replace(args, n_steps=steps)
@@ -136,21 +182,12 @@ def _world_args(
     from policies.retention.args import FeedWorld, RetentionArgs
     from policies.retention.limits import Limits
 
-    with _refusing():
+    with refusing():
         counted = Objective(objective or "mix", **fines)  # type: ignore[arg-type]  # it checks
         feed = FeedWorld(objective=counted, **world)
         return RetentionArgs.of_feed(
             feed, seed=seed, n_steps=steps or 2_000_000, limits=Limits(**limits)
         )
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Tell of arguments that are out of range in words."""
-    try:
-        yield
-    except ValueError as error:
-        raise Refused(str(error)) from error
 
 
 def _tune(

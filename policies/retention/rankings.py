@@ -1,4 +1,4 @@
-"""Policies of the full world that are a few numbers: weights of columns, and mixtures of such.
+"""Rankings of the full world: weights of a few columns, what is drawn at random, a network.
 
     score = sum_j (w_j + v_j load) column_j,   load = 1 - .95^(cards of this session)
 
@@ -16,13 +16,13 @@ import numpy as np
 from env.bait import MEAN_BAIT
 from env.moods import N_TOPICS
 from env.observe import PERSONAL, USER_FACTS
+from env.played_lives import Choose
 from env.supply import ITEM_FACTS
 from env.swiping import Swiping
 from env.vocabulary import Float32s, Floats, Ints
 from env.world import BAIT
+from policies.pmfs import draw, softmax
 from policies.ranker import Ranker
-from serve.bench.pmfs import draw, softmax
-from serve.bench.retention_lives import Choose
 
 COLUMNS = (
     "valid_play",
@@ -63,24 +63,6 @@ class Weights(msgspec.Struct, frozen=True, tag="weights"):
         ).argmax(axis=1)
 
 
-class Mixture(msgspec.Struct, frozen=True, tag="mixture"):
-    """Shows what one ranking would in a constant share of the cards, else what another would."""
-
-    share: float
-    one: Weights
-    other: Weights
-
-    def open(self, seed: int) -> Choose:
-        """Return the policy at work, with its own draws."""
-        rng, one, other = np.random.default_rng(seed), self.one.open(seed), self.other.open(seed)
-
-        def choose(observation: Any, swiping: Swiping) -> Ints:
-            takes_one = rng.random(len(observation["user"])) < self.share
-            return np.where(takes_one, one(observation, swiping), other(observation, swiping))
-
-        return choose
-
-
 class AtRandom(msgspec.Struct, frozen=True, tag="random"):
     """Shows any candidate."""
 
@@ -113,9 +95,6 @@ class Network(msgspec.Struct, frozen=True, tag="network"):
             return draw(softmax(logits, self.temperature), rng)
 
         return choose
-
-
-AnyPolicy = Weights | Mixture | AtRandom | Network
 
 
 def weigh(**named: float) -> tuple[float, ...]:

@@ -8,9 +8,9 @@ person has in common under both cancels, and a person is a cluster of their own.
 import msgspec
 import numpy as np
 
+from env.played_lives import PlayedLives
 from env.vocabulary import Floats
 from replay.intervals import t_quantile
-from serve.bench.retention_lives import Lives
 
 LEVEL = 0.95
 
@@ -29,14 +29,14 @@ class Gain(msgspec.Struct, frozen=True):
     high: float
 
 
-def gain_in_days(mine: Lives, theirs: Lives) -> Gain:
+def gain_in_days(mine: PlayedLives, theirs: PlayedLives) -> Gain:
     """Return how many more active days the same people had, as a share of theirs."""
     a, b = mine.active_days, theirs.active_days
     ratio = a.mean() / b.mean()
     return _gain(float(ratio - 1.0), ratio * (a / a.mean() - b / b.mean()))
 
 
-def gain_in_d30(mine: Lives, theirs: Lives) -> Gain:
+def gain_in_d30(mine: PlayedLives, theirs: PlayedLives) -> Gain:
     """Return how many more of the same people were there on day 30, as a share of all."""
     difference = mine.day_30 - theirs.day_30
     return _gain(float(difference.mean()), difference)

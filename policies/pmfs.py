@@ -6,16 +6,16 @@ from env.vocabulary import Floats, Ints
 
 
 def softmax(scores: Floats, temperature: float = 1.0, floor: float = 0.0) -> Floats:
-    """Return pmfs of scores, a row each, of which a share is spread evenly.
+    """Return pmfs of scores along the last axis, of which a share is spread evenly.
 
     Args:
-        scores: shape (n, K).
+        scores: shape (..., K).
         temperature: the scale of the scores, above 0.
         floor: the share, in [0, 1].
     """
-    powers = np.exp((scores - scores.max(axis=1, keepdims=True)) / temperature)
-    pmf = powers / powers.sum(axis=1, keepdims=True)
-    return np.asarray((1.0 - floor) * pmf + floor / scores.shape[1])
+    powers = np.exp((scores - scores.max(axis=-1, keepdims=True)) / temperature)
+    pmf = powers / powers.sum(axis=-1, keepdims=True)
+    return np.asarray((1.0 - floor) * pmf + floor / scores.shape[-1])
 
 
 def draw(pmf: Floats, rng: np.random.Generator) -> Ints:

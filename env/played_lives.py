@@ -16,14 +16,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from env.observation import ObsMode
 from env.presets import Preset
 from env.swiping import Swiping
 from env.vector import SwipeVectorEnv
 from env.vocabulary import Bools, Floats, Ints
 
 D30 = 30
-HELD_OUT = 2**40
-"""From here on are the places of people who are only measured; nothing is trained on them."""
 
 Choose = Callable[[Any, Swiping], Ints]
 """Candidates to show, shape (n,), of what is observed; only a policy that cheats asks the feed."""
@@ -53,7 +52,7 @@ class People(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Lives:
+class PlayedLives:
     """What became of n people, each shape (n,)."""
 
     active_days: Floats
@@ -68,13 +67,19 @@ class Lives:
         return float(self.reward.sum() / self.cards.sum())
 
     @classmethod
-    def join(cls, parts: "list[Lives]") -> "Lives":
+    def join(cls, parts: "list[PlayedLives]") -> "PlayedLives":
         """Return the lives of several parts, one after another."""
         names = [field.name for field in fields(cls)]
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def play_lives(preset: Preset, choose: Choose, people: People, places: Ints | None = None) -> Lives:
+def play_lives(
+    preset: Preset,
+    choose: Choose,
+    people: People,
+    places: Ints | None = None,
+    obs: ObsMode = "dict",
+) -> PlayedLives:
     """Return what becomes of people under a policy.
 
     Args:
@@ -82,10 +87,12 @@ def play_lives(preset: Preset, choose: Choose, people: People, places: Ints | No
         choose: the policy.
         people: who they are.
         places: of them instead of `people.first` and those after it, shape (n_places,).
+        obs: the form of what the policy observes.
     """
     env = SwipeVectorEnv(
         people.n_places,
         preset=preset,
+        obs=obs,
         n_candidates=people.n_candidates,
         horizon_days=people.days,
         copy=False,
@@ -107,7 +114,7 @@ class _Diary:
         self._places, self._n_lives = np.arange(n), m
         self._life, self._day = np.zeros(n, dtype=np.int64), np.zeros(n)
         self._was_over: Bools = np.zeros(n, dtype=np.bool_)
-        names = [field.name for field in fields(Lives)]
+        names = [field.name for field in fields(PlayedLives)]
         self._sums = {name: np.zeros((m, n)) for name in names}
         self._sums["active_days"][:] = 1.0
 
@@ -135,6 +142,6 @@ class _Diary:
         self._day[ended] = 0.0
         self._was_over = is_over
 
-    def lives(self) -> Lives:
+    def lives(self) -> PlayedLives:
         """Return the lives, person by person."""
-        return Lives(**{name: total.reshape(-1) for name, total in self._sums.items()})
+        return PlayedLives(**{name: total.reshape(-1) for name, total in self._sums.items()})

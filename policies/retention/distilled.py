@@ -1,0 +1,48 @@
+"""A network that ranks as weights do that were searched for: what is served of them.
+
+Rejected: PPO from random weights (1.7 million cards left it where chance is: what a card does to a
+return is far below the noise of a return), and PPO that goes on from the clone (half a million
+cards, credit for the whole life: +.0% active days, within .4%).
+"""
+
+from threadpoolctl import threadpool_limits
+
+from env.played_lives import People
+from env.presets import Preset
+from policies.ranker import RankerArgs
+from policies.retention.args import Columns
+from policies.retention.cloning import clone
+from policies.retention.rankings import Network, Weights
+from policies.retention.scaling import Scaling
+from policies.retention.teacher import watch_teacher
+
+HIDDEN, EMBED = 32, 16
+EPOCHS = 10
+
+
+def learn(
+    preset: Preset,
+    teacher: Weights,
+    people: People,
+    n_turns: int,
+    seed: int,
+    shown: Columns = "world",
+) -> Network:
+    """Return a network that learned to rank as weights do.
+
+    Args:
+        preset: of the world.
+        teacher: the weights.
+        people: whom it watches being served by them.
+        n_turns: cards of each.
+        seed: of its weights and of what is drawn.
+        shown: what columns it ranks by.
+    """
+    users, rows, pmf = watch_teacher(preset, teacher, people, n_turns, seed, shown)
+    n_row = rows.shape[-1]
+    scale = Scaling.of_known if shown == "feed" else Scaling.of
+    args = RankerArgs(users.shape[1], n_row, HIDDEN, EMBED)
+    scalings = scale(users), scale(rows.reshape(-1, n_row))
+    with threadpool_limits(1):  # other workers have the other processors
+        ranker = clone(args, scalings, users, rows, pmf, epochs=EPOCHS, seed=seed)
+    return Network(ranker.to_bytes())

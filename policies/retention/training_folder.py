@@ -1,0 +1,78 @@
+"""The folder of a training: whose arguments it holds, and files that are put there whole.
+
+    folder/training.json         the arguments; a training of others is refused
+    folder/ranker.safetensors    what came of it, with its manifest
+
+What lies between, a training keeps in its own way, see `policies.retention.checkpoints` and
+`policies.retention.search_job`.
+"""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+RANKER = "ranker.safetensors"
+"""What a training leaves in its folder, and `nextswipe retention publish` takes."""
+_ARGS = "training.json"
+WRITING = ".writing"
+"""Of what is not whole yet."""
+
+
+def holds_training(folder: Path) -> bool:
+    """Whether a folder holds a training, done or not."""
+    return (folder / _ARGS).exists()
+
+
+def keep_args(folder: Path, args: msgspec.Struct) -> None:
+    """Make the folder of a training, or find that it holds one of the same arguments.
+
+    Args:
+        folder: made if it is not there.
+        args: of the training, of whatever kind.
+
+    Raises:
+        ValueError: it holds a training of other arguments, or of another kind.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / _ARGS
+    if not path.exists():
+        write_whole(path, msgspec.json.format(msgspec.json.encode(args)))
+        return
+    try:
+        held = msgspec.json.decode(path.read_bytes(), type=type(args))
+    except msgspec.ValidationError as error:
+        raise ValueError(
+            f"{folder} holds a training of another kind ({error}): expected the way that it was "
+            "begun in, search or ppo, or another folder"
+        ) from error
+    if held != args:
+        raise ValueError(
+            f"{folder} holds a training of other arguments ({_differences(held, args)}): "
+            "expected the same ones to go on with it, or another folder"
+        )
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file beside its place and put it there whole."""
+    written = path.with_name(path.name + WRITING)
+    with written.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    written.replace(path)
+    sync_folder(path.parent)
+
+
+def _differences(held: msgspec.Struct, args: msgspec.Struct) -> str:
+    names = (n for n in args.__struct_fields__ if getattr(held, n) != getattr(args, n))
+    return ", ".join(f"{n} {getattr(held, n)!r}, not {getattr(args, n)!r}" for n in names)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
