@@ -23,7 +23,7 @@ def test_each_method_is_judged_and_what_goes_the_other_way_is_refused(
     gate = OfflineGate(Gates(min_users=2, min_ess=1.0))
     ticks = count()
     result = run_offline(
-        OfflineSize(cards=3_000, people=6, worse=3),
+        OfflineSize(cards=3_000, people=6, worse=3, generations=0),
         methods=("bc", "iql"),
         args=args,
         clock_s=lambda: float(next(ticks)),

@@ -25,6 +25,7 @@ from policies.retention.offline import OfflineProgress, OfflineTrained, train_of
 from policies.retention.offline_args import Method, OfflineArgs
 from policies.retention.offline_critic import page_scores
 from policies.retention.tempering import Scores
+from serve.bench.offline_fitted import fitted_ranker
 from serve.bench.offline_lives import Lived, OnPolicy, compare, live
 from serve.bench.offline_world import PagePolicy, PageWriter, WorldArgs, item_records, play
 from serve.config import Config, Data
@@ -39,6 +40,7 @@ from serve.offline_training import (
 )
 from serve.stores import open_store
 
+FITTED = "fitted world"
 METHODS: tuple[Method, ...] = ("iql", "cql", "marwil", "bc")
 CARDS_A_LIFE = 240
 """About what a person sees in three weeks of the preset."""
@@ -59,24 +61,26 @@ class OfflineSize(msgspec.Struct, frozen=True):
         people: who play what was accepted.
         worse: rankers that go the other way.
         holdout: share of the log's people to judge by.
+        generations: of the search in a world that is fitted to the log; 0: no such road.
     """
 
     cards: int = 200_000
     people: int = 1_000
     worse: int = 20
     holdout: float = 0.4
+    generations: int = 12
 
 
 class OfMethod(msgspec.Struct, frozen=True):
     """What a method came to.
 
     Attributes:
-        method: which.
+        method: which; `FITTED` is no method of learning from the log, but of another world.
         report: by the held-out people of the log.
         refusals: the gates that it did not pass.
         share: of the way from the log's policy that could be judged.
         train_s: that training took.
-        played: on policy; of those accepted only.
+        played: on policy; of those accepted, and of the ranker of the fitted world.
     """
 
     method: str
@@ -158,15 +162,20 @@ def run_offline(
         behaviour = mediocre(seed)
         n_cards = write_log(config, world, behaviour, seed)
         watch.lap("log")
+        other = None
+        if size.generations:
+            other = fitted_ranker(config, size.generations, seed, advance)
+            watch.lap(FITTED)
         lives = read_log(config, args.reward).lives
     learned, judged = split(lives, size.holdout, seed)
     watch.lap("read")
     players = WorldArgs(people=size.people)
     base = live(players, behaviour, PLAY_SEED + seed, args.reward)
     watch.lap("play")
-    found, accepted = [], None
+    found, accepted, critic = [], None, None
     for method in methods:
         trained = _train(msgspec.structs.replace(args, method=method), learned, advance)
+        critic = critic or trained.critic
         scores = scores_of(trained.ranker)
         report = judge(
             (Scored(part, scores(part), trained.critic.q(part)) for part in judged), args.reward
@@ -180,6 +189,12 @@ def run_offline(
             played = compare(method, lived, base)
             watch.lap("play")
         found.append(OfMethod(method, report, refusals, trained.share, trained.seconds, played))
+    if other is not None and critic is not None:
+        scores = scores_of(other)
+        report = judge((Scored(part, scores(part), critic.q(part)) for part in judged), args.reward)
+        lived = live(players, ranked(FITTED, other), PLAY_SEED + seed, args.reward)
+        played, refusals = compare(FITTED, lived, base), gate.refusals(report)
+        found.append(OfMethod(FITTED, report, refusals, 1.0, watch.laps[FITTED], played))
     worse = None
     if accepted is not None:
         worse = _judge_worse(accepted, judged, args.reward, gate, size.worse, players, base, seed)

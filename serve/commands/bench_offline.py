@@ -20,6 +20,9 @@ def bench_offline(
     method: Annotated[
         list[str] | None, typer.Option(help="bc, marwil, iql or cql; give it again for more.")
     ] = None,
+    generations: Annotated[
+        int, typer.Option(min=0, help="Of a search in a world fitted to the log; 0: none.")
+    ] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Of people, draws and the split.")] = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -44,7 +47,7 @@ def bench_offline(
         raise Refused(f"expected methods of {', '.join(METHODS)}, got {method}") from error
     with threadpool_limits(1), steps() as advance:
         result = run_offline(
-            OfflineSize(cards=cards, people=people, worse=worse),
+            OfflineSize(cards=cards, people=people, worse=worse, generations=generations),
             methods=methods,
             seed=seed,
             clock_s=time.monotonic,
