@@ -23,8 +23,8 @@ import msgspec
 import ray
 from ray import serve as ray_serve
 from ray._private.ray_constants import ENABLE_RAY_CLUSTER
-from ray.serve._private import replica as serve_replica
 from ray.serve import Application
+from ray.serve._private import replica as serve_replica
 from ray.serve.config import HTTPOptions
 from starlette.applications import Starlette
 
@@ -168,8 +168,8 @@ def build(args: dict[str, Any]) -> Application:
     """Return the application of a cluster: what the Serve config of `nextswipe deploy` imports.
 
     Args:
-        args: of the Serve config, see `serve.cluster.config_of`. Its options for the two deployments
-            rule over those that are given here.
+        args: of the Serve config, see `serve.cluster.config_of`. The options of the two deployments
+            stand in that config as well.
     """
     return application(config_of(args), {"name": "Feed"}, {"name": "Learner"})
 

@@ -45,7 +45,7 @@ class Cluster(msgspec.Struct, frozen=True):
 
     Attributes:
         image: of the container that serves.
-        redis: address of the store; empty: one of its own is set up, or on a single node none.
+        redis: address of the store; empty: it is a file, on a single node.
         min_replicas: of `Feed`, always there; a single node has `server.replicas`.
         max_replicas: of `Feed`, at most.
         single_node: everything in one pod, which may keep its log in SQLite.
@@ -56,11 +56,6 @@ class Cluster(msgspec.Struct, frozen=True):
     min_replicas: int = 4
     max_replicas: int = 64
     single_node: bool = False
-
-    @property
-    def has_redis(self) -> bool:
-        """Whether the store is a Redis."""
-        return bool(self.redis) or not self.single_node
 
     def pods(self, n_replicas: int) -> int:
         """Return how many pods hold so many replicas and the learner; one of two may always die."""
@@ -104,7 +99,7 @@ def serve_config(config: Config, cluster: Cluster) -> dict[str, Any]:
                 "name": "nextswipe",
                 "route_prefix": "/",
                 "import_path": "serve.app:build",
-                "args": args_of(config, STORE_FILE if cluster.has_redis else None),
+                "args": args_of(config, STORE_FILE if cluster.redis else None),
                 "deployments": [_feed(config, cluster), _learner()],
             }
         ],

@@ -76,7 +76,7 @@ ALONE = (
 """Where one machine is all there is."""
 
 TOGETHER = (CALM,)
-"""Where machines are one cluster: Ray's ports are open to the others, its metrics may be scraped."""
+"""Where machines are one cluster: they reach each other's ports, and Ray counts for itself."""
 
 FAST = (
     Switch(
@@ -201,9 +201,7 @@ class Places(msgspec.Struct, frozen=True):
     drain_s: float
 
 
-def variables(
-    server: Server, places: Places, around: tuple[Switch, ...] = ALONE
-) -> dict[str, str]:
+def variables(server: Server, places: Places, around: tuple[Switch, ...] = ALONE) -> dict[str, str]:
     """Return the environment of a server on this machine alone, or of a machine of a cluster."""
     switches = around + (FAST if server.edge == "haproxy" else ())
     values = msgspec.to_builtins(places)
