@@ -23,15 +23,18 @@ import msgspec
 import ray
 from ray import serve as ray_serve
 from ray._private.ray_constants import ENABLE_RAY_CLUSTER
+from ray.serve import Application
 from ray.serve._private import replica as serve_replica
 from ray.serve.config import HTTPOptions
 from starlette.applications import Starlette
 
+from serve.cluster import config_of
 from serve.config import Config, Server
 from serve.edge import (
     LEARNER_NICENESS,
     LOOPBACK,
     QUIET,
+    Options,
     authority,
     feed_options,
     learner_options,
@@ -158,8 +161,23 @@ def deploy(config: Config) -> None:
     before an old one goes, and what an old one has in hand is finished. So a replica is told of the
     server only what it goes by: more or fewer of them replace none.
     """
+    feed = application(config, feed_options(config), learner_options())
+    ray_serve.run(feed, name="nextswipe", route_prefix="/")
+
+
+def build(args: dict[str, Any]) -> Application:
+    """Return the application of a cluster: what the Serve config of `nextswipe deploy` imports.
+
+    Args:
+        args: of the Serve config, see `serve.cluster.config_of`. The options of the two deployments
+            stand in that config as well.
+    """
+    return application(config_of(args), {"name": "Feed"}, {"name": "Learner"})
+
+
+def application(config: Config, feed: Options, learner: Options) -> Application:
+    """Return feed and learner as one application, each told only what it goes by."""
     inside = msgspec.structs.replace(config, server=Server(queue=config.server.queue))
     learning = msgspec.structs.replace(config, server=Server())
-    learner = ray_serve.deployment(**learner_options())(Learner).bind(learning)
-    feed = ray_serve.deployment(**feed_options(config))(Feed).bind(inside, learner)
-    ray_serve.run(feed, name="nextswipe", route_prefix="/")
+    bound = ray_serve.deployment(**learner)(Learner).bind(learning)
+    return ray_serve.deployment(**feed)(Feed).bind(inside, bound)

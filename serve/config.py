@@ -13,7 +13,7 @@ import math
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -223,10 +223,15 @@ def parse(text: str) -> Config:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"no TOML: {error}") from error
+    return read(raw)
+
+
+def read(raw: dict[str, Any]) -> Config:
+    """Return the settings of a tree as TOML or JSON gives it; see `load`."""
     _refuse_unknown(raw, msgspec.to_builtins(Config()), "")
     _refuse_unknown_rules(raw.get("markets"))
     _refuse_not_finite(raw, "")
-    raw["markets"] = _markets_with(raw.get("markets"))
+    raw = {**raw, "markets": _markets_with(raw.get("markets"))}
     try:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:

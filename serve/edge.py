@@ -51,6 +51,13 @@ class Switch(msgspec.Struct, frozen=True):
     costs: str
 
 
+CALM = Switch(
+    "OPENBLAS_NUM_THREADS",
+    "1",
+    "threads of BLAS do not wait for each other over a page's small matrices",
+    "one large product runs on one core",
+)
+
 ALONE = (
     Switch(
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER",
@@ -64,14 +71,12 @@ ALONE = (
         "no exporter of Ray's own metrics, and less work at each request",
         "none of Ray's dashboards; the feed's metrics are at /metrics",
     ),
-    Switch(
-        "OPENBLAS_NUM_THREADS",
-        "1",
-        "threads of BLAS do not wait for each other over a page's small matrices",
-        "one large product runs on one core",
-    ),
+    CALM,
 )
 """Where one machine is all there is."""
+
+TOGETHER = (CALM,)
+"""Where machines are one cluster: they reach each other's ports, and Ray counts for itself."""
 
 FAST = (
     Switch(
@@ -196,9 +201,9 @@ class Places(msgspec.Struct, frozen=True):
     drain_s: float
 
 
-def variables(server: Server, places: Places) -> dict[str, str]:
-    """Return the environment of a server on this machine alone."""
-    switches = ALONE + (FAST if server.edge == "haproxy" else ())
+def variables(server: Server, places: Places, around: tuple[Switch, ...] = ALONE) -> dict[str, str]:
+    """Return the environment of a server on this machine alone, or of a machine of a cluster."""
+    switches = around + (FAST if server.edge == "haproxy" else ())
     values = msgspec.to_builtins(places)
     return {switch.name: switch.value.format(**values) for switch in switches}
 

@@ -11,6 +11,7 @@ from serve.commands import (
     backup,
     bench,
     config,
+    deploy,
     doctor,
     evaluate,
     imports,
@@ -44,6 +45,7 @@ for command in (
     bench,
     doctor,
     config,
+    deploy,
 ):
     command.register(app)
 

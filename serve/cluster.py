@@ -1,0 +1,186 @@
+"""The server on a cluster, as data: how large it is, and the Serve config that it is deployed by.
+
+Serve reads the config as YAML, imports `serve.app:build` on the cluster and gives it the `args`, in
+which the settings stand: a setting that changes is another config, so Serve replaces what goes by
+it, one replica by the next. Options of the deployments stand in the config and nowhere else.
+
+The store's address comes from a file, because it may hold a password: it is in no config that
+somebody would commit, and not on Serve's status page.
+
+Rejected: a path to a settings file as the argument (Serve would not see that it has changed), a
+variable of the environment for the address (every process of the node inherits it), and an
+autoscaled learner (there is one; a second one takes over from the first by epoch).
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from serve.config import FREE, Config, StoreSettings, read
+from serve.edge import TOGETHER, Options, Places, feed_options, learner_options, variables
+from serve.refused import Refused
+
+PORT = 8000
+DATA = "/data"
+"""Where the shared volume is mounted: secret, snapshots, rankers, beats."""
+
+HOME = "/opt/nextswipe/edge"
+"""HAProxy's private folder in the image; the Dockerfile makes it, and the program in it."""
+
+STORE_FILE = "/etc/nextswipe/store/url"
+FALLBACK_PORT = 8500
+TARGET_ONGOING = 8
+"""A replica that keeps up has a few requests in hand, which wait for the store's fsync; one that
+does not fills its queue (`server.queue`, 128) at once. So the target is between the two."""
+
+CPUS_A_POD = 4
+REPLICAS_A_POD = 3
+"""The fourth core is HAProxy's, the raylet's and the kernel's."""
+
+
+class Cluster(msgspec.Struct, frozen=True):
+    """How large it is, and where its parts are from.
+
+    Attributes:
+        image: of the container that serves.
+        redis: address of the store; empty: it is a file, on a single node.
+        min_replicas: of `Feed`, always there; a single node has `server.replicas`.
+        max_replicas: of `Feed`, at most.
+        single_node: everything in one pod, which may keep its log in SQLite.
+    """
+
+    image: str
+    redis: str = ""
+    min_replicas: int = 4
+    max_replicas: int = 64
+    single_node: bool = False
+
+    def pods(self, n_replicas: int) -> int:
+        """Return how many pods hold so many replicas and the learner; one of two may always die."""
+        return max(2, math.ceil((n_replicas + 1) / REPLICAS_A_POD))
+
+
+def require_shared(config: Config, cluster: Cluster, *, own_redis: bool) -> None:
+    """Refuse what several machines cannot share, and what contradicts itself.
+
+    Args:
+        config: the settings.
+        cluster: its `redis` is the address that was asked for.
+        own_redis: a Redis is to be set up beside the server.
+
+    Raises:
+        Refused: the store would be a file, of which every machine would have its own.
+    """
+    if not 1 <= cluster.min_replicas <= cluster.max_replicas:
+        raise Refused(
+            "expected 1 <= --min-replicas <= --max-replicas, "
+            f"got {cluster.min_replicas} and {cluster.max_replicas}"
+        )
+    if own_redis and (cluster.redis or cluster.single_node):
+        raise Refused("expected --own-redis alone: not with an address, not with --single-node")
+    if not (cluster.redis or own_redis or cluster.single_node):
+        raise Refused(
+            f"the store is SQLite in {config.data.folder}, a file on one machine's disk, which the "
+            "machines of a cluster cannot share: name a Redis (--store URL, or store.url), have "
+            "one set up (--own-redis), or ask for one machine (--single-node)"
+        )
+
+
+def serve_config(config: Config, cluster: Cluster) -> dict[str, Any]:
+    """Return the Serve config, of what YAML can say."""
+    return {
+        "proxy_location": "EveryNode",
+        # HAProxy on any node asks replicas on all.
+        "http_options": {"host": "0.0.0.0", "port": PORT},  # noqa: S104 - within a pod
+        "applications": [
+            {
+                "name": "nextswipe",
+                "route_prefix": "/",
+                "import_path": "serve.app:build",
+                "args": args_of(config, STORE_FILE if cluster.redis else None),
+                "deployments": [_feed(config, cluster), _learner()],
+            }
+        ],
+    }
+
+
+def args_of(config: Config, store_file: str | None, folder: str = DATA) -> dict[str, Any]:
+    """Return the arguments of `serve.app:build`: settings that differ from the shipped ones.
+
+    Args:
+        config: the settings; the address of its store is left out.
+        store_file: holds that address; None: the store is a file in the folder.
+        folder: of the data, which all nodes share.
+    """
+    store = msgspec.structs.replace(config.store, url="")
+    placed = msgspec.structs.replace(
+        config, store=store, data=msgspec.structs.replace(config.data, folder=folder)
+    )
+    tree = msgspec.json.decode(msgspec.json.encode(placed))
+    plain = msgspec.json.decode(msgspec.json.encode(Config()))
+    return {"settings": _changed(tree, plain), "store_file": store_file}
+
+
+def config_of(args: dict[str, Any]) -> Config:
+    """Return the settings that `args_of` has put into arguments, with the store's address.
+
+    Raises:
+        ConfigError: settings that are none.
+        OSError: the file with the address cannot be read.
+    """
+    config = read(args["settings"])
+    if args["store_file"] is None:
+        return config
+    url = Path(args["store_file"]).read_text().strip()
+    settings = msgspec.to_builtins(config.store) | {"url": url}
+    return msgspec.structs.replace(config, store=msgspec.convert(settings, StoreSettings))
+
+
+def environment(config: Config) -> dict[str, str]:
+    """Return the variables of each node of the cluster, which are there before Ray starts."""
+    places = Places(
+        home=HOME,
+        program=f"{HOME}/haproxy",
+        listen=f"0.0.0.0:{PORT}",
+        fallback_port=FALLBACK_PORT,
+        drain_s=config.server.drain_s,
+    )
+    return variables(config.server, places, TOGETHER)
+
+
+def _feed(config: Config, cluster: Cluster) -> Options:
+    options = {**feed_options(config), **_HEALTH, "ray_actor_options": {"num_cpus": 1}}
+    if cluster.single_node:
+        return options
+    del options["num_replicas"]
+    return options | {
+        "autoscaling_config": {
+            "min_replicas": cluster.min_replicas,
+            "initial_replicas": cluster.min_replicas,
+            "max_replicas": cluster.max_replicas,
+            "target_ongoing_requests": TARGET_ONGOING,
+            "upscale_delay_s": 10.0,
+            "downscale_delay_s": 600.0,
+        },
+        # A quarter more for the time of an update, not twice as many machines.
+        "max_surge_percent": 25,
+    }
+
+
+def _learner() -> Options:
+    return {**learner_options(), **_HEALTH, "ray_actor_options": {"num_cpus": 1}}
+
+
+_HEALTH = {"health_check_period_s": 5.0, "health_check_timeout_s": 30.0}
+
+
+def _changed(tree: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
+    """Return what differs; tables of the operator's own words as a whole."""
+    found = {}
+    for key, value in tree.items():
+        if value != plain[key]:
+            is_table = isinstance(value, dict) and key not in FREE
+            found[key] = _changed(value, plain[key]) if is_table else value
+    return found

@@ -1,0 +1,55 @@
+"""`nextswipe deploy`: the files by which a cluster is set up."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serve.commands.settings import ConfigFile, StoreUrl, load_settings
+
+EXAMPLE = "Example: nextswipe deploy deployment --own-redis --image registry.example/nextswipe:1"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command `deploy`."""
+    app.command("deploy", epilog=EXAMPLE)(deploy)
+
+
+def deploy(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files are written.")],
+    image: Annotated[
+        str, typer.Option(metavar="NAME", help="Of the container; training has NAME-train.")
+    ] = "nextswipe:latest",
+    min_replicas: Annotated[int, typer.Option(help="Of the feed, always there.")] = 4,
+    max_replicas: Annotated[int, typer.Option(help="Of the feed, at most.")] = 64,
+    own_redis: Annotated[
+        bool, typer.Option("--own-redis", help="Set up a Redis beside the server.")
+    ] = False,
+    single_node: Annotated[
+        bool,
+        typer.Option("--single-node", help="One pod with server.replicas; its log may be SQLite."),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over what the folder holds.")
+    ] = False,
+    config: ConfigFile = None,
+    store: StoreUrl = None,
+) -> None:
+    """Write what a cluster is set up by: Serve config, KubeRay manifests, Dockerfile.
+
+    The store has to be a Redis, which all machines share. Nothing is started. The address of the
+    store is in kubernetes/store.yaml alone: keep that file private.
+    """
+    from serve.cluster import Cluster
+    from serve.deploying import write_deployment
+
+    settings = load_settings(config, None, store)
+    cluster = Cluster(
+        image,
+        settings.store.url,
+        min_replicas=min_replicas,
+        max_replicas=max_replicas,
+        single_node=single_node,
+    )
+    for path in write_deployment(folder, settings, cluster, own_redis=own_redis, force=force):
+        typer.echo(path)
