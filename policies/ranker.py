@@ -34,6 +34,9 @@ from policies.tensors import pack, read_vouched, unpack, write_vouched
 FORMAT_VERSION = 1
 LIMIT = 10.0
 """No column is farther from its shift than this many of its scale."""
+ONE_THREAD = 200_000
+"""Multiplications of a product of matrices that OpenBLAS leaves to one thread: below 2^18. The bits
+of a larger one hang on the number of threads, and a logged page could not be drawn again."""
 MOST_ROWS = 4096
 """Candidates that are scored at once: what they need in between fits into a core's cache."""
 
@@ -121,6 +124,8 @@ class Ranker:
         self._of_both = np.ascontiguousarray(inner[:, 2 * e :].T)
         self._bias = self.tensors["head.inner.bias"]
         self._outer = self.tensors["head.outer.weight"][0]
+        widest = max(args.n_item, args.hidden, args.embed)
+        self._rows = max(1, ONE_THREAD // (args.hidden * widest))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Ranker":
@@ -175,10 +180,16 @@ class Ranker:
         """
         self._require_shapes(user.shape, items.shape)
         person = self._user.embed(user[None, :])
-        hidden = self._item.embed(items) @ (self._of_item + self._of_both * person.T)
-        hidden += person @ self._of_user + self._bias
-        np.tanh(hidden, out=hidden)
-        return np.asarray(hidden @ self._outer, dtype=np.float64)
+        of_item = self._of_item + self._of_both * person.T
+        of_person = person @ self._of_user + self._bias
+        scores = np.empty(len(items))
+        for first in range(0, len(items), self._rows):
+            part = slice(first, first + self._rows)
+            hidden = self._item.embed(items[part]) @ of_item
+            hidden += of_person
+            np.tanh(hidden, out=hidden)
+            scores[part] = hidden @ self._outer
+        return scores
 
     def batch_scores(self, user: Float32s, items: Float32s) -> Floats:
         """Return logits of the candidates of n people, shape (n, K).

@@ -35,8 +35,8 @@ SIZE = BreakoutSize(
         warm_days=0.1,
         uploads_a_day=40.0,
         days=0.4,
-        attack=AttackSize(accounts=12, origins=3, hours=3.0, pages=6),
-        old=AttackSize(accounts=12, origins=0, tenure_days=400.0, hours=3.0, pages=6),
+        attack=AttackSize(accounts=12, origins=3, hours=3.0, pages=12),
+        old=AttackSize(accounts=12, origins=0, tenure_days=400.0, hours=3.0, pages=16),
     ),
 )
 
