@@ -77,7 +77,8 @@ class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         epochs: times that each card is learned from.
         lr: learning rate at the start.
         lr_end: at the end.
-        entropy: weight of the entropy at the start.
+        entropy: weight of the entropy at the start. In the twin .01 leaves one seed of seven at .87
+            of what can be watched, .03 none of five below .99.
         entropy_end: at the end.
         clip: of the ratio of probabilities.
         grad_clip: of the gradient's norm.
@@ -102,7 +103,7 @@ class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     epochs: int = 4
     lr: float = 3e-3
     lr_end: float = 5e-4
-    entropy: float = 0.01
+    entropy: float = 0.03
     entropy_end: float = 0.0
     clip: float = 0.2
     grad_clip: float = 0.5
