@@ -23,7 +23,7 @@ from serve.verify import verify_log
 
 START_MS = 1_800_000_000_000
 EVIDENCE = SHARED.index("evidence")
-N_CARDS = 300
+N_CARDS = 900
 
 
 def test_a_blended_feed_is_served_over_http_and_every_decision_is_drawn_again(

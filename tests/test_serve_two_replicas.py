@@ -76,9 +76,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     )
     try:
         address = f"http://127.0.0.1:{port}"
-        # HAProxy learns of the second replica a little after the first one answers.
+        # HAProxy learns of the second replica a little after the first one answers, and then takes
+        # them in turn: an even number of requests a round would ask each the same thing for ever.
         wait_until(
-            lambda: is_ready(address, process) and n_that_answered(address, "readyz") == 2, START_S
+            lambda: (
+                all(is_ready(address, process) for _ in range(2))
+                and n_that_answered(address, "readyz") == 2
+            ),
+            START_S,
         )
         yield Site(address, config)
         process.send_signal(signal.SIGINT)
