@@ -32,7 +32,7 @@ run: install  ## install, then start the engine: nextswipe up
 	exec $(BIN)/nextswipe up $(ARGS)
 
 test: lint  ## install the test tools, lint, then run every test and doctest
-	$(BIN)/python -m pytest $(ARGS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)  # as the server runs
 
 lint: .venv/.installed-$(EXTRAS)  ## check style, format, types and layers
 	$(BIN)/ruff check .

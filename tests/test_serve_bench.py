@@ -1,5 +1,7 @@
 import itertools
 import math
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import msgspec
 import numpy as np
@@ -32,7 +34,12 @@ from serve.config import Config
 
 def test_the_loop_closes_on_a_real_server_and_proves_itself_from_the_log() -> None:
     size = LoopSize(learn=300, compare=700, people=200, present=30)
-    result = run_loop(size, seed=1, kuairand=None, now_ms=START_MS, advance=tell_nobody)
+    # In a process of its own: the edge's switches must be set before anything imports ray.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+        running = alone.submit(
+            run_loop, size, seed=1, kuairand=None, now_ms=START_MS, advance=tell_nobody
+        )
+        result = running.result()
     assert result.http_errors == 0
     assert result.feedback_acked == result.feedback_logged > 2 * (size.learn + size.compare)
     assert result.redrawn_decisions >= size.learn + size.compare
