@@ -110,7 +110,7 @@ def test_the_policy_that_drew_a_page_is_found_for_evaluation(config: Config) -> 
         n_blended += policy.name.startswith("blend@")
         for decision, pmf in page_pmfs(page, policy):
             assert pmf[decision.action] == decision.propensity
-    assert n_blended > 20
+    assert n_blended > 8
 
 
 def test_the_ranker_matters_to_those_who_are_known(config: Config) -> None:
@@ -119,7 +119,7 @@ def test_the_ranker_matters_to_those_who_are_known(config: Config) -> None:
         for record, page in pages(config)
         if record.policy.startswith("blend@")
     ]
-    assert sum(differs) > 0.9 * len(differs) > 20
+    assert sum(differs) > 0.9 * len(differs) > 8
 
 
 def test_a_newcomer_s_page_has_the_bandit_s_propensities_to_the_last_bit(tmp_path: Path) -> None:
