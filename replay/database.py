@@ -1,9 +1,9 @@
 """One SQLite file for log and state: a group-commit writer, short readers, several processes.
 
-Whoever writes hands over a piece of work and gets a future. One thread takes everything that has
-queued up meanwhile, runs it as one transaction and resolves the futures after the commit, so that
-the cost of an fsync is shared by all who waited for the one before. There is no window to wait
-for: the next commit starts when the last one is done. Processes meet in the file alone.
+Whoever writes hands over a piece of work and gets a future. One thread runs everything that has
+queued up meanwhile (`replay.commit_queue`) as one transaction and resolves the futures after the
+commit, so that the cost of an fsync is shared by all who waited for the one before. Processes meet
+in the file alone.
 
 Rejected: a connection a request (one fsync each, and writers polling for each other's lock), a
 fixed commit window (measured: it only adds its own length), and a store of our own.
@@ -11,7 +11,6 @@ fixed commit window (measured: it only adds its own length), and a store of our 
 
 import contextlib
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from env.records import FORMAT_VERSION
 from replay.checkpoints import COUNT_COMMIT, Checkpointer
+from replay.commit_queue import CommitQueue
 from replay.locks import checkpoint_lock, locked, write_turn
 
 T = TypeVar("T")
@@ -171,38 +171,16 @@ class _Writer:
     def __init__(self, connection: sqlite3.Connection, turn: Path) -> None:
         self._connection = connection
         self._turn = turn
-        self._queue: list[_Job[Any]] = []
-        self._queued = threading.Condition()
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
-        self._thread.start()
+        self._queue = CommitQueue[_Job[Any]]("writer", self._commit)
 
     def write(self, work: Work[T], *, durable: bool) -> Future[T]:
         job = _Job(work, durable, Future[T]())
-        with self._queued:
-            if self._closing:
-                raise RuntimeError("the database is closed")
-            self._queue.append(job)
-            self._queued.notify()
+        self._queue.put(job)
         return job.future
 
     def close(self) -> None:
-        with self._queued:
-            self._closing = True
-            self._queued.notify()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while queued := self._take():
-            jobs = [job for job in queued if job.future.set_running_or_notify_cancel()]
-            self._commit(jobs)
+        self._queue.close()
         self._connection.close()
-
-    def _take(self) -> list[_Job[Any]]:
-        with self._queued:
-            self._queued.wait_for(lambda: self._queue or self._closing)
-            jobs, self._queue = self._queue, []
-        return jobs
 
     def _commit(self, jobs: list[_Job[Any]]) -> None:
         try:

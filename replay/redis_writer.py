@@ -4,13 +4,13 @@ Where somebody else wrote what a transaction had read, its work runs again on wh
 """
 
 import secrets
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from replay.commit_queue import CommitQueue
 from replay.redis_client import Client, Command, NoScriptError, RedisError
 from replay.redis_script import COMMIT, CONFLICT, RAISE
 from replay.redis_shard import STAMP_BYTES, Key, Shard
@@ -69,43 +69,22 @@ class Writer:
         self._shards = shards
         self._now_ms = now_ms
         self._commit_sha = client.ask("SCRIPT", "LOAD", COMMIT)
-        self._queue: list[Job[Any]] = []
-        self._queued = threading.Condition()
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="redis writer", daemon=True)
-        self._thread.start()
+        self._queue = CommitQueue[Job[Any]]("redis writer", self._commit)
 
     def write(self, job: Job[T]) -> Future[T]:
         """Queue a job; return its future."""
-        with self._queued:
-            if self._closing:
-                raise RuntimeError("the database is closed")
-            self._queue.append(job)
-            self._queued.notify()
+        self._queue.put(job)
         return job.future
 
     def close(self) -> None:
         """Commit what is queued and stop."""
-        with self._queued:
-            self._closing = True
-            self._queued.notify()
-        self._thread.join()
+        self._queue.close()
 
-    def _run(self) -> None:
-        while queued := self._take():
-            jobs = [job for job in queued if job.future.set_running_or_notify_cancel()]
-            by_shard: dict[int, list[Job[Any]]] = {}
-            for job in jobs:
-                by_shard.setdefault(job.shard, []).append(job)
-            self._commit(list(by_shard.values()))
-
-    def _take(self) -> list[Job[Any]]:
-        with self._queued:
-            self._queued.wait_for(lambda: self._queue or self._closing)
-            jobs, self._queue = self._queue, []
-        return jobs
-
-    def _commit(self, groups: list[list[Job[Any]]]) -> None:
+    def _commit(self, jobs: list[Job[Any]]) -> None:
+        by_shard: dict[int, list[Job[Any]]] = {}
+        for job in jobs:
+            by_shard.setdefault(job.shard, []).append(job)
+        groups = list(by_shard.values())
         for n_runs in range(MAX_RUNS):
             if not groups:
                 return
