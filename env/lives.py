@@ -1,16 +1,18 @@
 """Logged lives as arrays: whole people, their sessions in order, what every card could have been.
 
-A life is what one person of a log saw, a step a card, up to the last session of which it is known
-whether another one followed. Pages stand once, as float16, and steps refer to them: what a slot
-could take differs from one step of a page to the next, what the candidates looked like does not.
-`replay` reads lives from a log and values policies on them, `policies.retention` learns from them.
+A life is what one person of a log saw, a step a card, up to the last session that began early
+enough for it to be known whether another one followed in time. Pages stand once, as float16, and
+steps refer to them: what a slot could take differs from one step of a page to the next, what the
+candidates looked like does not. `replay` reads lives from a log and values policies on them,
+`policies.retention` learns from them.
 
 What a session's end is worth is a choice, so it is an argument: the gap that came, discounted by
 the day, as `env.objective` counts it.
 
-Rejected: an observation a step (five times the memory where pages have five cards), and lives up to
-the log's end (whether the last session was followed by another is not known there, and to call it
-"no" would teach that every session ends badly).
+Rejected: an observation a step (five times the memory where pages have five cards), lives up to the
+log's end (whether the last session was followed by another is not known there, and to call it "no"
+would teach that every session ends badly), and of the last days the sessions that were followed
+(only who came back would be left).
 """
 
 import dataclasses

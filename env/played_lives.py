@@ -66,12 +66,6 @@ class PlayedLives:
         """Return the mean reward of a card."""
         return float(self.reward.sum() / self.cards.sum())
 
-    @classmethod
-    def join(cls, parts: "list[PlayedLives]") -> "PlayedLives":
-        """Return the lives of several parts, one after another."""
-        names = [field.name for field in fields(cls)]
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
 
 def play_lives(
     preset: Preset,

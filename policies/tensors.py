@@ -119,6 +119,12 @@ def write_vouched(path: Path, data: bytes, made: Mapping[str, Any] | None = None
     _write(manifest_path(path), msgspec.json.format(msgspec.json.encode(manifest)))
 
 
+def remove_vouched(path: Path) -> None:
+    """Remove a file and its manifest, the file first: a manifest alone vouches for nothing."""
+    path.unlink(missing_ok=True)
+    manifest_path(path).unlink(missing_ok=True)
+
+
 def read_vouched(path: Path) -> bytes:
     """Return a file that is what its manifest says.
 

@@ -212,12 +212,16 @@ class _Making:
         self._life.append(len(self._keys))
 
     def _gap(self, began_ms: int, next_ms: int | None) -> float | None:
-        """Return days until the next session, or NEVER; None: it may yet come in time."""
-        until_ms = self._end_ms if next_ms is None else next_ms
-        days = until_ms // _DAY_MS - began_ms // _DAY_MS
-        if days > self._window_days:
-            return NEVER
-        return None if next_ms is None else float(days)
+        """Return days until the next session, or NEVER; None: the log ends too soon to ask.
+
+        Also where the next one did come: of the last days' sessions those would be left that were
+        followed, and returns look more frequent than they are.
+        """
+        began_day = began_ms // _DAY_MS
+        if self._end_ms // _DAY_MS - began_day <= self._window_days:
+            return None
+        days = self._window_days + 1 if next_ms is None else next_ms // _DAY_MS - began_day
+        return NEVER if days > self._window_days else float(days)
 
     def _padded(self, page: _PageSteps) -> Halves:
         rows: Halves = np.frombuffer(page.rows, dtype="<f2").reshape(page.n, -1)

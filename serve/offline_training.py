@@ -27,7 +27,8 @@ from env.lives import LifeReward, Lives
 from env.vocabulary import Bools, Floats, Keys
 from policies.retention.offline_args import OfflineArgs
 from policies.retention.tempering import kl_from_log
-from policies.retention.training_folder import RANKER
+from policies.retention.training_folder import RANKER, keep_args, require_room
+from policies.tensors import remove_vouched
 from replay.columns import Columns
 from replay.gates import Gates
 from replay.health import Weights, weights_of
@@ -148,11 +149,17 @@ def train_offline(
         advance: told of progress.
 
     Raises:
-        Refused: no log, or too little in it to learn from and to judge by.
+        Refused: no log, or too little in it to learn from and to judge by; or the folder holds
+            another training.
     """
     from policies.retention.offline import train_offline as train
     from policies.retention.offline_critic import page_scores
 
+    path = folder / RANKER
+    try:
+        require_room(folder, args)
+    except ValueError as error:
+        raise Refused(str(error)) from error
     read = read_log(config, args.reward)
     learned, judged = split(read.lives, holdout, args.seed)
     trained = train(args, learned, advance=lambda made: advance(made.phase, made.done, made.passes))
@@ -164,11 +171,12 @@ def train_offline(
         args.reward,
     )
     refusals = gate.refusals(report)
-    path = folder / RANKER
     published = None
-    if not refusals:
-        folder.mkdir(parents=True, exist_ok=True)
-        trained.ranker.to_file(path)
+    if refusals:
+        remove_vouched(path)  # an older log's ranker must not be taken for this one's
+    else:
+        keep_args(folder, args)
+        trained.ranker.to_file(path, made=msgspec.to_builtins({"training": args, "report": report}))
         if publish:
             published = publish_ranker(
                 config,
@@ -193,7 +201,7 @@ class ReadLog(NamedTuple):
     """What a log came to."""
 
     lives: tuple[Lives, ...]  # in shards
-    offset: int  # of the last line that was read
+    offset: int  # up to which all lines were read
 
 
 def read_log(config: Config, reward: LifeReward) -> ReadLog:
@@ -205,12 +213,13 @@ def read_log(config: Config, reward: LifeReward) -> ReadLog:
     with open_data(config) as store:
         log = store.log
         try:
+            offset = log.last_offset()  # before reading: what comes meanwhile may be read or not
             source = LogSource(log.read, config.reward)
             n_shards = max(1, round(len(source) / SHARD_STEPS))
             lives = read_life_shards(
                 source.batches(), window_days=reward.window_days, n_shards=n_shards
             )
-            return ReadLog(lives, log.last_offset())
+            return ReadLog(lives, offset)
         except ValueError as error:
             raise Refused(f"the log cannot be learned from: {error}") from error
 

@@ -23,13 +23,14 @@ from policies.pmfs import softmax
 from policies.retention.args import RetentionArgs, TwinWorld
 from policies.retention.job import Advance, Trained, running_ray, train
 from policies.retention.living import life_events
+from policies.retention.places import LIMITED
 from policies.retention.training_folder import RANKER, holds_training
 from policies.retention.worlds import open_world
 from serve.policy_audit import Figure, ratio
 from serve.refused import Refused
 
-N_PEOPLE, PEOPLE_SEED = 512, 2**41
-"""Who limits are judged by: nobody of a training, whose seeds are below 2^31, or of a tuning."""
+N_PEOPLE = 512
+"""Who limits are judged by."""
 
 
 class Grade(msgspec.Struct, frozen=True):
@@ -125,7 +126,7 @@ def judge_limits(trained: Trained) -> tuple[Kept, ...]:
     if not limits:
         return ()
     world, events = open_world(trained.args.world), [limit.event for limit in limits]
-    lived = life_events(trained.ranker, world, events, N_PEOPLE, PEOPLE_SEED)
+    lived = life_events(trained.ranker, world, events, N_PEOPLE, LIMITED)
     kept = []
     for limit, held, counts in zip(limits, trained.limits, lived.counts, strict=True):
         share = ratio(counts, lived.cards)

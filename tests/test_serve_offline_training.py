@@ -1,14 +1,18 @@
 """From a data folder's log to a ranker that is kept only if other people's lives speak for it."""
 
+import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from logged_lives import behaviour, draw_lives
+from random_rankers import random_ranker
 
 from env.lives import LifeReward
 from policies.ranker import Ranker
 from policies.retention.offline_args import OfflineArgs
+from policies.retention.training_folder import RANKER, keep_args
 from policies.retention_policy import RetentionPolicy
 from replay.gates import Gates
 from serve.bench.offline import mediocre, write_log
@@ -52,6 +56,13 @@ def test_a_ranker_that_is_not_surely_better_is_not_written(config: Config, tmp_p
     assert result.ranker is None
     assert any(refusal.startswith("people") for refusal in result.refusals)
     assert not (tmp_path / "training").exists()
+    left = tmp_path / "left"
+    keep_args(left, ARGS)
+    random_ranker().to_file(left / RANKER)
+    assert train_offline(config, ARGS, left).ranker is None
+    assert [path.name for path in left.iterdir()] == ["training.json"]
+    with pytest.raises(Refused, match="training of other arguments"):
+        train_offline(config, msgspec.structs.replace(ARGS, seed=9), left)
     assert result.n_steps > 0
 
 
@@ -69,6 +80,9 @@ def test_a_ranker_that_passes_is_one_that_the_feed_can_serve(
         advance=lambda step, done, total: told.append(step),
     )
     assert result.ranker == str(tmp_path / "ranker.safetensors")
+    made = json.loads((tmp_path / "ranker.safetensors.json").read_text())["made"]
+    assert made["training"]["hidden"] == ARGS.hidden
+    assert made["report"]["gain"]["value"] == result.report.gain.value
     assert RetentionPolicy(Ranker.from_file(Path(result.ranker))).name == "retention@0"
     assert told == ["prior", "critic", "policy"]
     (kept,) = list_rankers(config)

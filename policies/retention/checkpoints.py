@@ -12,8 +12,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from policies.retention.args import RetentionArgs
-from policies.retention.training_folder import WRITING, keep_args, sync_folder
+from env.presets import load
+from policies.retention.args import FeedWorld, RetentionArgs
+from policies.retention.training_folder import WRITING, keep_args, keep_preset, sync_folder
 
 _PREFIX = "checkpoint-"
 KEPT = 2
@@ -34,6 +35,8 @@ class Checkpoints:
             ValueError: it holds a training of other arguments.
         """
         keep_args(folder, args)
+        if isinstance(args.world, FeedWorld):
+            keep_preset(folder, load(args.world.preset))
         return cls(folder)
 
     def latest(self) -> Path | None:

@@ -40,9 +40,12 @@ def learn(
     """
     users, rows, pmf = watch_teacher(preset, teacher, people, n_turns, seed, shown)
     n_row = rows.shape[-1]
-    scale = Scaling.of_known if shown == "feed" else Scaling.of
     args = RankerArgs(users.shape[1], n_row, HIDDEN, EMBED)
-    scalings = scale(users), scale(rows.reshape(-1, n_row))
+    is_feed = shown == "feed"
+    scalings = (
+        Scaling.of_columns(users, of_feed=is_feed),
+        Scaling.of_columns(rows.reshape(-1, n_row), of_feed=is_feed),
+    )
     with threadpool_limits(1):  # other workers have the other processors
         ranker = clone(args, scalings, users, rows, pmf, epochs=EPOCHS, seed=seed)
     return Network(ranker.to_bytes())

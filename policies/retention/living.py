@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 
 from env.vocabulary import Bools, Floats
-from policies.pmfs import softmax
+from policies.pmfs import draw, softmax
 from policies.ranker import Ranker
 from policies.retention.worlds import World
 
@@ -82,8 +82,7 @@ def _lived(
     observation, _ = people.reset(seed=seed)
     while alive.any():
         users, rows, _ = world.layout.arrays(observation)
-        upto = softmax(ranker.batch_scores(users, rows)).cumsum(axis=1)[:, :-1]
-        actions = (generator.random(n_people)[:, None] >= upto).sum(axis=1)
+        actions = draw(softmax(ranker.batch_scores(users, rows)), generator)
         observation, rewards, terminated, truncated, info = people.step(actions)
         yield alive.copy(), rewards, info
         alive &= ~(terminated | truncated)

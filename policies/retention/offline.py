@@ -29,6 +29,7 @@ from threadpoolctl import threadpool_limits
 
 from env.lives import Lives
 from env.vocabulary import Floats
+from policies.pmfs import softmax
 from policies.ranker import Ranker
 from policies.retention.expectile import CandidateValues, PolicyLearner, ValuesLearner
 from policies.retention.export import export, load
@@ -41,7 +42,6 @@ from policies.retention.offline_critic import (
     centred,
     page_pmfs,
     page_scores,
-    softmax,
     values_of,
 )
 from policies.retention.offline_episodes import (
@@ -108,26 +108,8 @@ def train_offline(
         lives: in shards, read once a pass; at least one.
         advance: told after each pass.
     """
-    begun = time.monotonic()
     with threadpool_limits(1):
-        ranker, prior, critic, share = _train(args, lives, advance)
-    return OfflineTrained(ranker, prior, critic, share, time.monotonic() - begun)
-
-
-def _train(
-    args: OfflineArgs, lives: Sequence[Lives], advance: Advance | None
-) -> tuple[Ranker, Ranker, Critic, float]:
-    """Return the ranker, the clone, the critic and how far it went."""
-    training = _Training(args, lives, advance)
-    prior = training.clone()
-    critic = training.learn_values()
-    if args.method == "bc":
-        return prior, prior, critic, 0.0
-    scores = partial(page_scores, prior)
-    offsets = training.offsets(prior, critic)
-    share = choose_share(lives, scores, offsets, args.kl)
-    ranker = training.learn_policy(prior, scores, offsets, share) if share else prior
-    return ranker, prior, critic, share
+        return _Training(args, lives, advance).run()
 
 
 class _Training:
@@ -136,8 +118,20 @@ class _Training:
     def __init__(self, args: OfflineArgs, lives: Sequence[Lives], advance: Advance | None) -> None:
         self._args, self._lives, self._advance = args, lives, advance
         self._layout = layout_of(lives[0])
-        self._module = _module_config(args, self._layout, lives[0])
+        self._module = _module_config(args, self._layout, lives)
         self._mean, self._sd = self._unit()
+
+    def run(self) -> OfflineTrained:
+        """Return what comes of all steps."""
+        begun = time.monotonic()
+        prior = self.clone()
+        critic = self.learn_values()
+        ranker, share = prior, 0.0
+        if self._args.method != "bc":
+            offsets = self.offsets(prior, critic)
+            share = choose_share(self._lives, partial(page_scores, prior), offsets, self._args.kl)
+            ranker = self.learn_policy(prior, offsets, share) if share else prior
+        return OfflineTrained(ranker, prior, critic, share, time.monotonic() - begun)
 
     def clone(self) -> Ranker:
         """Return a ranker that draws like what made the log."""
@@ -177,11 +171,11 @@ class _Training:
             scale * centred(lives, page_scores(prior, lives), critic.advantages(lives))
         )
 
-    def learn_policy(self, prior: Ranker, scores: Scores, offsets: Scores, share: float) -> Ranker:
+    def learn_policy(self, prior: Ranker, offsets: Scores, share: float) -> Ranker:
         """Return a ranker of the policy at this share of the offsets, learned from the prior on."""
 
         def targets(lives: Lives) -> Floats:
-            moved = scores(lives) + share * offsets(lives)
+            moved = page_scores(prior, lives) + share * offsets(lives)
             return softmax(np.where(lives.mask, moved[lives.page], -np.inf))
 
         learner = self._learner(
@@ -241,7 +235,8 @@ class _Training:
                 for lives in self._lives
             )
         ]
-        return max(float(np.sqrt(np.mean(squares))), 1e-9)
+        sizes = [len(lives.eps) for lives in self._lives]
+        return max(float(np.sqrt(np.average(squares, weights=sizes))), 1e-9)
 
     def _shards(self, targets: Targets | None = None) -> Iterator[list[SingleAgentEpisode]]:
         for lives in self._lives:
@@ -296,16 +291,21 @@ class _Training:
                 self._advance(OfflineProgress(phase, done, passes, loss))
 
 
-def _module_config(args: OfflineArgs, layout: Layout, lives: Lives) -> ModuleConfig:
-    pages = np.unique(np.linspace(0, len(lives.eps) - 1, _SAMPLED_PAGES).astype(np.int64))
-    rows = lives.candidates(pages)
-    filled = np.abs(rows).sum(axis=2) > 0.0
+def _module_config(args: OfflineArgs, layout: Layout, shards: Sequence[Lives]) -> ModuleConfig:
+    """Return a network whose columns are scaled by pages of all shards, as a feed encodes them."""
+    people, rows = [], []
+    for lives in shards:
+        n = -(-_SAMPLED_PAGES // len(shards))
+        pages = np.unique(np.linspace(0, len(lives.eps) - 1, n).astype(np.int64))
+        candidates = lives.candidates(pages)
+        people.append(lives.people(pages))
+        rows.append(candidates[np.abs(candidates).sum(axis=2) > 0.0])
     return ModuleConfig.of(
         layout,
         hidden=args.hidden,
         embed=args.embed,
-        user_scaling=Scaling.of(lives.people(pages)),
-        item_scaling=Scaling.of(rows[filled]),
+        user_scaling=Scaling.of_known(np.concatenate(people)),
+        item_scaling=Scaling.of_known(np.concatenate(rows)),
     )
 
 

@@ -8,6 +8,7 @@ from ray.rllib.core.columns import Columns
 
 from env.lives import Lives
 from env.vocabulary import Floats
+from policies.pmfs import softmax
 from policies.ranker import Ranker
 from policies.retention.expectile import QS, CandidateValues
 from policies.retention.module import RankerModule
@@ -91,9 +92,3 @@ def centred(lives: Lives, scores: Floats, offsets: Floats) -> Floats:
     """Return offsets less their mean under the logits of each page, cut at a great number."""
     mean = (page_pmfs(lives, scores) * offsets).sum(axis=1, keepdims=True)
     return np.clip(offsets - mean, -_MOST_OFFSET, _MOST_OFFSET)
-
-
-def softmax(logits: Floats) -> Floats:
-    """Return the softmax of each row; -inf is probability 0."""
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True))

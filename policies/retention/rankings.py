@@ -79,11 +79,9 @@ class Network(msgspec.Struct, frozen=True, tag="network"):
 
     Attributes:
         ranker: `Ranker.to_bytes()`.
-        temperature: of the softmax; 1 is what was trained.
     """
 
     ranker: bytes
-    temperature: float = 1.0
 
     def open(self, seed: int) -> Choose:
         """Return the policy at work, with its own draws."""
@@ -92,7 +90,7 @@ class Network(msgspec.Struct, frozen=True, tag="network"):
         def choose(observation: Any, swiping: Swiping) -> Ints:
             rows = np.concatenate([observation["items"], observation["personal"]], axis=-1)
             logits = ranker.batch_scores(observation["user"], rows)
-            return draw(softmax(logits, self.temperature), rng)
+            return draw(softmax(logits), rng)
 
         return choose
 

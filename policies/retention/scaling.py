@@ -66,6 +66,11 @@ class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return cls(tuple(mean.tolist()), tuple(scale.tolist()))
 
     @classmethod
+    def of_columns(cls, rows: Float32s, *, of_feed: bool) -> "Scaling":
+        """Scale a sample of columns, the feed's by `of_known`, the world's own by `of`."""
+        return cls.of_known(rows) if of_feed else cls.of(rows)
+
+    @classmethod
     def of_known(cls, rows: Float32s) -> "Scaling":
         """Scale columns of the order of 1, and bring to nothing those that do not vary at all.
 

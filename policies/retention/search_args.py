@@ -7,11 +7,8 @@ import msgspec
 
 from env.played_lives import People
 from policies.retention.args import Columns
+from policies.retention.places import HELD_OUT, JUDGED, SEARCHED, TUNED
 
-TUNED, JUDGED, SEARCHED = 2**33, 2**34, 2**35
-"""First places of people by whom rankers come about, apart from those who are measured."""
-HELD_OUT = 2**40
-"""From here on are the places of people who are only measured; nothing is trained on them."""
 _COUNTS = ("n_people", "n_turns", "n_judged", "days", "judged_days", "n_generations")
 
 

@@ -22,7 +22,7 @@ from policies.retention.myopic import tune_myopic
 from policies.retention.rankings import Weights
 from policies.retention.search import Worths, search_weights
 from policies.retention.search_args import SearchedArgs
-from policies.retention.training_folder import keep_args, write_whole
+from policies.retention.training_folder import keep_args, keep_preset, write_whole
 
 Advance = Callable[[str, int, int], None]
 """Told a stage, how much of it is done, and of how much."""
@@ -62,7 +62,7 @@ def train_by_search(
         ValueError: the folder holds a training of other arguments, or there is no such preset.
     """
     begun, preset = time.monotonic(), load(args.preset)
-    notes = _Notes(folder, args)
+    notes = _Notes(folder, args, preset)
     myopic = _tune(preset, args, notes, advance)
     weights = _search(preset, args, myopic, notes, advance)
     advance("clone", 0, 1)
@@ -82,11 +82,12 @@ class _Found(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Notes:
     """What was found so far, on the disk as well if there is a folder."""
 
-    def __init__(self, folder: Path | None, args: SearchedArgs) -> None:
+    def __init__(self, folder: Path | None, args: SearchedArgs, preset: Preset) -> None:
         """Read what a folder has."""
         self.found, self._path = _Found(), None
         if folder is not None:
             keep_args(folder, args)
+            keep_preset(folder, preset)
             self._path = folder / _FOUND
             if self._path.exists():
                 self.found = msgspec.json.decode(self._path.read_bytes(), type=_Found)

@@ -1,6 +1,7 @@
 """The folder of a training: whose arguments it holds, and files that are put there whole.
 
     folder/training.json         the arguments; a training of others is refused
+    folder/preset.json           the constants of the full world, since a file may be fitted anew
     folder/ranker.safetensors    what came of it, with its manifest
 
 What lies between, a training keeps in its own way, see `policies.retention.checkpoints` and
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import msgspec
 
+from env.presets import Preset
+
 RANKER = "ranker.safetensors"
 """What a training leaves in its folder, and `nextswipe retention publish` takes."""
-_ARGS = "training.json"
+_ARGS, _PRESET = "training.json", "preset.json"
 WRITING = ".writing"
 """Of what is not whole yet."""
 
@@ -32,12 +35,23 @@ def keep_args(folder: Path, args: msgspec.Struct) -> None:
         args: of the training, of whatever kind.
 
     Raises:
-        ValueError: it holds a training of other arguments, or of another kind.
+        ValueError: see `require_room`.
     """
+    require_room(folder, args)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _ARGS
     if not path.exists():
         write_whole(path, msgspec.json.format(msgspec.json.encode(args)))
+
+
+def require_room(folder: Path, args: msgspec.Struct) -> None:
+    """Find that a folder holds no training, or one of the same arguments; make nothing.
+
+    Raises:
+        ValueError: it holds a training of other arguments, or of another kind.
+    """
+    path = folder / _ARGS
+    if not path.exists():
         return
     try:
         held = msgspec.json.decode(path.read_bytes(), type=type(args))
@@ -50,6 +64,22 @@ def keep_args(folder: Path, args: msgspec.Struct) -> None:
         raise ValueError(
             f"{folder} holds a training of other arguments ({_differences(held, args)}): "
             "expected the same ones to go on with it, or another folder"
+        )
+
+
+def keep_preset(folder: Path, preset: Preset) -> None:
+    """Keep the constants of the world that a training began in, or find that they are the same.
+
+    Raises:
+        ValueError: it began in a world of other constants.
+    """
+    path, data = folder / _PRESET, preset.to_json()
+    if not path.exists():
+        write_whole(path, data)
+    elif path.read_bytes() != data:
+        raise ValueError(
+            f"{folder} holds a training in a world of other constants: expected the preset "
+            "as it was when it was begun, or another folder"
         )
 
 

@@ -17,10 +17,11 @@ from ray import tune
 from policies.retention.args import RetentionArgs
 from policies.retention.job import running_ray, train
 from policies.retention.living import life_returns
+from policies.retention.places import TRIED
 from policies.retention.worlds import open_world
 
-N_PEOPLE, PEOPLE_SEED = 256, 2**40
-"""By whom settings are judged: nobody of a training, whose seeds are below 2^30."""
+N_PEOPLE = 256
+"""By whom settings are judged."""
 _JUDGED_BY = "life_return"
 
 
@@ -53,7 +54,7 @@ def tune_retention(
 
     def trial(numbers: dict[str, float]) -> None:
         trained = train(msgspec.structs.replace(args, **numbers))
-        returns = life_returns(trained.ranker, open_world(args.world), N_PEOPLE, PEOPLE_SEED)
+        returns = life_returns(trained.ranker, open_world(args.world), N_PEOPLE, TRIED)
         tune.report({_JUDGED_BY: float(returns.mean())})
 
     tuner = tune.Tuner(

@@ -78,11 +78,10 @@ def _open_feed(world: FeedWorld) -> World:
         user, row, _ = layout.arrays(people.step(actions)[0])
         users.append(user)
         rows.append(row[np.arange(_N_SAMPLED), actions])
-    scale = Scaling.of_known if is_feed else Scaling.of
     return World(
         "env.registration:nextswipe/Swipe-v0",
         arguments | {"obs": "feed_flat" if is_feed else "flat"},
         layout,
-        scale(np.concatenate(users)),
-        scale(np.concatenate(rows)),
+        Scaling.of_columns(np.concatenate(users), of_feed=is_feed),
+        Scaling.of_columns(np.concatenate(rows), of_feed=is_feed),
     )

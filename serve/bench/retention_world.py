@@ -28,9 +28,9 @@ from env.played_lives import People, PlayedLives, play_lives
 from env.presets import Preset, load
 from policies.retention.distilled import learn
 from policies.retention.myopic import tune_myopic
+from policies.retention.places import HELD_OUT, JUDGED, SEARCHED, TUNED
 from policies.retention.rankings import AtRandom, Network, Weights
 from policies.retention.search import Goal, search_weights
-from policies.retention.search_args import HELD_OUT, JUDGED, SEARCHED, TUNED
 from serve.bench.retention_mixes import AnyPolicy, constant_mixes
 from serve.bench.retention_moved import move_constants, still
 from serve.retention_gains import Gain, gain_in_d30, gain_in_days
