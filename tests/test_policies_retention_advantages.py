@@ -96,10 +96,6 @@ def test_an_expected_discount_takes_the_place_of_the_one_that_came() -> None:
     assert expected.rewards.tolist() == [1.0, 2.0 + 2.0 * (0.5 - 0.9), 3.0]
 
 
-def test_within_sessions_nothing_follows_an_end() -> None:
-    assert _three_cards().within_sessions().discounts.tolist() == [1.0, 0.0, 1.0]
-
-
 def test_advantages_do_not_reach_into_another_fragment() -> None:
     steps = _three_cards()
     targets, values = np.array([1.0, 2.0, 4.0]), np.zeros(3)

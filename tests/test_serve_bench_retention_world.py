@@ -13,6 +13,7 @@ from policies.retention.rankings import (
     Weights,
     weigh,
 )
+from policies.retention.search_args import SearchedArgs
 from serve.bench.retention_mixes import Mixture
 from serve.bench.retention_moved import QUARTER, move_constants, still
 from serve.retention_gains import gain_in_d30, gain_in_days
@@ -105,16 +106,18 @@ def test_the_bench_compares_all_policies_and_worlds_on_people_of_their_own() -> 
 
     size = WorldSize(
         people=32,
-        days=35,
         places=16,
-        judged=16,
-        tuning=16,
-        turns=16,
-        search_days=4,
-        generations=1,
         moved=1,
         moved_people=16,
-        preset="rapid",
+        training=SearchedArgs(
+            preset="rapid",
+            n_people=16,
+            n_turns=16,
+            n_judged=16,
+            judged_days=35,
+            days=4,
+            n_generations=1,
+        ),
     )
     stages: list[str] = []
     result = run_world(size, seed=1, advance=lambda s, done, n: stages.append(s), processes=1)

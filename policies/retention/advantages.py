@@ -62,10 +62,6 @@ class Steps:
             discounts=expected,
         )
 
-    def within_sessions(self) -> "Steps":
-        """Return the steps with nothing after a session's end."""
-        return replace(self, discounts=np.where(self.left, 0.0, self.discounts))
-
 
 def estimate(targets: Floats, values: Floats, steps: Steps, lambda_: float) -> Floats:
     """Return the advantages of cards, shape (n,).

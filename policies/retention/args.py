@@ -14,7 +14,6 @@ from env.objective import Objective
 from policies.retention.limits import Limits
 
 CriticName = Literal["fitted", "network"]
-Credit = Literal["life", "session"]
 Columns = Literal["world", "feed"]
 _COUNTS = ("n_steps", "n_envs", "n_cards", "minibatch", "epochs", "hidden", "embed")
 _SIZES = ("seed", "n_runners", "lr_end", "entropy", "entropy_end", "value_coef")
@@ -69,7 +68,6 @@ class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             transitions (twin only: the state is small and seen), or those of the network.
         expected_return: take what a session's end is worth as expected from what is seen there,
             not as it came.
-        credit: whether a session's actions answer for what comes after its end.
         lambda_: of generalised advantage estimation, in [0, 1]. Model values need none.
         n_envs: people at a time.
         n_cards: of each in an iteration.
@@ -95,7 +93,6 @@ class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     n_steps: int = 400_000
     critic: CriticName = "fitted"
     expected_return: bool = True
-    credit: Credit = "life"
     lambda_: float = 0.0
     n_envs: int = 512
     n_cards: int = 32

@@ -103,7 +103,7 @@ class Judging(ConnectorV2):
                 discounts = steps.discounts.copy()
                 discounts[steps.left] = self._returns.expect(features)
                 steps = steps.expecting(discounts, self._args.return_worth)
-        return steps if self._args.credit == "life" else steps.within_sessions()
+        return steps
 
     def _seen_at_ends(self, steps: Steps) -> Floats:
         """Return the person and the card shown at each session's end, shape (n_ends, width)."""

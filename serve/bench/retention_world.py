@@ -28,12 +28,14 @@ from env.played_lives import People, PlayedLives, play_lives
 from env.presets import Preset, load
 from policies.retention.distilled import learn
 from policies.retention.myopic import tune_myopic
-from policies.retention.places import HELD_OUT, JUDGED, SEARCHED, TUNED
+from policies.retention.places import HELD_OUT
 from policies.retention.rankings import AtRandom, Network, Weights
 from policies.retention.search import Goal, search_weights
+from policies.retention.search_args import SearchedArgs
+from serve.bench.retention_figures import MovedWorld, WorldResult, figures_of
 from serve.bench.retention_mixes import AnyPolicy, constant_mixes
 from serve.bench.retention_moved import move_constants, still
-from serve.retention_gains import Gain, gain_in_d30, gain_in_days
+from serve.retention_gains import gain_in_d30, gain_in_days
 
 Advance = Callable[[str, int, int], None]
 """Told a stage, how many of its tasks are done, and of how many."""
@@ -45,98 +47,30 @@ class WorldSize(msgspec.Struct, frozen=True):
     """How much is played.
 
     Attributes:
-        people: that are measured.
-        days: of their lives.
+        people: that are measured, a multiple of `places`.
         places: in which people live side by side.
-        judged: people by whom one of several policies is chosen.
-        tuning: people whom a bandit learns from, and of each sample of weights an eighth of them.
-        turns: cards of each that a fit or a clone learns from.
-        search_days: of lives in a search.
-        generations: of a search.
         moved: worlds with other constants.
-        moved_people: that are measured in each.
-        preset: constants of the world.
+        moved_people: that are measured in each, a multiple of `places`.
+        training: how rankers come about, as under `nextswipe train retention`, but for its seed:
+            that of the bench counts. Who is measured lives as long as those who judge.
     """
 
     people: int = 20_000
-    days: int = 60
     places: int = 1_000
-    judged: int = 1_000
-    tuning: int = 512
-    turns: int = 400
-    search_days: int = 30
-    generations: int = 12
     moved: int = 10
     moved_people: int = 2_000
-    preset: str = "kuairand"
+    training: SearchedArgs = SearchedArgs()
 
+    def __post_init__(self) -> None:
+        """Refuse numbers of people that do not divide.
 
-class PolicyFigures(msgspec.Struct, frozen=True):
-    """What people's lives were under a policy.
-
-    Attributes:
-        name: of the policy.
-        active_days: with a session, a person.
-        d30: share of people who had a session on day 30.
-        churned: share of people who left for ever.
-        session_cards: cards a session.
-        card_watch_s: seconds a card.
-        card_reward: engagement a card.
-    """
-
-    name: str
-    active_days: float
-    d30: float
-    churned: float
-    session_cards: float
-    card_watch_s: float
-    card_reward: float
-
-
-class MovedWorld(msgspec.Struct, frozen=True):
-    """Retention against myopia in a world with other constants, both as they came from ours.
-
-    Attributes:
-        seed: of the constants.
-        myopic_days: active days under the myopic bandit.
-        gain: in active days.
-    """
-
-    seed: int
-    myopic_days: float
-    gain: Gain
-
-
-class WorldResult(msgspec.Struct, frozen=True):
-    """What came of it.
-
-    Attributes:
-        policies: a row each.
-        gain_over_myopic: in active days, relative.
-        d30_over_myopic: difference of shares.
-        gain_over_session: in active days, over the same learner without credit after a session.
-        gain_over_mix: over the best constant mixture.
-        gain_over_weights: over the ranking weights that it began as.
-        best_mix: name of that mixture.
-        control: gain over the myopic bandit where nothing is slow, both made there.
-        moved: worlds with other constants.
-        moved_wins: of them, those where people have more active days under retention.
-        seconds: of all.
-        seed: of everything.
-    """
-
-    policies: list[PolicyFigures]
-    gain_over_myopic: Gain
-    d30_over_myopic: Gain
-    gain_over_session: Gain
-    gain_over_mix: Gain
-    gain_over_weights: Gain
-    best_mix: str
-    control: Gain
-    moved: list[MovedWorld]
-    moved_wins: int
-    seconds: float
-    seed: int
+        Raises:
+            ValueError: it leaves somebody out.
+        """
+        for name in ("people", "moved_people"):
+            if getattr(self, name) < 1 or getattr(self, name) % self.places:
+                got = getattr(self, name)
+                raise ValueError(f"expected {name} in multiples of {self.places}, got {got}")
 
 
 def run_world(
@@ -165,10 +99,10 @@ class _Bench:
 
     def __init__(self, size: WorldSize, seed: int, workers: Executor, advance: Advance) -> None:
         self._size, self._seed, self._workers, self._advance = size, seed, workers, advance
-        self._ours = load(size.preset)
+        self._training = size.training
+        self._ours = load(size.training.preset)
         self._still = still(self._ours)
-        self._judged = People(JUDGED, size.judged, 1, size.days)
-        self._measured = People(HELD_OUT, size.places, size.people // size.places, size.days)
+        self._measured = self._held_out(size.people)
 
     def run(self, began: float) -> WorldResult:
         """Return what comes of all stages."""
@@ -195,7 +129,7 @@ class _Bench:
         )
         moved = self._move(myopic["ours"], retention)
         return WorldResult(
-            policies=[_figures(name, under) for name, under in lives.items()],
+            policies=[figures_of(name, under) for name, under in lives.items()],
             gain_over_myopic=gain_in_days(lives["retention"], lives["myopic"]),
             d30_over_myopic=gain_in_d30(lives["retention"], lives["myopic"]),
             gain_over_session=gain_in_days(lives["retention"], lives["session"]),
@@ -210,24 +144,31 @@ class _Bench:
         )
 
     def _tune(self) -> dict[str, Weights]:
-        size, learns = self._size, People(TUNED, self._size.tuning)
+        made = self._training
         worlds = {"ours": self._ours, "still": self._still}
         return self._all(
             "tune",
             {
-                name: partial(tune_myopic, world, learns, self._judged, size.turns, self._seed)
+                name: partial(tune_myopic, world, made.tuned, made.judged, made.n_turns, self._seed)
                 for name, world in worlds.items()
             },
         )
 
     def _search(self, myopic: Mapping[str, Weights]) -> dict[str, Weights]:
-        size = self._size
-        people = People(SEARCHED, max(size.tuning // 8, 1), 1, size.search_days)
+        made = self._training
         start = myopic["ours"]
         informed = msgspec.structs.replace(start, is_informed=True)
 
         def search(world: Preset, start: Weights, goal: Goal) -> Callable[[], Weights]:
-            return partial(search_weights, world, people, start, goal, size.generations, self._seed)
+            return partial(
+                search_weights,
+                world,
+                made.searched,
+                start,
+                goal,
+                made.n_generations,
+                self._seed,
+            )
 
         return self._all(
             "search",
@@ -241,25 +182,24 @@ class _Bench:
 
     def _mix(self, engaging: Weights) -> tuple[str, AnyPolicy]:
         mixes = constant_mixes(engaging)
-        lives = self._live("mix", self._ours, mixes, self._judged)
+        lives = self._live("mix", self._ours, mixes, self._training.judged)
         best = max(mixes, key=lambda name: float(lives[name].active_days.mean()))
         return best, mixes[best]
 
     def _learn(self, weights: Mapping[str, Weights]) -> dict[str, Network]:
-        size = self._size
-        people = People(TUNED + size.tuning, size.tuning)
+        made = self._training
         worlds = {"life": self._ours, "session": self._ours, "still": self._still}
         return self._all(
             "learn",
             {
-                name: partial(learn, world, weights[name], people, size.turns, self._seed)
+                name: partial(learn, world, weights[name], made.watched, made.n_turns, self._seed)
                 for name, world in worlds.items()
             },
         )
 
     def _move(self, myopic: Weights, retention: AnyPolicy) -> list[MovedWorld]:
         size = self._size
-        people = People(HELD_OUT, size.places, max(size.moved_people // size.places, 1), size.days)
+        people = self._held_out(size.moved_people)
         seeds = [self._seed * 1_000 + k for k in range(size.moved)]
         policies: dict[str, AnyPolicy] = {"myopic": myopic, "retention": retention}
         lives = self._all(
@@ -280,6 +220,10 @@ class _Bench:
             )
             for seed in seeds
         ]
+
+    def _held_out(self, n_people: int) -> People:
+        places = self._size.places
+        return People(HELD_OUT, places, n_people // places, self._training.judged_days)
 
     def _live(
         self,
@@ -309,15 +253,3 @@ class _Bench:
 
 def _play(world: Preset, policy: AnyPolicy, people: People, seed: int) -> PlayedLives:
     return play_lives(world, policy.open(seed), people)
-
-
-def _figures(name: str, lives: PlayedLives) -> PolicyFigures:
-    return PolicyFigures(
-        name=name,
-        active_days=float(lives.active_days.mean()),
-        d30=float(lives.day_30.mean()),
-        churned=float(lives.churned.mean()),
-        session_cards=float(lives.cards.sum() / lives.active_days.sum()),
-        card_watch_s=float(lives.watch_s.sum() / lives.cards.sum()),
-        card_reward=lives.reward_a_card(),
-    )

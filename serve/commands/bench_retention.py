@@ -72,8 +72,12 @@ def _bench_twin(
 def _bench_world(people: int, processes: int | None, seed: int, as_json: bool) -> None:
     from serve.bench.retention_world import WorldSize, run_world
 
+    try:
+        size = WorldSize(people)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--people") from error
     with steps() as advance:
-        result = run_world(WorldSize(people), seed=seed, advance=advance, processes=processes)
+        result = run_world(size, seed=seed, advance=advance, processes=processes)
     show(result, as_json)
 
 
