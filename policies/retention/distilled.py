@@ -1,8 +1,7 @@
 """A network that ranks as weights do that were searched for: what is served of them.
 
-Rejected: PPO from random weights (1.7 million cards left it where chance is: what a card does to a
-return is far below the noise of a return), and PPO that goes on from the clone (half a million
-cards, credit for the whole life: +.0% active days, within .4%).
+Rejected: PPO from random weights (what a card does to a return is far below the noise of a return),
+and PPO that goes on from the clone, for the same reason; see docs/retention.md.
 """
 
 from threadpoolctl import threadpool_limits
