@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("torch", reason="the extra `train` is not installed", exc_type=ImportError)
 
 from env.features import N_ACTION, N_SHARED
+from env.presets import load
 from policies.retention.args import RetentionArgs
 from policies.retention.search_args import SearchedArgs
 from policies.retention.search_job import Searched, train_by_search
@@ -87,6 +88,21 @@ def test_a_folder_of_another_training_is_refused(
     keep_args(tmp_path, held)
     with pytest.raises(ValueError, match=message):
         train_by_search(ARGS, folder=tmp_path)
+
+
+def test_a_preset_that_was_fitted_anew_in_its_place_is_another_world(tmp_path: Path) -> None:
+    preset, folder = tmp_path / "fitted.json", tmp_path / "training"
+    preset.write_bytes(load("rapid").to_json())
+    args = msgspec.structs.replace(ARGS, preset=str(preset))
+    with pytest.raises(Killed):
+        train_by_search(args, folder=folder, advance=_kill)
+    preset.write_bytes(load("daily").to_json())
+    with pytest.raises(ValueError, match="in a world of other constants"):
+        train_by_search(args, folder=folder)
+
+
+def _kill(stage: str, done: int, total: int) -> None:
+    raise Killed
 
 
 def test_ppo_does_not_go_on_with_a_search(tmp_path: Path) -> None:
