@@ -61,6 +61,18 @@ class Client:
         answers: list[Any] = pipeline.execute()
         return answers
 
+    def ask_each(self, commands: Sequence[Command]) -> list[Any]:
+        """Return the answers to several commands, sent in one trip; an error stands in its place.
+
+        Raises:
+            RedisError: the trip failed; what was carried out is not known.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
+        return answers
+
     def fields(self, key: str) -> dict[bytes, bytes]:
         """Return all of a hash."""
         found: dict[bytes, bytes] = self.ask("HGETALL", key)
