@@ -29,8 +29,8 @@ class Client:
     def __init__(self, url: str) -> None:
         """Connect when first asked.
 
-        A command whose connection broke is sent once more: reading twice does no harm, and a script
-        that ran twice is refused by its own checks.
+        A command whose connection broke is sent once more: reading twice does no harm, a round or
+        a mark that was written is found written, and a commit knows itself by its stamp.
         """
         self._redis = redis.Redis.from_url(
             url,

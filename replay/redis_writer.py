@@ -22,6 +22,9 @@ Work = Callable[[ShardTransaction], T]
 ITEMS = 0
 """The shard of items, and of all that is about nobody."""
 
+SENT_S = 300
+"""How long a shard remembers a writer's last commit: many times as long as one is sent again."""
+
 MAX_RUNS = 100
 """How often a transaction runs, while others write what it has read."""
 
@@ -73,6 +76,7 @@ class Writer:
         self._client = client
         self._shards = shards
         self._now_ms = now_ms
+        self._name = secrets.token_hex(8)
         self._commit_sha = client.ask("SCRIPT", "LOAD", COMMIT)
         self._queue = CommitQueue[Job[Any]]("redis writer", self._commit)
 
@@ -181,8 +185,8 @@ class Writer:
         commands: list[Command] = []
         for transaction in transactions:
             shard, packed = transaction.shard, transaction.change.packed()
-            keys = (1, shard.key("head"))
-            commands.append(("EVALSHA", self._commit_sha, *keys, shard.prefix, stamp, packed))
+            begin = ("EVALSHA", self._commit_sha, 1, shard.key("head"))
+            commands.append((*begin, shard.prefix, stamp, packed, self._name, SENT_S))
         return self._client.ask_each(commands)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from lines import feedback, page, tick
-from redises import new_name, running, shared_url
+from redises import new_name, proxied, running, shared_url
 
 from env.records import ItemRecord, LogLine, Record
 from env.vocabulary import ItemId, UserKey
@@ -213,3 +213,25 @@ def test_a_change_of_an_item_of_which_not_all_shards_were_told_is_told_when_aske
     database.client.ask("DEL", head)
     database.write(lambda shard: shard.rows("item", ["a"]), shard=ITEMS).result(10)
     assert database.shards[1].catalogue() == database.shards[ITEMS].catalogue() == 1
+
+
+def test_a_commit_whose_answer_was_lost_is_not_written_or_judged_again(name: str) -> None:
+    """Redis has it, the client hears nothing and sends it again."""
+    with proxied(shared_url()) as proxy:
+        database = opened(name, proxy.url)
+        runs = []
+
+        def move(shard: ShardTransaction) -> list[bytes | None]:
+            runs.append(shard.rows("t", ["key"]))
+            shard.put("t", "key", b"moved")
+            shard.append([tick(1)])
+            return runs[-1]
+
+        proxy.drop(b"EVALSHA")
+        assert database.write(move, shard=ITEMS).result(10) == [None]
+        assert proxy.dropped
+        assert runs == [[None]]
+        assert len(list(RedisLog(database).read())) == 1
+        assert database.write(move, shard=ITEMS).result(10) == [b"moved"]
+        assert len(list(RedisLog(database).read())) == 2
+        database.close()
