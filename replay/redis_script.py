@@ -20,6 +20,8 @@ CONFLICT = -1
 
 COMMIT = """
 local prefix, stamp = ARGV[1], ARGV[2]
+local sent = prefix .. 'sent:' .. ARGV[4]
+if redis.call('GET', sent) == stamp then return 0 end
 local change = cmsgpack.unpack(ARGV[3])
 for _, seen in ipairs(change.seen) do
     local row = redis.call('HGET', prefix .. 'table:' .. seen[1], seen[2])
@@ -74,11 +76,14 @@ end
 for _, total in ipairs(change.totals) do
     redis.call('HINCRBY', prefix .. 'totals', total[1], total[2])
 end
-return offset
+redis.call('SET', sent, stamp, 'EX', ARGV[5])
+return 0
 """
-"""KEYS: the shard's head. ARGV: prefix of its keys, stamp of new rows, the packed `Change`.
+"""KEYS: the shard's head. ARGV: prefix of its keys, stamp of this write and of its rows, the packed
+`Change`, who writes, for how many seconds to remember that it was written.
 
-Returns the offset of the shard's last line, or -1: what was read is not true any more. Offsets are
+A client that lost the answer sends the same again; what was written once is not judged by its own
+effects, nor written twice. Returns 0, or -1: what was read is not true any more. Offsets are
 written as Lua writes numbers, exactly up to 10^14.
 """
 

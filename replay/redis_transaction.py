@@ -33,11 +33,6 @@ class ShardTransaction:
         self._read: dict[Key, bytes | None] = {}
         self._work = Change()
 
-    @property
-    def changes_items(self) -> bool:
-        """Whether a line about an item is appended."""
-        return any(line.kind == "item" for line in self.change.lines)
-
     def read_ahead(self, rows: Mapping[Key, bytes | None]) -> None:
         """Take rows behind their stamps that were read before the work asks for them."""
         self._ahead.update(rows)

@@ -22,6 +22,9 @@ Work = Callable[[ShardTransaction], T]
 ITEMS = 0
 """The shard of items, and of all that is about nobody."""
 
+SENT_S = 300
+"""How long a shard remembers a writer's last commit: many times as long as one is sent again."""
+
 MAX_RUNS = 100
 """How often a transaction runs, while others write what it has read."""
 
@@ -60,6 +63,11 @@ class _Run:
     transaction: ShardTransaction
     settles: Sequence[Callable[[], None]]
 
+    def settle(self) -> None:
+        """Tell whoever waits what their work returned, or how it failed."""
+        for settle in self.settles:
+            settle()
+
 
 class Writer:
     """The one thread of a process that writes."""
@@ -68,6 +76,7 @@ class Writer:
         self._client = client
         self._shards = shards
         self._now_ms = now_ms
+        self._name = secrets.token_hex(8)
         self._commit_sha = client.ask("SCRIPT", "LOAD", COMMIT)
         self._queue = CommitQueue[Job[Any]]("redis writer", self._commit)
 
@@ -94,23 +103,40 @@ class Writer:
             job.future.set_exception(Contended(f"expected to write within {MAX_RUNS} runs"))
 
     def _try(self, groups: list[list[Job[Any]]], *, asks: bool) -> list[list[Job[Any]]]:
-        """Run and send one transaction a shard; return the jobs of those that must run again."""
+        """Run and send one transaction a shard; return the jobs of those that must run again.
+
+        What fails on one shard fails the jobs of that one only: others may have been committed.
+        """
         try:
             ahead = self._read_ahead([job for jobs in groups for job in jobs])
-            runs = [self._work_out(jobs, ahead, asks=asks) for jobs in groups]
-            replies = self._send([run.transaction for run in runs])
-            if any(run.transaction.changes_items for run in runs):
-                raise_marks(self._client, self._shards)
         except Exception as error:  # noqa: BLE001  # whoever waits gets it
-            for job in (job for jobs in groups for job in jobs):
-                job.future.set_exception(error)
+            _fail([job for jobs in groups for job in jobs], error)
             return []
-        for run, reply in zip(runs, replies, strict=True):
-            if reply != CONFLICT:
-                for settle in run.settles:
-                    settle()
-        done = zip(runs, replies, strict=True)
-        return [list(run.jobs) for run, reply in done if reply == CONFLICT]
+        worked_out = (self._work_out(jobs, ahead, asks=asks) for jobs in groups)
+        runs = [run for run in worked_out if run is not None]
+        again: list[list[Job[Any]]] = []
+        for run, reply in zip(runs, self._send([run.transaction for run in runs]), strict=True):
+            if isinstance(reply, Exception):
+                _fail(run.jobs, reply)
+            elif reply == CONFLICT:
+                again.append(list(run.jobs))
+            else:
+                self._settle(run)
+        return again
+
+    def _settle(self, run: _Run) -> None:
+        """Settle what was committed; on the shard of items once all shards know of it.
+
+        Also where no item was changed: whoever was not told that a change was committed asks for
+        it again, finds it done, and must find it known.
+        """
+        if run.jobs[0].shard == ITEMS:
+            try:
+                raise_marks(self._client, self._shards)
+            except Exception as error:  # noqa: BLE001  # whoever waits gets it
+                _fail(run.jobs, error)
+                return
+        run.settle()
 
     def _read_ahead(self, jobs: Sequence[Job[Any]]) -> dict[int, dict[Key, bytes | None]]:
         """Return, by shard, the rows that these jobs will probably ask for."""
@@ -129,28 +155,44 @@ class Writer:
         ahead: Mapping[int, Mapping[Key, bytes | None]],
         *,
         asks: bool,
-    ) -> _Run:
+    ) -> _Run | None:
+        """Do the work for one shard; None: it could not be read, and the jobs have failed."""
         number = jobs[0].shard
         transaction = ShardTransaction(self._shards[number], self._now_ms(), asks=asks)
         transaction.read_ahead(ahead.get(number, {}))
-        return _Run(jobs, transaction, [job.run(transaction) for job in jobs])
+        try:
+            return _Run(jobs, transaction, [job.run(transaction) for job in jobs])
+        except Exception as error:  # noqa: BLE001  # whoever waits gets it
+            _fail(jobs, error)
+            return None
 
-    def _send(self, transactions: Sequence[ShardTransaction]) -> list[int]:
+    def _send(self, transactions: Sequence[ShardTransaction]) -> Sequence[int | Exception]:
+        """Commit; return for each what the script said, or why it is not known to be committed."""
         stamp = secrets.token_bytes(STAMP_BYTES)
         try:
-            return self._evaluate(transactions, stamp)
-        except NoScriptError:
-            # The server was started anew.
-            self._commit_sha = self._client.ask("SCRIPT", "LOAD", COMMIT)
-            return self._evaluate(transactions, stamp)
+            replies = self._evaluate(transactions, stamp)
+            if any(isinstance(reply, NoScriptError) for reply in replies):
+                # The server was started anew.
+                self._commit_sha = self._client.ask("SCRIPT", "LOAD", COMMIT)
+                replies = self._evaluate(transactions, stamp)
+        except Exception as error:  # noqa: BLE001  # whoever waits gets it
+            return [error] * len(transactions)
+        return replies
 
-    def _evaluate(self, transactions: Sequence[ShardTransaction], stamp: bytes) -> list[int]:
+    def _evaluate(
+        self, transactions: Sequence[ShardTransaction], stamp: bytes
+    ) -> list[int | Exception]:
         commands: list[Command] = []
         for transaction in transactions:
             shard, packed = transaction.shard, transaction.change.packed()
-            keys = (1, shard.key("head"))
-            commands.append(("EVALSHA", self._commit_sha, *keys, shard.prefix, stamp, packed))
-        return [int(reply) for reply in self._client.ask_all(commands)]
+            begin = ("EVALSHA", self._commit_sha, 1, shard.key("head"))
+            commands.append((*begin, shard.prefix, stamp, packed, self._name, SENT_S))
+        return self._client.ask_each(commands)
+
+
+def _fail(jobs: Sequence[Job[Any]], error: Exception) -> None:
+    for job in jobs:
+        job.future.set_exception(error)
 
 
 def raise_marks(client: Client, shards: Sequence[Shard]) -> None:

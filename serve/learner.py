@@ -24,7 +24,7 @@ from env.records import TickRecord
 from policies.snapshots import Manifest, SnapshotCorruption, SnapshotStore
 from serve.beats import Beats, LearnerBeat
 from serve.learning import Learning, LearningArgs
-from serve.store import Store, write_now
+from serve.store import Store, StoreUnavailable, write_now
 from serve.versions import (
     StaleEpoch,
     Version,
@@ -92,15 +92,25 @@ class OnlineLearner:
         self._version = 0 if current is None else current.version
 
     def run(self, stop: Event, *, poll_s: float = 0.05) -> None:
-        """Learn until told to stop, or until a newer epoch has taken over."""
+        """Learn until told to stop, or until a newer epoch has taken over.
+
+        A store that is away for a while is asked again; what was folded meanwhile is kept.
+        """
         try:
             while not stop.is_set():
-                if not self.step():
+                if not self._step_if_available():
                     stop.wait(poll_s)
             self.publish_if_due(force=True)
             self._beat("stopped")
-        except StaleEpoch as error:
+        except (StaleEpoch, StoreUnavailable) as error:
             logger.warning("stopped learning: %s", error)
+
+    def _step_if_available(self) -> bool:
+        try:
+            return self.step()
+        except StoreUnavailable as error:
+            logger.warning("waits at offset=%d: %s", self.learning.offset, error)
+            return False
 
     def step(self) -> bool:
         """Fold what is new and publish if due; return whether there was anything."""

@@ -14,8 +14,12 @@ from replay.redis_writer import ITEMS, Contended
 from serve.redis_transaction import RedisTransaction
 from serve.redis_view import STATES, USERS, RedisView
 from serve.store import translated, unavailable
+from serve.store_log import StoreLog
 
 T = TypeVar("T")
+
+_FAILURES = (RedisError, Contended)
+"""What the database raises while it is away, or too many write to it."""
 
 
 class RedisStore:
@@ -50,7 +54,8 @@ class RedisStore:
             )
         except RedisError as error:
             raise unavailable(error) from error
-        self.log = RedisLog(self.database)
+        self._lines = RedisLog(self.database)
+        self.log = StoreLog(self._lines, _FAILURES)
         self._closed = False
 
     def shard_of(self, name: str) -> int:
@@ -77,12 +82,12 @@ class RedisStore:
             shard=home,
             reads=[(STATES, about), (USERS, about)] if about else [],
         )
-        return translated(writing, (RedisError, Contended))
+        return translated(writing, _FAILURES)
 
     def item_lines(self, after: int, limit: int) -> Iterator[LogLine]:
         """Yield the lines about items behind a place in their shard, at most so many."""
         with self.view():
-            yield from self.log.item_lines(after, limit)
+            yield from self._lines.item_lines(after, limit)
 
     def close(self) -> None:
         """Commit what is queued and disconnect; again does nothing."""

@@ -15,6 +15,7 @@ from serve.sqlite_schema import SCHEMA
 from serve.sqlite_transaction import SqliteTransaction
 from serve.sqlite_view import SqliteView
 from serve.store import translated, unavailable
+from serve.store_log import StoreLog
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ class SqliteStore:
             sqlite3.DatabaseError: the file is no database or cannot be opened.
         """
         self.database = Database(path, schema=SCHEMA, wal_bytes=wal_bytes)
-        self.log = SqliteLog(self.database, now_ms)
+        self.log = StoreLog(SqliteLog(self.database, now_ms), (sqlite3.OperationalError,))
         self._now_ms = now_ms
 
     def shard_of(self, name: str) -> int:  # as every store is asked

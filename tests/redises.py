@@ -5,13 +5,16 @@ import os
 import secrets
 import shutil
 import socket
+import socketserver
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import redis
 
@@ -63,6 +66,66 @@ def running(folder: Path, *, appendfsync: str = "always") -> Iterator[Server]:
         yield server
     finally:
         server.stop()
+
+
+class Forgetful(socketserver.StreamRequestHandler):
+    """Hands on what passes between a client and a server, but for one answer: then it hangs up.
+
+    For requests and answers that arrive in one piece, as small ones do.
+    """
+
+    server: "Proxy"
+
+    def handle(self) -> None:
+        with socket.create_connection(self.server.behind) as behind:
+            while data := self.request.recv(1 << 20):
+                drops = self.server.takes_drop(data)
+                behind.sendall(data)
+                answer = behind.recv(1 << 20)
+                if drops:
+                    return
+                self.request.sendall(answer)
+
+
+class Proxy(socketserver.ThreadingTCPServer):
+    """Stands in front of a server, and loses the answer to the next request that holds a word."""
+
+    daemon_threads = True
+
+    def __init__(self, url: str) -> None:
+        super().__init__(("127.0.0.1", 0), Forgetful)
+        parts = urlsplit(url)
+        self.behind = parts.hostname or "", parts.port or 6379
+        userinfo, at, _ = parts.netloc.rpartition("@")
+        netloc = f"{userinfo}{at}127.0.0.1:{self.server_address[1]}"
+        self.url = parts._replace(netloc=netloc).geturl()
+        self._word = b""
+
+    def drop(self, word: bytes) -> None:
+        self._word = word
+
+    def takes_drop(self, request: bytes) -> bool:
+        drops = bool(self._word) and self._word in request
+        if drops:
+            self._word = b""
+        return drops
+
+    @property
+    def dropped(self) -> bool:
+        return not self._word
+
+
+@contextmanager
+def proxied(url: str) -> Iterator[Proxy]:
+    """Run a proxy in front of a server."""
+    with Proxy(url) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield proxy
+        finally:
+            proxy.shutdown()
+            thread.join()
 
 
 @lru_cache

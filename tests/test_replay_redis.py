@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from lines import feedback, page, tick
-from redises import new_name, running, shared_url
+from redises import new_name, proxied, running, shared_url
 
 from env.records import ItemRecord, LogLine, Record
 from env.vocabulary import ItemId, UserKey
@@ -16,6 +16,7 @@ from replay.redis_client import RedisError
 from replay.redis_database import NotDurable, RedisDatabase
 from replay.redis_log import RedisLog
 from replay.redis_order import ROUND_LINES
+from replay.redis_transaction import ShardTransaction
 from replay.redis_writer import ITEMS
 
 
@@ -168,3 +169,69 @@ def test_the_position_of_every_shard_is_known_at_any_offset(database: RedisDatab
             assert log.shard_offsets(line.offset) == tuple(read)
     with pytest.raises(ValueError, match="expected an offset up to 120, got 121"):
         log.shard_offsets(121)
+
+
+def held_up(database: RedisDatabase) -> threading.Event:
+    """Keep the writer busy until the event is set: what is written meanwhile goes as one."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def wait(transaction: ShardTransaction) -> None:
+        begun.set()
+        may_end.wait(10)
+
+    database.write(wait, shard=1)
+    assert begun.wait(10)
+    return may_end
+
+
+def test_what_fails_on_one_shard_fails_only_what_was_for_that_one(database: RedisDatabase) -> None:
+    database.client.ask("SET", database.shards[1].key("head"), "no hash")
+    database.client.ask("SET", database.shards[2].key("table:t"), "no hash")
+    may_end = held_up(database)
+    script = database.write(lambda shard: shard.append([tick(1)]), shard=1)
+    read = database.write(lambda shard: shard.rows("t", ["key"]), shard=2)
+    well = database.write(lambda shard: shard.append([tick(3)]), shard=3)
+    may_end.set()
+    assert well.result(10) == [True]
+    for failed in (script, read):
+        with pytest.raises(RedisError, match="WRONGTYPE"):
+            failed.result(10)
+    assert len(database.shards[3].lines(0, 9)) == 1
+
+
+def test_a_change_of_an_item_of_which_not_all_shards_were_told_is_told_when_asked_again(
+    database: RedisDatabase,
+) -> None:
+    """The takedown was committed, whoever asked for it heard 503, and the item is gone by then."""
+    head = database.shards[1].key("head")
+    database.client.ask("SET", head, "no hash")
+    taken_down = database.write(
+        lambda shard: shard.append([ItemRecord(ItemId("a"), 1)]), shard=ITEMS
+    )
+    with pytest.raises(RedisError, match="WRONGTYPE"):
+        taken_down.result(10)
+    database.client.ask("DEL", head)
+    database.write(lambda shard: shard.rows("item", ["a"]), shard=ITEMS).result(10)
+    assert database.shards[1].catalogue() == database.shards[ITEMS].catalogue() == 1
+
+
+def test_a_commit_whose_answer_was_lost_is_not_written_or_judged_again(name: str) -> None:
+    """Redis has it, the client hears nothing and sends it again."""
+    with proxied(shared_url()) as proxy:
+        database = opened(name, proxy.url)
+        runs = []
+
+        def move(shard: ShardTransaction) -> list[bytes | None]:
+            runs.append(shard.rows("t", ["key"]))
+            shard.put("t", "key", b"moved")
+            shard.append([tick(1)])
+            return runs[-1]
+
+        proxy.drop(b"EVALSHA")
+        assert database.write(move, shard=ITEMS).result(10) == [None]
+        assert proxy.dropped
+        assert runs == [[None]]
+        assert len(list(RedisLog(database).read())) == 1
+        assert database.write(move, shard=ITEMS).result(10) == [b"moved"]
+        assert len(list(RedisLog(database).read())) == 2
+        database.close()

@@ -4,11 +4,14 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import msgspec
 import pytest
+from lines import tick
 from redises import new_name, running, shared_url
 from test_serve_client import listening
 
@@ -22,9 +25,11 @@ from serve.client import Client, ClientError
 from serve.config import Arm, Clock, Config, Data, Experiment, Learner, StoreSettings
 from serve.data_folder import open_data
 from serve.importing import import_items, import_users
+from serve.learner import OnlineLearner
 from serve.learning import Learning
 from serve.refused import Refused
-from serve.replica import FeedReplica, LearnerReplica, learning_args, open_snapshots
+from serve.replica import Background, FeedReplica, LearnerReplica, learning_args, open_snapshots
+from serve.store import StoreUnavailable
 from serve.stores import open_store
 from serve.swarming import swipe_cards
 from serve.training import train_bandit
@@ -142,6 +147,51 @@ def test_a_server_that_is_away_or_not_durable_is_refused_in_words(tmp_path: Path
             open_data(config, must_exist=False)
     with pytest.raises(Refused, match=r"store\.url: the store is busy, away"):
         open_data(config, must_exist=False)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_the_log_of_a_store_that_is_away_fails_as_the_store_does(tmp_path: Path) -> None:
+    with running(tmp_path) as server, open_store(config_of(tmp_path, server.url), int) as store:
+        store.log.append([tick(1)], durable=True)
+        server.stop()
+        for ask in (
+            lambda: list(store.log.read()),
+            lambda: list(store.item_lines(0, 1)),
+            lambda: store.log.append([tick(2)], durable=True),
+            store.log.last_offset,
+            store.log.count,
+            lambda: store.log.shard_offsets(1),
+        ):
+            with pytest.raises(StoreUnavailable, match="busy, away or its disk failed"):
+                ask()
+
+
+def test_the_learner_waits_for_a_store_that_is_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(tmp_path) as server:
+        config = config_of(tmp_path / "data", server.url)
+        with open_store(config, lambda: 0) as store:
+            learner = OnlineLearner(
+                store,
+                open_snapshots(config),
+                learning_args(config),
+                now_ms=lambda: START_MS,
+                monotonic_s=time.monotonic,
+            )
+            with closing(Background("learner", learner.run)) as learning:
+                server.stop()
+                wait_until(lambda: "waits at offset=0" in caplog.text)
+                server.start()
+                store.log.append([tick(START_MS)], durable=True)
+                wait_until(lambda: learner.learning.offset == 1)
+                learning.check()
 
 
 def test_the_command_line_refuses_a_store_that_is_none(tmp_path: Path) -> None:
