@@ -206,7 +206,7 @@ async def test_what_is_taken_down_is_on_no_page_that_is_drawn_after_the_answer(s
             await crowd.client.delete_item(gone)
             after = await crowd.pages_from_now_on(2 * N_SWIPING)
             assert all(gone not in asked.item_ids() for asked in after)
-    assert n_replicas_that_answered(site) == 2
+    wait_until(lambda: n_that_answered(site.address, "feed") == 2, WAIT_S)
     taken_down: set[str] = set()
     for record in log_of(site):
         if isinstance(record, ItemRecord) and record.item is None:
@@ -256,14 +256,8 @@ async def test_an_upload_is_on_somebodys_page_within_a_second_of_the_answer(site
             await crowd.wait_for(is_shown, SOON_S)
 
 
-def n_replicas_that_answered(site: Site) -> int:
-    """Return how many processes have answered feeds; each tells it every second."""
-
-    wait_until(lambda: n_that_answered(site.address, "feed") == 2, WAIT_S)
-    return n_that_answered(site.address, "feed")
-
-
 def n_that_answered(address: str, operation: str) -> int:
+    """Return how many processes have answered so; each tells the others every second."""
     families = text_string_to_metric_families(get(address + "/metrics").decode())
     return len(
         {
