@@ -1,5 +1,7 @@
 """Retrieval: exact, from several sources by share, for anybody, the same for the same seed."""
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from builders import NOW_MS, SKIPPED, catalogue_with, folded, interaction, make_
 from env.catalogue import Catalogue
 from env.features import VECTOR_DIM
 from env.items import ItemStates
+from env.popularity import Popular
 from env.records import item_key
 from env.users import UserState, long_interest, newcomer, session_interest
 from env.vocabulary import Bools, CreatorId, Floats, Interaction, Profile, Scene
@@ -18,6 +21,7 @@ from policies.retrieval import (
     SOURCES,
     Retrieved,
     Shares,
+    _first_popular,
     _highest,
     _merge,
     retrieve,
@@ -406,3 +410,17 @@ def test_fewer_come_only_where_fewer_are(n_items: int, n: int, expected: int) ->
 def test_shares_that_are_none_are_refused(shares: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="shares must be at least 0 and not all 0"):
         Shares(**shares)
+
+
+def test_a_small_market_keeps_no_ranking_of_what_is_played_elsewhere() -> None:
+    rng, n_items = np.random.default_rng(6), 30_000
+    plays = rng.exponential(5.0, n_items)
+    popular, wanted = Popular.of(plays), np.zeros(n_items, dtype=np.bool_)
+    wanted[rng.choice(n_items, 300, replace=False)] = True
+    scene = replace(popular, own=np.array([3, 9]), weights=np.array([900.0, 1.0]))
+    n_tries = 2 * 100 * n_items // 300
+    first = _first_popular(scene, wanted, 100, n_tries)
+    assert first.tolist() == scene.ranking[wanted[scene.ranking]][:100].tolist()
+    anew = replace(scene)
+    _first_popular(anew, wanted, 100, n_tries)
+    assert len(anew._head) < n_items
