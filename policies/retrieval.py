@@ -348,6 +348,8 @@ def _some(
     Where too few of these are wanted, the pool is the first n_pool that are.
     """
     pool = ranking[:n_pool]
+    if len(pool) == len(wanted) and min(n_tries, _TRIES * len(pool)) > _MOST_TRIES:
+        return _choose(np.flatnonzero(wanted), n, rng)
     if n_tries < _TRIES * len(pool):  # else there are hardly n wanted ones in the pool
         tried = pool[_draw_distinct(len(pool), n_tries, rng)]
         found = tried[wanted[tried]][:n]

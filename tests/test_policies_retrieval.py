@@ -1,6 +1,7 @@
 """Retrieval: exact, from several sources by share, for anybody, the same for the same seed."""
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -24,6 +25,7 @@ from policies.retrieval import (
     _first_popular,
     _highest,
     _merge,
+    _some,
     retrieve,
 )
 
@@ -424,3 +426,30 @@ def test_a_small_market_keeps_no_ranking_of_what_is_played_elsewhere() -> None:
     anew = replace(scene)
     _first_popular(anew, wanted, 100, n_tries)
     assert len(anew._head) < n_items
+
+
+def test_any_of_a_small_market_are_chosen_without_draws_among_all() -> None:
+    class Counting(np.random.Generator):
+        """Counts the numbers that it draws one by one."""
+
+        n_drawn = 0
+
+        def random(self, *args: Any, **kwargs: Any) -> Any:
+            drawn = super().random(*args, **kwargs)
+            self.n_drawn += np.size(drawn)
+            return drawn
+
+    n_items, n, n_wanted = 30_000, 100, 400
+    rng = Counting(np.random.PCG64(7))
+    wanted = np.zeros(n_items, dtype=np.bool_)
+    wanted[np.random.default_rng(1).choice(n_items, n_wanted, replace=False)] = True
+    count, n_pages = np.zeros(n_items), 200
+    for _ in range(n_pages):
+        some = _some(np.arange(n_items), n_items, wanted, n, 2 * n * n_items // n_wanted, rng)
+        assert len(set(some.tolist())) == n
+        count[some] += 1
+    assert not count[~wanted].any()
+    share = n / n_wanted
+    most = 5.0 * np.sqrt(n_pages * share * (1.0 - share))
+    assert np.abs(count[wanted] - n_pages * share).max() <= most
+    assert rng.n_drawn == 0
