@@ -16,13 +16,13 @@ would depend on who reads when).
 
 import math
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import msgspec
 import numpy as np
 
 from env.catalogue import Catalogue
 from env.columns import grown, with_room
+from env.places import Places
 from env.popularity import PRIOR_PLAYS, Popular, Popularity
 from env.reward import is_censored, is_long_view, is_valid_play
 from env.segments import Segments
@@ -106,8 +106,8 @@ class ItemStates:
         self._segments = Segments()
         self._aligned: Aligned | None = None
         self._catalogue: Catalogue | None = None
-        self._row_of = np.zeros(0, dtype=np.int64)
-        self._n_placed = 0
+        self._places = Places()
+        self._row_of: Ints = np.zeros(0, dtype=np.int64)  # by catalogue index, -1 without a state
 
     def __len__(self) -> int:
         """Return how many items have a state."""
@@ -151,12 +151,13 @@ class ItemStates:
         An upload that nobody has seen yet adds a row of what is believed of all.
         """
         if self._aligned is None or catalogue is not self._catalogue:
-            self._place_rows(catalogue)
+            self._catalogue = catalogue
+            self._row_of = self._places.of(catalogue, self._rows)
             self._aligned = self._align()
-        elif len(catalogue) != len(self._row_of):
+        elif len(catalogue.debuts) != len(self._row_of):
             n_known = len(self._row_of)
-            self._place_rows(catalogue)
-            is_new = not self._row_of[n_known:].any()
+            self._row_of = self._places.of(catalogue, self._rows)
+            is_new = (self._row_of[n_known:] < 0).all()
             self._aligned = self._aligned.grown(len(self._row_of)) if is_new else self._align()
         return self._aligned
 
@@ -215,22 +216,6 @@ class ItemStates:
             self._table = np.concatenate([self._table, np.zeros_like(self._table)])
         return row
 
-    def _place_rows(self, catalogue: Catalogue) -> None:
-        """Bring the map from catalogue index to row up to date with both sides' new items."""
-        if catalogue is not self._catalogue:
-            self._catalogue, self._n_placed = catalogue, 0
-            self._row_of = np.zeros(0, dtype=np.int64)
-        n_known, new_ids = len(self._row_of), catalogue.ids[len(self._row_of) :]
-        self._row_of = grown(self._row_of, n_known + len(new_ids))
-        self._row_of[n_known:] = [self._rows.get(item_id, 0) for item_id in new_ids]
-        if self._n_placed == len(self._rows):
-            return
-        for item_id in islice(self._rows, self._n_placed, None):
-            index = catalogue.index_of(item_id)
-            if index is not None and index < len(self._row_of):  # else it is new next time
-                self._row_of[index] = self._rows[item_id]
-        self._n_placed = len(self._rows)
-
     def _align(self) -> Aligned:
         table = self._table[: len(self._rows) + 1]
         n, total, squares = table[:, _REWARDED], table[:, _SUM], table[:, _SQUARES]
@@ -258,14 +243,14 @@ class ItemStates:
         )
 
     def _by_index(self, values: Floats) -> Floats:
-        """Return the values of rows by catalogue index."""
+        """Return the values of rows by catalogue index; without a state it is row 0's."""
         column: Floats = with_room(len(self._row_of))
         return np.take(np.ascontiguousarray(values), self._row_of, out=column, mode="clip")
 
     def _index_of_row(self, n_rows: int) -> Ints:
         index = np.full(n_rows, -1, dtype=np.int64)
-        index[self._row_of] = np.arange(len(self._row_of))
-        index[0] = -1
+        with_state = np.flatnonzero(self._row_of >= 0)
+        index[self._row_of[with_state]] = with_state
         return index
 
 

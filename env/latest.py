@@ -47,6 +47,7 @@ class Latest:
             else:
                 for index, before_ms in self._waiting.items():
                     self._place(index, before_ms, published_ms)
+                    self._waiting[index] = None  # from here on it stands under its time of now
             self._waiting.clear()
         return self._order[::-1]
 
@@ -68,7 +69,7 @@ class Latest:
     def _find(self, index: int, at_ms: int, published_ms: Ints) -> int:
         """Return the place of an item published then, whether it stands there yet or not.
 
-        Of others that wait, the time under which they stand here counts.
+        Of others that still wait, the time under which they stand here counts.
         """
         order, waiting = self._order, self._waiting
 

@@ -28,7 +28,7 @@ import numpy as np
 from env.features import VECTOR_DIM
 from env.index_sets import distinct, is_among
 from env.segments import Plays, segment_names
-from env.vocabulary import Float32s, Floats, Ints, Scene
+from env.vocabulary import Bools, Float32s, Floats, Ints, Scene
 
 PRIOR_PLAYS = 100.0
 
@@ -53,6 +53,7 @@ class Popular:
     Attributes:
         everywhere: shape (n,), plays in all scenes; what came later was not played.
         played: all that was ever played anywhere, the most popular first.
+        total: everywhere's plays of all items.
         factor: of everywhere's plays.
         own: shape (m,), the items whose plays are others, ascending.
         weights: shape (m,), these.
@@ -61,6 +62,7 @@ class Popular:
 
     everywhere: Floats
     played: Ints
+    total: float
     factor: float
     own: Ints
     weights: Floats
@@ -77,12 +79,9 @@ class Popular:
         """Rank what was played everywhere, shape (n,); of equals the later one comes first."""
         played = np.flatnonzero(plays)[::-1]
         ranking = played[np.argsort(-plays[played], kind="stable")]
-        return cls(plays, ranking, 1.0, np.zeros(0, dtype=np.int64), np.zeros(0))
-
-    @property
-    def total(self) -> float:
-        """The plays of all items, everywhere."""
-        return float(self.everywhere.sum())
+        return cls(
+            plays, ranking, float(plays.sum()), 1.0, np.zeros(0, dtype=np.int64), np.zeros(0)
+        )
 
     @property
     def plays(self) -> Floats:
@@ -112,20 +111,35 @@ class Popular:
             self._head = self._rank(2 * n)
         return self._head[:n]
 
+    def first_of(self, wanted: Bools, n: int) -> Ints:
+        """Return the first n of the ranking that are wanted, fewer where fewer were played.
+
+        The others are left out before anything is ranked, and nothing is kept.
+
+        Args:
+            wanted: shape (n_items,), of the whole catalogue.
+            n: at least 0.
+        """
+        own = self.own[wanted[self.own]]
+        played = self.played[wanted[self.played]][: n + len(own)]
+        return self._ordered(own, played)[:n]
+
     def _rank(self, n: int) -> Ints:
         """Return at least the first n: everywhere's first ones, and among them a scene's own."""
-        n_looked_at = n + len(self.own)
-        first = self.played[:n_looked_at]
-        if not len(self.own):
-            return first
-        first = np.concatenate([self.own[::-1], first[~is_among(first, self.own)]])
-        plays = self.at(first)
-        order = np.argsort(-plays, kind="stable")
-        if n_looked_at < len(
-            self.played
-        ):  # what was not looked at is no more popular than the last
-            order = order[: int(np.flatnonzero(order == len(first) - 1)[0]) + 1]
-        return first[order]
+        played = self.played[: n + len(self.own)]
+        ranking = self._ordered(self.own, played)
+        if len(played) == len(self.played) or not len(self.own):
+            return ranking
+        # What was not looked at is no more popular than the last of what was and is not its own.
+        others = np.flatnonzero(~is_among(ranking, self.own))
+        return ranking[: int(others[-1]) + 1]
+
+    def _ordered(self, own: Ints, played: Ints) -> Ints:
+        """Return some of a scene's own items and of those played everywhere, by popularity."""
+        if not len(own):
+            return played
+        some = np.concatenate([own[::-1], played[~is_among(played, own)]])
+        return some[np.argsort(-self.at(some), kind="stable")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +215,8 @@ class Popularity:
             factor *= kept
             weights[own.searchsorted(index)] += plays
             total = self.prior_plays + float(plays.sum())
-        return Popular(self.everywhere.everywhere, self.everywhere.played, factor, own, weights)
+        every = self.everywhere
+        return Popular(every.everywhere, every.played, every.total, factor, own, weights)
 
     def _mean(self, names: tuple[str, ...], vectors: Float32s) -> Float32s:
         """Add a segment's plays to the mean of the segments around it, which is remembered too."""

@@ -4,16 +4,14 @@
 upload, with the times at which it was paid and promoted and the reason why it was stopped.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 
 import msgspec
 import numpy as np
 
 from env.audience_args import OPEN_LEVEL
-from env.catalogue import Catalogue
 from env.columns import grown, with_room
 from env.index_sets import distinct, is_among
 from env.vocabulary import Bools, CreatorId, Floats, Ints, ItemId
@@ -139,46 +137,6 @@ class UploadState(msgspec.Struct, frozen=True):
     uplift: float
     uplift_sd: float
     chance: float
-
-
-class Places:
-    """Which row of a fold belongs to which catalogue index; follows both as they grow."""
-
-    def __init__(self) -> None:
-        """Start with neither."""
-        self._catalogue: Catalogue | None = None
-        self._row_of = np.zeros(0, dtype=np.int64)
-        self._n_placed = 0
-
-    def of(self, catalogue: Catalogue, rows: Mapping[ItemId, int]) -> Ints:
-        """Return the rows by catalogue index, shape (n,), -1 where there is none.
-
-        Args:
-            catalogue: that the indices are of; n is how many it has by now.
-            rows: by item; new ones come last, and of a row that changes `move` was told.
-        """
-        if catalogue is not self._catalogue:
-            self._catalogue, self._n_placed = catalogue, 0
-            self._row_of = np.zeros(0, dtype=np.int64)
-        n, n_known = len(catalogue.debuts), len(self._row_of)
-        if n > n_known:
-            new_ids = catalogue.ids[n_known:n]
-            self._row_of = grown(self._row_of, n)
-            self._row_of[n_known:] = [rows.get(item_id, -1) for item_id in new_ids]
-        if self._n_placed == len(rows):
-            return self._row_of
-        for item_id, row in islice(rows.items(), self._n_placed, None):
-            index = catalogue.index_of(item_id)
-            if index is not None and index < n:  # else it is new next time
-                self._row_of[index] = row
-        self._n_placed = len(rows)
-        return self._row_of
-
-    def move(self, item_id: ItemId, row: int) -> None:
-        """Learn that an item has another row."""
-        index = None if self._catalogue is None else self._catalogue.index_of(item_id)
-        if index is not None and index < len(self._row_of):
-            self._row_of[index] = row
 
 
 def _replaced(some: Ints, changed: Ints, new: Ints) -> Ints:

@@ -25,7 +25,8 @@ from env.audience_args import OPEN_LEVEL, FairStart
 from env.catalogue import Catalogue
 from env.content import duplicate_key, home_country, primary_language
 from env.demand import HOUR_MS
-from env.reach import Places, Reach, UploadState
+from env.places import Places
+from env.reach import Reach, UploadState
 from env.records import ItemRecord, item_key
 from env.stored_uploads import StoredUploads
 from env.trials import TAKEN_DOWN, Trial

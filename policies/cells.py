@@ -13,7 +13,7 @@ page: seven further numbers of an item are random, weighed by less than `MATCH_S
 
 An index is a cache of one moment. What came or changed since, and what has earned more than the
 index knows, is looked at beside it, item by item (the tail), so an upload is found by the next
-page; where the tail grows long, another index is due.
+page; where the tail grows long, or much has fallen, another index is due.
 
 Rejected: HNSW (recall .68 at 200 of clustered vectors, and slow under a filter), product
 quantisation (a tenth of the memory, but the re-ranking would need several times as many), an index
@@ -23,6 +23,7 @@ inside it (not beside a search).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import faiss
 import numpy as np
@@ -53,7 +54,8 @@ _FEW = 10_000
 """So few wanted items are all looked at."""
 
 RISE = 0.02
-"""In rewards: an item that has earned so much more than the index knows is in the tail."""
+"""In rewards: an item that has earned so much more than the index knows is in the tail; so much
+less, and it stands where it no longer belongs."""
 MAX_TAIL = 20_000
 """Of the tail's items that have risen; those that are worth most are in it."""
 
@@ -61,6 +63,20 @@ _BANDS = np.array([-0.2, -0.1, -0.05, -1e-9, 1e-9, 0.05, 0.1, 0.15, 0.2, 0.25, 0
 _WORTH, _TIES, _DIM = VECTOR_DIM, VECTOR_DIM + 1, VECTOR_DIM + 8
 _SAMPLE, _ROUNDS = 40, 6
 _CHUNK = 1 << 16
+
+
+class _Moved(NamedTuple):
+    """What is worth something else in a version of the states than an index knows.
+
+    Attributes:
+        popularity: tells the version.
+        risen: items that are worth more, ascending, `MAX_TAIL` at most.
+        n: how many are worth more or less.
+    """
+
+    popularity: Popularity
+    risen: Ints
+    n: int
 
 
 @dataclass(slots=True)
@@ -72,7 +88,7 @@ class Cells:
     _by_content: "_Inverted"
     _by_worth: "_Inverted"
     _changed: tuple[int, Ints] = (-1, np.zeros(0, dtype=np.int64))
-    _risen: tuple[tuple[Popularity, Ints], ...] = ()  # of the last two versions, the newest last
+    _moved: tuple["_Moved", ...] = ()  # in the last two versions, the newest last
 
     @classmethod
     def build(cls, catalogue: Catalogue, items: Aligned | None, seed: int = 0) -> "Cells":
@@ -126,31 +142,37 @@ class Cells:
         """Return what the index does not know as it is, ascending."""
         if self._changed[0] != catalogue.n_changes:
             self._changed = catalogue.n_changes, catalogue.changed_since(self.n_changes)
-        changed, risen = self._changed[1], self._risen_in(items)
+        changed, risen = self._changed[1], self._moved_in(items).risen
         return distinct(np.concatenate([changed, risen])) if len(risen) else changed
 
     def follow(self, items: Aligned) -> None:
-        """Find what has risen in a version of the states."""
-        self._risen_in(items)
+        """Find what has moved in a version of the states."""
+        self._moved_in(items)
 
-    def _risen_in(self, items: Aligned) -> Ints:
-        """Return the items that are worth more in a version than the index knows, ascending."""
-        for popularity, risen in self._risen:
-            if popularity is items.popularity:
-                return risen
+    def _moved_in(self, items: Aligned) -> "_Moved":
+        for moved in self._moved:
+            if moved.popularity is items.popularity:
+                return moved
         n = min(len(self.worth), len(items.reward_mean))
         worth = _worth(items)[:n]
-        risen = np.flatnonzero(worth - self.worth[:n] > RISE)
+        by = worth - self.worth[:n]
+        risen = np.flatnonzero(by > RISE)
+        n_moved = len(risen) + int(np.count_nonzero(by < -RISE))
         if len(risen) > MAX_TAIL:
             risen = np.sort(risen[np.argpartition(-worth[risen], MAX_TAIL)[:MAX_TAIL]])
-        self._risen = (*self._risen[-1:], (items.popularity, risen))
-        return risen
+        moved = _Moved(items.popularity, risen, n_moved)
+        self._moved = (*self._moved[-1:], moved)
+        return moved
 
     def is_due(self, catalogue: Catalogue) -> bool:
-        """Return whether another index is worth its making: this one's tail has grown long."""
+        """Return whether another index is worth its making.
+
+        What changed or has risen makes the tail long, what has fallen stands before others in the
+        cells of what it was worth.
+        """
         n_changed = catalogue.n_changes - self.n_changes
-        n_risen = max((len(risen) for _, risen in self._risen), default=0)
-        return n_changed + n_risen > max(MAX_TAIL // 4, len(self.worth) // 100)
+        n_moved = max((moved.n for moved in self._moved), default=0)
+        return n_changed + n_moved > max(MAX_TAIL // 4, len(self.worth) // 100)
 
 
 class _Inverted:

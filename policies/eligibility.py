@@ -19,7 +19,7 @@ most would get what nobody liked), and stopped ones without a home (they would b
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -46,10 +46,11 @@ MAX_REMEMBERED = 300
 """Kinds of request that are remembered, the last used ones; `_MIN_REMEMBERED` at least."""
 _MIN_REMEMBERED = 16
 MAX_BYTES = 1 << 28
-"""Of all kinds: 2 bytes an item each, 4 where rules gave way."""
+"""Of all kinds: 2 bytes an item each, and 2 for each rule that gave way."""
 
 _MAX_STEPS = 32
-"""Changes of the reach that are remembered; who slept longer is worked out anew."""
+"""Versions of the audiences that moved anything, as far back as they are remembered; who slept
+longer is worked out anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,15 @@ class Eligible:
         allowed = reason < 0
         return cls(allowed, reason, int(np.count_nonzero(allowed)), relaxed)
 
+    def moved(self, index: Ints, reason: Codes, n: int) -> "Eligible":
+        """Return the same of n items with other reasons against some, among them all new ones."""
+        allowed, reasons = grown(self.allowed, n), grown(self.reason, n)
+        allowed[len(self.allowed) :] = False
+        n_allowed = self.n_allowed - int(np.count_nonzero(allowed[index]))
+        allowed[index], reasons[index] = reason < 0, reason
+        n_allowed += int(np.count_nonzero(allowed[index]))
+        return Eligible(allowed, reasons, n_allowed, self.relaxed)
+
 
 class _Kind(NamedTuple):
     """All of a request that eligibility hangs on."""
@@ -99,16 +109,32 @@ class _Answers:
         self._wide: Eligible | None = None
         self._last: Eligible | None = None
 
-    def move(self, index: Ints, reason: Codes, n: int) -> None:
-        """Put other reasons against some of n items, among them all that are new."""
-        before = self.strict
-        allowed, reasons = grown(before.allowed, n), grown(before.reason, n)
-        allowed[len(before.allowed) :] = False
-        n_allowed = before.n_allowed - int(np.count_nonzero(allowed[index]))
-        allowed[index], reasons[index] = reason < 0, reason
-        n_allowed += int(np.count_nonzero(allowed[index]))
-        self.strict = Eligible(allowed, reasons, n_allowed)
-        self._wide = self._last = None
+    @property
+    def n_bytes(self) -> int:
+        """What the arrays take, without the room at their ends."""
+        held = {id(some): some for some in (self.strict, self._wide, self._last) if some}
+        return sum(some.allowed.nbytes + some.reason.nbytes for some in held.values())
+
+    def move(self, index: Ints, reason: Codes, is_back: Bools, n: int) -> None:
+        """Put other reasons against some of n items, among them all that are new.
+
+        Args:
+            index: shape (m,), distinct.
+            reason: shape (m,), against each.
+            is_back: shape (m,), which are stopped and would otherwise reach these people.
+            n: how many items there are by now.
+        """
+        strict, wide, last = self.strict, self._wide, self._last
+        self.strict = strict.moved(index, reason, n)
+        if wide is not None:
+            foreign = reason == _LANGUAGE
+            self._wide = _follow(wide, strict, self.strict, index, reason, foreign, _LANGUAGE)
+            reason = np.where(foreign, _NONE, reason)
+        if wide is None or self._wide is None or last is None:
+            self._last = None
+        else:
+            back = is_back & (reason == _POOL)
+            self._last = _follow(last, wide, self._wide, index, reason, back, _POOL)
 
     @property
     def wide(self) -> Eligible:
@@ -138,6 +164,34 @@ class _Answers:
             else:
                 self._last = wide
         return self._last
+
+
+def _follow(
+    wider: Eligible,
+    before: Eligible,
+    narrower: Eligible,
+    index: Ints,
+    reason: Codes,
+    gives_way: Bools,
+    rule: int,
+) -> Eligible | None:
+    """Return what a wider answer becomes where the one that it widens has moved; None: work it out.
+
+    Args:
+        wider: as it was; where the rule had nothing to give way to, it is `before`.
+        before: what it widened.
+        narrower: what became of that.
+        index: shape (m,), the items that moved.
+        reason: shape (m,), what is against them by `narrower`.
+        gives_way: shape (m,), whose reason is no longer against them.
+        rule: that gave way.
+    """
+    if wider is before:
+        return None if gives_way.any() else narrower
+    moved = wider.moved(index, np.where(gives_way, _NONE, reason), len(narrower.reason))
+    if moved.n_allowed == narrower.n_allowed:
+        return narrower
+    return replace(moved, relaxed=(*narrower.relaxed, REASONS[rule]))
 
 
 class Eligibility:
@@ -185,7 +239,24 @@ class Eligibility:
         age = age_in(profile, scene, self._markets.of(scene.country).least_age)
         n_ratings = int(self._ratings.searchsorted(age, side="right"))
         kind = _Kind(scene.country, scene.language, n_ratings)
+        kept = self._kept.get(kind)
+        n_bytes = 0 if kept is None else kept.n_bytes
         answers = self._answers(catalogue, reach, kind)
+        found = self._found(catalogue, reach, kind, answers, known, at_least)
+        if answers.n_bytes > n_bytes:
+            self._forget()
+        return found
+
+    def _found(
+        self,
+        catalogue: Catalogue,
+        reach: Reach,
+        kind: _Kind,
+        answers: _Answers,
+        known: Known,
+        at_least: int,
+    ) -> Eligible:
+        """Return the narrowest of the answers that leaves a person enough."""
         n_new = _n_new(known, answers.strict)
         if n_new >= at_least:
             return answers.strict
@@ -212,10 +283,15 @@ class Eligibility:
                 self._kept.clear()
         if self._reach is not reach:
             if self._reach is not None:
-                self._n_steps += 1
-                self._steps[self._n_steps] = reach.moved_since(self._reach)
-                self._steps.pop(self._n_steps - _MAX_STEPS, None)
+                self._step(reach.moved_since(self._reach))
             self._reach = reach
+
+    def _step(self, moved: Ints) -> None:
+        """Note where the reach moved, if it did: uploads alone are known as changes already."""
+        if len(moved):
+            self._n_steps += 1
+            self._steps[self._n_steps] = moved
+            self._steps.pop(self._n_steps - _MAX_STEPS, None)
 
     def _answers(self, catalogue: Catalogue, reach: Reach, kind: _Kind) -> _Answers:
         """Return what is known of a kind, brought up to date; it becomes the last used one."""
@@ -227,13 +303,20 @@ class Eligibility:
             steps = range(found.n_steps + 1, self._n_steps + 1)
             moved = [catalogue.changed_since(found.n_changes), *map(self._steps.__getitem__, steps)]
             index = distinct(np.concatenate(moved))
-            found.move(index, self._against(catalogue, reach, kind, index), len(catalogue))
+            against = self._against(catalogue, reach, kind, index)
+            is_back = self._is_stopped_here(catalogue, reach, kind, index)
+            found.move(index, against, is_back, len(catalogue))
             found.n_changes, found.n_steps = self._n_changes, self._n_steps
         self._kept[kind] = found
-        n_most = MAX_BYTES // (2 * max(len(catalogue), 1))
-        if len(self._kept) > min(max(n_most, _MIN_REMEMBERED), MAX_REMEMBERED):
-            del self._kept[next(iter(self._kept))]
         return found
+
+    def _forget(self) -> None:
+        """Forget the kinds that were used longest ago, as many as are too many."""
+        n_bytes = sum(answers.n_bytes for answers in self._kept.values())
+        while len(self._kept) > MAX_REMEMBERED or (
+            n_bytes > MAX_BYTES and len(self._kept) > _MIN_REMEMBERED
+        ):
+            n_bytes -= self._kept.pop(next(iter(self._kept))).n_bytes
 
     def _against(
         self, catalogue: Catalogue, reach: Reach, kind: _Kind, index: Ints | slice
@@ -263,12 +346,18 @@ class Eligibility:
 
     def _stopped_here(self, catalogue: Catalogue, reach: Reach, kind: _Kind) -> Ints:
         """Return what is stopped and would otherwise reach this person."""
-        index = reach.tried[reach.stopped[reach.tried]]
-        stopped = np.ones(len(index), dtype=np.bool_)
+        stopped = reach.tried[reach.stopped[reach.tried]]
+        here: Ints = stopped[self._is_stopped_here(catalogue, reach, kind, stopped)]
+        return here
+
+    def _is_stopped_here(
+        self, catalogue: Catalogue, reach: Reach, kind: _Kind, index: Ints
+    ) -> Bools:
+        """Return, shape (m,), which items are stopped and would otherwise reach this person."""
+        stopped = reach.stopped[index]
         home = catalogue.countries[index] == catalogue.country_code(kind.country)
-        here: Ints = index[
-            home & self._is_within_reach(catalogue, kind, index, reach.level[index], stopped)
-        ]
+        within = self._is_within_reach(catalogue, kind, index, reach.level[index], stopped)
+        here: Bools = stopped & home & within
         return here
 
     def _is_within_reach(

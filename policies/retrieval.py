@@ -43,6 +43,8 @@ MATCH_STEP = 2.0**-12
 _TRIES = 2
 """Draws for each item chosen by chance, and places looked at for each that is taken from the head
 of a ranking, times what part of all is wanted; where too few were good, it is done the long way."""
+_MOST_TRIES = 8_192
+"""Where more are needed, few of many are wanted, and it is faster to pick these out of all."""
 
 _SAMPLED = 8
 _NOBODY = np.zeros(0, dtype=np.int64)
@@ -289,9 +291,12 @@ def _first(ranking: Ints, wanted: Bools, n: int, n_tries: int) -> Ints:
 
 def _first_popular(popular: Popular, wanted: Bools, n: int, n_tries: int) -> Ints:
     """Return the first n of a scene's ranking that are wanted; its head is ranked first."""
-    head = popular.head(n_tries)
-    first = head[wanted[head]][:n]
-    return first if len(first) == n else _first(popular.ranking, wanted, n, n_tries)
+    if n_tries <= _MOST_TRIES:
+        head = popular.head(n_tries)
+        first = head[wanted[head]][:n]
+        if len(first) == n:
+            return first
+    return popular.first_of(wanted, n)
 
 
 def _rank_followed(user: UserState, catalogue: Catalogue, wanted: Bools) -> Ints:
@@ -343,6 +348,8 @@ def _some(
     Where too few of these are wanted, the pool is the first n_pool that are.
     """
     pool = ranking[:n_pool]
+    if len(pool) == len(wanted) and min(n_tries, _TRIES * len(pool)) > _MOST_TRIES:
+        return _choose(np.flatnonzero(wanted), n, rng)
     if n_tries < _TRIES * len(pool):  # else there are hardly n wanted ones in the pool
         tried = pool[_draw_distinct(len(pool), n_tries, rng)]
         found = tried[wanted[tried]][:n]

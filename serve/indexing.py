@@ -49,14 +49,19 @@ class Indexing:
             return False
         if self._cells is not None and not self._cells.is_due(catalogue):
             return False
-        items = self._pipeline.served.states.last_aligned
-        cells = Cells.build(catalogue, items)
-        if items is not None:
-            cells.follow(items)
+        cells = Cells.build(catalogue, self._pipeline.served.states.last_aligned)
+        self._follow(cells)
         self._pipeline.look_in(cells)
+        self._follow(cells)  # what was swapped in until now has followed the index before
         self._cells = cells
         logger.info("indexed items=%d", len(cells.worth))
         return True
+
+    def _follow(self, cells: Cells) -> None:
+        """Have an index follow the version that is served now, for which no page is to wait."""
+        items = self._pipeline.served.states.last_aligned
+        if items is not None:
+            cells.follow(items)
 
 
 def _step_back() -> None:

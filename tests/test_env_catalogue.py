@@ -9,6 +9,7 @@ from env.blocks import Blocks
 from env.catalogue import Catalogue
 from env.content import static_block
 from env.features import N_STATIC
+from env.latest import Latest
 from env.records import ItemRecord, block_hash, item_key
 from env.vocabulary import CreatorId, Item, ItemId
 
@@ -233,6 +234,21 @@ def test_the_latest_stay_in_order_while_items_come_and_change() -> None:
         if k % 3 == 0:
             expected = np.argsort(-catalogue.published_ms, kind="stable")
             assert catalogue.latest().tolist() == expected.tolist()
+
+
+def test_several_that_change_between_two_looks_are_each_in_their_place() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(100):
+        published_ms = rng.integers(0, 1_000, size=1_000)
+        latest = Latest()
+        for index in range(len(published_ms)):
+            latest.put(index, None)
+        latest.order(published_ms)
+        for index in rng.choice(len(published_ms), 4, replace=False).tolist():
+            latest.put(index, int(published_ms[index]))
+            published_ms[index] = rng.integers(0, 1_000)
+        expected = np.argsort(-published_ms, kind="stable")
+        assert latest.order(published_ms).tolist() == expected.tolist()
 
 
 def test_items_are_found_by_their_keys_however_they_came() -> None:

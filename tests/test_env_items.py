@@ -194,6 +194,26 @@ def test_an_item_that_is_put_while_states_are_aligned_is_there_the_next_time() -
     assert states.aligned(catalogue).impressions.tolist() == [1, 1]
 
 
+def test_states_are_aligned_while_an_upload_is_half_in_the_catalogue() -> None:
+    class Halfway(Catalogue):
+        """Looks at an upload's states once its name stands there and not yet its columns."""
+
+        seen: Aligned | None = None
+
+        def __setattr__(self, name: str, value: object) -> None:
+            if name != "seen" and "ids" in vars(self) and "half" in self.ids and not self.seen:
+                self.seen = states.aligned(self)
+                self.seen.popularity.interest(HERE, self.vectors)
+            super().__setattr__(name, value)
+
+    catalogue, states = Halfway(), folded([interaction("a"), interaction("half", scene=HERE)])
+    catalogue.apply(put(make_item("a")))
+    catalogue.apply(put(make_item("half")))
+    assert catalogue.seen is not None
+    assert catalogue.seen.impressions.tolist() == [1]
+    assert states.aligned(catalogue).impressions.tolist() == [1, 1]
+
+
 def test_states_may_be_aligned_with_one_catalogue_after_another() -> None:
     states = folded([interaction("a")])
     assert states.aligned(catalogue_named(["b", "a"])).impressions.tolist() == [0, 1]

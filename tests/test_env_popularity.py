@@ -1,6 +1,7 @@
 """What a scene plays, as popularity and as an interest: levels that borrow from the wider ones."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -152,6 +153,14 @@ def test_a_scene_costs_its_own_plays_and_ranks_as_all_of_them_would(
     assert sorted(here.ranking.tolist()) == np.flatnonzero(dense).tolist()
     assert (np.diff(ranked) <= 0.0).all()
     for k in (1, 4, 10, 90, 1_000):
-        again = Popular(here.everywhere, here.played, here.factor, here.own, here.weights)
+        again = replace(here)
         assert again.head(k).tolist() == here.ranking[:k].tolist()
+    for part in (1.0, 0.3, 0.02, 0.0):
+        wanted = rng.random(n + 7) < part
+        expected = here.ranking[wanted[here.ranking]]
+        anew = replace(here)
+        n_kept = len(anew._head)
+        for k in (0, 1, 5, 60, 1_000):
+            assert anew.first_of(wanted, k).tolist() == expected[:k].tolist()
+        assert len(anew._head) == n_kept < len(here.ranking)
     assert here.at(np.array([n, n + 5])).tolist() == [0.0, 0.0], "what came later was not played"

@@ -187,3 +187,16 @@ def test_another_index_is_due_when_the_tail_has_grown() -> None:
         put(catalogue, "one", np.eye(VECTOR_DIM)[k % VECTOR_DIM])
     assert index.is_due(catalogue)
     assert not Cells.build(catalogue, states.aligned(catalogue)).is_due(catalogue)
+
+
+@pytest.mark.parametrize("reward", [3.0, -2.0])
+def test_another_index_is_due_where_much_has_risen_or_fallen(
+    reward: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "MAX_TAIL", 40)
+    catalogue, states = clustered(2_000), ItemStates()
+    index = Cells.build(catalogue, states.aligned(catalogue))
+    folded((interaction(f"i{k}", reward=reward) for k in range(30)), states)
+    index.follow(states.aligned(catalogue))
+    assert index.is_due(catalogue)
+    assert not Cells.build(catalogue, states.aligned(catalogue)).is_due(catalogue)

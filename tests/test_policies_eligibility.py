@@ -8,11 +8,12 @@ import pytest
 from builders import NOW_MS, catalogue_with, make_item, put
 from reaches import open_reach, reach_with
 
-from env.audience_args import Pools
+from env.audience_args import OPEN_LEVEL, Pools
 from env.catalogue import Catalogue
 from env.reach import Reach
 from env.users import newcomer
 from env.vocabulary import CreatorId, ItemId, Profile, Scene
+from policies import eligibility
 from policies.eligibility import MAX_REMEMBERED, REASONS, Eligibility, Eligible
 from policies.known import Known
 from policies.markets import MarketRules, Markets
@@ -319,6 +320,44 @@ def test_who_has_not_asked_for_long_gets_what_is_true_now() -> None:
         eligible(catalogue, reach, "TH", rules=rules)
     last = eligible(catalogue, reach_with(catalogue, level={"b": 0}), "MY", rules=rules)
     assert last.allowed.tolist() == [True, False]
+
+
+def test_uploads_make_nobody_s_answer_be_worked_out_anew() -> None:
+    catalogue = catalogue_with(a={"country": "MY", "language": "th"}, b={"country": "MY"})
+    rules, reach = Eligibility(MARKETS, POOLS), reach_with(catalogue, stopped=("b",))
+
+    def upload(k: int) -> Reach:
+        catalogue.apply(put(make_item(f"new{k}", country="MY", language="ms")))
+        row = OPEN_LEVEL, False, 0.0, 0.0, 0.0
+        return reach.changed(len(catalogue), np.array([len(catalogue) - 1]), [row])
+
+    def answers() -> list[Eligible]:
+        n_enough = (1, len(catalogue) - 1, len(catalogue))
+        return [eligible(catalogue, reach, "MY", at_least=n, rules=rules) for n in n_enough]
+
+    answers()
+    reach = upload(0)
+    before = answers()
+    for k in range(1, 60):
+        reach = upload(k)
+        eligible(catalogue, reach, "TH", rules=rules)
+    for old, now in zip(before, answers(), strict=True):
+        assert len(now.allowed) == len(old.allowed) + 59
+        assert np.shares_memory(now.allowed, old.allowed)
+    assert [now.relaxed for now in answers()] == [(), ("language",), ("language", "pool")]
+    assert [now.n_allowed for now in answers()] == [60, 61, 62]
+
+
+def test_the_memory_of_answers_where_rules_gave_way_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eligibility, "MAX_BYTES", 2 * 4 * 40)
+    catalogue = catalogue_with(a={}, b={"language": "th"}, c={"country": "MY"}, d={})
+    reach, rules = reach_with(catalogue, stopped=("c",)), Eligibility(MARKETS, POOLS)
+    for k in range(60):
+        eligible(catalogue, reach, "MY", f"x{k}", rules=rules)
+    assert len(rules._kept) == 40
+    for k in range(60):
+        eligible(catalogue, reach, "MY", f"y{k}", at_least=9, rules=rules)
+    assert len(rules._kept) == eligibility._MIN_REMEMBERED
 
 
 def test_the_markets_decide_what_may_be_shown_there() -> None:

@@ -1,5 +1,8 @@
 """Retrieval: exact, from several sources by share, for anybody, the same for the same seed."""
 
+from dataclasses import replace
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from builders import NOW_MS, SKIPPED, catalogue_with, folded, interaction, make_
 from env.catalogue import Catalogue
 from env.features import VECTOR_DIM
 from env.items import ItemStates
+from env.popularity import Popular
 from env.records import item_key
 from env.users import UserState, long_interest, newcomer, session_interest
 from env.vocabulary import Bools, CreatorId, Floats, Interaction, Profile, Scene
@@ -18,8 +22,10 @@ from policies.retrieval import (
     SOURCES,
     Retrieved,
     Shares,
+    _first_popular,
     _highest,
     _merge,
+    _some,
     retrieve,
 )
 
@@ -406,3 +412,44 @@ def test_fewer_come_only_where_fewer_are(n_items: int, n: int, expected: int) ->
 def test_shares_that_are_none_are_refused(shares: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="shares must be at least 0 and not all 0"):
         Shares(**shares)
+
+
+def test_a_small_market_keeps_no_ranking_of_what_is_played_elsewhere() -> None:
+    rng, n_items = np.random.default_rng(6), 30_000
+    plays = rng.exponential(5.0, n_items)
+    popular, wanted = Popular.of(plays), np.zeros(n_items, dtype=np.bool_)
+    wanted[rng.choice(n_items, 300, replace=False)] = True
+    scene = replace(popular, own=np.array([3, 9]), weights=np.array([900.0, 1.0]))
+    n_tries = 2 * 100 * n_items // 300
+    first = _first_popular(scene, wanted, 100, n_tries)
+    assert first.tolist() == scene.ranking[wanted[scene.ranking]][:100].tolist()
+    anew = replace(scene)
+    _first_popular(anew, wanted, 100, n_tries)
+    assert len(anew._head) < n_items
+
+
+def test_any_of_a_small_market_are_chosen_without_draws_among_all() -> None:
+    class Counting(np.random.Generator):
+        """Counts the numbers that it draws one by one."""
+
+        n_drawn = 0
+
+        def random(self, *args: Any, **kwargs: Any) -> Any:
+            drawn = super().random(*args, **kwargs)
+            self.n_drawn += np.size(drawn)
+            return drawn
+
+    n_items, n, n_wanted = 30_000, 100, 400
+    rng = Counting(np.random.PCG64(7))
+    wanted = np.zeros(n_items, dtype=np.bool_)
+    wanted[np.random.default_rng(1).choice(n_items, n_wanted, replace=False)] = True
+    count, n_pages = np.zeros(n_items), 200
+    for _ in range(n_pages):
+        some = _some(np.arange(n_items), n_items, wanted, n, 2 * n * n_items // n_wanted, rng)
+        assert len(set(some.tolist())) == n
+        count[some] += 1
+    assert not count[~wanted].any()
+    share = n / n_wanted
+    most = 5.0 * np.sqrt(n_pages * share * (1.0 - share))
+    assert np.abs(count[wanted] - n_pages * share).max() <= most
+    assert rng.n_drawn == 0

@@ -1,13 +1,14 @@
 """Indexing: a large catalogue gets an index beside serving; pages are good before and after."""
 
 import numpy as np
+import pytest
 from test_serve_pipeline import draw, drawn, pipeline_of, served
 
 from env.content import static_block
 from env.records import ItemRecord, pack_halves
 from env.vocabulary import Item, ItemId
 from policies.cells import Cells
-from policies.nearest import Everything
+from policies.nearest import Everything, Nearest
 from serve.indexing import Indexing
 
 
@@ -52,3 +53,34 @@ def test_a_version_is_warmed_for_the_index_too() -> None:
     assert pipeline.nearest.tail(pipeline.catalogue, items).tolist() == []
     assert draw(pipeline) is not None
     assert np.array_equal(items.reward_mean, version.states.aligned(pipeline.catalogue).reward_mean)
+
+
+@pytest.mark.parametrize("when", ["while it is made", "while it is put in place"])
+def test_a_new_index_has_followed_what_is_served_when_it_is_looked_into(
+    when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, version = pipeline_of(), served(2)
+    build, look_in = Cells.build, pipeline.look_in
+
+    def swap() -> None:
+        pipeline.warm(version)
+        pipeline.swap(version)
+
+    def built(*args: object) -> Cells:
+        cells = build(*args)  # type: ignore[arg-type]
+        swap()
+        return cells
+
+    def put(nearest: Nearest) -> None:
+        swap()
+        look_in(nearest)
+
+    if when == "while it is made":
+        monkeypatch.setattr(Cells, "build", built)
+    else:
+        monkeypatch.setattr(pipeline, "look_in", put)
+    Indexing(pipeline, least_items=100).poll()
+    cells, items = pipeline.nearest, version.states.last_aligned
+    assert isinstance(cells, Cells)
+    assert items is not None
+    assert any(moved.popularity is items.popularity for moved in cells._moved)
