@@ -22,7 +22,7 @@ from typing import Any, Generic, Self, TypeVar
 from env.records import FORMAT_VERSION
 from replay.checkpoints import COUNT_COMMIT, Checkpointer
 from replay.commit_queue import CommitQueue
-from replay.locks import checkpoint_lock, locked, write_turn
+from replay.locks import checkpoint_lock, held, locked, write_turn
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -170,7 +170,8 @@ class _Writer:
 
     def __init__(self, connection: sqlite3.Connection, turn: Path) -> None:
         self._connection = connection
-        self._turn = turn
+        self._turn = turn.open("ab")
+        self._synchronous = ""
         self._queue = CommitQueue[_Job[Any]]("writer", self._commit)
 
     def write(self, work: Work[T], *, durable: bool) -> Future[T]:
@@ -181,10 +182,11 @@ class _Writer:
     def close(self) -> None:
         self._queue.close()
         self._connection.close()
+        self._turn.close()
 
     def _commit(self, jobs: list[_Job[Any]]) -> None:
         try:
-            with locked(self._turn, wait=True):
+            with held(self._turn):
                 settles = self._transact(jobs)
         except Exception as error:  # noqa: BLE001  # whoever waits gets it
             with contextlib.suppress(sqlite3.Error):
@@ -195,13 +197,18 @@ class _Writer:
 
     def _transact(self, jobs: list[_Job[Any]]) -> list[Callable[[], None]]:
         durable = any(job.durable for job in jobs)
-        self._connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        self._set_synchronous("FULL" if durable else "NORMAL")
         self._connection.execute("BEGIN IMMEDIATE")
         settles = [job.run(self._connection) for job in jobs]
         if durable:
             self._connection.execute(COUNT_COMMIT)
         self._connection.execute("COMMIT")
         return settles
+
+    def _set_synchronous(self, level: str) -> None:
+        if level != self._synchronous:
+            self._connection.execute(f"PRAGMA synchronous={level}")
+            self._synchronous = level
 
 
 def _connect(path: Path, wal_bytes: int) -> sqlite3.Connection:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 @contextlib.contextmanager
@@ -27,6 +28,22 @@ def locked(file: Path, *, wait: bool) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+@contextlib.contextmanager
+def held(opened: BinaryIO) -> Iterator[None]:
+    """Hold the lock of a file that is open, as `locked` does, waiting until it is free.
+
+    For who takes it often: opening and closing are as dear as the lock.
+
+    Args:
+        opened: used by one thread at a time.
+    """
+    fcntl.flock(opened, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(opened, fcntl.LOCK_UN)
 
 
 def write_turn(path: Path) -> Path:

@@ -10,6 +10,7 @@ checkpointed, however far behind it is.
 import sqlite3
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import compress
 
 import msgspec
 
@@ -27,6 +28,7 @@ from env.records import (
 )
 from env.vocabulary import UserId, UserKey
 from replay.database import Database
+from replay.many_rows import insert_rows, select_in
 
 BATCH_LINES = 512
 
@@ -47,8 +49,8 @@ SCHEMA = (
     "CREATE INDEX IF NOT EXISTS log_about ON log (user) WHERE kind IN ('user', 'block')",
 )
 
-_INSERT = """INSERT INTO log (kind, key, user, at_ms, written_ms, crc, payload)
-    VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) WHERE key <> '' DO NOTHING"""
+_INSERT = "INSERT INTO log (kind, key, user, at_ms, written_ms, crc, payload) VALUES"
+_KNOWN = "SELECT key FROM log WHERE key <> '' AND key IN"
 _LINES = "SELECT offset, written_ms, crc, payload FROM log WHERE offset > ?"
 _FIND = "SELECT offset, crc, payload FROM log WHERE key = ? AND key <> ''"
 _PAGE = """SELECT offset, crc, payload FROM log
@@ -153,7 +155,16 @@ def insert(
         records: in the order of their offsets.
         written_ms: the wall clock, Unix milliseconds.
     """
-    return [connection.execute(_INSERT, _row(r, written_ms)).rowcount == 1 for r in records]
+    keys = [record_key(record) for record in records]
+    known = {key for (key,) in select_in(connection, _KNOWN, [key for key in keys if key])}
+    is_new = []
+    for key in keys:
+        is_new.append(key not in known)
+        if key:
+            known.add(key)
+    rows = [_row(*keyed, written_ms) for keyed in compress(zip(records, keys, strict=True), is_new)]
+    insert_rows(connection, _INSERT, rows)
+    return is_new
 
 
 def find(connection: sqlite3.Connection, key: str) -> Record | None:
@@ -215,11 +226,11 @@ def _create(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-def _row(record: Record, written_ms: int) -> tuple[str, str, str, int, int, int, bytes]:
+def _row(record: Record, key: str, written_ms: int) -> tuple[str, str, str, int, int, int, bytes]:
     payload = encode_record(record)
     kind = str(record.__struct_config__.tag)
     crc = zlib.crc32(payload)
-    return kind, record_key(record), _user(record), record.at_ms, written_ms, crc, payload
+    return kind, key, _user(record), record.at_ms, written_ms, crc, payload
 
 
 def _user(record: Record) -> str:

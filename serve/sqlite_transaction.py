@@ -10,16 +10,21 @@ from env.records import Record
 from env.users import UserState, encode_state
 from env.vocabulary import Item, ItemId, UserId, UserKey
 from replay.log import forget, insert
+from replay.many_rows import insert_rows
 from serve.ranker_rows import RankerMove
 from serve.sqlite_view import SqliteView
 from serve.totals import count
 from serve.vectors import Vectors
 from serve.versions import Version
 
-_ADD_TOTAL = """INSERT INTO totals VALUES (?, ?, ?)
-    ON CONFLICT (name, label) DO UPDATE SET value = value + excluded.value"""
-_PUT_STATE = """INSERT INTO user_state VALUES (?, ?)
-    ON CONFLICT (user) DO UPDATE SET state = excluded.state"""
+_ADD_TOTALS = (
+    "INSERT INTO totals VALUES",
+    "ON CONFLICT (name, label) DO UPDATE SET value = value + excluded.value",
+)
+_PUT_STATES = (
+    "INSERT INTO user_state VALUES",
+    "ON CONFLICT (user) DO UPDATE SET state = excluded.state",
+)
 _PUT_ITEM = """INSERT INTO items (item_id, item) VALUES (?, ?)
     ON CONFLICT (item_id) DO UPDATE SET item = excluded.item RETURNING number"""
 _LAST_OFFSET = "SELECT coalesce(max(offset), 0) FROM log"
@@ -44,7 +49,8 @@ class SqliteTransaction(SqliteView):
         """Append to the log, move the totals, and return record by record whether it was new."""
         is_new = insert(self.connection, records, self._written_ms)
         rows = [(*total, n) for total, n in count(compress(records, is_new)).items()]
-        self.connection.executemany(_ADD_TOTAL, rows)
+        begin, end = _ADD_TOTALS
+        insert_rows(self.connection, begin, rows, end)
         return is_new
 
     def forget(self, user: UserKey) -> int:
@@ -66,7 +72,8 @@ class SqliteTransaction(SqliteView):
         gone = [(user,) for user, state in states.items() if state is None]
         self.connection.executemany("DELETE FROM user_state WHERE user = ?", gone)
         rows = [(user, encode_state(state)) for user, state in states.items() if state is not None]
-        self.connection.executemany(_PUT_STATE, rows)
+        begin, end = _PUT_STATES
+        insert_rows(self.connection, begin, rows, end)
 
     # --- items ---
 

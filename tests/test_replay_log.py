@@ -35,6 +35,7 @@ from env.vocabulary import (
 )
 from replay.database import Database
 from replay.log import _PAGE, BATCH_LINES, LogCorruption, SqliteLog, find, find_page, forget, insert
+from replay.many_rows import MOST_ROWS
 
 DEADLINE_S = 30.0
 WRITTEN_MS = 1_700_000_000_000
@@ -114,7 +115,7 @@ def test_a_record_and_the_state_that_follows_commit_together(
 def test_a_batch_that_fails_half_way_leaves_no_line(sqlite: SqliteLog) -> None:
     bad = TickRecord(at_ms=2**63)  # beyond what a column holds
     with pytest.raises(OverflowError):
-        sqlite.append([tick(1), bad], durable=True)
+        sqlite.append([*map(tick, range(2 * MOST_ROWS)), bad], durable=True)
     assert list(sqlite.read()) == []
 
 

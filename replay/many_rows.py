@@ -1,0 +1,73 @@
+"""SQLite statements about many rows at once.
+
+Python's sqlite3 gives up the interpreter's lock for each step of a statement and waits for it again
+after, up to a switch interval where another thread computes. So a writer that inserts row by row
+beside a busy event loop waits once a row: what is one statement here waits once.
+
+Rejected: `executemany` (a step a row), and a statement for each number of rows (sqlite3 keeps 128
+that are prepared, and preparing one of hundreds of parameters takes longer than running it).
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+Value = str | int | bytes
+MOST_ROWS = 64
+
+
+def insert_rows(
+    connection: sqlite3.Connection, begin: str, rows: Sequence[Sequence[Value]], end: str = ""
+) -> None:
+    """Insert rows in their order.
+
+    Args:
+        connection: inside a transaction.
+        begin: of the statement, up to VALUES.
+        rows: of one length.
+        end: of the statement, after the rows.
+
+    >>> connection = sqlite3.connect(":memory:")
+    >>> _ = connection.execute("CREATE TABLE pairs (a, b)")
+    >>> insert_rows(connection, "INSERT INTO pairs VALUES", [(k, -k) for k in range(100)])
+    >>> connection.execute("SELECT count(*), min(b) FROM pairs").fetchone()
+    (100, -99)
+    """
+    for part in _parts(rows):
+        row = f"({', '.join('?' * len(part[0]))})"
+        values = [value for its in part for value in its]
+        connection.execute(f"{begin} {', '.join([row] * len(part))} {end}", values)
+
+
+def select_in(
+    connection: sqlite3.Connection, begin: str, keys: Sequence[str]
+) -> list[tuple[Value, ...]]:
+    """Return the rows of all that are in a list; in no order.
+
+    Args:
+        connection: inside a transaction.
+        begin: of the statement, up to the parenthesis behind IN.
+        keys: what is asked for.
+
+    >>> connection = sqlite3.connect(":memory:")
+    >>> _ = connection.execute("CREATE TABLE names (name)")
+    >>> insert_rows(connection, "INSERT INTO names VALUES", [("a",), ("b",)])
+    >>> select_in(connection, "SELECT name FROM names WHERE name IN", ["b", "c"])
+    [('b',)]
+    """
+    found: list[tuple[Value, ...]] = []
+    for begun in range(0, len(keys), MOST_ROWS):
+        part = keys[begun : begun + MOST_ROWS]
+        n = 1 << (len(part) - 1).bit_length()
+        padded = [*part, *[part[-1]] * (n - len(part))]
+        query = f"{begin} ({', '.join('?' * n)})"
+        found += connection.execute(query, padded).fetchall()
+    return found
+
+
+def _parts(rows: Sequence[Sequence[Value]]) -> Iterator[Sequence[Sequence[Value]]]:
+    """Yield the rows in parts whose lengths are powers of two, so that statements are few."""
+    begin = 0
+    while left := len(rows) - begin:
+        n = min(MOST_ROWS, 1 << left.bit_length() - 1)
+        yield rows[begin : begin + n]
+        begin += n
