@@ -41,6 +41,8 @@ class Places:
             new_ids = catalogue.ids[n_known:n]
             self._row_of = grown(self._row_of, n)
             self._row_of[n_known:] = [rows.get(item_id, -1) for item_id in new_ids]
+        if n_known == 0:  # every row there is was asked for
+            self._n_placed = len(rows)
         if self._n_placed == len(rows):
             return self._row_of
         for item_id, row in islice(rows.items(), self._n_placed, None):

@@ -1,6 +1,7 @@
 """Item states: a deterministic fold, a posterior that is honest, popularity that fades."""
 
 import math
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -180,15 +181,17 @@ def test_states_follow_a_growing_catalogue_and_further_folds() -> None:
 
 
 def test_an_item_that_is_put_while_states_are_aligned_is_there_the_next_time() -> None:
-    class Growing(Catalogue):
-        """Takes an upload in the middle, as one on another thread would come."""
+    class Growing(list[ItemId]):
+        """Ids to which an upload is added in the middle, as one on another thread would come."""
 
-        def index_of(self, item_id: ItemId) -> int | None:
-            if item_id not in self.ids:
-                self.apply(put(make_item(item_id)))
-            return super().index_of(item_id)
+        def __getitem__(self, key: Any) -> Any:
+            found = super().__getitem__(key)
+            if "late" not in self:
+                catalogue.apply(put(make_item("late")))
+            return found
 
-    catalogue, states = Growing(), folded([interaction("a"), interaction("late")])
+    catalogue, states = Catalogue(), folded([interaction("a"), interaction("late")])
+    catalogue.ids = Growing()
     catalogue.apply(put(make_item("a")))
     assert states.aligned(catalogue).impressions.tolist() == [1]
     assert states.aligned(catalogue).impressions.tolist() == [1, 1]
