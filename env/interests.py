@@ -69,7 +69,9 @@ def add_interest(total: bytes, decay: float, signal: float, vector: bytes) -> by
     says_nothing = signal == 0.0 or len(vector) != 2 * VECTOR_DIM
     if says_nothing and decay == 1.0:
         return total
-    kept = np.frombuffer(total, dtype="<f4") * np.float32(decay)
+    kept = np.frombuffer(total, dtype="<f4")
+    if decay != 1.0:  # as for all that is said of a card after its answer
+        kept = kept * np.float32(decay)
     if says_nothing:
         return kept.tobytes()
     return (kept + np.float32(signal) * _unpacked(vector)).tobytes()
@@ -117,12 +119,16 @@ def add_tally(
     """
     if not names or (exposure == 0.0 and signal == 0.0):
         return recent
-    kept = [tally for tally in recent if tally.name not in names]
-    before = {tally.name: tally for tally in recent if tally.name in names}
+    kept, last = recent[: -len(names)], recent[-len(names) :]
+    if [tally.name for tally in last] != list(names):  # it is not the card that was told of last
+        kept = tuple(tally for tally in recent if tally.name not in names)
+        last = tuple(tally for tally in recent if tally.name in names)
+    before = {tally.name: tally for tally in last}
+    moved = []
     for name in dict.fromkeys(names):
         seen, felt = _aged(before[name], n_cards) if name in before else (0.0, 0.0)
-        kept.append(Tally(name, seen + exposure, felt + signal, n_cards))
-    return tuple(kept[-MAX_TALLIES:])
+        moved.append(Tally(name, seen + exposure, felt + signal, n_cards))
+    return (*kept, *moved)[-MAX_TALLIES:]
 
 
 def tally_columns(recent: Sequence[Tally], n_cards: int) -> tuple[list[str], Floats, Floats]:

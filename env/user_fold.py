@@ -21,10 +21,10 @@ one odd video of a favourite creator took all the others along), and letting the
 for a new one (whom somebody blocked first would be back on their pages, and nobody told them).
 """
 
+import struct
 from typing import TypeVar
 
 import msgspec
-import numpy as np
 
 from env.content import fold_tag
 from env.interests import NO_INTEREST, add_interest, add_tally
@@ -258,16 +258,21 @@ def _without(names: tuple[_Name, ...], gone: tuple[_Name, ...]) -> tuple[_Name, 
 
 def _put_key(ring: bytes, key: int, at_most: int) -> bytes:
     """Return a ring of short keys with this one as the last."""
-    short = np.uint64(key).astype("<u4")
-    before = np.frombuffer(ring, dtype="<u4")
-    return np.append(before[before != short], short)[-at_most:].tobytes()
+    short = struct.pack("<I", key & 0xFFFFFFFF)
+    place = ring.find(short)
+    while place % len(short) and place >= 0:  # the end of one key and the beginning of the next
+        place = ring.find(short, place + 1)
+    before = ring if place < 0 else ring[:place] + ring[place + len(short) :]
+    return (before + short)[-at_most * len(short) :]
 
 
 def _hear_of(state: UserState, at_ms: int) -> UserState:
     """Move the last word, which never goes back; a long silence before it ended the session."""
+    if at_ms <= state.last_ms:
+        return state
     if at_ms - state.last_ms > SESSION_SILENCE_MS:
-        state = _begin_session(state, state.session, at_ms)
-    return msgspec.structs.replace(state, last_ms=max(state.last_ms, at_ms))
+        return _begin_session(state, state.session, at_ms)
+    return msgspec.structs.replace(state, last_ms=at_ms)
 
 
 def _begin_session(state: UserState, session: SessionId, at_ms: int) -> UserState:
