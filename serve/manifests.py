@@ -46,7 +46,7 @@ no-appendfsync-on-rewrite no
 maxmemory {REDIS_FULL_GIB}gb
 maxmemory-policy noeviction
 """
-"""A write is on disk before it is acknowledged, and a full server refuses it; see docs/stores.md."""
+"""A write is on disk before it is acknowledged, or refused if all is full; see docs/stores.md."""
 
 
 def volume(cluster: Cluster) -> Resource:
