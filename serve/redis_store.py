@@ -33,8 +33,9 @@ class RedisStore:
         name: str = "nextswipe",
         n_shards: int = 8,
         durable: bool = True,
+        make: bool = True,
     ) -> None:
-        """Connect; make the installation where it is missing.
+        """Connect.
 
         Args:
             url: of the server, see `replay.redis_database.RedisDatabase`.
@@ -42,15 +43,16 @@ class RedisStore:
             name: of the installation; one server may hold several.
             n_shards: of people, fixed when the installation is made.
             durable: refuse a server that answers before a write is on disk.
+            make: the installation, if it is missing; otherwise it is refused, and nothing written.
 
         Raises:
             NotDurable: it does.
-            ValueError: another number of shards, or a newer nextswipe wrote it.
+            ValueError: another number of shards, or a newer nextswipe wrote it, or it is missing.
             StoreUnavailable: it cannot be reached.
         """
         try:
             self.database = RedisDatabase(
-                url, now_ms, name=name, n_shards=n_shards, durable=durable
+                url, now_ms, name=name, n_shards=n_shards, durable=durable, make=make
             )
         except RedisError as error:
             raise unavailable(error) from error

@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 from lines import feedback, page, tick
-from redises import new_name, proxied, running, shared_url
+from redises import Server, new_name, proxied, running, shared_url
 
 from env.records import ItemRecord, LogLine, Record
 from env.vocabulary import ItemId, UserKey
 from replay.log import LogCorruption
-from replay.redis_client import RedisError
+from replay.redis_client import Client, RedisError
 from replay.redis_database import NotDurable, RedisDatabase
 from replay.redis_log import RedisLog
 from replay.redis_order import ROUND_LINES
@@ -110,6 +110,34 @@ def test_another_number_of_shards_is_refused(name: str) -> None:
     opened(name).close()
     with pytest.raises(ValueError, match=r"expected 3 shards, .* got 4"):
         opened(name, n_shards=4)
+
+
+def test_an_installation_that_is_missing_is_made_only_where_it_is_wanted(name: str) -> None:
+    """A mistyped name leaves nothing behind, so that another number of shards is still free."""
+    with pytest.raises(ValueError, match=rf"expected a log of {name}, found none"):
+        RedisDatabase(shared_url(), lambda: 0, name=name, n_shards=4, make=False)
+    opened(name, n_shards=3).close()
+    RedisDatabase(shared_url(), lambda: 0, name=name, n_shards=3, make=False).close()
+
+
+def n_connections(server: Server) -> int:
+    client = Client(server.url)
+    n = int(client.ask("INFO", "clients")["connected_clients"])
+    client.close()
+    return n
+
+
+def test_a_database_that_cannot_be_opened_leaves_no_connection(tmp_path: Path, name: str) -> None:
+    with running(tmp_path) as server:
+        before = n_connections(server)
+        opened(name, server.url).close()
+        client = Client(server.url)
+        client.ask("SET", f"{{{name}.{ITEMS}}}:head", "no hash")
+        client.close()
+        with pytest.raises(RedisError, match="WRONGTYPE") as failed:
+            opened(name, server.url)
+        assert failed.tb is not None, "which keeps alive what was not closed"
+        assert n_connections(server) == before
 
 
 def test_a_server_that_answers_before_a_write_is_on_disk_is_refused_unless_it_may(
