@@ -220,7 +220,7 @@ def test_a_redis_of_its_own_is_full_before_its_pod_is_and_then_refuses_writes(
     (limits,) = inside(server, "limits")
     pod_bytes = int(limits["memory"].removesuffix("Gi")) * 2**30
     client = redis.Redis.from_url(own_redis)
-    full_bytes = int(client.config_get("maxmemory")["maxmemory"])
+    full_bytes = int(client.config_get("maxmemory")["maxmemory"] or 0)
     assert pod_bytes / 2 <= full_bytes <= pod_bytes * 3 / 4
     with RedisStore(own_redis, lambda: 0, name="x", n_shards=1, durable=True) as store:
         store.log.append([tick(1)], durable=True)
