@@ -32,6 +32,7 @@ class ShardTransaction:
         self._ahead: dict[Key, bytes | None] = {}
         self._read: dict[Key, bytes | None] = {}
         self._work = Change()
+        self._forgotten: set[UserKey] = set()
 
     def read_ahead(self, rows: Mapping[Key, bytes | None]) -> None:
         """Take rows behind their stamps that were read before the work asks for them."""
@@ -98,27 +99,32 @@ class ShardTransaction:
         found = self.shard.client.fields(self.shard.key(f"about:{user}"))
         for offset, payload in found.items():
             self._work.edits.append((user, offset.decode(), unnamed(payload, int(offset))))
-        for place, line in enumerate(self.change.lines):
-            if line.about == user:
-                self.change.lines[place] = line._replace(payload=unnamed(line.payload))
-        return len(found)
+        n_ours = sum(line.about == user for line in self._lines())
+        self._work.lines = _without_name(self._work.lines, user)
+        self._forgotten.add(user)
+        return len(found) + n_ours
 
     # --- one piece of work after the other ---
 
     def keep(self) -> None:
         """Let what the present piece of work wrote be part of the transaction."""
         work, change = self._work, self.change
+        for user in self._forgotten:
+            change.lines = _without_name(change.lines, user)
         change.lines += work.lines
         change.said |= work.said
         change.rows |= work.rows
         change.edits += work.edits
         for name, n in work.totals.items():
             change.totals[name] = change.totals.get(name, 0) + n
-        self._work = Change()
+        self.drop()
 
     def drop(self) -> None:
-        """Take back what the present piece of work wrote; what it read stays to be checked."""
-        self._work = Change()
+        """Begin the next piece of work; without `keep`, what the present one wrote is taken back.
+
+        What it read stays to be checked.
+        """
+        self._work, self._forgotten = Change(), set()
 
     def _fetch(self, table: str, keys: list[str]) -> None:
         missing = [key for key in keys if (table, key) not in self._ahead]
@@ -164,6 +170,13 @@ class ShardTransaction:
         self._work.lines.append(ChangeLine(kind, packed, about, *(key or ("", ""))))
         if key is not None:
             self._work.said.add(key)
+
+
+def _without_name(lines: Iterable[ChangeLine], user: UserKey) -> list[ChangeLine]:
+    return [
+        line._replace(payload=unnamed(line.payload)) if line.about == user else line
+        for line in lines
+    ]
 
 
 def said_key(record: Record) -> Key | None:
