@@ -90,6 +90,21 @@ def test_what_is_read_is_read_in_the_same_order_for_ever_by_everybody(name: str)
         database.close()
 
 
+def test_whoever_writes_the_order_down_fetches_no_line_twice(tmp_path: Path, name: str) -> None:
+    with running(tmp_path) as server:
+        database = opened(name, server.url)
+        log = RedisLog(database)
+        log.append([said(at_ms, f"u{at_ms}") for at_ms in range(20)] + [tick(1)], durable=True)
+        reads = []
+        for _ in ("writes it down", "finds it written"):
+            database.client.ask("CONFIG", "RESETSTAT")
+            assert len(list(log.read())) == 21
+            told = database.client.ask("INFO", "commandstats")
+            reads.append(told["cmdstat_xrange"]["calls"])
+        assert reads[0] == reads[1]
+        database.close()
+
+
 def test_a_line_that_is_not_what_was_written_is_found(database: RedisDatabase) -> None:
     log = RedisLog(database)
     log.append([page(), feedback("e1")], durable=True)
