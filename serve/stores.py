@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from serve.config import Config
-from serve.redis_store import RedisStore
 from serve.sqlite_store import SqliteStore
 from serve.store import Store
 
@@ -26,6 +25,8 @@ def open_store(config: Config, now_ms: Callable[[], int], *, make: bool = True) 
         sqlite3.DatabaseError: the file is no database or cannot be opened.
     """
     if config.store.url:
+        from serve.redis_store import RedisStore
+
         return RedisStore(
             config.store.url,
             now_ms,
