@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from time import perf_counter
@@ -27,7 +27,7 @@ from packaging.requirements import Requirement
 
 from serve.config import Config
 from serve.edge import authority
-from serve.haproxy import find_binary, install
+from serve.haproxy import LISTEN, find_binary, install
 
 LEAST_FREE_BYTES = 1 << 30
 LEAST_MEMORY_BYTES = 1_500 << 20
@@ -44,6 +44,16 @@ import sys
 from serve.footprint import memory_bytes
 heavy = sorted({"torch", "ray.rllib", "matplotlib", "pandas"} & sys.modules.keys())
 print(json.dumps([import_s, memory_bytes({os.getpid()}), heavy]))
+"""
+
+_FRONT_DOOR = """
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 1s
+    timeout server 1s
+frontend http_frontend
+    bind *:8000
 """
 
 Verdict = Literal["well", "look", "wrong"]
@@ -139,15 +149,19 @@ def _haproxy(config: Config) -> Finding:
         binary = find_binary()
     except FileNotFoundError as error:
         return Finding("haproxy", "wrong", str(error))
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        try:
-            install(Path(folder), binary)
-            done = _run([binary, "-v"])
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return Finding("haproxy", "wrong", f"{binary} does not start: {error}")
-    if done.returncode:
-        return Finding("haproxy", "wrong", f"{binary} does not start: {done.stderr.strip()}")
-    return Finding("haproxy", "well", done.stdout.partition("\n")[0].strip())
+    try:
+        told = _run([binary, "-v"])
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+            settings = Path(folder) / "haproxy.cfg"
+            settings.write_text(_FRONT_DOOR)
+            program = str(install(Path(folder), binary))
+            checked = _run([program, "-c", "-f", str(settings)], {LISTEN: "127.0.0.1:8000"})
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding("haproxy", "wrong", f"{binary} does not start: {error}")
+    for done in (told, checked):
+        if done.returncode:
+            return Finding("haproxy", "wrong", f"{binary} does not start: {done.stderr.strip()}")
+    return Finding("haproxy", "well", told.stdout.partition("\n")[0].strip())
 
 
 def _port(config: Config) -> Finding:
@@ -250,9 +264,16 @@ def _weigh_replica() -> tuple[Finding, float, int]:
     return Finding("replica", "well", said), import_s, size_bytes
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: list[str], variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - of this project and its dependencies
-        command, check=False, capture_output=True, text=True, timeout=TIMEOUT_S
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        env={**os.environ, **(variables or {})},
     )
 
 

@@ -13,6 +13,7 @@ import serve.doctor
 from serve.commands.main import app
 from serve.config import Config, Data, Server
 from serve.doctor import Diagnosis, Finding, examine
+from serve.haproxy import BINARY
 
 
 def config(folder: Path, server: Server | None = None) -> Config:
@@ -90,10 +91,24 @@ def test_a_package_of_another_version_is_named(
 def test_haproxy_that_is_not_there_is_wrong_unless_it_is_not_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAY_SERVE_HAPROXY_BINARY_PATH", str(tmp_path / "nothing"))
+    monkeypatch.setenv(BINARY, str(tmp_path / "nothing"))
     assert finding("haproxy", examine(config(tmp_path))).verdict == "wrong"
     other = config(tmp_path, Server(port=0, edge="proxy"))
     assert finding("haproxy", examine(other)).verdict == "look"
+
+
+@pytest.mark.usefixtures("light")
+@pytest.mark.parametrize("refuses", ["-v", "-c"])
+def test_haproxy_that_does_not_take_what_it_is_started_with_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: str
+) -> None:
+    """One that is too old starts, and knows no such rules of the front door."""
+    program = tmp_path / "haproxy"
+    program.write_text(f'#!/bin/sh\n[ "$1" != {refuses} ] || {{ echo "no such" >&2; exit 1; }}\n')
+    program.chmod(0o700)
+    monkeypatch.setenv(BINARY, str(program))
+    found = finding("haproxy", examine(config(tmp_path)))
+    assert (found.verdict, found.says) == ("wrong", f"{program} does not start: no such")
 
 
 @pytest.mark.parametrize(
