@@ -33,6 +33,10 @@ class NotDurable(ValueError):  # noqa: N818  # it tells what was found
     """The server answers before a write is on disk."""
 
 
+class NoLog(ValueError):  # noqa: N818  # it tells what was found
+    """There is no installation of this name."""
+
+
 class RedisDatabase:
     """An open installation on a Redis server; threads share it, processes open their own."""
 
@@ -58,7 +62,8 @@ class RedisDatabase:
 
         Raises:
             NotDurable: it does.
-            ValueError: another number of shards, or a newer nextswipe wrote it, or it is missing.
+            NoLog: it is missing.
+            ValueError: another number of shards, or a newer nextswipe wrote it.
             RedisError: it cannot be reached.
         """
         self.client = Client(url)
@@ -135,7 +140,7 @@ def _make(client: Client, meta: str, n_shards: int) -> None:
 def _require_known(client: Client, meta: str, name: str, n_shards: int) -> None:
     found = {field.decode(): int(value) for field, value in client.fields(meta).items()}
     if not found:
-        raise ValueError(f"expected a log of {name}, found none (store.name)")
+        raise NoLog(f"expected a log of {name}, found none (store.name)")
     if found["format"] > FORMAT_VERSION:
         raise ValueError(
             f"expected log format {FORMAT_VERSION} or older, got {found['format']}; it was written "

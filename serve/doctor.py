@@ -2,15 +2,14 @@
 
 Each check is a function from the settings to one `Finding`: what was looked at, whether it is well,
 and else what was found and what to do about it. Nothing is changed but for a file that is written
-into the data folder and removed. The replica is weighed by starting one: a process that imports
-what a replica imports, and says how long that took and what it takes.
+into the data folder and removed, and a key on a Redis. The replica is weighed by starting one: a
+process that imports what a replica imports, and says how long that took and what it takes.
 """
 
 import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,20 +18,17 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from pathlib import Path
-from time import perf_counter
-from typing import Literal
 
 import msgspec
 from packaging.requirements import Requirement
 
 from serve.config import Config
+from serve.durability import look_at_disk, look_at_store
 from serve.edge import authority
+from serve.finding import Finding
 from serve.haproxy import LISTEN, find_binary, install
 
-LEAST_FREE_BYTES = 1 << 30
 LEAST_MEMORY_BYTES = 1_500 << 20
-SLOW_FSYNC_S = 0.02
-N_FSYNCS = 10
 TIMEOUT_S = 60.0
 
 _REPLICA = """
@@ -56,22 +52,6 @@ frontend http_frontend
     bind *:8000
 """
 
-Verdict = Literal["well", "look", "wrong"]
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One check and what came of it.
-
-    Attributes:
-        check: what was looked at.
-        verdict: "well"; "look": it works, but not as well as it could; "wrong": it does not.
-        says: what was found, and what to do where it is not well.
-    """
-
-    check: str
-    verdict: Verdict
-    says: str
-
 
 class Diagnosis(msgspec.Struct, frozen=True):
     """All findings.
@@ -79,7 +59,8 @@ class Diagnosis(msgspec.Struct, frozen=True):
     Attributes:
         replica_import_s: to import what a feed replica imports.
         replica_mb: memory of a process that has, without data.
-        fsync_ms: of a small file in the data folder, the median; what an acknowledgement waits for.
+        fsync_ms: of a small file in the data folder, the median; what an acknowledgement waits for
+            where the store is there.
     """
 
     findings: tuple[Finding, ...]
@@ -96,7 +77,7 @@ class Diagnosis(msgspec.Struct, frozen=True):
 def examine(config: Config) -> Diagnosis:
     """Look at this machine as a place for the server of these settings."""
     replica, import_s, size_bytes = _weigh_replica()
-    disk, fsync_s = _disk(config)
+    disk, fsync_s = look_at_disk(config)
     findings = [check(config) for check in _CHECKS]
     return Diagnosis(
         findings=(*findings, disk, replica),
@@ -218,34 +199,6 @@ def _memory(config: Config) -> Finding:
     return Finding("memory", "well", said)
 
 
-def _disk(config: Config) -> tuple[Finding, float]:
-    """Write to the data folder, or to where it will be made; return also the time of an fsync."""
-    folder = Path(config.data.folder).absolute()
-    there = next(each for each in (folder, *folder.parents) if each.exists())
-    try:
-        with tempfile.NamedTemporaryFile(dir=there) as file:
-            fsync_s = _time_fsync(file.fileno())
-    except OSError as error:
-        return Finding("disk", "wrong", f"{there} cannot be written: {error.strerror}"), 0.0
-    free = shutil.disk_usage(there).free
-    said = f"{there}: {free / 2**30:.1f} GB free, fsync {1e3 * fsync_s:.1f} ms"
-    if free < LEAST_FREE_BYTES:
-        return Finding("disk", "wrong", f"{said}: less than 1 GB, and the log only grows"), fsync_s
-    if fsync_s > SLOW_FSYNC_S:
-        return Finding("disk", "look", f"{said}: each feedback waits for one"), fsync_s
-    return Finding("disk", "well", said), fsync_s
-
-
-def _time_fsync(fd: int) -> float:
-    times_s = []
-    for _ in range(N_FSYNCS):
-        os.write(fd, bytes(4096))
-        began_s = perf_counter()
-        os.fsync(fd)
-        times_s.append(perf_counter() - began_s)
-    return sorted(times_s)[N_FSYNCS // 2]
-
-
 def _weigh_replica() -> tuple[Finding, float, int]:
     """Import what a replica imports in a new process; return its time and size as well."""
     command = [sys.executable, "-W", "ignore", "-c", _REPLICA]
@@ -284,4 +237,5 @@ _CHECKS: tuple[Callable[[Config], Finding], ...] = (
     _port,
     _secret,
     _memory,
+    look_at_store,
 )

@@ -47,7 +47,8 @@ class RedisStore:
 
         Raises:
             NotDurable: it does.
-            ValueError: another number of shards, or a newer nextswipe wrote it, or it is missing.
+            NoLog: it is missing.
+            ValueError: another number of shards, or a newer nextswipe wrote it.
             StoreUnavailable: it cannot be reached.
         """
         try:
