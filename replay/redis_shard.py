@@ -9,7 +9,7 @@ the stream, since an entry of a stream cannot be overwritten and forgetting some
 from collections.abc import Collection, Iterator, Sequence
 
 from env.records import PageRecord
-from replay.redis_client import Client, Entry
+from replay.redis_client import Client, Command, Entry
 from replay.redis_line import Line
 
 STAMP_BYTES = 8
@@ -88,14 +88,18 @@ class Shard:
 
     def lines(self, after: int, n: int) -> list[Line]:
         """Return the next lines behind an offset, at most n."""
-        return self._lines(self.client.entries(self.key("log"), after + 1, n))
+        return self.unpacked(self.client.entries(self.key("log"), after + 1, n))
 
     def line(self, offset: int) -> Line:
         """Return one line."""
         (line,) = self.lines(offset - 1, 1)
         return line
 
-    def _lines(self, entries: Sequence[Entry]) -> list[Line]:
+    def ask_entry(self, offset: int) -> Command:
+        """Return the command that asks for a line, whose answer `unpacked` takes."""
+        return "XRANGE", self.key("log"), f"{offset}-0", f"{offset}-0"
+
+    def unpacked(self, entries: Sequence[Entry]) -> list[Line]:
         """Return entries of the stream as lines; payloads that stand beside it are fetched."""
         named = [(entry[b"u"].decode(), key) for key, entry in entries if b"u" in entry]
         beside: Iterator[bytes | None] = iter(

@@ -69,8 +69,8 @@ class View(Protocol):
         """Return a person's page whose id begins so, the first by id of several, or None."""
         ...
 
-    def page(self, page_id: PageId) -> PageRecord | None:
-        """Return a page, whoever's it is, or None."""
+    def pages(self, page_ids: Collection[PageId]) -> dict[PageId, PageRecord]:
+        """Return these pages, whoever's they are; those that there are not are not in it."""
         ...
 
     # --- items ---

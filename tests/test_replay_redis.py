@@ -7,14 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from lines import feedback, page, tick
-from redises import Server, new_name, proxied, running, shared_url
+from redises import Server, counted_trips, new_name, proxied, running, shared_url
 
 from env.records import ItemRecord, LogLine, Record
-from env.vocabulary import ItemId, UserKey
+from env.vocabulary import ItemId, PageId, UserKey
 from replay.log import LogCorruption
 from replay.redis_client import Client, RedisError
 from replay.redis_database import NotDurable, RedisDatabase
-from replay.redis_log import RedisLog
+from replay.redis_log import RedisLog, find_pages
 from replay.redis_order import ROUND_LINES
 from replay.redis_transaction import ShardTransaction
 from replay.redis_writer import ITEMS
@@ -212,6 +212,19 @@ def test_the_position_of_every_shard_is_known_at_any_offset(database: RedisDatab
             assert log.shard_offsets(line.offset) == tuple(read)
     with pytest.raises(ValueError, match="expected an offset up to 120, got 121"):
         log.shard_offsets(121)
+
+
+def test_pages_are_found_in_two_trips_however_many_they_are(tmp_path: Path, name: str) -> None:
+    with running(tmp_path) as server:
+        database = opened(name, server.url)
+        pages = [msgspec.structs.replace(page(f"p{k}"), user=UserKey(f"u{k}")) for k in range(30)]
+        RedisLog(database).append(pages, durable=True)
+        assert len({database.shard_of(each.user) for each in pages}) == 3
+        with counted_trips(server.url) as n_trips:
+            found = find_pages(database, [*(each.page_id for each in pages), PageId("q")])
+        assert found == {each.page_id: each for each in pages}
+        assert n_trips == [2]
+        database.close()
 
 
 def held_up(database: RedisDatabase) -> threading.Event:

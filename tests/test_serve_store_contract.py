@@ -285,10 +285,14 @@ def test_a_page_is_found_by_the_beginning_of_its_id_also_before_the_commit(store
     assert write(store, work) == [pages[0], pages[3], None]
     with store.view(ANN) as view:
         assert view.find_page(user, "abc") == pages[2]
-        assert view.page(PageId("abc")) == pages[2]
-        assert view.page(PageId("a")) is None
+        assert view.pages([PageId("abc")]) == {"abc": pages[2]}
+        assert view.pages([PageId("a")]) == {}
     with store.view() as view:
-        assert view.page(PageId("b")) == pages[3]
+        assert view.pages([PageId("b"), PageId("c"), PageId("abc")]) == {
+            "b": pages[3],
+            "abc": pages[2],
+        }
+        assert view.pages([]) == {}
 
 
 def test_work_that_raises_is_undone_and_fails_alone(store: Store) -> None:
