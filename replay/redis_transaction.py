@@ -1,12 +1,12 @@
 """What a transaction on one shard reads, and gathers to be written; see `replay.redis_script`."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from env.records import BlockRecord, FeedbackRecord, PageRecord, Record, UserRecord
 from env.vocabulary import UserKey
 from replay.redis_line import Line, pack, unnamed
 from replay.redis_script import Change, ChangeLine
-from replay.redis_shard import STAMP_BYTES, Key, Shard
+from replay.redis_shard import STAMP_BYTES, Ahead, Key, Shard
 
 
 class ShardTransaction:
@@ -16,27 +16,25 @@ class ShardTransaction:
     it wrote, and one that fails is taken back alone.
     """
 
-    def __init__(self, shard: Shard, written_ms: int, *, asks: bool = True) -> None:
+    def __init__(self, shard: Shard, written_ms: int, ahead: Ahead, *, asks: bool) -> None:
         """Begin with nothing.
 
         Args:
             shard: that it is about.
             written_ms: the wall clock, for `LogLine.written_ms`.
-            asks: look up which lines are there already, which costs a trip; otherwise none is taken
-                to be, and where one is, the commit is refused.
+            ahead: what was read of it before.
+            asks: look up which lines and pages are there already, which costs a trip each;
+                otherwise none is taken to be, and where one is, the commit is refused.
         """
         self._asks = asks
         self.shard = shard
         self.change = Change()
         self._written_ms = written_ms
-        self._ahead: dict[Key, bytes | None] = {}
+        self._marks = ahead.catalogue, ahead.items
+        self._ahead = dict(ahead.rows)
         self._read: dict[Key, bytes | None] = {}
         self._work = Change()
         self._forgotten: set[UserKey] = set()
-
-    def read_ahead(self, rows: Mapping[Key, bytes | None]) -> None:
-        """Take rows behind their stamps that were read before the work asks for them."""
-        self._ahead.update(rows)
 
     # --- reading ---
 
@@ -47,16 +45,18 @@ class ShardTransaction:
 
     def catalogue(self) -> int:
         """Return the shard's mark of the catalogue."""
-        if self.change.catalogue < 0:
-            self.change.catalogue = self.shard.catalogue()
+        self.change.catalogue, _ = self._marks
         return self.change.catalogue
 
-    def find_page(self, beginning: str) -> PageRecord | None:
-        """Return the page whose id begins so, the first by id of several, or None.
+    def items_catalogue(self) -> int:
+        """Return the mark of the shard of items, unchecked."""
+        return self._marks[1]
 
-        Whether another one comes meanwhile is not checked: it moves its person's state.
-        """
-        stored = self.shard.find_page(beginning)
+    def find_page(self, beginning: str) -> PageRecord | None:
+        """Return the page whose id begins so, the first by id of several, or None."""
+        stored = self.shard.find_page(beginning) if self._asks else None
+        if stored is None:
+            self.change.fresh.add(beginning)
         ours = (
             Line.unpacked(0, line.payload).record()
             for line in self._lines()

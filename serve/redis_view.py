@@ -114,7 +114,7 @@ class RedisView:
         That the home shard was told of none since is what a transaction checks; one of which
         nobody was told yet counts as well.
         """
-        return max(self._at(self._home).catalogue(), self._database.shards[ITEMS].catalogue())
+        return max(self._at(self._home).catalogue(), self._items_catalogue())
 
     def item_ids(self) -> set[ItemId]:
         """Return the ids of all items."""
@@ -205,6 +205,9 @@ class RedisView:
     def _mark(self, name: str) -> bytes | None:
         (row,) = self._at(ITEMS).rows(MARKS, [name])
         return row
+
+    def _items_catalogue(self) -> int:
+        return self._database.shards[ITEMS].catalogue()
 
     def _of(self, name: str) -> Rows:
         return self._at(self._database.shard_of(name))

@@ -240,19 +240,42 @@ def held_up(database: RedisDatabase) -> threading.Event:
     return may_end
 
 
-def test_what_fails_on_one_shard_fails_only_what_was_for_that_one(database: RedisDatabase) -> None:
-    database.client.ask("SET", database.shards[1].key("head"), "no hash")
-    database.client.ask("SET", database.shards[2].key("table:t"), "no hash")
+def test_what_fails_on_one_shard_fails_only_what_was_for_that_one(name: str) -> None:
+    database = opened(name, n_shards=4)
+    database.client.ask("SET", database.shards[1].key("log"), "no stream")
+    for number in (2, 4):
+        database.client.ask("SET", database.shards[number].key("table:t"), "no hash")
     may_end = held_up(database)
     script = database.write(lambda shard: shard.append([tick(1)]), shard=1)
     read = database.write(lambda shard: shard.rows("t", ["key"]), shard=2)
     well = database.write(lambda shard: shard.append([tick(3)]), shard=3)
+    ahead = database.write(lambda shard: shard.append([tick(4)]), shard=4, reads=[("t", "key")])
     may_end.set()
     assert well.result(10) == [True]
-    for failed in (script, read):
+    for failed in (script, read, ahead):
         with pytest.raises(RedisError, match="WRONGTYPE"):
             failed.result(10)
     assert len(database.shards[3].lines(0, 9)) == 1
+    database.close()
+
+
+def test_a_page_that_comes_while_another_one_for_its_request_is_written_is_the_answer(
+    database: RedisDatabase, name: str
+) -> None:
+    other, runs = opened(name), []
+
+    def answer(shard: ShardTransaction) -> str:
+        runs.append(shard.find_page("r"))
+        if len(runs) == 1:
+            other.write(lambda shard: shard.append([page("r2")]), shard=1).result(10)
+        if runs[-1] is None:
+            shard.append([page("r1")])
+        return "r1" if runs[-1] is None else runs[-1].page_id
+
+    assert database.write(answer, shard=1).result(10) == "r2"
+    assert runs == [None, page("r2")]
+    assert len(database.shards[1].lines(0, 9)) == 1
+    other.close()
 
 
 def test_a_change_of_an_item_of_which_not_all_shards_were_told_is_told_when_asked_again(
