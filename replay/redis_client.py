@@ -93,6 +93,11 @@ class Client:
         found: list[Entry] = self.ask("XREVRANGE", key, up_to, "-", "COUNT", 1)
         return found[0] if found else None
 
+    def memory(self) -> tuple[int, int]:
+        """Return how many bytes the server has taken, and how many it takes; 0: no limit."""
+        told = self._redis.info("memory")
+        return int(told["used_memory"]), int(told["maxmemory"])
+
     def setting(self, name: str) -> str:
         """Return a setting of the server's; empty if it knows none of this name.
 

@@ -33,6 +33,10 @@ class NotDurable(ValueError):  # noqa: N818  # it tells what was found
     """The server answers before a write is on disk."""
 
 
+class NoLog(ValueError):  # noqa: N818  # it tells what was found
+    """There is no installation of this name."""
+
+
 class RedisDatabase:
     """An open installation on a Redis server; threads share it, processes open their own."""
 
@@ -44,8 +48,9 @@ class RedisDatabase:
         name: str = "nextswipe",
         n_shards: int = 8,
         durable: bool = True,
+        make: bool = True,
     ) -> None:
-        """Connect, make the installation where it is missing, and start the writer.
+        """Connect and start the writer.
 
         Args:
             url: redis://[user:password@]host[:port][/number]; rediss:// for TLS.
@@ -53,24 +58,28 @@ class RedisDatabase:
             name: of the installation; one server may hold several.
             n_shards: of people, fixed when the installation is made.
             durable: refuse a server that answers before a write is on disk.
+            make: the installation, if it is missing; otherwise it is refused, and nothing written.
 
         Raises:
             NotDurable: it does.
+            NoLog: it is missing.
             ValueError: another number of shards, or a newer nextswipe wrote it.
             RedisError: it cannot be reached.
         """
         self.client = Client(url)
+        self.n_shards = n_shards
+        self.shards = [Shard(self.client, name, number) for number in range(n_shards + 1)]
         try:
             if durable:
                 _require_durable(self.client)
-            _prepare(self.client, name, n_shards)
+            if make:
+                _make(self.client, self.shards[ITEMS].key("meta"), n_shards)
+            _require_known(self.client, self.shards[ITEMS].key("meta"), name, n_shards)
+            raise_marks(self.client, self.shards)
+            self._writer = Writer(self.client, self.shards, now_ms)
         except BaseException:
             self.client.close()
             raise
-        self.n_shards = n_shards
-        self.shards = [Shard(self.client, name, number) for number in range(n_shards + 1)]
-        raise_marks(self.client, self.shards)
-        self._writer = Writer(self.client, self.shards, now_ms)
 
     def shard_of(self, name: str) -> int:
         """Return the shard of a person, by the caller's id or the pseudonym; from 1."""
@@ -122,10 +131,16 @@ def _require_durable(client: Client) -> None:
         )
 
 
-def _prepare(client: Client, name: str, n_shards: int) -> None:
-    key = f"{{{name}.{ITEMS}}}:meta"
-    client.ask_all([("HSETNX", key, "format", FORMAT_VERSION), ("HSETNX", key, "shards", n_shards)])
-    found = {field.decode(): int(value) for field, value in client.fields(key).items()}
+def _make(client: Client, meta: str, n_shards: int) -> None:
+    """Write down what an installation is, where it is not."""
+    fields = {"format": FORMAT_VERSION, "shards": n_shards}
+    client.ask_all([("HSETNX", meta, field, value) for field, value in fields.items()])
+
+
+def _require_known(client: Client, meta: str, name: str, n_shards: int) -> None:
+    found = {field.decode(): int(value) for field, value in client.fields(meta).items()}
+    if not found:
+        raise NoLog(f"expected a log of {name}, found none (store.name)")
     if found["format"] > FORMAT_VERSION:
         raise ValueError(
             f"expected log format {FORMAT_VERSION} or older, got {found['format']}; it was written "

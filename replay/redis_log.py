@@ -97,18 +97,29 @@ def _appending(records: Sequence[Record]) -> Callable[[ShardTransaction], list[b
     return lambda transaction: transaction.append(records)
 
 
-def find_page(database: RedisDatabase, page_id: PageId) -> PageRecord | None:
-    """Return a page, or None; an id does not tell its shard, so all are asked, in one trip.
+def find_pages(database: RedisDatabase, page_ids: Collection[PageId]) -> dict[PageId, PageRecord]:
+    """Return these pages; those that there are not are not in it.
+
+    An id does not tell its shard, so all are asked: in one trip, and in another one for the lines.
 
     Raises:
-        LogCorruption: its line's crc or payload is wrong.
+        LogCorruption: a line's crc or payload is wrong.
     """
-    shards = database.shards
-    found = database.client.ask_all(
-        [("HGET", shard.key(f"said:{page_id}"), "") for shard in shards]
+    client, people = database.client, database.shards[ITEMS + 1 :]
+    asked = [(page_id, shard) for page_id in page_ids for shard in people]
+    offsets = client.ask_all(
+        [("HGET", shard.key(f"said:{page_id}"), "") for page_id, shard in asked]
     )
-    for shard, offset in zip(shards, found, strict=True):
-        if offset is not None:
-            page = shard.line(int(offset)).record()
-            return page if isinstance(page, PageRecord) else None
-    return None
+    places = [
+        (page_id, shard, int(offset))
+        for (page_id, shard), offset in zip(asked, offsets, strict=True)
+        if offset is not None
+    ]
+    entries = client.ask_all([shard.ask_entry(offset) for _, shard, offset in places])
+    found: dict[PageId, PageRecord] = {}
+    for (page_id, shard, _), its in zip(places, entries, strict=True):
+        for line in shard.unpacked(its):
+            record = line.record()
+            if isinstance(record, PageRecord):
+                found[page_id] = record
+    return found

@@ -17,8 +17,8 @@ place, which is what shards are there to avoid).
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import NamedTuple
 
 from replay.redis_client import Entry
@@ -46,11 +46,6 @@ class Round(NamedTuple):
     start: tuple[int, ...]
     end: tuple[int, ...]
 
-    @property
-    def before(self) -> int:
-        """The offset of the last line before it."""
-        return sum(self.start)
-
 
 class MergeOrder:
     """The order of the lines of one installation."""
@@ -64,14 +59,16 @@ class MergeOrder:
     def read(self, after: int) -> Iterator[Placed]:
         """Yield the lines behind an offset, up to the end of all shards as they are then."""
         while True:
-            rounds = self._rounds(after)
-            for stretch in rounds:
-                for placed in self.lines(stretch):
-                    if placed.offset > after:
-                        yield placed
-                        after = placed.offset
-            if not rounds and not self._extend():
-                return
+            stretches = [self.lines(stretch) for stretch in self._rounds(after)]
+            if not stretches:
+                extended = self._extend(after)
+                if extended is None:
+                    return
+                stretches = [iter(extended)]
+            for placed in chain.from_iterable(stretches):
+                if placed.offset > after:
+                    yield placed
+                    after = placed.offset
 
     def shard_offsets(self, offset: int) -> tuple[int, ...]:
         """Return how far each shard is read once all lines up to an offset are.
@@ -98,8 +95,7 @@ class MergeOrder:
             self._lines(shard, start, end - start)
             for shard, (start, end) in enumerate(zip(stretch.start, stretch.end, strict=True))
         ]
-        for place, (shard, line) in enumerate(_merged(parts), stretch.before + 1):
-            yield Placed(place, shard, line)
+        yield from _placed(_merged(parts), stretch.start)
 
     def _lines(self, shard: int, after: int, n: int) -> list[Line]:
         lines = self._shards[shard].lines(after, n) if n else []
@@ -123,36 +119,42 @@ class MergeOrder:
         """Return the end of the last round that ends at an offset or before it."""
         return self._end(self._client.last_entry(self._key, f"{after}-0"))
 
-    def _extend(self) -> bool:
-        """Write the next round down; return whether there is one, ours or somebody else's."""
+    def _extend(self, after: int) -> list[Placed] | None:
+        """Write down the round behind an offset; return its lines, or None: there are none.
+
+        Without lines somebody else wrote it meanwhile, and it is theirs that counts.
+        """
         last = self._client.last_entry(self._key)
         start = self._end(last)
+        if sum(start) > after:
+            return []
         people = self._heads(range(ITEMS + 1, len(self._shards)))
         (items,) = self._heads([ITEMS])  # after the people's, see above
         heads = (items, *people)
         if heads == start:
-            return False
-        end = self._bounded(start, heads)
+            return None
+        lines = self._next(start, heads)
+        end = list(start)
+        for shard, _ in lines:
+            end[shard] += 1
         expected = last[0] if last else b"0-0"
         bounds = " ".join(map(str, end))
-        self._client.ask("EVAL", ROUND, 1, self._key, expected, f"{sum(end)}-0", bounds)
-        return True
+        is_ours = self._client.ask("EVAL", ROUND, 1, self._key, expected, f"{sum(end)}-0", bounds)
+        return list(_placed(lines, start)) if is_ours else []
 
     def _end(self, entry: Entry | None) -> tuple[int, ...]:
         return (0,) * len(self._shards) if entry is None else _vector(entry[1][b"v"])
 
-    def _bounded(self, start: tuple[int, ...], heads: tuple[int, ...]) -> tuple[int, ...]:
-        """Return where a round ends that takes all items, or else `ROUND_LINES` lines of them."""
-        if heads[ITEMS] - start[ITEMS] >= ROUND_LINES:
-            return (start[ITEMS] + ROUND_LINES, *start[ITEMS + 1 :])
-        end = [heads[ITEMS], *start[ITEMS + 1 :]]
+    def _next(self, start: tuple[int, ...], heads: tuple[int, ...]) -> list[tuple[int, Line]]:
+        """Return a round's lines: `ROUND_LINES` of items, or all and as many of people."""
+        n_items = min(heads[ITEMS] - start[ITEMS], ROUND_LINES)
+        n_people = ROUND_LINES if n_items < ROUND_LINES else 0
+        most = [n_items] + [n_people] * (len(start) - 1)
         parts = [
-            [] if shard == ITEMS else self._lines(shard, after, min(head - after, ROUND_LINES))
-            for shard, (after, head) in enumerate(zip(start, heads, strict=True))
+            self._lines(shard, after, min(head - after, n))
+            for shard, (after, head, n) in enumerate(zip(start, heads, most, strict=True))
         ]
-        for shard, _ in islice(_merged(parts), ROUND_LINES):
-            end[shard] += 1
-        return tuple(end)
+        return list(islice(_merged(parts), n_items + n_people))
 
     def _heads(self, shards: Sequence[int]) -> tuple[int, ...]:
         keys = [self._shards[shard].key("head") for shard in shards]
@@ -165,6 +167,12 @@ def _merged(parts: Sequence[Sequence[Line]]) -> Iterator[tuple[int, Line]]:
     yield from ((ITEMS, line) for line in parts[ITEMS])
     people = [[(shard, line) for line in part] for shard, part in enumerate(parts) if shard > ITEMS]
     yield from heapq.merge(*people, key=lambda found: (found[1].at_ms, found[0]))
+
+
+def _placed(lines: Iterable[tuple[int, Line]], start: tuple[int, ...]) -> Iterator[Placed]:
+    """Yield the lines of a round with their places in the order."""
+    for place, (shard, line) in enumerate(lines, sum(start) + 1):
+        yield Placed(place, shard, line)
 
 
 def _vector(text: bytes) -> tuple[int, ...]:

@@ -30,6 +30,11 @@ end
 for _, free in ipairs(change.free) do
     if redis.call('HEXISTS', prefix .. 'said:' .. free[1], free[2]) == 1 then return -1 end
 end
+for _, beginning in ipairs(change.fresh) do
+    local first, last = '[' .. beginning, '[' .. beginning .. '\\244\\143\\191\\191'
+    local there = redis.call('ZRANGEBYLEX', prefix .. 'pages', first, last, 'LIMIT', 0, 1)
+    if #there > 0 then return -1 end
+end
 if change.catalogue >= 0 then
     local at = tonumber(redis.call('HGET', KEYS[1], 'catalogue') or '0')
     if at ~= change.catalogue then return -1 end
@@ -128,6 +133,7 @@ class Change:
     def __init__(self) -> None:
         self.seen: dict[tuple[str, str], bytes] = {}  # stamps of the rows that were read
         self.free: set[tuple[str, str]] = set()  # keys of lines that were not there
+        self.fresh: set[str] = set()  # how no page's id began
         self.catalogue = -1  # the shard's mark, if it was asked for
         self.lines: list[ChangeLine] = []
         self.said: set[tuple[str, str]] = set()  # keys of these lines
@@ -140,6 +146,7 @@ class Change:
         change = {
             "seen": [(*key, stamp) for key, stamp in self.seen.items()],
             "free": list(self.free),
+            "fresh": list(self.fresh),
             "catalogue": self.catalogue,
             "lines": self.lines,
             "rows": [(*key, value) for key, value in self.rows.items() if value is not None],

@@ -6,16 +6,34 @@ and the ids of all pages in order. Lines that name a person stand in a hash of t
 the stream, since an entry of a stream cannot be overwritten and forgetting somebody must.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from env.records import PageRecord
-from replay.redis_client import Client, Entry
+from replay.redis_client import Client, Command, Entry
 from replay.redis_line import Line
 
 STAMP_BYTES = 8
 
+LAST_CHARACTER = "\U0010ffff"
+"""Behind a beginning it is behind everything that begins so."""
+
 Key = tuple[str, str]
 """A row: its table and its key in it."""
+
+
+class Ahead(NamedTuple):
+    """What was read of a shard before anybody asked.
+
+    Attributes:
+        rows: behind their stamps.
+        catalogue: the shard's mark of the catalogue.
+        items: the mark of the shard of items.
+    """
+
+    rows: Mapping[Key, bytes | None]
+    catalogue: int
+    items: int
 
 
 class Shard:
@@ -77,7 +95,7 @@ class Shard:
         Raises:
             LogCorruption: its line's crc or payload is wrong.
         """
-        low, high = f"[{beginning}", f"[{beginning}\U0010ffff"
+        low, high = f"[{beginning}", f"[{beginning}{LAST_CHARACTER}"
         command = ("ZRANGEBYLEX", self.key("pages"), low, high, "LIMIT", 0, 1)
         found: list[bytes] = self.client.ask(*command)
         if not found:
@@ -86,16 +104,25 @@ class Shard:
         page = self.line(offset or 0).record()
         return page if isinstance(page, PageRecord) else None
 
+    def ask_ahead(self, items: "Shard", keys: Sequence[Key]) -> list[Command]:
+        """Return the commands that ask for marks and rows, whose answers `read_ahead` takes."""
+        rows = [("HGET", self.key(f"table:{table}"), key) for table, key in keys]
+        return [*(("HGET", shard.key("head"), "catalogue") for shard in (self, items)), *rows]
+
     def lines(self, after: int, n: int) -> list[Line]:
         """Return the next lines behind an offset, at most n."""
-        return self._lines(self.client.entries(self.key("log"), after + 1, n))
+        return self.unpacked(self.client.entries(self.key("log"), after + 1, n))
 
     def line(self, offset: int) -> Line:
         """Return one line."""
         (line,) = self.lines(offset - 1, 1)
         return line
 
-    def _lines(self, entries: Sequence[Entry]) -> list[Line]:
+    def ask_entry(self, offset: int) -> Command:
+        """Return the command that asks for a line, whose answer `unpacked` takes."""
+        return "XRANGE", self.key("log"), f"{offset}-0", f"{offset}-0"
+
+    def unpacked(self, entries: Sequence[Entry]) -> list[Line]:
         """Return entries of the stream as lines; payloads that stand beside it are fetched."""
         named = [(entry[b"u"].decode(), key) for key, entry in entries if b"u" in entry]
         beside: Iterator[bytes | None] = iter(
@@ -107,6 +134,15 @@ class Shard:
             Line.unpacked(_offset(key), entry[b"l"] if b"l" in entry else next(beside) or b"")
             for key, entry in entries
         ]
+
+
+def read_ahead(keys: Sequence[Key], answers: Sequence[Any]) -> Ahead | Exception:
+    """Return what was answered to `Shard.ask_ahead`, or the first error that is in it."""
+    for answer in answers:
+        if isinstance(answer, Exception):
+            return answer
+    catalogue, items, *rows = answers
+    return Ahead(dict(zip(keys, rows, strict=True)), int(catalogue or 0), int(items or 0))
 
 
 def _offset(key: bytes) -> int:

@@ -1,12 +1,12 @@
 """What a transaction on one shard reads, and gathers to be written; see `replay.redis_script`."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from env.records import BlockRecord, FeedbackRecord, PageRecord, Record, UserRecord
 from env.vocabulary import UserKey
 from replay.redis_line import Line, pack, unnamed
 from replay.redis_script import Change, ChangeLine
-from replay.redis_shard import STAMP_BYTES, Key, Shard
+from replay.redis_shard import STAMP_BYTES, Ahead, Key, Shard
 
 
 class ShardTransaction:
@@ -16,26 +16,25 @@ class ShardTransaction:
     it wrote, and one that fails is taken back alone.
     """
 
-    def __init__(self, shard: Shard, written_ms: int, *, asks: bool = True) -> None:
+    def __init__(self, shard: Shard, written_ms: int, ahead: Ahead, *, asks: bool) -> None:
         """Begin with nothing.
 
         Args:
             shard: that it is about.
             written_ms: the wall clock, for `LogLine.written_ms`.
-            asks: look up which lines are there already, which costs a trip; otherwise none is taken
-                to be, and where one is, the commit is refused.
+            ahead: what was read of it before.
+            asks: look up which lines and pages are there already, which costs a trip each;
+                otherwise none is taken to be, and where one is, the commit is refused.
         """
         self._asks = asks
         self.shard = shard
         self.change = Change()
         self._written_ms = written_ms
-        self._ahead: dict[Key, bytes | None] = {}
+        self._marks = ahead.catalogue, ahead.items
+        self._ahead = dict(ahead.rows)
         self._read: dict[Key, bytes | None] = {}
         self._work = Change()
-
-    def read_ahead(self, rows: Mapping[Key, bytes | None]) -> None:
-        """Take rows behind their stamps that were read before the work asks for them."""
-        self._ahead.update(rows)
+        self._forgotten: set[UserKey] = set()
 
     # --- reading ---
 
@@ -46,16 +45,18 @@ class ShardTransaction:
 
     def catalogue(self) -> int:
         """Return the shard's mark of the catalogue."""
-        if self.change.catalogue < 0:
-            self.change.catalogue = self.shard.catalogue()
+        self.change.catalogue, _ = self._marks
         return self.change.catalogue
 
-    def find_page(self, beginning: str) -> PageRecord | None:
-        """Return the page whose id begins so, the first by id of several, or None.
+    def items_catalogue(self) -> int:
+        """Return the mark of the shard of items, unchecked."""
+        return self._marks[1]
 
-        Whether another one comes meanwhile is not checked: it moves its person's state.
-        """
-        stored = self.shard.find_page(beginning)
+    def find_page(self, beginning: str) -> PageRecord | None:
+        """Return the page whose id begins so, the first by id of several, or None."""
+        stored = self.shard.find_page(beginning) if self._asks else None
+        if stored is None:
+            self.change.fresh.add(beginning)
         ours = (
             Line.unpacked(0, line.payload).record()
             for line in self._lines()
@@ -98,27 +99,32 @@ class ShardTransaction:
         found = self.shard.client.fields(self.shard.key(f"about:{user}"))
         for offset, payload in found.items():
             self._work.edits.append((user, offset.decode(), unnamed(payload, int(offset))))
-        for place, line in enumerate(self.change.lines):
-            if line.about == user:
-                self.change.lines[place] = line._replace(payload=unnamed(line.payload))
-        return len(found)
+        n_ours = sum(line.about == user for line in self._lines())
+        self._work.lines = _without_name(self._work.lines, user)
+        self._forgotten.add(user)
+        return len(found) + n_ours
 
     # --- one piece of work after the other ---
 
     def keep(self) -> None:
         """Let what the present piece of work wrote be part of the transaction."""
         work, change = self._work, self.change
+        for user in self._forgotten:
+            change.lines = _without_name(change.lines, user)
         change.lines += work.lines
         change.said |= work.said
         change.rows |= work.rows
         change.edits += work.edits
         for name, n in work.totals.items():
             change.totals[name] = change.totals.get(name, 0) + n
-        self._work = Change()
+        self.drop()
 
     def drop(self) -> None:
-        """Take back what the present piece of work wrote; what it read stays to be checked."""
-        self._work = Change()
+        """Begin the next piece of work; without `keep`, what the present one wrote is taken back.
+
+        What it read stays to be checked.
+        """
+        self._work, self._forgotten = Change(), set()
 
     def _fetch(self, table: str, keys: list[str]) -> None:
         missing = [key for key in keys if (table, key) not in self._ahead]
@@ -164,6 +170,13 @@ class ShardTransaction:
         self._work.lines.append(ChangeLine(kind, packed, about, *(key or ("", ""))))
         if key is not None:
             self._work.said.add(key)
+
+
+def _without_name(lines: Iterable[ChangeLine], user: UserKey) -> list[ChangeLine]:
+    return [
+        line._replace(payload=unnamed(line.payload)) if line.about == user else line
+        for line in lines
+    ]
 
 
 def said_key(record: Record) -> Key | None:

@@ -4,16 +4,17 @@ Where somebody else wrote what a transaction had read, its work runs again on wh
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from replay.commit_queue import CommitQueue
 from replay.redis_client import Client, Command, NoScriptError, RedisError
 from replay.redis_script import COMMIT, CONFLICT, RAISE
-from replay.redis_shard import STAMP_BYTES, Key, Shard
+from replay.redis_shard import STAMP_BYTES, Ahead, Key, Shard, read_ahead
 from replay.redis_transaction import ShardTransaction
 
 T = TypeVar("T")
@@ -97,7 +98,7 @@ class Writer:
         for n_runs in range(MAX_RUNS):
             if not groups:
                 return
-            # An event that was sent before is rare: the first run takes all for new.
+            # What was sent before is rare: the first run takes all for new.
             groups = self._try(groups, asks=n_runs > 0)
         for job in (job for group in groups for job in group):
             job.future.set_exception(Contended(f"expected to write within {MAX_RUNS} runs"))
@@ -108,11 +109,12 @@ class Writer:
         What fails on one shard fails the jobs of that one only: others may have been committed.
         """
         try:
-            ahead = self._read_ahead([job for jobs in groups for job in jobs])
+            aheads = self._read_ahead(groups)
         except Exception as error:  # noqa: BLE001  # whoever waits gets it
             _fail([job for jobs in groups for job in jobs], error)
             return []
-        worked_out = (self._work_out(jobs, ahead, asks=asks) for jobs in groups)
+        read = zip(groups, aheads, strict=True)
+        worked_out = (self._work_out(jobs, ahead, asks=asks) for jobs, ahead in read)
         runs = [run for run in worked_out if run is not None]
         again: list[list[Job[Any]]] = []
         for run, reply in zip(runs, self._send([run.transaction for run in runs]), strict=True):
@@ -138,28 +140,28 @@ class Writer:
                 return
         run.settle()
 
-    def _read_ahead(self, jobs: Sequence[Job[Any]]) -> dict[int, dict[Key, bytes | None]]:
-        """Return, by shard, the rows that these jobs will probably ask for."""
-        keys = list(dict.fromkeys((job.shard, *key) for job in jobs for key in job.reads))
-        rows = self._client.ask_all(
-            [("HGET", self._shards[n].key(f"table:{table}"), key) for n, table, key in keys]
-        )
-        ahead: dict[int, dict[Key, bytes | None]] = {}
-        for (shard, table, key), row in zip(keys, rows, strict=True):
-            ahead.setdefault(shard, {})[table, key] = row
-        return ahead
+    def _read_ahead(self, groups: Sequence[Sequence[Job[Any]]]) -> list[Ahead | Exception]:
+        """Return what each shard's jobs will probably ask for, or its error; all in one trip."""
+        reads = [list(dict.fromkeys(key for job in jobs for key in job.reads)) for jobs in groups]
+        asked = [
+            self._shards[jobs[0].shard].ask_ahead(self._shards[ITEMS], keys)
+            for jobs, keys in zip(groups, reads, strict=True)
+        ]
+        answers = iter(self._client.ask_each([each for commands in asked for each in commands]))
+        return [
+            read_ahead(keys, list(islice(answers, len(commands))))
+            for keys, commands in zip(reads, asked, strict=True)
+        ]
 
     def _work_out(
-        self,
-        jobs: Sequence[Job[Any]],
-        ahead: Mapping[int, Mapping[Key, bytes | None]],
-        *,
-        asks: bool,
+        self, jobs: Sequence[Job[Any]], ahead: Ahead | Exception, *, asks: bool
     ) -> _Run | None:
         """Do the work for one shard; None: it could not be read, and the jobs have failed."""
+        if isinstance(ahead, Exception):
+            _fail(jobs, ahead)
+            return None
         number = jobs[0].shard
-        transaction = ShardTransaction(self._shards[number], self._now_ms(), asks=asks)
-        transaction.read_ahead(ahead.get(number, {}))
+        transaction = ShardTransaction(self._shards[number], self._now_ms(), ahead, asks=asks)
         try:
             return _Run(jobs, transaction, [job.run(transaction) for job in jobs])
         except Exception as error:  # noqa: BLE001  # whoever waits gets it

@@ -24,24 +24,17 @@ def open_data(
 
     Args:
         config: names the data folder.
-        must_exist: refuse a folder that holds no log, before anything is made in it.
+        must_exist: refuse where there is no log, before anything is made.
         now_ms: the wall clock, for who writes lines of the log.
 
     Raises:
         Refused: there is no database, or it is none, or a newer nextswipe wrote it.
     """
-    folder = Path(config.data.folder)
-    in_folder = not config.store.url
-    if must_exist and in_folder and not (folder / DATABASE).is_file():
-        raise Refused(f"{folder}: expected a data folder with nextswipe.db, found none")
     try:
-        store = open_store(config, now_ms)
+        return open_store(config, now_ms, make=not must_exist)
     except (ValueError, StoreUnavailable, sqlite3.DatabaseError) as error:
-        raise Refused(f"{folder if in_folder else 'store.url'}: {error}") from error
-    if must_exist and not in_folder and not store.log.last_offset():
-        store.close()
-        raise Refused(f"store.url: expected a log of {config.store.name}, found none")
-    return store
+        where = "store.url" if config.store.url else config.data.folder
+        raise Refused(f"{where}: {error}") from error
 
 
 def open_file(

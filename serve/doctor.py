@@ -2,37 +2,33 @@
 
 Each check is a function from the settings to one `Finding`: what was looked at, whether it is well,
 and else what was found and what to do about it. Nothing is changed but for a file that is written
-into the data folder and removed. The replica is weighed by starting one: a process that imports
-what a replica imports, and says how long that took and what it takes.
+into the data folder and removed, and a key on a Redis. The replica is weighed by starting one: a
+process that imports what a replica imports, and says how long that took and what it takes.
 """
 
 import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from pathlib import Path
-from time import perf_counter
-from typing import Literal
 
 import msgspec
 from packaging.requirements import Requirement
 
 from serve.config import Config
+from serve.durability import look_at_disk, look_at_store
 from serve.edge import authority
-from serve.haproxy import find_binary, install
+from serve.finding import Finding
+from serve.haproxy import LISTEN, find_binary, install
 
-LEAST_FREE_BYTES = 1 << 30
 LEAST_MEMORY_BYTES = 1_500 << 20
-SLOW_FSYNC_S = 0.02
-N_FSYNCS = 10
 TIMEOUT_S = 60.0
 
 _REPLICA = """
@@ -46,21 +42,15 @@ heavy = sorted({"torch", "ray.rllib", "matplotlib", "pandas"} & sys.modules.keys
 print(json.dumps([import_s, memory_bytes({os.getpid()}), heavy]))
 """
 
-Verdict = Literal["well", "look", "wrong"]
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One check and what came of it.
-
-    Attributes:
-        check: what was looked at.
-        verdict: "well"; "look": it works, but not as well as it could; "wrong": it does not.
-        says: what was found, and what to do where it is not well.
-    """
-
-    check: str
-    verdict: Verdict
-    says: str
+_FRONT_DOOR = """
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 1s
+    timeout server 1s
+frontend http_frontend
+    bind *:8000
+"""
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
@@ -69,7 +59,8 @@ class Diagnosis(msgspec.Struct, frozen=True):
     Attributes:
         replica_import_s: to import what a feed replica imports.
         replica_mb: memory of a process that has, without data.
-        fsync_ms: of a small file in the data folder, the median; what an acknowledgement waits for.
+        fsync_ms: of a small file in the data folder, the median; what an acknowledgement waits for
+            where the store is there.
     """
 
     findings: tuple[Finding, ...]
@@ -86,7 +77,7 @@ class Diagnosis(msgspec.Struct, frozen=True):
 def examine(config: Config) -> Diagnosis:
     """Look at this machine as a place for the server of these settings."""
     replica, import_s, size_bytes = _weigh_replica()
-    disk, fsync_s = _disk(config)
+    disk, fsync_s = look_at_disk(config)
     findings = [check(config) for check in _CHECKS]
     return Diagnosis(
         findings=(*findings, disk, replica),
@@ -139,15 +130,19 @@ def _haproxy(config: Config) -> Finding:
         binary = find_binary()
     except FileNotFoundError as error:
         return Finding("haproxy", "wrong", str(error))
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        try:
-            install(Path(folder), binary)
-            done = _run([binary, "-v"])
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return Finding("haproxy", "wrong", f"{binary} does not start: {error}")
-    if done.returncode:
-        return Finding("haproxy", "wrong", f"{binary} does not start: {done.stderr.strip()}")
-    return Finding("haproxy", "well", done.stdout.partition("\n")[0].strip())
+    try:
+        told = _run([binary, "-v"])
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+            settings = Path(folder) / "haproxy.cfg"
+            settings.write_text(_FRONT_DOOR)
+            program = str(install(Path(folder), binary))
+            checked = _run([program, "-c", "-f", str(settings)], {LISTEN: "127.0.0.1:8000"})
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding("haproxy", "wrong", f"{binary} does not start: {error}")
+    for done in (told, checked):
+        if done.returncode:
+            return Finding("haproxy", "wrong", f"{binary} does not start: {done.stderr.strip()}")
+    return Finding("haproxy", "well", told.stdout.partition("\n")[0].strip())
 
 
 def _port(config: Config) -> Finding:
@@ -204,34 +199,6 @@ def _memory(config: Config) -> Finding:
     return Finding("memory", "well", said)
 
 
-def _disk(config: Config) -> tuple[Finding, float]:
-    """Write to the data folder, or to where it will be made; return also the time of an fsync."""
-    folder = Path(config.data.folder).absolute()
-    there = next(each for each in (folder, *folder.parents) if each.exists())
-    try:
-        with tempfile.NamedTemporaryFile(dir=there) as file:
-            fsync_s = _time_fsync(file.fileno())
-    except OSError as error:
-        return Finding("disk", "wrong", f"{there} cannot be written: {error.strerror}"), 0.0
-    free = shutil.disk_usage(there).free
-    said = f"{there}: {free / 2**30:.1f} GB free, fsync {1e3 * fsync_s:.1f} ms"
-    if free < LEAST_FREE_BYTES:
-        return Finding("disk", "wrong", f"{said}: less than 1 GB, and the log only grows"), fsync_s
-    if fsync_s > SLOW_FSYNC_S:
-        return Finding("disk", "look", f"{said}: each feedback waits for one"), fsync_s
-    return Finding("disk", "well", said), fsync_s
-
-
-def _time_fsync(fd: int) -> float:
-    times_s = []
-    for _ in range(N_FSYNCS):
-        os.write(fd, bytes(4096))
-        began_s = perf_counter()
-        os.fsync(fd)
-        times_s.append(perf_counter() - began_s)
-    return sorted(times_s)[N_FSYNCS // 2]
-
-
 def _weigh_replica() -> tuple[Finding, float, int]:
     """Import what a replica imports in a new process; return its time and size as well."""
     command = [sys.executable, "-W", "ignore", "-c", _REPLICA]
@@ -250,9 +217,16 @@ def _weigh_replica() -> tuple[Finding, float, int]:
     return Finding("replica", "well", said), import_s, size_bytes
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+def _run(
+    command: list[str], variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - of this project and its dependencies
-        command, check=False, capture_output=True, text=True, timeout=TIMEOUT_S
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        env={**os.environ, **(variables or {})},
     )
 
 
@@ -263,4 +237,5 @@ _CHECKS: tuple[Callable[[Config], Finding], ...] = (
     _port,
     _secret,
     _memory,
+    look_at_store,
 )

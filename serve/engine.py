@@ -10,7 +10,7 @@ Rejected: a cache of people's states (another replica's feedback would be missin
 registration in the page's transaction (the page is drawn for the pseudonym, so it comes first).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from env.content import load_titles
 from env.records import FeedbackRecord, PageRecord
 from env.users import UserState, live_session
 from env.vocabulary import (
+    DecisionId,
     PageId,
     Profile,
     SessionId,
@@ -36,7 +37,7 @@ from serve.codec import ProblemError
 from serve.config import Config
 from serve.drafts import Draft, Moved, find_alike
 from serve.folds import Folds
-from serve.heads import Heads
+from serve.heads import Head, Heads
 from serve.ledger import Ledger, Outcome
 from serve.lookout import Lookout
 from serve.page_maker import PageMaker
@@ -203,7 +204,11 @@ class Engine:
 
     async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
         """Take what can be taken, and return when it is on disk; refuse the rest one by one."""
-        heard = [(event, self._hear(event)) for event in request.events]
+        given = [self._tokens.verify(event.decision_id) for event in request.events]
+        heads = self._heads.find({split_decision_id(each)[0] for each in given if each})
+        heard = [
+            (e, self._hear(e, its, heads)) for e, its in zip(request.events, given, strict=True)
+        ]
         taken = [(e.event_id, r) for e, r in heard if isinstance(r, FeedbackRecord)]
         outcomes = await self._ledger.commit_feedback([record for _, record in taken])
         refused = [Refusal(e.event_id, reason) for e, reason in heard if isinstance(reason, str)]
@@ -218,13 +223,14 @@ class Engine:
             refused=tuple(refused),
         )
 
-    def _hear(self, event: Event) -> FeedbackRecord | str:
+    def _hear(
+        self, event: Event, decision: DecisionId | None, heads: Mapping[PageId, Head]
+    ) -> FeedbackRecord | str:
         """Return an event as it is logged, or why it is refused."""
-        decision = self._tokens.verify(event.decision_id)
         if decision is None:
             return FORGED
         page_id, slot = split_decision_id(decision)
-        head = self._heads.find(page_id)
+        head = heads.get(page_id)
         if head is None or slot not in head.slots:
             return NO_SUCH_PAGE
         return FeedbackRecord(

@@ -1,10 +1,11 @@
 """Whose page it was: what feedback needs of a page, remembered for the pages seen last.
 
-Feedback names a decision; its person and session stand in the page's record. Most feedback comes
-for pages that the same process made a moment ago, so it costs no read. Pages never change, so
-what is remembered is never wrong.
+Feedback names a decision; its person and session stand in the page's record. What a process drew
+itself costs no read. What another replica drew is read once, with all else of the batch that is not
+known, and remembered as well. Pages never change, so what is remembered is never wrong.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from env.records import PageRecord
@@ -38,12 +39,13 @@ class Heads:
             del self._heads[next(iter(self._heads))]
         return head
 
-    def find(self, page_id: PageId) -> Head | None:
-        """Return the head of a page in the log, or None."""
-        head = self._heads.pop(page_id, None)
-        if head is not None:
-            self._heads[page_id] = head
-            return head
-        with self._store.view() as view:
-            page = view.page(page_id)
-        return None if page is None else self.remember(page)
+    def find(self, page_ids: Collection[PageId]) -> dict[PageId, Head]:
+        """Return the heads of pages in the log; of others there are none."""
+        found = {key: head for key in page_ids if (head := self._heads.pop(key, None)) is not None}
+        self._heads |= found
+        unknown = [page_id for page_id in page_ids if page_id not in found]
+        if unknown:
+            with self._store.view() as view:
+                pages = view.pages(unknown)
+            found |= {page_id: self.remember(page) for page_id, page in pages.items()}
+        return found

@@ -83,7 +83,8 @@ class Ledger:
 
     def _queue(self, events: Sequence[FeedbackRecord]) -> Future[list[Outcome]]:
         work = partial(self.take_feedback, events=events)
-        return self._store.write(work, durable=True, about=events[0].user)
+        users = {event.user for event in events}
+        return self._store.write(work, durable=True, about=events[0].user, users=users)
 
     # --- pages and feedback ---
 

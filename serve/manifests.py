@@ -33,15 +33,20 @@ TRAINING_CPUS = 8
 OBJECT_STORE = 100_000_000
 """Bytes of Ray's object store on each node: nothing of the feed's is put there."""
 
-REDIS_SETTINGS = """\
+REDIS_POD_GIB = 16
+REDIS_FULL_GIB = REDIS_POD_GIB * 5 // 8
+"""What it holds at most; the rest is for the pages that are written while it rewrites its file."""
+
+REDIS_SETTINGS = f"""\
 dir /data
 save ""
 appendonly yes
 appendfsync always
 no-appendfsync-on-rewrite no
+maxmemory {REDIS_FULL_GIB}gb
 maxmemory-policy noeviction
 """
-"""A write is on disk before it is acknowledged; docs/stores.md says why."""
+"""A write is on disk before it is acknowledged, or refused if all is full; see docs/stores.md."""
 
 
 def volume(cluster: Cluster) -> Resource:
@@ -234,7 +239,7 @@ def _redis_server() -> Resource:
         "args": ["redis-server", "/etc/redis/redis.conf"],
         "ports": [{"containerPort": REDIS_PORT}],
         "readinessProbe": {"exec": {"command": ["redis-cli", "ping"]}, "timeoutSeconds": 5},
-        "resources": _exactly("2", "16Gi"),
+        "resources": _exactly("2", f"{REDIS_POD_GIB}Gi"),
         "securityContext": _UNPRIVILEGED,
         "volumeMounts": [
             {"name": "log", "mountPath": "/data"},

@@ -1,12 +1,13 @@
 """The store on a Redis server: a shard of items, and shards of people."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Self, TypeVar
 
 from env.records import LogLine
+from env.vocabulary import UserKey
 from replay.redis_client import RedisError
 from replay.redis_database import RedisDatabase
 from replay.redis_log import RedisLog
@@ -33,8 +34,9 @@ class RedisStore:
         name: str = "nextswipe",
         n_shards: int = 8,
         durable: bool = True,
+        make: bool = True,
     ) -> None:
-        """Connect; make the installation where it is missing.
+        """Connect.
 
         Args:
             url: of the server, see `replay.redis_database.RedisDatabase`.
@@ -42,15 +44,17 @@ class RedisStore:
             name: of the installation; one server may hold several.
             n_shards: of people, fixed when the installation is made.
             durable: refuse a server that answers before a write is on disk.
+            make: the installation, if it is missing; otherwise it is refused, and nothing written.
 
         Raises:
             NotDurable: it does.
+            NoLog: it is missing.
             ValueError: another number of shards, or a newer nextswipe wrote it.
             StoreUnavailable: it cannot be reached.
         """
         try:
             self.database = RedisDatabase(
-                url, now_ms, name=name, n_shards=n_shards, durable=durable
+                url, now_ms, name=name, n_shards=n_shards, durable=durable, make=make
             )
         except RedisError as error:
             raise unavailable(error) from error
@@ -73,14 +77,22 @@ class RedisStore:
             raise unavailable(error) from error
 
     def write(
-        self, work: Callable[[RedisTransaction], T], *, durable: bool, about: str = ""
+        self,
+        work: Callable[[RedisTransaction], T],
+        *,
+        durable: bool,
+        about: str = "",
+        users: Collection[UserKey] = (),
     ) -> Future[T]:
         """Queue a transaction; see `serve.store.Store.write`. All are durable."""
         home = self._home(about)
+        # Whether `about` is an id or a pseudonym is not known: one of the two is asked in vain.
+        reads = [(USERS, about), (STATES, about)] if about else []
+        reads += [(STATES, user) for user in users if user != about]
         writing = self.database.write(
             lambda shard: work(RedisTransaction(self.database, home, shard)),
             shard=home,
-            reads=[(STATES, about), (USERS, about)] if about else [],
+            reads=reads,
         )
         return translated(writing, _FAILURES)
 

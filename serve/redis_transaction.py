@@ -130,5 +130,8 @@ class RedisTransaction(RedisView):
             )
         self._shard.put(table, key, value)
 
+    def _items_catalogue(self) -> int:
+        return self._shard.items_catalogue()
+
     def _at(self, shard: int) -> Rows:
         return self._shard if shard == self._home else super()._at(shard)

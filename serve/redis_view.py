@@ -14,7 +14,7 @@ from env.records import PageRecord
 from env.users import UserState, decode_state
 from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
 from replay.redis_database import RedisDatabase
-from replay.redis_log import find_page
+from replay.redis_log import find_pages
 from replay.redis_writer import ITEMS
 from serve.ranker_rows import RankerMove
 from serve.store import NotKept, Person
@@ -102,9 +102,9 @@ class RedisView:
         """Return a person's page whose id begins so, the first by id of several, or None."""
         return self._of(user).find_page(beginning)
 
-    def page(self, page_id: PageId) -> PageRecord | None:
-        """Return a page, whoever's it is, or None; its shard is not known, so all are asked."""
-        return find_page(self._database, page_id)
+    def pages(self, page_ids: Collection[PageId]) -> dict[PageId, PageRecord]:
+        """Return these pages, whoever's they are; those that there are not are not in it."""
+        return find_pages(self._database, page_ids)
 
     # --- items ---
 
@@ -114,7 +114,7 @@ class RedisView:
         That the home shard was told of none since is what a transaction checks; one of which
         nobody was told yet counts as well.
         """
-        return max(self._at(self._home).catalogue(), self._database.shards[ITEMS].catalogue())
+        return max(self._at(self._home).catalogue(), self._items_catalogue())
 
     def item_ids(self) -> set[ItemId]:
         """Return the ids of all items."""
@@ -205,6 +205,9 @@ class RedisView:
     def _mark(self, name: str) -> bytes | None:
         (row,) = self._at(ITEMS).rows(MARKS, [name])
         return row
+
+    def _items_catalogue(self) -> int:
+        return self._database.shards[ITEMS].catalogue()
 
     def _of(self, name: str) -> Rows:
         return self._at(self._database.shard_of(name))

@@ -2,13 +2,14 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 from env.records import Kind, LogLine
+from env.vocabulary import UserKey
 from replay.database import WAL_BYTES, Database
 from replay.log import SqliteLog
 from serve.sqlite_schema import SCHEMA
@@ -62,6 +63,7 @@ class SqliteStore:
         *,
         durable: bool,
         about: str = "",
+        users: Collection[UserKey] = (),
     ) -> Future[T]:
         """Queue a transaction; see `serve.store.Store.write`."""
         writing = self.database.write(

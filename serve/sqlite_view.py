@@ -53,10 +53,10 @@ class SqliteView:
         """Return a person's page whose id begins so, the first by id of several, or None."""
         return find_page(self.connection, beginning)
 
-    def page(self, page_id: PageId) -> PageRecord | None:
-        """Return a page, whoever's it is, or None."""
-        page = find(self.connection, f"p/{page_id}")
-        return page if isinstance(page, PageRecord) else None
+    def pages(self, page_ids: Collection[PageId]) -> dict[PageId, PageRecord]:
+        """Return these pages, whoever's they are; those that there are not are not in it."""
+        found = {page_id: find(self.connection, f"p/{page_id}") for page_id in page_ids}
+        return {key: page for key, page in found.items() if isinstance(page, PageRecord)}
 
     # --- items ---
 

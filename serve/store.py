@@ -69,8 +69,8 @@ class View(Protocol):
         """Return a person's page whose id begins so, the first by id of several, or None."""
         ...
 
-    def page(self, page_id: PageId) -> PageRecord | None:
-        """Return a page, whoever's it is, or None."""
+    def pages(self, page_ids: Collection[PageId]) -> dict[PageId, PageRecord]:
+        """Return these pages, whoever's they are; those that there are not are not in it."""
         ...
 
     # --- items ---
@@ -230,7 +230,12 @@ class Store(Protocol):
         ...
 
     def write(
-        self, work: Callable[[Transaction], T], *, durable: bool, about: str = ""
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        durable: bool,
+        about: str = "",
+        users: Collection[UserKey] = (),
     ) -> Future[T]:
         """Queue a transaction; its future resolves, with what `work` returned, after the commit.
 
@@ -243,6 +248,8 @@ class Store(Protocol):
             durable: whether the future waits until this work, and everything committed before it
                 on its shard, is on disk; so even work that writes nothing is a barrier.
             about: whom, by id or pseudonym; empty: items, versions and the rest.
+            users: others on that shard whose states it will ask for; a store on another machine
+                reads those of all that waits at once.
 
         Raises:
             RuntimeError: the store is closed.

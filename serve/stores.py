@@ -4,34 +4,40 @@ from collections.abc import Callable
 from pathlib import Path
 
 from serve.config import Config
-from serve.redis_store import RedisStore
 from serve.sqlite_store import SqliteStore
 from serve.store import Store
 
 DATABASE = "nextswipe.db"
 
 
-def open_store(config: Config, now_ms: Callable[[], int]) -> Store:
-    """Open the store, made if it is missing; whoever opens it closes it.
+def open_store(config: Config, now_ms: Callable[[], int], *, make: bool = True) -> Store:
+    """Open the store; whoever opens it closes it.
 
     Args:
         config: names the data folder, or the server.
         now_ms: the wall clock, for `LogLine.written_ms`.
+        make: the store, if it is missing; otherwise it is refused, and nothing written.
 
     Raises:
-        ValueError: it was written by a newer nextswipe, has another number of shards, or is not
-            durable and should be.
+        ValueError: it is missing, was written by a newer nextswipe, has another number of shards,
+            or is not durable and should be.
         StoreUnavailable: the server cannot be reached.
         sqlite3.DatabaseError: the file is no database or cannot be opened.
     """
     if config.store.url:
+        from serve.redis_store import RedisStore
+
         return RedisStore(
             config.store.url,
             now_ms,
             name=config.store.name,
             n_shards=config.store.shards,
             durable=config.store.durable,
+            make=make,
         )
-    folder = Path(config.data.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    return SqliteStore(folder / DATABASE, now_ms)
+    path = Path(config.data.folder) / DATABASE
+    if make:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    elif not path.is_file():
+        raise ValueError(f"expected a data folder with {DATABASE}, found none")
+    return SqliteStore(path, now_ms)

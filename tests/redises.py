@@ -68,6 +68,16 @@ def running(folder: Path, *, appendfsync: str = "always") -> Iterator[Server]:
         server.stop()
 
 
+@contextmanager
+def counted_trips(url: str) -> Iterator[list[int]]:
+    """Count how often a server, which nobody else asks meanwhile, was sent something."""
+    client, n_trips = redis.Redis.from_url(url), list[int]()
+    before = client.info("stats")["total_reads_processed"]
+    yield n_trips
+    n_trips.append(client.info("stats")["total_reads_processed"] - before - 1)
+    client.close()
+
+
 class Forgetful(socketserver.StreamRequestHandler):
     """Hands on what passes between a client and a server, but for one answer: then it hangs up.
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 from lines import feedback, page, tick
-from redises import new_name, proxied, running, shared_url
+from redises import Server, counted_trips, new_name, proxied, running, shared_url
 
 from env.records import ItemRecord, LogLine, Record
-from env.vocabulary import ItemId, UserKey
+from env.vocabulary import ItemId, PageId, UserKey
 from replay.log import LogCorruption
-from replay.redis_client import RedisError
+from replay.redis_client import Client, RedisError
 from replay.redis_database import NotDurable, RedisDatabase
-from replay.redis_log import RedisLog
+from replay.redis_log import RedisLog, find_pages
 from replay.redis_order import ROUND_LINES
 from replay.redis_transaction import ShardTransaction
 from replay.redis_writer import ITEMS
@@ -90,6 +90,21 @@ def test_what_is_read_is_read_in_the_same_order_for_ever_by_everybody(name: str)
         database.close()
 
 
+def test_whoever_writes_the_order_down_fetches_no_line_twice(tmp_path: Path, name: str) -> None:
+    with running(tmp_path) as server:
+        database = opened(name, server.url)
+        log = RedisLog(database)
+        log.append([said(at_ms, f"u{at_ms}") for at_ms in range(20)] + [tick(1)], durable=True)
+        reads = []
+        for _ in ("writes it down", "finds it written"):
+            database.client.ask("CONFIG", "RESETSTAT")
+            assert len(list(log.read())) == 21
+            told = database.client.ask("INFO", "commandstats")
+            reads.append(told["cmdstat_xrange"]["calls"])
+        assert reads[0] == reads[1]
+        database.close()
+
+
 def test_a_line_that_is_not_what_was_written_is_found(database: RedisDatabase) -> None:
     log = RedisLog(database)
     log.append([page(), feedback("e1")], durable=True)
@@ -110,6 +125,34 @@ def test_another_number_of_shards_is_refused(name: str) -> None:
     opened(name).close()
     with pytest.raises(ValueError, match=r"expected 3 shards, .* got 4"):
         opened(name, n_shards=4)
+
+
+def test_an_installation_that_is_missing_is_made_only_where_it_is_wanted(name: str) -> None:
+    """A mistyped name leaves nothing behind, so that another number of shards is still free."""
+    with pytest.raises(ValueError, match=rf"expected a log of {name}, found none"):
+        RedisDatabase(shared_url(), lambda: 0, name=name, n_shards=4, make=False)
+    opened(name, n_shards=3).close()
+    RedisDatabase(shared_url(), lambda: 0, name=name, n_shards=3, make=False).close()
+
+
+def n_connections(server: Server) -> int:
+    client = Client(server.url)
+    n = int(client.ask("INFO", "clients")["connected_clients"])
+    client.close()
+    return n
+
+
+def test_a_database_that_cannot_be_opened_leaves_no_connection(tmp_path: Path, name: str) -> None:
+    with running(tmp_path) as server:
+        before = n_connections(server)
+        opened(name, server.url).close()
+        client = Client(server.url)
+        client.ask("SET", f"{{{name}.{ITEMS}}}:head", "no hash")
+        client.close()
+        with pytest.raises(RedisError, match="WRONGTYPE") as failed:
+            opened(name, server.url)
+        assert failed.tb is not None, "which keeps alive what was not closed"
+        assert n_connections(server) == before
 
 
 def test_a_server_that_answers_before_a_write_is_on_disk_is_refused_unless_it_may(
@@ -171,6 +214,19 @@ def test_the_position_of_every_shard_is_known_at_any_offset(database: RedisDatab
         log.shard_offsets(121)
 
 
+def test_pages_are_found_in_two_trips_however_many_they_are(tmp_path: Path, name: str) -> None:
+    with running(tmp_path) as server:
+        database = opened(name, server.url)
+        pages = [msgspec.structs.replace(page(f"p{k}"), user=UserKey(f"u{k}")) for k in range(30)]
+        RedisLog(database).append(pages, durable=True)
+        assert len({database.shard_of(each.user) for each in pages}) == 3
+        with counted_trips(server.url) as n_trips:
+            found = find_pages(database, [*(each.page_id for each in pages), PageId("q")])
+        assert found == {each.page_id: each for each in pages}
+        assert n_trips == [2]
+        database.close()
+
+
 def held_up(database: RedisDatabase) -> threading.Event:
     """Keep the writer busy until the event is set: what is written meanwhile goes as one."""
     begun, may_end = threading.Event(), threading.Event()
@@ -184,19 +240,42 @@ def held_up(database: RedisDatabase) -> threading.Event:
     return may_end
 
 
-def test_what_fails_on_one_shard_fails_only_what_was_for_that_one(database: RedisDatabase) -> None:
-    database.client.ask("SET", database.shards[1].key("head"), "no hash")
-    database.client.ask("SET", database.shards[2].key("table:t"), "no hash")
+def test_what_fails_on_one_shard_fails_only_what_was_for_that_one(name: str) -> None:
+    database = opened(name, n_shards=4)
+    database.client.ask("SET", database.shards[1].key("log"), "no stream")
+    for number in (2, 4):
+        database.client.ask("SET", database.shards[number].key("table:t"), "no hash")
     may_end = held_up(database)
     script = database.write(lambda shard: shard.append([tick(1)]), shard=1)
     read = database.write(lambda shard: shard.rows("t", ["key"]), shard=2)
     well = database.write(lambda shard: shard.append([tick(3)]), shard=3)
+    ahead = database.write(lambda shard: shard.append([tick(4)]), shard=4, reads=[("t", "key")])
     may_end.set()
     assert well.result(10) == [True]
-    for failed in (script, read):
+    for failed in (script, read, ahead):
         with pytest.raises(RedisError, match="WRONGTYPE"):
             failed.result(10)
     assert len(database.shards[3].lines(0, 9)) == 1
+    database.close()
+
+
+def test_a_page_that_comes_while_another_one_for_its_request_is_written_is_the_answer(
+    database: RedisDatabase, name: str
+) -> None:
+    other, runs = opened(name), []
+
+    def answer(shard: ShardTransaction) -> str:
+        runs.append(shard.find_page("r"))
+        if len(runs) == 1:
+            other.write(lambda shard: shard.append([page("r2")]), shard=1).result(10)
+        if runs[-1] is None:
+            shard.append([page("r1")])
+        return "r1" if runs[-1] is None else runs[-1].page_id
+
+    assert database.write(answer, shard=1).result(10) == "r2"
+    assert runs == [None, page("r2")]
+    assert len(database.shards[1].lines(0, 9)) == 1
+    other.close()
 
 
 def test_a_change_of_an_item_of_which_not_all_shards_were_told_is_told_when_asked_again(

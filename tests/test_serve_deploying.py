@@ -14,6 +14,7 @@ import pytest
 import redis
 import typer
 import yaml
+from lines import tick
 from live import free_port
 from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
 from ray.serve.schema import ServeDeploySchema
@@ -26,6 +27,7 @@ from serve.deploying import write_deployment
 from serve.edge import ALONE, FAST, TOGETHER
 from serve.manifests import CLIENT, OWN_REDIS, REDIS_SETTINGS, USER
 from serve.redis_store import RedisStore
+from serve.store import StoreUnavailable
 
 ROOT = Path(__file__).parents[1]
 PASSWORD = "sesame"
@@ -190,7 +192,9 @@ def test_the_address_of_the_store_is_in_the_secret_alone(tmp_path: Path) -> None
     assert keys == ["username", "password"]
 
 
-def test_a_redis_of_its_own_is_one_that_the_store_takes(tmp_path: Path) -> None:
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[str]:
+    """Run a Redis with the settings of the deployment's own; its address."""
     port, file = free_port(), tmp_path / "redis.conf"
     file.write_text(REDIS_SETTINGS.replace("dir /data", f"dir {tmp_path}"))
     command = ["redis-server", str(file), "--bind", "127.0.0.1", "--port", str(port)]
@@ -198,10 +202,35 @@ def test_a_redis_of_its_own_is_one_that_the_store_takes(tmp_path: Path) -> None:
     url = OWN_REDIS.replace("nextswipe-redis:6379", f"127.0.0.1:{port}")
     try:
         wait_for(redis.Redis.from_url(url))
-        RedisStore(url, lambda: 0, name="x", n_shards=1, durable=True).close()
+        yield url
     finally:
         process.terminate()
         process.wait(START_S)
+
+
+def test_a_redis_of_its_own_is_one_that_the_store_takes(own_redis: str) -> None:
+    RedisStore(own_redis, lambda: 0, name="x", n_shards=1, durable=True).close()
+
+
+def test_a_redis_of_its_own_is_full_before_its_pod_is_and_then_refuses_writes(
+    own_redis: str, tmp_path: Path
+) -> None:
+    write_deployment(tmp_path / "here", Config(), Cluster("nextswipe", ""), own_redis=True)
+    (server,) = of_kind(tmp_path / "here", "StatefulSet")
+    (limits,) = inside(server, "limits")
+    pod_bytes = int(limits["memory"].removesuffix("Gi")) * 2**30
+    client = redis.Redis.from_url(own_redis)
+    full_bytes = int(client.config_get("maxmemory")["maxmemory"] or 0)
+    assert pod_bytes / 2 <= full_bytes <= pod_bytes * 3 / 4
+    with RedisStore(own_redis, lambda: 0, name="x", n_shards=1, durable=True) as store:
+        store.log.append([tick(1)], durable=True)
+        client.config_set("maxmemory", "1mb")  # it holds about as much when it holds nothing
+        with pytest.raises(StoreUnavailable, match="maxmemory"):
+            store.log.append([tick(2)], durable=True)
+        client.config_set("maxmemory", full_bytes)
+        store.log.append([tick(3)], durable=True)
+        assert [line.record.at_ms for line in store.log.read()] == [1, 3]
+    client.close()
 
 
 def wait_for(client: "redis.Redis") -> None:

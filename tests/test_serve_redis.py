@@ -11,15 +11,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from lines import tick
-from redises import new_name, running, shared_url
+from lines import feedback, page, tick
+from redises import counted_trips, new_name, running, shared_url
 from test_serve_client import listening
 
 from env import generated
-from env.records import LogLine
+from env.records import LogLine, UserRecord
 from env.user_fold import fold
 from env.users import UserState, encode_state
-from env.vocabulary import UserKey
+from env.vocabulary import Profile, UserId, UserKey
 from serve.backup import backup
 from serve.client import Client, ClientError
 from serve.config import Arm, Clock, Config, Data, Experiment, Learner, StoreSettings
@@ -27,9 +27,10 @@ from serve.data_folder import open_data
 from serve.importing import import_items, import_users
 from serve.learner import OnlineLearner
 from serve.learning import Learning
+from serve.ledger import Ledger, Outcome
 from serve.refused import Refused
 from serve.replica import Background, FeedReplica, LearnerReplica, learning_args, open_snapshots
-from serve.store import StoreUnavailable
+from serve.store import Store, StoreUnavailable, Transaction
 from serve.stores import open_store
 from serve.swarming import swipe_cards
 from serve.training import train_bandit
@@ -194,6 +195,44 @@ def test_the_learner_waits_for_a_store_that_is_away(
                 learning.check()
 
 
+def test_a_page_and_a_batch_of_feedback_each_take_two_trips_to_be_written(tmp_path: Path) -> None:
+    """One that reads what is asked for, and one that commits; of however many people."""
+    with running(tmp_path) as server, open_store(config_of(tmp_path, server.url), int) as store:
+        names = [UserKey(f"u{k}") for k in range(20)]
+        users = [name for name in names if store.shard_of(name) == store.shard_of("u0")][:4]
+        states = {user: state_of(user) for user in users}
+        write(store, lambda t: t.put_states(states), users[0])
+        drawn = [msgspec.structs.replace(page(f"p{user}"), user=user) for user in users]
+
+        def take_page(transaction: Transaction) -> None:
+            assert transaction.user_states(users[:1]) == {users[0]: states[users[0]]}
+            assert transaction.find_page(users[0], "p") is None
+            assert transaction.catalogue_offset() == 0
+            assert transaction.append(drawn[:1]) == [True]
+
+        with counted_trips(server.url) as n_trips:
+            write(store, take_page, users[0])
+        assert n_trips == [2]
+        write(store, lambda t: t.append(drawn[1:]), users[0])
+        heard = [
+            msgspec.structs.replace(feedback("e", page=f"p{user}"), user=user) for user in users
+        ]
+        with counted_trips(server.url) as n_trips:
+            outcomes = asyncio.run(Ledger(store).commit_feedback(heard))
+        assert outcomes == 4 * [Outcome.ACCEPTED]
+        assert n_trips == [2]
+
+
+def state_of(user: UserKey) -> UserState:
+    state = fold(None, UserRecord(user, 1, UserId(user), Profile()))
+    assert state is not None
+    return state
+
+
+def write(store: Store, work: Callable[[Transaction], object], about: str) -> None:
+    store.write(work, durable=True, about=about).result()
+
+
 def test_the_command_line_refuses_a_store_that_is_none(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "serve.commands.main", "up", "--store", "mysql://here"]
     done = subprocess.run(
@@ -205,3 +244,13 @@ def test_the_command_line_refuses_a_store_that_is_none(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "--store: expected redis:// or rediss://, got 'mysql://here'" in done.stderr
+
+
+def test_a_feed_without_redis_loads_none(tmp_path: Path) -> None:
+    code = (
+        "import sys; from serve.config import Config, Data;"
+        "from serve.replica import FeedReplica;"
+        "FeedReplica(Config(data=Data(sys.argv[1])), now_ms=lambda: 1).close();"
+        "sys.exit('redis' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)

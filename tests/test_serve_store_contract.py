@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -131,6 +132,57 @@ def test_who_is_forgotten_has_no_state_and_no_name_in_the_log(store: Store) -> N
     assert BlockRecord(user, 2) in told
 
 
+def test_a_deletion_that_fails_deletes_nothing_of_what_is_committed_with_it(store: Store) -> None:
+    user = register(store, ANN, Profile())
+    blocks = BlockRecord(user, 2, (CreatorId("c"),), ("tag",))
+
+    def fail(transaction: Transaction) -> None:
+        transaction.forget(user)
+        raise ValueError("for a test")
+
+    with at_once(store):
+        append = store.write(lambda t: t.append([blocks]), durable=False, about=ANN)
+        failed = store.write(fail, durable=False, about=ANN)
+    assert append.result() == [True]
+    with pytest.raises(ValueError, match="for a test"):
+        failed.result()
+    assert blocks in {line.record for line in store.log.read()}
+
+
+def test_what_is_committed_together_is_forgotten_together(store: Store) -> None:
+    """Also what the deletion wrote itself, before it."""
+    user = register(store, ANN, Profile())
+    blocks = [BlockRecord(user, at_ms, (CreatorId("c"),), ("tag",)) for at_ms in (2, 3, 4)]
+
+    def forget(transaction: Transaction) -> int:
+        transaction.append([blocks[1]])
+        n = transaction.forget(user)
+        transaction.append([blocks[2]])
+        return n
+
+    with at_once(store):
+        store.write(lambda t: t.append([blocks[0]]), durable=False, about=ANN)
+        forgotten = store.write(forget, durable=False, about=ANN)
+    assert forgotten.result() == 3, "the profile, and two blocks"
+    told = [line.record for line in store.log.read() if isinstance(line.record, BlockRecord)]
+    assert told == [BlockRecord(user, 2), BlockRecord(user, 3), blocks[2]]
+
+
+@contextmanager
+def at_once(store: Store) -> Iterator[None]:
+    """Keep the writer busy meanwhile, so that what is written is committed as one."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def wait(transaction: Transaction) -> None:
+        begun.set()
+        may_end.wait(10)
+
+    store.write(wait, durable=False)
+    assert begun.wait(10)
+    yield
+    may_end.set()
+
+
 def test_items_come_in_the_order_in_which_they_first_came(store: Store) -> None:
     first, second = Item(ItemId("z"), title="a"), Item(ItemId("a"), title="b")
     put(store, first, second)
@@ -233,10 +285,14 @@ def test_a_page_is_found_by_the_beginning_of_its_id_also_before_the_commit(store
     assert write(store, work) == [pages[0], pages[3], None]
     with store.view(ANN) as view:
         assert view.find_page(user, "abc") == pages[2]
-        assert view.page(PageId("abc")) == pages[2]
-        assert view.page(PageId("a")) is None
+        assert view.pages([PageId("abc")]) == {"abc": pages[2]}
+        assert view.pages([PageId("a")]) == {}
     with store.view() as view:
-        assert view.page(PageId("b")) == pages[3]
+        assert view.pages([PageId("b"), PageId("c"), PageId("abc")]) == {
+            "b": pages[3],
+            "abc": pages[2],
+        }
+        assert view.pages([]) == {}
 
 
 def test_work_that_raises_is_undone_and_fails_alone(store: Store) -> None:

@@ -33,7 +33,6 @@ import numpy as np
 
 from env import generated
 from env.vocabulary import Floats
-from replay.redis_client import Client
 from serve.client import Client as FeedClient
 from serve.config import Config, Data, StoreSettings
 from serve.data_folder import open_data
@@ -129,6 +128,8 @@ def run_log(size: LogSize, *, store: str, now_ms: int, advance: Advance) -> LogR
 
 def _remove(settings: StoreSettings) -> None:
     """Remove the installation that was made."""
+    from replay.redis_client import Client
+
     client, cursor = Client(settings.url), b"0"
     while True:
         pattern = f"{{{settings.name}.*"

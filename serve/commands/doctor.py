@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
-    """Look at versions, ports, permissions, disk and memory, and weigh a replica.
+    """Look at versions, ports, permissions, store, disk and memory, and weigh a replica.
 
     The exit code is 1 if something is wrong; what it says then is what to do about it.
     """
