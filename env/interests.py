@@ -69,7 +69,7 @@ def add_interest(total: bytes, decay: float, signal: float, vector: bytes) -> by
     says_nothing = signal == 0.0 or len(vector) != 2 * VECTOR_DIM
     if says_nothing and decay == 1.0:
         return total
-    kept = np.frombuffer(total, dtype="<f4")
+    kept: Float32s = np.frombuffer(total, dtype="<f4")
     if decay != 1.0:  # as for all that is said of a card after its answer
         kept = kept * np.float32(decay)
     if says_nothing:

@@ -10,9 +10,10 @@ Rejected: a cache of people's states (another replica's feedback would be missin
 registration in the page's transaction (the page is drawn for the pseudonym, so it comes first).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -66,6 +67,13 @@ NO_SUCH_PAGE = "the page of this decision_id is not known"
 FORGOTTEN = "the person was deleted"
 
 _NO_KEYS: ShortKeys = np.zeros(0, dtype=np.uint32)
+
+
+class _Shown(NamedTuple):
+    """A card that was shown to somebody."""
+
+    decision: DecisionId
+    head: Head
 
 
 class Engine:
@@ -204,11 +212,8 @@ class Engine:
 
     async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
         """Take what can be taken, and return when it is on disk; refuse the rest one by one."""
-        given = [self._tokens.verify(event.decision_id) for event in request.events]
-        heads = self._heads.find({split_decision_id(each)[0] for each in given if each})
-        heard = [
-            (e, self._hear(e, its, heads)) for e, its in zip(request.events, given, strict=True)
-        ]
+        shown = self._find_shown({event.decision_id for event in request.events})
+        heard = [(event, self._hear(event, shown[event.decision_id])) for event in request.events]
         taken = [(e.event_id, r) for e, r in heard if isinstance(r, FeedbackRecord)]
         outcomes = await self._ledger.commit_feedback([record for _, record in taken])
         refused = [Refusal(e.event_id, reason) for e, reason in heard if isinstance(reason, str)]
@@ -223,16 +228,17 @@ class Engine:
             refused=tuple(refused),
         )
 
-    def _hear(
-        self, event: Event, decision: DecisionId | None, heads: Mapping[PageId, Head]
-    ) -> FeedbackRecord | str:
+    def _find_shown(self, given: Collection[str]) -> dict[str, _Shown | str]:
+        """Return what was shown under these ids, as clients were given them, or why nothing."""
+        decisions = {each: self._tokens.verify(each) for each in given}
+        heads = self._heads.find({split_decision_id(it)[0] for it in decisions.values() if it})
+        return {each: _shown(decision, heads) for each, decision in decisions.items()}
+
+    def _hear(self, event: Event, shown: _Shown | str) -> FeedbackRecord | str:
         """Return an event as it is logged, or why it is refused."""
-        if decision is None:
-            return FORGED
-        page_id, slot = split_decision_id(decision)
-        head = heads.get(page_id)
-        if head is None or slot not in head.slots:
-            return NO_SUCH_PAGE
+        if isinstance(shown, str):
+            return shown
+        decision, head = shown
         return FeedbackRecord(
             event_id=self._tokens.event_id(head.user, event.event_id),
             decision_id=decision,
@@ -277,3 +283,11 @@ class Engine:
 
     def _clock(self, client_ms: int | None) -> int:
         return client_ms if self._simulated and client_ms is not None else self._now_ms()
+
+
+def _shown(decision: DecisionId | None, heads: Mapping[PageId, Head]) -> _Shown | str:
+    if decision is None:
+        return FORGED
+    page_id, slot = split_decision_id(decision)
+    head = heads.get(page_id)
+    return NO_SUCH_PAGE if head is None or slot not in head.slots else _Shown(decision, head)

@@ -73,7 +73,8 @@ class Ledger:
 
         Those of people on one shard are one transaction.
         """
-        shards = [self._store.shard_of(event.user) for event in events]
+        home = {user: self._store.shard_of(user) for user in {event.user for event in events}}
+        shards = [home[event.user] for event in events]
         writings = {shard: self._queue(_part(events, shards, shard)) for shard in set(shards)}
         done: dict[int, Iterator[Outcome]] = {}
         for shard, writing in writings.items():

@@ -4,6 +4,7 @@ It prints the port that it listens on, once it does, and serves until it is told
 """
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -23,6 +24,8 @@ def main(settings: str) -> None:
     """Serve the replica of these settings, JSON."""
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(0))  # uvicorn raises it again
     replica = FeedReplica(msgspec.json.decode(settings, type=Config), now_ms=now_ms)
+    gc.collect()
+    gc.freeze()  # as `serve.bare` does
     try:
         asyncio.run(_serve(replica))
     finally:
