@@ -24,6 +24,7 @@ class Nearest(Protocol):
         items: Aligned,
         interests: Mapping[str, Float32s],
         wanted: Bools,
+        n_wanted: int,
         n: int,
         rng: np.random.Generator,
     ) -> dict[str, Ints] | None:
@@ -34,7 +35,8 @@ class Nearest(Protocol):
             items: what the log says of them.
             interests: vectors by source; the long interest's match is added to the mean reward.
             wanted: shape (n_items,), the items that may be found.
-            n: how many are wanted, at most as many as there are.
+            n_wanted: how many these are.
+            n: how many are needed, at most n_wanted.
             rng: decides between equals.
 
         Returns:
@@ -56,6 +58,7 @@ class Everything:
         items: Aligned,
         interests: Mapping[str, Float32s],
         wanted: Bools,
+        n_wanted: int,
         n: int,
         rng: np.random.Generator,
     ) -> dict[str, Ints] | None:

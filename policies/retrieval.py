@@ -11,9 +11,10 @@ reserved slot must not lose them to a cap.
 
 The best matches are exact: of all items, or of those that an index says to look at
 (`policies.nearest`). Everything else is kept in order by the catalogue and the item states, and a
-page looks at the heads of these orders; the one pass over all items that is left is a mask of those
-that are wanted, a byte each. Rejected: one score for all (a single source would win each page), and
-the best by posterior mean alone (its head are those that were lucky with a few cards).
+page looks at the heads of these orders; the passes over all items that are left are over a mask of
+those that are wanted, a byte each: it is copied, counted, and for an index packed into bits.
+Rejected: one score for all (a single source would win each page), and the best by posterior mean
+alone (its head are those that were lucky with a few cards).
 """
 
 from collections.abc import Mapping
@@ -145,7 +146,7 @@ def retrieve(
     n_tries = _TRIES * n * len(wanted) // max(n_wanted, 1)
     popular = items.popularity.here(scene)
     lists = {
-        **_nearest_lists(user, scene, catalogue, items, wanted, min(n, n_wanted), nearest, rng),
+        **_nearest_lists(user, scene, catalogue, items, wanted, n_wanted, n, nearest, rng),
         "best": _first(items.best, wanted, n, n_tries),
         "popular": _first_popular(popular, wanted, n, n_tries),
         "fresh": _some(latest, n * FRESH_POOL, wanted, n, n_tries, rng),
@@ -196,11 +197,12 @@ def _nearest_lists(
     catalogue: Catalogue,
     items: Aligned,
     wanted: Bools,
+    n_wanted: int,
     n: int,
     nearest: Nearest,
     rng: np.random.Generator,
 ) -> dict[str, Ints]:
-    """Return the n best matches of each interest, the best first; at least n are wanted.
+    """Return the n best matches of each interest, the best first, fewer where fewer are wanted.
 
     The long-term interest's match is an expected signal (`env.interests`), so it is added to the
     item's mean reward: of a newcomer it says little, and what is good for everybody leads. The
@@ -210,10 +212,11 @@ def _nearest_lists(
     each one's posterior reward, so that neither their order in the catalogue nor what was first
     liked decides. Alike are matches that round to the same multiple of `MATCH_STEP`.
     """
+    n = min(n, n_wanted)
     vectors = interests(user, scene, catalogue, items)
     if not vectors or n == 0:
         return {}
-    near = nearest.near(catalogue, items, vectors, wanted, n, rng)
+    near = nearest.near(catalogue, items, vectors, wanted, n_wanted, n, rng)
     if near is not None:
         return {
             source: index[_rank_some(source, vectors[source], catalogue, items, index, n, rng)]
