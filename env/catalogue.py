@@ -138,11 +138,6 @@ class Catalogue:
         return not self._with_vector
 
     @property
-    def n_sounds(self) -> int:
-        """How many codes of sounds there are, with 0 for the unknown."""
-        return len(self._sounds)
-
-    @property
     def n_creators(self) -> int:
         """How many codes of creators there are, with 0 for the unknown."""
         return len(self._creators)

@@ -92,7 +92,7 @@ class Cells:
     _moved: tuple["_Moved", ...] = ()  # in the last two versions, the newest last
 
     @classmethod
-    def build(cls, catalogue: Catalogue, items: Aligned | None, seed: int = 0) -> "Cells":
+    def build(cls, catalogue: Catalogue, items: Aligned | None) -> "Cells":
         """Return an index of what is in the catalogue; another thread may move that meanwhile.
 
         It takes some 8 s for a million items, of one core; the GIL is free for most of it.
@@ -100,13 +100,12 @@ class Cells:
         Args:
             catalogue: at least `CELL` items.
             items: what the log says of them; those that it does not know yet are unseen.
-            seed: of clusters and ties.
         """
         n_changes, vectors = catalogue.n_changes, catalogue.vectors
         worth = np.zeros(len(vectors), dtype=np.float32)
         if items is not None:
             worth[: len(items.reward_mean)] = _worth(items)[: len(vectors)]
-        ties = np.random.default_rng(seed)
+        ties = np.random.default_rng(0)
         return cls(
             n_changes,
             worth,
