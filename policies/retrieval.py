@@ -32,7 +32,7 @@ from env.users import UserState
 from env.vocabulary import Bools, Float32s, Floats, Ints, Scene
 from policies.distinct import first_places
 from policies.known import Known
-from policies.nearest import Everything, Nearest
+from policies.nearest import Nearest
 
 FRESH_POOL = 5
 """A fresh list of n is a random choice from the n x FRESH_POOL latest uploads, so that a bulk
@@ -135,8 +135,7 @@ def retrieve(
         nearest: where the best matches are looked for; None: everywhere.
         new: shape (n_items,), `known.new(allowed)`, which is written to; None: it is made here.
     """
-    shares, nearest = shares or Shares(), nearest or Everything()
-    rng = np.random.default_rng(seed)
+    shares, rng = shares or Shares(), np.random.default_rng(seed)
     items = states.aligned(catalogue)
     wanted = known.new(allowed) if new is None else new
     wanted[debut] = False
@@ -199,7 +198,7 @@ def _nearest_lists(
     wanted: Bools,
     n_wanted: int,
     n: int,
-    nearest: Nearest,
+    nearest: Nearest | None,
     rng: np.random.Generator,
 ) -> dict[str, Ints]:
     """Return the n best matches of each interest, the best first, fewer where fewer are wanted.
@@ -216,7 +215,9 @@ def _nearest_lists(
     vectors = interests(user, scene, catalogue, items)
     if not vectors or n == 0:
         return {}
-    near = nearest.near(catalogue, items, vectors, wanted, n_wanted, n, rng)
+    near = None
+    if nearest is not None:
+        near = nearest.near(catalogue, items, vectors, wanted, n_wanted, n, rng)
     if near is not None:
         return {
             source: index[_rank_some(source, vectors[source], catalogue, items, index, n, rng)]

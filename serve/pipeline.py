@@ -30,7 +30,7 @@ from policies.fair_start import Undelivered
 from policies.filters import Filtered
 from policies.known import Known
 from policies.markets import Markets
-from policies.nearest import Everything, Nearest
+from policies.nearest import Nearest
 from policies.retrieval import DEBUT, Retrieved
 from serve.config import Arm, Config
 from serve.experiment import assign, baseline
@@ -98,7 +98,7 @@ class Pipeline:
         self._draw_key = draw_key
         self._served = served
         self._ranking: Ranking | None = None
-        self._nearest: Nearest = Everything()
+        self._nearest: Nearest | None = None
         self._eligibility = Eligibility(Markets(config.markets), config.pools)
         self._undelivered = Undelivered()
         arms = config.experiment.arms
@@ -136,11 +136,12 @@ class Pipeline:
         items.popularity.interest(Scene(0), self.catalogue.vectors)
         if before is not None:
             items.popularity.prepare(before.popularity)
-        self._nearest.follow(items)
+        if self._nearest is not None:
+            self._nearest.follow(items)
 
     @property
-    def nearest(self) -> Nearest:
-        """Where the best matches of pages are looked for now."""
+    def nearest(self) -> Nearest | None:
+        """Where the best matches of pages are looked for now; None: everywhere."""
         return self._nearest
 
     def eligible(self, state: UserState, scene: Scene, known: Known, at_least: int) -> Eligible:

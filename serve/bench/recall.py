@@ -13,7 +13,7 @@ from env.users import UserState, live_session
 from env.vocabulary import Floats, Ints, Scene, SessionId
 from policies import retrieval
 from policies.known import Known
-from policies.nearest import Everything, Nearest
+from policies.nearest import Nearest
 from policies.retrieval import MATCH_STEP, Shares
 from serve.pipeline import Pipeline
 
@@ -48,7 +48,7 @@ def measure_recall(
             steps = np.rint(match / MATCH_STEP)
             exact, some = (
                 _retrieve(pipeline, state, scene, source, nearest, seed + k)
-                for nearest in (Everything(), pipeline.nearest)
+                for nearest in (None, pipeline.nearest)
             )
             if len(exact):
                 found[source].append(_part(steps, exact, some))
@@ -56,7 +56,12 @@ def measure_recall(
 
 
 def _retrieve(
-    pipeline: Pipeline, state: UserState, scene: Scene, source: str, nearest: Nearest, seed: int
+    pipeline: Pipeline,
+    state: UserState,
+    scene: Scene,
+    source: str,
+    nearest: Nearest | None,
+    seed: int,
 ) -> Ints:
     catalogue = pipeline.catalogue
     known = Known.of(state, catalogue, scene.at_ms)
