@@ -35,7 +35,7 @@ from env.index_sets import distinct
 from env.items import Aligned
 from env.popularity import Popularity
 from env.vocabulary import Bools, Float32s, Floats, Ints
-from policies.retrieval import MATCH_STEP
+from policies.retrieval import EXPECTED, MATCH_STEP
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -129,9 +129,9 @@ class Cells:
         bitmap = np.packbits(wanted, bitorder="little")
         found = {}
         for source, interest in interests.items():
-            is_long = source == "long_interest"
-            inverted = self._by_worth if is_long else self._by_content
-            tail = self.tail(catalogue, items) if is_long else self.changed(catalogue)
+            is_expected = source == EXPECTED
+            inverted = self._by_worth if is_expected else self._by_content
+            tail = self.tail(catalogue, items) if is_expected else self.changed(catalogue)
             n_codes = min(round(LOOKED_AT[source] * len(wanted) / n_wanted), MOST_LOOKED_AT)
             index = inverted.find(interest, bitmap, n_codes, tail[wanted[tail]], n, rng)
             if index is None:

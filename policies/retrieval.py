@@ -41,6 +41,11 @@ import does not always lead with the same few."""
 MATCH_STEP = 2.0**-12
 """Two matches, or what is expected by them, that differ by less count as alike."""
 
+EXPECTED = "long_interest"
+"""The source whose match is an expected signal (`env.interests`), so that an item's mean reward is
+added to it: of a newcomer it says little, and what is good for everybody leads. The session's is
+taken alone, whatever was earned so far."""
+
 _TRIES = 2
 """Draws for each item chosen by chance, and places looked at for each that is taken from the head
 of a ranking, times what part of all is wanted; where too few were good, it is done the long way."""
@@ -190,6 +195,21 @@ def interests(
     return {source: interest for source, interest in found.items() if interest.any()}
 
 
+def matches_of(source: str, interest: Float32s, vectors: Float32s, reward_mean: Floats) -> Float32s:
+    """Return how well some items match an interest, shape (n,).
+
+    Args:
+        source: of the interest; to what is `EXPECTED` the item's mean reward is added.
+        interest: shape (VECTOR_DIM,).
+        vectors: of the items, shape (n, VECTOR_DIM).
+        reward_mean: of the items, shape (n,).
+    """
+    matches = vectors @ interest
+    if source == EXPECTED:
+        matches += reward_mean.astype(np.float32)
+    return matches
+
+
 def _nearest_lists(
     user: UserState,
     scene: Scene,
@@ -202,10 +222,6 @@ def _nearest_lists(
     rng: np.random.Generator,
 ) -> dict[str, Ints]:
     """Return the n best matches of each interest, the best first, fewer where fewer are wanted.
-
-    The long-term interest's match is an expected signal (`env.interests`), so it is added to the
-    item's mean reward: of a newcomer it says little, and what is good for everybody leads. The
-    session's is taken alone, whatever was earned so far.
 
     Where items have no more than a tag, hundreds match alike: these are ranked by a draw from
     each one's posterior reward, so that neither their order in the catalogue nor what was first
@@ -224,12 +240,12 @@ def _nearest_lists(
             for source, index in near.items()
         }
     handicap = (wanted.astype(np.float32) - _ONE) * _OUT  # cheaper than a choice for each item
-    matches = {source: catalogue.vectors @ interest for source, interest in vectors.items()}
-    if "long_interest" in matches:
-        matches["long_interest"] += items.reward_mean.astype(np.float32)
+    mean, sd = items.reward_mean, items.reward_sd
     return {
-        source: _nearest(match, handicap, items.reward_mean, items.reward_sd, n, rng)
-        for source, match in matches.items()
+        source: _nearest(
+            matches_of(source, interest, catalogue.vectors, mean), handicap, mean, sd, n, rng
+        )
+        for source, interest in vectors.items()
     }
 
 
@@ -244,10 +260,8 @@ def _rank_some(
 ) -> Ints:
     """Return the places of the n best matches among some wanted items, as among all."""
     mean, sd = items.reward_mean[index], items.reward_sd[index]
-    match = catalogue.vectors[index] @ interest
-    if source == "long_interest":
-        match += mean.astype(np.float32)
-    return _nearest(match, np.zeros_like(match), mean, sd, n, rng)
+    matches = matches_of(source, interest, catalogue.vectors[index], mean)
+    return _nearest(matches, np.zeros_like(matches), mean, sd, n, rng)
 
 
 def _nearest(

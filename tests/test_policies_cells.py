@@ -17,7 +17,7 @@ from policies import cells
 from policies.cells import RISE, Cells
 from policies.known import Known
 from policies.nearest import Nearest
-from policies.retrieval import MATCH_STEP, Shares, interests, retrieve
+from policies.retrieval import MATCH_STEP, Shares, interests, matches_of, retrieve
 
 N, N_BEST = 12_000, 100
 ALONE = {
@@ -213,8 +213,9 @@ def test_where_cells_hold_too_few_twice_as_many_are_looked_at_and_then_all(
         some = near(index, STATES, "long_interest", wanted)
         assert (some is not None) == is_enough
     user, items = a_match(5), STATES.aligned(CATALOGUE)
-    match = CATALOGUE.vectors @ interests(user, SCENE, CATALOGUE, items)["long_interest"]
-    steps = np.rint((match + items.reward_mean.astype(np.float32)) / MATCH_STEP)
+    interest = interests(user, SCENE, CATALOGUE, items)["long_interest"]
+    match = matches_of("long_interest", interest, CATALOGUE.vectors, items.reward_mean)
+    steps = np.rint(match / MATCH_STEP)
     exact, some = (
         np.sort(steps[found(user, CATALOGUE, STATES, nearest, "long_interest", wanted)])
         for nearest in (None, index)

@@ -14,7 +14,7 @@ from env.vocabulary import Floats, Ints, Scene, SessionId
 from policies import retrieval
 from policies.known import Known
 from policies.nearest import Nearest
-from policies.retrieval import MATCH_STEP, Shares
+from policies.retrieval import MATCH_STEP, Shares, matches_of
 from serve.pipeline import Pipeline
 
 N_BEST = 200
@@ -42,10 +42,8 @@ def measure_recall(
         catalogue = pipeline.catalogue
         items = pipeline.served.states.aligned(catalogue)
         for source, interest in retrieval.interests(state, scene, catalogue, items).items():
-            match = catalogue.vectors @ interest
-            if source == "long_interest":
-                match += items.reward_mean.astype(np.float32)
-            steps = np.rint(match / MATCH_STEP)
+            matches = matches_of(source, interest, catalogue.vectors, items.reward_mean)
+            steps = np.rint(matches / MATCH_STEP)
             exact, some = (
                 _retrieve(pipeline, state, scene, source, nearest, seed + k)
                 for nearest in (None, pipeline.nearest)
