@@ -144,9 +144,11 @@ class Pipeline:
         """Where the best matches of pages are looked for now; None: everywhere."""
         return self._nearest
 
-    def eligible(self, state: UserState, scene: Scene, known: Known, at_least: int) -> Eligible:
-        """Return what may be shown to a person, see `policies.eligibility`."""
-        reach = self._served.audiences.aligned(self.catalogue)
+    def eligible(
+        self, served: Served, state: UserState, scene: Scene, known: Known, at_least: int
+    ) -> Eligible:
+        """Return what may be shown to a person by one version, see `policies.eligibility`."""
+        reach = served.audiences.aligned(self.catalogue)
         return self._eligibility.eligible(
             self.catalogue, reach, scene, state.profile, known, at_least
         )
@@ -235,9 +237,7 @@ class Pipeline:
         wanted = max(feed.candidates, asked.size)
         reach = asked.served.audiences.aligned(catalogue)
         known = Known.of(asked.state, catalogue, scene.at_ms, feed.creator_gap)
-        eligible = self._eligibility.eligible(
-            catalogue, reach, scene, asked.state.profile, known, asked.size
-        )
+        eligible = self.eligible(asked.served, asked.state, scene, known, asked.size)
         new = known.new(eligible.allowed)
         owed = self._owed_to(asked, reach, known, eligible, new)
         unmet = owed[self._is_unmet(asked, reach, owed)]

@@ -63,7 +63,7 @@ def _retrieve(
 ) -> Ints:
     catalogue = pipeline.catalogue
     known = Known.of(state, catalogue, scene.at_ms)
-    allowed = pipeline.eligible(state, scene, known, 1).allowed
+    allowed = pipeline.eligible(pipeline.served, state, scene, known, 1).allowed
     states, shares = pipeline.served.states, ALONE[source]
     return retrieval.retrieve(
         state,

@@ -50,7 +50,7 @@ def measure_uploads(
         began_ns = clock_ns()
         catalogue.apply(record)
         known = Known.of(state, catalogue, now_ms)
-        allowed = pipeline.eligible(state, scene, known, 1).allowed
+        allowed = pipeline.eligible(pipeline.served, state, scene, known, 1).allowed
         found = retrieval.retrieve(
             state,
             scene,
