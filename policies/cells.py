@@ -35,7 +35,7 @@ from env.index_sets import distinct
 from env.items import Aligned
 from env.popularity import Popularity
 from env.vocabulary import Bools, Float32s, Floats, Ints
-from policies.retrieval import EXPECTED, MATCH_STEP
+from policies.matches import EXPECTED, MATCH_STEP
 
 Bytes = npt.NDArray[np.uint8]
 

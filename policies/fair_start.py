@@ -35,7 +35,7 @@ from env.reach import Reach
 from env.users import UserState
 from env.vocabulary import Bools, Floats, Ints, Scene
 from policies.distinct import first_places
-from policies.retrieval import interests
+from policies.matches import interests_of
 
 OFFERED = 4
 """Owed uploads offered for each reserved slot at most: the policy still has a choice there."""
@@ -126,7 +126,7 @@ def _match(
     user: UserState, scene: Scene, catalogue: Catalogue, states: ItemStates, index: Ints
 ) -> Floats:
     """Return the better one of the cosines with long and session interest, 0 without any."""
-    vectors = interests(user, scene, catalogue, states.aligned(catalogue)).values()
+    vectors = interests_of(user, scene, catalogue, states.aligned(catalogue)).values()
     content = catalogue.vectors[index]
     matches = [content @ vector for vector in vectors] or [np.zeros(len(index))]
     best: Floats = np.max(matches, axis=0).astype(np.float64)

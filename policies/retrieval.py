@@ -9,12 +9,11 @@ that has nothing to say (a session that begins has no interest) leaves its share
 Uploads that are owed an audience (`policies.fair_start`) stand before all: they are few, and a
 reserved slot must not lose them to a cap.
 
-The best matches are exact: of all items, or of those that an index says to look at
-(`policies.nearest`). Everything else is kept in order by the catalogue and the item states, and a
-page looks at the heads of these orders; the passes over all items that are left are over a mask of
-those that are wanted, a byte each: it is copied, counted, and for an index packed into bits.
-Rejected: one score for all (a single source would win each page), and the best by posterior mean
-alone (its head are those that were lucky with a few cards).
+The best matches are exact (`policies.matches`). Everything else is kept in order by the catalogue
+and the item states, and a page looks at the heads of these orders; the passes over all items that
+are left are over a mask of those that are wanted, a byte each: it is copied, counted, and for an
+index packed into bits. Rejected: one score for all (a single source would win each page), and the
+best by posterior mean alone (its head are those that were lucky with a few cards).
 """
 
 from collections.abc import Mapping
@@ -26,25 +25,18 @@ import numpy as np
 
 from env import users
 from env.catalogue import Catalogue
-from env.items import Aligned, ItemStates
+from env.items import ItemStates
 from env.popularity import Popular
 from env.users import UserState
-from env.vocabulary import Bools, Float32s, Floats, Ints, Scene
+from env.vocabulary import Bools, Ints, Scene
 from policies.distinct import first_places
 from policies.known import Known
+from policies.matches import best_matches, interests_of
 from policies.nearest import Nearest
 
 FRESH_POOL = 5
 """A fresh list of n is a random choice from the n x FRESH_POOL latest uploads, so that a bulk
 import does not always lead with the same few."""
-
-MATCH_STEP = 2.0**-12
-"""Two matches, or what is expected by them, that differ by less count as alike."""
-
-EXPECTED = "long_interest"
-"""The source whose match is an expected signal (`env.interests`), so that an item's mean reward is
-added to it: of a newcomer it says little, and what is good for everybody leads. The session's is
-taken alone, whatever was earned so far."""
 
 _TRIES = 2
 """Draws for each item chosen by chance, and places looked at for each that is taken from the head
@@ -52,11 +44,7 @@ of a ranking, times what part of all is wanted; where too few were good, it is d
 _MOST_TRIES = 8_192
 """Where more are needed, few of many are wanted, and it is faster to pick these out of all."""
 
-_SAMPLED = 8
 _NOBODY = np.zeros(0, dtype=np.int64)
-
-_STEPS = np.float32(1.0 / MATCH_STEP)
-_ONE, _OUT = np.float32(1.0), np.float32(1e9)
 
 
 class Shares(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -148,9 +136,10 @@ def retrieve(
     latest = catalogue.latest()
     n_wanted = int(np.count_nonzero(wanted))
     n_tries = _TRIES * n * len(wanted) // max(n_wanted, 1)
+    interests = interests_of(user, scene, catalogue, items)
     popular = items.popularity.here(scene)
     lists = {
-        **_nearest_lists(user, scene, catalogue, items, wanted, n_wanted, n, nearest, rng),
+        **best_matches(interests, catalogue, items, wanted, n_wanted, n, nearest, rng),
         "best": _first(items.best, wanted, n, n_tries),
         "popular": _first_popular(popular, wanted, n, n_tries),
         "fresh": _some(latest, n * FRESH_POOL, wanted, n, n_tries, rng),
@@ -168,136 +157,6 @@ def retrieve(
         np.concatenate([debut, index, again]),
         np.concatenate([codes[: len(debut)], source, codes[len(debut) :]]),
     )
-
-
-def interests(
-    user: UserState, scene: Scene, catalogue: Catalogue, items: Aligned
-) -> dict[str, Float32s]:
-    """Return the interests that there are, by source; a session that begins has none yet.
-
-    They stay vectors: for a product of two matrices BLAS wakes its threads, which took 8 ms
-    instead of 0.1 on a machine that has other work.
-
-    Args:
-        user: who asks.
-        scene: what people play in it is what is believed of a newcomer.
-        catalogue: all items.
-        items: aligned to it.
-
-    Returns:
-        Vectors of shape (VECTOR_DIM,), none of them zero.
-    """
-    prior = items.popularity.interest(scene, catalogue.vectors)
-    long = users.long_interest(user, with_declared=catalogue.is_of_tags, prior=prior)
-    found = {"long_interest": long}
-    if scene.position > 0:
-        found["session_interest"] = users.session_interest(user)
-    return {source: interest for source, interest in found.items() if interest.any()}
-
-
-def matches_of(source: str, interest: Float32s, vectors: Float32s, reward_mean: Floats) -> Float32s:
-    """Return how well some items match an interest, shape (n,).
-
-    Args:
-        source: of the interest; to what is `EXPECTED` the item's mean reward is added.
-        interest: shape (VECTOR_DIM,).
-        vectors: of the items, shape (n, VECTOR_DIM).
-        reward_mean: of the items, shape (n,).
-    """
-    matches = vectors @ interest
-    if source == EXPECTED:
-        matches += reward_mean.astype(np.float32)
-    return matches
-
-
-def _nearest_lists(
-    user: UserState,
-    scene: Scene,
-    catalogue: Catalogue,
-    items: Aligned,
-    wanted: Bools,
-    n_wanted: int,
-    n: int,
-    nearest: Nearest | None,
-    rng: np.random.Generator,
-) -> dict[str, Ints]:
-    """Return the n best matches of each interest, the best first, fewer where fewer are wanted.
-
-    Where items have no more than a tag, hundreds match alike: these are ranked by a draw from
-    each one's posterior reward, so that neither their order in the catalogue nor what was first
-    liked decides. Alike are matches that round to the same multiple of `MATCH_STEP`.
-    """
-    n = min(n, n_wanted)
-    vectors = interests(user, scene, catalogue, items)
-    if not vectors or n == 0:
-        return {}
-    near = None
-    if nearest is not None:
-        near = nearest.near(catalogue, items, vectors, wanted, n_wanted, n, rng)
-    if near is not None:
-        return {
-            source: index[_rank_some(source, vectors[source], catalogue, items, index, n, rng)]
-            for source, index in near.items()
-        }
-    handicap = (wanted.astype(np.float32) - _ONE) * _OUT  # cheaper than a choice for each item
-    mean, sd = items.reward_mean, items.reward_sd
-    return {
-        source: _nearest(
-            matches_of(source, interest, catalogue.vectors, mean), handicap, mean, sd, n, rng
-        )
-        for source, interest in vectors.items()
-    }
-
-
-def _rank_some(
-    source: str,
-    interest: Float32s,
-    catalogue: Catalogue,
-    items: Aligned,
-    index: Ints,
-    n: int,
-    rng: np.random.Generator,
-) -> Ints:
-    """Return the places of the n best matches among some wanted items, as among all."""
-    mean, sd = items.reward_mean[index], items.reward_sd[index]
-    matches = matches_of(source, interest, catalogue.vectors[index], mean)
-    return _nearest(matches, np.zeros_like(matches), mean, sd, n, rng)
-
-
-def _nearest(
-    matches: Float32s,
-    handicap: Float32s,
-    reward_mean: Floats,
-    reward_sd: Floats,
-    n: int,
-    rng: np.random.Generator,
-) -> Ints:
-    steps = matches * _STEPS
-    np.rint(steps, out=steps)
-    steps += handicap
-    best = _highest(steps, n)
-    worth = rng.standard_normal(len(best))
-    worth *= reward_sd[best]
-    worth += reward_mean[best]
-    worth /= 2.0 + 2.0 * np.abs(worth)  # less than half a step
-    worth += steps[best]
-    return best[worth.argsort()[: -n - 1 : -1]]
-
-
-def _highest(steps: Float32s, n: int) -> Ints:
-    """Return the places of the n highest values and of all that equal the last of them.
-
-    Every eighth value tells a bound that twice n are likely to reach: only these are sorted out.
-    """
-    sample = steps[::_SAMPLED]
-    rank = len(sample) - 2 * n // _SAMPLED - 1
-    some = (steps >= np.partition(sample, rank)[rank]).nonzero()[0] if rank >= 0 else _NOBODY
-    if len(some) < n:
-        some = np.arange(len(steps))
-    values = steps[some]
-    n_others = len(values) - n
-    highest: Ints = some[values >= np.partition(values, n_others)[n_others]]
-    return highest
 
 
 def _first(ranking: Ints, wanted: Bools, n: int, n_tries: int) -> Ints:

@@ -16,8 +16,9 @@ from env.vocabulary import Bools, Floats, Ints, ItemId
 from policies import cells
 from policies.cells import RISE, Cells
 from policies.known import Known
+from policies.matches import MATCH_STEP, interests_of, matches_of
 from policies.nearest import Nearest
-from policies.retrieval import MATCH_STEP, Shares, interests, matches_of, retrieve
+from policies.retrieval import Shares, retrieve
 
 N, N_BEST = 12_000, 100
 ALONE = {
@@ -149,7 +150,7 @@ def test_an_upload_a_change_and_a_takedown_are_known_at_once() -> None:
     index = Cells.build(catalogue, states.aligned(catalogue))
     user = a_match(6, catalogue)
     items = states.aligned(catalogue)
-    best = interests(user, SCENE, catalogue, items)["session_interest"].astype(np.float64)
+    best = interests_of(user, SCENE, catalogue, items)["session_interest"].astype(np.float64)
 
     def first() -> str:
         ranked = found(user, catalogue, states, index, "session_interest")
@@ -182,7 +183,7 @@ def test_what_has_risen_since_is_found_and_what_has_fallen_is_ranked_as_it_is() 
 def near(index: Cells, states: ItemStates, source: str, wanted: Bools) -> Ints | None:
     """Return where the best matches of one interest are looked for."""
     items, user = states.aligned(CATALOGUE), a_match(5)
-    interest = {source: interests(user, SCENE, CATALOGUE, items)[source]}
+    interest = {source: interests_of(user, SCENE, CATALOGUE, items)[source]}
     rng, n_wanted = np.random.default_rng(7), int(np.count_nonzero(wanted))
     found = index.near(CATALOGUE, items, interest, wanted, n_wanted, N_BEST, rng)
     return None if found is None else found[source]
@@ -213,7 +214,7 @@ def test_where_cells_hold_too_few_twice_as_many_are_looked_at_and_then_all(
         some = near(index, STATES, "long_interest", wanted)
         assert (some is not None) == is_enough
     user, items = a_match(5), STATES.aligned(CATALOGUE)
-    interest = interests(user, SCENE, CATALOGUE, items)["long_interest"]
+    interest = interests_of(user, SCENE, CATALOGUE, items)["long_interest"]
     match = matches_of("long_interest", interest, CATALOGUE.vectors, items.reward_mean)
     steps = np.rint(match / MATCH_STEP)
     exact, some = (

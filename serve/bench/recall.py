@@ -13,8 +13,9 @@ from env.users import UserState, live_session
 from env.vocabulary import Floats, Ints, Scene, SessionId
 from policies import retrieval
 from policies.known import Known
+from policies.matches import MATCH_STEP, interests_of, matches_of
 from policies.nearest import Nearest
-from policies.retrieval import MATCH_STEP, Shares, matches_of
+from policies.retrieval import Shares
 from serve.pipeline import Pipeline
 
 N_BEST = 200
@@ -41,7 +42,7 @@ def measure_recall(
         scene = observe(state, live_session(state, now_ms) or SessionId("s"), now_ms)
         catalogue = pipeline.catalogue
         items = pipeline.served.states.aligned(catalogue)
-        for source, interest in retrieval.interests(state, scene, catalogue, items).items():
+        for source, interest in interests_of(state, scene, catalogue, items).items():
             matches = matches_of(source, interest, catalogue.vectors, items.reward_mean)
             steps = np.rint(matches / MATCH_STEP)
             exact, some = (
