@@ -28,7 +28,7 @@ from env.catalogue import Catalogue
 from env.items import ItemStates
 from env.popularity import Popular
 from env.users import UserState
-from env.vocabulary import Bools, Ints, Scene
+from env.vocabulary import Bools, Float32s, Ints, Scene
 from policies.distinct import first_places
 from policies.known import Known
 from policies.matches import best_matches, interests_of
@@ -103,6 +103,7 @@ def retrieve(
     n: int,
     seed: int,
     *,
+    interests: Mapping[str, Float32s] | None = None,
     debut: Ints = _NOBODY,
     shares: Shares | None = None,
     nearest: Nearest | None = None,
@@ -123,6 +124,7 @@ def retrieve(
         allowed: shape (n_items,), what may be shown there, see `policies.eligibility`.
         n: how many, at least 0.
         seed: of the random choices, at least 0; the same arguments give the same result.
+        interests: the person's, by source; None: they are worked out here.
         debut: at most n owed uploads, allowed and new to the person; they come first.
         shares: of the other sources.
         nearest: where the best matches are looked for; None: everywhere.
@@ -136,7 +138,8 @@ def retrieve(
     latest = catalogue.latest()
     n_wanted = int(np.count_nonzero(wanted))
     n_tries = _TRIES * n * len(wanted) // max(n_wanted, 1)
-    interests = interests_of(user, scene, catalogue, items)
+    if interests is None:
+        interests = interests_of(user, scene, catalogue, items)
     popular = items.popularity.here(scene)
     lists = {
         **best_matches(interests, catalogue, items, wanted, n_wanted, n, nearest, rng),

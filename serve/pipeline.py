@@ -23,13 +23,14 @@ from env.reach import Reach
 from env.records import PageRecord
 from env.scenes import observe
 from env.users import UserState
-from env.vocabulary import Bools, Context, Ints, Page, PageId, Scene, SessionId, UserKey
+from env.vocabulary import Bools, Context, Float32s, Ints, Page, PageId, Scene, SessionId, UserKey
 from policies import fair_start, filters, pools, retrieval, spacing
 from policies.eligibility import Eligibility, Eligible
 from policies.fair_start import Undelivered
 from policies.filters import Filtered
 from policies.known import Known
 from policies.markets import Markets
+from policies.matches import interests_of
 from policies.nearest import Nearest
 from policies.retrieval import DEBUT, Retrieved
 from serve.config import Arm, Config
@@ -245,6 +246,8 @@ class Pipeline:
         if len(unmet):  # a first impression cannot wait until the fold has heard of the upload
             share, owed = max(share, self._config.fair_start.budget), unmet
         places = pools.reserve(share, asked.size, asked.seed)
+        items = asked.served.states.aligned(catalogue)
+        interests = interests_of(asked.state, scene, catalogue, items)
         retrieved = retrieval.retrieve(
             asked.state,
             scene,
@@ -254,7 +257,8 @@ class Pipeline:
             eligible.allowed,
             round(SPARE * wanted),
             asked.seed,
-            debut=self._offer(asked, reach, owed, len(places)),
+            interests=interests,
+            debut=self._offer(asked, interests, reach, owed, len(places)),
             nearest=self._nearest,
             new=new,
         )
@@ -291,16 +295,21 @@ class Pipeline:
         unmet: Bools = (impressions[owed] == 0.0) & (pending[owed] == 0)
         return unmet
 
-    def _offer(self, asked: _Asked, reach: Reach, owed: Ints, n_reserved: int) -> Ints:
+    def _offer(
+        self,
+        asked: _Asked,
+        interests: Mapping[str, Float32s],
+        reach: Reach,
+        owed: Ints,
+        n_reserved: int,
+    ) -> Ints:
         """Return the owed uploads that the page's reserved slots choose from."""
         if not n_reserved:
             return owed[:0]
         n_candidates = max(self._config.feed.candidates, asked.size)
         return fair_start.offer(
-            asked.state,
-            asked.scene,
+            interests,
             self.catalogue,
-            asked.served.states,
             reach,
             owed,
             n_reserved,
