@@ -19,7 +19,7 @@ from env.reach import Reach
 from env.records import PageRecord
 from env.vocabulary import Bools, Float32s, Ints
 from policies import fair_start, filters, pools
-from policies.eligibility import Eligible
+from policies.eligible import Eligible
 from policies.fair_start import Undelivered
 from policies.known import Known
 from serve.asked import Asked

@@ -22,7 +22,8 @@ from env.scenes import observe
 from env.users import UserState
 from env.vocabulary import Bools, Context, Ints, Page, PageId, Scene, SessionId, UserKey
 from policies import filters, pools, retrieval, spacing
-from policies.eligibility import Eligibility, Eligible
+from policies.eligibility import Eligibility
+from policies.eligible import Eligible
 from policies.filters import Filtered
 from policies.known import Known
 from policies.markets import Markets

@@ -9,7 +9,8 @@ from env.catalogue import Catalogue
 from env.reach import Reach
 from env.records import PageRecord
 from env.vocabulary import Item, ItemId, Profile, Scene
-from policies.eligibility import Eligibility, Eligible
+from policies.eligibility import Eligibility
+from policies.eligible import Eligible
 from policies.known import Known
 from serve.bench.attack import Attacked, AttackRuns, Boosts
 from serve.bench.breakout import BreakoutSize, run_breakout
