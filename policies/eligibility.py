@@ -209,7 +209,7 @@ class Eligibility:
         languages, codes = self._markets.of(kind.country).languages, catalogue.languages[index]
         if not languages:
             return np.zeros(len(codes), dtype=np.bool_)
-        spoken = [catalogue.language_code(name) for name in (*languages, kind.language)]
+        spoken = [catalogue.codes.language(name) for name in (*languages, kind.language)]
         return ~_is_any(codes, [0, *spoken])
 
     def _stopped_here(self, catalogue: Catalogue, reach: Reach, kind: _Kind) -> Ints:
@@ -223,7 +223,7 @@ class Eligibility:
     ) -> Bools:
         """Return, shape (m,), which items are stopped and would otherwise reach this person."""
         stopped = reach.stopped[index]
-        home = catalogue.countries[index] == catalogue.country_code(kind.country)
+        home = catalogue.countries[index] == catalogue.codes.country(kind.country)
         within = self._is_within_reach(catalogue, kind, index, reach.level[index], stopped)
         here: Bools = stopped & home & within
         return here
@@ -241,11 +241,11 @@ class Eligibility:
         if not kind.country:
             homeless: Bools = countries == 0
             return homeless
-        within: Bools = countries == catalogue.country_code(kind.country)
+        within: Bools = countries == catalogue.codes.country(kind.country)
         if kind.language:
-            code = catalogue.language_code(kind.language)
+            code = catalogue.codes.language(kind.language)
             within &= (level > 0) | _is_any(languages, [0, code])
-        near = [*map(catalogue.country_code, self._homes.get(kind.country, ()))]
+        near = [*map(catalogue.codes.country, self._homes.get(kind.country, ()))]
         spread = np.flatnonzero((level == OPEN_LEVEL - 1) & ~stopped)
         within[spread] |= _is_any(countries[spread], near)
         within |= countries == 0

@@ -63,7 +63,7 @@ def owed_to(catalogue: Catalogue, reach: Reach, new: Bools, pending: Ints) -> In
         Catalogue indices, the most urgent first, between equals in ascending order.
     """
     owing = reach.owing
-    debts = catalogue.duplicates[owing] * catalogue.n_creators + catalogue.creators[owing]
+    debts = catalogue.duplicates[owing] * catalogue.codes.n_creators + catalogue.creators[owing]
     _, debt_of = np.unique(debts, return_inverse=True)
     on_its_way = np.bincount(debt_of, weights=pending[owing])[debt_of]
     owed = owing[new[owing] & (reach.owed[owing] > on_its_way)]

@@ -181,7 +181,7 @@ def _first_popular(popular: Popular, wanted: Bools, n: int, n_tries: int) -> Int
 
 def _rank_followed(user: UserState, catalogue: Catalogue, wanted: Bools) -> Ints:
     """Return what is of the creators that this person follows, the latest first."""
-    codes = catalogue.creator_codes(users.followed(user))
+    codes = catalogue.codes.creators(users.followed(user))
     if not len(codes):
         return codes
     theirs = catalogue.of_creators(codes)
