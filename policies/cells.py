@@ -47,8 +47,8 @@ CELL = 500
 LOOKED_AT = {"long_interest": 4_500, "session_interest": 8_000}
 """Items in the cells that a search looks into, if all are wanted; of few wanted ones more.
 
-Of a million embedded items (`nextswipe bench decide`) it finds .996 of the 200 best with 6,000 by
-the long interest, .975 and .996 with 6,000 and 12,000 by the session's; time grows with it."""
+With more, more of the best are found and a search takes longer; `docs/retrieval.md` says what these
+come to among a million items."""
 MOST_LOOKED_AT = 400_000
 """Of however few wanted ones; a search that meets too few is made once more with twice as many."""
 _FEW = 10_000
@@ -95,7 +95,7 @@ class Cells:
     def build(cls, catalogue: Catalogue, items: Aligned | None) -> "Cells":
         """Return an index of what is in the catalogue; another thread may move that meanwhile.
 
-        It takes some 8 s for a million items, of one core; the GIL is free for most of it.
+        It takes some 6 s for a million items, of one core; the GIL is free for most of it.
 
         Args:
             catalogue: at least `CELL` items.
