@@ -195,6 +195,11 @@ def test_the_learner_waits_for_a_store_that_is_away(
                 learning.check()
 
 
+def test_a_feed_on_redis_makes_its_data_folder(config: Config) -> None:
+    FeedReplica(config, now_ms=lambda: START_MS).close()
+    assert (Path(config.data.folder) / "secret.key").is_file()
+
+
 def test_a_page_and_a_batch_of_feedback_each_take_two_trips_to_be_written(tmp_path: Path) -> None:
     """One that reads what is asked for, and one that commits; of however many people."""
     with running(tmp_path) as server, open_store(config_of(tmp_path, server.url), int) as store:
