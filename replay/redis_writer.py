@@ -149,7 +149,7 @@ class Writer:
         ]
         answers = iter(self._client.ask_each([each for commands in asked for each in commands]))
         return [
-            read_ahead(keys, list(islice(answers, len(commands))))
+            _ahead_or_error(keys, list(islice(answers, len(commands))))
             for keys, commands in zip(reads, asked, strict=True)
         ]
 
@@ -190,6 +190,11 @@ class Writer:
             begin = ("EVALSHA", self._commit_sha, 1, shard.key("head"))
             commands.append((*begin, shard.prefix, stamp, packed, self._name, SENT_S))
         return self._client.ask_each(commands)
+
+
+def _ahead_or_error(keys: Sequence[Key], answers: Sequence[Any]) -> Ahead | Exception:
+    errors = (answer for answer in answers if isinstance(answer, Exception))
+    return next(errors, None) or read_ahead(keys, answers)
 
 
 def _fail(jobs: Sequence[Job[Any]], error: Exception) -> None:
