@@ -25,6 +25,7 @@ from policies.vowpal_kernel import VowpalScorer
 from serve.bench.edges import Edge, fill, running
 from serve.bench.feed import add_up
 from serve.bench.open_loop import Answered, Generator, Load
+from serve.clock import now_ms as wall_ms
 from serve.config import Config
 from serve.learner import OnlineLearner, publish
 from serve.replica import learning_args, open_snapshots
@@ -154,13 +155,13 @@ class _Publisher:
     """The learner of a newer epoch, which publishes when it is told to."""
 
     def __init__(self, config: Config) -> None:
-        self._store = open_store(config, _now_ms)
+        self._store = open_store(config, wall_ms)
         self._snapshots = open_snapshots(config)
         self._learner = OnlineLearner(
             self._store,
             self._snapshots,
             learning_args(config),
-            now_ms=_now_ms,
+            now_ms=wall_ms,
             monotonic_s=time.monotonic,
             publish_every_s=float("inf"),
             tick_after_s=1.0,
@@ -177,10 +178,6 @@ class _Publisher:
     def close(self) -> None:
         """Close the store."""
         self._store.close()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _redraw(config: Config, n: int, seed: int) -> tuple[int, int, int]:
@@ -202,7 +199,7 @@ def _redraw(config: Config, n: int, seed: int) -> tuple[int, int, int]:
 
 def _pages(config: Config) -> Iterator[tuple[Page, int]]:
     blocks = Blocks()
-    with open_store(config, _now_ms) as store:
+    with open_store(config, wall_ms) as store:
         for line in store.log.read():
             blocks.fold(line.record)
             if isinstance(line.record, PageRecord):

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from serve.commands.settings import AsJson, StoreUrl, now_ms, require_store
+from serve.clock import now_ms
+from serve.commands.settings import AsJson, StoreUrl, require_store
 from serve.commands.shown import show
 from serve.commands.steps import steps
 
