@@ -81,6 +81,11 @@ class Writer:
         self._commit_sha = client.ask("SCRIPT", "LOAD", COMMIT)
         self._queue = CommitQueue[Job[Any]]("redis writer", self._commit)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more jobs."""
+        return self._queue.is_closed
+
     def write(self, job: Job[T]) -> Future[T]:
         """Queue a job; return its future."""
         self._queue.put(job)

@@ -31,9 +31,9 @@ class RedisStore:
         url: str,
         now_ms: Callable[[], int],
         *,
-        name: str = "nextswipe",
-        n_shards: int = 8,
-        durable: bool = True,
+        name: str,
+        n_shards: int,
+        durable: bool,
         make: bool = True,
     ) -> None:
         """Connect.
@@ -60,7 +60,6 @@ class RedisStore:
             raise unavailable(error) from error
         self._lines = RedisLog(self.database)
         self.log = StoreLog(self._lines, _FAILURES)
-        self._closed = False
 
     @property
     def is_local(self) -> bool:
@@ -74,7 +73,7 @@ class RedisStore:
     @contextlib.contextmanager
     def view(self, about: str = "") -> Iterator[RedisView]:
         """Lend a view; what it reads is as of each read."""
-        if self._closed:
+        if self.database.is_closed:
             raise RuntimeError("the store is closed")
         try:
             yield RedisView(self.database, self._home(about))
@@ -108,9 +107,7 @@ class RedisStore:
 
     def close(self) -> None:
         """Commit what is queued and disconnect; again does nothing."""
-        if not self._closed:
-            self._closed = True
-            self.database.close()
+        self.database.close()
 
     def __enter__(self) -> Self:
         return self

@@ -83,7 +83,7 @@ def open_kind(folder: Path, now_ms: Callable[[], int]) -> Store:
     """Open the store of a folder, of the kind that the test runs with."""
     if _kinds[-1] == "redis":
         name = f"test-{hashlib.blake2b(str(folder).encode(), digest_size=6).hexdigest()}"
-        return RedisStore(shared_url(), now_ms, name=name, n_shards=3)
+        return RedisStore(shared_url(), now_ms, name=name, n_shards=3, durable=True)
     return SqliteStore(folder / "nextswipe.db", now_ms)
 
 
