@@ -30,6 +30,7 @@ from env.reward import is_censored
 from env.stored_uploads import StoredUploads
 from env.traffic import Frozen, Traffic
 from env.trials import Trial
+from env.upload_reach import reach_after, reach_of
 from env.uploads import Uploads
 from env.verdicts import Verdicts
 from env.vocabulary import Interaction
@@ -99,14 +100,15 @@ class Audiences:
         Changes of the catalogue alone move only the items that changed.
         """
         n_changes = catalogue.n_changes  # before the columns are read: they may grow meanwhile
+        args = self._args.fair_start
         if self._aligned is not None and self._aligned[0] is catalogue:
             _, known, reach = self._aligned
             if known == n_changes:
                 return reach
             changed = catalogue.changed_since(known)
-            reach = self._uploads.reach_after(reach, catalogue, changed, self._clock_ms)
+            reach = reach_after(self._uploads, args, reach, catalogue, changed, self._clock_ms)
         else:
-            reach = self._uploads.reach(catalogue, self._clock_ms)
+            reach = reach_of(self._uploads, args, catalogue, self._clock_ms)
         self._aligned = catalogue, n_changes, reach
         return reach
 

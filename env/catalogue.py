@@ -16,21 +16,14 @@ item (more than all columns together).
 """
 
 from array import array
-from collections.abc import Hashable, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from env.content import (
-    MAX_TAGS,
-    duplicate_key,
-    fold_tag,
-    home_country,
-    market_set,
-    primary_language,
-)
+from env.codes import Codes, ItemCodes
+from env.content import MAX_TAGS
 from env.features import N_STATIC, VECTOR_DIM
 from env.groups import Groups
 from env.index_sets import distinct, is_among
@@ -42,7 +35,6 @@ from env.vocabulary import Bools, Float32s, Floats, Ints, Item, ItemId, Keys, Sh
 
 _CAPACITY = 1024
 
-_K = TypeVar("_K", bound=Hashable)
 _Column = npt.NDArray[Any]
 
 _encoder = msgspec.msgpack.Encoder()
@@ -55,11 +47,12 @@ class Catalogue:
     The columns are read-only views, replaced by each `apply`: take them anew for each request. One
     thread applies. Another may read beside it: `debuts` grows last, so no column is shorter; what
     it read was whole if `sequence` is what it was before.
-    Codes of creators, countries, languages and sounds are 0 where unknown.
+    Codes of creators, countries, languages and sounds are 0 where unknown, see `env.codes`.
 
     Attributes:
         sequence: of the last record applied, see `apply`.
         ids: the items' ids, by index.
+        codes: of names, as they stand in the columns.
     """
 
     keys: Keys  # (n,) `env.records.item_key`
@@ -85,17 +78,14 @@ class Catalogue:
         """Start empty, as before the first record."""
         self.sequence = 0
         self.ids: list[ItemId] = []
+        self.codes = Codes()
         self._items: list[bytes] = []
         self._index: dict[ItemId, int] = {}
         self._by_short_key = ShortKeyIndex()
         self._latest = Latest()
         self._changed = array("i")
         self._of_creator, self._of_tag, self._alike = Groups(), Groups(), Groups()
-        self._creators, self._countries, self._languages = {"": 0}, {"": 0}, {"": 0}
-        self._tags, self._sounds = {"": 0}, {"": 0}
         self._with_vector: set[int] = set()
-        self._duplicates: dict[int, int] = {}
-        self._market_sets: dict[frozenset[str], int] = {frozenset(): 0}
         self._arrays: dict[str, _Column] = {
             "keys": np.zeros(_CAPACITY, dtype=np.uint64),
             "hashes": np.zeros(_CAPACITY, dtype="<u8"),
@@ -123,29 +113,9 @@ class Catalogue:
         return len(self.ids)
 
     @property
-    def n_duplicates(self) -> int:
-        """How many codes of near-duplicates there are."""
-        return len(self._duplicates)
-
-    @property
-    def n_tags(self) -> int:
-        """How many codes of tags there are, with 0 for none."""
-        return len(self._tags)
-
-    @property
     def is_of_tags(self) -> bool:
         """Whether no item has a vector of its own, so that tags and items share one space."""
         return not self._with_vector
-
-    @property
-    def n_sounds(self) -> int:
-        """How many codes of sounds there are, with 0 for the unknown."""
-        return len(self._sounds)
-
-    @property
-    def n_creators(self) -> int:
-        """How many codes of creators there are, with 0 for the unknown."""
-        return len(self._creators)
 
     def apply(self, record: ItemRecord, sequence: int | None = None) -> None:
         """Put, change or take down an item.
@@ -200,7 +170,7 @@ class Catalogue:
         return self._latest.order(self.published_ms)
 
     def of_creators(self, codes: Ints) -> Ints:
-        """Return the items of some creators, ascending; codes are of `creator_codes`."""
+        """Return the items of some creators, ascending; codes are of `env.codes`."""
         index = self._of_creator.had(codes.tolist())
         return distinct(index[is_among(self.creators[index], codes)])
 
@@ -223,31 +193,6 @@ class Catalogue:
         """Return the items that changed since so many changes, ascending, new ones too."""
         return distinct(np.array(self._changed[n_changes:], dtype=np.int64))
 
-    def creator_codes(self, creators: Iterable[str]) -> Ints:
-        """Return the codes of the creators that have items here; the others are left out."""
-        codes = map(self.creator_code, creators)
-        return np.array([code for code in codes if code], dtype=np.int64)
-
-    def creator_code(self, creator: str) -> int:
-        """Return a creator's code, 0 where they have no item here."""
-        return self._creators.get(creator, 0)
-
-    def sound_codes(self, sounds: Iterable[str]) -> Ints:
-        """Return the codes of sounds, 0 where no item has one."""
-        return np.array([self._sounds.get(sound, 0) for sound in sounds], dtype=np.int64)
-
-    def tag_codes(self, tags: Iterable[str]) -> Ints:
-        """Return the codes of tags as `env.content.fold_tag` has them, 0 where no item has one."""
-        return np.array([self._tags.get(tag, 0) for tag in tags], dtype=np.int64)
-
-    def country_code(self, country: str) -> int:
-        """Return the code of an upper-case country, -1 where no item is from there."""
-        return self._countries.get(country, -1) or -1
-
-    def language_code(self, language: str) -> int:
-        """Return the code of a lower-case language, -1 where no item is in it."""
-        return self._languages.get(language, -1) or -1
-
     def in_market(self, country: str, index: Ints | slice = slice(None)) -> Bools:
         """Return which items may be shown there; where that is unknown, the unbound ones.
 
@@ -258,8 +203,8 @@ class Catalogue:
         Returns:
             Shape (m,), or (n,) for all.
         """
-        allowed = [not markets or country in markets for markets in self._market_sets]
-        return np.array(allowed, dtype=np.bool_)[self.market_sets[index]]
+        allowed: Bools = self.codes.allow(country)[self.market_sets[index]]
+        return allowed
 
     def _put(self, item_id: ItemId, item: Item, block: bytes) -> None:
         if item.item_id != item_id:
@@ -276,25 +221,20 @@ class Catalogue:
             index = self._append(item_id)
         self._note(index, item)
         before_ms = int(self.published_ms[index]) if is_old else None
+        codes = self.codes.put(item)
         row = {
+            **codes._asdict(),
             "hashes": int.from_bytes(block_hash(block), "little"),
             "blocks": values,
             "vectors": values[:VECTOR_DIM],
-            "creators": (creator := _code(self._creators, item.creator)),
-            "countries": _code(self._countries, home_country(item)),
-            "languages": _code(self._languages, primary_language(item.language)),
-            "market_sets": _code(self._market_sets, market_set(item)),
-            "tags": (tags := self._code_tags(item)),
-            "n_tags_of": max(np.count_nonzero(tags), 1),
-            "duplicates": (duplicate := _code(self._duplicates, duplicate_key(item))),
+            "n_tags_of": max(np.count_nonzero(codes.tags), 1),
             "published_ms": item.published_ms,
             "duration_s": item.duration_s or 0.0,
-            "sounds": _code(self._sounds, item.sound),
             "ratings": item.rating,
             "baits": bait_beyond_mean(item.bait),
             "listed": item.listed,
         }
-        self._group(index, creator, tags, duplicate, is_old=is_old)
+        self._group(index, codes, is_old=is_old)
         for name, value in row.items():
             self._arrays[name][index] = value
         if before_ms != item.published_ms:
@@ -308,20 +248,14 @@ class Catalogue:
         else:
             self._with_vector.add(index)
 
-    def _group(self, index: int, creator: int, tags: Ints, duplicate: int, *, is_old: bool) -> None:
+    def _group(self, index: int, codes: ItemCodes, *, is_old: bool) -> None:
         """Put an item to those that it has something in common with, where it was not before."""
-        if creator and creator != self.creators[index]:
-            self._of_creator.put(creator, index)
-        if not is_old or duplicate != self.duplicates[index]:
-            self._alike.put(duplicate, index)
-        for tag in set(tags.tolist()) - set(self.tags[index].tolist()) - {0}:
+        if codes.creators and codes.creators != self.creators[index]:
+            self._of_creator.put(codes.creators, index)
+        if not is_old or codes.duplicates != self.duplicates[index]:
+            self._alike.put(codes.duplicates, index)
+        for tag in set(codes.tags.tolist()) - set(self.tags[index].tolist()) - {0}:
             self._of_tag.put(tag, index)
-
-    def _code_tags(self, item: Item) -> Ints:
-        tags = list(filter(None, map(fold_tag, item.tags)))[:MAX_TAGS]
-        codes = np.zeros(MAX_TAGS, dtype=np.int64)
-        codes[: len(tags)] = [_code(self._tags, tag) for tag in tags]
-        return codes
 
     def _append(self, item_id: ItemId) -> int:
         index = len(self.ids)
@@ -346,10 +280,6 @@ class Catalogue:
             view = column[: len(self.ids)]
             view.flags.writeable = False
             setattr(self, name, view)
-
-
-def _code(codes: dict[_K, int], name: _K) -> int:
-    return codes.setdefault(name, len(codes))
 
 
 def _doubled(column: _Column) -> _Column:

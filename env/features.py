@@ -287,8 +287,8 @@ def _dynamic_columns(
         "reward_mean": items.reward_mean[index],
         "reward_sd": items.reward_sd[index],
         "item_evidence": scale_rewarded(items.rewarded[index]),
-        "same_country": catalogue.countries[index] == catalogue.country_code(scene.country),
-        "same_language": catalogue.languages[index] == catalogue.language_code(scene.language),
+        "same_country": catalogue.countries[index] == catalogue.codes.country(scene.country),
+        "same_language": catalogue.languages[index] == catalogue.codes.language(scene.language),
     }
     rows = np.empty((N_DYNAMIC, len(index)))
     for place, name in enumerate(DYNAMIC):

@@ -4,9 +4,14 @@ Rejected: a table of all numbers (megabytes of fresh memory a page for a large c
 `np.isin` and `np.unique` (30 times as long for sets of this size).
 """
 
+from typing import Any, TypeVar
+
 import numpy as np
+import numpy.typing as npt
 
 from env.vocabulary import Bools, Ints
+
+_Whole = TypeVar("_Whole", bound=np.integer[Any])
 
 
 def distinct(codes: Ints) -> Ints:
@@ -22,7 +27,7 @@ def distinct(codes: Ints) -> Ints:
     return ordered[stays]
 
 
-def is_among(codes: Ints, some: Ints) -> Bools:
+def is_among(codes: npt.NDArray[_Whole], some: npt.NDArray[_Whole]) -> Bools:
     """Return, shape of `codes`, which are among some codes.
 
     >>> is_among(np.array([3, 1, 3, 2]), np.array([3, 9])).tolist()

@@ -33,6 +33,7 @@ _REBASE_HALF_LIVES = 64
 _CAPACITY = 1024
 _N_COLUMNS = 8
 _IMPRESSIONS, _REWARDED, _VALID, _LONG, _LIKES, _SUM, _SQUARES, _POPULARITY = range(_N_COLUMNS)
+"""Of each item; valid plays, long views and likes are kept in the state, and no page needs them."""
 
 
 class Prior(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,9 +64,6 @@ class Aligned:
 
     impressions: Floats  # (n,) counts
     rewarded: Floats  # (n,) counts of the impressions whose reward is known
-    valid_plays: Floats  # (n,) counts
-    long_views: Floats  # (n,) counts
-    likes: Floats  # (n,) counts
     reward_mean: Floats  # (n,) posterior mean of the item's mean reward
     reward_sd: Floats  # (n,) posterior standard deviation of it
     best: Ints  # (m,) indices of all that was rewarded, the highest posterior mean - sd first
@@ -81,9 +79,6 @@ class Aligned:
             self,
             impressions=_with_last(self.impressions, n, 0.0),
             rewarded=_with_last(self.rewarded, n, 0.0),
-            valid_plays=_with_last(self.valid_plays, n, 0.0),
-            long_views=_with_last(self.long_views, n, 0.0),
-            likes=_with_last(self.likes, n, 0.0),
             reward_mean=_with_last(self.reward_mean, n, self.unseen_mean),
             reward_sd=_with_last(self.reward_sd, n, self.unseen_sd),
         )
@@ -225,9 +220,6 @@ class ItemStates:
         return Aligned(
             impressions=self._by_index(table[:, _IMPRESSIONS]),
             rewarded=rewarded,
-            valid_plays=self._by_index(table[:, _VALID]),
-            long_views=self._by_index(table[:, _LONG]),
-            likes=self._by_index(table[:, _LIKES]),
             reward_mean=means,
             reward_sd=sds,
             best=np.argsort(-surely)[: np.count_nonzero(rewarded)],

@@ -50,10 +50,10 @@ def person_columns(
     """
     creators = catalogue.creators[index]
     codes = np.array(
-        [catalogue.creator_code(tally.name) for tally in user.creators], dtype=np.int64
+        [catalogue.codes.creator(tally.name) for tally in user.creators], dtype=np.int64
     )
     affinity, recent = _looked_up(user.creators, user.n_cards, codes, creators)
-    sounds = catalogue.sound_codes([tally.name for tally in user.sounds])
+    sounds = catalogue.codes.sounds([tally.name for tally in user.sounds])
     _, heard = _looked_up(user.sounds, user.n_cards, sounds, catalogue.sounds[index])
     felt, seen = _tag_columns(user, catalogue, index)
     long = users.long_interest(user, with_declared=catalogue.is_of_tags)
@@ -63,7 +63,7 @@ def person_columns(
         "session_match": MATCH_SCALE * (vectors @ session),
         "creator_affinity": affinity,
         "creator_recent": recent,
-        "followed": is_among(creators, catalogue.creator_codes(users.followed(user))),
+        "followed": is_among(creators, catalogue.codes.creators(users.followed(user))),
         "tag_affinity": felt,
         "tag_recent": seen,
         "sound_recent": heard,
@@ -133,9 +133,9 @@ def _tag_columns(user: UserState, catalogue: Catalogue, index: Ints) -> tuple[Fl
     As for creators, but a tag of the registration is shrunk to `env.users.DECLARED_SIGNAL` and not
     to 0. Other than a match of vectors it also speaks where items have vectors of their own.
     """
-    expected = np.zeros(catalogue.n_tags)
-    expected[catalogue.tag_codes(map(fold_tag, user.profile.tags))] = users.DECLARED_SIGNAL
-    codes = catalogue.tag_codes([tally.name for tally in user.tags])
+    expected = np.zeros(catalogue.codes.n_tags)
+    expected[catalogue.codes.tags(map(fold_tag, user.profile.tags))] = users.DECLARED_SIGNAL
+    codes = catalogue.codes.tags([tally.name for tally in user.tags])
     tables = _tables(user.tags, user.n_cards, codes, expected)
     tags, n_tags = catalogue.tags.take(index, axis=0), catalogue.n_tags_of[index]
     one = np.ones(tags.shape[1])

@@ -6,7 +6,8 @@ takes longer than ten pages.
 
 import numpy as np
 
-from env.vocabulary import Bools, Ints, Keys, ShortKeys
+from env.index_sets import is_among
+from env.vocabulary import Ints, Keys, ShortKeys
 
 _MERGE_AT = 1024
 
@@ -37,14 +38,8 @@ class _Sorted:
         place = short.searchsorted(short_keys)
         found = [order[place[short.take(place, mode="clip") == short_keys]]]
         if len(further):
-            found.append(order[further[_is_among(short[further], short_keys)]])
+            found.append(order[further[is_among(short[further], short_keys)]])
         return found
-
-
-def _is_among(keys: ShortKeys, some: ShortKeys) -> Bools:
-    ordered = np.sort(some)
-    found: Bools = ordered.take(ordered.searchsorted(keys), mode="clip") == keys
-    return found
 
 
 class ShortKeyIndex:

@@ -19,14 +19,12 @@ original stopped, or skip the pools), and a row for each state of an item (a deb
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-import numpy as np
-
 from env.audience_args import OPEN_LEVEL, FairStart
 from env.catalogue import Catalogue
 from env.content import duplicate_key, home_country, primary_language
 from env.demand import HOUR_MS
 from env.places import Places
-from env.reach import Reach, UploadState
+from env.reach import UploadState
 from env.records import ItemRecord, item_key
 from env.stored_uploads import StoredUploads
 from env.trials import TAKEN_DOWN, Trial
@@ -34,9 +32,9 @@ from env.vocabulary import Ints, Item, ItemId
 
 MAX_REMEMBERED = 10_000
 
-_STOPPED = OPEN_LEVEL + 1
+STOPPED = OPEN_LEVEL + 1
 """Standing of an upload that was stopped; that of the others is their level."""
-_GONE = _STOPPED + 1
+_GONE = STOPPED + 1
 """Of a row whose items were taken down, or have another row by now."""
 
 
@@ -119,58 +117,18 @@ class Uploads:
         states = {row: audited(trial) for row, trial in self._trials.items()} | self._ended
         return [states[row] for row in sorted(states)]
 
-    def reach(self, catalogue: Catalogue, now_ms: int) -> Reach:
-        """Return the columns by catalogue index, with debuts that did not enter yet as new ones."""
-        row_of = self._places.of(catalogue, self._rows)
-        standing = np.array([*self._standing, OPEN_LEVEL], dtype=np.int64)[row_of]
-        debts = np.zeros((3, len(self._standing) + 1))
-        for row, trial in self._owing.items():
-            debts[:, row] = trial.debt + trial.test(now_ms), trial.due_ms, trial.price(now_ms)
-        owed, due_ms, price = debts[:, row_of]
-        new = catalogue.debuts[: len(row_of)] & (row_of < 0)
-        for index in np.flatnonzero(new & catalogue.listed[: len(row_of)]).tolist():
-            owed[index] = self._owed_at_first(catalogue, index)
-            due_ms[index] = now_ms + self._within_ms if owed[index] else 0.0
-        stopped = standing >= _STOPPED
-        return Reach.of(np.where(stopped | new, 0, standing), stopped, owed, due_ms, price)
+    @property
+    def standing(self) -> bytearray:
+        """How far each row has come, its level or `STOPPED` and beyond; nobody writes to it."""
+        return self._standing
 
-    def reach_after(self, reach: Reach, catalogue: Catalogue, changed: Ints, now_ms: int) -> Reach:
-        """Return the same after changes of the catalogue alone: what `reach` would, but at once.
+    def owing_in(self, row: int) -> Trial | None:
+        """Return the trial of a row if it is to be shown because it is owed."""
+        return self._owing.get(row)
 
-        Args:
-            reach: as it was before, and nothing was folded since.
-            catalogue: all items.
-            changed: the indices of those that were put or taken down, ascending.
-            now_ms: the clock.
-        """
-        row_of = self._places.of(catalogue, self._rows)
-        rows = [self._row_of(catalogue, i, int(row_of[i]), now_ms) for i in changed.tolist()]
-        return reach.changed(len(row_of), changed, rows)
-
-    def _row_of(
-        self, catalogue: Catalogue, index: int, row: int, now_ms: int
-    ) -> tuple[int, bool, float, float, float]:
-        """Return the row of `Reach` of one item."""
-        if row >= 0:
-            standing, trial = self._standing[row], self._owing.get(row)
-            stopped = standing >= _STOPPED
-            level = 0 if stopped else standing
-            if trial is None:
-                return level, stopped, 0.0, 0.0, 0.0
-            return (
-                level,
-                stopped,
-                trial.debt + trial.test(now_ms),
-                trial.due_ms,
-                trial.price(now_ms),
-            )
-        if not catalogue.debuts[index]:
-            return OPEN_LEVEL, False, 0.0, 0.0, 0.0
-        owed = self._owed_at_first(catalogue, index) if catalogue.listed[index] else 0.0
-        return 0, False, owed, now_ms + self._within_ms if owed else 0.0, 0.0
-
-    def _owed_at_first(self, catalogue: Catalogue, index: int) -> float:
-        return float(self._args.owed_in(home_country(catalogue.item(index))))
+    def rows_in(self, catalogue: Catalogue) -> Ints:
+        """Return the rows by catalogue index, shape (n,), -1 where there is none."""
+        return self._places.of(catalogue, self._rows)
 
     def to_stored(self) -> StoredUploads:
         """Return the state; the same stream gives the same."""
@@ -239,7 +197,7 @@ class Uploads:
         trial = self._trials.get(row)
         if trial is not None:
             return trial.level < OPEN_LEVEL
-        return self._standing[row] == _STOPPED and item.creator != ""
+        return self._standing[row] == STOPPED and item.creator != ""
 
     def _change(self, item: Item, now_ms: int) -> None:
         """Note what an item is now; what shows something else starts anew and is owed no more."""
@@ -306,7 +264,7 @@ class Uploads:
 
     def _stand(self, trial: Trial) -> None:
         """Keep in step with where a trial stands, and whether it is owed anything."""
-        standing = _GONE if trial.stopped == TAKEN_DOWN else _STOPPED
+        standing = _GONE if trial.stopped == TAKEN_DOWN else STOPPED
         self._standing[trial.row] = standing if trial.stopped else trial.level
         if trial.is_owing:
             self._owing[trial.row] = trial

@@ -35,7 +35,7 @@ from env.index_sets import distinct
 from env.items import Aligned
 from env.popularity import Popularity
 from env.vocabulary import Bools, Float32s, Floats, Ints
-from policies.retrieval import MATCH_STEP
+from policies.matches import EXPECTED, MATCH_STEP
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -47,9 +47,10 @@ CELL = 500
 LOOKED_AT = {"long_interest": 4_500, "session_interest": 8_000}
 """Items in the cells that a search looks into, if all are wanted; of few wanted ones more.
 
-Of a million embedded items (`nextswipe bench decide`) it finds .996 of the 200 best with 6,000 by
-the long interest, .975 and .996 with 6,000 and 12,000 by the session's; time grows with it."""
+With more, more of the best are found and a search takes longer; `docs/retrieval.md` says what these
+come to among a million items."""
 MOST_LOOKED_AT = 400_000
+"""Of however few wanted ones; a search that meets too few is made once more with twice as many."""
 _FEW = 10_000
 """So few wanted items are all looked at."""
 
@@ -91,21 +92,20 @@ class Cells:
     _moved: tuple["_Moved", ...] = ()  # in the last two versions, the newest last
 
     @classmethod
-    def build(cls, catalogue: Catalogue, items: Aligned | None, seed: int = 0) -> "Cells":
+    def build(cls, catalogue: Catalogue, items: Aligned | None) -> "Cells":
         """Return an index of what is in the catalogue; another thread may move that meanwhile.
 
-        It takes some 8 s for a million items, of one core; the GIL is free for most of it.
+        It takes some 6 s for a million items, of one core; the GIL is free for most of it.
 
         Args:
             catalogue: at least `CELL` items.
             items: what the log says of them; those that it does not know yet are unseen.
-            seed: of clusters and ties.
         """
         n_changes, vectors = catalogue.n_changes, catalogue.vectors
         worth = np.zeros(len(vectors), dtype=np.float32)
         if items is not None:
             worth[: len(items.reward_mean)] = _worth(items)[: len(vectors)]
-        ties = np.random.default_rng(seed)
+        ties = np.random.default_rng(0)
         return cls(
             n_changes,
             worth,
@@ -119,30 +119,38 @@ class Cells:
         items: Aligned,
         interests: Mapping[str, Float32s],
         wanted: Bools,
+        n_wanted: int,
         n: int,
         rng: np.random.Generator,
     ) -> dict[str, Ints] | None:
         """Return wanted items among which nearly all of the n best matches are, see `Nearest`."""
-        n_wanted = int(np.count_nonzero(wanted))
         if n_wanted <= max(_FEW, n):
             return dict.fromkeys(interests, np.flatnonzero(wanted))
-        tail = self.tail(catalogue, items)
-        tail = tail[wanted[tail]]
         bitmap = np.packbits(wanted, bitorder="little")
         found = {}
         for source, interest in interests.items():
-            inverted = self._by_worth if source == "long_interest" else self._by_content
-            n_looked_at = min(round(LOOKED_AT[source] * len(wanted) / n_wanted), MOST_LOOKED_AT)
-            some = inverted.search(interest, bitmap, n_looked_at, n, rng)
-            index = distinct(np.concatenate([some, tail]))
-            found[source] = index if len(index) >= n else np.flatnonzero(wanted)
+            is_expected = source == EXPECTED
+            inverted = self._by_worth if is_expected else self._by_content
+            tail = self.tail(catalogue, items) if is_expected else self.changed(catalogue)
+            n_codes = min(round(LOOKED_AT[source] * len(wanted) / n_wanted), MOST_LOOKED_AT)
+            index = inverted.find(interest, bitmap, n_codes, tail[wanted[tail]], n, rng)
+            if index is None:
+                return None
+            found[source] = index
         return found
 
-    def tail(self, catalogue: Catalogue, items: Aligned) -> Ints:
-        """Return what the index does not know as it is, ascending."""
+    def changed(self, catalogue: Catalogue) -> Ints:
+        """Return the items that came or changed since, ascending."""
         if self._changed[0] != catalogue.n_changes:
             self._changed = catalogue.n_changes, catalogue.changed_since(self.n_changes)
-        changed, risen = self._changed[1], self._moved_in(items).risen
+        return self._changed[1]
+
+    def tail(self, catalogue: Catalogue, items: Aligned) -> Ints:
+        """Return what the cells of the long interest do not know as it is, ascending.
+
+        Cells of content hold no worth, so for the session's only what `changed` is looked at.
+        """
+        changed, risen = self.changed(catalogue), self._moved_in(items).risen
         return distinct(np.concatenate([changed, risen])) if len(risen) else changed
 
     def follow(self, items: Aligned) -> None:
@@ -198,6 +206,26 @@ class _Inverted:
             index = np.arange(begin, rows.stop, dtype=np.int64)
             pointers = [faiss.swig_ptr(column) for column in (block, index, cells[rows])]
             self._index.add_core(len(block), *pointers)
+
+    def find(
+        self,
+        interest: Float32s,
+        bitmap: Bytes,
+        n_codes: int,
+        tail: Ints,
+        n: int,
+        rng: np.random.Generator,
+    ) -> Ints | None:
+        """Return what a search finds and the tail, ascending; None where these are fewer than n.
+
+        Where wanted items are not met in the first cells, twice as many are looked at.
+        """
+        for looked_at in (n_codes, 2 * n_codes):
+            some = self.search(interest, bitmap, looked_at, n, rng)
+            index = distinct(np.concatenate([some, tail]))
+            if len(index) >= n:
+                return index
+        return None
 
     def search(
         self, interest: Float32s, bitmap: Bytes, n_codes: int, n: int, rng: np.random.Generator

@@ -19,28 +19,29 @@ most would get what nobody liked), and stopped ones without a home (they would b
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from env.audience_args import OPEN_LEVEL, Pools
 from env.catalogue import Catalogue
-from env.columns import grown
 from env.index_sets import distinct
 from env.reach import Reach
 from env.vocabulary import Bools, Ints, Profile, Scene
+from policies.eligible import (
+    LANGUAGE,
+    MARKET,
+    NOTHING,
+    POOL,
+    RATING,
+    UNLISTED,
+    Answers,
+    Codes,
+    Eligible,
+)
 from policies.known import Known
 from policies.markets import Markets
-
-Codes = npt.NDArray[np.int8]
-
-REASONS = ("unlisted", "market", "rating", "pool", "language")
-"""Why an item is not eligible, the first that applies; the last is soft, "pool" where stopped."""
-_UNLISTED, _MARKET, _RATING, _POOL, _LANGUAGE = range(len(REASONS))
-_NONE = np.int8(-1)
 
 MAX_REMEMBERED = 300
 """Kinds of request that are remembered, the last used ones; `_MIN_REMEMBERED` at least."""
@@ -53,145 +54,12 @@ _MAX_STEPS = 32
 longer is worked out anew."""
 
 
-@dataclass(frozen=True, slots=True)
-class Eligible:
-    """What may be shown, of one state of catalogue and reach; nobody writes to it.
-
-    It is for the page at hand: the next one may find it moved on.
-
-    Attributes:
-        allowed: shape (n,), one for each item of the catalogue.
-        reason: shape (n,), codes into `REASONS`, -1 where nothing is against an item.
-        n_allowed: how many are.
-        relaxed: the rules that gave way: "language" where items in other languages than the
-            market's are allowed as well, "pool" where those are that were stopped at home.
-    """
-
-    allowed: Bools
-    reason: Codes
-    n_allowed: int
-    relaxed: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, reason: Codes, relaxed: tuple[str, ...] = ()) -> "Eligible":
-        """Return what is allowed where these are the reasons against, shape (n,)."""
-        allowed = reason < 0
-        return cls(allowed, reason, int(np.count_nonzero(allowed)), relaxed)
-
-    def moved(self, index: Ints, reason: Codes, n: int) -> "Eligible":
-        """Return the same of n items with other reasons against some, among them all new ones."""
-        allowed, reasons = grown(self.allowed, n), grown(self.reason, n)
-        allowed[len(self.allowed) :] = False
-        n_allowed = self.n_allowed - int(np.count_nonzero(allowed[index]))
-        allowed[index], reasons[index] = reason < 0, reason
-        n_allowed += int(np.count_nonzero(allowed[index]))
-        return Eligible(allowed, reasons, n_allowed, self.relaxed)
-
-
 class _Kind(NamedTuple):
     """All of a request that eligibility hangs on."""
 
     country: str
     language: str
     n_ratings: int
-
-
-class _Answers:
-    """What is eligible for one kind of request: strictly, and where soft rules give way.
-
-    The wider answers are worked out when they are first asked for.
-    """
-
-    def __init__(self, reason: Codes, n_changes: int, n_steps: int) -> None:
-        """Begin with the reasons against each item, shape (n,), as of so many changes."""
-        self.strict = Eligible.of(reason)
-        self.n_changes, self.n_steps = n_changes, n_steps
-        self._wide: Eligible | None = None
-        self._last: Eligible | None = None
-
-    @property
-    def n_bytes(self) -> int:
-        """What the arrays take, without the room at their ends."""
-        held = {id(some): some for some in (self.strict, self._wide, self._last) if some}
-        return sum(some.allowed.nbytes + some.reason.nbytes for some in held.values())
-
-    def move(self, index: Ints, reason: Codes, is_back: Bools, n: int) -> None:
-        """Put other reasons against some of n items, among them all that are new.
-
-        Args:
-            index: shape (m,), distinct.
-            reason: shape (m,), against each.
-            is_back: shape (m,), which are stopped and would otherwise reach these people.
-            n: how many items there are by now.
-        """
-        strict, wide, last = self.strict, self._wide, self._last
-        self.strict = strict.moved(index, reason, n)
-        if wide is not None:
-            foreign = reason == _LANGUAGE
-            self._wide = _follow(wide, strict, self.strict, index, reason, foreign, _LANGUAGE)
-            reason = np.where(foreign, _NONE, reason)
-        if wide is None or self._wide is None or last is None:
-            self._last = None
-        else:
-            back = is_back & (reason == _POOL)
-            self._last = _follow(last, wide, self._wide, index, reason, back, _POOL)
-
-    @property
-    def wide(self) -> Eligible:
-        """What is eligible in all languages; the strict answer if no item is in another."""
-        if self._wide is None:
-            foreign = self.strict.reason == _LANGUAGE
-            if foreign.any():
-                reason = np.where(foreign, _NONE, self.strict.reason)
-                self._wide = Eligible.of(reason, (REASONS[_LANGUAGE],))
-            else:
-                self._wide = self.strict
-        return self._wide
-
-    def last(self, stopped_here: Ints) -> Eligible:
-        """The same with what was stopped at home; the wide answer if nothing was.
-
-        Args:
-            stopped_here: the items that are stopped and would otherwise reach these people.
-        """
-        if self._last is None:
-            wide = self.wide
-            back = stopped_here[wide.reason[stopped_here] == _POOL]
-            if len(back):
-                reason = wide.reason.copy()
-                reason[back] = _NONE
-                self._last = Eligible.of(reason, (*wide.relaxed, REASONS[_POOL]))
-            else:
-                self._last = wide
-        return self._last
-
-
-def _follow(
-    wider: Eligible,
-    before: Eligible,
-    narrower: Eligible,
-    index: Ints,
-    reason: Codes,
-    gives_way: Bools,
-    rule: int,
-) -> Eligible | None:
-    """Return what a wider answer becomes where the one that it widens has moved; None: work it out.
-
-    Args:
-        wider: as it was; where the rule had nothing to give way to, it is `before`.
-        before: what it widened.
-        narrower: what became of that.
-        index: shape (m,), the items that moved.
-        reason: shape (m,), what is against them by `narrower`.
-        gives_way: shape (m,), whose reason is no longer against them.
-        rule: that gave way.
-    """
-    if wider is before:
-        return None if gives_way.any() else narrower
-    moved = wider.moved(index, np.where(gives_way, _NONE, reason), len(narrower.reason))
-    if moved.n_allowed == narrower.n_allowed:
-        return narrower
-    return replace(moved, relaxed=(*narrower.relaxed, REASONS[rule]))
 
 
 class Eligibility:
@@ -212,7 +80,7 @@ class Eligibility:
         self._n_steps = 0
         self._steps: dict[int, Ints] = {}  # where the reach moved, by its number
         self._ratings: Ints = np.zeros(0, dtype=np.int64)
-        self._kept: dict[_Kind, _Answers] = {}
+        self._kept: dict[_Kind, Answers] = {}
 
     def eligible(
         self,
@@ -252,7 +120,7 @@ class Eligibility:
         catalogue: Catalogue,
         reach: Reach,
         kind: _Kind,
-        answers: _Answers,
+        answers: Answers,
         known: Known,
         at_least: int,
     ) -> Eligible:
@@ -293,12 +161,12 @@ class Eligibility:
             self._steps[self._n_steps] = moved
             self._steps.pop(self._n_steps - _MAX_STEPS, None)
 
-    def _answers(self, catalogue: Catalogue, reach: Reach, kind: _Kind) -> _Answers:
+    def _answers(self, catalogue: Catalogue, reach: Reach, kind: _Kind) -> Answers:
         """Return what is known of a kind, brought up to date; it becomes the last used one."""
         found = self._kept.pop(kind, None)
         if found is None or self._n_steps - found.n_steps > _MAX_STEPS:
             reason = self._against(catalogue, reach, kind, slice(0, len(catalogue)))
-            found = _Answers(reason, self._n_changes, self._n_steps)
+            found = Answers(reason, self._n_changes, self._n_steps)
         elif (found.n_changes, found.n_steps) != (self._n_changes, self._n_steps):
             steps = range(found.n_steps + 1, self._n_steps + 1)
             moved = [catalogue.changed_since(found.n_changes), *map(self._steps.__getitem__, steps)]
@@ -323,17 +191,17 @@ class Eligibility:
     ) -> Codes:
         """Return what is against each of some items, shape (m,), -1 where nothing is."""
         listed = catalogue.listed[index]
-        reason = np.full(len(listed), _NONE, dtype=np.int8)
-        reason[self._is_foreign(catalogue, kind, index)] = _LANGUAGE
+        reason = np.full(len(listed), NOTHING, dtype=np.int8)
+        reason[self._is_foreign(catalogue, kind, index)] = LANGUAGE
         level, stopped = reach.level[index], reach.stopped[index]
         tried = np.flatnonzero((level < OPEN_LEVEL) | stopped)
         of = tried if isinstance(index, slice) else index[tried]
         within = self._is_within_reach(catalogue, kind, of, level[tried], stopped[tried])
-        reason[tried[~within | stopped[tried]]] = _POOL
+        reason[tried[~within | stopped[tried]]] = POOL
         if kind.n_ratings < len(self._ratings):
-            reason[catalogue.ratings[index] >= self._ratings[kind.n_ratings]] = _RATING
-        reason[~catalogue.in_market(kind.country, index)] = _MARKET
-        reason[~listed] = _UNLISTED
+            reason[catalogue.ratings[index] >= self._ratings[kind.n_ratings]] = RATING
+        reason[~catalogue.in_market(kind.country, index)] = MARKET
+        reason[~listed] = UNLISTED
         return reason
 
     def _is_foreign(self, catalogue: Catalogue, kind: _Kind, index: Ints | slice) -> Bools:
@@ -341,7 +209,7 @@ class Eligibility:
         languages, codes = self._markets.of(kind.country).languages, catalogue.languages[index]
         if not languages:
             return np.zeros(len(codes), dtype=np.bool_)
-        spoken = [catalogue.language_code(name) for name in (*languages, kind.language)]
+        spoken = [catalogue.codes.language(name) for name in (*languages, kind.language)]
         return ~_is_any(codes, [0, *spoken])
 
     def _stopped_here(self, catalogue: Catalogue, reach: Reach, kind: _Kind) -> Ints:
@@ -355,7 +223,7 @@ class Eligibility:
     ) -> Bools:
         """Return, shape (m,), which items are stopped and would otherwise reach this person."""
         stopped = reach.stopped[index]
-        home = catalogue.countries[index] == catalogue.country_code(kind.country)
+        home = catalogue.countries[index] == catalogue.codes.country(kind.country)
         within = self._is_within_reach(catalogue, kind, index, reach.level[index], stopped)
         here: Bools = stopped & home & within
         return here
@@ -373,11 +241,11 @@ class Eligibility:
         if not kind.country:
             homeless: Bools = countries == 0
             return homeless
-        within: Bools = countries == catalogue.country_code(kind.country)
+        within: Bools = countries == catalogue.codes.country(kind.country)
         if kind.language:
-            code = catalogue.language_code(kind.language)
+            code = catalogue.codes.language(kind.language)
             within &= (level > 0) | _is_any(languages, [0, code])
-        near = [*map(catalogue.country_code, self._homes.get(kind.country, ()))]
+        near = [*map(catalogue.codes.country, self._homes.get(kind.country, ()))]
         spread = np.flatnonzero((level == OPEN_LEVEL - 1) & ~stopped)
         within[spread] |= _is_any(countries[spread], near)
         within |= countries == 0

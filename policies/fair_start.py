@@ -23,6 +23,7 @@ many however late one of them is (the policy passes over the same ones again and
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,12 +31,9 @@ import numpy as np
 from env.catalogue import Catalogue
 from env.columns import grown
 from env.index_sets import distinct
-from env.items import ItemStates
 from env.reach import Reach
-from env.users import UserState
-from env.vocabulary import Bools, Floats, Ints, Scene
+from env.vocabulary import Bools, Float32s, Floats, Ints
 from policies.distinct import first_places
-from policies.retrieval import interests
 
 OFFERED = 4
 """Owed uploads offered for each reserved slot at most: the policy still has a choice there."""
@@ -65,7 +63,7 @@ def owed_to(catalogue: Catalogue, reach: Reach, new: Bools, pending: Ints) -> In
         Catalogue indices, the most urgent first, between equals in ascending order.
     """
     owing = reach.owing
-    debts = catalogue.duplicates[owing] * catalogue.n_creators + catalogue.creators[owing]
+    debts = catalogue.duplicates[owing] * catalogue.codes.n_creators + catalogue.creators[owing]
     _, debt_of = np.unique(debts, return_inverse=True)
     on_its_way = np.bincount(debt_of, weights=pending[owing])[debt_of]
     owed = owing[new[owing] & (reach.owed[owing] > on_its_way)]
@@ -73,10 +71,8 @@ def owed_to(catalogue: Catalogue, reach: Reach, new: Bools, pending: Ints) -> In
 
 
 def offer(
-    user: UserState,
-    scene: Scene,
+    interests: Mapping[str, Float32s],
     catalogue: Catalogue,
-    states: ItemStates,
     reach: Reach,
     owed: Ints,
     n_reserved: int,
@@ -89,10 +85,8 @@ def offer(
     near-duplicates only the first.
 
     Args:
-        user: who asks.
-        scene: of the page.
+        interests: the person's, see `policies.matches.interests_of`.
         catalogue: all items.
-        states: what the log says about them.
         reach: tells the prices.
         owed: shape (m,), see `owed_to`.
         n_reserved: slots that choose from them, at least 0.
@@ -106,7 +100,7 @@ def offer(
     if not len(owed) or n <= 0:
         return owed[:0]
     owed = np.random.default_rng(seed ^ _TIES).permutation(owed)
-    worth = _match(user, scene, catalogue, states, owed) + reach.price[owed]
+    worth = _match(interests, catalogue.vectors[owed]) + reach.price[owed]
     # The order in which equals stand is drawn, so whichever of them a partition takes is as well.
     best = np.argpartition(-worth, n - 1)[:n] if n < len(owed) else np.arange(len(owed))
     best = _distinct(best, worth, catalogue, owed)
@@ -122,13 +116,9 @@ def _distinct(places: Ints, worth: Floats, catalogue: Catalogue, owed: Ints) -> 
     return ranked[first_places(catalogue.duplicates[owed[ranked]])]
 
 
-def _match(
-    user: UserState, scene: Scene, catalogue: Catalogue, states: ItemStates, index: Ints
-) -> Floats:
+def _match(interests: Mapping[str, Float32s], content: Float32s) -> Floats:
     """Return the better one of the cosines with long and session interest, 0 without any."""
-    vectors = interests(user, scene, catalogue, states.aligned(catalogue)).values()
-    content = catalogue.vectors[index]
-    matches = [content @ vector for vector in vectors] or [np.zeros(len(index))]
+    matches = [content @ vector for vector in interests.values()] or [np.zeros(len(content))]
     best: Floats = np.max(matches, axis=0).astype(np.float64)
     return best
 

@@ -16,13 +16,13 @@ import numpy as np
 from env.catalogue import Catalogue
 from env.index_sets import is_among
 from env.vocabulary import Bools, Ints
-from policies import eligibility
 from policies.distinct import first_places
-from policies.eligibility import Eligible
+from policies.eligible import REASONS as INELIGIBLE
+from policies.eligible import Eligible
 from policies.known import Known
 
 REASONS = (
-    *eligibility.REASONS,
+    *INELIGIBLE,
     "blocked",
     "delivered",
     "seen",

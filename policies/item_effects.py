@@ -32,7 +32,6 @@ that was shown takes some 260 bytes in the learner and 12 in a replica.
 """
 
 import math
-from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -163,7 +162,8 @@ class ItemEffects:
         n_rows, self._moments = self._marked
         for row, held in self._before.items():
             self._held[row] = held
-        self._rows = dict(islice(self._rows.items(), n_rows))
+        while len(self._rows) > n_rows:
+            self._rows.popitem()  # the last that came
         self._before.clear()
 
     def beliefs(self, weights: Floats, covariance: Floats) -> ItemBeliefs:

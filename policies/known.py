@@ -82,8 +82,8 @@ class Known:
             delivered,
             blocked,
             tags,
-            catalogue.creator_codes(creators),
-            catalogue.sound_codes(sounds) if sounds else _NOTHING,
+            catalogue.codes.creators(creators),
+            catalogue.codes.sounds(sounds) if sounds else _NOTHING,
         )
 
     def new(self, allowed: Bools) -> Bools:
@@ -134,11 +134,11 @@ def _find_blocked(user: UserState, catalogue: Catalogue, tags: frozenset[str]) -
     blocked: list[Ints] = []
     unwanted = catalogue.find(users.unwanted_keys(user))
     if creators := users.blocked_creators(user):
-        blocked.append(catalogue.of_creators(catalogue.creator_codes(creators)))
+        blocked.append(catalogue.of_creators(catalogue.codes.creators(creators)))
     if len(unwanted):
         blocked.append(catalogue.alike(catalogue.duplicates[unwanted]))
     if tags:
-        codes = catalogue.tag_codes(sorted(tags))
+        codes = catalogue.codes.tags(sorted(tags))
         blocked.append(catalogue.of_tags(codes[codes > 0]))
     return distinct(np.concatenate(blocked)) if blocked else _NOTHING
 

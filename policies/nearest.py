@@ -1,8 +1,8 @@
-"""Who is looked at for the best matches: all items, or the cells of an index where they must be.
+"""Who is looked at for the best matches, where that is not all items: those an index says.
 
 Exact re-ranking is retrieval's: an index only says among which items to look, so what it adds to a
 page is speed and what it can take away is a few of the matches (its recall). On a small catalogue
-all items are looked at, which is then faster too.
+there is none and all items are looked at, which is then faster too.
 """
 
 from collections.abc import Mapping
@@ -24,6 +24,7 @@ class Nearest(Protocol):
         items: Aligned,
         interests: Mapping[str, Float32s],
         wanted: Bools,
+        n_wanted: int,
         n: int,
         rng: np.random.Generator,
     ) -> dict[str, Ints] | None:
@@ -34,7 +35,8 @@ class Nearest(Protocol):
             items: what the log says of them.
             interests: vectors by source; the long interest's match is added to the mean reward.
             wanted: shape (n_items,), the items that may be found.
-            n: how many are wanted, at most as many as there are.
+            n_wanted: how many these are.
+            n: how many are needed, at most n_wanted.
             rng: decides between equals.
 
         Returns:
@@ -45,22 +47,3 @@ class Nearest(Protocol):
     def follow(self, items: Aligned) -> None:
         """Work out what the first search in a version of the states needs; on any thread."""
         ...
-
-
-class Everything:
-    """Looks at all items."""
-
-    def near(
-        self,
-        catalogue: Catalogue,
-        items: Aligned,
-        interests: Mapping[str, Float32s],
-        wanted: Bools,
-        n: int,
-        rng: np.random.Generator,
-    ) -> dict[str, Ints] | None:
-        """Return None."""
-        return None
-
-    def follow(self, items: Aligned) -> None:
-        """Do nothing."""

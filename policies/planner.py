@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 
 from env.vocabulary import Bools, Floats, Ints
-from policies.fitted_model import BANDWIDTH, FittedModel, Grid, Tally, Transitions, Worth
+from policies.fitted_model import BANDWIDTH, FittedModel, Worth
+from policies.tally import Grid, Tally, Transitions
 
 BETTER = 1e-9
 """Share of the largest value that another action has to gain, or ties were swapped for ever."""

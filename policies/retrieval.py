@@ -9,11 +9,11 @@ that has nothing to say (a session that begins has no interest) leaves its share
 Uploads that are owed an audience (`policies.fair_start`) stand before all: they are few, and a
 reserved slot must not lose them to a cap.
 
-The best matches are exact: of all items, or of those that an index says to look at
-(`policies.nearest`). Everything else is kept in order by the catalogue and the item states, and a
-page looks at the heads of these orders; the one pass over all items that is left is a mask of those
-that are wanted, a byte each. Rejected: one score for all (a single source would win each page), and
-the best by posterior mean alone (its head are those that were lucky with a few cards).
+The best matches are exact (`policies.matches`). Everything else is kept in order by the catalogue
+and the item states, and a page looks at the heads of these orders; the passes over all items that
+are left are over a mask of those that are wanted, a byte each: it is copied, counted, and for an
+index packed into bits. Rejected: one score for all (a single source would win each page), and the
+best by posterior mean alone (its head are those that were lucky with a few cards).
 """
 
 from collections.abc import Mapping
@@ -25,20 +25,18 @@ import numpy as np
 
 from env import users
 from env.catalogue import Catalogue
-from env.items import Aligned, ItemStates
+from env.items import ItemStates
 from env.popularity import Popular
 from env.users import UserState
-from env.vocabulary import Bools, Float32s, Floats, Ints, Scene
+from env.vocabulary import Bools, Float32s, Ints, Scene
 from policies.distinct import first_places
 from policies.known import Known
-from policies.nearest import Everything, Nearest
+from policies.matches import best_matches, interests_of
+from policies.nearest import Nearest
 
 FRESH_POOL = 5
 """A fresh list of n is a random choice from the n x FRESH_POOL latest uploads, so that a bulk
 import does not always lead with the same few."""
-
-MATCH_STEP = 2.0**-12
-"""Two matches, or what is expected by them, that differ by less count as alike."""
 
 _TRIES = 2
 """Draws for each item chosen by chance, and places looked at for each that is taken from the head
@@ -46,11 +44,7 @@ of a ranking, times what part of all is wanted; where too few were good, it is d
 _MOST_TRIES = 8_192
 """Where more are needed, few of many are wanted, and it is faster to pick these out of all."""
 
-_SAMPLED = 8
 _NOBODY = np.zeros(0, dtype=np.int64)
-
-_STEPS = np.float32(1.0 / MATCH_STEP)
-_ONE, _OUT = np.float32(1.0), np.float32(1e9)
 
 
 class Shares(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,6 +103,7 @@ def retrieve(
     n: int,
     seed: int,
     *,
+    interests: Mapping[str, Float32s] | None = None,
     debut: Ints = _NOBODY,
     shares: Shares | None = None,
     nearest: Nearest | None = None,
@@ -129,13 +124,13 @@ def retrieve(
         allowed: shape (n_items,), what may be shown there, see `policies.eligibility`.
         n: how many, at least 0.
         seed: of the random choices, at least 0; the same arguments give the same result.
+        interests: the person's, by source; None: they are worked out here.
         debut: at most n owed uploads, allowed and new to the person; they come first.
         shares: of the other sources.
         nearest: where the best matches are looked for; None: everywhere.
         new: shape (n_items,), `known.new(allowed)`, which is written to; None: it is made here.
     """
-    shares, nearest = shares or Shares(), nearest or Everything()
-    rng = np.random.default_rng(seed)
+    shares, rng = shares or Shares(), np.random.default_rng(seed)
     items = states.aligned(catalogue)
     wanted = known.new(allowed) if new is None else new
     wanted[debut] = False
@@ -143,9 +138,11 @@ def retrieve(
     latest = catalogue.latest()
     n_wanted = int(np.count_nonzero(wanted))
     n_tries = _TRIES * n * len(wanted) // max(n_wanted, 1)
+    if interests is None:
+        interests = interests_of(user, scene, catalogue, items)
     popular = items.popularity.here(scene)
     lists = {
-        **_nearest_lists(user, scene, catalogue, items, wanted, min(n, n_wanted), nearest, rng),
+        **best_matches(interests, catalogue, items, wanted, n_wanted, n, nearest, rng),
         "best": _first(items.best, wanted, n, n_tries),
         "popular": _first_popular(popular, wanted, n, n_tries),
         "fresh": _some(latest, n * FRESH_POOL, wanted, n, n_tries, rng),
@@ -163,123 +160,6 @@ def retrieve(
         np.concatenate([debut, index, again]),
         np.concatenate([codes[: len(debut)], source, codes[len(debut) :]]),
     )
-
-
-def interests(
-    user: UserState, scene: Scene, catalogue: Catalogue, items: Aligned
-) -> dict[str, Float32s]:
-    """Return the interests that there are, by source; a session that begins has none yet.
-
-    They stay vectors: for a product of two matrices BLAS wakes its threads, which took 8 ms
-    instead of 0.1 on a machine that has other work.
-
-    Args:
-        user: who asks.
-        scene: what people play in it is what is believed of a newcomer.
-        catalogue: all items.
-        items: aligned to it.
-
-    Returns:
-        Vectors of shape (VECTOR_DIM,), none of them zero.
-    """
-    prior = items.popularity.interest(scene, catalogue.vectors)
-    long = users.long_interest(user, with_declared=catalogue.is_of_tags, prior=prior)
-    found = {"long_interest": long}
-    if scene.position > 0:
-        found["session_interest"] = users.session_interest(user)
-    return {source: interest for source, interest in found.items() if interest.any()}
-
-
-def _nearest_lists(
-    user: UserState,
-    scene: Scene,
-    catalogue: Catalogue,
-    items: Aligned,
-    wanted: Bools,
-    n: int,
-    nearest: Nearest,
-    rng: np.random.Generator,
-) -> dict[str, Ints]:
-    """Return the n best matches of each interest, the best first; at least n are wanted.
-
-    The long-term interest's match is an expected signal (`env.interests`), so it is added to the
-    item's mean reward: of a newcomer it says little, and what is good for everybody leads. The
-    session's is taken alone, whatever was earned so far.
-
-    Where items have no more than a tag, hundreds match alike: these are ranked by a draw from
-    each one's posterior reward, so that neither their order in the catalogue nor what was first
-    liked decides. Alike are matches that round to the same multiple of `MATCH_STEP`.
-    """
-    vectors = interests(user, scene, catalogue, items)
-    if not vectors or n == 0:
-        return {}
-    near = nearest.near(catalogue, items, vectors, wanted, n, rng)
-    if near is not None:
-        return {
-            source: index[_rank_some(source, vectors[source], catalogue, items, index, n, rng)]
-            for source, index in near.items()
-        }
-    handicap = (wanted.astype(np.float32) - _ONE) * _OUT  # cheaper than a choice for each item
-    matches = {source: catalogue.vectors @ interest for source, interest in vectors.items()}
-    if "long_interest" in matches:
-        matches["long_interest"] += items.reward_mean.astype(np.float32)
-    return {
-        source: _nearest(match, handicap, items.reward_mean, items.reward_sd, n, rng)
-        for source, match in matches.items()
-    }
-
-
-def _rank_some(
-    source: str,
-    interest: Float32s,
-    catalogue: Catalogue,
-    items: Aligned,
-    index: Ints,
-    n: int,
-    rng: np.random.Generator,
-) -> Ints:
-    """Return the places of the n best matches among some wanted items, as among all."""
-    mean, sd = items.reward_mean[index], items.reward_sd[index]
-    match = catalogue.vectors[index] @ interest
-    if source == "long_interest":
-        match += mean.astype(np.float32)
-    return _nearest(match, np.zeros_like(match), mean, sd, n, rng)
-
-
-def _nearest(
-    matches: Float32s,
-    handicap: Float32s,
-    reward_mean: Floats,
-    reward_sd: Floats,
-    n: int,
-    rng: np.random.Generator,
-) -> Ints:
-    steps = matches * _STEPS
-    np.rint(steps, out=steps)
-    steps += handicap
-    best = _highest(steps, n)
-    worth = rng.standard_normal(len(best))
-    worth *= reward_sd[best]
-    worth += reward_mean[best]
-    worth /= 2.0 + 2.0 * np.abs(worth)  # less than half a step
-    worth += steps[best]
-    return best[worth.argsort()[: -n - 1 : -1]]
-
-
-def _highest(steps: Float32s, n: int) -> Ints:
-    """Return the places of the n highest values and of all that equal the last of them.
-
-    Every eighth value tells a bound that twice n are likely to reach: only these are sorted out.
-    """
-    sample = steps[::_SAMPLED]
-    rank = len(sample) - 2 * n // _SAMPLED - 1
-    some = (steps >= np.partition(sample, rank)[rank]).nonzero()[0] if rank >= 0 else _NOBODY
-    if len(some) < n:
-        some = np.arange(len(steps))
-    values = steps[some]
-    n_others = len(values) - n
-    highest: Ints = some[values >= np.partition(values, n_others)[n_others]]
-    return highest
 
 
 def _first(ranking: Ints, wanted: Bools, n: int, n_tries: int) -> Ints:
@@ -301,7 +181,7 @@ def _first_popular(popular: Popular, wanted: Bools, n: int, n_tries: int) -> Int
 
 def _rank_followed(user: UserState, catalogue: Catalogue, wanted: Bools) -> Ints:
     """Return what is of the creators that this person follows, the latest first."""
-    codes = catalogue.creator_codes(users.followed(user))
+    codes = catalogue.codes.creators(users.followed(user))
     if not len(codes):
         return codes
     theirs = catalogue.of_creators(codes)

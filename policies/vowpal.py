@@ -104,7 +104,7 @@ class VowpalPolicy:
 
     @property
     def refusals(self) -> dict[str, int]:
-        """Return how many interactions were refused, by reason (see `VowpalArgs.refusal`)."""
+        """Return how many interactions were refused, by reason (see `VowpalArgs.refusals`)."""
         return dict(self._refusals)
 
     def score(self, context: Context) -> Floats:

@@ -47,7 +47,7 @@ class VowpalReward:
     def learn(self, interactions: Sequence[Interaction]) -> None:
         """Move the model by these interactions, in this order.
 
-        Those that `VowpalArgs.refusal` names are left out.
+        Those that `VowpalArgs.refusals` names are left out.
 
         Raises:
             ValueError: after one of them the model is of no use (`PoisonedModel`).

@@ -68,7 +68,7 @@ class LearnerBeat(msgspec.Struct, frozen=True, tag="learner"):
         censored: those of them whose end was never reported.
         never_seen: decisions dropped without any feedback.
         late: feedback events about no open decision.
-        refused: interactions that were not learned from, by reason (`VowpalArgs.refusal`).
+        refused: interactions that were not learned from, by reason (`VowpalArgs.refusals`).
         poisoned: those left out because the model was no model after them; since it started.
         rollbacks: how often the canary took the model back for that; since it started.
         overdrawn: share of its cards that a market's uploads need, where it exceeds the budget.

@@ -84,7 +84,7 @@ class Exposed:
         """Return the listed items of a home, or of all (empty)."""
         ours = catalogue.listed
         if market:
-            ours = ours & (catalogue.countries == catalogue.country_code(market))
+            ours = ours & (catalogue.countries == catalogue.codes.country(market))
         return cls(states.aligned(catalogue).impressions[ours], catalogue.creators[ours])
 
     def videos(self) -> ExposureBody:

@@ -12,30 +12,30 @@ the order is the design).
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from env import features
 from env.blocks import page_record
 from env.catalogue import Catalogue
 from env.features import N_STATIC, SCHEMA
 from env.interface import Policy, fill_page, page_seed
-from env.reach import Reach
 from env.records import PageRecord
 from env.scenes import observe
 from env.users import UserState
 from env.vocabulary import Bools, Context, Ints, Page, PageId, Scene, SessionId, UserKey
-from policies import fair_start, filters, pools, retrieval, spacing
-from policies.eligibility import Eligibility, Eligible
-from policies.fair_start import Undelivered
+from policies import filters, pools, retrieval, spacing
+from policies.eligibility import Eligibility
+from policies.eligible import Eligible
 from policies.filters import Filtered
 from policies.known import Known
 from policies.markets import Markets
-from policies.nearest import Everything, Nearest
+from policies.matches import interests_of
+from policies.nearest import Nearest
 from policies.retrieval import DEBUT, Retrieved
+from serve.asked import Asked
 from serve.config import Arm, Config
 from serve.experiment import assign, baseline
 from serve.folds import Folds
 from serve.follower import Served
+from serve.owed import Owed
 from serve.rankers import Ranking
 from serve.stopwatch import Stopwatch
 from serve.wire import FeedRequest
@@ -68,17 +68,6 @@ class Chosen:
         return owed
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What a page is chosen for and with."""
-
-    state: UserState
-    scene: Scene
-    served: Served
-    size: int
-    seed: int
-
-
 class Pipeline:
     """Draws pages for one replica."""
 
@@ -98,9 +87,9 @@ class Pipeline:
         self._draw_key = draw_key
         self._served = served
         self._ranking: Ranking | None = None
-        self._nearest: Nearest = Everything()
+        self._nearest: Nearest | None = None
         self._eligibility = Eligibility(Markets(config.markets), config.pools)
-        self._undelivered = Undelivered()
+        self._owed = Owed(config, self.catalogue)
         arms = config.experiment.arms
         self._baselines: Mapping[str, Policy] = {
             arm.name: policy for arm in arms if (policy := baseline(arm)) is not None
@@ -136,16 +125,19 @@ class Pipeline:
         items.popularity.interest(Scene(0), self.catalogue.vectors)
         if before is not None:
             items.popularity.prepare(before.popularity)
-        self._nearest.follow(items)
+        if self._nearest is not None:
+            self._nearest.follow(items)
 
     @property
-    def nearest(self) -> Nearest:
-        """Where the best matches of pages are looked for now."""
+    def nearest(self) -> Nearest | None:
+        """Where the best matches of pages are looked for now; None: everywhere."""
         return self._nearest
 
-    def eligible(self, state: UserState, scene: Scene, known: Known, at_least: int) -> Eligible:
-        """Return what may be shown to a person, see `policies.eligibility`."""
-        reach = self._served.audiences.aligned(self.catalogue)
+    def eligible(
+        self, served: Served, state: UserState, scene: Scene, known: Known, at_least: int
+    ) -> Eligible:
+        """Return what may be shown to a person by one version, see `policies.eligibility`."""
+        reach = served.audiences.aligned(self.catalogue)
         return self._eligibility.eligible(
             self.catalogue, reach, scene, state.profile, known, at_least
         )
@@ -190,7 +182,7 @@ class Pipeline:
 
         scene = _observe(request, state, session, now_ms, origin)
         lap("observe")
-        asked = _Asked(state, scene, served, request.size, seed)
+        asked = Asked(state, scene, served, request.size, seed)
         chosen = self._choose(asked, lap)
         if not len(chosen.index):
             return None
@@ -218,9 +210,7 @@ class Pipeline:
 
         A page that is drawn again, as where its person's state has changed meanwhile, never is.
         """
-        places = (self.catalogue.index_of(card.item_id) for card in page.cards)
-        index = np.array([i for i in places if i is not None], dtype=np.int64)
-        self._undelivered.drew(index, page.at_ms)
+        self._owed.committed(page)
 
     def _policy(self, arm: Arm, served: Served) -> Policy:
         """Return what draws a page of this arm."""
@@ -229,21 +219,15 @@ class Pipeline:
             return ranking.blended(served.policy, self._config.retention)
         return self._baselines.get(arm.name, served.policy)
 
-    def _choose(self, asked: _Asked, lap: Lap) -> Chosen:
+    def _choose(self, asked: Asked, lap: Lap) -> Chosen:
         feed, scene, catalogue = self._config.feed, asked.scene, self.catalogue
         wanted = max(feed.candidates, asked.size)
-        reach = asked.served.audiences.aligned(catalogue)
         known = Known.of(asked.state, catalogue, scene.at_ms, feed.creator_gap)
-        eligible = self._eligibility.eligible(
-            catalogue, reach, scene, asked.state.profile, known, asked.size
-        )
+        eligible = self.eligible(asked.served, asked.state, scene, known, asked.size)
         new = known.new(eligible.allowed)
-        owed = self._owed_to(asked, reach, known, eligible, new)
-        unmet = owed[self._is_unmet(asked, reach, owed)]
-        share = asked.served.audiences.share(scene.country, scene.language)
-        if len(unmet):  # a first impression cannot wait until the fold has heard of the upload
-            share, owed = max(share, self._config.fair_start.budget), unmet
-        places = pools.reserve(share, asked.size, asked.seed)
+        items = asked.served.states.aligned(catalogue)
+        interests = interests_of(asked.state, scene, catalogue, items)
+        offer = self._owed.offer(asked, interests, known, eligible, new)
         retrieved = retrieval.retrieve(
             asked.state,
             scene,
@@ -253,7 +237,8 @@ class Pipeline:
             eligible.allowed,
             round(SPARE * wanted),
             asked.seed,
-            debut=self._offer(asked, reach, owed, len(places)),
+            interests=interests,
+            debut=offer.debut,
             nearest=self._nearest,
             new=new,
         )
@@ -267,45 +252,7 @@ class Pipeline:
             per_creator=feed.per_creator,
         )
         lap("filter")
-        return Chosen(filtered.kept[:wanted], retrieved, filtered, places)
-
-    def _owed_to(
-        self, asked: _Asked, reach: Reach, known: Known, eligible: Eligible, new: Bools
-    ) -> Ints:
-        """Return the owed uploads that a person can be offered, the most urgent first.
-
-        What a filter would remove is left out before it is chosen: the most urgent upload may
-        stand alone, and its creator have had their turn just now.
-        """
-        pending = self._undelivered.pending(reach, asked.scene.at_ms)
-        owed = fair_start.owed_to(self.catalogue, reach, new, pending)
-        return filters.apply(
-            known, eligible, self.catalogue, owed, at_least=0, per_creator=max(len(owed), 1)
-        ).kept
-
-    def _is_unmet(self, asked: _Asked, reach: Reach, owed: Ints) -> Bools:
-        """Return which of them nobody has been shown, nor is about to be by this replica."""
-        pending = self._undelivered.pending(reach, asked.scene.at_ms)
-        impressions = asked.served.states.aligned(self.catalogue).impressions
-        unmet: Bools = (impressions[owed] == 0.0) & (pending[owed] == 0)
-        return unmet
-
-    def _offer(self, asked: _Asked, reach: Reach, owed: Ints, n_reserved: int) -> Ints:
-        """Return the owed uploads that the page's reserved slots choose from."""
-        if not n_reserved:
-            return owed[:0]
-        n_candidates = max(self._config.feed.candidates, asked.size)
-        return fair_start.offer(
-            asked.state,
-            asked.scene,
-            self.catalogue,
-            asked.served.states,
-            reach,
-            owed,
-            n_reserved,
-            max(n_candidates // 2, n_reserved),
-            asked.seed,
-        )
+        return Chosen(filtered.kept[:wanted], retrieved, filtered, offer.places)
 
     def _record(self, page: Page, chosen: Chosen, arm: str, size: int) -> PageRecord:
         drawn = [decision.action for decision in page.decisions]

@@ -61,17 +61,17 @@ def test_an_item_stands_in_every_column() -> None:
 
 def test_countries_and_languages_are_known_by_their_plain_codes() -> None:
     catalogue = catalogue_of(make_item("first"), CARD)
-    assert catalogue.countries[1] == catalogue.country_code("GB")
-    assert catalogue.languages[1] == catalogue.language_code("en")
-    assert catalogue.creators.tolist() == [0, catalogue.creator_code("c")]
+    assert catalogue.countries[1] == catalogue.codes.country("GB")
+    assert catalogue.languages[1] == catalogue.codes.language("en")
+    assert catalogue.creators.tolist() == [0, catalogue.codes.creator("c")]
 
 
 def test_what_is_unknown_equals_no_item() -> None:
     catalogue = catalogue_of(make_item("first"), CARD)
     for unknown in ("", "XX"):
-        assert not (catalogue.countries == catalogue.country_code(unknown)).any()
-        assert not (catalogue.languages == catalogue.language_code(unknown)).any()
-    assert catalogue.creator_codes(["nobody", "", "c"]).tolist() == [catalogue.creator_code("c")]
+        assert not (catalogue.countries == catalogue.codes.country(unknown)).any()
+        assert not (catalogue.languages == catalogue.codes.language(unknown)).any()
+    assert catalogue.codes.creators(["nobody", "", "c"]).tolist() == [catalogue.codes.creator("c")]
 
 
 def test_columns_grow_and_keep_what_they_held() -> None:
@@ -153,9 +153,9 @@ def test_items_whose_keys_share_their_low_half_are_all_found() -> None:
 
 def test_tags_are_known_by_the_code_of_what_they_mean() -> None:
     catalogue = catalogue_of(make_item("a", tags=["Cats", "#dogs"]), make_item("b", tags=["CATS"]))
-    cats, dogs, other = catalogue.tag_codes(["cats", "dogs", "birds"])
+    cats, dogs, other = catalogue.codes.tags(["cats", "dogs", "birds"])
     assert catalogue.tags[:, :2].tolist() == [[cats, dogs], [cats, 0]]
-    assert (other, catalogue.n_tags) == (0, 3)
+    assert (other, catalogue.codes.n_tags) == (0, 3)
 
 
 def test_a_vector_of_ones_own_takes_the_items_out_of_the_tags_space() -> None:
@@ -179,7 +179,7 @@ def test_near_duplicates_share_a_code() -> None:
     catalogue = catalogue_of(CARD, again, make_item("b"), make_item("c"))
     codes = catalogue.duplicates.tolist()
     assert codes[0] == codes[1]
-    assert len(set(codes)) == catalogue.n_duplicates == 3
+    assert len(set(codes)) == catalogue.codes.n_duplicates == 3
 
 
 def test_a_card_holds_the_block_that_the_log_refers_to() -> None:
@@ -266,7 +266,7 @@ def test_what_items_have_in_common_follows_their_changes() -> None:
         make_item("b", creator="y", tags=["cats"]),
         make_item("c", creator="x"),
     )
-    x, cats = catalogue.creator_codes(["x"]), catalogue.tag_codes(["cats"])
+    x, cats = catalogue.codes.creators(["x"]), catalogue.codes.tags(["cats"])
     of = [(catalogue.of_creators(x).tolist(), catalogue.of_tags(cats).tolist())]
     for record in (
         put(make_item("a", creator="y", tags=["dogs"])),

@@ -8,7 +8,7 @@ import pytest
 from builders import NOW_MS, PLAYED, SKIPPED, catalogue_named, folded, interaction, make_item, put
 
 from env.catalogue import Catalogue
-from env.items import HALF_LIFE_MS, Aligned, ItemStates, Prior
+from env.items import _LIKES, _LONG, _VALID, HALF_LIFE_MS, Aligned, ItemStates, Prior
 from env.popularity import PRIOR_PLAYS
 from env.vocabulary import Feedback, Interaction, ItemId, Scene
 
@@ -19,6 +19,12 @@ THERE = Scene(NOW_MS, country="TH")
 
 def align(names: str, *interactions: Interaction, prior: Prior | None = None) -> Aligned:
     return folded(interactions, ItemStates(prior)).aligned(catalogue_named(names.split()))
+
+
+def counts_of(states: ItemStates, name: str) -> list[float]:
+    """Return what was counted of an item, without its rewards and popularity."""
+    counts: list[float] = states._table[states._rows.get(ItemId(name), 0), : _LIKES + 1].tolist()
+    return counts
 
 
 def a_stream(n: int, seed: int = 3) -> list[Interaction]:
@@ -38,17 +44,21 @@ def a_stream(n: int, seed: int = 3) -> list[Interaction]:
 
 def test_counts_are_what_happened() -> None:
     liked = msgspec.structs.replace(PLAYED, like=True, dwell_s=20.0)
-    items = align("a b", interaction("a"), interaction("a", liked), interaction("a", SKIPPED))
+    states = folded([interaction("a"), interaction("a", liked), interaction("a", SKIPPED)])
+    items = states.aligned(catalogue_named(["a", "b"]))
     assert items.impressions.tolist() == [3, 0]
     assert items.rewarded.tolist() == [3, 0]
-    assert items.valid_plays.tolist() == [2, 0]
-    assert items.long_views.tolist() == [1, 0]
-    assert items.likes.tolist() == [1, 0]
+    assert counts_of(states, "a")[_VALID] == 2
+    assert counts_of(states, "a")[_LONG] == 1
+    assert counts_of(states, "a")[_LIKES] == 1
+    assert counts_of(states, "b") == [0.0] * 5
 
 
 def test_a_censored_card_is_an_impression_without_a_reward() -> None:
-    items = align("a", interaction("a", CUT_OFF, reward=-1.0))
-    assert (items.impressions[0], items.rewarded[0], items.valid_plays[0]) == (1, 0, 1)
+    states = folded([interaction("a", CUT_OFF, reward=-1.0)])
+    items = states.aligned(catalogue_named(["a"]))
+    assert (items.impressions[0], items.rewarded[0]) == (1, 0)
+    assert counts_of(states, "a")[_VALID] == 1
     assert items.reward_mean[0] == Prior().mean
     assert items.reward_sd[0] == pytest.approx(Prior().item_sd)
 
@@ -58,9 +68,9 @@ def test_what_a_guard_cut_off_is_an_impression_and_nothing_else() -> None:
     states = ItemStates()
     states.fold(interaction("a", liked, reward=4.0), counted=False)
     items = states.aligned(catalogue_named(["a"]))
-    counts = (items.rewarded, items.valid_plays, items.long_views, items.likes)
     assert items.impressions[0] == 1
-    assert [column[0] for column in counts] == [0, 0, 0, 0]
+    assert items.rewarded[0] == 0
+    assert counts_of(states, "a") == [1, 0, 0, 0, 0]
     assert items.reward_mean[0] == Prior().mean
     assert items.popularity.here(HERE).plays[0] == 0.0
 
@@ -275,7 +285,7 @@ def test_states_follow_uploads_as_if_they_were_aligned_anew() -> None:
         if k % 4 == 0:
             items = states.aligned(catalogue)
             anew = ItemStates.from_bytes(data).aligned(catalogue)
-            for column in ("impressions", "rewarded", "likes", "reward_mean", "reward_sd", "best"):
+            for column in ("impressions", "rewarded", "reward_mean", "reward_sd", "best"):
                 assert np.array_equal(getattr(items, column), getattr(anew, column)), column
             here, there = items.popularity.here(HERE), anew.popularity.here(HERE)
             every = np.arange(len(catalogue))

@@ -155,7 +155,7 @@ def test_an_upload_is_at_home_where_it_may_be_shown(
     record = debut("a", country=country, markets=markets)
     assert only(folded([record])).country == home
     catalogue = catalogue_after([record])
-    assert catalogue.countries[0] == max(catalogue.country_code(home), 0)
+    assert catalogue.countries[0] == max(catalogue.codes.country(home), 0)
 
 
 def test_the_debt_of_an_upload_is_that_of_the_market_where_it_is_at_home() -> None:

@@ -16,8 +16,9 @@ from env.vocabulary import Bools, Floats, Ints, ItemId
 from policies import cells
 from policies.cells import RISE, Cells
 from policies.known import Known
+from policies.matches import MATCH_STEP, interests_of, matches_of
 from policies.nearest import Nearest
-from policies.retrieval import Shares, interests, retrieve
+from policies.retrieval import Shares, retrieve
 
 N, N_BEST = 12_000, 100
 ALONE = {
@@ -149,7 +150,7 @@ def test_an_upload_a_change_and_a_takedown_are_known_at_once() -> None:
     index = Cells.build(catalogue, states.aligned(catalogue))
     user = a_match(6, catalogue)
     items = states.aligned(catalogue)
-    best = interests(user, SCENE, catalogue, items)["session_interest"].astype(np.float64)
+    best = interests_of(user, SCENE, catalogue, items)["session_interest"].astype(np.float64)
 
     def first() -> str:
         ranked = found(user, catalogue, states, index, "session_interest")
@@ -177,6 +178,50 @@ def test_what_has_risen_since_is_found_and_what_has_fallen_is_ranked_as_it_is() 
     ranked = found(a_match(1, catalogue), catalogue, states, index, "long_interest")
     assert ranked[0] == 9
     assert 10 not in ranked
+
+
+def near(index: Cells, states: ItemStates, source: str, wanted: Bools) -> Ints | None:
+    """Return where the best matches of one interest are looked for."""
+    items, user = states.aligned(CATALOGUE), a_match(5)
+    interest = {source: interests_of(user, SCENE, CATALOGUE, items)[source]}
+    rng, n_wanted = np.random.default_rng(7), int(np.count_nonzero(wanted))
+    found = index.near(CATALOGUE, items, interest, wanted, n_wanted, N_BEST, rng)
+    return None if found is None else found[source]
+
+
+def test_what_has_risen_is_looked_at_by_the_long_interest_alone() -> None:
+    unseen = ItemStates()
+    index = Cells.build(CATALOGUE, unseen.aligned(CATALOGUE))
+    risen = folded(interaction(f"i{k % 10}", reward=3.0) for k in range(200))
+    some = near(index, risen, "long_interest", CATALOGUE.listed)
+    assert some is not None
+    assert is_among(np.arange(10), some).all()
+    before, after = (
+        near(index, states, "session_interest", CATALOGUE.listed) for states in (unseen, risen)
+    )
+    assert before is not None
+    assert after is not None
+    assert after.tolist() == before.tolist()
+
+
+def test_where_cells_hold_too_few_twice_as_many_are_looked_at_and_then_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    index = Cells.build(CATALOGUE, STATES.aligned(CATALOGUE))
+    wanted = np.arange(N) % 4 == 0
+    for n_looked_at, is_enough in ((125, True), (63, False)):  # the first search meets 24 and 0
+        monkeypatch.setattr(cells, "LOOKED_AT", {"long_interest": n_looked_at})
+        some = near(index, STATES, "long_interest", wanted)
+        assert (some is not None) == is_enough
+    user, items = a_match(5), STATES.aligned(CATALOGUE)
+    interest = interests_of(user, SCENE, CATALOGUE, items)["long_interest"]
+    match = matches_of("long_interest", interest, CATALOGUE.vectors, items.reward_mean)
+    steps = np.rint(match / MATCH_STEP)
+    exact, some = (
+        np.sort(steps[found(user, CATALOGUE, STATES, nearest, "long_interest", wanted)])
+        for nearest in (None, index)
+    )
+    assert some.tolist() == exact.tolist(), "but for what matches alike"
 
 
 def test_another_index_is_due_when_the_tail_has_grown() -> None:

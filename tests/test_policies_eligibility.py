@@ -14,7 +14,8 @@ from env.reach import Reach
 from env.users import newcomer
 from env.vocabulary import CreatorId, ItemId, Profile, Scene
 from policies import eligibility
-from policies.eligibility import MAX_REMEMBERED, REASONS, Eligibility, Eligible
+from policies.eligibility import MAX_REMEMBERED, Eligibility
+from policies.eligible import REASONS, Eligible
 from policies.known import Known
 from policies.markets import MarketRules, Markets
 

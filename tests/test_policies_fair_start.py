@@ -17,6 +17,7 @@ from env.reach import Reach
 from env.users import UserState, newcomer
 from env.vocabulary import Ints, Profile, Scene
 from policies.fair_start import OFFERED, PATIENCE_MS, Undelivered, offer, owed_to
+from policies.matches import interests_of
 
 SCENE = Scene(NOW_MS, country="GB", position=1)
 NAMES = tuple(f"i{k}" for k in range(8))
@@ -58,7 +59,8 @@ def offered(
     """Return what is offered to n slots; as many, if not more are asked for."""
     at_most = n if at_most is None else at_most
     owed = owed_to(catalogue, reach, everything(catalogue), nothing(catalogue))
-    found = offer(user, SCENE, catalogue, ItemStates(), reach, owed, n, at_most, seed)
+    interests = interests_of(user, SCENE, catalogue, ItemStates().aligned(catalogue))
+    found = offer(interests, catalogue, reach, owed, n, at_most, seed)
     return [catalogue.ids[i] for i in found]
 
 

@@ -228,3 +228,14 @@ def test_a_newcomer_s_width_narrows_with_evidence_and_any_column_is_borne() -> N
 def test_an_optimism_out_of_range_is_refused(optimism: tuple[float, float, float]) -> None:
     with pytest.raises(ValueError, match="width must be in"):
         Optimism(*optimism)
+
+
+def test_an_undo_forgets_new_items_and_what_old_ones_were_given_whatever_comes_next() -> None:
+    stream, _ = residuals_of(9, n=900, items=60, between=0.3, noise=0.5)
+    effects, other = folded(stream[:300]), folded(stream[:300])
+    effects.mark()
+    effects = fold_all(effects, [(slot + 40, residual) for slot, residual in stream[300:600]])
+    assert effects.to_bytes() != other.to_bytes()
+    effects.undo()
+    assert effects.to_bytes() == other.to_bytes()
+    assert fold_all(effects, stream[600:]).to_bytes() == fold_all(other, stream[600:]).to_bytes()

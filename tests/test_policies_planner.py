@@ -12,10 +12,11 @@ from env.miniswipe_programme import Objective, Programme
 from env.miniswipe_vector import MiniSwipeVectorEnv
 from env.vocabulary import Bools, Floats, Ints
 from policies import fitted_model, local_linear, pair_logit, planner
-from policies.fitted_model import DAYS, WATCH, FittedModel, Grid, Tally, Transitions, Worth
+from policies.fitted_model import DAYS, WATCH, FittedModel, Worth
 from policies.local_linear import LocalLinear
 from policies.pair_logit import pair_chances
 from policies.planner import People, Planner, PlannerArgs, greedy, plan
+from policies.tally import Grid, Tally, Transitions
 
 GRID = Grid((21, 4, 4))
 PROGRAMME = Programme.of(MiniModel.of(MiniConstants()))

@@ -16,14 +16,13 @@ from env.records import item_key
 from env.users import UserState, long_interest, newcomer, session_interest
 from env.vocabulary import Bools, CreatorId, Floats, Interaction, Profile, Scene
 from policies.known import Known
+from policies.matches import MATCH_STEP, _highest
 from policies.retrieval import (
     FRESH_POOL,
-    MATCH_STEP,
     SOURCES,
     Retrieved,
     Shares,
     _first_popular,
-    _highest,
     _merge,
     _some,
     retrieve,

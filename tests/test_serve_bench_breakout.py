@@ -9,7 +9,8 @@ from env.catalogue import Catalogue
 from env.reach import Reach
 from env.records import PageRecord
 from env.vocabulary import Item, ItemId, Profile, Scene
-from policies.eligibility import Eligibility, Eligible
+from policies.eligibility import Eligibility
+from policies.eligible import Eligible
 from policies.known import Known
 from serve.bench.attack import Attacked, AttackRuns, Boosts
 from serve.bench.breakout import BreakoutSize, run_breakout
@@ -234,13 +235,13 @@ def test_fake_accounts_ask_until_they_are_shown_the_video(
 ) -> None:
     world, farm = pushed
     assert 0 < farm.n_pushed <= 20
-    impressions = world.learning.states.aligned(world.pipeline.catalogue)
+    items = world.learning.states.aligned(world.pipeline.catalogue)
     row = world.size.items
     real = int(np.count_nonzero(world.shown.row == row))
     upload = next(u for u in world.learning.audiences.uploads() if world.row_of(u.item_id) == row)
     assert real <= upload.impressions <= real + farm.n_pushed
     assert upload.impressions > real, "the fold hears of fake accounts like of others"
-    assert impressions.likes[row] <= farm.n_pushed + real
+    assert items.impressions[row] <= farm.n_pushed + real, "and so are the likes"
 
 
 def test_fake_accounts_are_not_among_the_people(pushed: tuple[ServedWorld, FakeAccounts]) -> None:

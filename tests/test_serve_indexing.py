@@ -8,14 +8,15 @@ from env.content import static_block
 from env.records import ItemRecord, pack_halves
 from env.vocabulary import Item, ItemId
 from policies.cells import Cells
-from policies.nearest import Everything, Nearest
+from policies.nearest import Nearest
 from serve.indexing import Indexing
 
 
 def test_a_small_catalogue_gets_no_index_and_a_large_one_does() -> None:
     pipeline = pipeline_of()
     assert not Indexing(pipeline).poll()
-    assert isinstance(pipeline.nearest, Everything)
+    nearest = pipeline.nearest
+    assert nearest is None
     indexing = Indexing(pipeline, least_items=100)
     assert indexing.poll()
     assert isinstance(pipeline.nearest, Cells)

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from env.vocabulary import Floats
-from policies.fitted_model import FittedModel, Grid, Tally, Transitions, Worth
+from policies.fitted_model import FittedModel, Worth
 from policies.retention.advantages import Steps
 from policies.retention.critics import Judgement, Network
+from policies.tally import Grid, Tally, Transitions
 
 
 class FittedCritic:

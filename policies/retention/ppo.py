@@ -12,7 +12,6 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from policies.fitted_model import Grid
 from policies.retention.args import RetentionArgs
 from policies.retention.critics import Critic, NetworkCritic
 from policies.retention.drawing import Drawing, Looking
@@ -22,6 +21,7 @@ from policies.retention.limits import Held
 from policies.retention.lives import LivesRunner
 from policies.retention.module import ModuleConfig, RankerModule
 from policies.retention.worlds import TWIN_GRID, World
+from policies.tally import Grid
 
 _JUDGING = "judging"
 _RLLIB_STREAM = 1

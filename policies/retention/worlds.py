@@ -8,10 +8,10 @@ import numpy as np
 from env.miniswipe_model import N_ACTIONS, N_LEVELS, N_LOADS, N_SATIATIONS
 from env.registration import register_envs
 from env.vector import SwipeVectorEnv
-from policies.fitted_model import Grid
 from policies.retention.args import FeedWorld, TwinWorld
 from policies.retention.layout import Layout
 from policies.retention.scaling import Scaling
+from policies.tally import Grid
 
 TWIN_GRID = Grid((N_LEVELS, N_SATIATIONS, N_LOADS))
 """What the twin's observation is: satisfaction, and the modes satiation and load."""

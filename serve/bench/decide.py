@@ -2,10 +2,11 @@
 
 People, items and model are not blank: some hundred pages are swiped in memory first and learned
 from, through the same folds as in the server. Then pages are drawn for these people and timed as a
-whole and by step; again while another index is made on its own thread, as in a server; and again
-among 10,000 items, for what size costs. The scoring stage is set against Vowpal Wabbit's own text
-parser on the shortest text that carries the same features, in the same run: what a page would pay,
-before any scoring, if it spoke text to VW.
+whole and by step; again while another index is made on a thread of its own, which here has the
+pages' priority and in a server gives way to them; and again among 10,000 items, for what size
+costs. The scoring stage is set against Vowpal Wabbit's own text parser on the shortest text that
+carries the same features, in the same run: what a page would pay, before any scoring, if it spoke
+text to VW.
 """
 
 from collections.abc import Callable, Sequence

@@ -13,8 +13,9 @@ from env.users import UserState, live_session
 from env.vocabulary import Floats, Ints, Scene, SessionId
 from policies import retrieval
 from policies.known import Known
-from policies.nearest import Everything, Nearest
-from policies.retrieval import MATCH_STEP, Shares
+from policies.matches import MATCH_STEP, interests_of, matches_of
+from policies.nearest import Nearest
+from policies.retrieval import Shares
 from serve.pipeline import Pipeline
 
 N_BEST = 200
@@ -41,14 +42,12 @@ def measure_recall(
         scene = observe(state, live_session(state, now_ms) or SessionId("s"), now_ms)
         catalogue = pipeline.catalogue
         items = pipeline.served.states.aligned(catalogue)
-        for source, interest in retrieval.interests(state, scene, catalogue, items).items():
-            match = catalogue.vectors @ interest
-            if source == "long_interest":
-                match += items.reward_mean.astype(np.float32)
-            steps = np.rint(match / MATCH_STEP)
+        for source, interest in interests_of(state, scene, catalogue, items).items():
+            matches = matches_of(source, interest, catalogue.vectors, items.reward_mean)
+            steps = np.rint(matches / MATCH_STEP)
             exact, some = (
                 _retrieve(pipeline, state, scene, source, nearest, seed + k)
-                for nearest in (Everything(), pipeline.nearest)
+                for nearest in (None, pipeline.nearest)
             )
             if len(exact):
                 found[source].append(_part(steps, exact, some))
@@ -56,11 +55,16 @@ def measure_recall(
 
 
 def _retrieve(
-    pipeline: Pipeline, state: UserState, scene: Scene, source: str, nearest: Nearest, seed: int
+    pipeline: Pipeline,
+    state: UserState,
+    scene: Scene,
+    source: str,
+    nearest: Nearest | None,
+    seed: int,
 ) -> Ints:
     catalogue = pipeline.catalogue
     known = Known.of(state, catalogue, scene.at_ms)
-    allowed = pipeline.eligible(state, scene, known, 1).allowed
+    allowed = pipeline.eligible(pipeline.served, state, scene, known, 1).allowed
     states, shares = pipeline.served.states, ALONE[source]
     return retrieval.retrieve(
         state,

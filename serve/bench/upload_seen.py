@@ -11,6 +11,7 @@ from env.users import UserState, live_session
 from env.vocabulary import Item, ItemId, SessionId
 from policies import retrieval
 from policies.known import Known
+from policies.matches import interests_of
 from serve.bench.recall import ALONE, N_BEST
 from serve.pipeline import Pipeline
 
@@ -41,7 +42,7 @@ def measure_uploads(
     for k, state in enumerate(states[:N_UPLOADS]):
         scene = observe(state, live_session(state, now_ms) or SessionId("s"), now_ms)
         catalogue, served = pipeline.catalogue, pipeline.served.states
-        interests = retrieval.interests(state, scene, catalogue, served.aligned(catalogue))
+        interests = interests_of(state, scene, catalogue, served.aligned(catalogue))
         if "session_interest" not in interests:
             continue
         likes = tuple(np.asarray(interests["session_interest"], dtype=np.float64).tolist())
@@ -50,7 +51,7 @@ def measure_uploads(
         began_ns = clock_ns()
         catalogue.apply(record)
         known = Known.of(state, catalogue, now_ms)
-        allowed = pipeline.eligible(state, scene, known, 1).allowed
+        allowed = pipeline.eligible(pipeline.served, state, scene, known, 1).allowed
         found = retrieval.retrieve(
             state,
             scene,

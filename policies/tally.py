@@ -1,0 +1,175 @@
+"""Sums of transitions between observed states: all that a fitted model keeps of them.
+
+An observed state is a level (the first column: satisfaction in the twin) and a mode (the columns
+after it). A transition is a move and not a place, so that levels share what they know of moves.
+Since all that is kept of transitions is their sums, adding to them is cheap and nothing is thrown
+away. Rejected: the transitions themselves (a life is thousands of cards, and each fit would pass
+over all of them).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from env.vocabulary import Bools, Float32s, Floats, Ints
+
+
+class Grid(msgspec.Struct, frozen=True):
+    """How an observed state becomes a row of tables; the first column is the level.
+
+    Attributes:
+        cells: of each column, which is in [0, 1] and cut evenly.
+    """
+
+    cells: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a grid without levels.
+
+        Raises:
+            ValueError: a column has no cell, or the level fewer than 2.
+        """
+        if len(self.cells) < 1 or min(self.cells) < 1 or self.cells[0] < 2:
+            raise ValueError(f"expected 2 levels or more, and cells of 1 or more, got {self.cells}")
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels."""
+        return self.cells[0]
+
+    @property
+    def n_modes(self) -> int:
+        """Number of modes."""
+        return int(np.prod(self.cells[1:], dtype=np.int64))
+
+    @property
+    def n_states(self) -> int:
+        """Number of states: level · n_modes + mode."""
+        return self.n_levels * self.n_modes
+
+    def states(self, observations: Float32s) -> Ints:
+        """Return the states of observations.
+
+        Args:
+            observations: in [0, 1], shape (n, n_columns).
+
+        Returns:
+            Of shape (n,) in [0, n_states).
+        """
+        last = np.array(self.cells) - 1
+        places = np.clip(np.rint(observations * last), 0, last).astype(np.int64)
+        return np.asarray(np.ravel_multi_index(tuple(places.T), self.cells), dtype=np.int64)
+
+    def observations(self) -> Float32s:
+        """Return the observation at the middle of each state, shape (n_states, n_columns)."""
+        places = np.stack(np.unravel_index(np.arange(self.n_states), self.cells), axis=1)
+        shares = places / np.maximum(np.array(self.cells) - 1, 1)
+        return np.asarray(shares, dtype=np.float32)
+
+
+class Transitions(NamedTuple):
+    """What n cards did, each of shape (n,).
+
+    Attributes:
+        state: before the card.
+        action: which was taken.
+        reward: of the card itself.
+        left: whether the session ended after it.
+        discount: of what follows a session's end, 0 where nobody returns; it is what a return is
+            worth, too. Not read within a session.
+        after: state after the card: of the same session, or at the start of the next one.
+    """
+
+    state: Ints
+    action: Ints
+    reward: Floats
+    left: Bools
+    discount: Floats
+    after: Ints
+
+    @classmethod
+    def of(cls, state: Ints, action: Ints, info: dict[str, Any], after: Ints) -> "Transitions":
+        """Return those of one step of an environment whose cards are worth their watch time."""
+        return cls(state, action, info["watch_s"], info["session_end"], info["discount"], after)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Transitions"]) -> "Transitions":
+        """Return all of them; at least one part."""
+        return cls(
+            np.concatenate([part.state for part in parts]),
+            np.concatenate([part.action for part in parts]),
+            np.concatenate([part.reward for part in parts]),
+            np.concatenate([part.left for part in parts]),
+            np.concatenate([part.discount for part in parts]),
+            np.concatenate([part.after for part in parts]),
+        )
+
+    def where(self, kept: Bools) -> "Transitions":
+        """Return those that are kept, shape (n,)."""
+        return Transitions(
+            self.state[kept],
+            self.action[kept],
+            self.reward[kept],
+            self.left[kept],
+            self.discount[kept],
+            self.after[kept],
+        )
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums of transitions; L levels, M modes, A actions, D = 2 L - 1 moves of the level.
+
+    Attributes:
+        grid: of the states.
+        cards: shape (L, M, A).
+        reward: of them in sum, shape (L, M, A).
+        left: sessions that ended, shape (L, M, A).
+        moved: cards within a session, by where they led, shape (L, M, A, D, M).
+        returned: discounts of what followed a session's end, by where it started, shape (L, D, M).
+    """
+
+    grid: Grid
+    cards: Floats
+    reward: Floats
+    left: Floats
+    moved: Floats
+    returned: Floats
+
+    @classmethod
+    def empty(cls, grid: Grid, n_actions: int) -> "Tally":
+        """Return sums of nothing."""
+        n_levels, n_modes = grid.n_levels, grid.n_modes
+        each, to = (n_levels, n_modes, n_actions), (2 * n_levels - 1, n_modes)
+        return cls(
+            grid,
+            cards=np.zeros(each),
+            reward=np.zeros(each),
+            left=np.zeros(each),
+            moved=np.zeros((*each, *to)),
+            returned=np.zeros((n_levels, *to)),
+        )
+
+    def add(self, transitions: Transitions) -> None:
+        """Add transitions to the sums."""
+        t, n_levels, n_modes = transitions, self.grid.n_levels, self.grid.n_modes
+        level, mode = np.divmod(t.state, n_modes)
+        next_level, next_mode = np.divmod(t.after, n_modes)
+        move = next_level - level + n_levels - 1
+        at, to = (level, mode, t.action), (move, next_mode)
+        self.cards += _sums(self.cards.shape, at)
+        self.reward += _sums(self.cards.shape, at, t.reward)
+        self.left += _sums(self.cards.shape, at, t.left.astype(np.float64))
+        self.moved += _sums(self.moved.shape, (*at, *to), (~t.left).astype(np.float64))
+        follows = np.where(t.left, t.discount, 0.0)
+        self.returned += _sums(self.returned.shape, (level, *to), follows)
+
+
+def _sums(shape: tuple[int, ...], at: tuple[Ints, ...], weights: Floats | None = None) -> Floats:
+    """Return a table of this shape with the weights of each place in sum; else their counts."""
+    rows = np.ravel_multi_index(at, shape)
+    size = int(np.prod(shape))
+    return np.bincount(rows, weights, size).reshape(shape).astype(np.float64)
