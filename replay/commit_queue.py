@@ -40,6 +40,11 @@ class CommitQueue(Generic[J]):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more jobs."""
+        return self._closing
+
     def put(self, job: J) -> None:
         """Queue a job.
 

@@ -23,6 +23,7 @@ from env.records import FORMAT_VERSION
 from replay.checkpoints import COUNT_COMMIT, Checkpointer
 from replay.commit_queue import CommitQueue
 from replay.locks import checkpoint_lock, held, locked, write_turn
+from replay.log_format import require_known_format
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -232,11 +233,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: Sequence[str]) 
     connection.execute(_META)
     connection.execute(_START, (FORMAT_VERSION,))
     (found,) = connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
-    if found > FORMAT_VERSION:
-        raise ValueError(
-            f"{path}: expected log format {FORMAT_VERSION} or older, got {found}; "
-            "it was written by a newer nextswipe: upgrade this one"
-        )
+    require_known_format(found, str(path))
     for statement in schema:
         connection.execute(statement)
     connection.execute("COMMIT")

@@ -113,7 +113,7 @@ class SqliteLog:
             n = BATCH_LINES if left is None else min(BATCH_LINES, left)
             batch = self._fetch(after, n, wanted)
             for offset, written_ms, crc, payload in batch:
-                yield LogLine(offset, _checked(offset, crc, payload), written_ms)
+                yield LogLine(offset, checked_record(offset, crc, payload), written_ms)
                 after = offset
             left = None if left is None else left - len(batch)
             if len(batch) < n:
@@ -174,7 +174,7 @@ def find(connection: sqlite3.Connection, key: str) -> Record | None:
         LogCorruption: its line's crc or payload is wrong.
     """
     line = connection.execute(_FIND, (key,)).fetchone()
-    return None if line is None else _checked(*line)
+    return None if line is None else checked_record(*line)
 
 
 def find_page(connection: sqlite3.Connection, beginning: str) -> PageRecord | None:
@@ -189,7 +189,7 @@ def find_page(connection: sqlite3.Connection, beginning: str) -> PageRecord | No
     """
     key = f"p/{beginning}"
     line = connection.execute(_PAGE, (key, f"{key}\U0010ffff")).fetchone()
-    page = None if line is None else _checked(*line)
+    page = None if line is None else checked_record(*line)
     return page if isinstance(page, PageRecord) else None
 
 
@@ -216,7 +216,7 @@ def forget(connection: sqlite3.Connection, user: UserKey) -> int:
     """
     lines = connection.execute(_PERSON, (user,)).fetchall()
     for offset, crc, payload in lines:
-        unnamed = encode_record(anonymous(_checked(offset, crc, payload)))
+        unnamed = encode_record(anonymous(checked_record(offset, crc, payload)))
         connection.execute(_OVERWRITE, (zlib.crc32(unnamed), unnamed, offset))
     return len(lines)
 
@@ -256,7 +256,12 @@ def _query(after: int, n: int, kinds: Sequence[Kind] | None) -> tuple[str, list[
     return f"{branches} ORDER BY offset LIMIT ?", [*arguments, n]
 
 
-def _checked(offset: int, crc: int, payload: bytes) -> Record:
+def checked_record(offset: int, crc: int, payload: bytes) -> Record:
+    """Return a line's record.
+
+    Raises:
+        LogCorruption: it is not what was written.
+    """
     if zlib.crc32(payload) != crc:
         raise LogCorruption(offset, f"expected crc {crc}, got {zlib.crc32(payload)}")
     try:

@@ -19,6 +19,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from env.records import FORMAT_VERSION
+from replay.log_format import require_known_format
 from replay.redis_client import Client, ResponseError
 from replay.redis_shard import Key, Shard
 from replay.redis_writer import ITEMS, Job, Work, Writer, raise_marks
@@ -45,9 +46,9 @@ class RedisDatabase:
         url: str,
         now_ms: Callable[[], int],
         *,
-        name: str = "nextswipe",
-        n_shards: int = 8,
-        durable: bool = True,
+        name: str,
+        n_shards: int,
+        durable: bool,
         make: bool = True,
     ) -> None:
         """Connect and start the writer.
@@ -80,6 +81,11 @@ class RedisDatabase:
         except BaseException:
             self.client.close()
             raise
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more writes."""
+        return self._writer.is_closed
 
     def shard_of(self, name: str) -> int:
         """Return the shard of a person, by the caller's id or the pseudonym; from 1."""
@@ -141,11 +147,7 @@ def _require_known(client: Client, meta: str, name: str, n_shards: int) -> None:
     found = {field.decode(): int(value) for field, value in client.fields(meta).items()}
     if not found:
         raise NoLog(f"expected a log of {name}, found none (store.name)")
-    if found["format"] > FORMAT_VERSION:
-        raise ValueError(
-            f"expected log format {FORMAT_VERSION} or older, got {found['format']}; it was written "
-            "by a newer nextswipe: upgrade this one"
-        )
+    require_known_format(found["format"], name)
     if found["shards"] != n_shards:
         raise ValueError(
             f"expected {found['shards']} shards, with which {name} was made, got {n_shards}: where "

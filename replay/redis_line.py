@@ -5,10 +5,8 @@ import zlib
 from collections.abc import Collection
 from typing import NamedTuple
 
-import msgspec
-
-from env.records import Kind, Record, decode_record, encode_record
-from replay.log import LogCorruption, anonymous
+from env.records import Kind, Record, encode_record
+from replay.log import LogCorruption, anonymous, checked_record
 
 _HEAD = struct.Struct("<cqqI")
 """Before a payload: kind, time of the record, when it was written, crc."""
@@ -58,13 +56,7 @@ class Line(NamedTuple):
         Raises:
             LogCorruption: it is not what was written.
         """
-        if zlib.crc32(self.payload) != self.crc:
-            found = zlib.crc32(self.payload)
-            raise LogCorruption(self.offset, f"expected crc {self.crc}, got {found}")
-        try:
-            return decode_record(self.payload)
-        except msgspec.MsgspecError as error:
-            raise LogCorruption(self.offset, f"the payload is no record ({error})") from error
+        return checked_record(self.offset, self.crc, self.payload)
 
 
 def pack(record: Record, written_ms: int) -> bytes:

@@ -13,6 +13,7 @@ from replay.redis_line import is_kind
 from replay.redis_order import MergeOrder
 from replay.redis_transaction import ShardTransaction
 from replay.redis_writer import ITEMS
+from replay.scatter import gather, scatter
 
 READ_LINES = 512
 
@@ -29,11 +30,10 @@ class RedisLog:
         """Append and return record by record whether it was new, once all are on disk."""
         shards = [self._shard_of(record) for record in records]
         writings = {
-            shard: self._database.write(_appending(_part(records, shards, shard)), shard=shard)
-            for shard in set(shards)
+            shard: self._database.write(_appending(part), shard=shard)
+            for shard, part in scatter(records, shards).items()
         }
-        done = {shard: iter(writing.result()) for shard, writing in writings.items()}
-        return [next(done[shard]) for shard in shards]
+        return gather({shard: writing.result() for shard, writing in writings.items()}, shards)
 
     def read(
         self, after: int = 0, limit: int | None = None, kinds: Collection[Kind] | None = None
@@ -87,10 +87,6 @@ class RedisLog:
         if isinstance(record, ItemRecord | TickRecord):
             return ITEMS
         return self._database.shard_of(record.user)
-
-
-def _part(records: Sequence[Record], shards: Sequence[int], shard: int) -> list[Record]:
-    return [record for record, its in zip(records, shards, strict=True) if its == shard]
 
 
 def _appending(records: Sequence[Record]) -> Callable[[ShardTransaction], list[bool]]:

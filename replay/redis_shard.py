@@ -136,11 +136,8 @@ class Shard:
         ]
 
 
-def read_ahead(keys: Sequence[Key], answers: Sequence[Any]) -> Ahead | Exception:
-    """Return what was answered to `Shard.ask_ahead`, or the first error that is in it."""
-    for answer in answers:
-        if isinstance(answer, Exception):
-            return answer
+def read_ahead(keys: Sequence[Key], answers: Sequence[Any]) -> Ahead:
+    """Return what was answered to `Shard.ask_ahead`."""
     catalogue, items, *rows = answers
     return Ahead(dict(zip(keys, rows, strict=True)), int(catalogue or 0), int(items or 0))
 

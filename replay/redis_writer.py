@@ -81,6 +81,11 @@ class Writer:
         self._commit_sha = client.ask("SCRIPT", "LOAD", COMMIT)
         self._queue = CommitQueue[Job[Any]]("redis writer", self._commit)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no more jobs."""
+        return self._queue.is_closed
+
     def write(self, job: Job[T]) -> Future[T]:
         """Queue a job; return its future."""
         self._queue.put(job)
@@ -149,7 +154,7 @@ class Writer:
         ]
         answers = iter(self._client.ask_each([each for commands in asked for each in commands]))
         return [
-            read_ahead(keys, list(islice(answers, len(commands))))
+            _ahead_or_error(keys, list(islice(answers, len(commands))))
             for keys, commands in zip(reads, asked, strict=True)
         ]
 
@@ -190,6 +195,11 @@ class Writer:
             begin = ("EVALSHA", self._commit_sha, 1, shard.key("head"))
             commands.append((*begin, shard.prefix, stamp, packed, self._name, SENT_S))
         return self._client.ask_each(commands)
+
+
+def _ahead_or_error(keys: Sequence[Key], answers: Sequence[Any]) -> Ahead | Exception:
+    errors = (answer for answer in answers if isinstance(answer, Exception))
+    return next(errors, None) or read_ahead(keys, answers)
 
 
 def _fail(jobs: Sequence[Job[Any]], error: Exception) -> None:

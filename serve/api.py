@@ -34,7 +34,7 @@ from serve.codec import (
     problem,
 )
 from serve.engine import Engine
-from serve.limits import MAX_BODY_BYTES, QUEUE
+from serve.limits import MAX_BODY_BYTES, QUEUE, RETRY_AFTER_S
 from serve.metrics import Metrics
 from serve.openapi import openapi
 from serve.operations import OPERATIONS, Operation
@@ -46,7 +46,6 @@ logger = logging.getLogger(__name__)
 
 WEB = Path(__file__).with_name("web")
 BODY_TIMEOUT_S = 30.0
-RETRY_AFTER_S = 1
 
 UNROUTED = "none"
 """The operation, in metrics, of what no operation of the API answered."""

@@ -13,7 +13,6 @@ replica out of rotation; the follower swaps in place), and an application of its
 
 import logging
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -28,6 +27,7 @@ from ray.serve._private import replica as serve_replica
 from ray.serve.config import HTTPOptions
 from starlette.applications import Starlette
 
+from serve.clock import now_ms
 from serve.cluster import config_of
 from serve.config import Config, Server
 from serve.edge import (
@@ -43,11 +43,6 @@ from serve.replica import FeedReplica, LearnerReplica
 
 _ADD_PORT = "add_port_to_grpc_server"
 """What opens a replica's port for calls between deployments, in Serve's module of replicas."""
-
-
-def now_ms() -> int:
-    """Return the server's clock, Unix milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 @ray_serve.ingress()

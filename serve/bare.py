@@ -17,7 +17,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -27,6 +26,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 import msgspec
 import uvicorn
 
+from serve.clock import now_ms
 from serve.config import Config, Server
 from serve.edge import LEARNER_NICENESS, authority
 from serve.replica import FeedReplica, LearnerReplica
@@ -128,7 +128,7 @@ def _listen(server: Server) -> socket.socket:
 def _serve(config: Config, listener: socket.socket, ready: Connection) -> None:
     """Answer requests until SIGTERM, which uvicorn takes for: finish what is in hand."""
     _end_with_parent()
-    with closing(FeedReplica(config, now_ms=_now_ms)) as replica:
+    with closing(FeedReplica(config, now_ms=now_ms)) as replica:
         gc.collect()
         gc.freeze()  # as Serve does: what there is now stays, and need not be looked at again
         ready.send_bytes(b"ready")
@@ -164,7 +164,7 @@ def _learn(config: Config, ready: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     os.nice(LEARNER_NICENESS)
-    with closing(LearnerReplica(config, now_ms=_now_ms)) as replica:
+    with closing(LearnerReplica(config, now_ms=now_ms)) as replica:
         ready.send_bytes(b"ready")
         while not stopped.wait(1.0):
             replica.check()
@@ -181,7 +181,3 @@ def _end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

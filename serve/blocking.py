@@ -9,6 +9,7 @@ from env.vocabulary import CreatorId, UserId
 from serve.blocks_wire import BlocksRequest, BlocksResponse
 from serve.codec import ProblemError
 from serve.ledger import Ledger, NoRoomError
+from serve.reading import read
 from serve.store import Store
 
 NO_ROOM = (
@@ -48,14 +49,13 @@ class Blocking:
         except NoRoomError as error:
             raise ProblemError(409, NO_ROOM) from error
 
-    def get(self, user_id: UserId) -> BlocksResponse:
+    async def get(self, user_id: UserId) -> BlocksResponse:
         """Return all of a person's blocks.
 
         Raises:
             ProblemError: 404, nobody of this id is known.
         """
-        with self._store.view(user_id) as view:
-            person = view.person(user_id)
+        person = await read(self._store, lambda view: view.person(user_id), user_id)
         return _response(user_id, person and person.state)
 
 

@@ -24,9 +24,9 @@ import msgspec
 
 from serve.config import Config, Server
 from serve.haproxy import BINARY, LISTEN, find_binary, install
+from serve.limits import RETRY_AFTER_S
 
 LOOPBACK = "127.0.0.1"
-RETRY_AFTER_S = 1
 LEARNER_NICENESS = 10
 MAX_CONNECTIONS = 4096
 """Of HAProxy's, by its default: so many requests may be on their way, slow bodies included."""

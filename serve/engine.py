@@ -3,8 +3,9 @@
 Everything that the HTTP edge can be asked stands here once, without HTTP: idempotent pages,
 registration at first sight, sessions, feedback, people (items are on the `Shelf`, what people block
 is the `Blocking`'s, the server as a whole the `Lookout`'s). A page is drawn by a `PageMaker`, given
-out by `Answers`; writing and folding are the ledger's. Reads are single rows by index; what waits
-for a commit is awaited off the event loop, so that a client who hangs up loses nobody's page.
+out by `Answers`; writing and folding are the ledger's. Reads are single rows by index, on a thread
+where the store is elsewhere; what waits for a commit is awaited off the event loop, so that a
+client who hangs up loses nobody's page.
 
 Rejected: a cache of people's states (another replica's feedback would be missing from it), and
 registration in the page's transaction (the page is drawn for the pseudonym, so it comes first).
@@ -43,6 +44,7 @@ from serve.ledger import Ledger, Outcome
 from serve.lookout import Lookout
 from serve.page_maker import PageMaker
 from serve.people_wire import ProfileBody, UserResponse
+from serve.reading import read
 from serve.secret import load_secret
 from serve.shelf import Shelf
 from serve.store import Person, Store
@@ -128,12 +130,12 @@ class Engine:
             ProblemError: 409, the person was deleted meanwhile.
         """
         now_ms = self._clock(request.scene.at_ms)
-        person, offset = self._look_up(request.user_id)
+        person, offset = await self._look_up(request.user_id)
         if person is None:
             person = await self._register(request.user_id, request.scene, now_ms)
         await self.shelf.refresh(offset)
         name = self._tokens.request(person.user, request.request_id)
-        page = self._find_page(person.user, name) if request.request_id else None
+        page = await self._find_page(person.user, name) if request.request_id else None
         return self._answer(page) if page else await self._draw(request, person, name, now_ms)
 
     async def _draw(
@@ -181,14 +183,12 @@ class Engine:
         alike = find_alike(catalogue, page) if is_last else _NO_KEYS
         return Draft(page, name, state, catalogue.sequence, items, is_last, alike)
 
-    def _look_up(self, user_id: str) -> tuple[Person | None, int]:
+    async def _look_up(self, user_id: str) -> tuple[Person | None, int]:
         """Return a person and the log's last item record, as of one moment."""
-        with self._store.view(user_id) as view:
-            return view.person(user_id), view.catalogue_offset()
+        return await read(self._store, lambda view: view.arrival(user_id), user_id)
 
-    def _find_page(self, user: UserKey, name: str) -> PageRecord | None:
-        with self._store.view(user) as view:
-            return view.find_page(user, name)
+    async def _find_page(self, user: UserKey, name: str) -> PageRecord | None:
+        return await read(self._store, lambda view: view.find_page(user, name), user)
 
     async def _register(self, user_id: str, scene: SceneBody, now_ms: int) -> Person:
         profile = Profile(country=scene.country, language=scene.language, device=scene.device)
@@ -212,7 +212,7 @@ class Engine:
 
     async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
         """Take what can be taken, and return when it is on disk; refuse the rest one by one."""
-        shown = self._find_shown({event.decision_id for event in request.events})
+        shown = await self._find_shown({event.decision_id for event in request.events})
         heard = [(event, self._hear(event, shown[event.decision_id])) for event in request.events]
         taken = [(e.event_id, r) for e, r in heard if isinstance(r, FeedbackRecord)]
         outcomes = await self._ledger.commit_feedback([record for _, record in taken])
@@ -228,10 +228,11 @@ class Engine:
             refused=tuple(refused),
         )
 
-    def _find_shown(self, given: Collection[str]) -> dict[str, _Shown | str]:
+    async def _find_shown(self, given: Collection[str]) -> dict[str, _Shown | str]:
         """Return what was shown under these ids, as clients were given them, or why nothing."""
         decisions = {each: self._tokens.verify(each) for each in given}
-        heads = self._heads.find({split_decision_id(it)[0] for it in decisions.values() if it})
+        page_ids = {split_decision_id(decision)[0] for decision in decisions.values() if decision}
+        heads = await self._heads.find(page_ids)
         return {each: _shown(decision, heads) for each, decision in decisions.items()}
 
     def _hear(self, event: Event, shown: _Shown | str) -> FeedbackRecord | str:
@@ -260,13 +261,13 @@ class Engine:
         person = await self._ledger.commit(work, durable=True, about=user_id)
         return UserResponse(user_id, person.state.profile)
 
-    def get_user(self, user_id: UserId) -> UserResponse:
+    async def get_user(self, user_id: UserId) -> UserResponse:
         """Return a person's profile.
 
         Raises:
             ProblemError: 404, nobody of this id is known.
         """
-        person, _ = self._look_up(user_id)
+        person, _ = await self._look_up(user_id)
         if person is None:
             raise nobody(user_id)
         return UserResponse(user_id, person.state.profile)

@@ -26,7 +26,8 @@ from env.items import ItemStates
 from policies.snapshots import SnapshotCorruption, SnapshotStore
 from policies.vowpal_args import VowpalArgs
 from policies.vowpal_kernel import Kernel, VowpalScorer, make_layout
-from serve.store import Store, StoreUnavailable
+from serve.polling import keep_polling
+from serve.store import Store
 from serve.versions import Version
 
 logger = logging.getLogger(__name__)
@@ -97,12 +98,7 @@ class Follower:
 
     def run(self, stop: Event, *, poll_s: float = 0.1) -> None:
         """Poll until told to stop; a store that is away for a while is asked again."""
-        while not stop.is_set():
-            try:
-                self.poll()
-            except StoreUnavailable as error:
-                logger.warning("kept version=%d: %s", self._seen[1], error)
-            stop.wait(poll_s)
+        keep_polling(self.poll, stop, poll_s=poll_s, kept=lambda: f"version={self._seen[1]}")
 
     def poll(self) -> bool:
         """Swap in the newest version that can be used if it is new; return whether there was one.

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from env.records import PageRecord
 from env.vocabulary import PageId, SessionId, UserKey
+from serve.reading import read
 from serve.store import Store
 
 MAX_HEADS = 20_000
@@ -39,13 +40,12 @@ class Heads:
             del self._heads[next(iter(self._heads))]
         return head
 
-    def find(self, page_ids: Collection[PageId]) -> dict[PageId, Head]:
+    async def find(self, page_ids: Collection[PageId]) -> dict[PageId, Head]:
         """Return the heads of pages in the log; of others there are none."""
         found = {key: head for key in page_ids if (head := self._heads.pop(key, None)) is not None}
         self._heads |= found
         unknown = [page_id for page_id in page_ids if page_id not in found]
         if unknown:
-            with self._store.view() as view:
-                pages = view.pages(unknown)
+            pages = await read(self._store, lambda view: view.pages(unknown))
             found |= {page_id: self.remember(page) for page_id, page in pages.items()}
         return found

@@ -10,7 +10,7 @@ next page, not soon).
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from enum import Enum
 from functools import partial
@@ -27,6 +27,7 @@ from env.records import (
 from env.user_fold import fold, has_room
 from env.users import UserState
 from env.vocabulary import CreatorId, Profile, UserId, UserKey
+from replay.scatter import gather, scatter
 from serve.drafts import Draft, Moved
 from serve.store import Person, Store, Transaction
 from serve.tokens import new_user_key
@@ -75,12 +76,12 @@ class Ledger:
         """
         home = {user: self._store.shard_of(user) for user in {event.user for event in events}}
         shards = [home[event.user] for event in events]
-        writings = {shard: self._queue(_part(events, shards, shard)) for shard in set(shards)}
-        done: dict[int, Iterator[Outcome]] = {}
-        for shard, writing in writings.items():
-            outcomes = await asyncio.shield(asyncio.wrap_future(writing))
-            done[shard] = iter(outcomes)
-        return [next(done[shard]) for shard in shards]
+        writings = {shard: self._queue(part) for shard, part in scatter(events, shards).items()}
+        outcomes = {
+            shard: await asyncio.shield(asyncio.wrap_future(writing))
+            for shard, writing in writings.items()
+        }
+        return gather(outcomes, shards)
 
     def _queue(self, events: Sequence[FeedbackRecord]) -> Future[list[Outcome]]:
         work = partial(self.take_feedback, events=events)
@@ -245,12 +246,6 @@ def _folded(
         state = moved[record.user] if record.user in moved else states.get(record.user)
         moved[record.user] = fold(state, record)
     return moved
-
-
-def _part(
-    events: Sequence[FeedbackRecord], shards: Sequence[int], shard: int
-) -> list[FeedbackRecord]:
-    return [event for event, its in zip(events, shards, strict=True) if its == shard]
 
 
 def _outcome(new: bool) -> Outcome:

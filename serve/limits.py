@@ -12,6 +12,8 @@ from msgspec import Meta
 MAX_BODY_BYTES = 1 << 20
 QUEUE = 128
 """Requests in hand at a time, of one replica."""
+RETRY_AFTER_S = 1
+"""When somebody who was refused may ask again."""
 MAX_PAGE = 50
 MAX_EVENTS = 500
 MAX_ITEMS = 1000

@@ -86,7 +86,7 @@ async def _put_item(engine: Engine, body: ItemBody, parameters: Parameters) -> I
 
 
 async def _get_item(engine: Engine, _: None, parameters: Parameters) -> Item:
-    return engine.shelf.get(ItemId(_id(parameters, "item_id")))
+    return await engine.shelf.get(ItemId(_id(parameters, "item_id")))
 
 
 async def _delete_item(engine: Engine, _: None, parameters: Parameters) -> None:
@@ -98,7 +98,7 @@ async def _put_user(engine: Engine, body: ProfileBody, parameters: Parameters) -
 
 
 async def _get_user(engine: Engine, _: None, parameters: Parameters) -> UserResponse:
-    return engine.get_user(_person_id(parameters))
+    return await engine.get_user(_person_id(parameters))
 
 
 async def _delete_user(engine: Engine, _: None, parameters: Parameters) -> None:
@@ -112,7 +112,7 @@ async def _put_blocks(
 
 
 async def _get_blocks(engine: Engine, _: None, parameters: Parameters) -> BlocksResponse:
-    return engine.blocking.get(_person_id(parameters))
+    return await engine.blocking.get(_person_id(parameters))
 
 
 async def _audit(engine: Engine, _: None, parameters: Parameters) -> Audit:

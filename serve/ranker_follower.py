@@ -11,9 +11,10 @@ from collections.abc import Callable
 from threading import Event
 
 from policies.snapshots import SnapshotCorruption, SnapshotStore
+from serve.polling import keep_polling
 from serve.ranker_rows import RankerMove
 from serve.rankers import Ranking, load_ranking
-from serve.store import Store, StoreUnavailable
+from serve.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -47,12 +48,7 @@ class RankerFollower:
 
     def run(self, stop: Event, *, poll_s: float = 0.1) -> None:
         """Poll until told to stop; a store that is away for a while is asked again."""
-        while not stop.is_set():
-            try:
-                self.poll()
-            except StoreUnavailable as error:
-                logger.warning("kept ranker=%d: %s", self._seen.version, error)
-            stop.wait(poll_s)
+        keep_polling(self.poll, stop, poll_s=poll_s, kept=lambda: f"ranker={self._seen.version}")
 
     def poll(self) -> bool:
         """Hand the current ranker on if it is new; return whether there was one.

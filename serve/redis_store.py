@@ -31,9 +31,9 @@ class RedisStore:
         url: str,
         now_ms: Callable[[], int],
         *,
-        name: str = "nextswipe",
-        n_shards: int = 8,
-        durable: bool = True,
+        name: str,
+        n_shards: int,
+        durable: bool,
         make: bool = True,
     ) -> None:
         """Connect.
@@ -60,7 +60,11 @@ class RedisStore:
             raise unavailable(error) from error
         self._lines = RedisLog(self.database)
         self.log = StoreLog(self._lines, _FAILURES)
-        self._closed = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a lookup is a read on this machine: it is a trip."""
+        return False
 
     def shard_of(self, name: str) -> int:
         """Return the shard of a person, by the caller's id or the pseudonym."""
@@ -69,7 +73,7 @@ class RedisStore:
     @contextlib.contextmanager
     def view(self, about: str = "") -> Iterator[RedisView]:
         """Lend a view; what it reads is as of each read."""
-        if self._closed:
+        if self.database.is_closed:
             raise RuntimeError("the store is closed")
         try:
             yield RedisView(self.database, self._home(about))
@@ -103,9 +107,7 @@ class RedisStore:
 
     def close(self) -> None:
         """Commit what is queued and disconnect; again does nothing."""
-        if not self._closed:
-            self._closed = True
-            self.database.close()
+        self.database.close()
 
     def __enter__(self) -> Self:
         return self

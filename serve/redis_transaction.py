@@ -29,7 +29,7 @@ from serve.redis_view import (
     RedisView,
     Rows,
 )
-from serve.store import NotKept
+from serve.store import NotKept, Person
 from serve.totals import count
 from serve.vectors import Vectors
 from serve.versions import Version
@@ -60,6 +60,10 @@ class RedisTransaction(RedisView):
         return self._shard.forget(user)
 
     # --- people ---
+
+    def arrival(self, user_id: str) -> tuple[Person | None, int]:
+        """Return what `person` and `catalogue_offset` do."""
+        return self.person(user_id), self.catalogue_offset()
 
     def add_user(self, user_id: UserId, user: UserKey) -> None:
         """Give a person who is not registered yet their pseudonym."""

@@ -15,6 +15,7 @@ from env.users import UserState, decode_state
 from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
 from replay.redis_database import RedisDatabase
 from replay.redis_log import find_pages
+from replay.redis_shard import STAMP_BYTES, read_ahead
 from replay.redis_writer import ITEMS
 from serve.ranker_rows import RankerMove
 from serve.store import NotKept, Person
@@ -69,11 +70,7 @@ class RedisView:
     def person(self, user_id: str) -> Person | None:
         """Return a registered person, or None."""
         (user,) = self._of(user_id).rows(USERS, [user_id])
-        if user is None:
-            return None
-        key = UserKey(user.decode())
-        states = self.user_states([key])
-        return Person(key, states[key]) if states else None
+        return self._named(user)
 
     def people(self) -> dict[UserKey, tuple[UserId, Profile]]:
         """Return the caller's id and the profile of everybody who is registered."""
@@ -97,6 +94,14 @@ class RedisView:
             for user, state in zip(theirs, self._at(shard).rows(STATES, theirs), strict=True)
             if state is not None
         }
+
+    def arrival(self, user_id: str) -> tuple[Person | None, int]:
+        """Return what `person` and `catalogue_offset` do, in two trips."""
+        home, items = self._database.shards[self._home], self._database.shards[ITEMS]
+        key = USERS, user_id
+        ahead = read_ahead([key], self._database.client.ask_all(home.ask_ahead(items, [key])))
+        user = ahead.rows[key]
+        return self._named(user and user[STAMP_BYTES:]), max(ahead.catalogue, ahead.items)
 
     def find_page(self, user: UserKey, beginning: str) -> PageRecord | None:
         """Return a person's page whose id begins so, the first by id of several, or None."""
@@ -201,6 +206,13 @@ class RedisView:
         rows = self._at(ITEMS).rows(ITEM_ROWS, item_ids)
         found = zip(item_ids, rows, strict=True)
         return {key: _item(row) for key, row in found if row is not None}
+
+    def _named(self, user: bytes | None) -> Person | None:
+        if user is None:
+            return None
+        key = UserKey(user.decode())
+        states = self.user_states([key])
+        return Person(key, states[key]) if states else None
 
     def _mark(self, name: str) -> bytes | None:
         (row,) = self._at(ITEMS).rows(MARKS, [name])

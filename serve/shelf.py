@@ -13,12 +13,13 @@ import numpy as np
 
 from env.catalogue import Catalogue
 from env.content import TitleEncoder, static_block
-from env.records import ItemRecord, pack_halves
+from env.records import ItemRecord, LogLine, pack_halves
 from env.vocabulary import Item, ItemId
 from serve.codec import ProblemError
 from serve.item_changes import put_items, remove_item
 from serve.items_wire import FoundResponse, ItemBody, ItemsRequest, ItemsResponse
 from serve.ledger import Ledger
+from serve.reading import off_loop, read
 from serve.store import NotKept, Store
 from serve.vectors import OtherLengthError
 
@@ -52,7 +53,7 @@ class Shelf:
         self._now_ms = now_ms
         self._titles = titles
         self._refreshing = asyncio.Lock()
-        while self._apply_some() == REFRESH_LINES:
+        while self._apply(self._read_changes()) == REFRESH_LINES:
             pass
 
     def __len__(self) -> int:
@@ -75,7 +76,7 @@ class Shelf:
             await self._put([body.item(item_id)])
         except OtherLengthError as error:
             raise ProblemError(422, str(error), "vector") from error
-        return self.get(item_id)
+        return await self.get(item_id)
 
     async def put_many(self, request: ItemsRequest) -> ItemsResponse:
         """Put all items or none; return how many were new, once they are on disk.
@@ -89,14 +90,14 @@ class Shelf:
         except OtherLengthError as error:
             raise ProblemError(422, str(error), f"items[{error.place}].vector") from error
 
-    def get(self, item_id: ItemId) -> Item:
+    async def get(self, item_id: ItemId) -> Item:
         """Return an item.
 
         Raises:
             ProblemError: 404, there is none.
         """
-        with self._store.view() as view:
-            item = view.find_items([item_id]).get(item_id)
+        found = await read(self._store, lambda view: view.find_items([item_id]))
+        item = found.get(item_id)
         if item is None:
             raise _unknown(item_id)
         return item
@@ -130,7 +131,7 @@ class Shelf:
 
     async def _catch_up(self) -> None:
         async with self._refreshing:
-            while self._apply_some() == REFRESH_LINES:  # noqa: ASYNC110  # others take their turn
+            while await self._apply_some() == REFRESH_LINES:  # noqa: ASYNC110  # others' turn
                 await asyncio.sleep(0)
 
     async def _put(self, items: Sequence[Item]) -> ItemsResponse:
@@ -147,8 +148,14 @@ class Shelf:
         with self._store.view() as view:
             return view.search(text, limit)
 
-    def _apply_some(self) -> int:
-        lines = list(self._store.item_lines(self._catalogue.sequence, REFRESH_LINES))
+    async def _apply_some(self) -> int:
+        return self._apply(await off_loop(self._store, self._read_changes))
+
+    def _read_changes(self) -> list[LogLine]:
+        return list(self._store.item_lines(self._catalogue.sequence, REFRESH_LINES))
+
+    def _apply(self, lines: Sequence[LogLine]) -> int:
+        """Apply changes of items, and return how many they are."""
         for line in lines:
             if isinstance(line.record, ItemRecord):
                 self._catalogue.apply(line.record, sequence=line.offset)

@@ -44,6 +44,11 @@ class SqliteStore:
         self.log = StoreLog(SqliteLog(self.database, now_ms), (sqlite3.OperationalError,))
         self._now_ms = now_ms
 
+    @property
+    def is_local(self) -> bool:
+        """Whether a lookup is a read on this machine: it is."""
+        return True
+
     def shard_of(self, name: str) -> int:  # as every store is asked
         """Return the one shard there is."""
         return 0

@@ -49,6 +49,10 @@ class SqliteView:
         rows = ((user, self.connection.execute(_STATE, (user,)).fetchone()) for user in users)
         return {user: decode_state(row[0]) for user, row in rows if row is not None}
 
+    def arrival(self, user_id: str) -> tuple[Person | None, int]:
+        """Return what `person` and `catalogue_offset` do."""
+        return self.person(user_id), self.catalogue_offset()
+
     def find_page(self, user: UserKey, beginning: str) -> PageRecord | None:
         """Return a person's page whose id begins so, the first by id of several, or None."""
         return find_page(self.connection, beginning)

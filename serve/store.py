@@ -65,6 +65,10 @@ class View(Protocol):
         """Return the states of these people; whoever is unknown or forgotten is not in it."""
         ...
 
+    def arrival(self, user_id: str) -> tuple[Person | None, int]:
+        """Return what `person` and `catalogue_offset` do: what every request for a page asks."""
+        ...
+
     def find_page(self, user: UserKey, beginning: str) -> PageRecord | None:
         """Return a person's page whose id begins so, the first by id of several, or None."""
         ...
@@ -211,6 +215,11 @@ class Store(Protocol):
     @property
     def log(self) -> EventLog:
         """The log, in this store."""
+        ...
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a lookup is a read on this machine, which is not worth a thread."""
         ...
 
     def shard_of(self, name: str) -> int:

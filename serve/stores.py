@@ -13,10 +13,13 @@ DATABASE = "nextswipe.db"
 def open_store(config: Config, now_ms: Callable[[], int], *, make: bool = True) -> Store:
     """Open the store; whoever opens it closes it.
 
+    The data folder is there with either: it holds the secret and what is published.
+
     Args:
         config: names the data folder, or the server.
         now_ms: the wall clock, for `LogLine.written_ms`.
-        make: the store, if it is missing; otherwise it is refused, and nothing written.
+        make: the store and the data folder, if they are missing; otherwise the store is refused,
+            and nothing written.
 
     Raises:
         ValueError: it is missing, was written by a newer nextswipe, has another number of shards,
@@ -24,6 +27,9 @@ def open_store(config: Config, now_ms: Callable[[], int], *, make: bool = True) 
         StoreUnavailable: the server cannot be reached.
         sqlite3.DatabaseError: the file is no database or cannot be opened.
     """
+    folder = Path(config.data.folder)
+    if make:
+        folder.mkdir(parents=True, exist_ok=True)
     if config.store.url:
         from serve.redis_store import RedisStore
 
@@ -35,9 +41,7 @@ def open_store(config: Config, now_ms: Callable[[], int], *, make: bool = True) 
             durable=config.store.durable,
             make=make,
         )
-    path = Path(config.data.folder) / DATABASE
-    if make:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    elif not path.is_file():
+    path = folder / DATABASE
+    if not make and not path.is_file():
         raise ValueError(f"expected a data folder with {DATABASE}, found none")
     return SqliteStore(path, now_ms)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from serve.items_wire import ItemBody, ItemsRequest
 from serve.pipeline import Pipeline
 from serve.redis_store import RedisStore
 from serve.sqlite_store import SqliteStore
-from serve.store import Store
+from serve.store import Store, Transaction
 
 R = TypeVar("R", bound=Record)
 
@@ -82,7 +83,7 @@ def open_kind(folder: Path, now_ms: Callable[[], int]) -> Store:
     """Open the store of a folder, of the kind that the test runs with."""
     if _kinds[-1] == "redis":
         name = f"test-{hashlib.blake2b(str(folder).encode(), digest_size=6).hexdigest()}"
-        return RedisStore(shared_url(), now_ms, name=name, n_shards=3)
+        return RedisStore(shared_url(), now_ms, name=name, n_shards=3, durable=True)
     return SqliteStore(folder / "nextswipe.db", now_ms)
 
 
@@ -94,6 +95,23 @@ def kept_in(kind: str) -> Iterator[None]:
         yield
     finally:
         _kinds.pop()
+
+
+@contextmanager
+def at_once(store: Store) -> Iterator[None]:
+    """Keep the writer busy meanwhile, so that what is written is committed as one."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def wait(transaction: Transaction) -> None:
+        begun.set()
+        may_end.wait(10)
+
+    store.write(wait, durable=False)
+    assert begun.wait(10)
+    try:
+        yield
+    finally:
+        may_end.set()
 
 
 @contextmanager

@@ -43,7 +43,9 @@ def sqlite_log(folder: Path) -> Iterator[SqliteLog]:
 
 @contextmanager
 def redis_log(folder: Path) -> Iterator[RedisLog]:
-    database = RedisDatabase(shared_url(), lambda: WRITTEN_MS, name=folder.name, n_shards=3)
+    database = RedisDatabase(
+        shared_url(), lambda: WRITTEN_MS, name=folder.name, n_shards=3, durable=True
+    )
     try:
         yield RedisLog(database)
     finally:

@@ -9,7 +9,7 @@ import pytest
 from lines import feedback, page, tick
 from redises import Server, counted_trips, new_name, proxied, running, shared_url
 
-from env.records import ItemRecord, LogLine, Record
+from env.records import FORMAT_VERSION, ItemRecord, LogLine, Record
 from env.vocabulary import ItemId, PageId, UserKey
 from replay.log import LogCorruption
 from replay.redis_client import Client, RedisError
@@ -32,8 +32,10 @@ def database(name: str) -> Iterator[RedisDatabase]:
     database.close()
 
 
-def opened(name: str, url: str = "", n_shards: int = 3) -> RedisDatabase:
-    return RedisDatabase(url or shared_url(), lambda: 0, name=name, n_shards=n_shards)
+def opened(name: str, url: str = "", n_shards: int = 3, *, make: bool = True) -> RedisDatabase:
+    return RedisDatabase(
+        url or shared_url(), lambda: 0, name=name, n_shards=n_shards, durable=True, make=make
+    )
 
 
 def said(at_ms: int, user: str) -> Record:
@@ -130,9 +132,17 @@ def test_another_number_of_shards_is_refused(name: str) -> None:
 def test_an_installation_that_is_missing_is_made_only_where_it_is_wanted(name: str) -> None:
     """A mistyped name leaves nothing behind, so that another number of shards is still free."""
     with pytest.raises(ValueError, match=rf"expected a log of {name}, found none"):
-        RedisDatabase(shared_url(), lambda: 0, name=name, n_shards=4, make=False)
+        opened(name, n_shards=4, make=False)
     opened(name, n_shards=3).close()
-    RedisDatabase(shared_url(), lambda: 0, name=name, n_shards=3, make=False).close()
+    opened(name, n_shards=3, make=False).close()
+
+
+def test_a_log_that_a_newer_nextswipe_wrote_is_refused(name: str) -> None:
+    database = opened(name)
+    database.client.ask("HSET", database.shards[ITEMS].key("meta"), "format", 1 + FORMAT_VERSION)
+    with pytest.raises(ValueError, match=f"{name}: expected log format .*: upgrade this one"):
+        opened(name)
+    database.close()
 
 
 def n_connections(server: Server) -> int:
@@ -161,7 +171,7 @@ def test_a_server_that_answers_before_a_write_is_on_disk_is_refused_unless_it_ma
     with running(tmp_path, appendfsync="everysec") as server:
         with pytest.raises(NotDurable, match=r"got appendfsync everysec: set it .*store\.durable"):
             opened(name, server.url)
-        database = RedisDatabase(server.url, lambda: 0, name=name, durable=False)
+        database = RedisDatabase(server.url, lambda: 0, name=name, n_shards=3, durable=False)
         assert RedisLog(database).append([tick(1)], durable=True) == [True]
         database.client.ask("CONFIG", "SET", "appendfsync", "always", "maxmemory", "100mb")
         database.client.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")

@@ -21,7 +21,9 @@ def test_what_was_acknowledged_is_logged_and_timed(store: str) -> None:
     assert 0.0 < result.ack_p50_ms <= result.ack_p99_ms
     assert result.fsync_p50_ms > 0.0
     assert result.ack_p99_ratio == result.ack_p99_ms / max(result.fsync_p50_ms, 1.0)
-    if store == "redis":
+    assert (result.memory is None) == (store == "sqlite")
+    if result.memory is not None:
+        assert 0 < result.memory.event < result.memory.item < result.memory.page < 100_000
         client = Client(url)
         assert not [key for key in client.ask("KEYS", "*") if key.startswith(b"{bench-")]
         client.close()

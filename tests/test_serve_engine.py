@@ -2,11 +2,12 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from servers import START_MS, Server, Watch, items, kept_in, serving, stocked
+from servers import START_MS, Server, Watch, at_once, items, kept_in, serving, stocked
 
 from env.records import FEEDBACK_KINDS, FeedbackRecord, ItemRecord, PageRecord, UserRecord
 from env.users import SESSION_SILENCE_MS
@@ -279,7 +280,7 @@ async def test_a_person_who_is_deleted_is_forgotten(server: Server) -> None:
 
     assert server.live_states() == server.folded_states() == {}
     with pytest.raises(ProblemError, match="nobody of id ann"):
-        server.engine.get_user(ANN)
+        await server.engine.get_user(ANN)
     with pytest.raises(ProblemError, match="nobody of id ann"):
         await server.engine.delete_user(ANN)
     first, last = server.of(UserRecord)
@@ -316,7 +317,7 @@ async def test_the_same_profile_again_changes_nothing(server: Server) -> None:
     assert len(server.of(UserRecord)) == 1
     changed = await server.engine.put_user(ANN, ProfileBody(country="VN"))
     assert changed.profile == Profile(country="VN", registered_ms=START_MS)
-    assert server.engine.get_user(ANN) == changed
+    assert await server.engine.get_user(ANN) == changed
     assert server.live_states() == server.folded_states()
 
 
@@ -327,7 +328,7 @@ async def test_items_put_again_change_nothing(server: Server) -> None:
     assert len(server.of(ItemRecord)) == 60
     changed = msgspec.structs.replace(items(1).items[0], title="Another title")
     assert await shelf.put_many(ItemsRequest((changed,))) == ItemsResponse(0, 1, 0)
-    assert shelf.get(ItemId("i0")).title == "Another title"
+    assert (await shelf.get(ItemId("i0"))).title == "Another title"
 
 
 async def test_an_item_without_an_upload_time_gets_the_time_it_was_first_put(
@@ -350,7 +351,7 @@ async def test_an_upload_and_a_takedown_are_true_on_every_replica_at_once(tmp_pa
         page = await other.engine.feed(FeedRequest(BOB))
         assert {card.item_id for card in page.items} == {"i0", "i2"}
         with pytest.raises(ProblemError, match="no item i1"):
-            other.engine.shelf.get(ItemId("i1"))
+            await other.engine.shelf.get(ItemId("i1"))
 
 
 async def test_a_replica_that_starts_later_has_the_whole_catalogue(tmp_path: Path) -> None:
@@ -374,21 +375,29 @@ async def test_a_repeated_page_shows_of_a_taken_down_item_that_it_is_gone(server
     assert (gone.listed, gone.title) == (False, "")
 
 
-async def test_a_client_that_hangs_up_loses_no_page_and_no_event(server: Server) -> None:
+async def test_a_client_that_hangs_up_loses_no_page_and_no_event(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await stocked(server)
     page = await server.engine.feed(FeedRequest(ANN))
-    asked = [
-        asyncio.create_task(server.engine.feed(FeedRequest(ANN, "r"))),
-        asyncio.create_task(
-            server.engine.feedback(FeedbackRequest((event(page.items[0], "like"),)))
-        ),
-    ]
-    await asyncio.sleep(0)
-    for task in asked:
-        task.cancel()
-    for task in asked:
-        with pytest.raises(asyncio.CancelledError):
-            await task
+    write, written = server.store.write, asyncio.Semaphore(0)
+
+    def note_write(*args: Any, **named: Any) -> Any:
+        written.release()
+        return write(*args, **named)
+
+    with at_once(server.store):
+        monkeypatch.setattr(server.store, "write", note_write)
+        asks = (
+            server.engine.feed(FeedRequest(ANN, "r")),
+            server.engine.feedback(FeedbackRequest((event(page.items[0], "like"),))),
+        )
+        for ask in asks:
+            asked = asyncio.create_task(ask)
+            await written.acquire()
+            asked.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asked
     server.store.write(lambda connection: None, durable=True).result()
     assert len(server.of(PageRecord)) == 2
     assert len(server.of(FeedbackRecord)) == 1

@@ -110,7 +110,7 @@ async def test_a_running_server_sees_all_of_an_import_at_once_and_refuses_nobody
         ]
         for item in data.items:
             with pytest.raises(ProblemError, match="no item"):
-                replica.engine.shelf.get(item.item_id)
+                await replica.engine.shelf.get(item.item_id)
         go_on.set()
         await importing
         await asyncio.gather(*asking)

@@ -84,12 +84,12 @@ async def test_an_item_that_was_taken_down_makes_no_second_debut(tmp_path: Path)
 async def test_blocks_are_kept_added_to_and_taken_back(server: Server) -> None:
     blocking = server.engine.blocking
     await server.engine.put_user(ANN, ProfileBody())
-    assert blocking.get(ANN) == BlocksResponse(ANN, (), ())
+    assert await blocking.get(ANN) == BlocksResponse(ANN, (), ())
     await blocking.put(ANN, BlocksRequest(("c1",), ("#Dogs",)))
     answer = await blocking.put(ANN, BlocksRequest(("c2", "c1"), ("cats",)))
     assert set(answer.creators) == {"c1", "c2"}
     assert answer.tags == ("dogs", "cats")
-    assert blocking.get(ANN) == answer
+    assert await blocking.get(ANN) == answer
     left = await blocking.put(ANN, BlocksRequest(("c1",), ("DOGS",), wanted=True))
     assert left == BlocksResponse(ANN, (CreatorId("c2"),), ("cats",))
     assert [record.wanted for record in server.of(BlockRecord)] == [False, False, True]
@@ -105,14 +105,14 @@ async def test_a_block_beyond_the_limit_is_refused_and_costs_none_of_the_others(
         numbers = range(first, first + MAX_BLOCKS)
         creators, tags = (tuple(f"{kind}{i}" for i in numbers) for kind in "ct")
         await blocking.put(ANN, BlocksRequest(creators, tags))
-    full = blocking.get(ANN)
+    full = await blocking.get(ANN)
     assert len(full.creators) == len(full.tags) == MAX_BLOCKED
     n_records = len(server.of(BlockRecord))
     for body in (b'{"creators": ["one more"]}', b'{"creators": ["c0"], "tags": ["one more"]}'):
         refused = await ask(server.app, "POST", path, body)
         assert refused.problem() == (409, "")
         assert b"at most 1000 blocked creators" in refused.body
-    assert blocking.get(ANN) == full
+    assert await blocking.get(ANN) == full
     assert len(server.of(BlockRecord)) == n_records
     await blocking.put(ANN, BlocksRequest(("c0",), wanted=True))
     fits = await blocking.put(ANN, BlocksRequest(("one more",), ("t5",)))
@@ -134,7 +134,7 @@ async def test_the_answer_lists_those_whom_answers_blocked_after_those_of_the_pe
         Event(f"e{card.slot}", card.decision_id, "not_interested", START_MS) for card in page.items
     ]
     await server.engine.feedback(FeedbackRequest(tuple(events)))
-    assert server.engine.blocking.get(ANN).creators == ("bore", "dull")
+    assert (await server.engine.blocking.get(ANN)).creators == ("bore", "dull")
     assert (await server.engine.feed(FeedRequest(ANN))).items == ()
 
 
@@ -152,7 +152,7 @@ async def test_whoever_is_unknown_or_deleted_can_block_nobody(server: Server) ->
         with pytest.raises(ProblemError, match=f"nobody of id {user_id}"):
             await server.engine.blocking.put(user_id, BlocksRequest(("c1",)))
         with pytest.raises(ProblemError, match=f"nobody of id {user_id}"):
-            server.engine.blocking.get(user_id)
+            await server.engine.blocking.get(user_id)
     assert server.of(BlockRecord) == []
 
 

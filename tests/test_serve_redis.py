@@ -2,13 +2,15 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import AsyncExitStack, ExitStack, closing
 from pathlib import Path
 
+import aiohttp
 import msgspec
 import pytest
 from lines import feedback, page, tick
@@ -193,6 +195,43 @@ def test_the_learner_waits_for_a_store_that_is_away(
                 store.log.append([tick(START_MS)], durable=True)
                 wait_until(lambda: learner.learning.offset == 1)
                 learning.check()
+
+
+def test_a_feed_on_redis_makes_its_data_folder(config: Config) -> None:
+    FeedReplica(config, now_ms=lambda: START_MS).close()
+    assert (Path(config.data.folder) / "secret.key").is_file()
+
+
+async def test_a_store_that_does_not_answer_holds_up_only_who_asks_it(tmp_path: Path) -> None:
+    with running(tmp_path) as server:
+        config = config_of(tmp_path / "data", server.url)
+        import_items(config, generated.catalogue(1, 30, START_MS), START_MS)
+        async with AsyncExitStack() as stack:
+            replica = stack.enter_context(closing(FeedReplica(config, now_ms=lambda: START_MS)))
+            address = await stack.enter_async_context(listening(replica.app))
+            client = await stack.enter_async_context(Client(address))
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            (card, *_) = (await client.feed(FeedRequest("ann"))).items
+            server.process.send_signal(signal.SIGSTOP)
+            try:
+                pages = [
+                    asyncio.create_task(client.feed(FeedRequest(user_id, "again")))
+                    for user_id in ("ann", "bob")
+                ]
+                others = [
+                    asyncio.create_task(client.get_user("ann")),
+                    asyncio.create_task(client.get_blocks("ann")),
+                    asyncio.create_task(client.get_item(card.item_id)),
+                ]
+                async with asyncio.timeout(5):
+                    for _ in range(50):
+                        async with session.get(f"{address}/healthz") as answer:
+                            assert answer.status == 200
+                assert not any(task.done() for task in (*pages, *others))
+            finally:
+                server.process.send_signal(signal.SIGCONT)
+            assert [len(page.items) for page in await asyncio.gather(*pages)] == [10, 10]
+            await asyncio.gather(*others)
 
 
 def test_a_page_and_a_batch_of_feedback_each_take_two_trips_to_be_written(tmp_path: Path) -> None:

@@ -3,14 +3,13 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 import pytest
 from lines import feedback, page
-from servers import kept_in, open_kind
+from servers import at_once, kept_in, open_kind
 
 from env.records import BlockRecord, FeedbackRecord, ItemRecord, PageRecord, Record, UserRecord
 from env.users import blocked_creators
@@ -166,21 +165,6 @@ def test_what_is_committed_together_is_forgotten_together(store: Store) -> None:
     assert forgotten.result() == 3, "the profile, and two blocks"
     told = [line.record for line in store.log.read() if isinstance(line.record, BlockRecord)]
     assert told == [BlockRecord(user, 2), BlockRecord(user, 3), blocks[2]]
-
-
-@contextmanager
-def at_once(store: Store) -> Iterator[None]:
-    """Keep the writer busy meanwhile, so that what is written is committed as one."""
-    begun, may_end = threading.Event(), threading.Event()
-
-    def wait(transaction: Transaction) -> None:
-        begun.set()
-        may_end.wait(10)
-
-    store.write(wait, durable=False)
-    assert begun.wait(10)
-    yield
-    may_end.set()
 
 
 def test_items_come_in_the_order_in_which_they_first_came(store: Store) -> None:

@@ -15,6 +15,9 @@ batch what one person did about one page of ten cards:
 What the machine's disk takes for an fsync is measured in the same run, on the same disk: a small
 append and its fsync, alone, before and after. `ack_p99_ratio` is the paced p99 over the larger of
 that median and 1 ms.
+
+What a Redis takes in memory (`used_memory`) is read before and after each step; it is the server's
+as a whole, so nobody else should write to it meanwhile.
 """
 
 import asyncio
@@ -34,6 +37,7 @@ import numpy as np
 
 from env import generated
 from env.vocabulary import Floats
+from serve.bench.borrowed import remove, taken_bytes
 from serve.client import Client as FeedClient
 from serve.config import Config, Data, StoreSettings
 from serve.data_folder import open_data
@@ -74,8 +78,19 @@ class LogSize(msgspec.Struct, frozen=True):
         return self.events // EVENTS_A_BATCH
 
 
+class Memory(msgspec.Struct, frozen=True):
+    """Bytes of a Redis that each took, with all that it moves: its person, totals, keys."""
+
+    item: float
+    page: float
+    event: float
+
+
 class LogResult(msgspec.Struct, frozen=True):
-    """What was measured; see `nextswipe bench log --help` for what each figure should be."""
+    """What was measured; see `nextswipe bench log --help` for what each figure should be.
+
+    Of SQLite no memory is told: what it keeps is on disk.
+    """
 
     store: str
     size: LogSize
@@ -89,6 +104,7 @@ class LogResult(msgspec.Struct, frozen=True):
     replica_us_per_event: float
     events_acked: int
     events_logged: int
+    memory: Memory | None
 
 
 class _Half(msgspec.Struct, frozen=True):
@@ -110,39 +126,47 @@ def run_log(size: LogSize, *, store: str, now_ms: int, advance: Advance) -> LogR
     with tempfile.TemporaryDirectory(prefix="nextswipe-log-") as folder:
         settings = StoreSettings(url=store, name=f"bench-{Path(folder).name[-8:]}")
         config = Config(data=Data(folder), store=settings)
+        taken = [_taken_bytes(store)]
         import_items(config, generated.catalogue(1, N_ITEMS, now_ms), now_ms)
+        taken.append(_taken_bytes(store))
         with _replica(config) as (address, cpu_s):
             fsyncs = _probe(Path(folder))
             drawn = asyncio.run(_draw(address, 2 * size.batches, advance))
+            taken.append(_taken_bytes(store))
             began_s = cpu_s()
             closed = asyncio.run(_post(address, size, drawn[: size.batches], advance, rate=None))
             spent_s = cpu_s() - began_s
+            taken.append(_taken_bytes(store))
             paced = asyncio.run(
                 _post(address, size, drawn[size.batches :], advance, rate=size.rate)
             )
             fsyncs = np.concatenate([fsyncs, _probe(Path(folder))])
-        result = _result(config, size, closed, paced, fsyncs, spent_s)
+        memory = _memory(taken, size) if store else None
+        result = _result(config, size, closed, paced, fsyncs, spent_s, memory)
         if store:
-            _remove(settings)
+            remove(store, settings.name)
         return result
 
 
-def _remove(settings: StoreSettings) -> None:
-    """Remove the installation that was made."""
-    from replay.redis_client import Client
+def _taken_bytes(store: str) -> int:
+    return taken_bytes(store) if store else 0
 
-    client, cursor = Client(settings.url), b"0"
-    while True:
-        pattern = f"{{{settings.name}.*"
-        cursor, keys = client.ask("SCAN", cursor, "MATCH", pattern, "COUNT", 1_000)
-        client.ask_all([("UNLINK", key) for key in keys])
-        if int(cursor) == 0:
-            break
-    client.close()
+
+def _memory(taken: Sequence[int], size: LogSize) -> Memory:
+    """Return what each took, by what was taken before items, and after each step up to closed."""
+    items, pages, events = np.diff(taken).tolist()
+    n = size.batches
+    return Memory(items / N_ITEMS, pages / (2 * n), events / (n * EVENTS_A_BATCH))
 
 
 def _result(
-    config: Config, size: LogSize, closed: _Half, paced: _Half, fsyncs: Floats, spent_s: float
+    config: Config,
+    size: LogSize,
+    closed: _Half,
+    paced: _Half,
+    fsyncs: Floats,
+    spent_s: float,
+    memory: Memory | None,
 ) -> LogResult:
     n = size.batches * EVENTS_A_BATCH
     fsync_ms, ack_ms = 1e3 * float(np.median(fsyncs)), 1e3 * paced.acks_s
@@ -161,6 +185,7 @@ def _result(
         replica_us_per_event=1e6 * spent_s / n,
         events_acked=2 * n,
         events_logged=logged,
+        memory=memory,
     )
 
 

@@ -15,7 +15,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import msgspec
 import uvicorn
 
-from serve.commands.settings import now_ms
+from serve.clock import now_ms
 from serve.config import Config
 from serve.replica import FeedReplica
 

@@ -2,9 +2,10 @@
 
 The benchmark takes over as the learner, of a newer epoch: it folds what people report and publishes
 on its own clock, several times a second instead of once. Windows with and without swaps alternate,
-so that both see the same machine. Afterwards pages are taken from the log and drawn again by the
-version that each of them names, and by the one before: the first must give the logged probability
-to the last bit, and how often the second does not says what the check is worth.
+so that both see the same machine, and it learns in both: swaps are all that differs. Afterwards
+pages are taken from the log and drawn again by the version that each of them names, and by the one
+before: the first must give the logged probability to the last bit, and how often the second does
+not says what the check is worth.
 """
 
 import tempfile
@@ -25,6 +26,7 @@ from policies.vowpal_kernel import VowpalScorer
 from serve.bench.edges import Edge, fill, running
 from serve.bench.feed import add_up
 from serve.bench.open_loop import Answered, Generator, Load
+from serve.clock import now_ms as wall_ms
 from serve.config import Config
 from serve.learner import OnlineLearner, publish
 from serve.replica import learning_args, open_snapshots
@@ -109,8 +111,8 @@ def run_swaps(size: SwapsSize, *, seed: int, now_ms: int, advance: Advance) -> S
                 report_every=REPORT_EVERY,
             )
             generator.send(load)
-            with closing(_Publisher(config)) as publisher:
-                still, swapping = _alternate(size, generator, load, publisher, advance)
+            with closing(_Learner(config)) as learner:
+                still, swapping = _alternate(size, generator, load, learner, advance)
         advance("draw again", 0, 1)
         redrawn, mismatches, told_apart = _redraw(config, size.redrawn, seed)
     still_p99, swapping_p99 = _p99_ms(still), _p99_ms(swapping)
@@ -131,17 +133,18 @@ def run_swaps(size: SwapsSize, *, seed: int, now_ms: int, advance: Advance) -> S
 
 
 def _alternate(
-    size: SwapsSize, generator: Generator, load: Load, publisher: "_Publisher", advance: Advance
+    size: SwapsSize, generator: Generator, load: Load, learner: "_Learner", advance: Advance
 ) -> tuple[list[Answered], list[Answered]]:
-    still, swapping = [], []
+    still: list[Answered] = []
+    swapping: list[Answered] = []
     for k in range(size.windows):
         advance("windows", k, size.windows)
-        first = msgspec.structs.replace(load, first=2 * k * 499)
-        still.append(generator.send(first))
-        answered = generator.sending(msgspec.structs.replace(load, first=(2 * k + 1) * 499))
         n_versions = size.swaps * (k + 1) // size.windows - size.swaps * k // size.windows
-        publisher.publish(n_versions, size.per_s)
-        swapping.append(answered())
+        for windows, publishes in ((still, False), (swapping, True)):
+            first = (2 * k + publishes) * 499
+            answered = generator.sending(msgspec.structs.replace(load, first=first))
+            learner.learn(n_versions, size.per_s, publishes=publishes)
+            windows.append(answered())
     return still, swapping
 
 
@@ -150,37 +153,34 @@ def _p99_ms(windows: list[Answered]) -> float:
     return float(np.median([1e3 * np.percentile(window.latencies_s, 99) for window in windows]))
 
 
-class _Publisher:
-    """The learner of a newer epoch, which publishes when it is told to."""
+class _Learner:
+    """The learner of a newer epoch, which learns and publishes when it is told to."""
 
     def __init__(self, config: Config) -> None:
-        self._store = open_store(config, _now_ms)
+        self._store = open_store(config, wall_ms)
         self._snapshots = open_snapshots(config)
         self._learner = OnlineLearner(
             self._store,
             self._snapshots,
             learning_args(config),
-            now_ms=_now_ms,
+            now_ms=wall_ms,
             monotonic_s=time.monotonic,
             publish_every_s=float("inf"),
             tick_after_s=1.0,
         )
 
-    def publish(self, n: int, per_s: float) -> None:
-        """Publish n versions, so many a second, learning between them."""
+    def learn(self, n: int, per_s: float, *, publishes: bool) -> None:
+        """Learn n times, so many a second; publish a version each time, or keep it to oneself."""
         began_s = time.monotonic()
         for k in range(n):
             time.sleep(max(0.0, began_s + k / per_s - time.monotonic()))
             self._learner.step()
-            publish(self._store, self._snapshots, self._learner.learning, self._learner.epoch)
+            if publishes:
+                publish(self._store, self._snapshots, self._learner.learning, self._learner.epoch)
 
     def close(self) -> None:
         """Close the store."""
         self._store.close()
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _redraw(config: Config, n: int, seed: int) -> tuple[int, int, int]:
@@ -202,7 +202,7 @@ def _redraw(config: Config, n: int, seed: int) -> tuple[int, int, int]:
 
 def _pages(config: Config) -> Iterator[tuple[Page, int]]:
     blocks = Blocks()
-    with open_store(config, _now_ms) as store:
+    with open_store(config, wall_ms) as store:
         for line in store.log.read():
             blocks.fold(line.record)
             if isinstance(line.record, PageRecord):

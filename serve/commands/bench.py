@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from serve.clock import now_ms
 from serve.commands.bench_audience import bench_breakout, bench_floor, bench_newcomers
 from serve.commands.bench_coldstart import EXAMPLE, bench_coldstart
 from serve.commands.bench_core import bench_decide, bench_learn
@@ -20,7 +21,7 @@ from serve.commands.bench_offline import bench_offline
 from serve.commands.bench_ranker import bench_ranker
 from serve.commands.bench_retention import EXAMPLE as RETENTION_EXAMPLE
 from serve.commands.bench_retention import bench_retention
-from serve.commands.settings import AsJson, now_ms
+from serve.commands.settings import AsJson
 from serve.commands.shown import show
 from serve.commands.steps import steps
 

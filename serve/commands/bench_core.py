@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from serve.commands.settings import AsJson, now_ms
+from serve.clock import now_ms
+from serve.commands.settings import AsJson
 from serve.commands.shown import show
 from serve.commands.steps import steps
 

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from serve.commands.settings import AsJson, StoreUrl, now_ms, require_store
+from serve.clock import now_ms
+from serve.commands.settings import AsJson, StoreUrl, require_store
 from serve.commands.shown import show
 from serve.commands.steps import steps
 
@@ -23,7 +24,8 @@ def bench_log(
     It should show events_per_s of 10,000 or more (each poster sends as soon as it was heard), and
     ack_p99_ratio of 10 or less (batches due at --rate): the p99 of an acknowledgement over the
     larger of the disk's own fsync, in the same run, and 1 ms. events_logged equals events_acked.
-    With --store it makes an installation of its own in that Redis.
+    With --store it makes an installation of its own in that Redis, and tells how many bytes of its
+    memory an item, a page and an event take.
     """
     from serve.bench.log import LogSize, run_log
 

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from serve.clock import now_ms
 from serve.commands.progress import bar
-from serve.commands.settings import ConfigFile, DataFolder, load_settings, now_ms
+from serve.commands.settings import ConfigFile, DataFolder, load_settings
 
 
 def register(app: typer.Typer) -> None:

@@ -1,6 +1,5 @@
 """The options that every command has, and the settings they come to."""
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -69,11 +68,6 @@ def require_picture(file: Path) -> None:
         raise Refused(f"{file}: expected a file that ends in {', '.join(PICTURES)}")
     if not file.parent.is_dir():
         raise Refused(f"{file}: there is no folder {file.parent}")
-
-
-def now_ms() -> int:
-    """Return the wall clock, Unix milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 def print_json(value: object) -> None:

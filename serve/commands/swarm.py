@@ -6,15 +6,9 @@ from typing import Annotated
 import msgspec
 import typer
 
+from serve.clock import now_ms
 from serve.commands.progress import bar
-from serve.commands.settings import (
-    AsJson,
-    ConfigFile,
-    DataFolder,
-    load_settings,
-    now_ms,
-    print_json,
-)
+from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
 from serve.config import Config
 from serve.refused import Refused
 

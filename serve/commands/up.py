@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from serve.commands.settings import ConfigFile, DataFolder, StoreUrl, load_settings, now_ms
+from serve.clock import now_ms
+from serve.commands.settings import ConfigFile, DataFolder, StoreUrl, load_settings
 from serve.config import Config
 
 if TYPE_CHECKING:
