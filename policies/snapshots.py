@@ -84,13 +84,14 @@ class Snapshot:
 class SnapshotStore:
     """A folder of generations, written by the one learner and read by every replica."""
 
-    def __init__(self, folder: Path, keep: int = 5) -> None:
+    def __init__(self, folder: Path, keep: int = 5, *, lasting: str = "") -> None:
         """Use this folder; it is made if it is not there.
 
         Args:
             folder: holds nothing else.
             keep: generations that stay, at least 1; with the newest and no older one a replica
                 that is still loading the one before would lose it.
+            lasting: a part that not every generation has; the newest that has it stays as well.
 
         Raises:
             ValueError: keep is below 1.
@@ -99,6 +100,7 @@ class SnapshotStore:
             raise ValueError(f"keep must be at least 1, got {keep}")
         self._folder = folder
         self._keep = keep
+        self._lasting = lasting
         folder.mkdir(parents=True, exist_ok=True)
 
     def publish(self, manifest: Manifest, parts: Mapping[str, bytes]) -> Manifest:
@@ -173,6 +175,14 @@ class SnapshotStore:
         names = (_GENERATION.fullmatch(path.name) for path in self._folder.iterdir())
         return sorted(int(match[1]) for match in names if match)
 
+    def newest_with(self, part: str) -> int:
+        """Return the newest version whose manifest can be read and names a part; 0: none does."""
+        for version in reversed(self.versions()):
+            with suppress(FileNotFoundError, SnapshotCorruption):
+                if part in self.manifest(version).parts:
+                    return version
+        return 0
+
     def _home(self, version: int) -> Path:
         return self._folder / f"v{version:012d}"
 
@@ -188,7 +198,11 @@ class SnapshotStore:
         """
         versions = self.versions()
         newest_s = self._home(versions[-1]).stat().st_mtime
-        for version in versions[: -self._keep]:
+        too_old = versions[: -self._keep]
+        lasting = self.newest_with(self._lasting) if self._lasting and too_old else 0
+        for version in too_old:
+            if version == lasting:
+                continue
             aside = self._aside()
             with suppress(FileNotFoundError):
                 self._home(version).rename(aside)

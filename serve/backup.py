@@ -23,6 +23,7 @@ from policies.snapshots import SnapshotCorruption, SnapshotStore
 from serve.config import Config
 from serve.data_folder import open_file, require_idle
 from serve.imported import ImportedWorld
+from serve.learning import JOIN
 from serve.rankers import KEPT, open_rankers
 from serve.refused import Refused
 from serve.replica import open_snapshots
@@ -125,6 +126,8 @@ def restore(config: Config, folder: Path, *, force: bool = False) -> Backup:
 def _copy_together(config: Config, folder: Path, advance: Advance | None) -> int:
     """Copy database and current snapshot as of one moment; return the snapshot's version.
 
+    With it goes the one to resume from, if that is another.
+
     A generation may be pruned in the moment between reading its row and its files.
     """
     for _ in range(ATTEMPTS):
@@ -144,17 +147,19 @@ def _try_copy(config: Config, folder: Path, advance: Advance | None) -> int:
             # A read transaction begins at its first read, and the backup below is part of it.
             version = view.current_version()
             if version is not None:
-                _copy_snapshot(open_snapshots(config), folder / SNAPSHOTS, version.version)
+                _copy_snapshots(open_snapshots(config), folder / SNAPSHOTS, version.version)
             imported.copy(view, folder)
             _copy_rankers(open_rankers(config), folder / RANKERS)
             _copy_database(connection, folder / DATABASE, advance)
     return 0 if version is None else version.version
 
 
-def _copy_snapshot(store: SnapshotStore, folder: Path, version: int) -> None:
+def _copy_snapshots(store: SnapshotStore, folder: Path, current: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    snapshot = store.load(version)
-    SnapshotStore(folder, keep=1).publish(snapshot.manifest, snapshot.parts)
+    copies = SnapshotStore(folder, keep=2)
+    for version in sorted({min(store.newest_with(JOIN) or current, current), current}):
+        snapshot = store.load(version)
+        copies.publish(snapshot.manifest, snapshot.parts)
 
 
 def _copy_rankers(store: SnapshotStore, folder: Path) -> None:
@@ -203,15 +208,21 @@ def _checked(folder: Path) -> Backup:
         raise Refused(f"{folder}: written by a newer nextswipe: upgrade this one")
     _check_database(folder / DATABASE, about)
     try:
-        if about.version:
-            SnapshotStore(folder / SNAPSHOTS, keep=1).load(about.version)
-        if (folder / RANKERS).is_dir():
-            rankers = SnapshotStore(folder / RANKERS, keep=KEPT)
-            for version in rankers.versions():
-                rankers.load(version)
+        _check_generations(folder, about)
     except (FileNotFoundError, SnapshotCorruption) as error:
         raise Refused(f"{folder}: {error}") from error
     return about
+
+
+def _check_generations(folder: Path, about: Backup) -> None:
+    if about.version:
+        snapshots = SnapshotStore(folder / SNAPSHOTS, keep=2)
+        for version in {about.version, *snapshots.versions()}:
+            snapshots.load(version)
+    if (folder / RANKERS).is_dir():
+        rankers = SnapshotStore(folder / RANKERS, keep=KEPT)
+        for version in rankers.versions():
+            rankers.load(version)
 
 
 def _check_database(path: Path, about: Backup) -> None:

@@ -8,8 +8,14 @@ and a model must never know of a page that a power cut would take back. And it p
 that knows less than the current version: where no snapshot can be resumed from, because they are
 broken or were folded under other arguments, it folds the log from its start first.
 
-Rejected: learning inside the feed replicas (several writers of one model), and publishing each
-batch (a snapshot costs more than a batch).
+What a learner needs to go on from a version holds the pages that are open, an hour of them, and so
+takes the longer to write the more is going on. It is written with a version now and then, such that
+it takes a twentieth of the time at most, and always with the last. Who resumes goes on from the
+newest that has it, and folds again what came since.
+
+Rejected: learning inside the feed replicas (several writers of one model), publishing each batch (a
+snapshot costs more than a batch), and all parts with each version (at a hundred pages a second, of
+which not every card is looked at, hundreds of megabytes a second).
 """
 
 import logging
@@ -23,7 +29,7 @@ from env.interface import EventLog
 from env.records import TickRecord
 from policies.snapshots import Manifest, SnapshotCorruption, SnapshotStore
 from serve.beats import Beats, LearnerBeat
-from serve.learning import Learning, LearningArgs
+from serve.learning import JOIN, Learning, LearningArgs
 from serve.store import Store, StoreUnavailable, write_now
 from serve.versions import (
     StaleEpoch,
@@ -53,6 +59,7 @@ class OnlineLearner:
         now_ms: Callable[[], int],
         monotonic_s: Callable[[], float],
         publish_every_s: float = 1.0,
+        resumable_share: float = 0.05,
         tick_after_s: float | None = 2.0,
         batch_lines: int = BATCH_LINES,
         beats: Beats | None = None,
@@ -66,6 +73,7 @@ class OnlineLearner:
             now_ms: the server's clock, for ticks.
             monotonic_s: a steady clock, for the pace of publishing.
             publish_every_s: least time between two versions.
+            resumable_share: of the time, at most, for versions that can be resumed from; above 0.
             tick_after_s: quiet time after which a tick lets the join close; None: never.
             batch_lines: lines folded at a time.
             beats: told about once a second how it is doing; None: nobody is.
@@ -76,6 +84,7 @@ class OnlineLearner:
         self._now_ms = now_ms
         self._monotonic_s = monotonic_s
         self._publish_every_s = publish_every_s
+        self._resumable_share = resumable_share
         self._tick_after_s = tick_after_s
         self._batch_lines = batch_lines
         self._beats = beats
@@ -90,6 +99,8 @@ class OnlineLearner:
         is_current = current is None or self.learning.policy.version == current.version
         self._published_learned = self.learning.learned if is_current else -1
         self._version = 0 if current is None else current.version
+        self._is_resumable = is_current
+        self._resumable_due_s = float("-inf")
 
     def run(self, stop: Event, *, poll_s: float = 0.05) -> None:
         """Learn until told to stop, or until a newer epoch has taken over.
@@ -126,14 +137,37 @@ class OnlineLearner:
         return bool(lines)
 
     def publish_if_due(self, *, force: bool = False) -> Version | None:
-        """Publish a version if something was learned and the pace allows it."""
+        """Publish a version if something was learned and the pace allows it.
+
+        Args:
+            force: whatever the pace; and one that can be resumed from, if the last one cannot.
+        """
         due = self._monotonic_s() - self._published_s >= self._publish_every_s
         is_behind = self.learning.offset < self._known_offset
         is_known = self.learning.learned == self._published_learned
-        if is_behind or is_known or not (due or force):
-            return None
-        version = publish(self._store, self._snapshots, self.learning, self.epoch)
+        if force and not is_behind and not (is_known and self._is_resumable):
+            return self.publish(resumable=True)
+        return None if is_behind or is_known or not due else self.publish()
+
+    def publish(self, *, resumable: bool = False) -> Version:
+        """Publish a version now.
+
+        Args:
+            resumable: so that it can be resumed from, even if that takes a larger share of the
+                time than it should.
+
+        Raises:
+            StaleEpoch: see `publish`.
+        """
+        began_s = self._monotonic_s()
+        self._is_resumable = resumable or began_s >= self._resumable_due_s
+        version = publish(
+            self._store, self._snapshots, self.learning, self.epoch, resumable=self._is_resumable
+        )
         self._published_s = self._monotonic_s()
+        if self._is_resumable:
+            took_s = self._published_s - began_s
+            self._resumable_due_s = began_s + took_s / self._resumable_share
         self._published_learned = self.learning.learned
         self._version = version.version
         return version
@@ -183,6 +217,8 @@ class OnlineLearner:
     def _resume(self, current: Version | None, args: LearningArgs) -> Learning:
         for number in reversed(self._snapshots.versions()):
             try:
+                if JOIN not in self._snapshots.manifest(number).parts:
+                    continue
                 snapshot = self._snapshots.load(number)
                 obstacle = _obstacle(snapshot.manifest, current, args, self._log)
                 if not obstacle:
@@ -212,8 +248,22 @@ def _obstacle(
     return ""
 
 
-def publish(store: Store, snapshots: SnapshotStore, learning: Learning, epoch: int) -> Version:
+def publish(
+    store: Store,
+    snapshots: SnapshotStore,
+    learning: Learning,
+    epoch: int,
+    *,
+    resumable: bool = True,
+) -> Version:
     """Make a fold the current version, on disk with all it was learned from when this returns.
+
+    Args:
+        store: where it is made current.
+        snapshots: where it is written.
+        learning: the fold.
+        epoch: of the learner.
+        resumable: whether a learner shall be able to go on from it.
 
     Raises:
         StaleEpoch: a newer learner has taken over; nothing was written, or, if it came while this
@@ -232,7 +282,8 @@ def publish(store: Store, snapshots: SnapshotStore, learning: Learning, epoch: i
         args=learning.args.manifest_args(),
     )
     scorer = learning.policy.frozen(number).to_bytes()
-    written = snapshots.publish(manifest, {**learning.parts(), "scorer": scorer})
+    parts = learning.parts(resumable=resumable)
+    written = snapshots.publish(manifest, {**parts, "scorer": scorer})
     version = Version(number, epoch, learning.offset, written.digest)
     write_now(store, partial(publish_version, version=version))
     logger.info("published version=%d offset=%d", number, learning.offset)

@@ -29,6 +29,9 @@ from replay.join import Join
 
 logger = logging.getLogger(__name__)
 
+JOIN = "join"
+"""The part of a snapshot that is needed to go on from it, and not to draw pages with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class LearningArgs:
@@ -84,7 +87,7 @@ class Learning:
             )
             learning.states = ItemStates.from_bytes(parts["items"])
             learning.audiences = Audiences.from_bytes(parts["audiences"], args.audiences)
-            learning.join = Join.from_bytes(parts["join"], args.reward, settle_ms=args.settle_ms)
+            learning.join = Join.from_bytes(parts[JOIN], args.reward, settle_ms=args.settle_ms)
         except (KeyError, ValueError, msgspec.MsgspecError, RuntimeError) as error:
             # Of a model that it cannot read, VW says so by a RuntimeError.
             raise SnapshotCorruption(
@@ -128,11 +131,14 @@ class Learning:
             self._learn(known[:half])
             self._learn(known[half:])
 
-    def parts(self) -> dict[str, bytes]:
-        """Return the parts of a snapshot; equal folds give equal bytes."""
-        return {
-            "model": self.policy.to_bytes(),
-            "items": self.states.to_bytes(),
-            "audiences": self.audiences.to_bytes(),
-            "join": self.join.to_bytes(),
-        }
+    def parts(self, *, resumable: bool = True) -> dict[str, bytes]:
+        """Return the parts of a snapshot; equal folds give equal bytes.
+
+        Args:
+            resumable: False for what pages are drawn with alone; what is open in the join grows
+                with an hour of pages, and is as much work to write.
+        """
+        parts = {"items": self.states.to_bytes(), "audiences": self.audiences.to_bytes()}
+        if resumable:
+            parts |= {"model": self.policy.to_bytes(), JOIN: self.join.to_bytes()}
+        return parts

@@ -23,7 +23,7 @@ from serve.engine import Engine
 from serve.follower import Follower, untrained
 from serve.indexing import Indexing
 from serve.learner import OnlineLearner
-from serve.learning import LearningArgs
+from serve.learning import JOIN, LearningArgs
 from serve.metrics import Metrics
 from serve.pipeline import Pipeline
 from serve.ranker_follower import RankerFollower
@@ -65,7 +65,8 @@ def learning_args(config: Config) -> LearningArgs:
 
 def open_snapshots(config: Config) -> SnapshotStore:
     """Open the data folder's snapshots."""
-    return SnapshotStore(Path(config.data.folder) / "snapshots", keep=config.learner.snapshots_kept)
+    folder, keep = Path(config.data.folder) / "snapshots", config.learner.snapshots_kept
+    return SnapshotStore(folder, keep=keep, lasting=JOIN)
 
 
 class Background:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 import shutil
 import signal
 import subprocess
@@ -30,7 +31,7 @@ from serve.config import Config, Data, JoinTimes
 from serve.config import Learner as Settings
 from serve.importing import import_items
 from serve.learner import OnlineLearner, publish
-from serve.learning import Learning, LearningArgs
+from serve.learning import JOIN, Learning, LearningArgs
 from serve.replica import (
     FeedReplica,
     LearnerReplica,
@@ -81,6 +82,7 @@ with SqliteStore(folder / "nextswipe.db", lambda: 0) as store:
     learner = OnlineLearner(
         store, snapshots, args,
         now_ms=lambda: 0, monotonic_s=monotonic_s, tick_after_s=None, batch_lines=100,
+        resumable_share=float("inf"),
     )
     print(learner.learning.offset, flush=True)
     while learner.step():
@@ -126,9 +128,13 @@ def opened(config: Config) -> Store:
 
 
 def learner_of(
-    config: Config, store: Store, args: LearningArgs | None = None, batch_lines: int = 500
+    config: Config,
+    store: Store,
+    args: LearningArgs | None = None,
+    batch_lines: int = 500,
+    resumable_share: float = math.inf,
 ) -> OnlineLearner:
-    """A learner that publishes after each batch."""
+    """A learner that publishes after each batch; each look at its clock is a second to it."""
     return OnlineLearner(
         store,
         open_snapshots(config),
@@ -137,6 +143,7 @@ def learner_of(
         monotonic_s=itertools.count().__next__,
         tick_after_s=None,
         batch_lines=batch_lines,
+        resumable_share=resumable_share,
     )
 
 
@@ -165,7 +172,7 @@ def test_a_learner_killed_at_any_moment_ends_with_the_bytes_of_one_that_ran_thro
     folder, rng = tmp_path / "data", np.random.default_rng(20220430)
     snapshots = folder / "snapshots"
     offsets, unfinished = [], 0
-    for lives in [*rng.integers(5, 70, size=7).tolist(), 0]:
+    for lives in [*rng.integers(5, 90, size=7).tolist(), 0]:
         ended, told = learn_until_killed(folder, history.args, lives)
         assert ended == (-signal.SIGKILL if lives else 0)
         offsets += [int(line) for line in told.split()]
@@ -228,6 +235,41 @@ def test_a_published_version_folded_again_from_the_log_gives_the_bytes_of_its_sn
         assert snapshot.parts == {**learning.parts(), "scorer": scorer}
         assert snapshot.manifest.digest == version.digest
         assert snapshot.manifest.offsets == (version.offset,)
+
+
+def test_versions_that_cannot_be_resumed_from_are_folded_again_from_the_last_that_can(
+    history: History, tmp_path: Path
+) -> None:
+    config = history.copy(tmp_path / "data")
+    with opened(config) as store:
+        parts = learn_all(learner_of(config, store, batch_lines=20, resumable_share=1e-6))
+        snapshots, versions = open_snapshots(config), all_versions(store)
+        kept = snapshots.versions()
+        first, *others = kept
+        assert first == 1, "the one that can be resumed from stays, however old"
+        assert others == [version.version for version in versions[-5:]]
+        assert [JOIN in snapshots.manifest(number).parts for number in kept] == [True, *[False] * 5]
+        resumed = learner_of(config, store)
+        assert resumed.learning.offset == versions[0].offset
+        resumed.step()
+        assert len(all_versions(store)) == len(versions), "it knew less than the current version"
+        assert learn_all(resumed) == parts == history.parts
+
+
+def test_the_last_version_can_be_resumed_from(history: History, tmp_path: Path) -> None:
+    config = history.copy(tmp_path / "data")
+    with opened(config) as store:
+        learner = learner_of(config, store, batch_lines=200, resumable_share=0.01)
+        parts, n_versions = learn_all(learner), len(all_versions(store))
+        assert learner.publish_if_due() is None
+        last = learner.publish_if_due(force=True)
+        assert last is not None
+        assert last.version == n_versions + 1
+        assert learner.publish_if_due(force=True) is None, "it is there already"
+        resumed = learner_of(config, store)
+        assert resumed.learning.offset == history.lines[-1].offset
+        assert resumed.learning.parts() == parts
+        assert resumed.publish_if_due(force=True) is None
 
 
 def test_a_learner_that_was_overtaken_cannot_publish_and_stops(
@@ -335,7 +377,9 @@ def test_a_learner_whose_last_snapshot_cannot_be_decoded_resumes_from_the_one_be
         parts = learn_all(learner_of(config, store))
         good = all_versions(store)[-1]
         snapshot = snapshots.load(good.version)
-        harmed = {**snapshot.parts, part: b"no such thing"} if part else {}
+        harmed = {**snapshot.parts, part: b"no such thing"}
+        if not part:
+            harmed = {JOIN: snapshot.parts[JOIN]}
         manifest = msgspec.structs.replace(snapshot.manifest, version=good.version + 1)
         digest = snapshots.publish(manifest, harmed).digest
         current = Version(good.version + 1, good.epoch, good.offset, digest)

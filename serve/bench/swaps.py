@@ -28,7 +28,7 @@ from serve.bench.feed import add_up
 from serve.bench.open_loop import Answered, Generator, Load
 from serve.clock import now_ms as wall_ms
 from serve.config import Config
-from serve.learner import OnlineLearner, publish
+from serve.learner import OnlineLearner
 from serve.replica import learning_args, open_snapshots
 from serve.stores import open_store
 
@@ -158,10 +158,9 @@ class _Learner:
 
     def __init__(self, config: Config) -> None:
         self._store = open_store(config, wall_ms)
-        self._snapshots = open_snapshots(config)
         self._learner = OnlineLearner(
             self._store,
-            self._snapshots,
+            open_snapshots(config),
             learning_args(config),
             now_ms=wall_ms,
             monotonic_s=time.monotonic,
@@ -176,7 +175,7 @@ class _Learner:
             time.sleep(max(0.0, began_s + k / per_s - time.monotonic()))
             self._learner.step()
             if publishes:
-                publish(self._store, self._snapshots, self._learner.learning, self._learner.epoch)
+                self._learner.publish()
 
     def close(self) -> None:
         """Close the store."""
