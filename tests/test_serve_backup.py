@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from histories import START_MS, config_of, make_history
+from histories import START_MS, config_of, make_history, make_learner
 from kuairands import write_kuairand
 
 from env.records import LogLine, TickRecord
@@ -16,6 +16,8 @@ from serve.config import Config, Data
 from serve.data_folder import open_file
 from serve.importers import kuairand
 from serve.importing import import_kuairand, load_world
+from serve.learner import publish
+from serve.learning import JOIN
 from serve.refused import Refused
 from serve.replica import LearnerReplica, open_snapshots
 from serve.stores import open_store
@@ -54,6 +56,24 @@ def test_a_restored_backup_is_what_was_there(config: Config, tmp_path: Path) -> 
     assert verify_log(elsewhere).is_clean
     make_history(elsewhere, rounds=range(2, 3))
     assert verify_log(elsewhere).is_clean
+
+
+def test_a_backup_has_what_a_learner_goes_on_from(config: Config, tmp_path: Path) -> None:
+    with open_store(config, lambda: 0) as store:
+        learner = make_learner(config, store)
+        version = publish(
+            store, open_snapshots(config), learner.learning, learner.epoch, resumable=False
+        )
+    about = backup(config, tmp_path / "copy", START_MS)
+    assert about.version == version.version == 3
+
+    elsewhere = _at(config, tmp_path / "elsewhere" / "data")
+    restore(elsewhere, tmp_path / "copy")
+    snapshots = open_snapshots(elsewhere)
+    assert snapshots.versions() == [2, 3]
+    assert snapshots.newest_with(JOIN) == 2
+    with open_store(elsewhere, lambda: 0) as store:
+        assert make_learner(elsewhere, store).learning.offset == version.offset
 
 
 def test_a_backup_fits_together_while_the_server_writes(config: Config, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class SwapsSize(msgspec.Struct, frozen=True):
 
     swaps: int = 1_000
     windows: int = 20
-    per_s: float = 7.0
+    per_s: float = 5.0
     items: int = 10_000
     people: int = 2_000
     connections: int = 8
