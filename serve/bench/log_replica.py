@@ -3,12 +3,12 @@
 It prints the port that it listens on, once it does, and serves until it is told to end.
 """
 
-import asyncio
 import gc
 import os
 import signal
 import socket
 import sys
+from contextlib import closing
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -26,17 +26,14 @@ def main(settings: str) -> None:
     replica = FeedReplica(msgspec.json.decode(settings, type=Config), now_ms=now_ms)
     gc.collect()
     gc.freeze()  # as `serve.bare` does
-    try:
-        asyncio.run(_serve(replica))
-    finally:
-        replica.close()
-
-
-async def _serve(replica: FeedReplica) -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=1_024) as listener:
-        config = uvicorn.Config(replica.app, log_level="warning", lifespan="off", ws="none")
+    with (
+        closing(replica),
+        socket.create_server(("127.0.0.1", 0), backlog=1_024) as listener,
+    ):
         print(listener.getsockname()[1], flush=True)  # noqa: T201  # who started this reads it
-        await uvicorn.Server(config).serve(sockets=[listener])
+        uvicorn.Server(
+            uvicorn.Config(replica.app, access_log=False, log_level="warning", lifespan="off")
+        ).run(sockets=[listener])
 
 
 if __name__ == "__main__":
