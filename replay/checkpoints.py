@@ -2,7 +2,10 @@
 
 A commit that also runs a checkpoint makes everybody behind it wait for its fsyncs. So no
 connection checkpoints by itself; this thread copies the log back into the database when it has
-grown, without stopping writers, and truncates it once nobody has written for a while.
+grown, and truncates it once nobody has written for a while. It copies most of it beside the
+writers, and what they wrote meanwhile while it is its turn to write: a log is started over only
+when it is copied back whole, and beside writers who never rest it hardly ever is (five or six
+checkpoints went by until one was, each with fsyncs that theirs had to wait for).
 
 SQLite before 3.51.3 loses committed pages when a checkpoint starts on a log that is copied back
 already, just while a writer starts that log over (https://sqlite.org/wal.html#the_wal_reset_bug);
@@ -15,6 +18,7 @@ this checkpoint is done.
 import logging
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from replay.locks import checkpoint_lock, locked, write_turn
@@ -74,9 +78,9 @@ class Checkpointer:
             unchanged = unchanged + 1 if found == seen else 0
             seen = found
             if found[0] > self._wal_bytes:
-                self._checkpoint("PRAGMA wal_checkpoint(PASSIVE)")
+                self._alone(self._copy_back)
             elif found[0] and unchanged >= self._idle_polls:
-                self._checkpoint("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._alone(self._truncate)
 
     def _look(self) -> tuple[int, int]:
         try:
@@ -85,18 +89,33 @@ class Checkpointer:
             return 0, 0
         return stat.st_size, stat.st_mtime_ns
 
-    def _checkpoint(self, pragma: str) -> None:
+    def _alone(self, checkpoint: Callable[[], None]) -> None:
+        """Run a checkpoint, unless another process runs one."""
         try:
             with locked(checkpoint_lock(self._path), wait=False) as alone:
                 if alone:
-                    self._count_commit()
-                    # No waiting for readers: TRUNCATE would keep writers out meanwhile.
-                    self._connection.execute("PRAGMA busy_timeout=0")
-                    self._connection.execute(pragma).fetchall()
+                    checkpoint()
         except (sqlite3.Error, OSError) as error:
             logger.warning("checkpoint=failed error=%r retry_s=%g", error, self._poll_s)
 
-    def _count_commit(self) -> None:
+    def _copy_back(self) -> None:
         with locked(write_turn(self._path), wait=True):
-            self._connection.execute("PRAGMA busy_timeout=1000")
-            self._connection.execute(COUNT_COMMIT)
+            self._count_commit()
+        self._run_pragma("wal_checkpoint(PASSIVE)")
+        with locked(write_turn(self._path), wait=True):
+            self._count_commit()
+            self._run_pragma("wal_checkpoint(PASSIVE)")
+
+    def _truncate(self) -> None:
+        with locked(write_turn(self._path), wait=True):
+            self._count_commit()
+        self._run_pragma("wal_checkpoint(TRUNCATE)")
+
+    def _run_pragma(self, pragma: str) -> None:
+        # No waiting for readers: TRUNCATE would keep writers out meanwhile.
+        self._connection.execute("PRAGMA busy_timeout=0")
+        self._connection.execute(f"PRAGMA {pragma}").fetchall()
+
+    def _count_commit(self) -> None:
+        self._connection.execute("PRAGMA busy_timeout=1000")
+        self._connection.execute(COUNT_COMMIT)

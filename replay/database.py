@@ -29,7 +29,8 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
 BUSY_S = 30.0
-WAL_BYTES = 16 * 2**20
+WAL_BYTES = 4 * 2**20
+"""A commit waits for the disk that a checkpoint writes to, the longer the more there is to copy."""
 
 _META = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL)"
 _START = "INSERT OR IGNORE INTO meta VALUES ('format', ?), ('commits', 0)"
