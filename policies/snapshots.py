@@ -1,10 +1,11 @@
 """Generations of a learned policy on disk, each vouched for by a manifest of its parts.
 
 A generation is a folder named by its version: its parts, and `manifest.json` with the sha256 of
-each. It is written aside, flushed to disk and renamed, so a generation is there whole or not at
-all, and a reader may load one while the next is written. Model files carry no checksum of their
-own (VW loads most truncations of one and predicts something else), so nothing is handed out that
-its manifest does not match, and nothing is read that no manifest names.
+each. It is written aside and renamed, so a generation is there whole or not at all, and a reader
+may load one while the next is written; one that must outlast a power cut is flushed before that.
+Model files carry no checksum of their own (VW loads most truncations of one and predicts something
+else), so nothing is handed out that its manifest does not match, and nothing is read that no
+manifest names.
 
 Rejected: one archive file a generation (a replica reads one part of several), and a `current`
 link in the folder: which version is current is a row of the log's database, guarded by epoch.
@@ -103,12 +104,16 @@ class SnapshotStore:
         self._lasting = lasting
         folder.mkdir(parents=True, exist_ok=True)
 
-    def publish(self, manifest: Manifest, parts: Mapping[str, bytes]) -> Manifest:
-        """Write a generation, on disk when this returns; then drop the oldest ones.
+    def publish(
+        self, manifest: Manifest, parts: Mapping[str, bytes], *, durable: bool = True
+    ) -> Manifest:
+        """Write a generation; then drop the oldest ones.
 
         Args:
             manifest: its `parts` are filled in here.
             parts: by name; lower-case letters, digits, `_`, `-`, `.`.
+            durable: whether it is on disk when this returns. One that is not may be broken after a
+                power cut, which shows, and spares all others who wait for that disk its flushes.
 
         Returns:
             The manifest as it was written.
@@ -127,11 +132,14 @@ class SnapshotStore:
         aside.mkdir()
         try:
             _write_generation(aside, full, parts)
+            if durable:
+                _flush_generation(aside)
             aside.rename(home)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
-        _flush_folder(self._folder)
+        if durable:
+            _flush(self._folder)
         self._prune()
         return full
 
@@ -231,21 +239,20 @@ def _is_part_name(name: str) -> bool:
 
 def _write_generation(folder: Path, manifest: Manifest, parts: Mapping[str, bytes]) -> None:
     for name, data in parts.items():
-        _write_file(folder / name, data)
+        (folder / name).write_bytes(data)
     text = msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2)
-    _write_file(folder / MANIFEST, text)
-    _flush_folder(folder)
+    (folder / MANIFEST).write_bytes(text)
 
 
-def _write_file(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _flush_generation(folder: Path) -> None:
+    for path in folder.iterdir():
+        _flush(path)
+    _flush(folder)
 
 
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _flush(path: Path) -> None:
+    """Have a file, or the names in a folder, on disk when this returns."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -32,8 +32,9 @@ from serve.versions import Version
 
 logger = logging.getLogger(__name__)
 
-N_TRIED = 5
-"""Versions tried at a time, the newest first: older ones are hardly kept."""
+N_LOOKED_AT = 1_000
+"""Versions looked at in a poll, the newest first. Of all but the newest few the snapshots are gone,
+but for the one that a learner goes on from, which a power cut leaves where it breaks the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +108,11 @@ class Follower:
         failed for a moment only.
         """
         with self._store.view() as view:
-            versions = view.versions_after(*self._seen, limit=N_TRIED)
+            versions = view.versions_after(*self._seen, limit=N_LOOKED_AT)
+        kept = set(self._snapshots.versions()) if len(versions) > 1 else set()
         for version in versions:
+            if version is not versions[0] and version.version not in kept:
+                continue
             try:
                 served = self._load(version)
             except (SnapshotCorruption, FileNotFoundError) as error:

@@ -256,14 +256,14 @@ def publish(
     *,
     resumable: bool = True,
 ) -> Version:
-    """Make a fold the current version, on disk with all it was learned from when this returns.
+    """Make a fold the current version, all it was learned from on disk when this returns.
 
     Args:
         store: where it is made current.
         snapshots: where it is written.
         learning: the fold.
         epoch: of the learner.
-        resumable: whether a learner shall be able to go on from it.
+        resumable: whether a learner shall be able to go on from it, after a power cut too.
 
     Raises:
         StaleEpoch: a newer learner has taken over; nothing was written, or, if it came while this
@@ -282,8 +282,9 @@ def publish(
         args=learning.args.manifest_args(),
     )
     scorer = learning.policy.frozen(number).to_bytes()
-    parts = learning.parts(resumable=resumable)
-    written = snapshots.publish(manifest, {**parts, "scorer": scorer})
+    parts = {**learning.parts(resumable=resumable), "scorer": scorer}
+    # What a power cut takes of the others is folded again; feedback does not wait for their flush.
+    written = snapshots.publish(manifest, parts, durable=resumable)
     version = Version(number, epoch, learning.offset, written.digest)
     write_now(store, partial(publish_version, version=version))
     logger.info("published version=%d offset=%d", number, learning.offset)

@@ -73,6 +73,36 @@ def test_only_the_newest_generations_are_kept(store: SnapshotStore) -> None:
         store.load(2)
 
 
+def test_the_newest_that_has_a_lasting_part_is_kept_as_well(tmp_path: Path) -> None:
+    store = SnapshotStore(tmp_path, keep=2, lasting="join")
+    for version in (1, 2, 3, 4, 5):
+        parts = PARTS if version in (1, 2) else {"policy.bin": b"a"}
+        store.publish(manifest_of(version), parts)
+    assert store.versions() == [2, 4, 5]
+    assert store.newest_with("join") == 2
+    assert store.newest_with("policy.bin") == 5
+    assert store.newest_with("other") == 0
+
+
+def test_what_is_to_be_durable_is_flushed_whole_and_nothing_else_is(
+    store: SnapshotStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+
+    def fsync(handle: int) -> None:
+        flushed.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store.publish(manifest_of(1), PARTS, durable=False)
+    assert flushed == []
+    assert dict(store.load(1).parts) == PARTS
+    store.publish(manifest_of(2), PARTS)
+    *files, aside, folder = flushed
+    assert sorted(files) == sorted([*PARTS, MANIFEST])
+    assert aside.startswith("unfinished-"), "before it is renamed"
+    assert folder == "snapshots"
+
+
 def test_versions_only_move_up(store: SnapshotStore, generation: Path) -> None:
     before = sorted((path.name, path.read_bytes()) for path in generation.iterdir())
     for version in (7, 6):

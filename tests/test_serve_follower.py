@@ -71,12 +71,12 @@ class Installation:
     def follower(self) -> Follower:
         return Follower(self.store, self.snapshots, ARGS, AUDIENCES, self.swapped.append)
 
-    def publish(self) -> Version:
+    def publish(self, *, resumable: bool = True) -> Version:
         """Learn something and publish it."""
         offset = self.learning.offset = self.learning.offset + 1
         self.learning.policy.learn([interaction(offset)])
         self.learning.states.fold(interaction(offset))
-        return publish(self.store, self.snapshots, self.learning, self.epoch)
+        return publish(self.store, self.snapshots, self.learning, self.epoch, resumable=resumable)
 
     def home(self, version: Version) -> Path:
         return self.folder / f"v{version.version:012d}"
@@ -310,6 +310,22 @@ def test_a_replica_that_starts_at_a_version_it_cannot_use_takes_the_one_before(
     installation.publish()
     assert follower.poll()
     assert [served.version for served in installation.swapped] == [2, 5]
+
+
+def test_after_a_power_cut_a_replica_takes_the_one_that_was_flushed(
+    installation: Installation,
+) -> None:
+    installation.snapshots = SnapshotStore(installation.folder, keep=3, lasting="join")
+    installation.publish()
+    for _ in range(9):
+        installation.publish(resumable=False)
+    for version in installation.snapshots.versions()[1:]:
+        (installation.folder / f"v{version:012d}" / "scorer").write_bytes(b"")
+    follower = installation.follower()
+    assert follower.poll()
+    assert [served.version for served in installation.swapped] == [1]
+    assert follower.n_refused == 3
+    assert not follower.poll()
 
 
 def publish_parts(
