@@ -189,18 +189,29 @@ class Popularity:
         return interest
 
     def _names(self, scene: Scene) -> tuple[str, ...]:
-        return tuple(name for name in segment_names(scene) if name in self._segments)
+        return self._known(segment_names(scene))
 
-    def asked_for(self) -> list[tuple[str, ...]]:
-        """Return the segments of the scenes that are remembered, the last ones last."""
-        return list(self._remembered)
+    def asked_for(self) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+        """Return the segments of the scenes that `here` and `interest` remember, the last last."""
+        return list(self._remembered), list(self._interests)
 
-    def prepare(self, before: "Popularity") -> None:
-        """Work out the last `MAX_PREPARED` scenes that an earlier version was asked for."""
-        for names in before.asked_for()[-MAX_PREPARED:]:
-            known = tuple(name for name in names if name in self._segments)
-            if known not in self._remembered:
+    def prepare(self, before: "Popularity", vectors: Float32s) -> None:
+        """Work out the last `MAX_PREPARED` scenes that an earlier version was asked for.
+
+        Args:
+            before: that version's.
+            vectors: see `interest`.
+        """
+        here, interests = before.asked_for()
+        for names in here[-MAX_PREPARED:]:
+            if (known := self._known(names)) not in self._remembered:
                 self._remembered[known] = self._blend(known)
+        for names in interests[-MAX_PREPARED:]:
+            if (known := self._known(names)) not in self._interests:
+                self._mean(known, vectors)
+
+    def _known(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for name in names if name in self._segments)
 
     def _blend(self, names: tuple[str, ...]) -> Popular:
         """Add the plays of a scene's segments, the widest first, to what is left around them."""

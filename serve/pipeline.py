@@ -124,7 +124,7 @@ class Pipeline:
         items, before = served.states.aligned(self.catalogue), self._served.states.last_aligned
         items.popularity.interest(Scene(0), self.catalogue.vectors)
         if before is not None:
-            items.popularity.prepare(before.popularity)
+            items.popularity.prepare(before.popularity, self.catalogue.vectors)
         if self._nearest is not None:
             self._nearest.follow(items)
 

@@ -94,6 +94,22 @@ def test_an_interest_does_not_depend_on_what_was_asked_before(scenes: list[Scene
         assert np.array_equal(found.interest(scene, VECTORS), made(plays).interest(scene, VECTORS))
 
 
+def test_what_an_earlier_version_was_asked_for_is_worked_out_beforehand() -> None:
+    plays = {THAI: {0: 900.0}, NEW: {1: 400.0}, SENT: {2: 300.0}}
+    before, after = made(plays), made({**plays, NEW: {3: 500.0}})
+    for scene in (THAI, NEW):
+        before.here(scene)
+    before.interest(SENT, VECTORS)
+    after.prepare(before, VECTORS)
+    here, interests = after.asked_for()
+    assert here == before.asked_for()[0]
+    assert set(interests) == set(before.asked_for()[1])
+    anew = made({**plays, NEW: {3: 500.0}})
+    for scene in (THAI, NEW, SENT):
+        assert np.array_equal(after.here(scene).ranking, anew.here(scene).ranking)
+        assert np.array_equal(after.interest(scene, VECTORS), anew.interest(scene, VECTORS))
+
+
 def test_what_is_remembered_is_bounded_and_comes_out_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

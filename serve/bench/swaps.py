@@ -45,7 +45,7 @@ class SwapsSize(msgspec.Struct, frozen=True):
     Attributes:
         swaps: versions to publish.
         windows: of each kind; the versions are spread over those with swaps.
-        per_s: versions a second; a replica looks for one ten times a second.
+        per_s: versions a second; a learner publishes one, and a replica looks ten times.
         items: in the catalogue.
         people: who ask.
         connections: of the closed loop.
@@ -55,7 +55,7 @@ class SwapsSize(msgspec.Struct, frozen=True):
 
     swaps: int = 1_000
     windows: int = 20
-    per_s: float = 5.0
+    per_s: float = 3.0
     items: int = 10_000
     people: int = 2_000
     connections: int = 8
