@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from serve.config import Config, Server
-from serve.haproxy import BINARY, LISTEN, find_binary, install
+from serve.haproxy import BINARY, LISTEN, end_leftovers, find_binary, install
 from serve.limits import RETRY_AFTER_S
 
 LOOPBACK = "127.0.0.1"
@@ -227,6 +227,7 @@ def switched(server: Server) -> Iterator[Server]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+        end_leftovers(home)
         shutil.rmtree(home)
 
 

@@ -16,8 +16,10 @@ patching Serve's in its process, and a firewall (it is another machine's next ti
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
@@ -109,6 +111,25 @@ def write_failures(folder: Path) -> None:
         body = f'{{"type":"about:blank","title":"{title}","status":{status},"detail":"{detail}"}}'
         answer = _PROBLEM.format(status=status, title=title, length=len(body), more=more, body=body)
         (folder / f"{status}.http").write_bytes(answer.encode())
+
+
+def end_leftovers(folder: Path) -> None:
+    """End every HAProxy that goes by a configuration in a folder.
+
+    Serve ends the one that it knows of. Where it is stopped in the middle of a reload, the next one
+    has begun already, and would go on listening.
+
+    Args:
+        folder: absolute; nobody starts one in it any more.
+    """
+    for path in Path("/proc").iterdir():
+        if not path.name.isdigit():
+            continue
+        with suppress(FileNotFoundError, ProcessLookupError):
+            program, *arguments = (path / "cmdline").read_bytes().split(b"\0")
+            ours = any(each.startswith(bytes(folder) + b"/") for each in arguments)
+            if ours and program.endswith(b"haproxy"):
+                os.kill(int(path.name), signal.SIGTERM)
 
 
 def main(binary: str, arguments: list[str]) -> None:

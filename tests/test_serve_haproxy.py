@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from serve.haproxy import LISTEN, find_binary, install, narrow
+from serve.haproxy import LISTEN, end_leftovers, find_binary, install, narrow
 
 TEMPLATE = """
 import os, sys
@@ -88,3 +90,40 @@ def test_the_program_becomes_haproxy_with_what_it_has_narrowed(
 def test_a_template_that_is_not_known_is_refused(config: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         narrow(config, "127.0.0.1:80", Path("/home"))
+
+
+CONFIG = """
+defaults
+    mode http
+    timeout client 1s
+    timeout server 1s
+    timeout connect 1s
+frontend nobody
+    bind unix@{socket}
+"""
+
+
+def test_what_a_reload_has_left_in_a_folder_is_ended_and_no_other(tmp_path: Path) -> None:
+    started = {}
+    for name in ("ours", "other"):
+        home = tmp_path / name
+        home.mkdir()
+        (home / "haproxy.cfg").write_text(CONFIG.format(socket=home / "s"))
+        command = [find_binary(), "-db", "-f", str(home / "haproxy.cfg")]
+        started[name] = subprocess.Popen(command)
+    try:
+        wait_until(lambda: all((tmp_path / name / "s").exists() for name in started))
+        end_leftovers(tmp_path / "ours")
+        assert started["ours"].wait(10.0) != 0
+        assert started["other"].poll() is None
+    finally:
+        for process in started.values():
+            process.kill()
+            process.wait()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 10.0
+    while not holds():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
