@@ -3,9 +3,9 @@
 A commit that also runs a checkpoint makes everybody behind it wait for its fsyncs. So no
 connection checkpoints by itself; this thread copies the log back into the database when it has
 grown, and truncates it once nobody has written for a while. It copies most of it beside the
-writers, and what they wrote meanwhile while it is its turn to write: a log is started over only
-when it is copied back whole, and beside writers who never rest it hardly ever is (five or six
-checkpoints went by until one was, each with fsyncs that theirs had to wait for).
+writers, and what they wrote meanwhile when it is its own turn to write: a log is started over only
+once it is copied back whole, which beside writers who never rest it hardly ever is. Several
+checkpoints would go by until one was, each with fsyncs that the writers' own have to wait for.
 
 SQLite before 3.51.3 loses committed pages when a checkpoint starts on a log that is copied back
 already, just while a writer starts that log over (https://sqlite.org/wal.html#the_wal_reset_bug);

@@ -157,7 +157,9 @@ def _try_copy(config: Config, folder: Path, advance: Advance | None) -> int:
 def _copy_snapshots(store: SnapshotStore, folder: Path, current: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     copies = SnapshotStore(folder, keep=2)
-    for version in sorted({min(store.newest_with(JOIN) or current, current), current}):
+    for version in sorted({store.newest_with(JOIN), current}):
+        if not 0 < version <= current:
+            continue  # there is none, or it was never made current
         snapshot = store.load(version)
         copies.publish(snapshot.manifest, snapshot.parts)
 
