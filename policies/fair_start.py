@@ -117,7 +117,7 @@ def _distinct(places: Ints, worth: Floats, catalogue: Catalogue, owed: Ints) -> 
 
 
 def _match(interests: Mapping[str, Float32s], content: Float32s) -> Floats:
-    """Return the better one of the cosines with long and session interest, 0 without any."""
+    """Return the better one of the matches with long and session interest, 0 without any."""
     matches = [content @ vector for vector in interests.values()] or [np.zeros(len(content))]
     best: Floats = np.max(matches, axis=0).astype(np.float64)
     return best

@@ -5,7 +5,8 @@ from served_worlds import CONFIG, make
 
 from env.records import PageRecord
 from policies.pools import FAIR_START
-from serve.bench.floor import FloorSize, run_floor
+from serve.bench.floor import run_floor
+from serve.bench.floor_figures import FloorSize
 from serve.bench.reserved_draws import ReservedDraws
 from serve.bench.served_cards import Shown
 from serve.bench.upload_waits import NEVER_MS, UploadWaits
@@ -62,6 +63,8 @@ def test_a_floor_is_measured_with_a_surge_and_all_reserved_pages_drawn_again() -
     met = sum(market.judged * market.met_share for market in result.markets)
     assert met == pytest.approx(result.met_share * result.judged)
     assert abs(result.cost) < 8.0 * result.cost_se
+    assert abs(result.page_cost) < 8.0 * result.page_cost_se
+    assert result.page_cost_se < result.cost_se, "the same people at the same moment differ by less"
     assert result.redrawn_mismatches == 0
     assert result.reserved_draws >= 2 * result.redrawn_pages > 0
     assert 1e-4 < result.reserved_p <= 1.0

@@ -1,10 +1,15 @@
 """Whether every upload gets the audience it is owed, what that costs, and what a surge does.
 
-Two worlds with the same people, items, uploads and seeds: one promises each upload G impressions
-within 24 hours, the other nothing. Uploads come at such a rate that what is owed is a small share
-of all impressions. After a warm-up without uploads' claims on the figures, promises are judged from
-the cards that were seen (not from the books of who made them), and the cost is what a card earned
-less, exactly and by person, while uploads came.
+A world promises each upload G impressions within 24 hours. Uploads come at such a rate that what is
+owed is a small share of all impressions. After a warm-up without uploads' claims on the figures,
+promises are judged from the cards that were seen (not from the books of who made them).
+
+What they cost is said twice. `page_cost` is what is lost where slots are reserved: each page beside
+what the same learner would make of it without (`serve.bench.unreserved`). `cost` is what a card
+earned less, exactly, than in a world of the same people, items, uploads and seeds that promises
+nothing and learns for itself. There what was learned counts as well; but so does what either
+learner found by luck, of which an error by person knows nothing, and that is as much as all that a
+promise costs.
 
 Then in the promising world uploads come at several times the rate for a day: more than the budget
 of reserved cards can pay. It must raise the alarm, starve nobody, and let all wait about as long;
@@ -12,7 +17,8 @@ the Gini index of the waits is that of the surge's uploads, run on until all are
 is over (who still waits then is counted with the time so far).
 
 Rejected: judging uploads that have not had their 24 hours (they would look broken or met by the
-length of the run).
+length of the run), and a rate of uploads by the cards that are drawn (who leaves sees no more of
+their page, so a tenth more would be owed than is said).
 """
 
 from collections.abc import Callable
@@ -22,119 +28,19 @@ import numpy as np
 
 from env.generated import MARKETS
 from env.presets import Preset, load
+from serve.bench.floor_figures import FloorResult, FloorSize, MarketFloor, Surge
 from serve.bench.paired import ratio_of
 from serve.bench.reserved_draws import ReservedDraws
 from serve.bench.served_cards import Shown
 from serve.bench.served_items import DAY_MS
 from serve.bench.served_world import ServedWorld, WorldSize
+from serve.bench.unreserved import Unreserved
 from serve.bench.upload_waits import NEVER_MS, UploadWaits
 from serve.config import Config
 from serve.exposure import gini
 
 Advance = Callable[[str, int, int], None]
 HOUR_MS = 3_600_000
-
-
-class FloorSize(msgspec.Struct, frozen=True):
-    """How much is simulated.
-
-    Attributes:
-        people: who come in turn. Somebody pays an upload once, so in a market of 2% of them the
-            visits of a day must be several times G.
-        cards_a_day: of all people together.
-        items: there at the start.
-        pages_a_visit: see `WorldSize`.
-        warm_days: before the first upload.
-        days: with uploads at `owed_share`; those of the last day's length are not judged.
-        owed_share: impressions owed to uploads, of all impressions.
-        surge_share: the same on the day of the surge.
-        drain_days: after it, without uploads, at most.
-        again: how often each page with a reserved slot is drawn once more to judge the draws.
-    """
-
-    people: int = 20_000
-    cards_a_day: int = 200_000
-    items: int = 4_096
-    shard: int = 250
-    pages_a_visit: int = 2
-    warm_days: float = 0.25
-    days: float = 2.0
-    owed_share: float = 0.04
-    surge_share: float = 0.2
-    drain_days: float = 2.0
-    again: int = 2
-
-
-class MarketFloor(msgspec.Struct, frozen=True):
-    """What became of the uploads of a market.
-
-    Attributes:
-        judged: uploads whose time is over.
-        met_share: part of them that got what they were owed in time; 1 of none.
-        wait_p50_h: hours until they had it, median of those that have.
-        owed_share: impressions owed per impression in the market while uploads came.
-    """
-
-    market: str
-    judged: int
-    met_share: float
-    wait_p50_h: float | None
-    owed_share: float
-
-
-class Surge(msgspec.Struct, frozen=True):
-    """What a day of too many uploads did.
-
-    Attributes:
-        uploads: of that day.
-        alarm: some market was said to be overdrawn.
-        alarm_before: turns before the surge at which some market was.
-        paid_share: part that has got what it was owed by the end.
-        gini_waiting: of the time until then, see the module.
-        starved: uploads without any impression after their first 24 hours.
-        wait_p50_h: median of the same times.
-        days: from the surge's beginning to the end of the bench.
-    """
-
-    uploads: int
-    alarm: bool
-    alarm_before: int
-    paid_share: float
-    gini_waiting: float
-    starved: int
-    wait_p50_h: float
-    days: float
-
-
-class FloorResult(msgspec.Struct, frozen=True):
-    """What was measured.
-
-    Attributes:
-        cards: seen in the promising world.
-        judged: uploads whose 24 hours are over, before the surge.
-        met_share: part of them that got what they were owed in time.
-        cost: 1 - reward with the promise / reward without, exact, while uploads came.
-        markets: the same promises by the uploads' home.
-        redrawn_pages: pages with a reserved slot, all drawn again.
-        redrawn_mismatches: decisions of theirs that did not come again.
-        reserved_draws: draws of reserved slots that p is of.
-        reserved_p: chance of draws as far from their distribution as these, by chi-square.
-    """
-
-    size: FloorSize
-    preset: str
-    seed: int
-    cards: int
-    judged: int
-    met_share: float
-    cost: float
-    cost_se: float
-    markets: list[MarketFloor]
-    surge: Surge
-    redrawn_pages: int
-    redrawn_mismatches: int
-    reserved_draws: int
-    reserved_p: float
 
 
 def run_floor(
@@ -153,14 +59,17 @@ def run_floor(
     draws = ReservedDraws(size.again, seed)
     world = _world(size, load(preset), seed, config, draws)
     alarm_before = _run_days(world, size.warm_days, "with the floor, warm up", advance)
-    start_ms = world.clock_ms
-    world.supply.a_day = _rate(size, config, size.owed_share)
+    start_ms, seen_a_day = world.clock_ms, world.n_cards / world.day
+    world.supply.a_day = _rate(seen_a_day, config, size.owed_share)
+    unreserved = Unreserved(world)
+    world.onlookers.append(unreserved)
     alarm_before += _run_days(world, size.days, "with the floor", advance)
+    world.onlookers.remove(unreserved)
     end_ms, shown = world.clock_ms, world.shown
     waits = _waits(world, shown).born_in(start_ms, end_ms - _within_ms(config))
-    plain = _plain_cards(size, load(preset), seed, config, advance)
+    plain = _plain_cards(size, load(preset), seed, config, seen_a_day, advance)
     ratio = ratio_of(_between(shown, start_ms, end_ms), _between(plain, start_ms, end_ms))
-    surge = _surge(world, size, alarm_before, advance)
+    surge = _surge(world, size, seen_a_day, alarm_before, advance)
     met = waits.are_met(_within_ms(config))
     return FloorResult(
         size=size,
@@ -169,6 +78,8 @@ def run_floor(
         cards=world.n_cards,
         judged=len(met),
         met_share=float(met.mean()) if len(met) else 1.0,
+        page_cost=1.0 - unreserved.kept.value,
+        page_cost_se=unreserved.kept.se,
         cost=1.0 - ratio.value,
         cost_se=ratio.se,
         markets=_markets(world, waits, _between(shown, start_ms, end_ms), (start_ms, end_ms)),
@@ -194,14 +105,19 @@ def _world(
 
 
 def _plain_cards(
-    size: FloorSize, preset: Preset, seed: int, config: Config, advance: Advance
+    size: FloorSize,
+    preset: Preset,
+    seed: int,
+    config: Config,
+    seen_a_day: float,
+    advance: Advance,
 ) -> Shown:
     """Return the cards of the world that promises nothing, over the same days."""
     nothing = msgspec.structs.replace(config.fair_start, impressions=0, by_market={})
     plain = msgspec.structs.replace(config, fair_start=nothing)
     world = _world(size, preset, seed, plain, None)
     _run_days(world, size.warm_days, "without, warm up", advance)
-    world.supply.a_day = _rate(size, config, size.owed_share)
+    world.supply.a_day = _rate(seen_a_day, config, size.owed_share)
     _run_days(world, size.days, "without", advance)
     return world.shown
 
@@ -216,9 +132,11 @@ def _run_days(world: ServedWorld, days: float, step: str, advance: Advance) -> i
     return n_alarms
 
 
-def _surge(world: ServedWorld, size: FloorSize, alarm_before: int, advance: Advance) -> Surge:
+def _surge(
+    world: ServedWorld, size: FloorSize, seen_a_day: float, alarm_before: int, advance: Advance
+) -> Surge:
     start_ms = world.clock_ms
-    world.supply.a_day = _rate(size, world.config, size.surge_share)
+    world.supply.a_day = _rate(seen_a_day, world.config, size.surge_share)
     n_alarms = _run_days(world, 1.0, "surge", advance)
     surge_end_ms, step = world.clock_ms, "after the surge"
     world.supply.a_day = 0.0
@@ -242,11 +160,17 @@ def _surge(world: ServedWorld, size: FloorSize, alarm_before: int, advance: Adva
     )
 
 
-def _rate(size: FloorSize, config: Config, share: float) -> float:
-    """Return uploads a day by which this share of all impressions is owed to them."""
+def _rate(seen_a_day: float, config: Config, share: float) -> float:
+    """Return uploads a day by which this share of all impressions is owed to them.
+
+    Args:
+        seen_a_day: impressions a day, of all people together.
+        config: of the server that owes them.
+        share: of these impressions.
+    """
     weights = np.array([market.weight for market in MARKETS])
     owed = np.array([config.fair_start.owed_in(market.country) for market in MARKETS])
-    return share * size.cards_a_day / float(owed @ weights / weights.sum())
+    return share * seen_a_day / float(owed @ weights / weights.sum())
 
 
 def _waits(world: ServedWorld, shown: Shown) -> UploadWaits:

@@ -26,8 +26,18 @@ class Ratio:
 def ratio_of(mine: Shown, theirs: Shown) -> Ratio:
     """Return how many times as much a card earned, of people who are the same by their places."""
     n = int(max(mine.place.max(), theirs.place.max())) + 1
-    a, n_a = _sums(mine, n)
-    b, n_b = _sums(theirs, n)
+    return ratio_of_sums(*_sums(mine, n), *_sums(theirs, n))
+
+
+def ratio_of_sums(a: Floats, n_a: Floats, b: Floats, n_b: Floats) -> Ratio:
+    """Return how many times as much a card earned under the first policy as under the second.
+
+    Args:
+        a: what each person earned under the first, shape (n,).
+        n_a: cards that they saw, shape (n,); who saw none under either policy does not count.
+        b: what the same people earned under the second, shape (n,).
+        n_b: cards that they saw, shape (n,).
+    """
     there = (n_a > 0) | (n_b > 0)
     value = (a.sum() / n_a.sum()) / (b.sum() / n_b.sum())
     relative = [part[there] / part[there].mean() for part in (a, n_a, b, n_b)]

@@ -109,6 +109,7 @@ class Shard:
 
     Attributes:
         people: by place.
+        first_place: number of the first place within the world.
         life: number of the life in each place, from 0.
         swiping: with what is hidden from the server.
     """
@@ -141,7 +142,7 @@ class Shard:
         self.swiping = Swiping(preset, self._cast, supply, settings, reward, n)
         self.swiping.restart(seeds)
         self._preset, self._reward, self._are_new = preset, reward, are_new
-        self._first_place = first_place
+        self.first_place = first_place
         self.life: Ints = np.zeros(n, dtype=np.int64)
         self.people: list[Person] = [self._meet(place, now_ms) for place in range(n)]
 
@@ -160,16 +161,44 @@ class Shard:
         self.begin_visit()
 
     def turn(self, draw: Draw, row_of: RowOf, *, now_ms: int, card_ms: int) -> Heard:
-        """Let everybody ask for a page, and answer its cards until they leave or it is over.
+        """Let everybody ask for a page, and answer its cards, see `ask` and `answer`."""
+        return self.answer(self.ask(draw), row_of, now_ms=now_ms, card_ms=card_ms)
+
+    def ask(self, draw: Draw) -> list[PageRecord | None]:
+        """Let everybody ask for a page, and return these by place; nothing else moves.
 
         Args:
             draw: the server.
+        """
+        return [draw(person) for person in self.people]
+
+    def worth_of(self, pages: Sequence[PageRecord | None], row_of: RowOf) -> tuple[Floats, Ints]:
+        """Return what whole pages are exactly expected to earn of people as they are now.
+
+        Args:
+            pages: by place.
+            row_of: of the supply's stock.
+
+        Returns:
+            The sum over each page's cards, and how many these are, shapes (n,).
+        """
+        rows, _, n_cards = _columns(pages, row_of)
+        expected = self._expected(rows)
+        expected[np.arange(rows.shape[1]) >= n_cards[:, None]] = 0.0
+        return expected.sum(axis=1), n_cards
+
+    def answer(
+        self, pages: Sequence[PageRecord | None], row_of: RowOf, *, now_ms: int, card_ms: int
+    ) -> Heard:
+        """Let everybody answer the cards of a page until they leave or it is over.
+
+        Args:
+            pages: that were just asked for, by place.
             row_of: of the supply's stock.
             now_ms: when pages are asked for.
             card_ms: that a card takes on the server's clock: the same for all, so that what is
                 reported is in order without being sorted. The dwell is the person's own.
         """
-        pages = [draw(person) for person in self.people]
         heard: list[list[Said]] = [[] if page is None else [page] for page in pages]
         records: list[Said] = [page for page in pages if page is not None]
         rows, reserved, n_cards = _columns(pages, row_of)
@@ -192,14 +221,12 @@ class Shard:
     def _show(self, rows: Ints, reserved: Bools, present: Bools, at_ms: int) -> tuple[Shown, Turn]:
         """Show a card to those who are present; return what was seen, and all that came of it."""
         swiping, seen = self.swiping, np.flatnonzero(present)
-        expected = expected_of(
-            swiping.crowd, swiping.stock, rows[:, None], self._preset, self._reward
-        )
+        expected = self._expected(rows[:, None])
         market = swiping.crowd.people.market[seen]
         turn = swiping.show(rows[:, None], present)
         shown = Shown(
             at_ms=np.full(len(seen), at_ms),
-            place=self._first_place + seen,
+            place=self.first_place + seen,
             life=self.life[seen],
             market=market,
             row=rows[seen],
@@ -208,6 +235,11 @@ class Shard:
             reward=turn.events[0, _ENGAGEMENT, seen],
         )
         return shown, turn
+
+    def _expected(self, rows: Ints) -> Floats:
+        """Return the exact expected reward of items to people as they are now, shape (n, k)."""
+        swiping = self.swiping
+        return expected_of(swiping.crowd, swiping.stock, rows, self._preset, self._reward)
 
     def _go_on(
         self, heard: Sequence[Sequence[Said]], left: Bools, ended: Bools, now_ms: int
@@ -234,7 +266,7 @@ class Shard:
             cohort=cast.cohorts[people.cohort[place]],
             registered_ms=now_ms - round(DAY_MS * tenure_days),
         )
-        name = f"{self._first_place + place}.{self.life[place]}"
+        name = f"{self.first_place + place}.{self.life[place]}"
         return Person(UserKey(name), newcomer(profile), origin=f"home of {name}")
 
 

@@ -15,7 +15,7 @@ Rejected: people one by one (an answer would cost as much as a page), and the pe
 the clock (what is owed within a day needs traffic that is known beforehand).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -95,6 +95,13 @@ class Witness(Protocol):
         """See a page; `pipeline` has not moved on yet."""
 
 
+class Onlooker(Protocol):
+    """Sees all pages of a turn beside the people who opened them, before any card is shown."""
+
+    def see(self, world: "ServedWorld", shard: Shard, pages: Sequence[PageRecord | None]) -> None:
+        """See the pages by place; None: nothing may be shown there."""
+
+
 class Guest(Protocol):
     """Somebody else who comes to the server each turn."""
 
@@ -116,6 +123,7 @@ class ServedWorld:
         learning: folds the log.
         shards: of the people.
         guests: who come as well.
+        onlookers: see what everybody is given.
     """
 
     def __init__(
@@ -145,6 +153,7 @@ class ServedWorld:
         self.pipeline = Pipeline(config, draw_key=DRAW_KEY, served=first)
         self.learning = Learning(learning_args(config))
         self.guests: list[Guest] = []
+        self.onlookers: list[Onlooker] = []
         self._witness = witness
         self._shelf = Shelf(self.supply.creators, START_MS)
         self._lines: list[Record] = []
@@ -193,7 +202,10 @@ class ServedWorld:
         if nth_page == 0:
             shard.begin_visit()
         self._take_uploads()
-        heard = shard.turn(self.draw, self.row_of, now_ms=self.clock_ms, card_ms=size.card_ms)
+        pages = shard.ask(self.draw)
+        for onlooker in self.onlookers:
+            onlooker.see(self, shard, pages)
+        heard = shard.answer(pages, self.row_of, now_ms=self.clock_ms, card_ms=size.card_ms)
         self._parts.append(heard.shown)
         self._n_cards += len(heard.shown)
         self._lines += heard.records

@@ -58,13 +58,15 @@ def bench_floor(
 ) -> None:
     """Promise every upload its first audience, see what that costs, and let too many come.
 
-    It should show met_share of .99 or more, cost of .01 or less, in surge an alarm, gini_waiting
-    below .3 and starved 0; redrawn_mismatches 0, and reserved_p above .01 over 100,000
-    reserved_draws or more.
+    It should show met_share of .99 or more, page_cost of .01 or less, in surge an alarm,
+    gini_waiting below .3 and starved 0; redrawn_mismatches 0, and reserved_p above .01 over 100,000
+    reserved_draws or more. The cost against a world that learns for itself hangs by as much again
+    on what either learner happens to find: compare several seeds before you read it.
     """
     from threadpoolctl import threadpool_limits
 
-    from serve.bench.floor import FloorSize, run_floor
+    from serve.bench.floor import run_floor
+    from serve.bench.floor_figures import FloorSize
 
     size = FloorSize(people=250 * (people // 250), cards_a_day=cards_a_day, days=days, items=items)
     settings = load_settings(config, None)
