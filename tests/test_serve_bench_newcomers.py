@@ -15,7 +15,7 @@ SIZE = NewcomersSize(
 )
 
 
-def test_newcomers_are_served_by_both_policies_and_once_more_when_known() -> None:
+def test_newcomers_are_served_by_all_rivals_and_once_more_when_known() -> None:
     told: dict[str, tuple[int, int]] = {}
 
     def advance(step: str, done: int, total: int) -> None:
@@ -31,15 +31,31 @@ def test_newcomers_are_served_by_both_policies_and_once_more_when_known() -> Non
         assert len(curve) == SIZE.first
         assert np.mean(curve) == pytest.approx(reward, abs=1e-4)
         assert 0.0 < reward < 2.0
-    assert result.gain_over_popularity == pytest.approx(
-        result.reward / result.reward_popularity - 1.0
-    )
+    for gain, over in (
+        (result.gain_over_popularity, result.reward_popularity),
+        (result.gain_on_same_log, result.reward_same_log),
+    ):
+        assert gain == pytest.approx(result.reward / over - 1.0)
     assert result.share_of_warm == pytest.approx(result.reward / result.reward_warm)
-    rewards = result.reward, result.reward_popularity, result.reward_warm, result.reward_used_up
-    assert len(set(rewards)) == 4
+    rewards = (
+        result.reward,
+        result.reward_popularity,
+        result.reward_same_log,
+        result.reward_reference,
+        result.reward_warm,
+        result.reward_used_up,
+    )
+    assert len(set(rewards)) == len(rewards)
+    assert result.reward_reference == max(rewards)  # in such a small world nobody learns as much
     assert 0.0 < result.gain_se < 0.5
+    assert 0.0 < result.gain_on_same_log_se < 0.5
     assert all(done >= total for done, total in told.values()), told
-    assert set(told) == {"warm up", "first swipes", "get known"}
+    assert set(told) == {
+        "warm up",
+        "warm up popular_feed@0",
+        "first swipes",
+        "get known",
+    }
 
 
 def test_a_ratio_is_that_of_means_per_card() -> None:

@@ -2,56 +2,50 @@
 
 A world is warmed up: its people swipe with the default policy, which learns. Then it is frozen, and
 other people register who have never been there. The same people, from the same first moment, are
-served twice by the same snapshot: by the default policy, and by what is most popular in their
-market. Then those of the default policy swipe on until the server knows them; their lives begin
-anew, rested as at first, while what the server knows stays, and they are served once more: once as
-if they had seen none of the items yet, which is what they are compared with, and once without what
-they have seen. (Who has seen the best 300 of a catalogue to which nothing is added earns less than
-a stranger, however well they are known.) So all comparisons are of the same people in the same
-moods, and what differs is what is claimed.
+served by its snapshot and by each rival. Then those of the default policy swipe on until the server
+knows them; their lives begin anew, rested as at first, while what the server knows stays, and they
+are served once more: once as if they had seen none of the items yet, which is what they are
+compared with, and once without what they have seen. (Who has seen the best 300 of a catalogue to
+which nothing is added earns less than a stranger, however well they are known.) So all comparisons
+are of the same people in the same moods, and what differs is what is claimed.
 
 Nothing is learned meanwhile, so newcomers earn by what is known of items and people like them, not
 by each other's answers. Their interests do not drift here, or what was learned of them would be
 about somebody else by the end. All figures are exact expected rewards of the cards that were shown;
 errors are by person.
 
-Popularity is the policy's baseline with one difference: it ranks by valid plays in the person's
-market and not everywhere, which is the stronger rival.
+Rivals
+
+- *popularity*: a feed that always ranked by valid plays in the market, from the first card of the
+  warm-up on. Like every arm of `serve.bench.coldstart` it has the log that it made: that is what a
+  team has who ranks by popularity. Its candidates, slots and floor are the policy's, and it tries
+  out as much as is best for it.
+- *popularity on the same log*: the same ranking put in front of the policy's log. What the policy
+  found out to be good is what is popular there, so this rival gets for nothing most of what there
+  is to know before a person has answered.
+- *a reference* that knows every item and learns tastes as well as can be, among the same candidates
+  (`serve.bench.newcomer_reference`): about what there is to be had.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 
 import msgspec
 import numpy as np
 
 from env.features import DYNAMIC, N_STATIC
+from env.interface import Policy
 from env.presets import load
-from env.records import PageRecord
 from env.vocabulary import Context, Floats, Ints
 from policies.baselines import PopularityPolicy
 from policies.explorers import Softmax
+from serve.bench.newcomer_reference import ReferenceStage
+from serve.bench.newcomer_stage import FIRST_PLACE, Stage, forget_items
 from serve.bench.paired import ratio_of
 from serve.bench.served_cards import Shown, first_cards
-from serve.bench.served_people import Person, Shard
-from serve.bench.served_world import (
-    CARD_MS,
-    DRAW_KEY,
-    ServedWorld,
-    WorldSize,
-    people_seeds,
-    serve,
-)
-from serve.bench.true_quality import Quality
+from serve.bench.served_world import ServedWorld, WorldSize
 from serve.config import Config
-from serve.pipeline import Pipeline
 
 Advance = Callable[[str, int, int], None]
-
-FIRST_PLACE = 500_000
-"""Of newcomers: a place that nobody of the warm-up has."""
-MOST_PAGES = 400
-"""Of a stage: people of whom none stays for so many cards are a mistake."""
 
 _HERE = N_STATIC + DYNAMIC.index("popularity_here")
 
@@ -84,13 +78,14 @@ class NewcomersResult(msgspec.Struct, frozen=True):
     Attributes:
         compared: newcomers who saw enough cards under all policies.
         reward: a card, exact, of their first swipes.
-        reward_popularity: the same served by popularity in the home market.
-        reward_quality: the same served by who knows the true quality of every candidate, and
-            nobody's taste: about what can be earned before a person has answered.
+        reward_popularity: the same served by a feed that always ranked by popularity.
+        reward_same_log: the same served by popularity on the policy's log.
+        reward_reference: the same served by the reference.
         reward_warm: the same served by the default policy once they are known, all items as new.
         reward_used_up: the same without the items that they have seen by then.
         gain_over_popularity: reward / reward_popularity - 1.
-        gain_of_quality: reward_quality / reward_popularity - 1.
+        gain_on_same_log: reward / reward_same_log - 1.
+        gain_of_reference: reward_reference / reward_same_log - 1.
         share_of_warm: reward / reward_warm.
         by_swipe: reward of the 1st, 2nd, .. swipe.
         by_swipe_popularity: the same of popularity.
@@ -103,12 +98,15 @@ class NewcomersResult(msgspec.Struct, frozen=True):
     compared: int
     reward: float
     reward_popularity: float
-    reward_quality: float
+    reward_same_log: float
+    reward_reference: float
     reward_warm: float
     reward_used_up: float
     gain_over_popularity: float
     gain_se: float
-    gain_of_quality: float
+    gain_on_same_log: float
+    gain_on_same_log_se: float
+    gain_of_reference: float
     share_of_warm: float
     share_se: float
     by_swipe: list[float]
@@ -117,27 +115,21 @@ class NewcomersResult(msgspec.Struct, frozen=True):
 
 
 class PopularHere(PopularityPolicy):
-    """Ranks by the popularity in the market from which the page is asked for."""
+    """The baseline with one difference: it ranks by valid plays here and not everywhere.
+
+    That is the stronger rival.
+    """
 
     def score(self, context: Context) -> Floats:
         """Return each candidate's popularity there, shape (n,)."""
         return context.features.actions[:, _HERE].astype(np.float64)
 
 
-class TrueQuality(PopularityPolicy):
-    """Ranks by what items are really worth at home, which no server knows."""
+POPULAR_FEED = PopularHere(Softmax(0.3), name="popular_feed@0")
+"""With temperatures of .02, .1, .3 and .6 it earned .483, .499, .516 and .508 (seed 0)."""
 
-    def __init__(self, world: ServedWorld) -> None:
-        """Look all items of a world up."""
-        super().__init__(Softmax(0.005), name="true_quality@0")
-        rows = np.arange(world.supply.stock.n)
-        quality = Quality(world.preset, world.config.reward)
-        self._worth = quality.of(world.supply.stock, rows, world.home_of(rows))
-        self._row_of = world.row_of
-
-    def score(self, context: Context) -> Floats:
-        """Return each candidate's true quality, shape (n,)."""
-        return np.asarray(self._worth[[self._row_of(name) for name in context.candidates]])
+POPULAR_ON_SAME_LOG = PopularHere(Softmax(0.02), name="popular_here@0")
+"""With .3, .1, .05 and .02 it earned .543, .570, .572 and .574: it need not find out anything."""
 
 
 def run_newcomers(
@@ -152,54 +144,70 @@ def run_newcomers(
         advance: told of progress.
         config: of the server; the default one if None.
     """
-    world = _warm_up(size, preset, seed, config or Config(), advance)
-    cold, step = _Stage(world, size), "first swipes"
-    advance(step, 0, 5)
-    first = first_cards(cold.swipe(size.first), size.first)
-    advance(step, 1, 5)
-    rival = _Stage(world, size, rival=PopularHere(name="popularity_here@0"))
-    popular = first_cards(rival.swipe(size.first), size.first)
-    advance(step, 2, 5)
-    best = _Stage(world, size, rival=TrueQuality(world))
-    worthy = first_cards(best.swipe(size.first), size.first)
-    advance(step, 3, 5)
-    n = size.known_after - size.first
+    config = config or Config()
+    world = _warm_up(size, preset, seed, config, advance)
+    rival_world = _warm_up(size, preset, seed, config, advance, rival=POPULAR_FEED)
+    stages = {
+        "policy": Stage(world, size.newcomers),
+        "popularity": Stage(rival_world, size.newcomers, rival=POPULAR_FEED),
+        "same log": Stage(world, size.newcomers, rival=POPULAR_ON_SAME_LOG),
+        "reference": ReferenceStage(world, size.newcomers),
+    }
+    shown = {}
+    for n_done, (name, stage) in enumerate(stages.items()):
+        advance("first swipes", n_done, len(stages) + 2)
+        shown[name] = first_cards(stage.swipe(size.first), size.first)
+    n, cold = size.known_after - size.first, stages["policy"]
     cold.swipe(n, lambda seen: advance("get known", seen, n))
     people = cold.shard.people
-    warm = first_cards(
-        _Stage(world, size, known=_forget_items(people)).swipe(size.first), size.first
+    for name, known in (("warm", forget_items(people)), ("used up", people)):
+        advance("first swipes", len(shown), len(stages) + 2)
+        stage = Stage(world, size.newcomers, known=known)
+        shown[name] = first_cards(stage.swipe(size.first), size.first)
+    advance("first swipes", len(shown), len(shown))
+    return _result(
+        size, preset, seed, _of_all(shown, FIRST_PLACE + np.flatnonzero(cold.shard.life == 0))
     )
-    advance(step, 4, 5)
-    used_up = first_cards(_Stage(world, size, known=people).swipe(size.first), size.first)
-    advance(step, 5, 5)
-    stayed = FIRST_PLACE + np.flatnonzero(cold.shard.life == 0)
-    first, popular, worthy, warm, used_up = _of_all((first, popular, worthy, warm, used_up), stayed)
-    reward_popularity, reward_quality = (float(p.expected.mean()) for p in (popular, worthy))
-    gain, share = ratio_of(first, popular), ratio_of(first, warm)
-    curves = [_by_swipe(part, size.first) for part in (first, popular, warm)]
+
+
+def _result(
+    size: NewcomersSize, preset: str, seed: int, shown: Mapping[str, Shown]
+) -> NewcomersResult:
+    reward = {name: float(part.expected.mean()) for name, part in shown.items()}
+    curve = {name: _by_swipe(part, size.first).round(4).tolist() for name, part in shown.items()}
+    gain, share = (ratio_of(shown["policy"], shown[name]) for name in ("popularity", "warm"))
+    on_same_log = ratio_of(shown["policy"], shown["same log"])
     return NewcomersResult(
         size=size,
         preset=preset,
         seed=seed,
-        compared=len(np.unique(first.place)),
-        reward=float(first.expected.mean()),
-        reward_popularity=reward_popularity,
-        reward_quality=reward_quality,
-        reward_warm=float(warm.expected.mean()),
-        reward_used_up=float(used_up.expected.mean()),
+        compared=len(np.unique(shown["policy"].place)),
+        reward=reward["policy"],
+        reward_popularity=reward["popularity"],
+        reward_same_log=reward["same log"],
+        reward_reference=reward["reference"],
+        reward_warm=reward["warm"],
+        reward_used_up=reward["used up"],
         gain_over_popularity=gain.value - 1.0,
         gain_se=gain.se,
-        gain_of_quality=reward_quality / reward_popularity - 1.0,
+        gain_on_same_log=on_same_log.value - 1.0,
+        gain_on_same_log_se=on_same_log.se,
+        gain_of_reference=reward["reference"] / reward["same log"] - 1.0,
         share_of_warm=share.value,
         share_se=share.se,
-        by_swipe=curves[0].round(4).tolist(),
-        by_swipe_popularity=curves[1].round(4).tolist(),
-        by_swipe_warm=curves[2].round(4).tolist(),
+        by_swipe=curve["policy"],
+        by_swipe_popularity=curve["popularity"],
+        by_swipe_warm=curve["warm"],
     )
 
 
 def _warm_up(
-    size: NewcomersSize, preset: str, seed: int, config: Config, advance: Advance
+    size: NewcomersSize,
+    preset: str,
+    seed: int,
+    config: Config,
+    advance: Advance,
+    rival: Policy | None = None,
 ) -> ServedWorld:
     values = load(preset)
     still = msgspec.structs.replace(values.population, drift=0.0)
@@ -208,87 +216,20 @@ def _warm_up(
         preset=msgspec.structs.replace(values, population=still),
         seed=seed,
         config=config,
+        rival=rival,
     )
-    world.run(size.warm_cards, lambda n: advance("warm up", n, size.warm_cards))
+    step = "warm up" if rival is None else f"warm up {rival.name}"
+    world.run(size.warm_cards, lambda n: advance(step, n, size.warm_cards))
     return world
 
 
-class _Stage:
-    """People served by one snapshot, from one moment on."""
-
-    def __init__(
-        self,
-        world: ServedWorld,
-        size: NewcomersSize,
-        known: Sequence[Person] | None = None,
-        rival: PopularityPolicy | None = None,
-    ) -> None:
-        """Let the newcomers sit down.
-
-        Args:
-            world: warmed up; it does not move.
-            size: how many they are.
-            known: who they are to the server; strangers if None.
-            rival: instead of the snapshot's policy.
-        """
-        served = world.pipeline.served
-        if rival is not None:
-            served = replace(served, policy=rival)
-        self._pipeline = Pipeline(
-            world.config, draw_key=DRAW_KEY, served=served, catalogue=world.pipeline.catalogue
-        )
-        places = FIRST_PLACE + np.arange(size.newcomers)
-        self.shard = Shard(
-            world.preset,
-            world.supply,
-            world.config.reward,
-            seeds=people_seeds(world.seed, places),
-            first_place=FIRST_PLACE,
-            now_ms=world.clock_ms,
-            are_new=True,
-        )
-        if known is not None:
-            self.shard.recognise(known)
-        self._world, self._size = world, size
-        self._clock_ms = world.clock_ms
-
-    def swipe(self, n: int, told: Callable[[int], None] | None = None) -> Shown:
-        """Let people swipe until each who is still there has seen n more cards; return them all."""
-        parts: list[Shown] = []
-        seen = np.zeros(self._size.newcomers, dtype=np.int64)
-        for _ in range(MOST_PAGES):
-            heard = self.shard.turn(
-                self._draw, self._world.row_of, now_ms=self._clock_ms, card_ms=CARD_MS
-            )
-            self._clock_ms += (self._size.page + 1) * CARD_MS
-            parts.append(heard.shown)
-            seen += np.bincount(heard.shown.place - FIRST_PLACE, minlength=len(seen))
-            least = int(seen[self.shard.life == 0].min(initial=n))
-            if told is not None:
-                told(least)
-            if least >= n:
-                return Shown.join(parts)
-        raise RuntimeError(f"expected {n} cards of everybody within {MOST_PAGES} pages")
-
-    def _draw(self, person: Person) -> PageRecord | None:
-        return serve(self._pipeline, person, now_ms=self._clock_ms, size=self._size.page)
-
-
-def _forget_items(people: Sequence[Person]) -> list[Person]:
-    """Return people of whom all is known but which items they have seen."""
-    return [
-        replace(person, state=msgspec.structs.replace(person.state, seen=b"", pages=()))
-        for person in people
-    ]
-
-
-def _of_all(parts: Sequence[Shown], places: Ints) -> list[Shown]:
+def _of_all(parts: Mapping[str, Shown], places: Ints) -> dict[str, Shown]:
     """Return the cards of those who are in every part and in places."""
-    for part in parts:
+    for part in parts.values():
         places = np.intersect1d(places, part.place)
     if len(places) < 2:
         raise ValueError("expected at least 2 people who stayed, got fewer: take more newcomers")
-    return [part.take(np.isin(part.place, places)) for part in parts]
+    return {name: part.take(np.isin(part.place, places)) for name, part in parts.items()}
 
 
 def _by_swipe(shown: Shown, n: int) -> Floats:

@@ -16,6 +16,7 @@ the clock (what is owed within a day needs traffic that is known beforehand).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import msgspec
@@ -23,6 +24,7 @@ import numpy as np
 
 from env.arrivals import Arrivals
 from env.audiences import Audiences
+from env.interface import Policy
 from env.items import ItemStates
 from env.presets import Preset
 from env.records import ItemRecord, LogLine, PageRecord, Record
@@ -134,6 +136,7 @@ class ServedWorld:
         seed: int,
         config: Config,
         witness: Witness | None = None,
+        rival: Policy | None = None,
     ) -> None:
         """Put the items of the start; nobody has been shown anything.
 
@@ -143,6 +146,7 @@ class ServedWorld:
             seed: of people, items and draws.
             config: of the server.
             witness: sees the pages.
+            rival: serves them from the first learned version on, in place of what is learned.
         """
         uploads = msgspec.structs.replace(preset.uploads, n_items=size.items)
         self.size, self.config, self.seed = size, config, seed
@@ -154,7 +158,7 @@ class ServedWorld:
         self.learning = Learning(learning_args(config))
         self.guests: list[Guest] = []
         self.onlookers: list[Onlooker] = []
-        self._witness = witness
+        self._witness, self._rival = witness, rival
         self._shelf = Shelf(self.supply.creators, START_MS)
         self._lines: list[Record] = []
         self._parts: list[Shown] = []
@@ -266,7 +270,10 @@ class ServedWorld:
         self.learning.fold([LogLine(offset + k, r) for k, r in enumerate(self._lines, start=1)])
         self._lines.clear()
         self._version += 1
-        self.pipeline.swap(publish(self.learning, self._version))
+        served = publish(self.learning, self._version)
+        if self._rival is not None:
+            served = replace(served, policy=self._rival)
+        self.pipeline.swap(served)
 
 
 def publish(learning: Learning, version: int) -> Served:

@@ -7,14 +7,14 @@ earned in expectation, in closed form from the person's hidden state. Estimators
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from env.answers import evening_scene, utility
 from env.chances import expected_reward
-from env.crowd import Crowd
 from env.observe import PERSONAL
+from env.population import People
 from env.presets import Preset
 from env.reward import Reward
 from env.supply import ITEM_FACTS, Stock
@@ -100,29 +100,57 @@ def exact_rewards(env: SwipeVectorEnv) -> Floats:
     return expected_of(swiping.crowd, swiping.stock, rows, swiping.preset, env.objective.reward)
 
 
-def expected_of(crowd: Crowd, stock: Stock, rows: Ints, preset: Preset, reward: Reward) -> Floats:
+class Minds(Protocol):
+    """What an answer hangs on, of n people: an `env.crowd.Crowd`, or what is believed of one."""
+
+    @property
+    def n(self) -> int:
+        """How many they are."""
+
+    @property
+    def people(self) -> People:
+        """Who they are; their tastes are `taste`."""
+
+    @property
+    def taste(self) -> Floats:
+        """Of each, shape (n_dims, n)."""
+
+    @property
+    def satiation(self) -> Floats:
+        """With each topic, shape (n, N_TOPICS)."""
+
+    @property
+    def load(self) -> Floats:
+        """Shape (n,)."""
+
+    @property
+    def hour(self) -> Floats:
+        """Of the visit, shape (n,)."""
+
+
+def expected_of(minds: Minds, stock: Stock, rows: Ints, preset: Preset, reward: Reward) -> Floats:
     """Return the exact expected reward of showing items to people as they are, shape (n, K).
 
     Args:
-        crowd: n people; they do not move.
+        minds: n people; they do not move.
         stock: of the items.
         rows: of the items, shape (n, K).
         preset: of the world.
         reward: linear in the events.
     """
-    people, place = crowd.people, np.repeat(np.arange(crowd.n), rows.shape[1])
+    people, place = minds.people, np.repeat(np.arange(minds.n), rows.shape[1])
     shown = rows.reshape(-1)
     item = np.take(stock.columns, shown, axis=1)
     vectors = np.take(stock.vectors, shown, axis=1)
-    affinity = np.einsum("di,di->i", vectors, crowd.taste[:, place])
+    affinity = np.einsum("di,di->i", vectors, minds.taste[:, place])
     log_odds = utility(
         preset.rates,
         affinity,
         item[APPEAL] + people.lean[place],
         1.0 * (item[LANGUAGE] == people.language[place]),
-        crowd.satiation[place, item[TOPIC].astype(np.int64)],
-        crowd.load[place],
-        evening_scene(preset.population.evening, crowd.hour[place]),
+        minds.satiation[place, item[TOPIC].astype(np.int64)],
+        minds.load[place],
+        evening_scene(preset.population.evening, minds.hour[place]),
     )
     value = expected_reward(
         preset.rates,

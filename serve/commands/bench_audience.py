@@ -27,7 +27,9 @@ def bench_newcomers(
 ) -> None:
     """Serve new people their first 20 swipes, against popularity and against knowing them.
 
-    It should show gain_over_popularity of .10 or more and share_of_warm of .80 or more.
+    It should show gain_over_popularity of .10 or more and share_of_warm of .80 or more. What is
+    popular on the policy's own log is a rival as well (gain_on_same_log); gain_of_reference is what
+    there is to be had over it.
     """
     from threadpoolctl import threadpool_limits
 
@@ -58,10 +60,10 @@ def bench_floor(
 ) -> None:
     """Promise every upload its first audience, see what that costs, and let too many come.
 
-    It should show met_share of .99 or more, page_cost of .01 or less, in surge an alarm,
+    It should show met_share of .99 or more, cost and page_cost of .01 or less, in surge an alarm,
     gini_waiting below .3 and starved 0; redrawn_mismatches 0, and reserved_p above .01 over 100,000
-    reserved_draws or more. The cost against a world that learns for itself hangs by as much again
-    on what either learner happens to find: compare several seeds before you read it.
+    reserved_draws or more. The cost, against a world that learns for itself, hangs by as much again
+    on what either learner happens to find: read it over several seeds. The page_cost does not.
     """
     from threadpoolctl import threadpool_limits
 
