@@ -15,7 +15,8 @@ from env.records import FeedbackKind
 from env.users import newcomer
 from env.vocabulary import ItemId, Profile, UserKey
 from serve.bench.served_items import DAY_MS
-from serve.bench.served_people import Person, Said, report
+from serve.bench.served_pages import Said, report
+from serve.bench.served_people import Person
 from serve.bench.served_world import ServedWorld
 
 SKIP_S = 0.4

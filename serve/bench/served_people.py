@@ -19,26 +19,16 @@ from env.creators import LANGUAGES
 from env.generated import MARKETS
 from env.population import DrawnCast
 from env.presets import Preset
-from env.records import FeedbackKind, FeedbackRecord, PageRecord
+from env.records import PageRecord
 from env.reward import Reward
 from env.settings import Settings
 from env.supply import Supply
 from env.swiping import EVENTS, Swiping, Turn
 from env.users import UserState, newcomer
-from env.vocabulary import (
-    Bools,
-    Floats,
-    Ints,
-    ItemId,
-    PageId,
-    Profile,
-    SessionId,
-    UserKey,
-    decision_id,
-)
-from policies.pools import FAIR_START
+from env.vocabulary import Bools, Floats, Ints, PageId, Profile, SessionId, UserKey
 from serve.bench.served_cards import Shown
 from serve.bench.served_items import DAY_MS
+from serve.bench.served_pages import RowOf, Said, columns_of, report_of
 from serve.bench.swipe_logs import expected_of
 
 NEVER = 2**62
@@ -46,15 +36,7 @@ NEVER = 2**62
 N_CANDIDATES = 2
 """That Swiping draws and nobody looks at: the least that it can be told."""
 
-
-_WATCH, _ENGAGEMENT = EVENTS.index("watch_s"), EVENTS.index("engagement")
-_DONE: tuple[tuple[FeedbackKind, int], ...] = (
-    ("like", EVENTS.index("like")),
-    ("comment", EVENTS.index("comment")),
-    ("share", EVENTS.index("share")),
-    ("follow", EVENTS.index("follow")),
-    ("not_interested", EVENTS.index("not_interested")),
-)
+_ENGAGEMENT = EVENTS.index("engagement")
 
 
 @dataclass(slots=True)
@@ -83,17 +65,14 @@ class Person:
         self.n_pages += 1
         return PageId(f"{self.key}/{self.n_pages}")
 
-    def hear(self, records: Sequence[PageRecord | FeedbackRecord]) -> None:
+    def hear(self, records: Sequence[Said]) -> None:
         """Fold what the log says of them."""
         for record in records:
             self.state = user_fold.fold(self.state, record) or self.state
 
 
-Said = PageRecord | FeedbackRecord
 Draw = Callable[[Person], PageRecord | None]
 """Draws a page for a person who asks; None: nothing may be shown."""
-RowOf = Callable[[ItemId], int]
-"""Finds an item's row in the stock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +161,7 @@ class Shard:
         Returns:
             The sum over each page's cards, and how many these are, shapes (n,).
         """
-        rows, _, n_cards = _columns(pages, row_of)
+        rows, _, n_cards = columns_of(pages, row_of)
         expected = self._expected(rows)
         expected[np.arange(rows.shape[1]) >= n_cards[:, None]] = 0.0
         return expected.sum(axis=1), n_cards
@@ -201,7 +180,7 @@ class Shard:
         """
         heard: list[list[Said]] = [[] if page is None else [page] for page in pages]
         records: list[Said] = [page for page in pages if page is not None]
-        rows, reserved, n_cards = _columns(pages, row_of)
+        rows, reserved, n_cards = columns_of(pages, row_of)
         left, ended = np.zeros((2, len(pages)), dtype=np.bool_)
         parts = []
         for k in range(rows.shape[1]):
@@ -210,7 +189,7 @@ class Shard:
             shown, turn = self._show(rows[:, k], reserved[:, k], present, at_ms)
             parts.append(shown)
             for place in np.flatnonzero(present).tolist():
-                said = _report(pages[place], k, turn.events[0, :, place], at_ms)
+                said = report_of(pages[place], k, turn.events[0, :, place], at_ms)
                 heard[place] += said
                 records += said
             left |= turn.session_end
@@ -268,56 +247,3 @@ class Shard:
         )
         name = f"{self.first_place + place}.{self.life[place]}"
         return Person(UserKey(name), newcomer(profile), origin=f"home of {name}")
-
-
-def report(
-    page: PageRecord, k: int, said: Sequence[tuple[FeedbackKind, float]], at_ms: int
-) -> list[Said]:
-    """Return what a client reports of the k-th card of a page.
-
-    Args:
-        page: as drawn.
-        k: place among the drawn cards.
-        said: kinds with their values.
-        at_ms: when the server hears of it.
-    """
-    slot = page.drawn[k].slot
-    decision = decision_id(page.page_id, slot)
-    return [
-        FeedbackRecord(
-            event_id=f"{kind}-{slot}",
-            decision_id=decision,
-            at_ms=at_ms,
-            user=page.user,
-            session=page.session,
-            kind=kind,
-            value=value,
-        )
-        for kind, value in said
-    ]
-
-
-def _report(page: PageRecord | None, k: int, events: Floats, at_ms: int) -> list[Said]:
-    """Report how long a card was watched, what was done about it, and that it was left."""
-    if page is None:
-        return []
-    done: list[tuple[FeedbackKind, float]] = [(kind, 0.0) for kind, e in _DONE if events[e]]
-    return report(page, k, [("dwell", float(events[_WATCH])), *done, ("leave", 0.0)], at_ms)
-
-
-def _columns(pages: Sequence[PageRecord | None], row_of: RowOf) -> tuple[Ints, Bools, Ints]:
-    """Return rows of the items, whether slots are reserved, shapes (n, m), and cards, (n,)."""
-    n_cards = np.array([0 if page is None else len(page.drawn) for page in pages])
-    shape = len(pages), max(int(n_cards.max()), 1)
-    rows, reserved = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.bool_)
-    for place, page in enumerate(pages):
-        if page is not None:
-            rows[place, : n_cards[place]] = [row_of(card.item_id) for card in page.cards]
-            reserved[place, : n_cards[place]] = reserved_slots(page)
-    return rows, reserved, n_cards
-
-
-def reserved_slots(page: PageRecord) -> list[bool]:
-    """Return whether the slot of each drawn card was reserved for uploads."""
-    is_reserved = [rule.name == FAIR_START for rule in page.rules]
-    return [is_reserved[page.slots[drawn.slot]] for drawn in page.drawn]

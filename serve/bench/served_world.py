@@ -31,7 +31,8 @@ from env.records import ItemRecord, LogLine, PageRecord, Record
 from env.vocabulary import Ints, ItemId
 from serve.bench.served_cards import Shown
 from serve.bench.served_items import DAY_MS, Shelf
-from serve.bench.served_people import Person, Said, Shard
+from serve.bench.served_pages import Said
+from serve.bench.served_people import Person, Shard
 from serve.config import Config
 from serve.follower import Served, untrained
 from serve.learning import Learning
