@@ -33,7 +33,7 @@ from env.trials import Trial
 from env.upload_reach import reach_after, reach_of
 from env.uploads import Uploads
 from env.verdicts import Verdicts
-from env.vocabulary import Interaction
+from env.vocabulary import Interaction, ItemId, Scene
 
 SILENCE_MS = 7 * 24 * HOUR_MS
 IDLE_MS = 30 * 24 * HOUR_MS
@@ -90,6 +90,17 @@ class Audiences:
             trial.close(self._args.pools)
             self._uploads.follow(trial, self._audited)
         return counts
+
+    def hears(self, scene: Scene, item_id: ItemId) -> bool:
+        """Return whether an impression in this scene would be evidence, and pay, as of now.
+
+        It would not while a guard holds that the upload had too much from where it comes from.
+        """
+        trial, guards = self._uploads.trial(item_id), self._args.guards
+        if trial is None or trial.level >= OPEN_LEVEL or not trial.evidence.cut:
+            return True
+        source = self._traffic.source(scene, guards.young_days, trial.country, trial.born_ms)
+        return trial.evidence.hears(source, guards)
 
     def aligned(self, catalogue: Catalogue) -> Reach:
         """Return reach by catalogue index; made anew only after a fold or a put.
