@@ -79,7 +79,7 @@ def bench_breakout(
     cards_a_day: CardsADay = 250_000,
     uploads: Annotated[int, typer.Option(min=10, help="In all.")] = 400,
     items: Items = 4_096,
-    attacked: Annotated[int, typer.Option(min=0, max=8, help="Videos to push; 0: none.")] = 3,
+    attacked: Annotated[int, typer.Option(min=0, max=8, help="Videos to push; 0: none.")] = 8,
     preset: PresetName = "kuairand",
     seed: Seed = 1,
     config: ConfigFile = None,
