@@ -14,30 +14,27 @@ and the share everywhere holds: where everybody is young, or all come through on
 is cut.
 
 What is out of trial has no evidence of its own to guard, and yet everything is learned from whoever
-comes to it: a crowd that skips all of it makes the one upload look better that it does not skip. So
-in a surge (`Traffic.admit`) the young go on teaching as much as they usually do, and no more:
-fakes can only have the young's part of an ordinary day, and of a campaign's newcomers as many are
-heard. What is *usual* (`Traffic.usual`) is what it was two days ago. Of what is ordinary for
-verdicts (`Traffic.is_usual`) a fair sample is enough, so there a source that makes much more of
-its market than usual is left out altogether.
+comes to it: a crowd that skips all of it makes the one upload look better. So the young teach as
+much as they usually do, and in a surge no more (`Traffic.admit`): fakes can have only the young's
+part of an ordinary day, and of a campaign's newcomers as many are heard. *Usual* is what it was two
+days ago. Verdicts need a fair sample of what is ordinary, so they leave out all of a source that
+makes much more of its market than usual (`Traffic.is_usual`).
 
-What that leaves open: who makes a market of fakes first and uploads then, and who keeps coming for
-longer than frozen states go back; and old accounts teach whatever they like. What it costs: where
-the share of a source really rises (a campaign brings many new people within a day; a new proxy
-hides where all come from) the earlier share holds, and evidence and payments are held up, until it
-has risen, which takes up to three days: `Guards.enabled` is the way out. A market that opens with
-new people only teaches little for two days.
+What that leaves open: who makes a market of fakes first and uploads then, who keeps coming for
+longer than frozen states go back, and what old accounts teach. What it costs: where the share of a
+source really rises (a campaign; a new proxy hides where all come from; a market opens with new
+people only) the earlier share holds until it has risen, which takes up to three days:
+`Guards.enabled` is the way out.
 
 Rejected: the share at the time of the impression (1,000 fakes who ask for 24 cards each are most of
 a small market for some hours: measured, 3.9 times the audience), a share frozen in each
 upload (256 numbers, for thousands of uploads that are mostly alike), counts that fade by their
 number (a large installation forgets within hours), and a longer memory (what really changed would
-be held up for a week). Of what all is learned from: to hear nothing of a source that makes more
-than usual (a campaign's newcomers would teach nothing for days), to bound blocks of addresses too
-(people come with some 24 cards at once, so in a market of thousands a third of all honest
-impressions is too much of some block, on any day), and verdicts that go by what is heard (measured:
-8,000 skips amid 4,000 cards move an upload by .25 to .36 standard deviations of uploads instead of
-.03, and skips of old accounts from 20 blocks by 2.7 instead of .3).
+be held up for a week). In `admit`: to hear nothing of what is not usual (a campaign would teach
+nothing for days), and to bound blocks of addresses too (people come with some 24 cards at once: in
+a market of thousands a third of all honest impressions is too much of some block). Verdicts that go
+by `admit` (8,000 skips amid 4,000 cards moved an upload by .25 to .36 standard deviations of
+uploads instead of .03, and those of old accounts from 20 blocks by 2.7 instead of .3).
 """
 
 import math
@@ -67,8 +64,7 @@ _UNKNOWN = _N_COUNTS
 """Column of what tells no address; counted when it is frozen."""
 _FROZEN_ROW = struct.Struct(f"<{_N_COUNTS + 1}f")
 _EVERYWHERE = "*"
-_USUAL_MS = (_MAX_FROZEN - 1) * _FREEZE_EVERY_MS
-"""How much older than the last state that is which tells what is usual."""
+_USUAL_MS = (_MAX_FROZEN - 1) * _FREEZE_EVERY_MS  # before the last frozen state
 
 Heard = dict[str, tuple[int, int]]
 """By market: of what is out of trial, the impressions that were heard, and those of the young."""
