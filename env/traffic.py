@@ -9,9 +9,10 @@ oldest, which is some two days old. Counts fade by a factor of e in three days.
 
 Where little was counted the share is shrunk: in a market towards that everywhere, and that towards
 what is counted now, each by as much as `_PRIOR` impressions weigh. So a new installation goes by
-its present traffic, and what is not yet a market by the others. The greater of the share at home
-and the share everywhere holds: where everybody is young, or all come through one carrier, nothing
-is cut.
+its present traffic, and what is not yet a market by the others. Where everybody is young, or all
+come through one carrier, nothing is cut. Of the young the share at home holds: fakes in one market
+open no other. Of a block it is the greater one of that and the share everywhere: at home many a
+block was not seen yet.
 
 What is out of trial has no evidence of its own to guard, and yet everything is learned from whoever
 comes to it: a crowd that skips all of it makes the one upload look better. So the young teach as
@@ -232,10 +233,7 @@ class Traffic:
         return self._earlier(self.frozen[-1].at_ms - _USUAL_MS) if self.frozen else None
 
     def _young_of(self, n: int, market: str, now_ms: int) -> float:
-        """Return how many of n that are heard are usually young, or how many usually come by now.
-
-        The latter is too few where there was less than three days of traffic.
-        """
+        """Return how many young ones there usually are among n that are heard, or by now."""
         usual, since_ms = self.usual, now_ms - self.frozen[-1].at_ms
         come = usual.count(market, _YOUNG) * since_ms / _FADE_MS if usual is not None else 0.0
         return max(n * self._share(_YOUNG, market, usual), come)
@@ -249,7 +247,10 @@ class Traffic:
         if earlier is None:
             return now
         everywhere = _shrunk(earlier, _EVERYWHERE, column, now)
-        return max(everywhere, _shrunk(earlier, home, column, everywhere)) if home else everywhere
+        if not home:
+            return everywhere
+        at_home = _shrunk(earlier, home, column, everywhere)
+        return at_home if column == _YOUNG else max(at_home, everywhere)
 
     def _share_now(self, column: int) -> float:
         row = self.counts.get(_EVERYWHERE)

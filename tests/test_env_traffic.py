@@ -119,6 +119,23 @@ def test_where_all_are_young_in_one_market_they_are_expected_at_home_only() -> N
     assert shares(traffic, home="GB").young_share < 0.25
 
 
+def test_a_crowd_of_the_young_in_one_market_opens_no_other() -> None:
+    traffic = fold(Traffic(), [*crowd(20_000), *crowd(2_000, "SG")])
+    traffic.freeze(0)
+    before = shares(traffic, home="SG", born_ms=DAY_MS)
+    fold(traffic, flood(40_000))
+    traffic.freeze(6 * HOUR_MS)
+    after = shares(traffic, home="SG", born_ms=DAY_MS)
+    assert shares(traffic, home="GB", born_ms=DAY_MS).young_share > 0.6
+    assert after.young_share < before.young_share + 0.08, "200 impressions' weight of all others"
+
+
+def test_a_block_that_a_market_has_not_seen_yet_has_its_share_of_all() -> None:
+    traffic = fold(Traffic(), [*crowd(10_000), *[visit("farm", 50)] * 1_000, *crowd(2_000, "SG")])
+    traffic.freeze(0)
+    assert shares(traffic, home="SG").origin_share == pytest.approx(1 / 13, abs=0.02)
+
+
 def test_a_market_without_earlier_traffic_goes_by_all_the_others() -> None:
     traffic = fold(Traffic(), crowd(20_000))
     traffic.freeze(0)
