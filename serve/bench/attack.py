@@ -4,11 +4,13 @@ Four runs of one world, with the same people, uploads and seeds: guards on and o
 not. The boost is what the video got from real people under attack over what it got without. An
 ordinary video is one near the median of the true quality of what there is in its home. One of each
 market is attacked in one run, by accounts of its own, and impressions are added up, so that the
-figure does not hang on one of them; how much it does, its standard error says (`Boosts`).
+figure does not hang on one of them; how much it does, its standard error says (`Boosts`). It does
+where one is promoted, as an ordinary one may be by chance: that owes it hundreds of impressions.
 
 What a source may send is measured by earlier traffic, so there must be some: a day of it, of enough
-people that the fakes are fewer than a market's own. How many they are for each of these is told
-with the figures; within their hours they still are most of what comes in a small market.
+people that the fakes are fewer than a market's own, but in the smallest two. How many they are for
+each of these is told with the figures; within their hours they still are most of what comes in a
+small market.
 
 A fifth run, with guards, is of what guards cannot do: old accounts, each with an address block of
 its own, push some of these videos. They are an audience as far as a log can tell, so the figure is

@@ -88,8 +88,9 @@ def bench_breakout(
     """Let uploads go through the pools, and let fake accounts push ordinary ones.
 
     It should show recall of .70 or more, precision of .65 or more, violations 0, boost_guarded of
-    1.2 or less and boost_unguarded of 5 or more. boost_old_accounts has no target: it says what
-    old accounts from everywhere can do, which guards cannot tell from an audience.
+    1.2 or less (boost_guarded_se says how far that hangs on the videos) and boost_unguarded of 5 or
+    more. boost_old_accounts has no target: it says what old accounts from everywhere can do, which
+    guards cannot tell from an audience.
     """
     from threadpoolctl import threadpool_limits
 
