@@ -118,11 +118,12 @@ class Pools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Guards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one source may contribute to the evidence for an upload under trial.
+    """What one source may contribute to the evidence for an upload under trial, and to all else.
 
     What a source sends may exceed its part of the traffic before the upload's birth by `slack`
     times, and is never cut below `at_least` impressions; while it sends more, its impressions are
-    no evidence and pay nothing.
+    no evidence and pay nothing. Young accounts may be `slack` times their usual part of what is
+    learned from outside of trials.
 
     Attributes:
         enabled: False counts everything, for comparison.

@@ -28,12 +28,12 @@ from env.reach import Reach, UploadState
 from env.records import ItemRecord
 from env.reward import is_censored
 from env.stored_uploads import StoredUploads
-from env.traffic import Frozen, Traffic
+from env.traffic import Frozen, Heard, Traffic
 from env.trials import Trial
 from env.upload_reach import reach_after, reach_of
 from env.uploads import Uploads
 from env.verdicts import Verdicts
-from env.vocabulary import Interaction
+from env.vocabulary import Interaction, ItemId, Scene
 
 SILENCE_MS = 7 * 24 * HOUR_MS
 IDLE_MS = 30 * 24 * HOUR_MS
@@ -72,18 +72,15 @@ class Audiences:
         self._uploads.put(record, self._clock_ms - SILENCE_MS, self._clock_ms)
 
     def fold(self, interaction: Interaction) -> bool:
-        """Count a closed interaction; return whether it counts as evidence.
+        """Count a closed interaction; return whether anything may be learned from it.
 
-        One that a guard cut off does not pay the upload's debt.
+        One that a guard cut off does not pay the upload's debt either.
         """
         self._hear(interaction.closed_ms)
-        scene, guards = interaction.scene, self._args.guards
+        scene = interaction.scene
         trial = self._uploads.trial(interaction.item_id)
-        self._traffic.fold(scene, guards.young_days)
-        counts = True
-        if trial is not None and trial.level < OPEN_LEVEL:
-            source = self._traffic.source(scene, guards.young_days, trial.country, trial.born_ms)
-            counts = trial.evidence.admit(source, guards, interaction.user)
+        self._traffic.fold(scene, self._args.guards.young_days)
+        counts = self._admit(interaction, trial)
         paying = trial is not None and trial.show(self._clock_ms, counts=counts)
         place = Place(scene.country, scene.language)
         self._payments.show(place, self._clock_ms, paying=paying)
@@ -93,6 +90,17 @@ class Audiences:
             trial.close(self._args.pools)
             self._uploads.follow(trial, self._audited)
         return counts
+
+    def hears(self, scene: Scene, item_id: ItemId) -> bool:
+        """Return whether an impression in this scene would be evidence, and pay, as of now.
+
+        It would not while a guard holds that the upload had too much from where it comes from.
+        """
+        trial, guards = self._uploads.trial(item_id), self._args.guards
+        if trial is None or trial.level >= OPEN_LEVEL or not trial.evidence.cut:
+            return True
+        source = self._traffic.source(scene, guards.young_days, trial.country, trial.born_ms)
+        return trial.evidence.hears(source, guards)
 
     def aligned(self, catalogue: Catalogue) -> Reach:
         """Return reach by catalogue index; made anew only after a fold or a put.
@@ -165,6 +173,7 @@ class Audiences:
             self._verdicts,
             self._payments,
             self._traffic.frozen,
+            self._traffic.heard,
         )
         return msgspec.msgpack.encode(stored)
 
@@ -181,7 +190,7 @@ class Audiences:
         audiences._clock_ms, audiences._swept_ms = stored.clock_ms, stored.swept_ms
         audiences._uploads = Uploads.from_stored(stored.uploads, audiences._args.fair_start)
         audiences._baseline = MatchedBaseline.from_bytes(stored.baseline)
-        audiences._traffic = Traffic.from_stored(stored.traffic, stored.frozen)
+        audiences._traffic = Traffic.from_stored(stored.traffic, stored.frozen, stored.heard)
         audiences._verdicts = stored.verdicts
         audiences._verdicts.trim = audiences._args.guards.trim
         audiences._payments = stored.payments
@@ -205,12 +214,28 @@ class Audiences:
             self._sweep()
 
     def _sweep(self) -> None:
-        """End the trials of what nobody sees although it is listed, and of what was taken down."""
+        """End the trials of what nobody sees although it is listed, and of what was taken down.
+
+        Where there are debuts, what is usual is looked at daily, without one too.
+        """
         self._swept_ms = self._clock_ms
+        if self._traffic.frozen:
+            self._traffic.freeze(self._clock_ms)
         for trial in self._uploads.trials():
             trial.stopped = trial.given_up(self._clock_ms - IDLE_MS)
             if trial.stopped:
                 self._uploads.follow(trial, self._audited)
+
+    def _admit(self, interaction: Interaction, trial: Trial | None) -> bool:
+        """Return whether an interaction counts: as evidence of its item, or as what is ordinary."""
+        scene, guards = interaction.scene, self._args.guards
+        if trial is None:
+            days, slack = guards.young_days, guards.slack
+            return not guards.enabled or self._traffic.admit(scene, days, slack, self._clock_ms)
+        if trial.level == OPEN_LEVEL:
+            return True
+        source = self._traffic.source(scene, guards.young_days, trial.country, trial.born_ms)
+        return trial.evidence.admit(source, guards, interaction.user)
 
     def _learn(self, interaction: Interaction, trial: Trial | None) -> None:
         scene, guards = interaction.scene, self._args.guards
@@ -240,3 +265,4 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="audiences/3"):
     verdicts: Verdicts
     payments: Payments
     frozen: list[Frozen] = []  # of the traffic
+    heard: Heard = {}  # the same

@@ -86,7 +86,7 @@ class Evidence(msgspec.Struct, array_like=True, gc=False):
         if is_account and user in self.accounts:
             self.cut += 1
             return False
-        fits_young = not source.young or self._fits_young(source, guards)
+        fits_young = self._fits_young(source, guards)
         fits_origin = self._fits_origin(source, guards)
         counts = (fits_young and fits_origin) or not guards.enabled
         if source.young and (counts or not fits_young):
@@ -98,6 +98,16 @@ class Evidence(msgspec.Struct, array_like=True, gc=False):
         if counts and is_account:
             self.accounts.note(user)
         return counts
+
+    def hears(self, source: Source, guards: Guards) -> bool:
+        """Return whether an impression from there would count now, of an account not yet counted.
+
+        Args:
+            source: where it would come from.
+            guards: bounds.
+        """
+        fits = self._fits_young(source, guards) and self._fits_origin(source, guards)
+        return fits or not guards.enabled
 
     def add(self, uplift: float) -> None:
         """Add the uplift of an impression that counts."""
@@ -118,6 +128,8 @@ class Evidence(msgspec.Struct, array_like=True, gc=False):
         self.accounts = Accounts()
 
     def _fits_young(self, source: Source, guards: Guards) -> bool:
+        if not source.young:
+            return True
         return self._fits(self.young, self.cut_young, source.young_share, guards)
 
     def _fits_origin(self, source: Source, guards: Guards) -> bool:

@@ -116,7 +116,7 @@ class ItemStates:
 
         Args:
             interaction: in the order in which they closed.
-            counted: False for one that is no evidence of its item (`env.evidence` says which):
+            counted: False for one that is no evidence (`env.evidence` and `env.traffic` say which):
                 it is an impression and nothing else.
         """
         self._aligned = None

@@ -3,8 +3,8 @@
 It is pure and restartable at any line: given the same log it holds the same bytes, however often
 it was interrupted. The learner runs it on the log's tail, an audit on the whole of it.
 
-What a guard cuts off (`env.evidence`) counts as seen, but pays no upload's audience, and neither
-the items' states nor the policy learn anything from it.
+What a guard cuts off (`env.evidence`, `env.traffic`) counts as seen, but pays no upload's audience,
+and neither the items' states nor the policy learn anything from it.
 
 Rejected: a clock inside the fold (it could not be repeated).
 """

@@ -3,11 +3,12 @@
 import msgspec
 import numpy as np
 import pytest
-from auditions import START_MS, by, debut, draw_rewards, shown
+from auditions import DAY_MS, START_MS, by, debut, draw_rewards, shown
 
 from env.audience_args import AudienceArgs, Guards, Pools
 from env.audiences import Audiences
 from env.reach import UploadState
+from env.vocabulary import Interaction
 
 TAU = 0.12
 KEEP = Pools(caps=(3000, 3001, 3002), at_least=3000)
@@ -170,8 +171,8 @@ def test_a_state_from_before_traffic_was_frozen_is_read() -> None:
     audiences.put(debut("u"))
     for k in range(50):
         audiences.fold(shown("u", START_MS + k, tenure_days=0, origin=f"o{k}"))
-    *fields, frozen = msgspec.msgpack.decode(audiences.to_bytes())
-    assert len(frozen) == 1
+    *fields, frozen, heard = msgspec.msgpack.decode(audiences.to_bytes())
+    assert (len(frozen), heard) == (1, {})
     trials = fields[3][6]
     trials[0] = [*trials[0][:-2], trials[0][-2][:6]]
     old = Audiences.from_bytes(msgspec.msgpack.encode(fields))
@@ -179,6 +180,86 @@ def test_a_state_from_before_traffic_was_frozen_is_read() -> None:
     for k in range(100):
         assert old.fold(shown("v", START_MS + 100 + k, tenure_days=0, origin=f"o{k}"))
     assert [u.n_counted for u in old.uploads()] == [50, 100]
+
+
+def surge(n_new: int, guards: Guards) -> tuple[Audiences, list[Interaction]]:
+    """Return audiences that know a market, and what comes next: its people and so many new ones.
+
+    One in ten is young; nobody sees an upload, but for the one by which counts are frozen.
+    """
+    rng, audiences = np.random.default_rng(31), Audiences(AudienceArgs(guards=guards))
+    rewards = draw_rewards(rng, 6_000 + n_new)
+    scenes = [
+        {"origin": f"o{k % 997}", "tenure_days": 0 if k % 10 == 0 else 90} for k in range(997)
+    ]
+    swipes = [
+        shown(f"old{k % 200}", START_MS + k, reward, **scenes[k % 997])
+        for k, reward in enumerate(rewards.tolist())
+    ]
+    for swipe in swipes[:4_000]:
+        audiences.fold(swipe)
+    audiences.put(debut("u", START_MS + 4_000))
+    new = set(rng.choice(np.arange(4_000, 6_000 + n_new), n_new, replace=False).tolist())
+    return audiences, [
+        by(f"new{k}", swipe_of_the_young(swipe)) if k in new else swipe
+        for k, swipe in enumerate(swipes)
+    ][4_000:]
+
+
+def swipe_of_the_young(swipe: Interaction) -> Interaction:
+    scene = msgspec.structs.replace(swipe.scene, tenure_days=0)
+    return msgspec.structs.replace(swipe, scene=scene)
+
+
+def n_told(told: list[tuple[Interaction, bool]], *, young: bool) -> int:
+    return sum(tells for swipe, tells in told if (swipe.scene.tenure_days == 0) == young)
+
+
+@pytest.mark.parametrize("n_new", [0, 6_000])
+def test_what_is_ordinary_is_learned_from_a_surge_as_much_as_from_any_day(n_new: int) -> None:
+    audiences, swipes = surge(n_new, Guards())
+    told = [(swipe, audiences.fold(swipe)) for swipe in swipes]
+    n_old = n_told(told, young=False)
+    assert n_old == sum(swipe.scene.tenure_days > 0 for swipe in swipes)
+    usual = n_old / 9.0
+    assert 0.9 * usual < n_told(told, young=True) < 3.0 * usual
+
+
+def test_without_guards_all_of_a_surge_is_learned_from() -> None:
+    audiences, swipes = surge(6_000, Guards(enabled=False))
+    assert all(audiences.fold(swipe) for swipe in swipes)
+
+
+def test_a_surge_is_heard_alike_wherever_the_fold_was_interrupted() -> None:
+    audiences, swipes = surge(3_000, Guards())
+    resumed = Audiences.from_bytes(audiences.to_bytes(), AudienceArgs())
+    for k, swipe in enumerate(swipes):
+        assert resumed.fold(swipe) == audiences.fold(swipe)
+        if k % 500 == 250:
+            resumed = Audiences.from_bytes(resumed.to_bytes(), AudienceArgs())
+    assert resumed.to_bytes() == audiences.to_bytes()
+
+
+def test_a_state_from_before_it_was_counted_what_was_heard_is_read() -> None:
+    audiences, swipes = surge(3_000, Guards())
+    for swipe in swipes[:2_500]:
+        audiences.fold(swipe)
+    *fields, heard = msgspec.msgpack.decode(audiences.to_bytes())
+    assert list(heard) == ["GB"]
+    old = Audiences.from_bytes(msgspec.msgpack.encode(fields))
+    told = [(swipe, old.fold(swipe)) for swipe in swipes[2_500:]]
+    usual = n_told(told, young=False) / 9.0
+    assert 0.9 * usual < n_told(told, young=True) < 3.0 * usual
+
+
+def test_where_uploads_no_longer_come_what_is_usual_is_looked_at_daily() -> None:
+    audiences, _ = surge(0, Guards())
+    n_heard = []
+    for day in range(6):
+        at_ms = [START_MS + day * DAY_MS + k * DAY_MS // 1_000 for k in range(1_000)]
+        n_heard.append(sum(audiences.fold(shown("old", ms, tenure_days=0)) for ms in at_ms))
+    assert n_heard[0] < 300
+    assert n_heard[-1] > 900
 
 
 def watched_again(n_times: int, guards: Guards, n_others: int = 0) -> UploadState:

@@ -332,3 +332,20 @@ def test_a_count_by_origin_does_not_overflow() -> None:
     for _ in range(70_000):
         origins.note(5)
     assert (origins.of(5), origins.of(4), origins.of(6)) == (65_535, 0, 0)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_what_is_heard_is_what_would_be_admitted(enabled: bool) -> None:
+    rng, guards = np.random.default_rng(3), Guards(enabled=enabled)
+    traffic, evidence, heard = Traffic(), Evidence(), []
+    for _ in range(500):
+        traffic.fold(visit(f"o{rng.integers(50)}", int(rng.choice([1, 100], p=[0.1, 0.9]))), 7)
+    traffic.freeze(0)
+    for k in range(600):
+        scene = visit(f"o{rng.integers(3)}", int(rng.choice([1, 100])))
+        traffic.fold(scene, guards.young_days)
+        source = traffic.source(scene, guards.young_days, "GB", born_ms=0)
+        heard.append(evidence.hears(source, guards))
+        assert evidence.admit(source, guards, UserKey(f"u{k}")) == heard[-1]
+    assert any(heard)
+    assert all(heard) != enabled

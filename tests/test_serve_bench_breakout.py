@@ -155,6 +155,7 @@ def test_uploads_go_through_the_pools_and_an_attack_is_measured() -> None:
         assert min(video.pushed) > 0
     boosts = Boosts.of(result.attacked)
     assert result.boost_guarded == pytest.approx(boosts.guarded)
+    assert result.boost_guarded_se == boosts.guarded_se
     assert [video.old is not None for video in result.attacked] == [True, False]
     assert result.attacked[0].pushed_by_old
     assert result.boost_old_accounts == boosts.old
@@ -276,6 +277,9 @@ def test_old_accounts_tell_nothing_that_sets_them_apart() -> None:
 def test_boosts_are_those_of_all_videos_together() -> None:
     one = attacked(guarded=110, guarded_calm=100, unguarded=900, unguarded_calm=90)
     other = attacked(guarded=90, guarded_calm=100, unguarded=300, unguarded_calm=10, old=250)
-    assert Boosts.of([one, other]) == Boosts(1.0, 12.0, 2.5)
+    both = Boosts.of([one, other])
+    assert both == Boosts(1.0, 12.0, 2.5, both.guarded_se)
+    assert both.guarded_se == pytest.approx(0.1), "10 more and 10 fewer, of 100 each"
+    assert Boosts.of([one, one]).guarded_se == pytest.approx(0.0)
     unseen = attacked(guarded=3, guarded_calm=0, unguarded=4, unguarded_calm=0)
     assert Boosts.of([unseen]) == Boosts(3.0, 4.0, None)

@@ -546,6 +546,45 @@ def test_a_late_upload_whose_creator_was_here_just_now_leaves_its_slot_to_anothe
     assert debuts_on(drawn(pipeline, "p", size=2, state=state)) == [other.item_id]
 
 
+def test_a_reserved_slot_is_not_spent_on_whom_a_guard_would_not_hear() -> None:
+    old, day_ms = changed(200, markets=[], language="en"), 86_400_000
+    pushed, other = (
+        msgspec.structs.replace(record, debut=True, at_ms=START_MS)
+        for record in changed(202, markets=[], language="en", country="GB")[200:]
+    )
+    audiences = Audiences(AudienceArgs(FairStart(impressions=500, budget=0.5)))
+    for record in old:
+        audiences.put(record)
+    for k in range(2_000):
+        audiences.fold(seen_by(k, old[k % 200].item_id, tenure_days=100 if k % 20 else 1))
+    for record in (pushed, other):
+        audiences.put(record)
+    for k in range(400):
+        audiences.fold(seen_by(5_000 + k, pushed.item_id, tenure_days=1))
+    audiences.fold(seen_by(5_400, other.item_id, tenure_days=100))  # else it stands before all
+
+    def offered(records: list[ItemRecord], tenure_days: int) -> set[ItemId]:
+        state = newcomer(Profile(registered_ms=START_MS - tenure_days * day_ms))
+        pipeline = pipeline_of([*old, *records], first=served(1, audiences=audiences))
+        pages = (drawn(pipeline, f"p{k}", size=4, state=state) for k in range(20))
+        return {item_id for page in pages for item_id in debuts_on(page)}
+
+    assert offered([pushed], tenure_days=1) == set()
+    assert offered([pushed], tenure_days=100) == {pushed.item_id}
+    assert offered([pushed, other], tenure_days=1) == {other.item_id}
+
+
+def seen_by(k: int, item_id: ItemId, *, tenure_days: int) -> Interaction:
+    """Return an impression of an account of its own and of that age, a second after the last."""
+    at_ms = START_MS + 1_000 * (k - 5_000)
+    return msgspec.structs.replace(
+        impression(item_id, k),
+        user=UserKey(f"u{k}"),
+        scene=Scene(at_ms, country="GB", language="en", tenure_days=tenure_days),
+        closed_ms=at_ms,
+    )
+
+
 def debuts_on(page: PageRecord) -> list[ItemId]:
     """Return the cards of a page that were proposed as uploads that are owed an audience."""
     shown = zip(page.cards, page.reasons, strict=True)

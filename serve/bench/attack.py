@@ -2,13 +2,15 @@
 
 Four runs of one world, with the same people, uploads and seeds: guards on and off, attacked and
 not. The boost is what the video got from real people under attack over what it got without. An
-ordinary video is one near the median of the true quality of what there is in its home. Several
-are attacked in one run, each by accounts of its own, and impressions are added up, so that the
-figure does not hang on one of them.
+ordinary video is one near the median of the true quality of what there is in its home. One of each
+market is attacked in one run, by accounts of its own, and impressions are added up, so that the
+figure does not hang on one of them; how much it does, its standard error says (`Boosts`). It does
+where one is promoted, as an ordinary one may be by chance: that owes it hundreds of impressions.
 
 What a source may send is measured by earlier traffic, so there must be some: a day of it, of enough
-people that the fakes are fewer than a market's own. How many they are for each of these is told
-with the figures; within their hours they still are most of what comes in a small market.
+people that the fakes are fewer than a market's own, but in the smallest two. How many they are for
+each of these is told with the figures; within their hours they still are most of what comes in a
+small market.
 
 A fifth run, with guards, is of what guards cannot do: old accounts, each with an address block of
 its own, push some of these videos. They are an audience as far as a log can tell, so the figure is
@@ -29,6 +31,8 @@ from env.arrivals import Arrivals
 from env.generated import MARKETS
 from env.presets import Preset
 from env.vocabulary import Ints
+from replay.intervals import clustered_se
+from replay.ratios import Ratio, influence_of
 from serve.bench.fake_accounts import CHEAP, OLD, AttackSize, FakeAccounts
 from serve.bench.served_items import DAY_MS, item_id
 from serve.bench.served_world import START_MS, ServedWorld, WorldSize
@@ -42,11 +46,13 @@ class AttackRuns(msgspec.Struct, frozen=True):
     """How much is simulated in each run.
 
     Attributes:
-        videos: that are attacked, each in another market, the largest first.
+        videos: that are attacked, each in another market, the largest first; a market without an
+            upload by then is passed over.
         people: who come in turn.
         cards_a_day: of real people together.
         warm_days: before the first upload.
-        uploads_a_day: then; the attacked are among those of the first `choose_days`.
+        uploads_a_day: then; the attacked are among those of the first `choose_days`, and with fewer
+            some market's most ordinary one is among its best or worst.
         choose_days: see there.
         days: in which impressions count.
         attack: on each video.
@@ -54,13 +60,13 @@ class AttackRuns(msgspec.Struct, frozen=True):
         old: that attack.
     """
 
-    videos: int = 3
+    videos: int = 8
     people: int = 20_000
     cards_a_day: int = 120_000
     items: int = 2_048
     shard: int = 250
     warm_days: float = 1.0
-    uploads_a_day: float = 40.0
+    uploads_a_day: float = 80.0
     choose_days: float = 0.5
     days: float = 1.5
     attack: AttackSize = CHEAP
@@ -147,26 +153,38 @@ class Boosts(msgspec.Struct, frozen=True):
         guarded: with guards.
         unguarded: without.
         old: with guards, those that old accounts attacked; None: there are none.
+        guarded_se: standard error of `guarded`, from how videos differ (`replay.ratios`); None: of
+            one video nothing is known of that. What they share is not in it: the world, its seed.
     """
 
     guarded: float
     unguarded: float
     old: float | None
+    guarded_se: float | None = None
 
     @staticmethod
     def of(attacked: list[Attacked]) -> "Boosts":
         """Add up."""
+        guarded = [(a.guarded, a.guarded_calm) for a in attacked]
         by_old = [(a.old, a.guarded_calm) for a in attacked if a.old is not None]
         return Boosts(
-            guarded=_ratio([(a.guarded, a.guarded_calm) for a in attacked]),
+            guarded=_ratio(guarded),
             unguarded=_ratio([(a.unguarded, a.unguarded_calm) for a in attacked]),
             old=_ratio(by_old) if by_old else None,
+            guarded_se=_error(guarded),
         )
 
 
 def _ratio(pairs: list[tuple[int, int]]) -> float:
     under, without = map(sum, zip(*pairs, strict=True))
     return under / max(without, 1)
+
+
+def _error(pairs: list[tuple[int, int]]) -> float | None:
+    under, without = np.array(pairs, dtype=np.float64).T
+    if len(pairs) < 2 or not without.any():
+        return None
+    return clustered_se(influence_of([Ratio(under, without)]), np.arange(len(pairs)))
 
 
 class _Outcome(NamedTuple):

@@ -76,6 +76,7 @@ class BreakoutResult(msgspec.Struct, frozen=True):
         missed: those of the top decile that did not come to pool 2, by what became of them.
         counted: correlation of true quality and the uplift that evidence says.
         boost_guarded: real people's impressions of attacked videos over those without attack.
+        boost_guarded_se: its standard error, from how the videos differ.
         boost_unguarded: the same without guards.
         boost_old_accounts: the same with guards, of videos that old accounts push which tell no
             address; nothing that a guard could go by sets them apart, so this has no target.
@@ -100,6 +101,7 @@ class BreakoutResult(msgspec.Struct, frozen=True):
     missed: dict[str, int]
     counted: float
     boost_guarded: float | None
+    boost_guarded_se: float | None
     boost_unguarded: float | None
     boost_old_accounts: float | None
     attacked: list[Attacked]
@@ -153,6 +155,7 @@ def run_breakout(
         missed=_missed([judged[k] for k in np.flatnonzero(is_top & ~reached).tolist()]),
         counted=_correlation(quality, np.array([upload.uplift for upload in judged])),
         boost_guarded=boost.guarded if boost else None,
+        boost_guarded_se=boost.guarded_se if boost else None,
         boost_unguarded=boost.unguarded if boost else None,
         boost_old_accounts=boost.old if boost else None,
         attacked=attacked,

@@ -83,7 +83,7 @@ def bench_breakout(
     cards_a_day: CardsADay = 250_000,
     uploads: Annotated[int, typer.Option(min=10, help="In all.")] = 400,
     items: Items = 4_096,
-    attacked: Annotated[int, typer.Option(min=0, max=8, help="Videos to push; 0: none.")] = 3,
+    attacked: Annotated[int, typer.Option(min=0, max=8, help="Videos to push; 0: none.")] = 8,
     preset: PresetName = "kuairand",
     seed: Seed = 1,
     config: ConfigFile = None,
@@ -92,8 +92,9 @@ def bench_breakout(
     """Let uploads go through the pools, and let fake accounts push ordinary ones.
 
     It should show recall of .70 or more, precision of .65 or more, violations 0, boost_guarded of
-    1.2 or less and boost_unguarded of 5 or more. boost_old_accounts has no target: it says what
-    old accounts from everywhere can do, which guards cannot tell from an audience.
+    1.2 or less (boost_guarded_se says how far that hangs on the videos) and boost_unguarded of 5 or
+    more. boost_old_accounts has no target: it says what old accounts from everywhere can do, which
+    guards cannot tell from an audience.
     """
     from threadpoolctl import threadpool_limits
 
