@@ -256,7 +256,7 @@ class Audiences:
         return trial.state(self._verdicts, self._args.pools.bars)
 
 
-class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="audiences/3"):
+class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="audiences/4"):
     clock_ms: int
     swept_ms: int
     uploads: StoredUploads
@@ -264,5 +264,5 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="audiences/3"):
     traffic: dict[str, bytes]
     verdicts: Verdicts
     payments: Payments
-    frozen: list[Frozen] = []  # of the traffic
-    heard: Heard = {}  # the same
+    frozen: list[Frozen]  # of the traffic
+    heard: Heard  # the same
