@@ -26,7 +26,7 @@ import math
 import msgspec
 import numpy as np
 
-from env.features import N_ACTION, SHARED
+from env.features import DYNAMIC, N_ACTION, N_STATIC, SHARED
 from env.vocabulary import Floats, Ints
 
 PERSON_COLUMNS: Ints = np.array(
@@ -48,6 +48,26 @@ PERSON_COLUMNS: Ints = np.array(
 N_PERSON = 1 + len(PERSON_COLUMNS)
 N_COLUMNS = N_PERSON + N_ACTION
 """The constant, the person's columns, the item's."""
+
+MATCH_COLUMNS: Ints = np.array(
+    [
+        N_PERSON + N_STATIC + DYNAMIC.index(name)
+        for name in (
+            "long_match",
+            "session_match",
+            "scene_match",
+            "creator_affinity",
+            "creator_recent",
+            "followed",
+            "tag_affinity",
+            "tag_recent",
+            "sound_recent",
+            "same_country",
+            "same_language",
+        )
+    ]
+)
+"""Of all: those of person and item together."""
 
 SOLVE_EVERY = 64
 CONSTANT_PRECISION = 0.01
@@ -92,14 +112,16 @@ class Worth(msgspec.Struct, frozen=True, array_like=True):
 class MainEffects:
     """The fold of eliminated rows into weights: deterministic, the same bytes after a restart."""
 
-    def __init__(self, prior_sd: float, memory: float) -> None:
+    def __init__(self, prior_sd: float, memory: float, match_sd: float | None = None) -> None:
         """Start with weights of 0.
 
         Args:
             prior_sd: of a column's weight in sds of the noise, above 0.
             memory: rows that are remembered, at least 1.
+            match_sd: the same of `MATCH_COLUMNS`; None: they are no exception.
         """
         self._prior: Floats = np.full(N_COLUMNS, prior_sd**-2)
+        self._prior[MATCH_COLUMNS] = (prior_sd if match_sd is None else match_sd) ** -2
         self._prior[0] = CONSTANT_PRECISION
         self._memory = memory
         self._moments: Floats = np.zeros((N_COLUMNS + 1, N_COLUMNS + 1))

@@ -51,6 +51,7 @@ class VowpalArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         power_t: in [0, 1]; how fast the learning rate falls with the evidence of a feature.
         clip_p: in [0, 1]; an importance weight is 1 / max(propensity, clip_p).
         main_sd: above 0; sd of a column's weight in sds of the noise, before it is known.
+        match_sd: above 0; the same of the columns of person and item together.
         main_memory: interactions that main effects are learned from, at least 1.
         item_sd: above 0; sd between the effects of items in sds of the noise, before it is known.
         item_memory: impressions of an item that are remembered, at least 1.
@@ -67,11 +68,12 @@ class VowpalArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     learning_rate: float = 0.25
     power_t: float = 0.5
     clip_p: float = 1.0
-    main_sd: float = 0.4
+    main_sd: float = 0.2
+    match_sd: float = 0.8
     main_memory: float = 100_000.0
     item_sd: float = 0.2
     item_memory: float = 500.0
-    optimism: float = 1.15
+    optimism: float = 0.7
     newcomer_optimism: float = -1.0
     newcomer_evidence: float = 20.0
     max_feature: float = 100.0
@@ -84,6 +86,7 @@ class VowpalArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _require(0.0 <= self.power_t <= 1.0, "power_t", "in [0, 1]", self.power_t)
         _require(0.0 <= self.clip_p <= 1.0, "clip_p", "in [0, 1]", self.clip_p)
         _require(0.0 < self.main_sd <= 1e3, "main_sd", "in (0, 1e3]", self.main_sd)
+        _require(0.0 < self.match_sd <= 1e3, "match_sd", "in (0, 1e3]", self.match_sd)
         _require(1.0 <= self.main_memory <= 1e9, "main_memory", "in [1, 1e9]", self.main_memory)
         _require(0.0 < self.item_sd <= 10.0, "item_sd", "in (0, 10]", self.item_sd)
         _require(1.0 <= self.item_memory <= 1e6, "item_memory", "in [1, 1e6]", self.item_memory)
@@ -121,7 +124,7 @@ class VowpalArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def learned_under(self) -> list[str]:
         """Return what a fold depends on: VW's arguments and those of both kinds of effects."""
-        names = ("main_sd", "main_memory", "item_sd", "item_memory")
+        names = ("main_sd", "match_sd", "main_memory", "item_sd", "item_memory")
         return [*self.command(), *(f"{name}={getattr(self, name)}" for name in names)]
 
     def hopes(self) -> Optimism:
