@@ -82,7 +82,7 @@ class VowpalPolicy:
         self._effects = ItemEffects(
             self._layout.mask + 1, N_COLUMNS, self.args.item_sd, self.args.item_memory
         )
-        self._main = MainEffects(self.args.main_sd, self.args.main_memory)
+        self._main = MainEffects(self.args.main_sd, self.args.main_memory, self.args.match_sd)
         self._worth = Worth()
         self._n_events = self._n_actions = 0
         self._refusals: dict[str, int] = {}

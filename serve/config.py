@@ -103,11 +103,12 @@ class Learner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     learning_rate: Annotated[float, Meta(gt=0.0, le=100.0)] = 0.25
     power_t: Share = 0.5
     clip_p: Share = 1.0
-    main_sd: Annotated[float, Meta(gt=0.0, le=1e3)] = 0.4
+    main_sd: Annotated[float, Meta(gt=0.0, le=1e3)] = 0.15
+    match_sd: Annotated[float, Meta(gt=0.0, le=1e3)] = 0.6
     main_memory: Annotated[float, Meta(ge=1.0, le=1e9)] = 100_000.0
     item_sd: Annotated[float, Meta(gt=0.0, le=10.0)] = 0.2
     item_memory: Annotated[float, Meta(ge=1.0, le=1e6)] = 500.0
-    optimism: Annotated[float, Meta(ge=0.0, le=100.0)] = 1.15
+    optimism: Annotated[float, Meta(ge=0.0, le=100.0)] = 0.8
     newcomer_optimism: Annotated[float, Meta(ge=-1.0, le=100.0)] = -1.0
     newcomer_evidence: Annotated[float, Meta(gt=0.0, le=1e6)] = 20.0
     publish_every_s: Annotated[float, Meta(ge=0.1, le=3600.0)] = 1.0

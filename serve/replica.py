@@ -49,6 +49,7 @@ def vowpal_args(config: Config) -> VowpalArgs:
         power_t=config.learner.power_t,
         clip_p=config.learner.clip_p,
         main_sd=config.learner.main_sd,
+        match_sd=config.learner.match_sd,
         main_memory=config.learner.main_memory,
         item_sd=config.learner.item_sd,
         item_memory=config.learner.item_memory,

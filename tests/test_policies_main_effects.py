@@ -13,6 +13,7 @@ from policies.item_effects import ItemEffects
 from policies.linear_posterior import LinearPosterior
 from policies.main_effects import (
     CONSTANT_PRECISION,
+    MATCH_COLUMNS,
     N_COLUMNS,
     N_PERSON,
     PERSON_COLUMNS,
@@ -51,6 +52,30 @@ def test_mean_and_covariance_are_those_of_the_normal_equations(n: int) -> None:
     mean, covariance = folded(rows).posterior()
     np.testing.assert_allclose(mean, np.linalg.solve(precision, x.T @ r), rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(covariance, np.linalg.inv(precision), rtol=1e-4, atol=1e-6)
+
+
+def test_columns_of_person_and_item_together_have_a_prior_of_their_own() -> None:
+    together = np.zeros(N_COLUMNS, dtype=np.bool_)
+    together[MATCH_COLUMNS] = True
+    _, covariance = MainEffects(0.2, FOREVER, 0.8).posterior()
+    sds = np.sqrt(np.diag(covariance))
+    np.testing.assert_allclose(sds[together], 0.8)
+    np.testing.assert_allclose(sds[1:][~together[1:]], 0.2)
+
+
+def test_a_wide_prior_learns_what_a_match_is_worth_from_fewer_rewards() -> None:
+    rng = np.random.default_rng(11)
+    narrow, wide = MainEffects(0.2, FOREVER), MainEffects(0.2, FOREVER, 0.8)
+    rows = np.zeros((60, 1 + N_COLUMNS))
+    rows[:, 1 + MATCH_COLUMNS[0]] = rng.normal(0.0, 0.25, len(rows))
+    rows[:, 0] = 1.2 * rows[:, 1 + MATCH_COLUMNS[0]]
+    for row in rows:
+        narrow.fold(row)
+        wide.fold(row)
+    told, untold = (main.posterior()[0][MATCH_COLUMNS[0]] for main in (wide, narrow))
+    square = float((rows[:, 1 + MATCH_COLUMNS[0]] ** 2).sum())
+    assert told == pytest.approx(1.2 * square / (square + 0.8**-2))
+    assert untold == pytest.approx(1.2 * square / (square + 0.2**-2))
 
 
 def test_the_weights_of_the_fold_are_solved_at_powers_of_two_and_then_every_so_many_rows() -> None:

@@ -447,6 +447,8 @@ def test_optimism_is_no_part_of_what_is_learned_and_a_scorer_keeps_its_own() -> 
     assert scorer.score(context).tobytes() == policy.score(context).tobytes()
     with pytest.raises(ValueError, match=r"expected a model learned under .* item_sd=0.5"):
         VowpalPolicy.from_bytes(policy.to_bytes(), VowpalArgs(item_sd=0.5), 1)
+    with pytest.raises(ValueError, match=r"expected a model learned under .* match_sd=0.5"):
+        VowpalPolicy.from_bytes(policy.to_bytes(), VowpalArgs(match_sd=0.5), 1)
 
 
 @pytest.mark.parametrize(
@@ -457,6 +459,7 @@ def test_optimism_is_no_part_of_what_is_learned_and_a_scorer_keeps_its_own() -> 
         ({"power_t": 1.5}, "power_t must be in \\[0, 1\\], got 1.5"),
         ({"clip_p": -0.1}, "clip_p must be in \\[0, 1\\], got -0.1"),
         ({"main_sd": 0.0}, "main_sd must be in \\(0, 1e3\\], got 0.0"),
+        ({"match_sd": -0.1}, "match_sd must be in \\(0, 1e3\\], got -0.1"),
         ({"main_memory": 0.5}, "main_memory must be in \\[1, 1e9\\], got 0.5"),
         ({"item_sd": 0.0}, "item_sd must be in \\(0, 10\\], got 0.0"),
         ({"item_memory": 0.5}, "item_memory must be in \\[1, 1e6\\], got 0.5"),
