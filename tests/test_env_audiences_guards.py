@@ -233,18 +233,6 @@ def test_a_surge_is_heard_alike_wherever_the_fold_was_interrupted() -> None:
     assert resumed.to_bytes() == audiences.to_bytes()
 
 
-def test_a_state_from_before_it_was_counted_what_was_heard_is_read() -> None:
-    audiences, swipes = surge(3_000, Guards())
-    for swipe in swipes[:2_500]:
-        audiences.fold(swipe)
-    *fields, heard = msgspec.msgpack.decode(audiences.to_bytes())
-    assert list(heard) == ["GB"]
-    old = Audiences.from_bytes(msgspec.msgpack.encode(fields))
-    told = [(swipe, old.fold(swipe)) for swipe in swipes[2_500:]]
-    usual = n_told(told, young=False) / 9.0
-    assert 0.9 * usual < n_told(told, young=True) < 3.0 * usual
-
-
 def test_where_uploads_no_longer_come_what_is_usual_is_looked_at_daily() -> None:
     audiences, _ = surge(0, Guards())
     n_heard = []
