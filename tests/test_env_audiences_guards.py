@@ -233,16 +233,12 @@ def test_a_surge_is_heard_alike_wherever_the_fold_was_interrupted() -> None:
     assert resumed.to_bytes() == audiences.to_bytes()
 
 
-def test_a_state_from_before_it_was_counted_what_was_heard_is_read() -> None:
+def test_a_surge_is_told_by_what_was_heard_of_it_and_what_was_not() -> None:
     audiences, swipes = surge(3_000, Guards())
-    for swipe in swipes[:2_500]:
-        audiences.fold(swipe)
-    *fields, heard = msgspec.msgpack.decode(audiences.to_bytes())
-    assert list(heard) == ["GB"]
-    old = Audiences.from_bytes(msgspec.msgpack.encode(fields))
-    told = [(swipe, old.fold(swipe)) for swipe in swipes[2_500:]]
-    usual = n_told(told, young=False) / 9.0
-    assert 0.9 * usual < n_told(told, young=True) < 3.0 * usual
+    told = [(swipe, audiences.fold(swipe)) for swipe in swipes]
+    n_heard, n_came = n_told(told, young=True), sum(s.scene.tenure_days == 0 for s in swipes)
+    assert audiences.heard == {"GB": (sum(tells for _, tells in told), n_heard, n_came - n_heard)}
+    assert n_came - n_heard > 1_000
 
 
 def test_where_uploads_no_longer_come_what_is_usual_is_looked_at_daily() -> None:
