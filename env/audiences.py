@@ -158,6 +158,11 @@ class Audiences:
         """
         return tuple(map(str, sorted(self._payments.unreachable(self._clock_ms))))
 
+    @property
+    def heard(self) -> dict[str, Heard]:
+        """By market: from how much of what is out of trial may be learned, lately."""
+        return dict(self._traffic.heard)
+
     def uploads(self) -> list[UploadState]:
         """Return one record an upload, by debut: all that are under trial, the latest others."""
         return self._uploads.states(self._audited)
@@ -265,4 +270,4 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="audiences/4"):
     verdicts: Verdicts
     payments: Payments
     frozen: list[Frozen]  # of the traffic
-    heard: Heard  # the same
+    heard: dict[str, Heard]  # the same

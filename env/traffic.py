@@ -67,8 +67,13 @@ _FROZEN_ROW = struct.Struct(f"<{_N_COUNTS + 1}f")
 _EVERYWHERE = "*"
 _USUAL_MS = (_MAX_FROZEN - 1) * _FREEZE_EVERY_MS  # before the last frozen state
 
-Heard = dict[str, tuple[int, int]]
-"""By market: of what is out of trial, the impressions that were heard, and those of the young."""
+
+class Heard(NamedTuple):
+    """Of what is out of trial, impressions in a market since the counts were last frozen."""
+
+    n: int = 0  # that all may be learned from
+    young: int = 0  # of these
+    unheard: int = 0  # of young accounts, that nothing may
 
 
 class Source(NamedTuple):
@@ -103,19 +108,19 @@ class Traffic:
     Attributes:
         counts: all impressions, as they came, by market.
         frozen: what the counts were, the latest last.
-        heard: since then.
+        heard: since then, by market.
     """
 
     def __init__(
         self,
         counts: dict[str, list[float]] | None = None,
         frozen: list[Frozen] | None = None,
-        heard: Heard | None = None,
+        heard: dict[str, Heard] | None = None,
     ) -> None:
         """Start without impressions, or where these left off."""
         self.counts: dict[str, list[float]] = counts or {}
         self.frozen: list[Frozen] = frozen or []
-        self.heard: Heard = heard or {}
+        self.heard: dict[str, Heard] = heard or {}
 
     def fold(self, scene: Scene, young_days: int) -> None:
         """Count an impression in the viewer's country and everywhere."""
@@ -196,11 +201,12 @@ class Traffic:
         if not self.frozen:
             return True
         market = scene.country if scene.country in self.counts else ""
-        n, n_young = self.heard.get(market, (0, 0))
+        n, n_young, unheard = self.heard.get(market, Heard())
         young = scene.tenure_days < young_days
         if young and n_young + 1 > _most(self._young_of(n + 1, market, now_ms), slack):
+            self.heard[market] = Heard(n, n_young, unheard + 1)
             return False
-        self.heard[market] = n + 1, n_young + young
+        self.heard[market] = Heard(n + 1, n_young + young, unheard)
         return True
 
     def to_stored(self) -> dict[str, bytes]:
@@ -208,7 +214,9 @@ class Traffic:
         return {market: np.array(row, dtype="<f8").tobytes() for market, row in self.counts.items()}
 
     @classmethod
-    def from_stored(cls, stored: dict[str, bytes], frozen: list[Frozen], heard: Heard) -> "Traffic":
+    def from_stored(
+        cls, stored: dict[str, bytes], frozen: list[Frozen], heard: dict[str, Heard]
+    ) -> "Traffic":
         """Return the traffic with these counts of `to_stored`, these earlier ones, and `heard`.
 
         Raises:

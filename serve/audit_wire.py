@@ -135,6 +135,21 @@ class CutBody(msgspec.Struct, frozen=True):
     cut: int
 
 
+class SurgeBody(msgspec.Struct, frozen=True):
+    """A market to which more young accounts come than usual, so that some teach nothing.
+
+    Attributes:
+        market: a country; empty: unknown.
+        heard: impressions by young accounts of what is out of trial, since shares were last looked
+            at, that were learned from.
+        unheard: those that were not.
+    """
+
+    market: str
+    heard: int
+    unheard: int
+
+
 class GuardsBody(msgspec.Struct, frozen=True):
     """What the guards took out of the evidence.
 
@@ -142,11 +157,13 @@ class GuardsBody(msgspec.Struct, frozen=True):
         counted: impressions of uploads that are evidence; half of them is forgotten at a promotion.
         cut: those that were not: their source had its part already.
         items: uploads with the most of the latter, the most first.
+        surges: markets of viewers in which young accounts are bounded now, the most unheard first.
     """
 
     counted: float
     cut: int
     items: tuple[CutBody, ...]
+    surges: tuple[SurgeBody, ...] = ()
 
 
 class UploadBody(msgspec.Struct, frozen=True):

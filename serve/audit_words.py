@@ -6,9 +6,18 @@ from dataclasses import dataclass
 
 from env.still import count
 from serve.audit_picture import POOLS
-from serve.audit_wire import Audit, BreakoutBody, ExposureBody, FloorBody, UploadBody
+from serve.audit_wire import (
+    Audit,
+    BreakoutBody,
+    ExposureBody,
+    FloorBody,
+    SurgeBody,
+    UploadBody,
+)
 
 NONE = "–"
+_LOUD = 0.2
+"""Part of young accounts' impressions that taught nothing, from which on a sentence says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,7 @@ def tables(audit: Audit) -> list[Cells]:
         _reasons(audit),
         _days(audit),
         _cuts(audit),
+        _surges(audit),
         _uploads(audit),
     ]
     return [cells for cells in found if cells.rows]
@@ -40,6 +50,7 @@ def sentences(audit: Audit) -> list[str]:
     alarms = [_alarm(floor, audit.budget) for floor in audit.markets if floor.overdrawn]
     alarms += [_unreachable(floor) for floor in audit.markets if floor.unreachable]
     guards = audit.guards
+    alarms += [_surge(surge) for surge in guards.surges if _is_loud(surge)]
     said = f"guards: {count(guards.cut, 'impression')} of uploads were no evidence"
     return [*alarms, _breakout(audit.breakout), said]
 
@@ -57,6 +68,19 @@ def _unreachable(floor: FloorBody) -> str:
     return (
         f"alarm in {_home(floor.market)}: cards are kept free for late uploads and nobody is left "
         "there who may be shown them"
+    )
+
+
+def _is_loud(surge: SurgeBody) -> bool:
+    return surge.unheard > _LOUD * (surge.heard + surge.unheard)
+
+
+def _surge(surge: SurgeBody) -> str:
+    n = surge.heard + surge.unheard
+    return (
+        f"surge in {_home(surge.market)}: of {count(n, 'impression')} by young accounts "
+        f"{surge.unheard:,} taught nothing, as more came than usual; if they are yours, "
+        "guards.enabled = false lets them"
     )
 
 
@@ -148,6 +172,11 @@ def _cuts(audit: Audit) -> Cells:
     rows = [(cut.item_id, f"{cut.cut:,}", f"{cut.counted:,.0f}") for cut in audit.guards.items]
     columns = ("upload", "cut off", "evidence now")
     return Cells("impressions that guards cut off", columns, rows)
+
+
+def _surges(audit: Audit) -> Cells:
+    rows = [(_home(s.market), f"{s.heard:,}", f"{s.unheard:,}") for s in audit.guards.surges]
+    return Cells("young accounts beyond the usual", ("market", "heard", "not heard"), rows)
 
 
 def _uploads(audit: Audit) -> Cells:

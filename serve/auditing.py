@@ -11,10 +11,11 @@ the latest (`env.audiences.MAX_REMEMBERED`); older ones are counted nowhere here
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from env.audience_args import AudienceArgs
 from env.reach import UploadState
+from env.traffic import Heard
 from env.vocabulary import ItemId
 from serve.audit_wire import Audit, FloorBody
 from serve.breakout import judge_breakout
@@ -45,6 +46,7 @@ class Findings:
         version: of the policy with which it was published; 0: nothing was.
         offset: of the last line of the log that it knows.
         unreachable: homes where uploads are late although cards are kept free for them.
+        heard: by market of the viewers, of whom all is learned that is out of trial.
     """
 
     market: str
@@ -58,6 +60,7 @@ class Findings:
     version: int = 0
     offset: int = 0
     unreachable: frozenset[str] = frozenset()
+    heard: Mapping[str, Heard] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folds: Folds, shown: Shown) -> "Findings":
@@ -84,6 +87,7 @@ class Findings:
             version=folds.version,
             offset=folds.offset,
             unreachable=unreachable,
+            heard={k: h for k, h in audiences.heard.items() if not market or k == market},
         )
 
 
@@ -114,7 +118,7 @@ def make_audit(findings: Findings, *, after: str = "", limit: int | None = None)
         creators=findings.exposed.by_creator(),
         pools=count_pools(uploads),
         breakout=judge_breakout(uploads, findings.args.pools.at_least),
-        guards=count_cuts(uploads),
+        guards=count_cuts(uploads, findings.heard),
         n_uploads=len(uploads),
         uploads=tuple(map(schedule.upload, shown)),
         next=following,

@@ -2,11 +2,12 @@
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from env.audience_args import N_LEVELS
 from env.reach import UploadState
-from serve.audit_wire import CutBody, DayBody, GuardsBody, PoolsBody
+from env.traffic import Heard
+from serve.audit_wire import CutBody, DayBody, GuardsBody, PoolsBody, SurgeBody
 from serve.breakout import has_reached
 
 SHOWN_REASONS = 20
@@ -30,14 +31,25 @@ def count_pools(uploads: Sequence[UploadState]) -> PoolsBody:
     )
 
 
-def count_cuts(uploads: Sequence[UploadState]) -> GuardsBody:
-    """Return what the guards took out of the evidence for these uploads."""
+def count_cuts(uploads: Sequence[UploadState], heard: Mapping[str, Heard]) -> GuardsBody:
+    """Return what the guards took out of the evidence for these uploads, and of what else teaches.
+
+    Args:
+        uploads: of which all is told.
+        heard: of what is out of trial, by market.
+    """
     by_cut = sorted((u for u in uploads if u.n_cut), key=lambda u: (-u.n_cut, u.item_id))
     return GuardsBody(
         counted=sum(u.n_counted for u in uploads),
         cut=sum(u.n_cut for u in uploads),
         items=tuple(CutBody(u.item_id, u.n_counted, u.n_cut) for u in by_cut[:SHOWN_CUTS]),
+        surges=_surges(heard),
     )
+
+
+def _surges(heard: Mapping[str, Heard]) -> tuple[SurgeBody, ...]:
+    surges = (SurgeBody(market, h.young, h.unheard) for market, h in heard.items() if h.unheard)
+    return tuple(sorted(surges, key=lambda s: (-s.unheard, s.market))[:SHOWN_CUTS])
 
 
 def _highest(upload: UploadState) -> int:

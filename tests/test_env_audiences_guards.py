@@ -233,6 +233,14 @@ def test_a_surge_is_heard_alike_wherever_the_fold_was_interrupted() -> None:
     assert resumed.to_bytes() == audiences.to_bytes()
 
 
+def test_a_surge_is_told_by_what_was_heard_of_it_and_what_was_not() -> None:
+    audiences, swipes = surge(3_000, Guards())
+    told = [(swipe, audiences.fold(swipe)) for swipe in swipes]
+    n_heard, n_came = n_told(told, young=True), sum(s.scene.tenure_days == 0 for s in swipes)
+    assert audiences.heard == {"GB": (sum(tells for _, tells in told), n_heard, n_came - n_heard)}
+    assert n_came - n_heard > 1_000
+
+
 def test_where_uploads_no_longer_come_what_is_usual_is_looked_at_daily() -> None:
     audiences, _ = surge(0, Guards())
     n_heard = []

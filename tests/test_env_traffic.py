@@ -66,7 +66,7 @@ def n_young(visits: list[Scene]) -> int:
 
 def restored(traffic: Traffic) -> Traffic:
     frozen = msgspec.msgpack.decode(msgspec.msgpack.encode(traffic.frozen), type=list[Frozen])
-    heard = msgspec.msgpack.decode(msgspec.msgpack.encode(traffic.heard), type=Heard)
+    heard = msgspec.msgpack.decode(msgspec.msgpack.encode(traffic.heard), type=dict[str, Heard])
     return Traffic.from_stored(traffic.to_stored(), frozen, heard)
 
 

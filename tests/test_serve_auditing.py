@@ -15,6 +15,7 @@ from servers import START_MS, ask, serving
 from env.audience_args import AudienceArgs, FairStart, Pools
 from env.audiences import Audiences
 from env.reach import UploadState
+from env.traffic import Heard
 from env.vocabulary import Floats, ItemId
 from serve.audit_page import audit_html
 from serve.audit_wire import Audit
@@ -69,6 +70,7 @@ def findings(
     impressions: Floats | None = None,
     gone: frozenset[ItemId] = frozenset(),
     unreachable: frozenset[str] = frozenset(),
+    heard: Mapping[str, Heard] | None = None,
 ) -> Findings:
     seen = np.zeros(0) if impressions is None else impressions
     homes = dict.fromkeys(sorted({u.country for u in uploads}), 0.0)
@@ -84,6 +86,7 @@ def findings(
         version=3,
         offset=77,
         unreachable=unreachable,
+        heard=heard or {},
     )
 
 
@@ -298,6 +301,26 @@ def test_what_guards_cut_off_is_told_by_upload_the_most_first() -> None:
         ("worse", 12.0, 8),
         ("bad", 20.0, 3),
     ]
+
+
+def test_surges_of_young_accounts_are_told_by_market_and_loud_ones_in_a_sentence() -> None:
+    heard = {
+        "GB": Heard(900, 96, unheard=4),
+        "TH": Heard(500, 50, unheard=150),
+        "US": Heard(800, 80),
+    }
+    audit = audit_of(upload("a"), heard=heard)
+    assert [(s.market, s.heard, s.unheard) for s in audit.guards.surges] == [
+        ("TH", 50, 150),
+        ("GB", 96, 4),
+    ]
+    (sentence,) = [text for text in sentences(audit) if text.startswith("surge")]
+    assert sentence.startswith(
+        "surge in TH: of 200 impressions by young accounts 150 taught nothing"
+    )
+    titles = [cells.title for cells in tables(audit)]
+    assert "young accounts beyond the usual" in titles
+    assert msgspec.json.decode(msgspec.json.encode(audit), type=Audit) == audit
 
 
 def test_promotions_are_judged_by_the_best_tenth_of_what_is_known_now() -> None:
