@@ -3,9 +3,9 @@
 A source is the cohort of young accounts, a bucket of hashed address blocks, or all that tells no
 address. What an upload may have from one is measured by the share that the source had *before the
 upload was born*: a crowd that comes for the upload must not raise its own allowance by coming. At
-a birth the counts are frozen, if that was not done within `_FREEZE_EVERY_MS`, and the latest
-`_MAX_FROZEN` such states are kept; an upload goes by the last one before its birth, or by the
-oldest, which is some two days old. Counts fade by a factor of e in three days.
+a birth, and daily, the counts are frozen, if that was not done within `_FREEZE_EVERY_MS`, and the
+latest `_MAX_FROZEN` such states are kept; an upload goes by the last one before its birth, or by
+the oldest, which is two days old or more. Counts fade by a factor of e in three days.
 
 Where little was counted the share is shrunk: in a market towards that everywhere, and that towards
 what is counted now, each by as much as `_PRIOR` impressions weigh. So a new installation goes by
@@ -132,7 +132,7 @@ class Traffic:
                 row[_FIRST_BUCKET + bucket] += 1.0
 
     def freeze(self, now_ms: int) -> None:
-        """Remember the counts for an upload that is born now, unless that was done lately."""
+        """Remember the counts as they are now, unless that was done lately."""
         if self.frozen and now_ms - self.frozen[-1].at_ms < _FREEZE_EVERY_MS:
             return
         if self.frozen:
