@@ -443,14 +443,15 @@ def test_what_an_earlier_release_folded_is_folded_anew(
         parts = learn_all(learner_of(config, store, batch_lines=5000))
         (good,) = all_versions(store)
         snapshot = open_snapshots(config).load(good.version)
-        manifest, before = snapshot.manifest, dict(snapshot.parts)
+        args, before = history.args.manifest_args(), dict(snapshot.parts)
+        assert args == snapshot.manifest.args
         shutil.rmtree(tmp_path / "data" / "snapshots")
         if earlier == "arguments":
-            del manifest.args["vowpal"]["match_sd"]
+            del args["vowpal"]["match_sd"]
         else:
             _, *fields = msgspec.msgpack.decode(before["audiences"])
             before["audiences"] = msgspec.msgpack.encode(("audiences/3", *fields))
-        manifest = msgspec.structs.replace(manifest, version=good.version + 1)
+        manifest = msgspec.structs.replace(snapshot.manifest, version=good.version + 1, args=args)
         digest = open_snapshots(config).publish(manifest, before).digest
         current = Version(good.version + 1, good.epoch, good.offset, digest)
         write_now(store, partial(publish_version, version=current))
