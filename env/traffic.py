@@ -22,10 +22,10 @@ days ago. Verdicts need a fair sample of what is ordinary, so they leave out all
 makes much more of its market than usual (`Traffic.is_usual`).
 
 What that leaves open: who makes a market of fakes first and uploads then, who keeps coming for
-longer than frozen states go back, and what old accounts teach. What it costs: where the share of a
-source really rises (a campaign; a new proxy hides where all come from; a market opens with new
-people only) the earlier share holds until it has risen, which takes up to three days:
-`Guards.enabled` is the way out.
+longer than frozen states go back, who claims hundreds of countries (in each a source starts with
+`_ALLOWANCE`), and what old accounts teach. What it costs: where the share of a source really rises
+(a campaign; a new proxy hides where all come from; a market opens with new people only) the earlier
+share holds until it has risen, which takes up to three days: `Guards.enabled` is the way out.
 
 Rejected: the share at the time of the impression (1,000 fakes who ask for 24 cards each are most of
 a small market for some hours: measured, 3.9 times the audience), a share frozen in each
