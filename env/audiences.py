@@ -94,7 +94,8 @@ class Audiences:
     def hears(self, scene: Scene, item_id: ItemId) -> bool:
         """Return whether an impression in this scene would be evidence, and pay, as of now.
 
-        It would not while a guard holds that the upload had too much from where it comes from.
+        It would not while a guard holds that the upload had too much from where it comes from. That
+        is found out by a first impression that is cut off: until then all are taken to be heard.
         """
         trial, guards = self._uploads.trial(item_id), self._args.guards
         if trial is None or trial.level >= OPEN_LEVEL or not trial.evidence.cut:

@@ -3,9 +3,9 @@
 A source is the cohort of young accounts, a bucket of hashed address blocks, or all that tells no
 address. What an upload may have from one is measured by the share that the source had *before the
 upload was born*: a crowd that comes for the upload must not raise its own allowance by coming. At
-a birth the counts are frozen, if that was not done within `_FREEZE_EVERY_MS`, and the latest
-`_MAX_FROZEN` such states are kept; an upload goes by the last one before its birth, or by the
-oldest, which is some two days old. Counts fade by a factor of e in three days.
+a birth, and daily, the counts are frozen, if that was not done within `_FREEZE_EVERY_MS`, and the
+latest `_MAX_FROZEN` such states are kept; an upload goes by the last one before its birth, or by
+the oldest, which is two days old or more. Counts fade by a factor of e in three days.
 
 Where little was counted the share is shrunk: in a market towards that everywhere, and that towards
 what is counted now, each by as much as `_PRIOR` impressions weigh. So a new installation goes by
@@ -22,10 +22,10 @@ days ago. Verdicts need a fair sample of what is ordinary, so they leave out all
 makes much more of its market than usual (`Traffic.is_usual`).
 
 What that leaves open: who makes a market of fakes first and uploads then, who keeps coming for
-longer than frozen states go back, and what old accounts teach. What it costs: where the share of a
-source really rises (a campaign; a new proxy hides where all come from; a market opens with new
-people only) the earlier share holds until it has risen, which takes up to three days:
-`Guards.enabled` is the way out.
+longer than frozen states go back, who claims hundreds of countries (in each a source starts with
+`_ALLOWANCE`), and what old accounts teach. What it costs: where the share of a source really rises
+(a campaign; a new proxy hides where all come from; a market opens with new people only) the earlier
+share holds until it has risen, which takes up to three days: `Guards.enabled` is the way out.
 
 Rejected: the share at the time of the impression (1,000 fakes who ask for 24 cards each are most of
 a small market for some hours: measured, 3.9 times the audience), a share frozen in each
@@ -132,7 +132,7 @@ class Traffic:
                 row[_FIRST_BUCKET + bucket] += 1.0
 
     def freeze(self, now_ms: int) -> None:
-        """Remember the counts for an upload that is born now, unless that was done lately."""
+        """Remember the counts as they are now, unless that was done lately."""
         if self.frozen and now_ms - self.frozen[-1].at_ms < _FREEZE_EVERY_MS:
             return
         if self.frozen:

@@ -434,6 +434,37 @@ def test_under_other_arguments_the_log_is_folded_from_its_start(
         assert learner_of(config, store, others[changed]).learning.parts() == parts
 
 
+@pytest.mark.parametrize("earlier", ["arguments", "rules"])
+def test_what_an_earlier_release_folded_is_folded_anew(
+    history: History, tmp_path: Path, earlier: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = history.copy(tmp_path / "data")
+    with opened(config) as store:
+        parts = learn_all(learner_of(config, store, batch_lines=5000))
+        (good,) = all_versions(store)
+        snapshot = open_snapshots(config).load(good.version)
+        args, before = history.args.manifest_args(), dict(snapshot.parts)
+        assert args == snapshot.manifest.args
+        shutil.rmtree(tmp_path / "data" / "snapshots")
+        if earlier == "arguments":
+            del args["vowpal"]["match_sd"]
+        else:
+            _, *fields = msgspec.msgpack.decode(before["audiences"])
+            before["audiences"] = msgspec.msgpack.encode(("audiences/3", *fields))
+        manifest = msgspec.structs.replace(snapshot.manifest, version=good.version + 1, args=args)
+        digest = open_snapshots(config).publish(manifest, before).digest
+        current = Version(good.version + 1, good.epoch, good.offset, digest)
+        write_now(store, partial(publish_version, version=current))
+        learner = learner_of(config, store, batch_lines=5000)
+        assert learner.learning.offset == 0
+        assert f"passed over version={current.version}: " in caplog.text
+        assert ("other arguments" if earlier == "arguments" else "audiences/3") in caplog.text
+        assert learn_all(learner) == parts
+        healed = current_version(store)
+        assert healed is not None
+        assert (healed.version, healed.offset) == (current.version + 1, good.offset)
+
+
 def test_another_explorer_is_no_other_fold(history: History, tmp_path: Path) -> None:
     config, args = history.copy(tmp_path / "data"), history.args
     greedier = msgspec.convert({"explorer": {"kind": "squarecb", "gamma": 1e6}}, type(args.vowpal))

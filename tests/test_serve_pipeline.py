@@ -546,11 +546,16 @@ def test_a_late_upload_whose_creator_was_here_just_now_leaves_its_slot_to_anothe
     assert debuts_on(drawn(pipeline, "p", size=2, state=state)) == [other.item_id]
 
 
-def test_a_reserved_slot_is_not_spent_on_whom_a_guard_would_not_hear() -> None:
+@pytest.mark.parametrize("late_ms", [0, 72_000_000], ids=["as urgent", "alone"])
+def test_a_reserved_slot_is_not_spent_on_whom_a_guard_would_not_hear(late_ms: int) -> None:
     old, day_ms = changed(200, markets=[], language="en"), 86_400_000
     pushed, other = (
-        msgspec.structs.replace(record, debut=True, at_ms=START_MS)
-        for record in changed(202, markets=[], language="en", country="GB")[200:]
+        msgspec.structs.replace(record, debut=True, at_ms=at_ms)
+        for record, at_ms in zip(
+            changed(202, markets=[], language="en", country="GB")[200:],
+            (START_MS - late_ms, START_MS),
+            strict=True,
+        )
     )
     audiences = Audiences(AudienceArgs(FairStart(impressions=500, budget=0.5)))
     for record in old:

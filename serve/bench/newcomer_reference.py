@@ -64,7 +64,12 @@ class Guessed:
 
 
 class ReferenceStage(Stage):
-    """Newcomers served by the reference."""
+    """Newcomers served by the reference.
+
+    Attributes:
+        taste: as guessed, the mean of what is believed, shape (n_dims, n).
+        precision: of that, shape (n, n_dims, n_dims).
+    """
 
     name = "reference@0"
 
@@ -78,9 +83,9 @@ class ReferenceStage(Stage):
         super().__init__(world, n_people, rival=self)
         n_dims, sd = world.preset.uploads.n_dims, world.preset.priors.taste_sd
         self._noise = float(np.var(world.shown.reward - world.shown.expected))
-        self._precision: Floats = np.repeat((np.eye(n_dims) / sd**2)[None], n_people, axis=0)
+        self.precision: Floats = np.repeat((np.eye(n_dims) / sd**2)[None], n_people, axis=0)
         self._pull: Floats = np.zeros((n_people, n_dims))
-        self._mean: Floats = np.zeros((n_dims, n_people))
+        self.taste: Floats = np.zeros((n_dims, n_people))
         self._asking: Guessed | None = None
 
     @property
@@ -114,7 +119,7 @@ class ReferenceStage(Stage):
         """Return the people as they are now, and their tastes as guessed."""
         crowd = self.shard.swiping.crowd
         return Guessed(
-            crowd.people, self._mean, crowd.satiation.copy(), crowd.load.copy(), crowd.hour.copy()
+            crowd.people, self.taste, crowd.satiation.copy(), crowd.load.copy(), crowd.hour.copy()
         )
 
     def _expect(self, people: Guessed, rows: Ints) -> Floats:
@@ -135,7 +140,7 @@ class ReferenceStage(Stage):
             before.satiation[who] = satiate(moods, before.satiation[who], topic)
             before.load[who] = tire(moods, before.load[who], bait)
         for i in np.unique(place).tolist():
-            self._mean[:, i] = np.linalg.solve(self._precision[i], self._pull[i])
+            self.taste[:, i] = np.linalg.solve(self.precision[i], self._pull[i])
 
     def _hear(self, who: Ints, rows: Ints, reward: Floats, people: Guessed) -> None:
         """Add a card each of some people to what is known of their tastes."""
@@ -143,8 +148,8 @@ class ReferenceStage(Stage):
         expected = self._expect(people, rows[:, None])[:, 0]
         people.taste = people.taste + _STEP * vectors / (vectors**2).sum(axis=0)
         slope = (self._expect(people, rows[:, None])[:, 0] - expected) / _STEP
-        linear = reward - expected + slope * (vectors * self._mean[:, who]).sum(axis=0)
-        self._precision[who] += (slope**2 / self._noise)[:, None, None] * (
+        linear = reward - expected + slope * (vectors * self.taste[:, who]).sum(axis=0)
+        self.precision[who] += (slope**2 / self._noise)[:, None, None] * (
             vectors.T[:, :, None] * vectors.T[:, None, :]
         )
         self._pull[who] += (slope / self._noise * linear)[:, None] * vectors.T
