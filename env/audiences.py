@@ -28,7 +28,8 @@ from env.reach import Reach, UploadState
 from env.records import ItemRecord
 from env.reward import is_censored
 from env.stored_uploads import StoredUploads
-from env.traffic import Frozen, Heard, Traffic
+from env.traffic import Heard, Traffic
+from env.traffic_rows import Frozen
 from env.trials import Trial
 from env.upload_reach import reach_after, reach_of
 from env.uploads import Uploads

@@ -9,10 +9,11 @@ the oldest, which is two days old or more. Counts fade by a factor of e in three
 
 Where little was counted the share is shrunk: in a market towards that everywhere, and that towards
 what is counted now, each by as much as `_PRIOR` impressions weigh. So a new installation goes by
-its present traffic, and what is not yet a market by the others. Where everybody is young, or all
-come through one carrier, nothing is cut. Of the young the share at home holds: fakes in one market
-open no other. Of a block it is the greater one of that and the share everywhere: at home many a
-block was not seen yet.
+its present traffic, and what is not yet a market by the others; all that are none yet are bounded
+together, or who claims hundreds of countries would have an allowance in each. Where everybody is
+young, or all come through one carrier, nothing is cut. Of the young the share at home holds: fakes
+in one market open no other. Of a block it is the greater one of that and the share everywhere: at
+home many a block was not seen yet.
 
 What is out of trial has no evidence of its own to guard, and yet everything is learned from whoever
 comes to it: a crowd that skips all of it makes the one upload look better. So the young teach as
@@ -22,10 +23,10 @@ days ago. Verdicts need a fair sample of what is ordinary, so they leave out all
 makes much more of its market than usual (`Traffic.is_usual`).
 
 What that leaves open: who makes a market of fakes first and uploads then, who keeps coming for
-longer than frozen states go back, who claims hundreds of countries (in each a source starts with
-`_ALLOWANCE`), and what old accounts teach. What it costs: where the share of a source really rises
-(a campaign; a new proxy hides where all come from; a market opens with new people only) the earlier
-share holds until it has risen, which takes up to three days: `Guards.enabled` is the way out.
+longer than frozen states go back, and what old accounts teach. What it costs: where the share of a
+source really rises (a campaign; a new proxy hides where all come from; a market opens with new
+people only) the earlier share holds until it has risen, which takes up to three days:
+`Guards.enabled` is the way out.
 
 Rejected: the share at the time of the impression (1,000 fakes who ask for 24 cards each are most of
 a small market for some hours: measured, 3.9 times the audience), a share frozen in each
@@ -39,14 +40,22 @@ uploads instead of .03, and those of old accounts from 20 blocks by 2.7 instead 
 """
 
 import math
-import struct
-import zlib
 from typing import NamedTuple
 
-import msgspec
-import numpy as np
-
-from env.origins import N_BUCKETS
+from env.traffic_rows import (
+    EVERYWHERE,
+    FIRST_BUCKET,
+    N_COUNTS,
+    TOTAL,
+    YOUNG,
+    Frozen,
+    bucket_of,
+    columns_of,
+    count_in,
+    origin_column,
+    pack_rows,
+    unpack_rows,
+)
 from env.vocabulary import Scene
 
 _HOUR_MS = 3_600_000
@@ -59,12 +68,6 @@ _SDS_OF_CHANCE = 2.0
 _ALLOWANCE = 20.0
 """Impressions of its own that a source starts with: a share of few impressions tells nothing."""
 _MAX_MARKETS = 300
-_TOTAL, _YOUNG, _FIRST_BUCKET = 0, 1, 2
-_N_COUNTS = _FIRST_BUCKET + N_BUCKETS
-_UNKNOWN = _N_COUNTS
-"""Column of what tells no address; counted when it is frozen."""
-_FROZEN_ROW = struct.Struct(f"<{_N_COUNTS + 1}f")
-_EVERYWHERE = "*"
 _USUAL_MS = (_MAX_FROZEN - 1) * _FREEZE_EVERY_MS  # before the last frozen state
 
 
@@ -85,23 +88,6 @@ class Source(NamedTuple):
     young_share: float
 
 
-class Frozen(msgspec.Struct, frozen=True, array_like=True):
-    """The counts as they were.
-
-    Attributes:
-        at_ms: when.
-        rows: by market, float32: all counts, and those of no known address.
-    """
-
-    at_ms: int
-    rows: dict[str, bytes]
-
-    def count(self, market: str, column: int) -> float:
-        """Return a count; 0 where the market was not there."""
-        row = self.rows.get(market)
-        return float(struct.unpack_from("<f", row, 4 * column)[0]) if row is not None else 0.0
-
-
 class Traffic:
     """Counts of impressions by market and source, what they were, and who was heard.
 
@@ -109,6 +95,7 @@ class Traffic:
         counts: all impressions, as they came, by market.
         frozen: what the counts were, the latest last.
         heard: since then, by market.
+        usual: some two days older than the last of the frozen, or the oldest; None: there is none.
     """
 
     def __init__(
@@ -121,15 +108,16 @@ class Traffic:
         self.counts: dict[str, list[float]] = counts or {}
         self.frozen: list[Frozen] = frozen or []
         self.heard: dict[str, Heard] = heard or {}
+        self._look()
 
     def fold(self, scene: Scene, young_days: int) -> None:
         """Count an impression in the viewer's country and everywhere."""
-        bucket, young = _bucket(scene.origin), scene.tenure_days < young_days
-        for row in (self._row(scene.country), self._row(_EVERYWHERE)):
-            row[_TOTAL] += 1.0
-            row[_YOUNG] += young
+        bucket, young = bucket_of(scene.origin), scene.tenure_days < young_days
+        for row in (self._row(scene.country), self._row(EVERYWHERE)):
+            row[TOTAL] += 1.0
+            row[YOUNG] += young
             if bucket >= 0:
-                row[_FIRST_BUCKET + bucket] += 1.0
+                row[FIRST_BUCKET + bucket] += 1.0
 
     def freeze(self, now_ms: int) -> None:
         """Remember the counts as they are now, unless that was done lately."""
@@ -139,11 +127,9 @@ class Traffic:
             kept = math.exp(-(now_ms - self.frozen[-1].at_ms) / _FADE_MS)
             for row in self.counts.values():
                 row[:] = [kept * count for count in row]
-        rows = {
-            market: _FROZEN_ROW.pack(*row, _unknown(row)) for market, row in self.counts.items()
-        }
-        self.frozen = [*self.frozen, Frozen(now_ms, rows)][-_MAX_FROZEN:]
+        self.frozen = [*self.frozen, Frozen.of(now_ms, self.counts)][-_MAX_FROZEN:]
         self.heard = {}
+        self._look()
 
     def source(self, scene: Scene, young_days: int, home: str, born_ms: int) -> Source:
         """Return where an impression comes from.
@@ -157,10 +143,10 @@ class Traffic:
         >>> Traffic().source(Scene(0, tenure_days=40), young_days=7, home="GB", born_ms=0)
         Source(bucket=-1, origin_share=1.0, young=False, young_share=1.0)
         """
-        bucket, young = _bucket(scene.origin), scene.tenure_days < young_days
+        bucket, young = bucket_of(scene.origin), scene.tenure_days < young_days
         earlier = self._earlier(born_ms)
-        origin_share = self._share(_origin_column(bucket), home, earlier)
-        young_share = self._share(_YOUNG, home, earlier) if young else 1.0
+        origin_share = self._share(origin_column(bucket), home, earlier)
+        young_share = self._share(YOUNG, home, earlier) if young else 1.0
         return Source(bucket, origin_share, young, young_share)
 
     def is_usual(self, scene: Scene, young_days: int, slack: float) -> bool:
@@ -174,14 +160,15 @@ class Traffic:
             young_days: accounts younger than this are one source.
             slack: how many times its share a source may have.
         """
-        market = scene.country
-        if not self.frozen or market not in self.counts:
+        if not self.frozen:
             return True
-        row, last, usual = self.counts[market], self.frozen[-1], self.usual
-        n = max(row[_TOTAL] - last.count(market, _TOTAL), 0.0)  # frozen counts are rounded
-        for column in _columns(scene, young_days):
-            sent = _count(row, column) - last.count(market, column)
-            if sent > _most(n * self._share(column, market, usual), slack):
+        market, last = self._market(scene), self.frozen[-1]
+        counted_as = market or EVERYWHERE
+        row = self.counts[counted_as]
+        n = max(row[TOTAL] - last.count(counted_as, TOTAL), 0.0)  # frozen counts are rounded
+        for column in columns_of(scene, young_days):
+            sent = count_in(row, column) - last.count(counted_as, column)
+            if sent > _most(n * self._share(column, market, self.usual), slack):
                 return False
         return True
 
@@ -200,7 +187,7 @@ class Traffic:
         """
         if not self.frozen:
             return True
-        market = scene.country if scene.country in self.counts else ""
+        market = self._market(scene)
         n, n_young, unheard = self.heard.get(market, Heard())
         young = scene.tenure_days < young_days
         if young and n_young + 1 > _most(self._young_of(n + 1, market, now_ms), slack):
@@ -211,7 +198,7 @@ class Traffic:
 
     def to_stored(self) -> dict[str, bytes]:
         """Return the counts; the same stream of impressions gives the same."""
-        return {market: np.array(row, dtype="<f8").tobytes() for market, row in self.counts.items()}
+        return pack_rows(self.counts)
 
     @classmethod
     def from_stored(
@@ -222,29 +209,27 @@ class Traffic:
         Raises:
             ValueError: a market's row is of another length.
         """
-        counts = {market: np.frombuffer(row, "<f8").tolist() for market, row in stored.items()}
-        for market, row in counts.items():
-            if len(row) != _N_COUNTS:
-                raise ValueError(f"market {market}: expected {_N_COUNTS} counts, got {len(row)}")
         for each in frozen:
-            for market, data in each.rows.items():
-                if len(data) != _FROZEN_ROW.size:
-                    raise ValueError(
-                        f"market {market}: expected {_FROZEN_ROW.size} bytes of earlier counts, "
-                        f"got {len(data)}"
-                    )
-        return cls(counts, list(frozen), heard)
+            each.require_rows()
+        return cls(unpack_rows(stored), list(frozen), heard)
 
-    @property
-    def usual(self) -> Frozen | None:
-        """The counts that tell what is usual: some two days older than the last, or the oldest."""
-        return self._earlier(self.frozen[-1].at_ms - _USUAL_MS) if self.frozen else None
+    def _look(self) -> None:
+        """Look at what is usual by now."""
+        self.usual: Frozen | None = (
+            self._earlier(self.frozen[-1].at_ms - _USUAL_MS) if self.frozen else None
+        )
+        self._young_of_small = self.usual.in_small(YOUNG, _PRIOR) if self.usual else 0.0
+
+    def _market(self, scene: Scene) -> str:
+        """Return the market that a scene is judged by; empty: all those that were too small."""
+        usual, country = self.usual, scene.country
+        return country if usual is not None and usual.count(country, TOTAL) >= _PRIOR else ""
 
     def _young_of(self, n: int, market: str, now_ms: int) -> float:
         """Return how many young ones there usually are among n that are heard, or by now."""
         usual, since_ms = self.usual, now_ms - self.frozen[-1].at_ms
-        come = usual.count(market, _YOUNG) * since_ms / _FADE_MS if usual is not None else 0.0
-        return max(n * self._share(_YOUNG, market, usual), come)
+        come = usual.count(market, YOUNG) if market and usual else self._young_of_small
+        return max(n * self._share(YOUNG, market, usual), come * since_ms / _FADE_MS)
 
     def _earlier(self, born_ms: int) -> Frozen | None:
         before = [frozen for frozen in self.frozen if frozen.at_ms <= born_ms]
@@ -254,30 +239,30 @@ class Traffic:
         now = self._share_now(column)
         if earlier is None:
             return now
-        everywhere = _shrunk(earlier, _EVERYWHERE, column, now)
+        everywhere = _shrunk(earlier, EVERYWHERE, column, now)
         if not home:
             return everywhere
         at_home = _shrunk(earlier, home, column, everywhere)
-        return at_home if column == _YOUNG else max(at_home, everywhere)
+        return at_home if column == YOUNG else max(at_home, everywhere)
 
     def _share_now(self, column: int) -> float:
-        row = self.counts.get(_EVERYWHERE)
+        row = self.counts.get(EVERYWHERE)
         if row is None:
             return 1.0
-        return (_count(row, column) + _ALLOWANCE) / (row[_TOTAL] + _ALLOWANCE)
+        return (count_in(row, column) + _ALLOWANCE) / (row[TOTAL] + _ALLOWANCE)
 
     def _row(self, market: str) -> list[float]:
         row = self.counts.get(market)
         if row is not None:
             return row
-        if len(self.counts) >= _MAX_MARKETS and market not in ("", _EVERYWHERE):
+        if len(self.counts) >= _MAX_MARKETS and market not in ("", EVERYWHERE):
             return self._row("")
-        row = self.counts[market] = [0.0] * _N_COUNTS
+        row = self.counts[market] = [0.0] * N_COUNTS
         return row
 
 
 def _shrunk(earlier: Frozen, market: str, column: int, towards: float) -> float:
-    count, total = earlier.count(market, column), earlier.count(market, _TOTAL)
+    count, total = earlier.count(market, column), earlier.count(market, TOTAL)
     most = min(count + _SDS_OF_CHANCE * math.sqrt(count), total)
     return (most + _PRIOR * towards) / (total + _PRIOR)
 
@@ -285,25 +270,3 @@ def _shrunk(earlier: Frozen, market: str, column: int, towards: float) -> float:
 def _most(expected: float, slack: float) -> float:
     """Return how many a source may have where so many are expected."""
     return max(_ALLOWANCE, slack * expected + _SDS_OF_CHANCE * math.sqrt(expected))
-
-
-def _columns(scene: Scene, young_days: int) -> tuple[int, ...]:
-    """Return the columns of the sources of an impression."""
-    origin = _origin_column(_bucket(scene.origin))
-    return (origin, _YOUNG) if scene.tenure_days < young_days else (origin,)
-
-
-def _origin_column(bucket: int) -> int:
-    return _FIRST_BUCKET + bucket if bucket >= 0 else _UNKNOWN
-
-
-def _count(row: list[float], column: int) -> float:
-    return _unknown(row) if column == _UNKNOWN else row[column]
-
-
-def _unknown(row: list[float]) -> float:
-    return max(row[_TOTAL] - sum(row[_FIRST_BUCKET:]), 0.0)
-
-
-def _bucket(origin: str) -> int:
-    return zlib.crc32(origin.encode()) % N_BUCKETS if origin else -1

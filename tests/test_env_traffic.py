@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from env.origins import N_BUCKETS
-from env.traffic import Frozen, Heard, Source, Traffic
+from env.traffic import Heard, Source, Traffic
+from env.traffic_rows import Frozen
 from env.vocabulary import Scene
 
 HOUR_MS = 3_600_000
@@ -295,6 +296,24 @@ def test_what_was_heard_comes_back_in_the_middle_of_a_surge() -> None:
     assert heard(again, visits[2_500:]) == heard(traffic, visits[2_500:])
     assert again.heard == traffic.heard
     assert n_young(live) < 200
+
+
+def test_who_claims_many_countries_is_bounded_as_one_crowd() -> None:
+    traffic = fold(Traffic(), crowd(10_000))
+    traffic.freeze(0)
+    fakes = [visit(country=f"c{k % 260}", tenure_days=0) for k in range(6_000)]
+    told = heard(traffic, fakes)
+    assert len(told) < 60
+    assert set(traffic.heard) == {""}
+    assert not traffic.is_usual(visit(country="new", tenure_days=0), YOUNG_DAYS, slack=1.5)
+
+
+def test_markets_that_were_small_go_on_as_much_as_they_did_together() -> None:
+    small = [visit(country=f"c{k % 20}", tenure_days=100 * (k % 2)) for k in range(2_000)]
+    traffic = fold(Traffic(), [*crowd(10_000), *small])
+    traffic.freeze(0)
+    told = heard(traffic, [v for v in small if v.tenure_days == 0], 3 * 24 * HOUR_MS)
+    assert len(told) == 1_000  # as many as were counted, in the time in which counts fade
 
 
 def test_markets_without_bound_share_what_is_heard() -> None:

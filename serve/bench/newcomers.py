@@ -107,6 +107,7 @@ class NewcomersResult(msgspec.Struct, frozen=True):
     gain_on_same_log: float
     gain_on_same_log_se: float
     gain_of_reference: float
+    gain_of_reference_se: float
     share_of_warm: float
     share_se: float
     by_swipe: list[float]
@@ -175,8 +176,10 @@ def _result(
 ) -> NewcomersResult:
     reward = {name: float(part.expected.mean()) for name, part in shown.items()}
     curve = {name: _by_swipe(part, size.first).round(4).tolist() for name, part in shown.items()}
-    gain, share = (ratio_of(shown["policy"], shown[name]) for name in ("popularity", "warm"))
-    on_same_log = ratio_of(shown["policy"], shown["same log"])
+    gain, on_same_log, share = (
+        ratio_of(shown["policy"], shown[name]) for name in ("popularity", "same log", "warm")
+    )
+    of_reference = ratio_of(shown["reference"], shown["same log"])
     return NewcomersResult(
         size=size,
         preset=preset,
@@ -192,7 +195,8 @@ def _result(
         gain_se=gain.se,
         gain_on_same_log=on_same_log.value - 1.0,
         gain_on_same_log_se=on_same_log.se,
-        gain_of_reference=reward["reference"] / reward["same log"] - 1.0,
+        gain_of_reference=of_reference.value - 1.0,
+        gain_of_reference_se=of_reference.se,
         share_of_warm=share.value,
         share_se=share.se,
         by_swipe=curve["policy"],
