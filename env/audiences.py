@@ -236,11 +236,9 @@ class Audiences:
     def _admit(self, interaction: Interaction, trial: Trial | None) -> bool:
         """Return whether an interaction counts: as evidence of its item, or as what is ordinary."""
         scene, guards = interaction.scene, self._args.guards
-        if trial is None:
+        if trial is None or trial.level == OPEN_LEVEL:
             days, slack = guards.young_days, guards.slack
             return not guards.enabled or self._traffic.admit(scene, days, slack, self._clock_ms)
-        if trial.level == OPEN_LEVEL:
-            return True
         source = self._traffic.source(scene, guards.young_days, trial.country, trial.born_ms)
         return trial.evidence.admit(source, guards, interaction.user)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from auditions import DAY_MS, START_MS, by, debut, draw_rewards, shown
 
-from env.audience_args import AudienceArgs, Guards, Pools
+from env.audience_args import OPEN_LEVEL, AudienceArgs, FairStart, Guards, Pools
 from env.audiences import Audiences
 from env.reach import UploadState
 from env.vocabulary import Interaction
@@ -239,6 +239,24 @@ def test_a_surge_is_told_by_what_was_heard_of_it_and_what_was_not() -> None:
     n_heard, n_came = n_told(told, young=True), sum(s.scene.tenure_days == 0 for s in swipes)
     assert audiences.heard == {"GB": (sum(tells for _, tells in told), n_heard, n_came - n_heard)}
     assert n_came - n_heard > 1_000
+
+
+def test_what_is_open_and_still_owed_an_audience_is_ordinary() -> None:
+    audiences = Audiences(AudienceArgs(FairStart(impressions=100_000)))
+    rewards = draw_rewards(np.random.default_rng(3), 12_000).tolist()
+    for k, reward in enumerate(rewards[:1_000]):
+        audiences.fold(shown("old", START_MS + k, reward, tenure_days=0 if k % 10 == 0 else 90))
+    audiences.put(debut("u", START_MS + 1_000))
+    for k, reward in enumerate(rewards[1_000:], start=1_000):
+        name, more = ("u", 1.5) if k % 2 else ("old", 0.0)
+        audiences.fold(shown(name, START_MS + k, reward + more))
+    assert [u.level for u in audiences.uploads()] == [OPEN_LEVEL]
+    n_heard = [
+        sum(audiences.fold(shown(name, START_MS + 12_000 + k, tenure_days=0)) for k in range(9_000))
+        for name in ("u", "old")
+    ]
+    assert 500 < n_heard[0] < 4_000
+    assert n_heard[1] < 500  # of both together they have had their part
 
 
 def test_where_uploads_no_longer_come_what_is_usual_is_looked_at_daily() -> None:
