@@ -99,7 +99,7 @@ class Audiences:
         is found out by a first impression that is cut off: until then all are taken to be heard.
         """
         trial, guards = self._uploads.trial(item_id), self._args.guards
-        if trial is None or trial.level >= OPEN_LEVEL or not trial.evidence.cut:
+        if trial is None or trial.level == OPEN_LEVEL or not trial.evidence.cut:
             return True
         source = self._traffic.source(scene, guards.young_days, trial.country, trial.born_ms)
         return trial.evidence.hears(source, guards)

@@ -29,14 +29,13 @@ people only) the earlier share holds until it has risen, which takes up to three
 `Guards.enabled` is the way out.
 
 Rejected: the share at the time of the impression (1,000 fakes who ask for 24 cards each are most of
-a small market for some hours: measured, 3.9 times the audience), a share frozen in each
-upload (256 numbers, for thousands of uploads that are mostly alike), counts that fade by their
-number (a large installation forgets within hours), and a longer memory (what really changed would
-be held up for a week). In `admit`: to hear nothing of what is not usual (a campaign would teach
-nothing for days), and to bound blocks of addresses too (people come with some 24 cards at once: in
-a market of thousands a third of all honest impressions is too much of some block). Verdicts that go
-by `admit` (8,000 skips amid 4,000 cards moved an upload by .25 to .36 standard deviations of
-uploads instead of .03, and those of old accounts from 20 blocks by 2.7 instead of .3).
+a small market for some hours), a share frozen in each upload (256 numbers, for thousands of uploads
+that are mostly alike), counts that fade by their number (a large installation forgets within
+hours), and a longer memory (what really changed would be held up for a week). In `admit`: to hear
+nothing of what is not usual (a campaign would teach nothing for days), and to bound blocks of
+addresses too (people come with some 24 cards at once: in a market of thousands much of what is
+honest is too much of some block). Verdicts that go by `admit`: of a surge they would hear a part,
+which moves all uploads alike, and of old accounts from a few blocks everything.
 """
 
 import math

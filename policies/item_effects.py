@@ -12,10 +12,8 @@ Sums of rewards and columns are kept, not of residuals: a residual is measured a
 of its day, while these make each mean one of today's weights. C is the weights' covariance over
 sigma^2: what its columns might be worth is a part of what an item might be, as in LinUCB. It counts
 at the mean of the item's columns, so it is one number an item and costs a page nothing; an item
-that was not met has the mean of all. Each candidate's own columns would cost a page of 100 some 260
-us, and help only while next to nothing is known: regret in the cold start world is 97.4% of
-LinUCB's instead of 97.7 (without any of it 97.6; 96 replicates, standard error .6), and in SwipeEnv
-it is 94% of what it is with the mean for 2,000 cards (standard error 2), and the same after 15,000.
+that was not met has the mean of all. Each candidate's own columns were rejected: they would cost a
+page more than all else that scores it, and help only while next to nothing is known.
 
 Both variances come from the stream itself. sigma^2 is what residuals differ by from the mean of
 their item's earlier ones. tau^2 rests on E[e * earlier mean of the item] = tau^2, as the noise of

@@ -14,21 +14,19 @@ A prior says what a fact may be worth, not a column: content is a unit vector th
 16 directions, a match is one number, of 1/4 in the root mean square where it is the cosine of two
 of these. So a match's weight has four times the sd of content's, and both facts may do as much to a
 reward. With one sd for all, what a match is worth is learned late, and meanwhile content's weights
-follow noise (figures: `policies.vowpal_args`).
+follow noise.
 
 Solved at each power of two and at every `SOLVE_EVERY`-th row. Products run by `np.einsum`: a BLAS
 product rounds as its number of threads has it. Older rows are forgotten by a share each solve, the
 prior never. Propensities do not count: where the reward is not linear in the columns, the fit is
 best for what is shown.
 
-Rejected: backfitting, where main effects learn from rewards less the item's effect as it stood
-(regret .044 in the cold start world instead of .040, VW apart, 6 replicates: an effect that was
-measured against early main effects stays wrong, and content is learned from the items that are
-shown most), and the rank-one update of the inverse (loses its symmetry over millions of rows). Of
-priors: sds from the stream itself, by EM on the evidence (there, in 96 replicates, 99.4% of
-LinUCB's regret from about these sds, without it 99.3, from sds of .4 101.1), and rewards weighted
-by 1 / p (1 - p), as a coin's variance has it (100.2% instead of 99.1: it trusts those most that are
-far off).
+Rejected: backfitting, where main effects learn from rewards less the item's effect as it stood (an
+effect that was measured against early main effects stays wrong, and content is learned from the
+items that are shown most), and the rank-one update of the inverse (loses its symmetry over millions
+of rows). Of priors: sds from the stream itself, by EM on the evidence (no better than these), and
+rewards weighted by 1 / p (1 - p), as a coin's variance has it (it trusts those most that are far
+off).
 """
 
 import math
@@ -122,16 +120,16 @@ class Worth(msgspec.Struct, frozen=True, array_like=True):
 class MainEffects:
     """The fold of eliminated rows into weights: deterministic, the same bytes after a restart."""
 
-    def __init__(self, prior_sd: float, memory: float, match_sd: float | None = None) -> None:
+    def __init__(self, prior_sd: float, memory: float, match_sd: float) -> None:
         """Start with weights of 0.
 
         Args:
             prior_sd: of a column's weight in sds of the noise, above 0.
             memory: rows that are remembered, at least 1.
-            match_sd: the same of `MATCH_COLUMNS`; None: they are no exception.
+            match_sd: the same as `prior_sd`, of `MATCH_COLUMNS`.
         """
         self._prior: Floats = np.full(N_COLUMNS, prior_sd**-2)
-        self._prior[MATCH_COLUMNS] = (prior_sd if match_sd is None else match_sd) ** -2
+        self._prior[MATCH_COLUMNS] = match_sd**-2
         self._prior[0] = CONSTANT_PRECISION
         self._memory = memory
         self._moments: Floats = np.zeros((N_COLUMNS + 1, N_COLUMNS + 1))

@@ -163,7 +163,7 @@ class GuardsBody(msgspec.Struct, frozen=True):
     counted: float
     cut: int
     items: tuple[CutBody, ...]
-    surges: tuple[SurgeBody, ...] = ()
+    surges: tuple[SurgeBody, ...]
 
 
 class UploadBody(msgspec.Struct, frozen=True):

@@ -36,7 +36,7 @@ def rows_of(seed: int, n: int, noise: float = 0.5) -> tuple[Floats, Floats]:
 
 
 def folded(rows: Floats, memory: float = FOREVER) -> MainEffects:
-    main = MainEffects(0.6, memory)
+    main = MainEffects(0.6, memory, 0.6)
     for row in rows:
         main.fold(row)
     return main
@@ -65,7 +65,7 @@ def test_columns_of_person_and_item_together_have_a_prior_of_their_own() -> None
 
 def test_a_wide_prior_learns_what_a_match_is_worth_from_fewer_rewards() -> None:
     rng = np.random.default_rng(11)
-    narrow, wide = MainEffects(0.2, FOREVER), MainEffects(0.2, FOREVER, 0.8)
+    narrow, wide = MainEffects(0.2, FOREVER, 0.2), MainEffects(0.2, FOREVER, 0.8)
     rows = np.zeros((60, 1 + N_COLUMNS))
     rows[:, 1 + MATCH_COLUMNS[0]] = rng.normal(0.0, 0.25, len(rows))
     rows[:, 0] = 1.2 * rows[:, 1 + MATCH_COLUMNS[0]]
@@ -80,7 +80,7 @@ def test_a_wide_prior_learns_what_a_match_is_worth_from_fewer_rewards() -> None:
 
 def test_the_weights_of_the_fold_are_solved_at_powers_of_two_and_then_every_so_many_rows() -> None:
     rows, _ = rows_of(2, 2 * SOLVE_EVERY + 5)
-    main, solved = MainEffects(0.6, FOREVER), []
+    main, solved = MainEffects(0.6, FOREVER, 0.6), []
     for n, row in enumerate(rows, start=1):
         before = main.weights
         main.fold(row)
@@ -100,7 +100,7 @@ def joint(
     blocks = rng.normal(size=(items, N_COLUMNS)) * (np.arange(N_COLUMNS) >= N_COLUMNS - 10)
     blocks[:, 0] = 1.0
     own = rng.normal(0.0, item_sd, items)
-    main = MainEffects(0.6, FOREVER)
+    main = MainEffects(0.6, FOREVER, 0.6)
     effects = ItemEffects(items, N_COLUMNS, item_sd / 0.5, 1e6)
     sds = np.full(N_COLUMNS, 0.3)
     sds[0] = 0.5 / math.sqrt(CONSTANT_PRECISION)
@@ -131,7 +131,7 @@ def test_main_effects_and_items_effects_are_one_posterior() -> None:
 
 def test_whoever_comes_first_gains_nothing_before_the_level_is_known() -> None:
     rng = np.random.default_rng(3)
-    main, effects = MainEffects(0.6, FOREVER), ItemEffects(8, N_COLUMNS, 0.2, 500.0)
+    main, effects = MainEffects(0.6, FOREVER, 0.6), ItemEffects(8, N_COLUMNS, 0.2, 500.0)
     x = np.zeros(N_COLUMNS)
     x[0] = 1.0
     for _ in range(200):
@@ -157,7 +157,7 @@ def test_a_fold_that_went_on_from_its_bytes_has_the_bytes_of_one_that_never_stop
     rows, _ = rows_of(6, 300)
     whole = folded(rows, 500.0)
     for cut in (0, 10, 64, 150):
-        begun, again = folded(rows[:cut], 500.0), MainEffects(0.6, 500.0)
+        begun, again = folded(rows[:cut], 500.0), MainEffects(0.6, 500.0, 0.6)
         again.restore(begun.to_bytes())
         assert again.to_bytes() == begun.to_bytes()
         assert again.posterior()[0].tobytes() == begun.posterior()[0].tobytes()

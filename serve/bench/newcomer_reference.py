@@ -53,7 +53,7 @@ class Guessed:
         return len(self.load)
 
     def take(self, index: Ints) -> "Guessed":
-        """Return some of them."""
+        """Return some of them, as they are now."""
         return Guessed(
             self.people.take(index),
             self.taste[:, index],
@@ -110,17 +110,15 @@ class ReferenceStage(Stage):
         return super()._draw(person)
 
     def _turn(self) -> Shown:
-        before = self._guess()
+        before = self._guess().take(np.arange(len(self.shard.people)))
         shown = super()._turn()
         self._learn(shown, before)
         return shown
 
     def _guess(self) -> Guessed:
-        """Return the people as they are now, and their tastes as guessed."""
+        """Return the people with their tastes as guessed; all of it moves on as they do."""
         crowd = self.shard.swiping.crowd
-        return Guessed(
-            crowd.people, self.taste, crowd.satiation.copy(), crowd.load.copy(), crowd.hour.copy()
-        )
+        return Guessed(crowd.people, self.taste, crowd.satiation, crowd.load, crowd.hour)
 
     def _expect(self, people: Guessed, rows: Ints) -> Floats:
         world = self._world

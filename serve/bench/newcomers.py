@@ -127,10 +127,10 @@ class PopularHere(PopularityPolicy):
 
 
 POPULAR_FEED = PopularHere(Softmax(0.3), name="popular_feed@0")
-"""With temperatures of .02, .1, .3 and .6 it earned .483, .499, .516 and .508 (seed 0)."""
+"""Temperatures of .02, .1 and .6 earned less (seed 0): it has to try things out."""
 
 POPULAR_ON_SAME_LOG = PopularHere(Softmax(0.02), name="popular_here@0")
-"""With .3, .1, .05 and .02 it earned .543, .570, .572 and .574: it need not find out anything."""
+"""Temperatures of .05, .1 and .3 earned less (seed 0): it need not find out anything."""
 
 
 def run_newcomers(
