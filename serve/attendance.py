@@ -26,7 +26,6 @@ class Arrival:
 
     Attributes:
         place: index of the user in the attendance.
-        at_ms: time of the first page request.
         scene: scene of the visit, without the time.
     """
 

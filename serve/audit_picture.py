@@ -35,7 +35,6 @@ def draw_audit(file: Path | IO[bytes], audit: Audit, form: str | None = None) ->
 
     Args:
         file: path, or a stream; the suffix of a path sets the format: .png, .svg or .pdf.
-        audit: the audit to draw.
         form: format of a stream.
 
     Raises:

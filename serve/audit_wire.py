@@ -62,7 +62,6 @@ class ExposureBody(msgspec.Struct, frozen=True):
     Attributes:
         n: number of videos or creators.
         n_shown: those with at least one impression.
-        impressions: total impressions.
         gini: Gini index; 0: all equal, towards 1: one has everything.
         bottom_share: share of the impressions held by the 80% with the fewest.
         lorenz: share of the impressions held by the k% with the fewest, k from 0 to 100.
@@ -214,9 +213,7 @@ class Audit(msgspec.Struct, frozen=True):
         market: home country audited; empty: all.
         floor: delivery over all uploads.
         markets: delivery by home, the most uploads first.
-        videos: exposure over videos.
         creators: exposure over creators; videos of unknown creators are left out.
-        n_uploads: number of uploads.
         uploads: some of them, the latest first.
         next: last listed upload if more follow, else empty.
     """

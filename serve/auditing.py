@@ -31,13 +31,11 @@ class Findings:
 
     Attributes:
         market: home country audited; empty: all.
-        uploads: uploads of these homes.
         clock_ms: latest time in the log.
         shares: share of cards reserved now, by home.
         overdrawn: share needed by each over-committed home; the maximum over its languages.
         exposed: impressions of the listed items of these homes.
         gone: uploads that are taken down or delisted.
-        args: arguments of the fold.
         version: version of the published policy; 0: none was published.
         offset: last log line in the fold.
         unreachable: homes where uploads are late although cards are reserved.
@@ -90,7 +88,6 @@ def make_audit(findings: Findings, *, after: str = "", limit: int | None = None)
     """Return the audit.
 
     Args:
-        findings: from the fold.
         after: item after which the listed uploads begin; empty: at the latest upload.
         limit: number of uploads listed; None: all.
 

@@ -59,10 +59,7 @@ def backup(config: Config, folder: Path, now_ms: int, advance: Advance | None = 
     """Copy the data folder; a server may be running on it.
 
     Args:
-        config: names the data folder.
         folder: target; must be missing or empty.
-        now_ms: Unix milliseconds.
-        advance: progress callback.
 
     Raises:
         Refused: there is no log, or the target is not empty.
@@ -95,7 +92,6 @@ def restore(config: Config, folder: Path, *, force: bool = False) -> Backup:
     """Replace the data folder by a backup, after checking all of the backup.
 
     Args:
-        config: names the data folder.
         folder: a backup made by `backup`.
         force: replace a data folder that is not empty; the old one is removed afterwards.
 

@@ -24,7 +24,6 @@ def judge_breakout(uploads: Sequence[UploadState], at_least: int) -> BreakoutBod
     """Return the promotions of these uploads in hindsight.
 
     Args:
-        uploads: all uploads.
         at_least: counted impressions that are enough evidence, `Pools.at_least`; a promoted upload
             had them, though half of its evidence was forgotten then.
     """

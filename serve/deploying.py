@@ -30,7 +30,6 @@ def write_deployment(
 
     Args:
         folder: must be missing or empty, without `force`.
-        config: the settings.
         cluster: size, and the address of an existing Redis, if any.
         own_redis: set up a Redis beside the server.
         force: overwrite the files in the folder.

@@ -31,7 +31,6 @@ def drawn_by(page: PageRecord, bandit: FindBandit, ranker: FindRanker) -> Policy
     """Return the policy that drew a page; None: it, or a part of it, is missing.
 
     Args:
-        page: from the log.
         bandit: finds versions of the bandit.
         ranker: finds rankers.
 

@@ -37,8 +37,6 @@ class Question:
     """An evaluation job: estimate the value of policies on the decisions of a log.
 
     Attributes:
-        source: the decisions.
-        targets: the policies.
         arms: arms of the experiment in the log; None: there is nothing to compare.
         n_decisions: decisions in the source, for progress bars; 0: not known before reading.
     """

@@ -38,8 +38,6 @@ class Shown:
 
     Attributes:
         market: home country of the items in `exposed`; empty: all.
-        exposed: impressions of listed items.
-        ids: ids of all n items.
         duplicates: shape (n,), code shared by near-duplicates.
         listed: shape (n,).
     """

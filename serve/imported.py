@@ -35,9 +35,7 @@ class About(msgspec.Struct, frozen=True):
     """Description of the current import.
 
     Attributes:
-        folder: name of the folder.
         digest: digest of the imported data; equal imports share it.
-        n_impressions: number of impressions.
         response_auc: AUC of valid plays on the last day, by the model fitted to earlier days.
     """
 

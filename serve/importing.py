@@ -96,7 +96,6 @@ def import_items(
     """Import items, all or none; return the counts once they are on disk.
 
     Args:
-        config: names the data folder.
         items: each id once.
         now_ms: Unix milliseconds; upload time of items without one.
         advance: progress callback, on another thread.
@@ -141,9 +140,7 @@ def import_kuairand(
     """Import a KuaiRand folder: items, users, and the world fitted to its impressions.
 
     Args:
-        config: names the data folder.
         data: from `serve.importers.kuairand.read`.
-        now_ms: Unix milliseconds.
         advance: progress callback, on another thread; the total is all items and users.
 
     Raises:

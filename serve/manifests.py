@@ -74,7 +74,6 @@ def service(config: Config, cluster: Cluster, serve_config: str) -> list[Resourc
     """Return the server, its network policy and its disruption budget.
 
     Args:
-        config: the settings.
         cluster: with the address of its Redis, if any.
         serve_config: the Serve config, as YAML.
     """

@@ -36,9 +36,6 @@ class ObdError(msgspec.Struct, frozen=True):
     """Error of the default estimator in one setting.
 
     Attributes:
-        campaign: campaign of the shop.
-        behaviour: logging policy.
-        target: target policy.
         truth: click rate of the target in the full data.
         relative_error: mean over resampled logs of |estimate - truth| / truth.
         relative_error_sd: standard deviation over them.
@@ -58,14 +55,7 @@ class ObdReport(msgspec.Struct, frozen=True):
     """Evaluation of one policy from the other's log, and the errors of such evaluations.
 
     Attributes:
-        campaign: campaign of the shop.
-        behaviour: logging policy.
-        target: target policy.
-        n_items: candidates.
         draws: draws from the priors, for the distribution of `bts`.
-        weights: summary of the importance weights.
-        ess: effective sample size, in decisions.
-        refusals: failed gates.
         forced: whether estimates are shown in spite of failed gates.
         logged: clicks per impression of the log itself.
         on_policy: clicks per impression in the target's own sample; None if it is missing.
@@ -74,7 +64,6 @@ class ObdReport(msgspec.Struct, frozen=True):
         ips_more_draws: ips with the distribution from `MORE_DRAWS` draws; None without draws.
         relative_error: |ips - on_policy| / on_policy.
         default: estimate of the default estimator.
-        estimates: estimates of all estimators.
         settings: errors of the default estimator, in all available settings.
         mean_relative_error: mean over the settings; None without full-data click rates.
     """
@@ -113,10 +102,6 @@ def evaluate_obd(
     """Return the evaluation of a policy from a log, with the errors over all settings.
 
     Args:
-        folder: folder of the dataset.
-        campaign: campaign of the log.
-        behaviour: logging policy.
-        target: target policy.
         force: show estimates in spite of failed gates, marked.
         gates: limits; None: the default ones.
         advance: progress callback, in settings.

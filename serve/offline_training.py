@@ -94,13 +94,11 @@ class OfflineResult(msgspec.Struct, frozen=True):
     """Outcome of an offline training.
 
     Attributes:
-        method: training method.
         report: evaluation on held-out users.
         refusals: failed gates; if any, nothing was written.
         share: share of the way from the log's policy to the ranker that could be judged.
         n_steps: cards trained on.
         n_lives: users trained on.
-        seconds: training time.
         ranker: path of the file; None: it was not written.
         version: version in the data folder; None: it was not published.
     """
@@ -132,12 +130,10 @@ def train_offline(
 
     Args:
         config: data folder and reward.
-        args: arguments of the training.
         folder: folder for the ranker; created if missing.
         holdout: share of the users to judge by, in (0, 1).
         publish: also make it the data folder's current ranker, if it passes.
         gate: gate to pass.
-        advance: progress callback.
 
     Raises:
         Refused: there is no log, the log is too small, or the folder holds another training.
@@ -239,7 +235,6 @@ def are_held_out(people: Keys, share: float, seed: int) -> Bools:
     Args:
         people: hashes of users, shape (m,).
         share: share of held-out users, in (0, 1).
-        seed: seed of the split.
     """
     key = seed.to_bytes(8, "little")
     places = [

@@ -74,8 +74,6 @@ def audit_policy(env: SwipeVectorEnv, name: str, choose: Chooser, seed: int) -> 
 
     Args:
         env: from `open_world`.
-        name: name of the policy.
-        choose: the policy.
         seed: user i has seed + i under every policy (common random numbers).
     """
     env.reset(seed=seed)

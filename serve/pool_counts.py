@@ -35,7 +35,6 @@ def count_cuts(uploads: Sequence[UploadState], heard: Mapping[str, Heard]) -> Gu
     """Return the impressions that guards removed from the evidence and from training.
 
     Args:
-        uploads: uploads in the audit.
         heard: impressions of items out of trial, by market.
     """
     by_cut = sorted((u for u in uploads if u.n_cut), key=lambda u: (-u.n_cut, u.item_id))

@@ -20,8 +20,6 @@ class Gain(msgspec.Struct, frozen=True):
 
     Attributes:
         value: relative difference, or difference of shares.
-        low: lower end of the interval.
-        high: upper end of the interval.
     """
 
     value: float

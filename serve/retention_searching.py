@@ -28,7 +28,6 @@ class Lived(msgspec.Struct, frozen=True):
     """Retention of users under a policy.
 
     Attributes:
-        policy: its name.
         active_days: days with a session, per user.
         d30: share of users with a session on day 30.
     """
@@ -42,7 +41,6 @@ class Worth(msgspec.Struct, frozen=True):
     """Evaluation of a ranker on held-out users.
 
     Attributes:
-        people: number of users.
         days: length of their lives.
         lives: retention under the ranker, the myopic bandit and chance.
         gain_over_myopic: relative gain in active days.
@@ -62,8 +60,6 @@ class SearchOutcome(msgspec.Struct, frozen=True):
     """Outcome of a training.
 
     Attributes:
-        ranker: path of the file.
-        seed: seed of the training.
         seconds: time since it began or resumed, without the evaluation.
         worth: evaluation of the ranker.
     """
@@ -84,10 +80,8 @@ def search_retention(
     """Train a ranker by search, evaluate it and write it.
 
     Args:
-        args: arguments of the training.
         folder: folder of the training; created if missing.
         resume: continue the training in the folder; otherwise it must hold none.
-        advance: progress callback.
 
     Raises:
         Refused: the folder holds a training and `resume` is not set, or one of other arguments.

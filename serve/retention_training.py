@@ -50,9 +50,7 @@ class Kept(msgspec.Struct, frozen=True):
 
     Attributes:
         name: name of the limit, see `policies.retention.limits`.
-        bound: bound on the share.
         share: share of the cards of held-out users, with its standard error.
-        is_met: whether the share is within the bound.
         multiplier: multiplier of the last training iteration.
     """
 
@@ -67,9 +65,6 @@ class Outcome(msgspec.Struct, frozen=True):
     """Outcome of a training.
 
     Attributes:
-        ranker: path of the file.
-        seed: seed of the training.
-        n_steps: cards.
         seconds: time since it began or resumed.
         grade: grade in the twin; None elsewhere.
         limits: results of the limits, if any.
@@ -94,7 +89,6 @@ def train_retention(
     """Train a ranker and write it.
 
     Args:
-        args: arguments of the training.
         folder: folder of the training; created if missing.
         resume: continue the training in the folder; otherwise it must hold none.
         address: address of a Ray cluster; None: as in `policies.retention.job.running_ray`.

@@ -60,7 +60,6 @@ class Tally:
     Attributes:
         acked: events that the server accepted.
         refused: events that the server refused.
-        errors: failed requests.
     """
 
     cards: int = 0
@@ -90,15 +89,11 @@ class Swarm:
         """Set up the first arrivals; nothing is sent before `swipe`.
 
         Args:
-            client: client of the server.
             attendance: decides who visits when.
             seed: seed of the users' choices.
             start_ms: start of the simulated clock; it and the seed name the sessions, so a later
                 swarm does not continue them.
             window_ms: time over which events are gathered before they are reported.
-            page_size: cards per page.
-            concurrency: concurrent page requests.
-            witness: see `Witness`.
             patience: retry limit for a server with nothing to show.
         """
         self.clock_ms = start_ms
@@ -131,7 +126,6 @@ class Swarm:
 
         Args:
             n_cards: the current window is finished in any case.
-            on_window: progress callback.
 
         Raises:
             NothingToShowError: the server returned nothing to show for too long.

@@ -43,11 +43,8 @@ async def swipe_cards(
 
     Args:
         config: names the data folder, with the users' world.
-        address: address of the server.
-        n_cards: cards to swipe.
         n_present: users at a time.
         seed: seed of the world and of the users' choices.
-        now_ms: wall clock.
         advance: called with the number of cards swiped since the last call.
 
     Raises:
@@ -84,8 +81,6 @@ async def live_days(
 
     Args:
         config: also the server's; names the data folder, with a simulated clock.
-        address: address of the server.
-        n_days: days to simulate.
         n_people: users at a time.
         preset: how they change, leave and return; see `env.presets.load`.
         seed: seed of the world and of the users' choices.

@@ -42,8 +42,6 @@ class Verified(msgspec.Struct, frozen=True):
     """Result of verifying a log.
 
     Attributes:
-        n_pages: pages redrawn.
-        n_decisions: decisions on them.
         mismatches: decisions logged and not redrawn, or redrawn and not logged.
         max_error: largest relative difference between a logged and a refolded propensity; infinite
             if a page's policy is unknown.

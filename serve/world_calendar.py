@@ -27,9 +27,7 @@ class CalendarReport(msgspec.Struct, frozen=True):
     """Users' behaviour by the calendar.
 
     Attributes:
-        days: days simulated.
         people: users at a time; a churned one was replaced.
-        cards: cards seen.
         visits: visits with at least one card, at most one per user and day.
         daily_active: users who visited, by day.
         d1: share of those active on a day who return on the next; None: no day has a next one.
@@ -86,8 +84,6 @@ class WorldCalendar:
         """Hold the users as they are at their first visit.
 
         Args:
-            world: their world.
-            users: users at the start.
             n_days: days from the first midnight of each user, on their own clock.
 
         Raises:

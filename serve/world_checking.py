@@ -56,7 +56,6 @@ class Checked(msgspec.Struct, frozen=True):
     """All checks of a world.
 
     Attributes:
-        passed: whether all checks passed.
         moments: summary statistics of the simulated log.
         survival: P(session length > 0), P(> 1), ... in it.
     """
@@ -73,9 +72,6 @@ def check_world(preset: Preset, seed: int, sizes: Sizes, advance: Advance) -> Ch
 
     Args:
         preset: world with its target summary statistics.
-        seed: seed of the simulated users.
-        sizes: sizes of the simulations.
-        advance: progress callback.
 
     Raises:
         Refused: the preset has no summary statistics, or follows other laws.

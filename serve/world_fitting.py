@@ -85,14 +85,10 @@ def fit_log(
     law fitted to all gaps, censored ones included, instead of the few that ended.
 
     Args:
-        log: the log.
-        name: name of the preset.
         source: origin of the figures.
         session_cards: mean session length, where the log holds only parts of sessions.
         holdout: share of the log, the latest impressions, that is kept out and predicted.
         n_cards: cards simulated in each calibration round.
-        n_rounds: calibration rounds.
-        advance: progress callback.
 
     Raises:
         Refused: the log is too small.
@@ -127,7 +123,6 @@ def make_named(
         name: one of `env.presets.NAMED`.
         log: KuaiRand's log, needed by `kuairand` only.
         n_cards: cards simulated in each calibration round.
-        advance: progress callback.
 
     Raises:
         Refused: there is no such recipe, or it needs a log.

@@ -86,13 +86,7 @@ def run_decide(
     """Warm up with simulated users, then time pages.
 
     Args:
-        n_items: size of the generated catalogue.
-        n_pages: pages timed.
         seed: seed of the catalogue, the users and their choices.
-        now_ms: wall clock.
-        clock_ns: monotonic clock.
-        advance: progress callback.
-        n_candidates: candidates per page.
         n_warm_pages: pages swiped before.
         least_items: catalogue size from which an index is built.
         base_items: size of the smaller catalogue, the base of `growth`.

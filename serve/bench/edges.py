@@ -29,12 +29,7 @@ SAID = 2_000
 
 
 class Server:
-    """A running server.
-
-    Attributes:
-        address: URL.
-        config: its settings.
-    """
+    """A running server."""
 
     def __init__(
         self, address: str, config: Config, log: Path, process: subprocess.Popen[bytes]
@@ -80,7 +75,6 @@ def running(edge: Edge, filled: Path, home: Path, *, more: str = "") -> Iterator
     """Run a server over a copy of a data folder.
 
     Args:
-        edge: the proxy in front of the app.
         filled: the folder to copy.
         home: folder for the copy and the settings.
         more: further settings as TOML.

@@ -26,9 +26,6 @@ class FeedSize(msgspec.Struct, frozen=True):
     """Size of the benchmark.
 
     Attributes:
-        items: catalogue size.
-        people: users who request pages.
-        connections: connections of the closed loop.
         rounds: rounds, each with one window per edge.
         window_s: length of a window.
         rate: pages per second of the open loop.
@@ -89,11 +86,7 @@ def run_feed(
     """Start the servers, load them in turn, then one of them at a fixed rate.
 
     Args:
-        size: size of the benchmark.
         seed: seed of the catalogue and the users.
-        now_ms: wall clock.
-        clock_ns: monotonic clock.
-        advance: progress callback.
     """
     page_ms = run_decide(
         n_items=size.items,

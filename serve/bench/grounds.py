@@ -22,10 +22,7 @@ def fill(
     """Import or generate a catalogue with its users; return the response model's AUC.
 
     Args:
-        config: names the data folder.
-        seed: seed of generated data.
         kuairand: a KuaiRand folder; None: generated data, and no AUC.
-        now_ms: wall clock, for generated data.
         n_people: users to generate.
     """
     if kuairand is not None:

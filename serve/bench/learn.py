@@ -39,9 +39,6 @@ class LearnResult(msgspec.Struct, frozen=True):
     """Learning rates from a log.
 
     Attributes:
-        lines: log lines.
-        interactions: interactions that closed in it.
-        candidates: candidates per page.
         interactions_per_s: read, decode, join and train the bandit.
         fold_per_s: the same with item states and audiences, as a published version holds.
         text_per_s: Vowpal Wabbit's parser and learner on the decisions as dsjson lines.
@@ -76,10 +73,6 @@ def run_learn(
     Args:
         n_pages: pages, of 10 cards each.
         seed: seed of the items, the users and their choices.
-        now_ms: wall clock.
-        clock_ns: monotonic clock.
-        advance: progress callback.
-        n_items: size of the generated catalogue.
     """
     config = Config()
     room = Room.of(config, n_items, seed, now_ms, advance)

@@ -49,7 +49,6 @@ class LogSize(msgspec.Struct, frozen=True):
 
     Attributes:
         events: events in each half, closed and paced.
-        posters: concurrent posters.
         rate: events per second due in the paced half.
     """
 
@@ -103,10 +102,7 @@ def run_log(size: LogSize, *, store: str, now_ms: int, advance: Advance) -> LogR
     """Run both halves in a temporary data folder.
 
     Args:
-        size: size of the benchmark.
         store: address of a Redis, in which an installation is made and removed; empty: SQLite.
-        now_ms: wall clock, for generated data.
-        advance: progress callback.
     """
     with tempfile.TemporaryDirectory(prefix="nextswipe-log-") as folder:
         settings = StoreSettings(url=store, name=f"bench-{Path(folder).name[-8:]}")

@@ -113,11 +113,8 @@ def run_loop(
     """Run the loop in a temporary data folder.
 
     Args:
-        size: size of the benchmark.
         seed: seed of the world and of its users' choices.
         kuairand: a KuaiRand folder; None: a generated catalogue.
-        now_ms: wall clock, for generated data.
-        advance: progress callback.
     """
     with tempfile.TemporaryDirectory(prefix="nextswipe-loop-") as folder:
         config = Config(server=Server(port=0), data=Data(folder), clock=Clock(simulated=True))
@@ -277,7 +274,6 @@ def effect_lag_p95_s(lines: Sequence[LogLine], config: Config, offsets: Mapping[
     end of the log, so a stalled learner shows.
 
     Args:
-        lines: the whole log.
         config: settings of the server.
         offsets: offset that each published version had learned up to.
     """

@@ -27,7 +27,6 @@ class Load(msgspec.Struct, frozen=True):
     """A load to send.
 
     Attributes:
-        address: URL of the server.
         seconds: duration of sending.
         rate: requests per second, each sent when it is due; 0: closed loop.
         connections: concurrent connections; at a fixed rate, the maximum.

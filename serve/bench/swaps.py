@@ -43,11 +43,7 @@ class SwapsSize(msgspec.Struct, frozen=True):
         swaps: versions to publish.
         windows: windows of each kind; versions are spread over those with swaps.
         per_s: versions per second; a learner publishes one, and a replica polls ten times.
-        items: catalogue size.
-        people: users who request pages.
-        connections: connections of the closed loop.
         redrawn: pages to redraw.
-        edge: the proxy in front of the app.
     """
 
     swaps: int = 1_000
@@ -64,14 +60,12 @@ class SwapsResult(msgspec.Struct, frozen=True):
     """Cost of swaps.
 
     Attributes:
-        published: versions published.
         served: versions that drew pages.
         pages: pages answered in windows with swaps.
         still_per_s, swapping_per_s: pages per second without and with swaps, median of the windows.
         still_p99_ms, swapping_p99_ms: answer time at full load, median of the windows.
         p99_ratio: swapping_p99_ms / still_p99_ms.
         errors: answers that were no page of one version, by kind.
-        redrawn: pages redrawn.
         mismatches: pages that the named version does not reproduce; should be 0.
         told_apart: pages that the version before does not reproduce either: the check's power.
     """

@@ -31,9 +31,7 @@ def measure_uploads(
 
     Args:
         pipeline: the upload is put into its catalogue.
-        states: user states.
         now_ms: time of the requests.
-        clock_ns: monotonic clock.
 
     Raises:
         RuntimeError: the first page after an upload lacks it, or no user is in a session.

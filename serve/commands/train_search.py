@@ -49,8 +49,6 @@ def searched_args(
     """Return the arguments of a search.
 
     Args:
-        preset: preset of the world.
-        candidates: candidates per card.
         features: columns that the ranker reads.
         seed: seed of all draws.
         sizes: by name in `SearchedArgs`; None: its default.

@@ -10,7 +10,6 @@ class BadFile(ValueError):  # noqa: N818 - a short name for a message
         """Compose the message.
 
         Args:
-            path: the file.
             problem: expected and actual content.
             line: from 1; 0: the whole file.
             column: name of the column; empty: the whole line.

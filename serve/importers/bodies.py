@@ -16,7 +16,6 @@ def to_body(path: Path, line: int, cells: object, kind: type[B], *, strict: bool
     """Return a record of a file as the API would accept it.
 
     Args:
-        path: the file.
         line: line of the record, from 1.
         cells: values by field.
         kind: a body of `serve.items_wire` or `serve.people_wire`.

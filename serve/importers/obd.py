@@ -54,7 +54,6 @@ class ClickRate(msgspec.Struct, frozen=True):
     """A policy's click rate in the full data.
 
     Attributes:
-        n: impressions.
         ctr_pct: clicks per hundred impressions.
     """
 

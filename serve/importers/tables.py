@@ -55,7 +55,6 @@ def read_table(path: Path, columns: Sequence[str], allowed: Sequence[str] = ()) 
     """Yield the rows of a CSV file that has at least these columns.
 
     Args:
-        path: the file.
         columns: required columns.
         allowed: if given, the only columns allowed.
 
