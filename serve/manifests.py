@@ -180,7 +180,6 @@ def _pod(
     mounts: list[tuple[Resource, Resource]],
     variables: dict[str, str],
 ) -> Resource:
-    """Return the template of a pod that is a Ray node."""
     app = TRAINING if role == "train" else NAME
     container = {
         "name": role,

@@ -96,7 +96,7 @@ class OfflineResult(msgspec.Struct, frozen=True):
     Attributes:
         report: evaluation on held-out users.
         refusals: failed gates; if any, nothing was written.
-        share: share of the way from the log's policy to the ranker that could be judged.
+        share: step size from the log's policy within the KL budget; 0: no step was possible.
         n_steps: cards trained on.
         n_lives: users trained on.
         ranker: path of the file; None: it was not written.

@@ -130,7 +130,6 @@ class _Lived:
         self.lives &= ~(turn.terminated | turn.truncated)
 
     def audit(self, name: str, n_days: int) -> PolicyAudit:
-        """Return the figures."""
         cards, n = self._cards, np.ones(len(self._cards))
         return PolicyAudit(
             policy=name,

@@ -173,7 +173,6 @@ def _timed(spent_ns: Sequence[int]) -> PagesTimed:
 def _median_us(
     clock_ns: Callable[[], int], work: Callable[[T], object], inputs: Sequence[T]
 ) -> float:
-    """Return the median time of some work over its inputs."""
     spent_ns = []
     for value in inputs:
         began_ns = clock_ns()

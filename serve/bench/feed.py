@@ -173,7 +173,6 @@ class _Loads:
         return windows
 
     def steady(self, server: Server) -> Answered:
-        """Load a server at the fixed rate."""
         return self._generator.send(self._load(server, self._size.rate, self._size.open_s))
 
     def _load(self, server: Server, rate: float, seconds: float) -> Load:

@@ -259,7 +259,6 @@ def _freeze(config: Config) -> VowpalScorer:
 
 
 def _earned(log: EventLog, reward: Reward) -> Estimate:
-    """Return the learning half's mean reward per card."""
     half = read(log.read(), reward, lambda page: page.arm == "learned")
     mean = float(half.reward.mean())
     influence = half.reward - mean

@@ -169,7 +169,6 @@ class _Learner:
                 self._learner.publish()
 
     def close(self) -> None:
-        """Close the store."""
         self._store.close()
 
 

@@ -143,7 +143,6 @@ def _write(evaluation: "Evaluation", report: Path | None, as_json: bool) -> None
 
 
 def _refuse_ignored(context: typer.Context, obd: Path | None, log: Path | None) -> None:
-    """Refuse options that would be ignored."""
     given = {
         str(parameter.name): parameter
         for parameter in context.command.params

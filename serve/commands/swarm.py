@@ -117,7 +117,6 @@ def _live(
 
 
 def _show(told: object) -> None:
-    """Print one figure per line."""
     for name, value in msgspec.to_builtins(told).items():
         match value:
             case tuple() | list():
