@@ -23,7 +23,7 @@ class FloorBody(msgspec.Struct, frozen=True):
         met_share: met / over.
         late: uploads past their deadline with a shortfall.
         withdrawn: uploads taken down or delisted before fulfilment; excluded from all other counts.
-        p50_h: hours from upload until half of them are fulfilled; None: fewer are.
+        p50_h: hours from upload until half of them are fulfilled; None: not half of them yet.
         p90_h: the same for 90%.
         max_h: longest time to fulfilment.
         curve: share fulfilled by then, at equal time steps from 0 to `curve_h`.

@@ -1,8 +1,9 @@
 """Resolves the names of policies on the command line, and the policies named by logged pages.
 
-A name is a baseline's, `vowpal`, `retention` or `blend` (current version), one of these with `@N`
-(kept version), or `module:function`: a function without arguments that returns a policy of
-`env.interface`, found in the current folder or among installed packages.
+A name is a baseline's; `vowpal`, `retention` or `blend` (current version); one of these with `@N`
+(kept version); or `module:function`, a function without arguments that returns a policy of
+`env.interface`, found in the current folder or among installed packages. A blend is the current
+ranker with a version of vowpal.
 """
 
 import importlib
