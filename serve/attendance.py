@@ -1,10 +1,8 @@
-"""Who is in front of the feed: a swarm asks for the first ones, and after each visit who is next.
+"""Attendance: the rules that decide when simulated users visit the feed.
 
-There are two ways to attend, for the two jobs of a swarm. A `Rush` keeps as many people present as
-asked for, whoever was away comes back within seconds: days of swiping are pressed into minutes, as
-a load test and the comparison of two policies want it, and nobody's absence means anything. In
-`serve.world_calendar` people come back when the world says, days later or never, as whatever is
-about retention needs it; how many are present is then nobody's choice.
+A swarm asks its attendance for the first arrivals and, after each visit, for the next one. The
+`Rush` here serves load tests and policy comparisons; the calendar of the simulated world serves
+retention. Why there are two: `docs/decisions/swarm-attendance.md`.
 """
 
 from collections.abc import Sequence
@@ -24,12 +22,11 @@ NETWORKS = ("wifi", "cellular")
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Somebody who comes.
+    """A simulated user who is about to visit.
 
     Attributes:
-        place: of the person in their attendance.
-        at_ms: when they ask for their first page.
-        scene: where, but for the time.
+        place: index of the user in the attendance.
+        scene: scene of the visit, without the time.
     """
 
     place: int
@@ -39,40 +36,29 @@ class Arrival:
 
 
 class Attendance(Protocol):
-    """Says who comes when."""
+    """The rule that decides which simulated user visits when."""
 
     def begin(self, at_ms: int, rng: np.random.Generator) -> list[Arrival]:
-        """Return who comes first, each at this time or later.
-
-        Args:
-            at_ms: when the swarm gathers.
-            rng: of the swarm.
-        """
+        """Return the first arrivals, each at `at_ms` or later."""
         ...
 
     def leave(self, visit: Visit, at_ms: int, rng: np.random.Generator) -> Arrival | None:
-        """Let a visit be over; return who comes in its stead, if anybody does.
-
-        Args:
-            visit: as it was left.
-            at_ms: when; whoever comes, comes at this time or later.
-            rng: of the swarm.
-        """
+        """End a visit; return the arrival that replaces it, at `at_ms` or later, or None."""
         ...
 
 
 class Rush:
-    """As many present as asked for, each by chance, as often as chance has it."""
+    """Keeps a fixed number of simulated users present, each drawn at random."""
 
     def __init__(self, viewers: Sequence[Viewer], n_present: int) -> None:
-        """Take these people.
+        """Hold the simulated users.
 
         Args:
-            viewers: more than `n_present`; they keep what they remember from before.
+            viewers: more than `n_present`; they keep their state between visits.
             n_present: visits at a time.
 
         Raises:
-            ValueError: they are not more.
+            ValueError: there are not more viewers than `n_present`.
         """
         if len(viewers) <= n_present:
             raise ValueError(f"expected more than {n_present} viewers, got {len(viewers)}")
@@ -86,13 +72,13 @@ class Rush:
         return [self._arrive(at_ms, rng) for _ in range(self._n_present)]
 
     def leave(self, visit: Visit, at_ms: int, rng: np.random.Generator) -> Arrival:
-        """See `Attendance.leave`; somebody comes always."""
+        """See `Attendance.leave`; there is always a next arrival."""
         self._left_ms[visit.place] = at_ms
         self._absent.append(visit.place)
         return self._arrive(at_ms, rng)
 
     def _arrive(self, at_ms: int, rng: np.random.Generator) -> Arrival:
-        """Let somebody who is away come within a while."""
+        """Draw an absent user and let them arrive within `ARRIVAL_SPREAD_MS`."""
         k = int(rng.integers(len(self._absent)))
         place = self._absent[k]
         self._absent[k] = self._absent[-1]
@@ -105,5 +91,5 @@ class Rush:
 
 
 def pick_network(rng: np.random.Generator) -> str:
-    """Return what somebody is connected by."""
+    """Return a random network type."""
     return NETWORKS[int(rng.integers(len(NETWORKS)))]

@@ -1,7 +1,7 @@
-"""The audit as one HTML page for people: the picture, what it says in words, and the tables.
+"""The audit as one HTML page: the picture, the statements in words, and the tables.
 
-It has nothing to fetch and no script, forbids itself to load anything, and all text that came
-from outside is escaped. Its style is that of an evaluation's report.
+The page has no script, loads nothing (its content security policy forbids it), and escapes all text
+from outside. Its style is that of an evaluation report.
 """
 
 import io
@@ -21,7 +21,7 @@ _OWN_STYLE = (
 
 
 def audit_html(audit: Audit) -> str:
-    """Return the page.
+    """Return the page as HTML.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -46,7 +46,7 @@ def audit_html(audit: Audit) -> str:
 
 
 def _picture(audit: Audit) -> str:
-    """Return the picture as an `<svg>` without the head of a file."""
+    """Return the picture as an `<svg>` element without the file header."""
     drawn = io.BytesIO()
     draw_audit(drawn, audit, "svg")
     text = drawn.getvalue().decode("utf-8")

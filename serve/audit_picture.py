@@ -1,8 +1,8 @@
-"""The picture of an audit: how soon uploads get their audience, who gets the rest, who breaks out.
+"""The picture of an audit: delivery of guarantees, spread of impressions, and the rollout stages.
 
-Three panels: the share of uploads that have what they are owed by hours since upload, by home; the
-Lorenz curves of impressions; the flow through the pools. matplotlib is in the extra `world` and is
-imported when something is drawn. The same audit gives the same picture.
+It has three panels: the share of uploads with their guaranteed audience by hours since upload and
+home country, the Lorenz curves of impressions, and the flow through the pools. matplotlib is in the
+extra `world` and is imported when a picture is drawn. Equal audits give equal pictures.
 """
 
 import datetime as dt
@@ -34,9 +34,8 @@ def draw_audit(file: Path | IO[bytes], audit: Audit, form: str | None = None) ->
     """Write the picture.
 
     Args:
-        file: the suffix of a path says which format: .png, .svg or .pdf.
-        audit: what it shows.
-        form: of what is written to a stream.
+        file: path, or a stream; the suffix of a path sets the format: .png, .svg or .pdf.
+        form: format of a stream.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -59,7 +58,7 @@ def draw_audit(file: Path | IO[bytes], audit: Audit, form: str | None = None) ->
 
 
 def headline(audit: Audit) -> str:
-    """Return in one line how the floor is kept."""
+    """Return a one-line summary of how the delivery guarantee is kept."""
     floor = audit.floor
     if not floor.uploads:
         return "No upload is owed an audience yet."
@@ -77,7 +76,7 @@ def headline(audit: Audit) -> str:
 
 
 def source(audit: Audit) -> str:
-    """Return of what it is an audit."""
+    """Return the log position and the policy version that the audit describes."""
     at = dt.datetime.fromtimestamp(audit.clock_ms / 1000, dt.UTC)
     return (
         f"From the log up to line {audit.offset:,}, {at:%Y-%m-%d %H:%M} UTC; policy version "
@@ -119,7 +118,7 @@ def _draw_floors(axis: "Axes", audit: Audit) -> None:
 
 
 def _name_floors(axis: "Axes", lines: list[tuple[FloorBody, str, str]]) -> None:
-    """Write beside the panel whose curve is which, the fastest first."""
+    """Label the curves beside the panel, the fastest first."""
     axis.text(1.02, 1.0, "half by", transform=axis.transAxes, fontsize=9, color=SOFT, va="top")
     lines = sorted(lines, key=lambda line: np.inf if line[0].p50_h is None else line[0].p50_h)
     for row, (floor, name, colour) in enumerate(lines):
@@ -164,7 +163,7 @@ def _spread(name: str, spread: ExposureBody) -> str:
 
 
 def _draw_flow(axis: "Axes", audit: Audit) -> None:
-    """Draw a bar a level, cut into who went on, who is still tried and who was stopped."""
+    """Draw one bar per level, split into uploads that went on, are still tried, or were stopped."""
     pools = audit.pools
     n = max(pools.reached[0], 1)
     for level, reached in enumerate(pools.reached):
@@ -190,7 +189,7 @@ def _draw_flow(axis: "Axes", audit: Audit) -> None:
 
 
 def _draw_band(axis: "Axes", start: float, end: float, top: float, tall: float) -> None:
-    """Draw what flows on: a smooth band between two bars, both of which it meets at the top."""
+    """Draw the flow to the next level as a smooth band between the tops of two bars."""
     steps = np.linspace(0.0, 1.0, 40)
     rise = (1.0 - top) * steps**2 * (3.0 - 2.0 * steps)
     x = start + (end - start) * steps
@@ -221,7 +220,7 @@ def _write_level(
 
 
 def _write_reasons(axis: "Axes", audit: Audit) -> None:
-    """Write why uploads were stopped, a bar a reason."""
+    """Write the reasons why uploads were stopped, one bar per reason."""
     axis.set_axis_off()
     _head(axis, "Why uploads were stopped")
     reasons = list(audit.pools.reasons.items())[:N_REASONS]
@@ -294,4 +293,4 @@ _PANELS = {
     _write_reasons: (0.065, 0.045, 0.47, 0.115),
     _write_breakout: (0.645, 0.045, 0.325, 0.115),
 }
-"""Where each panel stands: left, bottom, width and height, in parts of the figure."""
+"""Position of each panel: left, bottom, width and height, as fractions of the figure."""

@@ -1,11 +1,8 @@
-"""What an audit is computed from: out of the newest snapshot, or out of the log itself.
+"""Reads the states that an audit is computed from: the newest snapshot, or the log itself.
 
-A snapshot is what feeds are served with. The log folded up to the snapshot's offset says the same,
-or one of both is wrong; that is what `--from-log` is for. The items are those of the log's end in
-either case: what is listed now.
-
-Rejected: a fold without the policy, which no audience hangs on (faster, and a second order in
-which lines are folded, that has to stay the same as the learner's).
+Feeds are served from the snapshot. Folding the log up to the snapshot's offset must give the same
+states; `--from-log` checks that. Either way, the items are those listed at the end of the log.
+Rejected alternative: `docs/decisions/audit-fair-start.md`.
 """
 
 from collections.abc import Callable
@@ -27,21 +24,21 @@ from serve.replica import learning_args, open_snapshots
 from serve.versions import Version, current_version
 
 AUDIENCES = "audiences"
-"""The part of a snapshot that holds `env.audiences`."""
+"""Name of the snapshot part that holds `env.audiences`."""
 
 BATCH_LINES = 1_000
 NOTHING = Version(0, 0, 0, "")
 
 Advance = Callable[[int], None]
-"""Told how many lines of the log were done since it was last told."""
+"""Called with the number of log lines processed since the last call."""
 
 
 def read_snapshot(config: Config) -> Folds:
-    """Return the folds as the current version has them; a server may be running.
+    """Return the states of the current version; a server may be running.
 
     Raises:
-        Refused: there is no log, nothing was published yet, or an older release published it.
-        SnapshotCorruption: the snapshot is not what was published.
+        Refused: there is no log, no version was published yet, or an older release published it.
+        SnapshotCorruption: the snapshot differs from the published one.
     """
     with open_data(config) as store:
         version = current_version(store)
@@ -55,15 +52,15 @@ def read_snapshot(config: Config) -> Folds:
 
 
 def fold_log(config: Config, advance: Advance | None = None) -> Folds:
-    """Return the folds of the log up to what the current version knows, or of all of it.
+    """Return the states of the log up to the current version's offset, or of the whole log.
 
     Args:
-        config: the arguments under which the log was learned.
-        advance: told of progress; in total, of at most as many lines as the log has.
+        config: the settings under which the log was learned.
+        advance: progress callback; the total is at most the number of log lines.
 
     Raises:
         Refused: there is no log.
-        LogCorruption: a line is not what was written.
+        LogCorruption: a line differs from the written one.
     """
     with open_data(config) as store:
         log = store.log

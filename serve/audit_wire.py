@@ -1,8 +1,7 @@
-"""What an audit of fair start and breakout says: the answer of `GET /v1/audit`, and `--json`.
+"""Records of an audit of fair start and breakout, as `GET /v1/audit` and `--json` answer it.
 
-Counts are of uploads (`env.audiences`): items that came as new to the public. None stands where
-there is nothing to take a share or a quantile of; a number made up in its place would be read as
-one.
+Counts are of uploads (`env.audiences`), the items that were new to the public when they arrived. A
+share or quantile without data is None, so that no invented number is read as a measurement.
 """
 
 import msgspec
@@ -11,30 +10,29 @@ from env.vocabulary import CreatorId, ItemId
 
 
 class FloorBody(msgspec.Struct, frozen=True):
-    """How the audience that uploads are owed was delivered, to those of one home or to all.
+    """Delivery of the guaranteed audience to the uploads of one home country, or of all.
 
     Attributes:
-        market: the home country; empty: of all, or of those whose home is unknown.
-        uploads: that are owed an audience, or had it.
-        owed: impressions promised to them, all together.
-        paid: impressions of these that were delivered; more than an upload is owed do not count.
-        full: uploads that have all they are owed.
-        over: uploads whose time is over.
-        met: those of `over` that had all they are owed within their time.
+        market: home country; empty: all, or uploads with an unknown home.
+        uploads: uploads with a guarantee, fulfilled or not.
+        owed: guaranteed impressions, in total.
+        paid: delivered impressions, each upload counted up to its guarantee.
+        full: uploads with a fulfilled guarantee.
+        over: uploads past their deadline.
+        met: uploads among `over` that were fulfilled before the deadline.
         met_share: met / over.
-        late: uploads whose time is over and that are still owed something.
-        withdrawn: uploads that were taken down or unlisted before they had it; counted nowhere
-            else here.
-        p50_h: hours from upload until half of them have what they are owed; None: not yet so many.
-        p90_h: the same for nine in ten.
-        max_h: the longest that it took one that has it.
-        curve: share of uploads that have it by then, at equal steps of time from 0 to `curve_h`.
+        late: uploads past their deadline with a shortfall.
+        withdrawn: uploads taken down or delisted before fulfilment; excluded from all other counts.
+        p50_h: hours from upload until half of them are fulfilled; None: not half of them yet.
+        p90_h: the same for 90%.
+        max_h: longest time to fulfilment.
+        curve: share fulfilled by then, at equal time steps from 0 to `curve_h`.
         curve_h: hours that the curve spans.
-        share: part of the market's cards that is reserved now; None: of all markets together.
-        overdrawn: whether more than the budget would be needed.
-        needed: what would be needed, where it is more; None: it is not, or no cards are shown.
-        unreachable: whether uploads are late although cards are kept free for them: nobody is left
-            there who may be shown them, as where a home has fewer people than they are owed.
+        share: share of the market's cards reserved now; None: several markets together.
+        overdrawn: whether the market is over-committed: it needs more than the budget.
+        needed: share needed when over-committed; None: it is not, or no cards are shown.
+        unreachable: whether uploads are late although cards are reserved, because no eligible user
+            is left, as in a home with fewer users than the guarantee.
     """
 
     market: str
@@ -59,15 +57,14 @@ class FloorBody(msgspec.Struct, frozen=True):
 
 
 class ExposureBody(msgspec.Struct, frozen=True):
-    """How impressions spread over listed videos, or over those who made them.
+    """Spread of impressions over listed videos, or over their creators.
 
     Attributes:
-        n: of them.
-        n_shown: of them with an impression at least.
-        impressions: of all.
-        gini: 0: all have the same; towards 1: one has everything.
-        bottom_share: part of the impressions that the 80% with the fewest have.
-        lorenz: part of the impressions that the k% with the fewest have, k from 0 to 100.
+        n: number of videos or creators.
+        n_shown: those with at least one impression.
+        gini: Gini index; 0: all equal, towards 1: one has everything.
+        bottom_share: share of the impressions held by the 80% with the fewest.
+        lorenz: share of the impressions held by the k% with the fewest, k from 0 to 100.
     """
 
     n: int
@@ -79,22 +76,22 @@ class ExposureBody(msgspec.Struct, frozen=True):
 
 
 class DayBody(msgspec.Struct, frozen=True):
-    """Promotions of one day, UTC: into pools 1, 2 and 3."""
+    """Promotions of one UTC day into pools 1, 2 and 3."""
 
     day: str
     promoted: tuple[int, int, int]
 
 
 class PoolsBody(msgspec.Struct, frozen=True):
-    """The way through the pools, by level: four numbers are of levels 0 to 3.
+    """Flow through the pools; tuples of four are indexed by level, 0 to 3.
 
     Attributes:
-        at: uploads that are there and go on.
-        reached: uploads that ever were there.
-        stopped: uploads that were stopped there.
-        spent: stopped uploads, by the highest level to which they had come.
-        reasons: why, and how many; the commonest.
-        days: promotions, the latest days on which there were any, in order.
+        at: active uploads at the level.
+        reached: uploads that ever reached it.
+        stopped: uploads stopped there.
+        spent: stopped uploads by the highest level they reached.
+        reasons: the commonest reasons for stopping, with counts.
+        days: the latest days with promotions, in order.
     """
 
     at: tuple[int, ...]
@@ -106,15 +103,15 @@ class PoolsBody(msgspec.Struct, frozen=True):
 
 
 class BreakoutBody(msgspec.Struct, frozen=True):
-    """How promotions look from now: the feed's judgement of itself, see `serve.breakout`.
+    """Promotions in hindsight: the feed's judgement of itself, see `serve.breakout`.
 
     Attributes:
         judged: uploads with enough evidence.
-        bar: least uplift of the best tenth of them; None: fewer than ten are judged.
-        best: uploads of that tenth.
+        bar: lowest uplift in their best tenth; None: fewer than ten are judged.
+        best: uploads in that tenth.
         promoted: judged uploads that reached level 2.
-        precision: part of `promoted` that is in the best tenth.
-        recall: part of the best tenth that reached level 2.
+        precision: share of `promoted` in the best tenth.
+        recall: share of the best tenth that reached level 2.
         false_kills: uploads of the best tenth that were stopped at level 0.
     """
 
@@ -128,7 +125,7 @@ class BreakoutBody(msgspec.Struct, frozen=True):
 
 
 class CutBody(msgspec.Struct, frozen=True):
-    """An upload of whose impressions some were no evidence."""
+    """An upload with rate-limited impressions, which are no evidence."""
 
     item_id: ItemId
     counted: float
@@ -136,13 +133,13 @@ class CutBody(msgspec.Struct, frozen=True):
 
 
 class SurgeBody(msgspec.Struct, frozen=True):
-    """A market to which more young accounts come than usual, so that some teach nothing.
+    """A market with more new accounts than usual, some of whose impressions are not trained on.
 
     Attributes:
-        market: a country; empty: unknown.
-        heard: impressions by young accounts of what is out of trial, since shares were last looked
-            at, that were learned from.
-        unheard: those that were not.
+        market: country; empty: unknown.
+        heard: impressions by new accounts of items out of trial that were trained on, since traffic
+            shares were last frozen.
+        unheard: the same, not trained on.
     """
 
     market: str
@@ -151,13 +148,13 @@ class SurgeBody(msgspec.Struct, frozen=True):
 
 
 class GuardsBody(msgspec.Struct, frozen=True):
-    """What the guards took out of the evidence.
+    """Impressions that the guards removed from the evidence.
 
     Attributes:
-        counted: impressions of uploads that are evidence; half of them is forgotten at a promotion.
-        cut: those that were not: their source had its part already.
-        items: uploads with the most of the latter, the most first.
-        surges: markets of viewers in which young accounts are bounded now, the most unheard first.
+        counted: impressions of uploads that count as evidence; a promotion forgets half of them.
+        cut: impressions not counted, because their source was over its rate limit.
+        items: uploads with the most `cut`, the most first.
+        surges: user markets in which new accounts are rate-limited now, the most `unheard` first.
     """
 
     counted: float
@@ -167,18 +164,18 @@ class GuardsBody(msgspec.Struct, frozen=True):
 
 
 class UploadBody(msgspec.Struct, frozen=True):
-    """One upload: `env.reach.UploadState`, with what follows from it.
+    """One upload: `env.reach.UploadState` and the figures derived from it.
 
     Attributes:
-        owed: impressions promised.
-        due_ms: by when.
-        paid_ms: when it had them; 0: not yet.
-        hours_to_paid: from upload until then.
-        late: its time is over, and it is still owed something.
-        gone: it is taken down or unlisted, and so are its near-duplicates.
-        level_ms: when it came to each level; 0: never.
-        stopped: why it is no longer offered; empty: it is.
-        uplift: posterior mean of what it earns above an ordinary item.
+        owed: guaranteed impressions.
+        due_ms: deadline of the guarantee.
+        paid_ms: time of fulfilment; 0: not yet.
+        hours_to_paid: hours from upload to fulfilment.
+        late: whether it is past the deadline with a shortfall.
+        gone: whether it and all its near-duplicates are taken down or delisted.
+        level_ms: time of entering each level; 0: never.
+        stopped: reason why it is no longer offered; empty: it is.
+        uplift: posterior mean of its reward above an ordinary item.
         chance: posterior probability that it is above its level's bar.
     """
 
@@ -205,22 +202,20 @@ class UploadBody(msgspec.Struct, frozen=True):
 
 
 class Audit(msgspec.Struct, frozen=True):
-    """All of it, as of one version of the fold.
+    """The whole audit, as of one version of the fold.
 
     Attributes:
-        version: of the policy with which the fold was published; 0: nothing was.
-        offset: of the last line of the log that the fold knows.
-        clock_ms: the latest time that the fold has heard of; late is late by then.
-        within_h: hours in which an audience is owed.
-        budget: the most of a market's cards that may be reserved.
-        market: home of all that is told here; empty: all homes.
-        floor: of all together.
-        markets: by home, the most uploads first.
-        videos: exposure over videos.
-        creators: exposure over creators; videos whose creator is unknown are left out.
-        n_uploads: there are.
+        version: version of the published policy; 0: none was published.
+        offset: last log line in the fold.
+        clock_ms: latest time in the log, by which deadlines are judged.
+        within_h: hours within which the audience is guaranteed.
+        budget: largest share of a market's cards that may be reserved.
+        market: home country audited; empty: all.
+        floor: delivery over all uploads.
+        markets: delivery by home, the most uploads first.
+        creators: exposure over creators; videos of unknown creators are left out.
         uploads: some of them, the latest first.
-        next: last of them, after which more follow; empty: there are no more.
+        next: last listed upload if more follow, else empty.
     """
 
     version: int

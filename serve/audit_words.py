@@ -1,4 +1,4 @@
-"""The audit in cells of tables, the same on the terminal and on the page."""
+"""The audit as table cells and sentences, shared by the terminal and the HTML page."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ from serve.audit_wire import (
 
 NONE = "–"
 _LOUD = 0.2
-"""Part of young accounts' impressions that taught nothing, from which on a sentence says so."""
+"""Share of new accounts' impressions not trained on, above which a sentence reports it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """A table: its title, the names of its columns, and its rows, all as text."""
+    """A table as text: title, column names and rows."""
 
     title: str
     columns: tuple[str, ...]
@@ -30,7 +30,7 @@ class Cells:
 
 
 def tables(audit: Audit) -> list[Cells]:
-    """Return the audit's tables that have rows, in the order of a reader's questions."""
+    """Return the audit's non-empty tables, in reading order."""
     found = [
         _owed(audit),
         _waits(audit),
@@ -46,7 +46,7 @@ def tables(audit: Audit) -> list[Cells]:
 
 
 def sentences(audit: Audit) -> list[str]:
-    """Return what no table says: alarms, what promotions are worth, what guards took out."""
+    """Return the statements that no table makes: alarms, quality of promotions, guards."""
     alarms = [_alarm(floor, audit.budget) for floor in audit.markets if floor.overdrawn]
     alarms += [_unreachable(floor) for floor in audit.markets if floor.unreachable]
     guards = audit.guards
@@ -97,7 +97,7 @@ def _breakout(breakout: BreakoutBody) -> str:
 
 
 def _floors(audit: Audit) -> list[tuple[str, FloorBody]]:
-    """Return floors with their names: of all, then of each home; of one home alone just that."""
+    """Return named delivery records: all homes and each home, or the only one."""
     homes = [(_home(floor.market), floor) for floor in audit.markets]
     return homes if len(homes) == 1 else [("all", audit.floor), *homes]
 

@@ -1,12 +1,8 @@
-"""The audit of fair start and breakout: does every upload get its audience, and who gets the rest.
+"""The audit of fair start and breakout: delivery of guarantees, exposure and promotions.
 
-It is computed from what the fold of the log says (`env.audiences`, `env.items`) and from nothing
-else, so whoever has the log can compute it again: `nextswipe audit --from-log`. One function makes
-it for the command line, the page and `GET /v1/audit`.
-
-A market is the home of uploads, not of viewers: what is owed is owed in the home, and whose videos
-get impressions is asked by where they come from. Of uploads whose trial is over the fold remembers
-the latest (`env.audiences.MAX_REMEMBERED`); older ones are counted nowhere here.
+It is computed from the fold of the log alone (`env.audiences`, `env.items`), so it can be
+recomputed from the log: `nextswipe audit --from-log`. One function serves the command line, the
+page and `GET /v1/audit`. Meaning of markets, and limits: `docs/decisions/audit-fair-start.md`.
 """
 
 import asyncio
@@ -31,22 +27,19 @@ MAX_UPLOADS = 1_000
 
 @dataclass(frozen=True)
 class Findings:
-    """What an audit is made of, taken from the fold at one moment.
+    """Inputs of an audit, taken from the fold at one moment.
 
     Attributes:
-        market: home of all that is told here; empty: all homes.
-        uploads: of these homes.
-        clock_ms: the latest time that the fold has heard of.
-        shares: by home, the part of its cards that is reserved now.
-        overdrawn: homes that would need more than the budget, and how much; of several languages
-            the one that needs the most.
+        market: home country audited; empty: all.
+        clock_ms: latest time in the log.
+        shares: share of cards reserved now, by home.
+        overdrawn: share needed by each over-committed home; the maximum over its languages.
         exposed: impressions of the listed items of these homes.
-        gone: those of the uploads that are taken down or unlisted.
-        args: of the fold.
-        version: of the policy with which it was published; 0: nothing was.
-        offset: of the last line of the log that it knows.
-        unreachable: homes where uploads are late although cards are kept free for them.
-        heard: by market of the viewers, of whom all is learned that is out of trial.
+        gone: uploads that are taken down or delisted.
+        version: version of the published policy; 0: none was published.
+        offset: last log line in the fold.
+        unreachable: homes where uploads are late although cards are reserved.
+        heard: impressions of items out of trial, by user market.
     """
 
     market: str
@@ -64,7 +57,7 @@ class Findings:
 
     @classmethod
     def of(cls, folds: Folds, shown: Shown) -> "Findings":
-        """Take what the folds say; nothing of it moves afterwards."""
+        """Copy the findings from the folds; later changes of the folds do not affect them."""
         audiences, market = folds.audiences, shown.market
         uploads = [u for u in audiences.uploads() if not market or u.country == market]
         overdrawn: dict[str, float] = {}
@@ -95,12 +88,11 @@ def make_audit(findings: Findings, *, after: str = "", limit: int | None = None)
     """Return the audit.
 
     Args:
-        findings: of the fold.
-        after: upload behind which those that are told begin; empty: at the latest.
-        limit: uploads told at most; None: all of them.
+        after: item after which the listed uploads begin; empty: at the latest upload.
+        limit: number of uploads listed; None: all.
 
     Raises:
-        ValueError: there is no upload `after`.
+        ValueError: no upload has the id `after`.
     """
     fair, uploads = findings.args.fair_start, findings.uploads
     schedule = Schedule(findings.clock_ms, fair.within_h, findings.gone)
@@ -126,12 +118,12 @@ def make_audit(findings: Findings, *, after: str = "", limit: int | None = None)
 
 
 async def answer_audit(folds: Folds, parameters: Mapping[str, str]) -> Audit:
-    """Return the audit that a query asks for, `market`, `after` and `limit`.
+    """Return the audit for the query parameters `market`, `after` and `limit`.
 
-    What moves under a replica's hands is taken at once; what takes long is done off the loop.
+    State that the replica may change is copied at once; the long computation runs on a thread.
 
     Raises:
-        ProblemError: 422, a parameter is not what it should be.
+        ProblemError: 422, a parameter is invalid.
     """
     market, limit = parameters.get("market", ""), parameters.get("limit", str(DEFAULT_UPLOADS))
     if market and not is_home(market):
@@ -152,7 +144,7 @@ async def answer_audit(folds: Folds, parameters: Mapping[str, str]) -> Audit:
 
 
 def is_home(text: str) -> bool:
-    """Return whether a text can be a home: two capital letters, as ISO 3166 has them.
+    """Return whether a text has the form of a country code: two capital letters (ISO 3166).
 
     >>> is_home("GB"), is_home("gb"), is_home("")
     (True, False, False)
@@ -161,7 +153,7 @@ def is_home(text: str) -> bool:
 
 
 def _markets(findings: Findings, schedule: Schedule) -> tuple[FloorBody, ...]:
-    """Return the floors by home, the one with the most uploads first."""
+    """Return the delivery by home, the one with the most uploads first."""
     overdrawn = findings.overdrawn
     homes: dict[str, list[UploadState]] = {home: [] for home in findings.shares}
     for upload in findings.uploads:
@@ -183,14 +175,14 @@ def _markets(findings: Findings, schedule: Schedule) -> tuple[FloorBody, ...]:
 
 
 def _home_of(place: str) -> str:
-    """Return the country of a market that is named as by `Audiences.overdrawn`."""
+    """Return the country of a market named as in `Audiences.overdrawn`."""
     return place.partition("/")[0]
 
 
 def _shown(
     uploads: Sequence[UploadState], after: str, limit: int | None
 ) -> tuple[Sequence[UploadState], str]:
-    """Return the uploads to tell of, the latest first, and the last of them if more follow."""
+    """Return the listed uploads, the latest first, and the last id if more follow."""
     ordered = sorted(uploads, key=lambda u: (-u.born_ms, u.item_id))
     start = 0
     if after:

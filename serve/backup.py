@@ -1,13 +1,9 @@
-"""A copy of the data folder that fits together, made while the server runs, and its way back.
+"""Backup and restore of the data folder; a backup runs beside the server and is consistent.
 
-The database is copied by SQLite's own backup inside one read transaction, and with it the
-snapshot and the imported world that are current in that very transaction: a copied row never
-names a snapshot or a world that is not in the copy. Of the rankers all are copied: a page that one
-of them drew cannot be drawn again without it. `backup.json` is written last; a folder without it is
-half a backup.
-
-The copy holds the secret: who has it can sign decisions and draw pages again. Keep it as private
-as the data folder itself.
+SQLite's backup, the current snapshot and the imported world are copied in one read transaction, and
+all rankers beside them. `backup.json` is written last, so a folder without it is incomplete. The
+copy holds the secret, which signs decisions: keep it as private as the data folder. Details:
+`docs/decisions/jobs-backup.md`.
 """
 
 import os
@@ -30,7 +26,7 @@ from serve.replica import open_snapshots
 from serve.sqlite_view import SqliteView
 
 Advance = Callable[[int], None]
-"""Told how many pages of the database were copied since it was last told."""
+"""Called with the number of database pages copied since the last call."""
 
 FORMAT_VERSION = 1
 ABOUT, DATABASE, SECRET, SNAPSHOTS, RANKERS = (
@@ -45,12 +41,12 @@ PAGES_A_STEP = 1_000
 
 
 class Backup(msgspec.Struct, frozen=True):
-    """What a backup holds.
+    """Description of a backup.
 
     Attributes:
-        made_ms: when, Unix milliseconds.
-        offset: of the log's last line in it.
-        version: of the policy; 0: none was published.
+        made_ms: time of the backup, Unix milliseconds.
+        offset: last log line in it.
+        version: policy version; 0: none was published.
     """
 
     made_ms: int
@@ -63,13 +59,10 @@ def backup(config: Config, folder: Path, now_ms: int, advance: Advance | None = 
     """Copy the data folder; a server may be running on it.
 
     Args:
-        config: names the data folder.
-        folder: made; must be missing or empty.
-        now_ms: Unix milliseconds.
-        advance: told of progress.
+        folder: target; must be missing or empty.
 
     Raises:
-        Refused: no log, or the folder holds something.
+        Refused: there is no log, or the target is not empty.
     """
     _require_empty(folder)
     data = Path(config.data.folder)
@@ -85,7 +78,7 @@ def backup(config: Config, folder: Path, now_ms: int, advance: Advance | None = 
 
 
 def count_pages(config: Config) -> int:
-    """Return how many pages of the database a backup would copy now.
+    """Return the number of database pages that a backup would copy now.
 
     Raises:
         Refused: as `backup`.
@@ -96,15 +89,15 @@ def count_pages(config: Config) -> int:
 
 
 def restore(config: Config, folder: Path, *, force: bool = False) -> Backup:
-    """Put a backup into the place of the data folder, once all of it has been checked.
+    """Replace the data folder by a backup, after checking all of the backup.
 
     Args:
-        config: names the data folder.
-        folder: as `backup` made it.
-        force: replace a data folder that holds something; it is removed after.
+        folder: a backup made by `backup`.
+        force: replace a data folder that is not empty; the old one is removed afterwards.
 
     Raises:
-        Refused: no whole backup, a data folder that is in use, or not empty without `force`.
+        Refused: the backup is incomplete, the data folder is in use, or it is not empty without
+            `force`.
     """
     about = _checked(folder)
     data = Path(config.data.folder)
@@ -124,11 +117,10 @@ def restore(config: Config, folder: Path, *, force: bool = False) -> Backup:
 
 
 def _copy_together(config: Config, folder: Path, advance: Advance | None) -> int:
-    """Copy database and current snapshot as of one moment; return the snapshot's version.
+    """Copy database and snapshots as of one moment; return the current snapshot's version.
 
-    With it goes the one to resume from, if that is another.
-
-    A generation may be pruned in the moment between reading its row and its files.
+    The snapshot to resume from is copied too. Pruning may remove a generation between reading its
+    row and its files, so the copy is retried.
     """
     for _ in range(ATTEMPTS):
         try:

@@ -1,12 +1,11 @@
-"""What `nextswipe deploy` writes: a folder by which a cluster is set up.
+"""The job of `nextswipe deploy`: writes the folder that sets up a cluster.
 
-    DIR/serve.yaml               the Serve config, for a Ray cluster that is there: `serve deploy`
-    DIR/kubernetes/*.yaml        for KubeRay, to be applied all at once; the Serve config is in it
-    DIR/train-retention.yaml     a training, applied when one is wanted
-    DIR/Dockerfile               of the images
+    DIR/serve.yaml               Serve config for an existing Ray cluster: `serve deploy`
+    DIR/kubernetes/*.yaml        KubeRay resources, applied together; they include the Serve config
+    DIR/train-retention.yaml     a training job, applied on demand
+    DIR/Dockerfile               the container images
 
-The same input makes the same files. They are the operator's from then on: they may be edited, and
-are written over on demand only.
+Equal inputs give equal files. The operator may edit them; they are overwritten on demand only.
 """
 
 from pathlib import Path
@@ -30,14 +29,13 @@ def write_deployment(
     """Write the folder; return its files.
 
     Args:
-        folder: is made; one that holds something is refused.
-        config: the settings.
-        cluster: how large, and with the address of a Redis that is there, if one is.
+        folder: must be missing or empty, without `force`.
+        cluster: size, and the address of an existing Redis, if any.
         own_redis: set up a Redis beside the server.
-        force: write over what the folder holds.
+        force: overwrite the files in the folder.
 
     Raises:
-        Refused: the store is a file that machines cannot share, or the folder holds something.
+        Refused: the store is a file that machines cannot share, or the folder is not empty.
     """
     require_shared(config, cluster, own_redis=own_redis)
     if folder.exists() and any(folder.iterdir()) and not force:
@@ -51,13 +49,7 @@ def write_deployment(
 
 
 def files(config: Config, cluster: Cluster, *, own_redis: bool) -> dict[str, str]:
-    """Return the text of each file, by its path in the folder.
-
-    Args:
-        config: the settings.
-        cluster: with the address of its Redis, if it has one.
-        own_redis: that Redis is set up as well.
-    """
+    """Return the text of each file, by its path in the folder."""
     served = to_yaml(serve_config(config, cluster))
     found = {
         "serve.yaml": served,
@@ -74,12 +66,12 @@ def files(config: Config, cluster: Cluster, *, own_redis: bool) -> dict[str, str
 
 
 def to_yaml(*documents: dict[str, Any]) -> str:
-    """Return the documents as YAML, in their own order, texts of several lines as blocks."""
+    """Return the documents as YAML, with keys in order and multi-line texts as blocks."""
     return yaml.dump_all(documents, Dumper=_Plain, sort_keys=False, width=100)
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes what is used twice twice: KubeRay's readers are not all glad of references."""
+    """Writes repeated values in full, because some of KubeRay's readers fail on references."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True

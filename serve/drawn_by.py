@@ -1,7 +1,7 @@
-"""Which policy drew a page of the log, built again from the name and the arguments in the page.
+"""Reconstructs the policy that drew a logged page, from the name and the arguments in the page.
 
-Folding the log gives the bandit's versions, a store those that are kept; both ask here what to do
-with them, so that what can be verified and what can be evaluated is the same.
+Verification takes the bandit's versions from the folded log, evaluation from the snapshot store.
+Both use this module, so they cover the same pages.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from policies.explorers import AnyExplorer, explorer_from
 from serve.rankers import FindRanker
 
 FindBandit = Callable[[int, AnyExplorer], Policy | None]
-"""Finds a version of the bandit with this explorer; None: it is not there."""
+"""Finds a version of the bandit with this explorer; None: there is none."""
 
 
 def bandit_version(policy: str) -> int | None:
-    """Return the version of the bandit that a policy's name tells of; None: it tells of none.
+    """Return the bandit's version in a policy's name, or None.
 
     >>> bandit_version("vowpal@7"), bandit_version("blend@7"), bandit_version("uniform@0")
     (7, 7, None)
@@ -28,15 +28,14 @@ def bandit_version(policy: str) -> int | None:
 
 
 def drawn_by(page: PageRecord, bandit: FindBandit, ranker: FindRanker) -> Policy | None:
-    """Return the policy that drew a page; None: it, or a part of it, is not there.
+    """Return the policy that drew a page; None: it, or a part of it, is missing.
 
     Args:
-        page: of the log.
-        bandit: finds its versions.
+        bandit: finds versions of the bandit.
         ranker: finds rankers.
 
     Raises:
-        msgspec.ValidationError: the arguments are no policy's of this release.
+        msgspec.ValidationError: no policy of this release has these arguments.
     """
     version = bandit_version(page.policy)
     if version is None:

@@ -1,4 +1,4 @@
-"""Asks the log of one data folder what policies would have earned: `replay.evaluate`, set up."""
+"""Evaluation jobs: set up `replay.evaluate` for a data folder's log or an external log."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,20 +27,18 @@ from serve.refused import Refused
 from serve.replica import vowpal_args
 
 Advance = Callable[[int], None]
-"""Told how many lines, or decisions, were done since it was last told."""
+"""Called with the number of lines or decisions processed since the last call."""
 
 RewardModelName = Literal["ridge", "vowpal"]
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a log is asked: what these policies would have earned on its decisions.
+    """An evaluation job: estimate the value of policies on the decisions of a log.
 
     Attributes:
-        source: the decisions.
-        targets: the policies.
-        arms: of the experiment, as the log has them; None: there are none to compare.
-        n_decisions: of the source, for those who watch; 0: not known before it is read.
+        arms: arms of the experiment in the log; None: there is nothing to compare.
+        n_decisions: decisions in the source, for progress bars; 0: not known before reading.
     """
 
     source: Source
@@ -57,17 +55,17 @@ class Question:
         force: bool = False,
         advance: Advance | None = None,
     ) -> Evaluation:
-        """Return what the log says about the policies.
+        """Return the evaluation.
 
         Args:
             fit: makes the reward model, see `reward_fit`.
-            segments: by which to answer too.
-            level: of the intervals, in (0, 1).
-            force: estimate where gates fail; what comes is marked.
-            advance: told of progress; in total, of twice as many decisions as there are.
+            segments: segments to report as well.
+            level: level of the intervals, in (0, 1).
+            force: estimate even where gates fail; such results are marked.
+            advance: progress callback; the total is twice the number of decisions.
 
         Raises:
-            Refused: there is too little in the log, or it cannot be trusted.
+            Refused: the log holds too little, or cannot be trusted.
         """
         try:
             return evaluate_all(
@@ -84,10 +82,10 @@ class Question:
             raise Refused(f"the log cannot be evaluated: {error}") from error
 
     def importance(self) -> Importance:
-        """Return which features matter for the reward and for those targets that are policies.
+        """Return the feature importance for the reward and for those targets that are policies.
 
         Raises:
-            Refused: the log has no features, or too little in it.
+            Refused: the log has no features, or too little data.
         """
         policies = [t.policy for t in self.targets if isinstance(t, PolicyTarget)]
         try:
@@ -105,21 +103,21 @@ def open_question(
     held_out: bool = False,
     advance: Advance | None = None,
 ) -> Iterator[Question]:
-    """Yield policies and the decisions to evaluate them on; the log is open until the end.
+    """Yield the evaluation job of a data folder's log, which stays open until the end.
 
-    A version that learned from the very decisions it is evaluated on looks better than it is; and
-    the learner learns from everybody's, whatever their arm. What it learned from is reported.
+    A version evaluated on decisions that it learned from looks better than it is, and the learner
+    learns from all arms. The learned share is therefore reported.
 
     Args:
         config: data folder, reward, explorer and experiment.
-        names: of policies, as `serve.policy_names.find_policy` knows them.
-        arm: of the experiment, whose pages are read; empty: all pages.
-        held_out: read only pages that stand behind all that any of the policies learned from.
-        advance: told of progress; in total, of as many lines as the log has.
+        names: names of policies, see `serve.policy_names.find_policy`.
+        arm: read the pages of this arm; empty: all pages.
+        held_out: read only pages after everything that any of the policies learned from.
+        advance: progress callback; the total is the number of log lines.
 
     Raises:
-        Refused: no log, no such policy, or a log that cannot be trusted.
-        LogCorruption: a line is not what was written.
+        Refused: there is no log or no such policy, or the log cannot be trusted.
+        LogCorruption: a line differs from the written one.
     """
     with open_data(config) as store:
         policies: list[Policy] = [find_policy(config, store, name) for name in names]
@@ -147,7 +145,7 @@ def open_question(
 
 
 def _why_none(source: LogSource, arm: str, held_out: bool) -> str:
-    """Return why a log has no decisions that can be evaluated, by the option that left none."""
+    """Return the reason why a log has no usable decisions, naming the option that left none."""
     coverage = source.coverage
     if coverage.drawn:
         return (
@@ -168,14 +166,14 @@ def _why_none(source: LogSource, arm: str, held_out: bool) -> str:
 
 @contextmanager
 def foreign_question(log: Path, names: Sequence[str]) -> Iterator[Question]:
-    """Yield policies and the decisions of somebody else's log.
+    """Yield the evaluation job of an external log.
 
     Args:
-        log: a file of Vowpal Wabbit's or of the Open Bandit Pipeline's, told by its suffix.
-        names: of policies that the format knows, or as `serve.policy_names.find_stranger`.
+        log: a file of Vowpal Wabbit or of the Open Bandit Pipeline, by its suffix.
+        names: policies that the format knows, or as in `serve.policy_names.find_stranger`.
 
     Raises:
-        Refused: the file is not what it should be, or there is no such policy.
+        Refused: the file is invalid, or there is no such policy.
     """
     source = open_foreign(log)
     targets = (foreign_target(name) or PolicyTarget(find_stranger(name)) for name in names)
@@ -183,12 +181,12 @@ def foreign_question(log: Path, names: Sequence[str]) -> Iterator[Question]:
 
 
 def reward_fit(config: Config, name: RewardModelName) -> Fit:
-    """Return what makes a reward model, cross-fitted by person.
+    """Return a function that fits a reward model, cross-fitted by user.
 
     Args:
-        config: its learner's arguments are those of Vowpal Wabbit.
-        name: `ridge` (or, where a log's candidates have no features, shrunk means of each), or
-            `vowpal`, for our own log only.
+        config: holds the arguments of Vowpal Wabbit.
+        name: `ridge` (shrunk means per candidate where a log has no features), or `vowpal`, for our
+            own log only.
     """
     if name == "ridge":
         return fit_rewards
@@ -204,11 +202,11 @@ def read_dataset(
     Args:
         config: its reward is used.
         log: read from its beginning.
-        arm: of the experiment; empty: all pages.
-        advance: told of progress, line by line.
+        arm: arm of the experiment; empty: all pages.
+        advance: progress callback, line by line.
 
     Raises:
-        Refused: the log cannot be trusted; says where.
+        Refused: the log cannot be trusted; the message says where.
     """
     try:
         lines = _told(log.read(), advance)

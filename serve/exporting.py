@@ -1,10 +1,9 @@
-"""Writes the log for other tools: every line as JSON, or the decisions that can be evaluated.
+"""Exports the log for other tools: every line as JSON, or the decisions that can be evaluated.
 
-JSON lines are the whole log, one `{"offset", "written_ms", "record"}` a line, the record as it is
-in the log with bytes in base64. The other formats hold what was seen and closed: Parquet is a
-dataset with its pages (`replay.dataset.save`), dsjson what Vowpal Wabbit reads
-(`replay.dsjson_pages`), obp the arrays of the Open Bandit Pipeline as numpy's `.npz`
-(`replay.obp_fields`). Each is there whole or not at all.
+A JSON line is one `{"offset", "written_ms", "record"}`, with bytes in base64. The other formats
+hold seen and closed decisions: Parquet (`replay.dataset.save`), Vowpal Wabbit's dsjson
+(`replay.dsjson_pages`), or the arrays of the Open Bandit Pipeline as `.npz` (`replay.obp_fields`).
+A file appears only once it is complete.
 """
 
 import os
@@ -28,15 +27,15 @@ from serve.policy_names import behaviour
 from serve.refused import Refused
 
 Advance = Callable[[int], None]
-"""Told how many lines were done since it was last told."""
+"""Called with the number of lines processed since the last call."""
 
 
 def export_lines(config: Config, file: Path, advance: Advance | None = None) -> int:
-    """Write every line that is in the log now; return how many.
+    """Write every line that is in the log now; return their number.
 
     Raises:
-        Refused: no log, or the file is there already.
-        LogCorruption: a line is not what was written.
+        Refused: there is no log, or the file exists.
+        LogCorruption: a line differs from the written one.
     """
     encoder, n = msgspec.json.Encoder(), 0
     with _whole(file) as out, open_data(config) as store:
@@ -51,17 +50,17 @@ def export_lines(config: Config, file: Path, advance: Advance | None = None) -> 
 def export_parquet(
     config: Config, folder: Path, *, arm: str = "", advance: Advance | None = None
 ) -> int:
-    """Write the seen and closed decisions as a folder of Parquet files; return how many.
+    """Write the seen and closed decisions as a folder of Parquet files; return their number.
 
     Args:
         config: data folder and reward.
-        folder: made; must not be there.
-        arm: of the experiment; empty: all pages.
-        advance: told of progress; in total, of as many lines as the log has.
+        folder: must not exist.
+        arm: arm of the experiment; empty: all pages.
+        advance: progress callback; the total is the number of log lines.
 
     Raises:
-        Refused: no log, the folder is there already, or the log cannot be trusted.
-        LogCorruption: a line is not what was written.
+        Refused: there is no log, the folder exists, or the log cannot be trusted.
+        LogCorruption: a line differs from the written one.
     """
     _require_free(folder)
     with open_data(config) as store:
@@ -75,37 +74,18 @@ def export_parquet(
 def export_dsjson(
     config: Config, file: Path, *, arm: str = "", advance: Advance | None = None
 ) -> int:
-    """Write the seen and closed decisions as dsjson, a line each; return how many.
+    """Write the decisions as dsjson, one per line, with cost = -reward; return their number.
 
-    Args:
-        config: data folder and reward; a cost is the negative of a reward.
-        file: made; must not be there.
-        arm: of the experiment; empty: all pages.
-        advance: told of progress; in total, of as many lines as the log has.
-
-    Raises:
-        Refused: no log, the file is there already, or the log cannot be trusted.
-        LogCorruption: a line is not what was written.
+    Args and errors are those of `export_parquet`, with a file for the folder.
     """
     with _whole(file) as out, _source(config, arm, advance) as source:
         return sum(write_dsjson(page_decisions(batch), out) for batch in source.batches())
 
 
 def export_obp(config: Config, file: Path, *, arm: str = "", advance: Advance | None = None) -> int:
-    """Write the seen and closed decisions as the arrays of obp's `bandit_feedback`.
+    """Write the decisions as the arrays of obp's `bandit_feedback` (`.npz`); return their number.
 
-    Args:
-        config: data folder and reward.
-        file: made, a `.npz` whatever its name; must not be there.
-        arm: of the experiment; empty: all pages.
-        advance: told of progress; in total, of as many lines as the log has.
-
-    Returns:
-        the number of decisions.
-
-    Raises:
-        Refused: no log, the file is there already, or the log cannot be trusted.
-        LogCorruption: a line is not what was written.
+    Args and errors are those of `export_parquet`, with a file for the folder.
     """
     with _whole(file) as out, _source(config, arm, advance) as source:
         feedback = {name: np.asarray(value) for name, value in bandit_feedback(source).items()}
@@ -115,7 +95,7 @@ def export_obp(config: Config, file: Path, *, arm: str = "", advance: Advance | 
 
 @contextmanager
 def _source(config: Config, arm: str, advance: Advance | None) -> Iterator[LogSource]:
-    """Yield the decisions of a log, which is open until the end."""
+    """Yield the decisions of a log, which stays open until the end."""
     with open_data(config) as store:
         log = store.log
         try:
@@ -132,7 +112,7 @@ def _source(config: Config, arm: str, advance: Advance | None) -> Iterator[LogSo
 
 @contextmanager
 def _whole(file: Path) -> Iterator[BinaryIO]:
-    """Yield a file that has its name only once everything is written, and else is not there."""
+    """Yield a file that gets its name only once it is complete."""
     _require_free(file)
     aside = file.with_name(f".{file.name}.unfinished")
     try:

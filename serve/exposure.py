@@ -1,7 +1,7 @@
-"""How unevenly impressions spread: the Lorenz curve, its Gini index, what the many get.
+"""Inequality of impressions: the Lorenz curve, its Gini index, and the share of the bottom 80%.
 
-Rejected: a bias correction n / (n - 1) (it speaks of a sample; here all items are counted), and
-leaving items that nobody saw out (then a feed that shows one item of thousands looks fair).
+All listed items are counted, and no small-sample correction is applied. Rejected alternatives:
+`docs/decisions/audit-fair-start.md`.
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ _STEPS = 100
 def gini(amounts: Floats | Ints) -> float | None:
     """Return the Gini index of amounts, half their relative mean difference.
 
-    With x sorted up and i from 1 to n: G = 2 sum_i i x_i / (n sum_i x_i) - (n + 1) / n; in
-    [0, 1 - 1/n]. (Sen, "On Economic Inequality", 1973, section 2.)
+    With x sorted up and i from 1 to n: G = 2 sum_i i x_i / (n sum_i x_i) - (n + 1) / n; in [0, 1 -
+    1/n]. (Sen, "On Economic Inequality", 1973, section 2.)
 
     Args:
         amounts: shape (n,), at least 0.
 
     Returns:
-        None where there is nothing to share out.
+        None where the sum is 0.
 
     >>> gini(np.array([1.0, 1.0])), gini(np.array([0.0, 0.0, 0.0, 8.0]))
     (0.0, 0.75)
@@ -40,9 +40,9 @@ def gini(amounts: Floats | Ints) -> float | None:
 
 
 def lorenz(amounts: Floats, shares: Floats) -> Floats:
-    """Return what part of the sum these shares of the holders have, those with the least first.
+    """Return the share of the sum held by the given shares of the holders, the poorest first.
 
-    Linear between holders, so the area between it and the diagonal is half of `gini`.
+    The curve is linear between holders; the area between it and the diagonal is half of `gini`.
 
     Args:
         amounts: shape (n,), at least 0, with a sum above 0.
@@ -57,7 +57,7 @@ def lorenz(amounts: Floats, shares: Floats) -> Floats:
 
 
 def measure_exposure(impressions: Floats) -> ExposureBody:
-    """Return how these impressions, shape (n,), spread."""
+    """Return the spread of these impressions, shape (n,)."""
     spread = gini(impressions)
     even = np.linspace(0.0, 1.0, _STEPS + 1)
     return ExposureBody(
@@ -81,18 +81,18 @@ class Exposed:
 
     @classmethod
     def of(cls, states: ItemStates, catalogue: Catalogue, market: str) -> "Exposed":
-        """Return the listed items of a home, or of all (empty)."""
+        """Return the listed items of a home country, or of all (empty)."""
         ours = catalogue.listed
         if market:
             ours = ours & (catalogue.countries == catalogue.codes.country(market))
         return cls(states.aligned(catalogue).impressions[ours], catalogue.creators[ours])
 
     def videos(self) -> ExposureBody:
-        """Return how impressions spread over videos."""
+        """Return the spread of impressions over videos."""
         return measure_exposure(self.impressions)
 
     def by_creator(self) -> ExposureBody:
-        """Return how they spread over creators; videos of unknown ones are left out."""
+        """Return the spread over creators; videos of unknown ones are left out."""
         known = self.creators > 0
         makers, places = np.unique(self.creators[known], return_inverse=True)
         totals: Floats = np.zeros(len(makers))

@@ -1,7 +1,7 @@
-"""The floor under every upload: what it is owed by when, and how that was kept.
+"""Delivery guarantees of uploads: deadlines, shortfalls, and how well the guarantee was kept.
 
-What is late is late by the fold's clock, the latest time that the log has heard of: with nobody
-there nothing is late.
+Deadlines are judged by the fold's clock, the latest time in the log, so nothing becomes late while
+there is no traffic.
 """
 
 from collections.abc import Sequence
@@ -16,21 +16,21 @@ from serve.waits import Waits
 
 HOUR_MS = 3_600_000
 CURVE_SPANS = 1.5
-"""Hours of a floor's curve, in times of `FairStart.within_h`."""
+"""Span of the delivery curve, in multiples of `FairStart.within_h`."""
 
 CURVE_STEPS = 96
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a home's floor takes of its cards now.
+    """The present need of a home country for reserved cards.
 
     Attributes:
         home: country; empty: all homes, or the unknown one.
-        share: that is reserved; None: of several homes there is no one share.
-        overdrawn: more than the budget would be needed, in one of its languages at least.
-        needed: how much, in the language with the most; 0 where it is not more.
-        unreachable: uploads are late although cards are kept free for them.
+        share: share of cards reserved; None: several homes have no common share.
+        overdrawn: whether it is over-committed in at least one of its languages.
+        needed: share needed in the worst language; 0 where it is within the budget.
+        unreachable: whether uploads are late although cards are reserved.
     """
 
     home: str
@@ -42,12 +42,12 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When what is owed is due.
+    """Deadlines of the delivery guarantee.
 
     Attributes:
-        clock_ms: the latest time heard of.
-        within_h: hours from upload in which what is owed is owed.
-        gone: uploads that can be shown no more; to those nothing is owed any longer.
+        clock_ms: latest time in the log.
+        within_h: hours from upload to the deadline.
+        gone: uploads that can no longer be shown and have no guarantee left.
     """
 
     clock_ms: int
@@ -55,20 +55,20 @@ class Schedule:
     gone: frozenset[ItemId] = frozenset()
 
     def due_ms(self, upload: UploadState) -> int:
-        """Return by when an upload should have what it is owed."""
+        """Return the deadline of an upload."""
         return upload.born_ms + int(self.within_h * HOUR_MS)
 
     def is_over(self, upload: UploadState) -> bool:
-        """Return whether an upload's time is over."""
+        """Return whether an upload is past its deadline."""
         return self.clock_ms >= self.due_ms(upload)
 
     def is_late(self, upload: UploadState) -> bool:
-        """Return whether an upload is still owed something although its time is over."""
+        """Return whether an upload is past its deadline with a shortfall."""
         waits = upload.owed > 0 and not upload.paid_ms and upload.item_id not in self.gone
         return waits and self.is_over(upload)
 
     def floor(self, uploads: Sequence[UploadState], need: Need) -> FloorBody:
-        """Return how the floor under these uploads was kept."""
+        """Return the delivery of the guarantee to these uploads."""
         promised = [u for u in uploads if u.owed > 0]
         owing = [u for u in promised if u.paid_ms or u.item_id not in self.gone]
         over = [u for u in owing if self.is_over(u)]
@@ -98,7 +98,7 @@ class Schedule:
         )
 
     def upload(self, upload: UploadState) -> UploadBody:
-        """Return one upload as the audit tells it."""
+        """Return one upload as the audit reports it."""
         waited_h = (upload.paid_ms - upload.born_ms) / HOUR_MS
         return UploadBody(
             item_id=upload.item_id,

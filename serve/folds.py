@@ -1,4 +1,4 @@
-"""The folds of the log that an audit asks, wherever they were taken from."""
+"""Folded states of the log that an audit reads, from a snapshot or from the log."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from serve.exposure import Exposed
 
 @dataclass(frozen=True, slots=True)
 class Folds:
-    """Audiences and item states at one offset of the log, and the items.
+    """Audiences and item states at one offset of the log, and the catalogue.
 
     Attributes:
-        args: of the audiences.
-        version: of the policy with which they were published; 0: nothing was.
-        offset: of the last line that is folded in.
+        args: arguments of the audiences.
+        version: version of the published policy; 0: none was published.
+        offset: last log line folded in.
     """
 
     audiences: Audiences
@@ -34,13 +34,11 @@ class Folds:
 
 @dataclass(frozen=True)
 class Shown:
-    """What an audit takes of the items at once, as they may change while it is made.
+    """A copy of the item columns that an audit reads, since they may change meanwhile.
 
     Attributes:
-        market: home of the items in `exposed`; empty: all homes.
-        exposed: impressions of listed items.
-        ids: of all items, n of them.
-        duplicates: shape (n,), code that near-duplicates share.
+        market: home country of the items in `exposed`; empty: all.
+        duplicates: shape (n,), code shared by near-duplicates.
         listed: shape (n,).
     """
 
@@ -52,13 +50,13 @@ class Shown:
 
     @classmethod
     def of(cls, folds: Folds, market: str = "") -> "Shown":
-        """Take it for one home, or for all (empty)."""
+        """Copy the columns for one home country, or for all (empty)."""
         catalogue = folds.catalogue
         exposed = Exposed.of(folds.states, catalogue, market)
         duplicates, listed = catalogue.duplicates.copy(), catalogue.listed.copy()
         return cls(market, exposed, tuple(catalogue.ids), duplicates, listed)
 
     def gone(self, uploads: Iterable[ItemId]) -> frozenset[ItemId]:
-        """Return those of the uploads of which no near-duplicate is listed any more."""
+        """Return the uploads of which no near-duplicate is listed any more."""
         there = np.isin(self.duplicates, np.unique(self.duplicates[self.listed]))
         return frozenset(uploads) & frozenset(compress(self.ids, (~there).tolist()))

@@ -1,8 +1,8 @@
-"""What a server takes of this machine: its processes, and the memory that is theirs.
+"""Processes and memory of a running server.
 
-The memory of a process is its proportional set size: a page that n processes share counts 1/n to
-each, so that the sum over a family is what the family takes. The sum of resident sizes would count
-what Ray's processes share, some 40%, several times.
+Memory is the proportional set size (PSS): a page that n processes share counts 1/n for each, so the
+sum over a process tree is exact. Resident sizes would count the memory shared by Ray's processes,
+some 40%, several times.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ PROC = Path("/proc")
 
 
 def family(pid: int) -> set[int]:
-    """Return a process and all that descend from it."""
+    """Return a process and all its descendants."""
     children: dict[int, list[int]] = {}
     for path in PROC.iterdir():
         if path.name.isdigit() and (parent := _parent(path)) is not None:
@@ -24,10 +24,10 @@ def family(pid: int) -> set[int]:
 
 
 def memory_bytes(pids: set[int]) -> int:
-    """Return the proportional set size of processes; one that has ended has none.
+    """Return the proportional set size of processes; an ended one counts 0.
 
     Raises:
-        PermissionError: a process is somebody else's.
+        PermissionError: a process belongs to another system user.
     """
     return sum(map(_memory, pids))
 

@@ -1,7 +1,7 @@
-"""Logs of other systems, known by their suffix, and policies that only such a log can be asked of.
+"""External logs, recognised by their suffix, and the policies defined for such logs only.
 
-dsjson is what Vowpal Wabbit and Azure Personalizer write, a table of rounds what users of the Open
-Bandit Pipeline have. Both become a `replay.sources.Source`, so what evaluates our own log evaluates
+dsjson is the format of Vowpal Wabbit and Azure Personalizer; a table of rounds is that of the Open
+Bandit Pipeline. Both become a `replay.sources.Source`, so the evaluation of our own log applies to
 them.
 """
 
@@ -28,7 +28,7 @@ READERS: dict[str, Callable[[Path], Source]] = {
 
 @dataclass(frozen=True, slots=True)
 class FirstTarget:
-    """Always the first candidate: what Azure Personalizer calls the baseline."""
+    """Always picks the first candidate, Azure Personalizer's baseline."""
 
     name: str = "first"
 
@@ -41,12 +41,12 @@ class FirstTarget:
 
 @dataclass(frozen=True, slots=True)
 class BehaviourTarget:
-    """What made the log: every weight is 1, so that a log's own distributions can be looked at."""
+    """The logging policy: every weight is 1, so it shows the log's own distributions."""
 
     name: str = "behaviour"
 
     def probabilities(self, batch: Batch) -> Floats:
-        """Return the distributions that the log drew from, shape (m, k), each divided by its sum.
+        """Return the logged distributions, shape (m, k), each divided by its sum.
 
         Raises:
             ValueError: a decision of the log has none.
@@ -67,8 +67,8 @@ def open_foreign(path: Path) -> Source:
     """Return the log of a file.
 
     Raises:
-        Refused: there is no such file, or its suffix says nothing.
-        BadFile: a table that is not one of rounds.
+        Refused: there is no such file, or its suffix is unknown.
+        BadFile: a table is not one of rounds.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -80,5 +80,5 @@ def open_foreign(path: Path) -> Source:
 
 
 def foreign_target(name: str) -> Target | None:
-    """Return the policy of a name, `first` or `behaviour`; None if it is none of these."""
+    """Return the policy `first` or `behaviour`; None for another name."""
     return TARGETS.get(name)

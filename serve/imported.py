@@ -1,14 +1,9 @@
-"""What is kept of imported impressions: the world fitted to them, its people, and how good it is.
+"""Storage of an imported world: the model fitted to impressions, its users, and its accuracy.
 
-The files of a folder hold the fitted model and the impressions, in which people are numbers: their
-places among the imported people. Who they are is a row of the store, which lists pseudonyms, and
-the same row says which folder is the current one. So it moves in the transaction that writes the
-imported items and people: they and their world are there together or not at all, and a person who
-is deleted is named nowhere. Folders that no row names are left by an import that did not end; the
-next one removes them.
-
-Rejected: a pointer file that is moved after the commit (a crash between the two leaves items
-without their world), and the caller's ids in the files (who is deleted would stand there still).
+Files identify users by index only; a row of the store maps indices to pseudonyms and names the
+current folder. That row is written in the transaction of the imported items and users, so they and
+their world appear together, and a deleted user is named nowhere. Reasons:
+`docs/decisions/jobs-importing.md`.
 """
 
 import hashlib
@@ -37,13 +32,11 @@ People = list[tuple[UserId, Profile]]
 
 
 class About(msgspec.Struct, frozen=True):
-    """What the current import is.
+    """Description of the current import.
 
     Attributes:
-        folder: its name.
-        digest: of all that was imported; equal imports are one.
-        n_impressions: how many.
-        response_auc: of valid plays on the last day, by the model fitted to the days before.
+        digest: digest of the imported data; equal imports share it.
+        response_auc: AUC of valid plays on the last day, by the model fitted to earlier days.
     """
 
     folder: str
@@ -53,30 +46,29 @@ class About(msgspec.Struct, frozen=True):
 
 
 class ImportedWorld:
-    """The imports of one data folder; there may be none."""
+    """The imports of one data folder, possibly none."""
 
     def __init__(self, data: Path) -> None:
-        """Look into this data folder."""
         self._data = data
         self._home = data / "imports"
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold off other imports, and backups, until what is under way is done."""
+        """Exclude other imports and backups, by a lock."""
         self._data.mkdir(parents=True, exist_ok=True)
         with locked(self._data / LOCK, wait=True):
             yield
 
     def about(self, view: View) -> About | None:
-        """Return what is there; None: nothing was imported, or its folder was removed."""
+        """Return the current import; None: there is none, or its folder was removed."""
         row = view.imported_world()
         about = None if row is None else msgspec.json.decode(row[0], type=About)
         return about if about is not None and (self._home / about.folder).is_dir() else None
 
     def load(self, view: View, about: About) -> tuple[ResponseModel, People]:
-        """Return the fitted model and the imported people that are still registered.
+        """Return the fitted model and the imported users that are still registered.
 
-        Profiles are as they are now. Who was deleted is nobody in the model.
+        Profiles are the present ones. A deleted user has the empty id in the model.
         """
         kept = view.imported_world()
         if kept is None:
@@ -99,10 +91,9 @@ class ImportedWorld:
         items: Sequence[Item],
         people: People,
     ) -> About:
-        """Write a world aside, on disk when this returns.
+        """Write a world to disk without making it current; call it inside `alone`.
 
-        It becomes the current one by `make_current`; until then nobody finds it. Call it, and all
-        up to `prune`, inside `alone`.
+        `make_current` makes it current, and `prune` ends the work under the lock.
         """
         self._home.mkdir(parents=True, exist_ok=True)
         folder = uuid.uuid4().hex
@@ -120,23 +111,23 @@ class ImportedWorld:
     def make_current(
         self, transaction: Transaction, about: About, users: Sequence[UserKey]
     ) -> None:
-        """Let a staged world be the current one, in the transaction of its items and people.
+        """Make a staged world current, in the transaction of its items and users.
 
         Args:
-            transaction: that one.
+            transaction: the transaction that writes them.
             about: as `stage` returned it.
-            users: pseudonyms of the imported people, in their order.
+            users: pseudonyms of the imported users, in order.
         """
         transaction.put_imported_world(msgspec.json.encode(about), msgspec.msgpack.encode(users))
 
     def prune(self, about: About) -> None:
-        """Remove all folders but that of the current import."""
+        """Remove all folders except the current import's."""
         for path in self._home.iterdir():
             if path.name != about.folder:
                 shutil.rmtree(path)
 
     def copy(self, view: View, target: Path) -> None:
-        """Copy the current world, if there is one, into a data folder; call it inside `alone`."""
+        """Copy the current world, if any, into a data folder; call it inside `alone`."""
         about = self.about(view)
         if about is not None:
             home = target / self._home.name
@@ -145,7 +136,7 @@ class ImportedWorld:
 
 
 def digest_of(impressions: Impressions, items: Sequence[Item], people: People) -> str:
-    """Return a digest of all that a world is fitted to: equal imports have equal ones."""
+    """Return a digest of all data that a world is fitted to."""
     digest = hashlib.blake2b(msgspec.msgpack.encode((items, people)), digest_size=16)
     for name, column in _columns(impressions).items():
         digest.update(f"{name} {column.dtype.str} {column.shape}".encode())
@@ -154,7 +145,7 @@ def digest_of(impressions: Impressions, items: Sequence[Item], people: People) -
 
 
 def _numbered(model: ResponseModel, people: People) -> ResponseModel:
-    """Return the model with people's places for their ids."""
+    """Return the model with users' indices in place of their ids."""
     place = {user_id: str(k) for k, (user_id, _) in enumerate(people)}
     ids = tuple(UserId(place[user_id]) for user_id in model.people.ids)
     return msgspec.structs.replace(model, people=msgspec.structs.replace(model.people, ids=ids))

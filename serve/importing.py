@@ -1,20 +1,9 @@
-"""Writes imported items and people through the ledger, and fits the swarm's world to impressions.
+"""Imports: write items and users in one transaction, and fit the simulated world to impressions.
 
-An import is one transaction: all of it is in the log or nothing, and of a data set the fitted world
-with it. What says nothing new appends nothing, so a second import changes nothing.
-
-A server may be running. Its readers see none of an import until all of it is there; its writers
-wait their turn, by a lock that knows no time limit, so none is refused. The transaction takes about
-1 s for KuaiRand-Pure's 7,583 items and 27,285 people, since reading, fitting and the world's files
-come before it.
-
-Imported impressions have no propensities, so they are no lines of the log: what they are good
-for, how people answer, is fitted here and kept for the swarm. The model is fitted without the
-last day, on which it is judged.
-
-Rejected: impressions as log lines with a made-up propensity (every estimate would be wrong),
-fitting when a swarm starts (seconds, every time), and short commits (readers would see half of it,
-and a crash would leave it).
+An import is all or nothing and may run beside a server; unchanged records append nothing, so a
+second import changes nothing. Imported impressions have no propensities and are not logged: a
+response model is fitted to them for the swarm. Reasons and rejected designs:
+`docs/decisions/jobs-importing.md`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -45,15 +34,15 @@ from serve.store import Transaction, write_now
 from serve.vectors import OtherLengthError
 
 Advance = Callable[[int], None]
-"""Told how many items or people were done since it was last told."""
+"""Called with the number of items or users processed since the last call."""
 Finish = Callable[[Transaction, Sequence[UserKey]], None]
-"""Called in the transaction, once everybody is in it, with the people's pseudonyms."""
+"""Called at the end of the transaction with the users' pseudonyms."""
 
 N_GENERATED_PEOPLE = 2_000
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """What an import meant for the things of one kind."""
+    """Number of new, changed and unchanged records of one kind."""
 
     new: int = 0
     changed: int = 0
@@ -61,7 +50,7 @@ class Counts(msgspec.Struct, frozen=True):
 
     @property
     def total(self) -> int:
-        """Return how many things the import held."""
+        """Number of records in the import."""
         return self.new + self.changed + self.unchanged
 
     def __add__(self, other: "Counts") -> "Counts":
@@ -70,7 +59,7 @@ class Counts(msgspec.Struct, frozen=True):
         )
 
     def __str__(self) -> str:
-        """Say what was new.
+        """Describe the counts.
 
         >>> str(Counts(new=1_200, unchanged=3))
         'new 1,200, unchanged 3'
@@ -80,11 +69,11 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Imported(msgspec.Struct, frozen=True):
-    """What an import of items, people and impressions did.
+    """Result of an import of items, users and impressions.
 
     Attributes:
-        response_auc: of valid plays on the last day, by the model fitted to the days before.
-        tail: of the impressions.
+        response_auc: AUC of valid plays on the last day, by the model fitted to earlier days.
+        tail: tail of the watch times.
     """
 
     items: Counts
@@ -104,16 +93,15 @@ class Imported(msgspec.Struct, frozen=True):
 def import_items(
     config: Config, items: Sequence[Item], now_ms: int, advance: Advance | None = None
 ) -> Counts:
-    """Put items, all or none; return what was new once it is on disk.
+    """Import items, all or none; return the counts once they are on disk.
 
     Args:
-        config: names the data folder.
         items: each id once.
-        now_ms: Unix milliseconds; the upload time of items that have none.
-        advance: told of progress, on another thread.
+        now_ms: Unix milliseconds; upload time of items without one.
+        advance: progress callback, on another thread.
 
     Raises:
-        OtherLengthError: a vector has another length than those of the catalogue.
+        OtherLengthError: a vector's length differs from the catalogue's.
     """
     return _write(config, items, [], now_ms, advance or _tell_nobody)[0]
 
@@ -125,10 +113,10 @@ def import_lines(
     now_ms: int,
     advance: Advance | None = None,
 ) -> Counts:
-    """Put the items of a file, as `import_items` does.
+    """Import the items of a file, as `import_items` does.
 
     Raises:
-        BadFile: a vector has another length than those of the catalogue; nothing was imported.
+        BadFile: a vector's length differs from the catalogue's; nothing was imported.
     """
     try:
         return import_items(config, [line.item for line in lines], now_ms, advance)
@@ -142,23 +130,21 @@ def import_users(
     now_ms: int,
     advance: Advance | None = None,
 ) -> Counts:
-    """Put people, all or none; return what was new once it is on disk."""
+    """Import users, all or none; return the counts once they are on disk."""
     return _write(config, [], list(users), now_ms, advance or _tell_nobody)[1]
 
 
 def import_kuairand(
     config: Config, data: KuaiRand, now_ms: int, advance: Advance | None = None
 ) -> Imported:
-    """Import what a KuaiRand folder holds: items, people, and the world fitted to its impressions.
+    """Import a KuaiRand folder: items, users, and the world fitted to its impressions.
 
     Args:
-        config: names the data folder.
-        data: as `serve.importers.kuairand.read` returns it.
-        now_ms: Unix milliseconds.
-        advance: told of progress, on another thread; in total, of all items and people.
+        data: from `serve.importers.kuairand.read`.
+        advance: progress callback, on another thread; the total is all items and users.
 
     Raises:
-        BadFile: no world can be fitted to its impressions; nothing was imported.
+        BadFile: no world can be fitted to the impressions; nothing was imported.
     """
     imported, n = ImportedWorld(Path(config.data.folder)), len(data.impressions)
     digest = digest_of(data.impressions, data.items, data.users)
@@ -179,16 +165,16 @@ def import_kuairand(
 
 
 def load_world(config: Config, seed: int, preset: Preset | None = None) -> tuple[World, People]:
-    """Return the simulated world of the data folder's items, and the people who live in it.
+    """Return the simulated world of the data folder's items, and its users.
 
-    Fitted to the imported impressions, and with the imported people, where there are any; else
-    the generated one.
+    The world is fitted to the imported impressions and has the imported users, if there are any;
+    otherwise it is generated.
 
     Args:
-        config: names the data folder; its items are those of the world.
-        seed: the same seed and items make the same world.
-        preset: how people change, leave and return, and in a generated world who they are and how
-            they answer; if None, the defaults.
+        config: names the data folder, which holds the items.
+        seed: equal seeds and items give equal worlds.
+        preset: how users change, leave and return, and in a generated world who they are and how
+            they respond; None: the defaults.
     """
     imported = ImportedWorld(Path(config.data.folder))
     with open_data(config) as store, store.view() as view:
@@ -207,7 +193,7 @@ def load_world(config: Config, seed: int, preset: Preset | None = None) -> tuple
 
 
 def _kept(config: Config, imported: ImportedWorld, digest: str) -> About | None:
-    """Return what is kept of an equal import, if there was one."""
+    """Return the kept import of equal data, if any."""
     if not (Path(config.data.folder) / "nextswipe.db").is_file():
         return None
     with open_data(config) as store, store.view() as view:
@@ -216,7 +202,7 @@ def _kept(config: Config, imported: ImportedWorld, digest: str) -> About | None:
 
 
 def _staging(imported: ImportedWorld, data: KuaiRand, digest: str) -> Callable[[], About]:
-    """Fit the world, before anything is made in the data folder, and return what stages it."""
+    """Fit the world before changing the data folder; return a function that stages it."""
     model, response_auc = _fit(data)
     return lambda: imported.stage(
         digest, model, response_auc, data.impressions, data.items, data.users
@@ -224,7 +210,7 @@ def _staging(imported: ImportedWorld, data: KuaiRand, digest: str) -> Callable[[
 
 
 def _fit(data: KuaiRand) -> tuple[ResponseModel, float]:
-    """Return the model of the days before the last, and its AUC on that day."""
+    """Return the model of the days before the last, and its AUC on the last day."""
     before = data.impressions.before(kuairand.LAST_DAY_MS)
     last_day = data.impressions.since(kuairand.LAST_DAY_MS)
     try:
@@ -243,10 +229,10 @@ def _write(
     advance: Advance,
     finish: Finish | None = None,
 ) -> tuple[Counts, Counts]:
-    """Put items and people in one transaction, and whatever `finish` does."""
+    """Write items and users in one transaction, then call `finish` in it."""
     titles = _load_titles(config)
     blocks = [pack_halves(static_block(item, titles)) for item in items]
-    # People are on many shards, so only a store of one can take all of them or none.
+    # Users are spread over shards, so only a single-file store can write all or none.
     opened = open_file if users else open_data
     with opened(config, must_exist=False, now_ms=lambda: now_ms) as store:
         ledger = Ledger(store)
@@ -292,4 +278,4 @@ def _put_user(
 
 
 def _tell_nobody(n: int) -> None:
-    """Nobody watches."""
+    """Ignore progress."""

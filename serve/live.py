@@ -1,8 +1,8 @@
-"""The figures that `nextswipe up` shows while it runs, read from the log like everybody's.
+"""Live figures of `nextswipe up`, computed from the log.
 
-What was earned of late is a join of the log's tail: the last interactions that closed. Reading it
-costs the server nothing but a short read now and then. It is read on a thread, so that the viewers
-of the same process need not wait; whoever closes the figures waits for a read that is under way.
+The recent reward is a join over the log's tail. Reading it costs the server only a short read now
+and then. It is read on a thread, so simulated users in the same process need not wait; closing
+waits for a read in progress.
 """
 
 import threading
@@ -24,15 +24,10 @@ MAX_LINES = 5_000
 
 
 class Figures:
-    """Follows the log and sums up what has happened since."""
+    """Follows the log and sums up its events since the start."""
 
     def __init__(self, config: Config, now_ms: Callable[[], int]) -> None:
-        """Start at the end of the log.
-
-        Args:
-            config: names the data folder.
-            now_ms: the wall clock.
-        """
+        """Start at the end of the log of the data folder."""
         self._store = open_store(config, now_ms)
         self._log = self._store.log
         self._now_ms = now_ms
@@ -48,9 +43,9 @@ class Figures:
         self._closed = False
 
     def table(self) -> Table:
-        """Read what is new in the log and return the figures as of now; any thread may ask.
+        """Read new log lines and return the present figures; thread-safe.
 
-        Once they are closed, they are those of the last read.
+        After `close`, the figures of the last read are returned.
         """
         with self._reading:
             if not self._closed:
@@ -58,7 +53,7 @@ class Figures:
             return self._table()
 
     def close(self) -> None:
-        """Close the store, after the read that is under way."""
+        """Close the store, after any read in progress."""
         with self._reading:
             self._closed = True
             self._store.close()

@@ -1,13 +1,8 @@
-"""The cluster's Kubernetes resources, as data: what KubeRay and Kubernetes are to set up.
+"""Kubernetes resources of a cluster, as data: a `RayService`, a training `RayJob`, and their needs.
 
-A `RayService` runs the server, a `RayJob` trains; beside them stand the shared volume, the secret
-with the store's address, and, where no other is named, a Redis. Ray's dashboard is a shell for
-whoever reaches it, Redis asks nobody for a password and the API asks nobody who they are: so a
-policy of the network lets only pods of the installation to the first two, and to the feed only pods
-that carry the label `CLIENT`, such as the proxy that authenticates.
-
-Functions return resources, of what YAML can say. Rejected: templates of text (an address or a
-setting in them would have to be quoted), and Helm (a second language, for four numbers).
+Their needs are the shared volume, the secret with the store's address, and a Redis if none is
+given. Network policies admit only the installation's own pods to Ray's dashboard and to Redis, and
+only pods labelled `CLIENT` to the feed. Reasons: `docs/decisions/jobs-kubernetes.md`.
 """
 
 from typing import Any
@@ -31,11 +26,11 @@ USER = 1000
 GRACE_S = 60
 TRAINING_CPUS = 8
 OBJECT_STORE = 100_000_000
-"""Bytes of Ray's object store on each node: nothing of the feed's is put there."""
+"""Bytes of Ray's object store on each node; the feed puts nothing there."""
 
 REDIS_POD_GIB = 16
 REDIS_FULL_GIB = REDIS_POD_GIB * 5 // 8
-"""What it holds at most; the rest is for the pages that are written while it rewrites its file."""
+"""Memory limit; the rest is for pages written while it rewrites its file."""
 
 REDIS_SETTINGS = f"""\
 dir /data
@@ -46,11 +41,11 @@ no-appendfsync-on-rewrite no
 maxmemory {REDIS_FULL_GIB}gb
 maxmemory-policy noeviction
 """
-"""A write is on disk before it is acknowledged, or refused if all is full; see docs/stores.md."""
+"""A write is on disk before it is acknowledged, or refused if memory is full: docs/stores.md."""
 
 
 def volume(cluster: Cluster) -> Resource:
-    """Return the claim of the data folder: all pods write to it, or the only one does."""
+    """Return the claim of the data folder, writable by all pods or by the only one."""
     mode = "ReadWriteOnce" if cluster.single_node else "ReadWriteMany"
     return _resource("v1", "PersistentVolumeClaim", VOLUME) | {
         "spec": {"accessModes": [mode], "resources": {"requests": {"storage": "20Gi"}}}
@@ -58,14 +53,14 @@ def volume(cluster: Cluster) -> Resource:
 
 
 def store_secret(url: str) -> Resource:
-    """Return the secret with the store's address, and what KubeRay needs of it alone."""
+    """Return the secret with the store's address, and its parts as KubeRay needs them."""
     parts = urlsplit(url)
     told = {"url": url, "username": parts.username or "", "password": parts.password or ""}
     return _resource("v1", "Secret", STORE) | {"type": "Opaque", "stringData": told}
 
 
 def redis() -> list[Resource]:
-    """Return a Redis of the installation's own: settings, server, its name, who may reach it."""
+    """Return the installation's own Redis: settings, server, service and network policy."""
     return [
         _resource("v1", "ConfigMap", REDIS) | {"data": {"redis.conf": REDIS_SETTINGS}},
         _resource("v1", "Service", REDIS)
@@ -76,18 +71,17 @@ def redis() -> list[Resource]:
 
 
 def service(config: Config, cluster: Cluster, serve_config: str) -> list[Resource]:
-    """Return the server, who may reach it, and how many pods may be taken away at a time.
+    """Return the server, its network policy and its disruption budget.
 
     Args:
-        config: the settings.
-        cluster: with the address of its Redis, if it has one.
+        cluster: with the address of its Redis, if any.
         serve_config: the Serve config, as YAML.
     """
     spec = {
         "serveConfigV2": serve_config,
         "rayClusterConfig": _serving(config, cluster),
-        # Two clusters for a while, the second one's learner overtakes the first one's. A file that
-        # only one pod may open is no place for that.
+        # An upgrade runs two clusters for a while, and the second one's learner takes over. A file
+        # that only one pod may open does not allow that.
         "upgradeStrategy": {"type": "None" if cluster.single_node else "NewCluster"},
     }
     clients = {"namespaceSelector": {}, **_labelled({CLIENT: "true"})}
@@ -103,16 +97,16 @@ def service(config: Config, cluster: Cluster, serve_config: str) -> list[Resourc
 
 
 def training(cluster: Cluster) -> list[Resource]:
-    """Return the job that trains a ranker for return, and who may reach it.
+    """Return the job that trains a retention ranker, and its network policy.
 
-    One that was cut off goes on where it was when it is tried again.
+    A retry resumes an interrupted training.
     """
     pod = _pod(f"{cluster.image}-train", "train", str(TRAINING_CPUS), "16Gi", [_DATA], {})
     job = _resource("ray.io/v1", "RayJob", TRAINING) | {
         "spec": {
             "entrypoint": f"nextswipe train retention {DATA}/training --env world "
             "--features feed --resume",
-            # The operator submits it: no further pod has to reach the job's dashboard.
+            # The operator submits the job, so no further pod has to reach the dashboard.
             "submissionMode": "HTTPMode",
             "backoffLimit": 3,
             "shutdownAfterJobFinishes": True,
@@ -123,7 +117,7 @@ def training(cluster: Cluster) -> list[Resource]:
 
 
 def _serving(config: Config, cluster: Cluster) -> Resource:
-    """Return the Ray cluster: a head without replicas, and pods that come and go with them."""
+    """Return the Ray cluster: a head without replicas, and autoscaled pods with replicas."""
     mounts = [_DATA, _ADDRESS] if cluster.redis else [_DATA]
     variables = environment(config)
     if cluster.single_node:
@@ -143,7 +137,7 @@ def _serving(config: Config, cluster: Cluster) -> Resource:
                 "groupName": "feed",
                 "replicas": least,
                 "minReplicas": least,
-                # A quarter more, for the time of an update.
+                # Allow a quarter more during an update.
                 "maxReplicas": cluster.pods(cluster.max_replicas * 5 // 4),
                 **_group(feed, REPLICAS_A_POD),
             }
@@ -157,7 +151,7 @@ def _group(pod: Resource, n_cpus: int) -> Resource:
 
 
 def _remembered(url: str) -> Resource:
-    """Return where Ray's head remembers its cluster, so that it may die as well."""
+    """Return the Redis that stores the state of Ray's head, so that the head can be restarted."""
     parts = urlsplit(url)
     scheme = "rediss://" if parts.scheme == "rediss" else ""
     options: Resource = {"redisAddress": f"{scheme}{parts.hostname}:{parts.port or REDIS_PORT}"}
@@ -186,7 +180,6 @@ def _pod(
     mounts: list[tuple[Resource, Resource]],
     variables: dict[str, str],
 ) -> Resource:
-    """Return the template of a pod that is a node of Ray."""
     app = TRAINING if role == "train" else NAME
     container = {
         "name": role,
@@ -211,9 +204,10 @@ def _pod(
 
 
 def _budget(cluster: Cluster) -> Resource:
-    """Return that of the pods which are always there at most one is taken away at a time.
+    """Return a budget that lets at most one permanent pod be evicted at a time.
 
-    As a number that stays: what KubeRay makes pods of does not tell Kubernetes how many it wants.
+    It is an absolute number, because KubeRay's pods have no controller that reports a desired
+    count.
     """
     least = cluster.pods(cluster.min_replicas) - 1
     labels = {"matchLabels": {"app": NAME, "role": "feed"}}
@@ -223,7 +217,7 @@ def _budget(cluster: Cluster) -> Resource:
 
 
 def _apart(app: str) -> Resource:
-    """Return the wish that pods are on machines of their own, so that one's death takes one."""
+    """Return a preference to spread pods over machines, so that losing one takes one pod."""
     return {
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",

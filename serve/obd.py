@@ -1,14 +1,9 @@
-"""Evaluates on the Open Bandit Dataset: published arithmetic again, and errors against the truth.
+"""Evaluation on the Open Bandit Dataset: published figures, and errors against the true values.
 
-The dataset has two policies that ran at the same time in a fashion shop, uniform (`random`) and
-Bernoulli Thompson Sampling (`bts`), so that either's log can be asked about the other, whose own
-clicks are the answer. Nobody is named in it: each impression counts as a person of its own, though
-three of them make a page.
-
-Each figure of one log is a throw of 40 to 70 clicks, so an error against the other policy's sample
-is noise below .15. What says something is the mean error over all settings, against the click
-rates of the full data, of logs drawn again from each log. That is computed in every setting, and
-marked where the gates refuse the log: it judges an estimator, it is nobody's estimate.
+Two policies ran at the same time, uniform (`random`) and Bernoulli Thompson Sampling (`bts`), so
+either log can be asked about the other policy, which has its own measured click rate. The score is
+the mean error over all settings on resampled logs. Method:
+`docs/decisions/jobs-open-bandit-dataset.md`.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,24 +25,21 @@ from serve.obd_folder import DRAWS, SEED, ObdFolder
 from serve.refused import Refused
 
 MORE_DRAWS = 400_000
-"""Enough that the draws no longer show in the fourth digit."""
+"""Enough draws that their noise is below the fourth digit."""
 BOOTSTRAPS = 100
 
 Advance = Callable[[int], None]
-"""Told how many settings were done since it was last told."""
+"""Called with the number of settings finished since the last call."""
 
 
 class ObdError(msgspec.Struct, frozen=True):
-    """How far the default estimator is off in one setting.
+    """Error of the default estimator in one setting.
 
     Attributes:
-        campaign: of the shop.
-        behaviour: the policy that made the log.
-        target: the policy that it is asked about.
         truth: click rate of the target in the full data.
-        relative_error: mean over the logs drawn again of |estimate - truth| / truth.
-        relative_error_sd: its standard deviation over them.
-        refusals: the gates that the log does not pass; with any, the error is of forced estimates.
+        relative_error: mean over resampled logs of |estimate - truth| / truth.
+        relative_error_sd: standard deviation over them.
+        refusals: failed gates; if any, the error is of forced estimates.
     """
 
     campaign: str
@@ -60,28 +52,20 @@ class ObdError(msgspec.Struct, frozen=True):
 
 
 class ObdReport(msgspec.Struct, frozen=True):
-    """What one log of the dataset says about the other policy, and how good such answers are.
+    """Evaluation of one policy from the other's log, and the errors of such evaluations.
 
     Attributes:
-        campaign: of the shop.
-        behaviour: the policy that made the log.
-        target: the policy that it is asked about.
-        n_items: candidates.
-        draws: from the priors, for the distribution of `bts`.
-        weights: of the decisions.
-        ess: effective sample size, in decisions.
-        refusals: the gates that the log does not pass.
-        forced: estimates are shown although it does not.
-        logged: clicks an impression of the log itself.
-        on_policy: clicks an impression in the target's own sample; None where that is missing.
-        ips: None where the log is refused, as the estimates below.
+        draws: draws from the priors, for the distribution of `bts`.
+        forced: whether estimates are shown in spite of failed gates.
+        logged: clicks per impression of the log itself.
+        on_policy: clicks per impression in the target's own sample; None if it is missing.
+        ips: None where the log is refused, like all estimates below.
         snips: likewise.
         ips_more_draws: ips with the distribution from `MORE_DRAWS` draws; None without draws.
         relative_error: |ips - on_policy| / on_policy.
-        default: the estimate of the one default estimator.
-        estimates: of all estimators.
-        settings: errors of the default estimator, in all settings whose log is there.
-        mean_relative_error: over the settings; None without click rates of the full data.
+        default: estimate of the default estimator.
+        settings: errors of the default estimator, in all available settings.
+        mean_relative_error: mean over the settings; None without full-data click rates.
     """
 
     campaign: str
@@ -115,20 +99,16 @@ def evaluate_obd(
     gates: Gates | None = None,
     advance: Advance | None = None,
 ) -> ObdReport:
-    """Return what a log of the dataset says about a policy, and how good such answers are.
+    """Return the evaluation of a policy from a log, with the errors over all settings.
 
     Args:
-        folder: of the dataset.
-        campaign: whose log.
-        behaviour: the policy that made it.
-        target: the policy that it is asked about.
-        force: show estimates although the gates refuse them, marked.
-        gates: the limits; the ones for everybody if None.
-        advance: told of progress, in settings.
+        force: show estimates in spite of failed gates, marked.
+        gates: limits; None: the default ones.
+        advance: progress callback, in settings.
 
     Raises:
-        BadFile: a file is missing or not what it should be; with line and column.
-        Refused: the folder has not this log.
+        BadFile: a file is missing or invalid; with line and column.
+        Refused: the folder lacks this log.
     """
     gates, data = gates or Gates(), ObdFolder(folder)
     report = ask(data, campaign, behaviour, target, gates, force=force)
@@ -146,11 +126,11 @@ def ask(
     *,
     force: bool = False,
 ) -> ObdReport:
-    """Return what one log says about a policy, without the errors over all settings.
+    """Return the evaluation of a policy from one log, without the errors over all settings.
 
     Raises:
-        BadFile: a file is missing or not what it should be; with line and column.
-        Refused: the folder has not this log.
+        BadFile: a file is missing or invalid; with line and column.
+        Refused: the folder lacks this log.
     """
     if (campaign, behaviour) not in {(c, b) for c, b, _ in data.settings()}:
         there = ", ".join(f"{c} {b}" for c, b, _ in data.settings()) or "none"
@@ -178,12 +158,12 @@ def ask(
 
 
 def columns_of(log: ObdLog, pmf: Floats, rows: Ints | None = None) -> Columns:
-    """Return what estimators read of a log, or of these rows of it.
+    """Return the estimators' columns of a log, or of some rows of it.
 
     Args:
-        log: of n impressions.
-        pmf: of the target, shape (K, 3).
-        rows: which, and how often; all if None. A row that stands there twice is the same person.
+        log: n impressions.
+        pmf: pmf of the target, shape (K, 3).
+        rows: row indices, repeats allowed; a repeated row is the same user. None: all.
     """
     rows = np.arange(len(log)) if rows is None else rows
     return Columns(
@@ -195,13 +175,7 @@ def columns_of(log: ObdLog, pmf: Floats, rows: Ints | None = None) -> Columns:
 
 
 def errors(data: ObdFolder, gates: Gates, advance: Advance | None = None) -> Iterator[ObdError]:
-    """Yield how far the default estimator is off, in all settings whose log is there.
-
-    Args:
-        data: without click rates of the full data there is nothing to yield.
-        gates: those that a log does not pass are named.
-        advance: told of progress.
-    """
+    """Yield the default estimator's error in each available setting with a full-data click rate."""
     rates = read_click_rates(data.path)
     for campaign, behaviour, target in data.settings():
         rate = rates.get(campaign, {}).get(target)
@@ -223,7 +197,7 @@ def errors(data: ObdFolder, gates: Gates, advance: Advance | None = None) -> Ite
 
 
 def count_settings(folder: Path) -> int:
-    """Return in how many settings an error can be computed, for those who watch."""
+    """Return the number of available settings, for progress bars."""
     return sum(1 for _ in ObdFolder(folder).settings())
 
 
@@ -260,7 +234,7 @@ def _ips(log: ObdLog, pmf: Floats) -> float:
 
 
 def _bootstrap_errors(log: ObdLog, pmf: Floats, truth: float) -> Floats:
-    """Return the relative errors of the default estimator on logs drawn again, (BOOTSTRAPS,)."""
+    """Return the relative errors of the default estimator on resampled logs, (BOOTSTRAPS,)."""
     rng = np.random.default_rng(SEED)
     found = np.empty(BOOTSTRAPS)
     for i in range(BOOTSTRAPS):
@@ -271,7 +245,7 @@ def _bootstrap_errors(log: ObdLog, pmf: Floats, truth: float) -> Floats:
 
 
 def _predict(log: ObdLog, pmf: Floats, rows: Ints | None = None) -> Predictions:
-    """Return the word of the shrunk mean of each item at each position, cross-fitted by row."""
+    """Return shrunk mean predictions of each item at each position, cross-fitted by row."""
     rows = np.arange(len(log)) if rows is None else rows
     position = log.position[rows]
     target = pmf.T[position]

@@ -1,8 +1,8 @@
-"""The Open Bandit Dataset's logs and its two policies' distributions, each made once.
+"""The Open Bandit Dataset's logs and the distributions of its two policies, each loaded once.
 
 The distribution of Bernoulli Thompson Sampling is approximated by draws from its production priors,
-as obp does: each draw takes a click rate of every item from its Beta prior and shows the three
-largest, left to right.
+as in obp: each draw takes a click rate per item from its Beta prior and shows the three largest,
+left to right.
 """
 
 from collections.abc import Iterator
@@ -25,25 +25,24 @@ from serve.importers.obd import (
 )
 
 DRAWS = 100_000
-"""As published."""
+"""Number of draws in the publication."""
 SEED = 12_345
 
 _BLOCK = 10_000
 
 
 class ThompsonSampling:
-    """How often each item is at each position when Thompson Sampling ranks."""
+    """Frequencies of each item at each position under Thompson Sampling."""
 
     def __init__(self, prior: Prior) -> None:
-        """Start without a draw."""
-        # The published figures come from this generator's stream, which the new ones do not have.
+        # The published figures need the stream of this legacy generator.
         self._rng = np.random.RandomState(SEED)
         self._prior = prior
         self._counts = np.zeros((len(prior), N_POSITIONS))
         self._draws = 0
 
     def pmf(self, draws: int) -> Floats:
-        """Return the shares after so many draws, shape (K, 3); draws go on where they stood.
+        """Return the frequencies after `draws` draws, shape (K, 3), continuing earlier draws.
 
         Raises:
             ValueError: more were drawn already.
@@ -62,10 +61,9 @@ class ThompsonSampling:
 
 
 class ObdFolder:
-    """A folder of the dataset."""
+    """A folder of the dataset; each file is read once, on first use."""
 
     def __init__(self, path: Path) -> None:
-        """Take the folder; its files are read when they are asked for, once."""
         self.path = path
         self._priors: dict[Campaign, Prior] = {}
         self._logs: dict[tuple[Campaign, Behaviour], ObdLog] = {}
@@ -73,7 +71,7 @@ class ObdFolder:
         self._pmfs: dict[tuple[Campaign, int], Floats] = {}
 
     def settings(self) -> Iterator[tuple[Campaign, Behaviour, Behaviour]]:
-        """Yield campaign, behaviour and target of each setting whose log is there."""
+        """Yield campaign, behaviour and target of each setting with a log."""
         for campaign in CAMPAIGNS:
             for behaviour in BEHAVIOURS:
                 if is_there(self.path, campaign, behaviour):
@@ -93,7 +91,7 @@ class ObdFolder:
         """Return the log of a campaign under a policy.
 
         Raises:
-            BadFile: it is not there, or not what it should be.
+            BadFile: it is missing or invalid.
         """
         key = (campaign, behaviour)
         if key not in self._logs:
@@ -105,8 +103,8 @@ class ObdFolder:
         """Return a policy's probability of each item at each position, shape (K, 3).
 
         Raises:
-            BadFile: the priors are not there.
-            ValueError: fewer draws than asked for before.
+            BadFile: the priors are missing.
+            ValueError: fewer draws than requested before.
         """
         prior = self.prior(campaign)
         if policy == "random":

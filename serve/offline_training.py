@@ -1,18 +1,9 @@
-"""Trains a ranker from the log's lives, and writes it only if other people's say that it is better.
+"""Offline training of a ranker from the log, written only if held-out users show an improvement.
 
-    log -> lives -> split by person -> train on the one half -> judge on the other -> a ranker
-
-People are split by a keyed hash, so that nobody is on both sides and the same seed splits the same
-way. What is judged is the ranker as it would be served; the critic that takes the noise out of the
-judgement has seen the people that the ranker learned from, and no others.
-
-The gate asks for superiority: the lower bound of the paired gain per session over what was logged
-must lie above 0 (`serve.gate`, which judges what runs already, asks for no harm only). It is
-`replay.session_gain`: what one session under the ranker brings, its return included. First come the
-gates on weights that every evaluation has, and one on the distance from the log.
-
-Rejected: a split by time (a session's gain needs its person's later return, so the latest pages
-could not be judged), and an estimate of the whole life (no log is long enough for its weights).
+The log is read into one history per user, users are split by a keyed hash, a ranker is trained on
+one part and judged on the other as it would be served. The gate requires a paired gain per session
+with a lower bound above 0. Design and rejected alternatives:
+`docs/decisions/jobs-offline-training.md`.
 """
 
 import hashlib
@@ -49,23 +40,23 @@ from serve.ranker_publishing import publish_ranker
 from serve.refused import Refused
 
 Advance = Callable[[str, int, int], None]
-"""Told of a step how much of it is done, and of how much."""
+"""Called with the step's name, the amount done, and the total."""
 
 
 class OfflineGate(msgspec.Struct, frozen=True):
-    """What a ranker must show on people whom it did not learn from.
+    """Requirements on a ranker, judged on users it did not learn from.
 
     Attributes:
-        gates: on the weights of decisions.
-        max_kl: from the log, nats a card. The farther a ranker goes, the more its people come to
-            where the log's never were, and the more the gain rests on its values.
+        gates: gates on the weights of decisions.
+        max_kl: largest KL divergence from the log, nats per card. A more distant ranker takes its
+            users to states that the log lacks, so the gain rests more on the critic's values.
     """
 
     gates: Gates = Gates()
     max_kl: float = 0.2
 
     def refusals(self, report: "OfflineReport") -> tuple[str, ...]:
-        """Return why a ranker must not be served, gate by gate; empty: it may."""
+        """Return the reasons not to serve a ranker, gate by gate; empty: it may be served."""
         unfit = (str(refusal) for refusal in self.gates.weight_refusals(report.decisions))
         return (*unfit, *self._of_value(report))
 
@@ -84,13 +75,13 @@ class OfflineGate(msgspec.Struct, frozen=True):
 
 
 class OfflineReport(msgspec.Struct, frozen=True):
-    """What people whom a ranker did not learn from say about it.
+    """Evaluation of a ranker on users it did not learn from.
 
     Attributes:
         logged: reward of a session, returns included.
-        gain: of a session, by the ranker.
-        decisions: what the weights of decisions are worth.
-        kl: of the ranker from the log, nats a card.
+        gain: gain of a session under the ranker.
+        decisions: summary of the weights of decisions.
+        kl: KL divergence of the ranker from the log, nats per card.
     """
 
     logged: Estimate
@@ -100,18 +91,16 @@ class OfflineReport(msgspec.Struct, frozen=True):
 
 
 class OfflineResult(msgspec.Struct, frozen=True):
-    """What training came to.
+    """Outcome of an offline training.
 
     Attributes:
-        method: by which it was trained.
-        report: of the ranker on people it did not learn from.
-        refusals: the gates that it did not pass; if there are any, nothing was written.
-        share: of the way from the log's policy that could be judged.
-        n_steps: cards that it learned from.
-        n_lives: people whom it learned from.
-        seconds: of the training.
+        report: evaluation on held-out users.
+        refusals: failed gates; if any, nothing was written.
+        share: step size from the log's policy within the KL budget; 0: no step was possible.
+        n_steps: cards trained on.
+        n_lives: users trained on.
         ranker: path of the file; None: it was not written.
-        version: under which the data folder keeps it; None: it was not published.
+        version: version in the data folder; None: it was not published.
     """
 
     method: str
@@ -137,20 +126,17 @@ def train_offline(
 ) -> OfflineResult:
     """Train a ranker from the data folder's log, judge it, and write it if it passes.
 
-    A server may run on the data folder, which follows what is published.
+    A server may be running; it follows a published ranker.
 
     Args:
         config: data folder and reward.
-        args: of the training.
-        folder: into which the ranker is written; made if it is not there.
-        holdout: share of the people to judge by, in (0, 1).
-        publish: make it the current one of the data folder as well, if it passes.
-        gate: which it must pass.
-        advance: told of progress.
+        folder: folder for the ranker; created if missing.
+        holdout: share of the users to judge by, in (0, 1).
+        publish: also make it the data folder's current ranker, if it passes.
+        gate: gate to pass.
 
     Raises:
-        Refused: no log, or too little in it to learn from and to judge by; or the folder holds
-            another training.
+        Refused: there is no log, the log is too small, or the folder holds another training.
     """
     from policies.retention.offline import train_offline as train
     from policies.retention.offline_critic import page_scores
@@ -198,22 +184,22 @@ def train_offline(
 
 
 class ReadLog(NamedTuple):
-    """What a log came to."""
+    """User histories read from a log."""
 
     lives: tuple[Lives, ...]  # in shards
     offset: int  # up to which all lines were read
 
 
 def read_log(config: Config, reward: LifeReward) -> ReadLog:
-    """Return the lives of the data folder's log.
+    """Return the user histories in the data folder's log.
 
     Raises:
-        Refused: no log, or none that lives can be read from.
+        Refused: there is no log, or it cannot be read into histories.
     """
     with open_data(config) as store:
         log = store.log
         try:
-            offset = log.last_offset()  # before reading: what comes meanwhile may be read or not
+            offset = log.last_offset()  # before reading: later lines may be read or not
             source = LogSource(log.read, config.reward)
             n_shards = max(1, round(len(source) / SHARD_STEPS))
             lives = read_life_shards(
@@ -225,7 +211,7 @@ def read_log(config: Config, reward: LifeReward) -> ReadLog:
 
 
 def split(lives: Sequence[Lives], holdout: float, seed: int) -> tuple[list[Lives], list[Lives]]:
-    """Return the lives to learn from and those to judge by, shard by shard.
+    """Return the user histories to learn from and those to judge by, shard by shard.
 
     Raises:
         Refused: one side is empty.
@@ -244,12 +230,11 @@ def split(lives: Sequence[Lives], holdout: float, seed: int) -> tuple[list[Lives
 
 
 def are_held_out(people: Keys, share: float, seed: int) -> Bools:
-    """Return who is held out, shape (m,): the same for a person in every log.
+    """Return whether each user is held out, shape (m,): the same for a user in every log.
 
     Args:
-        people: hashes of people, shape (m,).
-        share: of them, in (0, 1).
-        seed: of the split.
+        people: hashes of users, shape (m,).
+        share: share of held-out users, in (0, 1).
     """
     key = seed.to_bytes(8, "little")
     places = [
@@ -262,22 +247,22 @@ def are_held_out(people: Keys, share: float, seed: int) -> Bools:
 
 
 class Scored(NamedTuple):
-    """Lives as a policy and a critic of other people see them."""
+    """User histories with a policy's scores and a critic's values, both from other users."""
 
     lives: Lives
     scores: Floats  # (p, K) the policy's logits of each page's candidates
-    q: Floats  # (n, K) what each candidate is worth at each step
+    q: Floats  # (n, K) the critic's value of each candidate at each step
 
 
 def judge(parts: Iterable[Scored], reward: LifeReward) -> OfflineReport:
-    """Return what held-out lives say about a policy.
+    """Return the evaluation of a policy on held-out user histories.
 
     Args:
-        parts: of the lives, nobody in two of them.
-        reward: what cards and returns are worth.
+        parts: parts of the histories, with no user in two of them.
+        reward: rewards of cards and returns.
 
     Raises:
-        Refused: they are of fewer than two people.
+        Refused: there are fewer than two users.
     """
     sessions, values, kl, n_lives = [], [], 0.0, 0
     for lives, scores, q in parts:

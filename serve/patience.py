@@ -1,9 +1,9 @@
-"""How long the swarm waits for a server that gives it nothing to show, and that it stops waiting.
+"""Retry limit of the swarm: waits for a server without pages to show, and finally gives up.
 
-Counted are windows in a row in which pages were asked for and not one card came that can be shown,
-for whatever reason: no connection, refusals, empty pages, or pages of another catalogue. Rejected:
-waiting for ever (a server that is gone never says so), and giving up at the first failure (a server
-that is started anew is back within seconds).
+It counts consecutive windows in which pages were requested and no card could be shown, for any
+reason: no connection, refusals, empty pages, or another catalogue. Rejected: waiting for ever (a
+dead server never reports it), and giving up at the first failure (a restarted server is back within
+seconds).
 """
 
 import asyncio
@@ -12,32 +12,32 @@ MAX_PAUSE_S = 4.0
 
 
 class NothingToShowError(ConnectionError):
-    """The server gave nothing to show for too long."""
+    """The server returned nothing to show for too long."""
 
 
 class Patience:
-    """A number of fruitless windows, with longer and longer pauses between them."""
+    """Counts consecutive windows without a card, with exponential pauses between them."""
 
     def __init__(self, windows: int = 8, *, first_pause_s: float = 0.25) -> None:
-        """Be patient.
+        """Set the limit.
 
         Args:
-            windows: after so many in a row it is over; with the default pauses, after about 12 s
-                and what the client waited by itself.
-            first_pause_s: doubled with each, up to `MAX_PAUSE_S`.
+            windows: limit of consecutive windows; by default after about 12 s plus the client's own
+                waits.
+            first_pause_s: first pause, doubled each time up to `MAX_PAUSE_S`.
         """
         self._windows = windows
         self._first_pause_s = first_pause_s
         self._n_fruitless = 0
 
     async def wait(self, reason: str) -> None:
-        """Pause after a fruitless window.
+        """Pause after a window without a card.
 
         Args:
-            reason: why there was nothing; empty: there was something, and patience is new.
+            reason: reason for it; empty: there was a card, and the count restarts.
 
         Raises:
-            NothingToShowError: it was one too many.
+            NothingToShowError: the limit is reached.
         """
         if not reason:
             self._n_fruitless = 0

@@ -1,12 +1,8 @@
-"""What a policy does to the people of the simulated world, beyond its reward.
+"""Side effects of a policy on simulated users: bait, variety, long visits, nights and dislikes.
 
-A policy that is trained for return may find what nobody asked it for: bait that brings people
-back, one topic for ever, visits without end, nights. So whatever is trained is looked at by these
-figures, beside policies that are known. They are of the world, where bait is known and a night is
-an hour of the person's own clock; people are the same under each policy (common random numbers).
-
-Figures over cards and visits are ratios of sums over people, with the standard error of a ratio
-clustered by person: sqrt(sum (x_i - r n_i)^2) / sum n_i (Cochran, Sampling Techniques, 1977, 6.4).
+A policy trained for retention may exploit these without being asked to, so it is compared with
+known policies on the same simulated users. Ratios have standard errors clustered by user. Formula
+and reasons: `docs/decisions/audit-policy.md`.
 """
 
 import msgspec
@@ -28,27 +24,27 @@ _NOT_INTERESTED, _TAIL = EVENTS.index("not_interested"), EVENTS.index("tail")
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """A figure over people, with its standard error."""
+    """A figure over users, with its standard error."""
 
     value: float
     se: float
 
 
 class PolicyAudit(msgspec.Struct, frozen=True):
-    """What people lived under a policy.
+    """Behaviour of simulated users under a policy.
 
     Attributes:
-        active_days: of a person, with a visit, until the horizon or until they are gone.
-        bait: mean bait of a card, 0 to 1, as the world knows it.
-        bait_share: cards of which it is beyond a half.
-        topic_entropy: of the topics that a person was shown, in nats; at most log 32 = 3.47.
-        visit_cards: cards of a visit, at the quantiles `AT`.
-        visit_minutes: minutes of one, likewise.
+        active_days: days with a visit per user, until the horizon or churn.
+        bait: mean bait of a card, 0 to 1, known in the simulated world only.
+        bait_share: share of cards with bait above 0.5.
+        topic_entropy: entropy of a user's topics, nats; at most log 32 = 3.47.
+        visit_cards: cards per visit, at the quantiles `AT`.
+        visit_minutes: minutes per visit, likewise.
         long_visits: share of visits beyond an hour.
-        overtime: share of the watched time that is beyond a visit's first hour.
-        night: share of cards between midnight and five.
-        not_interested: share of cards to which people said that they are not interested.
-        tail: share of cards of the half of the items that had the fewest exposures.
+        overtime: share of watch time beyond a visit's first hour.
+        night: share of cards between midnight and five on the user's clock.
+        not_interested: share of cards marked "not interested".
+        tail: share of cards of the less exposed half of the items.
     """
 
     policy: str
@@ -69,18 +65,16 @@ class PolicyAudit(msgspec.Struct, frozen=True):
 
 
 def open_world(preset: Preset, n_people: int, n_days: int) -> SwipeVectorEnv:
-    """Return the world that policies are audited in."""
+    """Return the world for auditing policies."""
     return SwipeVectorEnv(n_people, preset=preset, horizon_days=n_days, copy=False)
 
 
 def audit_policy(env: SwipeVectorEnv, name: str, choose: Chooser, seed: int) -> PolicyAudit:
-    """Return what people lived under a policy, each until the end of their first life.
+    """Return the behaviour of users under a policy, each until the end of their first life.
 
     Args:
         env: from `open_world`.
-        name: of the policy.
-        choose: the policy.
-        seed: person i lives under seed + i, whatever the policy.
+        seed: user i has seed + i under every policy (common random numbers).
     """
     env.reset(seed=seed)
     lived, swiping = _Lived(env.num_envs), env.swiping
@@ -93,10 +87,10 @@ def audit_policy(env: SwipeVectorEnv, name: str, choose: Chooser, seed: int) -> 
 
 
 class _Lived:
-    """Sums of what people lived so far, a person each.
+    """Sums per user so far.
 
     Attributes:
-        lives: whose first life goes on.
+        lives: whether the user's first life continues.
     """
 
     def __init__(self, n: int) -> None:
@@ -109,13 +103,13 @@ class _Lived:
         self._visit_s: list[Floats] = []
 
     def count(self, position: Floats, turn: Turn, bait: Floats, topic: Ints) -> None:
-        """Count a card of everybody who lives.
+        """Count one card of each living user.
 
         Args:
             position: cards of the visit before it, shape (n,).
-            turn: what came of it.
-            bait: of its item, shape (n,).
-            topic: of its item, shape (n,).
+            turn: result of the card.
+            bait: bait of its item, shape (n,).
+            topic: topic of its item, shape (n,).
         """
         live, worth = 1.0 * self.lives, turn.worth
         self._cards += live
@@ -136,7 +130,6 @@ class _Lived:
         self.lives &= ~(turn.terminated | turn.truncated)
 
     def audit(self, name: str, n_days: int) -> PolicyAudit:
-        """Return the figures."""
         cards, n = self._cards, np.ones(len(self._cards))
         return PolicyAudit(
             policy=name,
@@ -158,11 +151,14 @@ class _Lived:
 
 
 def ratio(sums: Floats, counts: Floats) -> Figure:
-    """Return the ratio of sums over people, with its standard error.
+    """Return the ratio of sums over users, with its standard error.
+
+    With r = sum x_i / sum n_i, the error is sqrt(sum (x_i - r n_i)^2) / sum n_i (Cochran, Sampling
+    Techniques, 1977, 6.4).
 
     Args:
-        sums: of each person, shape (n,).
-        counts: what they are of, shape (n,), not all 0.
+        sums: numerators x_i by user, shape (n,).
+        counts: denominators n_i, shape (n,), not all 0.
 
     >>> ratio(np.array([1.0, 3.0]), np.array([2.0, 2.0])).value
     1.0
@@ -173,7 +169,7 @@ def ratio(sums: Floats, counts: Floats) -> Figure:
 
 
 def entropy(counts: Floats) -> Floats:
-    """Return the entropy of each row of counts in nats, shape (n,); of few counts it is too low.
+    """Return the entropy of each row of counts in nats, shape (n,); biased low for few counts.
 
     >>> entropy(np.array([[2.0, 2.0], [4.0, 0.0]])).round(3).tolist()
     [0.693, 0.0]

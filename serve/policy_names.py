@@ -1,10 +1,9 @@
-"""Policies by the names that a command line gives them, and those that the log's pages name.
+"""Resolves the names of policies on the command line, and the policies named by logged pages.
 
-A name is that of a baseline, `vowpal` (the version that is current now), `vowpal@N` (one that is
-kept), `retention` and `retention@N` (the current ranker alone, or one that is kept), `blend` and
-`blend@N` (the current ranker with a version of vowpal, as the settings blend them), or
-`module:function`, a function of one's own that takes nothing and returns a policy of
-`env.interface`; it is looked for in the current folder and among what is installed.
+A name is a baseline's; `vowpal`, `retention` or `blend` (current version); one of these with `@N`
+(kept version); or `module:function`, a function without arguments that returns a policy of
+`env.interface`, found in the current folder or among installed packages. A blend is the current
+ranker with a version of vowpal.
 """
 
 import importlib
@@ -40,17 +39,17 @@ _LEARNED = (
 )
 
 SCORERS_KEPT = 8
-"""Versions that are held while a log is read: 1 MB each; pages of one version stand together."""
+"""Versions cached while a log is read, 1 MB each; pages of one version stand together."""
 
 
 def find_policy(config: Config, store: Store, name: str) -> Policy:
     """Return the policy of this name.
 
     Args:
-        config: its explorer, and its experiment's mixture.
-        state: knows which version is current.
-        name: `uniform`, `popularity`, `mixture` (as the settings have it), `vowpal`, `retention`,
-            `blend`, each of these three with or without `@N`, or `module:function`.
+        config: explorer, and mixture of the experiment.
+        store: holds the current versions.
+        name: `uniform`, `popularity`, `mixture` (as configured), `vowpal`, `retention` or `blend`
+            with or without `@N`, or `module:function`.
 
     Raises:
         Refused: there is no such policy.
@@ -66,9 +65,9 @@ def find_policy(config: Config, store: Store, name: str) -> Policy:
 
 
 def find_stranger(name: str) -> Policy:
-    """Return the policy of this name that can be asked about another system's log.
+    """Return the policy of this name that can be evaluated on an external log.
 
-    Popularity and what is mixed with it is not: they read a column of our own features.
+    Popularity and its mixtures are excluded, as they read a column of our own features.
 
     Raises:
         Refused: there is no such policy.
@@ -86,7 +85,7 @@ def _find_anywhere(name: str, known: tuple[str, ...]) -> Policy:
 
 
 def learned_until(config: Config, policy: Policy) -> int:
-    """Return the offset of the log's last line that a policy learned from; 0: from none."""
+    """Return the last log offset that a policy learned from; 0: none."""
     version, ranker = bandit_version(policy.name), 0
     kind, _, number = policy.name.partition("@")
     if kind == "retention" and number.isdecimal():
@@ -99,7 +98,7 @@ def learned_until(config: Config, policy: Policy) -> int:
 
 
 def behaviour(config: Config) -> Callable[[PageRecord], Policy | None]:
-    """Return what finds the policy that drew a page of the log, as long as it is kept."""
+    """Return a function that finds the policy that drew a page, if it is kept."""
     store, rankers = open_snapshots(config), ranker_finder(config)
 
     @lru_cache(maxsize=SCORERS_KEPT)
@@ -118,7 +117,7 @@ def behaviour(config: Config) -> Callable[[PageRecord], Policy | None]:
 
 
 def _learned(config: Config, store: Store, kind: str, number: str) -> Policy:
-    """Return vowpal, a ranker, or the current ranker with vowpal, of a version or the current."""
+    """Return vowpal, a ranker, or the current ranker blended with vowpal, by version."""
     if kind == "retention":
         ranking = _ranking(config, store, int(number or 0))
         return RetentionPolicy(ranking.ranker, name=f"retention@{ranking.version}")
@@ -130,7 +129,7 @@ def _learned(config: Config, store: Store, kind: str, number: str) -> Policy:
 
 
 def _ranking(config: Config, store: Store, version: int) -> Ranking:
-    """Return a ranker that is kept; 0: the current one."""
+    """Return a kept ranker; 0: the current one."""
     rankers = open_rankers(config)
     if not version:
         with store.view() as view:
@@ -146,7 +145,7 @@ def _ranking(config: Config, store: Store, version: int) -> Ranking:
 
 
 def entry_point(name: str) -> Callable[..., object]:
-    """Return the function that a name MODULE:FUNCTION stands for; looks in the current folder too.
+    """Return the function named MODULE:FUNCTION, searching the current folder too.
 
     Raises:
         Refused: there is none.
@@ -184,7 +183,7 @@ def _own_policy(name: str) -> Policy:
 
 
 def _mixture(experiment: Experiment) -> Policy:
-    """Return the mixture as the experiment's arms have it, or as it is by default."""
+    """Return the mixture of the experiment's arms, or the default one."""
     given = {arm.mixture or Mixture() for arm in experiment.arms if arm.policy == "mixture"}
     if len(given) > 1:
         raise Refused("expected one mixture in the experiment's arms, got several: which is meant?")

@@ -1,4 +1,4 @@
-"""Uploads counted on their way through the pools, and what the guards cut off on it."""
+"""Counts of uploads in the pools, and of impressions that the guards removed."""
 
 import datetime as dt
 from collections import Counter
@@ -16,7 +16,7 @@ SHOWN_CUTS = 10
 
 
 def count_pools(uploads: Sequence[UploadState]) -> PoolsBody:
-    """Return where uploads are in the pools, how far they came and why they were stopped."""
+    """Return the counts by level, and the reasons for stopping."""
     levels = range(N_LEVELS)
     going = Counter(u.level for u in uploads if not u.stopped)
     ended = Counter(u.level for u in uploads if u.stopped)
@@ -32,11 +32,10 @@ def count_pools(uploads: Sequence[UploadState]) -> PoolsBody:
 
 
 def count_cuts(uploads: Sequence[UploadState], heard: Mapping[str, Heard]) -> GuardsBody:
-    """Return what the guards took out of the evidence for these uploads, and of what else teaches.
+    """Return the impressions that guards removed from the evidence and from training.
 
     Args:
-        uploads: of which all is told.
-        heard: of what is out of trial, by market.
+        heard: impressions of items out of trial, by market.
     """
     by_cut = sorted((u for u in uploads if u.n_cut), key=lambda u: (-u.n_cut, u.item_id))
     return GuardsBody(

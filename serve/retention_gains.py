@@ -1,8 +1,8 @@
-"""How much more often the same people came back under one policy than under another.
+"""Gains in retention of the same simulated users under one policy over another.
 
-With a_i and b_i the active days of person i, the gain is sum a / sum b - 1. Its error is that of
-the mean of (a_i / A - b_i / B) A / B, with capitals for means over people (delta method): what a
-person has in common under both cancels, and a person is a cluster of their own.
+With a_i and b_i the active days of user i, the gain is sum a / sum b - 1. Its error is that of the
+mean of (a_i / A - b_i / B) A / B, with A and B the means over users (delta method). Variation that
+a user has under both policies cancels; each user is a cluster.
 """
 
 import msgspec
@@ -19,9 +19,7 @@ class Gain(msgspec.Struct, frozen=True):
     """A difference between two policies with its 95% interval.
 
     Attributes:
-        value: relative, or of shares.
-        low: of the interval.
-        high: of the interval.
+        value: relative difference, or difference of shares.
     """
 
     value: float
@@ -30,14 +28,14 @@ class Gain(msgspec.Struct, frozen=True):
 
 
 def gain_in_days(mine: PlayedLives, theirs: PlayedLives) -> Gain:
-    """Return how many more active days the same people had, as a share of theirs."""
+    """Return the relative gain in active days of `mine` over `theirs`."""
     a, b = mine.active_days, theirs.active_days
     ratio = a.mean() / b.mean()
     return _gain(float(ratio - 1.0), ratio * (a / a.mean() - b / b.mean()))
 
 
 def gain_in_d30(mine: PlayedLives, theirs: PlayedLives) -> Gain:
-    """Return how many more of the same people were there on day 30, as a share of all."""
+    """Return the difference in the share of users active on day 30."""
     difference = mine.day_30 - theirs.day_30
     return _gain(float(difference.mean()), difference)
 

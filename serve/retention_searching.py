@@ -1,12 +1,12 @@
-"""Trains rankers for retention by search, and says what they are worth to people they never met.
+"""Training of retention rankers by search, and their evaluation on held-out simulated users.
 
-    folder/training.json          the arguments; a training of others is refused
-    folder/search.json            what was found so far
-    folder/ranker.safetensors     with its manifest: what `nextswipe retention publish` takes
+    folder/training.json          the arguments; another training is refused
+    folder/search.json            the search so far
+    folder/ranker.safetensors     the ranker with its manifest, for `nextswipe retention publish`
 
-In the end people of their own live under the ranker, as it will be served and in the columns that
-it was trained on, under the bandit that the search began at, and under chance: the same people,
-with the same luck. Arguments, weights and figures stand in the manifest.
+Held-out users live under the ranker as it will be served, under the myopic bandit that the search
+began at, and under chance, with common random numbers. Arguments, weights and results are in the
+manifest.
 """
 
 from pathlib import Path
@@ -25,12 +25,11 @@ from serve.retention_gains import Gain, gain_in_d30, gain_in_days
 
 
 class Lived(msgspec.Struct, frozen=True):
-    """What people's lives were under a policy.
+    """Retention of users under a policy.
 
     Attributes:
-        policy: its name.
-        active_days: with a session, a person.
-        d30: share of people who had a session on day 30.
+        active_days: days with a session, per user.
+        d30: share of users with a session on day 30.
     """
 
     policy: str
@@ -39,13 +38,12 @@ class Lived(msgspec.Struct, frozen=True):
 
 
 class Worth(msgspec.Struct, frozen=True):
-    """What a ranker is worth to people it was not trained with.
+    """Evaluation of a ranker on held-out users.
 
     Attributes:
-        people: how many.
-        days: of their lives.
-        lives: under the ranker, the myopic bandit and chance.
-        gain_over_myopic: in active days, relative.
+        days: length of their lives.
+        lives: retention under the ranker, the myopic bandit and chance.
+        gain_over_myopic: relative gain in active days.
         gain_over_chance: likewise.
         d30_over_myopic: difference of shares.
     """
@@ -59,13 +57,11 @@ class Worth(msgspec.Struct, frozen=True):
 
 
 class SearchOutcome(msgspec.Struct, frozen=True):
-    """What came of a training.
+    """Outcome of a training.
 
     Attributes:
-        ranker: path of the file.
-        seed: of the training.
-        seconds: that it took since it was begun or resumed, judging apart.
-        worth: of the ranker.
+        seconds: time since it began or resumed, without the evaluation.
+        worth: evaluation of the ranker.
     """
 
     ranker: str
@@ -81,16 +77,14 @@ def search_retention(
     resume: bool = False,
     advance: Advance = lambda stage, done, total: None,
 ) -> SearchOutcome:
-    """Train a ranker by search, judge it and write it.
+    """Train a ranker by search, evaluate it and write it.
 
     Args:
-        args: of the training.
-        folder: of the training; made if it is not there.
-        resume: go on with the training that the folder holds; else it must hold none.
-        advance: told of progress.
+        folder: folder of the training; created if missing.
+        resume: continue the training in the folder; otherwise it must hold none.
 
     Raises:
-        Refused: the folder holds a training and shall not be resumed, or one of other arguments.
+        Refused: the folder holds a training and `resume` is not set, or one of other arguments.
     """
     if holds_training(folder) and not resume:
         raise Refused(f"{folder} holds a training: expected --resume, or another folder")
@@ -110,13 +104,7 @@ def judge(
     searched: Searched,
     advance: Advance = lambda stage, done, total: None,
 ) -> Worth:
-    """Return what a ranker is worth to people whom it was not trained with.
-
-    Args:
-        args: of its training.
-        searched: what came of it.
-        advance: told of progress.
-    """
+    """Return the evaluation of a ranker on held-out users."""
     preset, people, seed = load(args.preset), args.held_out, args.seed
     policies: dict[str, tuple[Network | Weights | AtRandom, ObsMode]] = {
         "ranker": (

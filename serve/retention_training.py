@@ -1,12 +1,12 @@
-"""Trains rankers for retention by PPO and puts what came of it where it can be served from.
+"""Training of retention rankers by PPO, written where they can be served from.
 
-    folder/training.json, checkpoint-*   of the training, see `policies.retention.checkpoints`
-    folder/events/                       for TensorBoard
-    folder/ranker.safetensors            with its manifest: what `nextswipe retention publish` takes
+    folder/training.json, checkpoint-*   the training, see `policies.retention.checkpoints`
+    folder/events/                       logs for TensorBoard
+    folder/ranker.safetensors            the ranker with its manifest, for publishing
 
-The manifest holds the arguments, and how limits were kept. In the twin the result is graded against
-the exact optimum, which the training never sees. In the full world its limits are judged by people
-who were not trained with, under the ranker as it will be served.
+The manifest holds the arguments and the limits' results. In the twin the result is graded against
+the exact optimum, which training never sees. In the full world limits are judged on held-out users
+under the ranker as served.
 """
 
 from pathlib import Path
@@ -30,15 +30,15 @@ from serve.policy_audit import Figure, ratio
 from serve.refused import Refused
 
 N_PEOPLE = 512
-"""Who limits are judged by."""
+"""Users that limits are judged on."""
 
 
 class Grade(msgspec.Struct, frozen=True):
-    """How good a policy is in the twin: 0 is myopic, 1 the optimum.
+    """Quality of a policy in the twin: 0 is myopic, 1 the optimum.
 
     Attributes:
-        served: of the policy that draws from the softmax, as it is served.
-        greedy: of the one that takes the first.
+        served: grade of the policy that draws from the softmax, as served.
+        greedy: grade of the policy that takes the best.
     """
 
     served: float
@@ -46,14 +46,12 @@ class Grade(msgspec.Struct, frozen=True):
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """How a limit is kept by the ranker that came of it.
+    """Result of a limit under the trained ranker.
 
     Attributes:
-        name: of the limit, see `policies.retention.limits`.
-        bound: on the share.
-        share: of the cards of people who were not trained with, with its standard error.
-        is_met: whether the share is within the bound.
-        multiplier: in the last iteration of training.
+        name: name of the limit, see `policies.retention.limits`.
+        share: share of the cards of held-out users, with its standard error.
+        multiplier: multiplier of the last training iteration.
     """
 
     name: str
@@ -64,15 +62,12 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What came of a training.
+    """Outcome of a training.
 
     Attributes:
-        ranker: path of the file.
-        seed: of the training.
-        n_steps: cards that it took.
-        seconds: since it was begun or resumed.
-        grade: None outside the twin.
-        limits: how they are kept; empty where there are none.
+        seconds: time since it began or resumed.
+        grade: grade in the twin; None elsewhere.
+        limits: results of the limits, if any.
     """
 
     ranker: str
@@ -94,14 +89,13 @@ def train_retention(
     """Train a ranker and write it.
 
     Args:
-        args: of the training.
-        folder: of the training; made if it is not there.
-        resume: go on with the training that the folder holds; else it must hold none.
-        address: of a Ray cluster; None: as `policies.retention.job.running_ray` says.
-        advance: told after each iteration.
+        folder: folder of the training; created if missing.
+        resume: continue the training in the folder; otherwise it must hold none.
+        address: address of a Ray cluster; None: as in `policies.retention.job.running_ray`.
+        advance: called after each iteration.
 
     Raises:
-        Refused: the folder holds a training and shall not be resumed, or one of other arguments.
+        Refused: the folder holds a training and `resume` is not set, or one of other arguments.
     """
     if holds_training(folder) and not resume:
         raise Refused(f"{folder} holds a training: expected --resume, or another folder")
@@ -118,10 +112,7 @@ def train_retention(
 
 
 def judge_limits(trained: Trained) -> tuple[Kept, ...]:
-    """Return how a ranker keeps its training's limits; empty where there are none.
-
-    `N_PEOPLE` live their first lives under it, none of whom it was trained with.
-    """
+    """Return the results of the training's limits, on first lives of `N_PEOPLE` held-out users."""
     limits = trained.args.limits.listed()
     if not limits:
         return ()
@@ -143,7 +134,7 @@ def twin_pmf(trained: Trained) -> Floats:
 
 
 def grade(trained: Trained, objective: Objective) -> Grade:
-    """Return how good a policy that was trained in the twin is at an objective."""
+    """Return the grade for an objective of a policy that was trained in the twin."""
     programme = Programme.of(MiniModel.of(MiniConstants()))
     served = twin_pmf(trained)
     greedy = np.eye(N_ACTIONS)[served.argmax(axis=1)]

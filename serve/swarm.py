@@ -1,14 +1,9 @@
-"""The swarm: simulated people who swipe the real feed over HTTP, as fast as it answers.
+"""The swarm: simulated users who swipe the real feed over HTTP, as fast as it answers.
 
-Each visit is a person of `env.viewer` who asks for pages, answers each card, reports it as a
-client would, and leaves; who comes when is said by a `serve.attendance`. All visits share one
-simulated clock: the turns of a short window are taken in the order of their times and reported in
-one batch; at its end new pages are asked for, and their first cards shown. Where nobody is there
-the clock jumps on. So the server hears everything in the order in which it happened, whatever the
-concurrency. Same seed and same pages, same swipes.
-
-Rejected: a coroutine a person (their reports would reach the server in the order of the event
-loop, not of the clock), and waiting out each dwell (a thousand swipes would take hours).
+Each visit is a user of `env.viewer` who requests pages, answers cards and reports as a client
+would; an attendance decides who visits when. All visits share one simulated clock, and events are
+reported in its order whatever the concurrency, so equal seeds and pages give equal swipes. Design:
+`docs/decisions/swarm-clock.md`.
 """
 
 import asyncio
@@ -39,33 +34,32 @@ from serve.wire import (
 WINDOW_MS = 1_000
 SWIPE_MS = 400
 REPORT_MS = 30_000
-"""A longer dwell is reported in between, lest the join takes the person for gone."""
+"""A longer dwell is reported in parts, so that the join does not take the user for gone."""
 MAX_EVENTS = 400
 
 Witness = Callable[[CardBody, Person, ViewerState], None]
-"""Told, before a card is answered, who saw it in which state."""
+"""Called with the user and their state before a card is answered."""
 
 
 class Server(Protocol):
-    """What the swarm needs of a server; `serve.client.Client` is one."""
+    """The interface that the swarm needs of a server, as in `serve.client.Client`."""
 
     async def feed(self, request: FeedRequest) -> FeedResponse:
         """Return a page."""
         ...
 
     async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
-        """Take events."""
+        """Accept events."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What a swarm did.
+    """Counts of a swarm's activity.
 
     Attributes:
-        acked: events that the server acknowledged as accepted.
+        acked: events that the server accepted.
         refused: events that the server refused.
-        errors: requests that failed.
     """
 
     cards: int = 0
@@ -77,7 +71,7 @@ class Tally:
 
 
 class Swarm:
-    """People in front of one server."""
+    """Simulated users in front of one server."""
 
     def __init__(
         self,
@@ -92,19 +86,15 @@ class Swarm:
         witness: Witness | None = None,
         patience: Patience | None = None,
     ) -> None:
-        """Gather in front of a server; nothing is sent until `swipe`.
+        """Set up the first arrivals; nothing is sent before `swipe`.
 
         Args:
-            client: of the server.
-            attendance: who comes when.
-            seed: of the people's choices.
-            start_ms: where the simulated clock begins; with the seed it names the visits, so a
-                swarm that comes later does not go on with their sessions.
-            window_ms: how long what happens is gathered before it is told.
-            page_size: cards a page.
-            concurrency: requests for pages under way at a time.
-            witness: see `Witness`.
-            patience: with a server that gives nothing to show.
+            attendance: decides who visits when.
+            seed: seed of the users' choices.
+            start_ms: start of the simulated clock; it and the seed name the sessions, so a later
+                swarm does not continue them.
+            window_ms: time over which events are gathered before they are reported.
+            patience: retry limit for a server with nothing to show.
         """
         self.clock_ms = start_ms
         self._client = client
@@ -126,39 +116,35 @@ class Swarm:
 
     @property
     def tally(self) -> Tally:
-        """What was done so far."""
+        """Counts so far."""
         return Tally(**self._counts)
 
     async def swipe(
         self, n_cards: int, *, on_window: Callable[[Tally], None] | None = None
     ) -> None:
-        """Go on until so many more cards were shown, or nobody comes any more.
+        """Run until at least `n_cards` more cards were shown, or no user returns.
 
         Args:
-            n_cards: at least; a window is finished.
-            on_window: told of progress.
+            n_cards: the current window is finished in any case.
 
         Raises:
-            NothingToShowError: the server gave nothing to show for too long.
+            NothingToShowError: the server returned nothing to show for too long.
         """
         until = self._counts["cards"] + n_cards
         while self._turns and self._counts["cards"] < until:
             await self._pass_window(on_window)
 
     async def live(self, *, on_window: Callable[[Tally], None] | None = None) -> None:
-        """Go on until nobody comes any more; endless in front of a `Rush`.
-
-        Args:
-            on_window: told of progress.
+        """Run until no user returns; endless with a `Rush`.
 
         Raises:
-            NothingToShowError: the server gave nothing to show for too long.
+            NothingToShowError: the server returned nothing to show for too long.
         """
         while self._turns:
             await self._pass_window(on_window)
 
     async def leave(self) -> None:
-        """Let everybody finish the card they are on and leave, so that nothing stays open."""
+        """Let all users finish their current card and leave, so that no session stays open."""
         while self._turns:
             at_ms, _, visit = heapq.heappop(self._turns)
             if visit.shown is not None and not self._watch_on(visit, at_ms):
@@ -167,7 +153,7 @@ class Swarm:
         await self._flush()
 
     async def _pass_window(self, on_window: Callable[[Tally], None] | None) -> None:
-        """Let a window pass; wait if the server gave nothing to show in it."""
+        """Run one window; pause if the server had nothing to show in it."""
         reason = await self._take_window()
         if on_window:
             on_window(self.tally)
@@ -178,7 +164,7 @@ class Swarm:
         """Take all turns of the next window, report them, then fetch the pages that are needed.
 
         Returns:
-            Why none of the pages had anything to show; empty: one had; None: none was needed.
+            Why no page had anything to show; empty: one had; None: no page was needed.
         """
         horizon_ms = self._turns[0][0] + self._window_ms
         waiting: list[Visit] = []
@@ -205,7 +191,7 @@ class Swarm:
         return "" if found else self._failure
 
     def _finish_card(self, visit: Visit, at_ms: int) -> bool:
-        """Report the card on screen; return whether it is over and the person stays."""
+        """Report the card on screen; return whether it is over and the user stays."""
         if visit.shown is None:
             return True
         if self._watch_on(visit, at_ms):
@@ -218,7 +204,7 @@ class Swarm:
         return True
 
     def _watch_on(self, visit: Visit, at_ms: int) -> bool:
-        """Report the dwell so far of a card that lasts on; return whether it does."""
+        """Report the partial dwell of a card still watched; return whether it is still watched."""
         if at_ms >= visit.ends_ms:
             return False
         watched_s = min((at_ms - visit.shown_ms) / 1000, visit.answer.dwell_s)
@@ -254,14 +240,14 @@ class Swarm:
                 return
         self._counts["pages"] += 1
         known = visit.viewer.world.index
-        # Of an upload since the world was made nobody knows how it is liked: it is passed over.
+        # The world has no response model for an upload made after it: such a card is skipped.
         visit.cards = [card for card in page.items if card.item_id in known]
 
     def _report(self, visit: Visit, what: Sequence[Told], at_ms: int) -> None:
         self._events += visit.report(what, at_ms)
 
     async def _flush(self) -> None:
-        """Send what is to be reported, in the order of its times."""
+        """Send the pending events in the order of their times."""
         events = sorted(self._events, key=lambda event: event.at_ms)
         self._events.clear()
         for start in range(0, len(events), MAX_EVENTS):

@@ -1,4 +1,4 @@
-"""Brings a data folder's people before a running server, for the command line."""
+"""The jobs of `nextswipe swarm`: run a data folder's simulated users against a running server."""
 
 from collections.abc import Callable
 
@@ -19,11 +19,11 @@ from serve.world_calendar import CalendarReport, WorldCalendar
 Advance = Callable[[int], None]
 
 CALENDAR_WINDOW_MS = 10_000
-"""Few are there at a time, and every window costs a request on disk: rather fewer of them."""
+"""Few users are present at a time, and every window costs a request on disk: windows are long."""
 
 
 class Lived(msgspec.Struct, frozen=True):
-    """Days of a swarm: what its people did, and what went to the server for it."""
+    """Result of simulated days: the users' behaviour, and the requests to the server."""
 
     calendar: CalendarReport
     requests: Tally
@@ -39,19 +39,16 @@ async def swipe_cards(
     now_ms: int,
     advance: Advance,
 ) -> Tally:
-    """Let people swipe as a load, always as many of them, until so many cards were shown.
+    """Let a fixed number of simulated users swipe as a load, until `n_cards` were shown.
 
     Args:
-        config: names the data folder, whose world they live in.
-        address: of the server.
-        n_cards: to swipe.
-        n_present: people at a time.
-        seed: of the world and of what they do.
-        now_ms: the wall clock.
-        advance: told how many cards were swiped since it was last told.
+        config: names the data folder, with the users' world.
+        n_present: users at a time.
+        seed: seed of the world and of the users' choices.
+        advance: called with the number of cards swiped since the last call.
 
     Raises:
-        NothingToShowError: the server gave nothing to show for too long.
+        NothingToShowError: the server returned nothing to show for too long.
     """
     world, users = load_world(config, seed)
     rush = Rush(people(world, users[: 20 * n_present]), n_present)
@@ -80,21 +77,19 @@ async def live_days(
     now_ms: int,
     advance: Advance,
 ) -> Lived:
-    """Let people live by the calendar of their world.
+    """Let simulated users live by the calendar of their world.
 
     Args:
-        config: of the server too: names the data folder, and its clock is a simulated one.
-        address: of the server.
-        n_days: to live.
-        n_people: at a time.
+        config: also the server's; names the data folder, with a simulated clock.
+        n_people: users at a time.
         preset: how they change, leave and return; see `env.presets.load`.
-        seed: of the world and of what they do.
-        now_ms: the wall clock; the days begin then, or after what is logged already.
-        advance: told how many milliseconds of their lives passed since it was last told.
+        seed: seed of the world and of the users' choices.
+        now_ms: wall clock; the days begin then, or after the last log line.
+        advance: called with the simulated milliseconds since the last call.
 
     Raises:
-        NothingToShowError: the server gave nothing to show for too long.
-        Refused: the clock is a real one, no such preset, or fewer people than asked for.
+        NothingToShowError: the server returned nothing to show for too long.
+        Refused: the clock is real, there is no such preset, or there are too few users.
     """
     if not config.clock.simulated:
         raise Refused(
@@ -130,7 +125,7 @@ def _load(name: str) -> Preset:
 
 
 def _last_ms(config: Config) -> int:
-    """Return the time of the last line of the log: the swarm's clock never goes back behind it."""
+    """Return the time of the log's last line, behind which the swarm's clock never goes."""
     with open_data(config) as store:
         log = store.log
         lines = log.read(after=log.last_offset() - 1, limit=1)

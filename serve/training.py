@@ -1,15 +1,9 @@
-"""Trains the bandit from its log, and publishes it only if held-out pages say that it does no harm.
+"""Training of the bandit from its log, published only if held-out pages show that it does no harm.
 
-The log is folded from its start under the configured arguments; that is how a model comes by other
-ones than it was learned under. What had been learned before a time is judged on the pages that were
-drawn from then on (`serve.gate`); the fold then goes on to the end of the log and is published as
-the next version, which a server resumes from when it is started.
-
-It takes the learner's place, so it refuses a data folder on which a server runs, and takes an
-epoch when it publishes: only if no learner began since, which would have a newer one.
-
-Rejected: judging a model on what it learned from, and a gate on an estimate itself instead of a
-bound of it (noise would pass it half of the time).
+The log is folded from its start under the configured arguments. The model learned before a split
+time is judged on the pages drawn from then on; if it passes, the fold continues to the end and
+becomes the next version. Design and rejected alternatives:
+`docs/decisions/jobs-bandit-training.md`.
 """
 
 from collections.abc import Callable
@@ -32,20 +26,20 @@ from serve.store import Transaction, write_now
 from serve.versions import StaleEpoch, Version, begin_epoch, require_epoch
 
 Advance = Callable[[int], None]
-"""Told how many lines of the log were folded since it was last told."""
+"""Called with the number of log lines folded since the last call."""
 
 _GATE = Gate()
 
 
 class Trained(msgspec.Struct, frozen=True):
-    """What training came to.
+    """Outcome of a training.
 
     Attributes:
-        report: of what was learned before the held-out pages, on them.
-        refusals: the gates that it did not pass; if there are any, nothing was changed.
-        learned: interactions that it learned: all, if it was published, else those before the
-            held-out pages.
-        version: as it was published; None: it was not.
+        report: evaluation on the held-out pages of the model learned before them.
+        refusals: failed gates; if any, nothing was changed.
+        learned: interactions learned from: all, if it was published, else those before the held-out
+            pages.
+        version: the published version; None: none was published.
     """
 
     report: Report
@@ -55,9 +49,9 @@ class Trained(msgspec.Struct, frozen=True):
 
 
 class _Split(NamedTuple):
-    """Where the held-out pages begin."""
+    """Start of the held-out pages."""
 
-    at_ms: int  # they were drawn then or later
+    at_ms: int  # held-out pages were drawn then or later
     offset: int  # of the last line before the first of them
 
 
@@ -68,18 +62,18 @@ def train_bandit(
     gate: Gate = _GATE,
     advance: Advance | None = None,
 ) -> Trained:
-    """Fold the log, judge it on its last pages, and publish it if it passes.
+    """Fold the log, judge the model on the last pages, and publish it if it passes.
 
     Args:
         config: data folder, learner's arguments and reward.
-        holdout: share of the pages that are held out, in (0, 1); the latest.
-        gate: which it must pass.
-        advance: told of progress; in total, of as many lines as the log has, if it passes.
+        holdout: share of the pages, the latest, that is held out, in (0, 1).
+        gate: gate to pass.
+        advance: progress callback; the total is the number of log lines, if it passes.
 
     Raises:
-        Refused: no log, a server runs on it, too little in it to judge by, or a learner was
+        Refused: there is no log, a server is running, the log is too small, or a learner was
             started meanwhile.
-        LogCorruption: a line is not what was written.
+        LogCorruption: a line differs from the written one.
     """
     require_idle(config)
     with open_data(config) as store:
@@ -110,10 +104,10 @@ def _take_epoch(newest: int, transaction: Transaction) -> int:
 
 
 def _split(log: EventLog, holdout: float) -> _Split:
-    """Return the time that leaves this share of the pages behind it, or a little more.
+    """Return the split time that holds out this share of the pages, or a little more.
 
-    Pages of several replicas may stand in the log in another order than they were drawn in: what
-    was drawn before that time and logged after it is on neither side.
+    Replicas may log pages in another order than they were drawn in. A page drawn before that time
+    and logged after it is on neither side.
     """
     pages = [(line.record.at_ms, line.offset) for line in log.read(kinds=["page"])]
     n_held_out = round(holdout * len(pages))

@@ -1,18 +1,9 @@
-"""The audit of a log by folding it again: every page is drawn anew and compared.
+"""Verification of a log: every page is redrawn from a fresh fold and compared bit for bit.
 
-The log is walked from its start with a fresh `Learning`; at the offset of each published version
-the scorer is frozen, just as it was when it was published, and every page is redrawn by the
-policy that it names: from the features in the log, the re-folded model, the ranker that is kept
-where it is a blended page, and the secret, never from a number in the record. What is found is
-bit for bit or it is a mismatch.
-
-Pages that are drawn again exactly are then judged together: seeds that are themselves wrong, one
-for all pages say, redraw just as well, but draws under them are not independent (`env.draw_audit`).
-
-Memory stays bounded: of a page that was checked two numbers a decision stay, a version that no page
-names is not frozen, and a scorer (1 MB) is dropped after the last page that names it. Versions are
-folded under the learner's present arguments: a log that was learned under others fails the audit,
-as it should.
+A page is redrawn by the policy that it names, from logged features, the refolded model, the kept
+ranker and the secret, never from a logged probability. Pages that match are then tested together,
+because wrong seeds redraw exactly but are not independent. Method and memory bounds:
+`docs/decisions/audit-log-verification.md`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -41,24 +32,22 @@ from serve.secret import derive_key, load_secret
 from serve.versions import Version, all_versions
 
 Advance = Callable[[int], None]
-"""Told how many lines of the log were done since it was last told."""
+"""Called with the number of log lines processed since the last call."""
 
 BATCH_LINES = 1_000
 SHOWN_VIOLATIONS = 20
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """What an audit of a log found.
+    """Result of verifying a log.
 
     Attributes:
-        n_pages: pages redrawn.
-        n_decisions: decisions on them.
-        mismatches: decisions that were not drawn again, or were drawn again and not logged.
-        max_error: the largest relative difference of a logged propensity from the re-folded one;
-            infinite if a page's policy is unknown.
-        violations: the first of them, by `env.audit`.
-        n_older: pages of another feature schema, which no model of this release can draw again;
-            they are in no other count.
+        mismatches: decisions logged and not redrawn, or redrawn and not logged.
+        max_error: largest relative difference between a logged and a refolded propensity; infinite
+            if a page's policy is unknown.
+        violations: the first violations, see `env.audit`.
+        n_older: pages of another feature schema, which this release cannot redraw; they are in no
+            other count.
     """
 
     n_pages: int = 0
@@ -70,7 +59,7 @@ class Verified(msgspec.Struct, frozen=True):
 
     @property
     def is_clean(self) -> bool:
-        """Whether every decision was drawn again, with its propensity."""
+        """Whether every decision was redrawn with its propensity."""
         return not self.mismatches and not self.max_error and not self.violations
 
 
@@ -80,13 +69,13 @@ def verify_log(
     """Redraw all pages that are in the log now; a server may be running on it.
 
     Args:
-        config: the learner's arguments as they were when it learned.
-        advance: told of progress; in total, of as many lines as the log has.
-        n_shown: violations that are returned at most, the first ones; all are looked for.
+        config: the learner's arguments must be those that it learned under.
+        advance: progress callback; the total is the number of log lines.
+        n_shown: number of violations returned, the first ones; all are looked for.
 
     Raises:
-        Refused: no log, or no secret to draw with.
-        LogCorruption: a line is not what was written.
+        Refused: there is no log, or no secret to draw with.
+        LogCorruption: a line differs from the written one.
     """
     with open_data(config) as store:
         draw_key = _draw_key(Path(config.data.folder))
@@ -106,7 +95,7 @@ def verify_log(
 
 
 class _Audit:
-    """The walk: fold, freeze, redraw."""
+    """Folds lines, freezes versions and redraws pages."""
 
     def __init__(
         self,
@@ -128,7 +117,7 @@ class _Audit:
         self._scorers: dict[int, VowpalScorer] = {0: unlearned(vowpal)}
 
     def finish(self) -> Verified:
-        """Return what was found, with what only all pages together show."""
+        """Return the result, including tests over all pages together."""
         violations = (*self._draws.violations(), *self.found.violations)[: self._n_shown]
         return msgspec.structs.replace(self.found, violations=violations)
 
@@ -168,7 +157,7 @@ class _Audit:
         self._add(page, len(drawn ^ logged), _propensity_error(page, policy), violations)
 
     def _bandit(self, version: int, explorer: AnyExplorer) -> Policy | None:
-        """Return a version that was folded again, with this explorer; None: there is none."""
+        """Return a refolded version with this explorer; None: there is none."""
         scorer = self._scorers.get(version)
         if scorer is None or scorer.explorer == explorer_args(explorer):
             return scorer
@@ -208,9 +197,9 @@ def _last_uses(log: EventLog, end: int) -> dict[int, int]:
 def _stretches(
     log: EventLog, versions: Iterable[Version], end: int
 ) -> Iterator[tuple[Version | None, list[LogLine]]]:
-    """Yield the log's lines up to an offset in batches that end where a version was published.
+    """Yield the log up to an offset in batches that end where a version was published.
 
-    With the last batch before it comes the version; a version may come without lines.
+    A version is yielded after its last batch, with no lines.
     """
     at = 0
     for version in versions:
@@ -226,7 +215,7 @@ def _stretches(
 
 
 def _read(log: EventLog, after: int, up_to: int) -> list[LogLine]:
-    """Return the next lines, at least one; offsets have no gaps but those of duplicates."""
+    """Return the next lines, at least one; only duplicates leave gaps in the offsets."""
     lines = [line for line in log.read(after, BATCH_LINES) if line.offset <= up_to]
     if not lines:
         raise Refused(f"expected log lines {after + 1} to {up_to}, found none; restore a backup")
@@ -234,7 +223,7 @@ def _read(log: EventLog, after: int, up_to: int) -> list[LogLine]:
 
 
 def _propensity_error(page: Page, policy: Policy) -> float:
-    """Return the largest relative error, given the logged prefix; infinite where there is none."""
+    """Return the largest relative error given the logged prefix; infinite where p is 0."""
     errors = [
         abs(d.propensity - p) / p if (p := float(pmf[d.action])) > 0.0 else float("inf")
         for d, pmf in page_pmfs(page, policy)

@@ -1,4 +1,4 @@
-"""One visit of a simulated person: what they are shown, and how a client reports what they do."""
+"""A visit of a simulated user, and the events that a client reports for it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,23 +11,23 @@ from env.vocabulary import Feedback
 from serve.wire import CardBody, Event, SceneBody
 
 Told = tuple[FeedbackKind, float | None]
-"""A kind of event with its value."""
+"""Kind and value of an event."""
 
 
 @dataclass(slots=True)
 class Visit:
-    """Somebody in front of the feed.
+    """A simulated user in front of the feed.
 
     Attributes:
-        number: of the visit within its swarm.
-        session: id that the server knows it by.
-        place: of the viewer in the swarm's attendance.
-        scene: where they are, but for the time.
-        cards: fetched and not shown yet.
-        shown: on screen; None before the first and after the last.
-        answer: what they will have done about it when they swipe on.
-        shown_ms: since when.
-        ends_ms: until when.
+        number: number of the visit in its swarm.
+        session: session id on the server.
+        place: index of the user in the attendance.
+        scene: scene of the visit, without the time.
+        cards: cards fetched and not shown yet.
+        shown: current impression; None before the first and after the last.
+        answer: simulated response to it.
+        shown_ms: start of the impression.
+        ends_ms: end of the impression.
     """
 
     number: int
@@ -44,7 +44,7 @@ class Visit:
     n_events: int = 0
 
     def report(self, what: Sequence[Told], at_ms: int) -> list[Event]:
-        """Return the events that tell something about the card on screen."""
+        """Return the events for the current impression."""
         decision = self.shown.decision_id if self.shown else ""
         events = []
         for kind, value in what:
@@ -55,7 +55,7 @@ class Visit:
 
 
 def answered(answer: Feedback) -> list[Told]:
-    """Return what a client reports when a card is swiped away."""
+    """Return the events that a client reports when a card is swiped away."""
     did: tuple[tuple[FeedbackKind, bool], ...] = (
         ("like", answer.like),
         ("comment", answer.comment),

@@ -1,11 +1,8 @@
-"""How long uploads waited for what they were owed, those that still wait counted as what they are.
+"""Kaplan-Meier estimate of the time until uploads get their guaranteed audience.
 
-Quantiles of those that have it already would flatter a feed whose other uploads wait for ever.
-So the share that has it by time t is 1 - S(t) with Kaplan and Meier's estimate ("Nonparametric
-Estimation from Incomplete Observations", JASA 53, 1958): S(t) is the product, over the times up to
-t at which someone got theirs, of 1 - (those who did) / (those who had waited so long). Right if
-how long an upload is observed says nothing of its luck, which holds while uploads differ by age;
-it does not for one that is taken down since, which is counted nowhere.
+Uploads that still wait count as censored, because quantiles of the fulfilled ones alone would
+flatter a feed that leaves others waiting. Formula and assumptions:
+`docs/decisions/audit-fair-start.md`.
 """
 
 from collections.abc import Sequence
@@ -18,11 +15,11 @@ from env.vocabulary import Bools, Floats
 
 @dataclass(frozen=True)
 class Waits:
-    """The estimated distribution of waits.
+    """The estimated distribution of waiting times.
 
     Attributes:
-        times: shape (k,), rising: the waits that ended.
-        share: shape (k,), rising in (0, 1]: part of the uploads whose wait is no longer.
+        times: shape (k,), rising: waits that ended.
+        share: shape (k,), rising in (0, 1]: estimated share of waits no longer than that.
     """
 
     times: Floats
@@ -30,7 +27,7 @@ class Waits:
 
     @classmethod
     def of(cls, hours: Floats, ended: Bools) -> "Waits":
-        """Return the estimate.
+        """Return the product-limit estimate (Kaplan and Meier, JASA 53, 1958).
 
         Args:
             hours: shape (n,), waited so far.
@@ -42,7 +39,7 @@ class Waits:
         return cls(times, 1.0 - left)
 
     def quantile(self, part: float) -> float | None:
-        """Return the least time by which this part has it; None: it has not come to that."""
+        """Return the least time by which this share is fulfilled, or None if it is not."""
         place = int(np.searchsorted(self.share, part - 1e-12))
         return float(self.times[place]) if place < len(self.times) else None
 
@@ -51,7 +48,7 @@ class Waits:
         return float(self.times[-1]) if len(self.times) else None
 
     def curve(self, hours: Sequence[float]) -> tuple[float, ...]:
-        """Return the share by each of these times."""
+        """Return the fulfilled share at each of these times."""
         steps = np.concatenate([[0.0], self.share])
         places = np.searchsorted(self.times, np.array(hours), side="right")
         return tuple(steps[places].round(6).tolist())

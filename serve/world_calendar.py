@@ -1,15 +1,8 @@
-"""The swarm by the calendar of its world: who leaves comes back days later, or never.
+"""Attendance by the simulated world's calendar: a user who leaves returns days later, or never.
 
-    leaves  ->  churns: a newcomer takes the place on the next day
-            ->  else away for a gap of days (`env.returns`), back at an hour of their cohort
-
-The hours are those of each person's own clock, which is also the one by which the server sees the
-hour of a page; so a day's visits are spread over the world's days and nights, and the swarm's
-clock jumps from visit to visit. A newcomer has the profile of whom they replace, their own id and
-their own taste, and the server first hears of them by their first page.
-
-Rejected: to draw who is present at an hour (nobody's absence would be theirs), and newcomers at a
-rate of their own (the number of people would wander off from what was asked for).
+A user who churns is replaced by a new one on the next day; others are away for a gap of days
+(`env.returns`) and return at an hour of their cohort, on their own clock. The swarm's clock jumps
+from visit to visit. Design and rejected alternatives: `docs/decisions/swarm-attendance.md`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,22 +24,20 @@ from serve.wire import SceneBody
 
 
 class CalendarReport(msgspec.Struct, frozen=True):
-    """What people did by the calendar.
+    """Users' behaviour by the calendar.
 
     Attributes:
-        days: that were lived.
-        people: at a time; whoever churned was replaced.
-        cards: that were seen.
-        visits: in which there was something to see, at most one a person and day.
-        daily_active: people who visited, of each day.
-        d1: share of those active on a day who are back on the next one; None: no day has one.
+        people: users at a time; a churned one was replaced.
+        visits: visits with at least one card, at most one per user and day.
+        daily_active: users who visited, by day.
+        d1: share of those active on a day who return on the next; None: no day has a next one.
         d7: likewise on the seventh day after.
-        mean_gap_days: from a visit's date to that of the next one, which may be after the end;
-            those who churned have none.
-        session_cards: mean of a visit.
-        session_s: mean seconds watched in a visit.
-        churned: people who left for ever.
-        newcomers: who took their places, and visited.
+        mean_gap_days: mean days to the next visit, which may be after the end; without churned
+            users.
+        session_cards: mean cards per visit.
+        session_s: mean seconds watched per visit.
+        churned: users who left for ever.
+        newcomers: users who replaced them and visited.
     """
 
     days: int
@@ -65,14 +56,14 @@ class CalendarReport(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class _Life:
-    """A person with the days of their visits.
+    """A simulated user with the days of their visits.
 
     Attributes:
-        zone: of their clock.
-        first: date of the day 0 on that clock.
-        is_new: they came while the swarm was there.
-        day: of the visit that is under way or next.
-        active: days of the visits that are over.
+        zone: time zone of the user.
+        first: date of day 0 in that zone.
+        is_new: whether they came during the simulation.
+        day: day of the current or next visit.
+        active: days of finished visits.
     """
 
     viewer: Viewer
@@ -85,20 +76,18 @@ class _Life:
 
 
 class WorldCalendar:
-    """Some people through a number of days; see `Attendance`."""
+    """Attendance of a set of simulated users over a number of days; see `Attendance`."""
 
     def __init__(
         self, world: World, users: Sequence[tuple[UserId, Profile]], *, n_days: int
     ) -> None:
-        """Take these people as they are at their first visit.
+        """Hold the users as they are at their first visit.
 
         Args:
-            world: they live in it.
-            users: who are there at the start.
-            n_days: from the first midnight of each on, by their own clock.
+            n_days: days from the first midnight of each user, on their own clock.
 
         Raises:
-            ValueError: nobody is given.
+            ValueError: there are no users.
         """
         if not users:
             raise ValueError("expected at least one person of the world, got none")
@@ -112,10 +101,9 @@ class WorldCalendar:
         self._watched_s = 0.0
 
     def begin(self, at_ms: int, rng: np.random.Generator) -> list[Arrival]:
-        """See `Attendance.begin`: everybody as if they had been here before.
+        """See `Attendance.begin`; all users start as if they had visited before.
 
-        A geometric wait has no memory, so the days until the first visit that this start leaves
-        over are a gap less one.
+        A geometric wait has no memory, so the days until the first visit are a gap less one.
         """
         self._here = [self._life(user_id, profile, at_ms) for user_id, profile in self._users]
         for life in self._here:
@@ -128,7 +116,7 @@ class WorldCalendar:
         return [arrival for arrival in arrivals if arrival is not None]
 
     def leave(self, visit: Visit, at_ms: int, rng: np.random.Generator) -> Arrival | None:
-        """See `Attendance.leave`; nobody comes after the last day."""
+        """See `Attendance.leave`; there are no arrivals after the last day."""
         life, state = self._here[visit.place], visit.viewer.state
         if state.position:
             life.active.append(life.day)
@@ -143,7 +131,7 @@ class WorldCalendar:
         return self._arrival(visit.place, at_ms, rng)
 
     def report(self) -> CalendarReport:
-        """Return what was done so far."""
+        """Return the behaviour so far."""
         active = [day for life in self._lives() for day in life.active]
         n_visits = len(active)
         return CalendarReport(
@@ -168,7 +156,7 @@ class WorldCalendar:
         return _Life(viewer, profile, zone, today + timedelta(days=1))
 
     def _replace(self, visit: Visit, at_ms: int) -> None:
-        """Let a newcomer take the place of somebody who churned, from the next day on."""
+        """Replace a churned user by a new one, from the next day on."""
         old = self._here[visit.place]
         profile = msgspec.structs.replace(old.profile, registered_ms=0, follows=())
         new = self._life(UserId(f"newcomer-{visit.session}"), profile, at_ms)
@@ -190,7 +178,7 @@ class WorldCalendar:
             device=profile.device,
             network=pick_network(rng),
         )
-        # A visit that lasts beyond the next one's hour, by many hours, puts it off.
+        # A visit that lasts past the hour of the next one postpones it.
         return Arrival(place, life.viewer, max(int(1000 * comes.timestamp()), at_ms), scene)
 
     def _back_after(self, n_days: int) -> float | None:

@@ -28,21 +28,21 @@ from env.vocabulary import Ints
 from serve.refused import Refused
 
 Advance = Callable[[int], None]
-"""Told of cards simulated since it was last told; the other checks count as as many again."""
+"""Called with the cards simulated since the last call; the other checks count as as many again."""
 
 SAME_PEOPLE, SAME_STEPS, SAME_DAYS = 16, 400, 5
-"""Some lives each: what comes after an end has to be the same too."""
+"""Enough steps for several lives each, because the lives after an end must be equal too."""
 
 
 class Sizes(msgspec.Struct, frozen=True):
-    """How much is simulated.
+    """Sizes of the simulations.
 
     Attributes:
-        cards: for V1, at least.
-        twins: people of each policy in the exact twin, for V3.
-        clickers: people of whom the click model learns.
-        clicked_cards: that it learns and predicts of each.
-        clicked_days: within which they see them.
+        cards: minimum number of cards for V1.
+        twins: users per policy in the exact twin, for V3.
+        clickers: users that the click model learns from.
+        clicked_cards: cards of each that it learns and predicts.
+        clicked_days: days within which they see them.
     """
 
     cards: int = 6_000_000
@@ -56,9 +56,8 @@ class Checked(msgspec.Struct, frozen=True):
     """All checks of a world.
 
     Attributes:
-        passed: whether all of them are.
-        moments: of the simulated log.
-        survival: P(session length > 0), > 1, .. in it.
+        moments: summary statistics of the simulated log.
+        survival: P(session length > 0), P(> 1), ... in it.
     """
 
     preset: str
@@ -72,13 +71,10 @@ def check_world(preset: Preset, seed: int, sizes: Sizes, advance: Advance) -> Ch
     """Return the checks of a world.
 
     Args:
-        preset: with the moments that it should have.
-        seed: of the simulated people.
-        sizes: of what is simulated.
-        advance: told of progress.
+        preset: world with its target summary statistics.
 
     Raises:
-        Refused: the preset has no moments, or follows other laws.
+        Refused: the preset has no summary statistics, or follows other laws.
     """
     if preset.moments is None:
         raise Refused(
@@ -149,7 +145,7 @@ def _bits(preset: Preset, seed: int) -> list[Check]:
 
 
 def _sensitivity() -> list[Check]:
-    """Return the row of the changes that are judged, and one for each that is not."""
+    """Return one row for the judged changes together, and one for each unjudged change."""
     changes = change_constants()
     judged = [change for change in changes if change.judged]
     worst = min(judged, key=lambda change: change.least)
@@ -184,7 +180,7 @@ def _runs_equal(preset: Preset, seed: int) -> bool:
 
 
 def _digest(preset: Preset, seed: int) -> bytes:
-    """Return all that a short run shows, as bytes."""
+    """Return all observations and rewards of a short run, as bytes."""
     env = SwipeVectorEnv(SAME_PEOPLE, preset=preset, obs="flat", horizon_days=SAME_DAYS)
     seen, _ = env.reset(seed=seed)
     parts = [np.asarray(seen).tobytes()]
@@ -195,7 +191,7 @@ def _digest(preset: Preset, seed: int) -> bytes:
 
 
 def _alone_equals_many(preset: Preset, seed: int) -> bool:
-    """Return whether the first and the last of a vector live as they do alone, life after life."""
+    """Return whether the first and last user of a vector live as they do alone, life after life."""
     many = SwipeVectorEnv(SAME_PEOPLE, preset=preset, obs="flat", horizon_days=SAME_DAYS)
     places = (0, SAME_PEOPLE - 1)
     alone = [SwipeEnv(preset=preset, obs="flat", horizon_days=SAME_DAYS) for _ in places]

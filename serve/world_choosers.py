@@ -1,11 +1,9 @@
-"""Policies of the simulated world by the names that a command line gives them.
+"""Resolves the names of policies of the simulated world on the command line.
 
-A name is that of a simple one (`env.choosers`), the file of a ranker that was trained in the world
-(its manifest beside it), or `module:function`, a function of one's own that takes a seed and
-returns a chooser of `env.rollouts`. A ranker is drawn from, at temperature 1, as it was trained;
-one of the feed's columns looks at the same people through a screen of its own.
-
-The bandit that serves a feed cannot be asked here: what it knows is of that feed's items.
+A name is that of a simple policy (`env.choosers`), the file of a ranker trained in the world
+(manifest beside it), or `module:function`, a function from a seed to a chooser of `env.rollouts`. A
+ranker is sampled at temperature 1, as trained; one of the feed's columns has its own screen. The
+bandit of a feed is not available, since it knows only that feed's items.
 """
 
 from collections.abc import Callable
@@ -24,17 +22,17 @@ from serve.policy_names import entry_point
 from serve.refused import Refused
 
 MakeChooser = Callable[[int], Chooser]
-"""Makes a policy from the seed of what it leaves to chance."""
+"""Makes a policy from the seed of its random choices."""
 
 
 def find_chooser(name: str, env: SwipeVectorEnv) -> MakeChooser:
-    """Return the policy of this name for an environment whose observation is a dict.
+    """Return the policy of this name for an environment with dict observations.
 
-    A ranker of the feed's columns knows people whose lives begin from now on.
+    A ranker of the feed's columns knows users only from the time of this call on.
 
     Raises:
         Refused: there is no such policy, or it is a ranker of other columns.
-        SnapshotCorruption: the file of a ranker is not what its manifest says.
+        SnapshotCorruption: a ranker's file does not match its manifest.
     """
     if name in get_args(ChooserName):
         return lambda seed: chooser(name, seed)  # type: ignore[arg-type]  # it is one
@@ -75,12 +73,12 @@ def _ranker_chooser(ranker: Ranker, env: SwipeVectorEnv) -> MakeChooser:
 
 
 def _look(screen: Screen, choose: Chooser) -> Chooser:
-    """Return what chooses by this screen, whatever else is observed."""
+    """Return a chooser that observes this screen instead of its argument."""
     return lambda observation: choose(screen.write(copy=False))
 
 
 def _draw(ranker: Ranker, rng: np.random.Generator) -> Chooser:
-    """Return what draws a candidate from the softmax of its logits, by the Gumbel trick."""
+    """Return a chooser that samples a candidate from the softmax of its logits (Gumbel trick)."""
 
     def choose(observation: Any) -> Any:
         rows = np.concatenate([observation["items"], observation["personal"]], axis=-1)

@@ -1,7 +1,7 @@
 """Fits a simulated world to a log and writes it as a preset: identify, then calibrate.
 
-A shipped preset is made again by the same path from its recipe, so each of its figures comes from a
-command. What a log predicts is tried by fitting its earlier part and comparing with the later one.
+A shipped preset is rebuilt from its recipe in the same way, so each of its figures comes from a
+command. Prediction is tested by fitting the earlier part of a log and comparing with the later one.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ from env.simulated import LOG_DAYS, count
 from serve.refused import Refused
 
 Advance = Callable[[int], None]
-"""Told how many cards were simulated since it was last told."""
+"""Called with the cards simulated since the last call."""
 
 SEED = 10_000_000
 N_ROUNDS = 14
@@ -50,11 +50,11 @@ VISITS_OF_PURE = [
 
 
 class Fitted(msgspec.Struct, frozen=True):
-    """A preset that was made, and how good it is.
+    """A fitted preset and its quality.
 
     Attributes:
-        findings: what was identified and what assumed.
-        checks: the moments of its world against those that it was made from.
+        findings: identified and assumed parameters.
+        checks: summary statistics of its world against their targets.
         holdout: the same against a later part of the log; empty without one.
     """
 
@@ -64,7 +64,7 @@ class Fitted(msgspec.Struct, frozen=True):
     holdout: list[Check]
 
     def missed(self) -> list[Check]:
-        """Return the rows of both whose band was missed."""
+        """Return the rows of both that are outside of their band."""
         return [row for row in (*self.checks, *self.holdout) if not row.passed]
 
 
@@ -81,18 +81,14 @@ def fit_log(
 ) -> Fitted:
     """Return the preset of a log's world.
 
-    Of a log shorter than two weeks most gaps between visits are cut off, so what is met is the
-    law fitted to them, cut-off ones included, and not the few that ended.
+    In a log shorter than two weeks most gaps between visits are censored. The target is then the
+    law fitted to all gaps, censored ones included, instead of the few that ended.
 
     Args:
-        log: what happened.
-        name: of the preset.
-        source: whose figures they are, and how they came about.
-        session_cards: mean length of a session, where the log holds only parts of them.
-        holdout: share of the log, its latest impressions, that is kept out and predicted.
-        n_cards: simulated in each round of the calibration.
-        n_rounds: of it.
-        advance: told of progress.
+        source: origin of the figures.
+        session_cards: mean session length, where the log holds only parts of sessions.
+        holdout: share of the log, the latest impressions, that is kept out and predicted.
+        n_cards: cards simulated in each calibration round.
 
     Raises:
         Refused: the log is too small.
@@ -121,16 +117,15 @@ def fit_log(
 def make_named(
     name: str, log: Log | None, *, n_cards: int, advance: Advance | None = None
 ) -> Fitted:
-    """Return a shipped preset, made again from its recipe.
+    """Return a shipped preset, rebuilt from its recipe.
 
     Args:
         name: one of `env.presets.NAMED`.
-        log: KuaiRand's, which `kuairand` needs and the others do not.
-        n_cards: simulated in each round of the calibration.
-        advance: told of progress.
+        log: KuaiRand's log, needed by `kuairand` only.
+        n_cards: cards simulated in each calibration round.
 
     Raises:
-        Refused: no such recipe, or it needs a log.
+        Refused: there is no such recipe, or it needs a log.
     """
     made = f"made by `nextswipe world fit --named {name} --cards {n_cards}"
     findings: list[Finding] = []
@@ -186,7 +181,7 @@ def _assume_sessions(target: Moments, cards: float) -> Moments:
 
 
 def _complete_gaps(target: Moments, draft: Preset) -> Moments:
-    """Return the target with the gaps that the draft's classes of return leave, a million."""
+    """Return the target with a million gaps distributed as the draft's return classes imply."""
     chance = np.array(draft.moods.return_classes)
     people = np.array([draft.moods.daily_share, 1.0 - draft.moods.daily_share])
     weight = people * chance
@@ -196,7 +191,7 @@ def _complete_gaps(target: Moments, draft: Preset) -> Moments:
 
 
 def _with_published_visits(draft: Preset, target: Moments) -> Preset:
-    """Return the draft with the classes of return behind the published gaps."""
+    """Return the draft with the return classes fitted to the published gaps."""
     mixture = fit_gaps(Gaps.of_counts(target.gaps))
     first, second = mixture.chance.tolist()
     population = with_assumed_visits(draft.population, float(mixture.people()[0]))

@@ -1,8 +1,8 @@
 """Reads logs that a world can be fitted to: KuaiRand's columns, or our own event log.
 
-A file is one log in KuaiRand's columns, with its tables of items and users if they stand beside it;
-a folder is KuaiRand's, or a data folder of ours. Of our own log count the decisions that were seen
-and closed; a card begins when those before it on its page were over.
+A file is one log in KuaiRand's columns, with item and user tables beside it if present; a folder is
+KuaiRand's, or one of our data folders. Of our own log, seen and closed decisions count, and a card
+begins when the cards before it on the page were over.
 """
 
 from pathlib import Path
@@ -22,11 +22,11 @@ from serve.importers import kuairand
 
 
 def read_log(path: Path) -> Log:
-    """Return the log that a file or folder holds.
+    """Return the log in a file or folder.
 
     Raises:
-        BadFile: it is KuaiRand's, and not what it should be.
-        Refused: it is a data folder whose log cannot be used.
+        BadFile: it is KuaiRand's, and invalid.
+        Refused: it is a data folder with an unusable log.
     """
     if path.is_dir() and not any(path.glob("log_standard*")):
         return _read_own(path)
@@ -66,7 +66,7 @@ def _item(known: dict[ItemId, Item], item_id: ItemId) -> Item:
 
 
 def _impressions(dataset: Dataset, item: list[int]) -> Impressions:
-    """Return decisions as impressions; whoever was forgotten stays a nobody of their own."""
+    """Return decisions as impressions; each deleted user stays distinct."""
     drawn_ms = np.array([page.at_ms for page in dataset.pages], dtype=np.int64)[dataset.page]
     flags = dict(zip(FLAGS, dataset.flags.T, strict=True))
     return Impressions(

@@ -1,10 +1,10 @@
-"""The Redis that a bench is lent: what it has taken, and an installation removed from it again."""
+"""Helpers for the Redis that a benchmark borrows: memory use, and removing an installation."""
 
 from replay.redis_client import Client
 
 
 def taken_bytes(url: str) -> int:
-    """Return how much memory the server has taken, whoever wrote to it."""
+    """Return the memory used by the whole Redis server."""
     client = Client(url)
     used_bytes, _ = client.memory()
     client.close()
@@ -12,7 +12,7 @@ def taken_bytes(url: str) -> int:
 
 
 def remove(url: str, name: str) -> None:
-    """Remove an installation, key by key."""
+    """Delete an installation, key by key."""
     client, cursor = Client(url), b"0"
     while True:
         cursor, keys = client.ask("SCAN", cursor, "MATCH", f"{{{name}.*", "COUNT", 1_000)

@@ -1,12 +1,8 @@
-"""What one page costs without HTTP: 10 cards out of 200 candidates, and where the time goes.
+"""Benchmark of drawing one page without HTTP: 10 cards out of 200 candidates, by step.
 
-People, items and model are not blank: some hundred pages are swiped in memory first and learned
-from, through the same folds as in the server. Then pages are drawn for these people and timed as a
-whole and by step; again while another index is made on a thread of its own, which here has the
-pages' priority and in a server gives way to them; and again among 10,000 items, for what size
-costs. The scoring stage is set against Vowpal Wabbit's own text parser on the shortest text that
-carries the same features, in the same run: what a page would pay, before any scoring, if it spoke
-text to VW.
+Pages are timed in memory after a warm-up that trains the model, again while an index is built, and
+against a catalogue of 10,000 items. Scoring is compared with Vowpal Wabbit's text parser. Method:
+`docs/decisions/bench-decide.md`.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,27 +30,25 @@ BASE_ITEMS = 10_000
 
 
 class PagesTimed(msgspec.Struct, frozen=True):
-    """What pages cost, in ms."""
+    """Page times in ms."""
 
     p50_ms: float
     p99_ms: float
 
 
 class DecideResult(msgspec.Struct, frozen=True):
-    """What a page costs.
+    """Cost of drawing a page.
 
     Attributes:
-        growth: page_p50_ms by that of a catalogue of 10,000 items, in the same run.
-        while_indexing: pages that are drawn while another index is made; None without an index.
-        stages: share of each step in the whole; `fill` is scoring, exploring and drawing.
-        recall_at_200: of each interest, what part of the 200 best matches was found.
-        upload_visible_s: from an upload to a page's candidates with it, by interest alone; the
-            longest of some.
-        index_s: the time that an index took, beside nothing else.
-        bytes_per_item: resident memory by part: catalogue, states (of the items, and eligibility)
-            and index.
-        score_us: the policy's scores of a page's candidates, median.
-        text_us: VW's text parser on the same features, median.
+        growth: page_p50_ms over that of a catalogue of 10,000 items, in the same run.
+        while_indexing: pages drawn while another index is built; None without an index.
+        stages: share of each step in the total; `fill` is scoring, exploring and drawing.
+        recall_at_200: share of the 200 best matches found, by interest.
+        upload_visible_s: longest time from an upload to its being a candidate by interest alone.
+        index_s: time to build an index, with nothing beside it.
+        bytes_per_item: resident memory by part: catalogue, states (items and eligibility), index.
+        score_us: the policy's scoring of a page's candidates, median.
+        text_us: Vowpal Wabbit's text parser on the same features, median.
         ratio_to_text: text_us / score_us.
     """
 
@@ -89,19 +83,13 @@ def run_decide(
     least_items: int = LEAST_ITEMS,
     base_items: int = BASE_ITEMS,
 ) -> DecideResult:
-    """Swipe to warm up, then time pages.
+    """Warm up with simulated users, then time pages.
 
     Args:
-        n_items: in the generated catalogue.
-        n_pages: timed.
-        seed: of catalogue, people and choices.
-        now_ms: the wall clock.
-        clock_ns: a steady clock.
-        advance: told of progress.
-        n_candidates: of a page.
-        n_warm_pages: swiped before.
-        least_items: from which on there is an index.
-        base_items: of the smaller catalogue that growth is measured from.
+        seed: seed of the catalogue, the users and their choices.
+        n_warm_pages: pages swiped before.
+        least_items: catalogue size from which an index is built.
+        base_items: size of the smaller catalogue, the base of `growth`.
     """
     config = Config()
     config = msgspec.structs.replace(
@@ -149,7 +137,7 @@ def run_decide(
 def _time_pages(
     room: Room, n: int, stopwatch: Stopwatch, clock_ns: Callable[[], int], advance: Advance
 ) -> tuple[PagesTimed, list[Context]]:
-    """Draw pages; return what they cost, and the first ones' contexts."""
+    """Draw pages; return their times, and the contexts of the first ones."""
     spent_ns: list[int] = []
     contexts: list[Context] = []
     for k in range(n):
@@ -164,7 +152,7 @@ def _time_pages(
 
 
 def _time_while_indexing(room: Room, clock_ns: Callable[[], int], advance: Advance) -> PagesTimed:
-    """Draw pages while another index is made beside them."""
+    """Time pages while another index is built on a thread."""
     maker = Thread(target=Indexing(room.pipeline, least_items=0).poll)
     spent_ns: list[int] = []
     maker.start()
@@ -185,7 +173,6 @@ def _timed(spent_ns: Sequence[int]) -> PagesTimed:
 def _median_us(
     clock_ns: Callable[[], int], work: Callable[[T], object], inputs: Sequence[T]
 ) -> float:
-    """Return the median time of some work on each of its inputs."""
     spent_ns = []
     for value in inputs:
         began_ns = clock_ns()

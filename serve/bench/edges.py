@@ -1,6 +1,6 @@
-"""Servers as users run them, each `nextswipe up` in processes of its own, side by side.
+"""Servers for benchmarks: each runs `nextswipe up` in its own processes over a copy of one folder.
 
-All serve copies of one data folder, so that what differs is the edge alone.
+The data is the same for all of them, so a difference is due to the edge alone.
 """
 
 import json
@@ -29,31 +29,25 @@ SAID = 2_000
 
 
 class Server:
-    """One that runs.
-
-    Attributes:
-        address: where.
-        config: its settings.
-    """
+    """A running server."""
 
     def __init__(
         self, address: str, config: Config, log: Path, process: subprocess.Popen[bytes]
     ) -> None:
-        """Describe it."""
         self.address = address
         self.config = config
         self._log = log
         self._process = process
 
     def memory_bytes(self) -> int:
-        """Return what all of its processes take."""
+        """Return the memory of all its processes."""
         return memory_bytes(family(self._process.pid))
 
     def is_ready(self) -> bool:
-        """Return whether pages are answered.
+        """Return whether the server answers pages.
 
         Raises:
-            RuntimeError: it has ended.
+            RuntimeError: the server has ended.
         """
         if self._process.poll() is not None:
             said = self._log.read_text(errors="replace")[-SAID:]
@@ -68,7 +62,7 @@ class Server:
 
 
 def fill(folder: Path, *, items: int, people: int, seed: int, now_ms: int) -> tuple[str, ...]:
-    """Generate a catalogue and people who are known already; return the people's ids."""
+    """Generate a catalogue and registered users in a data folder; return the users' ids."""
     config = Config(data=Data(str(folder)))
     crowd = generated.people(seed, people, now_ms)
     import_items(config, generated.catalogue(seed, items, now_ms), now_ms)
@@ -81,10 +75,9 @@ def running(edge: Edge, filled: Path, home: Path, *, more: str = "") -> Iterator
     """Run a server over a copy of a data folder.
 
     Args:
-        edge: what stands in front of the app.
         filled: the folder to copy.
-        home: for the copy and the settings, made here.
-        more: further settings.
+        home: folder for the copy and the settings.
+        more: further settings as TOML.
     """
     shutil.copytree(filled, home / "data")
     port = free_port(LOOPBACK)

@@ -1,10 +1,8 @@
-"""What Ray Serve costs a page: the same app under plain uvicorn, the fast edge and Serve's default.
+"""Benchmark of Ray Serve's cost per page: plain uvicorn, the fast edge and Serve's default.
 
-All three run side by side over copies of one data folder, each with its learner, and are loaded in
-turn for a few seconds at a time: what else happens on the machine happens to all of them. The ratio
-of a round is of neighbouring windows, and the median over the rounds is what counts. Latency is
-then measured at a fixed rate, from when each page was due (`serve.bench.open_loop`), with the other
-two stopped. The generator shares the cores with the servers.
+The three servers run side by side over copies of one data folder and are loaded in turn, so the
+ratio of a round compares neighbouring windows. Latency is then measured at a fixed rate, from when
+each page was due. Method: `docs/decisions/bench-load.md`.
 """
 
 import tempfile
@@ -25,15 +23,12 @@ EDGES: tuple[Edge, ...] = ("bare", "haproxy", "proxy")
 
 
 class FeedSize(msgspec.Struct, frozen=True):
-    """How much is measured.
+    """Size of the benchmark.
 
     Attributes:
-        items: in the catalogue.
-        people: who ask.
-        connections: of the closed loop.
-        rounds: of one window for each edge.
+        rounds: rounds, each with one window per edge.
         window_s: length of a window.
-        rate: pages a second of the open loop.
+        rate: pages per second of the open loop.
         open_s: length of the open loop.
     """
 
@@ -47,18 +42,18 @@ class FeedSize(msgspec.Struct, frozen=True):
 
 
 class FeedResult(msgspec.Struct, frozen=True):
-    """What a page costs.
+    """Cost of a page.
 
     Attributes:
-        page_ms: drawing a page of 10 out of 100 candidates, without HTTP and commit, median.
-        bare_per_s, pages_per_s, default_per_s: pages a second under uvicorn, under the default
-            configuration of nextswipe, and under the one of Serve; medians of the rounds.
-        ratio_to_bare: pages_per_s / bare_per_s, median of the rounds; also its least and largest.
+        page_ms: median time to draw 10 cards out of 100 candidates, without HTTP and commit.
+        bare_per_s, pages_per_s, default_per_s: pages per second under uvicorn, nextswipe's default
+            configuration and Serve's default; medians of the rounds.
+        ratio_to_bare: pages_per_s / bare_per_s, median of the rounds; also its minimum and maximum.
         ratio_to_default: pages_per_s / default_per_s, median of the rounds.
-        p50_ms, p99_ms: at `rate` pages a second, from when each was due.
-        sent_late_ms: how much later than due the generator sent its latest page.
+        p50_ms, p99_ms: latency at `rate` pages per second, from when each was due.
+        sent_late_ms: largest delay of the generator itself.
         idle_mb: memory of the whole server before the load, learner included.
-        errors: answers that were no page, over all windows of all edges.
+        errors: failed answers, over all windows of all edges.
     """
 
     items: int
@@ -91,11 +86,7 @@ def run_feed(
     """Start the servers, load them in turn, then one of them at a fixed rate.
 
     Args:
-        size: how much.
-        seed: of catalogue and people.
-        now_ms: the wall clock.
-        clock_ns: a steady clock.
-        advance: told of progress.
+        seed: seed of the catalogue and the users.
     """
     page_ms = run_decide(
         n_items=size.items,
@@ -158,7 +149,7 @@ def add_up(windows: list[Answered]) -> dict[str, int]:
 
 
 class _Loads:
-    """The loads of one run; people take turns across all of them."""
+    """The loads of one run; users take turns across all of them."""
 
     def __init__(self, generator: Generator, size: FeedSize, people: tuple[str, ...]) -> None:
         self._generator = generator
@@ -167,12 +158,12 @@ class _Loads:
         self._numbers = count()
 
     def warm(self, servers: dict[Edge, Server]) -> None:
-        """Load each a little, so that the first window is none of first times."""
+        """Load each server briefly, so that no window includes a cold start."""
         for edge in EDGES:
             self._generator.send(self._load(servers[edge], 0.0, 1.0))
 
     def in_turn(self, servers: dict[Edge, Server], advance: Advance) -> dict[Edge, list[Answered]]:
-        """Load one after the other, round by round."""
+        """Load one server after the other, round by round."""
         windows: dict[Edge, list[Answered]] = {edge: [] for edge in EDGES}
         for k in range(self._size.rounds):
             advance("rounds", k, self._size.rounds)
@@ -182,7 +173,6 @@ class _Loads:
         return windows
 
     def steady(self, server: Server) -> Answered:
-        """Load one at the fixed rate."""
         return self._generator.send(self._load(server, self._size.rate, self._size.open_s))
 
     def _load(self, server: Server, rate: float, seconds: float) -> Load:

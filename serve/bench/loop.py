@@ -1,15 +1,9 @@
-"""The whole loop, measured: a real server, people who swipe it, and what the log proves after.
+"""Benchmark of the whole loop: a real server, simulated users, and checks against the log.
 
-Two servers run one after the other on one data folder. Before the first, a catalogue and people
-are imported (or generated). The first one learns from everybody. Then the version it has learned
-is frozen aside, and the second one splits the people in halves between the uniform policy and the
-one that goes on learning, over the same retrieval. Afterwards everything is read from the log:
-what each half earned, whether every page can be drawn again by folding the log, how soon what was
-learned was served, and what off-policy evaluation says of the frozen version from the uniform
-half, against the truth that only the simulated world knows.
-
-The frozen version was learned before the uniform half swiped, so it is not evaluated on what it
-was fitted to.
+A first server learns from everyone. Its version is frozen, and a second server splits the users
+between the uniform and the learning policy. The log then gives the uplift, redrawn pages, learning
+lag, and an off-policy estimate compared with the simulated truth. Method:
+`docs/decisions/bench-loop.md`.
 """
 
 import asyncio
@@ -50,18 +44,18 @@ from serve.wire import CardBody
 logger = logging.getLogger(__name__)
 
 Advance = Callable[[str, int, int], None]
-"""Told the name of the step, how much is done, and of how much."""
+"""Called with the name of the step, the amount done, and the total."""
 
 HALVES = Experiment("halves", (Arm("uniform", "uniform"), Arm("learned", "vowpal")))
 
 
 class LoopSize(msgspec.Struct, frozen=True):
-    """How much is swiped.
+    """Size of the benchmark.
 
     Attributes:
         learn: cards before the comparison.
         compare: cards during it, both halves together.
-        people: who may come; each is one of the imported ones.
+        people: users drawn from the imported ones.
         present: visits at a time.
     """
 
@@ -72,7 +66,7 @@ class LoopSize(msgspec.Struct, frozen=True):
 
 
 class LoopResult(msgspec.Struct, frozen=True):
-    """What the loop showed; see `nextswipe bench loop --help` for what each figure should be."""
+    """Results of the loop; `nextswipe bench loop --help` gives the target of each figure."""
 
     catalogue: str
     seed: int
@@ -103,7 +97,7 @@ class LoopResult(msgspec.Struct, frozen=True):
 
 @dataclass
 class _Witness:
-    """Remembers who saw which card of the uniform half in which state."""
+    """Records the user and their state for each card of the uniform half."""
 
     seen: dict[DecisionId, tuple[Person, ViewerState]] = field(default_factory=dict)
 
@@ -116,14 +110,11 @@ class _Witness:
 def run_loop(
     size: LoopSize, *, seed: int, kuairand: Path | None, now_ms: int, advance: Advance
 ) -> LoopResult:
-    """Run the loop in a data folder of its own, which is removed afterwards.
+    """Run the loop in a temporary data folder.
 
     Args:
-        size: how much is swiped.
-        seed: of the world and of its people's choices.
+        seed: seed of the world and of its users' choices.
         kuairand: a KuaiRand folder; None: a generated catalogue.
-        now_ms: the wall clock, for what is generated.
-        advance: told of progress.
     """
     with tempfile.TemporaryDirectory(prefix="nextswipe-loop-") as folder:
         config = Config(server=Server(port=0), data=Data(folder), clock=Clock(simulated=True))
@@ -205,7 +196,7 @@ def _run(
 
 @dataclass
 class _Swiping:
-    """The people of one world, who go from one server to the next with their memories."""
+    """The users of one world, who keep their state from one server to the next."""
 
     world: World
     users: People
@@ -219,7 +210,7 @@ class _Swiping:
     def run(
         self, config: Config, step: str, n_cards: int, seed: int, witness: _Witness | None = None
     ) -> Tally:
-        """Start a server, let them swipe, stop it; return what they did."""
+        """Start a server, let the users swipe, stop it; return the tally."""
         self.advance(f"{step}: start the server", 0, 1)
         with serving(config) as address:
             return asyncio.run(self._swipe(address, step, n_cards, seed, witness))
@@ -245,7 +236,7 @@ class _Swiping:
 
 @dataclass
 class _Oracle:
-    """The true expected rewards of a logged decision, by the state in which it was answered."""
+    """The true expected rewards of a logged decision, given the user's state at that time."""
 
     world: World
     reward: Reward
@@ -258,7 +249,7 @@ class _Oracle:
 
 
 def _freeze(config: Config) -> VowpalScorer:
-    """Return the version that is current now, as a replica would load it."""
+    """Return the current version as a replica would load it."""
     with open_data(config) as store, store.view() as view:
         version = view.current_version()
     if version is None:
@@ -268,7 +259,6 @@ def _freeze(config: Config) -> VowpalScorer:
 
 
 def _earned(log: EventLog, reward: Reward) -> Estimate:
-    """Return what the learning half earned a card."""
     half = read(log.read(), reward, lambda page: page.arm == "learned")
     mean = float(half.reward.mean())
     influence = half.reward - mean
@@ -276,16 +266,15 @@ def _earned(log: EventLog, reward: Reward) -> Estimate:
 
 
 def effect_lag_p95_s(lines: Sequence[LogLine], config: Config, offsets: Mapping[int, int]) -> float:
-    """Return how long it took from a closed interaction to a served page that had learned it.
+    """Return the time from a closed interaction to a served page that has learned from it.
 
-    Wall clock, 95th percentile: from the line that closed one to the first page of a version
-    whose offset covers that line. What no page covered any more counts up to the log's end, so a
-    learner that stalls shows.
+    It is the 95th percentile in wall-clock seconds, from the closing line to the first page of a
+    version with an offset at or past that line. An interaction that no page covers counts up to the
+    end of the log, so a stalled learner shows.
 
     Args:
-        lines: the whole log.
-        config: of the server.
-        offsets: for each published version how far it had learned.
+        config: settings of the server.
+        offsets: offset that each published version had learned up to.
     """
     join = Join(config.reward, settle_ms=config.join.settle_ms)
     closed: list[LogLine] = []

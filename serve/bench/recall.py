@@ -1,7 +1,6 @@
-"""How much of the best matches a pipeline's retrieval finds: against all items, looked at exactly.
+"""Recall of a pipeline's retrieval, compared with an exact search over all items.
 
-A found item counts if it matches as well as the last of the best, so which of equals is found does
-not matter.
+A found item counts if it matches at least as well as the last of the best, so ties do not matter.
 """
 
 from collections.abc import Sequence
@@ -23,19 +22,19 @@ ALONE = {
     source: Shares(**{name: float(name == source) for name in Shares.__struct_fields__})
     for source in ("long_interest", "session_interest")
 }
-"""Shares of one source and nothing else."""
+"""Shares that use one source only."""
 
 
 def measure_recall(
     pipeline: Pipeline, states: Sequence[UserState], seed: int, now_ms: int
 ) -> dict[str, float]:
-    """Return the mean part of the `N_BEST` matches that is found, by the interest's source.
+    """Return the mean share of the `N_BEST` best matches that is found, by source of interest.
 
     Args:
         pipeline: its index is measured.
-        states: of the people that are asked for; whoever has no such interest does not count.
-        seed: of the choices among equals.
-        now_ms: the time of the requests.
+        states: user states; those without such an interest are skipped.
+        seed: seed of the choices among ties.
+        now_ms: time of the requests.
     """
     found: dict[str, list[float]] = {source: [] for source in ALONE}
     for k, state in enumerate(states):

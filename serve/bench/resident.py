@@ -1,11 +1,11 @@
-"""How much memory this process holds, as the system counts it."""
+"""Resident memory of this process."""
 
 import resource
 from pathlib import Path
 
 
 def resident_bytes() -> int:
-    """Return the resident bytes now; where the system does not tell, the most there ever were."""
+    """Return the resident bytes now, or their peak where the system gives no current value."""
     told = Path("/proc/self/statm")
     if told.exists():
         return int(told.read_text().split()[1]) * resource.getpagesize()

@@ -1,4 +1,4 @@
-"""A server's parts in memory with simulated people before them, to time what needs no HTTP."""
+"""A server's parts in memory with simulated users, to time work that needs no HTTP."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,13 +33,13 @@ Advance = Callable[[str, int, int], None]
 
 N_PEOPLE = 100
 N_WORLD_ITEMS = 10_000
-"""Items whose answers are simulated; further ones are answered as one of these."""
+"""Items with simulated responses; a further item is answered as one of these."""
 CARD_MS = 20_000
 
 
 @dataclass
 class Room:
-    """A server's parts in memory, with people in front of them."""
+    """A server's parts in memory, with simulated users."""
 
     pipeline: Pipeline
     learning: Learning
@@ -54,7 +54,7 @@ class Room:
 
     @classmethod
     def of(cls, config: Config, n_items: int, seed: int, now_ms: int, advance: Advance) -> "Room":
-        """Put the items, and people who have not swiped yet before them."""
+        """Return a room with the items in the catalogue and users who have not swiped yet."""
         crowd = generated.people(seed, N_PEOPLE, now_ms)
         resident = resident_bytes()
         pipeline = Pipeline(config, draw_key=b"bench", served=untrained(vowpal_args(config)))
@@ -81,12 +81,12 @@ class Room:
         return room
 
     def grown_by(self) -> int:
-        """Return by how many bytes this process has grown since the last call."""
+        """Return the growth of this process in bytes since the last call."""
         before, self.resident = self.resident, resident_bytes()
         return self.resident - before
 
     def warm_up(self, n_pages: int, advance: Advance) -> None:
-        """Swipe some pages and serve what was learned from them."""
+        """Swipe some pages, then serve the model that was learned from them."""
         for k in range(n_pages):
             self.swipe_page(k)
             advance("warm up", k + 1, n_pages)
@@ -97,7 +97,7 @@ class Room:
         self.pipeline.swap(served)
 
     def draw_page(self, k: int, page_id: str, stopwatch: Stopwatch | None = None) -> PageRecord:
-        """Draw a page for the next person in turn."""
+        """Draw a page for the next user in turn."""
         who = k % N_PEOPLE
         page = self.pipeline.page(
             FeedRequest(user_id=str(who)),
@@ -113,11 +113,7 @@ class Room:
         return page
 
     def swipe_page(self, k: int) -> list[LogLine]:
-        """Draw a page, let its person answer every card, and fold what comes of it.
-
-        Returns:
-            What the log has of it.
-        """
+        """Draw a page, simulate the user's answers, fold them, and return the log lines."""
         who, page = k % N_PEOPLE, self.draw_page(k, f"warm-{k}")
         lines = [self._fold(who, page)]
         for decision in decisions_of(page):
@@ -145,7 +141,7 @@ class Room:
         return lines
 
     def context_of(self, page: PageRecord) -> Context:
-        """Return what a page was drawn on."""
+        """Return the context that a page was drawn in."""
         catalogue = self.pipeline.catalogue
         for item_id in page.candidates:
             k = catalogue.index_of(item_id) or 0

@@ -1,4 +1,4 @@
-"""How long an upload takes until it can be on a page: put, and found by somebody's interest."""
+"""Time from an upload until it can be on a page, found by a user's interest."""
 
 from collections.abc import Callable, Sequence
 
@@ -24,19 +24,17 @@ def measure_uploads(
     now_ms: int,
     clock_ns: Callable[[], int],
 ) -> float:
-    """Return the longest time, in s, from an upload to its being a candidate of whom it suits.
+    """Return the longest time, in seconds, from an upload to its being a candidate.
 
-    Each is what one person likes most just now, and it is looked for by the interest of their
-    session alone, so that neither its being fresh nor a debt brings it on the page.
+    Each upload has the vector of one user's current interest and is looked for by the session's
+    interest alone, so neither freshness nor the delivery guarantee brings it onto the page.
 
     Args:
-        pipeline: whose catalogue it is put into.
-        states: of the people.
-        now_ms: the time of the requests.
-        clock_ns: a steady clock.
+        pipeline: the upload is put into its catalogue.
+        now_ms: time of the requests.
 
     Raises:
-        RuntimeError: the first page after an upload did not have it, or nobody is in a session.
+        RuntimeError: the first page after an upload lacks it, or no user is in a session.
     """
     longest_ns = 0
     for k, state in enumerate(states[:N_UPLOADS]):

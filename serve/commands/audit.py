@@ -1,4 +1,4 @@
-"""`nextswipe audit`, and the group with `nextswipe audit policy`."""
+"""The command `nextswipe audit`, and the group with `nextswipe audit policy`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from serve.folds import Folds
 
 N_UPLOADS = 20
-"""Uploads on the terminal and the page; JSON has all."""
+"""Uploads listed on the terminal and the page; JSON lists all."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the group `audit`, which is a command of its own as well."""
+    """Add the group `audit`, which is also a command."""
     group = typer.Typer(
         invoke_without_command=True,
         epilog="Example: nextswipe audit --market GB --picture audit.png",
@@ -40,32 +40,32 @@ def register(app: typer.Typer) -> None:
 def audit(
     context: typer.Context,
     market: Annotated[
-        str, typer.Option(help="Tell of uploads whose home is this country, as GB.")
+        str, typer.Option(help="Audit the uploads of one home country, such as GB.")
     ] = "",
     from_log: Annotated[
         bool,
         typer.Option(
-            "--from-log", help="Fold the log again up to what the newest snapshot knows of it."
+            "--from-log", help="Fold the log again, up to the offset of the newest snapshot."
         ),
     ] = False,
     uploads: Annotated[
         int | None,
-        typer.Option(min=0, help="Uploads told one by one, the latest first.", show_default="20"),
+        typer.Option(min=0, help="Number of uploads to list, the latest first.", show_default="20"),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write it as one HTML page.")
+        Path | None, typer.Option(metavar="FILE", help="Write the audit as one HTML page.")
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw it: .png, .svg or .pdf.")
+        Path | None, typer.Option(metavar="FILE", help="Draw the audit as .png, .svg or .pdf.")
     ] = None,
     as_json: AsJson = False,
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
-    """Say whether every upload got the audience it is owed, and which ones broke out.
+    """Check whether every upload got its guaranteed audience, and which ones broke out.
 
-    Whether promotions were right is judged by what the feed knows now; the truth is known in
-    simulation only. A server may be running. With --json all uploads are told.
+    Promotions are judged by the feed's present knowledge; the truth is known in simulation only. A
+    server may be running. With --json all uploads are listed.
     """
     if context.invoked_subcommand is not None:
         _refuse_options(context)
@@ -92,7 +92,7 @@ def audit(
 
 
 def _refuse_options(context: typer.Context) -> None:
-    """Refuse what was given before the name of a command, where nobody looks at it."""
+    """Refuse options given before a subcommand, which would be ignored."""
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))
         if source is not None and source.name == "COMMANDLINE":

@@ -1,4 +1,4 @@
-"""`nextswipe audit policy`."""
+"""The command `nextswipe audit policy`."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,24 +32,29 @@ def audit_policy(
     policies: Annotated[
         list[str],
         typer.Argument(
-            help="uniform, myopic, mixed, the file of a ranker that was trained in this world, on "
-            "its own columns or on a feed's, or MODULE:FUNCTION that takes a seed and returns a "
+            help="uniform, myopic, mixed, the file of a ranker that was trained in this world (on "
+            "its own columns or on a feed's), or MODULE:FUNCTION that takes a seed and returns a "
             "chooser of env.rollouts."
         ),
     ],
     preset: Annotated[
-        str, typer.Option(metavar="NAME", help="kuairand, daily, rapid, or a preset's file.")
+        str,
+        typer.Option(
+            metavar="NAME", help="Preset of the world: kuairand, daily, rapid, or a file."
+        ),
     ] = "kuairand",
-    people: Annotated[int, typer.Option(min=2, help="Of each policy the same.")] = 1_000,
-    days: Annotated[int, typer.Option(min=1, help="That they live at most.")] = 30,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first person.")] = 0,
+    people: Annotated[
+        int, typer.Option(min=2, help="Simulated users, the same for each policy.")
+    ] = 1_000,
+    days: Annotated[int, typer.Option(min=1, help="Longest life, in days.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first user.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Say what policies do to the people of the simulated world, beyond their reward.
+    """Report effects of policies on the users of the simulated world, beyond their reward.
 
-    Bait shown, variety, how long visits get, nights, dislikes, and what is left for videos that few
-    have seen: a policy that is trained for return may find in these what nobody asked it for.
-    Compare it with policies that you know.
+    The figures are bait shown, variety, length of visits, nights, dislikes, and the share of videos
+    that few have seen. A policy trained for retention may exploit these without being asked to, so
+    compare it with policies that you know.
     """
     from env.presets import load
     from serve.policy_audit import audit_policy as audit

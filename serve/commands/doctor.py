@@ -1,4 +1,4 @@
-"""`nextswipe doctor`: what would keep the server from running well here."""
+"""The command `nextswipe doctor`, which finds problems of the installation."""
 
 import typer
 
@@ -14,9 +14,9 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
-    """Look at versions, ports, permissions, store, disk and memory, and weigh a replica.
+    """Check versions, ports, permissions, store, disk and memory, and measure a replica.
 
-    The exit code is 1 if something is wrong; what it says then is what to do about it.
+    The exit code is 1 if something is wrong; each problem is printed with its remedy.
     """
     from serve.doctor import examine
 

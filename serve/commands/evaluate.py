@@ -1,4 +1,4 @@
-"""`nextswipe evaluate`."""
+"""The command `nextswipe evaluate`."""
 
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,9 +22,9 @@ EPILOG = "Example: nextswipe evaluate uniform popularity --segment country --rep
 
 _OF_OBD_ALONE = frozenset({"campaign", "behaviour", "target"})
 _OF_OBD = _OF_OBD_ALONE | {"obd", "force", "as_json", "config", "data"}
-"""All that goes with --obd, by parameter."""
+"""Parameters that are allowed with --obd."""
 _OF_OURS = frozenset({"arm", "held_out"})
-"""What goes with our own log alone."""
+"""Parameters that are allowed with our own log only."""
 
 
 def register(app: typer.Typer) -> None:
@@ -37,10 +37,10 @@ def evaluate(
     policies: Annotated[
         list[str] | None,
         typer.Argument(
-            help="uniform, popularity, mixture (as the settings have it), vowpal (the current "
-            "version), vowpal@N, retention (the current ranker alone), retention@N, blend (the "
-            "current ranker and vowpal, as the settings blend them), blend@N, or MODULE:FUNCTION "
-            "that returns a policy of your own; several at once share one pass over the log.",
+            help="uniform, popularity, mixture (as configured), vowpal (the current version), "
+            "vowpal@N, retention (the current ranker alone), retention@N, blend (the current "
+            "ranker and vowpal, blended as configured), blend@N, or MODULE:FUNCTION that returns "
+            "your own policy; several at once share one pass over the log.",
             show_default="vowpal",
         ),
     ] = None,
@@ -48,42 +48,44 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Somebody else's log: .dsjson, or obp's fields as .csv or .parquet; its policies "
-            "are first (the baseline), behaviour, uniform and MODULE:FUNCTION.",
+            help="External log: .dsjson, or obp's fields as .csv or .parquet; its policies are "
+            "first (the baseline), behaviour, uniform and MODULE:FUNCTION.",
         ),
     ] = None,
     obd: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The Open Bandit Dataset: repeat its published figures."),
+        typer.Option(
+            metavar="DIR", help="Reproduce the published figures of the Open Bandit Dataset."
+        ),
     ] = None,
-    campaign: Annotated[str, typer.Option(help="Of --obd: all, men or women.")] = "all",
-    behaviour: Annotated[str, typer.Option(help="Of --obd, whose log: random or bts.")] = "random",
-    target: Annotated[
-        str, typer.Option(help="Of --obd, what is asked about: bts or random.")
-    ] = "bts",
+    campaign: Annotated[str, typer.Option(help="Campaign of --obd: all, men or women.")] = "all",
+    behaviour: Annotated[str, typer.Option(help="Log of --obd: random or bts.")] = "random",
+    target: Annotated[str, typer.Option(help="Target policy of --obd: bts or random.")] = "bts",
     arm: Annotated[str, typer.Option(help="Read only the pages of this arm.")] = "",
     held_out: Annotated[
         bool,
         typer.Option(
-            "--held-out", help="Read only pages that none of the policies has learned from."
+            "--held-out", help="Read only pages from which none of the policies has learned."
         ),
     ] = False,
     segment: Annotated[
         list[str] | None,
         typer.Option(
-            help="Answer by this too: country, cohort, 'new users', slot or hour; may be repeated."
+            help="Also answer by country, cohort, 'new users', slot or hour; may be repeated."
         ),
     ] = None,
-    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")] = 0.95,
+    level: Annotated[
+        float, typer.Option(min=0.5, max=0.999, help="Level of the intervals.")
+    ] = 0.95,
     reward_model: Annotated[
         Literal["ridge", "vowpal"],
-        typer.Option(help="What predicts rewards, for dm and the doubly robust estimators."),
+        typer.Option(help="Reward model of dm and the doubly robust estimators."),
     ] = "ridge",
     force: Annotated[
-        bool, typer.Option("--force", help="Estimate where gates fail, and mark it.")
+        bool, typer.Option("--force", help="Estimate even where gates fail, and mark it.")
     ] = False,
     importance: Annotated[
-        bool, typer.Option("--importance", help="Also say which features matter, by permutation.")
+        bool, typer.Option("--importance", help="Also measure feature importance, by permutation.")
     ] = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a report as one HTML file.")
@@ -92,11 +94,11 @@ def evaluate(
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
-    """Say from the log what other policies would have earned, with how much the log can know.
+    """Estimate from the log what other policies would have earned, and with what certainty.
 
-    Where the log cannot answer there is no number, but the gate that it did not pass and what to
-    do. A version that learned from the pages it is evaluated on looks better than it is: evaluate
-    an older one with --held-out, or let it learn no more.
+    Where the log cannot answer, the failed gate and a remedy are printed instead of a number. A
+    version evaluated on pages that it learned from looks better than it is: evaluate an older one
+    with --held-out, or stop its learning.
     """
     _refuse_ignored(context, obd, log)
     if obd is not None:
@@ -141,11 +143,6 @@ def _write(evaluation: "Evaluation", report: Path | None, as_json: bool) -> None
 
 
 def _refuse_ignored(context: typer.Context, obd: Path | None, log: Path | None) -> None:
-    """Refuse what was given and would not be looked at.
-
-    Raises:
-        Refused: there is something.
-    """
     given = {
         str(parameter.name): parameter
         for parameter in context.command.params

@@ -1,4 +1,4 @@
-"""What an evaluation prints: a table of policies, the estimators of one, and what was refused."""
+"""Terminal output of an evaluation: tables of policies, estimators and segments, and refusals."""
 
 from typing import TYPE_CHECKING
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from replay.parts import Part
 
 N_FEATURES = 12
-"""Features that are printed; the report and JSON have all."""
+"""Features printed; the report and JSON hold all."""
 
 
 def print_evaluation(evaluation: "Evaluation") -> None:
-    """Print what a log says about policies."""
+    """Print an evaluation."""
     console = Console(highlight=False)
     console.print(_policies(evaluation))
     for report in evaluation.reports:
@@ -76,7 +76,7 @@ def _row(report: Report) -> tuple[str, ...]:
 
 
 def _gain(found: "Report | Part") -> str:
-    """Return the gain with its interval, or the gates that forbid one."""
+    """Return the gain with its interval, or the failed gates."""
     gain = found.gain
     if gain is None:
         return ", ".join(refusal.gate for refusal in found.refusals)
@@ -147,7 +147,7 @@ def _print_health(console: Console, report: "Report") -> None:
 
 
 def _print_text(console: Console, text: str) -> None:
-    """Print text as it is: names of policies and segments come from outside, brackets and all."""
+    """Print text without markup: names of policies and segments may contain brackets."""
     console.print(text, markup=False, soft_wrap=True)
 
 

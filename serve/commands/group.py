@@ -1,4 +1,4 @@
-"""The group of all commands: a user's mistake is one line on standard error and exit code 2."""
+"""The group of all commands: a user error prints one line on standard error and exits with 2."""
 
 import sqlite3
 from typing import Any
@@ -26,14 +26,14 @@ EXPECTED = (
 
 
 class Commands(TyperGroup):
-    """Turns what a command may expect into its message; all else is a bug and keeps its trace."""
+    """Prints expected errors as messages; any other error is a bug and keeps its traceback."""
 
     def invoke(self, ctx: Any) -> object:  # Typer does not export its own Context here
         """Run the command."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            raise  # whoever read the output has gone, which is no mistake
+            raise  # the reader of the output has gone, which is no error
         except EXPECTED as error:
             typer.echo(f"nextswipe: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(2) from error

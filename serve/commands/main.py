@@ -1,7 +1,7 @@
-"""The command line `nextswipe`: a list of commands, each registered by its own file.
+"""The command line `nextswipe`: a list of commands, each registered by its own module.
 
-Heavy modules (Ray, pyarrow, Vowpal Wabbit) are imported inside the commands that need them, so
-that help and mistakes are answered at once.
+Commands import heavy modules (Ray, pyarrow, Vowpal Wabbit) themselves, so help and user errors are
+fast.
 """
 
 import typer

@@ -1,4 +1,4 @@
-"""What `nextswipe evaluate --obd DIR` does: the Open Bandit Dataset's answer, printed."""
+"""The job behind `nextswipe evaluate --obd DIR`: evaluates the Open Bandit Dataset."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -24,11 +24,11 @@ def evaluate_obd(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Evaluate one policy of the dataset from the log of the other, and print it.
+    """Evaluate one policy of the dataset on the log of the other, and print the report.
 
     Raises:
         Refused: there is no such campaign, policy or log.
-        BadFile: a file of the dataset is not what it should be.
+        BadFile: a file of the dataset is invalid.
     """
     from serve import obd
     from serve.importers.obd import BEHAVIOURS, CAMPAIGNS

@@ -1,4 +1,4 @@
-"""A bar on standard error for work that takes a while; nothing where nobody looks."""
+"""A progress bar on standard error, shown on terminals only."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,11 +6,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar; yields what is told by how much the work has advanced.
+    """Show a bar; yield a function that advances it.
 
     Args:
-        label: what is being done.
-        total: of all advances.
+        label: description of the work.
+        total: sum of all advances.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

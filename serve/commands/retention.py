@@ -1,4 +1,4 @@
-"""`nextswipe retention publish`, `nextswipe retention use` and `nextswipe retention list`."""
+"""The commands `nextswipe retention publish`, `use` and `list`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ def register(app: typer.Typer) -> None:
     """Add the group `retention`."""
     group = typer.Typer(
         no_args_is_help=True,
-        help="Say which trained ranker the arms with policy blend are ranked with.",
+        help="Choose the trained ranker for arms with policy blend.",
     )
     group.command("publish", epilog="Example: nextswipe retention publish ranker.safetensors")(
         publish
@@ -25,10 +25,10 @@ def register(app: typer.Typer) -> None:
 
 def publish(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A ranker, with its manifest beside it.")
+        Path, typer.Argument(metavar="FILE", help="Ranker file, with its manifest beside it.")
     ],
     origin: Annotated[
-        str, typer.Option(help="Where it comes from, for who looks at it later.", show_default="")
+        str, typer.Option(help="Note on where the ranker comes from.", show_default="")
     ] = "",
     as_json: AsJson = False,
     config: ConfigFile = None,
@@ -36,7 +36,7 @@ def publish(
 ) -> None:
     """Keep a ranker in the data folder and make it the current one; a running server follows.
 
-    It acts in arms of the experiment with policy blend only. It must have been trained on the
+    It acts only in arms of the experiment with policy blend. It must have been trained on the
     columns that the feed encodes.
     """
     from serve.ranker_publishing import publish_ranker
@@ -53,12 +53,12 @@ def publish(
 
 def use(
     version: Annotated[
-        int, typer.Argument(min=0, help="Of a ranker that is kept; 0: none, the bandit alone.")
+        int, typer.Argument(min=0, help="Version of a kept ranker; 0: the bandit alone.")
     ],
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
-    """Make a ranker that is kept the current one, or none; a running server follows at once."""
+    """Make a kept ranker the current one, or none; a running server follows at once."""
     from serve.ranker_publishing import use_ranker
 
     use_ranker(load_settings(config, data), version)
@@ -66,7 +66,7 @@ def use(
 
 
 def list_all(as_json: AsJson = False, config: ConfigFile = None, data: DataFolder = None) -> None:
-    """List the rankers that are kept: all that were ever published."""
+    """List the kept rankers: all that were ever published."""
     from serve.ranker_publishing import list_rankers
 
     rankers = list_rankers(load_settings(config, data))

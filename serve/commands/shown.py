@@ -1,4 +1,4 @@
-"""What a benchmark measured, as its command prints it."""
+"""Printing of a benchmark's results."""
 
 import msgspec
 import typer
@@ -7,7 +7,7 @@ from serve.commands.settings import print_json
 
 
 def show(result: msgspec.Struct, as_json: bool) -> None:
-    """Print the figures of a benchmark: as one JSON object, or a line each and a line a row."""
+    """Print a benchmark's figures as one JSON object, or one per line."""
     if as_json:
         print_json(result)
         return

@@ -1,4 +1,4 @@
-"""Bars on standard error for work that goes through steps; nothing where nobody looks."""
+"""Progress bars for work in several steps, shown on terminals only."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def steps() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar for each step; yields what is told its name, how much is done, and of how much."""
+    """Show a bar for each step; yield a function of step name, amount done, and total."""
     from rich.console import Console
     from rich.progress import Progress
 

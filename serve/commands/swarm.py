@@ -1,4 +1,4 @@
-"""`nextswipe swarm`: simulated people in front of a running server."""
+"""The command `nextswipe swarm`, which lets simulated users swipe a running server."""
 
 import asyncio
 from typing import Annotated
@@ -23,38 +23,41 @@ def register(app: typer.Typer) -> None:
 
 
 def swarm(
-    address: Annotated[str, typer.Option("--url", help="Of the server.")] = "http://127.0.0.1:8000",
+    address: Annotated[
+        str, typer.Option("--url", help="Address of the server.")
+    ] = "http://127.0.0.1:8000",
     cards: Annotated[
-        int | None, typer.Option(min=1, help=f"To swipe; {N_CARDS:,} if not given.")
+        int | None, typer.Option(min=1, help=f"Cards to swipe; default {N_CARDS:,}.")
     ] = None,
     present: Annotated[
-        int | None, typer.Option(min=1, help=f"People at a time; {N_PRESENT} if not given.")
+        int | None, typer.Option(min=1, help=f"Users present at a time; default {N_PRESENT}.")
     ] = None,
     days: Annotated[
-        int | None, typer.Option(min=1, help="Live so many days instead, by the world's calendar.")
+        int | None,
+        typer.Option(min=1, help="Simulate this many days instead, by the world's calendar."),
     ] = None,
     people: Annotated[
-        int | None, typer.Option(min=1, help=f"Who live them; {N_PEOPLE} if not given.")
+        int | None, typer.Option(min=1, help=f"Users with --days; default {N_PEOPLE}.")
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help=f"How these leave and return: daily, {PRESET} (if not given) or a preset's file.",
+            help=f"How users leave and return with --days: daily, {PRESET} (default) or a file.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the people's choices.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the users' choices.")] = 1,
     as_json: AsJson = False,
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
-    """Let simulated people swipe a running server, as fast as it answers.
+    """Let simulated users swipe a running server, as fast as it answers.
 
-    They live in the world of the data folder: fitted to imported impressions where there are
-    any, else the generated one. They tell how long they watched and do not wait for it. Without
-    --days as many as asked for are there all the time. With it each comes at their hours, leaves,
-    and comes back days later or never; the server must have a simulated clock for that
-    (clock.simulated = true).
+    They live in the world of the data folder: fitted to imported impressions where there are any,
+    else the generated one. They report how long they watched without waiting for it. Without --days
+    a fixed number is always present. With --days each user comes at their own hours, leaves, and
+    comes back days later or never; the server then needs a simulated clock (clock.simulated =
+    true).
     """
     settings = load_settings(config, data)
     if days is None:
@@ -114,7 +117,6 @@ def _live(
 
 
 def _show(told: object) -> None:
-    """Print a line a figure."""
     for name, value in msgspec.to_builtins(told).items():
         match value:
             case tuple() | list():

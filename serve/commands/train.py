@@ -1,4 +1,4 @@
-"""`nextswipe train`: bandit, retention and offline."""
+"""The commands `nextswipe train bandit`, `retention` and `offline`."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,22 +29,22 @@ def register(app: typer.Typer) -> None:
 
 def train_bandit(
     holdout: Annotated[
-        float, typer.Option(min=0.01, max=0.99, help="Share of the pages to judge by: the latest.")
+        float, typer.Option(min=0.01, max=0.99, help="Share of the pages, the latest, to judge by.")
     ] = 0.2,
     margin: Annotated[
-        float, typer.Option(min=0.0, help="Share of the logged reward that may be lost at worst.")
+        float, typer.Option(min=0.0, help="Largest share of the logged reward that may be lost.")
     ] = 0.01,
     min_ess: Annotated[
-        float, typer.Option(min=1.0, help="Effective decisions without which nothing is judged.")
+        float, typer.Option(min=1.0, help="Least effective sample size, in decisions.")
     ] = 500.0,
     as_json: AsJson = False,
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
-    """Train the bandit from the log; publish it if held-out pages say that it does no harm.
+    """Train the bandit from the log; publish it if held-out pages show that it does no harm.
 
-    Exit code 1: it was not published, and nothing was changed; says which gate it did not pass.
-    The server must be stopped.
+    Exit code 1: it was not published, and nothing was changed; the failed gate is printed. The
+    server must be stopped.
     """
     from replay.gates import Gates
     from serve.data_folder import count_lines

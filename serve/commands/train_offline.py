@@ -1,4 +1,4 @@
-"""`nextswipe train offline`."""
+"""The command `nextswipe train offline`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,41 +16,46 @@ EXAMPLE = "Example: nextswipe train offline training --method iql --holdout 0.4"
 
 
 def train_offline(
-    folder: Annotated[Path, typer.Argument(help="Into which the ranker is written.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write the ranker to.")],
     method: Annotated[
         Literal["bc", "marwil", "iql", "cql"],
-        typer.Option(help="bc, marwil, or Q-learning: iql (expectile), cql (conservative)."),
+        typer.Option(
+            help="Method: bc, marwil, or Q-learning: iql (expectile), cql (conservative)."
+        ),
     ] = "iql",
     holdout: Annotated[
-        float, typer.Option(min=0.05, max=0.95, help="Share of the people to judge by.")
+        float, typer.Option(min=0.05, max=0.95, help="Share of the users to judge by.")
     ] = 0.4,
     return_worth: Annotated[
-        float, typer.Option(min=0.0, help="Reward of coming back, for each unit of .97 ** days.")
+        float, typer.Option(min=0.0, help="Reward of a return, per unit of .97 ** days.")
     ] = 20.0,
     window_days: Annotated[
-        int, typer.Option(min=1, help="Who is away for longer counts as not back.")
+        int, typer.Option(min=1, help="Longest absence, in days, that counts as a return.")
     ] = 7,
     credit: Annotated[
         Literal["session", "life"],
-        typer.Option(help="session: a card answers for its session and the return; or life."),
+        typer.Option(help="Credit of a card: its session and the return, or the whole life."),
     ] = "session",
     kl: Annotated[
-        float, typer.Option(min=0.001, max=0.2, help="How far from the log it may go, nats a card.")
+        float, typer.Option(min=0.001, max=0.2, help="Largest distance from the log, nats a card.")
     ] = 0.1,
     min_ess: Annotated[
-        float, typer.Option(min=1.0, help="Effective decisions without which nothing is judged.")
+        float, typer.Option(min=1.0, help="Least effective sample size, in decisions.")
     ] = 500.0,
     publish: Annotated[
-        bool, typer.Option("--publish", help="Make it current if it passes; a server follows.")
+        bool,
+        typer.Option("--publish", help="Make it current if it passes; a running server follows."),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split, weights and draws.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the split, the weights and the draws.")
+    ] = 0,
     as_json: AsJson = False,
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
-    """Train a ranker from the log's whole lives; keep it if other people's say that it is better.
+    """Train a ranker from the log's user histories; keep it if other users' show that it is better.
 
-    Exit code 1: it was not kept; says which gate it did not pass. A server may run meanwhile.
+    Exit code 1: it was not kept; the failed gate is printed. A server may be running.
     """
     from env.lives import LifeReward
     from policies.retention.offline_args import OfflineArgs

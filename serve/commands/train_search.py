@@ -1,4 +1,4 @@
-"""`nextswipe train retention --by search`: what is asked of the search, and what is told of it."""
+"""The job behind `nextswipe train retention --by search`: arguments and printed results."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def require_road(road: str, options: Mapping[str, object]) -> None:
-    """Refuse options that only another road has.
+    """Refuse options that only another training method has.
 
     Args:
-        road: that has them.
-        options: what was given, by name; nothing, or what is false, where it was not.
+        road: method that has them.
+        options: values by option name; falsy where not given.
 
     Raises:
         Refused: one of them was given.
@@ -32,7 +32,7 @@ def require_road(road: str, options: Mapping[str, object]) -> None:
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Tell of arguments that are out of range in words."""
+    """Turn arguments that are out of range into a message."""
     try:
         yield
     except ValueError as error:
@@ -49,11 +49,9 @@ def searched_args(
     """Return the arguments of a search.
 
     Args:
-        preset: constants of the world.
-        candidates: from how many is chosen.
-        features: the columns that the ranker reads.
-        seed: of all that is drawn.
-        sizes: by their names in `SearchedArgs`; as they are there where None.
+        features: columns that the ranker reads.
+        seed: seed of all draws.
+        sizes: by name in `SearchedArgs`; None: its default.
 
     Raises:
         ValueError: a number is out of range.
@@ -65,7 +63,7 @@ def searched_args(
 
 
 def train_search(args: "SearchedArgs", folder: Path, *, resume: bool, as_json: bool) -> None:
-    """Train by search and say what came of it."""
+    """Train by search and print the outcome."""
     from serve.retention_searching import search_retention
 
     outcome = search_retention(args, folder, resume=resume, advance=_tell)

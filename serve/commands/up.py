@@ -1,4 +1,4 @@
-"""`nextswipe up`: the server on this machine, with viewers to watch it learn where it is new."""
+"""The command `nextswipe up`: the server on this machine, with simulated users if it is new."""
 
 import asyncio
 import contextlib
@@ -34,13 +34,13 @@ def up(
         bool | None,
         typer.Option(
             "--viewers/--no-viewers",
-            help="Simulated people who swipe along; by default with a generated catalogue only.",
+            help="Run simulated users too; by default with a generated catalogue only.",
         ),
     ] = None,
     ray: Annotated[
         bool,
         typer.Option(
-            "--ray/--no-ray", help="Under Ray Serve; else the same app under plain uvicorn."
+            "--ray/--no-ray", help="Run under Ray Serve, or the same app under plain uvicorn."
         ),
     ] = True,
     config: ConfigFile = None,
@@ -49,8 +49,8 @@ def up(
 ) -> None:
     """Run the feed on this machine until Ctrl-C.
 
-    A data folder without items gets a generated catalogue, and some simulated people who swipe
-    it, so that there is something to see: open the page and swipe along.
+    A data folder without items gets a generated catalogue and some simulated users who swipe it, so
+    that there is something to see: open the page and swipe along.
     """
     settings = load_settings(config, data, store)
     if _is_empty(settings):
@@ -71,7 +71,7 @@ def up(
 
 
 async def _watch(settings: Config, address: str, with_viewers: bool) -> None:
-    """Show what happens, with or without viewers, until somebody stops it."""
+    """Show live figures, with or without simulated users, until the server is stopped."""
     from rich.live import Live
 
     from serve.live import Figures
@@ -97,10 +97,10 @@ async def _watch(settings: Config, address: str, with_viewers: bool) -> None:
 
 
 async def _view(settings: Config, address: str) -> None:
-    """Let simulated people swipe along, gently, for as long as the server runs.
+    """Let a few simulated users swipe for as long as the server runs.
 
-    Somebody is always there, which by the world's calendar would not be so (`serve.attendance`).
-    They pass over what was uploaded since they came, so there is nothing to start again for.
+    A `Rush` keeps some present at all times. They skip items uploaded after they came, so the swarm
+    never restarts.
     """
     from env.viewer import people
     from serve.attendance import Rush
@@ -118,12 +118,12 @@ async def _view(settings: Config, address: str) -> None:
 
 
 def _is_empty(settings: Config) -> bool:
-    """Return whether there is no item; makes the data folder where it is missing."""
+    """Return whether there is no item; creates a missing data folder."""
     return not _item_ids(settings)
 
 
 def _is_generated(settings: Config) -> bool:
-    """Return whether nothing was put beside what was generated."""
+    """Return whether the catalogue holds only generated items."""
     from env import generated
 
     return _item_ids(settings) <= {item.item_id for item in generated.catalogue(1, N_ITEMS, 0)}
@@ -145,5 +145,5 @@ def _generate(settings: Config) -> None:
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:
-    """Take a request to end like Ctrl-C, so that no process is left behind."""
+    """Handle SIGTERM like Ctrl-C, so that no process is left behind."""
     raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""`nextswipe world fit` and `nextswipe world check`, and the group with the other commands."""
+"""The commands `nextswipe world fit` and `nextswipe world check`, and their group."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,7 +24,7 @@ NUMBERS = ("found", "at least", "at most")
 STYLES = {"pass": "", "fail": "bold red", "unjudged": "dim"}
 
 PresetName = Annotated[
-    str, typer.Option(metavar="NAME", help="kuairand, daily, or the file of a preset.")
+    str, typer.Option(metavar="NAME", help="Preset: kuairand, daily, or a file.")
 ]
 
 
@@ -45,35 +45,36 @@ def fit(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A log in KuaiRand's columns (Parquet or CSV), its folder, or a data folder.",
+            help="Log in KuaiRand's columns (Parquet or CSV), its folder, or a data folder.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the preset here.")] = None,
     named: Annotated[
-        str, typer.Option(metavar="NAME", help="Make a shipped preset again, from its recipe.")
+        str, typer.Option(metavar="NAME", help="Rebuild a shipped preset from its recipe.")
     ] = "",
     holdout: Annotated[
         float,
         typer.Option(
-            min=0.0, max=0.9, help="Fit to all but the latest share of the log, and predict that."
+            min=0.0, max=0.9, help="Keep out this latest share of the log, and predict it."
         ),
     ] = 0.0,
     session_cards: Annotated[
         float | None,
         typer.Option(
-            min=1.0, help="Assume this mean length, where the log holds only parts of sessions."
+            min=1.0,
+            help="Assume this mean session length, if the log holds only parts of sessions.",
         ),
     ] = None,
     cards: Annotated[
-        int, typer.Option(min=1_000, help="Simulated in each round of the calibration.")
+        int, typer.Option(min=1_000, help="Cards simulated in each calibration round.")
     ] = 1_000_000,
     as_json: AsJson = False,
 ) -> None:
-    """Fit a world to a log and write it as a preset: what it identifies, and what is assumed.
+    """Fit a world to a log and write it as a preset of identified and assumed parameters.
 
-    Prints the moments of the fitted world against those of the log and, with --holdout, against
-    those of the part that was kept out. Exit code 1 if one is outside of its band; the preset is
-    written all the same, for whoever can do with what was missed.
+    Prints the summary statistics of the fitted world beside those of the log and, with --holdout,
+    beside those of the part that was kept out. Exit code 1 if one is outside of its band; the
+    preset is written nevertheless.
     """
     from threadpoolctl import threadpool_limits
 
@@ -81,7 +82,7 @@ def fit(
     from serve.world_fitting import N_ROUNDS, fit_log, make_named
 
     found = None if log is None else _read(log)
-    # Many small matrices: threads of BLAS only wait for each other.
+    # The matrices are small: BLAS threads only wait for each other.
     with threadpool_limits(1, user_api="blas"), bar("simulating", cards * N_ROUNDS) as advance:
         if named:
             fitted = make_named(named, found, n_cards=cards, advance=advance)
@@ -113,18 +114,20 @@ def check(
     preset: PresetName = "kuairand",
     picture: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Draw the moments here (.png, .svg; extra `world`)."),
+        typer.Option(
+            metavar="FILE", help="Draw the summary statistics here (.png, .svg; extra `world`)."
+        ),
     ] = None,
     cards: Annotated[
-        int, typer.Option(min=1_000, help="Shown to simulated people, for the moments.")
+        int, typer.Option(min=1_000, help="Cards shown to simulated users.")
     ] = 6_000_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the simulated people.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated users.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Check a world against its moments, and its exact twin against its dynamic programme.
+    """Check a world against its summary statistics, and its exact twin against dynamic programming.
 
-    Prints a row a check: what was found, the band that it must lie in, the verdict. Exit code 1 if
-    one fails. Takes one or two minutes.
+    Prints a row for each check: the value found, its band, the verdict. Exit code 1 if one fails.
+    Takes one or two minutes.
     """
     from threadpoolctl import threadpool_limits
 

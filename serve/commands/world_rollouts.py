@@ -1,4 +1,4 @@
-"""`nextswipe world story` and `nextswipe world export`."""
+"""The commands `nextswipe world story` and `nextswipe world export`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from env.presets import Preset
 
 PresetName = Annotated[
-    str, typer.Option(metavar="NAME", help="kuairand, daily, kuaisim, rapid, or a preset's file.")
+    str, typer.Option(metavar="NAME", help="Preset: kuairand, daily, kuaisim, rapid, or a file.")
 ]
 STORIES: tuple["ChooserName", ...] = ("myopic", "mixed")
 PAGE = 6
 
 
 def add(group: typer.Typer) -> None:
-    """Add both to the group `world`."""
+    """Add both commands to the group `world`."""
     group.command("story", epilog="Example: nextswipe world story --out two-weeks.png")(story)
     group.command("export", epilog="Example: nextswipe world export --preset rapid --out DIR")(
         export
@@ -28,17 +28,17 @@ def add(group: typer.Typer) -> None:
 
 
 def story(
-    out: Annotated[Path, typer.Option(metavar="FILE", help=".png, .svg or .pdf.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Picture: .png, .svg or .pdf.")],
     preset: PresetName = "kuairand",
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of the person; the most average one if not given.")
+        int | None, typer.Option(min=0, help="Seed of the user; default: the most average one.")
     ] = None,
-    days: Annotated[int, typer.Option(min=2, max=31, help="Shown.")] = 14,
-    people: Annotated[int, typer.Option(min=2, help="Behind the averages.")] = 512,
+    days: Annotated[int, typer.Option(min=2, max=31, help="Days shown.")] = 14,
+    people: Annotated[int, typer.Option(min=2, help="Users behind the averages.")] = 512,
 ) -> None:
-    """Draw one simulated person's days under two policies, side by side.
+    """Draw one simulated user's days under two policies, side by side.
 
-    One shows what is most likely to be watched; the other also spares bait and repeats. Needs the
+    One shows the card most likely to be watched; the other also avoids bait and repeats. Needs the
     extra `world`.
     """
     from env.story import average, most_average, tell
@@ -76,20 +76,20 @@ def export(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of Minari datasets.")],
     preset: PresetName = "rapid",
     policy: Annotated[
-        Literal["uniform", "myopic", "mixed"], typer.Option(help="Which chooses what is shown.")
+        Literal["uniform", "myopic", "mixed"], typer.Option(help="Policy that chooses the cards.")
     ] = "uniform",
     actions: Annotated[
-        Literal["next", "page"], typer.Option(help="A card a step, or a page of 6.")
+        Literal["next", "page"], typer.Option(help="One card per step, or a page of 6.")
     ] = "next",
     reward: Annotated[
         Literal["watch", "engagement", "satisfaction", "retention", "mix"],
-        typer.Option(help="Of the steps; all are in the infos."),
+        typer.Option(help="Reward of the steps; the infos hold all of them."),
     ] = "engagement",
-    episodes: Annotated[int, typer.Option(min=1, help="Each a person's whole life.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first person.")] = 0,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes, each a user's whole life.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first user.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Write episodes of simulated people as a Minari dataset, for offline reinforcement learning.
+    """Write episodes of simulated users as a Minari dataset, for offline reinforcement learning.
 
     Load it with minari.load_dataset(ID) where MINARI_DATASETS_PATH is the folder. Needs the extra
     `world`; nothing is fetched.

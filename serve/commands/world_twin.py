@@ -1,4 +1,4 @@
-"""`nextswipe world twin`: the table of the exact twin's reference policies."""
+"""The command `nextswipe world twin`, which prints the exact twin's reference policies."""
 
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ COLUMNS = (
 
 
 def twin(as_json: AsJson = False) -> None:
-    """Print what the reference policies of MiniSwipe, the exact twin, are worth.
+    """Print the values of the reference policies of MiniSwipe, the exact twin.
 
     All figures are exact expectations: values by dynamic programming, habits over 60 days.
     """
@@ -33,7 +33,7 @@ def twin(as_json: AsJson = False) -> None:
 
     from env.miniswipe_grades import grade_policies
 
-    # Small matrices: threads of BLAS only wait for each other.
+    # The matrices are small: BLAS threads only wait for each other.
     with threadpool_limits(1, user_api="blas"):
         grades = grade_policies()
     if as_json:
@@ -55,7 +55,7 @@ def twin(as_json: AsJson = False) -> None:
 
 
 def cells(graded: "Graded") -> list[str]:
-    """Return the figures of a row, in the order of the columns."""
+    """Return the cells of a row, in the order of `COLUMNS`."""
     habits = graded.habits
     return [
         *(f"{share:.3f}" for share in graded.share.values()),

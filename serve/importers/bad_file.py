@@ -1,19 +1,18 @@
-"""The one error of the importers: which file, which line, which column, what was expected."""
+"""The importers' error, which names file, line, column and the expected content."""
 
 from pathlib import Path
 
 
-class BadFile(ValueError):  # noqa: N818 - the word of the command line, which prints it as it is
-    """A file that is not what it should be; nothing of it was imported."""
+class BadFile(ValueError):  # noqa: N818 - a short name for a message
+    """A file is invalid; nothing of it was imported."""
 
     def __init__(self, path: Path, problem: str, line: int = 0, column: str = "") -> None:
-        """Say where.
+        """Compose the message.
 
         Args:
-            path: the file.
-            problem: what was expected and what came.
-            line: from 1; 0 where the whole file is meant.
-            column: its name; empty where the whole line is meant.
+            problem: expected and actual content.
+            line: from 1; 0: the whole file.
+            column: name of the column; empty: the whole line.
         """
         place = f"{path}"
         if line:

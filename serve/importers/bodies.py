@@ -1,4 +1,4 @@
-"""Foreign records become bodies of the API, so that a file and a request have the same limits."""
+"""Conversion of external records to bodies of the API, so files and requests have equal limits."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -13,17 +13,16 @@ B = TypeVar("B", bound=msgspec.Struct)
 
 
 def to_body(path: Path, line: int, cells: object, kind: type[B], *, strict: bool = True) -> B:
-    """Return a record of a file as the API would take it.
+    """Return a record of a file as the API would accept it.
 
     Args:
-        path: of the file.
-        line: of the record, from 1.
-        cells: its values by field.
-        kind: of `serve.items_wire` or `serve.people_wire`.
-        strict: False takes numbers that are written as text.
+        line: line of the record, from 1.
+        cells: values by field.
+        kind: a body of `serve.items_wire` or `serve.people_wire`.
+        strict: False also accepts numbers written as text.
 
     Raises:
-        BadFile: a value does not fit, with its line and field.
+        BadFile: a value does not fit; with line and field.
     """
     try:
         return msgspec.convert(cells, kind, strict=strict)

@@ -1,9 +1,8 @@
-"""Reads a catalogue from CSV, JSON lines or Parquet: strictly, and all of it or nothing.
+"""Strict importer of a catalogue from CSV, JSON lines or Parquet, all or nothing.
 
-Columns and keys are the fields of `Item`; only `item_id` is required. In CSV an empty cell means
-the field's default and the fields that hold several values separate them by `|`; a product is its
-country, `=` and its address. What a field may
-hold is what `serve.items_wire.ItemBody` says, so that a file and the API take the same items.
+Columns and keys are the fields of `Item`; only `item_id` is required. `serve.items_wire.ItemBody`
+validates fields, as in the API. In CSV an empty cell is the default, `|` separates several values,
+and a product is COUNTRY=ADDRESS.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,10 +27,10 @@ PRODUCTS = "products"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An item and where it stood, for what shows only once it meets the catalogue.
+    """An item with its line, for errors found only against the catalogue.
 
     Attributes:
-        number: as an editor counts; in Parquet the row, from 1.
+        number: line number; in Parquet the row, from 1.
     """
 
     number: int
@@ -39,11 +38,11 @@ class Line:
 
 
 def read(path: Path) -> list[Line]:
-    """Return the items of a file, its kind known by its suffix.
+    """Return the items of a file, by its suffix.
 
     Raises:
-        BadFile: the suffix is none of .csv, .jsonl, .ndjson and .parquet, or the file is not what
-            it should be, with its line and column.
+        BadFile: the suffix is none of .csv, .jsonl, .ndjson and .parquet, or the file is invalid;
+            with line and column.
     """
     readers: dict[str, Callable[[Path], Iterator[Line]]] = {
         ".csv": _read_csv,
@@ -121,7 +120,7 @@ def _read_parquet(path: Path) -> Iterator[Line]:
 
 
 def _without_nulls(products: object) -> object:
-    """Return a Parquet map or struct as a dict: a map comes as pairs, a struct has all its keys."""
+    """Return a Parquet map (pairs) or struct (all keys) as a dict without nulls."""
     if isinstance(products, list) and all(isinstance(pair, tuple) for pair in products):
         products = dict(products)
     if not isinstance(products, dict):
@@ -138,7 +137,7 @@ def _convert(path: Path, number: int, cells: object, *, strict: bool = True) -> 
 
 
 def _check_together(path: Path, lines: list[Line]) -> None:
-    """Refuse an id that comes twice and vectors of two lengths."""
+    """Refuse a repeated id, and vectors of two lengths."""
     first: dict[str, int] = {}
     length, where = 0, 0
     for line in lines:

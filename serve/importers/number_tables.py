@@ -1,6 +1,6 @@
-"""Tables of numbers, read in blocks: CSV or Parquet, every cell a finite number or BadFile.
+"""Block-wise reader of numeric tables (CSV or Parquet); every cell is finite, or BadFile is raised.
 
-Memory is that of a block. A line is as an editor counts; in Parquet it is the row, from 1.
+Memory is that of one block. A line number is an editor's; in Parquet it is the row, from 1.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ BLOCK_ROWS = 4_096
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """Some rows of a table, all of whose numbers are finite."""
+    """Rows of a table, with finite numbers only."""
 
     path: Path
     lines: Ints  # (m,)
@@ -33,10 +33,10 @@ class Block:
         return len(self.lines)
 
     def require(self, column: str, holds: Bools, expected: str) -> None:
-        """Refuse the first row for which something does not hold of a column's number.
+        """Raise for the first row where a condition on a column's number fails.
 
         Raises:
-            BadFile: there is one; with its line and what came.
+            BadFile: there is such a row; with its line and value.
         """
         if not holds.all():
             row = int(np.argmin(holds))
@@ -44,15 +44,15 @@ class Block:
             raise BadFile(self.path, problem, int(self.lines[row]), column)
 
     def matrix(self, columns: Sequence[str]) -> Floats:
-        """Return some columns side by side, shape (m, len(columns))."""
+        """Return columns side by side, shape (m, len(columns))."""
         return np.stack([self.numbers[column] for column in columns], axis=1)
 
 
 def column_names(path: Path) -> list[str]:
-    """Return the columns of a file, in its order.
+    """Return the columns of a file, in order.
 
     Raises:
-        BadFile: the suffix is neither .csv nor .parquet, or the file cannot be read as such.
+        BadFile: the suffix is neither .csv nor .parquet, or the file cannot be read.
     """
     if path.suffix.lower() == ".parquet":
         with _open_parquet(path) as file:
@@ -72,12 +72,12 @@ def read_blocks(
     Args:
         path: a .csv or .parquet file.
         numbers: columns of finite numbers.
-        texts: columns taken as they stand.
-        n_rows: of a block, at most.
+        texts: columns of text.
+        n_rows: maximum rows of a block.
 
     Raises:
-        BadFile: a column is missing, a cell is no finite number, a row is not complete, or the
-            file cannot be read; with line and column.
+        BadFile: a column is missing, a cell is not finite, a row is incomplete, or the file cannot
+            be read; with line and column.
     """
     if path.suffix.lower() == ".parquet":
         yield from _read_parquet(path, numbers, texts, n_rows)
@@ -93,7 +93,7 @@ def read_blocks(
 
 
 def _parse(rows: Sequence[Row], column: str) -> Floats:
-    """Return a column's numbers; only where that fails, look for the cell that is none."""
+    """Return a column's numbers; search for the invalid cell only after a failure."""
     expected = "a finite number"
     try:
         values = np.array([row.text(column) for row in rows], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Strict reading of CSV: every row complete, every cell of its column's type, or BadFile."""
+"""Strict CSV reader: every row is complete and every cell parses, or BadFile is raised."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +16,6 @@ class Row:
     __slots__ = ("_cells", "_index", "line", "path")
 
     def __init__(self, path: Path, line: int, index: dict[str, int], cells: list[str]) -> None:
-        """Hold the cells of a line that has been checked to be complete."""
         self.path = path
         self.line = line
         self._index = index
@@ -24,18 +23,18 @@ class Row:
 
     @property
     def columns(self) -> Iterable[str]:
-        """Return the names of all columns of the table."""
+        """Names of all columns of the table."""
         return self._index
 
     def text(self, column: str) -> str:
-        """Return the cell as it stands."""
+        """Return the cell as text."""
         return self._cells[self._index[column]]
 
     def read(self, column: str, parse: Callable[[str], Value], expected: str) -> Value:
         """Return the parsed cell.
 
         Raises:
-            BadFile: `parse` raised ValueError; `expected` says what should have come.
+            BadFile: `parse` raised ValueError; the message contains `expected`.
         """
         text = self.text(column)
         try:
@@ -44,11 +43,11 @@ class Row:
             raise self.bad(column, f"expected {expected}, got {text!r}") from None
 
     def whole(self, column: str) -> int:
-        """Return the cell as a whole number from 0 to 2^63 - 1, written in digits."""
+        """Return the cell as a whole number from 0 to 10^18 - 1, written in digits."""
         return self.read(column, _parse_whole, "a whole number of at least 0")
 
     def bad(self, column: str, problem: str) -> BadFile:
-        """Return the error of a cell."""
+        """Return an error for a cell."""
         return BadFile(self.path, problem, self.line, column)
 
 
@@ -56,13 +55,12 @@ def read_table(path: Path, columns: Sequence[str], allowed: Sequence[str] = ()) 
     """Yield the rows of a CSV file that has at least these columns.
 
     Args:
-        path: of the file.
-        columns: without which it is refused.
-        allowed: if given, no others may be there.
+        columns: required columns.
+        allowed: if given, the only columns allowed.
 
     Raises:
-        BadFile: the file cannot be read, a column is missing or twice there, a row has another
-            number of cells than the header, or the file is not UTF-8 or not CSV.
+        BadFile: the file cannot be read, is not UTF-8 or not CSV, a column is missing or repeated,
+            or a row has another number of cells than the header.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
