@@ -1,11 +1,11 @@
 """Which features matter, by permutation on the log: for the reward, and for what a policy does.
 
 For the reward, a feature's values are dealt out anew among decisions, and the cross-fitted model
-predicts again, for people it was not fitted on: by how much the squared error grows, in variances
+predicts again, for users it was not fitted on: by how much the squared error grows, in variances
 of the reward, is what the model knew from that feature alone (Breiman, "Random Forests", Machine
 Learning 2001, section 10; Fisher, Rudin and Dominici, "All Models are Wrong, but Many are Useful",
 JMLR 2019). Columns that carry the same news share it, and a model that is linear sees lines only: a
-0 says that this model makes nothing of the feature, not that people do not care.
+0 says that this model makes nothing of the feature, not that users do not care.
 
 For a policy, an item's feature is dealt out anew among the candidates of a page, a context's among
 pages, and the distribution of the page's first card moves: by how much in total variation, .5 sum
@@ -57,7 +57,7 @@ class FeatureImportance(msgspec.Struct, frozen=True):
         feature: its name, or that of several columns of one meaning.
         of: "context" or "item".
         value: see the module; at least 0 in expectation.
-        low: lower end of the interval, clustered by person.
+        low: lower end of the interval, clustered by user.
         high: upper end.
     """
 
@@ -98,7 +98,7 @@ def importance(
         n_decisions: that are looked at, at most, drawn from all.
 
     Raises:
-        ValueError: the log has no features, decisions of one person only, or a policy whose own
+        ValueError: the log has no features, decisions of one user only, or a policy whose own
             code fails.
     """
     rng = np.random.default_rng(seed)
@@ -182,7 +182,7 @@ def _sample(source: Source, rng: np.random.Generator, n: int) -> _Sample:
 def _sample_pages(source: Source, rng: np.random.Generator) -> tuple[list[Page], Floats]:
     """Return pages drawn from all of a log, and how often each counts, shape (n,).
 
-    Of a foreign log, its first decisions as pages.
+    Of an external log, its first decisions as pages.
     """
     held: list[tuple[float, int, Page]] = []
     for batch in source.batches():

@@ -1,7 +1,7 @@
-"""Estimates and how sure they are: standard errors by person, from each row's influence.
+"""Estimates and how sure they are: standard errors by user, from each row's influence.
 
-A person's decisions depend on each other (same taste, same session, cards that shape what comes
-after), so the independent unit is the person: influences are summed by person before they are
+A user's decisions depend on each other (same taste, same session, cards that shape what comes
+after), so the independent unit is the person: influences are summed by user before they are
 squared. Every estimator here is a smooth function of means, so one recipe serves all: the
 estimator hands over its value and its influence function, this module the interval.
 
@@ -11,7 +11,7 @@ size it held the truth in 92 of 100 logs, the same one with the measured skewnes
 (`nextswipe bench coverage`, which counts the symmetric one beside it). Where influences are
 symmetric, the two are the same.
 
-Rejected as the default: intervals over single decisions (too narrow as soon as people differ),
+Rejected as the default: intervals over single decisions (too narrow as soon as users differ),
 the percentile bootstrap (symmetric coverage for a thousand times the work) and empirical Bernstein
 bounds (always cover, at ten times the width).
 """
@@ -32,12 +32,12 @@ class Estimate(msgspec.Struct, frozen=True):
     Attributes:
         estimator: for example "ips".
         value: expected reward of a decision.
-        se: standard error of the value, clustered by person.
+        se: standard error of the value, clustered by user.
         low: lower end of the interval.
         high: upper end of the interval.
         level: share of such intervals that hold the truth, if the estimator is unbiased.
         n: decisions.
-        n_users: people.
+        n_users: users.
         ess: effective sample size of the weights, in decisions.
         interval: how the interval was made.
     """
@@ -62,7 +62,7 @@ def clustered_estimate(
     ess: float,
     level: float = LEVEL,
 ) -> Estimate:
-    """Return the estimate with its t interval, clustered by person, corrected for skewness.
+    """Return the estimate with its t interval, clustered by user, corrected for skewness.
 
     The ends are value - g(t) se and value - g(-t) se (Hall, "On the Removal of Skewness by
     Transformation", JRSS B 1992): see `hall_quantile`.
@@ -71,12 +71,12 @@ def clustered_estimate(
         estimator: its name.
         value: the point estimate.
         influence: shape (n,), by how much each row moves the value, times n; sums to 0.
-        user: shape (n,), non-negative code of each row's person.
+        user: shape (n,), non-negative code of each row's user.
         ess: effective sample size.
         level: in (0, 1).
 
     Raises:
-        ValueError: fewer than two people, or a level out of range.
+        ValueError: fewer than two users, or a level out of range.
     """
     n_users = count_users(user)
     sums = _by_user(influence, user)
@@ -97,20 +97,20 @@ def clustered_estimate(
 
 
 def clustered_se(influence: Floats, user: Ints) -> float:
-    """Return the standard error of a mean whose rows depend on each other within a person.
+    """Return the standard error of a mean whose rows depend on each other within a user.
 
-    sqrt(G / (G - 1) * sum over people (sum of their influences)^2) / n, the linearised variance
-    of a ratio of person totals, since how many decisions a person makes is random too (Cochran,
+    sqrt(G / (G - 1) * sum over users (sum of their influences)^2) / n, the linearised variance
+    of a ratio of user totals, since how many decisions a user makes is random too (Cochran,
     Sampling Techniques, 1977, section 6.3; Cameron and Miller, "A Practitioner's Guide to
-    Cluster-Robust Inference", 2015, section II). Too small where a few people make most of the
+    Cluster-Robust Inference", 2015, section II). Too small where a few users make most of the
     decisions, or carry most of the weight.
 
     Args:
         influence: shape (n,), sums to 0.
-        user: shape (n,), non-negative code of each row's person.
+        user: shape (n,), non-negative code of each row's user.
 
     Raises:
-        ValueError: fewer than two people.
+        ValueError: fewer than two users.
 
     >>> clustered_se(np.array([1.0, -1.0, 1.0, -1.0]), np.array([0, 1, 2, 3]))
     0.577...
@@ -150,7 +150,7 @@ def hall_quantile(t: float, skewness: float) -> float:
 
 
 def count_users(user: Ints) -> int:
-    """Return how many different people the rows belong to."""
+    """Return how many different users the rows belong to."""
     return int(np.count_nonzero(np.bincount(user)))
 
 
@@ -197,7 +197,7 @@ def t_quantile(level: float, dof: int) -> float:
 
 
 def _by_user(influence: Floats, user: Ints) -> Floats:
-    """Return each person's sum, shape (largest code + 1,); 0 for codes without a row."""
+    """Return each user's sum, shape (largest code + 1,); 0 for codes without a row."""
     return np.asarray(np.bincount(user, weights=influence), dtype=np.float64)
 
 

@@ -80,7 +80,7 @@ class _State(msgspec.Struct, array_like=True, tag="join/1"):
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_State)
 
-_UNSEEN = -1  # in place of a slot: a deadline of all decisions of a page that nobody saw
+_UNSEEN = -1  # in place of a slot: a deadline of all decisions of a page that no user saw
 
 
 class Join:
@@ -207,7 +207,7 @@ class Join:
         if before == (page.page_id, slot):
             return
         if before and is_first and (page.order, slot) < (self._order(before), before[1]):
-            # Cards come in order, so this news was overtaken by that of a later card: a person
+            # Cards come in order, so this news was overtaken by that of a later card: a user
             # who really goes back sees a card for the second time.
             self._end(page, slot)
             return

@@ -7,7 +7,7 @@ Mineiro, "Empirical Likelihood for Contextual Bandits", NeurIPS 2020; Vowpal Wab
 have it in closed form). To the log is added one unit that was not seen, of a large weight and the
 worst reward: with few rewards it is what may have been missed.
 
-Unlike there, a unit is a person, not a decision (a person's decisions depend on each other); the
+Unlike there, a unit is a user, not a decision (a user's decisions depend on each other); the
 cutoff is that of half the misses asked for (with the usual one, large logs give the normal interval
 of a regression estimate, which misses as often as it says); and the weight of the unseen one is
 the size-biased mean of those that the variance is made of, not the largest that there could be,
@@ -30,10 +30,10 @@ MISSES = 0.5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LikelihoodSums:
-    """What of a log the interval needs: sums over people of m, a, b and of their products.
+    """What of a log the interval needs: sums over users of m, a, b and of their products.
 
-    m is how many decisions a person made, a the sum of their weights, b of weights times rewards.
-    The sums of two logs without a person in common add up by `+`.
+    m is how many decisions a user made, a the sum of their weights, b of weights times rewards.
+    The sums of two logs without a user in common add up by `+`.
     """
 
     n: int  # decisions
@@ -45,7 +45,7 @@ class LikelihoodSums:
 
     @classmethod
     def of(cls, columns: Columns) -> Self:
-        """Return the sums of a log, or of some people's part of it."""
+        """Return the sums of a log, or of some users' part of it."""
         seen = np.flatnonzero(np.bincount(columns.user))
         weights = columns.per_row(columns.weights)
         parts = (columns.row_weights, weights, weights * columns.reward)
@@ -75,11 +75,11 @@ class LikelihoodSums:
         return self.cubed_weights / self.squared_weights if self.squared_weights > 0.0 else 0.0
 
     def moments(self) -> "_Moments":
-        """Return the moments of the people."""
+        """Return the moments of the users."""
         return _Moments(self.n_users, self.first, self.second)
 
     def with_unseen(self, weight: float, reward: float) -> "_Moments":
-        """Return the moments of the people and one more, of this weight and reward."""
+        """Return the moments of the users and one more, of this weight and reward."""
         decisions = self.first[0] / self.n_users
         unseen = np.array([decisions, weight, weight * reward])
         second = self.second + np.outer(unseen, unseen)
@@ -99,7 +99,7 @@ def cressie_read_of(
 ) -> Estimate:
     """Return the regression estimate with its empirical-likelihood interval.
 
-    With g = a - m and h(v) = b - v m of each of N people, v is in the interval where
+    With g = a - m and h(v) = b - v m of each of N users, v is in the interval where
     N (mean h - B mean g)^2 / (var h - B^2 var g), B = cov(g, h) / var g, is at most t^2: what a
     weighting under which both means are 0 costs beyond one under which the mean of g is 0. It is
     a quadratic inequality in v, and the left side is 0 at the estimate.
@@ -115,7 +115,7 @@ def cressie_read_of(
         level: in (0, 1).
 
     Raises:
-        ValueError: fewer than two people, a level out of range, or no range of rewards.
+        ValueError: fewer than two users, a level out of range, or no range of rewards.
     """
     if sums.n_users < 2:
         raise ValueError(f"an interval needs decisions of at least 2 people, got {sums.n_users}")

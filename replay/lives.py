@@ -1,8 +1,8 @@
-"""Reads whole lives from a log, in bounded memory: people are dealt into shards by their hash.
+"""Reads whole lives from a log, in bounded memory: users are dealt into shards by their hash.
 
-    log -> decisions, page by page -> a file a shard -> by person and time -> `env.lives.Lives`
+    log -> decisions, page by page -> a file a shard -> by user and time -> `env.lives.Lives`
 
-A person's pages lie all over a log, so they are first written to the file of their shard; then one
+A user's pages lie all over a log, so they are first written to the file of their shard; then one
 shard after the other is put in order and written as columns, which are read as memory maps. What is
 held at a time is a batch of the log and one shard; what learns from the shards reads them as often
 as it likes.
@@ -11,8 +11,8 @@ Gaps count days of the UTC calendar between the first cards of two sessions, as 
 `replay.episodes`. A gap of more than the window counts as none; of a session that began within the
 window before the log's end it may not be known, and a life ends before it.
 
-Rejected: grouping by person in memory (a page of 20 candidates is 2 KB: 10 GB for 5,000,000), and
-one file a person.
+Rejected: grouping by user in memory (a page of 20 candidates is 2 KB: 10 GB for 5,000,000), and
+one file a user.
 """
 
 import tempfile
@@ -59,7 +59,7 @@ _decoder = msgspec.msgpack.Decoder(_PageSteps)
 def read_life_shards(
     batches: Iterable[Batch], *, window_days: int, n_shards: int = 1
 ) -> tuple[Lives, ...]:
-    """Return the lives of a log, dealt into shards by the hash of the person.
+    """Return the lives of a log, dealt into shards by the hash of the user.
 
     Args:
         batches: of our own log, whose pages say what was a session.
@@ -67,7 +67,7 @@ def read_life_shards(
         n_shards: at least 1; those without a life are left out.
 
     Raises:
-        ValueError: decisions without pages, as in a foreign log, or no life whose first session's
+        ValueError: decisions without pages, as in an external log, or no life whose first session's
             return is known.
     """
     if n_shards < 1 or window_days < 1:
@@ -157,7 +157,7 @@ class _Making:
         self._last_page: list[int] = []
 
     def add(self, pages: list[_PageSteps]) -> None:
-        """Add what one person was shown, in order."""
+        """Add what one user was shown, in order."""
         begins = [i for i, p in enumerate(pages) if i == 0 or p.session != pages[i - 1].session]
         gaps: list[float | None] = [None] * len(pages)
         known = 0  # pages before it are of sessions whose return is known

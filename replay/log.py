@@ -1,7 +1,7 @@
 """The event log on SQLite: appended in group commits, idempotent by id, each line under a crc.
 
 The log is the truth and everything else a fold of it, so a line is never moved, and never changed
-but for the one field that forgetting a person overwrites. Appending is a function over a
+but for the one field that forgetting a user overwrites. Appending is a function over a
 connection, so that a record and the state that follows from it commit in one transaction.
 Reading goes in short transactions: a follower never keeps the write-ahead log from being
 checkpointed, however far behind it is.
@@ -194,11 +194,11 @@ def find_page(connection: sqlite3.Connection, beginning: str) -> PageRecord | No
 
 
 def forget(connection: sqlite3.Connection, user: UserKey) -> int:
-    """Overwrite what names a person in the log, in place, and return in how many lines.
+    """Overwrite what names a user in the log, in place, and return in how many lines.
 
     The caller's id goes, and of the profile the installed apps, the segments, the creators
     followed or blocked, the tags blocked, the time zone, the time of registration and the year of
-    birth; offsets, kinds and times stay, and so does every fold in which the person has no state
+    birth; offsets, kinds and times stay, and so does every fold in which the user has no state
     any more.
 
     The old bytes stay in the database until a checkpoint copies the new ones over them, and
@@ -209,7 +209,7 @@ def forget(connection: sqlite3.Connection, user: UserKey) -> int:
 
     Args:
         connection: as `Database.write` lends it.
-        user: the person's pseudonym, which stays.
+        user: the user's pseudonym, which stays.
 
     Raises:
         LogCorruption: a line of theirs has a wrong crc or payload.
@@ -271,7 +271,7 @@ def checked_record(offset: int, crc: int, payload: bytes) -> Record:
 
 
 def anonymous(record: Record) -> Record:
-    """Return a line without what names a person; see `forget`."""
+    """Return a line without what names a user; see `forget`."""
     if isinstance(record, BlockRecord):
         return msgspec.structs.replace(record, creators=(), tags=())
     if not isinstance(record, UserRecord):

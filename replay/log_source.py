@@ -5,7 +5,7 @@ the log has a kilobyte); it holds the pages that are still open, no others. Each
 meets the pages in the same order and takes their rows along, by the offset of the page's line, and
 stops where the first one did. A page without a row comes along for its draws, by which the logged
 propensities are judged: what could be evaluated is no fair sample of them. What grows in memory is
-two words for each decision, each person's name, and the catalogue's features.
+two words for each decision, each user's name, and the catalogue's features.
 
 `replay.dataset` holds a log in memory instead: for training, for export, and for its tests.
 """
@@ -162,7 +162,7 @@ class _Reading:
         return self.making.rows(self._closed(), self.places)
 
     def people(self) -> dict[str, int]:
-        """Return how many people each arm has; who changed arms counts where they were first."""
+        """Return how many users each arm has; who changed arms counts where they were first."""
         names, counts = np.unique(list(self._arms.values()) or [""], return_counts=True)
         return {str(name): int(n) for name, n in zip(names, counts, strict=True) if name}
 

@@ -107,7 +107,7 @@ def mis(trajectories: Trajectories, states: CoarseStates, level: float = LEVEL) 
 
     Consistent where rewards and moves depend on the coarse state and the action alone, however
     long episodes are; `ess` is that of the ratios, in steps. Biased by what the coarse state hides:
-    people of one state who differ in what follows. Of two that disagree beyond their intervals,
+    users of one state who differ in what follows. Of two that disagree beyond their intervals,
     the finer state is the better one.
     """
     marginals = solve_marginals(trajectories, states)
@@ -129,7 +129,7 @@ def marginal_dr(
     Processes", JMLR 2020).
 
     Consistent if the coarse state suffices or the values are right, and then of the least variance
-    that any regular estimator has in a Markov process. Values must come from other people
+    that any regular estimator has in a Markov process. Values must come from other users
     (`replay.fqe.cross_fitted_values`); the ratios of a coarse state are too few to overfit.
     """
     require_shape(trajectories.reward.shape, chosen=values.chosen)

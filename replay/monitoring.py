@@ -78,8 +78,8 @@ class Monitor:
     What it covers is the mean of what the target was expected to earn at the decisions so
     far, weighted by the stakes; of a value that drifts, an average. It asks that each decision's
     propensity is exact given what was before it, and that the log can do whatever the target
-    does: the upper end needs a mean weight of 1. That decisions of a person depend on each other
-    does no harm to that, but the value may then be that of the people who came.
+    does: the upper end needs a mean weight of 1. That decisions of a user depend on each other
+    does no harm to that, but the value may then be that of the users who came.
 
     Attributes:
         rewards: the lowest and the highest reward that there can be.

@@ -2,7 +2,7 @@
 
 obp knows one set of actions for all rounds. So an action here is an item of the log, and what
 every page's own candidates were is lost: a distribution that is evaluated there must be 0 for items
-that a round did not offer, which only its maker knows. Features that depend on the person are
+that a round did not offer, which only its maker knows. Features that depend on the user are
 lost as well, since obp's belong to an action. `nextswipe evaluate` has all of them.
 """
 
@@ -40,7 +40,7 @@ def bandit_feedback(source: Source) -> Feedback:
 
     Returns:
         n_rounds, n_actions: numbers.
-        context: shape (n_rounds, N_SHARED), of person and scene.
+        context: shape (n_rounds, N_SHARED), of user and scene.
         action_context: shape (n_actions, N_STATIC), of the items as they were last.
         action: shape (n_rounds,), the item's place in `action_context`.
         position: shape (n_rounds,), the slot.

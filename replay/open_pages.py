@@ -50,7 +50,7 @@ class OpenPage(msgspec.Struct, array_like=True):
 
     Attributes:
         order: pages of the log are counted from 1.
-        expires_ms: when the decisions that nobody saw are dropped.
+        expires_ms: when the decisions that no user saw are dropped.
         decisions: the open ones, by slot.
     """
 
@@ -66,7 +66,7 @@ class OpenPage(msgspec.Struct, array_like=True):
 
     @property
     def visit(self) -> tuple[UserKey, SessionId]:
-        """The visit that the page belongs to; session ids are unique for one person only."""
+        """The visit that the page belongs to; session ids are unique for one user only."""
         return self.user, self.session
 
 

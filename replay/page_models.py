@@ -1,11 +1,11 @@
 """Reward models that learn as they go, cross-fitted on the pages of a log, batch by batch.
 
 `replay.reward_model.cross_fit` hands a `RewardModel` all its interactions at once, for which the
-log is held in memory. Models that can also learn some more, one a fold of people, each from
+log is held in memory. Models that can also learn some more, one a fold of users, each from
 everybody else, need one pass over a `Source` and one batch in memory.
 
 Rejected: one model that predicts before it learns (progressive validation): it needs no folds, but
-on the first pages knows nothing, and a person's later pages would be predicted from their earlier.
+on the first pages knows nothing, and a user's later pages would be predicted from their earlier.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,7 @@ class GrowingModel(RewardModel, Protocol):
 
 
 def fit_growing(source: Source, make: Callable[[], GrowingModel], n_folds: int = FOLDS) -> ByPage:
-    """Return models that learned, in the log's order, from all people but those they will score.
+    """Return models that learned, in the log's order, from all users but those they will score.
 
     What a row of a thinned log stands for is not told to them: a doubly robust estimate is unbiased
     whatever they say, but they are fitted to the log as it was kept.
@@ -67,7 +67,7 @@ def interactions_of(batch: Batch) -> Iterator[Interaction]:
     seen, `feedback` is empty, and `duration_s` and `closed_ms` are 0, not known.
 
     Raises:
-        ValueError: decisions without pages, as in a foreign log.
+        ValueError: decisions without pages, as in an external log.
     """
     if len(batch) and not batch.pages:
         raise ValueError(

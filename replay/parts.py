@@ -25,11 +25,11 @@ class Part(msgspec.Struct, frozen=True):
         segment: for example "country".
         value: for example "MY".
         n: decisions.
-        n_users: people.
-        weights: what they are worth here; None: decisions of one person only.
+        n_users: users.
+        weights: what they are worth here; None: decisions of one user only.
         unsupported_share: of the target's probability here, what lies on candidates that the log
             gave none; None: the log's distributions are not known.
-        logged: what was earned here; None: decisions of one person only.
+        logged: what was earned here; None: decisions of one user only.
         estimate: by the default estimator; None where the part was refused.
         gain: over what was logged by dr, paired; None likewise.
         refusals: the gates that it did not pass.

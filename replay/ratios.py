@@ -2,7 +2,7 @@
 
 Inverse propensity scoring is sum(c w r) / sum(c), its self-normalised sibling sum(c w r) /
 sum(c w), the doubly robust ones a sum of two such. Said once, the form gives the value, each
-row's influence (so the clustered interval) and the sums by person that a bootstrap resamples;
+row's influence (so the clustered interval) and the sums by user that a bootstrap resamples;
 an estimator only names its numerators and denominators.
 """
 
@@ -71,16 +71,16 @@ def influence_of(ratios: Sequence[Ratio]) -> Floats:
 def ratio_estimate(
     estimator: str, ratios: Sequence[Ratio], user: Ints, ess: float, level: float = LEVEL
 ) -> Estimate:
-    """Return the sum of the ratios with its t interval, clustered by person.
+    """Return the sum of the ratios with its t interval, clustered by user.
 
     Args:
         estimator: its name.
         ratios: of n rows each.
-        user: shape (n,), code of each row's person.
+        user: shape (n,), code of each row's user.
         ess: effective sample size.
         level: in (0, 1).
 
     Raises:
-        ValueError: fewer than two people, or a level out of range.
+        ValueError: fewer than two users, or a level out of range.
     """
     return clustered_estimate(estimator, value_of(ratios), influence_of(ratios), user, ess, level)

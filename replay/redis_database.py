@@ -57,7 +57,7 @@ class RedisDatabase:
             url: redis://[user:password@]host[:port][/number]; rediss:// for TLS.
             now_ms: the wall clock, for `LogLine.written_ms`.
             name: of the installation; one server may hold several.
-            n_shards: of people, fixed when the installation is made.
+            n_shards: of users, fixed when the installation is made.
             durable: refuse a server that answers before a write is on disk.
             make: the installation, if it is missing; otherwise it is refused, and nothing written.
 
@@ -88,7 +88,7 @@ class RedisDatabase:
         return self._writer.is_closed
 
     def shard_of(self, name: str) -> int:
-        """Return the shard of a person, by the caller's id or the pseudonym; from 1."""
+        """Return the shard of a user, by the caller's id or the pseudonym; from 1."""
         return 1 + zlib.crc32(name.encode()) % self.n_shards
 
     def write(self, work: Work[T], *, shard: int, reads: Sequence[Key] = ()) -> Future[T]:

@@ -68,7 +68,7 @@ def pack(record: Record, written_ms: int) -> bytes:
 
 
 def unnamed(packed: bytes, offset: int = 0) -> bytes:
-    """Return a line without what names a person.
+    """Return a line without what names a user.
 
     Raises:
         LogCorruption: it is not what was written.

@@ -4,11 +4,11 @@ Lines of different shards have no order until somebody reads them, and whatever 
 read them in is the one that its models are folds of. No rule could give that order back from the
 lines alone, since a line may reach its shard after later ones were read elsewhere. So the order is
 part of the log. A round says how far each shard is read at its end. Within a round the lines about
-items come first, then those of people by the time of their record, the lower shard first. Whoever
+items come first, then those of users by the time of their record, the lower shard first. Whoever
 reads past the last round writes the next one, if nobody did meanwhile; from then on it is the same
 for all, and a line's offset in the log is its place in this order.
 
-A round is bounded by reading the people's shards first and the items' after them: an item is
+A round is bounded by reading the users' shards first and the items' after them: an item is
 written before a page can show it, so no page comes before its items, whatever the clocks say.
 
 Rejected: reading up to a watermark of times (a shard where nobody is holds all others up, and a
@@ -129,7 +129,7 @@ class MergeOrder:
         if sum(start) > after:
             return []
         people = self._heads(range(ITEMS + 1, len(self._shards)))
-        (items,) = self._heads([ITEMS])  # after the people's, see above
+        (items,) = self._heads([ITEMS])  # after the users', see above
         heads = (items, *people)
         if heads == start:
             return None
@@ -146,7 +146,7 @@ class MergeOrder:
         return (0,) * len(self._shards) if entry is None else _vector(entry[1][b"v"])
 
     def _next(self, start: tuple[int, ...], heads: tuple[int, ...]) -> list[tuple[int, Line]]:
-        """Return a round's lines: `ROUND_LINES` of items, or all and as many of people."""
+        """Return a round's lines: `ROUND_LINES` of items, or all and as many of users."""
         n_items = min(heads[ITEMS] - start[ITEMS], ROUND_LINES)
         n_people = ROUND_LINES if n_items < ROUND_LINES else 0
         most = [n_items] + [n_people] * (len(start) - 1)

@@ -9,7 +9,7 @@ All keys share the hash tag of the shard's head, which is the only declared key,
 stays on one node of a cluster.
 
 Rejected: WATCH and MULTI (a connection of its own and three trips for each transaction, where
-scripts are pipelined), and folds in Lua (a person's state would be folded by two programs).
+scripts are pipelined), and folds in Lua (a user's state would be folded by two programs).
 """
 
 from typing import NamedTuple

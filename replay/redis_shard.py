@@ -2,7 +2,7 @@
 
 A shard is a stream of lines, tables of rows (a hash each, every value behind the stamp of the write
 that made it), and what finds lines again: for each page a hash of the ids that were said about it,
-and the ids of all pages in order. Lines that name a person stand in a hash of that person's beside
+and the ids of all pages in order. Lines that name a user stand in a hash of that user's beside
 the stream, since an entry of a stream cannot be overwritten and forgetting somebody must.
 """
 

@@ -89,7 +89,7 @@ class ShardTransaction:
         return is_new
 
     def forget(self, user: UserKey) -> int:
-        """Overwrite what names a person, beside the stream, and return in how many lines.
+        """Overwrite what names a user, beside the stream, and return in how many lines.
 
         The append-only file holds the old bytes until Redis rewrites it.
 

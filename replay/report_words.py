@@ -18,10 +18,10 @@ LITTLE_P = 0.01
 
 
 def people_words(n_users: int, health: LogHealth) -> str:
-    """Return how many people a log is of, or that it does not say.
+    """Return how many users a log is of, or that it does not say.
 
     Args:
-        n_users: as they are counted, each decision of nobody who is named as a person.
+        n_users: as they are counted, each decision of nobody who is named as a user.
         health: of the log.
     """
     if not health.n_unnamed:

@@ -1,8 +1,8 @@
-"""Reward models for the direct method and the doubly robust estimator, cross-fitted by person.
+"""Reward models for the direct method and the doubly robust estimator, cross-fitted by user.
 
 A model that scores what it was fitted on is too sure of itself, and its errors are no longer
-independent of the rewards it corrects. So people are split into folds by a hash of their
-pseudonym, and each person's decisions are predicted by a model that saw no decision of theirs.
+independent of the rewards it corrects. So users are split into folds by a hash of their
+pseudonym, and each user's decisions are predicted by a model that saw no decision of theirs.
 
 The model shipped is a ridge regression on the logged features: a second to fit, nothing to tune,
 and the log's own statistics of each item (posterior mean, popularity) are among its columns.
@@ -140,7 +140,7 @@ class RidgeModel:
 
 
 class CrossFitted:
-    """Predicts with the one model of several that saw no decision of the context's person."""
+    """Predicts with the one model of several that saw no decision of the context's user."""
 
     def __init__(self, models: Sequence[Predictor]) -> None:
         """Take the models in the order of their folds."""
@@ -154,7 +154,7 @@ class CrossFitted:
 def cross_fit(
     dataset: Dataset, make: Callable[[], RewardModel] = RidgeModel, n_folds: int = FOLDS
 ) -> CrossFitted:
-    """Return models fitted on the decisions of all people but those that they will score.
+    """Return models fitted on the decisions of all users but those that they will score.
 
     Args:
         dataset: to fit on, and to be scored.
@@ -183,7 +183,7 @@ def cross_fit(
 
 
 def fold_of(user: UserKey, n_folds: int) -> int:
-    """Return the fold of a person, the same in every log.
+    """Return the fold of a user, the same in every log.
 
     >>> fold_of(UserKey("u1"), 5) == fold_of(UserKey("u1"), 5)
     True

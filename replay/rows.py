@@ -54,7 +54,7 @@ class Coverage(msgspec.Struct, frozen=True):
         drawn: decisions of the pages.
         seen: those with an impression.
         censored: those of them whose end was never reported; they are no rows.
-        unnamed: rows of nobody who is named: each counts as a person of its own.
+        unnamed: rows of nobody who is named: each counts as a user of its own.
         dangling: outcomes whose decision is not in the log; they are no rows.
     """
 

@@ -1,8 +1,8 @@
 """What a session would have gained under another policy, with what it left behind.
 
 The unit is a session. What it does to the ones after it is in its reward, as far as it shows at its
-end: whether and how soon the person was back (`env.lives.LifeReward`). So the value is that of
-following the target for one session, from where the log's policy left people, and going on as the
+end: whether and how soon the user was back (`env.lives.LifeReward`). So the value is that of
+following the target for one session, from where the log's policy left users, and going on as the
 log did: the first step of policy improvement, not the value of a life under the target.
 
 The gain is paired, session by session, as `replay.estimators.dr_gain` pairs decisions:
@@ -10,7 +10,7 @@ The gain is paired, session by session, as `replay.estimators.dr_gain` pairs dec
     v(s_0) + sum_t ratio_t (r_t + v(s_{t+1}) - q(s_t, a_t)) - sum_t r_t
 
 Its ratios are those of `replay.marginal`, of where in a session a card is: how many cards the
-target's people see, and what it would show there. It is doubly robust: consistent if nothing else
+target's users see, and what it would show there. It is doubly robust: consistent if nothing else
 that the target changes matters for what follows, or if the values are right, and its error is the
 product of both. `nextswipe bench offline` plays what it judged: both gains stand side by side.
 
@@ -57,7 +57,7 @@ def session_trajectories(lives: Lives, pmfs: Floats, reward: LifeReward) -> Traj
 
 
 def session_values(lives: Lives, pmfs: Floats, q: Floats) -> Values:
-    """Return what a Q that knows nothing of these people says of each step.
+    """Return what a Q that knows nothing of these users says of each step.
 
     Args:
         lives: of a log.
@@ -94,7 +94,7 @@ def session_gain(trajectories: Trajectories, values: Values, level: float = LEVE
 
     Args:
         trajectories: sessions.
-        values: from other people.
+        values: from other users.
         level: of the interval.
 
     Raises:

@@ -24,11 +24,11 @@ def cross_fitted_predictions(
     row_weight: Floats | None = None,
     n_folds: int = FOLDS,
 ) -> Predictions:
-    """Return what shrunk means that saw no decision of a row's person say about it.
+    """Return what shrunk means that saw no decision of a row's user say about it.
 
     Args:
-        user: shape (n,), code of the person; the fold is that code modulo the folds, so codes
-            must not be given by what people did.
+        user: shape (n,), code of the user; the fold is that code modulo the folds, so codes
+            must not be given by what users did.
         segment: shape (n,), at least 0.
         action: shape (n,), at least 0, below K.
         reward: shape (n,).
@@ -62,7 +62,7 @@ def cross_fitted_tables(
 ) -> Floats:
     """Return for each fold the table fitted on all others, shape (n_folds, S, K).
 
-    A person's fold is its code modulo `n_folds`. The sums of a fold are taken once and
+    A user's fold is its code modulo `n_folds`. The sums of a fold are taken once and
     subtracted from those of all, so that it costs one pass over the rows whatever the folds.
 
     Raises:

@@ -2,7 +2,7 @@
 
 The logged rules, floor and prefix apply (`env.interface.page_pmfs`). The reward of a page is that
 of its cards that were seen and whose end is known; others count 0, under the target as under the
-log, so that a policy that makes people leave a page early pays for it. Pages of which no card was
+log, so that a policy that makes users leave a page early pays for it. Pages of which no card was
 seen are in no batch, and in no estimate.
 """
 
@@ -40,10 +40,10 @@ def read_slates(
     Args:
         batches: of our own log.
         policy: the target.
-        predictor: of a card's reward, not fitted on the people whom it scores.
+        predictor: of a card's reward, not fitted on the users whom it scores.
 
     Raises:
-        ValueError: no page, or decisions without pages, as in a foreign log.
+        ValueError: no page, or decisions without pages, as in an external log.
     """
     rows = [
         _row(batch, page, at, policy, predictor) for batch in batches for page, at in _pages(batch)

@@ -33,7 +33,7 @@ class Slates:
         ValueError: no page, columns of different shape, or a value out of its range.
     """
 
-    user: Ints  # (n,) at least 0, code of the person
+    user: Ints  # (n,) at least 0, code of the user
     reward: Floats  # (n, k) finite; 0 where the card was not seen
     propensity: Floats  # (n, k) in (0, 1], given the slots before
     target: Floats  # (n, k) in [0, 1], given the logged slots before
@@ -64,7 +64,7 @@ class Slates:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SlatePredictions:
-    """What a model that saw nothing of a page's person expects from each slot on.
+    """What a model that saw nothing of a page's user expects from each slot on.
 
     Q_j is a function of the page's context and its slots up to j; of what came later it must not
     know, or cascade-DR is biased.
@@ -145,7 +145,7 @@ def reward_interaction_ips(slates: Slates, level: float = LEVEL) -> Estimate:
 
     Unbiased if a slot's reward depends on the cards and rewards up to it and on none after it,
     as where a feed is swiped downwards and nobody looks ahead. Less noisy than joint IPS, most in
-    the first slots; in the last one its weight is the whole page's. Biased where a person sees
+    the first slots; in the last one its weight is the whole page's. Biased where a user sees
     later cards before they answer, as on a page laid out at once.
     """
     weights = slates.prefix_weights

@@ -3,7 +3,7 @@
 A `Source` is a log that can be read any number of times, batch by batch, so that an evaluation
 holds one batch and a few columns however long the log is. A batch is columns over decisions and,
 over their candidates, matrices padded to the longest list. Our own log's batches carry its pages,
-on which logged rules, floor and prefix apply; a foreign log's carry arrays (context, candidates,
+on which logged rules, floor and prefix apply; an external log's carry arrays (context, candidates,
 pmf) and become pages of one slot where a policy of ours is asked about them.
 
 Rejected: one Page a decision for every log (1,000,000 objects where two matrices say the same), and
@@ -28,10 +28,10 @@ BATCH_ROWS = 4_096
 """Decisions a batch has at least, but the last: 3 MB for each matrix over 100 candidates."""
 
 MAX_SLOTS = 1_000
-"""Places that a foreign log's pages may have: what is kept by place has a bound."""
+"""Places that an external log's pages may have: what is kept by place has a bound."""
 
 MAX_ACTIONS = 100_000
-"""Candidates that a decision of a foreign log may have: a batch's matrices are as wide."""
+"""Candidates that a decision of an external log may have: a batch's matrices are as wide."""
 
 Strings = npt.NDArray[np.str_]
 
@@ -46,7 +46,7 @@ class Coverage(Protocol):
 
     @property
     def seen(self) -> int:
-        """Those of which it is known that somebody saw them."""
+        """Those of which it is known that a user saw them."""
         ...
 
     @property
@@ -56,7 +56,7 @@ class Coverage(Protocol):
 
     @property
     def unnamed(self) -> int:
-        """Those of whom no person is named: each counts as a person of its own."""
+        """Those of whom no user is named: each counts as a user of its own."""
         ...
 
     @property
@@ -88,7 +88,7 @@ class Batch:
             value out of its range, with the row of the batch that shows it.
     """
 
-    user: Ints  # (m,) at least 0, the same code for the same person in all batches
+    user: Ints  # (m,) at least 0, the same code for the same user in all batches
     reward: Floats  # (m,) finite
     propensity: Floats  # (m,) in (0, 1], of the logged action
     action: Ints  # (m,) in [0, k), on the mask
@@ -102,9 +102,9 @@ class Batch:
     pmf: Floats | None = None  # (m, k) that the log drew from; rows of NaN where not known
     context: Floats | None = None  # (m, d)
     action_context: Floats | None = None  # (m, k, e), or (k, e) where all decisions share it
-    eps: Floats | None = None  # (m,) in [0, 1], a foreign log's floor; None: it has none
+    eps: Floats | None = None  # (m,) in [0, 1], an external log's floor; None: it has none
     eligible: Bools | None = None  # (m, k) over which that floor lies; None: over the mask
-    pages: Sequence[tuple[Page, Ints]] = ()  # with rows, slots ascending; () in a foreign log
+    pages: Sequence[tuple[Page, Ints]] = ()  # with rows, slots ascending; () in an external log
     drawn: "Draws | None" = None  # of the pages, seen or not; None: the batch's own decisions
 
     def __post_init__(self) -> None:

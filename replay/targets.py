@@ -1,7 +1,7 @@
 """Targets: policies as what they would have done at the decisions of a batch.
 
 A policy of `env.interface` is asked about pages: on those of our own log the logged rules, floor
-and prefix apply; a foreign log's decisions become pages of one slot each. Whatever a target answers
+and prefix apply; an external log's decisions become pages of one slot each. Whatever a target answers
 is checked before it is used.
 """
 
@@ -110,7 +110,7 @@ def checked_pmfs(target: Target, batch: Batch) -> Floats:
 
 
 def row_pages(batch: Batch) -> Iterator[tuple[Page, Ints]]:
-    """Yield each decision of a foreign log as a page of one slot, with the floor that it names.
+    """Yield each decision of an external log as a page of one slot, with the floor that it names.
 
     The context's numbers are the shared features and the candidates' the others; candidates are
     known by their place in the list, which stands for an item's id.

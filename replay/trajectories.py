@@ -35,7 +35,7 @@ class Trajectories:
             length, or a value out of its range.
     """
 
-    user: Ints  # (m,) at least 0, code of each episode's person
+    user: Ints  # (m,) at least 0, code of each episode's user
     episode: Ints  # (n,) from 0 to m - 1, in order
     reward: Floats  # (n,) finite
     propensity: Floats  # (n,) in (0, 1]
@@ -106,7 +106,7 @@ class Trajectories:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Values:
-    """What a model that saw nothing of an episode's person expects under the target.
+    """What a model that saw nothing of an episode's user expects under the target.
 
     Raises:
         ValueError: no step, columns of different length, or a value that is not finite.
@@ -189,7 +189,7 @@ def dr_rl(trajectories: Trajectories, values: Values, level: float = LEVEL) -> E
     Unbiased if the propensities are exact and positive wherever the target's are, or if the values
     are right; where an episode was cut by the end of the log, only as far as v is right about what
     follows. Less noisy than pdis where the values explain what follows, and like it at the mercy
-    of the products. Values fitted on the people whom they score make it too sure.
+    of the products. Values fitted on the users whom they score make it too sure.
     """
     require_shape(trajectories.reward.shape, chosen=values.chosen)
     rho = trajectories.products(trajectories.weights)

@@ -81,7 +81,7 @@ def compared(
 ) -> tuple[Floats, Floats]:
     """Return the estimates along a grid, (m,), and the standard errors of differences, (m, m).
 
-    Of two: that from the rows' influences, clustered by person (in a log of more than 65,536 by
+    Of two: that from the rows' influences, clustered by user (in a log of more than 65,536 by
     groups of them, which are as independent of each other, so that memory does not grow with
     the log); and sqrt(sum (difference of weights)^2 mean (r - q)^2) / n, if that is larger.
 
