@@ -1,4 +1,4 @@
-"""Checks of estimator inputs; each error says what was expected, what came, and where."""
+"""Checks of estimator inputs; each error names the expected value, the actual one and its row."""
 
 import numpy as np
 

@@ -42,6 +42,7 @@ class CommitQueue(Generic[J]):
 
     @property
     def is_closed(self) -> bool:
+        """Whether the queue refuses new jobs."""
         return self._closing
 
     def put(self, job: J) -> None:

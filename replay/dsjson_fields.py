@@ -164,7 +164,7 @@ class Fields:
         return text
 
     def check_agreement(self, expected: float | None, label: Label | None, pdrop: float) -> None:
-        """Raise ValueError if the propensity, or it over 1 - pdrop, differs from the pmf."""
+        """Raise ValueError if the propensity is neither the pmf's nor that times 1 - pdrop."""
         if label is None or expected is None:
             return
         if not any(is_same(label.probability, e) for e in (expected, expected * (1.0 - pdrop))):

@@ -1,17 +1,14 @@
-"""The version of what a log is written in, whichever store it is in."""
+"""Check of the log's format version, for any store."""
 
 from env.records import FORMAT_VERSION
 
 
 def require_known_format(found: int, where: str) -> None:
-    """Do nothing if a log can be read by this program.
+    """Raise ValueError if a newer nextswipe wrote the log.
 
     Args:
-        found: version that it is written in.
-        where: it is, for the message.
-
-    Raises:
-        ValueError: a newer nextswipe wrote it.
+        found: format version of the log.
+        where: location of the log, for the message.
     """
     if found > FORMAT_VERSION:
         raise ValueError(

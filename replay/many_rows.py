@@ -1,11 +1,8 @@
-"""SQLite statements about many rows at once.
+"""SQLite statements over many rows at once.
 
-Python's sqlite3 gives up the interpreter's lock for each step of a statement and waits for it again
-after, up to a switch interval where another thread computes. So a writer that inserts row by row
-beside a busy event loop waits once a row: what is one statement here waits once.
-
-Rejected: `executemany` (a step a row), and a statement for each number of rows (sqlite3 keeps 128
-that are prepared, and preparing one of hundreds of parameters takes longer than running it).
+Python's sqlite3 releases and reacquires the interpreter lock at each step of a statement, so a
+writer beside a busy event loop waits once per statement here instead of once per row. Rejected
+alternatives: `docs/decisions/sqlite-log.md`.
 """
 
 import sqlite3
@@ -22,9 +19,9 @@ def insert_rows(
 
     Args:
         connection: inside a transaction.
-        begin: of the statement, up to VALUES.
-        rows: of one length.
-        end: of the statement, after the rows.
+        begin: beginning of the statement, up to VALUES.
+        rows: all of one length.
+        end: rest of the statement, after the rows.
 
     >>> connection = sqlite3.connect(":memory:")
     >>> _ = connection.execute("CREATE TABLE pairs (a, b)")
@@ -41,12 +38,12 @@ def insert_rows(
 def select_in(
     connection: sqlite3.Connection, begin: str, keys: Sequence[str]
 ) -> list[tuple[Value, ...]]:
-    """Return the rows of all that are in a list; in no order.
+    """Return the rows with one of these keys, in no particular order.
 
     Args:
         connection: inside a transaction.
-        begin: of the statement, up to the parenthesis behind IN.
-        keys: what is asked for.
+        begin: beginning of the statement, up to the parenthesis after IN.
+        keys: keys to look up.
 
     >>> connection = sqlite3.connect(":memory:")
     >>> _ = connection.execute("CREATE TABLE names (name)")
