@@ -51,5 +51,5 @@ def write_turn(path: Path) -> Path:
 
 
 def checkpoint_lock(path: Path) -> Path:
-    """Return the file by which one checkpoint runs at a time, and none while a database opens."""
+    """Return the lock file that admits one checkpoint at a time, and none during opening."""
     return Path(f"{path}-checkpoint")

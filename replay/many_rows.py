@@ -62,7 +62,7 @@ def select_in(
 
 
 def _parts(rows: Sequence[Sequence[Value]]) -> Iterator[Sequence[Sequence[Value]]]:
-    """Yield the rows in parts whose lengths are powers of two, so that statements are few."""
+    """Yield the rows in parts of power-of-two length, so that few statements are prepared."""
     begin = 0
     while left := len(rows) - begin:
         n = min(MOST_ROWS, 1 << left.bit_length() - 1)

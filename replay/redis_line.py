@@ -1,4 +1,4 @@
-"""A line of the log as it stands on Redis: a head of fixed length, and the record under its crc."""
+"""The encoding of a log line on Redis: a fixed-length header, then the record with its crc."""
 
 import struct
 import zlib
@@ -9,7 +9,7 @@ from env.records import Kind, Record, encode_record
 from replay.log import LogCorruption, anonymous, checked_record
 
 _HEAD = struct.Struct("<cqqI")
-"""Before a payload: kind, time of the record, when it was written, crc."""
+"""Header of a payload: kind, time of the record, time of writing, crc."""
 _LETTERS: dict[Kind, bytes] = {
     "page": b"p",
     "feedback": b"f",
@@ -22,13 +22,13 @@ _KINDS = {letter: kind for kind, letter in _LETTERS.items()}
 
 
 class Line(NamedTuple):
-    """A line as it stands in its shard.
+    """A line as stored in its shard.
 
     Attributes:
         offset: in the shard, from 1, without gaps.
         kind: of its record.
         at_ms: of its record.
-        crc: of the payload, CRC-32.
+        crc: CRC-32 of the payload.
     """
 
     offset: int
@@ -40,10 +40,10 @@ class Line(NamedTuple):
 
     @classmethod
     def unpacked(cls, offset: int, packed: bytes) -> "Line":
-        """Return a line as `pack` wrote it.
+        """Return a line that `pack` encoded.
 
         Raises:
-            LogCorruption: it is too short to be one.
+            LogCorruption: it is shorter than a header.
         """
         if len(packed) < _HEAD.size:
             raise LogCorruption(offset, f"expected {_HEAD.size} bytes or more, got {len(packed)}")
@@ -54,13 +54,13 @@ class Line(NamedTuple):
         """Return the record.
 
         Raises:
-            LogCorruption: it is not what was written.
+            LogCorruption: the crc or the payload is wrong.
         """
         return checked_record(self.offset, self.crc, self.payload)
 
 
 def pack(record: Record, written_ms: int) -> bytes:
-    """Return a line as `Line.unpacked` reads it."""
+    """Return the encoded line that `Line.unpacked` reads."""
     kind: Kind = record.__struct_config__.tag  # type: ignore[assignment]  # it is one of them
     payload = encode_record(record)
     head = _HEAD.pack(_LETTERS[kind], record.at_ms, written_ms, zlib.crc32(payload))
@@ -68,15 +68,15 @@ def pack(record: Record, written_ms: int) -> bytes:
 
 
 def unnamed(packed: bytes, offset: int = 0) -> bytes:
-    """Return a line without what names a user.
+    """Return an encoded line without the fields that identify a user.
 
     Raises:
-        LogCorruption: it is not what was written.
+        LogCorruption: the crc or the payload is wrong.
     """
     line = Line.unpacked(offset, packed)
     return pack(anonymous(line.record()), line.written_ms)
 
 
 def is_kind(line: Line, kinds: Collection[Kind] | None) -> bool:
-    """Return whether a line is of one of these kinds; None: all kinds."""
+    """Return whether a line is of one of these kinds; None: any kind."""
     return kinds is None or line.kind in kinds

@@ -1,4 +1,4 @@
-"""What goes to several shards at once, and what comes back from each, in the order of what went."""
+"""Distribution of items to shards, and collection of the answers in the original order."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -7,11 +7,11 @@ T = TypeVar("T")
 
 
 def scatter(things: Iterable[T], shards: Sequence[int]) -> dict[int, list[T]]:
-    """Return the things of each shard, in their order.
+    """Return the items of each shard, in their order.
 
     Args:
-        things: that are to go.
-        shards: of each thing.
+        things: items to distribute.
+        shards: shard of each item.
     """
     parts: dict[int, list[T]] = {}
     for thing, shard in zip(things, shards, strict=True):
@@ -20,7 +20,7 @@ def scatter(things: Iterable[T], shards: Sequence[int]) -> dict[int, list[T]]:
 
 
 def gather(answers: Mapping[int, Iterable[T]], shards: Sequence[int]) -> list[T]:
-    """Return what each thing was answered.
+    """Return each item's answer, in the items' order.
 
     >>> names, shards = ["a", "b", "c"], [1, 2, 1]
     >>> gather(
@@ -29,8 +29,8 @@ def gather(answers: Mapping[int, Iterable[T]], shards: Sequence[int]) -> list[T]
     ['A', 'B', 'C']
 
     Args:
-        answers: of each shard, in the order of the things that went there.
-        shards: of each thing.
+        answers: answers of each shard, in the order of its items.
+        shards: shard of each item.
     """
     left = {shard: iter(its) for shard, its in answers.items()}
     return [next(left[shard]) for shard in shards]
