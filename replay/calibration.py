@@ -24,20 +24,14 @@ MIN_EFFECTIVE = 100.0
 class Calibration(msgspec.Struct, frozen=True):
     """The result of testing logged propensities against the logged draws.
 
-    Attributes:
-        method: "pit" (cells of V) or "floor" (weight of the floor in parts of the candidate list).
-        n: draws tested.
-        observed: observed over expected amount, by cell or part.
-        p_value: of the chi-square test that all ratios are 1.
-        max_error: largest relative difference between a logged propensity and the one that its
-            policy gives when asked again; 0 where nothing could be compared.
+    A propensity's error is relative to the one that its policy gives when asked again.
     """
 
-    method: str
-    n: int
-    observed: tuple[float, ...]
-    p_value: float
-    max_error: float = 0.0
+    method: str  # "pit" (cells of V) or "floor" (its weight in parts of the list)
+    n: int  # draws tested
+    observed: tuple[float, ...]  # observed over expected amount, by cell or part
+    p_value: float  # of the chi-square test that all ratios are 1
+    max_error: float = 0.0  # largest relative error; 0 where nothing could be compared
 
 
 class Calibrating:
@@ -116,18 +110,14 @@ class Calibrating:
 
 
 class Arms(msgspec.Struct, frozen=True):
-    """The sizes of an experiment's arms against their planned shares.
+    """The sizes of an experiment's arms, with Pearson's chi-square test of their shares.
 
-    Attributes:
-        people: users by arm.
-        expected: expected users by arm, of the same total.
-        p_value: of Pearson's chi-square test that the differences are chance (Fabijan et al.,
-            "Diagnosing Sample Ratio Mismatch in Online Controlled Experiments", KDD 2019).
+    Fabijan et al., "Diagnosing Sample Ratio Mismatch in Online Controlled Experiments", KDD 2019.
     """
 
-    people: dict[str, int]
-    expected: dict[str, float]
-    p_value: float
+    people: dict[str, int]  # users by arm
+    expected: dict[str, float]  # expected users by arm, of the same total
+    p_value: float  # that the differences are chance
 
 
 def judge_arms(people: dict[str, int], shares: dict[str, float]) -> Arms | None:

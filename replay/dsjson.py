@@ -15,43 +15,25 @@ SAME_TOLERANCE = 1e-3
 
 
 class Label(msgspec.Struct, frozen=True):
-    """The choice and its outcome.
+    """The choice and its outcome."""
 
-    Attributes:
-        action: index among the candidates, from 0.
-        probability: probability of the choice as logged, in (0, 1].
-        cost: finite; the negative of a reward.
-    """
-
-    action: int
-    probability: float
-    cost: float
+    action: int  # index among the candidates, from 0
+    probability: float  # probability of the choice as logged, in (0, 1]
+    cost: float  # finite; the negative of a reward
 
 
 class DsjsonDecision(msgspec.Struct, frozen=True):
-    """A decision as a line holds it.
+    """A decision as a line holds it."""
 
-    Attributes:
-        decision_id: `EventId`; empty if missing.
-        timestamp: as logged; empty if missing.
-        ranking: indices of all candidates, from 0, in the order of `a`.
-        pmf: probability of each, in the order of `ranking`; empty if not logged.
-        label: None if no outcome was joined.
-        pdrop: share of such lines that were dropped from the log, in [0, 1).
-        skip_learn: the choice was never shown (a deferred action that was not activated).
-        context: `c` as logged, JSON.
-        rest: every other member as logged, JSON by name.
-    """
-
-    decision_id: str
-    timestamp: str
-    ranking: tuple[int, ...]
-    pmf: tuple[float, ...]
-    label: Label | None
-    pdrop: float
-    skip_learn: bool
-    context: bytes
-    rest: dict[str, bytes]
+    decision_id: str  # `EventId`; empty if missing
+    timestamp: str  # as logged; empty if missing
+    ranking: tuple[int, ...]  # indices of all candidates, from 0, in the order of `a`
+    pmf: tuple[float, ...]  # probability of each, in the order of `ranking`; empty if not logged
+    label: Label | None  # None if no outcome was joined
+    pdrop: float  # share of such lines that were dropped from the log, in [0, 1)
+    skip_learn: bool  # the choice was never shown (a deferred action that was not activated)
+    context: bytes  # `c` as logged, JSON
+    rest: dict[str, bytes]  # every other member as logged, JSON by name
 
     @property
     def n_actions(self) -> int:

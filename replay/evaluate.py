@@ -36,35 +36,20 @@ Advance = Callable[[int], None]
 
 
 class Report(msgspec.Struct, frozen=True):
-    """The evaluation of one policy on a log.
+    """The evaluation of one policy on a log."""
 
-    Attributes:
-        policy: the target, `name@version`.
-        logged_policies: policies that made the log.
-        reward_version: version of the reward used in the join.
-        logged: estimate of the log's own policies.
-        estimates: the default first, then one per estimator; empty if the log was refused.
-        gain: paired gain of dr (not of the default) over the log; None if the log was refused.
-        health: of the log, for this target.
-        refusals: the gates that failed.
-        forced: estimates are present although a gate failed; do not rely on them.
-        parts: the same for segments of the log, each with its own gates.
-        learned_share: share of the decisions that the target learned from, which flatter it.
-        truth: the target's true value on the same decisions; None without an oracle.
-    """
-
-    policy: str
-    logged_policies: tuple[str, ...]
-    reward_version: int
-    logged: Estimate
-    estimates: tuple[Estimate, ...]
-    gain: Estimate | None
-    health: Health
-    refusals: tuple[Refusal, ...] = ()
-    forced: bool = False
-    parts: tuple[Part, ...] = ()
-    learned_share: float = 0.0
-    truth: float | None = None
+    policy: str  # the target, `name@version`
+    logged_policies: tuple[str, ...]  # policies that made the log
+    reward_version: int  # version of the reward used in the join
+    logged: Estimate  # estimate of the log's own policies
+    estimates: tuple[Estimate, ...]  # the default first; empty if the log was refused
+    gain: Estimate | None  # paired gain of dr over the log; None if it was refused
+    health: Health  # of the log, for this target
+    refusals: tuple[Refusal, ...] = ()  # the gates that failed
+    forced: bool = False  # a gate failed, so do not rely on the estimates
+    parts: tuple[Part, ...] = ()  # segments of the log, with their own gates
+    learned_share: float = 0.0  # of the decisions, learned from by the target
+    truth: float | None = None  # on the same decisions; None without an oracle
 
     def estimate(self, estimator: str = DEFAULT) -> Estimate:
         """Return the estimate of an estimator.
@@ -81,26 +66,15 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """The evaluation of several policies on a log.
+    """The evaluation of several policies on a log."""
 
-    Attributes:
-        default: the estimator chosen in advance; the others are for comparison.
-        level: coverage of the intervals.
-        logged: estimate of the log's own policies.
-        health: of the log, independent of the target.
-        reports: one per policy, in the given order.
-        hidden_values: number of values omitted from the parts, by segment: those with the fewest
-            decisions, beyond `replay.replaying.MAX_VALUES`.
-        importance: feature importance; None if not requested.
-    """
-
-    default: str
-    level: float
-    logged: Estimate
-    health: LogHealth
-    reports: tuple[Report, ...]
-    hidden_values: dict[str, int] = {}
-    importance: Importance | None = None
+    default: str  # estimator chosen in advance; the others are for comparison
+    level: float  # coverage of the intervals
+    logged: Estimate  # estimate of the log's own policies
+    health: LogHealth  # of the log, independent of the target
+    reports: tuple[Report, ...]  # one per policy, in the given order
+    hidden_values: dict[str, int] = {}  # by segment, values beyond `MAX_VALUES`
+    importance: Importance | None = None  # feature importance; None if not requested
 
 
 def evaluate(

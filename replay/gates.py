@@ -21,19 +21,12 @@ MAX_PROPENSITY_ERROR = 1e-4
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """A gate that a log failed.
+    """A gate that a log failed."""
 
-    Attributes:
-        gate: name of the gate.
-        expected: condition of the gate.
-        got: the log's figure.
-        advice: suggested remedy.
-    """
-
-    gate: str
-    expected: str
-    got: str
-    advice: str
+    gate: str  # name of the gate
+    expected: str  # condition of the gate
+    got: str  # the log's figure
+    advice: str  # suggested remedy
 
     def __str__(self) -> str:
         """Return one line, without the advice."""
@@ -43,26 +36,18 @@ class Refusal(msgspec.Struct, frozen=True):
 class Gates(msgspec.Struct, frozen=True):
     """The limits.
 
-    Attributes:
-        min_users: users.
-        min_ess: effective decisions.
-        max_weight_share: largest share of all weight on one decision.
-        max_weight_error: largest distance of the mean weight from 1; three standard errors if that
-            is more.
-        min_rewards: decisions possible under the target whose reward is not the most common one.
-        max_unsupported: largest share of the target's probability on candidates that the log gave
-            no chance.
-        min_p: smallest p-value of the tests of propensities and arm sizes, hence the chance that a
-            gate closes wrongly.
+    A target's support is its probability on candidates that the log gave a chance. A reward counts
+    if it is not the most common one and the target could have made the decision. `min_p` is also
+    the chance that a gate closes wrongly.
     """
 
-    min_users: int = 20
-    min_ess: float = 500.0
-    max_weight_share: float = 0.05
-    max_weight_error: float = 0.1
-    min_rewards: int = 20
-    max_unsupported: float = 0.01
-    min_p: float = 1e-4
+    min_users: int = 20  # users
+    min_ess: float = 500.0  # effective decisions
+    max_weight_share: float = 0.05  # of all weight on one decision
+    max_weight_error: float = 0.1  # of the mean weight from 1, or three standard errors
+    min_rewards: int = 20  # decisions with a reward that counts
+    max_unsupported: float = 0.01  # share of the target without support
+    min_p: float = 1e-4  # of the tests of propensities and arm sizes
 
     def refusals(self, health: Health) -> tuple[Refusal, ...]:
         """Return the gates that a log fails for a target; if empty, estimates may be read."""

@@ -25,128 +25,86 @@ WEIGHT_EDGES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
     """Diagnostics of the importance weights of some decisions.
 
-    Attributes:
-        n: decisions.
-        n_users: users.
-        ess: effective sample size of the weights, in decisions.
-        ess_share: ess / n, a measure of how similar the two policies are.
-        mean_weight: 1 in expectation if propensities are exact and the log supports the target;
-            below 1 by the unsupported share.
-        mean_weight_se: its standard error, clustered by user.
-        max_weight: the largest weight.
-        max_weight_share: largest share of all weight on one decision.
-        max_user_share: largest share of all weight on one user.
-        min_propensity: the smallest of the log.
-        n_rewards: decisions possible under the target whose reward is not the most common one.
-        effective_rewards: effective number of those, weighted by weight and by distance from the
-            most common reward; for rare likes, about how many of them count.
+    The mean weight is 1 in expectation if propensities are exact and the log supports the target;
+    otherwise it is lower by the unsupported share. A reward counts if it is not the most common
+    one; `effective_rewards` weights such decisions by importance weight and by distance from that
+    reward.
     """
 
-    n: int
-    n_users: int
-    ess: float
-    ess_share: float
-    mean_weight: float
-    mean_weight_se: float
-    max_weight: float
-    max_weight_share: float
-    max_user_share: float
-    min_propensity: float
-    n_rewards: int
-    effective_rewards: float
+    n: int  # decisions
+    n_users: int  # users
+    ess: float  # effective sample size of the weights, in decisions
+    ess_share: float  # ess / n, a measure of how similar the two policies are
+    mean_weight: float  # close to 1 in a usable log
+    mean_weight_se: float  # its standard error, clustered by user
+    max_weight: float  # the largest weight
+    max_weight_share: float  # largest share of all weight on one decision
+    max_user_share: float  # largest share of all weight on one user
+    min_propensity: float  # the smallest of the log
+    n_rewards: int  # decisions possible under the target whose reward counts
+    effective_rewards: float  # for rare likes, about how many of them count
 
 
 class WeightShape(msgspec.Struct, frozen=True):
-    """A histogram of the weights on a logarithmic scale.
+    """A histogram of the weights on a logarithmic scale."""
 
-    Attributes:
-        edges: lower edges; the last cell is open.
-        decisions: share of the decisions in each cell.
-        weight: share of the weight in each cell.
-    """
-
-    edges: tuple[float, ...]
-    decisions: tuple[float, ...]
-    weight: tuple[float, ...]
+    edges: tuple[float, ...]  # lower edges; the last cell is open
+    decisions: tuple[float, ...]  # share of the decisions in each cell
+    weight: tuple[float, ...]  # share of the weight in each cell
 
 
 class Period(msgspec.Struct, frozen=True):
-    """A period of a log.
+    """A period of a log."""
 
-    Attributes:
-        first_ms: time of its first decision.
-        n: decisions.
-        reward: mean reward.
-        se: its standard error, clustered by user.
-        mean_weight: mean weight of the target.
-    """
-
-    first_ms: int
-    n: int
-    reward: float
-    se: float
-    mean_weight: float
+    first_ms: int  # time of its first decision
+    n: int  # decisions
+    reward: float  # mean reward
+    se: float  # its standard error, clustered by user
+    mean_weight: float  # mean weight of the target
 
 
 class Drift(msgspec.Struct, frozen=True):
-    """A test of whether the reward stayed the same over time.
+    """A chi-square test of whether the reward stayed the same over time.
 
-    Attributes:
-        periods: equal numbers of decisions, in order of time.
-        p_value: of the chi-square test that the rewards differ by chance, with the pooled variance
-            (a period without a reward has none of its own); users in several periods make it a
-            little too large.
+    It uses the pooled variance, since a period without a reward has none of its own. Users in
+    several periods make the p-value a little too large.
     """
 
-    periods: tuple[Period, ...]
-    p_value: float
+    periods: tuple[Period, ...]  # equal numbers of decisions, in order of time
+    p_value: float  # that the rewards differ by chance
 
 
 class LogHealth(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of a log that do not depend on the target.
 
-    Attributes:
-        n_pages: pages.
-        seen_share: share of drawn decisions that were seen; the others are no rows.
-        censored_share: share of seen decisions whose end is unknown. Censoring can depend on the
-            card, so a large share may bias every estimate.
-        n_unnamed: decisions of unknown users; each counts as a user of its own, so intervals are
-            too narrow if users return.
-        n_dangling: outcomes whose decision is not in the log; they are no rows.
-        first_ms: time of the first page; 0 in a log without times, like `last_ms`.
-        last_ms: time of the last page.
-        calibration: of the logged propensities; None if there are too few draws.
-        arms: test of the arms' sizes; None without an experiment.
+    Censoring can depend on the card, so a large share may bias every estimate. Each decision
+    without a user counts as a user, so intervals are too narrow if users return.
     """
 
-    n_pages: int
-    seen_share: float
-    censored_share: float
-    first_ms: int
-    last_ms: int
-    n_unnamed: int = 0
-    n_dangling: int = 0
-    calibration: Calibration | None = None
-    arms: Arms | None = None
+    n_pages: int  # pages
+    seen_share: float  # of drawn decisions; the others are no rows
+    censored_share: float  # of seen decisions, those whose end is unknown
+    first_ms: int  # time of the first page; 0 in a log without times
+    last_ms: int  # time of the last page; 0 in a log without times
+    n_unnamed: int = 0  # decisions without a user
+    n_dangling: int = 0  # outcomes whose decision is not in the log; no rows
+    calibration: Calibration | None = None  # None if there are too few draws
+    arms: Arms | None = None  # sizes of the arms; None without an experiment
 
 
 class Health(Weights, frozen=True, kw_only=True):
     """The health of a log for one target policy.
 
-    Attributes:
-        log: figures that do not depend on the target.
-        unsupported_share: share of the target's probability on candidates that the log gave no
-            chance; None if the log's distributions are unknown.
-        largest_possible_weight: over all candidates with a chance, drawn or not; None likewise.
-        shape: histogram of the weights.
-        drift: of the reward over time; None if the log has no times or is too short.
+    `unsupported_share` is the target's probability on candidates that the log gave no chance. It
+    and the largest possible weight, over all other candidates, are None if the log's distributions
+    are unknown.
     """
 
-    log: LogHealth
-    shape: WeightShape
-    unsupported_share: float | None = None
-    largest_possible_weight: float | None = None
-    drift: Drift | None = None
+    log: LogHealth  # figures that do not depend on the target
+    shape: WeightShape  # histogram of the weights
+    unsupported_share: float | None = None  # in [0, 1]
+    largest_possible_weight: float | None = None  # drawn or not
+    drift: Drift | None = None  # None without times, or if too short
 
 
 def weights_of(columns: Columns) -> Weights:

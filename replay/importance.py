@@ -39,33 +39,20 @@ _TOGETHER = {
 
 
 class FeatureImportance(msgspec.Struct, frozen=True):
-    """The importance of a feature, with its interval.
+    """The importance of a feature, with its interval."""
 
-    Attributes:
-        feature: its name, or that of several columns of one meaning.
-        of: "context" or "item".
-        value: at least 0 in expectation; see the module.
-        low: lower end of the interval, clustered by user.
-        high: upper end.
-    """
-
-    feature: str
-    of: str
-    value: float
-    low: float
-    high: float
+    feature: str  # its name, or that of several columns of one meaning
+    of: str  # "context" or "item"
+    value: float  # at least 0 in expectation; see the module
+    low: float  # lower end of the interval, clustered by user
+    high: float  # upper end
 
 
 class Importance(msgspec.Struct, frozen=True):
-    """Features by importance, the largest first.
+    """Features by importance, the largest first."""
 
-    Attributes:
-        reward: growth of the squared error, in variances of the reward.
-        policies: total variation of the first card's pmf, by policy name.
-    """
-
-    reward: tuple[FeatureImportance, ...]
-    policies: dict[str, tuple[FeatureImportance, ...]]
+    reward: tuple[FeatureImportance, ...]  # growth of the squared error, in variances
+    policies: dict[str, tuple[FeatureImportance, ...]]  # total variation, by policy
 
 
 class _Group(NamedTuple):

@@ -17,31 +17,18 @@ LEVEL = 0.95
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """A value with its interval.
+    """A value with its interval."""
 
-    Attributes:
-        estimator: for example "ips".
-        value: expected reward of a decision.
-        se: standard error of the value, clustered by user.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        level: share of such intervals that hold the truth, if the estimator is unbiased.
-        n: decisions.
-        n_users: users.
-        ess: effective sample size of the weights, in decisions.
-        interval: method of the interval.
-    """
-
-    estimator: str
-    value: float
-    se: float
-    low: float
-    high: float
-    level: float
-    n: int
-    n_users: int
-    ess: float
-    interval: str = "hall-t by person"
+    estimator: str  # for example "ips"
+    value: float  # expected reward of a decision
+    se: float  # standard error of the value, clustered by user
+    low: float  # lower end of the interval
+    high: float  # upper end of the interval
+    level: float  # share of such intervals that hold the truth, if the estimator is unbiased
+    n: int  # decisions
+    n_users: int  # users
+    ess: float  # effective sample size of the weights, in decisions
+    interval: str = "hall-t by person"  # method of the interval
 
 
 def clustered_estimate(

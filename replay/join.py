@@ -32,27 +32,16 @@ LATE_MS = 3_600_000
 
 
 class Counts(msgspec.Struct, array_like=True):
-    """Counts of the folded records and decisions.
+    """Counts of the folded records and decisions."""
 
-    Attributes:
-        pages: pages opened.
-        decisions: decisions that these pages drew.
-        seen: decisions with any feedback.
-        closed: decisions that became Interactions.
-        censored: closed decisions of unknown dwell.
-        never_seen: decisions dropped without feedback.
-        late: feedback on no open decision; it came too late, or its page is not in the log.
-        ticks: records that only advance the clock.
-    """
-
-    pages: int = 0
-    decisions: int = 0
-    seen: int = 0
-    closed: int = 0
-    censored: int = 0
-    never_seen: int = 0
-    late: int = 0
-    ticks: int = 0
+    pages: int = 0  # pages opened
+    decisions: int = 0  # decisions that these pages drew
+    seen: int = 0  # decisions with any feedback
+    closed: int = 0  # decisions that became Interactions
+    censored: int = 0  # closed decisions of unknown dwell
+    never_seen: int = 0  # decisions dropped without feedback
+    late: int = 0  # feedback on no open decision; it came too late, or its page is not in the log
+    ticks: int = 0  # records that only advance the clock
 
 
 class _State(msgspec.Struct, array_like=True, tag="join/1"):

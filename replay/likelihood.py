@@ -152,7 +152,7 @@ class _Moments:
         return float(np.sqrt(variance / self._n) / self._mean[0])
 
     def ends(self, t: float) -> tuple[float, float]:
-        """Return between which values the statistic is at most t^2; infinite where it always is."""
+        """Return the values where the statistic is at most t^2, infinite if it always is."""
         (m, b), cut = self._mean, t * t / self._n
         square = m * m - cut * self._spread[0, 0]
         middle = m * b - cut * self._spread[0, 1]

@@ -43,15 +43,12 @@ class CoarseStates:
 class Marginals:
     """Marginal ratios of the target, as solved from the log.
 
-    Attributes:
-        ratio: of each step, shape (n,), action weight included: the mean over episodes of the sum
-            of ratio times a quantity is its discounted expectation under the target. 0 for steps
-            that were left out.
-        value: of each coarse state under the target, shape (n_states,).
+    The mean over episodes of the sum of ratio times a quantity is its discounted expectation under
+    the target. Ratios include the action weight, and are 0 for steps that were left out.
     """
 
-    ratio: Floats
-    value: Floats
+    ratio: Floats  # (n,) of each step
+    value: Floats  # (n_states,) of each coarse state under the target
 
 
 def solve_marginals(trajectories: Trajectories, states: CoarseStates) -> Marginals:

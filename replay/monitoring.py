@@ -66,14 +66,10 @@ class Monitor:
     average if the value drifts. Propensities must be exact given the past, and the log must support
     the target: the upper end needs a mean weight of 1. Dependence within a user does no harm, but
     the value is then that of the users who came.
-
-    Attributes:
-        rewards: lowest and highest possible reward.
-        level: share of streams in which the interval holds at all times.
     """
 
-    rewards: tuple[float, float]
-    level: float = LEVEL
+    rewards: tuple[float, float]  # lowest and highest possible reward
+    level: float = LEVEL  # share of streams in which the interval holds at all times
     _below: _Bets = field(default_factory=_Bets)
     _above: _Bets = field(default_factory=_Bets)
 

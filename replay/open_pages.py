@@ -26,43 +26,30 @@ UNKNOWN_PATIENCE_MS = 120_000
 
 
 class OpenDecision(msgspec.Struct, array_like=True, gc=False):
-    """A decision that waits for feedback.
-
-    Attributes:
-        n_actions: number of candidates available to its slot.
-        action: float16 bytes, the static block and the dynamic columns of the chosen candidate.
-        impressed: an impression was reported; other events imply only that it was seen.
-        deadline_ms: time at which it closes without further feedback; 0 until it is seen.
-    """
+    """A decision that waits for feedback."""
 
     item_id: ItemId
     propensity: float
-    n_actions: int
-    action: bytes
+    n_actions: int  # number of candidates available to its slot
+    action: bytes  # float16 bytes, the static block and the dynamic columns of the chosen candidate
     duration_s: float
     feedback: Feedback
-    impressed: bool
-    deadline_ms: int
+    impressed: bool  # an impression was reported; other events imply only that it was seen
+    deadline_ms: int  # time at which it closes without further feedback; 0 until it is seen
 
 
 class OpenPage(msgspec.Struct, array_like=True):
-    """The data shared by the open decisions of a page.
-
-    Attributes:
-        order: number of the page in the log, from 1.
-        expires_ms: time at which its unseen decisions are dropped.
-        decisions: the open ones, by slot.
-    """
+    """The data shared by the open decisions of a page."""
 
     page_id: PageId
-    order: int
+    order: int  # number of the page in the log, from 1
     user: UserKey
     session: SessionId
     scene: Scene
     shared: bytes
     policy: str
-    expires_ms: int
-    decisions: dict[int, OpenDecision]
+    expires_ms: int  # time at which its unseen decisions are dropped
+    decisions: dict[int, OpenDecision]  # the open ones, by slot
 
     @property
     def visit(self) -> tuple[UserKey, SessionId]:

@@ -40,14 +40,14 @@ class PageRows(NamedTuple):
 def page_batches(
     pages: Iterable[PageRows], behaviour: Behaviour | None = None, n_rows: int = BATCH_ROWS
 ) -> Iterator[Batch]:
-    """Yield pages in batches of at least so many rows, if most draws are rows, but for the last.
+    """Yield pages in batches of at least `n_rows` rows, if most draws are rows.
 
-    Every batch has a row: draws of pages without any come with the rows after them, those at the
-    end with the rows before.
+    Every batch has a row: draws of pages without rows join the rows after them, or, at the end,
+    those before. The last batch may be smaller.
 
     Args:
         pages: with their rows.
-        behaviour: asked for each page; None: nothing is known of what drew them.
+        behaviour: called for each page; None: the logging policies are unknown.
         n_rows: at least 1.
     """
     held: list[PageRows] = []

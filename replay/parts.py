@@ -21,32 +21,21 @@ from replay.intervals import Estimate
 class Part(msgspec.Struct, frozen=True):
     """The evaluation of a policy on one segment of a log.
 
-    Attributes:
-        segment: for example "country".
-        value: for example "MY".
-        n: decisions.
-        n_users: users.
-        weights: diagnostics of the weights; None for decisions of one user only.
-        unsupported_share: share of the target's probability on candidates that the log gave no
-            chance; None if the log's distributions are unknown.
-        logged: logged reward; None for decisions of one user only.
-        estimate: by the default estimator; None if the segment was refused.
-        gain: paired gain of dr over the log; None likewise.
-        refusals: the gates that failed.
-        forced: the estimate is present although a gate failed.
+    `unsupported_share` is the target's probability on candidates that the log gave no chance; None
+    if the log's distributions are unknown.
     """
 
-    segment: str
-    value: str
-    n: int
-    n_users: int
-    weights: Weights | None = None
-    unsupported_share: float | None = None
-    logged: Estimate | None = None
-    estimate: Estimate | None = None
-    gain: Estimate | None = None
-    refusals: tuple[Refusal, ...] = ()
-    forced: bool = False
+    segment: str  # for example "country"
+    value: str  # for example "MY"
+    n: int  # decisions
+    n_users: int  # users
+    weights: Weights | None = None  # their diagnostics; None: one user only
+    unsupported_share: float | None = None  # in [0, 1]
+    logged: Estimate | None = None  # None: one user only
+    estimate: Estimate | None = None  # by the default estimator; None: refused
+    gain: Estimate | None = None  # paired gain of dr over the log; None: refused
+    refusals: tuple[Refusal, ...] = ()  # the gates that failed
+    forced: bool = False  # a gate failed, so do not rely on the estimate
 
 
 def parts_of(

@@ -61,10 +61,10 @@ class Client:
         return answers
 
     def ask_each(self, commands: Sequence[Command]) -> list[Any]:
-        """Return the answers to several commands, sent in one trip; an error stands in its place.
+        """Return the replies to several commands, sent in one round trip, with errors in place.
 
         Raises:
-            RedisError: the trip failed; what was carried out is not known.
+            RedisError: the round trip failed; it is unknown which commands were carried out.
         """
         pipeline = self._redis.pipeline(transaction=False)
         for command in commands:

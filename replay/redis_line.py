@@ -22,20 +22,13 @@ _KINDS = {letter: kind for kind, letter in _LETTERS.items()}
 
 
 class Line(NamedTuple):
-    """A line as stored in its shard.
+    """A line as stored in its shard."""
 
-    Attributes:
-        offset: in the shard, from 1, without gaps.
-        kind: of its record.
-        at_ms: of its record.
-        crc: CRC-32 of the payload.
-    """
-
-    offset: int
-    kind: str
-    at_ms: int
+    offset: int  # in the shard, from 1, without gaps
+    kind: str  # of its record
+    at_ms: int  # of its record
     written_ms: int
-    crc: int
+    crc: int  # CRC-32 of the payload
     payload: bytes
 
     @classmethod

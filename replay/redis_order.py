@@ -118,7 +118,7 @@ class MergeOrder:
         if sum(start) > after:
             return []
         people = self._heads(range(ITEMS + 1, len(self._shards)))
-        (items,) = self._heads([ITEMS])  # after the users', see above
+        (items,) = self._heads([ITEMS])  # read after the users' shards: an item precedes its pages
         heads = (items, *people)
         if heads == start:
             return None

@@ -78,12 +78,12 @@ end
 redis.call('SET', sent, stamp, 'EX', ARGV[5])
 return 0
 """
-"""KEYS: the shard's head. ARGV: prefix of its keys, stamp of this write and of its rows, the packed
-`Change`, who writes, for how many seconds to remember that it was written.
+"""The commit. KEYS: the shard's head. ARGV: key prefix, stamp, `Change`, writer, seconds.
 
-A client that lost the answer sends the same again; what was written once is not judged by its own
-effects, nor written twice. Returns 0, or -1: what was read is not true any more. Offsets are
-written as Lua writes numbers, exactly up to 10^14.
+The stamp marks this write and its rows; the script remembers the writer's last stamp for so many
+seconds. A client that lost the reply sends the same commit again, and the stamp makes the
+repetition a no-op. Returns 0, or -1 if a row that was read has changed. Offsets are written as Lua
+writes numbers, exact up to 10^14.
 """
 
 RAISE = """
@@ -104,21 +104,13 @@ return 1
 
 
 class ChangeLine(NamedTuple):
-    """A line to append.
+    """A line to append."""
 
-    Attributes:
-        kind: of its record.
-        payload: as `replay.redis_shard.Line` reads it.
-        about: the user whom it identifies; empty: none.
-        page: with `event`, the key of idempotence; empty: every append counts.
-        event: empty for the page itself.
-    """
-
-    kind: str
-    payload: bytes
-    about: str = ""
-    page: str = ""
-    event: str = ""
+    kind: str  # of its record
+    payload: bytes  # as `replay.redis_shard.Line` reads it
+    about: str = ""  # the user whom it identifies; empty: none
+    page: str = ""  # with `event`, the key of idempotence; empty: every append counts
+    event: str = ""  # empty for the page itself
 
 
 class Change:

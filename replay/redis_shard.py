@@ -22,17 +22,11 @@ Key = tuple[str, str]
 
 
 class Ahead(NamedTuple):
-    """Data read from a shard before the transaction asked for it.
+    """Data read from a shard before the transaction asked for it."""
 
-    Attributes:
-        rows: with their stamps.
-        catalogue: the shard's catalogue mark.
-        items: the catalogue mark of the shard of items.
-    """
-
-    rows: Mapping[Key, bytes | None]
-    catalogue: int
-    items: int
+    rows: Mapping[Key, bytes | None]  # with their stamps
+    catalogue: int  # the shard's catalogue mark
+    items: int  # the catalogue mark of the shard of items
 
 
 class Shard:

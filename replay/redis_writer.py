@@ -31,7 +31,7 @@ MAX_RUNS = 100
 
 
 class Contended(RuntimeError):  # noqa: N818  # it tells what happened
-    """Others wrote what a transaction had read, each time that it ran; nothing was written."""
+    """Other processes changed a transaction's rows in every run; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,23 +16,14 @@ _NOTE = 170
 
 
 class Bar(NamedTuple):
-    """A row of `intervals`: a value with its interval, or a note that says why there is none.
+    """A row of `intervals`: a value with its interval, or a note that says why there is none."""
 
-    Attributes:
-        label: text at the left.
-        value: None if there is no value.
-        low: lower end.
-        high: upper end.
-        note: text at the right.
-        kind: colour class: "main", "plain", "logged" or "forced".
-    """
-
-    label: str
-    value: float | None
-    low: float
-    high: float
-    note: str
-    kind: str = "plain"
+    label: str  # text at the left
+    value: float | None  # None if there is no value
+    low: float  # lower end
+    high: float  # upper end
+    note: str  # text at the right
+    kind: str = "plain"  # colour class: "main", "plain", "logged" or "forced"
 
 
 def intervals(rows: Sequence[Bar], reference: float | None, title: str) -> str:

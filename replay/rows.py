@@ -48,21 +48,13 @@ Table = npt.NDArray[np.void]
 
 
 class Coverage(msgspec.Struct, frozen=True):
-    """Counts of the decisions that were read.
+    """Counts of the decisions that were read."""
 
-    Attributes:
-        drawn: decisions of the pages.
-        seen: decisions with an impression.
-        censored: seen decisions whose end was never reported; they are no rows.
-        unnamed: rows without a user; each counts as a user of its own.
-        dangling: outcomes whose decision is not in the log; they are no rows.
-    """
-
-    drawn: int
-    seen: int
-    censored: int
-    unnamed: int = 0
-    dangling: int = 0
+    drawn: int  # decisions of the pages
+    seen: int  # decisions with an impression
+    censored: int  # seen decisions whose end was never reported; they are no rows
+    unnamed: int = 0  # rows without a user; each counts as a user of its own
+    dangling: int = 0  # outcomes whose decision is not in the log; they are no rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -56,14 +56,11 @@ class Target(Protocol):
 class PolicyTarget:
     """A policy of `env.interface`, under the logged rules, floor and prefix.
 
-    Attributes:
-        policy: policy to query.
-        learned_share: share of the log's decisions that the policy learned from, on which it looks
-            better than it is.
+    It looks better than it is on the share of the log's decisions that it learned from.
     """
 
-    policy: Policy
-    learned_share: float = 0.0
+    policy: Policy  # policy to query
+    learned_share: float = 0.0  # in [0, 1]
 
     @property
     def name(self) -> str:

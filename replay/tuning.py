@@ -59,17 +59,17 @@ def tuned_dros(
 def compared(
     reweigh: Reweigh, grid: Sequence[float], columns: Columns, predictions: Predictions
 ) -> tuple[Floats, Floats]:
-    """Return the estimates along a grid, (m,), and the standard errors of differences, (m, m).
+    """Return estimates along a grid, (m,), and standard errors of their differences, (m, m).
 
-    Of two: that from the rows' influences, clustered by user (in a log of more than 65,536 by
-    groups of them, which are as independent of each other, so that memory does not grow with
-    the log); and sqrt(sum (difference of weights)^2 mean (r - q)^2) / n, if that is larger.
+    Each error is the larger of two: one from the rows' influences, clustered by user (by groups of
+    users in a log of more than 65,536, so that memory is bounded), and sqrt(sum (difference of
+    weights)^2 mean (r - q)^2) / n.
 
     Args:
         reweigh: the estimator's weights.
-        grid: m parameters, from the unbiased end to the calm end.
-        columns: of a log.
-        predictions: of a model that was not fitted on them.
+        grid: m parameters, from the unbiased end to the stable end.
+        columns: the decisions of a log.
+        predictions: made by a model that was not fitted on them.
     """
     weights, group = columns.weights, columns.user % _GROUPS
     values, sums = np.empty(len(grid)), np.empty((len(grid), int(group.max()) + 1))
