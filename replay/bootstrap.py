@@ -34,12 +34,7 @@ def bootstrap(
     if that happens at all, the log is too small for an interval.
 
     Args:
-        estimator: its name.
-        ratios: each of n rows.
         user: shape (n,), user code of each row.
-        ess: effective sample size.
-        level: coverage, in (0, 1).
-        seed: seed of the draws.
         n_samples: at least 100.
 
     Raises:

@@ -37,7 +37,6 @@ class Checkpointer:
         """Start the thread.
 
         Args:
-            path: database file.
             connection: used by this thread only, and closed with it.
             wal_bytes: log size that triggers a copy; the `journal_size_limit` of all connections.
             poll_s: seconds between two checks of the log.

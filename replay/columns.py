@@ -87,7 +87,6 @@ class Predictions:
         """Return each row's predicted value plus its weighted residual, shape (n,).
 
         Args:
-            columns: the same n rows.
             weights: shape (n,).
 
         Raises:

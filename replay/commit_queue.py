@@ -30,7 +30,6 @@ class CommitQueue(Generic[J]):
         """Start the thread.
 
         Args:
-            name: thread name.
             commit: settles the future of each job that it is given, and does not raise.
         """
         self._commit = commit

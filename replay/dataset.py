@@ -169,7 +169,6 @@ def read(
 
     Args:
         lines: the whole log in order; pages refer to items in earlier lines.
-        reward: computes the reward of a decision.
         where: selects the pages to read, for example one arm of an experiment.
 
     Raises:

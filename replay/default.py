@@ -16,11 +16,6 @@ DEFAULT = "dros"
 def default(columns: Columns, predictions: Predictions, level: float = LEVEL) -> Estimate:
     """Return the estimate of the default estimator, with an interval no narrower than that of dr.
 
-    Args:
-        columns: the decisions of a log.
-        predictions: made by a model that was not fitted on them.
-        level: coverage of the interval, in (0, 1).
-
     Raises:
         ValueError: fewer than two users, or a level out of range.
     """

@@ -108,7 +108,6 @@ class Fields:
         """Return the complete label, or None if there is none.
 
         Args:
-            n_actions: number of candidates.
             numbered: `_label_Action` counts from 1 and must agree with `_labelIndex`; in VW's plain
                 JSON it is ignored where the index is present.
         """

@@ -25,9 +25,6 @@ _encoder = msgspec.json.Encoder()
 def page_decisions(batch: Batch) -> Iterator[DsjsonDecision]:
     """Yield a batch's decisions.
 
-    Args:
-        batch: batch of our own log.
-
     Raises:
         ValueError: the batch has no pages, or its features have other columns than ours.
     """

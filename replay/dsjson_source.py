@@ -59,7 +59,6 @@ class DsjsonSource:
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: as `read_dsjson`.
         """
         people = _People()
         rows: list[tuple[DsjsonDecision, Label, int]] = []

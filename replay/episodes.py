@@ -37,8 +37,6 @@ def read_lives(batches: Iterable[Batch], target: Target, day_discount: float) ->
     days from one session's first card to the next one's).
 
     Args:
-        batches: batches of our own log.
-        target: the target policy.
         day_discount: in (0, 1].
 
     Raises:

@@ -20,9 +20,6 @@ def estimates_of(
     """Return the estimate of every estimator, the default one first.
 
     Args:
-        columns: the decisions of a log.
-        predictions: made by a model that was not fitted on them.
-        level: coverage of the intervals, in (0, 1).
         reward_range: lowest and highest possible reward, used by the cautious interval; None if
             unknown: then the range of the log's rewards, 0 and 1.
 

@@ -39,11 +39,6 @@ def replay(columns: Columns, level: float = LEVEL, *, seed: int = 0) -> Estimate
     mean(w) / max(w) rows remain; for the mean, snips is the average over the draws. The maximum is
     the log's own, so a growing log needs it in advance.
 
-    Args:
-        columns: the decisions of a log.
-        level: coverage of the interval, in (0, 1).
-        seed: seed of the draws.
-
     Raises:
         ValueError: all weights are 0, so the target never agrees with the log.
     """

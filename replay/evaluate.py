@@ -92,16 +92,8 @@ def evaluate(
 
     Args:
         source: decisions with exact propensities.
-        policy: the target.
         predictor: reward model not fitted on the rows it scores; None: as in `evaluate_all`.
-        oracle: true expected rewards, in a simulated world.
-        level: coverage of the intervals, in (0, 1).
-        gates: gates that the log must pass.
         force: estimate even if a gate fails; the report is marked.
-        advance: progress callback.
-
-    Raises:
-        ValueError: as `evaluate_all`.
     """
     fit: Fit = fit_rewards if predictor is None else lambda _: ByPage(predictor)
     evaluation = evaluate_all(
@@ -134,13 +126,9 @@ def evaluate_all(
 
     Args:
         source: decisions with exact propensities.
-        targets: at least one.
         fit: makes the cross-fitted reward model.
         segments: names of the source's segments to report on as well.
         arms: observed sizes of the experiment's arms; a gate.
-        oracle: true expected rewards, in a simulated world.
-        level: coverage of the intervals, in (0, 1).
-        gates: gates that the log must pass for a target.
         force: estimate even if a gate fails; the report is marked.
         advance: progress callback; it counts each decision once to fit and once to replay.
 

@@ -87,9 +87,6 @@ def fitted_q(
     """Return Q of each state and action, by iterated regression from 0.
 
     Args:
-        trajectories: the log.
-        steps: its states.
-        regression: the function class.
         counts: weight of each episode, shape (m,), at least 0; None: 1.
         tolerance: largest change in the last round, as a share of the largest value.
 
@@ -212,8 +209,6 @@ def cross_fitted_values(
     """Return the values of each step by a Q that was fitted on other users.
 
     Args:
-        trajectories: the log.
-        steps: its states.
         fit: returns Q, shape (n_states, n_actions), given the weight of each episode.
         n_folds: at least 2; users are dealt out to them in turn.
 

@@ -148,7 +148,6 @@ def drift_of(columns: Columns, at_ms: Ints) -> Drift | None:
     """Return the drift test, or None without times or with too little data in each period.
 
     Args:
-        columns: n decisions.
         at_ms: shape (n,).
     """
     n_rewards = effective_sample_size(columns.per_row(_differences(columns.reward)))

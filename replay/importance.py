@@ -68,7 +68,6 @@ def importance(
 
     Args:
         source: its batches have pages, or features of the candidates.
-        policies: policies to query.
         seed: seed of the sample and of the permutations.
         n_decisions: largest number of decisions, sampled from all.
 

@@ -45,12 +45,8 @@ def clustered_estimate(
     Transformation", JRSS B 1992): see `hall_quantile`.
 
     Args:
-        estimator: its name.
-        value: the point estimate.
         influence: shape (n,), effect of each row on the value, times n; sums to 0.
         user: shape (n,), non-negative user code of each row.
-        ess: effective sample size.
-        level: coverage, in (0, 1).
 
     Raises:
         ValueError: fewer than two users, or a level out of range.
@@ -150,7 +146,6 @@ def t_quantile(level: float, dof: int) -> float:
     Functions, 26.7.5): within .001 from 4 degrees of freedom on, too short by a tenth at 1.
 
     Args:
-        level: coverage, in (0, 1).
         dof: degrees of freedom, at least 1.
 
     Raises:

@@ -69,7 +69,6 @@ class Join:
         """Start before the first record.
 
         Args:
-            reward: computes the reward of a decision.
             settle_ms: grace period for feedback after the end of a card.
             grace_ms: extra time for late feedback after a decision's deadline.
         """
@@ -261,8 +260,6 @@ def join_all(
     records both joins give the same Interactions.
 
     Args:
-        lines: the log in order, from its beginning.
-        reward: computes the reward of a decision.
         settle_ms: as in the online join.
         grace_ms: how late feedback may come after a decision's deadline.
     """

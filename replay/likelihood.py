@@ -98,9 +98,7 @@ def cressie_read_of(
     that of the estimate, not of the interval.
 
     Args:
-        sums: sums of a log.
         rewards: lowest and highest possible reward.
-        level: coverage, in (0, 1).
 
     Raises:
         ValueError: fewer than two users, a level out of range, or an empty range of rewards.

@@ -149,7 +149,6 @@ def insert(
     A record whose `record_key` is already in the log changes nothing.
 
     Args:
-        connection: a connection from `Database.write`.
         records: in the order of their offsets.
         written_ms: wall clock, Unix milliseconds.
     """
@@ -179,7 +178,6 @@ def find_page(connection: sqlite3.Connection, beginning: str) -> PageRecord | No
     """Return the first page by id with this id prefix, or None.
 
     Args:
-        connection: inside a transaction.
         beginning: prefix of the id, without control characters.
 
     Raises:
@@ -200,7 +198,6 @@ def forget(connection: sqlite3.Connection, user: UserKey) -> int:
     (`docs/decisions/sqlite-log.md`).
 
     Args:
-        connection: a connection from `Database.write`.
         user: the user's pseudonym, which stays.
 
     Raises:

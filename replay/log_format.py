@@ -4,12 +4,7 @@ from env.records import FORMAT_VERSION
 
 
 def require_known_format(found: int, where: str) -> None:
-    """Raise ValueError if a newer nextswipe wrote the log.
-
-    Args:
-        found: format version of the log.
-        where: location of the log, for the message.
-    """
+    """Raise ValueError if a newer nextswipe wrote the log."""
     if found > FORMAT_VERSION:
         raise ValueError(
             f"{where}: expected log format {FORMAT_VERSION} or older, got {found}; it was written "

@@ -45,15 +45,10 @@ class LogSource:
         """Read the log once and join it.
 
         Args:
-            lines: reads the log.
-            reward: computes the reward of a decision.
             arm: experiment arm to read; empty: all pages.
             after: only pages after this offset count.
             behaviour: finds the logging policies, which test the propensities.
             advance: progress callback, given the number of lines read.
-
-        Raises:
-            ValueError: as `replay.dataset.read`.
         """
         self._lines = lines
         self._behaviour, self._arm, self._after = behaviour, arm, after

@@ -18,7 +18,6 @@ def insert_rows(
     """Insert rows in their order.
 
     Args:
-        connection: inside a transaction.
         begin: beginning of the statement, up to VALUES.
         rows: all of one length.
         end: rest of the statement, after the rows.
@@ -41,7 +40,6 @@ def select_in(
     """Return the rows with one of these keys, in no particular order.
 
     Args:
-        connection: inside a transaction.
         begin: beginning of the statement, up to the parenthesis after IN.
         keys: keys to look up.
 

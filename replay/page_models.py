@@ -33,8 +33,6 @@ def fit_growing(source: Source, make: Callable[[], GrowingModel], n_folds: int =
     models are fitted to the thinned log.
 
     Args:
-        source: our own log.
-        make: returns a new model.
         n_folds: at least 2; each model sees all but one fold.
 
     Raises:

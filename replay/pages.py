@@ -29,11 +29,7 @@ class Pages:
         return len(self._records)
 
     def watch(self, lines: Iterable[LogLine]) -> Iterator[LogLine]:
-        """Yield the lines, keeping their pages and the blocks of their items.
-
-        Raises:
-            ValueError: as `check_page`.
-        """
+        """Yield the lines, keeping their pages and the blocks of their items."""
         for line in lines:
             self.blocks.fold(line.record)
             if isinstance(line.record, PageRecord):
@@ -42,11 +38,7 @@ class Pages:
             yield line
 
     def keep(self, record: PageRecord) -> None:
-        """Check a page and keep it if it was selected; a repeated page changes nothing.
-
-        Raises:
-            ValueError: as `check_page`.
-        """
+        """Check a page and keep it if it was selected; a repeated page changes nothing."""
         check_page(record)
         self._keep(record)
 
@@ -78,11 +70,7 @@ class Pages:
 
 
 def check_line(offset: int, record: PageRecord) -> None:
-    """Check a page and name the line of the log on failure.
-
-    Raises:
-        ValueError: as `check_page`.
-    """
+    """Check a page and name the line of the log on failure."""
     try:
         check_page(record)
     except ValueError as error:

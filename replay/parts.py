@@ -53,14 +53,10 @@ def parts_of(
     """Yield the evaluation of a policy on each segment value.
 
     Args:
-        segment: name of the segment.
         parts: each value with the mask of its decisions, shape (n,).
-        columns: of the whole log.
-        predictions: likewise.
         unsupported: likewise, see `replay.replaying.Replayed.unsupported`.
         gates: gates on the weights and the support.
         of_log: refusals of the whole log, which hold for every segment.
-        level: coverage of the intervals, in (0, 1).
         force: estimate even if a gate fails; the part is marked.
     """
     for value, mask in parts:
@@ -75,7 +71,6 @@ def unsupported_share(columns: Columns, unsupported: Floats) -> float | None:
     """Return the mean unsupported probability, or None if the log's distributions are unknown.
 
     Args:
-        columns: n decisions.
         unsupported: unsupported probability of the target, shape (n,); NaN if unknown.
     """
     known = np.isfinite(unsupported)

@@ -73,11 +73,7 @@ def ratio_estimate(
     """Return the sum of the ratios with its t interval, clustered by user.
 
     Args:
-        estimator: its name.
-        ratios: each of n rows.
         user: shape (n,), user code of each row.
-        ess: effective sample size.
-        level: coverage, in (0, 1).
 
     Raises:
         ValueError: fewer than two users, or a level out of range.

@@ -33,13 +33,7 @@ class Shard:
     """Reads of one shard's current state."""
 
     def __init__(self, client: Client, name: str, number: int) -> None:
-        """Read by a client, which returns bytes.
-
-        Args:
-            client: threads may share it.
-            name: name of the installation.
-            number: number of the shard.
-        """
+        """Read by a client, which returns bytes."""
         self.client = client
         self.prefix = f"{{{name}.{number}}}:"
 

@@ -103,7 +103,6 @@ def replay_targets(
     """Return the targets' probabilities and predicted rewards at each decision.
 
     Args:
-        source: the log.
         targets: each is queried for each batch.
         model: reward model not fitted on the rows it scores.
         spill: empty; it receives the columns.

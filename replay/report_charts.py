@@ -76,7 +76,6 @@ def ratios(values: Sequence[float], half_width: float | None, title: str) -> str
     Args:
         values: 1 where as expected.
         half_width: half width of the band around 1; None: no band.
-        title: as for `intervals`.
     """
     band = half_width or 0.0
     reach = max([abs(value - 1.0) for value in values] + [2.0 * band, 0.05]) * 1.15

@@ -21,7 +21,6 @@ def people_words(n_users: int, health: LogHealth) -> str:
 
     Args:
         n_users: count of users in which each unnamed decision is a user.
-        health: of the log.
     """
     if not health.n_unnamed:
         return f"{n_users:,} people"

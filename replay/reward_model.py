@@ -122,9 +122,6 @@ class RidgeModel:
         Args:
             shared: shape (d,).
             actions: shape (n, e).
-
-        Raises:
-            ValueError: as `predict`.
         """
         if len(self._weights) != len(shared) + actions.shape[1]:
             raise ValueError(
@@ -152,8 +149,6 @@ def cross_fit(
     """Return models fitted on the decisions of all users except those they will score.
 
     Args:
-        dataset: decisions to fit on and to score.
-        make: returns a new model.
         n_folds: at least 2; each model sees all but one fold.
 
     Raises:

@@ -7,12 +7,7 @@ T = TypeVar("T")
 
 
 def scatter(things: Iterable[T], shards: Sequence[int]) -> dict[int, list[T]]:
-    """Return the items of each shard, in their order.
-
-    Args:
-        things: items to distribute.
-        shards: shard of each item.
-    """
+    """Return the items of each shard, in their order."""
     parts: dict[int, list[T]] = {}
     for thing, shard in zip(things, shards, strict=True):
         parts.setdefault(shard, []).append(thing)
@@ -30,7 +25,6 @@ def gather(answers: Mapping[int, Iterable[T]], shards: Sequence[int]) -> list[T]
 
     Args:
         answers: answers of each shard, in the order of its items.
-        shards: shard of each item.
     """
     left = {shard: iter(its) for shard, its in answers.items()}
     return [next(left[shard]) for shard in shards]

@@ -26,7 +26,6 @@ def session_trajectories(lives: Lives, pmfs: Floats, reward: LifeReward) -> Traj
     """Return the sessions of lives, each an episode of its own.
 
     Args:
-        lives: lives of a log.
         pmfs: the target's pmf at each step, shape (n, K).
         reward: reward of a card and of a return.
     """
@@ -46,7 +45,6 @@ def session_values(lives: Lives, pmfs: Floats, q: Floats) -> Values:
     """Return the values of each step by a Q that was fitted on other users.
 
     Args:
-        lives: lives of a log.
         pmfs: the target's pmf at each step, shape (n, K).
         q: value of each candidate up to the session's end, shape (n, K).
     """
@@ -79,7 +77,6 @@ def session_gain(trajectories: Trajectories, values: Values, level: float = LEVE
     """Return the paired gain of the target's sessions over the logged ones; `ess` is in cards.
 
     Args:
-        trajectories: sessions.
         values: fitted on other users.
         level: coverage of the interval.
 

@@ -26,8 +26,6 @@ def switch_dr(
     tau infinite: dr; below every positive weight: dm.
 
     Args:
-        columns: the decisions of a log.
-        predictions: made by a model that was not fitted on them.
         tau: largest weight used in a correction, at least 0.
         level: coverage of the interval around the estimator's own expectation, in (0, 1).
 
@@ -51,8 +49,6 @@ def dros(columns: Columns, predictions: Predictions, lam: float, level: float = 
     direction of the model's error. lam infinite: dr; 0: dm.
 
     Args:
-        columns: the decisions of a log.
-        predictions: made by a model that was not fitted on them.
         lam: at least 0.
         level: coverage of the interval around the estimator's own expectation, in (0, 1).
 

@@ -37,8 +37,6 @@ def read_slates(
     target's choice at slot j: a guess at the rest of the page that ignores later cards.
 
     Args:
-        batches: batches of our own log.
-        policy: the target.
         predictor: predicts a card's reward; not fitted on the users it scores.
 
     Raises:

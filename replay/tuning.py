@@ -37,9 +37,6 @@ def tuned_switch_dr(
     The interval is that of dr, extended to hold the value: see `extended`.
 
     Args:
-        columns: the decisions of a log.
-        predictions: made by a model that was not fitted on them.
-        level: coverage of the interval, in (0, 1).
         width: see `WIDTH`.
     """
     tau = TAUS[slope(*compared(switched, TAUS, columns, predictions), width)]
@@ -66,10 +63,7 @@ def compared(
     weights)^2 mean (r - q)^2) / n.
 
     Args:
-        reweigh: the estimator's weights.
         grid: m parameters, from the unbiased end to the stable end.
-        columns: the decisions of a log.
-        predictions: made by a model that was not fitted on them.
     """
     weights, group = columns.weights, columns.user % _GROUPS
     values, sums = np.empty(len(grid)), np.empty((len(grid), int(group.max()) + 1))
