@@ -40,11 +40,7 @@ class ByPage:
         self._predictor = predictor
 
     def predict(self, batch: Batch) -> Floats:
-        """Return the expected reward of each candidate, (m, k).
-
-        Raises:
-            ValueError: a prediction is not finite or has the wrong shape.
-        """
+        """Return expected rewards, (m, k); raise ValueError if one is not finite or misses."""
         predicted = np.zeros(batch.mask.shape)
         for page, rows in batch.pages:
             rewards = checked_rewards(self._predictor.predict(page.context), page, "predicted")
@@ -86,7 +82,7 @@ class Ridges:
 
 
 def fit_ridges(source: Source, n_folds: int = FOLDS, l2: float = 10.0) -> Ridges:
-    """Return ridge regressions on a log's features, cross-fitted by user, in one pass.
+    """Return ridges on a log's features, cross-fitted by user, in one pass.
 
     Args:
         source: each of its batches has pages, or features of the candidates.
@@ -142,11 +138,7 @@ def chosen_features(batch: Batch) -> Floats:
 
 
 def checked_rewards(rewards: Floats, page: Page, kind: str) -> Floats:
-    """Return a page's candidate rewards after checking their shape and values.
-
-    Raises:
-        ValueError: the shape is wrong, or a number is not finite.
-    """
+    """Return a page's rewards; raise ValueError if their shape is wrong or one is not finite."""
     n = len(page.context)
     if rewards.shape != (n,) or not np.isfinite(rewards).all():
         raise ValueError(
@@ -178,11 +170,7 @@ class CellMeans:
         self._tables = tables
 
     def predict(self, batch: Batch) -> Floats:
-        """Return the expected reward of each candidate, (m, k).
-
-        Raises:
-            ValueError: a slot or an action lies outside the table.
-        """
+        """Return expected rewards, (m, k); raise ValueError outside of the fitted table."""
         n_folds, n_slots, n_actions = self._tables.shape
         if batch.slot.max() >= n_slots or batch.mask.shape[1] > n_actions:
             raise ValueError(

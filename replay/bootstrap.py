@@ -34,7 +34,9 @@ def bootstrap(
     if that happens at all, the log is too small for an interval.
 
     Args:
-        user: shape (n,), user code of each row.
+        user: shape (n,), user code of each row of the ratios.
+        ess: effective sample size, reported as it is.
+        level: coverage, in (0, 1).
         n_samples: at least 100.
 
     Raises:
@@ -71,7 +73,6 @@ def _sums_by_user(ratios: Sequence[Ratio], user: Ints) -> Floats:
 
 
 def _resampled(sums: Floats, rng: np.random.Generator, n_samples: int) -> Floats:
-    """Return the value of each resample that has any weight, shape (at most n_samples,)."""
     n_users, n_ratios, _ = sums.shape
     flat = sums.reshape(n_users, -1)
     totals = np.zeros((n_samples, flat.shape[1]))

@@ -79,7 +79,6 @@ class Checkpointer:
         return stat.st_size, stat.st_mtime_ns
 
     def _alone(self, checkpoint: Callable[[], None]) -> None:
-        """Run a checkpoint unless another process is running one."""
         try:
             with locked(checkpoint_lock(self._path), wait=False) as alone:
                 if alone:

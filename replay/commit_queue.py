@@ -45,11 +45,7 @@ class CommitQueue(Generic[J]):
         return self._closing
 
     def put(self, job: J) -> None:
-        """Queue a job.
-
-        Raises:
-            RuntimeError: the queue is closed.
-        """
+        """Queue a job, or raise RuntimeError if the queue is closed."""
         with self._queued:
             if self._closing:
                 raise RuntimeError("the database is closed")

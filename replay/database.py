@@ -164,8 +164,6 @@ class _Job(Generic[T]):
 
 
 class _Writer:
-    """The one thread of a process that writes."""
-
     def __init__(self, connection: sqlite3.Connection, turn: Path) -> None:
         self._connection = connection
         self._turn = turn.open("ab")

@@ -82,11 +82,7 @@ DsjsonLine = DsjsonDecision | Dangling
 
 
 def parse_timestamp(text: str) -> int:
-    """Return Unix milliseconds of an ISO 8601 time; a time without a zone is UTC.
-
-    Raises:
-        ValueError: the text is not such a time.
-    """
+    """Return Unix milliseconds of an ISO 8601 time (UTC if without a zone), or raise ValueError."""
     at = datetime.fromisoformat(text)
     return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000.0)
 

@@ -27,14 +27,10 @@ _list = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def context_features(context: bytes) -> tuple[Floats, list[Floats]]:
-    """Return the columns of a context.
+    """Return the shared columns, (N_SHARED,), and each candidate's, (N_ACTION,).
 
     Args:
         context: `c` as logged, with its candidates in `_multi`.
-
-    Returns:
-        shared: shape (N_SHARED,).
-        actions: one array of shape (N_ACTION,) per candidate.
     """
     members = _members.decode(context)
     candidates = _list.decode(members.pop("_multi"))

@@ -30,8 +30,6 @@ T = TypeVar("T")
 
 
 class _Candidates(msgspec.Struct):
-    """The members of a context that are checked here."""
-
     multi: list[msgspec.Raw] | None = msgspec.field(name="_multi", default=None)
     slots: list[msgspec.Raw] | None = msgspec.field(name="_slots", default=None)
 

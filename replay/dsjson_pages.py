@@ -23,11 +23,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def page_decisions(batch: Batch) -> Iterator[DsjsonDecision]:
-    """Yield a batch's decisions.
-
-    Raises:
-        ValueError: the batch has no pages, or its features have other columns than ours.
-    """
+    """Yield the decisions of our own log's batch; raise ValueError for other pages or features."""
     if not batch.pages:
         raise ValueError("expected decisions with their pages, got those of another system's log")
     for page, rows in batch.pages:

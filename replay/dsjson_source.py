@@ -55,11 +55,7 @@ class DsjsonSource:
         return self._coverage
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the decisions, holding one batch and the users' names in memory.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
+        """Yield the decisions, with one batch in memory; raise as `read_dsjson` does."""
         people = _People()
         rows: list[tuple[DsjsonDecision, Label, int]] = []
         width = 0
@@ -100,7 +96,6 @@ class _People:
         self._named: dict[str, int] = {}
 
     def code(self, name: str) -> int:
-        """Return the code of a name, or a new code for the empty name."""
         if name in self._named:
             return self._named[name]
         code = len(self._named) + self.n_unnamed
@@ -142,7 +137,6 @@ def _batch(rows: list[tuple[DsjsonDecision, Label, int]], width: int) -> Batch:
 
 
 def _features(decisions: list[DsjsonDecision], width: int) -> tuple[Floats, Floats]:
-    """Return context columns, (m, N_SHARED), and candidate columns, (m, width, N_ACTION)."""
     context = np.empty((len(decisions), N_SHARED))
     action_context = np.zeros((len(decisions), width, N_ACTION))
     for row, decision in enumerate(decisions):
@@ -172,7 +166,6 @@ def _eligible(decisions: list[DsjsonDecision], mask: Bools) -> Bools:
 
 
 def _policy(decision: DsjsonDecision) -> str:
-    """Return the policy named by our export, else the model named by VW's joiner."""
     named = _text(decision, "policy")
     if named or "VWState" not in decision.rest:
         return named

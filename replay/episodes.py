@@ -19,11 +19,7 @@ _DAY_MS = 86_400_000
 
 
 def read_sessions(batches: Iterable[Batch], target: Target) -> Trajectories:
-    """Return the sessions of a log, each an episode of its own.
-
-    Raises:
-        ValueError: no decision, or decisions without pages, as in an external log.
-    """
+    """Return a log's sessions, each an episode; raise ValueError without decisions or pages."""
     steps = _read(batches, target)
     steps = steps.sorted_by(steps.user, steps.session)
     begins = _changes(steps.user) | _changes(steps.session)
@@ -34,13 +30,8 @@ def read_lives(batches: Iterable[Batch], target: Target, day_discount: float) ->
     """Return each user's sessions as one episode that ends with the log.
 
     Steps within a session are not discounted; between sessions the discount is day_discount ** (UTC
-    days from one session's first card to the next one's).
-
-    Args:
-        day_discount: in (0, 1].
-
-    Raises:
-        ValueError: as `read_sessions`, or a discount out of range.
+    days from one session's first card to the next one's), with day_discount in (0, 1] (else
+    ValueError).
     """
     if not 0.0 < day_discount <= 1.0:
         raise ValueError(f"day_discount must be in (0, 1], got {day_discount}")
@@ -69,12 +60,10 @@ class _Steps:
     target: Floats
 
     def sorted_by(self, *first: Ints) -> "_Steps":
-        """Return the steps by these keys, then by time and slot."""
         order = np.lexsort((self.slot, self.at_ms, *first[::-1]))
         return _Steps(*(getattr(self, name)[order] for name in _Steps.__slots__))
 
     def trajectories(self, begins: Bools, discount: Floats) -> Trajectories:
-        """Return the steps as episodes that begin where `begins` is true."""
         episode = np.cumsum(begins) - 1
         user = self.user[np.flatnonzero(begins)]
         return Trajectories(user, episode, self.reward, self.propensity, self.target, discount)

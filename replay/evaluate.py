@@ -52,11 +52,7 @@ class Report(msgspec.Struct, frozen=True):
     truth: float | None = None  # on the same decisions; None without an oracle
 
     def estimate(self, estimator: str = DEFAULT) -> Estimate:
-        """Return the estimate of an estimator.
-
-        Raises:
-            KeyError: there is no such estimator, or no estimate because the log was refused.
-        """
+        """Return an estimator's estimate, or raise KeyError if there is none."""
         for estimate in self.estimates:
             if estimate.estimator == estimator:
                 return estimate
@@ -88,12 +84,10 @@ def evaluate(
     force: bool = False,
     advance: Advance | None = None,
 ) -> Report:
-    """Return the evaluation of one policy on a log.
+    """Return the evaluation of one policy on a log, with arguments and errors as in `evaluate_all`.
 
     Args:
-        source: decisions with exact propensities.
         predictor: reward model not fitted on the rows it scores; None: as in `evaluate_all`.
-        force: estimate even if a gate fails; the report is marked.
     """
     fit: Fit = fit_rewards if predictor is None else lambda _: ByPage(predictor)
     evaluation = evaluate_all(
@@ -126,9 +120,12 @@ def evaluate_all(
 
     Args:
         source: decisions with exact propensities.
+        targets: at least one.
         fit: makes the cross-fitted reward model.
         segments: names of the source's segments to report on as well.
         arms: observed sizes of the experiment's arms; a gate.
+        oracle: true expected rewards, in a simulated world.
+        level: coverage of the intervals, in (0, 1).
         force: estimate even if a gate fails; the report is marked.
         advance: progress callback; it counts each decision once to fit and once to replay.
 
@@ -153,8 +150,6 @@ def evaluate_all(
 
 
 class _Asking:
-    """Builds the report of each target from the replayed columns."""
-
     def __init__(
         self,
         source: Source,

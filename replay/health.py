@@ -108,11 +108,7 @@ class Health(Weights, frozen=True, kw_only=True):
 
 
 def weights_of(columns: Columns) -> Weights:
-    """Return the diagnostics of these decisions' weights, counting row weights.
-
-    Raises:
-        ValueError: decisions of fewer than two users.
-    """
+    """Return the diagnostics of decisions of at least two users (else ValueError)."""
     counts = columns.row_weights
     weights, n = columns.per_row(columns.weights), len(columns)
     total = max(float(weights.sum()), np.finfo(float).tiny)

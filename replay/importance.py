@@ -195,7 +195,6 @@ def _of_policy(
 
 
 def _dealt(pages: Sequence[Page], group: _Group, rng: np.random.Generator) -> Iterator[Page]:
-    """Yield the pages with one group of features permuted."""
     others = rng.permutation(len(pages))
     for page, other in zip(pages, others, strict=True):
         features = page.context.features
@@ -218,7 +217,6 @@ def _first_pmf(policy: Policy, page: Page) -> Floats:
 
 
 def _counts_of(batch: Batch) -> Floats:
-    """Return the row weights, shape (m,)."""
     return np.ones(len(batch)) if batch.row_weight is None else batch.row_weight
 
 

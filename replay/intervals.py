@@ -47,6 +47,8 @@ def clustered_estimate(
     Args:
         influence: shape (n,), effect of each row on the value, times n; sums to 0.
         user: shape (n,), non-negative user code of each row.
+        ess: effective sample size, reported as it is.
+        level: coverage, in (0, 1).
 
     Raises:
         ValueError: fewer than two users, or a level out of range.
@@ -76,14 +78,7 @@ def clustered_se(influence: Floats, user: Ints) -> float:
     ratio of user totals, since the number of a user's decisions is random too (Cochran, Sampling
     Techniques, 1977, section 6.3; Cameron and Miller, "A Practitioner's Guide to Cluster-Robust
     Inference", 2015, section II). Too small if a few users carry most of the decisions or of the
-    weight.
-
-    Args:
-        influence: shape (n,), sums to 0.
-        user: shape (n,), non-negative user code of each row.
-
-    Raises:
-        ValueError: fewer than two users.
+    weight. Arguments and errors are those of `clustered_estimate`.
 
     >>> clustered_se(np.array([1.0, -1.0, 1.0, -1.0]), np.array([0, 1, 2, 3]))
     0.577...
@@ -140,16 +135,11 @@ def effective_sample_size(weights: Floats) -> float:
 
 
 def t_quantile(level: float, dof: int) -> float:
-    """Return the half width, in standard errors, of a two-sided interval.
+    """Return the half width, in standard errors, of a two-sided interval with dof of at least 1.
 
     Expansion of Student's t in the normal quantile (Abramowitz and Stegun, Handbook of Mathematical
-    Functions, 26.7.5): within .001 from 4 degrees of freedom on, too short by a tenth at 1.
-
-    Args:
-        dof: degrees of freedom, at least 1.
-
-    Raises:
-        ValueError: level out of range.
+    Functions, 26.7.5): within .001 from 4 degrees of freedom on, too short by a tenth at 1. Raises
+    ValueError unless the level is in (0, 1).
 
     >>> round(t_quantile(0.95, 4), 2), round(t_quantile(0.95, 10_000), 2)
     (2.78, 1.96)

@@ -86,9 +86,7 @@ class Join:
     ) -> Self:
         """Return the join that `to_bytes` wrote; the other arguments must be those of that join.
 
-        Raises:
-            msgspec.ValidationError: the bytes are not the state of a join of this version.
-            msgspec.DecodeError: the bytes are not msgpack.
+        Bytes that are not such a state raise msgspec.ValidationError or msgspec.DecodeError.
         """
         join = cls(reward, settle_ms=settle_ms, grace_ms=grace_ms)
         join._state = _decoder.decode(data)

@@ -144,7 +144,6 @@ class _Moments:
 
     @property
     def se(self) -> float:
-        """The standard error of the value."""
         direction = np.array([-self.value, 1.0])
         variance = max(float(direction @ self._spread @ direction), 0.0)
         return float(np.sqrt(variance / self._n) / self._mean[0])

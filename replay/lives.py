@@ -124,7 +124,6 @@ def _read(file: BinaryIO) -> Iterator[_PageSteps]:
 def _lives_of(
     pages: Iterable[_PageSteps], end_ms: int, window_days: int, width: int
 ) -> Lives | None:
-    """Return the lives of a shard; None if it has none."""
     ordered = sorted(pages, key=lambda page: (page.user, page.at_ms))
     making = _Making(end_ms, window_days, width)
     first = 0
@@ -136,8 +135,6 @@ def _lives_of(
 
 
 class _Making:
-    """Builds lives one after the other."""
-
     def __init__(self, end_ms: int, window_days: int, width: int) -> None:
         self._end_ms, self._window_days, self._width = end_ms, window_days, width
         self._pages: list[_PageSteps] = []
@@ -148,7 +145,6 @@ class _Making:
         self._last_page: list[int] = []
 
     def add(self, pages: list[_PageSteps]) -> None:
-        """Add one user's pages, in order."""
         begins = [i for i, p in enumerate(pages) if i == 0 or p.session != pages[i - 1].session]
         gaps: list[float | None] = [None] * len(pages)
         known = 0  # pages before it are of sessions whose return is known

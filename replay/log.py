@@ -165,11 +165,7 @@ def insert(
 
 
 def find(connection: sqlite3.Connection, key: str) -> Record | None:
-    """Return the record with this `record_key`, or None; call inside a transaction.
-
-    Raises:
-        LogCorruption: its line's crc or payload is wrong.
-    """
+    """Return the record with this `record_key`, or None; raise LogCorruption if it is damaged."""
     line = connection.execute(_FIND, (key,)).fetchone()
     return None if line is None else checked_record(*line)
 
@@ -246,11 +242,7 @@ def _query(after: int, n: int, kinds: Sequence[Kind] | None) -> tuple[str, list[
 
 
 def checked_record(offset: int, crc: int, payload: bytes) -> Record:
-    """Return a line's record.
-
-    Raises:
-        LogCorruption: the crc or the payload is wrong.
-    """
+    """Return a line's record, or raise LogCorruption if its crc or payload is wrong."""
     if zlib.crc32(payload) != crc:
         raise LogCorruption(offset, f"expected crc {crc}, got {zlib.crc32(payload)}")
     try:

@@ -42,7 +42,7 @@ class LogSource:
         behaviour: Behaviour | None = None,
         advance: Callable[[int], None] = lambda n: None,
     ) -> None:
-        """Read the log once and join it.
+        """Read the log once and join it; errors are those of `replay.dataset.read`.
 
         Args:
             arm: experiment arm to read; empty: all pages.
@@ -72,11 +72,7 @@ class LogSource:
         return float((self._table["page"] <= offset).mean()) if len(self) else 0.0
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the decisions in the order of their pages.
-
-        Raises:
-            ValueError: a candidate's features are in no line before its page.
-        """
+        """Yield decisions in page order; raise ValueError if a candidate's features are missing."""
         return page_batches(self._pages(), self._behaviour)
 
     def _pages(self) -> Iterator[PageRows]:
@@ -113,12 +109,10 @@ class LogSource:
 
 
 def _counts(page: PageRecord, offset: int, arm: str, after: int) -> bool:
-    """Return whether a page belongs to this arm (or any) and follows the offset."""
     return offset > after and arm in ("", page.arm)
 
 
 def _range_of(reward: Reward) -> tuple[float, float] | None:
-    """Return the lowest and the highest reward of a card, or None if all weights are 0."""
     low, high = reward.low(), reward.high()
     return (low, high) if low < high else None
 
@@ -132,8 +126,6 @@ def _page(blocks: Blocks, record: PageRecord) -> Page:
 
 
 class _Reading:
-    """The first reading of a log."""
-
     def __init__(
         self,
         lines: Lines,

@@ -15,12 +15,7 @@ MOST_ROWS = 64
 def insert_rows(
     connection: sqlite3.Connection, begin: str, rows: Sequence[Sequence[Value]], end: str = ""
 ) -> None:
-    """Insert rows in their order.
-
-    Args:
-        begin: beginning of the statement, up to VALUES.
-        rows: all of one length.
-        end: rest of the statement, after the rows.
+    """Insert rows of one length, in order, between the statement's beginning (to VALUES) and end.
 
     >>> connection = sqlite3.connect(":memory:")
     >>> _ = connection.execute("CREATE TABLE pairs (a, b)")
@@ -37,11 +32,7 @@ def insert_rows(
 def select_in(
     connection: sqlite3.Connection, begin: str, keys: Sequence[str]
 ) -> list[tuple[Value, ...]]:
-    """Return the rows with one of these keys, in no particular order.
-
-    Args:
-        begin: beginning of the statement, up to the parenthesis after IN.
-        keys: keys to look up.
+    """Return the rows of a statement that ends in IN with one of these keys, in no order.
 
     >>> connection = sqlite3.connect(":memory:")
     >>> _ = connection.execute("CREATE TABLE names (name)")

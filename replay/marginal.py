@@ -19,11 +19,7 @@ from replay.trajectories import Trajectories, Values
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CoarseStates:
-    """A coarse state before and after each step of Trajectories.
-
-    Raises:
-        ValueError: columns of different lengths, or a code below 0.
-    """
+    """A coarse state before and after each step of Trajectories, checked on construction."""
 
     before: Ints  # (n,) code, at least 0
     after: Ints  # (n,) of the next step; any where the discount is 0

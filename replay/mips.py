@@ -17,11 +17,7 @@ from replay.ratios import Ratio, mean_ratio, need_agreement, ratio_estimate
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Marginal:
-    """The two policies' probabilities of the logged action's cluster.
-
-    Raises:
-        ValueError: no row, columns of different lengths, or a value out of range.
-    """
+    """The two policies' probabilities of the logged action's cluster, checked on construction."""
 
     propensity: Floats  # (n,) in (0, 1], under the logging policy
     target: Floats  # (n,) in [0, 1], under the target policy

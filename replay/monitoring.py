@@ -19,8 +19,6 @@ _LARGEST_STAKE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Bets:
-    """The sums of one side's bets."""
-
     n: int = 0
     total: float = 0.0  # of X
     squares: float = 0.25  # of (X - its prediction), begun as if one had been off by a half

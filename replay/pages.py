@@ -59,11 +59,7 @@ class Pages:
         return self._records[place]
 
     def known(self, place: int) -> PageRecord:
-        """Return the compact record at an index, after checking that all its candidates are known.
-
-        Raises:
-            ValueError: a candidate's block is in no line that passed.
-        """
+        """Return the compact record at an index; raise ValueError if a block is unknown."""
         record = self._records[place]
         check_known(record, self.blocks)
         return record
@@ -78,11 +74,7 @@ def check_line(offset: int, record: PageRecord) -> None:
 
 
 def check_known(record: PageRecord, blocks: Blocks) -> None:
-    """Check that all candidates of a page are known.
-
-    Raises:
-        ValueError: a candidate's block is in no line that passed.
-    """
+    """Raise ValueError if a candidate's block is in no line that passed."""
     for i, item_id in enumerate(record.candidates):
         if record.blocks[8 * i : 8 * i + 8] not in blocks:
             raise ValueError(

@@ -70,12 +70,5 @@ def influence_of(ratios: Sequence[Ratio]) -> Floats:
 def ratio_estimate(
     estimator: str, ratios: Sequence[Ratio], user: Ints, ess: float, level: float = LEVEL
 ) -> Estimate:
-    """Return the sum of the ratios with its t interval, clustered by user.
-
-    Args:
-        user: shape (n,), user code of each row.
-
-    Raises:
-        ValueError: fewer than two users, or a level out of range.
-    """
+    """Return the sum of the ratios with its t interval; arguments as in `clustered_estimate`."""
     return clustered_estimate(estimator, value_of(ratios), influence_of(ratios), user, ess, level)

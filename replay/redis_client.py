@@ -47,11 +47,7 @@ class Client:
         return self._redis.execute_command(*command)
 
     def ask_all(self, commands: Sequence[Command]) -> list[Any]:
-        """Return the replies to several commands, sent in one round trip.
-
-        Raises:
-            RedisError: the first command that failed; the others were carried out.
-        """
+        """Return the replies to commands sent in one trip, or raise the first RedisError."""
         if not commands:
             return []
         pipeline = self._redis.pipeline(transaction=False)
@@ -98,9 +94,5 @@ class Client:
         return int(told["used_memory"]), int(told["maxmemory"])
 
     def setting(self, name: str) -> str:
-        """Return a setting of the server, empty if the name is unknown.
-
-        Raises:
-            ResponseError: the server refuses to tell.
-        """
+        """Return a server setting, empty if unknown; raise ResponseError if the server refuses."""
         return str(self._redis.config_get(name).get(name, ""))

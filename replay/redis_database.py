@@ -49,14 +49,12 @@ class RedisDatabase:
         Args:
             url: redis://[user:password@]host[:port][/number]; rediss:// for TLS.
             now_ms: wall clock, for `LogLine.written_ms`.
-            name: name of the installation; one server may hold several.
+            name: installation; one server may hold several.
             n_shards: shards of users, fixed when the installation is created.
-            durable: refuse a server that replies before a write is on disk.
-            make: create a missing installation; otherwise it is refused and nothing is written.
+            durable: raise NotDurable if the server replies before a write is on disk.
+            make: create a missing installation; otherwise raise NoLog and write nothing.
 
         Raises:
-            NotDurable: the server replies before a write is on disk.
-            NoLog: the installation is missing.
             ValueError: another number of shards, or a newer nextswipe wrote it.
             RedisError: the server cannot be reached.
         """
@@ -131,7 +129,6 @@ def _require_durable(client: Client) -> None:
 
 
 def _make(client: Client, meta: str, n_shards: int) -> None:
-    """Write the installation's format and number of shards if they are missing."""
     fields = {"format": FORMAT_VERSION, "shards": n_shards}
     client.ask_all([("HSETNX", meta, field, value) for field, value in fields.items()])
 

@@ -33,22 +33,14 @@ class Line(NamedTuple):
 
     @classmethod
     def unpacked(cls, offset: int, packed: bytes) -> "Line":
-        """Return a line that `pack` encoded.
-
-        Raises:
-            LogCorruption: it is shorter than a header.
-        """
+        """Return a line that `pack` encoded, or raise LogCorruption if it is too short."""
         if len(packed) < _HEAD.size:
             raise LogCorruption(offset, f"expected {_HEAD.size} bytes or more, got {len(packed)}")
         kind, at_ms, written_ms, crc = _HEAD.unpack_from(packed)
         return cls(offset, _KINDS.get(kind, ""), at_ms, written_ms, crc, packed[_HEAD.size :])
 
     def record(self) -> Record:
-        """Return the record.
-
-        Raises:
-            LogCorruption: the crc or the payload is wrong.
-        """
+        """Return the record, or raise LogCorruption if its crc or payload is wrong."""
         return checked_record(self.offset, self.crc, self.payload)
 
 
@@ -61,11 +53,7 @@ def pack(record: Record, written_ms: int) -> bytes:
 
 
 def unnamed(packed: bytes, offset: int = 0) -> bytes:
-    """Return an encoded line without the fields that identify a user.
-
-    Raises:
-        LogCorruption: the crc or the payload is wrong.
-    """
+    """Return a line without the fields that identify a user; raise LogCorruption if damaged."""
     line = Line.unpacked(offset, packed)
     return pack(anonymous(line.record()), line.written_ms)
 

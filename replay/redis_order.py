@@ -60,11 +60,7 @@ class MergeOrder:
                     after = placed.offset
 
     def shard_offsets(self, offset: int) -> tuple[int, ...]:
-        """Return each shard's offset once all lines up to this offset are read.
-
-        Raises:
-            ValueError: the log is not that long.
-        """
+        """Return each shard's offset at this offset; raise ValueError if the log is shorter."""
         reached = list(self._start(offset))
         for placed in self.read(sum(reached)):
             if sum(reached) == offset:
@@ -105,7 +101,6 @@ class MergeOrder:
         return rounds
 
     def _start(self, after: int) -> tuple[int, ...]:
-        """Return the end of the last round that ends at or before an offset."""
         return self._end(self._client.last_entry(self._key, f"{after}-0"))
 
     def _extend(self, after: int) -> list[Placed] | None:
@@ -159,7 +154,6 @@ def _merged(parts: Sequence[Sequence[Line]]) -> Iterator[tuple[int, Line]]:
 
 
 def _placed(lines: Iterable[tuple[int, Line]], start: tuple[int, ...]) -> Iterator[Placed]:
-    """Yield the lines of a round with their offsets in the order."""
     for place, (shard, line) in enumerate(lines, sum(start) + 1):
         yield Placed(place, shard, line)
 

@@ -77,11 +77,7 @@ class Shard:
         return [None if offset is None else int(offset) for offset in found]
 
     def find_page(self, beginning: str) -> PageRecord | None:
-        """Return the first page by id with this id prefix, or None.
-
-        Raises:
-            LogCorruption: its line's crc or payload is wrong.
-        """
+        """Return the first page with this id prefix, or None; raise LogCorruption if damaged."""
         low, high = f"[{beginning}", f"[{beginning}{LAST_CHARACTER}"
         command = ("ZRANGEBYLEX", self.key("pages"), low, high, "LIMIT", 0, 1)
         found: list[bytes] = self.client.ask(*command)

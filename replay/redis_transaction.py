@@ -146,7 +146,6 @@ class ShardTransaction:
         yield from self._work.lines
 
     def _taken(self, keys: Sequence[Key]) -> set[Key]:
-        """Return those line keys that already exist, in the shard or in this transaction."""
         taken = {key for key in keys if key in self.change.said or key in self._work.said}
         others = [key for key in dict.fromkeys(keys) if key not in taken]
         if not self._asks:

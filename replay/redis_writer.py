@@ -65,7 +65,6 @@ class _Run:
     settles: Sequence[Callable[[], None]]
 
     def settle(self) -> None:
-        """Resolve the futures with the jobs' results or errors."""
         for settle in self.settles:
             settle()
 

@@ -149,11 +149,7 @@ def replay_targets(
 
 
 def _asked(target: Target, batch: Batch) -> Floats:
-    """Return a target's distributions, (m, k); its code may be external and may fail.
-
-    Raises:
-        ValueError: the distributions are invalid, or the code failed; names the target.
-    """
+    """Return a target's distributions, (m, k); its code may be external and may fail."""
     with strangers_code(target.name):
         return checked_pmfs(target, batch)
 
@@ -196,7 +192,6 @@ def _append_logged(batch: Batch, spill: Spill, labels: dict[str, Labels]) -> Non
 
 
 def _true(oracle: Oracle, batch: Batch) -> Floats:
-    """Return the true rewards of all candidates, (m, k)."""
     truth = np.zeros(batch.mask.shape)
     for page, rows in batch.pages:
         row_of = dict(zip(batch.slot[rows].tolist(), rows.tolist(), strict=True))

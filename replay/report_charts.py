@@ -127,8 +127,6 @@ def course(
 
 
 class _Scale:
-    """A linear axis from numbers to pixels, with round ticks."""
-
     def __init__(self, ends: Sequence[float], left: float, right: float) -> None:
         low, high = min(ends), max(ends)
         room = (high - low) or max(abs(high), 1e-3)

@@ -17,11 +17,7 @@ LITTLE_P = 0.01
 
 
 def people_words(n_users: int, health: LogHealth) -> str:
-    """Return the number of a log's users in words, or that it does not name them.
-
-    Args:
-        n_users: count of users in which each unnamed decision is a user.
-    """
+    """Return the number of a log's users in words; each unnamed decision is counted as a user."""
     if not health.n_unnamed:
         return f"{n_users:,} people"
     if health.n_unnamed >= n_users:

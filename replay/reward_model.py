@@ -83,22 +83,14 @@ class RidgeModel:
         self._range = (0.0, 0.0)
 
     def fit(self, interactions: Sequence[Interaction]) -> None:
-        """Fit on these interactions, from scratch.
-
-        Raises:
-            ValueError: there are none.
-        """
+        """Fit on at least one interaction (else ValueError), from scratch."""
         moments = Moments()
         for block in _blocks(interactions):
             moments = moments.add(block[:, :-1], block[:, -1])
         self.fit_moments(moments)
 
     def fit_moments(self, moments: "Moments") -> None:
-        """Fit on the decisions with these moments, from scratch.
-
-        Raises:
-            ValueError: there are none.
-        """
+        """Fit on the moments of at least one decision (else ValueError), from scratch."""
         n = moments.n
         if not n:
             raise ValueError("a reward model needs interactions to fit on, got none")
@@ -183,7 +175,6 @@ def fold_of(user: UserKey, n_folds: int) -> int:
 
 
 def _blocks(interactions: Sequence[Interaction]) -> Iterator[Floats]:
-    """Yield float64 rows of shared features, action features and reward."""
     for start in range(0, len(interactions), _CHUNK):
         chunk = interactions[start : start + _CHUNK]
         features = b"".join(part for i in chunk for part in (i.shared, i.action))

@@ -70,11 +70,7 @@ class Rows:
 def read_rows(
     lines: Iterable[LogLine], reward: Reward, where: Callable[[PageRecord], bool]
 ) -> Rows:
-    """Return the rows of a log, read once.
-
-    Raises:
-        ValueError: `Pages` refuses a page, or a reward is not finite.
-    """
+    """Return the rows of a log, read once; raise ValueError as `Pages` and `RowMaker` do."""
     pages, making = Pages(where), RowMaker()
     closed = join_all(pages.watch(lines), reward)
     table = np.fromiter(making.rows(closed, pages), dtype=ROW)
@@ -107,10 +103,9 @@ class RowMaker:
         self.n_censored = 0
 
     def rows(self, closed: Iterable[Interaction], pages: Places) -> Iterator[tuple[object, ...]]:
-        """Yield the fields of `ROW` for each selected Interaction that is seen and not censored.
+        """Yield the fields of `ROW` for each Interaction that can be evaluated.
 
-        Raises:
-            ValueError: a reward is not finite.
+        A reward that is not finite raises ValueError.
         """
         for interaction in closed:
             place = pages.place(interaction.page_id)

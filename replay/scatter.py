@@ -15,16 +15,13 @@ def scatter(things: Iterable[T], shards: Sequence[int]) -> dict[int, list[T]]:
 
 
 def gather(answers: Mapping[int, Iterable[T]], shards: Sequence[int]) -> list[T]:
-    """Return each item's answer, in the items' order.
+    """Return the answer to each item, from each shard's answers in the order of its items.
 
     >>> names, shards = ["a", "b", "c"], [1, 2, 1]
     >>> gather(
     ...     {shard: map(str.upper, part) for shard, part in scatter(names, shards).items()}, shards
     ... )
     ['A', 'B', 'C']
-
-    Args:
-        answers: answers of each shard, in the order of its items.
     """
     left = {shard: iter(its) for shard, its in answers.items()}
     return [next(left[shard]) for shard in shards]

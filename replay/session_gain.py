@@ -42,12 +42,7 @@ def session_trajectories(lives: Lives, pmfs: Floats, reward: LifeReward) -> Traj
 
 
 def session_values(lives: Lives, pmfs: Floats, q: Floats) -> Values:
-    """Return the values of each step by a Q that was fitted on other users.
-
-    Args:
-        pmfs: the target's pmf at each step, shape (n, K).
-        q: value of each candidate up to the session's end, shape (n, K).
-    """
+    """Return each step's values by a Q of other users; pmfs and q have shape (n, K)."""
     before = (pmfs * q).sum(axis=1)
     after = lives.after(before, np.zeros(lives.n_lives))
     return Values(lives.of_chosen(q), before, after)

@@ -22,15 +22,8 @@ def switch_dr(
     and Adaptive Off-policy Evaluation in Contextual Bandits", ICML 2017, section 4).
 
     The bias is that of the model on actions of large weight: at most their share of the target's
-    probability times the model's error there. The variance is at most that of weights up to tau.
-    tau infinite: dr; below every positive weight: dm.
-
-    Args:
-        tau: largest weight used in a correction, at least 0.
-        level: coverage of the interval around the estimator's own expectation, in (0, 1).
-
-    Raises:
-        ValueError: tau is negative or not a number.
+    probability times the model's error there. The variance is at most that of weights up to tau,
+    which is at least 0 (else ValueError). tau infinite: dr; below every positive weight: dm.
     """
     terms = predictions.corrected(columns, switched(columns.weights, tau))
     ratio = mean_ratio(columns, terms)
@@ -46,14 +39,7 @@ def dros(columns: Columns, predictions: Predictions, lam: float, level: float = 
 
     Small weights are unchanged; weights far above sqrt(lam) become lam / w, so that the largest
     count least. The shape minimises a bound on the squared error whose bias part ignores the
-    direction of the model's error. lam infinite: dr; 0: dm.
-
-    Args:
-        lam: at least 0.
-        level: coverage of the interval around the estimator's own expectation, in (0, 1).
-
-    Raises:
-        ValueError: lam is negative or not a number.
+    direction of the model's error. lam is at least 0 (else ValueError); infinite: dr; 0: dm.
     """
     terms = predictions.corrected(columns, shrunk(columns.weights, lam))
     ratio = mean_ratio(columns, terms)

@@ -18,8 +18,6 @@ from replay.sources import Batch
 
 
 class _Row(NamedTuple):
-    """One page, with arrays by slot."""
-
     user: int
     reward: Floats
     propensity: Floats

@@ -216,7 +216,6 @@ def _mean(name: str, terms: Floats, slates: Slates, ess: float, level: float) ->
 def _normalised(
     name: str, weights: Floats, reward: Floats, slates: Slates, level: float
 ) -> Estimate:
-    """Return the sum over columns of weighted means."""
     nowhere = weights.sum(axis=0) <= 0.0
     if nowhere.any():
         raise ValueError(

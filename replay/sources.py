@@ -144,11 +144,7 @@ class Source(Protocol):
     """A log that can be read repeatedly."""
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the decisions, the same at each call.
-
-        Raises:
-            ValueError: the log is invalid; says where and why.
-        """
+        """Yield the decisions, the same at each call; raise ValueError where the log is invalid."""
         ...
 
     @property

@@ -47,19 +47,11 @@ class Spill:
         self._files[name].write(np.ascontiguousarray(values).tobytes())
 
     def floats(self, name: str) -> Floats:
-        """Return the current contents of a float64 column.
-
-        Raises:
-            KeyError: the column does not exist.
-        """
+        """Return the current contents of a float64 column, or raise KeyError."""
         return np.memmap(self._flushed(name), dtype=np.float64, mode="r")
 
     def ints(self, name: str) -> Ints:
-        """Return the current contents of an int64 column.
-
-        Raises:
-            KeyError: the column does not exist.
-        """
+        """Return the current contents of an int64 column, or raise KeyError."""
         return np.memmap(self._flushed(name), dtype=np.int64, mode="r")
 
     def _flushed(self, name: str) -> str:

@@ -68,11 +68,7 @@ class PolicyTarget:
         return self.policy.name
 
     def probabilities(self, batch: Batch) -> Floats:
-        """Return the policy's pmf at each decision, (m, k).
-
-        Raises:
-            ValueError: the policy's pmf is invalid.
-        """
+        """Return the policy's pmf at each decision, (m, k); raise ValueError for an invalid one."""
         pmfs = np.zeros(batch.mask.shape)
         for page, rows in batch.pages or row_pages(batch):
             row_of = dict(zip(batch.slot[rows].tolist(), rows.tolist(), strict=True))

@@ -32,12 +32,9 @@ Reweigh = Callable[[Floats, float], Floats]
 def tuned_switch_dr(
     columns: Columns, predictions: Predictions, level: float = LEVEL, *, width: float = WIDTH
 ) -> Estimate:
-    """Return Switch-DR with the tau that SLOPE chooses from `TAUS`.
+    """Return Switch-DR with the tau that SLOPE chooses from `TAUS` by `width`, see `WIDTH`.
 
     The interval is that of dr, extended to hold the value: see `extended`.
-
-    Args:
-        width: see `WIDTH`.
     """
     tau = TAUS[slope(*compared(switched, TAUS, columns, predictions), width)]
     chosen = switch_dr(columns, predictions, tau, level)
@@ -98,12 +95,9 @@ def slope(values: Floats, errors: Floats, width: float = WIDTH) -> int:
     """Return the last index up to which all values agree with all before them.
 
     Args:
-        values: shape (m,), from the unbiased end of the grid to the stable end.
+        values: shape (m,), at least one, from the unbiased end of the grid to the stable end.
         errors: shape (m, m), standard errors of the values' differences.
         width: standard errors by which agreeing values may differ, at least 0.
-
-    Raises:
-        ValueError: no value.
 
     >>> slope(np.array([1.0, 1.4, 1.7, 4.0]), np.full((4, 4), 0.5))
     2
