@@ -100,7 +100,7 @@ class Checkpointer:
         self._run_pragma("wal_checkpoint(TRUNCATE)")
 
     def _run_pragma(self, pragma: str) -> None:
-        # No waiting for readers: TRUNCATE would keep writers out meanwhile.
+        # Do not wait for readers: TRUNCATE would block writers meanwhile.
         self._connection.execute("PRAGMA busy_timeout=0")
         self._connection.execute(f"PRAGMA {pragma}").fetchall()
 

@@ -177,7 +177,7 @@ def read(
             not finite. The message names the decision or page.
     """
     rows = read_rows(lines, reward, where)
-    used, page = np.unique(rows.table["page"], return_inverse=True)  # those that no user saw go
+    used, page = np.unique(rows.table["page"], return_inverse=True)  # drops unseen pages
     columns = {name: np.ascontiguousarray(rows.table[name]) for name in ROW_COLUMNS}
     columns["page"] = page.astype(np.int64)
     return Dataset(

@@ -48,7 +48,7 @@ def _decision(
     slot, policy = int(batch.slot[row]), "" if batch.policy is None else str(batch.policy[row])
     eligible = np.flatnonzero(page.slots[slot].eligible[left]).tolist()
     named = {"user": page.context.user, "slot": slot, "policy": policy, "eps": page.eps}
-    if 0 < len(eligible) < len(left):  # a floor over none of them lies over all
+    if 0 < len(eligible) < len(left):  # an empty floor covers all candidates
         named["eligible"] = eligible
     return DsjsonDecision(
         decision_id=decision_id(page.context.page_id, slot),

@@ -76,7 +76,7 @@ class Join:
         self._settle_ms = settle_ms
         self._grace_ms = grace_ms
         self._state = _State(0, Counts(), {}, {})
-        # (time, page order, slot, page): when to look at what. It follows from the state: a
+        # (time, page order, slot, page): the agenda, which follows from the state: a
         # deadline that has moved on meanwhile is put back when its old time comes.
         self._agenda: list[tuple[int, int, int, PageId]] = []
 
@@ -133,7 +133,7 @@ class Join:
             case TickRecord():
                 self._state.counts.ticks += 1
             case ItemRecord() | UserRecord() | BlockRecord():
-                pass  # matters of other folds; here only their time counts
+                pass  # other folds use these; here only their time counts
         return closed
 
     def flush(self) -> list[Interaction]:
@@ -183,8 +183,8 @@ class Join:
         if before == (page.page_id, slot):
             return
         if before and is_first and (page.order, slot) < (self._order(before), before[1]):
-            # Cards come in order, so this news was overtaken by that of a later card: a user
-            # who really goes back sees a card for the second time.
+            # Cards are shown in order, so a later card's impression overtook this first one: a
+            # user who really goes back sees a card for the second time.
             self._end(page, slot)
             return
         self._leave_screen(page.visit)

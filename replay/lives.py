@@ -138,8 +138,8 @@ class _Making:
     def __init__(self, end_ms: int, window_days: int, width: int) -> None:
         self._end_ms, self._window_days, self._width = end_ms, window_days, width
         self._pages: list[_PageSteps] = []
-        self._gaps: list[float | None] = []  # of each page; None: it does not end its session
-        self._n_steps: list[int] = []  # of each page that counts; 0: it only follows
+        self._gaps: list[float | None] = []  # by page; None: it does not end its session
+        self._n_steps: list[int] = []  # by page; 0: it only follows the last known session
         self._life: list[int] = []
         self._keys: list[int] = []
         self._last_page: list[int] = []
@@ -147,7 +147,7 @@ class _Making:
     def add(self, pages: list[_PageSteps]) -> None:
         begins = [i for i, p in enumerate(pages) if i == 0 or p.session != pages[i - 1].session]
         gaps: list[float | None] = [None] * len(pages)
-        known = 0  # pages before it are of sessions whose return is known
+        known = 0  # pages before this index have a known return
         for start, end in zip(begins, [*begins[1:], len(pages)], strict=True):
             gap = self._gap(pages[start].at_ms, pages[end].at_ms if end < len(pages) else None)
             if gap is None:

@@ -58,7 +58,7 @@ _PERSON = "SELECT offset, crc, payload FROM log WHERE kind IN ('user', 'block') 
 _OVERWRITE = "UPDATE log SET crc = ?, payload = ? WHERE offset = ?"
 
 
-class LogCorruption(Exception):  # noqa: N818  # it tells a state of the file, not a mistake
+class LogCorruption(Exception):  # noqa: N818  # a state, not a mistake
     """A line differs from what was written, so no fold of the log can pass it."""
 
     def __init__(self, offset: int, reason: str) -> None:

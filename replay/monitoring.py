@@ -21,7 +21,7 @@ _LARGEST_STAKE = 0.5
 class _Bets:
     n: int = 0
     total: float = 0.0  # of X
-    squares: float = 0.25  # of (X - its prediction), begun as if one had been off by a half
+    squares: float = 0.25  # of X - prediction, starting with one error of a half
     staked: float = 0.0  # sum of s
     won: float = 0.0  # sum of s X - (-log(1 - s) - s) (X - c)^2
     bound: float = -np.inf  # the highest lower end so far

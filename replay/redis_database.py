@@ -23,11 +23,11 @@ _MEMORY = ("maxmemory", "maxmemory-policy")
 _SETTINGS = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 
 
-class NotDurable(ValueError):  # noqa: N818  # it tells what was found
+class NotDurable(ValueError):  # noqa: N818  # a state, not a mistake
     """The server answers before a write is on disk."""
 
 
-class NoLog(ValueError):  # noqa: N818  # it tells what was found
+class NoLog(ValueError):  # noqa: N818  # a state, not a mistake
     """There is no installation with this name."""
 
 

@@ -120,7 +120,7 @@ class Change:
         self.seen: dict[tuple[str, str], bytes] = {}  # stamps of the rows that were read
         self.free: set[tuple[str, str]] = set()  # keys of lines that were not there
         self.fresh: set[str] = set()  # id prefixes that no page had
-        self.catalogue = -1  # the shard's mark, if it was asked for
+        self.catalogue = -1  # the shard's mark, if it was read
         self.lines: list[ChangeLine] = []
         self.said: set[tuple[str, str]] = set()  # keys of these lines
         self.rows: dict[tuple[str, str], bytes | None] = {}

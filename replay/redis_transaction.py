@@ -104,7 +104,7 @@ class ShardTransaction:
         self._forgotten.add(user)
         return len(found) + n_ours
 
-    # --- one piece of work after the other ---
+    # --- jobs in turn ---
 
     def keep(self) -> None:
         """Add the current job's writes to the transaction."""

@@ -30,7 +30,7 @@ MAX_RUNS = 100
 """Most runs of a transaction while other processes change the rows it has read."""
 
 
-class Contended(RuntimeError):  # noqa: N818  # it tells what happened
+class Contended(RuntimeError):  # noqa: N818  # a state, not a mistake
     """Other processes changed a transaction's rows in every run; nothing was written."""
 
 
@@ -49,7 +49,7 @@ class Job(Generic[T]):
             result = self.work(transaction)
         except RedisError:
             raise
-        except Exception as error:  # noqa: BLE001  # whoever waits gets it
+        except Exception as error:  # noqa: BLE001  # the futures carry it
             transaction.drop()
             return partial(self.future.set_exception, error)
         transaction.keep()
@@ -114,7 +114,7 @@ class Writer:
         """
         try:
             aheads = self._read_ahead(groups)
-        except Exception as error:  # noqa: BLE001  # whoever waits gets it
+        except Exception as error:  # noqa: BLE001  # the futures carry it
             _fail([job for jobs in groups for job in jobs], error)
             return []
         read = zip(groups, aheads, strict=True)
@@ -139,7 +139,7 @@ class Writer:
         if run.jobs[0].shard == ITEMS:
             try:
                 raise_marks(self._client, self._shards)
-            except Exception as error:  # noqa: BLE001  # whoever waits gets it
+            except Exception as error:  # noqa: BLE001  # the futures carry it
                 _fail(run.jobs, error)
                 return
         run.settle()
@@ -168,7 +168,7 @@ class Writer:
         transaction = ShardTransaction(self._shards[number], self._now_ms(), ahead, asks=asks)
         try:
             return _Run(jobs, transaction, [job.run(transaction) for job in jobs])
-        except Exception as error:  # noqa: BLE001  # whoever waits gets it
+        except Exception as error:  # noqa: BLE001  # the futures carry it
             _fail(jobs, error)
             return None
 
@@ -178,10 +178,10 @@ class Writer:
         try:
             replies = self._evaluate(transactions, stamp)
             if any(isinstance(reply, NoScriptError) for reply in replies):
-                # The server was started anew.
+                # The server was restarted and lost its scripts.
                 self._commit_sha = self._client.ask("SCRIPT", "LOAD", COMMIT)
                 replies = self._evaluate(transactions, stamp)
-        except Exception as error:  # noqa: BLE001  # whoever waits gets it
+        except Exception as error:  # noqa: BLE001  # the futures carry it
             return [error] * len(transactions)
         return replies
 

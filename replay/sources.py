@@ -72,7 +72,7 @@ class Draws:
     propensity: Floats  # (m,) in (0, 1]
     action: Ints  # (m,) in [0, k)
     eligible: Bools  # (m, k) candidates of the floor, which surely had a real chance
-    pmf: Floats | None  # (m, k) that the log drew from; rows of NaN where not known
+    pmf: Floats | None  # (m, k) logged distribution; rows of NaN if unknown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,9 +93,9 @@ class Batch:
     mask: Bools  # (m, k) candidates that the decision could take: its slot's, less its prefix
     row_weight: Floats | None = None  # (m,) above 0, 1 / (1 - pdrop) of a sampled log; None: ones
     arm: Strings | None = None  # (m,) of the experiment; "" outside of it; None: no experiment
-    policy: Strings | None = None  # (m,) that made the log, name@version; None: not known
+    policy: Strings | None = None  # (m,) logging policy, name@version; None: unknown
     segments: Mapping[str, Strings] = field(default_factory=dict)  # of each decision, by name
-    pmf: Floats | None = None  # (m, k) that the log drew from; rows of NaN where not known
+    pmf: Floats | None = None  # (m, k) logged distribution; rows of NaN if unknown
     context: Floats | None = None  # (m, d)
     action_context: Floats | None = None  # (m, k, e), or (k, e) where all decisions share it
     eps: Floats | None = None  # (m,) in [0, 1], an external log's floor; None: it has none
