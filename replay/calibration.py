@@ -1,4 +1,4 @@
-"""Tests of the log itself: do draws match logged propensities, and arms their planned sizes?
+"""Tests of whether logged draws match their propensities, and arms their planned sizes.
 
 A known distribution is tested by its randomised probability integral transform, a propensity alone
 by the weight of the exploration floor. Both tests use every draw of a page, seen or not, because a
