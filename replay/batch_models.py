@@ -1,11 +1,9 @@
-"""Reward models over batches, cross-fitted: what `evaluate` predicts rewards with.
+"""Cross-fitted reward models that predict a log batch by batch.
 
-The ridge of `replay.reward_model` needs no more of a log than its moments, so one pass that keeps
-those of each fold fits all of them, each on everybody else, in memory that does not grow with the
-log. Any `env.interface.RewardModel` can be cross-fitted on a dataset in memory and stand in its
-place (`replay.reward_model.cross_fit`).
-
-A log without features of its candidates gets the shrunk means of `replay.shrunk_means`.
+The ridge needs only the moments of each fold, so one pass over the log fits every fold's model in
+memory that does not grow with the log. A log whose candidates have no features gets shrunk means
+instead. Any other `env.interface.RewardModel` can take their place
+(`replay.reward_model.cross_fit`). Reasons: `docs/decisions/reward-models.md`.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +17,7 @@ from replay.shrunk_means import shrunk_table
 from replay.sources import Batch, Source
 
 MAX_CELLS = 2_000_000
-"""Places times actions of a table of means: 240 MB for all folds."""
+"""Most slots times actions in a table of means; at the limit all folds take 240 MB."""
 
 
 class BatchModel(Protocol):
@@ -31,22 +29,18 @@ class BatchModel(Protocol):
 
 
 Fit = Callable[[Source], BatchModel]
-"""Fits on a log what will predict its rewards, never on the person that it predicts for."""
+"""Fits a reward model on a log such that no user is predicted by a model fitted on that user."""
 
 
 class ByPage:
     """Predicts page by page with a model of contexts."""
 
     def __init__(self, predictor: Predictor) -> None:
-        """Take a model that knows whom it may score, such as `CrossFitted`."""
+        """Take a cross-fitted model, such as `CrossFitted`."""
         self._predictor = predictor
 
     def predict(self, batch: Batch) -> Floats:
-        """Return the expected reward of each candidate, (m, k).
-
-        Raises:
-            ValueError: a prediction that is not finite or of another shape.
-        """
+        """Return expected rewards, (m, k); raise ValueError if one is not finite or misses."""
         predicted = np.zeros(batch.mask.shape)
         for page, rows in batch.pages:
             rewards = checked_rewards(self._predictor.predict(page.context), page, "predicted")
@@ -55,7 +49,7 @@ class ByPage:
 
 
 class Ridges:
-    """One ridge a fold of people, each fitted on the others."""
+    """One ridge for each fold of users, fitted on the other folds."""
 
     def __init__(self, models: Sequence[RidgeModel]) -> None:
         """Take the models in the order of their folds."""
@@ -79,7 +73,7 @@ class Ridges:
 
         Args:
             features: shape (n, d + e).
-            fold: shape (n,), as `folds_of` has it.
+            fold: shape (n,), from `folds_of`.
         """
         predicted = np.empty(len(features))
         for i, model in enumerate(self._models):
@@ -88,7 +82,7 @@ class Ridges:
 
 
 def fit_ridges(source: Source, n_folds: int = FOLDS, l2: float = 10.0) -> Ridges:
-    """Return ridge regressions on a log's features, cross-fitted by person, in one pass.
+    """Return ridges on a log's features, cross-fitted by user, in one pass.
 
     Args:
         source: each of its batches has pages, or features of the candidates.
@@ -96,7 +90,7 @@ def fit_ridges(source: Source, n_folds: int = FOLDS, l2: float = 10.0) -> Ridges
         l2: as for `RidgeModel`.
 
     Raises:
-        ValueError: everybody is in one fold.
+        ValueError: all users are in one fold.
     """
     moments = [Moments() for _ in range(n_folds)]
     n = 0
@@ -121,7 +115,7 @@ def fit_ridges(source: Source, n_folds: int = FOLDS, l2: float = 10.0) -> Ridges
 
 
 def folds_of(batch: Batch, n_folds: int = FOLDS) -> Ints:
-    """Return each decision's fold: the person's, by which cross-fitting splits, shape (m,)."""
+    """Return each decision's cross-fitting fold, which is that of its user, shape (m,)."""
     if not batch.pages:
         return batch.user % n_folds
     fold = np.zeros(len(batch), dtype=np.int64)
@@ -131,7 +125,7 @@ def folds_of(batch: Batch, n_folds: int = FOLDS) -> Ints:
 
 
 def chosen_features(batch: Batch) -> Floats:
-    """Return the shared features and the logged candidate's, one row a decision, (m, d + e)."""
+    """Return the shared features and the logged candidate's, one row per decision, (m, d + e)."""
     if batch.pages:
         return np.concatenate([_page_features(batch, page, rows) for page, rows in batch.pages])
     rows = np.arange(len(batch))
@@ -144,11 +138,7 @@ def chosen_features(batch: Batch) -> Floats:
 
 
 def checked_rewards(rewards: Floats, page: Page, kind: str) -> Floats:
-    """Return rewards of a page's candidates, if that is what they are.
-
-    Raises:
-        ValueError: another shape, or a number that is not finite.
-    """
+    """Return a page's rewards; raise ValueError if their shape is wrong or one is not finite."""
     n = len(page.context)
     if rewards.shape != (n,) or not np.isfinite(rewards).all():
         raise ValueError(
@@ -173,18 +163,14 @@ def _candidates(batch: Batch, row: int) -> tuple[Floats, Floats]:
 
 
 class CellMeans:
-    """Shrunk means by place on the page and action, one table a fold of people."""
+    """Shrunk means by slot and action, with one table for each fold of users."""
 
     def __init__(self, tables: Floats) -> None:
-        """Take one table a fold, (n_folds, n_slots, n_actions)."""
+        """Take one table per fold, (n_folds, n_slots, n_actions)."""
         self._tables = tables
 
     def predict(self, batch: Batch) -> Floats:
-        """Return the expected reward of each candidate, (m, k).
-
-        Raises:
-            ValueError: a place or an action that no fold has seen.
-        """
+        """Return expected rewards, (m, k); raise ValueError outside of the fitted table."""
         n_folds, n_slots, n_actions = self._tables.shape
         if batch.slot.max() >= n_slots or batch.mask.shape[1] > n_actions:
             raise ValueError(
@@ -196,14 +182,14 @@ class CellMeans:
 
 
 def fit_cells(source: Source, n_folds: int = FOLDS) -> CellMeans:
-    """Return shrunk means of a log whose candidates have no features, cross-fitted, in one pass.
+    """Return cross-fitted shrunk means of a log whose candidates have no features, in one pass.
 
     Args:
-        source: whose actions are the same items throughout.
+        source: a log in which an action number means the same item throughout.
         n_folds: at least 2.
 
     Raises:
-        ValueError: everybody is in one fold, or there are more than `MAX_CELLS` cells.
+        ValueError: all users are in one fold, or there are more than `MAX_CELLS` cells.
     """
     sums = np.zeros((3, n_folds, 1, 1))  # rows, rewards, squared rewards
     for batch in source.batches():
@@ -234,10 +220,10 @@ def _check_cells(n_slots: int, n_actions: int) -> None:
 
 
 def fit_rewards(source: Source) -> BatchModel:
-    """Return the model that suits a log: of features where it has some, else of places and actions.
+    """Return a ridge where the log has features, else shrunk means by slot and action.
 
     Raises:
-        ValueError: there is no decision, or everybody is in one fold.
+        ValueError: there is no decision, or all users are in one fold.
     """
     first = next(source.batches(), None)
     if first is None:

@@ -1,11 +1,8 @@
-"""The bootstrap by person: intervals for sums of ratios without a formula for their spread.
+"""The bootstrap by user: intervals for sums of ratios without a variance formula.
 
-People are drawn with replacement, and with each all that they did. A draw needs only how often
-each person was drawn and the sums by person, so that a thousand resamples are a matrix product.
-Counts are independent Poisson(1) ones (Hanley and MacGibbon, "Creating non-parametric bootstrap
-samples using Poisson frequencies", 2006; for ratios, what they add to the multinomial's spread
-cancels). On smooth estimators it covers as the clustered t does, for a thousand times the work;
-it is here for the reader who trusts nothing else, and as a check on the influences.
+A resample draws users with replacement, each with all of their decisions, by independent Poisson(1)
+counts. It serves as a check on the influence-based intervals. Cost and coverage:
+`docs/decisions/intervals.md`.
 """
 
 from collections.abc import Sequence
@@ -30,23 +27,20 @@ def bootstrap(
     seed: int,
     n_samples: int = SAMPLES,
 ) -> Estimate:
-    """Return the sum of the ratios with the percentile interval of its resamples by person.
+    """Return the sum of the ratios with the percentile interval of its resamples by user.
 
     Efron, "Bootstrap Methods: Another Look at the Jackknife", Annals of Statistics 1979. The
-    standard error is the resamples' standard deviation. A resample without any weight
-    is left out: where that happens at all, there is too little for an interval.
+    standard error is the resamples' standard deviation. A resample without any weight is left out;
+    if that happens at all, the log is too small for an interval.
 
     Args:
-        estimator: its name.
-        ratios: of n rows each.
-        user: shape (n,), code of each row's person.
-        ess: effective sample size.
-        level: in (0, 1).
-        seed: of the draws.
+        user: shape (n,), user code of each row of the ratios.
+        ess: effective sample size, reported as it is.
+        level: coverage, in (0, 1).
         n_samples: at least 100.
 
     Raises:
-        ValueError: fewer than two people, fewer than 100 samples, or a level out of range.
+        ValueError: fewer than two users, fewer than 100 samples, or a level out of range.
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level must be in (0, 1), got {level}")
@@ -72,14 +66,13 @@ def bootstrap(
 
 
 def _sums_by_user(ratios: Sequence[Ratio], user: Ints) -> Floats:
-    """Return each person's numerators and denominators, shape (n_users, n_ratios, 2)."""
+    """Return each user's numerators and denominators, shape (n_users, n_ratios, 2)."""
     seen = np.flatnonzero(np.bincount(user))
     sums = [[np.bincount(user, weights=part)[seen] for part in ratio] for ratio in ratios]
     return np.moveaxis(np.array(sums), -1, 0)
 
 
 def _resampled(sums: Floats, rng: np.random.Generator, n_samples: int) -> Floats:
-    """Return the value of each resample that has any weight, shape (at most n_samples,)."""
     n_users, n_ratios, _ = sums.shape
     flat = sums.reshape(n_users, -1)
     totals = np.zeros((n_samples, flat.shape[1]))

@@ -1,21 +1,8 @@
-"""Whether logged propensities are those of the draws, and arms as large as they should be.
+"""Tests of whether logged draws match their propensities, and arms their planned sizes.
 
-Where the distribution of a draw is known, V = F(a - 1) + W p(a), with W an independent uniform and
-F taken from the least to the most likely candidate, is uniform in [0, 1) whatever the distribution
-was (the randomised probability integral transform: Smith, "Diagnostic checks of non-standard time
-series models", Journal of Forecasting 1985). Its cells are counted and compared by Pearson's
-chi-square: draws that are bolder or more timid than the log says show.
-
-Where only the drawn card's propensity is known, the floor is asked: nu(a) / p(a), with nu uniform
-over the candidates that had a chance worth the name, has expectation 1 in all and nu's share in
-each quarter of the candidate list. Its weights are bounded by 1 / eps, so that the test stays fair
-where a mean over all candidates would hang on a few that nearly never come.
-
-Both run over all draws of the pages that a source yields, seen or not, since whether somebody
-answered can depend on the card. `replay.log_source` yields all pages, those too of which nothing
-can be evaluated; a `replay.dataset` and a foreign log have only decisions that can.
-
-Rejected: a reliability diagram of the chosen cards' propensities (they are chosen by them).
+A known distribution is tested by its randomised probability integral transform, a propensity alone
+by the weight of the exploration floor. Both tests use every draw of a page, seen or not, because a
+missing response can depend on the card. Formulas and reasons: `docs/decisions/evaluation-gates.md`.
 """
 
 from statistics import NormalDist
@@ -29,38 +16,32 @@ from replay.sources import Draws
 N_CELLS = 20
 N_PARTS = 4
 MIN_EXPECTED = 5.0
-"""Draws that a cell must expect, so that its count is nearly normal."""
+"""Expected draws that a cell needs for its count to be nearly normal."""
 MIN_EFFECTIVE = 100.0
-"""Draws that the floor's weights must be worth, so that their sums are nearly normal."""
+"""Effective draws that the floor test needs for its sums to be nearly normal."""
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """How well logged propensities and draws fit together.
+    """The result of testing logged propensities against the logged draws.
 
-    Attributes:
-        method: "pit" (cells of V) or "floor" (weight of the floor in parts of the candidate list).
-        n: draws that were judged.
-        observed: what each cell, or part, got over what it should have.
-        p_value: of the chi-square test that all should be 1.
-        max_error: largest relative difference of a logged propensity from the one that its policy
-            gives again; 0 where there was nothing to compare with.
+    A propensity's error is relative to the one that its policy gives when asked again.
     """
 
-    method: str
-    n: int
-    observed: tuple[float, ...]
-    p_value: float
-    max_error: float = 0.0
+    method: str  # "pit" (cells of V) or "floor" (its weight in parts of the list)
+    n: int  # draws tested
+    observed: tuple[float, ...]  # observed over expected amount, by cell or part
+    p_value: float  # of the chi-square test that all ratios are 1
+    max_error: float = 0.0  # largest relative error; 0 where nothing could be compared
 
 
 class Calibrating:
-    """Takes draws batch by batch and judges all."""
+    """Accumulates draws batch by batch and tests them all."""
 
     def __init__(self, seed: int = 0) -> None:
         """Start without a draw.
 
         Args:
-            seed: of the uniforms W.
+            seed: seed of the uniforms W.
         """
         self._rng = np.random.default_rng(seed)
         self._cells = np.zeros(N_CELLS)
@@ -69,7 +50,7 @@ class Calibrating:
         self._shares, self._weight, self._squares = np.zeros(N_PARTS), 0.0, 0.0
 
     def add(self, draws: Draws) -> None:
-        """Take a batch's draws: those whose distribution is known, and the others."""
+        """Add a batch's draws, both those with a known distribution and those without."""
         known: Bools = np.zeros(len(draws.action), dtype=np.bool_)
         if draws.pmf is not None:
             known = np.asarray(np.isfinite(draws.pmf).all(axis=1))
@@ -77,7 +58,7 @@ class Calibrating:
         self._add_floor(draws, ~known & draws.eligible.any(axis=1))
 
     def result(self) -> Calibration | None:
-        """Return the judgement by the test that has more draws; None: neither has enough."""
+        """Return the result of the test that has more draws, or None if neither has enough."""
         n = int(self._cells.sum())
         by_floor = self._squares > 0.0 and self._weight**2 / self._squares >= MIN_EFFECTIVE
         if n >= N_CELLS * MIN_EXPECTED and (n >= self._n or not by_floor):
@@ -129,26 +110,22 @@ class Calibrating:
 
 
 class Arms(msgspec.Struct, frozen=True):
-    """Whether the arms of an experiment have the people that they should.
+    """The sizes of an experiment's arms, with Pearson's chi-square test of their shares.
 
-    Attributes:
-        people: by arm.
-        expected: by arm, of the same total.
-        p_value: of Pearson's chi-square test that the differences are chance (Fabijan et al.,
-            "Diagnosing Sample Ratio Mismatch in Online Controlled Experiments", KDD 2019).
+    Fabijan et al., "Diagnosing Sample Ratio Mismatch in Online Controlled Experiments", KDD 2019.
     """
 
-    people: dict[str, int]
-    expected: dict[str, float]
-    p_value: float
+    people: dict[str, int]  # users by arm
+    expected: dict[str, float]  # expected users by arm, of the same total
+    p_value: float  # that the differences are chance
 
 
 def judge_arms(people: dict[str, int], shares: dict[str, float]) -> Arms | None:
-    """Return whether arms have their shares of the people; None: there is nothing to compare.
+    """Return the test of the arms' sizes, or None if there is nothing to compare.
 
     Args:
-        people: by arm.
-        shares: by arm, relative to their sum; arms without one do not count.
+        people: users by arm.
+        shares: planned share by arm, relative to their sum; arms without one are ignored.
     """
     counts = {name: people.get(name, 0) for name in shares}
     total = sum(counts.values())
@@ -160,9 +137,9 @@ def judge_arms(people: dict[str, int], shares: dict[str, float]) -> Arms | None:
 
 
 def chi_square_tail(value: float, dof: int) -> float:
-    """Return the chance of a chi-square of at least this value (Wilson and Hilferty, PNAS 1931).
+    """Return the probability of a chi-square of at least this value.
 
-    Within a few parts in a hundred down to 1e-6.
+    Approximation of Wilson and Hilferty (PNAS 1931), within a few percent down to 1e-6.
 
     >>> round(chi_square_tail(18.307, 10), 3)
     0.05

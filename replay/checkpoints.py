@@ -1,18 +1,8 @@
-"""Checkpoints of the database's write-ahead log, by a thread of their own, off the commit path.
+"""Checkpoints of the database's write-ahead log, on a thread off the commit path.
 
-A commit that also runs a checkpoint makes everybody behind it wait for its fsyncs. So no
-connection checkpoints by itself; this thread copies the log back into the database when it has
-grown, and truncates it once nobody has written for a while. It copies most of it beside the
-writers, and what they wrote meanwhile when it is its own turn to write: a log is started over only
-once it is copied back whole, which beside writers who never rest it hardly ever is. Several
-checkpoints would go by until one was, each with fsyncs that the writers' own have to wait for.
-
-SQLite before 3.51.3 loses committed pages when a checkpoint starts on a log that is copied back
-already, just while a writer starts that log over (https://sqlite.org/wal.html#the_wal_reset_bug);
-many builds of Python come with such a version. Here a checkpoint therefore first
-commits a row of its own, under a lock file that admits one checkpoint at a time among all
-processes: then there is always something to copy, and no writer can start the log over before
-this checkpoint is done.
+A commit that also ran a checkpoint would make every later commit wait for its fsyncs. This thread
+copies the log back when it has grown and truncates it when writing pauses. It also works around
+SQLite's WAL reset bug. Reasons: `docs/decisions/sqlite-log.md`.
 """
 
 import logging
@@ -29,7 +19,7 @@ POLL_S = 0.25
 IDLE_POLLS = 40
 
 COUNT_COMMIT = "UPDATE meta SET value = value + 1 WHERE name = 'commits'"
-"""A change that is always one: with it a commit writes, and so fsyncs, whatever else it did."""
+"""A statement that always changes a row, so that its commit writes and fsyncs."""
 
 
 class Checkpointer:
@@ -47,11 +37,10 @@ class Checkpointer:
         """Start the thread.
 
         Args:
-            path: of the database.
-            connection: this thread's own; closed with it.
-            wal_bytes: a longer log is copied back; the `journal_size_limit` of all connections.
-            poll_s: seconds between two looks at the log.
-            idle_polls: looks without a change after which the log is truncated.
+            connection: used by this thread only, and closed with it.
+            wal_bytes: log size that triggers a copy; the `journal_size_limit` of all connections.
+            poll_s: seconds between two checks of the log.
+            idle_polls: checks without a change after which the log is truncated.
         """
         self._path = path
         self._wal = Path(f"{path}-wal")
@@ -90,7 +79,6 @@ class Checkpointer:
         return stat.st_size, stat.st_mtime_ns
 
     def _alone(self, checkpoint: Callable[[], None]) -> None:
-        """Run a checkpoint, unless another process runs one."""
         try:
             with locked(checkpoint_lock(self._path), wait=False) as alone:
                 if alone:
@@ -112,7 +100,7 @@ class Checkpointer:
         self._run_pragma("wal_checkpoint(TRUNCATE)")
 
     def _run_pragma(self, pragma: str) -> None:
-        # No waiting for readers: TRUNCATE would keep writers out meanwhile.
+        # Do not wait for readers: TRUNCATE would block writers meanwhile.
         self._connection.execute("PRAGMA busy_timeout=0")
         self._connection.execute(f"PRAGMA {pragma}").fetchall()
 

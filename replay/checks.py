@@ -1,4 +1,4 @@
-"""Checks of columns at the border of an estimator: what was expected, what came, and where."""
+"""Checks of estimator inputs; each error names the expected value, the actual one and its row."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from env.vocabulary import Bools, Floats, Ints
 
 
 def require_shape(shape: tuple[int, ...], **columns: Floats | Ints) -> None:
-    """Raise ValueError where a column is of another shape, or the shape has no element."""
+    """Raise ValueError if a column has another shape, or the shape has no element."""
     if 0 in shape:
         raise ValueError(f"expected columns with at least one row, got shape {shape}")
     for name, column in columns.items():
@@ -15,7 +15,7 @@ def require_shape(shape: tuple[int, ...], **columns: Floats | Ints) -> None:
 
 
 def require(holds: Bools, name: str, expected: str, got: Floats | Ints) -> None:
-    """Raise ValueError with the first element that is wrong, and its place.
+    """Raise ValueError with the first invalid element and its row.
 
     >>> require(np.array([True, False]), "propensity", "in (0, 1]", np.array([0.5, 0.0]))
     Traceback (most recent call last):

@@ -1,7 +1,7 @@
-"""Columns: what an estimator of single decisions reads, one row a decision.
+"""The input columns of every estimator of single decisions, one row per decision.
 
-Everything in replay that ends in a number passes through these two records, whatever the log was:
-ours, Vowpal Wabbit's, or the Open Bandit Pipeline's fields. Values are checked here, once.
+All logs (ours, Vowpal Wabbit's, and the Open Bandit Pipeline's fields) reach the estimators through
+these two records, which check their values once.
 """
 
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from replay.intervals import effective_sample_size
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Columns:
-    """What was logged and what the target policy would have done, one row a decision.
+    """The log's and the target policy's side of each decision.
 
-    A log that was thinned before it was kept says of each row how many it stands for,
-    1 / (1 - pdrop); every mean over rows is then weighted by it, and estimates stay those of the
-    whole log. The rate must not depend on the reward in any other way than the weight says.
+    A thinned log states how many decisions each row stands for, 1 / (1 - pdrop). Every mean is
+    weighted by it, so estimates remain those of the whole log. The drop rate must not depend on the
+    reward except through this weight.
 
     Raises:
-        ValueError: no row, columns of different length, or a value out of its range; with the
-            first row that is wrong.
+        ValueError: no row, columns of different lengths, or a value out of range; names the first
+            invalid row.
     """
 
-    user: Ints  # (n,) at least 0, code of the person
+    user: Ints  # (n,) at least 0, code of the user
     reward: Floats  # (n,) finite
     propensity: Floats  # (n,) in (0, 1], of the logged action under the logging policy
     target: Floats  # (n,) in [0, 1], of the logged action under the target policy
@@ -54,25 +54,25 @@ class Columns:
 
     @property
     def row_weights(self) -> Floats:
-        """How many decisions each row stands for, shape (n,)."""
+        """The number of decisions that each row stands for, shape (n,)."""
         return np.ones(len(self)) if self.row_weight is None else self.row_weight
 
     @property
     def ess(self) -> float:
-        """The effective sample size of importance and row weights together, in decisions."""
+        """The effective sample size of the importance and row weights together, in decisions."""
         return effective_sample_size(self.per_row(self.weights))
 
     def per_row(self, terms: Floats) -> Floats:
-        """Return the terms, each as often as its row counts, shape (n,)."""
+        """Return the terms multiplied by the row weights, shape (n,)."""
         return terms if self.row_weight is None else terms * self.row_weight
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """What a reward model that was not fitted on a row says about it.
+    """Rewards predicted by a model that was not fitted on the rows it scores.
 
     Raises:
-        ValueError: no row, columns of different length, or a value that is not finite.
+        ValueError: no row, columns of different lengths, or a value that is not finite.
     """
 
     chosen: Floats  # (n,) predicted reward of the logged action
@@ -84,14 +84,13 @@ class Predictions:
         _check(np.isfinite(self.direct), "predicted value", "finite", self.direct)
 
     def corrected(self, columns: Columns, weights: Floats) -> Floats:
-        """Return each row's predicted value plus its correction of this weight, shape (n,).
+        """Return each row's predicted value plus its weighted residual, shape (n,).
 
         Args:
-            columns: of the same n rows.
             weights: shape (n,).
 
         Raises:
-            ValueError: columns and predictions are of different length.
+            ValueError: columns and predictions differ in length.
         """
         check_lengths(columns.reward, self.direct)
         return self.direct + weights * (columns.reward - self.chosen)

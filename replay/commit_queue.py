@@ -1,8 +1,8 @@
-"""The one thread of a process that commits, and what queues up for it meanwhile: group commit.
+"""Group commit: one thread per process commits all jobs that have queued up.
 
-It takes all that is waiting and has it committed as one, so that those who waited for one commit
-share the cost of the next. There is no window to wait for: the next commit begins when the last one
-is done. What a commit is, a store says.
+Jobs that arrive during a commit share the cost of the next one, which starts as soon as the current
+one ends; there is no commit window. Each store supplies its own commit function. Reasons:
+`docs/decisions/sqlite-log.md`.
 """
 
 import threading
@@ -12,11 +12,11 @@ from typing import Any, Generic, Protocol, TypeVar
 
 
 class Waiting(Protocol):
-    """A piece of work that somebody waits for."""
+    """A job with a future."""
 
     @property
     def future(self) -> Future[Any]:
-        """Resolved by the commit."""
+        """The future that the commit resolves."""
         ...
 
 
@@ -24,13 +24,12 @@ J = TypeVar("J", bound=Waiting)
 
 
 class CommitQueue(Generic[J]):
-    """Hands what queued up to a commit, on a thread of its own."""
+    """Passes queued jobs to a commit function on its own thread."""
 
     def __init__(self, name: str, commit: Callable[[list[J]], None]) -> None:
         """Start the thread.
 
         Args:
-            name: of the thread.
             commit: settles the future of each job that it is given, and does not raise.
         """
         self._commit = commit
@@ -42,15 +41,11 @@ class CommitQueue(Generic[J]):
 
     @property
     def is_closed(self) -> bool:
-        """Whether it takes no more jobs."""
+        """Whether the queue refuses new jobs."""
         return self._closing
 
     def put(self, job: J) -> None:
-        """Queue a job.
-
-        Raises:
-            RuntimeError: the queue is closed.
-        """
+        """Queue a job, or raise RuntimeError if the queue is closed."""
         with self._queued:
             if self._closing:
                 raise RuntimeError("the database is closed")

@@ -1,12 +1,8 @@
-"""One SQLite file for log and state: a group-commit writer, short readers, several processes.
+"""One SQLite file for log and state, with group commits and short readers, shared by processes.
 
-Whoever writes hands over a piece of work and gets a future. One thread runs everything that has
-queued up meanwhile (`replay.commit_queue`) as one transaction and resolves the futures after the
-commit, so that the cost of an fsync is shared by all who waited for the one before. Processes meet
-in the file alone.
-
-Rejected: a connection a request (one fsync each, and writers polling for each other's lock), a
-fixed commit window (measured: it only adds its own length), and a store of our own.
+A writer queues a function and gets a future. One thread runs all queued functions in one
+transaction and resolves the futures after the commit, so they share one fsync. Processes meet only
+in the file. Reasons and rejected alternatives: `docs/decisions/sqlite-log.md`.
 """
 
 import contextlib
@@ -30,7 +26,7 @@ Work = Callable[[sqlite3.Connection], T]
 
 BUSY_S = 30.0
 WAL_BYTES = 4 * 2**20
-"""A commit waits for the disk that a checkpoint writes to, the longer the more there is to copy."""
+"""A commit waits for the disk that a checkpoint writes to, so the limit is small."""
 
 _META = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL)"
 _START = "INSERT OR IGNORE INTO meta VALUES ('format', ?), ('commits', 0)"
@@ -39,19 +35,19 @@ _START = "INSERT OR IGNORE INTO meta VALUES ('format', ?), ('commits', 0)"
 class Database:
     """An open database file; use it as a context manager, or `close` it.
 
-    Threads share it, processes open their own; it must not be carried over a fork.
+    Threads share it. Each process opens its own, and it must not be carried over a fork.
     """
 
     def __init__(
         self, path: Path, schema: Sequence[str] = (), *, wal_bytes: int = WAL_BYTES
     ) -> None:
-        """Open the file, make it and its tables where they are missing, and start the writer.
+        """Open the file, create missing tables, and start the writer.
 
         Args:
-            path: of the file, in a folder that exists, on a disk of this machine; next to it
-                stand files of its own ending in `-wal`, `-shm`, `-turn` and `-checkpoint`.
-            schema: further statements, each true when run again (`IF NOT EXISTS`).
-            wal_bytes: a write-ahead log longer than this is copied back into the file.
+            path: file on a local disk, in an existing folder; its companion files end in `-wal`,
+                `-shm`, `-turn` and `-checkpoint`.
+            schema: further statements that are safe to repeat (`IF NOT EXISTS`).
+            wal_bytes: size above which the write-ahead log is copied back into the file.
 
         Raises:
             ValueError: the file was written by a newer nextswipe.
@@ -75,16 +71,16 @@ class Database:
         self._writer = _Writer(connection, write_turn(path))
 
     def write(self, work: Work[T], *, durable: bool) -> Future[T]:
-        """Queue a piece of work; its future resolves, with what it returned, after the commit.
+        """Queue a function; its future resolves with the function's result after the commit.
 
-        Work that raises is undone and fails its own future only; a commit that fails fails all
-        that were in it. Work must not end the transaction, and runs on the writer's thread: be
-        short, and call nothing that waits for another write.
+        A function that raises is rolled back and fails only its own future; a failed commit fails
+        all that were in it. The function runs on the writer's thread: it must be short, must not
+        end the transaction, and must not wait for another write.
 
         Args:
             work: called once with a connection that is inside a transaction.
-            durable: whether the future waits until this work, and everything committed before it
-                by any process, is on disk; so even work that writes nothing is a barrier.
+            durable: wait until this work, and everything any process committed before it, is on
+                disk; even work that writes nothing is then a barrier.
 
         Raises:
             RuntimeError: the database is closed.
@@ -93,7 +89,7 @@ class Database:
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection that sees one state of the database and cannot change it.
+        """Lend a read-only connection that sees one state of the database.
 
         Fetch inside the block and leave it soon: an open reader keeps the write-ahead log growing.
 
@@ -109,7 +105,7 @@ class Database:
             self._return_reader(connection)
 
     def close(self) -> None:
-        """Commit what is queued, stop the threads and close the file; again does nothing."""
+        """Commit queued work, stop the threads and close the file; a second call does nothing."""
         if not self._closed:
             self._closed = True
             self._checkpointer.close()
@@ -153,7 +149,7 @@ class _Job(Generic[T]):
     future: Future[T]
 
     def run(self, connection: sqlite3.Connection) -> Callable[[], None]:
-        """Do the work in a savepoint and return what settles the future after the commit."""
+        """Do the work in a savepoint and return the callback that settles its future."""
         connection.execute("SAVEPOINT work")
         try:
             result = self.work(connection)
@@ -168,8 +164,6 @@ class _Job(Generic[T]):
 
 
 class _Writer:
-    """The one thread of a process that writes."""
-
     def __init__(self, connection: sqlite3.Connection, turn: Path) -> None:
         self._connection = connection
         self._turn = turn.open("ab")
@@ -190,7 +184,7 @@ class _Writer:
         try:
             with held(self._turn):
                 settles = self._transact(jobs)
-        except Exception as error:  # noqa: BLE001  # whoever waits gets it
+        except Exception as error:  # noqa: BLE001  # the futures carry it
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
             settles = [partial(job.future.set_exception, error) for job in jobs]
@@ -222,7 +216,7 @@ def _connect(path: Path, wal_bytes: int) -> sqlite3.Connection:
     # holds frames that were not copied back; what stays is written over in place, which costs an
     # fsync less than growing the file again.
     connection.execute(f"PRAGMA journal_size_limit={wal_bytes}")
-    connection.execute("PRAGMA secure_delete=ON")  # who is forgotten leaves no bytes in free pages
+    connection.execute("PRAGMA secure_delete=ON")  # a forgotten user leaves no bytes in free pages
     return connection
 
 

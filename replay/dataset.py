@@ -1,14 +1,9 @@
-"""Datasets: what the log says about decisions, as validated columns, one row a decision.
+"""Datasets: the log's decisions as validated columns in memory, one row per decision.
 
-A row is a decision that was seen, closed and not censored, with the exact probability of its
-draw. What all candidates of a page looked like stays once a page, as float16 in the slim
-PageRecord that the log itself holds (8 KB for 100 candidates), and becomes a Page again when a
-policy asks for it: so an evaluation holds one page of features at a time, and another policy
-sees the numbers that the logged one saw, to the last bit.
-
-Rejected: a dense array of features (rows x candidates x columns: 600 MB for 30,000 decisions),
-and one row a candidate in Parquet (the same, on disk). A log that cannot be trusted is refused
-with the decision that shows it, never repaired.
+A row is a decision that was seen, closed and not censored, with its exact propensity. Page features
+stay compact, once per page, and are expanded when a policy asks for them. An invalid log is refused
+with the decision that shows it. Layout and rejected alternatives:
+`docs/decisions/evaluation-data.md`.
 """
 
 import dataclasses
@@ -46,9 +41,9 @@ _page_decoder = msgspec.msgpack.Decoder(PageRecord)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """Decisions as columns; those of a page stand together, pages in the order of the log.
+    """Decisions as columns, grouped by page, with pages in the order of the log.
 
-    `coverage` is of the log as it was read; `select` leaves it as it is.
+    `coverage` describes the log as it was read; `select` leaves it unchanged.
     """
 
     pages: tuple[PageRecord, ...]  # without cards and reasons
@@ -73,11 +68,11 @@ class Dataset:
 
     @property
     def reward_range(self) -> tuple[float, float] | None:
-        """None: which reward its rows were joined with is not kept, only the version."""
+        """None: the dataset keeps the version of the reward, not its weights."""
         return None
 
     def select(self, rows: Bools | Ints) -> "Dataset":
-        """Return the dataset of these rows, a mask of shape (n,) or increasing indices."""
+        """Return the dataset of these rows, given as a mask of shape (n,) or increasing indices."""
         columns = {name: getattr(self, name)[rows] for name in ROW_COLUMNS}
         return dataclasses.replace(self, **columns)
 
@@ -90,9 +85,9 @@ class Dataset:
             yield self.blocks.page(self.pages[self.page[rows[0]]]), rows
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the decisions in batches: a dataset is a `replay.sources.Source`.
+        """Yield the decisions in batches, as a `replay.sources.Source`.
 
-        Of people it knows no more than their pages say, so there are no cohorts.
+        User profiles are not kept, so the batches have no cohorts.
         """
         return page_batches(
             PageRows(
@@ -106,7 +101,7 @@ class Dataset:
         )
 
     def interactions(self, rows: Ints) -> Sequence[Interaction]:
-        """Return these rows as Interactions, each made when it is asked for."""
+        """Return these rows as Interactions, each built on access."""
         return _Interactions(self, rows)
 
     def interaction(self, row: int) -> Interaction:
@@ -144,7 +139,7 @@ class Dataset:
 
 
 class _Interactions(Sequence[Interaction]):
-    """Rows of a dataset, seen as Interactions; holds indices only."""
+    """A lazy sequence of a dataset's rows as Interactions; it holds only indices."""
 
     def __init__(self, dataset: Dataset, rows: Ints) -> None:
         self._dataset = dataset
@@ -170,20 +165,19 @@ def read(
 ) -> Dataset:
     """Return the closed, uncensored decisions of a log, read once from its beginning.
 
-    The log's end counts as if time had passed: what was waited for closes.
+    The join is flushed at the log's end, so that decisions still waiting for feedback close.
 
     Args:
-        lines: of the whole log, in order; pages refer to items that stand before them.
-        reward: what a decision was worth.
-        where: which pages to read, for example those of one arm of an experiment.
+        lines: the whole log in order; pages refer to items in earlier lines.
+        where: selects the pages to read, for example one arm of an experiment.
 
     Raises:
-        ValueError: a page with a propensity out of (0, 1], an action that is not among its
-            candidates or off its slot's mask, another feature schema or the block of an
-            unknown item; a reward that is not finite. Each with the decision or page.
+        ValueError: a page has a propensity out of (0, 1], an action that is not a candidate or not
+            on its slot's mask, another feature schema or an unknown item's block; or a reward is
+            not finite. The message names the decision or page.
     """
     rows = read_rows(lines, reward, where)
-    used, page = np.unique(rows.table["page"], return_inverse=True)  # those that nobody saw go
+    used, page = np.unique(rows.table["page"], return_inverse=True)  # drops unseen pages
     columns = {name: np.ascontiguousarray(rows.table[name]) for name in ROW_COLUMNS}
     columns["page"] = page.astype(np.int64)
     return Dataset(
@@ -197,10 +191,10 @@ def read(
 
 
 def save(dataset: Dataset, folder: Path) -> None:
-    """Write a dataset as Parquet: `decisions`, `pages` and `blocks`, each a file of the folder.
+    """Write a dataset as three Parquet files: `decisions`, `pages` and `blocks`.
 
-    `decisions.parquet` is for everybody: one row a decision, ids, scene, feedback and reward in
-    plain columns. `pages.parquet` holds each page's record as msgpack, as in the log, and
+    `decisions.parquet` has one row per decision in plain columns (ids, scene, feedback, reward) for
+    use by other tools. `pages.parquet` holds page records as msgpack, as in the log, and
     `blocks.parquet` the static features that pages refer to by content hash.
     """
     import pyarrow as pa
@@ -229,9 +223,9 @@ def load(folder: Path) -> Dataset:
 
     Raises:
         FileNotFoundError: one of the three files is missing.
-        ValueError: `decisions.parquet` is not one that `save` wrote, a page fails the checks of
-            `read`, or a decision is not one that its page drew.
-        msgspec.ValidationError: `pages.parquet` holds something else than pages.
+        ValueError: `decisions.parquet` was not written by `save`, a page fails the checks of
+            `read`, or a decision does not match its page's draw.
+        msgspec.ValidationError: `pages.parquet` holds something other than pages.
     """
     import pyarrow.parquet as pq
 

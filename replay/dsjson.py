@@ -1,13 +1,9 @@
-"""A line of dsjson, the decision log of Vowpal Wabbit and Azure Personalizer.
+"""A line of dsjson, the decision log format of Vowpal Wabbit and Azure Personalizer.
 
 A line holds the context `c` (shared features and, in `_multi`, those of each action), the ranking
-`a` with its probabilities `p`, and what came of its choice: `_labelIndex`, `_label_probability`,
-`_label_cost`. What is not understood is kept as it stood, so that a log that was read can be
-written again: `replay.dsjson_reader` and `replay.dsjson_writer`.
-
-Rejected: features as numbers (a line's are names and texts of any depth, which VW hashes; nothing
-here needs them), and outcomes on lines of their own joined with their decisions (a joined log has
-them in the cost already).
+`a` with its probabilities `p`, and the outcome: `_labelIndex`, `_label_probability`, `_label_cost`.
+Unknown members are kept verbatim, so that a log can be read and written again. Reasons:
+`docs/decisions/dsjson.md`.
 """
 
 from datetime import UTC, datetime
@@ -15,68 +11,50 @@ from datetime import UTC, datetime
 import msgspec
 
 SAME_TOLERANCE = 1e-3
-"""Relative; by how much the logged propensity may miss the logged pmf."""
+"""Largest relative difference between the logged propensity and the logged pmf."""
 
 
 class Label(msgspec.Struct, frozen=True):
-    """What was chosen and what came of it.
+    """The choice and its outcome."""
 
-    Attributes:
-        action: place among the candidates, from 0.
-        probability: of the choice as it stands in the line, in (0, 1].
-        cost: finite; the negative of a reward.
-    """
-
-    action: int
-    probability: float
-    cost: float
+    action: int  # index among the candidates, from 0
+    probability: float  # probability of the choice as logged, in (0, 1]
+    cost: float  # finite; the negative of a reward
 
 
 class DsjsonDecision(msgspec.Struct, frozen=True):
-    """A decision as a line holds it.
+    """A decision as a line holds it."""
 
-    Attributes:
-        decision_id: `EventId`; empty without one.
-        timestamp: as it stands; empty without one.
-        ranking: all candidates, from 0, in the order of `a`.
-        pmf: probability of each, in the order of `ranking`; empty where it is not logged.
-        label: None where no outcome was joined.
-        pdrop: in [0, 1), with which such lines were dropped from the log.
-        skip_learn: the choice was never shown (a deferred action that was not activated).
-        context: `c` as it stands, JSON.
-        rest: every other member as it stands, JSON by name.
-    """
-
-    decision_id: str
-    timestamp: str
-    ranking: tuple[int, ...]
-    pmf: tuple[float, ...]
-    label: Label | None
-    pdrop: float
-    skip_learn: bool
-    context: bytes
-    rest: dict[str, bytes]
+    decision_id: str  # `EventId`; empty if missing
+    timestamp: str  # as logged; empty if missing
+    ranking: tuple[int, ...]  # indices of all candidates, from 0, in the order of `a`
+    pmf: tuple[float, ...]  # probability of each, in the order of `ranking`; empty if not logged
+    label: Label | None  # None if no outcome was joined
+    pdrop: float  # share of such lines that were dropped from the log, in [0, 1)
+    skip_learn: bool  # the choice was never shown (a deferred action that was not activated)
+    context: bytes  # `c` as logged, JSON
+    rest: dict[str, bytes]  # every other member as logged, JSON by name
 
     @property
     def n_actions(self) -> int:
-        """How many candidates there were."""
+        """Number of candidates."""
         return len(self.ranking)
 
     @property
     def row_weight(self) -> float:
-        """For how many decisions this one stands: 1 / (1 - pdrop)."""
+        """Number of decisions that this one stands for, 1 / (1 - pdrop)."""
         return 1.0 / (1.0 - self.pdrop)
 
     @property
     def at_ms(self) -> int:
-        """Unix milliseconds; 0 where it is not logged."""
+        """Unix milliseconds; 0 if not logged."""
         return parse_timestamp(self.timestamp) if self.timestamp else 0
 
     @property
     def propensity(self) -> float:
-        """The probability of the choice in (0, 1], under the policy alone.
+        """The probability of the choice under the policy alone, in (0, 1].
 
-        Some joiners write it times 1 - pdrop; where the pmf is there, it says which.
+        Some joiners multiply the logged probability by 1 - pdrop; a logged pmf reveals it.
 
         Raises:
             ValueError: there is no label.
@@ -95,7 +73,7 @@ class DsjsonDecision(msgspec.Struct, frozen=True):
 
 
 class Dangling(msgspec.Struct, frozen=True):
-    """An outcome on a line of its own, whose decision no joiner found; JSON as it stands."""
+    """An outcome on a line of its own that no joiner matched to a decision, kept as raw JSON."""
 
     line: bytes
 
@@ -104,11 +82,7 @@ DsjsonLine = DsjsonDecision | Dangling
 
 
 def parse_timestamp(text: str) -> int:
-    """Return Unix milliseconds of a time as ISO 8601; without a zone it is UTC.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """Return Unix milliseconds of an ISO 8601 time (UTC if without a zone), or raise ValueError."""
     at = datetime.fromisoformat(text)
     return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000.0)
 

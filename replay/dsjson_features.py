@@ -1,11 +1,9 @@
-"""Numbers of a dsjson context, by hashing names: enough for a reward model and a policy of ours.
+"""Numeric features of a dsjson context, by feature hashing.
 
-A line's features are names and texts of any depth, as VW takes them: a number counts as itself
-under the names above it, a text as one feature, a name that begins with an underscore as none. They
-are added up, with a sign, in a few columns by a hash of the name (Weinberger, Dasgupta, Langford,
-Smola and Attenberg, "Feature Hashing for Large Scale Multitask Learning", ICML 2009). What falls
-into one column cannot be told apart: a reward model knows less than VW would, and doubly robust
-estimates stay unbiased whatever it knows.
+A number counts as itself under its path of names, a text as one indicator; names that begin with an
+underscore are skipped. Features are added, with a sign, into a few columns chosen by a hash of the
+name (Weinberger, Dasgupta, Langford, Smola and Attenberg, ICML 2009). Consequences:
+`docs/decisions/dsjson.md`.
 """
 
 import zlib
@@ -20,23 +18,19 @@ from env.vocabulary import Floats
 N_SHARED = 32
 N_ACTION = 32
 MAX_VALUE = 1e6
-"""Beyond it a number is cut, so that one time in milliseconds does not drown its column."""
+"""Clipping bound of a number, so that a time in milliseconds does not dominate its column."""
 
 _KEPT = 8_192
-"""Candidates whose columns are kept: they come again and again."""
+"""Size of the cache of candidates' columns, since candidates recur."""
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def context_features(context: bytes) -> tuple[Floats, list[Floats]]:
-    """Return the columns of a context.
+    """Return the shared columns, (N_SHARED,), and each candidate's, (N_ACTION,).
 
     Args:
-        context: `c` as it stands, with its candidates in `_multi`.
-
-    Returns:
-        shared: shape (N_SHARED,).
-        actions: of each candidate, shape (N_ACTION,).
+        context: `c` as logged, with its candidates in `_multi`.
     """
     members = _members.decode(context)
     candidates = _list.decode(members.pop("_multi"))
@@ -62,7 +56,7 @@ def _add(columns: Floats, name: str, value: object) -> None:
 
 
 def _features(name: str, value: object) -> Iterator[tuple[str, float]]:
-    """Yield each feature below a name with its amount; a null is none."""
+    """Yield each feature below a name with its amount; a null has none."""
     match value:
         case int() | float():
             yield name, min(max(float(value), -MAX_VALUE), MAX_VALUE)
@@ -76,7 +70,7 @@ def _features(name: str, value: object) -> Iterator[tuple[str, float]]:
 
 
 def _parts(name: str, value: list[object] | dict[str, object]) -> Iterator[tuple[str, object]]:
-    """Yield what is below a name; objects of a list share its name, as in VW."""
+    """Yield the named children of a value; objects of a list share its name, as in VW."""
     if isinstance(value, list):
         for place, part in enumerate(value):
             yield (name if isinstance(part, dict) else f"{name}[{place}]"), part

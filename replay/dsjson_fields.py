@@ -1,4 +1,4 @@
-"""The fields of a line of dsjson, each refused under its own name if it is not what it must be."""
+"""The fields of a dsjson line, each checked and refused under its own name."""
 
 from typing import TypeVar
 
@@ -10,14 +10,14 @@ from replay.place import Place
 from replay.sources import MAX_ACTIONS, MAX_SLOTS
 
 PMF_TOLERANCE = 1e-4
-"""By how much a pmf of numbers in single precision may miss a sum of 1."""
+"""Tolerance of a pmf's sum, for numbers in single precision."""
 LABELS = {
     "_label_cost": "cost",
     "_label_probability": "probability",
     "_label_action": "number",
     "_labelindex": "index",
 }
-"""What the members of a label are, by their name in lower case: VW compares it without case."""
+"""Role of each label member by its lower-case name; VW compares the names without case."""
 
 _SPELLED = {
     "cost": "_label_cost",
@@ -30,17 +30,15 @@ T = TypeVar("T")
 
 
 class _Candidates(msgspec.Struct):
-    """What is looked at of a context."""
-
     multi: list[msgspec.Raw] | None = msgspec.field(name="_multi", default=None)
     slots: list[msgspec.Raw] | None = msgspec.field(name="_slots", default=None)
 
 
 class Fields:
-    """The members of a line, decoded one at a time; every method may refuse (ValueError)."""
+    """The members of a line, decoded one at a time; every method may raise ValueError."""
 
     def __init__(self, place: Place, members: dict[str, msgspec.Raw]) -> None:
-        """Take the members of the line at a place."""
+        """Take the members of a line and its place in the file."""
         self._place = place
         self._members = members
         self._names = {LABELS.get(name.lower(), name): name for name in members}
@@ -49,16 +47,16 @@ class Fields:
         return key in self._names
 
     def get(self, key: str, kind: type[T], default: T) -> T:
-        """Return a member as this kind of value, or the default where there is none."""
+        """Return a member decoded as this type, or the default if it is missing."""
         name = self._names.get(key)
         return default if name is None else self._decode(self._members[name], kind, name)
 
     def bad(self, problem: str, key: str) -> ValueError:
-        """Return the refusal of a field, under the name by which it stands in the line."""
+        """Return the error for a field, under the name that it has in the line."""
         return self._place.bad(problem, self._names.get(key, _SPELLED.get(key, key)))
 
     def count_actions(self, context: msgspec.Raw, name: str) -> int:
-        """Return how many candidates a context has, at least 1."""
+        """Return the number of candidates of a context, at least 1."""
         found = self._decode(context, _Candidates, name)
         if found.slots is not None:
             raise self.bad(
@@ -74,13 +72,13 @@ class Fields:
         return len(found.multi)
 
     def check_version(self, expected: str) -> None:
-        """Refuse another version; some write the number as a number."""
+        """Raise ValueError for another version; some systems write it as a number."""
         version = str(self.get("Version", object, expected))
         if version != expected:
             raise self.bad(f"expected version {expected!r}, got {version!r}", "Version")
 
     def ranking(self, n_actions: int) -> tuple[int, ...]:
-        """Return the candidates, from 0, in the order of `a`."""
+        """Return the candidates' indices, from 0, in the order of `a`."""
         numbers = self.get("a", tuple[int, ...], ())
         if not numbers:
             raise self.bad(f"expected the ranking of {n_actions} candidates, got none", "a")
@@ -91,7 +89,7 @@ class Fields:
         return tuple(number - 1 for number in numbers)
 
     def pmf(self, n_actions: int) -> tuple[float, ...]:
-        """Return the probabilities in the order of the ranking; empty where none are logged."""
+        """Return the probabilities in the order of the ranking; empty if none are logged."""
         key = "p" if "p" in self else "_p"
         if key not in self:
             return ()
@@ -105,12 +103,11 @@ class Fields:
         return pmf
 
     def label(self, n_actions: int, *, numbered: bool) -> Label | None:
-        """Return the label, all of it or none.
+        """Return the complete label, or None if there is none.
 
         Args:
-            n_actions: candidates.
-            numbered: `_label_Action` counts from 1 and says the same as `_labelIndex`; in VW's
-                plain JSON it says nothing where the other is there.
+            numbered: `_label_Action` counts from 1 and must agree with `_labelIndex`; in VW's plain
+                JSON it is ignored where the index is present.
         """
         if not self.has_label:
             return None
@@ -127,13 +124,14 @@ class Fields:
 
     @property
     def has_label(self) -> bool:
-        """Whether any member of a label is there."""
+        """Whether any member of a label is present."""
         return any(key in self for key in _SPELLED)
 
     def check_place(self, n_actions: int) -> None:
-        """Refuse a slot out of range, or a floor that is none.
+        """Raise ValueError for a slot, a floor or eligible indices out of range.
 
-        These are members of our own export. A `slot` that is no number is another system's.
+        These are members of our own export. A `slot` that is not a number belongs to another system
+        and is ignored.
         """
         slot = self.get("slot", object, 0)
         if isinstance(slot, int) and not 0 <= slot < MAX_SLOTS:
@@ -146,14 +144,14 @@ class Fields:
             raise self.bad(f"expected places from 0 to {n_actions - 1}", "eligible")
 
     def pdrop(self) -> float:
-        """Return the rate with which such lines were dropped, in [0, 1)."""
+        """Return the share of such lines that were dropped, in [0, 1)."""
         pdrop = self.get("pdrop", float, 0.0)
         if not 0.0 <= pdrop < 1.0:
             raise self.bad(f"expected a probability in [0, 1), got {pdrop:g}", "pdrop")
         return pdrop
 
     def timestamp(self) -> str:
-        """Return the time as it stands; empty without one."""
+        """Return the time as logged; empty if missing."""
         text = self.get("Timestamp", str, "")
         try:
             if text:
@@ -163,7 +161,7 @@ class Fields:
         return text
 
     def check_agreement(self, expected: float | None, label: Label | None, pdrop: float) -> None:
-        """Refuse a propensity that is another one than the pmf's; some joiners thin it by pdrop."""
+        """Raise ValueError if the propensity is neither the pmf's nor that times 1 - pdrop."""
         if label is None or expected is None:
             return
         if not any(is_same(label.probability, e) for e in (expected, expected * (1.0 - pdrop))):

@@ -1,14 +1,9 @@
-"""Our own log as dsjson: each decision that can be evaluated, with what its slot had left.
+"""Export of our own log as dsjson: each decision that can be evaluated, with its candidates.
 
-Features keep their names: `U` holds the person's and the scene's, `A` a candidate's, `I` its id, as
-VW namespaces; numbers of 0 are left out, as VW takes them. A slot's candidates are those on its
-mask that no slot before it took, so that each line is a decision of its own; places in a line are
-not those of the page. `p` is there where the policy that drew is still known. A page of 100
-candidates and ten slots comes to a megabyte: dsjson has no way to say a candidate once.
-
-`user`, `slot`, `policy`, `eps` and `eligible` are members that VW skips and `replay.dsjson_source`
-reads. The last two are the floor and the places in `_multi` over which it lies (all, where it is
-not there): a policy that is asked about has the same floor, so without it it would be another one.
+Features keep their names in VW namespaces: `U` for user and scene, `A` for a candidate, `I` for its
+id; zeros are left out. A line lists the candidates on the slot's mask that no earlier slot took. VW
+skips the members `user`, `slot`, `policy`, `eps` and `eligible`, which our reader uses. Details:
+`docs/decisions/dsjson.md`.
 """
 
 from collections.abc import Iterator
@@ -28,14 +23,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def page_decisions(batch: Batch) -> Iterator[DsjsonDecision]:
-    """Yield a batch's decisions.
-
-    Args:
-        batch: of our own log.
-
-    Raises:
-        ValueError: the batch has no pages, or features of other columns than ours.
-    """
+    """Yield the decisions of our own log's batch; raise ValueError for other pages or features."""
     if not batch.pages:
         raise ValueError("expected decisions with their pages, got those of another system's log")
     for page, rows in batch.pages:
@@ -60,7 +48,7 @@ def _decision(
     slot, policy = int(batch.slot[row]), "" if batch.policy is None else str(batch.policy[row])
     eligible = np.flatnonzero(page.slots[slot].eligible[left]).tolist()
     named = {"user": page.context.user, "slot": slot, "policy": policy, "eps": page.eps}
-    if 0 < len(eligible) < len(left):  # a floor over none of them lies over all
+    if 0 < len(eligible) < len(left):  # an empty floor covers all candidates
         named["eligible"] = eligible
     return DsjsonDecision(
         decision_id=decision_id(page.context.page_id, slot),
@@ -76,7 +64,7 @@ def _decision(
 
 
 def _named(names: tuple[str, ...], values: Float32s) -> dict[str, float]:
-    """Return the features that are not 0; every number is exactly that of the log."""
+    """Return the features that are not 0, with the exact logged numbers."""
     if len(names) != len(values):
         raise ValueError(f"expected {len(names)} features, got {len(values)}")
     return {names[k]: float(values[k]) for k in np.flatnonzero(values)}

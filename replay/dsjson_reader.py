@@ -1,8 +1,7 @@
-"""Reads dsjson, and lines of Vowpal Wabbit's plain `--json`, whose context stands at the top level.
+"""Reader of dsjson, and of Vowpal Wabbit's plain `--json` with the context at the top level.
 
-VW's own parser takes the process down on malformed lines, skips what it cannot use without a word
-and lets a propensity of 0 through; here each line is bounded in length and depth before it is
-decoded, and refused with its number and field.
+Each line is bounded in length and depth before it is decoded, and an invalid one is refused with
+its number and field. VW's own parser is less strict: see `docs/decisions/dsjson.md`.
 """
 
 import re
@@ -19,7 +18,7 @@ from replay.flat_json import flat_members
 from replay.place import Place
 
 MAX_LINE = 16 * 1024 * 1024
-"""Bytes; a decision with 1,000 candidates of 100 features is a tenth of it."""
+"""Bytes; about ten times a decision with 1,000 candidates of 100 features."""
 MAX_DEPTH = 64
 VERSION = "1"
 
@@ -40,13 +39,13 @@ _decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def read_dsjson(path: Path) -> Iterator[DsjsonLine]:
-    """Yield a file's lines, one held at a time.
+    """Yield a file's lines, holding one at a time.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: a line that is no decision of one choice, a propensity out of (0, 1], a pmf
-            that does not sum to 1, a choice that is not among the candidates, a cost that is not
-            finite, another version, or an end in the middle of a line; with line and field.
+        ValueError: a line is no single-choice decision, a propensity is out of (0, 1], a pmf does
+            not sum to 1, a choice is not a candidate, a cost is not finite, the version is another
+            one, or the file ends within a line; names line and field.
     """
     with path.open("rb") as file:
         for place, line in _lines(path, file):
@@ -90,7 +89,7 @@ def _read_line(place: Place, line: bytes) -> DsjsonLine:
 
 
 def _nesting(line: bytes) -> np.typing.NDArray[np.int64]:
-    """Return how deep the line is after each byte outside of its texts."""
+    """Return the nesting depth after each byte outside of strings."""
     return np.cumsum(
         _NESTING[np.frombuffer(_STRING.sub(b"", line), dtype=np.uint8)], dtype=np.int64
     )
@@ -98,7 +97,7 @@ def _nesting(line: bytes) -> np.typing.NDArray[np.int64]:
 
 def _decode_members(place: Place, line: bytes) -> dict[str, msgspec.Raw]:
     try:
-        line.decode()  # of what stays raw the decoder checks no more than the brackets and marks
+        line.decode()  # the decoder checks only brackets and quotes of raw members
         if _MAY_BE_HUGE.search(line):
             msgspec.json.decode(line)
         return _decoder.decode(line)
@@ -143,9 +142,9 @@ def _is_other(name: str) -> bool:
 
 
 def _read_plain(fields: Fields, line: bytes) -> DsjsonDecision:
-    """Return the decision of a line of VW's `--json`: all but the label is context.
+    """Return the decision of a line of VW's `--json`, in which all but the label is context.
 
-    There is no ranking; the choice stands first, then the others as they come.
+    There is no ranking: the choice stands first, then the others in their order.
     """
     context = flat_members(line, lambda name: name.lower() not in LABELS)
     n_actions = fields.count_actions(msgspec.Raw(context), "_multi")

@@ -1,7 +1,7 @@
-"""A dsjson log as a Source: batches of decisions with their masks and logged distributions.
+"""A dsjson log as a Source: batches of decisions with masks and logged distributions.
 
-Candidates are known by their place in `_multi`; what they and the context look like comes as the
-hashed columns of `replay.dsjson_features`.
+Candidates are identified by their index in `_multi`; the context's and the candidates' features are
+the hashed columns of `replay.dsjson_features`.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from replay.rows import Coverage
 from replay.sources import BATCH_ROWS, Batch, Draws
 
 BATCH_CELLS = 131_072
-"""Decisions times candidates that a batch has at most: 34 MB of their columns."""
+"""Limit of decisions times candidates in a batch, at which its columns take 34 MB."""
 
 _HOUR_MS = 3_600_000
 
@@ -27,40 +27,35 @@ T = TypeVar("T")
 
 
 class VwState(msgspec.Struct, frozen=True):
-    """Which model made a decision."""
+    """The model that made a decision, as VW's joiner writes it."""
 
     m: str = ""
 
 
 class DsjsonSource:
-    """The decisions of a file that somebody saw and whose outcome is known.
+    """The decisions of a file that were shown and whose outcome is known.
 
-    Left out and counted: decisions that were never shown (`_skipLearn`; not `seen`), those without
-    a label (`censored`), and outcomes without their decision (`dangling`). A person is who the
-    member `user` names, as our own export does; without it each decision is a person of its own,
-    and counted (`unnamed`). A floor is what `eps` and `eligible` say; without them there is none.
+    Left out and counted are decisions never shown (`_skipLearn`; not `seen`), those without a label
+    (`censored`), and outcomes without a decision (`dangling`). The member `user`, which our export
+    writes, names the user; without it each decision counts as a user of its own (`unnamed`). `eps`
+    and `eligible` give the exploration floor; without them there is none.
     """
 
     reward_version = 0
     reward_range: tuple[float, float] | None = None
 
     def __init__(self, path: Path) -> None:
-        """Take a file; it is read when batches are asked for."""
+        """Take a file; it is read when batches are requested."""
         self.path = path
         self._coverage = Coverage(0, 0, 0)
 
     @property
     def coverage(self) -> Coverage:
-        """What became of the file's decisions, at the last reading of it."""
+        """Counts of the file's decisions at its last reading."""
         return self._coverage
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the decisions; memory is that of a batch and the names of people.
-
-        Raises:
-            OSError: the file cannot be read.
-            ValueError: as `read_dsjson`.
-        """
+        """Yield the decisions, with one batch in memory; raise as `read_dsjson` does."""
         people = _People()
         rows: list[tuple[DsjsonDecision, Label, int]] = []
         width = 0
@@ -94,14 +89,13 @@ class DsjsonSource:
 
 
 class _People:
-    """Codes of people; of those without a name only how many there were is kept."""
+    """Codes of users; unnamed ones are only counted."""
 
     def __init__(self) -> None:
         self.n_unnamed = 0
         self._named: dict[str, int] = {}
 
     def code(self, name: str) -> int:
-        """Return the code of a name; of the empty name, one that nobody has."""
         if name in self._named:
             return self._named[name]
         code = len(self._named) + self.n_unnamed
@@ -137,13 +131,12 @@ def _batch(rows: list[tuple[DsjsonDecision, Label, int]], width: int) -> Batch:
         action_context=action_context,
         eps=np.array([_decoded(each, "eps", float, 0.0) for each in decisions]),
         eligible=_eligible(decisions, mask),
-        # A floor judges the propensities of all draws, and here are only those of known outcome.
+        # The floor test needs all draws, and this log has only those of known outcome.
         drawn=Draws(propensity, action, np.zeros_like(mask), pmf),
     )
 
 
 def _features(decisions: list[DsjsonDecision], width: int) -> tuple[Floats, Floats]:
-    """Return the columns of contexts, (m, N_SHARED), and of candidates, (m, width, N_ACTION)."""
     context = np.empty((len(decisions), N_SHARED))
     action_context = np.zeros((len(decisions), width, N_ACTION))
     for row, decision in enumerate(decisions):
@@ -162,7 +155,7 @@ def _pmfs(decisions: list[DsjsonDecision], width: int) -> Floats:
 
 
 def _eligible(decisions: list[DsjsonDecision], mask: Bools) -> Bools:
-    """Return over which candidates the floor lies, (m, width); all, where a line says none."""
+    """Return the candidates under the floor, (m, width); all where a line names none."""
     eligible = mask.copy()
     for row, decision in enumerate(decisions):
         places = _decoded(decision, "eligible", tuple[int, ...], ())
@@ -173,7 +166,6 @@ def _eligible(decisions: list[DsjsonDecision], mask: Bools) -> Bools:
 
 
 def _policy(decision: DsjsonDecision) -> str:
-    """Return the policy that our export names, else the model that VW's joiner names."""
     named = _text(decision, "policy")
     if named or "VWState" not in decision.rest:
         return named
@@ -188,7 +180,7 @@ def _text(decision: DsjsonDecision, name: str) -> str:
 
 
 def _decoded(decision: DsjsonDecision, name: str, kind: type[T], default: T) -> T:
-    """Return a member; the default too where another system's of that name is of another kind."""
+    """Return a member, or the default if it is missing or of another type."""
     raw = decision.rest.get(name)
     if raw is None:
         return default

@@ -1,8 +1,8 @@
-"""Writes dsjson that `vw --dsjson --cb_explore_adf` reads.
+"""Writer of dsjson that `vw --dsjson --cb_explore_adf` reads.
 
-The label's cost stands first, since tools of that world tell the kinds of lines apart by how they
-begin. What `replay.dsjson` read comes out as the same decision; VW gets the same features, in the
-same order, and so the same average loss.
+The label's cost stands first, because VW's tools recognise a line by its beginning. A log read and
+written again gives the same decisions, and VW gets the same features in the same order, hence the
+same average loss.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def write_dsjson(lines: Iterable[DsjsonLine], file: BinaryIO) -> int:
-    """Write lines to an open file; return how many."""
+    """Write lines to an open file and return how many."""
     n = 0
     for line in lines:
         file.write(encode_line(line) + b"\n")

@@ -1,9 +1,8 @@
-"""Decisions of our own log in the order in which they were lived: sessions, and lives of sessions.
+"""Decisions of our own log grouped into sessions, and into each user's sequence of sessions.
 
-An episode's steps are the cards that were seen and whose end is known. What a page drew and nobody
-saw is no step: nothing hangs on it, so that its weight has mean 1 and is left out. A card whose end
-was never reported is missing between its neighbours, and so is its weight; see the log's coverage
-for how many these are.
+An episode's steps are the cards that were seen and whose end is known. An unseen draw is no step:
+nothing depends on it, and its weight of mean 1 drops out. A card whose end was never reported is
+missing, with its weight; the log's coverage counts these.
 """
 
 from collections.abc import Iterable
@@ -20,11 +19,7 @@ _DAY_MS = 86_400_000
 
 
 def read_sessions(batches: Iterable[Batch], target: Target) -> Trajectories:
-    """Return the sessions of a log, each an episode that nothing follows.
-
-    Raises:
-        ValueError: no decision, or decisions without pages, as in a foreign log.
-    """
+    """Return a log's sessions, each an episode; raise ValueError without decisions or pages."""
     steps = _read(batches, target)
     steps = steps.sorted_by(steps.user, steps.session)
     begins = _changes(steps.user) | _changes(steps.session)
@@ -32,18 +27,11 @@ def read_sessions(batches: Iterable[Batch], target: Target) -> Trajectories:
 
 
 def read_lives(batches: Iterable[Batch], target: Target, day_discount: float) -> Trajectories:
-    """Return what each person of a log lived, each an episode that ends with the log.
+    """Return each user's sessions as one episode that ends with the log.
 
-    Within a session nothing is discounted; from one to the next, day_discount ** (days from the
-    first card of the one to that of the other, by the UTC calendar).
-
-    Args:
-        batches: of our own log.
-        target: the target policy.
-        day_discount: in (0, 1].
-
-    Raises:
-        ValueError: as `read_sessions`, or a discount out of range.
+    Steps within a session are not discounted; between sessions the discount is day_discount ** (UTC
+    days from one session's first card to the next one's), with day_discount in (0, 1] (else
+    ValueError).
     """
     if not 0.0 < day_discount <= 1.0:
         raise ValueError(f"day_discount must be in (0, 1], got {day_discount}")
@@ -61,7 +49,7 @@ def read_lives(batches: Iterable[Batch], target: Target, day_discount: float) ->
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Steps:
-    """Decisions with their session's code, one row each."""
+    """Decisions with their session's code, one per row."""
 
     user: Ints
     session: Ints
@@ -72,12 +60,10 @@ class _Steps:
     target: Floats
 
     def sorted_by(self, *first: Ints) -> "_Steps":
-        """Return the steps by these keys, then by time and slot."""
         order = np.lexsort((self.slot, self.at_ms, *first[::-1]))
         return _Steps(*(getattr(self, name)[order] for name in _Steps.__slots__))
 
     def trajectories(self, begins: Bools, discount: Floats) -> Trajectories:
-        """Return them as episodes that begin where `begins` is true."""
         episode = np.cumsum(begins) - 1
         user = self.user[np.flatnonzero(begins)]
         return Trajectories(user, episode, self.reward, self.propensity, self.target, discount)
@@ -106,6 +92,6 @@ def _read(batches: Iterable[Batch], target: Target) -> _Steps:
 
 
 def _changes(codes: Ints) -> Bools:
-    """Return where a code differs from the one before, and in the first row, shape (n,)."""
+    """Return the mask of rows whose code differs from the previous one, shape (n,)."""
     changes: Bools = np.diff(codes, prepend=codes[0] - 1) != 0
     return changes

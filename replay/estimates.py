@@ -1,7 +1,7 @@
 """The estimates of all estimators from one log, the default one first.
 
-Shown together, so that whoever reads the default one sees what the others say; they are no menu to
-choose from afterwards (`replay.default`).
+The others are shown for comparison, not as a menu to choose from afterwards
+(`docs/decisions/default-estimator.md`).
 """
 
 from replay.columns import Columns, Predictions
@@ -20,11 +20,8 @@ def estimates_of(
     """Return the estimate of every estimator, the default one first.
 
     Args:
-        columns: of a log.
-        predictions: of a model that was not fitted on them.
-        level: of the intervals, in (0, 1).
-        reward_range: the lowest and the highest reward that there can be, which the cautious
-            interval goes by; None: not known, so that it goes by those of the log, 0 and 1.
+        reward_range: lowest and highest possible reward, used by the cautious interval; None if
+            unknown: then the range of the log's rewards, 0 and 1.
 
     Raises:
         ValueError: the target never agrees with the log.

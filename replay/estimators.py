@@ -1,15 +1,10 @@
-"""Off-policy estimators of single decisions: pure functions from columns to an Estimate.
+"""Off-policy estimators of single decisions, as pure functions from columns to an Estimate.
 
-The value that all of them estimate is the expected reward of a seen decision, if the target
-policy had made it on the logged candidates, after the logged cards of the same page. It compares
-rankers, not retrieval, and one step at a time: what another choice would have done to the cards
-after it is no part of it.
-
-One row is one decision, w = target / propensity, c how many decisions the row stands for (1,
-unless the log was thinned), mean(x) = sum(c x) / sum(c). An estimator more is a function more:
-what it needs beyond these columns comes in as a record of its own. The names are the field's:
-Dudík, Erhan, Langford and Li, "Doubly Robust Policy Evaluation and Optimization", Statistical
-Science 2014, which sections below refer to.
+They estimate the expected reward of a seen decision if the target policy had made it on the logged
+candidates, after the page's logged cards. Notation: w = target / propensity, c is the row weight,
+mean(x) = sum(c x) / sum(c). Names and sections follow Dudík, Erhan, Langford and Li, "Doubly Robust
+Policy Evaluation and Optimization", Statistical Science 2014. Limits:
+`docs/decisions/estimators.md`.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +19,7 @@ from replay.tuning import tuned_dros, tuned_switch_dr
 
 
 def logged(columns: Columns, level: float = LEVEL) -> Estimate:
-    """Return the mean reward of the log itself: what the logging policy earned.
+    """Return the mean reward of the log itself, which the logging policy earned.
 
     mean(r). Unbiased for the logging policy, whatever the target.
     """
@@ -34,22 +29,15 @@ def logged(columns: Columns, level: float = LEVEL) -> Estimate:
 
 
 def replay(columns: Columns, level: float = LEVEL, *, seed: int = 0) -> Estimate:
-    """Return the mean reward of the decisions that the target could have drawn itself.
+    """Return the mean reward of a rejection sample that the target could have drawn itself.
 
     sum(a c r) / sum(a c), where a row is accepted (a = 1) with probability w / max(w) (Li, Chu,
     Langford and Wang, "Unbiased Offline Evaluation of Contextual-bandit-based News Article
-    Recommendation Algorithms", WSDM 2011, for uniform logs and certain targets, where every
-    match is accepted; by rejection in general: Dudík et al. 2014, section 5).
+    Recommendation Algorithms", WSDM 2011; by rejection in general: Dudík et al. 2014, section 5).
 
-    The rows accepted are a log of the target's own, so that any statistic of them means what it
-    says. The price is size: n mean(w) / max(w) rows are left, and averaged over the draws the
-    value is that of snips, which is why nobody needs this one for the mean. The maximum is the
-    log's own, so a program that accepts while the log still grows has to know it beforehand.
-
-    Args:
-        columns: of a log.
-        level: of the interval, in (0, 1).
-        seed: of the draws.
+    The accepted rows are a log of the target's own, so any statistic of them is valid. Only n
+    mean(w) / max(w) rows remain; for the mean, snips is the average over the draws. The maximum is
+    the log's own, so a growing log needs it in advance.
 
     Raises:
         ValueError: all weights are 0, so the target never agrees with the log.
@@ -67,10 +55,10 @@ def ips(columns: Columns, level: float = LEVEL) -> Estimate:
 
     mean(w r) (Horvitz and Thompson 1952; Dudík et al. 2014, section 3.2).
 
-    Unbiased if the propensities are exact and positive wherever the target's are. Its variance
-    grows with E[w^2 r^2] and depends on where the reward's zero lies: it blows up where the
-    target is sure of what the log seldom showed, and is biased low, silently, where the log
-    never could show it (then the mean weight is below 1).
+    Unbiased if the propensities are exact and positive wherever the target's are. The variance
+    grows with E[w^2 r^2] and depends on the zero of the reward. It blows up where the target is
+    sure of a choice that the log seldom made, and is silently biased low where the log never could
+    make it (then the mean weight is below 1).
     """
     ratio = mean_ratio(columns, columns.weights * columns.reward)
     return ratio_estimate("ips", (ratio,), columns.user, columns.ess, level)
@@ -79,12 +67,12 @@ def ips(columns: Columns, level: float = LEVEL) -> Estimate:
 def snips(columns: Columns, level: float = LEVEL) -> Estimate:
     """Return self-normalised inverse propensity scoring.
 
-    sum(c w r) / sum(c w), influence w (r - v) / mean(w) (Hájek 1971; Swaminathan and Joachims,
-    "The Self-Normalized Estimator for Counterfactual Learning", NeurIPS 2015).
+    sum(c w r) / sum(c w), influence w (r - v) / mean(w) (Hájek 1971; Swaminathan and Joachims, "The
+    Self-Normalized Estimator for Counterfactual Learning", NeurIPS 2015).
 
-    Consistent, biased of order 1/n, within the range of the rewards, and the same wherever their
-    zero lies. With few effective decisions its interval is too narrow, since the large weights
-    were not drawn yet; without support it is the value of a target that the log can follow.
+    Consistent, biased of order 1/n, within the range of the rewards, and independent of their zero.
+    With few effective decisions the interval is too narrow, since the large weights were not drawn
+    yet. Without support it estimates a target restricted to the log's choices.
 
     Raises:
         ValueError: all weights are 0, so the target never agrees with the log.
@@ -94,13 +82,13 @@ def snips(columns: Columns, level: float = LEVEL) -> Estimate:
 
 
 def dm(columns: Columns, predictions: Predictions, level: float = LEVEL) -> Estimate:
-    """Return the direct method: the reward model's own word.
+    """Return the direct method: the reward model's prediction alone.
 
     mean(sum_a target(a) q(a)) (Dudík et al. 2014, section 3.1).
 
-    Unbiased only where the reward model is. Its interval is that of the contexts alone and says
-    nothing about the model's error: it covered the truth in 0 to 14 of 100 logs where the others
-    covered in 95. Of use beside the others, where there are few effective decisions.
+    Unbiased only where the reward model is. Its interval reflects the contexts alone and ignores
+    the model's error: it covered the truth in 0 to 14 of 100 logs where the others covered in 95.
+    Useful beside the others if there are few effective decisions.
     """
     check_lengths(columns.reward, predictions.direct)
     ess = effective_sample_size(columns.row_weights)
@@ -109,15 +97,14 @@ def dm(columns: Columns, predictions: Predictions, level: float = LEVEL) -> Esti
 
 
 def dr(columns: Columns, predictions: Predictions, level: float = LEVEL) -> Estimate:
-    """Return the doubly robust estimator: the model's word, corrected where the log knows better.
+    """Return the doubly robust estimator: the model's prediction, corrected by weighted residuals.
 
-    mean(sum_a target(a) q(a) + w (r - q(chosen))) (Dudík et al. 2014, section 3.3; with models
-    that are cross-fitted, Chernozhukov et al., "Double/Debiased Machine Learning", 2018).
+    mean(sum_a target(a) q(a) + w (r - q(chosen))) (Dudík et al. 2014, section 3.3; with
+    cross-fitted models, Chernozhukov et al., "Double/Debiased Machine Learning", 2018).
 
-    Unbiased if the propensities are exact and positive wherever the target's are, or if the
-    model is right. Less noisy than ips where the model explains some of the reward, and like it
-    at the mercy of the largest weights. A model fitted on the rows it scores makes the
-    interval too narrow.
+    Unbiased if the propensities are exact and positive wherever the target's are, or if the model
+    is right. Less noisy than ips where the model explains some of the reward, but equally sensitive
+    to the largest weights. A model fitted on the rows it scores makes the interval too narrow.
     """
     ratio = mean_ratio(columns, predictions.corrected(columns, columns.weights))
     return ratio_estimate("dr", (ratio,), columns.user, columns.ess, level)
@@ -130,8 +117,8 @@ def sndr(columns: Columns, predictions: Predictions, level: float = LEVEL) -> Es
     "Data-Efficient Off-Policy Policy Evaluation for Reinforcement Learning", ICML 2016, for one
     step).
 
-    Consistent where dr is unbiased, biased of order 1/n, and calmer where the mean weight of a log
-    strays from 1 and the model is off by a constant. Too narrow for the same reason as snips.
+    Consistent where dr is unbiased, biased of order 1/n, and less noisy if the mean weight differs
+    from 1 and the model is off by a constant. Its interval is too narrow where that of snips is.
 
     Raises:
         ValueError: all weights are 0, so the target never agrees with the log.
@@ -143,13 +130,11 @@ def sndr(columns: Columns, predictions: Predictions, level: float = LEVEL) -> Es
 
 
 def dr_gain(columns: Columns, predictions: Predictions, level: float = LEVEL) -> Estimate:
-    """Return by how much the doubly robust estimate exceeds what was logged, paired.
+    """Return the paired difference between the doubly robust estimate and the logged reward.
 
-    mean(sum_a target(a) q(a) + w (r - q(chosen)) - r): unbiased where dr is. The difference is
-    taken decision by decision, so what a person's decisions have in common (taste, session, day) is
-    in both and cancels before influences are summed by person. Of the interval of dr and the mean
-    of the log as if it were a constant, the one counts what both share and the other leaves out the
-    log's own noise.
+    mean(sum_a target(a) q(a) + w (r - q(chosen)) - r). Unbiased where dr is. The difference is
+    taken decision by decision, so effects that a user's decisions share (taste, session, day)
+    cancel before influences are summed by user. Reasons: `docs/decisions/estimators.md`.
     """
     terms = predictions.corrected(columns, columns.weights) - columns.reward
     ratio = mean_ratio(columns, terms)
@@ -157,7 +142,7 @@ def dr_gain(columns: Columns, predictions: Predictions, level: float = LEVEL) ->
 
 
 Estimator = Callable[[Columns, Predictions, float], Estimate]
-"""From columns, what a model says about them and the interval's level to an estimate."""
+"""Computes an estimate from columns, a model's predictions and the interval's level."""
 
 ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
     {
@@ -171,4 +156,4 @@ ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
         "dros": tuned_dros,
     }
 )
-"""Every estimator that needs columns and predictions and nothing else, by its name."""
+"""Every estimator that needs only columns and predictions, by name."""

@@ -1,17 +1,9 @@
-"""Counterfactual evaluation: what policies would have earned on the decisions of a log.
+"""Counterfactual evaluation: the reward that policies would have earned on a log's decisions.
 
-One row is one decision. At slot j the target's probability is that of `env.interface.slot_pmf`
-under the logged rule and floor, given the cards that were logged on the slots before; so the
-value is per seen card, on the logged candidates and prefixes. It compares rankers, not
-retrieval (candidates are as logged), and not what a policy does to later pages: compare those
-by a traffic split.
-
-The log is read batch by batch (`replay.sources`), all targets are asked at once, and what is kept
-of a decision is a dozen numbers on disk (`replay.replaying`). Where the log cannot answer for a
-target, or for a part of it, there is no number but the gates that it did not pass (`replay.gates`).
-
-Rejected: the weight of a whole prefix for each slot (product of all slots before it): exact for the
-value of whole pages, with effectively no decisions left after a few slots.
+One row is one decision, with the target's probability under the logged rule, floor and earlier
+cards of the page. The value therefore compares rankers on logged candidates; retrieval and effects
+on later pages need a traffic split. A target that fails a gate (`replay.gates`) gets no estimate.
+Reasons: `docs/decisions/evaluation-data.md`.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,46 +32,27 @@ from replay.targets import PolicyTarget, Target
 GATES = Gates()
 
 Advance = Callable[[int], None]
-"""Told how many decisions were done since it was last told."""
+"""Progress callback; its argument is the number of decisions done since the last call."""
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a log says about a policy.
+    """The evaluation of one policy on a log."""
 
-    Attributes:
-        policy: the target, `name@version`.
-        logged_policies: those that made the log.
-        reward_version: of the reward that was joined with.
-        logged: what the log's own policies earned.
-        estimates: the default one first, then one an estimator; none where the log was refused.
-        gain: by how much dr, not the default, exceeds what was logged, paired; None likewise.
-        health: of the log, for this target.
-        refusals: the gates that the log did not pass.
-        forced: estimates are there although it did not pass: do not rely on them.
-        parts: the same of parts of the log, each with its own gates.
-        learned_share: of the decisions, those that the target learned from, which flatter it.
-        truth: the target's true value on the same decisions; None without an oracle.
-    """
-
-    policy: str
-    logged_policies: tuple[str, ...]
-    reward_version: int
-    logged: Estimate
-    estimates: tuple[Estimate, ...]
-    gain: Estimate | None
-    health: Health
-    refusals: tuple[Refusal, ...] = ()
-    forced: bool = False
-    parts: tuple[Part, ...] = ()
-    learned_share: float = 0.0
-    truth: float | None = None
+    policy: str  # the target, `name@version`
+    logged_policies: tuple[str, ...]  # policies that made the log
+    reward_version: int  # version of the reward used in the join
+    logged: Estimate  # estimate of the log's own policies
+    estimates: tuple[Estimate, ...]  # the default first; empty if the log was refused
+    gain: Estimate | None  # paired gain of dr over the log; None if it was refused
+    health: Health  # of the log, for this target
+    refusals: tuple[Refusal, ...] = ()  # the gates that failed
+    forced: bool = False  # a gate failed, so do not rely on the estimates
+    parts: tuple[Part, ...] = ()  # segments of the log, with their own gates
+    learned_share: float = 0.0  # of the decisions, learned from by the target
+    truth: float | None = None  # on the same decisions; None without an oracle
 
     def estimate(self, estimator: str = DEFAULT) -> Estimate:
-        """Return the estimate of an estimator.
-
-        Raises:
-            KeyError: there is none of that name, or none at all, since the log was refused.
-        """
+        """Return an estimator's estimate, or raise KeyError if there is none."""
         for estimate in self.estimates:
             if estimate.estimator == estimator:
                 return estimate
@@ -89,26 +62,15 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """What a log says about several policies.
+    """The evaluation of several policies on a log."""
 
-    Attributes:
-        default: the one estimator that was chosen beforehand; the others are to compare with.
-        level: of the intervals.
-        logged: what the log's own policies earned.
-        health: of the log, whatever the target.
-        reports: one a policy, in the order in which they were given.
-        hidden_values: by segment, how many of its values are not among the parts: those with the
-            fewest decisions, where there are more than `replay.replaying.MAX_VALUES`.
-        importance: of features; None: it was not asked for.
-    """
-
-    default: str
-    level: float
-    logged: Estimate
-    health: LogHealth
-    reports: tuple[Report, ...]
-    hidden_values: dict[str, int] = {}
-    importance: Importance | None = None
+    default: str  # estimator chosen in advance; the others are for comparison
+    level: float  # coverage of the intervals
+    logged: Estimate  # estimate of the log's own policies
+    health: LogHealth  # of the log, independent of the target
+    reports: tuple[Report, ...]  # one per policy, in the given order
+    hidden_values: dict[str, int] = {}  # by segment, values beyond `MAX_VALUES`
+    importance: Importance | None = None  # feature importance; None if not requested
 
 
 def evaluate(
@@ -122,20 +84,10 @@ def evaluate(
     force: bool = False,
     advance: Advance | None = None,
 ) -> Report:
-    """Return what a log says about a policy.
+    """Return the evaluation of one policy on a log, with arguments and errors as in `evaluate_all`.
 
     Args:
-        source: decisions with exact propensities.
-        policy: the target.
-        predictor: of rewards, not fitted on what it scores; None: as `evaluate_all` does it.
-        oracle: in a world that knows the truth, what it is.
-        level: of the intervals, in (0, 1).
-        gates: that the log must pass.
-        force: estimate where it does not; the report is marked.
-        advance: told of progress.
-
-    Raises:
-        ValueError: as `evaluate_all`.
+        predictor: reward model not fitted on the rows it scores; None: as in `evaluate_all`.
     """
     fit: Fit = fit_rewards if predictor is None else lambda _: ByPage(predictor)
     evaluation = evaluate_all(
@@ -164,23 +116,22 @@ def evaluate_all(
     force: bool = False,
     advance: Advance | None = None,
 ) -> Evaluation:
-    """Return what a log says about several policies, all of them asked in one pass.
+    """Return the evaluation of several policies, all queried in one pass over the log.
 
     Args:
         source: decisions with exact propensities.
         targets: at least one.
-        fit: makes the reward model, cross-fitted.
-        segments: names of segments of the source, by which to report too.
-        arms: of the experiment, as the log has them; a gate.
-        oracle: in a world that knows the truth, what it is.
-        level: of the intervals, in (0, 1).
-        gates: that the log must pass for a target.
-        force: estimate where it does not; the report is marked.
-        advance: told of decisions that were done: all of them to fit, and all to ask.
+        fit: makes the cross-fitted reward model.
+        segments: names of the source's segments to report on as well.
+        arms: observed sizes of the experiment's arms; a gate.
+        oracle: true expected rewards, in a simulated world.
+        level: coverage of the intervals, in (0, 1).
+        force: estimate even if a gate fails; the report is marked.
+        advance: progress callback; it counts each decision once to fit and once to replay.
 
     Raises:
-        ValueError: no target, no decision, decisions of one person only, a segment that the source
-            does not have, a pmf of a target that is not one, or a target whose own code fails.
+        ValueError: no target, no decision, decisions of one user only, an unknown segment, an
+            invalid pmf of a target, or a target whose code fails.
     """
     if not targets:
         raise ValueError("an evaluation needs policies, got none")
@@ -199,8 +150,6 @@ def evaluate_all(
 
 
 class _Asking:
-    """Makes the report of each target from what was replayed."""
-
     def __init__(
         self,
         source: Source,
@@ -258,7 +207,7 @@ class _Asking:
         predictions: Predictions,
         refusals: tuple[Refusal, ...],
     ) -> list[Part]:
-        """Return the parts; what speaks against the whole log speaks against each of them."""
+        """Return the segments' parts; a refusal of the whole log applies to each of them."""
         of_log = tuple(r for r in refusals if r.gate in OF_LOG)
         unsupported = self._replayed.unsupported(place)
         return [

@@ -1,7 +1,7 @@
-"""One JSON object without some of its members, all else as it stands.
+"""Removal of members from one JSON object, with all other text unchanged.
 
-VW takes a feature that stands twice in an object as two features, and every decoder keeps the last
-only; so members are cut out of the text. The text must be JSON already: nothing is checked here.
+VW treats a repeated key as two features, while every decoder keeps only the last, so members are
+cut out of the text. The input must already be valid JSON; it is not checked.
 """
 
 import re
@@ -13,11 +13,11 @@ _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],]')
 
 
 def flat_members(line: bytes, keep: Callable[[str], bool]) -> bytes:
-    """Return the object with those of its own members whose names are kept.
+    """Return the object with only those of its own members whose names are kept.
 
     Args:
         line: one object as JSON, without spaces around it.
-        keep: told each name.
+        keep: called with each name.
 
     >>> flat_members(b'{"a":"1", "_x":[{"a":2}],"a":"2"}', lambda name: name != "_x")
     b'{"a":"1","a":"2"}'

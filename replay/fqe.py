@@ -1,16 +1,9 @@
-"""Fitted Q evaluation: the value of a policy from states, however far it is from the logged one.
+"""Fitted Q evaluation: a policy's value from Markov states instead of importance weights.
 
-Where the products of `replay.trajectories` leave no effective episodes, a state that says all that
-matters for what follows (Markov) stands in: with Q(s, a) the expected sum of discounted rewards
-from (s, a) on under the target,
-
-    Q(s, a) = E[r + discount * sum_a' target(a' | s') Q(s', a')],
-
-solved by regressing the right side on features of (s, a), again and again (Le, Voloshin and Yue,
-"Batch Policy Learning under Constraints", ICML 2019). It needs every (s, a) that the
-target comes by to be like one in the log, and a function class that holds Q and its backups: where
-that fails it is biased, and its interval does not say so. Nothing shows it but another class, or
-`replay.marginal`.
+It estimates Q(s, a) = E[r + discount * sum_a' target(a' | s') Q(s', a')] by repeated regression on
+features of (s, a) (Le, Voloshin and Yue, "Batch Policy Learning under Constraints", ICML 2019). It
+serves targets too far from the log for `replay.trajectories`. Assumptions and failure modes:
+`docs/decisions/sequence-estimators.md`.
 """
 
 from collections.abc import Callable
@@ -34,46 +27,45 @@ from replay.trajectories import Trajectories, Values
 FOLDS = 5
 MAX_ROUNDS = 10_000
 L2 = 0.3
-"""For features in [-1, 1]. On logs of 200 people in `nextswipe bench coverage --sessions`, 1 made
-values too small by .4 standard errors, and .1 let cells of few steps blow up a log in a hundred."""
+"""Ridge penalty for features in [-1, 1]; measured in `docs/decisions/sequence-estimators.md`."""
 
 
 Predict = Callable[[Floats], Floats]
-"""From features of shape (c, d) to values of shape (c,)."""
+"""Maps features of shape (c, d) to values of shape (c,)."""
 
 
 class Regression(Protocol):
-    """A function class: what Q is taken to look like as a function of the features."""
+    """A function class for Q, as a function of the features."""
 
     def fit(self, features: Floats, targets: Floats, counts: Floats) -> Predict:
-        """Return the function of least squares.
+        """Return the least-squares function.
 
         Args:
             features: shape (c, d).
-            targets: shape (c,), means of what was seen.
-            counts: shape (c,), above 0, how often.
+            targets: shape (c,), mean target of each row.
+            counts: shape (c,), above 0, number of observations of each row.
         """
         ...
 
 
 class Ridge:
-    """Linear in the features, an intercept added: sum count (y - a - b x)^2 + l2 |b|^2."""
+    """Linear in the features plus an intercept: sum count (y - a - b x)^2 + l2 |b|^2."""
 
     def __init__(self, l2: float = L2) -> None:
-        """Shrink as a step without effect and feature 1 would, `l2` of them for each feature."""
+        """Take the penalty, above 0; it acts like `l2` steps without effect for each feature."""
         if not l2 > 0.0:
             raise ValueError(f"l2 must be above 0, got {l2}")
         self.l2 = l2
 
     def fit(self, features: Floats, targets: Floats, counts: Floats) -> Predict:
-        """Return the function of least squares; see `Regression`."""
+        """Return the least-squares function; see `Regression`."""
         x = with_intercept(features)
         gram = x.T @ (counts[:, None] * x) + self.penalty(x.shape[1])
         weights = np.linalg.solve(gram, x.T @ (counts * targets))
         return lambda new: np.asarray(with_intercept(new) @ weights)
 
     def penalty(self, width: int) -> Floats:
-        """Return the matrix of the penalty on weights, the intercept's first."""
+        """Return the penalty matrix of the weights, the intercept's first."""
         return np.diag(np.r_[0.0, np.full(width - 1, self.l2)])
 
 
@@ -95,17 +87,14 @@ def fitted_q(
     """Return Q of each state and action, by iterated regression from 0.
 
     Args:
-        trajectories: the log.
-        steps: its states.
-        regression: the function class.
-        counts: how often each episode counts, shape (m,), at least 0; None: once.
-        tolerance: share of the largest value that no value changes by in the last round.
+        counts: weight of each episode, shape (m,), at least 0; None: 1.
+        tolerance: largest change in the last round, as a share of the largest value.
 
     Returns:
         Shape (n_states, n_actions).
 
     Raises:
-        ValueError: the rounds do not settle; a regression need not be a contraction.
+        ValueError: the rounds do not converge; a regression need not be a contraction.
     """
     n_pairs, pair = steps.target.size, steps.pair
     weight = np.ones(len(pair)) if counts is None else counts[trajectories.episode]
@@ -135,11 +124,11 @@ def ridge_q(
     l2: float = L2,
     counts: Floats | None = None,
 ) -> Floats:
-    """Return what `fitted_q` with `Ridge(l2)` tends to, by one linear system.
+    """Return the limit of `fitted_q` with `Ridge(l2)`, from one linear system.
 
-    The limit of the rounds is where sum count x (r + discount v(s') - q) = penalty: LSTD-Q
-    (Lagoudakis and Parr, "Least-Squares Policy Iteration", JMLR 2003). It exists also
-    where the rounds run away. Shape (n_states, n_actions).
+    The limit solves sum count x (r + discount v(s') - q) = penalty: LSTD-Q (Lagoudakis and Parr,
+    "Least-Squares Policy Iteration", JMLR 2003). It exists even where the rounds diverge. Shape
+    (n_states, n_actions).
     """
     return _solve(trajectories, steps, l2, counts).q
 
@@ -153,15 +142,16 @@ def fqe(
     n_resamples: int = 100,
     seed: int = 0,
 ) -> Estimate:
-    """Return fitted Q evaluation with any function class, its error by resampling people.
+    """Return fitted Q evaluation with any function class; its error comes from resampling users.
 
-    mean(v(s_0)) of `fitted_q`; the standard error is that of as many refits, each on people drawn
-    with replacement (Hao, Ji, Duan, Lu, Szepesvári and Wang, "Bootstrapping Fitted Q-Evaluation
-    for Off-Policy Inference", ICML 2021). `ridge_fqe` says the same of a ridge without resampling.
-    A function class has no importance weights, so `ess` is the number of episodes.
+    mean(v(s_0)) of `fitted_q`; the standard error is that of `n_resamples` refits, each on users
+    drawn with replacement (Hao, Ji, Duan, Lu, Szepesvári and Wang, "Bootstrapping Fitted
+    Q-Evaluation for Off-Policy Inference", ICML 2021). `ridge_fqe` gives the same for a ridge
+    without resampling. A function class has no importance weights, so `ess` is the number of
+    episodes.
 
     Raises:
-        ValueError: fewer than two people, or see `fitted_q`.
+        ValueError: fewer than two users, or see `fitted_q`.
     """
     n_users = count_users(trajectories.user)
     if n_users < 2:
@@ -184,17 +174,17 @@ def fqe(
 def ridge_fqe(
     trajectories: Trajectories, steps: MarkovSteps, l2: float = L2, level: float = LEVEL
 ) -> Estimate:
-    """Return fitted Q evaluation with a ridge, at the limit of its rounds, clustered by person.
+    """Return fitted Q evaluation with a ridge at the limit of its rounds, clustered by user.
 
     v = x_0 theta, A theta = sum x r, A = sum x (x - discount x')^T + penalty, where x_0 and x' are
-    features averaged over the target's pmf. The influence of an episode is v(s_0) - v + m sum_t
-    x_0 A^-1 x_t (r_t + discount_t v(s_{t+1}) - q_t) (Duan and Wang, "Minimax-Optimal Off-Policy
-    Evaluation with Linear Function Approximation", ICML 2020; Hao et al. 2021):
-    x_0 A^-1 x_t is the marginal ratio d_target / d_logged as far as the features tell, and `ess`
-    is that of these ratios, in steps.
+    features averaged over the target's pmf. The influence of an episode is v(s_0) - v + m sum_t x_0
+    A^-1 x_t (r_t + discount_t v(s_{t+1}) - q_t) (Duan and Wang, "Minimax-Optimal Off-Policy
+    Evaluation with Linear Function Approximation", ICML 2020; Hao et al. 2021). x_0 A^-1 x_t is the
+    marginal ratio d_target / d_logged as far as the features show it, and `ess`, in steps, is that
+    of these ratios.
 
-    Consistent where the class holds Q, from logs however short or far; `l2` pulls values towards
-    their mean by what it says, and no interval knows of that.
+    Consistent if the class contains Q, however long the episodes or far the target. `l2` pulls
+    values towards their mean, and the interval ignores that bias.
     """
     solved = _solve(trajectories, steps, l2, None)
     v = steps.state_values(solved.q)
@@ -216,16 +206,14 @@ def cross_fitted_values(
     ] = lambda trajectories, steps, counts: ridge_q(trajectories, steps, counts=counts),
     n_folds: int = FOLDS,
 ) -> Values:
-    """Return the values of each step by a Q that was fitted on other people.
+    """Return the values of each step by a Q that was fitted on other users.
 
     Args:
-        trajectories: the log.
-        steps: its states.
-        fit: returns Q, shape (n_states, n_actions), given how often each episode counts.
-        n_folds: at least 2; people are dealt out to them in turn.
+        fit: returns Q, shape (n_states, n_actions), given the weight of each episode.
+        n_folds: at least 2; users are dealt out to them in turn.
 
     Raises:
-        ValueError: fewer than 2 folds, or everybody is in one fold.
+        ValueError: fewer than 2 folds, or all users are in one fold.
     """
     fold = trajectories.user % n_folds
     if n_folds < 2 or len(np.unique(fold)) < 2:
@@ -267,7 +255,7 @@ def _solve(
 
 
 def _discounted_sums(pair: Ints, after: Ints, discount: Floats, expected: Floats) -> Floats:
-    """Return the sum of discount * expected[after] for each pair that occurs, in their order."""
+    """Return the sum of discount * expected[after] for each pair that occurs, in order."""
     n_states = len(expected)
     moves, at = np.unique(pair * n_states + after, return_inverse=True)
     terms = np.bincount(at, weights=discount)[:, None] * expected[moves % n_states]
@@ -281,7 +269,7 @@ def _start_value(
 
 
 def _resampled_people(user: Ints, generator: np.random.Generator) -> Floats:
-    """Return how often each episode counts where people are drawn with replacement, shape (m,)."""
+    """Return each episode's count when users are drawn with replacement, shape (m,)."""
     _, code = np.unique(user, return_inverse=True)
     n_users = int(code.max()) + 1
     drawn = generator.integers(n_users, size=n_users)

@@ -1,23 +1,8 @@
-"""Gates: what a log must show of itself before an estimate from it may be read, set beforehand.
+"""Gates: fixed conditions that a log must meet before an estimate from it is shown.
 
-An interval is worth what the weights under it are worth. With few effective decisions, or with one
-that outweighs the others, the large weights that would correct an estimate were mostly not drawn
-yet: it is off, and its interval too narrow to say so. A mean weight that is not 1 shows a target
-that does what the log never could, or propensities that are wrong; the latter also show in how the
-logged draws fall (`replay.calibration`). Arms that are not as large as they were meant to be show
-that people went missing on one side. With fewer than about 20 people, clustered intervals are too
-narrow (Cameron and Miller, "A Practitioner's Guide to Cluster-Robust Inference", 2015, section VI).
-
-Rewards that hardly ever differ say little too, whatever the weights: an interval is made of what
-varied, and where nothing did it has no width, so that a log without a like would be sure of 0. They
-are counted as they came: whether a few weights outshine the others has gates of its own, and an
-effective number would refuse with its weights what the tuned default still answers by its model.
-
-So where a gate fails there is no number. The gates are the same for everybody and were set before
-any estimate was seen; whoever forces one gets it marked.
-
-Rejected: a warning beside the number (it is the number that is copied), and limits by estimator
-(one would go looking for the estimator that passes).
+Each limit was set before any estimate was seen and is the same for every policy. If a gate fails
+there is no number; a forced estimate is marked. Reasons for each gate and rejected alternatives:
+`docs/decisions/evaluation-gates.md`.
 """
 
 from collections.abc import Iterator
@@ -29,68 +14,55 @@ from replay.health import Health, LogHealth, Weights
 OF_LOG = frozenset(
     {"calibration of propensities", "logged propensities", "sample ratio of the arms"}
 )
-"""The gates that a log passes or not whatever the target, and whatever part of it is asked."""
+"""The gates that concern the whole log, whatever the target or the segment."""
 
 MAX_PROPENSITY_ERROR = 1e-4
-"""Relative: scores that were computed in another order or precision are off by less."""
+"""Relative tolerance; scores computed in another order or precision differ by less."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Why a log may not be asked.
+    """A gate that a log failed."""
 
-    Attributes:
-        gate: that it did not pass.
-        expected: what the gate asks for.
-        got: what came.
-        advice: what to do.
-    """
-
-    gate: str
-    expected: str
-    got: str
-    advice: str
+    gate: str  # name of the gate
+    expected: str  # condition of the gate
+    got: str  # the log's figure
+    advice: str  # suggested remedy
 
     def __str__(self) -> str:
-        """Say it in one line, without the advice."""
+        """Return one line, without the advice."""
         return f"{self.gate}: expected {self.expected}, got {self.got}"
 
 
 class Gates(msgspec.Struct, frozen=True):
     """The limits.
 
-    Attributes:
-        min_users: people.
-        min_ess: effective decisions.
-        max_weight_share: of all weight, the decision with the most of it.
-        max_weight_error: of the mean weight, from 1; three standard errors of it, if they are more.
-        min_rewards: decisions that the target could have made whose reward is not the commonest.
-        max_unsupported: of the target's probability, what the log gave no chance at all.
-        min_p: of the tests of the propensities and of the arms' sizes: so often chance alone
-            closes a gate that should be open.
+    A target's support is its probability on candidates that the log gave a chance. A reward counts
+    if it is not the most common one and the target could have made the decision. `min_p` is also
+    the chance that a gate closes wrongly.
     """
 
-    min_users: int = 20
-    min_ess: float = 500.0
-    max_weight_share: float = 0.05
-    max_weight_error: float = 0.1
-    min_rewards: int = 20
-    max_unsupported: float = 0.01
-    min_p: float = 1e-4
+    min_users: int = 20  # users
+    min_ess: float = 500.0  # effective decisions
+    max_weight_share: float = 0.05  # of all weight on one decision
+    max_weight_error: float = 0.1  # of the mean weight from 1, or three standard errors
+    min_rewards: int = 20  # decisions with a reward that counts
+    max_unsupported: float = 0.01  # share of the target without support
+    min_p: float = 1e-4  # of the tests of propensities and arm sizes
 
     def refusals(self, health: Health) -> tuple[Refusal, ...]:
-        """Return the gates that a log does not pass for a target; empty: estimates may be read."""
+        """Return the gates that a log fails for a target; if empty, estimates may be read."""
         of_part = self.weight_refusals(health, health.unsupported_share)
         return (*of_part, *self._of_log(health.log))
 
     def weight_refusals(
         self, weights: Weights, unsupported_share: float | None = None
     ) -> tuple[Refusal, ...]:
-        """Return the gates that a part of a log does not pass, whatever the whole log does.
+        """Return the gates that a segment of a log fails on its own.
 
         Args:
-            weights: of the part's decisions.
-            unsupported_share: of the target's probability at them, what the log gave no chance;
-                None: the log's distributions are not known.
+            weights: of the segment's decisions.
+            unsupported_share: share of the target's probability there on candidates that the log
+                gave no chance; None if the log's distributions are unknown.
         """
         return (*self._of_weights(weights), *self._of_support(unsupported_share))
 

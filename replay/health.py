@@ -1,7 +1,7 @@
-"""Health of a log for a target: the figures by which `replay.gates` lets an estimate be read.
+"""Health of a log for a target: the figures on which `replay.gates` decides.
 
-They are figures, a gate is a decision about them. Those of the weights are told of parts of a log
-too; those of the log itself (coverage, calibration, arms, drift) only of the whole.
+Figures of the weights exist for segments of a log as well; coverage, calibration, arms and drift
+only for the whole log.
 """
 
 import msgspec
@@ -14,150 +14,101 @@ from replay.columns import Columns
 from replay.intervals import clustered_se, count_users, effective_sample_size
 
 N_PERIODS = 10
-"""Stretches of time that a log is cut into to see whether its reward drifts."""
+"""Periods into which a log is divided to test whether its reward drifts."""
 MIN_PERIOD = 50
-"""Decisions that each of them must have, so that its mean reward is nearly normal."""
+"""Decisions that each period needs for its mean reward to be nearly normal."""
 MIN_PERIOD_REWARDS = 5.0
-"""Effective rewards that each must expect if there is no drift, for the same reason."""
+"""Effective rewards that each period must expect without drift, for the same reason."""
 WEIGHT_EDGES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
-    """What the importance weights of some decisions are worth.
+    """Diagnostics of the importance weights of some decisions.
 
-    Attributes:
-        n: decisions.
-        n_users: people.
-        ess: effective sample size of the weights, in decisions.
-        ess_share: of n; how much alike the two policies are.
-        mean_weight: 1 in expectation, if the propensities are exact and nothing that the target
-            does was impossible in the log; below 1 by the share that was.
-        mean_weight_se: its standard error, clustered by person.
-        max_weight: the largest weight.
-        max_weight_share: of all weight; how much one decision says.
-        max_user_share: of all weight, the person with the most of it.
-        min_propensity: the smallest of the log.
-        n_rewards: decisions that the target could have made whose reward is not the commonest one.
-        effective_rewards: effective decisions whose reward is not the commonest one, each with its
-            weight and by how much it differs: of rare likes, about how many of them count.
+    The mean weight is 1 in expectation if propensities are exact and the log supports the target;
+    otherwise it is lower by the unsupported share. A reward counts if it is not the most common
+    one; `effective_rewards` weights such decisions by importance weight and by distance from that
+    reward.
     """
 
-    n: int
-    n_users: int
-    ess: float
-    ess_share: float
-    mean_weight: float
-    mean_weight_se: float
-    max_weight: float
-    max_weight_share: float
-    max_user_share: float
-    min_propensity: float
-    n_rewards: int
-    effective_rewards: float
+    n: int  # decisions
+    n_users: int  # users
+    ess: float  # effective sample size of the weights, in decisions
+    ess_share: float  # ess / n, a measure of how similar the two policies are
+    mean_weight: float  # close to 1 in a usable log
+    mean_weight_se: float  # its standard error, clustered by user
+    max_weight: float  # the largest weight
+    max_weight_share: float  # largest share of all weight on one decision
+    max_user_share: float  # largest share of all weight on one user
+    min_propensity: float  # the smallest of the log
+    n_rewards: int  # decisions possible under the target whose reward counts
+    effective_rewards: float  # for rare likes, about how many of them count
 
 
 class WeightShape(msgspec.Struct, frozen=True):
-    """How weights are spread: a histogram on a logarithmic scale.
+    """A histogram of the weights on a logarithmic scale."""
 
-    Attributes:
-        edges: lower edges; the last cell is open.
-        decisions: share of the decisions in each cell.
-        weight: share of the weight in each cell.
-    """
-
-    edges: tuple[float, ...]
-    decisions: tuple[float, ...]
-    weight: tuple[float, ...]
+    edges: tuple[float, ...]  # lower edges; the last cell is open
+    decisions: tuple[float, ...]  # share of the decisions in each cell
+    weight: tuple[float, ...]  # share of the weight in each cell
 
 
 class Period(msgspec.Struct, frozen=True):
-    """A stretch of a log.
+    """A period of a log."""
 
-    Attributes:
-        first_ms: time of its first decision.
-        n: decisions.
-        reward: their mean.
-        se: its standard error, clustered by person.
-        mean_weight: of the target in it.
-    """
-
-    first_ms: int
-    n: int
-    reward: float
-    se: float
-    mean_weight: float
+    first_ms: int  # time of its first decision
+    n: int  # decisions
+    reward: float  # mean reward
+    se: float  # its standard error, clustered by user
+    mean_weight: float  # mean weight of the target
 
 
 class Drift(msgspec.Struct, frozen=True):
-    """Whether the reward was the same all the time.
+    """A chi-square test of whether the reward stayed the same over time.
 
-    Attributes:
-        periods: of as many decisions each, in the order of time.
-        p_value: of the chi-square test that their rewards differ by chance alone, with the variance
-            of all of them (a period without a reward has none of its own); people who are in
-            several periods make it a little too large.
+    It uses the pooled variance, since a period without a reward has none of its own. Users in
+    several periods make the p-value a little too large.
     """
 
-    periods: tuple[Period, ...]
-    p_value: float
+    periods: tuple[Period, ...]  # equal numbers of decisions, in order of time
+    p_value: float  # that the rewards differ by chance
 
 
 class LogHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a log whatever the target.
+    """Figures of a log that do not depend on the target.
 
-    Attributes:
-        n_pages: pages.
-        seen_share: of the decisions drawn; the others are no rows.
-        censored_share: of the decisions seen. Whether a card is censored can depend on the card,
-            so that a large share may bias every estimate alike.
-        n_unnamed: decisions of which it is not known whose they are: each counts as a person of
-            its own, so that intervals are too narrow where people come again.
-        n_dangling: outcomes whose decision is not in the log; they are no rows.
-        first_ms: time of the first page; 0 in a log without times, as `last_ms`.
-        last_ms: time of the last page.
-        calibration: of the logged propensities; None: there is too little to judge them by.
-        arms: whether they have the people that they should; None: no experiment.
+    Censoring can depend on the card, so a large share may bias every estimate. Each decision
+    without a user counts as a user, so intervals are too narrow if users return.
     """
 
-    n_pages: int
-    seen_share: float
-    censored_share: float
-    first_ms: int
-    last_ms: int
-    n_unnamed: int = 0
-    n_dangling: int = 0
-    calibration: Calibration | None = None
-    arms: Arms | None = None
+    n_pages: int  # pages
+    seen_share: float  # of drawn decisions; the others are no rows
+    censored_share: float  # of seen decisions, those whose end is unknown
+    first_ms: int  # time of the first page; 0 in a log without times
+    last_ms: int  # time of the last page; 0 in a log without times
+    n_unnamed: int = 0  # decisions without a user
+    n_dangling: int = 0  # outcomes whose decision is not in the log; no rows
+    calibration: Calibration | None = None  # None if there are too few draws
+    arms: Arms | None = None  # sizes of the arms; None without an experiment
 
 
 class Health(Weights, frozen=True, kw_only=True):
-    """How well a log can speak about a target policy.
+    """The health of a log for one target policy.
 
-    Attributes:
-        log: what is known of the log whatever the target.
-        unsupported_share: of the target's probability, what lies on candidates that the log gave
-            none; None: the log's distributions are not known.
-        largest_possible_weight: of all candidates that the log gave a chance and not only of those
-            drawn; None as above.
-        shape: of the weights.
-        drift: of the reward in time; None: a log without times, or too short.
+    `unsupported_share` is the target's probability on candidates that the log gave no chance. It
+    and the largest possible weight, over all other candidates, are None if the log's distributions
+    are unknown.
     """
 
-    log: LogHealth
-    shape: WeightShape
-    unsupported_share: float | None = None
-    largest_possible_weight: float | None = None
-    drift: Drift | None = None
+    log: LogHealth  # figures that do not depend on the target
+    shape: WeightShape  # histogram of the weights
+    unsupported_share: float | None = None  # in [0, 1]
+    largest_possible_weight: float | None = None  # drawn or not
+    drift: Drift | None = None  # None without times, or if too short
 
 
 def weights_of(columns: Columns) -> Weights:
-    """Return what the weights of these decisions are worth.
-
-    A row that stands for several decisions counts as often.
-
-    Raises:
-        ValueError: decisions of fewer than two people.
-    """
+    """Return the diagnostics of decisions of at least two users (else ValueError)."""
     counts = columns.row_weights
     weights, n = columns.per_row(columns.weights), len(columns)
     total = max(float(weights.sum()), np.finfo(float).tiny)
@@ -190,10 +141,9 @@ def shape_of(columns: Columns) -> WeightShape:
 
 
 def drift_of(columns: Columns, at_ms: Ints) -> Drift | None:
-    """Return whether the reward drifts in time; None: no times, or too little in each period.
+    """Return the drift test, or None without times or with too little data in each period.
 
     Args:
-        columns: n decisions.
         at_ms: shape (n,).
     """
     n_rewards = effective_sample_size(columns.per_row(_differences(columns.reward)))
@@ -206,14 +156,14 @@ def drift_of(columns: Columns, at_ms: Ints) -> Drift | None:
     periods = tuple(_period(columns, at_ms, rows) for rows in parts)
     size = np.array([float(columns.row_weights[rows].sum()) for rows in parts])
     reward, se = np.array([(p.reward, p.se) for p in periods]).T
-    variance = float(((se * size) ** 2).sum() / size.sum())  # of one decision, people together
+    variance = float(((se * size) ** 2).sum() / size.sum())  # of one decision, clustered by user
     middle = float((reward * size).sum() / size.sum())
     chi_square = float((size * (reward - middle) ** 2).sum() / variance)
     return Drift(periods, chi_square_tail(chi_square, N_PERIODS - 1))
 
 
 def _differences(reward: Floats) -> Floats:
-    """Return how far each reward is from the commonest one, shape (n,)."""
+    """Return the distance of each reward from the most common one, shape (n,)."""
     values, counts = np.unique(reward, return_counts=True)
     differences: Floats = np.abs(reward - values[np.argmax(counts)])
     return differences

@@ -1,21 +1,9 @@
-"""Which features matter, by permutation on the log: for the reward, and for what a policy does.
+"""Permutation importance of features on a log, for the reward and for each policy.
 
-For the reward, a feature's values are dealt out anew among decisions, and the cross-fitted model
-predicts again, for people it was not fitted on: by how much the squared error grows, in variances
-of the reward, is what the model knew from that feature alone (Breiman, "Random Forests", Machine
-Learning 2001, section 10; Fisher, Rudin and Dominici, "All Models are Wrong, but Many are Useful",
-JMLR 2019). Columns that carry the same news share it, and a model that is linear sees lines only: a
-0 says that this model makes nothing of the feature, not that people do not care.
-
-For a policy, an item's feature is dealt out anew among the candidates of a page, a context's among
-pages, and the distribution of the page's first card moves: by how much in total variation, .5 sum
-|p' - p|, on average. It is 0 for what a policy does not look at.
-
-Both count a decision as often as its row stands for, in a log that was thinned before it was kept.
-
-Columns of one meaning (a vector, the parts of a duration) are dealt out together. Rejected: weights
-of the model (they depend on units and on what else is in it), and leaving a feature out (a model
-for each).
+For the reward it is the growth of the cross-fitted model's squared error when a feature is
+permuted; for a policy, the total variation by which the pmf of the page's first card moves. Rows of
+a thinned log count by their row weight. Formulas, limits and rejected alternatives:
+`docs/decisions/feature-importance.md`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,7 +26,7 @@ from replay.targets import row_pages
 N_DECISIONS = 20_000
 N_PAGES = 300
 N_DEALS = 5
-"""Times that a feature is dealt out anew; the average is reported."""
+"""Permutations of each feature, over which the result is averaged."""
 
 _TOGETHER = {
     "hour_sin": "hour",
@@ -51,33 +39,20 @@ _TOGETHER = {
 
 
 class FeatureImportance(msgspec.Struct, frozen=True):
-    """How much a feature matters.
+    """The importance of a feature, with its interval."""
 
-    Attributes:
-        feature: its name, or that of several columns of one meaning.
-        of: "context" or "item".
-        value: see the module; at least 0 in expectation.
-        low: lower end of the interval, clustered by person.
-        high: upper end.
-    """
-
-    feature: str
-    of: str
-    value: float
-    low: float
-    high: float
+    feature: str  # its name, or that of several columns of one meaning
+    of: str  # "context" or "item"
+    value: float  # at least 0 in expectation; see the module
+    low: float  # lower end of the interval, clustered by user
+    high: float  # upper end
 
 
 class Importance(msgspec.Struct, frozen=True):
-    """Features by how much they matter, the most important first.
+    """Features by importance, the largest first."""
 
-    Attributes:
-        reward: growth of the squared error, in variances of the reward.
-        policies: total variation by which a policy's first card moves, by the policy's name.
-    """
-
-    reward: tuple[FeatureImportance, ...]
-    policies: dict[str, tuple[FeatureImportance, ...]]
+    reward: tuple[FeatureImportance, ...]  # growth of the squared error, in variances
+    policies: dict[str, tuple[FeatureImportance, ...]]  # total variation, by policy
 
 
 class _Group(NamedTuple):
@@ -89,17 +64,15 @@ class _Group(NamedTuple):
 def importance(
     source: Source, policies: Sequence[Policy], seed: int = 0, n_decisions: int = N_DECISIONS
 ) -> Importance:
-    """Return which features of a log matter for the reward, and for each policy.
+    """Return the importance of a log's features for the reward and for each policy.
 
     Args:
         source: its batches have pages, or features of the candidates.
-        policies: to be asked.
-        seed: of the sample and of the deals.
-        n_decisions: that are looked at, at most, drawn from all.
+        seed: seed of the sample and of the permutations.
+        n_decisions: largest number of decisions, sampled from all.
 
     Raises:
-        ValueError: the log has no features, decisions of one person only, or a policy whose own
-            code fails.
+        ValueError: the log has no features or decisions of one user only, or a policy's code fails.
     """
     rng = np.random.default_rng(seed)
     pages, counts = _sample_pages(source, rng)
@@ -116,7 +89,7 @@ def importance(
 
 
 class _Sample(NamedTuple):
-    """Decisions drawn from a log: those with the smallest of random keys."""
+    """A sample of a log's decisions: those with the smallest random keys."""
 
     key: Floats  # (n,)
     features: Floats  # (n, d + e)
@@ -180,9 +153,9 @@ def _sample(source: Source, rng: np.random.Generator, n: int) -> _Sample:
 
 
 def _sample_pages(source: Source, rng: np.random.Generator) -> tuple[list[Page], Floats]:
-    """Return pages drawn from all of a log, and how often each counts, shape (n,).
+    """Return a sample of a log's pages and their row weights, shape (n,).
 
-    Of a foreign log, its first decisions as pages.
+    For an external log these are its first decisions, as pages.
     """
     held: list[tuple[float, int, Page]] = []
     for batch in source.batches():
@@ -222,7 +195,6 @@ def _of_policy(
 
 
 def _dealt(pages: Sequence[Page], group: _Group, rng: np.random.Generator) -> Iterator[Page]:
-    """Yield the pages with one group of features dealt out anew."""
     others = rng.permutation(len(pages))
     for page, other in zip(pages, others, strict=True):
         features = page.context.features
@@ -245,7 +217,6 @@ def _first_pmf(policy: Policy, page: Page) -> Floats:
 
 
 def _counts_of(batch: Batch) -> Floats:
-    """Return how many decisions each row stands for, shape (m,)."""
     return np.ones(len(batch)) if batch.row_weight is None else batch.row_weight
 
 
@@ -262,7 +233,7 @@ def _sorted(found: list[FeatureImportance]) -> tuple[FeatureImportance, ...]:
 
 
 def _groups(n_shared: int, n_action: int) -> list[_Group]:
-    """Return the columns by meaning: of our encoding by name, of another one by place."""
+    """Return the columns grouped by meaning: by name in our encoding, else by index."""
     ours = (n_shared, n_action) == (N_SHARED, N_ACTION)
     of_context = SHARED if ours else [f"context {i}" for i in range(n_shared)]
     of_item = (*STATIC, *DYNAMIC) if ours else [f"item {i}" for i in range(n_action)]

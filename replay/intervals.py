@@ -1,19 +1,9 @@
-"""Estimates and how sure they are: standard errors by person, from each row's influence.
+"""Estimates with standard errors and intervals, clustered by user.
 
-A person's decisions depend on each other (same taste, same session, cards that shape what comes
-after), so the independent unit is the person: influences are summed by person before they are
-squared. Every estimator here is a smooth function of means, so one recipe serves all: the
-estimator hands over its value and its influence function, this module the interval.
-
-Where a reward is rare, a log without one of the few large influences both looks surer and lies
-lower, so that a symmetric interval misses on one side: with some 17 effective rewards of different
-size it held the truth in 92 of 100 logs, the same one with the measured skewness taken out in 96
-(`nextswipe bench coverage`, which counts the symmetric one beside it). Where influences are
-symmetric, the two are the same.
-
-Rejected as the default: intervals over single decisions (too narrow as soon as people differ),
-the percentile bootstrap (symmetric coverage for a thousand times the work) and empirical Bernstein
-bounds (always cover, at ten times the width).
+A user's decisions depend on each other, so the user is the independent unit: influences are summed
+by user before they are squared. An estimator supplies its value and its influence function; this
+module supplies the interval, corrected for skewness. Coverage and rejected alternatives:
+`docs/decisions/intervals.md`.
 """
 
 from statistics import NormalDist
@@ -27,31 +17,18 @@ LEVEL = 0.95
 
 
 class Estimate(msgspec.Struct, frozen=True):
-    """A number with its interval.
+    """A value with its interval."""
 
-    Attributes:
-        estimator: for example "ips".
-        value: expected reward of a decision.
-        se: standard error of the value, clustered by person.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        level: share of such intervals that hold the truth, if the estimator is unbiased.
-        n: decisions.
-        n_users: people.
-        ess: effective sample size of the weights, in decisions.
-        interval: how the interval was made.
-    """
-
-    estimator: str
-    value: float
-    se: float
-    low: float
-    high: float
-    level: float
-    n: int
-    n_users: int
-    ess: float
-    interval: str = "hall-t by person"
+    estimator: str  # for example "ips"
+    value: float  # expected reward of a decision
+    se: float  # standard error of the value, clustered by user
+    low: float  # lower end of the interval
+    high: float  # upper end of the interval
+    level: float  # share of such intervals that hold the truth, if the estimator is unbiased
+    n: int  # decisions
+    n_users: int  # users
+    ess: float  # effective sample size of the weights, in decisions
+    interval: str = "hall-t by person"  # method of the interval
 
 
 def clustered_estimate(
@@ -62,21 +39,19 @@ def clustered_estimate(
     ess: float,
     level: float = LEVEL,
 ) -> Estimate:
-    """Return the estimate with its t interval, clustered by person, corrected for skewness.
+    """Return the estimate with its t interval, clustered by user and corrected for skewness.
 
     The ends are value - g(t) se and value - g(-t) se (Hall, "On the Removal of Skewness by
     Transformation", JRSS B 1992): see `hall_quantile`.
 
     Args:
-        estimator: its name.
-        value: the point estimate.
-        influence: shape (n,), by how much each row moves the value, times n; sums to 0.
-        user: shape (n,), non-negative code of each row's person.
-        ess: effective sample size.
-        level: in (0, 1).
+        influence: shape (n,), effect of each row on the value, times n; sums to 0.
+        user: shape (n,), non-negative user code of each row.
+        ess: effective sample size, reported as it is.
+        level: coverage, in (0, 1).
 
     Raises:
-        ValueError: fewer than two people, or a level out of range.
+        ValueError: fewer than two users, or a level out of range.
     """
     n_users = count_users(user)
     sums = _by_user(influence, user)
@@ -97,20 +72,13 @@ def clustered_estimate(
 
 
 def clustered_se(influence: Floats, user: Ints) -> float:
-    """Return the standard error of a mean whose rows depend on each other within a person.
+    """Return the standard error of a mean whose rows depend on each other within a user.
 
-    sqrt(G / (G - 1) * sum over people (sum of their influences)^2) / n, the linearised variance
-    of a ratio of person totals, since how many decisions a person makes is random too (Cochran,
-    Sampling Techniques, 1977, section 6.3; Cameron and Miller, "A Practitioner's Guide to
-    Cluster-Robust Inference", 2015, section II). Too small where a few people make most of the
-    decisions, or carry most of the weight.
-
-    Args:
-        influence: shape (n,), sums to 0.
-        user: shape (n,), non-negative code of each row's person.
-
-    Raises:
-        ValueError: fewer than two people.
+    sqrt(G / (G - 1) * sum over users (sum of their influences)^2) / n, the linearised variance of a
+    ratio of user totals, since the number of a user's decisions is random too (Cochran, Sampling
+    Techniques, 1977, section 6.3; Cameron and Miller, "A Practitioner's Guide to Cluster-Robust
+    Inference", 2015, section II). Too small if a few users carry most of the decisions or of the
+    weight. Arguments and errors are those of `clustered_estimate`.
 
     >>> clustered_se(np.array([1.0, -1.0, 1.0, -1.0]), np.array([0, 1, 2, 3]))
     0.577...
@@ -119,9 +87,9 @@ def clustered_se(influence: Floats, user: Ints) -> float:
 
 
 def mean_skewness(sums: Floats) -> float:
-    """Return the skewness of the mean of as many units as there are sums; 0 where nothing varies.
+    """Return the skewness of the mean of these units; 0 if nothing varies.
 
-    sum s^3 / (sum s^2)^1.5, between -1 and 1: that of a unit over the root of their number.
+    sum s^3 / (sum s^2)^1.5, between -1 and 1: a unit's skewness over the root of their number.
 
     >>> round(mean_skewness(np.array([2.0, -1.0, -1.0])), 3)
     0.408
@@ -131,12 +99,12 @@ def mean_skewness(sums: Floats) -> float:
 
 
 def hall_quantile(t: float, skewness: float) -> float:
-    """Return the quantile of a skewed mean's t statistic that belongs to a symmetric one, t.
+    """Return the quantile of a skewed mean's t statistic for the symmetric quantile t.
 
-    (3 / k) ((1 + k (t - k / 6))^(1/3) - 1), k the skewness of the mean: the inverse of Hall's
-    cubic transformation, monotone in t whatever k; but at most twice t, since near k = 1 / |t|
-    the cube root is vertical, and a few large influences would decide where the interval ends. The
-    measured skewness of a heavy tail is too small, and so is the correction.
+    (3 / k) ((1 + k (t - k / 6))^(1/3) - 1), k the skewness of the mean: the inverse of Hall's cubic
+    transformation, monotone in t. It is capped at twice t, because near k = 1 / |t| the cube root
+    is vertical and a few large influences would set the end. The measured skewness of a heavy tail
+    is too small, hence so is the correction.
 
     >>> round(hall_quantile(1.96, 0.0), 2), round(hall_quantile(1.96, 0.2), 2)
     (1.96, 1.72)
@@ -150,14 +118,14 @@ def hall_quantile(t: float, skewness: float) -> float:
 
 
 def count_users(user: Ints) -> int:
-    """Return how many different people the rows belong to."""
+    """Return the number of different users in the rows."""
     return int(np.count_nonzero(np.bincount(user)))
 
 
 def effective_sample_size(weights: Floats) -> float:
-    """Return (sum w)^2 / sum w^2: decisions of the target's own that would be as informative.
+    """Return (sum w)^2 / sum w^2, the equally informative number of the target's own decisions.
 
-    Kish, Survey Sampling, 1965; 0 where every weight is 0.
+    Kish, Survey Sampling, 1965; 0 if every weight is 0.
 
     >>> effective_sample_size(np.array([2.0, 2.0, 0.0, 0.0]))
     2.0
@@ -167,18 +135,11 @@ def effective_sample_size(weights: Floats) -> float:
 
 
 def t_quantile(level: float, dof: int) -> float:
-    """Return the half width, in standard errors, of a two-sided interval.
+    """Return the half width, in standard errors, of a two-sided interval with dof of at least 1.
 
-    Expansion of Student's t in the normal quantile (Abramowitz and Stegun, Handbook of
-    Mathematical Functions, 26.7.5): within .001 from 4 degrees of freedom on, too short by a
-    tenth at 1.
-
-    Args:
-        level: in (0, 1).
-        dof: degrees of freedom, at least 1.
-
-    Raises:
-        ValueError: level out of range.
+    Expansion of Student's t in the normal quantile (Abramowitz and Stegun, Handbook of Mathematical
+    Functions, 26.7.5): within .001 from 4 degrees of freedom on, too short by a tenth at 1. Raises
+    ValueError unless the level is in (0, 1).
 
     >>> round(t_quantile(0.95, 4), 2), round(t_quantile(0.95, 10_000), 2)
     (2.78, 1.96)
@@ -197,7 +158,7 @@ def t_quantile(level: float, dof: int) -> float:
 
 
 def _by_user(influence: Floats, user: Ints) -> Floats:
-    """Return each person's sum, shape (largest code + 1,); 0 for codes without a row."""
+    """Return the sums by user, shape (largest code + 1,); 0 for unused codes."""
     return np.asarray(np.bincount(user, weights=influence), dtype=np.float64)
 
 

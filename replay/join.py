@@ -1,19 +1,9 @@
 """The join: a fold of the log that turns pages and their feedback into closed Interactions.
 
-A page opens its decisions; feedback is merged into the decision that it is about; the decision
-closes when nothing more is waited for. It closes a settling time after the card was left (the
-session's next impression, or `leave`), else twice the item's duration plus a minute after the
-last word (clients report a dwell every 10 s, so silence means that nobody is there); then its end
-is unknown and the reader asks `env.reward.is_censored`. A decision without an impression says
-nothing and is dropped when its page is an hour old.
-
-Time is the greatest `at_ms` folded so far, never the wall clock. Interactions come out by
-deadline, then page, then slot, and carry their deadline as `closed_ms`; so neither ticks nor the
-way the log was cut into batches change what comes out, and a join restored from its bytes goes on
-exactly as if it had never stopped.
-
-Rejected: closing a fixed minute after the impression (on KuaiRand 59% of all watch time is in
-views longer than that, so the best cards would be cut), and trusting the clients' clocks.
+A page opens its decisions, feedback is merged into them, and each closes after a grace period or an
+attribution timeout. Time is the greatest `at_ms` folded so far, never the wall clock, so the result
+depends neither on ticks nor on how the log was batched. Rules and rejected alternatives:
+`docs/decisions/log-join.md`.
 """
 
 import heapq
@@ -42,33 +32,22 @@ LATE_MS = 3_600_000
 
 
 class Counts(msgspec.Struct, array_like=True):
-    """What became of all that was folded.
+    """Counts of the folded records and decisions."""
 
-    Attributes:
-        pages: that opened.
-        decisions: that these pages drew.
-        seen: decisions of which any feedback came.
-        closed: decisions that became Interactions.
-        censored: those of the closed whose dwell is unknown.
-        never_seen: decisions that were dropped without any feedback.
-        late: feedback about no open decision; it came too late, or its page is not in the log.
-        ticks: records that only moved the clock.
-    """
-
-    pages: int = 0
-    decisions: int = 0
-    seen: int = 0
-    closed: int = 0
-    censored: int = 0
-    never_seen: int = 0
-    late: int = 0
-    ticks: int = 0
+    pages: int = 0  # pages opened
+    decisions: int = 0  # decisions that these pages drew
+    seen: int = 0  # decisions with any feedback
+    closed: int = 0  # decisions that became Interactions
+    censored: int = 0  # closed decisions of unknown dwell
+    never_seen: int = 0  # decisions dropped without feedback
+    late: int = 0  # feedback on no open decision; it came too late, or its page is not in the log
+    ticks: int = 0  # records that only advance the clock
 
 
 class _State(msgspec.Struct, array_like=True, tag="join/1"):
-    """All that the join remembers; a change of its shape changes the tag.
+    """The complete state of the join; a change of its shape changes the tag.
 
-    `on_screen` holds, visit by visit, the open decision that was shown last.
+    `on_screen` holds the current impression of each visit.
     """
 
     clock_ms: int
@@ -80,25 +59,24 @@ class _State(msgspec.Struct, array_like=True, tag="join/1"):
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_State)
 
-_UNSEEN = -1  # in place of a slot: a deadline of all decisions of a page that nobody saw
+_UNSEEN = -1  # in place of a slot: a deadline of all decisions of a page that no user saw
 
 
 class Join:
-    """Folds records into Interactions; what it remembers is small: drawn cards, no candidates."""
+    """Folds records into Interactions; its state holds drawn cards only, no other candidates."""
 
     def __init__(self, reward: Reward, *, settle_ms: int = SETTLE_MS, grace_ms: int = 0) -> None:
         """Start before the first record.
 
         Args:
-            reward: what a decision was worth.
-            settle_ms: how long feedback may follow the end of a card.
-            grace_ms: how much longer a decision stays open for late feedback after its deadline.
+            settle_ms: grace period for feedback after the end of a card.
+            grace_ms: extra time for late feedback after a decision's deadline.
         """
         self._reward = reward
         self._settle_ms = settle_ms
         self._grace_ms = grace_ms
         self._state = _State(0, Counts(), {}, {})
-        # (time, page order, slot, page): when to look at what. It follows from the state: a
+        # (time, page order, slot, page): the agenda, which follows from the state: a
         # deadline that has moved on meanwhile is put back when its old time comes.
         self._agenda: list[tuple[int, int, int, PageId]] = []
 
@@ -106,11 +84,9 @@ class Join:
     def from_bytes(
         cls, data: bytes, reward: Reward, *, settle_ms: int = SETTLE_MS, grace_ms: int = 0
     ) -> Self:
-        """Return the join that `to_bytes` wrote; the arguments are those that it was made with.
+        """Return the join that `to_bytes` wrote; the other arguments must be those of that join.
 
-        Raises:
-            msgspec.ValidationError: the bytes are not the state of a join of this version.
-            msgspec.DecodeError: the bytes are not msgpack.
+        Bytes that are not such a state raise msgspec.ValidationError or msgspec.DecodeError.
         """
         join = cls(reward, settle_ms=settle_ms, grace_ms=grace_ms)
         join._state = _decoder.decode(data)
@@ -127,7 +103,7 @@ class Join:
 
     @property
     def counts(self) -> Counts:
-        """What became of all that was folded so far."""
+        """Counts of the records folded so far."""
         return replace(self._state.counts)
 
     @property
@@ -137,15 +113,15 @@ class Join:
 
     @property
     def n_waiting(self) -> int:
-        """How many decisions were seen and have not closed: those that a tick may close."""
+        """Number of seen decisions that have not closed, which a tick may close."""
         return self._state.counts.seen - self._state.counts.closed
 
     def is_open(self, page_id: PageId) -> bool:
-        """Whether some decision of a page may still close."""
+        """Return whether any decision of a page may still close."""
         return page_id in self._state.pages
 
     def fold(self, record: Record) -> list[Interaction]:
-        """Move on by one record; return what its time closed, without what it says itself."""
+        """Fold one record and return the Interactions that its time closed."""
         now_ms = self._state.clock_ms = max(self._state.clock_ms, record.at_ms)
         is_due = self._agenda and self._agenda[0][0] <= now_ms
         closed = list(self._close_until(now_ms)) if is_due else []
@@ -157,11 +133,11 @@ class Join:
             case TickRecord():
                 self._state.counts.ticks += 1
             case ItemRecord() | UserRecord() | BlockRecord():
-                pass  # matters of other folds; here only their time counts
+                pass  # other folds use these; here only their time counts
         return closed
 
     def flush(self) -> list[Interaction]:
-        """Close all that is open, as if time had passed and nothing more had been said."""
+        """Close all open decisions, as if time had passed without further feedback."""
         closed: list[Interaction] = []
         while self._agenda:
             closed += self._close_until(self._agenda[0][0])
@@ -201,14 +177,14 @@ class Join:
             self._plan(page, slot, decision.deadline_ms)
 
     def _show(self, page: OpenPage, slot: int) -> None:
-        """Put a card on its visit's screen, which ends the one that was there."""
+        """Make a card its visit's current impression, which ends the previous one."""
         is_first, page.decisions[slot].impressed = not page.decisions[slot].impressed, True
         before = self._state.on_screen.get(page.visit)
         if before == (page.page_id, slot):
             return
         if before and is_first and (page.order, slot) < (self._order(before), before[1]):
-            # Cards come in order, so this news was overtaken by that of a later card: a person
-            # who really goes back sees a card for the second time.
+            # Cards are shown in order, so a later card's impression overtook this first one: a
+            # user who really goes back sees a card for the second time.
             self._end(page, slot)
             return
         self._leave_screen(page.visit)
@@ -276,15 +252,13 @@ def join_all(
     settle_ms: int = SETTLE_MS,
     grace_ms: int = LATE_MS,
 ) -> Iterator[Interaction]:
-    """Yield the Interactions of a log that has ended, in the order of their deadlines.
+    """Yield the Interactions of a complete log, in the order of their deadlines.
 
-    Offline there is time: what comes too late for the online join still counts here, be it
-    feedback or the end of a card. Where nothing came late, both give the same Interactions.
+    Feedback and card ends that are too late for the online join still count here. Without late
+    records both joins give the same Interactions.
 
     Args:
-        lines: of the log, in order, from its beginning.
-        reward: what a decision was worth.
-        settle_ms: as the online join had it.
+        settle_ms: as in the online join.
         grace_ms: how late feedback may come after a decision's deadline.
     """
     join = Join(reward, settle_ms=settle_ms, grace_ms=grace_ms)

@@ -1,18 +1,9 @@
-"""Empirical likelihood: the cautious interval, from sums that a stream can keep.
+"""Empirical likelihood: a cautious interval, from sums that a stream can maintain.
 
-Asks which values some reweighting of the log could have, that keeps the mean weight at the 1 it
-must be and is not too far from the log as it came. Distance is the Cressie-Read divergence with
-power -2, where the answer is a quadratic in a handful of sums (Karampatziakis, Langford and
-Mineiro, "Empirical Likelihood for Contextual Bandits", NeurIPS 2020; Vowpal Wabbit's estimators
-have it in closed form). To the log is added one unit that was not seen, of a large weight and the
-worst reward: with few rewards it is what may have been missed.
-
-Unlike there, a unit is a person, not a decision (a person's decisions depend on each other); the
-cutoff is that of half the misses asked for (with the usual one, large logs give the normal interval
-of a regression estimate, which misses as often as it says); and the weight of the unseen one is
-the size-biased mean of those that the variance is made of, not the largest that there could be,
-which nobody knows, or was: at 20 effective rewards the interval was 2.2 times as wide as the
-normal one with that, 1.5 times with this, and both covered in 99 of 100 logs.
+It contains the values that some reweighting of the log can give while the mean weight stays 1 and
+the Cressie-Read divergence (power -2) stays small (Karampatziakis, Langford and Mineiro, "Empirical
+Likelihood for Contextual Bandits", NeurIPS 2020). One unseen user of large weight is added.
+Differences from the paper: `docs/decisions/intervals.md`.
 """
 
 from dataclasses import dataclass
@@ -25,15 +16,15 @@ from replay.columns import Columns
 from replay.intervals import LEVEL, Estimate, t_quantile
 
 MISSES = 0.5
-"""Of the misses that the level allows, the share that the cutoff allows."""
+"""Share of the misses allowed by the level that the cutoff allows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LikelihoodSums:
-    """What of a log the interval needs: sums over people of m, a, b and of their products.
+    """The sums over users of m, a, b and their products that the interval needs.
 
-    m is how many decisions a person made, a the sum of their weights, b of weights times rewards.
-    The sums of two logs without a person in common add up by `+`.
+    m is a user's number of decisions, a the sum of their weights, b of weights times rewards. The
+    sums of two logs without a common user add up by `+`.
     """
 
     n: int  # decisions
@@ -45,7 +36,7 @@ class LikelihoodSums:
 
     @classmethod
     def of(cls, columns: Columns) -> Self:
-        """Return the sums of a log, or of some people's part of it."""
+        """Return the sums of a log, or of some users' part of it."""
         seen = np.flatnonzero(np.bincount(columns.user))
         weights = columns.per_row(columns.weights)
         parts = (columns.row_weights, weights, weights * columns.reward)
@@ -71,15 +62,15 @@ class LikelihoodSums:
 
     @property
     def large_weight(self) -> float:
-        """The mean weight, where each counts by its part in the variance: sum w^3 / sum w^2."""
+        """The variance-weighted mean weight, sum w^3 / sum w^2."""
         return self.cubed_weights / self.squared_weights if self.squared_weights > 0.0 else 0.0
 
     def moments(self) -> "_Moments":
-        """Return the moments of the people."""
+        """Return the moments of the users."""
         return _Moments(self.n_users, self.first, self.second)
 
     def with_unseen(self, weight: float, reward: float) -> "_Moments":
-        """Return the moments of the people and one more, of this weight and reward."""
+        """Return the moments of the users and one more, of this weight and reward."""
         decisions = self.first[0] / self.n_users
         unseen = np.array([decisions, weight, weight * reward])
         second = self.second + np.outer(unseen, unseen)
@@ -87,10 +78,7 @@ class LikelihoodSums:
 
 
 def cressie_read(columns: Columns, rewards: tuple[float, float], level: float = LEVEL) -> Estimate:
-    """Return the regression estimate of a log with its empirical-likelihood interval.
-
-    See `cressie_read_of`.
-    """
+    """Return the regression estimate of a log with its interval; see `cressie_read_of`."""
     return cressie_read_of(LikelihoodSums.of(columns), rewards, level)
 
 
@@ -99,23 +87,21 @@ def cressie_read_of(
 ) -> Estimate:
     """Return the regression estimate with its empirical-likelihood interval.
 
-    With g = a - m and h(v) = b - v m of each of N people, v is in the interval where
-    N (mean h - B mean g)^2 / (var h - B^2 var g), B = cov(g, h) / var g, is at most t^2: what a
-    weighting under which both means are 0 costs beyond one under which the mean of g is 0. It is
-    a quadratic inequality in v, and the left side is 0 at the estimate.
+    With g = a - m and h(v) = b - v m of each of N users, v is in the interval where N (mean h - B
+    mean g)^2 / (var h - B^2 var g), B = cov(g, h) / var g, is at most t^2. The left side is the
+    extra cost of a weighting that makes both means 0 over one that makes the mean of g 0; it is
+    quadratic in v and 0 at the estimate.
 
-    Consistent where ips is, of at most snips' variance in large logs. Over-covers, the more the
-    fewer effective rewards there are, at 1.1 to 1.5 times the width of a normal interval of snips
-    (`nextswipe bench coverage`). A weight never seen that is far larger than all others still
-    escapes it. The standard error is that of the estimate, not of the interval.
+    Consistent where ips is, with at most snips' variance in large logs. Over-covers, more so with
+    fewer effective rewards, at 1.1 to 1.5 times the width of snips' normal interval (`nextswipe
+    bench coverage`). It misses an unseen weight far larger than all others. The standard error is
+    that of the estimate, not of the interval.
 
     Args:
-        sums: of a log.
-        rewards: the lowest and the highest reward that there can be.
-        level: in (0, 1).
+        rewards: lowest and highest possible reward.
 
     Raises:
-        ValueError: fewer than two people, a level out of range, or no range of rewards.
+        ValueError: fewer than two users, a level out of range, or an empty range of rewards.
     """
     if sums.n_users < 2:
         raise ValueError(f"an interval needs decisions of at least 2 people, got {sums.n_users}")
@@ -140,10 +126,9 @@ def cressie_read_of(
 
 
 class _Moments:
-    """m and b of N units, freed of what g = a - m explains of them."""
+    """Moments of m and b of N units after regression on g = a - m."""
 
     def __init__(self, n: int, first: Floats, second: Floats) -> None:
-        """Take the sums (3,) of m, a and b and (3, 3) of their products."""
         to_gmb = np.array([[-1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
         gmb = to_gmb @ first / n
         spread = to_gmb @ second @ to_gmb.T / n - np.outer(gmb, gmb)
@@ -154,18 +139,17 @@ class _Moments:
 
     @property
     def value(self) -> float:
-        """Where the mean of h is explained."""
+        """The v at which the regressed mean of h is 0."""
         return float(self._mean[1] / self._mean[0])
 
     @property
     def se(self) -> float:
-        """The standard error of the value."""
         direction = np.array([-self.value, 1.0])
         variance = max(float(direction @ self._spread @ direction), 0.0)
         return float(np.sqrt(variance / self._n) / self._mean[0])
 
     def ends(self, t: float) -> tuple[float, float]:
-        """Return between which values the statistic is at most t^2; infinite where it always is."""
+        """Return the values where the statistic is at most t^2, infinite if it always is."""
         (m, b), cut = self._mean, t * t / self._n
         square = m * m - cut * self._spread[0, 0]
         middle = m * b - cut * self._spread[0, 1]

@@ -1,18 +1,9 @@
-"""Reads whole lives from a log, in bounded memory: people are dealt into shards by their hash.
+"""Reader of users' complete session histories from a log, in bounded memory.
 
-    log -> decisions, page by page -> a file a shard -> by person and time -> `env.lives.Lives`
-
-A person's pages lie all over a log, so they are first written to the file of their shard; then one
-shard after the other is put in order and written as columns, which are read as memory maps. What is
-held at a time is a batch of the log and one shard; what learns from the shards reads them as often
-as it likes.
-
-Gaps count days of the UTC calendar between the first cards of two sessions, as in
-`replay.episodes`. A gap of more than the window counts as none; of a session that began within the
-window before the log's end it may not be known, and a life ends before it.
-
-Rejected: grouping by person in memory (a page of 20 candidates is 2 KB: 10 GB for 5,000,000), and
-one file a person.
+Users are assigned to shards by a hash. Pages are first written to their shard's file; then each
+shard is sorted and stored as memory-mapped columns (`env.lives.Lives`). Memory holds one batch and
+one shard. The rules for gaps and the rejected alternatives:
+`docs/decisions/sequence-estimators.md`.
 """
 
 import tempfile
@@ -29,7 +20,7 @@ from env.vocabulary import Bools, Page
 from replay.sources import Batch
 
 SHARD_STEPS = 20_000
-"""About as many steps make a shard: 40 MB of columns on pages of one card, 10 MB on those of 5."""
+"""Approximate steps of a shard: 40 MB of columns on pages of one card, 10 MB on those of 5."""
 _DAY_MS = 86_400_000
 _LENGTH = 4
 
@@ -59,15 +50,15 @@ _decoder = msgspec.msgpack.Decoder(_PageSteps)
 def read_life_shards(
     batches: Iterable[Batch], *, window_days: int, n_shards: int = 1
 ) -> tuple[Lives, ...]:
-    """Return the lives of a log, dealt into shards by the hash of the person.
+    """Return the lives of a log, sharded by the hash of the user.
 
     Args:
-        batches: of our own log, whose pages say what was a session.
-        window_days: how long one waits for a return.
-        n_shards: at least 1; those without a life are left out.
+        batches: batches of our own log, whose pages name their session.
+        window_days: longest gap that counts as a return.
+        n_shards: at least 1; shards without a life are left out.
 
     Raises:
-        ValueError: decisions without pages, as in a foreign log, or no life whose first session's
+        ValueError: decisions without pages, as in an external log, or no life whose first session's
             return is known.
     """
     if n_shards < 1 or window_days < 1:
@@ -119,7 +110,7 @@ def _steps_of(batch: Batch, page: Page, rows: list[int]) -> _PageSteps:
 
 
 def _floor(page: Page, slot: int, mask: Bools) -> Bools:
-    """Return over what the floor of a slot lies, shape (n,), as `env.interface.slot_pmf` has it."""
+    """Return the candidates under a slot's floor, shape (n,), as in `env.interface.slot_pmf`."""
     floor = page.slots[slot].eligible & mask
     return floor if floor.any() else mask
 
@@ -133,7 +124,6 @@ def _read(file: BinaryIO) -> Iterator[_PageSteps]:
 def _lives_of(
     pages: Iterable[_PageSteps], end_ms: int, window_days: int, width: int
 ) -> Lives | None:
-    """Return the lives of a shard; None if it has none."""
     ordered = sorted(pages, key=lambda page: (page.user, page.at_ms))
     making = _Making(end_ms, window_days, width)
     first = 0
@@ -145,22 +135,19 @@ def _lives_of(
 
 
 class _Making:
-    """Puts lives together, one after the other."""
-
     def __init__(self, end_ms: int, window_days: int, width: int) -> None:
         self._end_ms, self._window_days, self._width = end_ms, window_days, width
         self._pages: list[_PageSteps] = []
-        self._gaps: list[float | None] = []  # of each page; None: it does not end its session
-        self._n_steps: list[int] = []  # of each page that counts; 0: it only follows
+        self._gaps: list[float | None] = []  # by page; None: it does not end its session
+        self._n_steps: list[int] = []  # by page; 0: it only follows the last known session
         self._life: list[int] = []
         self._keys: list[int] = []
         self._last_page: list[int] = []
 
     def add(self, pages: list[_PageSteps]) -> None:
-        """Add what one person was shown, in order."""
         begins = [i for i, p in enumerate(pages) if i == 0 or p.session != pages[i - 1].session]
         gaps: list[float | None] = [None] * len(pages)
-        known = 0  # pages before it are of sessions whose return is known
+        known = 0  # pages before this index have a known return
         for start, end in zip(begins, [*begins[1:], len(pages)], strict=True):
             gap = self._gap(pages[start].at_ms, pages[end].at_ms if end < len(pages) else None)
             if gap is None:
@@ -177,7 +164,7 @@ class _Making:
         self._last_page.append(len(self._pages) - 1 if follows else NO_PAGE)
 
     def lives(self) -> Lives | None:
-        """Return all that were added; None if there are none."""
+        """Return all lives that were added, or None."""
         if not self._keys:
             return None
         pages, n_steps = self._pages, np.array(self._n_steps)
@@ -212,10 +199,10 @@ class _Making:
         self._life.append(len(self._keys))
 
     def _gap(self, began_ms: int, next_ms: int | None) -> float | None:
-        """Return days until the next session, or NEVER; None: the log ends too soon to ask.
+        """Return days until the next session, or NEVER; None if the log ends too soon.
 
-        Also where the next one did come: of the last days' sessions those would be left that were
-        followed, and returns look more frequent than they are.
+        It is None even if a return was logged: otherwise the last days would keep only sessions
+        that were followed by one, and returns would look more frequent than they are.
         """
         began_day = began_ms // _DAY_MS
         if self._end_ms // _DAY_MS - began_day <= self._window_days:
@@ -244,7 +231,7 @@ class _Making:
 
 
 def _mapped(lives: Lives) -> Lives:
-    """Return the same on disk, in files that have no names any more."""
+    """Return the same lives in memory-mapped files that are already unlinked."""
     columns = {}
     for name in Lives.__slots__:
         column = getattr(lives, name)

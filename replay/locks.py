@@ -1,9 +1,8 @@
-"""Locks between the processes that share a database: files that the kernel watches over.
+"""File locks between the processes that share a database.
 
-A lock is gone when its holder dies, and who waits for it sleeps until it is free. SQLite's own
-wait polls, up to every 100 ms, so that under load one process can keep the others out: of three
-that write all the time, the slowest commit took 1 s; taking turns by such a lock it took 25 ms,
-at the same throughput.
+The kernel releases a lock when its holder dies, and a waiter sleeps until it is free. SQLite's own
+wait polls, so that under load one process can starve the others. Measurements:
+`docs/decisions/sqlite-log.md`.
 """
 
 import contextlib
@@ -15,11 +14,11 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def locked(file: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold the lock of a file, which is made where it is missing.
+    """Hold the lock of a file, which is created if missing.
 
     Args:
         file: stays empty, and must not be deleted while it is in use.
-        wait: until it is free; else yield False, and hold nothing, if it is taken.
+        wait: wait until it is free; else yield False and hold nothing if it is taken.
     """
     with file.open("ab") as opened:
         try:
@@ -32,9 +31,9 @@ def locked(file: Path, *, wait: bool) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def held(opened: BinaryIO) -> Iterator[None]:
-    """Hold the lock of a file that is open, as `locked` does, waiting until it is free.
+    """Hold the lock of an open file, waiting until it is free.
 
-    For who takes it often: opening and closing are as dear as the lock.
+    It avoids the cost of opening the file, for callers that take the lock often.
 
     Args:
         opened: used by one thread at a time.
@@ -47,10 +46,10 @@ def held(opened: BinaryIO) -> Iterator[None]:
 
 
 def write_turn(path: Path) -> Path:
-    """Return the file by which the processes of a database take turns to write."""
+    """Return the lock file by which a database's processes take turns to write."""
     return Path(f"{path}-turn")
 
 
 def checkpoint_lock(path: Path) -> Path:
-    """Return the file by which one checkpoint runs at a time, and none while a database opens."""
+    """Return the lock file that admits one checkpoint at a time, and none during opening."""
     return Path(f"{path}-checkpoint")

@@ -1,10 +1,9 @@
-"""The event log on SQLite: appended in group commits, idempotent by id, each line under a crc.
+"""The event log on SQLite: group commits, idempotent appends, and a crc on each line.
 
-The log is the truth and everything else a fold of it, so a line is never moved, and never changed
-but for the one field that forgetting a person overwrites. Appending is a function over a
-connection, so that a record and the state that follows from it commit in one transaction.
-Reading goes in short transactions: a follower never keeps the write-ahead log from being
-checkpointed, however far behind it is.
+A line is never moved, and never changed except by `forget`. Appending is a function over a
+connection, so that a record and the state derived from it commit in one transaction. Reads use
+short transactions, so a slow follower does not block checkpoints. Reasons:
+`docs/decisions/sqlite-log.md`.
 """
 
 import sqlite3
@@ -59,34 +58,33 @@ _PERSON = "SELECT offset, crc, payload FROM log WHERE kind IN ('user', 'block') 
 _OVERWRITE = "UPDATE log SET crc = ?, payload = ? WHERE offset = ?"
 
 
-class LogCorruption(Exception):  # noqa: N818  # it tells a state of the file, not a mistake
-    """A line is not what was written: a fold of the log cannot go on past it."""
+class LogCorruption(Exception):  # noqa: N818  # a state, not a mistake
+    """A line differs from what was written, so no fold of the log can pass it."""
 
     def __init__(self, offset: int, reason: str) -> None:
-        """Name the line and what is wrong with it."""
         super().__init__(f"log line {offset}: {reason}; restore the database from a backup")
         self.offset = offset
 
 
 class SqliteLog:
-    """The `EventLog` of one database file; any number of processes append and read."""
+    """The `EventLog` of one database file, which any number of processes may append to and read."""
 
     def __init__(self, database: Database, now_ms: Callable[[], int]) -> None:
-        """Make the log's table where it is missing.
+        """Create the log's table if it is missing.
 
         Args:
-            database: stays open as long as the log is used, and is closed by its owner.
-            now_ms: the wall clock for `LogLine.written_ms`, Unix milliseconds.
+            database: owned by the caller; it must stay open while the log is used.
+            now_ms: wall clock for `LogLine.written_ms`, Unix milliseconds.
         """
         self._database = database
         self._now_ms = now_ms
         database.write(_create, durable=True).result()
 
     def append(self, records: Sequence[Record], *, durable: bool) -> list[bool]:
-        """Append all or none, and return record by record whether it was new.
+        """Append all records or none, and return for each whether it was new.
 
-        Returns after the commit; with `durable`, after all of them are on disk, also those that
-        were not new.
+        Returns after the commit; with `durable`, after all of them are on disk, including those
+        that were not new.
         """
 
         def work(connection: sqlite3.Connection) -> list[bool]:
@@ -101,7 +99,7 @@ class SqliteLog:
 
         Args:
             after: 0 for the whole log.
-            limit: at most so many lines; None: all there are.
+            limit: largest number of lines; None: no limit.
             kinds: only lines of these kinds; None: all kinds.
 
         Raises:
@@ -120,17 +118,17 @@ class SqliteLog:
                 return
 
     def last_offset(self) -> int:
-        """Return the offset of the last line; 0 while the log is empty."""
+        """Return the offset of the last line, or 0 if the log is empty."""
         with self._database.reader() as connection:
             (offset,) = connection.execute("SELECT coalesce(max(offset), 0) FROM log").fetchone()
         return int(offset)
 
     def shard_offsets(self, offset: int) -> tuple[int, ...]:
-        """Return the offset: there is one shard."""
+        """Return the offset itself, since there is one shard."""
         return (offset,)
 
     def count(self) -> int:
-        """Return how many lines there are."""
+        """Return the number of lines."""
         with self._database.reader() as connection:
             (n,) = connection.execute("SELECT count(*) FROM log").fetchone()
         return int(n)
@@ -146,14 +144,13 @@ class SqliteLog:
 def insert(
     connection: sqlite3.Connection, records: Sequence[Record], written_ms: int
 ) -> list[bool]:
-    """Append inside the caller's transaction and return record by record whether it was new.
+    """Append inside the caller's transaction and return for each record whether it was new.
 
-    A record whose `record_key` is in the log already changes nothing.
+    A record whose `record_key` is already in the log changes nothing.
 
     Args:
-        connection: as `Database.write` lends it.
         records: in the order of their offsets.
-        written_ms: the wall clock, Unix milliseconds.
+        written_ms: wall clock, Unix milliseconds.
     """
     keys = [record_key(record) for record in records]
     known = {key for (key,) in select_in(connection, _KNOWN, [key for key in keys if key])}
@@ -168,21 +165,16 @@ def insert(
 
 
 def find(connection: sqlite3.Connection, key: str) -> Record | None:
-    """Return the record that was appended under a `record_key`, inside a transaction, or None.
-
-    Raises:
-        LogCorruption: its line's crc or payload is wrong.
-    """
+    """Return the record with this `record_key`, or None; raise LogCorruption if it is damaged."""
     line = connection.execute(_FIND, (key,)).fetchone()
     return None if line is None else checked_record(*line)
 
 
 def find_page(connection: sqlite3.Connection, beginning: str) -> PageRecord | None:
-    """Return the page whose id begins so, the first by id of several, or None.
+    """Return the first page by id with this id prefix, or None.
 
     Args:
-        connection: inside a transaction.
-        beginning: of the id, without control characters.
+        beginning: prefix of the id, without control characters.
 
     Raises:
         LogCorruption: its line's crc or payload is wrong.
@@ -194,25 +186,18 @@ def find_page(connection: sqlite3.Connection, beginning: str) -> PageRecord | No
 
 
 def forget(connection: sqlite3.Connection, user: UserKey) -> int:
-    """Overwrite what names a person in the log, in place, and return in how many lines.
+    """Overwrite in place the fields that identify a user, and return the number of lines.
 
-    The caller's id goes, and of the profile the installed apps, the segments, the creators
-    followed or blocked, the tags blocked, the time zone, the time of registration and the year of
-    birth; offsets, kinds and times stay, and so does every fold in which the person has no state
-    any more.
-
-    The old bytes stay in the database until a checkpoint copies the new ones over them, and
-    frames of the write-ahead log may hold them beyond that: they are surely gone from the disk's
-    files after a checkpoint that truncates it (TRUNCATE), which the `Checkpointer` runs once
-    nobody has written for a while, and closing the last connection does too. Backups made before
-    keep them.
+    Erased are the caller's id and, in the profile, installed apps, segments, followed or blocked
+    creators, blocked tags, time zone, registration time and birth year. Offsets, kinds and times
+    stay. The old bytes leave the disk after a truncating checkpoint; backups made before keep them
+    (`docs/decisions/sqlite-log.md`).
 
     Args:
-        connection: as `Database.write` lends it.
-        user: the person's pseudonym, which stays.
+        user: the user's pseudonym, which stays.
 
     Raises:
-        LogCorruption: a line of theirs has a wrong crc or payload.
+        LogCorruption: one of the user's lines has a wrong crc or payload.
     """
     lines = connection.execute(_PERSON, (user,)).fetchall()
     for offset, crc, payload in lines:
@@ -244,8 +229,8 @@ def _user(record: Record) -> str:
 def _query(after: int, n: int, kinds: Sequence[Kind] | None) -> tuple[str, list[int | str]]:
     """Return the statement of one batch and its arguments.
 
-    One branch a kind: each walks the index of kinds, SQLite merges them by offset, and a rare
-    kind is found without passing over all others.
+    There is one branch per kind: each walks the index of kinds and SQLite merges them by offset, so
+    a rare kind is found without scanning all others.
     """
     if kinds is None:
         return f"{_LINES} ORDER BY offset LIMIT ?", [after, n]
@@ -257,11 +242,7 @@ def _query(after: int, n: int, kinds: Sequence[Kind] | None) -> tuple[str, list[
 
 
 def checked_record(offset: int, crc: int, payload: bytes) -> Record:
-    """Return a line's record.
-
-    Raises:
-        LogCorruption: it is not what was written.
-    """
+    """Return a line's record, or raise LogCorruption if its crc or payload is wrong."""
     if zlib.crc32(payload) != crc:
         raise LogCorruption(offset, f"expected crc {crc}, got {zlib.crc32(payload)}")
     try:
@@ -271,7 +252,7 @@ def checked_record(offset: int, crc: int, payload: bytes) -> Record:
 
 
 def anonymous(record: Record) -> Record:
-    """Return a line without what names a person; see `forget`."""
+    """Return a record without the fields that identify a user; see `forget`."""
     if isinstance(record, BlockRecord):
         return msgspec.structs.replace(record, creators=(), tags=())
     if not isinstance(record, UserRecord):

@@ -1,13 +1,9 @@
-"""Our own log as a Source, in bounded memory: read once to join, and again for its pages.
+"""Our own log as a Source, in bounded memory: read once to join, then once per pass for its pages.
 
-The first reading joins feedback to decisions and writes a row a decision to disk (100 bytes, where
-the log has a kilobyte); it holds the pages that are still open, no others. Each further reading
-meets the pages in the same order and takes their rows along, by the offset of the page's line, and
-stops where the first one did. A page without a row comes along for its draws, by which the logged
-propensities are judged: what could be evaluated is no fair sample of them. What grows in memory is
-two words for each decision, each person's name, and the catalogue's features.
-
-`replay.dataset` holds a log in memory instead: for training, for export, and for its tests.
+The first reading joins feedback to decisions and writes one row per decision to disk. Each later
+reading meets the pages in the same order, attaches their rows by offset, and stops where the first
+one did. Pages without a row are kept for their draws, which test the propensities. Memory use:
+`docs/decisions/evaluation-data.md`.
 """
 
 import tempfile
@@ -27,14 +23,14 @@ from replay.rows import ROW, Coverage, RowMaker, Table
 from replay.sources import Batch
 
 Lines = Callable[[], Iterable[LogLine]]
-"""Reads the whole log from its beginning, each time it is called."""
+"""Reads the whole log from its beginning at each call."""
 
 _CHUNK = 8_192
 _EVICT_EVERY = 1_024
 
 
 class LogSource:
-    """The decisions of a log that were seen, closed and not censored, batch by batch."""
+    """The decisions of a log that were seen, closed and not censored, in batches."""
 
     def __init__(
         self,
@@ -46,18 +42,13 @@ class LogSource:
         behaviour: Behaviour | None = None,
         advance: Callable[[int], None] = lambda n: None,
     ) -> None:
-        """Read the log once and join it.
+        """Read the log once and join it; errors are those of `replay.dataset.read`.
 
         Args:
-            lines: of the log.
-            reward: what a decision was worth.
-            arm: of the experiment, whose pages count; empty: all pages.
-            after: only pages of lines behind this offset count.
-            behaviour: finds the policies that made the log, by which its propensities are judged.
-            advance: told of lines that were read.
-
-        Raises:
-            ValueError: as `replay.dataset.read`.
+            arm: experiment arm to read; empty: all pages.
+            after: only pages after this offset count.
+            behaviour: finds the logging policies, which test the propensities.
+            advance: progress callback, given the number of lines read.
         """
         self._lines = lines
         self._behaviour, self._arm, self._after = behaviour, arm, after
@@ -77,15 +68,11 @@ class LogSource:
         return len(self._table)
 
     def share_until(self, offset: int) -> float:
-        """Return the share of the decisions whose pages stand at this offset or before it."""
+        """Return the share of the decisions whose pages stand at or before this offset."""
         return float((self._table["page"] <= offset).mean()) if len(self) else 0.0
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the decisions in the order of their pages.
-
-        Raises:
-            ValueError: a page's candidate whose features are in no line before it.
-        """
+        """Yield decisions in page order; raise ValueError if a candidate's features are missing."""
         return page_batches(self._pages(), self._behaviour)
 
     def _pages(self) -> Iterator[PageRows]:
@@ -114,7 +101,7 @@ class LogSource:
             )
 
     def _groups(self) -> Iterator[tuple[int, Ints]]:
-        """Yield the offset of each page that has rows, with their places in the table."""
+        """Yield the offset of each page that has rows, with their indices in the table."""
         page = self._table["page"][self._order]
         starts = np.flatnonzero(np.diff(page, prepend=-1))
         for start, end in zip(starts, np.append(starts, len(page))[1:], strict=True):
@@ -122,12 +109,10 @@ class LogSource:
 
 
 def _counts(page: PageRecord, offset: int, arm: str, after: int) -> bool:
-    """Return whether a page of the log, at this offset, is of this arm (or any) and behind it."""
     return offset > after and arm in ("", page.arm)
 
 
 def _range_of(reward: Reward) -> tuple[float, float] | None:
-    """Return the lowest and the highest reward of a card; None: all weights are 0."""
     low, high = reward.low(), reward.high()
     return (low, high) if low < high else None
 
@@ -136,13 +121,11 @@ def _page(blocks: Blocks, record: PageRecord) -> Page:
     try:
         return blocks.page(record)
     except KeyError:
-        check_known(record, blocks)  # which says what is missing
+        check_known(record, blocks)  # its error names the missing block
         raise
 
 
 class _Reading:
-    """The first reading of a log."""
-
     def __init__(
         self,
         lines: Lines,
@@ -162,7 +145,7 @@ class _Reading:
         return self.making.rows(self._closed(), self.places)
 
     def people(self) -> dict[str, int]:
-        """Return how many people each arm has; who changed arms counts where they were first."""
+        """Return the number of users by arm; a user who changed arms counts in the first one."""
         names, counts = np.unique(list(self._arms.values()) or [""], return_counts=True)
         return {str(name): int(n) for name, n in zip(names, counts, strict=True) if name}
 
@@ -182,7 +165,7 @@ class _Reading:
 
 
 class _OpenPages:
-    """The pages that were asked for and that the join may still close something of."""
+    """Selected pages of which the join may still close a decision."""
 
     def __init__(self) -> None:
         self.n_drawn = 0
@@ -208,7 +191,7 @@ class _OpenPages:
 
 
 def _spilled(rows: Iterator[tuple[object, ...]]) -> Table:
-    """Return rows as a table that lies on disk, in a file that has no name any more."""
+    """Return rows as a table in a memory-mapped, unlinked file."""
     with tempfile.TemporaryFile() as file:
         n = 0
         while len(chunk := np.fromiter(islice(rows, _CHUNK), dtype=ROW)):

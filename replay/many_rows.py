@@ -1,11 +1,8 @@
-"""SQLite statements about many rows at once.
+"""SQLite statements over many rows at once.
 
-Python's sqlite3 gives up the interpreter's lock for each step of a statement and waits for it again
-after, up to a switch interval where another thread computes. So a writer that inserts row by row
-beside a busy event loop waits once a row: what is one statement here waits once.
-
-Rejected: `executemany` (a step a row), and a statement for each number of rows (sqlite3 keeps 128
-that are prepared, and preparing one of hundreds of parameters takes longer than running it).
+Python's sqlite3 releases and reacquires the interpreter lock at each step of a statement, so a
+writer beside a busy event loop waits once per statement here instead of once per row. Rejected
+alternatives: `docs/decisions/sqlite-log.md`.
 """
 
 import sqlite3
@@ -18,13 +15,7 @@ MOST_ROWS = 64
 def insert_rows(
     connection: sqlite3.Connection, begin: str, rows: Sequence[Sequence[Value]], end: str = ""
 ) -> None:
-    """Insert rows in their order.
-
-    Args:
-        connection: inside a transaction.
-        begin: of the statement, up to VALUES.
-        rows: of one length.
-        end: of the statement, after the rows.
+    """Insert rows of one length, in order, between the statement's beginning (to VALUES) and end.
 
     >>> connection = sqlite3.connect(":memory:")
     >>> _ = connection.execute("CREATE TABLE pairs (a, b)")
@@ -41,12 +32,7 @@ def insert_rows(
 def select_in(
     connection: sqlite3.Connection, begin: str, keys: Sequence[str]
 ) -> list[tuple[Value, ...]]:
-    """Return the rows of all that are in a list; in no order.
-
-    Args:
-        connection: inside a transaction.
-        begin: of the statement, up to the parenthesis behind IN.
-        keys: what is asked for.
+    """Return the rows of a statement that ends in IN with one of these keys, in no order.
 
     >>> connection = sqlite3.connect(":memory:")
     >>> _ = connection.execute("CREATE TABLE names (name)")
@@ -65,7 +51,7 @@ def select_in(
 
 
 def _parts(rows: Sequence[Sequence[Value]]) -> Iterator[Sequence[Sequence[Value]]]:
-    """Yield the rows in parts whose lengths are powers of two, so that statements are few."""
+    """Yield the rows in parts of power-of-two length, so that few statements are prepared."""
     begin = 0
     while left := len(rows) - begin:
         n = min(MOST_ROWS, 1 << left.bit_length() - 1)

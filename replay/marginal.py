@@ -1,19 +1,9 @@
-"""Marginal-ratio estimators: weights of where a policy gets to, in place of how it got there.
+"""Marginal-ratio estimators: weights of the states that a policy reaches, not of its path there.
 
-Per-decision weights multiply along an episode. If what follows depends on a state c and the action
-alone, only the chance to be in c matters: with d(c) the discounted expected number of steps that an
-episode spends in c,
-
-    V = sum_c d_target(c) E[w r | c] = E[ sum_t G_t (d_target / d_logged)(c_t) w_t r_t ],
-
-whose weights do not grow with the length. Liu, Li, Tang and Zhou, "Breaking the Curse of Horizon:
-Infinite-Horizon Off-Policy Estimation", NeurIPS 2018; for states that can be counted, Xie, Ma and
-Wang, "Towards Optimal Off-Policy Evaluation for Reinforcement Learning with Marginalized Importance
-Sampling", NeurIPS 2019. The state is coarse (a level of satisfaction by cohort, say), so that each
-has many steps; d is then solved from the logged moves between states, a linear system.
-
-Rejected: ratios trained as saddle points (DualDICE, MWL), which for a table of states have this
-solution, and for anything else need tuning that no log can check.
+If the future depends only on a coarse state c and the action, V = E[ sum_t G_t (d_target /
+d_logged)(c_t) w_t r_t ] with d(c) the discounted expected visits (Liu, Li, Tang and Zhou, NeurIPS
+2018). These weights do not grow with episode length. Derivation and sources:
+`docs/decisions/sequence-estimators.md`.
 """
 
 from dataclasses import dataclass
@@ -29,11 +19,7 @@ from replay.trajectories import Trajectories, Values
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CoarseStates:
-    """A coarse state before and after each step of Trajectories.
-
-    Raises:
-        ValueError: columns of different length, or a code below 0.
-    """
+    """A coarse state before and after each step of Trajectories, checked on construction."""
 
     before: Ints  # (n,) code, at least 0
     after: Ints  # (n,) of the next step; any where the discount is 0
@@ -45,31 +31,29 @@ class CoarseStates:
 
     @property
     def n_states(self) -> int:
-        """One more than the largest code."""
+        """The largest code plus 1."""
         return 1 + int(max(self.before.max(), self.after.max()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Marginals:
-    """What the log says about where the target gets to.
+    """Marginal ratios of the target, as solved from the log.
 
-    Attributes:
-        ratio: of each step, shape (n,), action weight included: the mean over episodes of the sum
-            of ratio times anything is its discounted expectation under the target. 0 for steps
-            that were left out.
-        value: of each coarse state under the target, shape (n_states,).
+    The mean over episodes of the sum of ratio times a quantity is its discounted expectation under
+    the target. Ratios include the action weight, and are 0 for steps that were left out.
     """
 
-    ratio: Floats
-    value: Floats
+    ratio: Floats  # (n,) of each step
+    value: Floats  # (n_states,) of each coarse state under the target
 
 
 def solve_marginals(trajectories: Trajectories, states: CoarseStates) -> Marginals:
-    """Return the marginal ratios, by one linear system over the coarse states.
+    """Return the marginal ratios, from one linear system over the coarse states.
 
-    Moves and rewards of a state are means weighted by w, divided by the sum of w: so where a state
-    has few steps, its chances still sum to 1. Steps into a state are left out if what follows is
-    unknown: the log has no steps of the target that lead from there to an end or a discount.
+    A state's moves and rewards are means weighted by w and divided by the sum of w, so that its
+    transition probabilities sum to 1 even with few steps. Steps into a state without known
+    continuation are left out: from there the log has no steps of the target to an end or a
+    discount.
 
     Raises:
         ValueError: an episode starts in such a state.
@@ -102,13 +86,12 @@ def mis(trajectories: Trajectories, states: CoarseStates, level: float = LEVEL) 
     """Return marginalised importance sampling over coarse states.
 
     sum_c d_target(c) sum_{i in c} w_i r_i / sum_{i in c} w_i, with d_target from the logged moves
-    (Xie, Ma and Wang 2019, without their time index). The influence of an episode is
-    V(c_0) - V + sum_t ratio_t (r_t + discount_t V(c_{t+1}) - V(c_t)).
+    (Xie, Ma and Wang 2019, without their time index). The influence of an episode is V(c_0) - V +
+    sum_t ratio_t (r_t + discount_t V(c_{t+1}) - V(c_t)).
 
-    Consistent where rewards and moves depend on the coarse state and the action alone, however
-    long episodes are; `ess` is that of the ratios, in steps. Biased by what the coarse state hides:
-    people of one state who differ in what follows. Of two that disagree beyond their intervals,
-    the finer state is the better one.
+    Consistent where rewards and moves depend only on the coarse state and the action, for episodes
+    of any length; `ess`, in steps, is that of the ratios. Biased if users in one state differ in
+    their future. If two states disagree beyond their intervals, prefer the finer one.
     """
     marginals = solve_marginals(trajectories, states)
     v, ratio = marginals.value, marginals.ratio
@@ -128,9 +111,9 @@ def marginal_dr(
     "Double Reinforcement Learning for Efficient Off-Policy Evaluation in Markov Decision
     Processes", JMLR 2020).
 
-    Consistent if the coarse state suffices or the values are right, and then of the least variance
-    that any regular estimator has in a Markov process. Values must come from other people
-    (`replay.fqe.cross_fitted_values`); the ratios of a coarse state are too few to overfit.
+    Consistent if the coarse state suffices or the values are right; if both hold, of least variance
+    among regular estimators in a Markov process. Values must come from other users
+    (`replay.fqe.cross_fitted_values`); a coarse state's ratios are too few to overfit.
     """
     require_shape(trajectories.reward.shape, chosen=values.chosen)
     ratio = solve_marginals(trajectories, states).ratio
@@ -142,7 +125,7 @@ def marginal_dr(
 
 
 def _solve(moves: Floats, start: Floats, gains: Floats) -> tuple[Floats, Floats]:
-    """Return visits and values of the states that are come by, 0 for others, both (n_states,)."""
+    """Return visits and values of reached states, 0 for others, both (n_states,)."""
     reached = _closure(start > 0.0, moves > 0.0)
     system = np.eye(int(reached.sum())) - moves[np.ix_(reached, reached)]
     visits, value = np.zeros(len(start)), np.zeros(len(start))
@@ -152,10 +135,10 @@ def _solve(moves: Floats, start: Floats, gains: Floats) -> tuple[Floats, Floats]
 
 
 def _usable(trajectories: Trajectories, states: CoarseStates) -> Bools:
-    """Return which steps are from a state that is known and into one, or into none, shape (n,).
+    """Return the mask of steps from a known state into a known one or an end, shape (n,).
 
-    A state is known if steps that the target could take lead from it to an end or a discount: from
-    others, visits would never stop.
+    A state is known if possible steps of the target lead from it to an end or a discount; from
+    other states, visits would never stop.
     """
     n_states = states.n_states
     possible, ends = trajectories.weights > 0.0, trajectories.discount == 0.0
@@ -174,7 +157,7 @@ def _usable(trajectories: Trajectories, states: CoarseStates) -> Bools:
 
 
 def _closure(reached: Bools, edges: Bools) -> Bools:
-    """Return which states are reached, or can be from them along edges of shape (from, to)."""
+    """Return the states that are reached, or reachable along edges of shape (from, to)."""
     while True:
         further: Bools = reached | edges[reached].any(axis=0)
         if np.array_equal(further, reached):

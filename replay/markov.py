@@ -1,8 +1,7 @@
-"""Markov states: what an estimator of long episodes takes to be all that matters for what follows.
+"""Markov states of logged steps, as codes into a table of states.
 
-States are codes into a table, so that what is alike is fitted once; continuous states have a row
-of the table each. Rejected: features of every step and action (n times the actions of memory, most
-of it copies).
+Equal states share a row and are fitted once; continuous states have a row each. A feature row for
+every step and action was rejected: it takes memory for all steps times actions, mostly copies.
 """
 
 from dataclasses import dataclass
@@ -15,10 +14,10 @@ from replay.checks import require, require_shape
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MarkovSteps:
-    """The states of the steps of Trajectories, as codes into a table of what is known of them.
+    """The states of the steps of Trajectories, as codes into a table with pmfs and features.
 
     Raises:
-        ValueError: columns of different shape, a code out of the table, or no pmf.
+        ValueError: columns of different shapes, a code outside the table, or an invalid pmf.
     """
 
     state: Ints  # (n,) before each step, in [0, n_states)
@@ -53,5 +52,5 @@ class MarkovSteps:
         return self.features.reshape(-1, self.features.shape[2])
 
     def state_values(self, q: Floats) -> Floats:
-        """Return v(s) of q of shape (n_states, n_actions), shape (n_states,)."""
+        """Return v(s) for q of shape (n_states, n_actions), shape (n_states,)."""
         return np.asarray((self.target * q).sum(axis=1))

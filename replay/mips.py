@@ -1,8 +1,8 @@
-"""Marginalised inverse propensity scoring: weights of clusters, where single actions are too many.
+"""Marginalised inverse propensity scoring: weights of clusters instead of single actions.
 
-With hundreds of candidates a target seldom chooses what the log chose, and w explodes. If what an
-action does to the reward goes through what it is (topic, creator's tier), it is enough to ask
-how likely both policies were to choose something of its kind.
+With hundreds of candidates a target seldom chooses the logged action, and w explodes. If an action
+affects the reward only through its cluster (topic, creator tier), the probabilities of clusters
+suffice.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,7 @@ from replay.ratios import Ratio, mean_ratio, need_agreement, ratio_estimate
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Marginal:
-    """How likely the two policies were to choose something of the logged action's cluster.
-
-    Raises:
-        ValueError: no row, columns of different length, or a value out of its range.
-    """
+    """The two policies' probabilities of the logged action's cluster, checked on construction."""
 
     propensity: Floats  # (n,) in (0, 1], under the logging policy
     target: Floats  # (n,) in [0, 1], under the target policy
@@ -50,8 +46,8 @@ def marginalise(action: Ints, cluster: Ints, logging: Floats, target: Floats) ->
 
     Args:
         action: shape (n,), below K.
-        cluster: shape (n, K) of each candidate in each decision, or (K,) where candidates are
-            always the same.
+        cluster: shape (n, K), cluster of each candidate in each decision, or (K,) for constant
+            candidates.
         logging: shape (n, K), pmf of the logging policy.
         target: shape (n, K), pmf of the target policy.
     """
@@ -75,12 +71,11 @@ def mips(columns: Columns, marginal: Marginal, level: float = LEVEL) -> Estimate
     (Saito and Joachims, "Off-Policy Evaluation for Large Action Spaces via Embeddings", ICML 2022,
     section 3.1).
 
-    Unbiased if the reward depends on the action through its cluster and the context only, and the
-    log gives every cluster that the target chooses a chance: single actions that the log never
-    showed do no harm. Otherwise biased by how the reward differs within a cluster, times how
-    differently the two policies choose inside it. Its weights vary less than those of ips: w(e)
-    is the mean of w over the logging policy's choice within the cluster. The interval is sound
-    where the assumption is, and knows nothing of where it is not.
+    Unbiased if the reward depends on the action only through its cluster and the context, and the
+    log gives a chance to every cluster that the target chooses; single actions may lack support.
+    Otherwise biased by the reward differences within a cluster times the policies' different
+    choices inside it. Its weights vary less than those of ips: w(e) is the mean of w over the
+    logging policy's choice within the cluster. The interval ignores violations of the assumption.
     """
     check_lengths(columns.reward, marginal.target)
     weights = marginal.weights
@@ -92,8 +87,8 @@ def mips(columns: Columns, marginal: Marginal, level: float = LEVEL) -> Estimate
 def snmips(columns: Columns, marginal: Marginal, level: float = LEVEL) -> Estimate:
     """Return the self-normalised form of mips: sum(c w(e) r) / sum(c w(e)).
 
-    Consistent where mips is unbiased, of less variance where rewards are far from 0; the same
-    wherever their zero lies.
+    Consistent where mips is unbiased, with less variance if rewards are far from 0, and independent
+    of their zero.
 
     Raises:
         ValueError: all weights are 0, so the target never chooses a cluster that was logged.

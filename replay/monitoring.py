@@ -1,22 +1,9 @@
-"""A confidence sequence: an interval that may be looked at after every decision.
+"""A confidence sequence: an interval of a policy's value that may be checked after every decision.
 
-A dashboard is looked at until it shows what one hopes for. An interval of fixed size then misses
-far more often than it says: one of 95% in four to six of ten streams of 4,000 decisions, if it is
-looked at after each. This one holds the truth at all times at once with the probability asked
-for, needs a handful of sums, and is at such a length twice as wide; several times, where rewards
-are rare, since its upper end goes by the weights of the decisions without one.
-
-Bets against the value: with X = w r at least 0, a prediction c of it in [0, 1] and a stake s in
-[0, 1), both chosen beforehand, the product over decisions of
-exp(s (X - v) - (-log(1 - s) - s) (X - c)^2) is a capital that a fair game (v the mean of X)
-does not grow in expectation; by Ville's inequality it exceeds 1/a at any time with probability
-at most a. So the lower end is where it would (Howard, Ramdas, McAuliffe and Sekhon,
-"Time-uniform, nonparametric, nonasymptotic confidence sequences", Annals of Statistics 2021;
-stakes of Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting",
-JRSS B 2024; for weights: Waudby-Smith, Wu, Ramdas, Karampatziakis and Mineiro, "Anytime-valid
-off-policy inference for contextual bandits", 2024). The upper end is the same for w (1 - r), in
-shares of the range of rewards. No bound on the weights is needed. Rejected: capital on a grid of
-values, tighter by some percent, at a hundred numbers for each monitor and a grid to get wrong.
+It holds the truth at all times at once with the requested probability, while an interval of fixed
+size that is checked repeatedly misses far more often than stated. It keeps a handful of sums and
+needs no bound on the weights. Construction, width, sources and rejected alternatives:
+`docs/decisions/intervals.md`.
 """
 
 from dataclasses import dataclass, field, replace
@@ -32,11 +19,9 @@ _LARGEST_STAKE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Bets:
-    """The sums of one side's bets."""
-
     n: int = 0
     total: float = 0.0  # of X
-    squares: float = 0.25  # of (X - its prediction), begun as if one had been off by a half
+    squares: float = 0.25  # of X - prediction, starting with one error of a half
     staked: float = 0.0  # sum of s
     won: float = 0.0  # sum of s X - (-log(1 - s) - s) (X - c)^2
     bound: float = -np.inf  # the highest lower end so far
@@ -65,7 +50,7 @@ class _Bets:
 
 
 class Bounds(NamedTuple):
-    """The interval after each decision of a batch; each holds whenever the last one does."""
+    """The interval after each decision of a batch; all hold whenever the last one does."""
 
     low: Floats  # (m,)
     high: Floats  # (m,)
@@ -75,19 +60,14 @@ class Bounds(NamedTuple):
 class Monitor:
     """A target's value on a stream of decisions, so far.
 
-    What it covers is the mean of what the target was expected to earn at the decisions so
-    far, weighted by the stakes; of a value that drifts, an average. It asks that each decision's
-    propensity is exact given what was before it, and that the log can do whatever the target
-    does: the upper end needs a mean weight of 1. That decisions of a person depend on each other
-    does no harm to that, but the value may then be that of the people who came.
-
-    Attributes:
-        rewards: the lowest and the highest reward that there can be.
-        level: share of streams in which the interval holds at all times.
+    It covers the stake-weighted mean of the target's expected reward at the decisions so far, an
+    average if the value drifts. Propensities must be exact given the past, and the log must support
+    the target: the upper end needs a mean weight of 1. Dependence within a user does no harm, but
+    the value is then that of the users who came.
     """
 
-    rewards: tuple[float, float]
-    level: float = LEVEL
+    rewards: tuple[float, float]  # lowest and highest possible reward
+    level: float = LEVEL  # share of streams in which the interval holds at all times
     _below: _Bets = field(default_factory=_Bets)
     _above: _Bets = field(default_factory=_Bets)
 
@@ -104,7 +84,7 @@ class Monitor:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Both ends; those of the rewards before the first decision."""
+        """Both ends; the range of the rewards before the first decision."""
         low, high = self.rewards
         return (
             max(low, low + (high - low) * self._below.bound),
@@ -115,8 +95,8 @@ class Monitor:
         """Return the monitor after more decisions, in their order.
 
         Args:
-            weights: shape (m,), at least 0; of a thinned log times the row weight, and 0 for each
-                decision that was dropped.
+            weights: shape (m,), at least 0; in a thinned log times the row weight, and 0 for each
+                dropped decision.
             rewards: shape (m,), within the range.
 
         Raises:
@@ -125,12 +105,7 @@ class Monitor:
         return self._advance(weights, rewards)[0]
 
     def path(self, weights: Floats, rewards: Floats) -> Bounds:
-        """Return the interval after each of more decisions.
-
-        Args:
-            weights: as of `after`.
-            rewards: as of `after`.
-        """
+        """Return the interval after each of more decisions; arguments as for `after`."""
         return self._advance(weights, rewards)[1]
 
     def _advance(self, weights: Floats, rewards: Floats) -> tuple["Monitor", Bounds]:

@@ -1,9 +1,8 @@
-"""Our own log in the fields of the Open Bandit Pipeline: its `bandit_feedback` dict of arrays.
+"""Our own log in the fields of the Open Bandit Pipeline, its `bandit_feedback` dict of arrays.
 
-obp knows one set of actions for all rounds. So an action here is an item of the log, and what
-every page's own candidates were is lost: a distribution that is evaluated there must be 0 for items
-that a round did not offer, which only its maker knows. Features that depend on the person are
-lost as well, since obp's belong to an action. `nextswipe evaluate` has all of them.
+obp has one set of actions for all rounds, so an action here is an item of the log. Each page's own
+candidates and all features that depend on the user are lost; `nextswipe evaluate` keeps them. A
+distribution evaluated in obp must be 0 for items that a round did not offer.
 """
 
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ Feedback = dict[str, int | Floats | Ints]
 
 @dataclass(frozen=True, slots=True)
 class _Items:
-    """The items of a log, numbered as they come, with the features that they had last."""
+    """The items of a log, numbered in order of appearance, with their latest features."""
 
     places: dict[ItemId, int]
     features: dict[int, Float32s]
@@ -33,16 +32,16 @@ class _Items:
 
 
 def bandit_feedback(source: Source) -> Feedback:
-    """Return a log as obp takes it (Saito et al. 2021; obp 0.5, `obp/types.py`).
+    """Return a log as obp's fields (Saito et al. 2021; obp 0.5, `obp/types.py`).
 
     Args:
         source: our own log, read once.
 
     Returns:
-        n_rounds, n_actions: numbers.
-        context: shape (n_rounds, N_SHARED), of person and scene.
-        action_context: shape (n_actions, N_STATIC), of the items as they were last.
-        action: shape (n_rounds,), the item's place in `action_context`.
+        n_rounds, n_actions: counts.
+        context: shape (n_rounds, N_SHARED), features of user and scene.
+        action_context: shape (n_actions, N_STATIC), latest features of the items.
+        action: shape (n_rounds,), the item's index in `action_context`.
         position: shape (n_rounds,), the slot.
         reward: shape (n_rounds,).
         pscore: shape (n_rounds,), the exact probability of the draw.

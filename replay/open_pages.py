@@ -1,7 +1,7 @@
-"""Pages whose decisions still wait for feedback: what the join remembers of them.
+"""The join's state of pages whose decisions still wait for feedback.
 
-Drawn cards only, with the features that they were drawn on; the other candidates are of no more
-use here and would make the state ten times as large.
+It keeps only the drawn cards, with the features they were drawn on. All candidates would make the
+state ten times as large.
 """
 
 import msgspec
@@ -26,52 +26,39 @@ UNKNOWN_PATIENCE_MS = 120_000
 
 
 class OpenDecision(msgspec.Struct, array_like=True, gc=False):
-    """A decision that waits for feedback.
-
-    Attributes:
-        n_actions: candidates that its slot had left to choose from.
-        action: float16 bytes, the static block and the dynamic columns of the chosen candidate.
-        impressed: it was reported on screen; other events mean seen, but not when.
-        deadline_ms: when it closes if nothing more is said; 0 until it is seen.
-    """
+    """A decision that waits for feedback."""
 
     item_id: ItemId
     propensity: float
-    n_actions: int
-    action: bytes
+    n_actions: int  # number of candidates available to its slot
+    action: bytes  # float16 bytes, the static block and the dynamic columns of the chosen candidate
     duration_s: float
     feedback: Feedback
-    impressed: bool
-    deadline_ms: int
+    impressed: bool  # an impression was reported; other events imply only that it was seen
+    deadline_ms: int  # time at which it closes without further feedback; 0 until it is seen
 
 
 class OpenPage(msgspec.Struct, array_like=True):
-    """What the open decisions of a page share.
-
-    Attributes:
-        order: pages of the log are counted from 1.
-        expires_ms: when the decisions that nobody saw are dropped.
-        decisions: the open ones, by slot.
-    """
+    """The data shared by the open decisions of a page."""
 
     page_id: PageId
-    order: int
+    order: int  # number of the page in the log, from 1
     user: UserKey
     session: SessionId
     scene: Scene
     shared: bytes
     policy: str
-    expires_ms: int
-    decisions: dict[int, OpenDecision]
+    expires_ms: int  # time at which its unseen decisions are dropped
+    decisions: dict[int, OpenDecision]  # the open ones, by slot
 
     @property
     def visit(self) -> tuple[UserKey, SessionId]:
-        """The visit that the page belongs to; session ids are unique for one person only."""
+        """The visit of the page; session ids are unique only within a user."""
         return self.user, self.session
 
 
 def open_page(record: PageRecord, order: int) -> OpenPage:
-    """Return a page as it waits, with all its decisions unseen."""
+    """Return a new open page, with all its decisions unseen."""
     return OpenPage(
         page_id=record.page_id,
         order=order,
@@ -88,7 +75,7 @@ def open_page(record: PageRecord, order: int) -> OpenPage:
 def merge(feedback: Feedback, record: FeedbackRecord) -> Feedback:
     """Return the feedback with one more event: any event means seen, the longest dwell counts.
 
-    Whether the card was left is for the join to say: most cards are left without a `leave`.
+    The join decides whether the card was left, because most cards are left without a `leave`.
     """
     match record.kind:
         case "impression" | "leave":
@@ -100,7 +87,7 @@ def merge(feedback: Feedback, record: FeedbackRecord) -> Feedback:
 
 
 def patience_ms(duration_s: float) -> int:
-    """Return how long the last word of a card that was not left is waited after.
+    """Return the attribution timeout after the last feedback on a card that was not left.
 
     >>> patience_ms(15.0), patience_ms(0.0)
     (90000, 120000)
@@ -111,7 +98,7 @@ def patience_ms(duration_s: float) -> int:
 
 
 def close(page: OpenPage, slot: int, reward: Reward) -> Interaction:
-    """Return a decision with the feedback that it has by now; the page is left as it is."""
+    """Return a decision with its feedback so far; the page is unchanged."""
     decision = page.decisions[slot]
     return Interaction(
         decision_id=decision_id(page.page_id, slot),
@@ -137,7 +124,7 @@ def close(page: OpenPage, slot: int, reward: Reward) -> Interaction:
 def _open_decisions(record: PageRecord) -> dict[int, OpenDecision]:
     width = len(record.dynamic) // max(len(record.candidates), 1)
     masks = [int.from_bytes(rule.mask, "little") for rule in record.rules]
-    left = -1  # all bits: what the slots before have not taken
+    left = -1  # all bits: candidates not taken by earlier slots
     decisions = {}
     for drawn, card in zip(record.drawn, record.cards, strict=True):
         row = record.dynamic[width * drawn.action : width * (drawn.action + 1)]

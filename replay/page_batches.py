@@ -1,7 +1,7 @@
-"""Pages of our own log as batches: their decisions as columns, their candidates as matrices.
+"""Batches from pages of our own log: decisions as columns, candidates as matrices.
 
-All that a page drew is laid out first, seen or not, with what each slot had left; the rows that can
-be evaluated are then a selection of it.
+All draws of a page are laid out first, seen or not, with each slot's remaining candidates; the rows
+that can be evaluated are then selected from them.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,18 +16,18 @@ from env.vocabulary import Bools, Floats, Ints, Page
 from replay.sources import BATCH_ROWS, Batch, Draws
 
 Behaviour = Callable[[PageRecord], Policy | None]
-"""Finds the policy that drew a page; None: it is not there any more."""
+"""Finds the policy that drew a page; None if it no longer exists."""
 
 MAX_DRAWS = 4 * BATCH_ROWS
-"""Draws after which a batch is yielded although it has fewer rows, if it has any."""
+"""Draws after which a batch with at least one row is yielded, even if it is small."""
 MAX_ROWLESS = 16 * BATCH_ROWS
-"""Draws that are held while no row comes; of pages after that only those with rows are taken."""
+"""Draws held while no row arrives; beyond it, only pages with rows are kept."""
 
 NEW = SHARED.index("new_cohort")
 
 
 class PageRows(NamedTuple):
-    """A page with its rows: what is known of those of its decisions that can be evaluated."""
+    """A page with its rows, which are its decisions that can be evaluated."""
 
     record: PageRecord
     page: Page
@@ -40,14 +40,14 @@ class PageRows(NamedTuple):
 def page_batches(
     pages: Iterable[PageRows], behaviour: Behaviour | None = None, n_rows: int = BATCH_ROWS
 ) -> Iterator[Batch]:
-    """Yield pages in batches of at least so many rows, if most draws are rows, but for the last.
+    """Yield pages in batches of at least `n_rows` rows, if most draws are rows.
 
-    Every batch has a row: draws of pages without any come with the rows after them, those at the
-    end with the rows before.
+    Every batch has a row: draws of pages without rows join the rows after them, or, at the end,
+    those before. The last batch may be smaller.
 
     Args:
         pages: with their rows.
-        behaviour: asked for each page; None: nothing is known of what drew them.
+        behaviour: called for each page; None: the logging policies are unknown.
         n_rows: at least 1.
     """
     held: list[PageRows] = []
@@ -135,7 +135,7 @@ def _lay_out(pages: list[PageRows], behaviour: Behaviour | None) -> _Drawn:
 
 
 def _lay_out_masks(page: Page, mask: Bools, eligible: Bools) -> None:
-    """Write what each decision could take, and over what its floor lay if there was one."""
+    """Write each decision's available candidates, and those under its floor if there is one."""
     left = np.ones(len(page.context), dtype=np.bool_)
     for row, decision in enumerate(page.decisions):
         rule = page.slots[decision.slot]

@@ -1,11 +1,8 @@
-"""Reward models that learn as they go, cross-fitted on the pages of a log, batch by batch.
+"""Cross-fitting of incremental reward models on the pages of a log, batch by batch.
 
-`replay.reward_model.cross_fit` hands a `RewardModel` all its interactions at once, for which the
-log is held in memory. Models that can also learn some more, one a fold of people, each from
-everybody else, need one pass over a `Source` and one batch in memory.
-
-Rejected: one model that predicts before it learns (progressive validation): it needs no folds, but
-on the first pages knows nothing, and a person's later pages would be predicted from their earlier.
+Each fold of users has a model that learns from all others, in one pass over a `Source` with one
+batch in memory; `replay.reward_model.cross_fit` needs the log in memory. Rejected alternative:
+`docs/decisions/reward-models.md`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,26 +19,24 @@ from replay.sources import Batch, Source
 
 
 class GrowingModel(RewardModel, Protocol):
-    """A RewardModel that need not begin anew; made, it has learned nothing."""
+    """A RewardModel that can be updated; a new one has learned nothing."""
 
     def learn(self, interactions: Sequence[Interaction]) -> None:
-        """Move the model by these interactions, in this order."""
+        """Update the model with these interactions, in this order."""
         ...
 
 
 def fit_growing(source: Source, make: Callable[[], GrowingModel], n_folds: int = FOLDS) -> ByPage:
-    """Return models that learned, in the log's order, from all people but those they will score.
+    """Return models trained in the log's order on all users except those they will score.
 
-    What a row of a thinned log stands for is not told to them: a doubly robust estimate is unbiased
-    whatever they say, but they are fitted to the log as it was kept.
+    Row weights of a thinned log are ignored: a doubly robust estimate stays unbiased, but the
+    models are fitted to the thinned log.
 
     Args:
-        source: our own log.
-        make: returns a model that has learned nothing.
         n_folds: at least 2; each model sees all but one fold.
 
     Raises:
-        ValueError: decisions without pages, fewer than 2 folds, or everybody is in one fold.
+        ValueError: decisions without pages, fewer than 2 folds, or all users in one fold.
     """
     if n_folds < 2:
         raise ValueError(f"cross-fitting needs at least 2 folds, got {n_folds}")
@@ -61,13 +56,13 @@ def fit_growing(source: Source, make: Callable[[], GrowingModel], n_folds: int =
 
 
 def interactions_of(batch: Batch) -> Iterator[Interaction]:
-    """Yield a batch's decisions, in their order, as what a reward model may learn from.
+    """Yield a batch's decisions, in order, as training examples of a reward model.
 
-    A batch keeps what a decision was worth, not what it was computed from: beyond that the card was
-    seen, `feedback` is empty, and `duration_s` and `closed_ms` are 0, not known.
+    A batch keeps the reward, not its inputs: `feedback` says only that the card was seen, and
+    `duration_s` and `closed_ms` are 0.
 
     Raises:
-        ValueError: decisions without pages, as in a foreign log.
+        ValueError: decisions without pages, as in an external log.
     """
     if len(batch) and not batch.pages:
         raise ValueError(

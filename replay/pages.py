@@ -1,8 +1,7 @@
-"""Pages of a log, kept while a dataset is read: slim, checked, in the order of the log.
+"""Pages of a log, checked and kept in compact form while a dataset is read.
 
-The join lets go of a page's candidates as soon as it can; off-policy evaluation needs all of
-them, with the masks and what they looked like. So whoever reads a log lets its lines pass
-through here on their way to the join.
+The join drops a page's candidates early, but off-policy evaluation needs all of them with masks and
+features. A reader therefore passes the log's lines through `Pages` before the join.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +15,7 @@ from env.vocabulary import ItemId, PageId, decision_id
 
 
 class Pages:
-    """What passed of the pages that were asked for; a page without cards and reasons is slim."""
+    """The selected pages, in the log's order, without cards and reasons."""
 
     def __init__(self, where: Callable[[PageRecord], bool] = lambda page: True) -> None:
         self.blocks = Blocks()
@@ -30,11 +29,7 @@ class Pages:
         return len(self._records)
 
     def watch(self, lines: Iterable[LogLine]) -> Iterator[LogLine]:
-        """Yield the lines, keeping their pages and the blocks of their items.
-
-        Raises:
-            ValueError: as `check_page`.
-        """
+        """Yield the lines, keeping their pages and the blocks of their items."""
         for line in lines:
             self.blocks.fold(line.record)
             if isinstance(line.record, PageRecord):
@@ -43,11 +38,7 @@ class Pages:
             yield line
 
     def keep(self, record: PageRecord) -> None:
-        """Check a page and keep it, slim, if it was asked for; a second time changes nothing.
-
-        Raises:
-            ValueError: as `check_page`.
-        """
+        """Check a page and keep it if it was selected; a repeated page changes nothing."""
         check_page(record)
         self._keep(record)
 
@@ -60,30 +51,22 @@ class Pages:
         self.n_drawn += len(record.drawn)
 
     def place(self, page_id: PageId) -> int | None:
-        """Return the place of a page among those kept; None if it was not asked for."""
+        """Return the index of a page among those kept, or None if it was not selected."""
         return self._places.get(page_id)
 
     def record(self, place: int) -> PageRecord:
-        """Return the slim record at a place."""
+        """Return the compact record at an index."""
         return self._records[place]
 
     def known(self, place: int) -> PageRecord:
-        """Return the slim record at a place, all of whose candidates are known.
-
-        Raises:
-            ValueError: a candidate's block is in no line that passed.
-        """
+        """Return the compact record at an index; raise ValueError if a block is unknown."""
         record = self._records[place]
         check_known(record, self.blocks)
         return record
 
 
 def check_line(offset: int, record: PageRecord) -> None:
-    """Refuse a page on which no estimate can stand, and name the line of the log.
-
-    Raises:
-        ValueError: as `check_page`.
-    """
+    """Check a page and name the line of the log on failure."""
     try:
         check_page(record)
     except ValueError as error:
@@ -91,11 +74,7 @@ def check_line(offset: int, record: PageRecord) -> None:
 
 
 def check_known(record: PageRecord, blocks: Blocks) -> None:
-    """Refuse a page whose candidates are not all known.
-
-    Raises:
-        ValueError: a candidate's block is in no line that passed.
-    """
+    """Raise ValueError if a candidate's block is in no line that passed."""
     for i, item_id in enumerate(record.candidates):
         if record.blocks[8 * i : 8 * i + 8] not in blocks:
             raise ValueError(
@@ -105,11 +84,11 @@ def check_known(record: PageRecord, blocks: Blocks) -> None:
 
 
 def check_page(record: PageRecord) -> None:
-    """Refuse a page on which no estimate can stand.
+    """Check that a page can support an estimate.
 
     Raises:
-        ValueError: a propensity out of (0, 1], a slot that the page does not have, an action
-            that is not among its candidates or off its slot's mask, another feature schema.
+        ValueError: a propensity is out of (0, 1], a slot is not on the page, an action is not a
+            candidate or not on its slot's mask, or the feature schema is another one.
     """
     if record.feature_schema != SCHEMA:
         raise ValueError(

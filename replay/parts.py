@@ -1,7 +1,7 @@
-"""Parts of a log: the same question about one country, one cohort, one slot, one hour.
+"""Segment reports: the same evaluation for one country, cohort, slot or hour.
 
-A part has its own gates, since a log that can answer for everybody may have next to nothing of
-somebody. Of many parts some differ by chance: one interval in twenty misses.
+A segment has its own gates, because a log that suffices overall may hold little of it. Among many
+segments some differ by chance: one 95% interval in twenty misses.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,34 +19,23 @@ from replay.intervals import Estimate
 
 
 class Part(msgspec.Struct, frozen=True):
-    """What a part of a log says about a policy.
+    """The evaluation of a policy on one segment of a log.
 
-    Attributes:
-        segment: for example "country".
-        value: for example "MY".
-        n: decisions.
-        n_users: people.
-        weights: what they are worth here; None: decisions of one person only.
-        unsupported_share: of the target's probability here, what lies on candidates that the log
-            gave none; None: the log's distributions are not known.
-        logged: what was earned here; None: decisions of one person only.
-        estimate: by the default estimator; None where the part was refused.
-        gain: over what was logged by dr, paired; None likewise.
-        refusals: the gates that it did not pass.
-        forced: the estimate is there although it did not pass.
+    `unsupported_share` is the target's probability on candidates that the log gave no chance; None
+    if the log's distributions are unknown.
     """
 
-    segment: str
-    value: str
-    n: int
-    n_users: int
-    weights: Weights | None = None
-    unsupported_share: float | None = None
-    logged: Estimate | None = None
-    estimate: Estimate | None = None
-    gain: Estimate | None = None
-    refusals: tuple[Refusal, ...] = ()
-    forced: bool = False
+    segment: str  # for example "country"
+    value: str  # for example "MY"
+    n: int  # decisions
+    n_users: int  # users
+    weights: Weights | None = None  # their diagnostics; None: one user only
+    unsupported_share: float | None = None  # in [0, 1]
+    logged: Estimate | None = None  # None: one user only
+    estimate: Estimate | None = None  # by the default estimator; None: refused
+    gain: Estimate | None = None  # paired gain of dr over the log; None: refused
+    refusals: tuple[Refusal, ...] = ()  # the gates that failed
+    forced: bool = False  # a gate failed, so do not rely on the estimate
 
 
 def parts_of(
@@ -61,18 +50,14 @@ def parts_of(
     level: float,
     force: bool,
 ) -> Iterator[Part]:
-    """Yield what each part of a log says about a policy.
+    """Yield the evaluation of a policy on each segment value.
 
     Args:
-        segment: what the parts are of.
         parts: each value with the mask of its decisions, shape (n,).
-        columns: of the whole log.
-        predictions: likewise.
         unsupported: likewise, see `replay.replaying.Replayed.unsupported`.
-        gates: that a part must pass by its weights and its support.
-        of_log: refusals of the whole log, which hold for every part.
-        level: of the intervals, in (0, 1).
-        force: estimate where a part does not pass; it is marked.
+        gates: gates on the weights and the support.
+        of_log: refusals of the whole log, which hold for every segment.
+        force: estimate even if a gate fails; the part is marked.
     """
     for value, mask in parts:
         rows = np.flatnonzero(mask)
@@ -83,11 +68,10 @@ def parts_of(
 
 
 def unsupported_share(columns: Columns, unsupported: Floats) -> float | None:
-    """Return the mean of what the log gave no chance; None: its distributions are not known.
+    """Return the mean unsupported probability, or None if the log's distributions are unknown.
 
     Args:
-        columns: n decisions.
-        unsupported: of the target's probability at each, shape (n,); NaN where not known.
+        unsupported: unsupported probability of the target, shape (n,); NaN if unknown.
     """
     known = np.isfinite(unsupported)
     counts = columns.row_weights[known]

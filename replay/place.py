@@ -1,4 +1,4 @@
-"""Where in a file something stands: so that every refusal names file, line and field."""
+"""A location in a file, so that every error names file, line and field."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ class Place(NamedTuple):
     line: int  # from 1
 
     def bad(self, problem: str, field: str = "") -> ValueError:
-        """Return the refusal of the line, or of a field of it.
+        """Return the error for a line, or for a field of it.
 
         >>> Place(Path("log.json"), 3).bad("expected a finite number, got nan", "reward")
         ValueError("log.json, line 3, field 'reward': expected a finite number, got nan")

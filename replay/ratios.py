@@ -1,9 +1,8 @@
-"""Ratios of sums over rows: the form that estimators of single decisions share.
+"""Ratios of sums over rows, the common form of the single-decision estimators.
 
-Inverse propensity scoring is sum(c w r) / sum(c), its self-normalised sibling sum(c w r) /
-sum(c w), the doubly robust ones a sum of two such. Said once, the form gives the value, each
-row's influence (so the clustered interval) and the sums by person that a bootstrap resamples;
-an estimator only names its numerators and denominators.
+Inverse propensity scoring is sum(c w r) / sum(c), self-normalised sum(c w r) / sum(c w), and doubly
+robust estimators are sums of such ratios. The form yields the value, each row's influence for the
+clustered interval, and the sums by user that a bootstrap resamples.
 """
 
 from collections.abc import Sequence
@@ -29,10 +28,10 @@ def mean_ratio(columns: Columns, terms: Floats) -> Ratio:
 
 
 def weighted_ratio(estimator: str, columns: Columns, terms: Floats) -> Ratio:
-    """Return the mean of terms under the target, self-normalised, as a ratio of sums.
+    """Return the self-normalised mean of terms under the target, as a ratio of sums.
 
     Raises:
-        ValueError: all weights are 0, so the target never agrees with the log; names the estimator.
+        ValueError: all weights are 0, so the target never agrees with the log.
     """
     weights = columns.per_row(columns.weights)
     need_agreement(estimator, weights)
@@ -54,11 +53,11 @@ def value_of(ratios: Sequence[Ratio]) -> float:
 
 
 def influence_of(ratios: Sequence[Ratio]) -> Floats:
-    """Return by how much each row moves the sum of the ratios, times n, shape (n,); sums to 0.
+    """Return each row's effect on the sum of the ratios, times n, shape (n,); sums to 0.
 
-    n (numerator - value denominator) / sum(denominator), summed over the ratios: the linear part
-    of a ratio of means (Särndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992,
-    section 5.6). Of order 1/n wrong, more where a denominator is a few large weights.
+    n (numerator - value denominator) / sum(denominator), summed over the ratios: the linear part of
+    a ratio of means (Särndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992, section
+    5.6). The error is of order 1/n, and larger if few large weights make up a denominator.
     """
     influence = np.zeros(len(ratios[0].numerator))
     for numerator, denominator in ratios:
@@ -71,16 +70,5 @@ def influence_of(ratios: Sequence[Ratio]) -> Floats:
 def ratio_estimate(
     estimator: str, ratios: Sequence[Ratio], user: Ints, ess: float, level: float = LEVEL
 ) -> Estimate:
-    """Return the sum of the ratios with its t interval, clustered by person.
-
-    Args:
-        estimator: its name.
-        ratios: of n rows each.
-        user: shape (n,), code of each row's person.
-        ess: effective sample size.
-        level: in (0, 1).
-
-    Raises:
-        ValueError: fewer than two people, or a level out of range.
-    """
+    """Return the sum of the ratios with its t interval; arguments as in `clustered_estimate`."""
     return clustered_estimate(estimator, value_of(ratios), influence_of(ratios), user, ess, level)

@@ -1,7 +1,6 @@
-"""The door to Redis: the handful of commands that are used, with the types of their answers.
+"""The Redis client: the few commands in use, with the types of their replies.
 
-redis-py's own types allow for every mode of the client (texts or bytes, blocking or not); here an
-answer is bytes, and blocking.
+redis-py's types cover every mode of the client; here replies are bytes and calls are blocking.
 """
 
 from collections.abc import Sequence
@@ -18,19 +17,19 @@ ResponseError = redis.ResponseError
 NoScriptError = redis.exceptions.NoScriptError
 
 Entry = tuple[bytes, dict[bytes, bytes]]
-"""An entry of a stream: its id and its fields."""
+"""An entry of a stream, as id and fields."""
 
 Command = tuple[bytes | str | int, ...]
 
 
 class Client:
-    """Connections to one server; threads share it."""
+    """Connections to one server, shared by threads."""
 
     def __init__(self, url: str) -> None:
-        """Connect when first asked.
+        """Prepare a client that connects on first use.
 
-        A command whose connection broke is sent once more: reading twice does no harm, a round or
-        a mark that was written is found written, and a commit knows itself by its stamp.
+        A command whose connection broke is sent once more. That is safe: reads have no effect,
+        rounds and marks already written are recognised, and a commit carries a stamp.
         """
         self._redis = redis.Redis.from_url(
             url,
@@ -44,15 +43,11 @@ class Client:
         self._redis.close()
 
     def ask(self, *command: bytes | str | int) -> Any:
-        """Return the answer to one command."""
+        """Return the reply to one command."""
         return self._redis.execute_command(*command)
 
     def ask_all(self, commands: Sequence[Command]) -> list[Any]:
-        """Return the answers to several commands, sent in one trip.
-
-        Raises:
-            RedisError: of the first that failed; the others were carried out.
-        """
+        """Return the replies to commands sent in one trip, or raise the first RedisError."""
         if not commands:
             return []
         pipeline = self._redis.pipeline(transaction=False)
@@ -62,10 +57,10 @@ class Client:
         return answers
 
     def ask_each(self, commands: Sequence[Command]) -> list[Any]:
-        """Return the answers to several commands, sent in one trip; an error stands in its place.
+        """Return the replies to several commands, sent in one round trip, with errors in place.
 
         Raises:
-            RedisError: the trip failed; what was carried out is not known.
+            RedisError: the round trip failed; it is unknown which commands were carried out.
         """
         pipeline = self._redis.pipeline(transaction=False)
         for command in commands:
@@ -74,34 +69,30 @@ class Client:
         return answers
 
     def fields(self, key: str) -> dict[bytes, bytes]:
-        """Return all of a hash."""
+        """Return all fields of a hash."""
         found: dict[bytes, bytes] = self.ask("HGETALL", key)
         return found
 
     def some_fields(self, key: str, names: Sequence[str]) -> list[bytes | None]:
-        """Return fields of a hash; None where there is none."""
+        """Return some fields of a hash; None for a missing one."""
         found: list[bytes | None] = self.ask("HMGET", key, *names)
         return found
 
     def entries(self, key: str, first: int, n: int) -> list[Entry]:
-        """Return the next entries of a stream from a number on, at most n."""
+        """Return up to n entries of a stream, from a number on."""
         found: list[Entry] = self.ask("XRANGE", key, f"{first}-0", "+", "COUNT", n)
         return found
 
     def last_entry(self, key: str, up_to: str = "+") -> Entry | None:
-        """Return the last entry of a stream, up to an id, or None."""
+        """Return the last entry of a stream up to an id, or None."""
         found: list[Entry] = self.ask("XREVRANGE", key, up_to, "-", "COUNT", 1)
         return found[0] if found else None
 
     def memory(self) -> tuple[int, int]:
-        """Return how many bytes the server has taken, and how many it takes; 0: no limit."""
+        """Return the server's used bytes and its limit; a limit of 0 means none."""
         told = self._redis.info("memory")
         return int(told["used_memory"]), int(told["maxmemory"])
 
     def setting(self, name: str) -> str:
-        """Return a setting of the server's; empty if it knows none of this name.
-
-        Raises:
-            ResponseError: it does not tell.
-        """
+        """Return a server setting, empty if unknown; raise ResponseError if the server refuses."""
         return str(self._redis.config_get(name).get(name, ""))

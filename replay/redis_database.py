@@ -1,16 +1,9 @@
-"""A log and its tables on one Redis server: shards, a group-commit writer, several processes.
+"""A sharded log and its tables on one Redis server, with group commits, for several processes.
 
-The twin of `replay.database`: whoever writes hands over a piece of work for one shard and gets a
-future. One thread takes everything that has queued up meanwhile, runs what is for the same shard
-as one transaction, sends one script a shard in one trip, and resolves the futures after the answer.
-Where somebody else wrote what a transaction had read, its work runs again on what is true now.
-
-Durable means what Redis means by it: with `appendfsync always` a write is answered after the fsync
-of the append-only file, which it shares with all that arrived together. So a server that is set up
-otherwise is refused, unless the operator says that acknowledged writes may be lost.
-
-Rejected: a trip for each transaction (one fsync each), and a cluster's client before there is a
-cluster to test with (keys and scripts are made for one: a shard is one hash tag).
+A writer queues a function for one shard and gets a future. One thread runs the queued functions as
+one transaction per shard and sends all scripts in one round trip. A server that may lose
+acknowledged writes is refused unless the operator allows it. Reasons and rejected alternatives:
+`docs/decisions/redis-log.md`.
 """
 
 import zlib
@@ -30,16 +23,16 @@ _MEMORY = ("maxmemory", "maxmemory-policy")
 _SETTINGS = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 
 
-class NotDurable(ValueError):  # noqa: N818  # it tells what was found
+class NotDurable(ValueError):  # noqa: N818  # a state, not a mistake
     """The server answers before a write is on disk."""
 
 
-class NoLog(ValueError):  # noqa: N818  # it tells what was found
-    """There is no installation of this name."""
+class NoLog(ValueError):  # noqa: N818  # a state, not a mistake
+    """There is no installation with this name."""
 
 
 class RedisDatabase:
-    """An open installation on a Redis server; threads share it, processes open their own."""
+    """An open installation on a Redis server; threads share it, and each process opens its own."""
 
     def __init__(
         self,
@@ -55,17 +48,15 @@ class RedisDatabase:
 
         Args:
             url: redis://[user:password@]host[:port][/number]; rediss:// for TLS.
-            now_ms: the wall clock, for `LogLine.written_ms`.
-            name: of the installation; one server may hold several.
-            n_shards: of people, fixed when the installation is made.
-            durable: refuse a server that answers before a write is on disk.
-            make: the installation, if it is missing; otherwise it is refused, and nothing written.
+            now_ms: wall clock, for `LogLine.written_ms`.
+            name: installation; one server may hold several.
+            n_shards: shards of users, fixed when the installation is created.
+            durable: raise NotDurable if the server replies before a write is on disk.
+            make: create a missing installation; otherwise raise NoLog and write nothing.
 
         Raises:
-            NotDurable: it does.
-            NoLog: it is missing.
             ValueError: another number of shards, or a newer nextswipe wrote it.
-            RedisError: it cannot be reached.
+            RedisError: the server cannot be reached.
         """
         self.client = Client(url)
         self.n_shards = n_shards
@@ -84,24 +75,24 @@ class RedisDatabase:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it takes no more writes."""
+        """Whether writes are refused."""
         return self._writer.is_closed
 
     def shard_of(self, name: str) -> int:
-        """Return the shard of a person, by the caller's id or the pseudonym; from 1."""
+        """Return the shard, from 1, of a user given by the caller's id or the pseudonym."""
         return 1 + zlib.crc32(name.encode()) % self.n_shards
 
     def write(self, work: Work[T], *, shard: int, reads: Sequence[Key] = ()) -> Future[T]:
-        """Queue a piece of work; its future resolves, with what it returned, after the commit.
+        """Queue a function; its future resolves with the function's result after the commit.
 
-        Work that raises is undone and fails its own future only; a commit that fails fails all
-        that were in it. It may run several times, and the last run counts.
+        A function that raises is rolled back and fails only its own future; a failed commit fails
+        all that were in it. It may run several times, and the last run counts.
 
         Args:
             work: called with a transaction.
-            shard: that it is about.
-            reads: rows that it will probably ask for; those of all that queued up are read in one
-                trip.
+            shard: shard that it reads and writes.
+            reads: rows that it will probably read; those of all queued functions are fetched in one
+                round trip.
 
         Raises:
             RuntimeError: the database is closed.
@@ -109,7 +100,7 @@ class RedisDatabase:
         return self._writer.write(Job(work, shard, tuple(reads), Future[T]()))
 
     def close(self) -> None:
-        """Commit what is queued, stop the thread and disconnect; again does nothing."""
+        """Commit queued work, stop the thread and disconnect; a second call does nothing."""
         self._writer.close()
         self.client.close()
 
@@ -138,7 +129,6 @@ def _require_durable(client: Client) -> None:
 
 
 def _make(client: Client, meta: str, n_shards: int) -> None:
-    """Write down what an installation is, where it is not."""
     fields = {"format": FORMAT_VERSION, "shards": n_shards}
     client.ask_all([("HSETNX", meta, field, value) for field, value in fields.items()])
 

@@ -1,7 +1,7 @@
-"""The event log on Redis: a stream for each shard, read in the order of `replay.redis_order`.
+"""The event log on Redis: one stream per shard, read in the order of `replay.redis_order`.
 
-What the log on SQLite promises (`replay.log`) holds here too, with one difference: records that are
-appended together and belong on different shards are written at once on each shard, not on all.
+It gives the same guarantees as the log on SQLite (`replay.log`), with one exception: records
+appended together for different shards are atomic within each shard only.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -19,15 +19,15 @@ READ_LINES = 512
 
 
 class RedisLog:
-    """The `EventLog` of one installation; any number of processes append and read."""
+    """The `EventLog` of one installation, which any number of processes may append to and read."""
 
     def __init__(self, database: RedisDatabase) -> None:
-        """Read and write it on a database, which stays open as long and is closed by its owner."""
+        """Take a database, which the caller owns and keeps open."""
         self._database = database
         self._order = MergeOrder(database)
 
     def append(self, records: Sequence[Record], *, durable: bool) -> list[bool]:
-        """Append and return record by record whether it was new, once all are on disk."""
+        """Append and return for each record whether it was new, once all are on disk."""
         shards = [self._shard_of(record) for record in records]
         writings = {
             shard: self._database.write(_appending(part), shard=shard)
@@ -42,7 +42,7 @@ class RedisLog:
 
         Args:
             after: 0 for the whole log.
-            limit: at most so many lines; None: all there are.
+            limit: largest number of lines; None: no limit.
             kinds: only lines of these kinds; None: all kinds.
 
         Raises:
@@ -59,7 +59,7 @@ class RedisLog:
                 return
 
     def item_lines(self, after: int, limit: int) -> Iterator[LogLine]:
-        """Yield the lines about items behind a place in their own shard, at most so many."""
+        """Yield up to `limit` lines about items after an offset in their own shard."""
         left = limit
         while left > 0:
             lines = self._database.shards[ITEMS].lines(after, READ_LINES)
@@ -72,15 +72,15 @@ class RedisLog:
                 return
 
     def last_offset(self) -> int:
-        """Return the offset of the last line; 0 while the log is empty."""
+        """Return the offset of the last line, or 0 if the log is empty."""
         return self._order.last_offset()
 
     def count(self) -> int:
-        """Return how many lines there are."""
+        """Return the number of lines."""
         return self._order.last_offset()
 
     def shard_offsets(self, offset: int) -> tuple[int, ...]:
-        """Return how far each shard is read once all lines up to an offset are; they sum to it."""
+        """Return each shard's offset once all lines up to this offset are read; they sum to it."""
         return self._order.shard_offsets(offset)
 
     def _shard_of(self, record: Record) -> int:
@@ -94,9 +94,10 @@ def _appending(records: Sequence[Record]) -> Callable[[ShardTransaction], list[b
 
 
 def find_pages(database: RedisDatabase, page_ids: Collection[PageId]) -> dict[PageId, PageRecord]:
-    """Return these pages; those that there are not are not in it.
+    """Return the pages with these ids, leaving out missing ones.
 
-    An id does not tell its shard, so all are asked: in one trip, and in another one for the lines.
+    A page id does not determine its shard, so all shards are queried: one round trip for the
+    offsets and one for the lines.
 
     Raises:
         LogCorruption: a line's crc or payload is wrong.

@@ -1,19 +1,9 @@
-"""The order in which the lines of all shards are read: written down once, round by round.
+"""The order in which the lines of all shards are read, written down round by round.
 
-Lines of different shards have no order until somebody reads them, and whatever order the learner
-read them in is the one that its models are folds of. No rule could give that order back from the
-lines alone, since a line may reach its shard after later ones were read elsewhere. So the order is
-part of the log. A round says how far each shard is read at its end. Within a round the lines about
-items come first, then those of people by the time of their record, the lower shard first. Whoever
-reads past the last round writes the next one, if nobody did meanwhile; from then on it is the same
-for all, and a line's offset in the log is its place in this order.
-
-A round is bounded by reading the people's shards first and the items' after them: an item is
-written before a page can show it, so no page comes before its items, whatever the clocks say.
-
-Rejected: reading up to a watermark of times (a shard where nobody is holds all others up, and a
-clock that is behind breaks the order), and one counter for all shards (each write would go to one
-place, which is what shards are there to avoid).
+A line may reach its shard after later ones were read elsewhere, so no rule could reconstruct the
+order that a learner saw. The order is therefore part of the log: the first reader past the last
+round writes the next one, and all readers follow it. Rules and rejected alternatives:
+`docs/decisions/redis-log.md`.
 """
 
 import heapq
@@ -33,7 +23,7 @@ _ROUNDS_READ = 64
 
 
 class Placed(NamedTuple):
-    """A line with its place in the order, and the shard that it is in."""
+    """A line with its offset in the order and its shard."""
 
     offset: int
     shard: int
@@ -41,7 +31,7 @@ class Placed(NamedTuple):
 
 
 class Round(NamedTuple):
-    """A stretch of the order: behind `start`, up to `end`, of each shard."""
+    """A stretch of the order: in each shard the lines after `start`, up to `end`."""
 
     start: tuple[int, ...]
     end: tuple[int, ...]
@@ -51,13 +41,12 @@ class MergeOrder:
     """The order of the lines of one installation."""
 
     def __init__(self, database: RedisDatabase) -> None:
-        """Read and write it on this database."""
         self._client = database.client
         self._shards: Sequence[Shard] = database.shards
         self._key = database.shards[ITEMS].key("order")
 
     def read(self, after: int) -> Iterator[Placed]:
-        """Yield the lines behind an offset, up to the end of all shards as they are then."""
+        """Yield the lines after an offset, up to the current end of all shards."""
         while True:
             stretches = [self.lines(stretch) for stretch in self._rounds(after)]
             if not stretches:
@@ -71,11 +60,7 @@ class MergeOrder:
                     after = placed.offset
 
     def shard_offsets(self, offset: int) -> tuple[int, ...]:
-        """Return how far each shard is read once all lines up to an offset are.
-
-        Raises:
-            ValueError: the log is not that long.
-        """
+        """Return each shard's offset at this offset; raise ValueError if the log is shorter."""
         reached = list(self._start(offset))
         for placed in self.read(sum(reached)):
             if sum(reached) == offset:
@@ -86,7 +71,7 @@ class MergeOrder:
         return tuple(reached)
 
     def last_offset(self) -> int:
-        """Return how many lines there are in all shards."""
+        """Return the number of lines in all shards."""
         return sum(self._heads(range(len(self._shards))))
 
     def lines(self, stretch: Round) -> Iterator[Placed]:
@@ -106,7 +91,7 @@ class MergeOrder:
         return lines
 
     def _rounds(self, after: int) -> list[Round]:
-        """Return rounds that are written down, the one with the line behind an offset first."""
+        """Return the recorded rounds, beginning with the one of the line after an offset."""
         entries = self._client.entries(self._key, after + 1, _ROUNDS_READ)
         start, rounds = self._start(after), []
         for _, entry in entries:
@@ -116,20 +101,19 @@ class MergeOrder:
         return rounds
 
     def _start(self, after: int) -> tuple[int, ...]:
-        """Return the end of the last round that ends at an offset or before it."""
         return self._end(self._client.last_entry(self._key, f"{after}-0"))
 
     def _extend(self, after: int) -> list[Placed] | None:
-        """Write down the round behind an offset; return its lines, or None: there are none.
+        """Record the round after an offset and return its lines, or None if there are none.
 
-        Without lines somebody else wrote it meanwhile, and it is theirs that counts.
+        An empty list means that another reader recorded it first, and that one counts.
         """
         last = self._client.last_entry(self._key)
         start = self._end(last)
         if sum(start) > after:
             return []
         people = self._heads(range(ITEMS + 1, len(self._shards)))
-        (items,) = self._heads([ITEMS])  # after the people's, see above
+        (items,) = self._heads([ITEMS])  # read after the users' shards: an item precedes its pages
         heads = (items, *people)
         if heads == start:
             return None
@@ -146,7 +130,7 @@ class MergeOrder:
         return (0,) * len(self._shards) if entry is None else _vector(entry[1][b"v"])
 
     def _next(self, start: tuple[int, ...], heads: tuple[int, ...]) -> list[tuple[int, Line]]:
-        """Return a round's lines: `ROUND_LINES` of items, or all and as many of people."""
+        """Return a round's lines: `ROUND_LINES` of items, or all of them and as many of users."""
         n_items = min(heads[ITEMS] - start[ITEMS], ROUND_LINES)
         n_people = ROUND_LINES if n_items < ROUND_LINES else 0
         most = [n_items] + [n_people] * (len(start) - 1)
@@ -163,14 +147,13 @@ class MergeOrder:
 
 
 def _merged(parts: Sequence[Sequence[Line]]) -> Iterator[tuple[int, Line]]:
-    """Yield lines with their shards: of items first, then by time, the lower shard first."""
+    """Yield lines with their shards: items first, then by time, the lower shard first."""
     yield from ((ITEMS, line) for line in parts[ITEMS])
     people = [[(shard, line) for line in part] for shard, part in enumerate(parts) if shard > ITEMS]
     yield from heapq.merge(*people, key=lambda found: (found[1].at_ms, found[0]))
 
 
 def _placed(lines: Iterable[tuple[int, Line]], start: tuple[int, ...]) -> Iterator[Placed]:
-    """Yield the lines of a round with their places in the order."""
     for place, (shard, line) in enumerate(lines, sum(start) + 1):
         yield Placed(place, shard, line)
 

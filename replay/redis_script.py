@@ -1,15 +1,9 @@
-"""The script that commits: what was read is still true, then lines and rows, or nothing at all.
+"""The Lua script of a commit: it checks that the rows read are unchanged, then writes everything.
 
-A transaction is worked out in Python from rows that were read before. Each row carries a stamp of
-the write that made it, so "still true" is a comparison of stamps: rows that somebody else wrote
-meanwhile, or that came or went, have another one. Redis runs a script without interruption, and
-writes what it did to its append-only file as one unit.
-
-All keys share the hash tag of the shard's head, which is the only declared key, so that a script
-stays on one node of a cluster.
-
-Rejected: WATCH and MULTI (a connection of its own and three trips for each transaction, where
-scripts are pipelined), and folds in Lua (a person's state would be folded by two programs).
+Each row carries the stamp of the write that made it, so the check compares stamps. Redis runs a
+script without interruption and writes its effects to the append-only file as one unit. All keys
+share the shard's hash tag, so that a script stays on one cluster node. Rejected alternatives:
+`docs/decisions/redis-log.md`.
 """
 
 from typing import NamedTuple
@@ -84,12 +78,12 @@ end
 redis.call('SET', sent, stamp, 'EX', ARGV[5])
 return 0
 """
-"""KEYS: the shard's head. ARGV: prefix of its keys, stamp of this write and of its rows, the packed
-`Change`, who writes, for how many seconds to remember that it was written.
+"""The commit. KEYS: the shard's head. ARGV: key prefix, stamp, `Change`, writer, seconds.
 
-A client that lost the answer sends the same again; what was written once is not judged by its own
-effects, nor written twice. Returns 0, or -1: what was read is not true any more. Offsets are
-written as Lua writes numbers, exactly up to 10^14.
+The stamp marks this write and its rows; the script remembers the writer's last stamp for so many
+seconds. A client that lost the reply sends the same commit again, and the stamp makes the
+repetition a no-op. Returns 0, or -1 if a row that was read has changed. Offsets are written as Lua
+writes numbers, exact up to 10^14.
 """
 
 RAISE = """
@@ -98,7 +92,7 @@ if tonumber(redis.call('HGET', KEYS[1], 'catalogue') or '0') < tonumber(ARGV[1])
 end
 return 0
 """
-"""KEYS: a shard's head. ARGV: a place of the catalogue, which the shard's mark is raised to."""
+"""KEYS: a shard's head. ARGV: the catalogue mark to which the shard's mark is raised."""
 
 ROUND = """
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
@@ -110,31 +104,23 @@ return 1
 
 
 class ChangeLine(NamedTuple):
-    """A line to append.
+    """A line to append."""
 
-    Attributes:
-        kind: of its record.
-        payload: as `replay.redis_shard.Line` reads it.
-        about: whom it names; empty: nobody.
-        page: by which it is idempotent, with `event`; empty: every append counts.
-        event: empty for the page itself.
-    """
-
-    kind: str
-    payload: bytes
-    about: str = ""
-    page: str = ""
-    event: str = ""
+    kind: str  # of its record
+    payload: bytes  # as `replay.redis_shard.Line` reads it
+    about: str = ""  # the user whom it identifies; empty: none
+    page: str = ""  # with `event`, the key of idempotence; empty: every append counts
+    event: str = ""  # empty for the page itself
 
 
 class Change:
-    """What one run of the script checks and writes."""
+    """The checks and writes of one run of the script."""
 
     def __init__(self) -> None:
         self.seen: dict[tuple[str, str], bytes] = {}  # stamps of the rows that were read
         self.free: set[tuple[str, str]] = set()  # keys of lines that were not there
-        self.fresh: set[str] = set()  # how no page's id began
-        self.catalogue = -1  # the shard's mark, if it was asked for
+        self.fresh: set[str] = set()  # id prefixes that no page had
+        self.catalogue = -1  # the shard's mark, if it was read
         self.lines: list[ChangeLine] = []
         self.said: set[tuple[str, str]] = set()  # keys of these lines
         self.rows: dict[tuple[str, str], bytes | None] = {}
@@ -142,7 +128,7 @@ class Change:
         self.totals: dict[str, int] = {}
 
     def packed(self) -> bytes:
-        """Return it as the script unpacks it: bytes as raw strings, which is all Lua has."""
+        """Return the change as the script unpacks it, with bytes as Lua's raw strings."""
         change = {
             "seen": [(*key, stamp) for key, stamp in self.seen.items()],
             "free": list(self.free),

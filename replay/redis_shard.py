@@ -1,9 +1,8 @@
-"""One shard of a log on Redis: its keys, and what is read of it.
+"""One shard of a log on Redis: its keys and its reads.
 
-A shard is a stream of lines, tables of rows (a hash each, every value behind the stamp of the write
-that made it), and what finds lines again: for each page a hash of the ids that were said about it,
-and the ids of all pages in order. Lines that name a person stand in a hash of that person's beside
-the stream, since an entry of a stream cannot be overwritten and forgetting somebody must.
+A shard is a stream of lines, one hash per table with a stamp before each row, and an index of lines
+by page and event id. Lines that identify a user stand in a hash of that user, because stream
+entries cannot be overwritten and a user must be forgettable.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,37 +15,25 @@ from replay.redis_line import Line
 STAMP_BYTES = 8
 
 LAST_CHARACTER = "\U0010ffff"
-"""Behind a beginning it is behind everything that begins so."""
+"""Appended to a prefix, it sorts after every string with that prefix."""
 
 Key = tuple[str, str]
-"""A row: its table and its key in it."""
+"""A row, as its table and its key."""
 
 
 class Ahead(NamedTuple):
-    """What was read of a shard before anybody asked.
+    """Data read from a shard before the transaction asked for it."""
 
-    Attributes:
-        rows: behind their stamps.
-        catalogue: the shard's mark of the catalogue.
-        items: the mark of the shard of items.
-    """
-
-    rows: Mapping[Key, bytes | None]
-    catalogue: int
-    items: int
+    rows: Mapping[Key, bytes | None]  # with their stamps
+    catalogue: int  # the shard's catalogue mark
+    items: int  # the catalogue mark of the shard of items
 
 
 class Shard:
-    """What is read of one shard, as it is at each call."""
+    """Reads of one shard's current state."""
 
     def __init__(self, client: Client, name: str, number: int) -> None:
-        """Read by a client, which returns bytes.
-
-        Args:
-            client: threads may share it.
-            name: of the installation.
-            number: of the shard.
-        """
+        """Read by a client, which returns bytes."""
         self.client = client
         self.prefix = f"{{{name}.{number}}}:"
 
@@ -55,12 +42,12 @@ class Shard:
         return f"{self.prefix}{kind}"
 
     def rows(self, table: str, keys: Collection[str]) -> list[bytes | None]:
-        """Return rows without their stamps; None where there is none."""
+        """Return rows without their stamps; None for a missing one."""
         rows = self.stamped_rows(table, keys)
         return [None if row is None else row[STAMP_BYTES:] for row in rows]
 
     def stamped_rows(self, table: str, keys: Collection[str]) -> list[bytes | None]:
-        """Return rows behind their stamps; None where there is none."""
+        """Return rows with their stamps; None for a missing one."""
         if not keys:
             return []
         return self.client.some_fields(self.key(f"table:{table}"), list(keys))
@@ -76,25 +63,21 @@ class Shard:
         return [key.decode() for key in found]
 
     def totals(self) -> dict[str, int]:
-        """Return what was added up."""
+        """Return the counters."""
         found = self.client.fields(self.key("totals"))
         return {name.decode(): int(value) for name, value in found.items()}
 
     def catalogue(self) -> int:
-        """Return the shard's mark of the catalogue."""
+        """Return the shard's catalogue mark."""
         return int(self.client.ask("HGET", self.key("head"), "catalogue") or 0)
 
     def said(self, page_id: str, events: Sequence[str]) -> list[int | None]:
-        """Return the offsets of lines about a page, by their ids; the page's own is empty."""
+        """Return the offsets of a page's lines by event id; the page's own id is empty."""
         found = self.client.some_fields(self.key(f"said:{page_id}"), events)
         return [None if offset is None else int(offset) for offset in found]
 
     def find_page(self, beginning: str) -> PageRecord | None:
-        """Return the page whose id begins so, the first by id of several, or None.
-
-        Raises:
-            LogCorruption: its line's crc or payload is wrong.
-        """
+        """Return the first page with this id prefix, or None; raise LogCorruption if damaged."""
         low, high = f"[{beginning}", f"[{beginning}{LAST_CHARACTER}"
         command = ("ZRANGEBYLEX", self.key("pages"), low, high, "LIMIT", 0, 1)
         found: list[bytes] = self.client.ask(*command)
@@ -105,12 +88,12 @@ class Shard:
         return page if isinstance(page, PageRecord) else None
 
     def ask_ahead(self, items: "Shard", keys: Sequence[Key]) -> list[Command]:
-        """Return the commands that ask for marks and rows, whose answers `read_ahead` takes."""
+        """Return the commands for marks and rows, whose replies `read_ahead` takes."""
         rows = [("HGET", self.key(f"table:{table}"), key) for table, key in keys]
         return [*(("HGET", shard.key("head"), "catalogue") for shard in (self, items)), *rows]
 
     def lines(self, after: int, n: int) -> list[Line]:
-        """Return the next lines behind an offset, at most n."""
+        """Return up to n lines after an offset."""
         return self.unpacked(self.client.entries(self.key("log"), after + 1, n))
 
     def line(self, offset: int) -> Line:
@@ -119,11 +102,11 @@ class Shard:
         return line
 
     def ask_entry(self, offset: int) -> Command:
-        """Return the command that asks for a line, whose answer `unpacked` takes."""
+        """Return the command for one line, whose reply `unpacked` takes."""
         return "XRANGE", self.key("log"), f"{offset}-0", f"{offset}-0"
 
     def unpacked(self, entries: Sequence[Entry]) -> list[Line]:
-        """Return entries of the stream as lines; payloads that stand beside it are fetched."""
+        """Return entries of the stream as lines, fetching payloads stored beside it."""
         named = [(entry[b"u"].decode(), key) for key, entry in entries if b"u" in entry]
         beside: Iterator[bytes | None] = iter(
             self.client.ask_all(
@@ -137,7 +120,7 @@ class Shard:
 
 
 def read_ahead(keys: Sequence[Key], answers: Sequence[Any]) -> Ahead:
-    """Return what was answered to `Shard.ask_ahead`."""
+    """Return the replies to `Shard.ask_ahead` as a record."""
     catalogue, items, *rows = answers
     return Ahead(dict(zip(keys, rows, strict=True)), int(catalogue or 0), int(items or 0))
 

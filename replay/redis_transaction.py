@@ -1,4 +1,4 @@
-"""What a transaction on one shard reads, and gathers to be written; see `replay.redis_script`."""
+"""A transaction on one shard: its reads, and the writes that it gathers."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -10,21 +10,21 @@ from replay.redis_shard import STAMP_BYTES, Ahead, Key, Shard
 
 
 class ShardTransaction:
-    """Reads one shard, and gathers what shall be written to it; see `replay.redis_script`.
+    """Reads one shard and gathers writes for the script of `replay.redis_script`.
 
-    Several pieces of work run in one transaction, one after the other: each sees what those before
-    it wrote, and one that fails is taken back alone.
+    Several jobs run in one transaction in turn: each sees the writes of those before it, and one
+    that fails is rolled back alone.
     """
 
     def __init__(self, shard: Shard, written_ms: int, ahead: Ahead, *, asks: bool) -> None:
-        """Begin with nothing.
+        """Begin without reads or writes.
 
         Args:
-            shard: that it is about.
-            written_ms: the wall clock, for `LogLine.written_ms`.
-            ahead: what was read of it before.
-            asks: look up which lines and pages are there already, which costs a trip each;
-                otherwise none is taken to be, and where one is, the commit is refused.
+            shard: shard to read and write.
+            written_ms: wall clock, for `LogLine.written_ms`.
+            ahead: data already read from the shard.
+            asks: look up existing lines and pages, at one round trip each; otherwise assume that
+                none exists, and the commit is refused if one does.
         """
         self._asks = asks
         self.shard = shard
@@ -39,21 +39,21 @@ class ShardTransaction:
     # --- reading ---
 
     def rows(self, table: str, keys: Collection[str]) -> list[bytes | None]:
-        """Return rows without their stamps; None where there is none."""
+        """Return rows without their stamps; None for a missing one."""
         self._fetch(table, [key for key in keys if (table, key) not in self._read])
         return [self._row((table, key)) for key in keys]
 
     def catalogue(self) -> int:
-        """Return the shard's mark of the catalogue."""
+        """Return the shard's catalogue mark, which the commit will check."""
         self.change.catalogue, _ = self._marks
         return self.change.catalogue
 
     def items_catalogue(self) -> int:
-        """Return the mark of the shard of items, unchecked."""
+        """Return the catalogue mark of the shard of items, unchecked."""
         return self._marks[1]
 
     def find_page(self, beginning: str) -> PageRecord | None:
-        """Return the page whose id begins so, the first by id of several, or None."""
+        """Return the first page by id with this id prefix, or None."""
         stored = self.shard.find_page(beginning) if self._asks else None
         if stored is None:
             self.change.fresh.add(beginning)
@@ -68,16 +68,16 @@ class ShardTransaction:
     # --- writing ---
 
     def put(self, table: str, key: str, value: bytes | None) -> None:
-        """Write a row; None: there is none any more."""
+        """Write a row; None deletes it."""
         self._work.rows[table, key] = value
 
     def add_totals(self, totals: Iterable[tuple[str, int]]) -> None:
-        """Add to what is added up."""
+        """Add to the counters."""
         for name, n in totals:
             self._work.totals[name] = self._work.totals.get(name, 0) + n
 
     def append(self, records: Sequence[Record]) -> list[bool]:
-        """Append lines and return record by record whether it was new."""
+        """Append lines and return for each record whether it was new."""
         keys = [said_key(record) for record in records]
         taken = self._taken([key for key in keys if key is not None])
         is_new = []
@@ -89,12 +89,12 @@ class ShardTransaction:
         return is_new
 
     def forget(self, user: UserKey) -> int:
-        """Overwrite what names a person, beside the stream, and return in how many lines.
+        """Overwrite the fields that identify a user and return the number of lines.
 
         The append-only file holds the old bytes until Redis rewrites it.
 
         Raises:
-            LogCorruption: a line of theirs has a wrong crc or payload.
+            LogCorruption: one of the user's lines has a wrong crc or payload.
         """
         found = self.shard.client.fields(self.shard.key(f"about:{user}"))
         for offset, payload in found.items():
@@ -104,10 +104,10 @@ class ShardTransaction:
         self._forgotten.add(user)
         return len(found) + n_ours
 
-    # --- one piece of work after the other ---
+    # --- jobs in turn ---
 
     def keep(self) -> None:
-        """Let what the present piece of work wrote be part of the transaction."""
+        """Add the current job's writes to the transaction."""
         work, change = self._work, self.change
         for user in self._forgotten:
             change.lines = _without_name(change.lines, user)
@@ -120,9 +120,9 @@ class ShardTransaction:
         self.drop()
 
     def drop(self) -> None:
-        """Begin the next piece of work; without `keep`, what the present one wrote is taken back.
+        """Begin the next job; without `keep`, the current one's writes are rolled back.
 
-        What it read stays to be checked.
+        Its reads are still checked.
         """
         self._work, self._forgotten = Change(), set()
 
@@ -146,7 +146,6 @@ class ShardTransaction:
         yield from self._work.lines
 
     def _taken(self, keys: Sequence[Key]) -> set[Key]:
-        """Return those of the keys of lines that are taken, in the shard or in this transaction."""
         taken = {key for key in keys if key in self.change.said or key in self._work.said}
         others = [key for key in dict.fromkeys(keys) if key not in taken]
         if not self._asks:
@@ -180,7 +179,7 @@ def _without_name(lines: Iterable[ChangeLine], user: UserKey) -> list[ChangeLine
 
 
 def said_key(record: Record) -> Key | None:
-    """Return the page and the id by which a line is idempotent; None: every append counts."""
+    """Return the page and event id that make a line idempotent; None: every append counts."""
     match record:
         case PageRecord():
             return record.page_id, ""

@@ -1,6 +1,6 @@
-"""The one thread of a process that writes to Redis: one script a shard for all that queued up.
+"""The one thread of a process that writes to Redis, with one script per shard for all queued jobs.
 
-Where somebody else wrote what a transaction had read, its work runs again on what is true now.
+If another process changed rows that a transaction had read, its jobs run again on the new state.
 """
 
 import secrets
@@ -21,22 +21,22 @@ T = TypeVar("T")
 Work = Callable[[ShardTransaction], T]
 
 ITEMS = 0
-"""The shard of items, and of all that is about nobody."""
+"""The shard of items, and of all records about no user."""
 
 SENT_S = 300
-"""How long a shard remembers a writer's last commit: many times as long as one is sent again."""
+"""Seconds for which a shard remembers a writer's last commit, far longer than any retry."""
 
 MAX_RUNS = 100
-"""How often a transaction runs, while others write what it has read."""
+"""Most runs of a transaction while other processes change the rows it has read."""
 
 
-class Contended(RuntimeError):  # noqa: N818  # it tells what happened
-    """Others wrote what a transaction had read, each time that it ran; nothing was written."""
+class Contended(RuntimeError):  # noqa: N818  # a state, not a mistake
+    """Other processes changed a transaction's rows in every run; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job(Generic[T]):
-    """A piece of work that waits for the writer; see `RedisDatabase.write`."""
+    """A queued function; see `RedisDatabase.write`."""
 
     work: Work[T]
     shard: int
@@ -44,12 +44,12 @@ class Job(Generic[T]):
     future: Future[T]
 
     def run(self, transaction: ShardTransaction) -> Callable[[], None]:
-        """Do the work and return what settles the future after the commit."""
+        """Do the work and return the callback that settles the future after the commit."""
         try:
             result = self.work(transaction)
         except RedisError:
             raise
-        except Exception as error:  # noqa: BLE001  # whoever waits gets it
+        except Exception as error:  # noqa: BLE001  # the futures carry it
             transaction.drop()
             return partial(self.future.set_exception, error)
         transaction.keep()
@@ -58,14 +58,13 @@ class Job(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What was worked out for one shard and is not committed yet."""
+    """A transaction of one shard that is not committed yet."""
 
     jobs: Sequence[Job[Any]]
     transaction: ShardTransaction
     settles: Sequence[Callable[[], None]]
 
     def settle(self) -> None:
-        """Tell whoever waits what their work returned, or how it failed."""
         for settle in self.settles:
             settle()
 
@@ -83,11 +82,11 @@ class Writer:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it takes no more jobs."""
+        """Whether the writer refuses new jobs."""
         return self._queue.is_closed
 
     def write(self, job: Job[T]) -> Future[T]:
-        """Queue a job; return its future."""
+        """Queue a job and return its future."""
         self._queue.put(job)
         return job.future
 
@@ -103,19 +102,19 @@ class Writer:
         for n_runs in range(MAX_RUNS):
             if not groups:
                 return
-            # What was sent before is rare: the first run takes all for new.
+            # Repeated sends are rare, so the first run takes all records as new.
             groups = self._try(groups, asks=n_runs > 0)
         for job in (job for group in groups for job in group):
             job.future.set_exception(Contended(f"expected to write within {MAX_RUNS} runs"))
 
     def _try(self, groups: list[list[Job[Any]]], *, asks: bool) -> list[list[Job[Any]]]:
-        """Run and send one transaction a shard; return the jobs of those that must run again.
+        """Run and send one transaction per shard; return the jobs that must run again.
 
-        What fails on one shard fails the jobs of that one only: others may have been committed.
+        A failure on one shard fails only that shard's jobs: others may have been committed.
         """
         try:
             aheads = self._read_ahead(groups)
-        except Exception as error:  # noqa: BLE001  # whoever waits gets it
+        except Exception as error:  # noqa: BLE001  # the futures carry it
             _fail([job for jobs in groups for job in jobs], error)
             return []
         read = zip(groups, aheads, strict=True)
@@ -132,21 +131,21 @@ class Writer:
         return again
 
     def _settle(self, run: _Run) -> None:
-        """Settle what was committed; on the shard of items once all shards know of it.
+        """Resolve the futures of a commit; on the shard of items only once all shards know of it.
 
-        Also where no item was changed: whoever was not told that a change was committed asks for
-        it again, finds it done, and must find it known.
+        This also holds if no item changed: a caller that lost the reply repeats its commit, finds
+        it done, and must find it known.
         """
         if run.jobs[0].shard == ITEMS:
             try:
                 raise_marks(self._client, self._shards)
-            except Exception as error:  # noqa: BLE001  # whoever waits gets it
+            except Exception as error:  # noqa: BLE001  # the futures carry it
                 _fail(run.jobs, error)
                 return
         run.settle()
 
     def _read_ahead(self, groups: Sequence[Sequence[Job[Any]]]) -> list[Ahead | Exception]:
-        """Return what each shard's jobs will probably ask for, or its error; all in one trip."""
+        """Return each shard's expected reads, or its error, in one round trip."""
         reads = [list(dict.fromkeys(key for job in jobs for key in job.reads)) for jobs in groups]
         asked = [
             self._shards[jobs[0].shard].ask_ahead(self._shards[ITEMS], keys)
@@ -161,7 +160,7 @@ class Writer:
     def _work_out(
         self, jobs: Sequence[Job[Any]], ahead: Ahead | Exception, *, asks: bool
     ) -> _Run | None:
-        """Do the work for one shard; None: it could not be read, and the jobs have failed."""
+        """Do the work for one shard; None if it could not be read and the jobs have failed."""
         if isinstance(ahead, Exception):
             _fail(jobs, ahead)
             return None
@@ -169,20 +168,20 @@ class Writer:
         transaction = ShardTransaction(self._shards[number], self._now_ms(), ahead, asks=asks)
         try:
             return _Run(jobs, transaction, [job.run(transaction) for job in jobs])
-        except Exception as error:  # noqa: BLE001  # whoever waits gets it
+        except Exception as error:  # noqa: BLE001  # the futures carry it
             _fail(jobs, error)
             return None
 
     def _send(self, transactions: Sequence[ShardTransaction]) -> Sequence[int | Exception]:
-        """Commit; return for each what the script said, or why it is not known to be committed."""
+        """Commit, and return each script's reply or the error that leaves its outcome unknown."""
         stamp = secrets.token_bytes(STAMP_BYTES)
         try:
             replies = self._evaluate(transactions, stamp)
             if any(isinstance(reply, NoScriptError) for reply in replies):
-                # The server was started anew.
+                # The server was restarted and lost its scripts.
                 self._commit_sha = self._client.ask("SCRIPT", "LOAD", COMMIT)
                 replies = self._evaluate(transactions, stamp)
-        except Exception as error:  # noqa: BLE001  # whoever waits gets it
+        except Exception as error:  # noqa: BLE001  # the futures carry it
             return [error] * len(transactions)
         return replies
 
@@ -208,10 +207,10 @@ def _fail(jobs: Sequence[Job[Any]], error: Exception) -> None:
 
 
 def raise_marks(client: Client, shards: Sequence[Shard]) -> None:
-    """Tell every shard how far the catalogue has come.
+    """Tell every shard the catalogue's current mark.
 
-    Whoever was told of a change of an item is told after this, and so is whoever opens the
-    database: a process that died in between leaves marks behind that the next one raises.
+    This runs before a change of an item is acknowledged and when a database opens, so marks left
+    behind by a process that died in between are raised by the next one.
     """
     at = shards[ITEMS].catalogue()
     people = shards[ITEMS + 1 :]

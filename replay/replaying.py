@@ -1,7 +1,7 @@
-"""What policies would have done at each decision of a log: one pass, columns on disk.
+"""The target policies' probabilities and predicted rewards at each decision of a log.
 
-Everything that asks a policy or a reward model something happens here, batch by batch and for all
-targets at once; what is left for estimators is arithmetic on columns.
+All queries of policies and reward models happen here, in one pass, batch by batch and for all
+targets at once. Estimators then only need arithmetic on columns stored on disk.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,12 +21,12 @@ from replay.targets import Target, checked_pmfs
 Oracle = Callable[[Page, Decision], Floats]
 """The true expected reward of each candidate, shape (n,), for one decision of a page."""
 MAX_VALUES = 40
-"""Values of a segment that are told apart: those with the most decisions, the rest is counted."""
+"""Most values of a segment that are reported: those with the most decisions."""
 
 
 @dataclass
 class Labels:
-    """Codes of the values of a segment, given as they come."""
+    """Codes of a segment's values, in order of appearance."""
 
     values: dict[str, int] = field(default_factory=dict)
 
@@ -39,7 +39,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replayed:
-    """A log and several targets' side of it, as columns that lie on disk while `spill` is open."""
+    """A replayed log with several targets, as columns on disk while `spill` is open."""
 
     spill: Spill
     n_pages: int
@@ -51,7 +51,7 @@ class Replayed:
     has_truth: bool
 
     def columns(self, target: int) -> Columns:
-        """Return the columns of the target at this place."""
+        """Return the columns of the target at this index."""
         return Columns(
             user=self.spill.ints("user"),
             reward=self.spill.floats("reward"),
@@ -61,33 +61,30 @@ class Replayed:
         )
 
     def predictions(self, target: int) -> Predictions:
-        """Return what the reward model says of the target at this place."""
+        """Return the reward model's predictions for the target at this index."""
         return Predictions(self.spill.floats("chosen"), self.spill.floats(f"direct {target}"))
 
     def truth(self, target: int) -> float | None:
-        """Return the true value of the target at this place; None without an oracle."""
+        """Return the true value of the target at this index, or None without an oracle."""
         return float(self.spill.floats(f"truth {target}").mean()) if self.has_truth else None
 
     def unsupported(self, target: int) -> Floats:
-        """Return what of the target lies on candidates that the log gave no chance, shape (n,).
+        """Return the target's probability on candidates that the log gave no chance, shape (n,).
 
-        NaN where the log's distribution is not known.
+        NaN where the log's distribution is unknown.
         """
         return self.spill.floats(f"unsupported {target}")
 
     def at_ms(self) -> Ints:
-        """Return when each decision was drawn, shape (n,)."""
+        """Return the time of each decision, shape (n,)."""
         return self.spill.ints("at_ms")
 
     def n_hidden(self, segment: str) -> int:
-        """Return how many values of a segment `parts` leaves out."""
+        """Return the number of a segment's values that `parts` leaves out."""
         return max(len(self.labels[segment].values) - MAX_VALUES, 0)
 
     def parts(self, segment: str) -> Iterator[tuple[str, Bools]]:
-        """Yield the values of a segment with the mask of their decisions, the largest first.
-
-        At most `MAX_VALUES` of them.
-        """
+        """Yield up to `MAX_VALUES` values of a segment with their masks, the largest first."""
         labels = self.labels[segment].values
         codes = self.spill.ints(f"segment {segment}")
         names, counts = list(labels), np.bincount(codes, minlength=len(labels))
@@ -103,18 +100,17 @@ def replay_targets(
     *,
     oracle: Oracle | None = None,
 ) -> Replayed:
-    """Return what targets would have done at each decision, and what that is predicted to earn.
+    """Return the targets' probabilities and predicted rewards at each decision.
 
     Args:
-        source: the log.
-        targets: each is asked about each batch.
-        model: of rewards, not fitted on what it scores.
-        spill: empty; the columns go there.
-        oracle: of true rewards, for a log with pages.
+        targets: each is queried for each batch.
+        model: reward model not fitted on the rows it scores.
+        spill: empty; it receives the columns.
+        oracle: true rewards, for a log with pages.
 
     Raises:
-        ValueError: no decision, a pmf that is not one, a target whose own code fails, or a reward
-            of the model or the oracle that is not finite.
+        ValueError: no decision, an invalid pmf, a target whose code fails, or a reward of the model
+            or the oracle that is not finite.
     """
     n = n_pages = 0
     policies, calibrating = set[str](), Calibrating()
@@ -153,18 +149,14 @@ def replay_targets(
 
 
 def _asked(target: Target, batch: Batch) -> Floats:
-    """Return a target's distributions, (m, k); a policy may be a stranger's code, which may fail.
-
-    Raises:
-        ValueError: they are none, or its code failed; names the target.
-    """
+    """Return a target's distributions, (m, k); its code may be external and may fail."""
     with strangers_code(target.name):
         return checked_pmfs(target, batch)
 
 
 @contextmanager
 def strangers_code(name: str) -> Iterator[None]:
-    """Turn whatever the code of a policy raises into a ValueError that names the policy."""
+    """Turn any error in a policy's code into a ValueError that names the policy."""
     try:
         yield
     except ValueError:
@@ -176,9 +168,9 @@ def strangers_code(name: str) -> Iterator[None]:
 
 
 def _support(target: Floats, pmf: Floats | None) -> tuple[Floats, float]:
-    """Return what of a target the log gave no chance, (m,), and the largest weight elsewhere.
+    """Return the unsupported probability, (m,), and the largest weight elsewhere.
 
-    NaN at decisions whose distribution of the log is not known, which have no weight either.
+    Decisions with an unknown logged distribution give NaN and no weight.
     """
     if pmf is None:
         return np.full(len(target), np.nan), 0.0
@@ -200,7 +192,6 @@ def _append_logged(batch: Batch, spill: Spill, labels: dict[str, Labels]) -> Non
 
 
 def _true(oracle: Oracle, batch: Batch) -> Floats:
-    """Return the true rewards of all candidates, (m, k)."""
     truth = np.zeros(batch.mask.shape)
     for page, rows in batch.pages:
         row_of = dict(zip(batch.slot[rows].tolist(), rows.tolist(), strict=True))

@@ -1,10 +1,8 @@
-"""An evaluation as a page for people: one HTML file, with nothing to fetch and no script.
+"""The HTML report of an evaluation: one file without scripts or external resources.
 
-Its order is that of a reader's questions: what is the answer, does it hold, what does it not say.
-All text that came from outside is escaped, and the page forbids itself to load anything.
-
-Rejected: a template engine (a dependency for one page) and charts by script (a file that is mailed
-around and opened years later should show what it showed).
+It answers in a reader's order: the result, its reliability, and its limits. External text is
+escaped, and a content policy forbids loading anything. A template engine was rejected (a dependency
+for one page), as were scripted charts (an archived file must still show the same).
 """
 
 from collections import Counter
@@ -22,7 +20,7 @@ from replay.report_words import conclusions, moments, people_words, refused, spa
 
 N_FEATURES = 12
 NOTHING = 1e-9
-"""What is left of an importance of 0 by rounding."""
+"""Largest importance that is treated as 0, to allow for rounding."""
 _WORDS = {
     "better": "better",
     "worse": "worse",
@@ -69,7 +67,7 @@ def _header(evaluation: Evaluation) -> str:
 
 
 def _families(policies: Sequence[str]) -> str:
-    """Return policies without their versions, with how many there are of each."""
+    """Return policy names without versions, with the number of versions of each."""
     counts = Counter(policy.partition("@")[0] for policy in policies)
     return ", ".join(f"{name} ({n} versions)" if n > 1 else name for name, n in counts.items())
 

@@ -1,7 +1,7 @@
-"""Charts of a report, as SVG text: intervals, histograms, bars against what they should be.
+"""Charts of a report as SVG text: intervals, histograms, and ratios against 1.
 
-Each is a function from numbers to one `<svg>` that needs no script, no font and no file. Colours
-come from the page's style, by class, so that they follow its light and its dark one.
+Each is a function from numbers to one `<svg>` that needs no script, font or file. Colours come from
+the page's style by class, so that they follow its light and dark themes.
 """
 
 import math
@@ -16,32 +16,23 @@ _NOTE = 170
 
 
 class Bar(NamedTuple):
-    """A row of `intervals`: a value with its interval, or None and why.
+    """A row of `intervals`: a value with its interval, or a note that says why there is none."""
 
-    Attributes:
-        label: at the left.
-        value: None: there is none.
-        low: lower end.
-        high: upper end.
-        note: at the right.
-        kind: "main", "plain", "logged" or "forced", by which it is coloured.
-    """
-
-    label: str
-    value: float | None
-    low: float
-    high: float
-    note: str
-    kind: str = "plain"
+    label: str  # text at the left
+    value: float | None  # None if there is no value
+    low: float  # lower end
+    high: float  # upper end
+    note: str  # text at the right
+    kind: str = "plain"  # colour class: "main", "plain", "logged" or "forced"
 
 
 def intervals(rows: Sequence[Bar], reference: float | None, title: str) -> str:
-    """Return values with their intervals, one a row, on one axis.
+    """Return values with their intervals, one per row, on one axis.
 
     Args:
-        rows: at least one with a value, or nothing is drawn but the reasons.
-        reference: a dashed line, such as what was logged; None: none.
-        title: for who hears the page instead of seeing it.
+        rows: if none has a value, only the notes are drawn.
+        reference: position of a dashed line, such as the logged reward; None: no line.
+        title: text for screen readers.
     """
     ends = [end for row in rows if row.value is not None for end in (row.low, row.high)]
     if reference is not None:
@@ -60,7 +51,7 @@ def intervals(rows: Sequence[Bar], reference: float | None, title: str) -> str:
 def pairs(
     labels: Sequence[str], first: Sequence[float], second: Sequence[float], title: str
 ) -> str:
-    """Return a histogram of two shares side by side, each cell's number above its bar."""
+    """Return a histogram of two shares side by side, with numbers above the bars."""
     highest = max([*first, *second, 1e-9])
     step, height = (WIDTH - 20) / len(labels), 190
     parts = []
@@ -80,12 +71,11 @@ def pairs(
 
 
 def ratios(values: Sequence[float], half_width: float | None, title: str) -> str:
-    """Return bars of what came over what should have come, with the band that chance explains.
+    """Return bars of observed over expected amounts, with the band explained by chance.
 
     Args:
         values: 1 where as expected.
-        half_width: of the band around 1; None: no band.
-        title: as for `intervals`.
+        half_width: half width of the band around 1; None: no band.
     """
     band = half_width or 0.0
     reach = max([abs(value - 1.0) for value in values] + [2.0 * band, 0.05]) * 1.15
@@ -111,7 +101,7 @@ def ratios(values: Sequence[float], half_width: float | None, title: str) -> str
 def course(
     labels: Sequence[str], values: Sequence[float], errors: Sequence[float], title: str
 ) -> str:
-    """Return values in time, with whiskers of 1.96 standard errors."""
+    """Return values over time, with whiskers of 1.96 standard errors."""
     ends = [v + side * 1.96 * e for v, e in zip(values, errors, strict=True) for side in (-1, 1)]
     low, high = min(ends), max(ends)
     room, height = max(high - low, 1e-12), 190
@@ -137,8 +127,6 @@ def course(
 
 
 class _Scale:
-    """A linear axis from numbers to pixels, with round ticks."""
-
     def __init__(self, ends: Sequence[float], left: float, right: float) -> None:
         low, high = min(ends), max(ends)
         room = (high - low) or max(abs(high), 1e-3)

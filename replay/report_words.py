@@ -1,8 +1,7 @@
-"""What a report says in words: the verdict on each policy, and what follows from it and what not.
+"""The sentences of a report: the verdict on each policy, and its conclusions and limits.
 
-A number is read as the answer to the question that its reader has. So the report says which
-question it answers, and what of the log at hand speaks against it; each sentence stands or falls
-with a figure.
+A reader takes a number as the answer to their own question, so the report states the question it
+answers and the evidence in the log against it. Each sentence depends on a figure.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,12 +17,7 @@ LITTLE_P = 0.01
 
 
 def people_words(n_users: int, health: LogHealth) -> str:
-    """Return how many people a log is of, or that it does not say.
-
-    Args:
-        n_users: as they are counted, each decision of nobody who is named as a person.
-        health: of the log.
-    """
+    """Return the number of a log's users in words; each unnamed decision is counted as a user."""
     if not health.n_unnamed:
         return f"{n_users:,} people"
     if health.n_unnamed >= n_users:
@@ -33,10 +27,10 @@ def people_words(n_users: int, health: LogHealth) -> str:
 
 
 def verdict(report: Report) -> tuple[str, str]:
-    """Return what the log says about a policy: a word and why.
+    """Return a policy's verdict: a word and a sentence.
 
-    The word is "better", "worse" or "open" by the paired gain's interval alone, where there is one
-    (else "refused") that is not of what the policy learned from (else "flattered").
+    The word is "better", "worse" or "open" by the paired gain's interval; "refused" without a gain;
+    "flattered" if the policy learned from these decisions.
     """
     gain, logged = report.gain, report.logged.value
     if gain is None:
@@ -71,7 +65,7 @@ def verdict(report: Report) -> tuple[str, str]:
 
 
 def refused(refusal: Refusal) -> str:
-    """Return a refusal as a sentence, with what to do."""
+    """Return a refusal as a sentence, with its remedy."""
     return (
         f"{refusal.gate.capitalize()}: expected {refusal.expected}, got {refusal.got}. "
         f"What to do: {refusal.advice}."
@@ -79,12 +73,12 @@ def refused(refusal: Refusal) -> str:
 
 
 def conclusions(evaluation: Evaluation) -> tuple[list[str], list[str]]:
-    """Return what can be concluded, and what cannot."""
+    """Return the conclusions that the log supports, and those that it does not."""
     return list(_can(evaluation)), list(_cannot(evaluation))
 
 
 def span(first_ms: int, last_ms: int) -> str:
-    """Return the days that a log covers, in words; empty where it has no times."""
+    """Return the days that a log covers, in words; empty without times."""
     if not last_ms:
         return ""
     first, last = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (first_ms, last_ms))
@@ -94,7 +88,7 @@ def span(first_ms: int, last_ms: int) -> str:
 
 
 def moments(at_ms: Sequence[int]) -> list[str]:
-    """Return moments of a log as short as they can be told apart: days, or times of the day."""
+    """Return times of a log in short form: days, or times of day."""
     times = [datetime.fromtimestamp(ms / 1000, UTC) for ms in at_ms]
     in_days = at_ms[-1] - at_ms[0] > 3 * 24 * 3_600_000
     return [f"{time:%m-%d}" if in_days else f"{time:%H:%M}" for time in times]

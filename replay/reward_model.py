@@ -1,13 +1,9 @@
-"""Reward models for the direct method and the doubly robust estimator, cross-fitted by person.
+"""Reward models for the direct method and the doubly robust estimators, cross-fitted by user.
 
-A model that scores what it was fitted on is too sure of itself, and its errors are no longer
-independent of the rewards it corrects. So people are split into folds by a hash of their
-pseudonym, and each person's decisions are predicted by a model that saw no decision of theirs.
-
-The model shipped is a ridge regression on the logged features: a second to fit, nothing to tune,
-and the log's own statistics of each item (posterior mean, popularity) are among its columns.
-Doubly robust estimates stay unbiased whatever it says. Any `env.interface.RewardModel` can stand
-in its place. Rejected: choosing between models by the estimates that they lead to.
+A model that scores its own training data is overconfident, so users are split into folds by a hash,
+and each user is predicted by a model that saw none of their decisions. The default is a ridge
+regression on the logged features; any `env.interface.RewardModel` can replace it. Reasons:
+`docs/decisions/reward-models.md`.
 """
 
 import hashlib
@@ -30,7 +26,7 @@ FeatureArray = Floats | Float32s
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moments:
-    """What a regression needs to know of decisions: sums over rows of [features, reward]."""
+    """The sums over rows of [features, reward] that a regression needs."""
 
     n: float = 0.0
     sums: Floats = field(default_factory=lambda: np.zeros(1))  # (d + 1,)
@@ -39,12 +35,12 @@ class Moments:
     high: float = -np.inf
 
     def add(self, features: Floats, reward: Floats, counts: Floats | None = None) -> "Moments":
-        """Return the moments with these rows too.
+        """Return the moments with these rows added.
 
         Args:
             features: shape (n, d), n at least 1.
             reward: shape (n,).
-            counts: shape (n,), how many decisions each row stands for; None: one.
+            counts: shape (n,), row weights; None: 1.
         """
         rows = np.column_stack([features, reward])
         counted = rows if counts is None else rows * counts[:, None]
@@ -63,7 +59,7 @@ class Moments:
 
 
 class Predictor(Protocol):
-    """The half of a RewardModel that an evaluation needs."""
+    """The part of a RewardModel that an evaluation needs."""
 
     def predict(self, context: Context) -> Floats:
         """Return the expected reward of each candidate, shape (n,)."""
@@ -71,14 +67,14 @@ class Predictor(Protocol):
 
 
 class RidgeModel:
-    """Linear in the shared and the action features, each shrunk in units of its own spread.
+    """Ridge regression on shared and action features, each scaled by its standard deviation.
 
     Minimises sum (r - a - b z)^2 + l2 |b|^2 over the standardised features z. Predictions are
-    kept within the rewards that were seen.
+    clipped to the range of rewards in training.
     """
 
     def __init__(self, l2: float = 10.0) -> None:
-        """Shrink as hard as this many decisions without any effect would, at least 0."""
+        """Take the penalty, at least 0; it acts like `l2` decisions without effect."""
         if not l2 >= 0.0:
             raise ValueError(f"l2 must be at least 0, got {l2}")
         self._l2 = l2
@@ -87,22 +83,14 @@ class RidgeModel:
         self._range = (0.0, 0.0)
 
     def fit(self, interactions: Sequence[Interaction]) -> None:
-        """Fit on these interactions, from scratch.
-
-        Raises:
-            ValueError: there are none.
-        """
+        """Fit on at least one interaction (else ValueError), from scratch."""
         moments = Moments()
         for block in _blocks(interactions):
             moments = moments.add(block[:, :-1], block[:, -1])
         self.fit_moments(moments)
 
     def fit_moments(self, moments: "Moments") -> None:
-        """Fit on the decisions of which these are the moments, from scratch.
-
-        Raises:
-            ValueError: there are none.
-        """
+        """Fit on the moments of at least one decision (else ValueError), from scratch."""
         n = moments.n
         if not n:
             raise ValueError("a reward model needs interactions to fit on, got none")
@@ -116,19 +104,16 @@ class RidgeModel:
         """Return the expected reward of each candidate, shape (n,).
 
         Raises:
-            ValueError: the model was not fitted, or on features of another width.
+            ValueError: the model is not fitted, or was fitted on features of another width.
         """
         return self.predict_features(context.features.shared, context.features.actions)
 
     def predict_features(self, shared: FeatureArray, actions: FeatureArray) -> Floats:
-        """Return the expected reward of rows of action features, all under these shared ones.
+        """Return the expected reward of rows of action features that share a context.
 
         Args:
             shared: shape (d,).
             actions: shape (n, e).
-
-        Raises:
-            ValueError: as `predict`.
         """
         if len(self._weights) != len(shared) + actions.shape[1]:
             raise ValueError(
@@ -140,10 +125,9 @@ class RidgeModel:
 
 
 class CrossFitted:
-    """Predicts with the one model of several that saw no decision of the context's person."""
+    """Predicts with the model that saw no decision of the context's user."""
 
     def __init__(self, models: Sequence[Predictor]) -> None:
-        """Take the models in the order of their folds."""
         self._models = tuple(models)
 
     def predict(self, context: Context) -> Floats:
@@ -154,15 +138,13 @@ class CrossFitted:
 def cross_fit(
     dataset: Dataset, make: Callable[[], RewardModel] = RidgeModel, n_folds: int = FOLDS
 ) -> CrossFitted:
-    """Return models fitted on the decisions of all people but those that they will score.
+    """Return models fitted on the decisions of all users except those they will score.
 
     Args:
-        dataset: to fit on, and to be scored.
-        make: returns a model to be fitted.
         n_folds: at least 2; each model sees all but one fold.
 
     Raises:
-        ValueError: fewer than 2 folds, or everybody is in one fold.
+        ValueError: fewer than 2 folds, or all users are in one fold.
     """
     if n_folds < 2:
         raise ValueError(f"cross-fitting needs at least 2 folds, got {n_folds}")
@@ -183,7 +165,7 @@ def cross_fit(
 
 
 def fold_of(user: UserKey, n_folds: int) -> int:
-    """Return the fold of a person, the same in every log.
+    """Return the fold of a user, which is the same in every log.
 
     >>> fold_of(UserKey("u1"), 5) == fold_of(UserKey("u1"), 5)
     True
@@ -193,7 +175,6 @@ def fold_of(user: UserKey, n_folds: int) -> int:
 
 
 def _blocks(interactions: Sequence[Interaction]) -> Iterator[Floats]:
-    """Yield float64 rows of shared features, action features and reward."""
     for start in range(0, len(interactions), _CHUNK):
         chunk = interactions[start : start + _CHUNK]
         features = b"".join(part for i in chunk for part in (i.shared, i.action))

@@ -1,7 +1,7 @@
-"""Rows of a log: what closed, was seen and is not censored, as a table of one row a decision.
+"""Rows of a log: the closed, seen and uncensored decisions, as a table with one row each.
 
-This is what `dataset.read` is made from, in one pass over a log: lines go through `Pages` to the
-join, and what the join closes becomes a row at once, so that no Interaction is held.
+`dataset.read` builds on this in one pass: lines go through `Pages` to the join, and each closed
+decision becomes a row at once, so that no Interaction is kept.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -48,28 +48,20 @@ Table = npt.NDArray[np.void]
 
 
 class Coverage(msgspec.Struct, frozen=True):
-    """What became of the decisions that were read.
+    """Counts of the decisions that were read."""
 
-    Attributes:
-        drawn: decisions of the pages.
-        seen: those with an impression.
-        censored: those of them whose end was never reported; they are no rows.
-        unnamed: rows of nobody who is named: each counts as a person of its own.
-        dangling: outcomes whose decision is not in the log; they are no rows.
-    """
-
-    drawn: int
-    seen: int
-    censored: int
-    unnamed: int = 0
-    dangling: int = 0
+    drawn: int  # decisions of the pages
+    seen: int  # decisions with an impression
+    censored: int  # seen decisions whose end was never reported; they are no rows
+    unnamed: int = 0  # rows without a user; each counts as a user of its own
+    dangling: int = 0  # outcomes whose decision is not in the log; they are no rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """A table of `ROW`, sorted by page and slot, with what its codes refer to."""
+    """A table of `ROW`, sorted by page and slot, with the objects its codes refer to."""
 
-    table: Table  # (n,) page: place in `pages`, user: place in `users`
+    table: Table  # (n,) page: index in `pages`, user: index in `users`
     pages: Pages
     users: tuple[UserKey, ...]
     coverage: Coverage
@@ -78,11 +70,7 @@ class Rows:
 def read_rows(
     lines: Iterable[LogLine], reward: Reward, where: Callable[[PageRecord], bool]
 ) -> Rows:
-    """Return the rows of a log, read once.
-
-    Raises:
-        ValueError: a page that `Pages` refuses, or a reward that is not finite.
-    """
+    """Return the rows of a log, read once; raise ValueError as `Pages` and `RowMaker` do."""
     pages, making = Pages(where), RowMaker()
     closed = join_all(pages.watch(lines), reward)
     table = np.fromiter(making.rows(closed, pages), dtype=ROW)
@@ -95,19 +83,19 @@ def read_rows(
 
 
 class Places(Protocol):
-    """Knows the pages that were asked for."""
+    """An index of the selected pages."""
 
     def place(self, page_id: PageId) -> int | None:
-        """Return a number for a page, later pages a greater one; None: it was not asked for."""
+        """Return a page's number, increasing along the log, or None if it was not selected."""
         ...
 
     def record(self, place: int) -> PageRecord:
-        """Return the record at a place."""
+        """Return the record of a page's number."""
         ...
 
 
 class RowMaker:
-    """Turns the Interactions that can be evaluated into rows, and counts the others."""
+    """Turns Interactions that can be evaluated into rows, and counts the others."""
 
     def __init__(self) -> None:
         self.users: dict[UserKey, int] = {}
@@ -115,10 +103,9 @@ class RowMaker:
         self.n_censored = 0
 
     def rows(self, closed: Iterable[Interaction], pages: Places) -> Iterator[tuple[object, ...]]:
-        """Yield the fields of `ROW` for each that is seen, known to its end, and asked for.
+        """Yield the fields of `ROW` for each Interaction that can be evaluated.
 
-        Raises:
-            ValueError: a reward that is not finite.
+        A reward that is not finite raises ValueError.
         """
         for interaction in closed:
             place = pages.place(interaction.page_id)

@@ -1,23 +1,9 @@
-"""What a session would have gained under another policy, with what it left behind.
+"""The gain of a session under another policy, including its effect on the user's return.
 
-The unit is a session. What it does to the ones after it is in its reward, as far as it shows at its
-end: whether and how soon the person was back (`env.lives.LifeReward`). So the value is that of
-following the target for one session, from where the log's policy left people, and going on as the
-log did: the first step of policy improvement, not the value of a life under the target.
-
-The gain is paired, session by session, as `replay.estimators.dr_gain` pairs decisions:
-
-    v(s_0) + sum_t ratio_t (r_t + v(s_{t+1}) - q(s_t, a_t)) - sum_t r_t
-
-Its ratios are those of `replay.marginal`, of where in a session a card is: how many cards the
-target's people see, and what it would show there. It is doubly robust: consistent if nothing else
-that the target changes matters for what follows, or if the values are right, and its error is the
-product of both. `nextswipe bench offline` plays what it judged: both gains stand side by side.
-
-Rejected: products of weights over the session (25 cards of E[w^2] = 1.1 leave 9% of the sessions,
-and their noise hid the gains that are to be seen in that benchmark), of the life (no log is long
-enough), and a fitted Q alone (its error is not in its interval, and the better a policy looks to a
-Q that it was made from, the more it is).
+The unit is a session; its reward includes whether and how soon the user returned
+(`env.lives.LifeReward`). The value is that of following the target for one session and the log
+afterwards. The gain is paired by session and doubly robust with the ratios of `replay.marginal`.
+Formula, assumptions and rejected alternatives: `docs/decisions/sequence-estimators.md`.
 """
 
 from collections.abc import Sequence
@@ -33,16 +19,15 @@ from replay.ratios import Ratio, ratio_estimate
 from replay.trajectories import Trajectories, Values
 
 MOST_CARDS = 60
-"""Cards of a session after which places in it count as one."""
+"""Position in a session beyond which all cards share one state."""
 
 
 def session_trajectories(lives: Lives, pmfs: Floats, reward: LifeReward) -> Trajectories:
-    """Return the sessions of lives, each an episode that nothing follows.
+    """Return the sessions of lives, each an episode of its own.
 
     Args:
-        lives: of a log.
-        pmfs: of the target at each step, shape (n, K).
-        reward: what a card and a return are worth.
+        pmfs: the target's pmf at each step, shape (n, K).
+        reward: reward of a card and of a return.
     """
     session = lives.session
     begins = np.flatnonzero(np.diff(session, prepend=-1))
@@ -57,20 +42,14 @@ def session_trajectories(lives: Lives, pmfs: Floats, reward: LifeReward) -> Traj
 
 
 def session_values(lives: Lives, pmfs: Floats, q: Floats) -> Values:
-    """Return what a Q that knows nothing of these people says of each step.
-
-    Args:
-        lives: of a log.
-        pmfs: of the target at each step, shape (n, K).
-        q: of each candidate, the session's end included, shape (n, K).
-    """
+    """Return each step's values by a Q of other users; pmfs and q have shape (n, K)."""
     before = (pmfs * q).sum(axis=1)
     after = lives.after(before, np.zeros(lives.n_lives))
     return Values(lives.of_chosen(q), before, after)
 
 
 def join_sessions(parts: Sequence[Trajectories]) -> Trajectories:
-    """Return the sessions of shards in one; nobody is in two of them."""
+    """Return the sessions of several shards as one; the shards share no user."""
     n_people = np.cumsum([0, *(int(part.user.max()) + 1 for part in parts)])[:-1].tolist()
     n_sessions = np.cumsum([0, *(len(part) for part in parts)])[:-1].tolist()
     user, episode, *rest = (
@@ -84,18 +63,17 @@ def join_sessions(parts: Sequence[Trajectories]) -> Trajectories:
 
 
 def join_values(parts: Sequence[Values]) -> Values:
-    """Return the values of shards' steps in one."""
+    """Return the step values of several shards as one."""
     columns = ([getattr(part, name) for part in parts] for name in Values.__slots__)
     return Values(*(np.concatenate(column) for column in columns))
 
 
 def session_gain(trajectories: Trajectories, values: Values, level: float = LEVEL) -> Estimate:
-    """Return by how much the target's sessions exceed the logged ones, paired; `ess` is in cards.
+    """Return the paired gain of the target's sessions over the logged ones; `ess` is in cards.
 
     Args:
-        trajectories: sessions.
-        values: from other people.
-        level: of the interval.
+        values: fitted on other users.
+        level: coverage of the interval.
 
     Raises:
         ValueError: the target could not have begun any session of the log.

@@ -1,10 +1,8 @@
-"""Shrunk means: a reward model for logs without features worth a regression.
+"""Shrunk means: a reward model for logs without useful features.
 
-The mean reward of each action, pulled towards that of all; and of each action in each segment
-(position on the page, cohort), pulled towards that of the action. How hard is decided by the
-log: with a click in two hundred, a hundred impressions say next to nothing about an action, and
-the model says so. Of use where actions are few and known by number, as in the Open Bandit
-Dataset; our own log has features and goes by `replay.reward_model`.
+The mean reward of each action is shrunk towards the overall mean, and that of each action in a
+segment (position, cohort) towards the action's. The log determines the amount. It suits few,
+numbered actions, as in the Open Bandit Dataset; our own log uses `replay.reward_model`.
 """
 
 import numpy as np
@@ -24,11 +22,11 @@ def cross_fitted_predictions(
     row_weight: Floats | None = None,
     n_folds: int = FOLDS,
 ) -> Predictions:
-    """Return what shrunk means that saw no decision of a row's person say about it.
+    """Return each row's predictions by shrunk means that saw no decision of its user.
 
     Args:
-        user: shape (n,), code of the person; the fold is that code modulo the folds, so codes
-            must not be given by what people did.
+        user: shape (n,), user code; the fold is the code modulo the folds, so codes must not depend
+            on the users' actions.
         segment: shape (n,), at least 0.
         action: shape (n,), at least 0, below K.
         reward: shape (n,).
@@ -37,7 +35,7 @@ def cross_fitted_predictions(
         n_folds: at least 2; each table sees all but one fold.
 
     Raises:
-        ValueError: fewer than 2 folds, or a fold without which nobody is left.
+        ValueError: fewer than 2 folds, or all users are in one fold.
     """
     n_segments = int(segment.max()) + 1
     tables = cross_fitted_tables(
@@ -62,11 +60,11 @@ def cross_fitted_tables(
 ) -> Floats:
     """Return for each fold the table fitted on all others, shape (n_folds, S, K).
 
-    A person's fold is its code modulo `n_folds`. The sums of a fold are taken once and
-    subtracted from those of all, so that it costs one pass over the rows whatever the folds.
+    A user's fold is its code modulo `n_folds`. A fold's sums are computed once and subtracted from
+    the total, so that one pass over the rows serves any number of folds.
 
     Raises:
-        ValueError: fewer than 2 folds, or a fold without which nobody is left.
+        ValueError: fewer than 2 folds, or all users are in one fold.
     """
     if n_folds < 2:
         raise ValueError(f"cross-fitting needs at least 2 folds, got {n_folds}")
@@ -86,15 +84,15 @@ def cross_fitted_tables(
 def shrunk_table(count: Floats, total: Floats, squares: Floats) -> Floats:
     """Return the shrunk mean reward of each action in each segment, shape (S, K).
 
-    Empirical Bayes with normal effects, by moments (Efron and Morris, "Data Analysis Using
-    Stein's Estimator and its Generalizations", JASA 1975; variances by analysis of variance as in
-    DerSimonian and Laird 1986): a mean of n rows counts n t / (n t + s) of the way from its
-    parent's, where s is the variance of a row within its cell and t that between the cells.
+    Empirical Bayes with normal effects, by moments (Efron and Morris, "Data Analysis Using Stein's
+    Estimator and its Generalizations", JASA 1975; variances by analysis of variance as in
+    DerSimonian and Laird 1986). A mean of n rows lies n t / (n t + s) of the way from its parent's,
+    where s is the variance within a cell and t that between cells.
 
     Args:
         count: shape (S, K), rows of each segment and action.
-        total: shape (S, K), of their rewards.
-        squares: shape (S, K), of their squared rewards.
+        total: shape (S, K), sum of their rewards.
+        squares: shape (S, K), sum of their squared rewards.
     """
     n = count.sum()
     mean = total.sum() / n
@@ -110,7 +108,7 @@ def shrunk_table(count: Floats, total: Floats, squares: Floats) -> Floats:
 
 
 def _shrink(count: Floats, mean: Floats, parent: Floats, within: float) -> Floats:
-    """Return the means, each moved to its parent as far as noise explains the distance."""
+    """Return the means, each moved towards its parent as far as noise explains the distance."""
     excess = float((count * (mean - parent) ** 2).sum()) - within * np.count_nonzero(count)
     between = max(excess / max(float(count.sum()), 1.0), 0.0)
     if between == 0.0:

@@ -1,9 +1,8 @@
-"""Pages of our own log as Slates, with what a policy would have done and what a model expects.
+"""Pages of our own log as Slates, with a target policy's pmfs and a model's predictions.
 
-The logged rules, floor and prefix apply (`env.interface.page_pmfs`). The reward of a page is that
-of its cards that were seen and whose end is known; others count 0, under the target as under the
-log, so that a policy that makes people leave a page early pays for it. Pages of which no card was
-seen are in no batch, and in no estimate.
+The logged rules, floor and prefix apply (`env.interface.page_pmfs`). A page's reward is that of its
+seen, uncensored cards; others count 0, so a policy that makes users leave a page early is charged
+for it. Pages without a seen card are excluded.
 """
 
 from collections.abc import Iterable
@@ -19,8 +18,6 @@ from replay.sources import Batch
 
 
 class _Row(NamedTuple):
-    """One page, arrays by slot."""
-
     user: int
     reward: Floats
     propensity: Floats
@@ -34,16 +31,14 @@ def read_slates(
 ) -> tuple[Slates, SlatePredictions]:
     """Return the log's pages for a target policy.
 
-    Q_j(a) is the model's reward of card a, plus, for each slot below, what it expects of the
-    target's choice at slot j: a guess at the rest of the page that knows of no later card.
+    Q_j(a) is the model's reward of card a plus, for each later slot, the expected reward of the
+    target's choice at slot j: a guess at the rest of the page that ignores later cards.
 
     Args:
-        batches: of our own log.
-        policy: the target.
-        predictor: of a card's reward, not fitted on the people whom it scores.
+        predictor: predicts a card's reward; not fitted on the users it scores.
 
     Raises:
-        ValueError: no page, or decisions without pages, as in a foreign log.
+        ValueError: no page, or decisions without pages, as in an external log.
     """
     rows = [
         _row(batch, page, at, policy, predictor) for batch in batches for page, at in _pages(batch)
@@ -70,7 +65,7 @@ def _pages(batch: Batch) -> Iterable[tuple[Page, Ints]]:
 
 
 def _row(batch: Batch, page: Page, at: Ints, policy: Policy, predictor: Predictor) -> _Row:
-    """Return a page's slots, those of its rows `at` rewarded."""
+    """Return a page's slots with the rewards of its rows `at`."""
     rewards = dict(zip(batch.slot[at].tolist(), batch.reward[at].tolist(), strict=True))
     expected = predictor.predict(page.context)
     pairs = list(page_pmfs(page, policy))

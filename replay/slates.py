@@ -1,18 +1,8 @@
-"""Off-policy estimators of whole pages: what a page would have earned under another policy.
+"""Off-policy estimators of whole pages: the expected sum of a page's rewards under another policy.
 
-The value is the expected sum of the rewards of a page's slots. A row is a page, a column a slot;
-w_j = target / propensity of slot j given the slots before it, as `env.interface.page_pmfs` gives
-them under the logged rules, and w_{1:j} is the product of the first j. What an estimator assumes
-of how slots act on each other decides which weights it needs, and that how noisy it is:
-
-    joint IPS               anything                              w_{1:k} on the sum
-    reward-interaction IPS  slot j depends on slots up to j       w_{1:j} on slot j
-    cascade-DR              the same, less noisy by a model       w_{1:j} on what it missed
-    independent IPS         slot j depends on slot j alone        w_j on slot j
-    pseudo-inverse          the page's sum is additive in slots   1 - k + sum_j w_j on the sum
-
-A page shorter than the widest is padded with propensity = target = 1 and reward 0: that changes no
-estimate. Rejected: a mask of slots beside them, which every formula would have to apply.
+A row is a page, a column a slot; w_j = target / propensity of slot j given the slots before it, and
+w_{1:j} is the product of the first j. The estimators differ in their assumptions about interactions
+between slots. Comparison and padding of short pages: `docs/decisions/slate-estimators.md`.
 """
 
 from dataclasses import dataclass
@@ -27,13 +17,13 @@ from replay.ratios import Ratio, ratio_estimate
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slates:
-    """What was logged and what the target would have done, one row a page, one column a slot.
+    """The log's and the target's side of each page, one row per page and one column per slot.
 
     Raises:
-        ValueError: no page, columns of different shape, or a value out of its range.
+        ValueError: no page, columns of different shapes, or a value out of range.
     """
 
-    user: Ints  # (n,) at least 0, code of the person
+    user: Ints  # (n,) at least 0, code of the user
     reward: Floats  # (n, k) finite; 0 where the card was not seen
     propensity: Floats  # (n, k) in (0, 1], given the slots before
     target: Floats  # (n, k) in [0, 1], given the logged slots before
@@ -64,13 +54,13 @@ class Slates:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SlatePredictions:
-    """What a model that saw nothing of a page's person expects from each slot on.
+    """Predicted rewards from each slot on, by a model not fitted on the page's user.
 
-    Q_j is a function of the page's context and its slots up to j; of what came later it must not
-    know, or cascade-DR is biased.
+    Q_j is a function of the page's context and its slots up to j. It must not use later slots, or
+    cascade-DR is biased.
 
     Raises:
-        ValueError: no page, columns of different shape, or a value that is not finite.
+        ValueError: no page, columns of different shapes, or a value that is not finite.
     """
 
     chosen: Floats  # (n, k) Q_j of the logged card: the rewards of slots j..k
@@ -88,9 +78,9 @@ def joint_ips(slates: Slates, level: float = LEVEL) -> Estimate:
     mean(w_{1:k} sum_j r_j) (Strehl, Langford, Li and Kakade, "Learning from Logged Implicit
     Exploration Data", NeurIPS 2010, with the page as the action).
 
-    Unbiased whatever slots do to each other, if the propensities are exact and positive wherever
-    the target's are. Its variance grows with the product of the slots' E[w^2]: of use for short
-    pages and near targets only.
+    Unbiased for any interaction of slots, if the propensities are exact and positive wherever the
+    target's are. The variance grows with the product of the slots' E[w^2], so it suits only short
+    pages and targets near the log.
     """
     weights = slates.prefix_weights[:, -1]
     terms = weights * slates.reward.sum(axis=1)
@@ -101,7 +91,7 @@ def joint_snips(slates: Slates, level: float = LEVEL) -> Estimate:
     """Return joint IPS divided by the mean weight.
 
     sum(w_{1:k} sum_j r_j) / sum(w_{1:k}) (Swaminathan and Joachims 2015). Consistent where joint
-    IPS is unbiased, biased of order 1/n, the same wherever the rewards' zero lies.
+    IPS is unbiased, biased of order 1/n, independent of the rewards' zero.
 
     Raises:
         ValueError: the target could have drawn no logged page.
@@ -111,16 +101,15 @@ def joint_snips(slates: Slates, level: float = LEVEL) -> Estimate:
 
 
 def independent_ips(slates: Slates, level: float = LEVEL) -> Estimate:
-    """Return independent inverse propensity scoring: each slot with its own weight alone.
+    """Return independent inverse propensity scoring, in which each slot has only its own weight.
 
     mean(sum_j w_j r_j) (Li, Abbasi-Yadkori, Kveton, Muthukrishnan, Vinay and Wen, "Offline
     Evaluation of Ranking Policies with Click Models", KDD 2018).
 
-    Unbiased if a slot's reward depends on its own card alone and slots are drawn independently of
-    each other, or the columns hold each slot's marginal probabilities. Where cards are drawn
-    without replacement and these are conditional, it answers what the target earns at each slot
-    after the *logged* cards: the question of `replay.evaluate`, by page. Biased, silently, as soon
-    as a card changes what the next one earns.
+    Unbiased if a slot's reward depends on its own card alone and slots are drawn independently, or
+    the columns hold marginal probabilities. With conditional probabilities of draws without
+    replacement it estimates the target's reward at each slot after the *logged* cards, as
+    `replay.evaluate` does, by page. Silently biased if a card changes the reward of the next one.
     """
     terms = (slates.weights * slates.reward).sum(axis=1)
     return _mean("independent ips", terms, slates, _least_ess(slates.weights), level)
@@ -143,10 +132,10 @@ def reward_interaction_ips(slates: Slates, level: float = LEVEL) -> Estimate:
     mean(sum_j w_{1:j} r_j) (McInerney, Brost, Chandar, Mehrotra and Carterette, "Counterfactual
     Evaluation of Slate Recommendations with Sequential Reward Interactions", KDD 2020).
 
-    Unbiased if a slot's reward depends on the cards and rewards up to it and on none after it,
-    as where a feed is swiped downwards and nobody looks ahead. Less noisy than joint IPS, most in
-    the first slots; in the last one its weight is the whole page's. Biased where a person sees
-    later cards before they answer, as on a page laid out at once.
+    Unbiased if a slot's reward depends only on cards and rewards up to it, as in a feed that is
+    swiped downwards. Less noisy than joint IPS, most in the first slots; the last slot has the
+    weight of the whole page. Biased if users see later cards before they respond, as on a page laid
+    out at once.
     """
     weights = slates.prefix_weights
     terms = (weights * slates.reward).sum(axis=1)
@@ -156,8 +145,8 @@ def reward_interaction_ips(slates: Slates, level: float = LEVEL) -> Estimate:
 def reward_interaction_snips(slates: Slates, level: float = LEVEL) -> Estimate:
     """Return reward-interaction IPS with each slot divided by its mean weight.
 
-    sum_j [ sum(w_{1:j} r_j) / sum(w_{1:j}) ] (McInerney et al. 2020).
-    Consistent where reward-interaction IPS is unbiased.
+    sum_j [ sum(w_{1:j} r_j) / sum(w_{1:j}) ] (McInerney et al. 2020). Consistent where
+    reward-interaction IPS is unbiased.
 
     Raises:
         ValueError: the target could have drawn no logged page down to some slot.
@@ -171,12 +160,13 @@ def cascade_dr(slates: Slates, predictions: SlatePredictions, level: float = LEV
 
     mean(sum_j { w_{1:j} (r_j - Q_j) + w_{1:j-1} sum_a target(a) Q_j(a) }), with Q_j the rewards
     from slot j on (Kiyohara, Saito, Matsuhiro, Narita, Shimizu and Yamamoto, "Doubly Robust
-    Off-Policy Evaluation for Ranking Policies under the Cascade Behavior Model", WSDM 2022).
-    The same as v_1 of v_j = sum_a target(a) Q_j(a) + w_j (r_j + v_{j+1} - Q_j), from the last slot.
+    Off-Policy Evaluation for Ranking Policies under the Cascade Behavior Model", WSDM 2022). It
+    equals v_1 of v_j = sum_a target(a) Q_j(a) + w_j (r_j + v_{j+1} - Q_j), from the last slot.
 
-    Unbiased where reward-interaction IPS is, whatever the model says, and less noisy where it
-    explains some of the reward; unbiased without exact propensities where the model is right. At
-    the mercy of the largest w_{1:k}; a model that saw the page it scores makes it too sure.
+    Unbiased where reward-interaction IPS is, whatever the model, and less noisy where the model
+    explains some of the reward; unbiased without exact propensities if the model is right.
+    Sensitive to the largest w_{1:k}. A model that saw the page it scores makes the interval too
+    narrow.
     """
     require_shape(slates.reward.shape, chosen=predictions.chosen)
     upto = slates.prefix_weights
@@ -191,12 +181,11 @@ def pseudo_inverse(slates: Slates, level: float = LEVEL) -> Estimate:
     mean((1 - k + sum_j w_j) sum_j r_j) (Swaminathan, Krishnamurthy, Agarwal, Dudík, Langford, Jose
     and Zitouni, "Off-policy Evaluation for Slate Recommendation", NeurIPS 2017).
 
-    Unbiased if the *expected sum* of a page is a sum of unknown effects of each slot's card, and
-    the logging policy is a product over slots (each slot with candidates of its own, or with
-    replacement): then the pseudo-inverse of its second moments has this closed form. It needs the
-    page's sum only, not which slot earned it. Does not apply to pages drawn without replacement
-    (the weights' mean is still near 1, the value is not), nor where a card acts on the others.
-    Weights can be negative, so an estimate can lie outside of the rewards' range.
+    Unbiased if the *expected sum* of a page is a sum of effects of each slot's card, and the
+    logging policy is a product over slots (own candidates per slot, or with replacement), which
+    gives this closed form. It needs only the page's sum. It fails for pages drawn without
+    replacement (the mean weight is still near 1, the value is wrong) and where cards interact.
+    Weights can be negative, so an estimate can lie outside the rewards' range.
     """
     weights = _pseudo_inverse_weights(slates)
     terms = weights * slates.reward.sum(axis=1)
@@ -227,7 +216,6 @@ def _mean(name: str, terms: Floats, slates: Slates, ess: float, level: float) ->
 def _normalised(
     name: str, weights: Floats, reward: Floats, slates: Slates, level: float
 ) -> Estimate:
-    """Return the sum over columns of weighted means."""
     nowhere = weights.sum(axis=0) <= 0.0
     if nowhere.any():
         raise ValueError(

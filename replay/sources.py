@@ -1,13 +1,9 @@
-"""Logs as batches of decisions.
+"""Logs as batches of decisions, whatever their format.
 
-A `Source` is a log that can be read any number of times, batch by batch, so that an evaluation
-holds one batch and a few columns however long the log is. A batch is columns over decisions and,
-over their candidates, matrices padded to the longest list. Our own log's batches carry its pages,
-on which logged rules, floor and prefix apply; a foreign log's carry arrays (context, candidates,
-pmf) and become pages of one slot where a policy of ours is asked about them.
-
-Rejected: one Page a decision for every log (1,000,000 objects where two matrices say the same), and
-a class of estimators for each format (the format ends here).
+A `Source` can be read repeatedly, batch by batch, so an evaluation holds one batch and a few
+columns. Batches of our own log carry its pages, with logged rules, floor and prefix; those of an
+external log carry arrays, which become one-slot pages for our policies. Rejected alternatives:
+`docs/decisions/evaluation-data.md`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,19 +21,19 @@ from env.vocabulary import (
 )
 
 BATCH_ROWS = 4_096
-"""Decisions a batch has at least, but the last: 3 MB for each matrix over 100 candidates."""
+"""Least decisions of a batch, except the last: 3 MB for each matrix over 100 candidates."""
 
 MAX_SLOTS = 1_000
-"""Places that a foreign log's pages may have: what is kept by place has a bound."""
+"""Most slots of an external log's pages, which bounds tables by slot."""
 
 MAX_ACTIONS = 100_000
-"""Candidates that a decision of a foreign log may have: a batch's matrices are as wide."""
+"""Most candidates of an external log's decision, which bounds a batch's matrices."""
 
 Strings = npt.NDArray[np.str_]
 
 
 class Coverage(Protocol):
-    """What became of the decisions that were read."""
+    """Counts of the decisions that were read."""
 
     @property
     def drawn(self) -> int:
@@ -46,17 +42,17 @@ class Coverage(Protocol):
 
     @property
     def seen(self) -> int:
-        """Those of which it is known that somebody saw them."""
+        """Decisions known to have been seen."""
         ...
 
     @property
     def censored(self) -> int:
-        """Those of the seen whose end was never reported; they are in no batch."""
+        """Seen decisions whose end was never reported; they are in no batch."""
         ...
 
     @property
     def unnamed(self) -> int:
-        """Those of whom no person is named: each counts as a person of its own."""
+        """Decisions without a user; each counts as a user of its own."""
         ...
 
     @property
@@ -67,28 +63,28 @@ class Coverage(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draws:
-    """Draws by which the logged propensities are judged.
+    """Draws used to test the logged propensities.
 
-    Not only those that became rows: whether the end of a card is known can depend on the card, so
-    that what is known is no fair sample of what was drawn.
+    They include draws that became no rows: whether a card's end is known can depend on the card, so
+    the rows alone are a biased sample.
     """
 
     propensity: Floats  # (m,) in (0, 1]
     action: Ints  # (m,) in [0, k)
-    eligible: Bools  # (m, k) that surely had a chance worth the name: those of the floor
-    pmf: Floats | None  # (m, k) that the log drew from; rows of NaN where not known
+    eligible: Bools  # (m, k) candidates of the floor, which surely had a real chance
+    pmf: Floats | None  # (m, k) logged distribution; rows of NaN if unknown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """m decisions in the order of the log, and what each could have been: k candidates at most.
+    """m decisions in the order of the log, each with up to k candidates.
 
     Raises:
-        ValueError: a column of another length than m, or a matrix of another shape than (m, k); a
-            value out of its range, with the row of the batch that shows it.
+        ValueError: a column or matrix has the wrong shape, or a value is out of range; names the
+            row of the batch.
     """
 
-    user: Ints  # (m,) at least 0, the same code for the same person in all batches
+    user: Ints  # (m,) at least 0, the same code for the same user in all batches
     reward: Floats  # (m,) finite
     propensity: Floats  # (m,) in (0, 1], of the logged action
     action: Ints  # (m,) in [0, k), on the mask
@@ -97,14 +93,14 @@ class Batch:
     mask: Bools  # (m, k) candidates that the decision could take: its slot's, less its prefix
     row_weight: Floats | None = None  # (m,) above 0, 1 / (1 - pdrop) of a sampled log; None: ones
     arm: Strings | None = None  # (m,) of the experiment; "" outside of it; None: no experiment
-    policy: Strings | None = None  # (m,) that made the log, name@version; None: not known
+    policy: Strings | None = None  # (m,) logging policy, name@version; None: unknown
     segments: Mapping[str, Strings] = field(default_factory=dict)  # of each decision, by name
-    pmf: Floats | None = None  # (m, k) that the log drew from; rows of NaN where not known
+    pmf: Floats | None = None  # (m, k) logged distribution; rows of NaN if unknown
     context: Floats | None = None  # (m, d)
     action_context: Floats | None = None  # (m, k, e), or (k, e) where all decisions share it
-    eps: Floats | None = None  # (m,) in [0, 1], a foreign log's floor; None: it has none
+    eps: Floats | None = None  # (m,) in [0, 1], an external log's floor; None: it has none
     eligible: Bools | None = None  # (m, k) over which that floor lies; None: over the mask
-    pages: Sequence[tuple[Page, Ints]] = ()  # with rows, slots ascending; () in a foreign log
+    pages: Sequence[tuple[Page, Ints]] = ()  # with rows, slots ascending; () in an external log
     drawn: "Draws | None" = None  # of the pages, seen or not; None: the batch's own decisions
 
     def __post_init__(self) -> None:
@@ -130,13 +126,13 @@ class Batch:
 
     @property
     def n_actions(self) -> Ints:
-        """How many candidates each decision could take, shape (m,), at least 1."""
+        """The number of candidates available to each decision, shape (m,), at least 1."""
         counts: Ints = self.mask.sum(axis=1, dtype=np.int64)
         return counts
 
     @property
     def draws(self) -> "Draws":
-        """All draws that the log made on the way, by which its propensities are judged."""
+        """All draws behind the batch, which test the logged propensities."""
         return self.drawn or Draws(self.propensity, self.action, self.mask, self.pmf)
 
     def of_chosen(self, matrix: Floats) -> Floats:
@@ -145,58 +141,53 @@ class Batch:
 
 
 class Source(Protocol):
-    """A log that can be read again and again."""
+    """A log that can be read repeatedly."""
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the decisions, the same at each call.
-
-        Raises:
-            ValueError: the log cannot be trusted; says where and why.
-        """
+        """Yield the decisions, the same at each call; raise ValueError where the log is invalid."""
         ...
 
     @property
     def coverage(self) -> Coverage:
-        """What became of the log's decisions; known when `batches` has been exhausted once."""
+        """Counts of the log's decisions; known once `batches` has been exhausted."""
         ...
 
     @property
     def reward_version(self) -> int:
-        """Of the reward that was joined with; 0 where the log brings its own."""
+        """Version of the reward used in the join; 0 if the log brings its own rewards."""
         ...
 
     @property
     def reward_range(self) -> tuple[float, float] | None:
-        """The lowest and the highest reward that a decision can bring; None: not known."""
+        """Lowest and highest possible reward of a decision; None if unknown."""
         ...
 
 
 class Watched:
-    """A source that tells how many decisions of it were read, each time it is read."""
+    """A source that reports how many decisions were read, at each reading."""
 
     def __init__(self, source: Source, advance: Callable[[int], None]) -> None:
-        """Watch a source."""
         self._source, self._advance = source, advance
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the source's batches, telling of each when it is done with."""
+        """Yield the source's batches, reporting each once it is processed."""
         for batch in self._source.batches():
             yield batch
             self._advance(len(batch))
 
     @property
     def coverage(self) -> Coverage:
-        """The source's."""
+        """The source's coverage."""
         return self._source.coverage
 
     @property
     def reward_version(self) -> int:
-        """The source's."""
+        """The source's reward version."""
         return self._source.reward_version
 
     @property
     def reward_range(self) -> tuple[float, float] | None:
-        """The source's."""
+        """The source's reward range."""
         return self._source.reward_range
 
 

@@ -1,8 +1,8 @@
-"""Targets: policies as what they would have done at the decisions of a batch.
+"""Targets: policies as distributions over the candidates of a batch's decisions.
 
-A policy of `env.interface` is asked about pages: on those of our own log the logged rules, floor
-and prefix apply; a foreign log's decisions become pages of one slot each. Whatever a target answers
-is checked before it is used.
+A policy of `env.interface` is queried for pages: on our own log with the logged rules, floor and
+prefix; an external log's decisions become one-slot pages. Every answer of a target is checked
+before use.
 """
 
 from collections.abc import Iterator
@@ -32,22 +32,22 @@ from env.vocabulary import (
 from replay.sources import Batch
 
 PMF_TOLERANCE = 1e-6
-"""By how much a foreign pmf may miss a sum of 1: float32 numbers written in decimal."""
+"""Tolerance of an external pmf's sum, for float32 numbers written in decimal."""
 
 
 class Target(Protocol):
-    """A policy as an evaluation needs it: what would it have done at each decision?"""
+    """A policy as an evaluation needs it: its distribution at each decision."""
 
     @property
     def name(self) -> str:
-        """For whoever reads the estimate, for example `name@version`."""
+        """Display name, for example `name@version`."""
         ...
 
     def probabilities(self, batch: Batch) -> Floats:
         """Return the distribution over the candidates, (m, k), 0 off the mask, rows sum to 1.
 
         Raises:
-            ValueError: it is none, or the batch lacks what the policy needs.
+            ValueError: the distribution is invalid, or the batch lacks data that the policy needs.
         """
         ...
 
@@ -56,14 +56,11 @@ class Target(Protocol):
 class PolicyTarget:
     """A policy of `env.interface`, under the logged rules, floor and prefix.
 
-    Attributes:
-        policy: to be asked.
-        learned_share: of the log's decisions, those that the policy learned from; it looks better
-            on them than it is.
+    It looks better than it is on the share of the log's decisions that it learned from.
     """
 
-    policy: Policy
-    learned_share: float = 0.0
+    policy: Policy  # policy to query
+    learned_share: float = 0.0  # in [0, 1]
 
     @property
     def name(self) -> str:
@@ -71,11 +68,7 @@ class PolicyTarget:
         return self.policy.name
 
     def probabilities(self, batch: Batch) -> Floats:
-        """Return the policy's pmf at each decision, (m, k).
-
-        Raises:
-            ValueError: the policy's pmf is not one.
-        """
+        """Return the policy's pmf at each decision, (m, k); raise ValueError for an invalid one."""
         pmfs = np.zeros(batch.mask.shape)
         for page, rows in batch.pages or row_pages(batch):
             row_of = dict(zip(batch.slot[rows].tolist(), rows.tolist(), strict=True))
@@ -87,11 +80,11 @@ class PolicyTarget:
 
 
 def checked_pmfs(target: Target, batch: Batch) -> Floats:
-    """Return a target's distributions at a batch, after making sure that they are some.
+    """Return a target's distributions at a batch after checking them.
 
     Raises:
-        ValueError: another shape, a number that is negative or not one, probability off the mask,
-            or a row that does not sum to 1; names the target and the row.
+        ValueError: the shape is wrong, a probability is negative, not a number or off the mask, or
+            a row does not sum to 1; names the target and the row.
     """
     pmfs = target.probabilities(batch)
     if pmfs.shape != batch.mask.shape:
@@ -110,10 +103,10 @@ def checked_pmfs(target: Target, batch: Batch) -> Floats:
 
 
 def row_pages(batch: Batch) -> Iterator[tuple[Page, Ints]]:
-    """Yield each decision of a foreign log as a page of one slot, with the floor that it names.
+    """Yield each decision of an external log as a page of one slot, with its logged floor.
 
-    The context's numbers are the shared features and the candidates' the others; candidates are
-    known by their place in the list, which stands for an item's id.
+    Context numbers become shared features, candidate numbers action features; a candidate's index
+    stands for its item id.
     """
     keys = np.array([item_key(str(i)) for i in range(batch.mask.shape[1])], dtype=np.uint64)
     for row in range(len(batch)):

@@ -1,19 +1,9 @@
-"""Off-policy estimators of whole sessions and lives: what all that follows would have been.
+"""Off-policy estimators of whole sessions and lives, from exact propensities alone.
 
-An episode is a session, or a life of sessions; the value is the expected sum of its rewards, each
-times the discounts of the steps before it,
-
-    V = E[ sum_t G_t r_t ],   G_t = product of discount_u over u < t,
-
-where a step's discount is 1 within a session, day_discount ** gap_days at its end, and 0 where
-nothing follows: `info["discount"]` of `env.miniswipe` and `env.swipe`. With rho_t = w_0 .. w_t, the
-product of the weights target / propensity, these estimators need nothing but exact propensities;
-of states they know nothing. The price is the product: its second moment grows like E[w^2]^t, so
-25 swipes of E[w^2] = 1.3 leave .14% of the episodes. Where that is too few, `replay.fqe` and
-`replay.marginal` trade it for a Markov state.
-
-Steps of an episode stand together, so an array of steps needs no padding. Rejected: a matrix of
-episodes by steps, which the longest session fills with nothing.
+An episode is a session, or a user's sequence of sessions; V = E[ sum_t G_t r_t ] with G_t the
+product of earlier discounts, and rho_t = w_0 .. w_t. They assume no Markov state, but the weights'
+second moment grows like E[w^2]^t; `replay.fqe` and `replay.marginal` avoid that. Details:
+`docs/decisions/sequence-estimators.md`.
 """
 
 from dataclasses import dataclass
@@ -28,14 +18,14 @@ from replay.ratios import Ratio, ratio_estimate
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trajectories:
-    """Episodes of logged steps, one row a step, with what the target would have done.
+    """Episodes of logged steps with the target's probabilities, one row per step.
 
     Raises:
-        ValueError: no step, an episode without steps or not in one piece, columns of different
-            length, or a value out of its range.
+        ValueError: no step, an episode without steps or not contiguous, columns of different
+            lengths, or a value out of range.
     """
 
-    user: Ints  # (m,) at least 0, code of each episode's person
+    user: Ints  # (m,) at least 0, code of each episode's user
     episode: Ints  # (n,) from 0 to m - 1, in order
     reward: Floats  # (n,) finite
     propensity: Floats  # (n,) in (0, 1]
@@ -85,7 +75,7 @@ class Trajectories:
     def products(self, factors: Floats) -> Floats:
         """Return the products of factors within each episode up to each step, shape (n,).
 
-        Step by step over all episodes that are still going on: logarithms would not take zeros.
+        It advances step by step over all ongoing episodes, since logarithms would not allow zeros.
         """
         order = np.argsort(-self.lengths, kind="stable")
         first, lengths = self.first[order], self.lengths[order]
@@ -106,10 +96,10 @@ class Trajectories:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Values:
-    """What a model that saw nothing of an episode's person expects under the target.
+    """Predicted returns under the target, by a model not fitted on the episode's user.
 
     Raises:
-        ValueError: no step, columns of different length, or a value that is not finite.
+        ValueError: no step, columns of different lengths, or a value that is not finite.
     """
 
     chosen: Floats  # (n,) q of the logged action: its reward and, discounted, all that follows
@@ -124,7 +114,7 @@ class Values:
 
 
 def logged_return(trajectories: Trajectories, level: float = LEVEL) -> Estimate:
-    """Return the mean of what the logging policy's own episodes came to, mean(sum_t G_t r_t)."""
+    """Return the mean return of the logging policy's own episodes, mean(sum_t G_t r_t)."""
     terms = trajectories.sums(trajectories.past_discounts * trajectories.reward)
     return _mean("logged", terms, trajectories, float(len(trajectories)), level)
 
@@ -135,10 +125,10 @@ def pdis(trajectories: Trajectories, level: float = LEVEL) -> Estimate:
     mean(sum_t G_t rho_t r_t) (Precup, Sutton and Singh, "Eligibility Traces for Off-Policy Policy
     Evaluation", ICML 2000).
 
-    Unbiased if the propensities are exact and positive wherever the target's are; no Markov state
-    is assumed. Its variance is finite only where E[w^2] times the chance that an episode goes on
-    is below 1; above it no log is long enough, and the value and its interval are mostly too low
-    (the large products were not drawn). Episodes cut by the end of a log count as ended there.
+    Unbiased if the propensities are exact and positive wherever the target's are; assumes no Markov
+    state. The variance is finite only if E[w^2] times the probability that an episode continues is
+    below 1. Above it no log is long enough, and value and interval are mostly too low (the large
+    products were not drawn). Episodes cut by the end of the log count as ended there.
     """
     rho = trajectories.products(trajectories.weights)
     terms = trajectories.sums(trajectories.past_discounts * rho * trajectories.reward)
@@ -146,14 +136,14 @@ def pdis(trajectories: Trajectories, level: float = LEVEL) -> Estimate:
 
 
 def wpdis(trajectories: Trajectories, level: float = LEVEL) -> Estimate:
-    """Return weighted per-decision importance sampling: each step divided by its mean weight.
+    """Return weighted per-decision importance sampling, with each step divided by its mean weight.
 
     sum_t [ sum_i G_t rho_t r_t / sum_i rho_t ] (Precup, Sutton and Singh 2000; Thomas, "Safe
-    Reinforcement Learning", 2015), where an episode that has ended keeps its last rho in the sum
-    below: it is still one of those that the mean is over.
+    Reinforcement Learning", 2015). An episode that has ended keeps its last rho in the denominator,
+    since the mean is over all episodes.
 
-    Consistent where pdis is unbiased, biased of order 1/m, and bounded by the rewards, so wrong by
-    less where few episodes carry the weight. The influence is that of a sum of ratios (delta
+    Consistent where pdis is unbiased, biased of order 1/m, and bounded by the rewards, so the error
+    is smaller if few episodes carry the weight. The influence is that of a sum of ratios (delta
     method).
 
     Raises:
@@ -170,7 +160,7 @@ def wpdis(trajectories: Trajectories, level: float = LEVEL) -> Estimate:
         )
     terms = trajectories.past_discounts * rho * trajectories.reward
     means = np.bincount(step, weights=terms) / totals
-    expected = np.cumsum(means / totals)  # what a weight of 1 from the first step on would take off
+    expected = np.cumsum(means / totals)  # the deduction for a weight of 1 from the first step on
     ended = rho[last] * (expected[-1] - expected[trajectories.lengths - 1])
     moved = trajectories.sums((terms - rho * means[step]) / totals[step]) - ended
     influence = moved * len(trajectories)
@@ -184,12 +174,12 @@ def dr_rl(trajectories: Trajectories, values: Values, level: float = LEVEL) -> E
 
     mean(V_0), V_t = v(s_t) + w_t (r_t + discount_t V_{t+1} - q(s_t, a_t)) from the last step back
     (Jiang and Li, "Doubly Robust Off-policy Value Evaluation for Reinforcement Learning", ICML
-    2016), written forwards: v(s_0) + sum_t G_t rho_t (r_t + discount_t v(s_{t+1}) - q).
+    2016); forwards: v(s_0) + sum_t G_t rho_t (r_t + discount_t v(s_{t+1}) - q).
 
     Unbiased if the propensities are exact and positive wherever the target's are, or if the values
-    are right; where an episode was cut by the end of the log, only as far as v is right about what
-    follows. Less noisy than pdis where the values explain what follows, and like it at the mercy
-    of the products. Values fitted on the people whom they score make it too sure.
+    are right; for an episode cut by the end of the log, only if v is right about its future. Less
+    noisy than pdis where the values explain the future, but equally sensitive to the products.
+    Values fitted on the users they score make the interval too narrow.
     """
     require_shape(trajectories.reward.shape, chosen=values.chosen)
     rho = trajectories.products(trajectories.weights)
@@ -200,7 +190,7 @@ def dr_rl(trajectories: Trajectories, values: Values, level: float = LEVEL) -> E
 
 
 def _weights_at_steps(trajectories: Trajectories, rho: Floats, step: Ints, last: Ints) -> Floats:
-    """Return the sum over all episodes of rho at each step, those that have ended included."""
+    """Return the sum of rho over all episodes at each step, including ended ones."""
     alive = np.bincount(step, weights=rho)
     ends = np.bincount(trajectories.lengths, weights=rho[last], minlength=len(alive) + 1)
     return np.asarray(alive + np.cumsum(ends)[: len(alive)])
@@ -211,5 +201,5 @@ def _mean(name: str, terms: Floats, of: Trajectories, ess: float, level: float) 
 
 
 def _last_ess(trajectories: Trajectories, rho: Floats) -> float:
-    """Return the effective sample size, in episodes, of the weights that episodes end with."""
+    """Return the effective sample size, in episodes, of the episodes' final weights."""
     return effective_sample_size(rho[trajectories.first + trajectories.lengths - 1])

@@ -1,20 +1,9 @@
-"""SLOPE: chooses the parameter of an estimator that trades bias for variance, from the log alone.
+"""SLOPE: chooses a bias-variance parameter of an estimator from the log alone.
 
-Su, Srinath and Krishnamurthy, "Adaptive Estimator Selection for Off-Policy Evaluation", ICML
-2020, after Lepski: go from the unbiased end of an ordered grid to the calm end, for as long as an
-estimate agrees with all before it within their noise. While it does, its bias cannot be told
-from noise, and the calmest is best; where it does not, the bias shows.
-
-It needs no bound on the bias, and none on the weights. It assumes that bias grows and noise
-shrinks along the grid, and that noise is seen. Unlike in the paper, agreement is judged by the
-standard error of the difference and not by whether two intervals meet: all estimates are made of
-the same decisions, so most of their noise is in both, and bias is seen at half the size. And that
-error is at least what it would be if every decision's reward were as noisy as the mean one: where
-the few decisions of large weight happened to have no reward, the log looks surer than it is.
-Each made the score of `nextswipe bench default` better.
-
-Rejected: minimising a plug-in of the squared error, as the inventors of
-DRos do: with a bound as its bias part it always chose no shrinkage on real logs.
+It walks an ordered grid from the unbiased end to the stable end while each estimate agrees with all
+before it within noise (Su, Srinath and Krishnamurthy, "Adaptive Estimator Selection for Off-Policy
+Evaluation", ICML 2020). Assumptions, differences from the paper and rejected alternatives:
+`docs/decisions/default-estimator.md`.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,29 +18,23 @@ from replay.ratios import influence_of, mean_ratio, value_of
 from replay.shrinkage import dros, shrunk, switch_dr, switched
 
 TAUS = (np.inf, 200.0, 100.0, 50.0, 20.0, 10.0, 5.0, 2.0, 1.0, 0.0)
-"""Of Switch-DR, from dr to dm. Weights have mean 1, so that the grid suits every log."""
+"""Grid of Switch-DR, from dr to dm. Weights have mean 1, so one grid suits every log."""
 LAMS = (np.inf, 1e5, 1e4, 3e3, 1e3, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.0)
-"""Of DRos, from dr to dm: sqrt(lam) is the weight that is halved."""
+"""Grid of DRos, from dr to dm; a weight of sqrt(lam) is halved."""
 WIDTH = 1.5
-"""How many standard errors of their difference two estimates that agree may differ by."""
+"""Largest difference of two agreeing estimates, in standard errors of the difference."""
 _GROUPS = 1 << 16
 
 Reweigh = Callable[[Floats, float], Floats]
-"""From weights, (n,), and a parameter to shrunken weights, (n,)."""
+"""Maps weights, (n,), and a parameter to shrunken weights, (n,)."""
 
 
 def tuned_switch_dr(
     columns: Columns, predictions: Predictions, level: float = LEVEL, *, width: float = WIDTH
 ) -> Estimate:
-    """Return Switch-DR with the tau that SLOPE chooses from `TAUS`.
+    """Return Switch-DR with the tau that SLOPE chooses from `TAUS` by `width`, see `WIDTH`.
 
-    Its interval is that of dr, extended to hold the value: see `extended`.
-
-    Args:
-        columns: of a log.
-        predictions: of a model that was not fitted on them.
-        level: of the interval, in (0, 1).
-        width: see `WIDTH`.
+    The interval is that of dr, extended to hold the value: see `extended`.
     """
     tau = TAUS[slope(*compared(switched, TAUS, columns, predictions), width)]
     chosen = switch_dr(columns, predictions, tau, level)
@@ -61,16 +44,7 @@ def tuned_switch_dr(
 def tuned_dros(
     columns: Columns, predictions: Predictions, level: float = LEVEL, *, width: float = WIDTH
 ) -> Estimate:
-    """Return DRos with the lam that SLOPE chooses from `LAMS`.
-
-    Its interval is that of dr, extended to hold the value: see `extended`.
-
-    Args:
-        columns: of a log.
-        predictions: of a model that was not fitted on them.
-        level: of the interval, in (0, 1).
-        width: see `WIDTH`.
-    """
+    """Return DRos with the lam that SLOPE chooses from `LAMS`; otherwise as `tuned_switch_dr`."""
     lam = LAMS[slope(*compared(shrunk, LAMS, columns, predictions), width)]
     chosen = dros(columns, predictions, lam, level)
     return extended(chosen, dros(columns, predictions, np.inf, level))
@@ -79,17 +53,14 @@ def tuned_dros(
 def compared(
     reweigh: Reweigh, grid: Sequence[float], columns: Columns, predictions: Predictions
 ) -> tuple[Floats, Floats]:
-    """Return the estimates along a grid, (m,), and the standard errors of differences, (m, m).
+    """Return estimates along a grid, (m,), and standard errors of their differences, (m, m).
 
-    Of two: that from the rows' influences, clustered by person (in a log of more than 65,536 by
-    groups of them, which are as independent of each other, so that memory does not grow with
-    the log); and sqrt(sum (difference of weights)^2 mean (r - q)^2) / n, if that is larger.
+    Each error is the larger of two: one from the rows' influences, clustered by user (by groups of
+    users in a log of more than 65,536, so that memory is bounded), and sqrt(sum (difference of
+    weights)^2 mean (r - q)^2) / n.
 
     Args:
-        reweigh: the estimator's weights.
-        grid: m parameters, from the unbiased end to the calm end.
-        columns: of a log.
-        predictions: of a model that was not fitted on them.
+        grid: m parameters, from the unbiased end to the stable end.
     """
     weights, group = columns.weights, columns.user % _GROUPS
     values, sums = np.empty(len(grid)), np.empty((len(grid), int(group.max()) + 1))
@@ -106,7 +77,7 @@ def compared(
 def _even_errors(
     reweigh: Reweigh, grid: Sequence[float], columns: Columns, predictions: Predictions
 ) -> Floats:
-    """Return the differences' standard errors, if all rewards were as noisy as the mean, (m, m)."""
+    """Return the differences' standard errors if every reward had the mean noise, (m, m)."""
     row_weights, products = columns.row_weights, np.zeros((len(grid), len(grid)))
     for start in range(0, len(columns), _GROUPS):
         block = slice(start, start + _GROUPS)
@@ -121,15 +92,12 @@ def _even_errors(
 
 
 def slope(values: Floats, errors: Floats, width: float = WIDTH) -> int:
-    """Return the last place up to which all values agree with all before them.
+    """Return the last index up to which all values agree with all before them.
 
     Args:
-        values: shape (m,), from the unbiased end of the grid to the calm end.
+        values: shape (m,), at least one, from the unbiased end of the grid to the stable end.
         errors: shape (m, m), standard errors of the values' differences.
-        width: standard errors by which values that agree may differ, at least 0.
-
-    Raises:
-        ValueError: no value.
+        width: standard errors by which agreeing values may differ, at least 0.
 
     >>> slope(np.array([1.0, 1.4, 1.7, 4.0]), np.full((4, 4), 0.5))
     2
@@ -142,12 +110,11 @@ def slope(values: Floats, errors: Floats, width: float = WIDTH) -> int:
 
 
 def extended(chosen: Estimate, unbiased: Estimate) -> Estimate:
-    """Return the chosen estimate with an interval that stays honest.
+    """Return the chosen estimate with the interval of the unbiased one, extended to hold it.
 
-    Its own leaves out its bias, of which is known only that it does not stand out of the noise.
-    So the interval is that of the grid's unbiased end, extended where needed to hold the value: it
-    covers at least as often as that one, and is no narrower. The standard error is that end's too:
-    the value's own, often next to nothing, leaves out the bias as its interval would.
+    The chosen estimate's own interval and standard error ignore its bias, of which is known only
+    that it does not exceed the noise. The unbiased end's interval covers at least as often, and its
+    standard error is reported as well.
     """
     return msgspec.structs.replace(
         chosen,
