@@ -1,10 +1,8 @@
-"""The HTTP edge as one plain ASGI app: bytes in, problems or answers out, nothing decided.
+"""The HTTP edge: one plain ASGI app that checks requests and calls the engine.
 
-Tests drive the app without a server; Ray Serve mounts the same. It is strict at the border (size,
-format, type, range, who may call from a browser) so that nothing behind it has to be.
-
-Rejected: FastAPI (a second validation, and half the throughput), middleware (the order of such
-layers hides what happens to a request), and answering what the caller did not ask for in HTML.
+It validates size, format, types, ranges and browser origin, so that nothing behind it has to. Tests
+drive the app without a server, and Ray Serve mounts the same app. Rejected alternatives:
+`docs/decisions/serve-http-api.md`.
 """
 
 import asyncio
@@ -48,7 +46,7 @@ WEB = Path(__file__).with_name("web")
 BODY_TIMEOUT_S = 30.0
 
 UNROUTED = "none"
-"""The operation, in metrics, of what no operation of the API answered."""
+"""Operation label, in the metrics, of requests that match no operation of the API."""
 
 _SECURITY = {
     "Content-Security-Policy": "default-src 'self'; media-src *; img-src 'self' data:; "
@@ -75,10 +73,10 @@ def make_app(
     """Return the app that serves an engine.
 
     Args:
-        engine: answers; its owner closes what it uses.
-        metrics: counts the requests; the app's own if None.
+        engine: answers the requests; its owner closes the store.
+        metrics: counts the requests; the app makes its own if None.
         web: folder of the page at `/`; each file in it is served as `/web/NAME`.
-        queue: requests in hand at a time, at least 1; the next one is answered 429.
+        queue: maximum number of requests in flight, at least 1; further ones are answered 429.
     """
     metrics = metrics or Metrics()
     admission = Admission(queue)
@@ -140,7 +138,7 @@ def _endpoint(
 
 
 def _answer_to(error: Exception, operation: str) -> Response:
-    """Answer where there is nothing to answer with, and log what is our business."""
+    """Return the response to a failed request, and log failures that are the server's fault."""
     match error:
         case ProblemError():
             return _problem(error.problem)
@@ -211,7 +209,7 @@ async def _read_stream(request: Request) -> bytes:
 
 
 def _check_origin(request: Request) -> None:
-    """Refuse what a page of another site makes a browser send to a server on its machine."""
+    """Refuse a request that a page of another site makes a browser send to this server."""
     if request.method in ("GET", "HEAD"):
         return
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
@@ -221,7 +219,7 @@ def _check_origin(request: Request) -> None:
 
 
 def _check_query(request: Request, operation: Operation[Any]) -> None:
-    """Refuse a parameter that the operation does not have: it is most likely a misspelt one."""
+    """Refuse a parameter that the operation does not have: it is most likely misspelt."""
     known = [name for name, _ in operation.query]
     given = [name for name, _ in request.query_params.multi_items()]
     for name in given:
@@ -241,7 +239,7 @@ def _problem(about: Problem) -> Response:
 
 
 def _again(status: int, reason: str) -> Response:
-    """Answer what will do better a little later."""
+    """Return a problem response that asks the client to repeat the request a little later."""
     response = _problem(problem(status, reason))
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response
@@ -262,7 +260,7 @@ def _counted(handler: Handler, metrics: Metrics) -> Handler:
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    """Answer what no route takes."""
+    """Answer a request that matches no route."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     response = _problem(problem(status, f"{request.method} {request.url.path}"))
     if isinstance(error, HTTPException) and error.headers:
@@ -271,5 +269,5 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 
 async def _apologise(request: Request, error: Exception) -> Response:
-    """Answer after a mistake of ours outside the operations; the server logs it."""
+    """Answer after an internal error outside the operations; Starlette logs the error."""
     return _mistake()

@@ -1,12 +1,8 @@
-"""Signs of life: each process tells the others how it is doing, in a small file of its own.
+"""Heartbeats: each process reports its state in a small file of its own.
 
-Whoever is asked for metrics or readiness reads the files of all, so that one port tells about every
-replica and about the learner, also of one that is dead: its file stays, and grows old. A file is
-replaced as a whole and never flushed; after a power cut nobody is alive anyway.
-
-Rejected: rows in the database, where a write a second would keep the write-ahead log from ever
-being truncated, which forgetting a person relies on, and would take turns with feedback; and calls
-from process to process (they meet in the data folder and nowhere else).
+The replica that is asked for metrics or readiness reads the files of all processes, so one port
+tells about the whole server. The file of a dead process stays and grows old. A file is replaced as
+a whole and never flushed. Rejected alternatives: `docs/decisions/serve-monitoring.md`.
 """
 
 import logging
@@ -21,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "beats"
 GONE_MS = 300_000
-"""A feed replica that was silent for so long is not counted any more; its file may go."""
+"""A feed replica that was silent for so long is no longer counted, and its file may be removed."""
 
 _NAME = re.compile(r"(feed-[0-9a-f]+|learner-[0-9]+)")
 
@@ -29,7 +25,7 @@ Labels = dict[str, str]
 
 
 class Family(msgspec.Struct, frozen=True):
-    """A metric of one process, as Prometheus counts it.
+    """One Prometheus metric of one process.
 
     Attributes:
         kind: counter, gauge or histogram.
@@ -43,35 +39,30 @@ class Family(msgspec.Struct, frozen=True):
 
 
 class FeedBeat(msgspec.Struct, frozen=True, tag="feed"):
-    """How a feed replica is doing.
-
-    Attributes:
-        at_ms: when it said so.
-        families: all that it counts about itself.
-    """
+    """The heartbeat of a feed replica: the time of the report and the replica's metrics."""
 
     at_ms: int
     families: tuple[Family, ...] = ()
 
 
 class LearnerBeat(msgspec.Struct, frozen=True, tag="learner"):
-    """How a learner is doing; counts are of its fold, so of the log up to `offset`.
+    """The heartbeat of a learner; its counts cover the log up to `offset`.
 
     Attributes:
-        at_ms: when it said so.
-        epoch: the newest is the one that publishes.
-        state: "stopped" if it was told to; one that died still says "learning", and grows old.
-        version: of its last publication, or that it resumed from; 0: none.
-        offset: of the log, folded so far.
-        learned: interactions that moved the model.
+        at_ms: time of the report.
+        epoch: only the newest epoch publishes.
+        state: "stopped" after an orderly stop; a learner that died leaves "learning" behind.
+        version: last version published or resumed from; 0: none.
+        offset: log offset up to which the learner has folded.
+        learned: interactions that updated the model.
         closed: interactions that closed.
-        censored: those of them whose end was never reported.
+        censored: closed interactions whose end was never reported.
         never_seen: decisions dropped without any feedback.
         late: feedback events about no open decision.
         refused: interactions that were not learned from, by reason (`VowpalArgs.refusals`).
-        poisoned: those left out because the model was no model after them; since it started.
-        rollbacks: how often the canary took the model back for that; since it started.
-        overdrawn: share of its cards that a market's uploads need, where it exceeds the budget.
+        poisoned: interactions left out because they broke the model, since the start.
+        rollbacks: times that the canary restored the model for that, since the start.
+        overdrawn: by over-committed market, the share of its cards that its uploads need.
     """
 
     at_ms: int
@@ -96,21 +87,21 @@ _decoder: msgspec.msgpack.Decoder[Beat] = msgspec.msgpack.Decoder(Beat)
 
 
 class Beats:
-    """The signs of life in one data folder."""
+    """The heartbeat files in one data folder."""
 
     def __init__(self, data: Path) -> None:
-        """Look into this data folder; nothing is made in it until somebody beats."""
+        """Use the data folder `data`; the subfolder is made at the first write."""
         self._folder = data / FOLDER
         self._is_failing = False
 
     def write(self, name: str, beat: Beat) -> None:
-        """Replace what a process said before; drop files that say nothing of use any more.
+        """Replace a process's heartbeat, and remove obsolete files.
 
-        Where that is not possible, it is logged, once, and nothing else fails for it.
+        A failure is logged once and never raised.
 
         Args:
             name: `feed-` and hex digits, or `learner-EPOCH`.
-            beat: what it says now.
+            beat: the new heartbeat.
         """
         try:
             self._write(name, beat)
@@ -128,7 +119,7 @@ class Beats:
         self._prune(beat)
 
     def read(self) -> dict[str, Beat]:
-        """Return what each process said last, by name; what cannot be read is left out."""
+        """Return each process's last heartbeat by name; unreadable files are left out."""
         return dict(self._read())
 
     def _read(self) -> Iterator[tuple[str, Beat]]:

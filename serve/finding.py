@@ -1,4 +1,4 @@
-"""What one check of a machine came to."""
+"""The result type of a machine check."""
 
 from typing import Literal
 
@@ -8,12 +8,12 @@ Verdict = Literal["well", "look", "wrong"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One check and what came of it.
+    """The result of one check.
 
     Attributes:
-        check: what was looked at.
-        verdict: "well"; "look": it works, but not as well as it could; "wrong": it does not.
-        says: what was found, and what to do where it is not well.
+        check: name of the check.
+        verdict: "well"; "look": it works, but could work better; "wrong": it does not work.
+        says: the observation, and the remedy where the verdict is not "well".
     """
 
     check: str

@@ -1,7 +1,7 @@
 """The operations of the HTTP API, version 1: one table, from which routes and OpenAPI are made.
 
-An operation says what it takes and gives as types and calls the engine; it knows nothing of
-bytes, formats or status lines other than its own. What is documented is therefore what is served.
+An operation names its request and response types and calls the engine; it knows no bytes and no
+formats. The documentation therefore always matches the served API.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -35,19 +35,19 @@ Parameters = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[B]):
-    """One thing that can be asked.
+    """One operation of the API.
 
     Attributes:
-        name: of the operation, in OpenAPI and in metrics.
-        method: of HTTP.
-        path: with parameters in braces.
+        name: name in OpenAPI and in metrics.
+        method: HTTP method.
+        path: path with parameters in braces.
         summary: one sentence.
-        call: does it, with the decoded body and the path's and query's parameters.
-        body: type of the request's body; NoneType: it has none.
-        answer: type of the response's body; None: it has none.
-        status: of success.
+        call: runs it with the decoded body and the parameters of path and query.
+        body: type of the request's body; NoneType: no body.
+        answer: type of the response's body; None: no body.
+        status: HTTP status of success.
         query: names and meanings of the query's parameters.
-        failures: statuses with a meaning of their own, and what it is.
+        failures: further statuses and their meanings.
     """
 
     name: str
@@ -263,7 +263,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
 
 
 def _id(parameters: Parameters, name: str) -> str:
-    """Return an id of the path, within the limits of `serve.limits.Id`."""
+    """Return an id from the path, within the limits of `serve.limits.Id`."""
     value = parameters[name]
     if not 0 < len(value) <= MAX_ID:
         raise ProblemError(422, f"expected 1 to {MAX_ID} characters, got {len(value)}", name)
@@ -273,7 +273,7 @@ def _id(parameters: Parameters, name: str) -> str:
 
 
 def _person_id(parameters: Parameters) -> UserId:
-    """Return a person's id of the path, within the limits of `serve.limits.PersonId`."""
+    """Return a user id from the path, within the limits of `serve.limits.PersonId`."""
     value = _id(parameters, "user_id")
     if not is_person_id(value):
         raise ProblemError(422, f"expected {PERSON_ID_RULE}", "user_id")

@@ -1,11 +1,8 @@
-"""Which ranker is current: rows of the store, each a move from one ranker to the next.
+"""Activations of rankers: rows of the store, the last of which names the current ranker.
 
-The last move rules. It is written only by who knows the one before it, so of two that publish at
-the same time one is refused, and a follower leaves alone what is no later than what it has. Going
-back to an older ranker, or to none, is a move too, so nothing needs to be removed to go back.
-
-Rejected: the newest folder of the store (a ranker would be served the moment it is on disk, nobody
-could go back without removing files, and a copied folder would be taken for a publication).
+An activation names its predecessor, so one of two concurrent activations is refused. Activating an
+older ranker, or none, is an activation too, so a rollback removes nothing. Rejected alternatives:
+`docs/decisions/serve-rankers.md`.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,12 +12,12 @@ if TYPE_CHECKING:
 
 
 class RankerMove(NamedTuple):
-    """A ranker became current.
+    """The activation of a ranker.
 
     Attributes:
-        move: counts them; 0: there was none yet.
-        version: of the ranker; 0: none is current.
-        digest: of its manifest; empty if there is none.
+        move: number of the activation, counted from 1; 0: there was none yet.
+        version: version of the ranker; 0: none is current.
+        digest: digest of its manifest; empty without a ranker.
     """
 
     move: int = 0
@@ -29,22 +26,22 @@ class RankerMove(NamedTuple):
 
 
 class StaleMove(RuntimeError):  # noqa: N818  # it tells what happened, not a mistake
-    """Another ranker became current meanwhile."""
+    """Another ranker was activated meanwhile."""
 
 
 def move_ranker(
     transaction: "Transaction", known: RankerMove, version: int, digest: str
 ) -> RankerMove:
-    """Make a ranker the current one and return the move.
+    """Activate a ranker and return the activation.
 
     Args:
         transaction: of the store.
-        known: the last move as it was when it was decided to make this one.
-        version: of the ranker; 0: none.
-        digest: of its manifest.
+        known: the last activation that the caller knows of.
+        version: version of the ranker; 0: none.
+        digest: digest of its manifest.
 
     Raises:
-        StaleMove: there was a later move; nothing was written.
+        StaleMove: there was a later activation; nothing was written.
     """
     last = transaction.ranker_move()
     if last != known:

@@ -1,11 +1,8 @@
-"""Which version of the policy is current: rows that only the learner of the newest epoch writes.
+"""Rows of published versions, which only the learner of the newest epoch writes.
 
-A learner begins an epoch when it starts, and from then on nobody publishes under an older one. So
-a learner that was stopped and comes back cannot overwrite its successor, whichever store holds the
-rows.
-
-Rejected: a lock that the learner holds (one that is stopped and not dead keeps it), and the newest
-snapshot in the folder (it would be served the moment it is on disk).
+A learner begins an epoch when it starts, and older epochs can then no longer publish. A learner
+that was paused and resumes cannot overwrite its successor. Rejected alternatives:
+`docs/decisions/serve-versions.md`.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,10 +15,10 @@ class Version(NamedTuple):
     """A published version of the policy.
 
     Attributes:
-        version: rises with each publication.
-        epoch: of the learner that published it.
-        offset: of the log, up to which it learned.
-        digest: of the snapshot's manifest.
+        version: number, rising with each publication.
+        epoch: epoch of its learner.
+        offset: log offset up to which it has learned.
+        digest: digest of the snapshot's manifest.
     """
 
     version: int
@@ -35,14 +32,14 @@ class StaleEpoch(RuntimeError):  # noqa: N818  # it tells what happened, not a m
 
 
 def begin_epoch(transaction: "Transaction") -> int:
-    """Begin the next epoch and return it; whoever published under an older one is cut off."""
+    """Begin the next epoch and return it; older epochs can no longer publish."""
     epoch = transaction.newest_epoch() + 1
     transaction.set_epoch(epoch)
     return epoch
 
 
 def require_epoch(view: "View", epoch: int) -> None:
-    """Do nothing if an epoch is the newest.
+    """Check that an epoch is the newest.
 
     Raises:
         StaleEpoch: it is not.
@@ -69,6 +66,6 @@ def current_version(store: "Store") -> Version | None:
 
 
 def all_versions(store: "Store") -> list[Version]:
-    """Return all versions ever published, in the order of what they had learned."""
+    """Return all versions ever published, ordered by log offset."""
     with store.view() as view:
         return view.versions()
