@@ -16,7 +16,6 @@ class Admission:
     """The request slots of one app; `async with` takes one and gives it back."""
 
     def __init__(self, limit: int) -> None:
-        """Allow `limit` requests in flight, at least 1."""
         self._limit = limit
         self._n_in_hand = 0
 

@@ -19,13 +19,6 @@ class Answers:
     """Builds feed responses from page records."""
 
     def __init__(self, tokens: Tokens, catalogue: Catalogue, markets: Markets) -> None:
-        """Keep the parts that a response is built from.
-
-        Args:
-            tokens: signs the decision ids.
-            catalogue: holds the items; updated by its owner.
-            markets: tells where products may be offered.
-        """
         self._tokens = tokens
         self._catalogue = catalogue
         self._markets = markets

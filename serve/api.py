@@ -70,10 +70,10 @@ Handler = Callable[[Request, Exception], Awaitable[Response]]
 def make_app(
     engine: Engine, metrics: Metrics | None = None, *, web: Path = WEB, queue: int = QUEUE
 ) -> Starlette:
-    """Return the app that serves an engine.
+    """Return the app that serves an engine, which its owner closes.
 
     Args:
-        engine: answers the requests; its owner closes the store.
+        engine: answers the requests.
         metrics: counts the requests; the app makes its own if None.
         web: folder of the page at `/`; each file in it is served as `/web/NAME`.
         queue: maximum number of requests in flight, at least 1; further ones are answered 429.
@@ -101,7 +101,7 @@ def _endpoint(
     operation: Operation[Any], engine: Engine, metrics: Metrics, admission: Admission
 ) -> Endpoint:
     decoder = Decoder(operation.body)
-    # Whether the server is well is asked most when it has much to do.
+    # Health checks are never refused: they matter most under load.
     places = admission if operation.path.startswith("/v1/") else Admission(sys.maxsize)
 
     async def answer(request: Request) -> tuple[Response, object]:
@@ -129,7 +129,7 @@ def _endpoint(
         result: object = None
         try:
             response, result = await answer(request)
-        except Exception as error:  # noqa: BLE001 - whoever asked gets an answer
+        except Exception as error:  # noqa: BLE001 - every client gets an answer
             response = _answer_to(error, operation.name)
         metrics.answered(operation.name, response.status_code, perf_counter() - began, result)
         return response
@@ -138,14 +138,13 @@ def _endpoint(
 
 
 def _answer_to(error: Exception, operation: str) -> Response:
-    """Return the response to a failed request, and log failures that are the server's fault."""
     match error:
         case ProblemError():
             return _problem(error.problem)
         case FullError():
             return _again(429, "the server has as much in hand as it takes; ask again")
         case ClientDisconnect():
-            return Response(status_code=400)  # nobody is there to read it
+            return Response(status_code=400)  # the client is gone
         case StoreUnavailable():
             logger.error("operation=%s store=unavailable", operation, exc_info=error)
             return _again(503, "the store is busy, away or its disk is full; ask again")
@@ -260,7 +259,6 @@ def _counted(handler: Handler, metrics: Metrics) -> Handler:
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    """Answer a request that matches no route."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     response = _problem(problem(status, f"{request.method} {request.url.path}"))
     if isinstance(error, HTTPException) and error.headers:

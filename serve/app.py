@@ -45,12 +45,7 @@ class Feed:
     """A replica that answers the HTTP API."""
 
     def __init__(self, config: Config, learner: object) -> None:
-        """Open the data folder and follow the learner.
-
-        Args:
-            config: names the data folder.
-            learner: is never called; binding it makes one application of the two deployments.
-        """
+        """Open the data folder; `learner` is never called, it makes one application of the two."""
         _stay_on_loopback()
         self._replica = FeedReplica(config, now_ms=now_ms)
 
@@ -63,7 +58,6 @@ class Feed:
         self._replica.check()
 
     def __del__(self) -> None:
-        """Commit what is queued and close the store."""
         self._replica.close()
 
 
@@ -81,7 +75,6 @@ class Learner:
         self._replica.check()
 
     def __del__(self) -> None:
-        """Publish the last version and stop."""
         self._replica.close()
 
 
@@ -114,7 +107,7 @@ def running(config: Config) -> Iterator[str]:
         raise RuntimeError("expected serve.edge.switched before the first import of ray")
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     ray.init(
-        address="local",  # not a cluster that `ray start` has left traces of
+        address="local",  # not a cluster that an earlier `ray start` left traces of
         _node_ip_address=LOOPBACK,
         include_dashboard=False,
         log_to_driver=False,

@@ -14,5 +14,5 @@ class Asked:
     state: UserState
     scene: Scene
     served: Served
-    size: int  # cards asked for, at least 1
-    seed: int  # of the page's draws
+    size: int  # number of cards, at least 1
+    seed: int  # seed of the page's draws

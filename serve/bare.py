@@ -65,7 +65,7 @@ class _Processes:
         self._stopping = False
         self._died = ""
         for name, target in work:
-            # Not an Event: setting one blocks for ever when its waiter was killed.
+            # No Event: setting one blocks for ever once its waiter was killed.
             ready, inside = context.Pipe(duplex=False)
             process = context.Process(target=target, args=(inside,), name=name, daemon=True)
             process.start()
@@ -112,7 +112,6 @@ def _describe(process: SpawnProcess) -> str:
 
 
 def _listen(server: Server) -> socket.socket:
-    """Return the socket from which all feed processes accept."""
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
     return socket.create_server(
         (server.host, server.port), family=family, backlog=BACKLOG, reuse_port=False
@@ -124,7 +123,7 @@ def _serve(config: Config, listener: socket.socket, ready: Connection) -> None:
     _end_with_parent()
     with closing(FeedReplica(config, now_ms=now_ms)) as replica:
         gc.collect()
-        gc.freeze()  # as Serve does: what there is now stays, and need not be looked at again
+        gc.freeze()  # as Serve does: spares later collections the long-lived objects
         ready.send_bytes(b"ready")
         _Server(
             uvicorn.Config(
@@ -152,10 +151,9 @@ class _Server(uvicorn.Server):
 
 
 def _learn(config: Config, ready: Connection) -> None:
-    """Learn until SIGTERM."""
     _end_with_parent()
     stopped = threading.Event()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     os.nice(LEARNER_NICENESS)
     with closing(LearnerReplica(config, now_ms=now_ms)) as replica:

@@ -25,17 +25,12 @@ Labels = dict[str, str]
 
 
 class Family(msgspec.Struct, frozen=True):
-    """One Prometheus metric of one process.
-
-    Attributes:
-        kind: counter, gauge or histogram.
-        samples: name, labels and value.
-    """
+    """One Prometheus metric of one process."""
 
     name: str
     documentation: str
-    kind: str
-    samples: tuple[tuple[str, Labels, float], ...]
+    kind: str  # counter, gauge or histogram
+    samples: tuple[tuple[str, Labels, float], ...]  # name, labels and value
 
 
 class FeedBeat(msgspec.Struct, frozen=True, tag="feed"):
@@ -46,39 +41,22 @@ class FeedBeat(msgspec.Struct, frozen=True, tag="feed"):
 
 
 class LearnerBeat(msgspec.Struct, frozen=True, tag="learner"):
-    """The heartbeat of a learner; its counts cover the log up to `offset`.
-
-    Attributes:
-        at_ms: time of the report.
-        epoch: only the newest epoch publishes.
-        state: "stopped" after an orderly stop; a learner that died leaves "learning" behind.
-        version: last version published or resumed from; 0: none.
-        offset: log offset up to which the learner has folded.
-        learned: interactions that updated the model.
-        closed: interactions that closed.
-        censored: closed interactions whose end was never reported.
-        never_seen: decisions dropped without any feedback.
-        late: feedback events about no open decision.
-        refused: interactions that were not learned from, by reason (`VowpalArgs.refusals`).
-        poisoned: interactions left out because they broke the model, since the start.
-        rollbacks: times that the canary restored the model for that, since the start.
-        overdrawn: by over-committed market, the share of its cards that its uploads need.
-    """
+    """The heartbeat of a learner; counts cover the log up to `offset`."""
 
     at_ms: int
-    epoch: int
-    state: Literal["learning", "stopped"]
-    version: int = 0
-    offset: int = 0
-    learned: int = 0
-    closed: int = 0
-    censored: int = 0
-    never_seen: int = 0
-    late: int = 0
-    refused: dict[str, int] = {}
-    poisoned: int = 0
-    rollbacks: int = 0
-    overdrawn: dict[str, float] = {}
+    epoch: int  # only the newest epoch publishes
+    state: Literal["learning", "stopped"]  # one that died leaves "learning" behind
+    version: int = 0  # last version published or resumed from; 0: none
+    offset: int = 0  # log offset up to which the learner has folded
+    learned: int = 0  # interactions that updated the model
+    closed: int = 0  # interactions that closed
+    censored: int = 0  # closed interactions whose end was never reported
+    never_seen: int = 0  # decisions dropped without any feedback
+    late: int = 0  # feedback events about no open decision
+    refused: dict[str, int] = {}  # interactions not learned from, by `VowpalArgs.refusals`
+    poisoned: int = 0  # interactions that broke the model, since the start
+    rollbacks: int = 0  # times the canary restored the model, since the start
+    overdrawn: dict[str, float] = {}  # by over-committed market, the card share its uploads need
 
 
 Beat = FeedBeat | LearnerBeat
@@ -90,14 +68,11 @@ class Beats:
     """The heartbeat files in one data folder."""
 
     def __init__(self, data: Path) -> None:
-        """Use the data folder `data`; the subfolder is made at the first write."""
         self._folder = data / FOLDER
         self._is_failing = False
 
     def write(self, name: str, beat: Beat) -> None:
-        """Replace a process's heartbeat, and remove obsolete files.
-
-        A failure is logged once and never raised.
+        """Replace a process's heartbeat and remove obsolete files; a failure is only logged, once.
 
         Args:
             name: `feed-` and hex digits, or `learner-EPOCH`.
@@ -127,7 +102,7 @@ class Beats:
             try:
                 yield path.name, _decoder.decode(path.read_bytes())
             except (OSError, msgspec.DecodeError):
-                continue  # dropped meanwhile, cut by a full disk, or of another release
+                continue  # removed meanwhile, cut by a full disk, or of another release
 
     def _files(self) -> list[Path]:
         if not self._folder.is_dir():

@@ -22,7 +22,6 @@ class Blocking:
     """Reads and writes users' blocks."""
 
     def __init__(self, store: Store, ledger: Ledger, *, now_ms: Callable[[], int]) -> None:
-        """Look users up in `store` and write through `ledger`; `now_ms` is the server's clock."""
         self._store = store
         self._ledger = ledger
         self._now_ms = now_ms

@@ -41,7 +41,6 @@ class ClientError(Exception):
     def __init__(
         self, message: str, problem: Problem | None = None, again_s: float | None = None
     ) -> None:
-        """Keep the server's response."""
         super().__init__(message)
         self.problem = problem
         self.again_s = again_s

@@ -37,21 +37,13 @@ REPLICAS_A_POD = 3
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """The size of a cluster and the addresses of its parts.
+    """The size of a cluster and the addresses of its parts."""
 
-    Attributes:
-        image: container image that serves.
-        redis: address of the store; empty: a file, on a single node.
-        min_replicas: least number of `Feed` replicas; a single node has `server.replicas`.
-        max_replicas: largest number of `Feed` replicas.
-        single_node: everything runs in one pod, which may keep its log in SQLite.
-    """
-
-    image: str
-    redis: str = ""
-    min_replicas: int = 4
-    max_replicas: int = 64
-    single_node: bool = False
+    image: str  # container image that serves
+    redis: str = ""  # address of the store; empty: a file, on a single node
+    min_replicas: int = 4  # of `Feed`; a single node has `server.replicas`
+    max_replicas: int = 64  # of `Feed`
+    single_node: bool = False  # everything in one pod, which may keep its log in SQLite
 
     def pods(self, n_replicas: int) -> int:
         """Return how many pods hold the replicas and the learner: at least two, so one may die."""
@@ -67,8 +59,7 @@ def require_shared(config: Config, cluster: Cluster, *, own_redis: bool) -> None
         own_redis: whether to set up a Redis beside the server.
 
     Raises:
-        Refused: the replica bounds or the options contradict each other, or the store would be a
-            file on each machine.
+        Refused: bounds or options contradict each other, or each machine would have its own store.
     """
     if not 1 <= cluster.min_replicas <= cluster.max_replicas:
         raise Refused(
@@ -89,7 +80,7 @@ def serve_config(config: Config, cluster: Cluster) -> dict[str, Any]:
     """Return the Serve config as a tree of values that YAML can hold."""
     return {
         "proxy_location": "EveryNode",
-        # HAProxy on any node asks replicas on all.
+        # HAProxy on any node reaches the replicas on all nodes.
         "http_options": {"host": "0.0.0.0", "port": PORT},  # noqa: S104 - within a pod
         "applications": [
             {
@@ -106,10 +97,8 @@ def serve_config(config: Config, cluster: Cluster) -> dict[str, Any]:
 def args_of(config: Config, store_file: str | None, folder: str = DATA) -> dict[str, Any]:
     """Return the arguments of `serve.app:build`: the settings that differ from their defaults.
 
-    Args:
-        config: the settings; the address of its store is left out.
-        store_file: path of the file with that address; None: the store is a file in the folder.
-        folder: data folder that all nodes share.
+    The address of the store is left out; `store_file` is the path of a file that holds it (None:
+    the store is a file in `folder`, which all nodes share).
     """
     store = msgspec.structs.replace(config.store, url="")
     placed = msgspec.structs.replace(
@@ -161,7 +150,7 @@ def _feed(config: Config, cluster: Cluster) -> Options:
             "upscale_delay_s": 10.0,
             "downscale_delay_s": 600.0,
         },
-        # A quarter more for the time of an update, not twice as many machines.
+        # An update starts a quarter more replicas, not twice as many.
         "max_surge_percent": 25,
     }
 

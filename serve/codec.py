@@ -17,7 +17,7 @@ JSON = "application/json"
 MSGPACK = "application/msgpack"
 PROBLEM = "application/problem+json"
 
-# What `curl -d` and `sendBeacon` say when they are not told.
+# Defaults of `curl -d` and `sendBeacon`.
 _AS_JSON = {"", JSON, "application/x-www-form-urlencoded", "text/plain"}
 _AS_MSGPACK = {MSGPACK, "application/x-msgpack", "application/vnd.msgpack"}
 _NAMES = {
@@ -34,7 +34,6 @@ class ProblemError(Exception):
     """A request that is answered with a problem."""
 
     def __init__(self, status: int, detail: str, field: str = "") -> None:
-        """Describe the expected value, the value that came, and its field."""
         super().__init__(detail)
         self.problem = problem(status, detail, field)
 
@@ -98,7 +97,6 @@ class Decoder(Generic[T]):
     """Decodes bodies of one type, strictly, in both formats."""
 
     def __init__(self, kind: type[T]) -> None:
-        """Prepare for `kind`; its limits are checked during decoding."""
         self._json = msgspec.json.Decoder(kind)
         self._msgpack = msgspec.msgpack.Decoder(kind)
 

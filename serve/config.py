@@ -119,31 +119,19 @@ class JoinTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Mixture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Arguments of the policy "mixture", which mixes uniform and popularity.
+    """Arguments of the policy "mixture", which mixes uniform and popularity."""
 
-    Attributes:
-        uniform_share: share of the slots that are drawn uniformly; the others go by popularity.
-        temperature: of popularity's softmax; a lower one favours the popular items more.
-    """
-
-    uniform_share: Share = 0.2
+    uniform_share: Share = 0.2  # of the slots; the others are drawn by popularity
     temperature: Annotated[float, Meta(gt=0.0, le=1e6)] = 0.1
 
 
 class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One arm of the experiment.
+    """One arm of the experiment."""
 
-    Attributes:
-        name: as it stands in the pages' log records.
-        policy: ranks this arm's pages.
-        share: share of the users, relative to the sum over the arms; above 0.
-        mixture: arguments of the policy "mixture" only; None: the defaults.
-    """
-
-    name: Annotated[str, Meta(min_length=1, max_length=64)]
-    policy: PolicyName
-    share: Annotated[float, Meta(gt=0.0, le=1e6)] = 1.0
-    mixture: Mixture | None = None
+    name: Annotated[str, Meta(min_length=1, max_length=64)]  # as in the pages' log records
+    policy: PolicyName  # ranks this arm's pages
+    share: Annotated[float, Meta(gt=0.0, le=1e6)] = 1.0  # of the users, relative to all arms' sum
+    mixture: Mixture | None = None  # for the policy "mixture" only; None: the defaults
 
     def __post_init__(self) -> None:
         if self.mixture is not None and self.policy != "mixture":
@@ -184,7 +172,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     markets: dict[str, MarketRules] = msgspec.field(default_factory=lambda: dict(PRESETS))
 
     def __post_init__(self) -> None:
-        Markets(self.markets)  # refuses countries that are none
+        Markets(self.markets)  # refuses invalid countries
 
     @property
     def audiences(self) -> AudienceArgs:

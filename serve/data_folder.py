@@ -39,11 +39,7 @@ def open_data(
 def open_file(
     config: Config, *, must_exist: bool = True, now_ms: Callable[[], int] = lambda: 0
 ) -> SqliteStore:
-    """Open the data folder's database, for jobs that work on the file itself.
-
-    Raises:
-        Refused: as `open_data`, or the store is no file in the data folder.
-    """
+    """Open the data folder's database file; raises as `open_data`, and `Refused` for a Redis."""
     store = None if config.store.url else open_data(config, must_exist=must_exist, now_ms=now_ms)
     if not isinstance(store, SqliteStore):
         raise Refused(f"{NO_FILE}: the store is a Redis (store.url)")
@@ -51,11 +47,7 @@ def open_file(
 
 
 def count_lines(config: Config) -> int:
-    """Return the number of lines in the data folder's log, for progress reports of jobs.
-
-    Raises:
-        Refused: as `open_data`.
-    """
+    """Return the number of lines in the data folder's log; raises as `open_data`."""
     with open_data(config) as store:
         return store.log.count()
 

@@ -53,19 +53,12 @@ frontend http_frontend
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """The findings of all checks.
-
-    Attributes:
-        replica_import_s: time to import a feed replica's modules.
-        replica_mb: memory of a process with these modules, without data.
-        fsync_ms: median fsync of a small file in the data folder, for which an acknowledgement
-            waits if the store is there.
-    """
+    """The findings of all checks, and three measurements."""
 
     findings: tuple[Finding, ...]
-    replica_import_s: float
-    replica_mb: float
-    fsync_ms: float
+    replica_import_s: float  # time to import a feed replica's modules
+    replica_mb: float  # memory of a process with these modules, without data
+    fsync_ms: float  # median for a small file in the data folder
 
     @property
     def is_well(self) -> bool:
@@ -96,7 +89,6 @@ def _python(config: Config) -> Finding:
 
 
 def _packages(config: Config) -> Finding:
-    """Compare the installed packages with the project's requirements."""
     try:
         asked = importlib.metadata.requires("nextswipe") or []
     except importlib.metadata.PackageNotFoundError:
@@ -178,7 +170,6 @@ def _is_nextswipe(address: str) -> bool:
 
 
 def _secret(config: Config) -> Finding:
-    """Check the permissions of the key that signs ids and seeds draws."""
     key = Path(config.data.folder) / "secret.key"
     if not key.exists():
         return Finding("secret", "well", f"{key} will be made at the start")
@@ -219,7 +210,7 @@ def _weigh_replica() -> tuple[Finding, float, int]:
 def _run(
     command: list[str], variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - of this project and its dependencies
+    return subprocess.run(  # noqa: S603 - commands of this project and its dependencies
         command,
         check=False,
         capture_output=True,

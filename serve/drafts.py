@@ -19,26 +19,15 @@ from env.vocabulary import Item, Profile, ShortKeys
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A page that is not in the log yet.
-
-    Attributes:
-        page: as drawn.
-        request: common prefix of the ids of all pages that answer the same request.
-        state: state of the user at the draw.
-        sequence: sequence number of the catalogue at the draw.
-        items: items of the cards, as the catalogue had them.
-        is_last: write the page even if its user's state has changed, as long as every item on it
-            may still be shown.
-        alike: result of `find_alike` if `is_last`; otherwise empty.
-    """
+    """A page that is not in the log yet, with the state it was drawn from."""
 
     page: PageRecord
-    request: str
-    state: UserState
-    sequence: int
-    items: tuple[Item, ...]
-    is_last: bool
-    alike: ShortKeys
+    request: str  # common prefix of the ids of all pages that answer the same request
+    state: UserState  # of the user, at the draw
+    sequence: int  # of the catalogue, at the draw
+    items: tuple[Item, ...]  # of the cards, as the catalogue had them
+    is_last: bool  # write it despite a changed state, if every item may still be shown
+    alike: ShortKeys  # result of `find_alike` if `is_last`; otherwise empty
 
     def still_suits(self, now: UserState) -> bool:
         """Return whether the page may still be written, given its user's present state."""
@@ -49,7 +38,6 @@ class Draft:
         return not self._is_blocked_by(now)
 
     def _is_blocked_by(self, now: UserState) -> bool:
-        """Return whether the user, in their present state, has blocked an item of the page."""
         if np.isin(self.alike, unwanted_keys(now)).any():
             return True
         creators, tags = frozenset(blocked_creators(now)), frozenset(now.blocked_tags)
@@ -60,7 +48,7 @@ class Draft:
 
 
 class Moved(NamedTuple):
-    """The present state, after a page was drawn from an older one."""
+    """The user's present state, and the catalogue's sequence, where a pending page is out of date."""
 
     state: UserState
     sequence: int

@@ -31,18 +31,12 @@ Options = dict[str, Any]
 
 
 class Switch(msgspec.Struct, frozen=True):
-    """An environment variable.
-
-    Attributes:
-        value: template that names the fields of `Places` in braces.
-        gives: the benefit of setting it.
-        costs: the drawback of setting it.
-    """
+    """An environment variable."""
 
     name: str
-    value: str
-    gives: str
-    costs: str
+    value: str  # template that names the fields of `Places` in braces
+    gives: str  # benefit of setting it
+    costs: str  # drawback of setting it
 
 
 CALM = Switch(
@@ -177,22 +171,13 @@ FAST = (
 
 
 class Places(msgspec.Struct, frozen=True):
-    """The values that the variables are filled with.
+    """The values that the variables are filled with."""
 
-    Attributes:
-        home: private folder with a short path: a socket's path has at most 107 bytes, and Serve
-            adds 70.
-        program: path of the program to start for HAProxy.
-        listen: host:port of the feed.
-        fallback_port: a free port.
-        drain_s: see `Server`.
-    """
-
-    home: str
-    program: str
-    listen: str
-    fallback_port: int
-    drain_s: float
+    home: str  # private and short: a socket's path has at most 107 bytes, and Serve adds 70
+    program: str  # path of the program that Serve starts for HAProxy
+    listen: str  # host:port of the feed
+    fallback_port: int  # a free port
+    drain_s: float  # see `Server`
 
 
 def variables(server: Server, places: Places, around: tuple[Switch, ...] = ALONE) -> dict[str, str]:
@@ -216,7 +201,7 @@ def switched(server: Server) -> Iterator[Server]:
         ours = variables(server, _places(server, home))
         os.environ.update({name: before.get(name, value) for name, value in ours.items()})
         if BINARY in ours:
-            os.environ[BINARY] = ours[BINARY]  # which becomes what it named before
+            os.environ[BINARY] = ours[BINARY]  # our program runs the named HAProxy
         yield server
     finally:
         os.environ.clear()
@@ -265,7 +250,7 @@ def feed_options(config: Config) -> Options:
         "max_ongoing_requests": MAX_CONNECTIONS,
         "max_queued_requests": MAX_CONNECTIONS,
         "backpressure_config": {"status_code": 429, "retry_after_s": RETRY_AFTER_S},
-        # Of one replica the second is there before the first goes.
+        # A new replica is there before an old one goes, even if there is one only.
         "max_surge_percent": 100,
         "graceful_shutdown_wait_loop_s": 0.2,
         "graceful_shutdown_timeout_s": config.server.drain_s + 20.0,

@@ -67,8 +67,6 @@ _NO_KEYS: ShortKeys = np.zeros(0, dtype=np.uint32)
 
 
 class _Shown(NamedTuple):
-    """A card that was shown to a user."""
-
     decision: DecisionId
     head: Head
 
@@ -156,8 +154,8 @@ class Engine:
             )
             if page is None:
                 return FeedResponse(page_id, (), NOTHING_TO_SHOW)
-            # The last draw is appended even if its person has changed: whoever sends feedback
-            # without pause gets a page too, and a card shown twice costs less than none.
+            # The last draw is appended even if its user's state has changed: a client that sends
+            # feedback without pause gets a page too, and a repeated card costs less than none.
             draft = self._draft(page, name, person.state, is_last=n_left == 0)
             work = partial(self._ledger.take_page, draft=draft)
             match await self._ledger.commit(work, durable=False, about=person.user):
@@ -179,7 +177,6 @@ class Engine:
         return Draft(page, name, state, catalogue.sequence, items, is_last, alike)
 
     async def _look_up(self, user_id: str) -> tuple[Person | None, int]:
-        """Return a user and the offset of the last item change, as of one moment."""
         return await read(self._store, lambda view: view.arrival(user_id), user_id)
 
     async def _find_page(self, user: UserKey, name: str) -> PageRecord | None:

@@ -8,14 +8,8 @@ Verdict = Literal["well", "look", "wrong"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """The result of one check.
-
-    Attributes:
-        check: name of the check.
-        verdict: "well"; "look": it works, but could work better; "wrong": it does not work.
-        says: the observation, and the remedy where the verdict is not "well".
-    """
+    """The result of one check: "well", "look" (works, but could work better) or "wrong"."""
 
     check: str
     verdict: Verdict
-    says: str
+    says: str  # the observation, and the remedy where the verdict is not "well"

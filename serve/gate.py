@@ -14,15 +14,10 @@ from replay.gates import Gates
 
 
 class Gate(msgspec.Struct, frozen=True):
-    """The conditions that a candidate must meet on held-out pages.
+    """The conditions that a candidate must meet on held-out pages."""
 
-    Attributes:
-        margin: largest share of the logged reward that may be lost, at least 0.
-        gates: health gates for the held-out log.
-    """
-
-    margin: float = 0.01
-    gates: Gates = Gates()
+    margin: float = 0.01  # largest share of the logged reward that may be lost, at least 0
+    gates: Gates = Gates()  # health gates for the held-out log
 
     def __post_init__(self) -> None:
         if not self.margin >= 0.0:

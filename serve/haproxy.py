@@ -28,16 +28,16 @@ _STEERING = (
     "^(x[-_]request[-_]timeout[-_]seconds|x[-_]session[-_]id|serve[-_]multiplexed[-_]model[-_]id)$"
 )
 _RULES = (
-    # A request has to come within this time, header and beginning of the body, before it costs a
+    # The header and the beginning of the body must arrive within this time, before they cost a
     # replica anything.
     f"timeout http-request {HEADER_TIMEOUT_S}s",
     "option http-buffer-request",
-    # How long Serve waits and which replica it takes is not the client's to say ...
+    # A client must not choose Serve's timeout or its replica.
     f"http-request del-header {_STEERING} -m reg",
-    # ... and nobody's handler is cancelled half way. Serve then reads no body ahead of the app,
-    # which is what bounds its size, and starts one task less for each request.
+    # No handler is cancelled half way. Serve then reads no body ahead of the app, which bounds its
+    # size, and starts one task less for each request.
     "http-request set-header x-request-disconnect-disabled ?1",
-    # All else may be sent twice: it carries ids. A second delete would find nothing.
+    # Other requests carry ids and may be sent twice. A second delete would find nothing.
     "http-request disable-l7-retry if METH_DELETE",
 )
 _PROBLEM = (
@@ -106,13 +106,10 @@ def write_failures(folder: Path) -> None:
 
 
 def end_leftovers(folder: Path) -> None:
-    """End every HAProxy that uses a configuration in a folder.
+    """End every HAProxy that uses a configuration in `folder`, an absolute path.
 
     Serve ends only the one that it knows of. If it is stopped during a reload, the next one is
     already running and would go on listening.
-
-    Args:
-        folder: absolute; no process starts another HAProxy in it.
     """
     for path in Path("/proc").iterdir():
         if not path.name.isdigit():
@@ -132,11 +129,10 @@ def main(binary: str, arguments: list[str]) -> None:
     aside = path.with_suffix(".narrowed")
     aside.write_text(narrowed)
     aside.replace(path)  # Serve knows its HAProxy by this path in the command line
-    os.execv(binary, [binary, *arguments])  # noqa: S606 - there is no shell in it
+    os.execv(binary, [binary, *arguments])  # noqa: S606 - no shell is involved
 
 
 def _sections(config: str) -> Iterator[list[str]]:
-    """Yield the lines of each section; a section starts at a line that is not indented."""
     section: list[str] = []
     for line in config.splitlines(keepends=True):
         if section and line[:1].strip():
@@ -156,7 +152,7 @@ def _rewritten(section: list[str], listen: str, folder: Path) -> Iterator[str]:
             case ["bind", *_]:
                 raise ValueError(f"expected no listener in {name!r}, got {line.strip()!r}")
             case ["log", *_]:
-                pass  # a line for each request, sent to nobody
+                pass  # a line for each request that no program reads
             case ["errorfile", status, _] if status in _FAILURES:
                 yield f"    errorfile {status} {folder / f'{status}.http'}\n"
             case _:

@@ -28,7 +28,6 @@ class Heads:
     """A bounded cache of the headers of recently used pages."""
 
     def __init__(self, store: Store) -> None:
-        """Look up unknown pages in `store`."""
         self._store = store
         self._heads: dict[PageId, Head] = {}
 

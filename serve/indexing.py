@@ -23,12 +23,7 @@ class Indexing:
     """Builds an index for a large catalogue, and a new one once the catalogue has changed."""
 
     def __init__(self, pipeline: Pipeline, *, least_items: int = LEAST_ITEMS) -> None:
-        """Start without an index.
-
-        Args:
-            pipeline: uses the index, which covers its catalogue.
-            least_items: smallest catalogue that gets an index; smaller ones are scanned.
-        """
+        """Start without an index; a catalogue below `least_items` is scanned."""
         self._pipeline = pipeline
         self._least_items = least_items
         self._cells: Cells | None = None
@@ -49,7 +44,7 @@ class Indexing:
         cells = Cells.build(catalogue, self._pipeline.served.states.last_aligned)
         self._follow(cells)
         self._pipeline.look_in(cells)
-        self._follow(cells)  # what was swapped in until now has followed the index before
+        self._follow(cells)  # a version swapped in meanwhile followed the old index
         self._cells = cells
         logger.info("indexed items=%d", len(cells.worth))
         return True

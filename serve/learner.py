@@ -125,10 +125,9 @@ class OnlineLearner:
         return bool(lines)
 
     def publish_if_due(self, *, force: bool = False) -> Version | None:
-        """Publish a version if the model has learned something and the pace allows it.
+        """Publish if the model has learned something and the pace allows it.
 
-        Args:
-            force: ignore the pace, and publish a resumable version if the last one is not.
+        `force` ignores the pace, and publishes a resumable version if the last one is not.
         """
         due = self._monotonic_s() - self._published_s >= self._publish_every_s
         is_behind = self.learning.offset < self._known_offset
@@ -138,13 +137,10 @@ class OnlineLearner:
         return None if is_behind or is_known or not due else self.publish()
 
     def publish(self, *, resumable: bool = False) -> Version:
-        """Publish a version now.
+        """Publish a version now; raises as the function `publish`.
 
-        Args:
-            resumable: include the state to resume from, even if its share of the time is used up.
-
-        Raises:
-            StaleEpoch: see `publish`.
+        A `resumable` one includes the state to resume from, even if its share of the time is used
+        up.
         """
         began_s = self._monotonic_s()
         self._is_resumable = resumable or began_s >= self._resumable_due_s
@@ -254,7 +250,7 @@ def publish(
     Raises:
         StaleEpoch: a newer learner has taken over; at most an unused snapshot was written.
     """
-    # Durable although it writes nothing: all that was folded is on disk from here on.
+    # A durable barrier: after it, all folded lines are on disk.
     write_now(store, partial(require_epoch, epoch=epoch))
     with store.view() as view:
         number = max(view.last_version_number(), *snapshots.versions(), 0) + 1
@@ -268,7 +264,7 @@ def publish(
     )
     scorer = learning.policy.frozen(number).to_bytes()
     parts = {**learning.parts(resumable=resumable), "scorer": scorer}
-    # What a power cut takes of the others is folded again; feedback does not wait for their flush.
+    # Other snapshots lost in a power cut are folded again, so feedback need not wait for a flush.
     written = snapshots.publish(manifest, parts, durable=resumable)
     version = Version(number, epoch, learning.offset, written.digest)
     write_now(store, partial(publish_version, version=version))

@@ -32,19 +32,12 @@ JOIN = "join"
 
 @dataclass(frozen=True, slots=True)
 class LearningArgs:
-    """The inputs of the fold besides the log.
+    """The inputs of the fold besides the log."""
 
-    Attributes:
-        vowpal: arguments of the policy.
-        reward: definition of the reward.
-        settle_ms: the join's grace period.
-        audiences: arguments of delivery guarantees and rollout stages.
-    """
-
-    vowpal: VowpalArgs
+    vowpal: VowpalArgs  # arguments of the policy
     reward: Reward
-    settle_ms: int = 2_000
-    audiences: AudienceArgs = field(default_factory=AudienceArgs)
+    settle_ms: int = 2_000  # the join's grace period
+    audiences: AudienceArgs = field(default_factory=AudienceArgs)  # delivery guarantees, rollout
 
     def manifest_args(self) -> dict[str, Any]:
         """Return the arguments for a manifest, without the explorer, which folding does not use."""
@@ -57,7 +50,6 @@ class Learning:
     """The fold: policy, item states, audiences and join at one offset of the log."""
 
     def __init__(self, args: LearningArgs) -> None:
-        """Start before the first record."""
         self.offset = 0
         self.learned = 0
         self.poisoned = 0
@@ -85,7 +77,7 @@ class Learning:
             learning.audiences = Audiences.from_bytes(parts["audiences"], args.audiences)
             learning.join = Join.from_bytes(parts[JOIN], args.reward, settle_ms=args.settle_ms)
         except (KeyError, ValueError, msgspec.MsgspecError, RuntimeError) as error:
-            # Of a model that it cannot read, VW says so by a RuntimeError.
+            # VW raises RuntimeError for a model that it cannot read.
             raise SnapshotCorruption(
                 f"version {manifest.version} cannot be decoded: {error!r}"
             ) from error

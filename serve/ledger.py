@@ -158,10 +158,7 @@ class Ledger:
         wanted: bool,
         at_ms: int,
     ) -> UserState | None:
-        """Block or unblock creators and tags for a user.
-
-        Returns:
-            The user's new state; None: the user is unknown.
+        """Block or unblock creators and tags; return the user's new state, None if unknown.
 
         Raises:
             NoRoomError: the user would exceed the maximum number of blocks.
@@ -231,7 +228,6 @@ def fold_states(transaction: Transaction, records: Sequence[PersonRecord]) -> No
 def _folded(
     states: Mapping[UserKey, UserState], records: Iterable[PersonRecord]
 ) -> dict[UserKey, UserState | None]:
-    """Return the users' states after the records."""
     moved: dict[UserKey, UserState | None] = {}
     for record in records:
         state = moved[record.user] if record.user in moved else states.get(record.user)

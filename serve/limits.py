@@ -87,7 +87,7 @@ def is_person_id(text: str) -> bool:
 
 
 def _is_like(pattern: str, text: str) -> bool:
-    # Surrogates stand in no body, so not in the pattern: without its flag "u", JavaScript would
-    # take every emoji for two of them.
+    # A decoded body holds no surrogates, so the pattern need not exclude them; if it did,
+    # JavaScript without its flag "u" would refuse every emoji.
     fits = 0 < len(text) <= MAX_ID and re.search(pattern, text) is not None
     return fits and _SURROGATE.search(text) is None

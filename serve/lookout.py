@@ -21,36 +21,22 @@ SILENT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """The state of the store as of one moment.
-
-    Attributes:
-        totals: totals of the log.
-        offset: offset of the log's last line.
-        catalogue_offset: offset of the last line about an item.
-        version: the current one; None: no version was published.
-    """
+    """The state of the store as of one moment."""
 
     totals: dict[Total, int]
-    offset: int
-    catalogue_offset: int
-    version: Version | None
+    offset: int  # of the log's last line
+    catalogue_offset: int  # of the last line about an item
+    version: Version | None  # the current one; None: no version was published
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The status of the server at one moment.
+    """The status of the server at one moment."""
 
-    Attributes:
-        at_ms: time of the overview, by the server's clock.
-        beats: last heartbeat of each process, by name.
-        readings: state of the store; None: it cannot be read.
-        reason: reason why it cannot be read; empty if it can.
-    """
-
-    at_ms: int
-    beats: dict[str, Beat]
-    readings: Readings | None
-    reason: str = ""
+    at_ms: int  # by the server's clock
+    beats: dict[str, Beat]  # last heartbeat of each process, by name
+    readings: Readings | None  # None: the store cannot be read
+    reason: str = ""  # reason why the store cannot be read; empty if it can
 
     @property
     def learner(self) -> LearnerBeat | None:
@@ -84,7 +70,7 @@ class Lookout:
         """Return the present status; takes a few short reads."""
         try:
             readings, reason = self._read(), ""
-        except (StoreUnavailable, RuntimeError) as error:  # the latter: it is closed
+        except (StoreUnavailable, RuntimeError) as error:  # RuntimeError: it is closed
             readings, reason = None, f"the database cannot be read: {error}"
         return Overview(self._now_ms(), self._beats.read(), readings, reason)
 

@@ -104,7 +104,7 @@ class Metrics:
                 tuple(
                     (sample.name, dict(sample.labels), sample.value)
                     for sample in metric.samples
-                    if not sample.name.endswith("_created")  # as many again, of use to nobody
+                    if not sample.name.endswith("_created")  # doubles the samples, without use
                 ),
             )
             for metric in self._registry.collect()

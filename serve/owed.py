@@ -31,19 +31,13 @@ class Offer:
     """The slots that one page reserves, and the candidates for them."""
 
     places: Ints  # slots to reserve, in random order
-    debut: Ints  # catalogue indices of the uploads that they choose from, the most urgent first
+    debut: Ints  # catalogue indices of the candidates, the most urgent first
 
 
 class Owed:
     """Computes the reservations of one replica's pages and counts its deliveries in flight."""
 
     def __init__(self, config: Config, catalogue: Catalogue) -> None:
-        """Start with no deliveries in flight.
-
-        Args:
-            config: its sections feed and fair_start are used.
-            catalogue: updated by the engine.
-        """
         self._config = config
         self._catalogue = catalogue
         self._undelivered = Undelivered()
@@ -104,7 +98,6 @@ class Owed:
         owed: Ints,
         n_reserved: int,
     ) -> Ints:
-        """Return the uploads that compete for the page's reserved slots."""
         if not n_reserved:
             return owed[:0]
         n_candidates = max(self._config.feed.candidates, asked.size)

@@ -51,7 +51,7 @@ class Chosen:
     index: Ints  # (n,) catalogue indices
     retrieved: Retrieved
     filtered: Filtered
-    places: Ints  # slots to reserve for what is owed an audience, in random order
+    places: Ints  # slots to reserve for delivery guarantees, in random order
 
     def reason(self, action: int) -> str:
         """Return the source that proposed a candidate."""
@@ -206,7 +206,6 @@ class Pipeline:
         self._owed.committed(page)
 
     def _policy(self, arm: Arm, served: Served) -> Policy:
-        """Return the policy that draws a page of this arm."""
         ranking = self._ranking
         if arm.policy == "blend" and ranking is not None:
             return ranking.blended(served.policy, self._config.retention)

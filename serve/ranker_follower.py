@@ -23,13 +23,7 @@ class RankerFollower:
     def __init__(
         self, store: Store, rankers: SnapshotStore, swap: Callable[[Ranking | None], None]
     ) -> None:
-        """Follow the activations in a store.
-
-        Args:
-            store: holds the rows of activations.
-            rankers: holds the rankers.
-            swap: called with each new ranker, on the thread that polls; None: no ranker is current.
-        """
+        """Hand each new ranker to `swap` on the thread that polls; None: no ranker is current."""
         self._store, self._kept, self._swap = store, rankers, swap
         self._seen, self._refused = RankerMove(), RankerMove()
         self._n_refused = 0

@@ -21,19 +21,12 @@ from serve.store import Transaction, write_now
 
 
 class Published(msgspec.Struct, frozen=True):
-    """A published ranker.
+    """A published ranker."""
 
-    Attributes:
-        version: from 1.
-        origin: its source, in the publisher's words.
-        offset: log offset up to which it was trained; 0: not trained on this log.
-        is_current: whether pages are blended with it.
-    """
-
-    version: int
-    origin: str
-    offset: int
-    is_current: bool
+    version: int  # from 1
+    origin: str  # its source, in the publisher's words
+    offset: int  # log offset up to which it was trained; 0: not trained on this log
+    is_current: bool  # whether pages are blended with it
 
 
 def publish_ranker(config: Config, data: bytes, *, origin: str, offset: int = 0) -> Published:

@@ -12,17 +12,11 @@ if TYPE_CHECKING:
 
 
 class RankerMove(NamedTuple):
-    """The activation of a ranker.
+    """The activation of a ranker."""
 
-    Attributes:
-        move: number of the activation, counted from 1; 0: there was none yet.
-        version: version of the ranker; 0: none is current.
-        digest: digest of its manifest; empty without a ranker.
-    """
-
-    move: int = 0
-    version: int = 0
-    digest: str = ""
+    move: int = 0  # number of the activation, from 1; 0: there was none yet
+    version: int = 0  # of the ranker; 0: none is current
+    digest: str = ""  # of its manifest; empty without a ranker
 
 
 class StaleMove(RuntimeError):  # noqa: N818  # it tells what happened, not a mistake
@@ -32,16 +26,10 @@ class StaleMove(RuntimeError):  # noqa: N818  # it tells what happened, not a mi
 def move_ranker(
     transaction: "Transaction", known: RankerMove, version: int, digest: str
 ) -> RankerMove:
-    """Activate a ranker and return the activation.
-
-    Args:
-        transaction: of the store.
-        known: the last activation that the caller knows of.
-        version: version of the ranker; 0: none.
-        digest: digest of its manifest.
+    """Activate a ranker (version 0: none) and return the activation.
 
     Raises:
-        StaleMove: there was a later activation; nothing was written.
+        StaleMove: `known` is not the last activation; nothing was written.
     """
     last = transaction.ranker_move()
     if last != known:

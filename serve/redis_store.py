@@ -90,7 +90,7 @@ class RedisStore:
     ) -> Future[T]:
         """Queue a transaction, always durable; see `serve.store.Store.write`."""
         home = self._home(about)
-        # Whether `about` is an id or a pseudonym is not known: one of the two is asked in vain.
+        # `about` may be an id or a pseudonym: one of the two reads finds nothing.
         reads = [(USERS, about), (STATES, about)] if about else []
         reads += [(STATES, user) for user in users if user != about]
         writing = self.database.write(

@@ -61,7 +61,6 @@ class RedisView:
     """The lookups of one installation; see `serve.store.View`."""
 
     def __init__(self, database: RedisDatabase, home: int) -> None:
-        """Read from a database; `home` is the shard of the user or items concerned."""
         self._database = database
         self._home = home
 

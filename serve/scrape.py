@@ -16,7 +16,7 @@ from serve.metrics import Metrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-# Of each total: its label and what it is.
+# The label and the meaning of each total.
 _TOTALS = {
     "pages": ("", "Pages that were delivered."),
     "pages_degraded": ("", "Pages that were less than asked for."),
@@ -30,21 +30,13 @@ _TOTALS = {
 
 
 def scrape(metrics: Metrics, overview: Overview, n_items: int) -> bytes:
-    """Return the metrics of the whole server.
-
-    Args:
-        metrics: of the process that answers.
-        overview: status of all processes.
-        n_items: number of items that may be shown.
-    """
+    """Return the metrics of the whole server, of which `n_items` is the number of listed items."""
     registry = CollectorRegistry()
     registry.register(_Fixed([*_whole(overview, n_items), *_processes(metrics, overview)]))
     return generate_latest(registry)
 
 
 class _Fixed(Collector):
-    """A collector of metrics that were collected already."""
-
     def __init__(self, collected: Iterable[Metric]) -> None:
         self._collected = collected
 

@@ -20,7 +20,7 @@ def serving(config: Config, *, with_ray: bool = True) -> Iterator[str]:
         from serve.edge import switched
 
         with switched(config.server) as server:
-            from serve.app import running  # imports Ray, which reads its switches then
+            from serve.app import running  # imports Ray, which then reads its variables
 
             with running(msgspec.structs.replace(config, server=server)) as address:
                 yield address

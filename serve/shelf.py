@@ -37,14 +37,9 @@ class Shelf:
         now_ms: Callable[[], int],
         titles: TitleEncoder | None = None,
     ) -> None:
-        """Bring the catalogue up to the log's end.
+        """Bring the catalogue up to the log's end; from now on only this object updates it.
 
-        Args:
-            store: holds the items and their changes.
-            ledger: writes them.
-            catalogue: from now on updated by this object only.
-            now_ms: the server's clock.
-            titles: embeds titles into the items' features; None leaves them out.
+        `titles` embeds titles into the items' features; None leaves them out.
         """
         self._store = store
         self._ledger = ledger
@@ -131,7 +126,7 @@ class Shelf:
 
     async def _catch_up(self) -> None:
         async with self._refreshing:
-            while await self._apply_some() == REFRESH_LINES:  # noqa: ASYNC110  # others' turn
+            while await self._apply_some() == REFRESH_LINES:  # noqa: ASYNC110  # yields to other requests
                 await asyncio.sleep(0)
 
     async def _put(self, items: Sequence[Item]) -> ItemsResponse:
@@ -155,7 +150,6 @@ class Shelf:
         return list(self._store.item_lines(self._catalogue.sequence, REFRESH_LINES))
 
     def _apply(self, lines: Sequence[LogLine]) -> int:
-        """Apply item changes; return their number."""
         for line in lines:
             if isinstance(line.record, ItemRecord):
                 self._catalogue.apply(line.record, sequence=line.offset)

@@ -49,7 +49,7 @@ class SqliteStore:
         """Whether a lookup is a read on this machine: yes."""
         return True
 
-    def shard_of(self, name: str) -> int:  # as every store is asked
+    def shard_of(self, name: str) -> int:  # part of the Store protocol
         """Return the only shard, 0."""
         return 0
 

@@ -34,12 +34,6 @@ class SqliteTransaction(SqliteView):
     """Writes through one connection; see `serve.store.Transaction`."""
 
     def __init__(self, connection: sqlite3.Connection, written_ms: int) -> None:
-        """Write on a connection that `Database.write` lends.
-
-        Args:
-            connection: inside a transaction.
-            written_ms: the wall clock, for `LogLine.written_ms`.
-        """
         super().__init__(connection)
         self._written_ms = written_ms
 

@@ -27,7 +27,6 @@ class Tokens:
     """Makes and checks the ids of one installation."""
 
     def __init__(self, secret: bytes) -> None:
-        """Derive the keys from a secret of `serve.secret.load_secret`."""
         self._decision_key = derive_key(secret, "decision")
         self._page_key = derive_key(secret, "page")
         self._session_key = derive_key(secret, "session")

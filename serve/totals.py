@@ -42,7 +42,7 @@ def _of(record: Record) -> Iterator[tuple[Total, int]]:
         case FeedbackRecord():
             yield Total("feedback_events", record.kind), 1
         case TickRecord():
-            pass  # what time alone moves is no news to an operator
+            pass  # a tick is no news to an operator
         case _:
             yield _of_change(record), 1
 
@@ -51,7 +51,7 @@ def _of_page(page: PageRecord) -> Iterator[tuple[Total, int]]:
     yield Total("pages"), 1
     if page.degraded:
         yield Total("pages_degraded"), 1
-    # Without the version: each published one would be a time series of its own.
+    # Without the version: each published version would be a new time series.
     yield Total("cards", page.policy.partition("@")[0]), len(page.drawn)
     for reason, n in page.removed.items():
         yield Total("candidates_removed", reason), n

@@ -22,7 +22,6 @@ class OtherLengthError(ValueError):
     """A vector that has another length than those of the catalogue."""
 
     def __init__(self, place: int, expected: int, got: int) -> None:
-        """Name the item's index in its batch, and both lengths."""
         super().__init__(f"expected {expected} numbers as in the catalogue's vectors, got {got}")
         self.place = place
 

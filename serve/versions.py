@@ -12,19 +12,12 @@ if TYPE_CHECKING:
 
 
 class Version(NamedTuple):
-    """A published version of the policy.
+    """A published version of the policy."""
 
-    Attributes:
-        version: number, rising with each publication.
-        epoch: epoch of its learner.
-        offset: log offset up to which it has learned.
-        digest: digest of the snapshot's manifest.
-    """
-
-    version: int
-    epoch: int
-    offset: int
-    digest: str
+    version: int  # rises with each publication
+    epoch: int  # of the learner that published it
+    offset: int  # log offset up to which it has learned
+    digest: str  # of the snapshot's manifest
 
 
 class StaleEpoch(RuntimeError):  # noqa: N818  # it tells what happened, not a mistake
@@ -39,22 +32,14 @@ def begin_epoch(transaction: "Transaction") -> int:
 
 
 def require_epoch(view: "View", epoch: int) -> None:
-    """Check that an epoch is the newest.
-
-    Raises:
-        StaleEpoch: it is not.
-    """
+    """Raise `StaleEpoch` unless an epoch is the newest."""
     newest = view.newest_epoch()
     if epoch != newest:
         raise StaleEpoch(f"expected epoch {newest}, got {epoch}: another learner runs")
 
 
 def publish_version(transaction: "Transaction", version: Version) -> None:
-    """Make a version the current one.
-
-    Raises:
-        StaleEpoch: its epoch is not the newest.
-    """
+    """Make a version the current one; raises `StaleEpoch` unless its epoch is the newest."""
     require_epoch(transaction, version.epoch)
     transaction.add_version(version)
 
