@@ -48,7 +48,7 @@ class Draft:
 
 
 class Moved(NamedTuple):
-    """The user's present state, and the catalogue's sequence, where a pending page is out of date."""
+    """The state that a pending page should have been drawn from: the user's and the catalogue's."""
 
     state: UserState
     sequence: int
