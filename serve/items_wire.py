@@ -31,7 +31,7 @@ class ItemBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
         published_ms: 0: the time of the first put.
         duration_s: seconds; absent if unknown.
         markets: countries in which it may be shown; empty: everywhere.
-        rating: least age in years of its audience; 0: everybody.
+        rating: least age in years of its audience; 0: no limit.
         products: address of the product that the card sells, by country of sale.
         listed: false takes it out of every feed without forgetting it.
         bait: how much it attracts beyond its value to users, 0 to 1; absent if unknown.

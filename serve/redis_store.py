@@ -106,7 +106,7 @@ class RedisStore:
             yield from self._lines.item_lines(after, limit)
 
     def close(self) -> None:
-        """Commit what is queued and disconnect; a second call does nothing."""
+        """Commit the queued writes and disconnect; a second call does nothing."""
         self.database.close()
 
     def __enter__(self) -> Self:

@@ -97,13 +97,13 @@ class RedisTransaction(RedisView):
         self._put("", REMOVED, item_id, b"")
 
     def set_vectors(self, vectors: Vectors) -> None:
-        """Write what `vectors` returns."""
+        """Write the value of `vectors`."""
         self._put("", MARKS, VECTORS, msgspec.msgpack.encode(vectors))
 
     # --- versions and the rest ---
 
     def set_epoch(self, epoch: int) -> None:
-        """Write what `newest_epoch` returns."""
+        """Write the value of `newest_epoch`."""
         self._put("", MARKS, EPOCH, str(epoch).encode())
 
     def add_version(self, version: Version) -> None:
@@ -113,7 +113,7 @@ class RedisTransaction(RedisView):
         self._put("", MARKS, NEWEST, msgspec.msgpack.encode(newest[-N_NEWEST:]))
 
     def add_ranker_move(self, move: RankerMove) -> None:
-        """Write what `ranker_move` returns."""
+        """Write the value of `ranker_move`."""
         self._put("", MARKS, RANKER, msgspec.msgpack.encode(move))
 
     def put_imported_world(self, about: bytes, people: bytes) -> None:

@@ -139,7 +139,7 @@ class FeedReplica:
         self._beating.check()
 
     def close(self) -> None:
-        """Stop following, commit what is queued, close the store."""
+        """Stop following, commit the queued writes, close the store."""
         self._following.close()
         self._indexing.close()
         self._ranking.close()
@@ -191,6 +191,6 @@ class LearnerReplica:
         self._learning.check()
 
     def close(self) -> None:
-        """Publish what was learned and close the store."""
+        """Publish the last version and close the store."""
         self._learning.close()
         self._store.close()

@@ -81,7 +81,7 @@ class SqliteStore:
         return self.log.read(after, limit, kinds=_ITEM)
 
     def close(self) -> None:
-        """Commit what is queued and close the file; a second call does nothing."""
+        """Commit the queued writes and close the file; a second call does nothing."""
         self.database.close()
 
     def __enter__(self) -> Self:

@@ -95,14 +95,14 @@ class SqliteTransaction(SqliteView):
         self._mark_catalogue()
 
     def set_vectors(self, vectors: Vectors) -> None:
-        """Write what `vectors` returns."""
+        """Write the value of `vectors`."""
         self._set_mark("vectors", vectors.n)
         self._set_mark("vector_length", vectors.length)
 
     # --- versions and the rest ---
 
     def set_epoch(self, epoch: int) -> None:
-        """Write what `newest_epoch` returns."""
+        """Write the value of `newest_epoch`."""
         self._set_mark("epoch", epoch)
 
     def add_version(self, version: Version) -> None:
@@ -110,11 +110,11 @@ class SqliteTransaction(SqliteView):
         self.connection.execute("INSERT INTO versions VALUES (?, ?, ?, ?)", version)
 
     def add_ranker_move(self, move: RankerMove) -> None:
-        """Write what `ranker_move` returns."""
+        """Write the value of `ranker_move`."""
         self.connection.execute("INSERT INTO ranker_moves VALUES (?, ?, ?)", move)
 
     def put_imported_world(self, about: bytes, people: bytes) -> None:
-        """Write what `imported_world` returns."""
+        """Write the value of `imported_world`."""
         query = "INSERT OR REPLACE INTO imported_world VALUES (1, ?, ?)"
         self.connection.execute(query, (about, people))
 

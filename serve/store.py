@@ -177,11 +177,11 @@ class Transaction(View, Protocol):
         ...
 
     def set_vectors(self, vectors: Vectors) -> None:
-        """Write what `vectors` returns, in the transaction that changes the items."""
+        """Write the value of `vectors`, in the transaction that changes the items."""
         ...
 
     def set_epoch(self, epoch: int) -> None:
-        """Write what `newest_epoch` returns."""
+        """Write the value of `newest_epoch`."""
         ...
 
     def add_version(self, version: Version) -> None:
@@ -189,11 +189,11 @@ class Transaction(View, Protocol):
         ...
 
     def add_ranker_move(self, move: RankerMove) -> None:
-        """Write what `ranker_move` returns."""
+        """Write the value of `ranker_move`."""
         ...
 
     def put_imported_world(self, about: bytes, people: bytes) -> None:
-        """Write what `imported_world` returns."""
+        """Write the value of `imported_world`."""
         ...
 
 
@@ -265,7 +265,7 @@ class Store(Protocol):
         ...
 
     def close(self) -> None:
-        """Commit what is queued and release all resources; a second call does nothing."""
+        """Commit the queued writes and release all resources; a second call does nothing."""
         ...
 
     def __enter__(self) -> Self: ...
