@@ -1,7 +1,8 @@
-"""Pages as clients get them: decisions signed, items as they are now, what may be bought there.
+"""This module turns page records into the responses that clients get.
 
-Rejected: keeping the answer with the page (an item that was taken down since would be shown in full
-to whoever repeats a request).
+It signs the decision ids, shows each item as it is now, and adds the products that may be sold in
+the user's country. A response is never stored with its page: a repeated request would then show an
+item that has been taken down since.
 """
 
 import msgspec
@@ -15,22 +16,15 @@ from serve.wire import CardBody, FeedResponse
 
 
 class Answers:
-    """Makes answers of pages."""
+    """Builds feed responses from page records."""
 
     def __init__(self, tokens: Tokens, catalogue: Catalogue, markets: Markets) -> None:
-        """Make answers.
-
-        Args:
-            tokens: sign the decisions.
-            catalogue: of the items, moved by others.
-            markets: say where products may be offered.
-        """
         self._tokens = tokens
         self._catalogue = catalogue
         self._markets = markets
 
     def of(self, page: PageRecord) -> FeedResponse:
-        """Return the answer that gives a page."""
+        """Return the response that delivers a page."""
         cards = zip(page.drawn, page.cards, page.reasons, strict=True)
         items = tuple(
             self._card(page, drawn.slot, drawn.propensity, card, reason)
@@ -55,7 +49,7 @@ class Answers:
         )
 
     def item(self, card: Card) -> Item:
-        """Return a card's item as it is now; after a takedown, little of it."""
+        """Return a card's item as it is now; a removed item is reduced to its id."""
         index = self._catalogue.index_of(card.item_id)
         return Item(card.item_id, listed=False) if index is None else self._catalogue.item(index)
 

@@ -1,10 +1,8 @@
-"""The HTTP edge as one plain ASGI app: bytes in, problems or answers out, nothing decided.
+"""The HTTP edge: one plain ASGI app that checks requests and calls the engine.
 
-Tests drive the app without a server; Ray Serve mounts the same. It is strict at the border (size,
-format, type, range, who may call from a browser) so that nothing behind it has to be.
-
-Rejected: FastAPI (a second validation, and half the throughput), middleware (the order of such
-layers hides what happens to a request), and answering what the caller did not ask for in HTML.
+It validates size, format, types, ranges and browser origin, so that nothing behind it has to. Tests
+drive the app without a server, and Ray Serve mounts the same app. Rejected alternatives:
+`docs/decisions/serve-http-api.md`.
 """
 
 import asyncio
@@ -48,7 +46,7 @@ WEB = Path(__file__).with_name("web")
 BODY_TIMEOUT_S = 30.0
 
 UNROUTED = "none"
-"""The operation, in metrics, of what no operation of the API answered."""
+"""Operation label, in the metrics, of requests that match no operation of the API."""
 
 _SECURITY = {
     "Content-Security-Policy": "default-src 'self'; media-src *; img-src 'self' data:; "
@@ -72,13 +70,13 @@ Handler = Callable[[Request, Exception], Awaitable[Response]]
 def make_app(
     engine: Engine, metrics: Metrics | None = None, *, web: Path = WEB, queue: int = QUEUE
 ) -> Starlette:
-    """Return the app that serves an engine.
+    """Return the app that serves an engine, which its owner closes.
 
     Args:
-        engine: answers; its owner closes what it uses.
-        metrics: counts the requests; the app's own if None.
+        engine: answers the requests.
+        metrics: counts the requests; the app makes its own if None.
         web: folder of the page at `/`; each file in it is served as `/web/NAME`.
-        queue: requests in hand at a time, at least 1; the next one is answered 429.
+        queue: maximum number of requests in flight, at least 1; further ones are answered 429.
     """
     metrics = metrics or Metrics()
     admission = Admission(queue)
@@ -103,7 +101,7 @@ def _endpoint(
     operation: Operation[Any], engine: Engine, metrics: Metrics, admission: Admission
 ) -> Endpoint:
     decoder = Decoder(operation.body)
-    # Whether the server is well is asked most when it has much to do.
+    # Health checks are never refused: they matter most under load.
     places = admission if operation.path.startswith("/v1/") else Admission(sys.maxsize)
 
     async def answer(request: Request) -> tuple[Response, object]:
@@ -131,7 +129,7 @@ def _endpoint(
         result: object = None
         try:
             response, result = await answer(request)
-        except Exception as error:  # noqa: BLE001 - whoever asked gets an answer
+        except Exception as error:  # noqa: BLE001 - every client gets an answer
             response = _answer_to(error, operation.name)
         metrics.answered(operation.name, response.status_code, perf_counter() - began, result)
         return response
@@ -140,14 +138,13 @@ def _endpoint(
 
 
 def _answer_to(error: Exception, operation: str) -> Response:
-    """Answer where there is nothing to answer with, and log what is our business."""
     match error:
         case ProblemError():
             return _problem(error.problem)
         case FullError():
             return _again(429, "the server has as much in hand as it takes; ask again")
         case ClientDisconnect():
-            return Response(status_code=400)  # nobody is there to read it
+            return Response(status_code=400)  # the client is gone
         case StoreUnavailable():
             logger.error("operation=%s store=unavailable", operation, exc_info=error)
             return _again(503, "the store is busy, away or its disk is full; ask again")
@@ -211,7 +208,7 @@ async def _read_stream(request: Request) -> bytes:
 
 
 def _check_origin(request: Request) -> None:
-    """Refuse what a page of another site makes a browser send to a server on its machine."""
+    """Refuse a request that a page of another site makes a browser send to this server."""
     if request.method in ("GET", "HEAD"):
         return
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
@@ -221,7 +218,7 @@ def _check_origin(request: Request) -> None:
 
 
 def _check_query(request: Request, operation: Operation[Any]) -> None:
-    """Refuse a parameter that the operation does not have: it is most likely a misspelt one."""
+    """Refuse a parameter that the operation does not have: it is most likely misspelt."""
     known = [name for name, _ in operation.query]
     given = [name for name, _ in request.query_params.multi_items()]
     for name in given:
@@ -241,7 +238,7 @@ def _problem(about: Problem) -> Response:
 
 
 def _again(status: int, reason: str) -> Response:
-    """Answer what will do better a little later."""
+    """Return a problem response that asks the client to repeat the request a little later."""
     response = _problem(problem(status, reason))
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response
@@ -262,7 +259,6 @@ def _counted(handler: Handler, metrics: Metrics) -> Handler:
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
-    """Answer what no route takes."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     response = _problem(problem(status, f"{request.method} {request.url.path}"))
     if isinstance(error, HTTPException) and error.headers:
@@ -271,5 +267,5 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 
 async def _apologise(request: Request, error: Exception) -> Response:
-    """Answer after a mistake of ours outside the operations; the server logs it."""
+    """Answer after an internal error outside the operations; Starlette logs the error."""
     return _mistake()

@@ -1,14 +1,9 @@
-"""The Ray Serve application: `Feed`, one hop from the edge to the page, and one `Learner`.
+"""The Ray Serve application: the `Feed` deployment and one `Learner`.
 
-Serve mounts the same plain ASGI app that tests drive without Ray. Each `Feed` replica opens the
-database, the catalogue and the newest snapshot for itself: replicas and the learner meet only in
-the database and the snapshot folder, never in a call. Neither imports torch or rllib. What Serve is
-started with stands in `serve.edge`.
-
-Rejected: an inner deployment for ranking (a second hop halves the throughput and saves nothing,
-since a replica without torch is small), Serve's `reconfigure` for new models (it takes the
-replica out of rotation; the follower swaps in place), and an application of its own for the learner
-(as the ingress of one it would be given a port).
+Serve mounts the same ASGI app that tests drive without Ray. Each `Feed` replica opens the store,
+the catalogue and the newest snapshot by itself; replicas and the learner meet only in the store and
+the snapshot folder. Neither imports torch or rllib. Rejected alternatives:
+`docs/decisions/serve-processes.md`.
 """
 
 import logging
@@ -42,7 +37,7 @@ from serve.edge import (
 from serve.replica import FeedReplica, LearnerReplica
 
 _ADD_PORT = "add_port_to_grpc_server"
-"""What opens a replica's port for calls between deployments, in Serve's module of replicas."""
+"""Function in Serve's replica module that opens a replica's port for calls between deployments."""
 
 
 @ray_serve.ingress()
@@ -50,12 +45,7 @@ class Feed:
     """A replica that answers the HTTP API."""
 
     def __init__(self, config: Config, learner: object) -> None:
-        """Open the data folder and follow the learner.
-
-        Args:
-            config: names the folder.
-            learner: is never called; it makes one application of the two.
-        """
+        """Open the data folder; `learner` is never called, it makes one application of the two."""
         _stay_on_loopback()
         self._replica = FeedReplica(config, now_ms=now_ms)
 
@@ -68,7 +58,6 @@ class Feed:
         self._replica.check()
 
     def __del__(self) -> None:
-        """Commit what is queued and let go of the database."""
         self._replica.close()
 
 
@@ -76,24 +65,23 @@ class Learner:
     """The one learner, on a thread of its own beside Serve's event loop."""
 
     def __init__(self, config: Config) -> None:
-        """Resume from the newest snapshot and start learning, after whoever answers requests."""
+        """Resume from the newest snapshot and start learning, at a lower priority than replicas."""
         _stay_on_loopback()
         os.nice(LEARNER_NICENESS)
         self._replica = LearnerReplica(config, now_ms=now_ms)
 
     def check_health(self) -> None:
-        """Raise what stopped the learner; Serve then starts it again."""
+        """Raise the error that stopped the learner; Serve then starts it again."""
         self._replica.check()
 
     def __del__(self) -> None:
-        """Publish what was learned and stop."""
         self._replica.close()
 
 
 def _stay_on_loopback() -> None:
-    """Have this replica's port for calls between deployments on loopback, where Ray's own are.
+    """Bind this replica's port for calls between deployments to loopback, like Ray's own ports.
 
-    Serve opens it on all interfaces whatever address the node has, after the constructor has run.
+    Serve opens it on all interfaces, whatever address the node has, after the constructor has run.
     """
     if ray.util.get_node_ip_address() == LOOPBACK:
         names = vars(serve_replica)
@@ -106,20 +94,20 @@ def _add_loopback_port(add_port: Any, server: Any, address: str) -> int:
 
 @contextmanager
 def running(config: Config) -> Iterator[str]:
-    """Run the whole server on this machine; yield its address, take everything down after.
+    """Run the whole server on this machine; yield its address and stop everything afterwards.
 
     Args:
-        config: its server is the one that `serve.edge.switched` has yielded. The listener binds to
-            its host and port; everything else stays on loopback.
+        config: its server settings come from `serve.edge.switched`. The listener binds to their
+            host and port; everything else stays on loopback.
 
     Raises:
-        RuntimeError: Ray was imported before its switches were set, and goes by its own.
+        RuntimeError: Ray was imported before its environment variables were set.
     """
     if ENABLE_RAY_CLUSTER and os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") == "0":
         raise RuntimeError("expected serve.edge.switched before the first import of ray")
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     ray.init(
-        address="local",  # not a cluster that `ray start` has left traces of
+        address="local",  # not a cluster that an earlier `ray start` left traces of
         _node_ip_address=LOOPBACK,
         include_dashboard=False,
         log_to_driver=False,
@@ -135,7 +123,7 @@ def running(config: Config) -> Iterator[str]:
 
 
 def _http_options(server: Server) -> HTTPOptions:
-    """Return where Serve listens: with HAProxy in front, whose address is its own, on loopback."""
+    """Return Serve's own listener: on loopback if HAProxy listens on the configured host."""
     host = LOOPBACK if server.edge == "haproxy" else server.host
     return HTTPOptions(host=host, port=server.port)
 
@@ -150,28 +138,27 @@ def _take_down() -> None:
 
 
 def deploy(config: Config) -> None:
-    """Deploy feed and learner to the Serve instance that is connected, or update them.
+    """Deploy or update the feed and the learner on the connected Serve instance.
 
-    What has changed is replaced, one replica by the next, and no request fails: a new one is there
-    before an old one goes, and what an old one has in hand is finished. So a replica is told of the
-    server only what it goes by: more or fewer of them replace none.
+    Serve replaces changed deployments one replica at a time without failing a request. A replica is
+    given only the server settings that it uses, so a new number of replicas replaces none.
     """
     feed = application(config, feed_options(config), learner_options())
     ray_serve.run(feed, name="nextswipe", route_prefix="/")
 
 
 def build(args: dict[str, Any]) -> Application:
-    """Return the application of a cluster: what the Serve config of `nextswipe deploy` imports.
+    """Return the application that the Serve config of `nextswipe deploy` imports on a cluster.
 
     Args:
-        args: of the Serve config, see `serve.cluster.config_of`. The options of the two deployments
-            stand in that config as well.
+        args: arguments from the Serve config, see `serve.cluster.config_of`. The options of the two
+            deployments stand in that config as well.
     """
     return application(config_of(args), {"name": "Feed"}, {"name": "Learner"})
 
 
 def application(config: Config, feed: Options, learner: Options) -> Application:
-    """Return feed and learner as one application, each told only what it goes by."""
+    """Return feed and learner as one application, each with only the settings that it uses."""
     inside = msgspec.structs.replace(config, server=Server(queue=config.server.queue))
     learning = msgspec.structs.replace(config, server=Server())
     bound = ray_serve.deployment(**learner)(Learner).bind(learning)

@@ -1,4 +1,4 @@
-"""What a page is chosen for, and with."""
+"""The query: the user, the scene and the model version that one page is drawn for."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from serve.follower import Served
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One page's person and moment, and the version that all of it is drawn with."""
+    """The inputs of one page, which every stage of the pipeline reads."""
 
     state: UserState
     scene: Scene
     served: Served
-    size: int  # cards asked for, at least 1
-    seed: int  # of the page's draws
+    size: int  # number of cards, at least 1
+    seed: int  # seed of the page's draws

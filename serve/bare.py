@@ -1,14 +1,8 @@
-"""The server without Ray: the same app under plain uvicorn, and the same learner, a process each.
+"""The server without Ray: feed processes under plain uvicorn, and one learner process.
 
-For one machine that needs no cluster. Feed processes accept from one socket, so `server.replicas`
-of them share the requests. What HAProxy does in front of Serve nobody does here: there is no time
-limit for a request's header, and no update without an outage; put a proxy in front that has both
-before other machines may connect. A process that dies takes the server down and is named, and
-whoever started the server starts it again.
-
-Rejected: the learner as a thread of the feed (it would take half of the interpreter from the
-pages), uvicorn's own workers (they import the app anew by name, without its settings), and starting
-dead processes again here (a supervisor does it better, and tells somebody).
+It is meant for one machine. The feed processes accept from one socket and so share the requests.
+There is no time limit for request headers and no update without an outage; a process that dies
+takes the server down. Rejected alternatives: `docs/decisions/serve-processes.md`.
 """
 
 import gc
@@ -38,10 +32,10 @@ STOP_S = 30.0
 
 @contextmanager
 def running(config: Config) -> Iterator[str]:
-    """Run the whole server on this machine; yield its address, take everything down after.
+    """Run the whole server on this machine; yield its address and stop everything afterwards.
 
     Raises:
-        RuntimeError: a process has died, at the start or before it was told to.
+        RuntimeError: a process died, at the start or before it was told to stop.
     """
     context = multiprocessing.get_context("spawn")  # threads and locks do not survive a fork
     with closing(_listen(config.server)) as listener:
@@ -60,18 +54,18 @@ def running(config: Config) -> Iterator[str]:
 
 
 class _Processes:
-    """Processes of which each is needed."""
+    """A group of processes; the server needs every one of them."""
 
     def __init__(
         self, context: SpawnContext, work: list[tuple[str, Callable[[Connection], None]]]
     ) -> None:
-        """Start them; each is given a pipe to write to when it is ready."""
+        """Start the processes, each with a pipe on which it reports that it is ready."""
         self._processes: list[SpawnProcess] = []
         self._ready: list[Connection] = []
         self._stopping = False
         self._died = ""
         for name, target in work:
-            # Not an Event: setting one blocks for ever when its waiter was killed.
+            # No Event: setting one blocks for ever once its waiter was killed.
             ready, inside = context.Pipe(duplex=False)
             process = context.Process(target=target, args=(inside,), name=name, daemon=True)
             process.start()
@@ -81,7 +75,7 @@ class _Processes:
         self._watch = threading.Thread(target=self._watch_over, name="watch", daemon=True)
 
     def wait_until_ready(self) -> None:
-        """Return when all are; from then on, one that dies ends the program as SIGTERM would."""
+        """Wait for all; afterwards, a process that dies ends the program as SIGTERM would."""
         for process, ready in zip(self._processes, self._ready, strict=True):
             try:
                 ready.recv_bytes()
@@ -91,7 +85,7 @@ class _Processes:
         self._watch.start()
 
     def stop(self) -> None:
-        """Let each finish what it has in hand, and end it."""
+        """Let each process finish its requests, then end it."""
         self._stopping = True
         for process in self._processes:
             process.terminate()
@@ -118,7 +112,6 @@ def _describe(process: SpawnProcess) -> str:
 
 
 def _listen(server: Server) -> socket.socket:
-    """Return the socket from which all feed processes accept."""
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
     return socket.create_server(
         (server.host, server.port), family=family, backlog=BACKLOG, reuse_port=False
@@ -126,11 +119,11 @@ def _listen(server: Server) -> socket.socket:
 
 
 def _serve(config: Config, listener: socket.socket, ready: Connection) -> None:
-    """Answer requests until SIGTERM, which uvicorn takes for: finish what is in hand."""
+    """Answer requests until SIGTERM; uvicorn then finishes the requests in flight."""
     _end_with_parent()
     with closing(FeedReplica(config, now_ms=now_ms)) as replica:
         gc.collect()
-        gc.freeze()  # as Serve does: what there is now stays, and need not be looked at again
+        gc.freeze()  # as Serve does: spares later collections the long-lived objects
         ready.send_bytes(b"ready")
         _Server(
             uvicorn.Config(
@@ -145,23 +138,22 @@ def _serve(config: Config, listener: socket.socket, ready: Connection) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Stops when the replica behind it is not well, so that nobody is answered from a dead one."""
+    """Stops when the replica behind it fails, so that no request reaches a dead replica."""
 
     def __init__(self, config: uvicorn.Config, check: Callable[[], None]) -> None:
         super().__init__(config)
         self._check = check
 
     async def on_tick(self, counter: int) -> bool:
-        """Return whether to stop; called ten times a second."""
+        """Return whether to stop; uvicorn calls this ten times a second."""
         self._check()
         return await super().on_tick(counter)
 
 
 def _learn(config: Config, ready: Connection) -> None:
-    """Learn until SIGTERM."""
     _end_with_parent()
     stopped = threading.Event()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     os.nice(LEARNER_NICENESS)
     with closing(LearnerReplica(config, now_ms=now_ms)) as replica:
@@ -171,7 +163,7 @@ def _learn(config: Config, ready: Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process as SIGTERM would when its parent has died without ending it."""
+    """End this process as SIGTERM would if its parent dies without ending it."""
     parent = multiprocessing.parent_process()
     if parent is None:
         raise RuntimeError("expected to be started by serve.bare.running")

@@ -1,12 +1,8 @@
-"""Signs of life: each process tells the others how it is doing, in a small file of its own.
+"""Heartbeats: each process reports its state in a small file of its own.
 
-Whoever is asked for metrics or readiness reads the files of all, so that one port tells about every
-replica and about the learner, also of one that is dead: its file stays, and grows old. A file is
-replaced as a whole and never flushed; after a power cut nobody is alive anyway.
-
-Rejected: rows in the database, where a write a second would keep the write-ahead log from ever
-being truncated, which forgetting a person relies on, and would take turns with feedback; and calls
-from process to process (they meet in the data folder and nowhere else).
+The replica that is asked for metrics or readiness reads the files of all processes, so one port
+tells about the whole server. The file of a dead process stays and grows old. A file is replaced as
+a whole and never flushed. Rejected alternatives: `docs/decisions/serve-monitoring.md`.
 """
 
 import logging
@@ -21,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "beats"
 GONE_MS = 300_000
-"""A feed replica that was silent for so long is not counted any more; its file may go."""
+"""A feed replica that was silent for so long is no longer counted, and its file may be removed."""
 
 _NAME = re.compile(r"(feed-[0-9a-f]+|learner-[0-9]+)")
 
@@ -29,65 +25,38 @@ Labels = dict[str, str]
 
 
 class Family(msgspec.Struct, frozen=True):
-    """A metric of one process, as Prometheus counts it.
-
-    Attributes:
-        kind: counter, gauge or histogram.
-        samples: name, labels and value.
-    """
+    """One Prometheus metric of one process."""
 
     name: str
     documentation: str
-    kind: str
-    samples: tuple[tuple[str, Labels, float], ...]
+    kind: str  # counter, gauge or histogram
+    samples: tuple[tuple[str, Labels, float], ...]  # name, labels and value
 
 
 class FeedBeat(msgspec.Struct, frozen=True, tag="feed"):
-    """How a feed replica is doing.
-
-    Attributes:
-        at_ms: when it said so.
-        families: all that it counts about itself.
-    """
+    """The heartbeat of a feed replica: the time of the report and the replica's metrics."""
 
     at_ms: int
     families: tuple[Family, ...] = ()
 
 
 class LearnerBeat(msgspec.Struct, frozen=True, tag="learner"):
-    """How a learner is doing; counts are of its fold, so of the log up to `offset`.
-
-    Attributes:
-        at_ms: when it said so.
-        epoch: the newest is the one that publishes.
-        state: "stopped" if it was told to; one that died still says "learning", and grows old.
-        version: of its last publication, or that it resumed from; 0: none.
-        offset: of the log, folded so far.
-        learned: interactions that moved the model.
-        closed: interactions that closed.
-        censored: those of them whose end was never reported.
-        never_seen: decisions dropped without any feedback.
-        late: feedback events about no open decision.
-        refused: interactions that were not learned from, by reason (`VowpalArgs.refusals`).
-        poisoned: those left out because the model was no model after them; since it started.
-        rollbacks: how often the canary took the model back for that; since it started.
-        overdrawn: share of its cards that a market's uploads need, where it exceeds the budget.
-    """
+    """The heartbeat of a learner; counts cover the log up to `offset`."""
 
     at_ms: int
-    epoch: int
-    state: Literal["learning", "stopped"]
-    version: int = 0
-    offset: int = 0
-    learned: int = 0
-    closed: int = 0
-    censored: int = 0
-    never_seen: int = 0
-    late: int = 0
-    refused: dict[str, int] = {}
-    poisoned: int = 0
-    rollbacks: int = 0
-    overdrawn: dict[str, float] = {}
+    epoch: int  # only the newest epoch publishes
+    state: Literal["learning", "stopped"]  # one that died leaves "learning" behind
+    version: int = 0  # last version published or resumed from; 0: none
+    offset: int = 0  # log offset up to which the learner has folded
+    learned: int = 0  # interactions that updated the model
+    closed: int = 0  # interactions that closed
+    censored: int = 0  # closed interactions whose end was never reported
+    never_seen: int = 0  # decisions dropped without any feedback
+    late: int = 0  # feedback events about no open decision
+    refused: dict[str, int] = {}  # interactions not learned from, by `VowpalArgs.refusals`
+    poisoned: int = 0  # interactions that broke the model, since the start
+    rollbacks: int = 0  # times the canary restored the model, since the start
+    overdrawn: dict[str, float] = {}  # by over-committed market, the card share its uploads need
 
 
 Beat = FeedBeat | LearnerBeat
@@ -96,21 +65,18 @@ _decoder: msgspec.msgpack.Decoder[Beat] = msgspec.msgpack.Decoder(Beat)
 
 
 class Beats:
-    """The signs of life in one data folder."""
+    """The heartbeat files in one data folder."""
 
     def __init__(self, data: Path) -> None:
-        """Look into this data folder; nothing is made in it until somebody beats."""
         self._folder = data / FOLDER
         self._is_failing = False
 
     def write(self, name: str, beat: Beat) -> None:
-        """Replace what a process said before; drop files that say nothing of use any more.
-
-        Where that is not possible, it is logged, once, and nothing else fails for it.
+        """Replace a process's heartbeat and remove obsolete files; a failure is only logged, once.
 
         Args:
             name: `feed-` and hex digits, or `learner-EPOCH`.
-            beat: what it says now.
+            beat: the new heartbeat.
         """
         try:
             self._write(name, beat)
@@ -128,7 +94,7 @@ class Beats:
         self._prune(beat)
 
     def read(self) -> dict[str, Beat]:
-        """Return what each process said last, by name; what cannot be read is left out."""
+        """Return each process's last heartbeat by name; unreadable files are left out."""
         return dict(self._read())
 
     def _read(self) -> Iterator[tuple[str, Beat]]:
@@ -136,7 +102,7 @@ class Beats:
             try:
                 yield path.name, _decoder.decode(path.read_bytes())
             except (OSError, msgspec.DecodeError):
-                continue  # dropped meanwhile, cut by a full disk, or of another release
+                continue  # removed meanwhile, cut by a full disk, or of another release
 
     def _files(self) -> list[Path]:
         if not self._folder.is_dir():

@@ -1,4 +1,4 @@
-"""What people want no more of: creators and tags that they block, beside what their swipes say."""
+"""Blocks: the creators and tags that a user does not want to see, as the API sets and gets them."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,22 +19,21 @@ NO_ROOM = (
 
 
 class Blocking:
-    """Blocks as the API puts and gets them."""
+    """Reads and writes users' blocks."""
 
     def __init__(self, store: Store, ledger: Ledger, *, now_ms: Callable[[], int]) -> None:
-        """Look people up in `store`, write by `ledger`; `now_ms` is the server's clock."""
         self._store = store
         self._ledger = ledger
         self._now_ms = now_ms
 
     async def put(self, user_id: UserId, body: BlocksRequest) -> BlocksResponse:
-        """Block, or take that back; return all of the person's blocks once they are on disk.
+        """Block or unblock creators and tags; return all of the user's blocks, once on disk.
 
-        No page of theirs that is drawn from then on, on any replica, shows what is blocked.
+        No page that is drawn afterwards, on any replica, shows a blocked item to this user.
 
         Raises:
-            ProblemError: 404, nobody of this id is known; 409, they would block more than is
-                kept, so that nothing was blocked.
+            ProblemError: 404, the user is unknown; 409, the user would exceed the maximum number of
+                blocks, and nothing was blocked.
         """
         work = partial(
             self._ledger.block,
@@ -50,17 +49,17 @@ class Blocking:
             raise ProblemError(409, NO_ROOM) from error
 
     async def get(self, user_id: UserId) -> BlocksResponse:
-        """Return all of a person's blocks.
+        """Return all of a user's blocks.
 
         Raises:
-            ProblemError: 404, nobody of this id is known.
+            ProblemError: 404, the user is unknown.
         """
         person = await read(self._store, lambda view: view.person(user_id), user_id)
         return _response(user_id, person and person.state)
 
 
 def nobody(user_id: UserId) -> ProblemError:
-    """Return the problem of an id that nobody has."""
+    """Return the problem for an unknown user id."""
     return ProblemError(404, f"nobody of id {user_id}", "user_id")
 
 

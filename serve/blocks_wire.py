@@ -1,4 +1,4 @@
-"""What comes and goes over HTTP about what a person wants no more of; see `serve.wire`."""
+"""HTTP request and response types for users' blocks; see `serve.wire`."""
 
 from typing import Annotated
 
@@ -10,12 +10,12 @@ from serve.limits import MAX_BLOCKS, Creator, Word
 
 
 class BlocksRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a person wants no more of, or again.
+    """Creators and tags that a user blocks or unblocks.
 
     Attributes:
-        creators: whose items they are not shown any more.
-        tags: of items that they are not shown any more; compared without case and a leading #.
-        wanted: true takes the blocks of these creators and tags back.
+        creators: ids of the creators; the user is no longer shown their items.
+        tags: the user is no longer shown items with these; compared without case and a leading #.
+        wanted: true unblocks these creators and tags.
     """
 
     creators: Annotated[
@@ -28,11 +28,11 @@ class BlocksRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkn
 
 
 class BlocksResponse(msgspec.Struct, frozen=True):
-    """What a person is not shown now.
+    """All blocks of a user.
 
     Attributes:
-        creators: blocked, oldest first, then those of two cards that were not of interest.
-        tags: blocked, as they are compared; oldest first.
+        creators: blocked ones, oldest first, then creators with two cards marked "not interested".
+        tags: blocked ones in the form in which they are compared, oldest first.
     """
 
     user_id: UserId

@@ -1,13 +1,8 @@
-"""A client of the HTTP API: aiohttp and msgpack, typed answers, safe repeats.
+"""A client of the HTTP API: aiohttp and msgpack, typed responses, safe repeats.
 
-It speaks msgpack through the `msgpack` package, an implementation that is not the server's, so that
-the two check each other. What can be sent twice without harm is sent again when the connection
-fails, or when the server says when to come again: feedback carries event ids, a page a request id,
-and puts and deletes say what shall be. A repeated delete that finds nothing is done: the first one
-was, and its answer was lost.
-
-Rejected: repeating after any other answer (a problem does not pass by it) and a client of our own
-protocol (anybody's HTTP library can do the same).
+It uses the `msgpack` package, which the server does not, so that the two implementations check each
+other. Requests that are safe to repeat are sent again when the connection fails or the server sends
+Retry-After. Rejected alternatives: `docs/decisions/serve-http-api.md`.
 """
 
 import asyncio
@@ -36,17 +31,16 @@ T = TypeVar("T")
 
 
 class ClientError(Exception):
-    """A request that was not answered as hoped.
+    """A request that failed.
 
     Attributes:
-        problem: what the server said, if it did.
-        again_s: seconds after which it asks to be asked again, if it does.
+        problem: the problem that the server returned, if any.
+        again_s: seconds after which the server asks for a repeat, if it does.
     """
 
     def __init__(
         self, message: str, problem: Problem | None = None, again_s: float | None = None
     ) -> None:
-        """Keep what the server said."""
         super().__init__(message)
         self.problem = problem
         self.again_s = again_s
@@ -69,14 +63,13 @@ class Client:
         timeout_s: float = 30.0,
         connections: int = 100,
     ) -> None:
-        """Connect on the first request.
+        """Prepare a client, which connects at its first request.
 
         Args:
-            address: of the server, for example "http://127.0.0.1:8000".
-            repeats: how often a request is sent again after its connection failed, or the server
-                asked for it.
-            timeout_s: of one request.
-            connections: at a time.
+            address: URL of the server, for example "http://127.0.0.1:8000".
+            repeats: maximum number of repeats of one request.
+            timeout_s: time limit of one request.
+            connections: maximum number of open connections.
         """
         self._address = address.rstrip("/")
         self._repeats = repeats
@@ -134,24 +127,24 @@ class Client:
         return await self._ask("GET", f"/v1/items?q={quote(text)}&limit={limit}", FoundResponse)
 
     async def put_user(self, user_id: str, body: ProfileBody) -> UserResponse:
-        """Register a person or change their profile."""
+        """Register a user or change their profile."""
         return await self._ask("PUT", f"/v1/users/{quote(user_id, safe='')}", UserResponse, body)
 
     async def get_user(self, user_id: str) -> UserResponse:
-        """Return a person's profile."""
+        """Return a user's profile."""
         return await self._ask("GET", f"/v1/users/{quote(user_id, safe='')}", UserResponse)
 
     async def delete_user(self, user_id: str) -> None:
-        """Forget a person."""
+        """Forget a user."""
         await self._send("DELETE", f"/v1/users/{quote(user_id, safe='')}", None)
 
     async def put_blocks(self, user_id: str, body: BlocksRequest) -> BlocksResponse:
-        """Block creators and tags for a person, or take that back; return all their blocks."""
+        """Block or unblock creators and tags for a user; return all their blocks."""
         path = f"/v1/users/{quote(user_id, safe='')}/blocks"
         return await self._ask("POST", path, BlocksResponse, body)
 
     async def get_blocks(self, user_id: str) -> BlocksResponse:
-        """Return what a person has blocked."""
+        """Return a user's blocks."""
         path = f"/v1/users/{quote(user_id, safe='')}/blocks"
         return await self._ask("GET", path, BlocksResponse)
 
@@ -162,10 +155,10 @@ class Client:
     async def _ask(
         self, method: str, path: str, kind: type[T], body: msgspec.Struct | None = None
     ) -> T:
-        """Send a request and return its typed answer.
+        """Send a request and return its typed response.
 
         Raises:
-            ClientError: no connection, a problem, or an answer that is not of this type.
+            ClientError: no connection, a problem, or a response of another type.
         """
         content = await self._send(method, path, body)
         try:
@@ -217,7 +210,7 @@ async def _note_send(
     context: SimpleNamespace,
     params: aiohttp.TraceRequestHeadersSentParams,
 ) -> None:
-    """Note each time a request goes out: aiohttp itself repeats deletes that lost their answer."""
+    """Note each time a request goes out: aiohttp itself repeats deletes whose response was lost."""
     context.trace_request_ctx.append(params.method)
 
 

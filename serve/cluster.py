@@ -1,15 +1,8 @@
-"""The server on a cluster, as data: how large it is, and the Serve config that it is deployed by.
+"""The deployment on a cluster, as data: its size and its Ray Serve config.
 
-Serve reads the config as YAML, imports `serve.app:build` on the cluster and gives it the `args`, in
-which the settings stand: a setting that changes is another config, so Serve replaces what goes by
-it, one replica by the next. Options of the deployments stand in the config and nowhere else.
-
-The store's address comes from a file, because it may hold a password: it is in no config that
-somebody would commit, and not on Serve's status page.
-
-Rejected: a path to a settings file as the argument (Serve would not see that it has changed), a
-variable of the environment for the address (every process of the node inherits it), and an
-autoscaled learner (there is one; a second one takes over from the first by epoch).
+Serve reads the config as YAML, imports `serve.app:build` on the cluster and passes it the settings
+as `args`, so that a changed setting is a changed config. The store's address comes from a file,
+because it may hold a password. Rejected alternatives: `docs/decisions/serve-cluster.md`.
 """
 
 import math
@@ -24,7 +17,7 @@ from serve.refused import Refused
 
 PORT = 8000
 DATA = "/data"
-"""Where the shared volume is mounted: secret, snapshots, rankers, beats."""
+"""Mount point of the shared volume: secret, snapshots, rankers, heartbeats."""
 
 HOME = "/opt/nextswipe/edge"
 """HAProxy's private folder in the image; the Dockerfile makes it, and the program in it."""
@@ -32,46 +25,41 @@ HOME = "/opt/nextswipe/edge"
 STORE_FILE = "/etc/nextswipe/store/url"
 FALLBACK_PORT = 8500
 TARGET_ONGOING = 8
-"""A replica that keeps up has a few requests in hand, which wait for the store's fsync; one that
-does not fills its queue (`server.queue`, 128) at once. So the target is between the two."""
+"""Target number of requests in flight per replica.
+
+A replica that keeps up has a few, which wait for the store's fsync; an overloaded one fills its
+queue (`server.queue`, 128) at once.
+"""
 
 CPUS_A_POD = 4
 REPLICAS_A_POD = 3
-"""The fourth core is HAProxy's, the raylet's and the kernel's."""
+"""Replicas in a pod; the fourth core serves HAProxy, the raylet and the kernel."""
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """How large it is, and where its parts are from.
+    """The size of a cluster and the addresses of its parts."""
 
-    Attributes:
-        image: of the container that serves.
-        redis: address of the store; empty: it is a file, on a single node.
-        min_replicas: of `Feed`, always there; a single node has `server.replicas`.
-        max_replicas: of `Feed`, at most.
-        single_node: everything in one pod, which may keep its log in SQLite.
-    """
-
-    image: str
-    redis: str = ""
-    min_replicas: int = 4
-    max_replicas: int = 64
-    single_node: bool = False
+    image: str  # container image that serves
+    redis: str = ""  # address of the store; empty: a file, on a single node
+    min_replicas: int = 4  # of `Feed`; a single node has `server.replicas`
+    max_replicas: int = 64  # of `Feed`
+    single_node: bool = False  # everything in one pod, which may keep its log in SQLite
 
     def pods(self, n_replicas: int) -> int:
-        """Return how many pods hold so many replicas and the learner; one of two may always die."""
+        """Return how many pods hold the replicas and the learner: at least two, so one may die."""
         return max(2, math.ceil((n_replicas + 1) / REPLICAS_A_POD))
 
 
 def require_shared(config: Config, cluster: Cluster, *, own_redis: bool) -> None:
-    """Refuse what several machines cannot share, and what contradicts itself.
+    """Refuse settings that several machines cannot share, and contradictory ones.
 
     Args:
         config: the settings.
-        cluster: its `redis` is the address that was asked for.
-        own_redis: a Redis is to be set up beside the server.
+        cluster: its `redis` is the address that the operator gave.
+        own_redis: whether to set up a Redis beside the server.
 
     Raises:
-        Refused: the store would be a file, of which every machine would have its own.
+        Refused: bounds or options contradict each other, or each machine would have its own store.
     """
     if not 1 <= cluster.min_replicas <= cluster.max_replicas:
         raise Refused(
@@ -89,10 +77,10 @@ def require_shared(config: Config, cluster: Cluster, *, own_redis: bool) -> None
 
 
 def serve_config(config: Config, cluster: Cluster) -> dict[str, Any]:
-    """Return the Serve config, of what YAML can say."""
+    """Return the Serve config as a tree of values that YAML can hold."""
     return {
         "proxy_location": "EveryNode",
-        # HAProxy on any node asks replicas on all.
+        # HAProxy on any node reaches the replicas on all nodes.
         "http_options": {"host": "0.0.0.0", "port": PORT},  # noqa: S104 - within a pod
         "applications": [
             {
@@ -107,12 +95,10 @@ def serve_config(config: Config, cluster: Cluster) -> dict[str, Any]:
 
 
 def args_of(config: Config, store_file: str | None, folder: str = DATA) -> dict[str, Any]:
-    """Return the arguments of `serve.app:build`: settings that differ from the shipped ones.
+    """Return the arguments of `serve.app:build`: the settings that differ from their defaults.
 
-    Args:
-        config: the settings; the address of its store is left out.
-        store_file: holds that address; None: the store is a file in the folder.
-        folder: of the data, which all nodes share.
+    The address of the store is left out; `store_file` is the path of a file that holds it (None:
+    the store is a file in `folder`, which all nodes share).
     """
     store = msgspec.structs.replace(config.store, url="")
     placed = msgspec.structs.replace(
@@ -124,10 +110,10 @@ def args_of(config: Config, store_file: str | None, folder: str = DATA) -> dict[
 
 
 def config_of(args: dict[str, Any]) -> Config:
-    """Return the settings that `args_of` has put into arguments, with the store's address.
+    """Return the settings from the arguments of `args_of`, with the store's address.
 
     Raises:
-        ConfigError: settings that are none.
+        ConfigError: the settings are invalid.
         OSError: the file with the address cannot be read.
     """
     config = read(args["settings"])
@@ -139,7 +125,7 @@ def config_of(args: dict[str, Any]) -> Config:
 
 
 def environment(config: Config) -> dict[str, str]:
-    """Return the variables of each node of the cluster, which are there before Ray starts."""
+    """Return the environment variables that each node of the cluster needs before Ray starts."""
     places = Places(
         home=HOME,
         program=f"{HOME}/haproxy",
@@ -164,7 +150,7 @@ def _feed(config: Config, cluster: Cluster) -> Options:
             "upscale_delay_s": 10.0,
             "downscale_delay_s": 600.0,
         },
-        # A quarter more for the time of an update, not twice as many machines.
+        # An update starts a quarter more replicas, not twice as many.
         "max_surge_percent": 25,
     }
 
@@ -177,7 +163,7 @@ _HEALTH = {"health_check_period_s": 5.0, "health_check_timeout_s": 30.0}
 
 
 def _changed(tree: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
-    """Return what differs; tables of the operator's own words as a whole."""
+    """Return the values that differ from the defaults; tables with free keys are kept whole."""
     found = {}
     for key, value in tree.items():
         if value != plain[key]:

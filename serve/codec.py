@@ -1,12 +1,8 @@
-"""Bytes to wire types and back: JSON or msgpack, strict, and a problem where it does not fit.
+"""Decoding and encoding of bodies as JSON or msgpack, with RFC 9457 problems for misfits.
 
-The Content-Type says what a body is, Accept what the answer shall be; without a preference the
-answer comes as the question did. JSON is what a body is taken for where nobody says otherwise, so
-that a plain `curl -d` works. Depth is bounded because every type is: what nests deeper than its
-type is refused at the first level that does not fit, before it is built.
-
-Rejected: one decoder behind a content-type switch in each handler, and reporting every mistake of
-a body at once (the first one is exact and costs nothing).
+The Content-Type names the format of a body, and Accept the format of the response; without a
+preference both are the same. A body of unnamed format is taken for JSON, so a plain `curl -d`
+works. Rejected alternatives: `docs/decisions/serve-http-api.md`.
 """
 
 import re
@@ -21,7 +17,7 @@ JSON = "application/json"
 MSGPACK = "application/msgpack"
 PROBLEM = "application/problem+json"
 
-# What `curl -d` and `sendBeacon` say when they are not told.
+# Defaults of `curl -d` and `sendBeacon`.
 _AS_JSON = {"", JSON, "application/x-www-form-urlencoded", "text/plain"}
 _AS_MSGPACK = {MSGPACK, "application/x-msgpack", "application/vnd.msgpack"}
 _NAMES = {
@@ -38,13 +34,12 @@ class ProblemError(Exception):
     """A request that is answered with a problem."""
 
     def __init__(self, status: int, detail: str, field: str = "") -> None:
-        """Describe what was expected, what came, and where."""
         super().__init__(detail)
         self.problem = problem(status, detail, field)
 
 
 def problem(status: int, detail: str, field: str = "") -> Problem:
-    """Return the problem of a status; the status says all of its type (RFC 9457, 4.2.1).
+    """Return the problem of a status; its type is the status alone (RFC 9457, 4.2.1).
 
     >>> problem(404, "no item 7", "item_id").title
     'Not Found'
@@ -62,7 +57,7 @@ def body_format(content_type: str) -> str:
     """Return `JSON` or `MSGPACK` for a Content-Type header.
 
     Raises:
-        ProblemError: 415, neither.
+        ProblemError: 415, the format is neither.
     """
     media = content_type.partition(";")[0].strip().lower()
     if media in _AS_MSGPACK:
@@ -73,7 +68,7 @@ def body_format(content_type: str) -> str:
 
 
 def answer_format(accept: str, question: str) -> str:
-    """Return `JSON` or `MSGPACK` for an Accept header; the question's where both are welcome.
+    """Return `JSON` or `MSGPACK` for an Accept header; the request's format if both are welcome.
 
     >>> answer_format("application/json;q=0.5, application/msgpack", JSON)
     'application/msgpack'
@@ -94,7 +89,7 @@ def answer_format(accept: str, question: str) -> str:
 
 
 def encode(answer: object, form: str) -> bytes:
-    """Return an answer as JSON or msgpack."""
+    """Return a response as JSON or msgpack bytes."""
     return msgspec.msgpack.encode(answer) if form == MSGPACK else msgspec.json.encode(answer)
 
 
@@ -102,12 +97,11 @@ class Decoder(Generic[T]):
     """Decodes bodies of one type, strictly, in both formats."""
 
     def __init__(self, kind: type[T]) -> None:
-        """Prepare for `kind`; its limits are checked while it is decoded."""
         self._json = msgspec.json.Decoder(kind)
         self._msgpack = msgspec.msgpack.Decoder(kind)
 
     def decode(self, body: bytes, form: str) -> T:
-        """Return what a body says.
+        """Return a decoded body.
 
         Raises:
             ProblemError: 400, it is not of the format; 422, a field does not fit.

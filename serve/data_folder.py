@@ -1,7 +1,6 @@
-"""How jobs find a data folder: with a log in it, or left alone by everybody else.
+"""This module opens data folders for command-line jobs and checks that they are idle.
 
-Jobs are run from the command line, beside a server or without one. What they refuse they refuse
-before they change anything.
+A job may run beside a server or without one. It refuses before it changes anything.
 """
 
 import sqlite3
@@ -24,11 +23,11 @@ def open_data(
 
     Args:
         config: names the data folder.
-        must_exist: refuse where there is no log, before anything is made.
-        now_ms: the wall clock, for who writes lines of the log.
+        must_exist: refuse a missing log instead of making one.
+        now_ms: the wall clock, for callers that write log lines.
 
     Raises:
-        Refused: there is no database, or it is none, or a newer nextswipe wrote it.
+        Refused: the database is missing or invalid, or a newer nextswipe wrote it.
     """
     try:
         return open_store(config, now_ms, make=not must_exist)
@@ -40,11 +39,7 @@ def open_data(
 def open_file(
     config: Config, *, must_exist: bool = True, now_ms: Callable[[], int] = lambda: 0
 ) -> SqliteStore:
-    """Open the data folder's database, for what works on the file itself.
-
-    Raises:
-        Refused: as `open_data`, and if the store is no file in the data folder.
-    """
+    """Open the data folder's database file; raises as `open_data`, and `Refused` for a Redis."""
     store = None if config.store.url else open_data(config, must_exist=must_exist, now_ms=now_ms)
     if not isinstance(store, SqliteStore):
         raise Refused(f"{NO_FILE}: the store is a Redis (store.url)")
@@ -52,21 +47,16 @@ def open_file(
 
 
 def count_lines(config: Config) -> int:
-    """Return how many lines the data folder's log has, for those who watch a job.
-
-    Raises:
-        Refused: as `open_data`.
-    """
+    """Return the number of lines in the data folder's log; raises as `open_data`."""
     with open_data(config) as store:
         return store.log.count()
 
 
 def require_idle(config: Config) -> None:
-    """Refuse a data folder that some process has open; a missing one is idle.
+    """Refuse a data folder that a process has open; a missing one is idle.
 
-    A database with a write-ahead log can be locked exclusively only by its one user, and the
-    kernel lets go of the locks of the dead. Rejected: a file with a process id, which outlives
-    its process.
+    An exclusive lock on the database decides. Rejected alternative:
+    `docs/decisions/serve-configuration.md`.
 
     Raises:
         Refused: a server, or another job, is running on it.

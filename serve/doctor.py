@@ -1,9 +1,8 @@
-"""What would keep the server from running well on this machine, said in words.
+"""Checks of a machine: each returns a `Finding` about one thing that the server needs.
 
-Each check is a function from the settings to one `Finding`: what was looked at, whether it is well,
-and else what was found and what to do about it. Nothing is changed but for a file that is written
-into the data folder and removed, and a key on a Redis. The replica is weighed by starting one: a
-process that imports what a replica imports, and says how long that took and what it takes.
+The checks change nothing, except for a file that is written into the data folder and removed, and a
+key on a Redis. A process that imports the modules of a replica measures the replica's import time
+and memory.
 """
 
 import importlib.metadata
@@ -54,28 +53,21 @@ frontend http_frontend
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """All findings.
-
-    Attributes:
-        replica_import_s: to import what a feed replica imports.
-        replica_mb: memory of a process that has, without data.
-        fsync_ms: of a small file in the data folder, the median; what an acknowledgement waits for
-            where the store is there.
-    """
+    """The findings of all checks, and three measurements."""
 
     findings: tuple[Finding, ...]
-    replica_import_s: float
-    replica_mb: float
-    fsync_ms: float
+    replica_import_s: float  # time to import a feed replica's modules
+    replica_mb: float  # memory of a process with these modules, without data
+    fsync_ms: float  # median for a small file in the data folder
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether no finding is "wrong"."""
         return all(finding.verdict != "wrong" for finding in self.findings)
 
 
 def examine(config: Config) -> Diagnosis:
-    """Look at this machine as a place for the server of these settings."""
+    """Check this machine for a server with these settings."""
     replica, import_s, size_bytes = _weigh_replica()
     disk, fsync_s = look_at_disk(config)
     findings = [check(config) for check in _CHECKS]
@@ -97,7 +89,6 @@ def _python(config: Config) -> Finding:
 
 
 def _packages(config: Config) -> Finding:
-    """Hold what is installed against what the project asks for."""
     try:
         asked = importlib.metadata.requires("nextswipe") or []
     except importlib.metadata.PackageNotFoundError:
@@ -146,7 +137,7 @@ def _haproxy(config: Config) -> Finding:
 
 
 def _port(config: Config) -> Finding:
-    """Take the server's port for a moment, and find out who has it if that cannot be."""
+    """Bind the server's port for a moment; if that fails, find out which program has it."""
     server = config.server
     address = authority(server)
     if server.port == 0:
@@ -179,7 +170,6 @@ def _is_nextswipe(address: str) -> bool:
 
 
 def _secret(config: Config) -> Finding:
-    """Look at who may read the key that signs ids and seeds draws."""
     key = Path(config.data.folder) / "secret.key"
     if not key.exists():
         return Finding("secret", "well", f"{key} will be made at the start")
@@ -200,7 +190,7 @@ def _memory(config: Config) -> Finding:
 
 
 def _weigh_replica() -> tuple[Finding, float, int]:
-    """Import what a replica imports in a new process; return its time and size as well."""
+    """Import a replica's modules in a new process; also return the time and the size in bytes."""
     command = [sys.executable, "-W", "ignore", "-c", _REPLICA]
     try:
         done = _run(command)
@@ -220,7 +210,7 @@ def _weigh_replica() -> tuple[Finding, float, int]:
 def _run(
     command: list[str], variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - of this project and its dependencies
+    return subprocess.run(  # noqa: S603 - commands of this project and its dependencies
         command,
         check=False,
         capture_output=True,

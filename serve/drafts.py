@@ -1,15 +1,8 @@
-"""A page between its draw and its commit: what it was drawn from, so that a commit can refuse it.
+"""A pending page: a page between its draw and its commit, with the state it was drawn from.
 
-While a page waits for the writer, its person may block somebody, turn a card away or say that they
-are younger, and an item may be taken down, by another request or another replica. Whoever was told
-that this is done must not see it on a page afterwards, and nothing may be taken off a page that is
-drawn; so such a page is never written, and another one is drawn. What else a person does meanwhile
-has a page drawn again too, but not the last time: that page is only a little out of date.
-
-Rejected: drawing inside the transaction (one page at a time, for all replicas), and comparing the
-catalogue's sequence alone (a bulk of uploads would have every page drawn again that was waiting,
-though none of them is on it), and working out anew, inside the transaction, what the person may be
-shown (the writer would wait for the catalogue's columns, which another thread moves).
+While a page waits for the writer, its user may block a creator and an item may be taken down. The
+commit then refuses the page, and the engine draws another one. Derivation and rejected
+alternatives: `docs/decisions/serve-page-commit.md`.
 """
 
 from dataclasses import dataclass
@@ -26,29 +19,18 @@ from env.vocabulary import Item, Profile, ShortKeys
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A page that is not in the log yet.
-
-    Attributes:
-        page: as drawn.
-        request: how the ids of all pages begin that answer the same request, this one's included.
-        state: of its person.
-        sequence: of the catalogue.
-        items: of its cards, as the catalogue had them.
-        is_last: it is written even if its person has changed, as long as everything on it may
-            still be shown to them.
-        alike: what `find_alike` says of the last one; of others nobody asks.
-    """
+    """A page that is not in the log yet, with the state it was drawn from."""
 
     page: PageRecord
-    request: str
-    state: UserState
-    sequence: int
-    items: tuple[Item, ...]
-    is_last: bool
-    alike: ShortKeys
+    request: str  # common prefix of the ids of all pages that answer the same request
+    state: UserState  # of the user, at the draw
+    sequence: int  # of the catalogue, at the draw
+    items: tuple[Item, ...]  # of the cards, as the catalogue had them
+    is_last: bool  # write it despite a changed state, if every item may still be shown
+    alike: ShortKeys  # result of `find_alike` if `is_last`; otherwise empty
 
     def still_suits(self, now: UserState) -> bool:
-        """Return whether the page may still be written for its person as they are now."""
+        """Return whether the page may still be written, given its user's present state."""
         if now == self.state:
             return True
         if not self.is_last or _terms(now.profile) != _terms(self.state.profile):
@@ -56,7 +38,6 @@ class Draft:
         return not self._is_blocked_by(now)
 
     def _is_blocked_by(self, now: UserState) -> bool:
-        """Return whether the person, as they are now, wants no more of something that is on it."""
         if np.isin(self.alike, unwanted_keys(now)).any():
             return True
         creators, tags = frozenset(blocked_creators(now)), frozenset(now.blocked_tags)
@@ -67,7 +48,7 @@ class Draft:
 
 
 class Moved(NamedTuple):
-    """What is true now, after a page was drawn from something else."""
+    """The state that a pending page should have been drawn from: the user's and the catalogue's."""
 
     state: UserState
     sequence: int
@@ -82,5 +63,5 @@ def find_alike(catalogue: Catalogue, page: PageRecord) -> ShortKeys:
 
 
 def _terms(profile: Profile) -> tuple[str, str, int]:
-    """Return all of a profile that what may be shown hangs on, see `policies.eligibility`."""
+    """Return the fields of a profile on which eligibility depends, see `policies.eligibility`."""
     return profile.country, profile.language, profile.birth_year

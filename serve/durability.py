@@ -1,6 +1,6 @@
-"""What an acknowledgement waits for, looked at before the server starts: a disk, or a Redis.
+"""Checks, before the server starts, of the disk or Redis that an acknowledgement waits for.
 
-A file on the disk, and a key on the Redis, are written over and over, and removed.
+They write a file on the disk and a key on the Redis repeatedly, and remove both.
 """
 
 import os
@@ -25,7 +25,7 @@ KEPT_S = 60
 
 
 def look_at_disk(config: Config) -> tuple[Finding, float]:
-    """Write to the data folder, or to where it will be made; return also the time of an fsync."""
+    """Check the data folder, or its nearest existing parent; also return the fsync's seconds."""
     folder = Path(config.data.folder).absolute()
     there = next(each for each in (folder, *folder.parents) if each.exists())
     try:
@@ -44,7 +44,7 @@ def look_at_disk(config: Config) -> tuple[Finding, float]:
 
 
 def look_at_store(config: Config) -> Finding:
-    """Open the Redis without making anything there, and write to it; a file is the disk's."""
+    """Check a Redis without making a log there; a file is the disk's check."""
     settings = config.store
     if not settings.url:
         return Finding("store", "well", "a database in the data folder")

@@ -1,14 +1,9 @@
-"""The edge under Ray Serve, as data: which variables Serve is started with, and which options.
+"""The edge under Ray Serve, as data: environment variables and deployment options.
 
-Serve reads its switches from the environment while it is imported, and hands the environment on to
-every process that it starts; so they have to be there before. `nextswipe up` sets them for its own
-process (`switched`), a manifest for a cluster lists the same ones. What a variable is set to
-already stays: who sets one knows why. docs/serving.md prints this table, held by a test.
-
-Nothing here imports Ray.
-
-Rejected: Serve's defaults (its proxy in Python answers a fifth of what its replica can), and a
-server of our own in the replica beside Serve's (faster still, and past its routing and draining).
+Serve reads its switches from the environment when it is imported and passes the environment to its
+processes, so the variables are set first. A variable that is set already keeps its value.
+docs/serving.md prints this table, held by a test. Nothing here imports Ray. Rejected alternatives:
+`docs/decisions/serve-edge.md`.
 """
 
 import os
@@ -29,26 +24,19 @@ from serve.limits import RETRY_AFTER_S
 LOOPBACK = "127.0.0.1"
 LEARNER_NICENESS = 10
 MAX_CONNECTIONS = 4096
-"""Of HAProxy's, by its default: so many requests may be on their way, slow bodies included."""
+"""HAProxy's default limit of concurrent requests, those with slow bodies included."""
 
 Options = dict[str, Any]
-"""Keyword arguments of `serve.deployment`, each of a type of its own; of what JSON can say."""
+"""Keyword arguments of `serve.deployment`, with values that JSON can hold."""
 
 
 class Switch(msgspec.Struct, frozen=True):
-    """A variable of the environment.
-
-    Attributes:
-        name: of the variable.
-        value: with the names of `Places` in braces.
-        gives: what it is set for.
-        costs: what is lost by it.
-    """
+    """An environment variable."""
 
     name: str
-    value: str
-    gives: str
-    costs: str
+    value: str  # template that names the fields of `Places` in braces
+    gives: str  # benefit of setting it
+    costs: str  # drawback of setting it
 
 
 CALM = Switch(
@@ -73,10 +61,10 @@ ALONE = (
     ),
     CALM,
 )
-"""Where one machine is all there is."""
+"""Variables of a server on one machine."""
 
 TOGETHER = (CALM,)
-"""Where machines are one cluster: they reach each other's ports, and Ray counts for itself."""
+"""Variables of a cluster, where machines reach each other's ports and Ray keeps its own metrics."""
 
 FAST = (
     Switch(
@@ -179,30 +167,21 @@ FAST = (
         )
     ),
 )
-"""With HAProxy in front."""
+"""Variables of a server with HAProxy in front."""
 
 
 class Places(msgspec.Struct, frozen=True):
-    """What the values of switches are made of.
+    """The values that the variables are filled with."""
 
-    Attributes:
-        home: a private folder with a short name: paths of sockets are at most 107 bytes, and Serve
-            adds 70.
-        program: to start for HAProxy.
-        listen: host:port of the feed.
-        fallback_port: free.
-        drain_s: see `Server`.
-    """
-
-    home: str
-    program: str
-    listen: str
-    fallback_port: int
-    drain_s: float
+    home: str  # private and short: a socket's path has at most 107 bytes, and Serve adds 70
+    program: str  # path of the program that Serve starts for HAProxy
+    listen: str  # host:port of the feed
+    fallback_port: int  # a free port
+    drain_s: float  # see `Server`
 
 
 def variables(server: Server, places: Places, around: tuple[Switch, ...] = ALONE) -> dict[str, str]:
-    """Return the environment of a server on this machine alone, or of a machine of a cluster."""
+    """Return the environment of a server on one machine, or of one machine of a cluster."""
     switches = around + (FAST if server.edge == "haproxy" else ())
     values = msgspec.to_builtins(places)
     return {switch.name: switch.value.format(**values) for switch in switches}
@@ -210,10 +189,10 @@ def variables(server: Server, places: Places, around: tuple[Switch, ...] = ALONE
 
 @contextmanager
 def switched(server: Server) -> Iterator[Server]:
-    """Have the variables set for Ray, which must not have been imported yet.
+    """Set the variables for Ray, which must not have been imported yet.
 
     Yields:
-        The server with the port that it will have: 0 was replaced by a free one.
+        The server settings, with a port of 0 replaced by a free one.
     """
     home = Path(tempfile.mkdtemp(prefix="nextswipe-", dir="/tmp"))
     server = msgspec.structs.replace(server, port=server.port or free_port(server.host))
@@ -222,7 +201,7 @@ def switched(server: Server) -> Iterator[Server]:
         ours = variables(server, _places(server, home))
         os.environ.update({name: before.get(name, value) for name, value in ours.items()})
         if BINARY in ours:
-            os.environ[BINARY] = ours[BINARY]  # which becomes what it named before
+            os.environ[BINARY] = ours[BINARY]  # our program runs the named HAProxy
         yield server
     finally:
         os.environ.clear()
@@ -242,7 +221,7 @@ def _places(server: Server, home: Path) -> Places:
 
 
 def free_port(host: str) -> int:
-    """Return a port that is free now; Serve cannot say which one it would have taken itself."""
+    """Return a port that is free now; Serve cannot report a port that it chose itself."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.bind((host, 0))
@@ -260,10 +239,10 @@ def authority(server: Server) -> str:
 
 
 def feed_options(config: Config) -> Options:
-    """Return the options of the deployment `Feed`, as Serve and its files take them.
+    """Return the options of the deployment `Feed`.
 
-    The app bounds what it has in hand, and answers the rest as a problem (`serve.admission`).
-    Serve's own bounds stand behind it and are as wide as HAProxy's: it refuses in plain text.
+    The app bounds the requests in flight and answers the rest with a problem (`serve.admission`).
+    Serve's own bounds are as wide as HAProxy's, because Serve refuses in plain text.
     """
     return {
         "name": "Feed",
@@ -271,7 +250,7 @@ def feed_options(config: Config) -> Options:
         "max_ongoing_requests": MAX_CONNECTIONS,
         "max_queued_requests": MAX_CONNECTIONS,
         "backpressure_config": {"status_code": 429, "retry_after_s": RETRY_AFTER_S},
-        # Of one replica the second is there before the first goes.
+        # A new replica is there before an old one goes, even if there is one only.
         "max_surge_percent": 100,
         "graceful_shutdown_wait_loop_s": 0.2,
         "graceful_shutdown_timeout_s": config.server.drain_s + 20.0,
@@ -281,7 +260,7 @@ def feed_options(config: Config) -> Options:
 
 
 def learner_options() -> Options:
-    """Return the options of the deployment `Learner`: the old goes before the new comes."""
+    """Return the options of the deployment `Learner`; an old one stops before a new one starts."""
     return {
         "name": "Learner",
         "num_replicas": 1,
@@ -293,4 +272,4 @@ def learner_options() -> Options:
 
 
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
-"""No line for each request: the log of events has them, and metrics count them."""
+"""No log line for each request: the event log holds them, and metrics count them."""

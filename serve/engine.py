@@ -1,14 +1,9 @@
-"""Answers the requests of the API: what is read, drawn and written down, in this order.
+"""The engine answers the API's requests, without HTTP: it reads, draws and commits.
 
-Everything that the HTTP edge can be asked stands here once, without HTTP: idempotent pages,
-registration at first sight, sessions, feedback, people (items are on the `Shelf`, what people block
-is the `Blocking`'s, the server as a whole the `Lookout`'s). A page is drawn by a `PageMaker`, given
-out by `Answers`; writing and folding are the ledger's. Reads are single rows by index, on a thread
-where the store is elsewhere; what waits for a commit is awaited off the event loop, so that a
-client who hangs up loses nobody's page.
-
-Rejected: a cache of people's states (another replica's feedback would be missing from it), and
-registration in the page's transaction (the page is drawn for the pseudonym, so it comes first).
+It holds idempotent pages, registration at first sight, sessions, feedback and profiles. Items are
+left to `Shelf`, blocks to `Blocking`, readiness to `Lookout`. A commit is awaited off the event
+loop, so a client that disconnects loses no page. Rejected alternatives:
+`docs/decisions/serve-page-commit.md`.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -60,7 +55,7 @@ from serve.wire import (
 )
 
 MAX_DRAWS = 8
-"""How often a page is drawn, while its person or its items change before the commit."""
+"""Maximum number of draws of a page while its user or its items change before the commit."""
 
 NOTHING_TO_SHOW = "no item may be shown here"
 CHANGING = "what may be shown here is changing; ask again"
@@ -72,14 +67,12 @@ _NO_KEYS: ShortKeys = np.zeros(0, dtype=np.uint32)
 
 
 class _Shown(NamedTuple):
-    """A card that was shown to somebody."""
-
     decision: DecisionId
     head: Head
 
 
 class Engine:
-    """What one replica of the server does."""
+    """Answers the requests of one replica."""
 
     def __init__(
         self,
@@ -89,7 +82,7 @@ class Engine:
         *,
         now_ms: Callable[[], int],
     ) -> None:
-        """Bring the maker's catalogue up to date; make the secret if there is none.
+        """Bring the maker's catalogue up to date; make the secret if it is missing.
 
         Args:
             config: names the data folder, the clock and the markets.
@@ -118,7 +111,7 @@ class Engine:
 
     @property
     def folds(self) -> Folds:
-        """What an audit asks."""
+        """The folds of the log that an audit reads."""
         return self._maker.folds
 
     # --- the feed ---
@@ -127,7 +120,7 @@ class Engine:
         """Return a page that is in the log; the same `request_id` gives the same page again.
 
         Raises:
-            ProblemError: 409, the person was deleted meanwhile.
+            ProblemError: 409, the user was deleted meanwhile.
         """
         now_ms = self._clock(request.scene.at_ms)
         person, offset = await self._look_up(request.user_id)
@@ -141,11 +134,11 @@ class Engine:
     async def _draw(
         self, request: FeedRequest, person: Person, name: str, now_ms: int
     ) -> FeedResponse:
-        """Draw a page and append it; draw again if its person or its items have changed meanwhile.
+        """Draw a page and append it; draw again if its user or its items have changed meanwhile.
 
-        Otherwise two pages asked for at once would show the same cards, and a page that waited for
-        the writer what was blocked or taken down since. `name` is what the ids of all pages for
-        this request begin with: the first one in the log is the answer to it.
+        Without this check, two concurrent requests would show the same cards, and a page that
+        waited for the writer could show blocked or removed items. All page ids of this request
+        begin with `name`; the first such page in the log is the response.
         """
         page_id = self._tokens.page_id(name)
         for n_left in reversed(range(MAX_DRAWS)):
@@ -161,8 +154,8 @@ class Engine:
             )
             if page is None:
                 return FeedResponse(page_id, (), NOTHING_TO_SHOW)
-            # The last draw is appended even if its person has changed: whoever sends feedback
-            # without pause gets a page too, and a card shown twice costs less than none.
+            # The last draw is appended even if its user's state has changed: a client that sends
+            # feedback without pause gets a page too, and a repeated card costs less than none.
             draft = self._draft(page, name, person.state, is_last=n_left == 0)
             work = partial(self._ledger.take_page, draft=draft)
             match await self._ledger.commit(work, durable=False, about=person.user):
@@ -184,7 +177,6 @@ class Engine:
         return Draft(page, name, state, catalogue.sequence, items, is_last, alike)
 
     async def _look_up(self, user_id: str) -> tuple[Person | None, int]:
-        """Return a person and the log's last item record, as of one moment."""
         return await read(self._store, lambda view: view.arrival(user_id), user_id)
 
     async def _find_page(self, user: UserKey, name: str) -> PageRecord | None:
@@ -211,7 +203,7 @@ class Engine:
     # --- feedback ---
 
     async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
-        """Take what can be taken, and return when it is on disk; refuse the rest one by one."""
+        """Accept valid events and return once they are on disk; refuse the others one by one."""
         shown = await self._find_shown({event.decision_id for event in request.events})
         heard = [(event, self._hear(event, shown[event.decision_id])) for event in request.events]
         taken = [(e.event_id, r) for e, r in heard if isinstance(r, FeedbackRecord)]
@@ -229,14 +221,14 @@ class Engine:
         )
 
     async def _find_shown(self, given: Collection[str]) -> dict[str, _Shown | str]:
-        """Return what was shown under these ids, as clients were given them, or why nothing."""
+        """Return the card of each decision id that a client sent, or the reason for having none."""
         decisions = {each: self._tokens.verify(each) for each in given}
         page_ids = {split_decision_id(decision)[0] for decision in decisions.values() if decision}
         heads = await self._heads.find(page_ids)
         return {each: _shown(decision, heads) for each, decision in decisions.items()}
 
     def _hear(self, event: Event, shown: _Shown | str) -> FeedbackRecord | str:
-        """Return an event as it is logged, or why it is refused."""
+        """Return an event as it is logged, or the reason for refusing it."""
         if isinstance(shown, str):
             return shown
         decision, head = shown
@@ -254,7 +246,7 @@ class Engine:
     # --- people ---
 
     async def put_user(self, user_id: UserId, body: ProfileBody) -> UserResponse:
-        """Register a person or change their profile; return it once it is on disk."""
+        """Register a user or change their profile; return it once it is on disk."""
         work = partial(
             self._ledger.put_user, user_id=user_id, profile=body.profile(), at_ms=self._now_ms()
         )
@@ -262,10 +254,10 @@ class Engine:
         return UserResponse(user_id, person.state.profile)
 
     async def get_user(self, user_id: UserId) -> UserResponse:
-        """Return a person's profile.
+        """Return a user's profile.
 
         Raises:
-            ProblemError: 404, nobody of this id is known.
+            ProblemError: 404, the user is unknown.
         """
         person, _ = await self._look_up(user_id)
         if person is None:
@@ -273,10 +265,10 @@ class Engine:
         return UserResponse(user_id, person.state.profile)
 
     async def delete_user(self, user_id: UserId) -> None:
-        """Forget a person: profile and state go, and what names them in the log is overwritten.
+        """Forget a user: delete profile and state, and overwrite the user's identity in the log.
 
         Raises:
-            ProblemError: 404, nobody of this id is known.
+            ProblemError: 404, the user is unknown.
         """
         work = partial(self._ledger.forget_user, user_id=user_id, at_ms=self._now_ms())
         if not await self._ledger.commit(work, durable=True, about=user_id):

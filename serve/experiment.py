@@ -1,11 +1,8 @@
-"""Which arm of the experiment a person is in, a pure function of the pseudonym, and its policy.
+"""Assignment of users to the arms of the experiment, and the arms' policies.
 
-Assigning needs no table and no traffic between replicas, stays the same as long as the arms do,
-and is independent between experiments of different names. The unit is the person, never the
-request, because what somebody sees now moves what they do later.
-
-Rejected: a stored assignment (state to migrate and to forget), and Python's `hash` (salted per
-process).
+The arm is a pure function of the user's pseudonym: it needs no table, stays the same as long as the
+arms do, and is independent between experiments of different names. Derivation and rejected
+alternatives: `docs/decisions/serve-ids-and-keys.md`.
 """
 
 import hashlib
@@ -18,7 +15,7 @@ from serve.config import Arm, Experiment, Mixture
 
 
 def assign(experiment: Experiment, user: UserKey) -> Arm:
-    """Return the arm of a person, drawn in proportion to the arms' shares.
+    """Return the arm of a user, drawn in proportion to the arms' shares.
 
     >>> both = Experiment("half", (Arm("control", "uniform"), Arm("treated", "vowpal")))
     >>> {assign(both, UserKey(f"u{i}")).name for i in range(20)} == {"control", "treated"}
@@ -33,7 +30,7 @@ def assign(experiment: Experiment, user: UserKey) -> Arm:
 
 
 def baseline(arm: Arm) -> Policy | None:
-    """Return the policy of an arm that needs no learner; None: a learned one is meant."""
+    """Return the policy of an arm that needs no learner; None for a learned policy."""
     match arm.policy:
         case "uniform":
             return UniformPolicy()
@@ -47,7 +44,7 @@ def baseline(arm: Arm) -> Policy | None:
 
 
 def _uniform(name: str, user: UserKey) -> float:
-    """Return a number in [0, 1) of 53 bits, the same for the same name and person everywhere."""
+    """Return a number in [0, 1) with 53 bits, the same everywhere for the same name and user."""
     message = f"{name}\0{user}".encode()
     digest = hashlib.blake2b(message, digest_size=8, person=b"arm").digest()
     return (int.from_bytes(digest, "little") >> 11) * 2.0**-53

@@ -1,4 +1,4 @@
-"""What one check of a machine came to."""
+"""The result type of a machine check."""
 
 from typing import Literal
 
@@ -8,14 +8,8 @@ Verdict = Literal["well", "look", "wrong"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One check and what came of it.
-
-    Attributes:
-        check: what was looked at.
-        verdict: "well"; "look": it works, but not as well as it could; "wrong": it does not.
-        says: what was found, and what to do where it is not well.
-    """
+    """The result of one check: "well", "look" (works, but could work better) or "wrong"."""
 
     check: str
     verdict: Verdict
-    says: str
+    says: str  # the observation, and the remedy where the verdict is not "well"

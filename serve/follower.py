@@ -1,13 +1,9 @@
-"""A feed replica's read-only view of the learner: the newest version, swapped between requests.
+"""The follower loads each new version of the learner and swaps it in between requests.
 
-The version row in the store is the truth about what is current; the snapshot it names is
-loaded beside serving, on the follower's own thread, and then replaces the one in use by a single
-assignment, so a page is drawn by exactly one version. What a version works out once, such as where
-each upload stands in the catalogue, is worked out before that on the same thread: else the first
-page would wait for it, and with it all others. A version of an older epoch, or one whose
-snapshot is gone, broken, not to be decoded or of another feature encoding, is left alone: the
-replica keeps serving what it has, or takes the newest usable one before it where it has none yet,
-and says so, once.
+The version row in the store names the current version. Its snapshot is loaded and prepared on the
+follower's own thread and then replaces the old one by a single assignment, so exactly one version
+draws a page. An unusable version is logged once and left alone. Derivation:
+`docs/decisions/serve-versions.md`.
 """
 
 import logging
@@ -33,13 +29,16 @@ from serve.versions import Version
 logger = logging.getLogger(__name__)
 
 N_LOOKED_AT = 1_000
-"""Versions looked at in a poll, the newest first. Of all but the newest few the snapshots are gone,
-but for the one that a learner goes on from, which a power cut leaves where it breaks the others."""
+"""Maximum number of versions examined in a poll, newest first.
+
+Most snapshots are dropped after a few versions. The ones that a learner can resume from stay, and
+survive the power cut that breaks the others.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What pages are drawn with: a frozen policy and what the log says about the items."""
+    """A frozen policy and the item statistics and audiences that pages are drawn with."""
 
     policy: Policy
     states: ItemStates
@@ -49,19 +48,19 @@ class Served:
 
 
 def untrained(args: VowpalArgs, audiences: AudienceArgs | None = None) -> Served:
-    """Return version 0, from before anything was learned."""
+    """Return version 0, the state before any learning."""
     return Served(unlearned(args), ItemStates(), Audiences(audiences))
 
 
 def unlearned(args: VowpalArgs) -> VowpalScorer:
-    """Return the policy of version 0, to which all candidates are alike."""
+    """Return the policy of version 0, which scores all candidates alike."""
     layout = make_layout(args.bits)
     nothing = np.zeros(layout.mask + 1, dtype=np.float32)
     return VowpalScorer(Kernel(layout, nothing), args.explorer, 0)
 
 
 class Follower:
-    """Watches the current version and hands each new one on."""
+    """Polls for the current version and hands each new one on."""
 
     def __init__(
         self,
@@ -76,11 +75,12 @@ class Follower:
 
         Args:
             store: holds the version rows.
-            snapshots: of the versions.
-            args: of the policy; the explorer is the replica's, so that it can be changed alone.
-            audiences: arguments of their fold.
+            snapshots: holds the versions' snapshots.
+            args: arguments of the policy; the explorer is the replica's, so that it can be changed
+                alone.
+            audiences: arguments of the audiences' fold.
             swap: called with each new version, on the thread that polls.
-            warm: called before that on the same thread, when nobody else has the version yet.
+            warm: called before `swap` on the same thread, while no page uses the version yet.
         """
         self._store = store
         self._snapshots = snapshots
@@ -94,18 +94,18 @@ class Follower:
 
     @property
     def n_refused(self) -> int:
-        """How many versions could not be used, each counted once."""
+        """The number of versions that could not be used, each counted once."""
         return self._n_refused
 
     def run(self, stop: Event, *, poll_s: float = 0.1) -> None:
-        """Poll until told to stop; a store that is away for a while is asked again."""
+        """Poll until told to stop, also while the store is unavailable."""
         keep_polling(self.poll, stop, poll_s=poll_s, kept=lambda: f"version={self._seen[1]}")
 
     def poll(self) -> bool:
-        """Swap in the newest version that can be used if it is new; return whether there was one.
+        """Swap in the newest usable version if it is new; return whether there was one.
 
-        One that cannot be used is tried again each time, until a newer one can: its disk may have
-        failed for a moment only.
+        An unusable version is tried again at each poll until a newer one is usable: its disk may
+        have failed for a moment only.
         """
         with self._store.view() as view:
             versions = view.versions_after(*self._seen, limit=N_LOOKED_AT)

@@ -1,17 +1,9 @@
-"""HAProxy as it is started for Ray Serve: no listener but the feed's, and a strict front door.
+"""HAProxy for Ray Serve: rewrites Serve's HAProxy configuration to a single, strict listener.
 
-Serve writes HAProxy's configuration from a template with two listeners on every interface
-(statistics, and metrics of HAProxy) that it has no setting to close, no time limit for a request's
-header, and no protection of the headers by which a client would steer Serve. What it does offer is
-to name the program that it starts for HAProxy. `install` writes
-that program: it runs this file, which rewrites the configuration that is about to be used and
-becomes HAProxy. What it does not know it refuses, so that a new template of Serve's is noticed at
-the start, and not by whoever finds the open port.
-
-Only the standard library is used here: the program runs at each reload, outside the project.
-
-Rejected: a template of our own in place of Serve's (it would have to follow each of its changes),
-patching Serve's in its process, and a firewall (it is another machine's next time).
+Serve starts the program that `install` writes. The program runs this file, which rewrites the
+configuration, refuses an unknown template, and becomes HAProxy. Only the standard library is used,
+because the program runs outside the project. Derivation and rejected alternatives:
+`docs/decisions/serve-edge.md`.
 """
 
 import os
@@ -36,16 +28,16 @@ _STEERING = (
     "^(x[-_]request[-_]timeout[-_]seconds|x[-_]session[-_]id|serve[-_]multiplexed[-_]model[-_]id)$"
 )
 _RULES = (
-    # A request has to come within this time, header and beginning of the body, before it costs a
+    # The header and the beginning of the body must arrive within this time, before they cost a
     # replica anything.
     f"timeout http-request {HEADER_TIMEOUT_S}s",
     "option http-buffer-request",
-    # How long Serve waits and which replica it takes is not the client's to say ...
+    # A client must not choose Serve's timeout or its replica.
     f"http-request del-header {_STEERING} -m reg",
-    # ... and nobody's handler is cancelled half way. Serve then reads no body ahead of the app,
-    # which is what bounds its size, and starts one task less for each request.
+    # No handler is cancelled half way. Serve then reads no body ahead of the app, which bounds its
+    # size, and starts one task less for each request.
     "http-request set-header x-request-disconnect-disabled ?1",
-    # All else may be sent twice: it carries ids. A second delete would find nothing.
+    # Other requests carry ids and may be sent twice. A second delete would find nothing.
     "http-request disable-l7-retry if METH_DELETE",
 )
 _PROBLEM = (
@@ -64,7 +56,7 @@ _FAILURES = {
 
 
 def find_binary() -> str:
-    """Return the path of HAProxy itself: what the variable names, came with Ray Serve, or is there.
+    """Return the path of HAProxy: the one that the variable names, Ray Serve's, or the system's.
 
     Raises:
         FileNotFoundError: there is none.
@@ -79,7 +71,7 @@ def find_binary() -> str:
 
 
 def install(folder: Path, binary: str) -> Path:
-    """Write the program that Serve is to start for HAProxy at `binary`; return where it is."""
+    """Write the program that Serve starts for the HAProxy at `binary`; return its path."""
     program = folder / "haproxy"
     command = shlex.join([sys.executable, "-I", __file__, binary])
     program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
@@ -88,15 +80,15 @@ def install(folder: Path, binary: str) -> Path:
 
 
 def narrow(config: str, listen: str, folder: Path) -> str:
-    """Return Serve's configuration with one listener, and the rules of the front door.
+    """Return Serve's configuration with one listener and the strict front-end rules.
 
     Args:
         config: as Serve wrote it.
         listen: `host:port` of the listener.
-        folder: where the answers to failures are, see `write_failures`.
+        folder: holds the responses to failures, see `write_failures`.
 
     Raises:
-        ValueError: Serve's template is not as known, so that what would listen is not known either.
+        ValueError: Serve's template is unknown, so it could open unknown listeners.
     """
     kept = [section for section in _sections(config) if section[0].strip() not in _DROPPED]
     names = [section[0].strip() for section in kept]
@@ -106,7 +98,7 @@ def narrow(config: str, listen: str, folder: Path) -> str:
 
 
 def write_failures(folder: Path) -> None:
-    """Write what is answered where no replica does, as problems like all others of the API."""
+    """Write the problem responses that HAProxy sends when no replica answers."""
     for status, (title, detail, more) in _FAILURES.items():
         body = f'{{"type":"about:blank","title":"{title}","status":{status},"detail":"{detail}"}}'
         answer = _PROBLEM.format(status=status, title=title, length=len(body), more=more, body=body)
@@ -114,13 +106,10 @@ def write_failures(folder: Path) -> None:
 
 
 def end_leftovers(folder: Path) -> None:
-    """End every HAProxy that goes by a configuration in a folder.
+    """End every HAProxy that uses a configuration in `folder`, an absolute path.
 
-    Serve ends the one that it knows of. Where it is stopped in the middle of a reload, the next one
-    has begun already, and would go on listening.
-
-    Args:
-        folder: absolute; nobody starts one in it any more.
+    Serve ends only the one that it knows of. If it is stopped during a reload, the next one is
+    already running and would go on listening.
     """
     for path in Path("/proc").iterdir():
         if not path.name.isdigit():
@@ -140,11 +129,10 @@ def main(binary: str, arguments: list[str]) -> None:
     aside = path.with_suffix(".narrowed")
     aside.write_text(narrowed)
     aside.replace(path)  # Serve knows its HAProxy by this path in the command line
-    os.execv(binary, [binary, *arguments])  # noqa: S606 - there is no shell in it
+    os.execv(binary, [binary, *arguments])  # noqa: S606 - no shell is involved
 
 
 def _sections(config: str) -> Iterator[list[str]]:
-    """Yield the lines of each section; a section starts where a line is not indented."""
     section: list[str] = []
     for line in config.splitlines(keepends=True):
         if section and line[:1].strip():
@@ -164,7 +152,7 @@ def _rewritten(section: list[str], listen: str, folder: Path) -> Iterator[str]:
             case ["bind", *_]:
                 raise ValueError(f"expected no listener in {name!r}, got {line.strip()!r}")
             case ["log", *_]:
-                pass  # a line for each request, sent to nobody
+                pass  # a line for each request that no program reads
             case ["errorfile", status, _] if status in _FAILURES:
                 yield f"    errorfile {status} {folder / f'{status}.http'}\n"
             case _:

@@ -1,8 +1,8 @@
-"""Whose page it was: what feedback needs of a page, remembered for the pages seen last.
+"""The page cache: the user, session and slots of recent pages, which feedback is checked against.
 
-Feedback names a decision; its person and session stand in the page's record. What a process drew
-itself costs no read. What another replica drew is read once, with all else of the batch that is not
-known, and remembered as well. Pages never change, so what is remembered is never wrong.
+Feedback names a decision, and its user and session stand in the page's record. Pages of this
+process cost no read; unknown pages are read once per batch and remembered. Pages never change, so
+the cache is never stale.
 """
 
 from collections.abc import Collection
@@ -17,7 +17,7 @@ MAX_HEADS = 20_000
 
 
 class Head(NamedTuple):
-    """What feedback about a page needs of it."""
+    """The parts of a page that feedback needs."""
 
     user: UserKey
     session: SessionId
@@ -25,15 +25,14 @@ class Head(NamedTuple):
 
 
 class Heads:
-    """The heads of the pages that were used last."""
+    """A bounded cache of the headers of recently used pages."""
 
     def __init__(self, store: Store) -> None:
-        """Look up in this store what is not remembered."""
         self._store = store
         self._heads: dict[PageId, Head] = {}
 
     def remember(self, page: PageRecord) -> Head:
-        """Keep a page's head, and let go of the one used longest ago."""
+        """Store a page's header, and evict the one that was used longest ago."""
         head = Head(page.user, page.session, tuple(drawn.slot for drawn in page.drawn))
         self._heads[page.page_id] = head
         if len(self._heads) > MAX_HEADS:
@@ -41,7 +40,7 @@ class Heads:
         return head
 
     async def find(self, page_ids: Collection[PageId]) -> dict[PageId, Head]:
-        """Return the heads of pages in the log; of others there are none."""
+        """Return the headers of those pages that are in the log."""
         found = {key: head for key in page_ids if (head := self._heads.pop(key, None)) is not None}
         self._heads |= found
         unknown = [page_id for page_id in page_ids if page_id not in found]

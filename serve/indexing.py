@@ -1,11 +1,8 @@
-"""Keeps a replica's index of the best matches current: made beside serving, swapped in whole.
+"""This module keeps a replica's nearest-neighbour index current.
 
-The index of a large catalogue takes seconds to make, so it is made on a thread of its own, at a low
-priority, from columns that the engine's thread goes on moving; what changes meanwhile is in the new
-index's tail. A page looks into one index, the old one or the new one.
-
-Rejected: a process of its own (the columns would have to be sent there and the index back, a
-second copy of each), and an index on disk (it is made anew as fast as it is verified).
+Building the index of a large catalogue takes seconds, so a low-priority thread builds it beside
+serving and swaps it in whole; changes made meanwhile are in the new index's tail. A page uses
+either the old index or the new one. Rejected alternatives: `docs/decisions/serve-feed-pipeline.md`.
 """
 
 import logging
@@ -23,27 +20,22 @@ NICE = 10
 
 
 class Indexing:
-    """Makes an index where the catalogue is large, and another one where it has moved on."""
+    """Builds an index for a large catalogue, and a new one once the catalogue has changed."""
 
     def __init__(self, pipeline: Pipeline, *, least_items: int = LEAST_ITEMS) -> None:
-        """Make none yet.
-
-        Args:
-            pipeline: looks into the index; its catalogue is what is in it.
-            least_items: below which all items are looked at.
-        """
+        """Start without an index; a catalogue below `least_items` is scanned."""
         self._pipeline = pipeline
         self._least_items = least_items
         self._cells: Cells | None = None
 
     def run(self, stop: Event, *, poll_s: float = POLL_S) -> None:
-        """Keep it current until told to stop."""
+        """Keep the index current until told to stop."""
         _step_back()
         while not stop.wait(poll_s):
             self.poll()
 
     def poll(self) -> bool:
-        """Make an index if one is due; return whether one was."""
+        """Build an index if one is due; return whether one was."""
         catalogue = self._pipeline.catalogue
         if len(catalogue.debuts) < self._least_items:
             return False
@@ -52,19 +44,19 @@ class Indexing:
         cells = Cells.build(catalogue, self._pipeline.served.states.last_aligned)
         self._follow(cells)
         self._pipeline.look_in(cells)
-        self._follow(cells)  # what was swapped in until now has followed the index before
+        self._follow(cells)  # a version swapped in meanwhile followed the old index
         self._cells = cells
         logger.info("indexed items=%d", len(cells.worth))
         return True
 
     def _follow(self, cells: Cells) -> None:
-        """Have an index follow the version that is served now, for which no page is to wait."""
+        """Update an index to the version that is served now, so that no page has to."""
         items = self._pipeline.served.states.last_aligned
         if items is not None:
             cells.follow(items)
 
 
 def _step_back() -> None:
-    """Let requests go before this thread, where the system tells threads apart."""
+    """Lower this thread's priority, where the system has priorities of threads."""
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, get_native_id(), NICE)

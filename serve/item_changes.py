@@ -1,7 +1,4 @@
-"""What is written down when items are put and taken down: the records, and the lookups after them.
-
-Bodies of transactions, as those of `serve.ledger` are for people.
-"""
+"""Transaction bodies that put and remove items: they append records and update the lookups."""
 
 from collections.abc import Sequence
 
@@ -14,7 +11,7 @@ from serve.store import Transaction
 from serve.vectors import count_vectors
 
 DEBUT_MS = 7 * 86_400_000
-"""An upload that is older when it first comes was public before: it makes no debut."""
+"""An upload older than this when it is first put was public before, so it is no launch."""
 
 
 def put_items(
@@ -25,14 +22,14 @@ def put_items(
     *,
     are_new: bool,
 ) -> ItemsResponse:
-    """Put items; those that say nothing new are left alone.
+    """Put items; unchanged ones are left alone.
 
     Args:
         transaction: of the store.
-        items: each id once; one without an upload time gets the time it is first put.
-        blocks: their static blocks, float16 bytes.
-        at_ms: of the change.
-        are_new: those that come for the first time, uploaded lately, are new to the public.
+        items: each id once; one without an upload time gets the time of its first put.
+        blocks: static feature blocks of the items, float16 bytes.
+        at_ms: time of the change.
+        are_new: whether items put for the first time, if uploaded lately, are launches.
 
     Raises:
         OtherLengthError: a vector has another length than those of the catalogue.
@@ -66,7 +63,7 @@ def put_items(
 
 
 def remove_item(transaction: Transaction, item_id: ItemId, at_ms: int) -> bool:
-    """Take an item down for good; return whether it was there."""
+    """Remove an item for good; return whether it existed."""
     before = transaction.find_items([item_id]).get(item_id)
     if before is None:
         return False

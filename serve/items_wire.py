@@ -1,4 +1,4 @@
-"""What comes and goes over HTTP about items; see `serve.wire`."""
+"""HTTP request and response types for items; see `serve.wire`."""
 
 import math
 from typing import Annotated
@@ -28,13 +28,13 @@ class ItemBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     """A video as its uploader describes it; see `env.vocabulary.Item`.
 
     Attributes:
-        published_ms: 0: when the server first hears of it.
-        duration_s: seconds; absent where unknown.
-        markets: countries in which it may be shown; none: everywhere.
-        rating: least age in years of who may see it; 0: everybody.
-        products: address of what the card sells, by the country in which it is sold.
+        published_ms: 0: the time of the first put.
+        duration_s: seconds; absent if unknown.
+        markets: countries in which it may be shown; empty: everywhere.
+        rating: least age in years of its audience; 0: no limit.
+        products: address of the product that the card sells, by country of sale.
         listed: false takes it out of every feed without forgetting it.
-        bait: how much it attracts beyond what it gives, 0 to 1; absent where unknown.
+        bait: how much it attracts beyond its value to users, 0 to 1; absent if unknown.
     """
 
     item_id: Id | None = None
@@ -81,7 +81,7 @@ class ItemBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 
 
 class ItemsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Items to put, each with its `item_id`; all are taken or none."""
+    """Items to put, each with its `item_id`; all are accepted or none."""
 
     items: Annotated[tuple[ItemBody, ...], Meta(max_length=MAX_ITEMS)]
 
@@ -98,7 +98,7 @@ class ItemsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ItemsResponse(msgspec.Struct, frozen=True):
-    """What became of the items; all of it is on disk."""
+    """Counts of added, changed and unchanged items; all changes are on disk."""
 
     added: int
     changed: int

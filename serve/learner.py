@@ -1,21 +1,9 @@
-"""The online learner: the loop that tails the log, folds it into a `Learning`, and publishes.
+"""The online learner: a loop that tails the log, folds it into a `Learning`, and publishes.
 
-There is one; it takes the next epoch when it starts, and a version row is only written by the
-newest epoch, so a learner that was stopped and comes back cannot publish over its successor.
-
-Before it publishes, it forces a durable commit: a page may be in the log before it is on disk,
-and a model must never know of a page that a power cut would take back. And it publishes nothing
-that knows less than the current version: where no snapshot can be resumed from, because they are
-broken or were folded under other arguments, it folds the log from its start first.
-
-What a learner needs to go on from a version holds the pages that are open, an hour of them, and so
-takes the longer to write the more is going on. It is written with a version now and then, such that
-it takes a twentieth of the time at most, and always with the last. Who resumes goes on from the
-newest that has it, and folds again what came since.
-
-Rejected: learning inside the feed replicas (several writers of one model), publishing each batch (a
-snapshot costs more than a batch), and all parts with each version (at a hundred pages a second, of
-which not every card is looked at, hundreds of megabytes a second).
+There is one learner. It takes the next epoch when it starts, and only the newest epoch may publish.
+It publishes no state whose events are not yet on disk, and none that knows less than the current
+version. Some versions also hold the state that a restart resumes from. Derivation and rejected
+alternatives: `docs/decisions/serve-learner.md`.
 """
 
 import logging
@@ -43,7 +31,7 @@ from serve.versions import (
 logger = logging.getLogger(__name__)
 
 BATCH_LINES = 8_000
-"""Each batch costs 3 ms of its own, to examine the model and to be able to go back."""
+"""Log lines folded at a time; each batch costs 3 ms to check the model and keep a rollback copy."""
 BEAT_S = 1.0
 
 
@@ -64,19 +52,19 @@ class OnlineLearner:
         batch_lines: int = BATCH_LINES,
         beats: Beats | None = None,
     ) -> None:
-        """Resume from the newest good snapshot, else from the start of the log.
+        """Resume from the newest usable snapshot, or else from the start of the log.
 
         Args:
             store: holds the log to tail, and the versions.
-            snapshots: holds what is published.
-            args: of the fold.
+            snapshots: holds the published snapshots.
+            args: arguments of the fold.
             now_ms: the server's clock, for ticks.
             monotonic_s: a steady clock, for the pace of publishing.
             publish_every_s: least time between two versions.
-            resumable_share: of the time, at most, for versions that can be resumed from; above 0.
+            resumable_share: largest share of the time spent on resumable versions; above 0.
             tick_after_s: quiet time after which a tick lets the join close; None: never.
             batch_lines: lines folded at a time.
-            beats: told about once a second how it is doing; None: nobody is.
+            beats: receives a heartbeat about once a second; None: no heartbeats.
         """
         self._log = store.log
         self._store = store
@@ -105,7 +93,7 @@ class OnlineLearner:
     def run(self, stop: Event, *, poll_s: float = 0.05) -> None:
         """Learn until told to stop, or until a newer epoch has taken over.
 
-        A store that is away for a while is asked again; what was folded meanwhile is kept.
+        While the store is unavailable the learner retries and keeps its folded state.
         """
         try:
             while not stop.is_set():
@@ -124,7 +112,7 @@ class OnlineLearner:
             return False
 
     def step(self) -> bool:
-        """Fold what is new and publish if due; return whether there was anything."""
+        """Fold the new lines and publish if due; return whether there were new lines."""
         lines = list(self._log.read(self.learning.offset, self._batch_lines))
         if lines:
             self.learning.fold(lines)
@@ -137,10 +125,9 @@ class OnlineLearner:
         return bool(lines)
 
     def publish_if_due(self, *, force: bool = False) -> Version | None:
-        """Publish a version if something was learned and the pace allows it.
+        """Publish if the model has learned something and the pace allows it.
 
-        Args:
-            force: whatever the pace; and one that can be resumed from, if the last one cannot.
+        `force` ignores the pace, and publishes a resumable version if the last one is not.
         """
         due = self._monotonic_s() - self._published_s >= self._publish_every_s
         is_behind = self.learning.offset < self._known_offset
@@ -150,14 +137,10 @@ class OnlineLearner:
         return None if is_behind or is_known or not due else self.publish()
 
     def publish(self, *, resumable: bool = False) -> Version:
-        """Publish a version now.
+        """Publish a version now; raises as the function `publish`.
 
-        Args:
-            resumable: so that it can be resumed from, even if that takes a larger share of the
-                time than it should.
-
-        Raises:
-            StaleEpoch: see `publish`.
+        A `resumable` one includes the state to resume from, even if its share of the time is used
+        up.
         """
         began_s = self._monotonic_s()
         self._is_resumable = resumable or began_s >= self._resumable_due_s
@@ -173,7 +156,6 @@ class OnlineLearner:
         return version
 
     def _beat(self, state: Literal["learning", "stopped"]) -> None:
-        """Say how it is doing."""
         if self._beats is None:
             return
         learning, counts = self.learning, self.learning.join.counts
@@ -197,7 +179,7 @@ class OnlineLearner:
         self._beat_s = self._monotonic_s()
 
     def _overdrawn(self) -> dict[str, float]:
-        """Return the markets whose budget cannot pay what is owed there; say each once."""
+        """Return the card share that each over-committed market needs; log each market once."""
         overdrawn = self.learning.audiences.overdrawn()
         for market in sorted(overdrawn.keys() - self._said_overdrawn):
             logger.warning(
@@ -232,9 +214,9 @@ class OnlineLearner:
 def _obstacle(
     manifest: Manifest, current: Version | None, args: LearningArgs, log: EventLog
 ) -> str:
-    """Return why a snapshot cannot be resumed from; empty if it can.
+    """Return the reason why a snapshot cannot be resumed from; empty if it can.
 
-    One that was never made current is a fold of the log all the same, if it knows no more of it.
+    A snapshot that never became current is usable if it covers no more of the log.
     """
     offset = sum(manifest.offsets)
     if current is None or offset > current.offset:
@@ -256,20 +238,19 @@ def publish(
     *,
     resumable: bool = True,
 ) -> Version:
-    """Make a fold the current version, all it was learned from on disk when this returns.
+    """Make a fold the current version; all events it has learned from are then on disk.
 
     Args:
-        store: where it is made current.
-        snapshots: where it is written.
+        store: holds the version rows.
+        snapshots: takes the snapshot.
         learning: the fold.
-        epoch: of the learner.
-        resumable: whether a learner shall be able to go on from it, after a power cut too.
+        epoch: epoch of the learner.
+        resumable: whether a learner can resume from it, also after a power cut.
 
     Raises:
-        StaleEpoch: a newer learner has taken over; nothing was written, or, if it came while this
-            was writing, a snapshot that no replica uses.
+        StaleEpoch: a newer learner has taken over; at most an unused snapshot was written.
     """
-    # Durable although it writes nothing: all that was folded is on disk from here on.
+    # A durable barrier: after it, all folded lines are on disk.
     write_now(store, partial(require_epoch, epoch=epoch))
     with store.view() as view:
         number = max(view.last_version_number(), *snapshots.versions(), 0) + 1
@@ -283,7 +264,7 @@ def publish(
     )
     scorer = learning.policy.frozen(number).to_bytes()
     parts = {**learning.parts(resumable=resumable), "scorer": scorer}
-    # What a power cut takes of the others is folded again; feedback does not wait for their flush.
+    # Other snapshots lost in a power cut are folded again, so feedback need not wait for a flush.
     written = snapshots.publish(manifest, parts, durable=resumable)
     version = Version(number, epoch, learning.offset, written.digest)
     write_now(store, partial(publish_version, version=version))

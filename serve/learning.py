@@ -1,12 +1,9 @@
-"""The fold of the log that is a model: policy, item states, audiences and open join at one offset.
+"""The learner's state: policy, item states, audiences and open join at one log offset.
 
-It is pure and restartable at any line: given the same log it holds the same bytes, however often
-it was interrupted. The learner runs it on the log's tail, an audit on the whole of it.
-
-What a guard cuts off (`env.evidence`, `env.traffic`) counts as seen, but pays no upload's audience,
-and neither the items' states nor the policy learn anything from it.
-
-Rejected: a clock inside the fold (it could not be repeated).
+It is a pure fold of the log that can restart at any line: the same log gives the same bytes. The
+learner runs it on the log's tail, an audit on the whole log. Rate-limited impressions count as
+seen, but the policy and the statistics learn nothing from them. Derivation:
+`docs/decisions/serve-learner.md`.
 """
 
 import logging
@@ -30,27 +27,20 @@ from replay.join import Join
 logger = logging.getLogger(__name__)
 
 JOIN = "join"
-"""The part of a snapshot that is needed to go on from it, and not to draw pages with it."""
+"""The part of a snapshot that is needed to resume learning, but not to draw pages."""
 
 
 @dataclass(frozen=True, slots=True)
 class LearningArgs:
-    """What the fold depends on besides the log.
+    """The inputs of the fold besides the log."""
 
-    Attributes:
-        vowpal: arguments of the policy.
-        reward: what is learned.
-        settle_ms: the join's settling time.
-        audiences: what uploads are owed and how they are tried.
-    """
-
-    vowpal: VowpalArgs
+    vowpal: VowpalArgs  # arguments of the policy
     reward: Reward
-    settle_ms: int = 2_000
-    audiences: AudienceArgs = field(default_factory=AudienceArgs)
+    settle_ms: int = 2_000  # the join's grace period
+    audiences: AudienceArgs = field(default_factory=AudienceArgs)  # delivery guarantees, rollout
 
     def manifest_args(self) -> dict[str, Any]:
-        """Return them as a manifest holds them, without the explorer: folding does not explore."""
+        """Return the arguments for a manifest, without the explorer, which folding does not use."""
         args: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         del args["vowpal"]["explorer"]
         return args
@@ -60,7 +50,6 @@ class Learning:
     """The fold: policy, item states, audiences and join at one offset of the log."""
 
     def __init__(self, args: LearningArgs) -> None:
-        """Start before the first record."""
         self.offset = 0
         self.learned = 0
         self.poisoned = 0
@@ -76,8 +65,7 @@ class Learning:
         """Return the fold as a snapshot holds it.
 
         Raises:
-            SnapshotCorruption: a part is missing, or is what its manifest says and still no model,
-                no item states or no join of this release.
+            SnapshotCorruption: a part is missing or cannot be decoded by this release.
         """
         learning, manifest, parts = cls(args), snapshot.manifest, snapshot.parts
         try:
@@ -89,14 +77,14 @@ class Learning:
             learning.audiences = Audiences.from_bytes(parts["audiences"], args.audiences)
             learning.join = Join.from_bytes(parts[JOIN], args.reward, settle_ms=args.settle_ms)
         except (KeyError, ValueError, msgspec.MsgspecError, RuntimeError) as error:
-            # Of a model that it cannot read, VW says so by a RuntimeError.
+            # VW raises RuntimeError for a model that it cannot read.
             raise SnapshotCorruption(
                 f"version {manifest.version} cannot be decoded: {error!r}"
             ) from error
         return learning
 
     def fold(self, lines: Sequence[LogLine]) -> int:
-        """Fold lines that follow the offset, in order; return how many interactions closed."""
+        """Fold lines that follow the offset, in order; return the number of closed interactions."""
         n_closed, known = 0, list[Interaction]()
         for line in lines:
             closed = self.join.fold(line.record)
@@ -111,13 +99,13 @@ class Learning:
         return n_closed
 
     def _tells(self, interaction: Interaction) -> bool:
-        """Count an interaction; return whether the policy may learn from it."""
+        """Count an interaction; return whether the policy may train on it."""
         counts = self.audiences.fold(interaction)
         self.states.fold(interaction, counts)
         return counts and not is_censored(interaction.feedback, interaction.duration_s)
 
     def _learn(self, known: Sequence[Interaction]) -> None:
-        """Learn, halving a batch that poisons the model until what did it stands alone."""
+        """Train; split a batch that breaks the model in halves until the cause stands alone."""
         try:
             self.policy.learn(known)
             self.learned += len(known)
@@ -135,8 +123,8 @@ class Learning:
         """Return the parts of a snapshot; equal folds give equal bytes.
 
         Args:
-            resumable: False for what pages are drawn with alone; what is open in the join grows
-                with an hour of pages, and is as much work to write.
+            resumable: include the parts to resume from; the open join holds an hour of pages and is
+                slow to write.
         """
         parts = {"items": self.states.to_bytes(), "audiences": self.audiences.to_bytes()}
         if resumable:

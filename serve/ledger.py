@@ -1,12 +1,7 @@
-"""What is written down, and what follows from it, in one transaction.
+"""The write path: transaction bodies that append records and update the lookups derived from them.
 
-Each method is the body of a transaction that a `serve.store.Store` lends: it appends records to the
-log and moves the lookups that are folds of them. Nothing else in the server writes either, so a
-crash between the two cannot happen, and importers and replicas write the same way.
-
-Rejected: folding on the event loop and writing the result (two replicas would overwrite each
-other's), and a follower that folds the log into the state (what a person did must matter to the
-next page, not soon).
+The server writes log and lookups nowhere else, so a crash cannot separate the two, and importers
+and replicas write the same way. Rejected alternatives: `docs/decisions/serve-store.md`.
 """
 
 import asyncio
@@ -34,11 +29,11 @@ from serve.tokens import new_user_key
 
 T = TypeVar("T")
 PersonRecord = PageRecord | FeedbackRecord | UserRecord | BlockRecord
-"""What moves a person's state."""
+"""Records that change a user's state."""
 
 
 class Outcome(Enum):
-    """What became of an event."""
+    """The outcome of a feedback event."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
@@ -46,34 +41,30 @@ class Outcome(Enum):
 
 
 class NoRoomError(Exception):
-    """A person has blocked as much as is kept: nothing was written."""
+    """A user has reached the maximum number of blocks; nothing was written."""
 
 
 class Ledger:
-    """The transactions of one installation."""
+    """The transaction bodies of one installation."""
 
     def __init__(self, store: Store) -> None:
-        """Write to this store."""
         self._store = store
 
     async def commit(
         self, work: Callable[[Transaction], T], *, durable: bool, about: str = ""
     ) -> T:
-        """Run a transaction off the event loop; a caller who is cancelled does not undo it.
+        """Run a transaction off the event loop; cancelling the caller does not undo it.
 
         Args:
-            work: a method of this class, its arguments bound.
+            work: a method of this class, with its arguments bound.
             durable: whether to wait until it is on disk.
-            about: whom, by id or pseudonym; empty: items.
+            about: id or pseudonym of the user concerned; empty: items.
         """
         writing = self._store.write(work, durable=durable, about=about)
         return await asyncio.shield(asyncio.wrap_future(writing))
 
     async def commit_feedback(self, events: Sequence[FeedbackRecord]) -> list[Outcome]:
-        """Take events, on disk when this returns; return event by event what became of it.
-
-        Those of people on one shard are one transaction.
-        """
+        """Commit events durably, one transaction per shard; return the outcome of each event."""
         home = {user: self._store.shard_of(user) for user in {event.user for event in events}}
         shards = [home[event.user] for event in events]
         writings = {shard: self._queue(part) for shard, part in scatter(events, shards).items()}
@@ -91,15 +82,15 @@ class Ledger:
     # --- pages and feedback ---
 
     def take_page(self, transaction: Transaction, draft: Draft) -> PageRecord | Moved | None:
-        """Append a page, unless what it was drawn from is not true any more.
+        """Append a page, unless the state it was drawn from has changed.
 
         Args:
             transaction: of the store.
-            draft: the page, and what it was drawn from.
+            draft: the page and the state it was drawn from.
 
         Returns:
-            The page, or the one that answers the request already; what is true now, if that is
-            something else and nothing was appended; None: there is no such person.
+            The page, or an earlier page of the same request; the present state if that has changed
+            and nothing was appended; None: the user is unknown.
         """
         now = transaction.user_states([draft.page.user]).get(draft.page.user)
         if now is None:
@@ -114,7 +105,7 @@ class Ledger:
         return draft.page
 
     def _holds(self, transaction: Transaction, draft: Draft, now: UserState) -> bool:
-        """Return whether a page's person and items are what they were when it was drawn."""
+        """Return whether a page may still be shown, given its user's and items' present state."""
         if not draft.still_suits(now):
             return False
         if transaction.catalogue_offset() == draft.sequence:
@@ -125,7 +116,7 @@ class Ledger:
     def take_feedback(
         self, transaction: Transaction, events: Sequence[FeedbackRecord]
     ) -> list[Outcome]:
-        """Append events of people of one shard; return event by event what became of it."""
+        """Append events of users of one shard; return the outcome of each event."""
         known = transaction.user_states(list({event.user for event in events}))
         taken = [event for event in events if event.user in known]
         is_new = transaction.append(taken)
@@ -139,14 +130,14 @@ class Ledger:
     def register(
         self, transaction: Transaction, user_id: UserId, profile: Profile, at_ms: int
     ) -> Person:
-        """Register a person who is not known yet; return them as they are."""
+        """Register a user if unknown; return the user's present state."""
         person = transaction.person(user_id)
         return person or self._add_user(transaction, user_id, profile, at_ms)
 
     def put_user(
         self, transaction: Transaction, user_id: UserId, profile: Profile, at_ms: int
     ) -> Person:
-        """Register a person or change their profile; the same profile again changes nothing."""
+        """Register a user or change their profile; an equal profile changes nothing."""
         person = transaction.person(user_id)
         if person is None:
             return self._add_user(transaction, user_id, profile, at_ms)
@@ -167,13 +158,10 @@ class Ledger:
         wanted: bool,
         at_ms: int,
     ) -> UserState | None:
-        """Block creators and tags for a person, or take that back; None: there is no such person.
-
-        Returns:
-            The person's state after it.
+        """Block or unblock creators and tags; return the user's new state, None if unknown.
 
         Raises:
-            NoRoomError: they would block more than is kept.
+            NoRoomError: the user would exceed the maximum number of blocks.
         """
         person = transaction.person(user_id)
         if person is None:
@@ -187,9 +175,9 @@ class Ledger:
         return transaction.user_states([person.user])[person.user]
 
     def forget_user(self, transaction: Transaction, user_id: UserId, at_ms: int) -> bool:
-        """Delete what is known of a person and what names them in the log; return whether known.
+        """Delete a user and overwrite their identity in the log; return whether they existed.
 
-        Every fold of the log stays as it was, except that this person has no state any more.
+        Every fold of the log stays as it was, except that this user no longer has a state.
         """
         person = transaction.person(user_id)
         if person is None:
@@ -224,7 +212,7 @@ class Ledger:
         return Person(user, transaction.user_states([user])[user])
 
     def _pseudonym(self, user_id: UserId) -> UserKey:
-        """Return a random pseudonym on the shard of the caller's id, where all of a person is."""
+        """Return a random pseudonym on the shard of the caller's id, where all of a user is."""
         shard = self._store.shard_of(user_id)
         while self._store.shard_of(user := new_user_key()) != shard:
             pass
@@ -232,7 +220,7 @@ class Ledger:
 
 
 def fold_states(transaction: Transaction, records: Sequence[PersonRecord]) -> None:
-    """Move the states of the records' people, in the order of the records."""
+    """Update the states of the records' users, in the order of the records."""
     states = transaction.user_states(list({record.user for record in records}))
     transaction.put_states(_folded(states, records))
 
@@ -240,7 +228,6 @@ def fold_states(transaction: Transaction, records: Sequence[PersonRecord]) -> No
 def _folded(
     states: Mapping[UserKey, UserState], records: Iterable[PersonRecord]
 ) -> dict[UserKey, UserState | None]:
-    """Return the states that records move people's states to."""
     moved: dict[UserKey, UserState | None] = {}
     for record in records:
         state = moved[record.user] if record.user in moved else states.get(record.user)

@@ -1,7 +1,7 @@
-"""How long, large and many things may be that come over HTTP or out of a file, and what an id is.
+"""Limits of all values that come over HTTP or from a file, and the definition of an id.
 
-Every string, number and list of `serve.wire` is made of these, so that what is decoded is safe to
-store, to encode as features and to send back.
+Every string, number and list of `serve.wire` is made of these types, so that decoded values are
+safe to store, to encode as features and to send back.
 """
 
 import re
@@ -11,21 +11,21 @@ from msgspec import Meta
 
 MAX_BODY_BYTES = 1 << 20
 QUEUE = 128
-"""Requests in hand at a time, of one replica."""
+"""Maximum number of requests in flight, per replica."""
 RETRY_AFTER_S = 1
-"""When somebody who was refused may ask again."""
+"""Seconds after which a refused client may ask again."""
 MAX_PAGE = 50
 MAX_EVENTS = 500
 MAX_ITEMS = 1000
 MAX_MS = 4_102_444_799_999
-"""The last millisecond of 2099: a date in every time zone, and nobody's nanoseconds."""
+"""The last millisecond of 2099: a valid date in every time zone, and too small for nanoseconds."""
 MAX_DWELL_S = 86_400.0
 MAX_VECTOR_LENGTH = 1e6
 MAX_RATING = 21
 MAX_COUNTRIES = 250
 MAX_ADDRESS = 2000
 MAX_BLOCKS = 100
-"""Creators, and tags, that one request may block."""
+"""Maximum number of creators, and of tags, that one request may block."""
 
 MAX_ID = 128
 ID_RULE = "no control characters, no U+FFFD, and not . or .."
@@ -41,7 +41,7 @@ PersonId = Annotated[
     str,
     Meta(min_length=1, max_length=MAX_ID, pattern=_PERSON_ID, description=PERSON_ID_RULE),
 ]
-"""An id may hold slashes, so a person's may not end like the path of what is asked about them."""
+"""An id may hold slashes, so a user's id must not end like the path of the user's blocks."""
 Word = Annotated[str, Meta(max_length=64)]
 Creator = Annotated[str, Meta(max_length=128)]
 Address = Annotated[str, Meta(max_length=MAX_ADDRESS)]
@@ -66,10 +66,10 @@ Number = Annotated[float, Meta(ge=-1e6, le=1e6)]
 
 
 def is_id(text: str) -> bool:
-    r"""Return whether a text that no body brought, of a path or a file, is an `Id`.
+    r"""Return whether a text from a path or a file is an `Id`.
 
-    The rule is about what a path can say: servers read broken UTF-8 there as U+FFFD, clients drop
-    dot segments, proxies refuse control characters. Whatever else people write is an id.
+    The rule excludes text that a path cannot carry: servers read broken UTF-8 as U+FFFD, clients
+    drop dot segments, proxies refuse control characters.
 
     >>> is_id("family \N{WOMAN}\u200d\N{GIRL}/7"), is_id("a\n"), is_id("..")
     (True, False, False)
@@ -78,7 +78,7 @@ def is_id(text: str) -> bool:
 
 
 def is_person_id(text: str) -> bool:
-    """Return whether such a text is a `PersonId`.
+    """Return whether a text from a path or a file is a `PersonId`.
 
     >>> is_person_id("ann/b"), is_person_id("ann/blocks")
     (True, False)
@@ -87,7 +87,7 @@ def is_person_id(text: str) -> bool:
 
 
 def _is_like(pattern: str, text: str) -> bool:
-    # Surrogates stand in no body, so not in the pattern: without its flag "u", JavaScript would
-    # take every emoji for two of them.
+    # A decoded body holds no surrogates, so the pattern need not exclude them; if it did,
+    # JavaScript without its flag "u" would refuse every emoji.
     fits = 0 < len(text) <= MAX_ID and re.search(pattern, text) is not None
     return fits and _SURROGATE.search(text) is None

@@ -1,7 +1,7 @@
-"""The server as a whole: what the store adds up to, and what each process said of itself last.
+"""The status of the whole server: totals of the store and the last heartbeat of each process.
 
-Metrics and readiness are answered from here by whichever replica is asked. Where the store is
-out of reach, the processes' own figures are told all the same.
+Any replica answers metrics and readiness from here. If the store cannot be read, the processes'
+heartbeats are reported all the same.
 """
 
 import asyncio
@@ -16,51 +16,37 @@ from serve.versions import Version
 from serve.wire import Health, LearnerHealth
 
 SILENT_S = 10.0
-"""A learner that said nothing for so long is not learning: it speaks about once a second."""
+"""Seconds without a heartbeat after which a learner counts as silent; it sends one a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What the store says, as of one moment.
-
-    Attributes:
-        totals: of the log.
-        offset: of the log's last line.
-        catalogue_offset: of the last one that is about an item.
-        version: the current one; None: nothing was published.
-    """
+    """The state of the store as of one moment."""
 
     totals: dict[Total, int]
-    offset: int
-    catalogue_offset: int
-    version: Version | None
+    offset: int  # of the log's last line
+    catalogue_offset: int  # of the last line about an item
+    version: Version | None  # the current one; None: no version was published
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """One look at everything.
+    """The status of the server at one moment."""
 
-    Attributes:
-        at_ms: when, by the server's clock.
-        beats: what each process said last, by name.
-        readings: of the store; None: it cannot be read.
-        reason: why not; empty if it can.
-    """
-
-    at_ms: int
-    beats: dict[str, Beat]
-    readings: Readings | None
-    reason: str = ""
+    at_ms: int  # by the server's clock
+    beats: dict[str, Beat]  # last heartbeat of each process, by name
+    readings: Readings | None  # None: the store cannot be read
+    reason: str = ""  # reason why the store cannot be read; empty if it can
 
     @property
     def learner(self) -> LearnerBeat | None:
-        """What the newest learner said last; None: there was none."""
+        """The last heartbeat of the newest learner; None: there was none."""
         learners = (beat for beat in self.beats.values() if isinstance(beat, LearnerBeat))
         return max(learners, key=lambda beat: beat.epoch, default=None)
 
     @property
     def learner_health(self) -> LearnerHealth:
-        """How the learner is: "none", "learning", "stopped" or "silent"."""
+        """The learner's health: "none", "learning", "stopped" or "silent"."""
         beat = self.learner
         if beat is None:
             return LearnerHealth("none")
@@ -70,34 +56,33 @@ class Overview:
 
 
 class Lookout:
-    """Looks at the server as a whole, from one replica."""
+    """Reports the status of the whole server from one replica."""
 
     def __init__(
         self, store: Store, shelf: Shelf, beats: Beats, *, now_ms: Callable[[], int]
     ) -> None:
-        """Look at the store, the replica's own shelf and everybody's beats."""
         self._store = store
         self._shelf = shelf
         self._beats = beats
         self._now_ms = now_ms
 
     def look(self) -> Overview:
-        """Return the overview as of now; takes a few short reads."""
+        """Return the present status; takes a few short reads."""
         try:
             readings, reason = self._read(), ""
-        except (StoreUnavailable, RuntimeError) as error:  # the latter: it is closed
+        except (StoreUnavailable, RuntimeError) as error:  # RuntimeError: it is closed
             readings, reason = None, f"the database cannot be read: {error}"
         return Overview(self._now_ms(), self._beats.read(), readings, reason)
 
     def alive(self) -> Health:
-        """Return that this process runs; asks nobody else."""
+        """Return that this process runs, without any read."""
         return Health(True, self._shelf.n_listed)
 
     async def ready(self) -> Health:
-        """Return whether feeds can be answered: the database can be read, and there are items.
+        """Return whether feeds can be answered: the database can be read and items are listed.
 
-        A learner that is silent takes nothing out of rotation: pages are drawn with its last
-        version as before. It is told beside.
+        A silent learner is reported, but does not make a replica unready: its last version still
+        draws pages.
         """
         overview = await asyncio.to_thread(self.look)
         if overview.readings is None:

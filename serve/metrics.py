@@ -1,9 +1,8 @@
-"""What one process of the feed counts about itself: requests, what was not taken, what it serves.
+"""The metrics of one feed process: requests, latencies, refused feedback and the served version.
 
-The registry belongs to the app, not to the process, so that two apps in one process (tests, a
-benchmark) count apart. Labels hold routes and outcomes, never ids: their number is bounded. What is
-in the log is counted there (`serve.totals`); how all processes come together in one scrape stands
-in `serve.scrape`.
+The registry belongs to the app, so two apps in one process count apart. Labels hold routes and
+outcomes, never ids, so their number is bounded. Totals of the log are in `serve.totals`;
+`serve.scrape` merges all processes.
 """
 
 import secrets
@@ -17,14 +16,13 @@ LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0
 
 
 class Metrics:
-    """The figures of one app.
+    """The metrics of one app.
 
     Attributes:
-        process: a name of its own, new with each start, so that its counters start anew with it.
+        process: a name that is new with each start, because the counters restart with it.
     """
 
     def __init__(self) -> None:
-        """Start at 0."""
         self.process = f"feed-{secrets.token_hex(4)}"
         self._registry = CollectorRegistry()
         self._requests = Counter(
@@ -74,7 +72,7 @@ class Metrics:
         )
 
     def answered(self, operation: str, status: int, seconds: float, answer: object) -> None:
-        """Count a request and what it did."""
+        """Count a request and its outcome."""
         self._requests.labels(operation, str(status)).inc()
         self._latency.labels(operation).observe(seconds)
         match answer:
@@ -87,17 +85,17 @@ class Metrics:
                 pass
 
     def followed(self, version: int, n_refused: int) -> None:
-        """Note which version is served now, and how many could not be so far."""
+        """Set the served version and the number of versions that could not be used."""
         self._version.set(version)
         self._versions_refused.set(n_refused)
 
     def ranked(self, version: int, n_refused: int) -> None:
-        """Note which ranker there is to blend with, and how many could not be used so far."""
+        """Set the current ranker and the number of rankers that could not be used."""
         self._ranker.set(version)
         self._rankers_refused.set(n_refused)
 
     def families(self) -> tuple[Family, ...]:
-        """Return everything, as it is now."""
+        """Return all metrics with their present values."""
         return tuple(
             Family(
                 metric.name,
@@ -106,7 +104,7 @@ class Metrics:
                 tuple(
                     (sample.name, dict(sample.labels), sample.value)
                     for sample in metric.samples
-                    if not sample.name.endswith("_created")  # as many again, of use to nobody
+                    if not sample.name.endswith("_created")  # doubles the samples, without use
                 ),
             )
             for metric in self._registry.collect()

@@ -1,4 +1,4 @@
-"""The OpenAPI document, made of the table of operations and the wire types it names."""
+"""This module builds the OpenAPI document from the table of operations and the wire types."""
 
 import re
 from typing import Any

@@ -1,7 +1,7 @@
 """The operations of the HTTP API, version 1: one table, from which routes and OpenAPI are made.
 
-An operation says what it takes and gives as types and calls the engine; it knows nothing of
-bytes, formats or status lines other than its own. What is documented is therefore what is served.
+An operation names its request and response types and calls the engine; it knows no bytes and no
+formats. The documentation therefore always matches the served API.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -35,31 +35,18 @@ Parameters = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[B]):
-    """One thing that can be asked.
+    """One operation of the API; `call` gets the body and the parameters of path and query."""
 
-    Attributes:
-        name: of the operation, in OpenAPI and in metrics.
-        method: of HTTP.
-        path: with parameters in braces.
-        summary: one sentence.
-        call: does it, with the decoded body and the path's and query's parameters.
-        body: type of the request's body; NoneType: it has none.
-        answer: type of the response's body; None: it has none.
-        status: of success.
-        query: names and meanings of the query's parameters.
-        failures: statuses with a meaning of their own, and what it is.
-    """
-
-    name: str
+    name: str  # in OpenAPI and in metrics
     method: str
-    path: str
-    summary: str
+    path: str  # with parameters in braces
+    summary: str  # one sentence
     call: Callable[[Engine, B, Parameters], Awaitable[object]]
-    body: type[B]
-    answer: type | None = None
-    status: int = 200
-    query: tuple[tuple[str, str], ...] = ()
-    failures: tuple[tuple[int, str], ...] = ()
+    body: type[B]  # of the request; NoneType: no body
+    answer: type | None = None  # type of the response's body; None: no body
+    status: int = 200  # of success
+    query: tuple[tuple[str, str], ...] = ()  # names and meanings of the query's parameters
+    failures: tuple[tuple[int, str], ...] = ()  # further statuses and their meanings
 
 
 async def _feed(engine: Engine, body: FeedRequest, _: Parameters) -> FeedResponse:
@@ -190,7 +177,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         type(None),
         status=204,
     ),
-    # Before those of a person: an id may hold slashes, and the first path that fits is taken.
+    # Before /users/{user_id}: an id may hold slashes, and the first path that matches is taken.
     Operation(
         "put_blocks",
         "POST",
@@ -263,7 +250,6 @@ OPERATIONS: tuple[Operation[Any], ...] = (
 
 
 def _id(parameters: Parameters, name: str) -> str:
-    """Return an id of the path, within the limits of `serve.limits.Id`."""
     value = parameters[name]
     if not 0 < len(value) <= MAX_ID:
         raise ProblemError(422, f"expected 1 to {MAX_ID} characters, got {len(value)}", name)
@@ -273,7 +259,6 @@ def _id(parameters: Parameters, name: str) -> str:
 
 
 def _person_id(parameters: Parameters) -> UserId:
-    """Return a person's id of the path, within the limits of `serve.limits.PersonId`."""
     value = _id(parameters, "user_id")
     if not is_person_id(value):
         raise ProblemError(422, f"expected {PERSON_ID_RULE}", "user_id")

@@ -1,17 +1,8 @@
-"""What a page owes to uploads: the slots that are reserved, and the uploads that these choose from.
+"""Delivery guarantees of a page: the slots it reserves, and the uploads that compete for them.
 
-Debts are those of the version that the page is drawn with, less what this replica has given out
-since (`policies.fair_start`). An upload that nobody was shown yet stands before all others, and for
-it a page reserves the whole budget: a first impression cannot wait until the fold has heard of the
-upload and counts its debt in the market's share.
-
-What a filter would remove is left out before it is chosen: the most urgent upload may stand alone,
-and its creator have had their turn just now.
-
-What this person's impression would not pay, since a guard holds that too much came from where they
-come from (`env.evidence`), is left out as well: else a crowd of young fakes would have real young
-people shown an upload again and again, for nothing. Only what is about to be offered is asked, as
-that takes some microseconds each, and few pages reserve anything.
+Shortfalls are those of the served version, less the cards this replica has delivered since
+(`policies.fair_start`). An upload without any impression comes first. Uploads that a filter or a
+rate limit excludes for this user are left out. Derivation: `docs/decisions/serve-feed-pipeline.md`.
 """
 
 from collections.abc import Mapping
@@ -32,27 +23,21 @@ from serve.asked import Asked
 from serve.config import Config
 
 _TIMES_ASKED = 4
-"""Offers that are looked at for one that hears the person; then a page does with what is left."""
+"""Maximum number of rounds in which rate-limited uploads are replaced by others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What one page reserves, and for what."""
+    """The slots that one page reserves, and the candidates for them."""
 
     places: Ints  # slots to reserve, in random order
-    debut: Ints  # catalogue indices of the uploads that they choose from, the most urgent first
+    debut: Ints  # catalogue indices of the candidates, the most urgent first
 
 
 class Owed:
-    """What the pages of one replica owe, with what is on its way to people from here."""
+    """Computes the reservations of one replica's pages and counts its deliveries in flight."""
 
     def __init__(self, config: Config, catalogue: Catalogue) -> None:
-        """Know of nothing on its way yet.
-
-        Args:
-            config: its sections feed and fair_start are used.
-            catalogue: moved by the engine.
-        """
         self._config = config
         self._catalogue = catalogue
         self._undelivered = Undelivered()
@@ -65,14 +50,14 @@ class Owed:
         eligible: Eligible,
         new: Bools,
     ) -> Offer:
-        """Return what a page reserves for uploads that are owed an audience.
+        """Return the slots a page reserves for uploads with a shortfall, and their candidates.
 
         Args:
-            asked: the page.
-            interests: the person's, see `policies.matches.interests_of`.
-            known: what the person knows.
-            eligible: what may be shown to them.
-            new: shape (n_items,), what of that is new to them.
+            asked: the query of the page.
+            interests: the user's interests, see `policies.matches.interests_of`.
+            known: the user's history.
+            eligible: items that the user may be shown.
+            new: shape (n_items,), eligible items that are new to the user.
         """
         reach = asked.served.audiences.aligned(self._catalogue)
         pending = self._undelivered.pending(reach, asked.scene.at_ms)
@@ -85,7 +70,7 @@ class Owed:
         return Offer(places, self._suited(asked, interests, reach, owed, len(places)))
 
     def committed(self, page: PageRecord) -> None:
-        """Learn that a page is given out: what it shows is on its way."""
+        """Count the cards of a committed page as deliveries in flight."""
         places = (self._catalogue.index_of(card.item_id) for card in page.cards)
         index = np.array([i for i in places if i is not None], dtype=np.int64)
         self._undelivered.drew(index, page.at_ms)
@@ -93,14 +78,14 @@ class Owed:
     def _owed_to(
         self, reach: Reach, pending: Ints, known: Known, eligible: Eligible, new: Bools
     ) -> Ints:
-        """Return the owed uploads that a person can be offered, the most urgent first."""
+        """Return the uploads with a shortfall that this user can be offered, most urgent first."""
         owed = fair_start.owed_to(self._catalogue, reach, new, pending)
         return filters.apply(
             known, eligible, self._catalogue, owed, at_least=0, per_creator=max(len(owed), 1)
         ).kept
 
     def _is_unmet(self, asked: Asked, pending: Ints, owed: Ints) -> Bools:
-        """Return which of them nobody has been shown, nor is about to be by this replica."""
+        """Return the uploads without any impression, delivered or in flight from this replica."""
         impressions = asked.served.states.aligned(self._catalogue).impressions
         unmet: Bools = (impressions[owed] == 0.0) & (pending[owed] == 0)
         return unmet
@@ -113,7 +98,6 @@ class Owed:
         owed: Ints,
         n_reserved: int,
     ) -> Ints:
-        """Return the owed uploads that the page's reserved slots choose from."""
         if not n_reserved:
             return owed[:0]
         n_candidates = max(self._config.feed.candidates, asked.size)
@@ -131,6 +115,6 @@ class Owed:
         return hearing
 
     def _hears(self, asked: Asked, index: Ints) -> Bools:
-        """Return which uploads would hear this person, so that a card of them pays."""
+        """Return the uploads whose audience would accept an impression of this user."""
         audiences, ids = asked.served.audiences, self._catalogue.ids
         return np.array([audiences.hears(asked.scene, ids[i]) for i in index.tolist()], np.bool_)

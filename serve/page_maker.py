@@ -1,4 +1,4 @@
-"""What the engine needs of whatever draws its pages, so that a test can draw them otherwise."""
+"""The protocol through which the engine draws pages, so that a test can draw them otherwise."""
 
 from typing import Protocol
 
@@ -11,16 +11,16 @@ from serve.wire import FeedRequest
 
 
 class PageMaker(Protocol):
-    """Draws pages from a catalogue that the engine keeps up with the log."""
+    """Draws pages from a catalogue that the engine keeps current with the log."""
 
     @property
     def catalogue(self) -> Catalogue:
-        """The items, read by the maker and moved by the engine only."""
+        """The items; only the engine updates them."""
         ...
 
     @property
     def folds(self) -> Folds:
-        """What the log says about items and uploads, as of the version that pages are drawn by."""
+        """The item statistics and audiences of the version that draws the pages."""
         ...
 
     def page(
@@ -34,12 +34,12 @@ class PageMaker(Protocol):
         now_ms: int,
         origin: str,
     ) -> PageRecord | None:
-        """Return a page of at least one card, drawn under this id; None: nothing may be shown.
+        """Return a page of at least one card, drawn under this id; None: no item may be shown.
 
-        `origin` is the pseudonym of the block of addresses that the request comes from.
+        `origin` is the pseudonym of the address block that the request comes from.
         """
         ...
 
     def committed(self, page: PageRecord) -> None:
-        """Learn that a page which was drawn here is in the log, so that its person gets it."""
+        """Learn that a page that was drawn here is in the log and will be delivered."""
         ...

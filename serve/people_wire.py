@@ -1,4 +1,4 @@
-"""What comes and goes over HTTP about people; see `serve.wire`, and `serve.blocks_wire`."""
+"""HTTP request and response types for users; see `serve.wire` and `serve.blocks_wire`."""
 
 from typing import Annotated
 
@@ -10,12 +10,12 @@ from serve.limits import Country, Language, Ms, Word, Year
 
 
 class ProfileBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a person's registration says about them; see `env.vocabulary.Profile`.
+    """A user's profile; see `env.vocabulary.Profile`.
 
     Attributes:
         time_zone: IANA name; empty: the country's most populous zone.
-        registered_ms: 0: when the server first hears of them.
-        birth_year: 0 where unknown; of whom nothing is known, the market's least age counts.
+        registered_ms: 0: the time when the server first sees the user.
+        birth_year: 0 if unknown; the market's least age then applies.
     """
 
     country: Country = ""
@@ -50,7 +50,7 @@ class ProfileBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
 
 
 class UserResponse(msgspec.Struct, frozen=True):
-    """A person as they are known."""
+    """A user's id and present profile."""
 
     user_id: UserId
     profile: Profile

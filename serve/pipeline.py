@@ -1,12 +1,8 @@
-"""From a request to a drawn page, without HTTP and without a database: one visible line.
+"""The feed pipeline draws a page for a request, without HTTP and without a database.
 
-observe -> who may see what -> retrieve, what is owed an audience first -> filter -> slot rules ->
-encode -> fill the page -> record. What is drawn with (a policy, the item states and the audiences
-that it was published with) is one object, swapped whole by the follower, so every page comes from
-exactly one version. The steps are timed by whoever hands in a `Stopwatch`.
-
-Rejected: a list of stage objects with a common interface (the steps pass different things on, and
-the order is the design).
+Stages: observe, eligibility, retrieve with the reserved uploads first, filter, slot rules, encode,
+fill, record. Policy, item statistics and audiences are one object that the follower swaps whole, so
+exactly one version draws a page. Rejected alternatives: `docs/decisions/serve-feed-pipeline.md`.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,19 +39,19 @@ from serve.wire import FeedRequest
 Lap = Callable[[str], None]
 
 SPARE = 1.4
-"""Items retrieved for each candidate wanted: what the filters may take away."""
+"""Items retrieved per candidate wanted, to make up for those that the filters remove."""
 
 SHORT_PAGE = "fewer items than asked for"
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The candidates of a page, where they came from, and what gave way to have them."""
+    """The candidates of a page, their retrieval sources and the rules relaxed for them."""
 
     index: Ints  # (n,) catalogue indices
     retrieved: Retrieved
     filtered: Filtered
-    places: Ints  # slots to reserve for what is owed an audience, in random order
+    places: Ints  # slots to reserve for delivery guarantees, in random order
 
     def reason(self, action: int) -> str:
         """Return the source that proposed a candidate."""
@@ -63,7 +59,7 @@ class Chosen:
 
     @property
     def owed(self) -> Bools:
-        """Which candidates were proposed because they are owed an audience, shape (n,)."""
+        """Candidates proposed because of a shortfall in their delivery guarantee, shape (n,)."""
         owed: Bools = self.retrieved.source[self.filtered.rows[: len(self.index)]] == DEBUT
         return owed
 
@@ -80,7 +76,7 @@ class Pipeline:
             config: its sections feed, experiment, pools and markets are used.
             draw_key: seeds the draws, see `env.interface.page_seed`.
             served: the first version.
-            catalogue: moved by the engine; empty if None.
+            catalogue: updated by the engine; empty if None.
         """
         self.catalogue = catalogue if catalogue is not None else Catalogue()
         self._config = config
@@ -97,25 +93,25 @@ class Pipeline:
 
     @property
     def served(self) -> Served:
-        """What pages are drawn with now."""
+        """The version that draws the pages now."""
         return self._served
 
     @property
     def folds(self) -> Folds:
-        """What the log says about items and uploads, as of the version that pages are drawn by."""
+        """The item statistics and audiences of the version that draws the pages."""
         served, args = self._served, self._config.audiences
         return Folds(
             served.audiences, served.states, self.catalogue, args, served.version, served.offset
         )
 
     def swap(self, served: Served) -> None:
-        """Draw the pages from now on with this version."""
+        """Draw all further pages with this version."""
         self._served = served
 
     def warm(self, served: Served) -> None:
-        """Have a version work out what its first page needs, while another is still served.
+        """Let a version compute the data its first page needs, while another is still served.
 
-        The catalogue may grow meanwhile: what came late is added by the first page.
+        The first page adds items that came to the catalogue meanwhile.
         """
         reach = served.audiences.aligned(self.catalogue)
         reach.prepare()
@@ -130,24 +126,24 @@ class Pipeline:
 
     @property
     def nearest(self) -> Nearest | None:
-        """Where the best matches of pages are looked for now; None: everywhere."""
+        """The index in which best matches are searched; None: all items are scanned."""
         return self._nearest
 
     def eligible(
         self, served: Served, state: UserState, scene: Scene, known: Known, at_least: int
     ) -> Eligible:
-        """Return what may be shown to a person by one version, see `policies.eligibility`."""
+        """Return the items that one version may show to a user, see `policies.eligibility`."""
         reach = served.audiences.aligned(self.catalogue)
         return self._eligibility.eligible(
             self.catalogue, reach, scene, state.profile, known, at_least
         )
 
     def look_in(self, nearest: Nearest) -> None:
-        """Find the best matches of pages from now on with this index."""
+        """Search the best matches of all further pages in this index."""
         self._nearest = nearest
 
     def rank(self, ranking: Ranking | None) -> None:
-        """Blend pages from now on with this ranker; None: with none, the bandit serves alone."""
+        """Blend all further pages with this ranker; None: the bandit serves alone."""
         self._ranking = ranking
 
     def page(
@@ -162,17 +158,17 @@ class Pipeline:
         origin: str = "",
         stopwatch: Stopwatch | None = None,
     ) -> PageRecord | None:
-        """Return a page of at least one card; None: nothing may be shown.
+        """Return a page of at least one card; None: no item may be shown.
 
         Args:
-            request: how many cards, and the scene as the client says.
-            user: the person's pseudonym, by which the experiment's arm is assigned.
-            state: the person's.
-            session: of the page.
-            page_id: of the page; seeds the draws.
+            request: the number of cards, and the scene as the client reports it.
+            user: the user's pseudonym, which decides the experiment's arm.
+            state: the user's state.
+            session: session of the page.
+            page_id: id of the page; seeds the draws.
             now_ms: the server's time.
-            origin: pseudonym of the block of addresses that the request comes from.
-            stopwatch: told where each step ends.
+            origin: pseudonym of the address block that the request comes from.
+            stopwatch: records the time of each step.
         """
         lap = stopwatch.lap if stopwatch else _no_lap
         served = self._served
@@ -206,14 +202,10 @@ class Pipeline:
         return spacing.gap_for(state.evidence, feed.topic_gap, feed.newcomer_topic_gap, half)
 
     def committed(self, page: PageRecord) -> None:
-        """Learn that a page of this pipeline's is given out: what it shows is on its way.
-
-        A page that is drawn again, as where its person's state has changed meanwhile, never is.
-        """
+        """Learn that a page was committed; a page that is drawn again never is."""
         self._owed.committed(page)
 
     def _policy(self, arm: Arm, served: Served) -> Policy:
-        """Return what draws a page of this arm."""
         ranking = self._ranking
         if arm.policy == "blend" and ranking is not None:
             return ranking.blended(served.policy, self._config.retention)
@@ -288,4 +280,4 @@ def _observe(
 
 
 def _no_lap(step: str) -> None:
-    """Nobody is timing."""
+    """Time nothing."""

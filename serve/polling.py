@@ -1,4 +1,4 @@
-"""Asking the store over and over whether there is something new."""
+"""A loop that polls the store for changes."""
 
 import logging
 from collections.abc import Callable
@@ -12,13 +12,13 @@ logger = logging.getLogger(__name__)
 def keep_polling(
     poll: Callable[[], object], stop: Event, *, poll_s: float, kept: Callable[[], str]
 ) -> None:
-    """Poll until told to stop; a store that is away for a while is asked again.
+    """Poll until told to stop, also while the store is unavailable.
 
     Args:
-        poll: asks once.
+        poll: polls once.
         stop: set by another thread.
-        poll_s: between two polls.
-        kept: what is gone on with while the store is away, for the log.
+        poll_s: time between two polls.
+        kept: describes the state in use, for the log message of a failed poll.
     """
     while not stop.is_set():
         try:

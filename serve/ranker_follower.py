@@ -1,9 +1,7 @@
-"""A feed replica's view of the current ranker: followed beside the bandit's versions.
+"""The follower of the current ranker, which pages are blended with beside the bandit's version.
 
-As with these (`serve.follower`), the row in the store is the truth, a ranker is loaded beside
-serving and takes its place by one assignment, and one that cannot be used is left alone and said
-once. But there is no older one to fall back to: without a ranker the bandit serves alone, which
-is always right, while an older ranker may be just what somebody wanted to get rid of.
+It works like `serve.follower`, except that it falls back to no older ranker: without one the bandit
+serves alone, which is always valid. Derivation: `docs/decisions/serve-rankers.md`.
 """
 
 import logging
@@ -20,40 +18,34 @@ logger = logging.getLogger(__name__)
 
 
 class RankerFollower:
-    """Watches which ranker is current and hands each new one on."""
+    """Polls for the current ranker and hands each new one on."""
 
     def __init__(
         self, store: Store, rankers: SnapshotStore, swap: Callable[[Ranking | None], None]
     ) -> None:
-        """Follow the moves in a store.
-
-        Args:
-            store: holds the moves.
-            rankers: that are kept.
-            swap: called with each new one, on the thread that polls; None: none is current.
-        """
+        """Hand each new ranker to `swap` on the thread that polls; None: no ranker is current."""
         self._store, self._kept, self._swap = store, rankers, swap
         self._seen, self._refused = RankerMove(), RankerMove()
         self._n_refused = 0
 
     @property
     def version(self) -> int:
-        """Of the ranker that was handed on last; 0: none."""
+        """Version of the last ranker that was handed on; 0: none."""
         return self._seen.version
 
     @property
     def n_refused(self) -> int:
-        """How many rankers could not be used, each counted once."""
+        """The number of rankers that could not be used, each counted once."""
         return self._n_refused
 
     def run(self, stop: Event, *, poll_s: float = 0.1) -> None:
-        """Poll until told to stop; a store that is away for a while is asked again."""
+        """Poll until told to stop, also while the store is unavailable."""
         keep_polling(self.poll, stop, poll_s=poll_s, kept=lambda: f"ranker={self._seen.version}")
 
     def poll(self) -> bool:
         """Hand the current ranker on if it is new; return whether there was one.
 
-        One that cannot be used is tried again each time: its disk may have failed for a moment.
+        An unusable ranker is tried again at each poll: its disk may have failed for a moment.
         """
         with self._store.view() as view:
             move = view.ranker_move()

@@ -1,8 +1,7 @@
-"""Publishes rankers of retention, and moves which of them is current.
+"""This module publishes retention rankers and activates one of them.
 
-A server may be running: its replicas follow (`serve.ranker_follower`). A ranker is on disk, whole,
-before the row that makes it current is written, and that row is written only if nobody else wrote
-one meanwhile.
+A running server's replicas follow (`serve.ranker_follower`). A ranker is completely on disk before
+the row that activates it is written, and a concurrent activation makes the write fail.
 """
 
 from collections.abc import Callable
@@ -22,33 +21,26 @@ from serve.store import Transaction, write_now
 
 
 class Published(msgspec.Struct, frozen=True):
-    """A ranker that is kept.
+    """A published ranker."""
 
-    Attributes:
-        version: from 1.
-        origin: where it comes from, in the words of who published it.
-        offset: of the log, up to which it was trained on it; 0: on nothing of it.
-        is_current: whether pages are blended with it.
-    """
-
-    version: int
-    origin: str
-    offset: int
-    is_current: bool
+    version: int  # from 1
+    origin: str  # its source, in the publisher's words
+    offset: int  # log offset up to which it was trained; 0: not trained on this log
+    is_current: bool  # whether pages are blended with it
 
 
 def publish_ranker(config: Config, data: bytes, *, origin: str, offset: int = 0) -> Published:
-    """Keep a ranker and make it the current one; a server may be running, which then follows.
+    """Store a ranker and activate it.
 
     Args:
         config: names the data folder, which must hold a log.
         data: as `Ranker.to_bytes` gives it.
-        origin: where it comes from, for who looks at it later.
-        offset: of the log, up to which it was trained on it; 0: on nothing of it.
+        origin: description of its source.
+        offset: log offset up to which it was trained; 0: not trained on this log.
 
     Raises:
-        Refused: these are no bytes of a ranker, it is of other columns, there is no log, or
-            another one was made current meanwhile.
+        Refused: the bytes hold no ranker, its columns are others, there is no log, or another
+            ranker was activated meanwhile.
     """
     try:
         decode_ranker(data)
@@ -75,11 +67,10 @@ def publish_ranker(config: Config, data: bytes, *, origin: str, offset: int = 0)
 
 
 def use_ranker(config: Config, version: int) -> RankerMove:
-    """Make a ranker that is kept the current one; 0: none, so that the bandit serves alone.
+    """Activate a published ranker; version 0 lets the bandit serve alone.
 
     Raises:
-        Refused: it is not there, or not what its manifest says, or another was made current
-            meanwhile.
+        Refused: the ranker is missing or damaged, or another was activated meanwhile.
     """
     with open_data(config) as store:
         with store.view() as view:
@@ -92,7 +83,7 @@ def use_ranker(config: Config, version: int) -> RankerMove:
 
 
 def list_rankers(config: Config) -> list[Published]:
-    """Return all rankers that are kept, oldest first.
+    """Return all published rankers, oldest first.
 
     Raises:
         Refused: there is no log.

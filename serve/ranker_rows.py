@@ -1,11 +1,8 @@
-"""Which ranker is current: rows of the store, each a move from one ranker to the next.
+"""Activations of rankers: rows of the store, the last of which names the current ranker.
 
-The last move rules. It is written only by who knows the one before it, so of two that publish at
-the same time one is refused, and a follower leaves alone what is no later than what it has. Going
-back to an older ranker, or to none, is a move too, so nothing needs to be removed to go back.
-
-Rejected: the newest folder of the store (a ranker would be served the moment it is on disk, nobody
-could go back without removing files, and a copied folder would be taken for a publication).
+An activation names its predecessor, so one of two concurrent activations is refused. Activating an
+older ranker, or none, is an activation too, so a rollback removes nothing. Rejected alternatives:
+`docs/decisions/serve-rankers.md`.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,36 +12,24 @@ if TYPE_CHECKING:
 
 
 class RankerMove(NamedTuple):
-    """A ranker became current.
+    """The activation of a ranker."""
 
-    Attributes:
-        move: counts them; 0: there was none yet.
-        version: of the ranker; 0: none is current.
-        digest: of its manifest; empty if there is none.
-    """
-
-    move: int = 0
-    version: int = 0
-    digest: str = ""
+    move: int = 0  # number of the activation, from 1; 0: there was none yet
+    version: int = 0  # of the ranker; 0: none is current
+    digest: str = ""  # of its manifest; empty without a ranker
 
 
 class StaleMove(RuntimeError):  # noqa: N818  # it tells what happened, not a mistake
-    """Another ranker became current meanwhile."""
+    """Another ranker was activated meanwhile."""
 
 
 def move_ranker(
     transaction: "Transaction", known: RankerMove, version: int, digest: str
 ) -> RankerMove:
-    """Make a ranker the current one and return the move.
-
-    Args:
-        transaction: of the store.
-        known: the last move as it was when it was decided to make this one.
-        version: of the ranker; 0: none.
-        digest: of its manifest.
+    """Activate a ranker (version 0: none) and return the activation.
 
     Raises:
-        StaleMove: there was a later move; nothing was written.
+        StaleMove: `known` is not the last activation; nothing was written.
     """
     last = transaction.ranker_move()
     if last != known:

@@ -1,12 +1,8 @@
-"""Rankers of retention as generations of their own: kept, vouched for, found again.
+"""Retention rankers: stored with manifests, loaded and checked against the feed's columns.
 
-A ranker comes from a training job or a file and is kept in `<data>/retention`, vouched for by a
-manifest like the bandit's versions. Unlike these it is no fold of the log: a page that was drawn
-with a ranker can be drawn again only as long as the ranker is there, so none is ever dropped (100
-KB each). Which one is current is a row of the database (`serve.ranker_rows`).
-
-What is published must read the columns that the feed encodes, of its feature schema: a ranker that
-was trained on the simulated world's own observation does not, and is refused in words.
+Rankers are kept in `<data>/retention` and never dropped, because a page that was drawn with one can
+be drawn again only if the ranker is still there. A ranker must read the columns that the feed
+encodes. Derivation: `docs/decisions/serve-rankers.md`.
 """
 
 from collections.abc import Callable
@@ -22,13 +18,13 @@ from policies.snapshots import SnapshotCorruption, SnapshotStore
 from serve.config import Config
 
 KEPT = 1_000_000
-"""All of them."""
+"""Number of rankers to keep: all of them."""
 PART = "ranker"
 RANKERS_KEPT = 8
-"""Rankers that are held while a log is read."""
+"""Rankers held in memory while a log is read."""
 
 FindRanker = Callable[[int, str], Ranker | None]
-"""Finds a ranker by version and sha256, as a page names it; None: it is not there any more."""
+"""Finds a ranker by version and sha256, as a page names it; None: the ranker is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +46,10 @@ def open_rankers(config: Config) -> SnapshotStore:
 
 
 def decode_ranker(data: bytes) -> Ranker:
-    """Return a ranker that can rank what the feed encodes.
+    """Return a ranker that can rank the feed's candidates.
 
     Raises:
-        ValueError: these are no bytes of a ranker, or it is of other columns.
+        ValueError: the bytes hold no ranker, or its columns are others.
     """
     ranker = Ranker.from_bytes(data)
     got = ranker.args.n_user, ranker.args.n_item
@@ -67,17 +63,16 @@ def decode_ranker(data: bytes) -> Ranker:
 
 
 def load_ranking(store: SnapshotStore, version: int, digest: str = "") -> Ranking:
-    """Return a ranker as pages are blended with it.
+    """Return a ranker for blending pages.
 
     Args:
-        store: of the data folder.
-        version: of the ranker.
-        digest: that its manifest must have; empty: any.
+        store: the data folder's rankers.
+        version: version of the ranker.
+        digest: required digest of its manifest; empty: any.
 
     Raises:
-        FileNotFoundError: it is not there.
-        SnapshotCorruption: it is not what was published, of another feature schema, or of other
-            columns.
+        FileNotFoundError: the ranker is missing.
+        SnapshotCorruption: it is damaged, of another feature schema, or of other columns.
     """
     manifest = store.manifest(version)
     if digest and manifest.digest != digest:
@@ -94,7 +89,7 @@ def load_ranking(store: SnapshotStore, version: int, digest: str = "") -> Rankin
 
 
 def ranker_finder(config: Config) -> FindRanker:
-    """Return what finds the rankers that pages of the log name."""
+    """Return a function that finds the rankers named in pages of the log."""
     store = open_rankers(config)
 
     @lru_cache(maxsize=RANKERS_KEPT)

@@ -1,11 +1,8 @@
-"""Reads of the store while requests are answered, which hold nobody else up.
+"""Reads of the store during requests, which do not block the event loop.
 
-A row of a file on this machine is read faster than a thread is told to; a store on another machine
-may take as long as its network does, or not answer at all. Then health checks and refusals are to
-be answered all the same, so such a store is read on a thread.
-
-Rejected: a thread for every store (telling it costs more than such a read), and a client of Redis
-that is asynchronous beside the one of the writer's thread (each lookup would be written twice).
+A local file is read directly, because starting a thread costs more than such a read. A store on
+another machine is read on a thread, so that health checks are answered while it is slow. Rejected
+alternatives: `docs/decisions/serve-store.md`.
 """
 
 import asyncio
@@ -18,7 +15,7 @@ T = TypeVar("T")
 
 
 async def read(store: Store, ask: Callable[[View], T], about: str = "") -> T:
-    """Return what is asked of a view; see `serve.store.Store.view`."""
+    """Return the result of `ask` on a view; see `serve.store.Store.view`."""
 
     def asking() -> T:
         with store.view(about) as view:
@@ -28,5 +25,5 @@ async def read(store: Store, ask: Callable[[View], T], about: str = "") -> T:
 
 
 async def off_loop(store: Store, ask: Callable[[], T]) -> T:
-    """Return what a function returns that reads a store; on a thread unless that is local."""
+    """Return the result of a function that reads a store; on a thread unless the store is local."""
     return ask() if store.is_local else await asyncio.to_thread(ask)

@@ -1,4 +1,4 @@
-"""The store on a Redis server: a shard of items, and shards of people."""
+"""The store on a Redis server: one shard for items, and several for users."""
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator
@@ -20,11 +20,11 @@ from serve.store_log import StoreLog
 T = TypeVar("T")
 
 _FAILURES = (RedisError, Contended)
-"""What the database raises while it is away, or too many write to it."""
+"""Errors of the database while it is unavailable or under too many concurrent writes."""
 
 
 class RedisStore:
-    """The `serve.store.Store` of one installation on a server."""
+    """The `serve.store.Store` of one installation on a Redis server."""
 
     def __init__(
         self,
@@ -36,21 +36,21 @@ class RedisStore:
         durable: bool,
         make: bool = True,
     ) -> None:
-        """Connect.
+        """Connect to the server.
 
         Args:
-            url: of the server, see `replay.redis_database.RedisDatabase`.
+            url: address of the server, see `replay.redis_database.RedisDatabase`.
             now_ms: the wall clock, for `LogLine.written_ms`.
-            name: of the installation; one server may hold several.
-            n_shards: of people, fixed when the installation is made.
-            durable: refuse a server that answers before a write is on disk.
-            make: the installation, if it is missing; otherwise it is refused, and nothing written.
+            name: name of the installation; one server may hold several.
+            n_shards: number of shards of users, fixed when the installation is made.
+            durable: refuse a server that acknowledges a write before it is on disk.
+            make: make a missing installation; otherwise refuse and write nothing.
 
         Raises:
-            NotDurable: it does.
-            NoLog: it is missing.
-            ValueError: another number of shards, or a newer nextswipe wrote it.
-            StoreUnavailable: it cannot be reached.
+            NotDurable: the server acknowledges too early.
+            NoLog: the installation is missing.
+            ValueError: the number of shards differs, or a newer nextswipe wrote it.
+            StoreUnavailable: the server cannot be reached.
         """
         try:
             self.database = RedisDatabase(
@@ -63,16 +63,16 @@ class RedisStore:
 
     @property
     def is_local(self) -> bool:
-        """Whether a lookup is a read on this machine: it is a trip."""
+        """Whether a lookup is a read on this machine: no, it is a round trip."""
         return False
 
     def shard_of(self, name: str) -> int:
-        """Return the shard of a person, by the caller's id or the pseudonym."""
+        """Return the shard of a user, by the caller's id or the pseudonym."""
         return self.database.shard_of(name)
 
     @contextlib.contextmanager
     def view(self, about: str = "") -> Iterator[RedisView]:
-        """Lend a view; what it reads is as of each read."""
+        """Lend a view; each of its reads is as of its own moment."""
         if self.database.is_closed:
             raise RuntimeError("the store is closed")
         try:
@@ -88,9 +88,9 @@ class RedisStore:
         about: str = "",
         users: Collection[UserKey] = (),
     ) -> Future[T]:
-        """Queue a transaction; see `serve.store.Store.write`. All are durable."""
+        """Queue a transaction, always durable; see `serve.store.Store.write`."""
         home = self._home(about)
-        # Whether `about` is an id or a pseudonym is not known: one of the two is asked in vain.
+        # `about` may be an id or a pseudonym: one of the two reads finds nothing.
         reads = [(USERS, about), (STATES, about)] if about else []
         reads += [(STATES, user) for user in users if user != about]
         writing = self.database.write(
@@ -101,12 +101,12 @@ class RedisStore:
         return translated(writing, _FAILURES)
 
     def item_lines(self, after: int, limit: int) -> Iterator[LogLine]:
-        """Yield the lines about items behind a place in their shard, at most so many."""
+        """Yield at most `limit` lines about items after an offset in their shard."""
         with self.view():
             yield from self._lines.item_lines(after, limit)
 
     def close(self) -> None:
-        """Commit what is queued and disconnect; again does nothing."""
+        """Commit the queued writes and disconnect; a second call does nothing."""
         self.database.close()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""The writes of the Redis store, on the shard of whom they are about."""
+"""The writes of the Redis store, on the shard of the user or the items concerned."""
 
 from collections.abc import Mapping, Sequence
 from itertools import compress
@@ -36,52 +36,51 @@ from serve.versions import Version
 
 
 class RedisTransaction(RedisView):
-    """Reads what is checked at the commit, and gathers writes; see `serve.store.Transaction`.
+    """Gathers writes, and reads that the commit checks; see `serve.store.Transaction`.
 
-    Rows of another shard than its own can be read, unchecked, and not written.
+    Rows of another shard can be read, unchecked, but not written.
     """
 
     def __init__(self, database: RedisDatabase, home: int, shard: ShardTransaction) -> None:
-        """Write to the home shard's transaction."""
         super().__init__(database, home)
         self._shard = shard
 
     # --- the log ---
 
     def append(self, records: Sequence[Record]) -> list[bool]:
-        """Append to the log, move the totals, and return record by record whether it was new."""
+        """Append to the log and update the totals; return for each record whether it was new."""
         is_new = self._shard.append(records)
         totals = count(compress(records, is_new))
         self._shard.add_totals((f"{name}{LABEL}{label}", n) for (name, label), n in totals.items())
         return is_new
 
     def forget(self, user: UserKey) -> int:
-        """Overwrite what names a person in the log, and return in how many lines."""
+        """Overwrite a user's identity in the log; return the number of changed lines."""
         return self._shard.forget(user)
 
     # --- people ---
 
     def arrival(self, user_id: str) -> tuple[Person | None, int]:
-        """Return what `person` and `catalogue_offset` do."""
+        """Return the results of `person` and `catalogue_offset`."""
         return self.person(user_id), self.catalogue_offset()
 
     def add_user(self, user_id: UserId, user: UserKey) -> None:
-        """Give a person who is not registered yet their pseudonym."""
+        """Store the pseudonym of a new user."""
         self._put(user_id, USERS, user_id, user.encode())
 
     def remove_user(self, user_id: UserId) -> None:
-        """Forget which pseudonym a person had."""
+        """Remove the pseudonym of a user."""
         self._put(user_id, USERS, user_id, None)
 
     def put_states(self, states: Mapping[UserKey, UserState | None]) -> None:
-        """Write people's states; None: there is none any more."""
+        """Write users' states; None removes one."""
         for user, state in states.items():
             self._put(user, STATES, user, None if state is None else encode_state(state))
 
     # --- items ---
 
     def put_items(self, items: Sequence[Item]) -> None:
-        """Write items; the mark of the catalogue moves with the records that were appended."""
+        """Write items; the appended records have moved the catalogue's mark."""
         before = self._numbered([item.item_id for item in items])
         number = int(self._mark(NUMBER) or 0)
         for item in items:
@@ -93,18 +92,18 @@ class RedisTransaction(RedisView):
         self._put("", MARKS, NUMBER, str(number).encode())
 
     def remove_item(self, item_id: ItemId) -> None:
-        """Remove an item; the mark of the catalogue moves with the record that was appended."""
+        """Remove an item; the appended record has moved the catalogue's mark."""
         self._put("", ITEM_ROWS, item_id, None)
         self._put("", REMOVED, item_id, b"")
 
     def set_vectors(self, vectors: Vectors) -> None:
-        """Write what `vectors` returns."""
+        """Write the value of `vectors`."""
         self._put("", MARKS, VECTORS, msgspec.msgpack.encode(vectors))
 
     # --- versions and the rest ---
 
     def set_epoch(self, epoch: int) -> None:
-        """Write what `newest_epoch` returns."""
+        """Write the value of `newest_epoch`."""
         self._put("", MARKS, EPOCH, str(epoch).encode())
 
     def add_version(self, version: Version) -> None:
@@ -114,11 +113,11 @@ class RedisTransaction(RedisView):
         self._put("", MARKS, NEWEST, msgspec.msgpack.encode(newest[-N_NEWEST:]))
 
     def add_ranker_move(self, move: RankerMove) -> None:
-        """Write what `ranker_move` returns."""
+        """Write the value of `ranker_move`."""
         self._put("", MARKS, RANKER, msgspec.msgpack.encode(move))
 
     def put_imported_world(self, about: bytes, people: bytes) -> None:
-        """Refuse: items and people of an import are on several shards.
+        """Refuse: the items and users of an import are on several shards.
 
         Raises:
             NotKept: always.

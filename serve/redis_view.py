@@ -1,8 +1,8 @@
 """The lookups of the Redis store.
 
-What belongs together (a person's pseudonym and state, an item) is on one shard; rows of several
-shards are read one after the other, so a view of them all is not of one moment. Nothing is decided
-by such a view: what a transaction decides by is checked when it commits.
+Related rows (a user's pseudonym and state, an item) are on one shard. Rows of several shards are
+read one after the other, so such a view is not of one moment. No decision rests on it: a
+transaction's reads are checked when it commits.
 """
 
 from collections.abc import Collection
@@ -31,49 +31,48 @@ USERS, STATES, ITEM_ROWS, REMOVED, VERSIONS, MARKS = (
     "version",
     "mark",
 )
-"""Tables. An item's row is its number, by which they are listed, and the item."""
+"""Tables. An item's row holds its number, which orders listings, and the item."""
 
 VECTORS, EPOCH, RANKER, NEWEST, NUMBER = "vectors", "epoch", "ranker", "newest", "number"
-"""Marks. `newest` are the versions that were published last, so that followers read one row."""
+"""Marks. `newest` holds the last published versions, so that followers read one row."""
 
 N_NEWEST = 16
 LABEL = "\0"
-"""Between a total's name and its label."""
+"""Separator between a total's name and its label."""
 
 
 class Rows(Protocol):
-    """What a shard and a transaction on it have in common."""
+    """The common reads of a shard and of a transaction on it."""
 
     def rows(self, table: str, keys: Collection[str]) -> list[bytes | None]:
-        """Return rows; None where there is none."""
+        """Return rows; None for a missing one."""
         ...
 
     def catalogue(self) -> int:
-        """Return the mark of the catalogue."""
+        """Return the catalogue's mark."""
         ...
 
     def find_page(self, beginning: str) -> PageRecord | None:
-        """Return the page whose id begins so, the first by id of several, or None."""
+        """Return the page whose id has this prefix, the first by id of several, or None."""
         ...
 
 
 class RedisView:
-    """What is read from one installation; see `serve.store.View`."""
+    """The lookups of one installation; see `serve.store.View`."""
 
     def __init__(self, database: RedisDatabase, home: int) -> None:
-        """Read from a database; `home` is the shard of whom the view is about."""
         self._database = database
         self._home = home
 
     # --- people ---
 
     def person(self, user_id: str) -> Person | None:
-        """Return a registered person, or None."""
+        """Return a registered user, or None."""
         (user,) = self._of(user_id).rows(USERS, [user_id])
         return self._named(user)
 
     def people(self) -> dict[UserKey, tuple[UserId, Profile]]:
-        """Return the caller's id and the profile of everybody who is registered."""
+        """Return the caller's id and the profile of every registered user."""
         found: dict[UserKey, tuple[UserId, Profile]] = {}
         for shard in self._database.shards[ITEMS + 1 :]:
             states = shard.table(STATES)
@@ -84,7 +83,7 @@ class RedisView:
         return found
 
     def user_states(self, users: Collection[UserKey]) -> dict[UserKey, UserState]:
-        """Return the states of these people; whoever is unknown or forgotten is not in it."""
+        """Return the states of these users; unknown and forgotten users are left out."""
         by_shard: dict[int, list[UserKey]] = {}
         for user in users:
             by_shard.setdefault(self._database.shard_of(user), []).append(user)
@@ -96,7 +95,7 @@ class RedisView:
         }
 
     def arrival(self, user_id: str) -> tuple[Person | None, int]:
-        """Return what `person` and `catalogue_offset` do, in two trips."""
+        """Return the results of `person` and `catalogue_offset`, in two round trips."""
         home, items = self._database.shards[self._home], self._database.shards[ITEMS]
         key = USERS, user_id
         ahead = read_ahead([key], self._database.client.ask_all(home.ask_ahead(items, [key])))
@@ -104,20 +103,20 @@ class RedisView:
         return self._named(user and user[STAMP_BYTES:]), max(ahead.catalogue, ahead.items)
 
     def find_page(self, user: UserKey, beginning: str) -> PageRecord | None:
-        """Return a person's page whose id begins so, the first by id of several, or None."""
+        """Return a user's page whose id has this prefix, the first by id of several, or None."""
         return self._of(user).find_page(beginning)
 
     def pages(self, page_ids: Collection[PageId]) -> dict[PageId, PageRecord]:
-        """Return these pages, whoever's they are; those that there are not are not in it."""
+        """Return these pages, of any user; missing ones are left out."""
         return find_pages(self._database, page_ids)
 
     # --- items ---
 
     def catalogue_offset(self) -> int:
-        """Return the place of the last change of an item.
+        """Return the offset of the last change of an item.
 
-        That the home shard was told of none since is what a transaction checks; one of which
-        nobody was told yet counts as well.
+        A transaction checks that the home shard's mark has not moved. A change that no shard knows
+        of yet counts as well.
         """
         return max(self._at(self._home).catalogue(), self._items_catalogue())
 
@@ -126,16 +125,16 @@ class RedisView:
         return {ItemId(key) for key in self._database.shards[ITEMS].keys_of(ITEM_ROWS)}
 
     def find_items(self, item_ids: Collection[ItemId]) -> dict[ItemId, Item]:
-        """Return these items as they were last put; those that there are not are not in it."""
+        """Return these items as they were last put; missing ones are left out."""
         return {key: item for key, (_, item) in self._numbered(item_ids).items()}
 
     def items(self) -> list[Item]:
-        """Return all items, in the order in which they first came."""
+        """Return all items, in the order of their first put."""
         rows = self._database.shards[ITEMS].table(ITEM_ROWS).values()
         return [item for _, item in sorted(map(_item, rows), key=lambda row: row[0])]
 
     def removed(self, item_ids: Collection[ItemId]) -> set[ItemId]:
-        """Return those of these ids of which an item was ever taken down."""
+        """Return those ids of which an item was ever removed."""
         rows = self._at(ITEMS).rows(REMOVED, item_ids)
         return {key for key, row in zip(item_ids, rows, strict=True) if row is not None}
 
@@ -145,7 +144,7 @@ class RedisView:
         return Vectors(0, 0) if row is None else msgspec.msgpack.decode(row, type=Vectors)
 
     def search(self, text: str, limit: int) -> list[Item]:
-        """Refuse: there is no index of words.
+        """Refuse: this store has no text index.
 
         Raises:
             NotKept: always.
@@ -155,7 +154,7 @@ class RedisView:
     # --- versions ---
 
     def newest_epoch(self) -> int:
-        """Return the epoch of the learner that began last; 0: none did."""
+        """Return the epoch of the newest learner; 0: there was none."""
         return int(self._mark(EPOCH) or 0)
 
     def current_version(self) -> Version | None:
@@ -163,12 +162,12 @@ class RedisView:
         return next(iter(self.versions_after(0, 0, limit=1)), None)
 
     def versions_after(self, epoch: int, version: int, *, limit: int) -> list[Version]:
-        """Return the versions after one, the current first, at most so many."""
+        """Return at most `limit` versions after a given one, the current first."""
         after = [v for v in self.newest_versions() if (v.epoch, v.version) > (epoch, version)]
         return sorted(after, key=lambda v: (v.epoch, v.version), reverse=True)[:limit]
 
     def versions(self) -> list[Version]:
-        """Return all versions ever published, in the order of what they had learned."""
+        """Return all versions ever published, ordered by log offset."""
         rows = self._database.shards[ITEMS].table(VERSIONS).values()
         found = [msgspec.msgpack.decode(row, type=Version) for row in rows]
         return sorted(found, key=lambda version: (version.offset, version.version))
@@ -178,7 +177,7 @@ class RedisView:
         return max((version.version for version in self.newest_versions()), default=0)
 
     def newest_versions(self) -> list[Version]:
-        """Return the versions that were published last, at most `N_NEWEST`."""
+        """Return the last published versions, at most `N_NEWEST`."""
         row = self._mark(NEWEST)
         return [] if row is None else msgspec.msgpack.decode(row, type=list[Version])
 
@@ -194,12 +193,12 @@ class RedisView:
         return found
 
     def ranker_move(self) -> RankerMove:
-        """Return the last move of the current ranker."""
+        """Return the last activation of a ranker."""
         row = self._mark(RANKER)
         return RankerMove() if row is None else msgspec.msgpack.decode(row, type=RankerMove)
 
     def imported_world(self) -> tuple[bytes, bytes] | None:
-        """Return None: nothing is imported with its world into this store."""
+        """Return None: this store takes no import with its world."""
         return None
 
     def _numbered(self, item_ids: Collection[ItemId]) -> dict[ItemId, tuple[int, Item]]:

@@ -1,7 +1,7 @@
-"""What one process of the server holds: a feed replica or the learner, opened from a data folder.
+"""The processes of the server as plain objects: a feed replica and the learner.
 
-Both are plain objects without Ray: `serve.app` wraps them into deployments, tests and benchmarks
-open them directly. Whoever opens one closes it.
+Both open a data folder and work without Ray. `serve.app` wraps them into deployments; tests and
+benchmarks open them directly. The code that opens one closes it.
 """
 
 import logging
@@ -36,12 +36,15 @@ logger = logging.getLogger(__name__)
 STOP_TIMEOUT_S = 10.0
 BEAT_S = 1.0
 SWITCH_S = 0.001
-"""After which a thread that computes gives others a turn. The loop and the store's writer hand over
-to each other with every request, and Python's own 5 ms are longer than most requests take."""
+"""Time after which a computing thread yields to others.
+
+The event loop and the store's writer alternate at every request, and Python's default of 5 ms is
+longer than most requests take.
+"""
 
 
 def vowpal_args(config: Config) -> VowpalArgs:
-    """Return the policy's arguments as configured."""
+    """Return the configured arguments of the policy."""
     return VowpalArgs(
         explorer=config.feed.explorer,
         bits=config.learner.bits,
@@ -60,7 +63,7 @@ def vowpal_args(config: Config) -> VowpalArgs:
 
 
 def learning_args(config: Config) -> LearningArgs:
-    """Return the fold's arguments as configured."""
+    """Return the configured arguments of the fold."""
     return LearningArgs(vowpal_args(config), config.reward, config.join.settle_ms, config.audiences)
 
 
@@ -71,10 +74,9 @@ def open_snapshots(config: Config) -> SnapshotStore:
 
 
 class Background:
-    """A thread that runs until told to stop, and whose death is not silent."""
+    """A thread that runs until told to stop, and reports its death."""
 
     def __init__(self, name: str, work: Callable[[Event], None]) -> None:
-        """Start `work(stop)` at once."""
         self._stop = Event()
         self._error: BaseException | None = None
         self._work = work
@@ -82,7 +84,7 @@ class Background:
         self._thread.start()
 
     def check(self) -> None:
-        """Raise if the thread has ended without being told to, from what ended it."""
+        """Raise if the thread has ended without being told to, from the error that ended it."""
         if self._error is not None or not (self._thread.is_alive() or self._stop.is_set()):
             raise RuntimeError(f"{self._thread.name} has stopped") from self._error
 
@@ -103,7 +105,6 @@ class FeedReplica:
     """The store, the engine with its pipeline, and the followers that keep it current."""
 
     def __init__(self, config: Config, *, now_ms: Callable[[], int]) -> None:
-        """Open the data folder of `config`."""
         sys.setswitchinterval(SWITCH_S)
         self._store = open_store(config, now_ms)
         draw_key = derive_key(load_secret(Path(config.data.folder)), "draw")
@@ -138,7 +139,7 @@ class FeedReplica:
         self._beating.check()
 
     def close(self) -> None:
-        """Stop following, commit what is queued, close the store."""
+        """Stop following, commit the queued writes, close the store."""
         self._following.close()
         self._indexing.close()
         self._ranking.close()
@@ -146,7 +147,7 @@ class FeedReplica:
         self._store.close()
 
     def _beat_until(self, stop: Event) -> None:
-        """Tell the other processes what this one counts, until told to stop, and once more then."""
+        """Write a heartbeat every second until told to stop, and a last one then."""
         self._beat()
         while not stop.wait(BEAT_S):
             self._beat()
@@ -159,9 +160,9 @@ class FeedReplica:
 
 
 def _learn(learner: OnlineLearner, stop: Event) -> None:
-    """Learn until told to stop; overtaken by another learner, stand by until then.
+    """Learn until told to stop; a learner that was overtaken stands by until then.
 
-    Ending instead would have it started again, under an epoch newer than its successor's, and the
+    If it ended instead, it would be started again under a newer epoch than its successor's, and the
     two would take over from each other for ever.
     """
     learner.run(stop)
@@ -169,14 +170,9 @@ def _learn(learner: OnlineLearner, stop: Event) -> None:
 
 
 class LearnerReplica:
-    """The online learner on its thread; a second one takes over by epoch, not by a lock.
-
-    A file lock would be held by a learner that is stopped but not dead, and nobody could take
-    over from it.
-    """
+    """The online learner on its own thread; a second one takes over by epoch, not by a lock."""
 
     def __init__(self, config: Config, *, now_ms: Callable[[], int]) -> None:
-        """Open the data folder of `config` and learn."""
         self._store = open_store(config, now_ms)
         learner = OnlineLearner(
             self._store,
@@ -195,6 +191,6 @@ class LearnerReplica:
         self._learning.check()
 
     def close(self) -> None:
-        """Publish what was learned and close the store."""
+        """Publish the last version and close the store."""
         self._learning.close()
         self._store.close()

@@ -1,12 +1,8 @@
-"""All metrics in Prometheus' text format: one scrape of one replica tells about the whole server.
+"""Metrics of the whole server in Prometheus' text format, from one scrape of one replica.
 
-What the log adds up to is read from the database and has no process. What a process counts about
-itself carries its name as the label `process`: the name is new with each start, and a process that
-is silent for minutes is left out, as Prometheus expects of a target that is gone.
-
-Rejected: adding the processes' counters up (the sum would fall when one ends, and `rate()` takes a
-fall for a restart of everything), and Prometheus' own multi-process mode (its files are bound to
-process ids and outlive them).
+Totals of the log come from the database and have no process. A process's own counters carry its
+name, new with each start, as the label `process`; silent processes are left out. Rejected
+alternatives: `docs/decisions/serve-monitoring.md`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +16,7 @@ from serve.metrics import Metrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-# Of each total: its label and what it is.
+# The label and the meaning of each total.
 _TOTALS = {
     "pages": ("", "Pages that were delivered."),
     "pages_degraded": ("", "Pages that were less than asked for."),
@@ -34,21 +30,13 @@ _TOTALS = {
 
 
 def scrape(metrics: Metrics, overview: Overview, n_items: int) -> bytes:
-    """Return the metrics of the whole server.
-
-    Args:
-        metrics: of the process that is asked.
-        overview: of all.
-        n_items: that may be shown.
-    """
+    """Return the metrics of the whole server, of which `n_items` is the number of listed items."""
     registry = CollectorRegistry()
     registry.register(_Fixed([*_whole(overview, n_items), *_processes(metrics, overview)]))
     return generate_latest(registry)
 
 
 class _Fixed(Collector):
-    """What was collected already."""
-
     def __init__(self, collected: Iterable[Metric]) -> None:
         self._collected = collected
 
@@ -57,7 +45,7 @@ class _Fixed(Collector):
 
 
 def _whole(overview: Overview, n_items: int) -> Iterator[Metric]:
-    """Yield what there is one of, however many replicas run."""
+    """Yield the metrics that exist once, however many replicas run."""
     is_readable = overview.readings is not None
     yield _gauge("database_readable", "Whether the database can be read.", is_readable)
     yield _gauge("catalogue_items", "Items that may be shown.", n_items)
@@ -96,7 +84,7 @@ def _learner(overview: Overview) -> Iterator[Metric]:
 
 
 def _learned(beat: LearnerBeat) -> Iterator[Metric]:
-    """Yield the learner's counters; one that folds the log anew counts anew, under a new name."""
+    """Yield the learner's counters, under a new name when a learner folds the log anew."""
     of = {"process": f"learner-{beat.epoch}"}
     for name, meaning, n in (
         ("learned", "Interactions that moved the model.", beat.learned),
@@ -123,7 +111,7 @@ def _learned(beat: LearnerBeat) -> Iterator[Metric]:
 
 
 def _processes(metrics: Metrics, overview: Overview) -> Iterator[Metric]:
-    """Yield what each feed replica counts about itself, metric by metric."""
+    """Yield each feed replica's own metrics, metric by metric."""
     families = {metrics.process: metrics.families()}
     for name, beat in overview.beats.items():
         if isinstance(beat, FeedBeat) and overview.at_ms - beat.at_ms <= GONE_MS:

@@ -1,10 +1,8 @@
 """The installation's secret: one file in the data folder, from which every key is derived.
 
-Who holds it can draw any logged page again and sign decision ids; it belongs into a backup and
-into no log. Keys for different purposes are different, so none of them tells anything of another.
-
-Rejected: a key in the configuration (it would be committed), and a key a process (replicas would
-refuse each other's decisions).
+Anyone who holds it can draw logged pages again and sign decision ids, so it belongs in a backup and
+never in a log. Keys of different purposes are independent. Rejected alternatives:
+`docs/decisions/serve-ids-and-keys.md`.
 """
 
 import hashlib
@@ -19,13 +17,13 @@ Purpose = Literal["decision", "page", "session", "event", "origin", "draw"]
 
 
 def load_secret(folder: Path) -> bytes:
-    """Return the secret of a data folder, made at the first call; of several processes one wins.
+    """Return the secret of a data folder; the first process to ask makes it.
 
     Args:
         folder: exists; the file `secret.key` in it is readable by its owner only.
 
     Raises:
-        ValueError: the file is not a secret of this length.
+        ValueError: the file has another length.
     """
     path = folder / "secret.key"
     if not path.exists():
@@ -42,7 +40,7 @@ def derive_key(secret: bytes, purpose: Purpose) -> bytes:
 
 
 def _create(path: Path) -> None:
-    """Write aside and link, so that nobody ever reads half a secret."""
+    """Write aside and link, so that no process reads half a secret."""
     aside = path.with_name(f".{secrets.token_hex(8)}.key")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

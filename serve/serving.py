@@ -1,4 +1,4 @@
-"""The whole server on this machine, with Ray or without: the one way in which commands start it."""
+"""This module runs the whole server on this machine, with Ray or without, for all commands."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,17 +10,17 @@ from serve.config import Config
 
 @contextmanager
 def serving(config: Config, *, with_ray: bool = True) -> Iterator[str]:
-    """Run the server; yield its address, take everything down after.
+    """Run the server; yield its address and stop everything afterwards.
 
     Args:
         config: a port of 0 is replaced by a free one.
-        with_ray: under Ray Serve; else plain uvicorn, a process for each replica.
+        with_ray: use Ray Serve; otherwise plain uvicorn, with a process for each replica.
     """
     if with_ray:
         from serve.edge import switched
 
         with switched(config.server) as server:
-            from serve.app import running  # imports Ray, which reads its switches then
+            from serve.app import running  # imports Ray, which then reads its variables
 
             with running(msgspec.structs.replace(config, server=server)) as address:
                 yield address

@@ -1,8 +1,7 @@
-"""The items of one process: put and taken down in the store, looked up in the catalogue.
+"""The item service of one process: writes go to the store, lookups to the in-memory catalogue.
 
-Every process holds the whole catalogue in memory, as columns. Who changes an item appends a
-record; all others see in their next read of a person that the log's last item record is newer
-than what they have applied, and apply the tail before they answer.
+Every process holds the whole catalogue as columns. A change of an item appends a record. Other
+processes see its offset in their next read of a user and apply the log's tail before they answer.
 """
 
 import asyncio
@@ -27,7 +26,7 @@ REFRESH_LINES = 256
 
 
 class Shelf:
-    """Items as the API puts, gets, searches and deletes them."""
+    """Puts, gets, searches and deletes items for the API."""
 
     def __init__(
         self,
@@ -38,14 +37,9 @@ class Shelf:
         now_ms: Callable[[], int],
         titles: TitleEncoder | None = None,
     ) -> None:
-        """Bring the catalogue up to the log's end.
+        """Bring the catalogue up to the log's end; from now on only this object updates it.
 
-        Args:
-            store: holds the items and their changes.
-            ledger: writes them.
-            catalogue: moved by nobody else from now on.
-            now_ms: the server's clock.
-            titles: embeds titles into the items' blocks; None leaves them out.
+        `titles` embeds titles into the items' features; None leaves them out.
         """
         self._store = store
         self._ledger = ledger
@@ -61,14 +55,15 @@ class Shelf:
 
     @property
     def n_listed(self) -> int:
-        """How many items may be shown, as far as this process has applied the log."""
+        """The number of items that may be shown, as far as this process has applied the log."""
         return int(np.count_nonzero(self._catalogue.listed))
 
     async def put(self, item_id: ItemId, body: ItemBody) -> Item:
-        """Put one item; return it as it now is, on disk.
+        """Put one item; return its present state, once it is on disk.
 
         Raises:
-            ProblemError: 422, its vector has another length than those of the catalogue.
+            ProblemError: 422, the id differs from the path's, or the vector's length from the
+                catalogue's.
         """
         if body.item_id not in (None, item_id):
             raise ProblemError(422, f"expected {item_id}, as in the path", "item_id")
@@ -79,7 +74,7 @@ class Shelf:
         return await self.get(item_id)
 
     async def put_many(self, request: ItemsRequest) -> ItemsResponse:
-        """Put all items or none; return how many were new, once they are on disk.
+        """Put all items or none; return the counts of changes, once they are on disk.
 
         Raises:
             ProblemError: 422, a vector has another length than those of the catalogue.
@@ -94,7 +89,7 @@ class Shelf:
         """Return an item.
 
         Raises:
-            ProblemError: 404, there is none.
+            ProblemError: 404, the item is unknown.
         """
         found = await read(self._store, lambda view: view.find_items([item_id]))
         item = found.get(item_id)
@@ -103,10 +98,10 @@ class Shelf:
         return item
 
     async def delete(self, item_id: ItemId) -> None:
-        """Take an item down for good, on every replica.
+        """Remove an item for good, on every replica.
 
         Raises:
-            ProblemError: 404, there is none.
+            ProblemError: 404, the item is unknown.
         """
         work = partial(remove_item, item_id=item_id, at_ms=self._now_ms())
         if not await self._ledger.commit(work, durable=True):
@@ -114,10 +109,10 @@ class Shelf:
         await self._catch_up()
 
     async def search(self, text: str, limit: int) -> FoundResponse:
-        """Return items in which every word of a text begins a word, the best match first.
+        """Return items in which every word of `text` begins a word, the best match first.
 
         Raises:
-            ProblemError: 501, the store keeps no index of words.
+            ProblemError: 501, the store has no text index.
         """
         try:
             return FoundResponse(tuple(await asyncio.to_thread(self._search, text, limit)))
@@ -125,13 +120,13 @@ class Shelf:
             raise ProblemError(501, str(error)) from error
 
     async def refresh(self, offset: int) -> None:
-        """Apply what changed at least up to an offset, in steps that leave others their turn."""
+        """Apply item changes up to an offset at least, in steps that yield to other requests."""
         if self._catalogue.sequence < offset:
             await self._catch_up()
 
     async def _catch_up(self) -> None:
         async with self._refreshing:
-            while await self._apply_some() == REFRESH_LINES:  # noqa: ASYNC110  # others' turn
+            while await self._apply_some() == REFRESH_LINES:  # noqa: ASYNC110  # yields to other requests
                 await asyncio.sleep(0)
 
     async def _put(self, items: Sequence[Item]) -> ItemsResponse:
@@ -155,7 +150,6 @@ class Shelf:
         return list(self._store.item_lines(self._catalogue.sequence, REFRESH_LINES))
 
     def _apply(self, lines: Sequence[LogLine]) -> int:
-        """Apply changes of items, and return how many they are."""
         for line in lines:
             if isinstance(line.record, ItemRecord):
                 self._catalogue.apply(line.record, sequence=line.offset)

@@ -1,7 +1,7 @@
-"""The tables of the SQLite store beside the log's: all of them folds of the log.
+"""The SQLite tables beside the log's: all of them are folds of the log.
 
-They stand in the log's database, so that a record and what follows from it commit in one
-transaction. Each statement is true when run again.
+They are in the log's database, so a record and its effects commit in one transaction. Each
+statement can be run again without effect.
 """
 
 SCHEMA = (

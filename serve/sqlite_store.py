@@ -1,4 +1,4 @@
-"""The store in one SQLite file: everything in the log's own database, and one shard."""
+"""The store in one SQLite file: all tables in the log's own database, and one shard."""
 
 import contextlib
 import sqlite3
@@ -29,15 +29,15 @@ class SqliteStore:
     def __init__(
         self, path: Path, now_ms: Callable[[], int], *, wal_bytes: int = WAL_BYTES
     ) -> None:
-        """Open the file; make it and its tables where they are missing.
+        """Open the file; make missing tables and a missing file.
 
         Args:
-            path: of the file, see `replay.database.Database`.
+            path: path of the file, see `replay.database.Database`.
             now_ms: the wall clock, for `LogLine.written_ms`.
-            wal_bytes: a write-ahead log longer than this is copied back into the file.
+            wal_bytes: length above which the write-ahead log is copied back into the file.
 
         Raises:
-            ValueError: the file was written by a newer nextswipe.
+            ValueError: a newer nextswipe wrote the file.
             sqlite3.DatabaseError: the file is no database or cannot be opened.
         """
         self.database = Database(path, schema=SCHEMA, wal_bytes=wal_bytes)
@@ -46,16 +46,16 @@ class SqliteStore:
 
     @property
     def is_local(self) -> bool:
-        """Whether a lookup is a read on this machine: it is."""
+        """Whether a lookup is a read on this machine: yes."""
         return True
 
-    def shard_of(self, name: str) -> int:  # as every store is asked
-        """Return the one shard there is."""
+    def shard_of(self, name: str) -> int:  # part of the Store protocol
+        """Return the only shard, 0."""
         return 0
 
     @contextlib.contextmanager
     def view(self, about: str = "") -> Iterator[SqliteView]:
-        """Lend a view; leave it soon: an open one keeps the write-ahead log growing."""
+        """Lend a view; release it soon, because an open view keeps the write-ahead log growing."""
         try:
             with self.database.reader() as connection:
                 yield SqliteView(connection)
@@ -77,11 +77,11 @@ class SqliteStore:
         return translated(writing, sqlite3.OperationalError)
 
     def item_lines(self, after: int, limit: int) -> Iterator[LogLine]:
-        """Yield the lines about items behind a place, which here is an offset of the log."""
+        """Yield lines about items after an offset of the log."""
         return self.log.read(after, limit, kinds=_ITEM)
 
     def close(self) -> None:
-        """Commit what is queued and close the file; again does nothing."""
+        """Commit the queued writes and close the file; a second call does nothing."""
         self.database.close()
 
     def __enter__(self) -> Self:

@@ -31,22 +31,16 @@ _LAST_OFFSET = "SELECT coalesce(max(offset), 0) FROM log"
 
 
 class SqliteTransaction(SqliteView):
-    """What a connection sees and writes; see `serve.store.Transaction`."""
+    """Writes through one connection; see `serve.store.Transaction`."""
 
     def __init__(self, connection: sqlite3.Connection, written_ms: int) -> None:
-        """Write on a connection that `Database.write` lends.
-
-        Args:
-            connection: inside a transaction.
-            written_ms: the wall clock, for `LogLine.written_ms`.
-        """
         super().__init__(connection)
         self._written_ms = written_ms
 
     # --- the log ---
 
     def append(self, records: Sequence[Record]) -> list[bool]:
-        """Append to the log, move the totals, and return record by record whether it was new."""
+        """Append to the log and update the totals; return for each record whether it was new."""
         is_new = insert(self.connection, records, self._written_ms)
         rows = [(*total, n) for total, n in count(compress(records, is_new)).items()]
         begin, end = _ADD_TOTALS
@@ -54,21 +48,21 @@ class SqliteTransaction(SqliteView):
         return is_new
 
     def forget(self, user: UserKey) -> int:
-        """Overwrite what names a person in the log, and return in how many lines."""
+        """Overwrite a user's identity in the log; return the number of changed lines."""
         return forget(self.connection, user)
 
     # --- people ---
 
     def add_user(self, user_id: UserId, user: UserKey) -> None:
-        """Give a person who is not registered yet their pseudonym."""
+        """Store the pseudonym of a new user."""
         self.connection.execute("INSERT INTO users VALUES (?, ?)", (user_id, user))
 
     def remove_user(self, user_id: UserId) -> None:
-        """Forget which pseudonym a person had."""
+        """Remove the pseudonym of a user."""
         self.connection.execute("DELETE FROM users WHERE user_id = ?", (user_id,))
 
     def put_states(self, states: Mapping[UserKey, UserState | None]) -> None:
-        """Write people's states; None: there is none any more."""
+        """Write users' states; None removes one."""
         gone = [(user,) for user, state in states.items() if state is None]
         self.connection.executemany("DELETE FROM user_state WHERE user = ?", gone)
         rows = [(user, encode_state(state)) for user, state in states.items() if state is not None]
@@ -101,14 +95,14 @@ class SqliteTransaction(SqliteView):
         self._mark_catalogue()
 
     def set_vectors(self, vectors: Vectors) -> None:
-        """Write what `vectors` returns."""
+        """Write the value of `vectors`."""
         self._set_mark("vectors", vectors.n)
         self._set_mark("vector_length", vectors.length)
 
     # --- versions and the rest ---
 
     def set_epoch(self, epoch: int) -> None:
-        """Write what `newest_epoch` returns."""
+        """Write the value of `newest_epoch`."""
         self._set_mark("epoch", epoch)
 
     def add_version(self, version: Version) -> None:
@@ -116,11 +110,11 @@ class SqliteTransaction(SqliteView):
         self.connection.execute("INSERT INTO versions VALUES (?, ?, ?, ?)", version)
 
     def add_ranker_move(self, move: RankerMove) -> None:
-        """Write what `ranker_move` returns."""
+        """Write the value of `ranker_move`."""
         self.connection.execute("INSERT INTO ranker_moves VALUES (?, ?, ?)", move)
 
     def put_imported_world(self, about: bytes, people: bytes) -> None:
-        """Write what `imported_world` returns."""
+        """Write the value of `imported_world`."""
         query = "INSERT OR REPLACE INTO imported_world VALUES (1, ?, ?)"
         self.connection.execute(query, (about, people))
 

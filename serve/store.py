@@ -1,18 +1,9 @@
-"""What the server asks of its store: the log, and the lookups that are folds of it.
+"""The protocol of the server's store: the log, and the lookups that are folds of it.
 
-What is looked up while a request is answered (people, their state, items, versions, totals) is
-written in the transaction that appends the records it follows from, so several processes agree and
-a crash between the two cannot happen. A `View` reads as of one moment; a `Transaction` reads and
-writes, and what was done in it happens at once or not at all. The bodies of transactions (`Ledger`,
-`serve.versions`, `serve.ranker_rows`) are the same for every store: they decide, a store keeps.
-
-A store may be split into shards. All of a person, lines and state, is on the shard of their id, and
-items, versions and the rest are on one more; a transaction is about one shard and cannot write on
-another. A store of one shard is the same thing with every name on it.
-
-Rejected: state in memory with write-back (replicas would disagree about a person), lookups in a
-second store (no common transaction with the log), and tables of bytes as the interface (what an
-item or a person is would be known at every caller instead of here).
+Lookups are written in the transaction that appends their records, so processes agree and a crash
+cannot separate the two. `View` reads, `Transaction` reads and writes atomically on one shard. All
+rows of a user are on the shard of their id; items, versions and the rest are on one more.
+Derivation and rejected alternatives: `docs/decisions/serve-store.md`.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -34,18 +25,18 @@ T = TypeVar("T")
 
 
 class Person(NamedTuple):
-    """Somebody who is registered: pseudonym and state."""
+    """A registered user: pseudonym and state."""
 
     user: UserKey
     state: UserState
 
 
 class StoreUnavailable(RuntimeError):  # noqa: N818  # it tells what happened, not a mistake
-    """The store cannot be read or written now; what was asked for may be asked for again."""
+    """The store cannot be read or written now; the caller may try again."""
 
 
 class NotKept(RuntimeError):  # noqa: N818  # it tells what happened, not a mistake
-    """This kind of store does not do what was asked for; another one does."""
+    """This kind of store does not support the operation; another kind does."""
 
 
 class View(Protocol):
@@ -54,35 +45,35 @@ class View(Protocol):
     # --- people ---
 
     def person(self, user_id: str) -> Person | None:
-        """Return a registered person, or None."""
+        """Return a registered user, or None."""
         ...
 
     def people(self) -> dict[UserKey, tuple[UserId, Profile]]:
-        """Return the caller's id and the profile of everybody who is registered."""
+        """Return the caller's id and the profile of every registered user."""
         ...
 
     def user_states(self, users: Collection[UserKey]) -> dict[UserKey, UserState]:
-        """Return the states of these people; whoever is unknown or forgotten is not in it."""
+        """Return the states of these users; unknown and forgotten users are left out."""
         ...
 
     def arrival(self, user_id: str) -> tuple[Person | None, int]:
-        """Return what `person` and `catalogue_offset` do: what every request for a page asks."""
+        """Return the results of `person` and `catalogue_offset`, which every page request needs."""
         ...
 
     def find_page(self, user: UserKey, beginning: str) -> PageRecord | None:
-        """Return a person's page whose id begins so, the first by id of several, or None."""
+        """Return a user's page whose id has this prefix, the first by id of several, or None."""
         ...
 
     def pages(self, page_ids: Collection[PageId]) -> dict[PageId, PageRecord]:
-        """Return these pages, whoever's they are; those that there are not are not in it."""
+        """Return these pages, of any user; missing ones are left out."""
         ...
 
     # --- items ---
 
     def catalogue_offset(self) -> int:
-        """Return the place of the last change of an item (see `item_lines`); 0: there was none.
+        """Return the offset of the last change of an item (see `item_lines`); 0: there was none.
 
-        Seen from a person's shard it covers every change that somebody was told of.
+        Seen from a user's shard it covers every change that was acknowledged to a client.
         """
         ...
 
@@ -91,15 +82,15 @@ class View(Protocol):
         ...
 
     def find_items(self, item_ids: Collection[ItemId]) -> dict[ItemId, Item]:
-        """Return these items as they were last put; those that there are not are not in it."""
+        """Return these items as they were last put; missing ones are left out."""
         ...
 
     def items(self) -> list[Item]:
-        """Return all items, in the order in which they first came."""
+        """Return all items, in the order of their first put."""
         ...
 
     def removed(self, item_ids: Collection[ItemId]) -> set[ItemId]:
-        """Return those of these ids of which an item was ever taken down."""
+        """Return those ids of which an item was ever removed."""
         ...
 
     def vectors(self) -> Vectors:
@@ -107,17 +98,17 @@ class View(Protocol):
         ...
 
     def search(self, text: str, limit: int) -> list[Item]:
-        """Return items in whose id, title, creator or tags every word of a text begins a word.
+        """Return items in whose id, title, creator or tags each word of `text` begins a word.
 
         Raises:
-            NotKept: this store has no index of words.
+            NotKept: this store has no text index.
         """
         ...
 
     # --- versions ---
 
     def newest_epoch(self) -> int:
-        """Return the epoch of the learner that began last; 0: none did."""
+        """Return the epoch of the newest learner; 0: there was none."""
         ...
 
     def current_version(self) -> Version | None:
@@ -125,11 +116,11 @@ class View(Protocol):
         ...
 
     def versions_after(self, epoch: int, version: int, *, limit: int) -> list[Version]:
-        """Return the versions after one, the current first, at most so many."""
+        """Return at most `limit` versions after a given one, the current first."""
         ...
 
     def versions(self) -> list[Version]:
-        """Return all versions ever published, in the order of what they had learned."""
+        """Return all versions ever published, ordered by log offset."""
         ...
 
     def last_version_number(self) -> int:
@@ -143,94 +134,94 @@ class View(Protocol):
         ...
 
     def ranker_move(self) -> RankerMove:
-        """Return the last move of the current ranker."""
+        """Return the last activation of a ranker."""
         ...
 
     def imported_world(self) -> tuple[bytes, bytes] | None:
-        """Return what `serve.imported` keeps of the current import, or None."""
+        """Return the data that `serve.imported` keeps of the current import, or None."""
         ...
 
 
 class Transaction(View, Protocol):
-    """A view that also writes, on the shard that the transaction is about."""
+    """A view that also writes, on the transaction's own shard."""
 
     def append(self, records: Sequence[Record]) -> list[bool]:
-        """Append to the log, move the totals, and return record by record whether it was new.
+        """Append to the log and update the totals; return for each record whether it was new.
 
         A record whose `record_key` is in the log already changes nothing.
         """
         ...
 
     def forget(self, user: UserKey) -> int:
-        """Overwrite what names a person in the log, and return in how many lines."""
+        """Overwrite a user's identity in the log; return the number of changed lines."""
         ...
 
     def add_user(self, user_id: UserId, user: UserKey) -> None:
-        """Give a person who is not registered yet their pseudonym."""
+        """Store the pseudonym of a new user."""
         ...
 
     def remove_user(self, user_id: UserId) -> None:
-        """Forget which pseudonym a person had; their state is put away by `put_states`."""
+        """Remove the pseudonym of a user; `put_states` removes the state."""
         ...
 
     def put_states(self, states: Mapping[UserKey, UserState | None]) -> None:
-        """Write people's states; None: there is none any more."""
+        """Write users' states; None removes one."""
         ...
 
     def put_items(self, items: Sequence[Item]) -> None:
-        """Write items as they are now, in the transaction that appended their records, after it."""
+        """Write items, after their records were appended in the same transaction."""
         ...
 
     def remove_item(self, item_id: ItemId) -> None:
-        """Remove an item, in the transaction that appended the record of it, after it."""
+        """Remove an item, after its record was appended in the same transaction."""
         ...
 
     def set_vectors(self, vectors: Vectors) -> None:
-        """Write what `vectors` returns, in the transaction that changes the items."""
+        """Write the value of `vectors`, in the transaction that changes the items."""
         ...
 
     def set_epoch(self, epoch: int) -> None:
-        """Write what `newest_epoch` returns."""
+        """Write the value of `newest_epoch`."""
         ...
 
     def add_version(self, version: Version) -> None:
-        """Add a version, which is the current one from then on."""
+        """Add a version, which becomes the current one."""
         ...
 
     def add_ranker_move(self, move: RankerMove) -> None:
-        """Write what `ranker_move` returns."""
+        """Write the value of `ranker_move`."""
         ...
 
     def put_imported_world(self, about: bytes, people: bytes) -> None:
-        """Write what `imported_world` returns."""
+        """Write the value of `imported_world`."""
         ...
 
 
 class Store(Protocol):
     """An open store; use it as a context manager, or `close` it.
 
-    Threads share it, processes open their own.
+    Threads share it; each process opens its own.
     """
 
     @property
     def log(self) -> EventLog:
-        """The log, in this store."""
+        """The event log in this store."""
         ...
 
     @property
     def is_local(self) -> bool:
-        """Whether a lookup is a read on this machine, which is not worth a thread."""
+        """Whether a lookup is a read on this machine, which needs no thread."""
         ...
 
     def shard_of(self, name: str) -> int:
-        """Return the shard of a person, by the caller's id or the pseudonym."""
+        """Return the shard of a user, by the caller's id or the pseudonym."""
         ...
 
     def view(self, about: str = "") -> AbstractContextManager[View]:
-        """Lend a view; leave it soon.
+        """Lend a view; release it soon.
 
         Args:
-            about: whom, by id or pseudonym; empty: items, versions and the rest.
+            about: id or pseudonym of the user concerned; empty: items, versions and the rest.
 
         Raises:
             RuntimeError: the store is closed.
@@ -246,19 +237,19 @@ class Store(Protocol):
         about: str = "",
         users: Collection[UserKey] = (),
     ) -> Future[T]:
-        """Queue a transaction; its future resolves, with what `work` returned, after the commit.
+        """Queue a transaction; the future resolves with the result of `work` after the commit.
 
-        Work that raises is undone and fails its own future only. It runs on a thread of the
-        store's, possibly more than once (only the last run counts), so it changes nothing but the
-        transaction; it must be short, and call nothing that waits for another write.
+        Work that raises is undone and fails its own future only. It runs on a thread of the store,
+        possibly more than once (the last run counts), so it must change nothing but the
+        transaction. It must be short and must not wait for another write.
 
         Args:
             work: called with a transaction.
-            durable: whether the future waits until this work, and everything committed before it
-                on its shard, is on disk; so even work that writes nothing is a barrier.
-            about: whom, by id or pseudonym; empty: items, versions and the rest.
-            users: others on that shard whose states it will ask for; a store on another machine
-                reads those of all that waits at once.
+            durable: resolve the future only when this work, and all earlier commits on its shard,
+                are on disk; so even work that writes nothing is a barrier.
+            about: id or pseudonym of the user concerned; empty: items, versions and the rest.
+            users: other users of that shard with states to read; a remote store reads them in one
+                batch.
 
         Raises:
             RuntimeError: the store is closed.
@@ -266,15 +257,15 @@ class Store(Protocol):
         ...
 
     def item_lines(self, after: int, limit: int) -> Iterator[LogLine]:
-        """Yield the lines about items behind a place, at most so many, in order.
+        """Yield at most `limit` lines about items after an offset, in order.
 
-        Their offsets are places among the changes of items, as `View.catalogue_offset` counts;
-        a store of several shards counts them apart from the offsets of its log.
+        The offsets count item changes, like `View.catalogue_offset`; a store of several shards
+        counts them apart from the offsets of its log.
         """
         ...
 
     def close(self) -> None:
-        """Commit what is queued and let go of everything; again does nothing."""
+        """Commit the queued writes and release all resources; a second call does nothing."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -290,7 +281,7 @@ class Store(Protocol):
 def translated(
     done: Future[T], failures: type[Exception] | tuple[type[Exception], ...]
 ) -> Future[T]:
-    """Return a future that fails by `StoreUnavailable` where another one fails by such errors."""
+    """Return a future that raises `StoreUnavailable` where `done` raises one of `failures`."""
     told = Future[T]()
 
     def tell(done: Future[T]) -> None:
@@ -307,7 +298,7 @@ def translated(
 
 
 def unavailable(error: Exception) -> StoreUnavailable:
-    """Return what to raise from an error of the store's own."""
+    """Return the `StoreUnavailable` for an error of the store's database."""
     told = StoreUnavailable(f"the store is busy, away or its disk failed: {error}")
     told.__cause__ = error
     return told

@@ -1,7 +1,7 @@
-"""The log of a store, which fails as the rest of the store does.
+"""The log of a store, with all database errors turned into `StoreUnavailable`.
 
-Whoever reads a log for long (the learner, a job) has to tell a store that is away for a while from
-a bug, whichever store it is. Rejected: such errors of each database at each reader.
+Long readers of the log (the learner, jobs) must tell an unavailable store from a bug, whichever
+store it is.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -13,15 +13,15 @@ from serve.store import unavailable
 
 
 class StoreLog:
-    """An `EventLog` that raises `StoreUnavailable` where the one inside fails by certain errors."""
+    """An `EventLog` that raises `StoreUnavailable` for certain errors of the log inside."""
 
     def __init__(self, log: EventLog, failures: tuple[type[Exception], ...]) -> None:
-        """Read and append to `log`; `failures` are what it raises while its database is away."""
+        """Wrap `log`; `failures` are its errors while the database is unavailable."""
         self._log = log
         self._failures = failures
 
     def append(self, records: Sequence[Record], *, durable: bool) -> Sequence[bool]:
-        """Append and return, record by record, whether it was new."""
+        """Append records; return for each whether it was new."""
         with self._translating():
             return self._log.append(records, durable=durable)
 
@@ -38,12 +38,12 @@ class StoreLog:
             return self._log.last_offset()
 
     def count(self) -> int:
-        """Return how many lines there are."""
+        """Return the number of lines."""
         with self._translating():
             return self._log.count()
 
     def shard_offsets(self, offset: int) -> tuple[int, ...]:
-        """Return how far each shard is read once all lines up to an offset are."""
+        """Return each shard's offset once all lines up to `offset` are read."""
         with self._translating():
             return self._log.shard_offsets(offset)
 

@@ -1,4 +1,4 @@
-"""Opens the store that the configuration names."""
+"""This module opens the store that the configuration names."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,19 +11,18 @@ DATABASE = "nextswipe.db"
 
 
 def open_store(config: Config, now_ms: Callable[[], int], *, make: bool = True) -> Store:
-    """Open the store; whoever opens it closes it.
+    """Open the store; the caller closes it.
 
-    The data folder is there with either: it holds the secret and what is published.
+    The data folder exists with either store: it holds the secret, snapshots and rankers.
 
     Args:
-        config: names the data folder, or the server.
+        config: names the data folder or the Redis server.
         now_ms: the wall clock, for `LogLine.written_ms`.
-        make: the store and the data folder, if they are missing; otherwise the store is refused,
-            and nothing written.
+        make: make a missing store and data folder; otherwise refuse and write nothing.
 
     Raises:
-        ValueError: it is missing, was written by a newer nextswipe, has another number of shards,
-            or is not durable and should be.
+        ValueError: the store is missing, was written by a newer nextswipe, has another number of
+            shards, or lacks the configured durability.
         StoreUnavailable: the server cannot be reached.
         sqlite3.DatabaseError: the file is no database or cannot be opened.
     """

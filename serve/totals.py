@@ -1,12 +1,8 @@
-"""What the log adds up to: pages, cards, what filters took away, feedback, changes; a fold of it.
+"""Totals of the log: pages, cards, filtered candidates, feedback events and changes.
 
-The totals are rows of the store, moved in the transaction that appends the records. So
-whichever replica is asked tells the truth about all of them, across restarts, and a count is never
-ahead of the log or behind it. Labels are names of policies, reasons and kinds, never ids: there are
-few of them.
-
-Rejected: counting in each process (a restart forgets, and a scrape meets one replica of several),
-and counting the log when asked (it grows for ever).
+They are rows of the store, updated in the transaction that appends the records, so every replica
+reports the same totals, across restarts. Labels are names of policies, reasons and kinds, never
+ids. Rejected alternatives: `docs/decisions/serve-monitoring.md`.
 """
 
 from collections import Counter
@@ -25,14 +21,14 @@ from env.records import (
 
 
 class Total(NamedTuple):
-    """What is counted; `label` is a policy, a reason, a kind, or empty."""
+    """A counted quantity; `label` is a policy, a reason, a kind, or empty."""
 
     name: str
     label: str = ""
 
 
 def count(records: Iterable[Record]) -> Counter[Total]:
-    """Return what records add to the totals."""
+    """Return the increments of the totals for some records."""
     totals: Counter[Total] = Counter()
     for record in records:
         totals.update(dict(_of(record)))
@@ -46,7 +42,7 @@ def _of(record: Record) -> Iterator[tuple[Total, int]]:
         case FeedbackRecord():
             yield Total("feedback_events", record.kind), 1
         case TickRecord():
-            pass  # what time alone moves is no news to an operator
+            pass  # a tick is no news to an operator
         case _:
             yield _of_change(record), 1
 
@@ -55,7 +51,7 @@ def _of_page(page: PageRecord) -> Iterator[tuple[Total, int]]:
     yield Total("pages"), 1
     if page.degraded:
         yield Total("pages_degraded"), 1
-    # Without the version: each published one would be a time series of its own.
+    # Without the version: each published version would be a new time series.
     yield Total("cards", page.policy.partition("@")[0]), len(page.drawn)
     for reason, n in page.removed.items():
         yield Total("candidates_removed", reason), n

@@ -1,8 +1,8 @@
-"""The length of the callers' vectors: one for all items, set by the first item that has one.
+"""The length of the caller's item vectors: one for the catalogue, set by the first vector.
 
-Vectors of two lengths are projected by two sets of random signs (`env.content`), so nearness
-between them would mean nothing. The length is free again once no item with a vector is left, also
-when one batch replaces them all, so that a catalogue can move to another embedding.
+Vectors of two lengths would be projected by two sets of random signs (`env.content`), so their
+distances would mean nothing. The length may change once no item has a vector, or when one batch
+replaces them all.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from env.vocabulary import Item
 
 
 class Vectors(NamedTuple):
-    """How many items have a vector, and of which length; 0 where none has."""
+    """The number of items with a vector, and the vectors' length; both 0 without any."""
 
     n: int
     length: int
@@ -22,7 +22,6 @@ class OtherLengthError(ValueError):
     """A vector that has another length than those of the catalogue."""
 
     def __init__(self, place: int, expected: int, got: int) -> None:
-        """Say which item of a batch it is, from 0, and both lengths."""
         super().__init__(f"expected {expected} numbers as in the catalogue's vectors, got {got}")
         self.place = place
 
@@ -32,11 +31,11 @@ def count_vectors(known: Vectors, before: Sequence[Item | None], after: Sequence
 
     Args:
         known: of the whole catalogue.
-        before: those items as they are in it; None for new ones.
-        after: as they shall be.
+        before: the items as they are now; None for new ones.
+        after: the same items after the change.
 
     Raises:
-        OtherLengthError: a vector has another length than those that stay, or than one before it.
+        OtherLengthError: a vector's length differs from those that stay, or from an earlier one.
 
     >>> from env.vocabulary import ItemId
     >>> new = Item(ItemId("a"), vector=(1.0, 0.0))

@@ -1,11 +1,8 @@
-"""Which version of the policy is current: rows that only the learner of the newest epoch writes.
+"""Rows of published versions, which only the learner of the newest epoch writes.
 
-A learner begins an epoch when it starts, and from then on nobody publishes under an older one. So
-a learner that was stopped and comes back cannot overwrite its successor, whichever store holds the
-rows.
-
-Rejected: a lock that the learner holds (one that is stopped and not dead keeps it), and the newest
-snapshot in the folder (it would be served the moment it is on disk).
+A learner begins an epoch when it starts, and older epochs can then no longer publish. A learner
+that was paused and resumes cannot overwrite its successor. Rejected alternatives:
+`docs/decisions/serve-versions.md`.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,19 +12,12 @@ if TYPE_CHECKING:
 
 
 class Version(NamedTuple):
-    """A published version of the policy.
+    """A published version of the policy."""
 
-    Attributes:
-        version: rises with each publication.
-        epoch: of the learner that published it.
-        offset: of the log, up to which it learned.
-        digest: of the snapshot's manifest.
-    """
-
-    version: int
-    epoch: int
-    offset: int
-    digest: str
+    version: int  # rises with each publication
+    epoch: int  # of the learner that published it
+    offset: int  # log offset up to which it has learned
+    digest: str  # of the snapshot's manifest
 
 
 class StaleEpoch(RuntimeError):  # noqa: N818  # it tells what happened, not a mistake
@@ -35,29 +25,21 @@ class StaleEpoch(RuntimeError):  # noqa: N818  # it tells what happened, not a m
 
 
 def begin_epoch(transaction: "Transaction") -> int:
-    """Begin the next epoch and return it; whoever published under an older one is cut off."""
+    """Begin the next epoch and return it; older epochs can no longer publish."""
     epoch = transaction.newest_epoch() + 1
     transaction.set_epoch(epoch)
     return epoch
 
 
 def require_epoch(view: "View", epoch: int) -> None:
-    """Do nothing if an epoch is the newest.
-
-    Raises:
-        StaleEpoch: it is not.
-    """
+    """Raise `StaleEpoch` unless an epoch is the newest."""
     newest = view.newest_epoch()
     if epoch != newest:
         raise StaleEpoch(f"expected epoch {newest}, got {epoch}: another learner runs")
 
 
 def publish_version(transaction: "Transaction", version: Version) -> None:
-    """Make a version the current one.
-
-    Raises:
-        StaleEpoch: its epoch is not the newest.
-    """
+    """Make a version the current one; raises `StaleEpoch` unless its epoch is the newest."""
     require_epoch(transaction, version.epoch)
     transaction.add_version(version)
 
@@ -69,6 +51,6 @@ def current_version(store: "Store") -> Version | None:
 
 
 def all_versions(store: "Store") -> list[Version]:
-    """Return all versions ever published, in the order of what they had learned."""
+    """Return all versions ever published, ordered by log offset."""
     with store.view() as view:
         return view.versions()

@@ -1,12 +1,8 @@
-"""What comes and goes over HTTP, version 1: typed, bounded, the same in JSON and msgpack.
+"""HTTP request and response types, version 1: pages, feedback and health.
 
-Every string, number and list has a limit here, so that what is decoded is safe to store, to encode
-as features and to send back; the OpenAPI document is made of these types, limits included. They
-are apart from the records of the log, because a log lives longer than an API. Here stand pages,
-feedback and how the server is; items are in `serve.items_wire`, people in `serve.people_wire`.
-
-Rejected: decoding into the log's own records (no limits, and a change of either would be one of
-both), and free-form extensions (an unknown field is a misspelt one).
+Every string, number and list has a limit, so that decoded values are safe; the OpenAPI document is
+made from these types. They are separate from the log's records, because a log lives longer than an
+API. Rejected alternatives: `docs/decisions/serve-http-api.md`.
 """
 
 import ipaddress
@@ -38,13 +34,13 @@ class SceneBody(
     forbid_unknown_fields=True,
     rename={"at_ms": "at"},
 ):
-    """Where a page is asked for.
+    """The circumstances of a request for a page.
 
     Attributes:
-        at_ms: counts only where the server's clock is simulated.
-        referrer: what brought the person here, in the caller's own words.
-        address: the person's IP address, version 4 or 6. It is kept nowhere: a keyed hash of its
-            block tells whether those who make a video look good come from one place.
+        at_ms: used only if the server's clock is simulated.
+        referrer: source of the visit, in the caller's own words.
+        address: the user's IP address, version 4 or 6. It is not stored: only a keyed hash of its
+            block is, to detect engagement that comes from one place.
     """
 
     country: Country = ""
@@ -64,9 +60,9 @@ class FeedRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     """Asks for a page.
 
     Attributes:
-        request_id: the same one gives the same page again.
-        session_id: of this visit; without it, a visit ends after 30 minutes of silence.
-        size: cards wanted.
+        request_id: repeating it returns the same page.
+        session_id: id of this visit; without it, a visit ends after 30 minutes of silence.
+        size: number of cards wanted.
     """
 
     user_id: PersonId
@@ -84,9 +80,8 @@ class CardBody(msgspec.Struct, frozen=True, omit_defaults=True):
         propensity: the exact probability with which it was drawn for its slot.
         policy: `name@version` that ranked it.
         reason: the retrieval source that proposed it.
-        item: without what a client has no use for, its vector and the products of all markets.
-        product: address of what may be offered for sale with the card, to this person, there
-            where they are; absent if there is nothing.
+        item: the item without its vector and the products of other markets.
+        product: address of the product that may be offered to this user; absent if there is none.
     """
 
     decision_id: str
@@ -103,7 +98,7 @@ class FeedResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     """A page.
 
     Attributes:
-        degraded: why it is less than asked for; absent if it is not.
+        degraded: reason why it is less than requested; absent if it is complete.
     """
 
     page_id: str
@@ -112,13 +107,13 @@ class FeedResponse(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One thing that a person did about one card.
+    """One action of a user on one card.
 
     Attributes:
-        event_id: the caller's; sent again, it counts once.
+        event_id: the caller's id; repeats count once.
         decision_id: as the card had it.
         value: seconds on the card, for "dwell" only.
-        at_ms: the caller's time; the server's receive time rules.
+        at_ms: the caller's time; the server's receive time takes precedence.
     """
 
     event_id: Id
@@ -135,20 +130,20 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
 
 class FeedbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Events of any number of people."""
+    """Events of any number of users."""
 
     events: Annotated[tuple[Event, ...], Meta(max_length=MAX_EVENTS)]
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """An event that was not taken; sending it again does not help."""
+    """An event that was refused; sending it again does not help."""
 
     event_id: str
     reason: str
 
 
 class FeedbackResponse(msgspec.Struct, frozen=True):
-    """What became of the events: the accepted and the duplicates are on disk."""
+    """Outcomes of the events: accepted and duplicate events are on disk."""
 
     accepted: int
     duplicates: int
@@ -156,12 +151,12 @@ class FeedbackResponse(msgspec.Struct, frozen=True):
 
 
 class LearnerHealth(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How the learner is. Feeds are answered without one; they only stop getting better.
+    """The learner's health. Feeds are answered without a learner; they only stop improving.
 
     Attributes:
-        state: "learning"; "stopped", as it was told to; "silent", it died or hangs; "none", there
-            never was one.
-        age_s: seconds since its last sign of life; about 1 while it learns.
+        state: "learning"; "stopped" after an orderly stop; "silent" if it died or hangs; "none" if
+            there never was one.
+        age_s: seconds since its last heartbeat; about 1 while it learns.
     """
 
     state: Literal["learning", "stopped", "silent", "none"]
@@ -169,10 +164,10 @@ class LearnerHealth(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Health(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Whether the server can answer feeds, and why not.
+    """Whether the server can answer feeds, and the reason if not.
 
     Attributes:
-        items: that may be shown.
+        items: number of items that may be shown.
     """
 
     ready: bool
@@ -182,7 +177,7 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What was wrong with a request: RFC 9457, with the field at fault.
+    """A problem with a request: RFC 9457, with the field at fault.
 
     Attributes:
         field: path in the body, or the name of the header or path parameter; empty: the whole.
