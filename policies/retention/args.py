@@ -1,8 +1,6 @@
-"""What a training for retention is made from: the world, the learner's numbers and the seed.
+"""Arguments of a PPO training for retention: the world, the learner's hyperparameters, the seed.
 
-The numbers are those that mattered when they were tried: a batch of tens of thousands of cards, a
-learning rate and an entropy bonus that fall, advantages that are not discounted within a session.
-No torch here, so that commands and tests can read and write them.
+Torch is not imported, so that commands and tests can read and write them.
 """
 
 from typing import Literal
@@ -21,10 +19,10 @@ _RATES = ("lr", "clip", "grad_clip")
 
 
 class TwinWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="twin"):
-    """`nextswipe/MiniSwipe-v0`.
+    """The environment `nextswipe/MiniSwipe-v0`.
 
     Attributes:
-        objective: what is counted, seconds or returns.
+        objective: seconds watched, or returns.
         horizon_days: length of a life.
     """
 
@@ -33,18 +31,18 @@ class TwinWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="tw
 
 
 class FeedWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="world"):
-    """`nextswipe/Swipe-v0`; see `env.vector.SwipeVectorEnv` for each of them.
+    """The environment `nextswipe/Swipe-v0`, see `SwipeVectorEnv`.
 
     Attributes:
         preset: constants, by name or path.
-        objective: what is counted.
-        n_candidates: from which is chosen.
+        objective: of the reward.
+        n_candidates: number of candidates for each card.
         horizon_days: length of a life; the preset's if None.
-        supply: items that stay, or change with what is shown.
-        world_seed: of items and creators.
-        steps_per_day: steps after which the supply's next day comes.
-        columns: what is observed: the world's own columns, or those of a request to the HTTP feed,
-            which a ranker has to be trained on that a feed shall serve.
+        supply: whether items stay fixed or react to exposure.
+        world_seed: seed of items and creators.
+        steps_per_day: steps after which the supply's next day begins.
+        columns: observed columns: the world's own, or those of a request to the HTTP feed. A ranker
+            that a feed serves must be trained on the latter.
     """
 
     preset: str = "kuairand"
@@ -58,33 +56,32 @@ class FeedWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="wo
 
 
 class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that a trained policy depends on.
+    """All arguments of a training.
 
     Attributes:
-        world: in which it is trained.
-        seed: of lives, weights and draws.
-        n_steps: cards in all.
-        critic: whose values advantages are made from: those of a model fitted to the policy's own
-            transitions (twin only: the state is small and seen), or those of the network.
-        expected_return: take what a session's end is worth as expected from what is seen there,
-            not as it came.
-        lambda_: of generalised advantage estimation, in [0, 1]. Model values need none.
-        n_envs: people at a time.
-        n_cards: of each in an iteration.
+        world: the environment.
+        seed: seed of lives, weights and draws.
+        n_steps: cards in total.
+        critic: source of the values: a model fitted to the policy's own transitions (twin only,
+            where states are few and fully observed), or the network.
+        expected_return: replace the observed discount at a session's end by its expectation.
+        lambda_: of generalised advantage estimation, in [0, 1]. Fitted values need 0.
+        n_envs: simulated users at a time.
+        n_cards: cards of each in an iteration.
         minibatch: cards in a gradient.
-        epochs: times that each card is learned from.
+        epochs: number of times that each card is learned from.
         lr: learning rate at the start.
-        lr_end: at the end.
-        entropy: weight of the entropy at the start. A third of this one left a seed of the twin in
-            a local optimum.
-        entropy_end: at the end.
+        lr_end: learning rate at the end.
+        entropy: weight of the entropy at the start. A third of the default left one seed of the
+            twin in a local optimum.
+        entropy_end: weight of the entropy at the end.
         clip: of the ratio of probabilities.
         grad_clip: of the gradient's norm.
-        value_coef: weight of the network's loss of values.
+        value_coef: weight of the network's value loss.
         hidden: units of a hidden layer.
         embed: length of an embedding.
-        n_runners: processes that play; 0: the one that learns plays too.
-        limits: that the policy is held to (full world only: the twin has neither dislikes nor
+        n_runners: processes that play; 0: the learner's process plays as well.
+        limits: constraints on the policy (full world only: the twin has neither dislikes nor
             items).
     """
 
@@ -111,11 +108,7 @@ class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained with.
-
-        Raises:
-            ValueError: a number is out of range, or the critic or limits do not fit the world.
-        """
+        """Raise ValueError for a number out of range, or a critic or limits unfit for the world."""
         for names, least in ((_COUNTS, 1), (_SIZES, 0)):
             for name in names:
                 if getattr(self, name) < least:
@@ -142,12 +135,12 @@ class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def n_iterations(self) -> int:
-        """Iterations that make up `n_steps`, the last one whole."""
+        """Number of iterations that cover `n_steps`."""
         return -(-self.n_steps // (self.n_envs * self.n_cards))
 
     @property
     def return_worth(self) -> float:
-        """What is paid at a session's end for each unit of day_discount ** gap."""
+        """Reward at a session's end for each unit of day_discount ** gap."""
         match self.world:
             case TwinWorld(objective=objective):
                 return 1.0 if objective == "days" else 0.0
@@ -155,7 +148,7 @@ class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return {"retention": 1.0, "mix": beta}.get(name, 0.0)
 
     def plain(self) -> "RetentionArgs":
-        """Return the same without what is ours: PPO with its own critic and the gap that came."""
+        """Return the arguments of plain PPO, with its own critic and the observed gaps."""
         return msgspec.structs.replace(
             self,
             critic="network",
