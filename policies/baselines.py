@@ -59,7 +59,6 @@ def mixture_policy(uniform_share: float, temperature: float = 0.1) -> Popularity
     """Return popularity mixed with a share of uniform.
 
     Args:
-        uniform_share: in [0, 1].
         temperature: of the popularity softmax, above 0.
     """
     parts = (Uniform(), Softmax(temperature))

@@ -35,21 +35,13 @@ class Values(Protocol):
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """Settings of the blend.
+    """Settings of the blend."""
 
-    Attributes:
-        weight: greatest share of the ranker, in [0, 1]; 0 leaves the bandit alone.
-        item_half: n0, rewarded impressions of an item that give half of its share, above 0.
-        person_half: c0, answered cards of a user that give half of their share, above 0.
-        least_spread: s0 in nats, above 0; values that differ by less are not spread out further.
-        explorer: turns the blended scores into a pmf.
-    """
-
-    weight: float = 1.0
-    item_half: float = 30.0
-    person_half: float = 60.0
-    least_spread: float = 0.05
-    explorer: AnyExplorer = SquareCB(gamma=100_000.0)
+    weight: float = 1.0  # greatest share of the ranker, in [0, 1]; 0 leaves the bandit alone
+    item_half: float = 30.0  # n0, an item's rewarded impressions at half of its share, above 0
+    person_half: float = 60.0  # c0, a user's answered cards at half of their share, above 0
+    least_spread: float = 0.05  # s0 in nats, above 0; a smaller spread is not widened
+    explorer: AnyExplorer = SquareCB(gamma=100_000.0)  # turns the blended scores into a pmf
 
     def __post_init__(self) -> None:
         above = (self.item_half, self.person_half, self.least_spread)
@@ -69,15 +61,10 @@ class BlendArgs(msgspec.Struct, frozen=True, tag="blend", tag_field="kind"):
     """Logged arguments of a blended page; with the bandit's version they determine its scores.
 
     Unknown fields are ignored, so that pages of a later release can be read.
-
-    Attributes:
-        ranker: generation of the ranker, from 1.
-        digest: sha256 of its bytes, in hex.
-        settings: of the blend.
     """
 
-    ranker: int
-    digest: str
+    ranker: int  # generation of the ranker, from 1
+    digest: str  # sha256 of its bytes, in hex
     settings: Retention = Retention()
 
 
@@ -137,9 +124,6 @@ def answered_cards(shared: Float32s) -> float:
     """Return the number of cards a user has answered, at most `MOST_CARDS`.
 
     The column holds e = (1 - d^c) / (1 - d) for c cards, where d is the decay per card.
-
-    Args:
-        shared: a page's shared columns.
     """
     decayed = math.expm1(min(max(EVIDENCE_SCALE * float(shared[EVIDENCE]), 0.0), 50.0))
     left = 1.0 - (1.0 - LONG_DECAY) * decayed

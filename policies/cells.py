@@ -52,17 +52,11 @@ _CHUNK = 1 << 16
 
 
 class _Moved(NamedTuple):
-    """Items whose mean reward differs from the index in one version of the states.
+    """Items whose mean reward differs from the index in one version of the states."""
 
-    Attributes:
-        popularity: identifies the version.
-        risen: items that are worth more, ascending, at most `MAX_TAIL`.
-        n: number of items that are worth more or less.
-    """
-
-    popularity: Popularity
-    risen: Ints
-    n: int
+    popularity: Popularity  # identifies the version
+    risen: Ints  # items that are worth more, ascending, at most `MAX_TAIL`
+    n: int  # number of items that are worth more or less
 
 
 @dataclass(slots=True)
@@ -218,8 +212,6 @@ class _Inverted:
             interest: shape (VECTOR_DIM,).
             bitmap: a bit for each item, set where it is wanted.
             n_codes: items that are visited, wanted or not.
-            n: number of items needed.
-            rng: breaks ties.
         """
         query = np.empty((1, _DIM), dtype=np.float32)
         query[0, :_WORTH], query[0, _WORTH] = interest, 1.0

@@ -56,7 +56,6 @@ class Eligibility:
         """Start with an empty cache.
 
         Args:
-            markets: the rules by country.
             pools: the countries that an item spreads to from its home.
         """
         self._markets = markets
@@ -81,11 +80,8 @@ class Eligibility:
         """Return the items that may be shown to a user now.
 
         Args:
-            catalogue: all items.
             reach: where items under rollout may be shown, aligned to the catalogue.
             scene: gives the market's country and the user's language.
-            profile: gives the year of birth.
-            known: the user's history in the catalogue.
             at_least: number of items that must remain. If the market's languages leave fewer unseen
                 and unblocked items, all languages are allowed; if that leaves fewer even with seen
                 items, items that were stopped in this home market are allowed.
@@ -241,11 +237,6 @@ class Eligibility:
 
 def age_in(profile: Profile, scene: Scene, unknown: int) -> int:
     """Return the least age in years that the user's year of birth allows.
-
-    Args:
-        profile: gives the year of birth.
-        scene: gives the time.
-        unknown: returned if the year of birth is unknown.
 
     >>> newyear = Scene(at_ms=1_767_225_600_000)  # 2026 begins
     >>> [age_in(Profile(birth_year=year), newyear, 13) for year in (2008, 2007, 0)]

@@ -81,7 +81,6 @@ class Answers:
             index: shape (m,), distinct.
             reason: shape (m,), against each.
             is_back: shape (m,), items that are stopped and would otherwise reach these users.
-            n: number of items now.
         """
         strict, wide, last = self.strict, self._wide, self._last
         self.strict = strict.moved(index, reason, n)
@@ -143,7 +142,6 @@ def _follow(
         index: shape (m,), the items that changed.
         reason: shape (m,), their reasons in `narrower`.
         gives_way: shape (m,), the items that the relaxed rule allows.
-        rule: code of the relaxed rule.
     """
     if wider is before:
         return None if gives_way.any() else narrower

@@ -32,13 +32,9 @@ class Greedy(msgspec.Struct, frozen=True, tag="greedy", tag_field="kind"):
 
 
 class Epsilon(msgspec.Struct, frozen=True, tag="epsilon", tag_field="kind"):
-    """Greedy with probability 1 - epsilon, else uniform.
+    """Greedy with probability 1 - epsilon, else uniform."""
 
-    Attributes:
-        epsilon: in [0, 1].
-    """
-
-    epsilon: float = 0.1
+    epsilon: float = 0.1  # in [0, 1]
 
     def __post_init__(self) -> None:
         _require(0.0 <= self.epsilon <= 1.0, "epsilon", "in [0, 1]", self.epsilon)
@@ -55,12 +51,9 @@ class Softmax(msgspec.Struct, frozen=True, tag="softmax", tag_field="kind"):
 
     The bound keeps every candidate possible. Applied again to the rest for each slot, it draws from
     the Plackett-Luce distribution, down to the bound.
-
-    Attributes:
-        temperature: above 0, in units of the score.
     """
 
-    temperature: float = 0.1
+    temperature: float = 0.1  # above 0, in units of the score
 
     def __post_init__(self) -> None:
         _require(self.temperature > 0.0, "temperature", "above 0", self.temperature)
@@ -78,12 +71,9 @@ class SquareCB(msgspec.Struct, frozen=True, tag="squarecb", tag_field="kind"):
 
     Foster and Rakhlin, "Beyond UCB: Optimal and Efficient Contextual Bandits with Regression
     Oracles", ICML 2020, algorithm 1, with mu = k, the number of candidates left.
-
-    Attributes:
-        gamma: at least 0, finite; larger is greedier. In units of candidates per score.
     """
 
-    gamma: float = 200.0
+    gamma: float = 200.0  # at least 0, finite; larger is greedier. In units of candidates per score
 
     def __post_init__(self) -> None:
         _require(0.0 <= self.gamma < np.inf, "gamma", "at least 0 and finite", self.gamma)
@@ -101,15 +91,10 @@ class SquareCB(msgspec.Struct, frozen=True, tag="squarecb", tag_field="kind"):
 
 
 class Mixed(msgspec.Struct, frozen=True, tag="mixed", tag_field="kind"):
-    """A convex mixture of explorers over the same scores.
-
-    Attributes:
-        parts: the explorers.
-        weights: one for each part, non-negative, summing to 1.
-    """
+    """A convex mixture of explorers over the same scores."""
 
     parts: tuple["AnyExplorer", ...]
-    weights: tuple[float, ...]
+    weights: tuple[float, ...]  # one for each part, non-negative, summing to 1
 
     def __post_init__(self) -> None:
         fits = len(self.parts) == len(self.weights) and min(self.weights, default=-1.0) >= 0.0

@@ -38,8 +38,6 @@ def owed_to(catalogue: Catalogue, reach: Reach, new: Bools, pending: Ints) -> In
     Undelivered impressions of a creator's near-duplicates count towards the shortfall they share.
 
     Args:
-        catalogue: all items.
-        reach: gives shortfalls and prices.
         new: shape (n,), items that may be shown to the user and are new to them.
         pending: shape (n,), impressions that were drawn and not yet reported.
 
@@ -70,12 +68,9 @@ def offer(
 
     Args:
         interests: the user's interest vectors by source.
-        catalogue: all items.
-        reach: gives the prices.
         owed: shape (m,), see `owed_to`.
         n_reserved: slots that choose from them, at least 0.
         at_most: upper bound on the result; not below n_reserved.
-        seed: breaks ties.
 
     Returns:
         Catalogue indices.
@@ -127,7 +122,6 @@ class Undelivered:
 
         Args:
             reach: the shortfalls that pages are drawn with now.
-            now_ms: time of the request.
         """
         if reach is not self._reach:
             self._settle(reach)
@@ -138,12 +132,7 @@ class Undelivered:
         return self._pending
 
     def drew(self, index: Ints, now_ms: int) -> None:
-        """Count the cards of a delivered page; call it after `pending` of the same request.
-
-        Args:
-            index: catalogue indices of its cards.
-            now_ms: time of the request.
-        """
+        """Count the cards of a delivered page; call it after `pending` of the same request."""
         if self._reach is None:
             return
         for i in index[self._reach.owed[index] > 0.0].tolist():

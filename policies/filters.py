@@ -34,21 +34,13 @@ N_HARD = REASONS.index("delivered")
 
 @dataclass(frozen=True)
 class Filtered:
-    """The remaining items, and the reasons for which the others were removed.
+    """The remaining items, and the reasons for which the others were removed."""
 
-    Attributes:
-        kept: shape (m,), catalogue indices, in the order of the proposal.
-        rows: shape (m,), their indices in the proposal.
-        removed: shape (n - m,), catalogue indices, in the order of the proposal.
-        reasons: shape (n - m,), codes into `REASONS`.
-        relaxed: the rules that gave way, those of `Eligible.relaxed` included.
-    """
-
-    kept: Ints
-    rows: Ints
-    removed: Ints
-    reasons: Ints
-    relaxed: tuple[str, ...]
+    kept: Ints  # (m,) catalogue indices, in the order of the proposal
+    rows: Ints  # (m,) their indices in the proposal
+    removed: Ints  # (n - m,) catalogue indices, in the order of the proposal
+    reasons: Ints  # (n - m,) codes into `REASONS`
+    relaxed: tuple[str, ...]  # the rules that gave way, those of `Eligible.relaxed` included
 
     @property
     def degraded(self) -> str:
@@ -79,8 +71,6 @@ def apply(
 
     Args:
         known: the user's history in the catalogue, at the scene's time.
-        eligible: the eligible items of the catalogue.
-        catalogue: all items.
         index: shape (n,), distinct items, the most wanted first: of near-duplicates and of a
             creator's items the first are kept.
         at_least: while fewer are kept, soft rules give way, each for only as many items as are

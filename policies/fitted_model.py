@@ -39,39 +39,26 @@ WATCH, DAYS = Worth(1.0, 0.0), Worth(0.0, 1.0)
 
 
 class Values(NamedTuple):
-    """Values of a policy in a model.
+    """Values of a policy in a model."""
 
-    Attributes:
-        state: V, shape (n_states,).
-        action: Q, shape (n_states, n_actions).
-    """
-
-    state: Floats
-    action: Floats
+    state: Floats  # (n_states,) V
+    action: Floats  # (n_states, n_actions) Q
 
 
 @dataclass(frozen=True, slots=True)
 class FittedModel:
-    """The fitted quantities as matrices.
-
-    Attributes:
-        grid: of the states.
-        reward: of a card, shape (n_states, n_actions).
-        comeback: discounted worth of the returns after it, shape (n_states, n_actions).
-        onward: discounted chance of each next state, shape (n_states, n_actions, n_states).
-    """
+    """The fitted quantities as matrices."""
 
     grid: Grid
-    reward: Floats
-    comeback: Floats
-    onward: Floats
+    reward: Floats  # (n_states, n_actions) of a card
+    comeback: Floats  # (n_states, n_actions) discounted worth of the returns after it
+    onward: Floats  # (n_states, n_actions, n_states) discounted chance of each next state
 
     @classmethod
     def fit(cls, tally: Tally, bandwidth: float = BANDWIDTH) -> "FittedModel":
         """Return the model fitted to the sums of transitions.
 
         Args:
-            tally: contains at least one session's end.
             bandwidth: of the level, above 0.
 
         Raises:

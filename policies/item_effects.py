@@ -28,35 +28,21 @@ LEAST_SHARE = 0.04
 
 
 class Moments(msgspec.Struct, frozen=True, array_like=True):
-    """Decayed sums of all residuals for the estimates of both variances.
+    """Decayed sums of all residuals for the estimates of both variances."""
 
-    Attributes:
-        noise: sigma^2, above 0.
-        n_noise: decayed count behind it.
-        between: decayed sum of weighted products of an item's residual and its earlier mean.
-        n_between: sum of their weights.
-    """
-
-    noise: float = 1.0
-    n_noise: float = 1.0
-    between: float = 0.0
-    n_between: float = 0.0
+    noise: float = 1.0  # sigma^2, above 0
+    n_noise: float = 1.0  # decayed count behind it
+    between: float = 0.0  # decayed weighted sum of an item's residual times its earlier mean
+    n_between: float = 0.0  # sum of their weights
 
 
 class OwnEffect(NamedTuple):
-    """The state of one item under given weights, before it was shown again.
-
-    Attributes:
-        slot: of the item.
-        sums: of its rewards (first) and of their columns, shape (1 + n_columns,), float64.
-        left: sum of its rewards less the main effects of their columns.
-        depth: n + k.
-    """
+    """The state of one item under given weights, before it was shown again."""
 
     slot: int
-    sums: Floats
-    left: float
-    depth: float
+    sums: Floats  # (1 + n_columns,) of its rewards (first) and of their columns, float64
+    left: float  # sum of its rewards less the main effects of their columns
+    depth: float  # n + k
 
     @property
     def mean(self) -> float:
@@ -107,7 +93,6 @@ class ItemEffects:
         """Update the posterior with one reward.
 
         Args:
-            own: the item's current state.
             columns: shape (n_columns,), as the item was shown.
             worth: main effect of these columns, under the weights of `own`.
             reward: finite.
@@ -210,8 +195,6 @@ class ItemEffects:
 
         Args:
             n: residuals of its item before it.
-            own: their mean.
-            off: the residual.
         """
         known = self._moments
         kept = 1.0 - 1.0 / VARIANCE_MEMORY

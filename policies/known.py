@@ -54,8 +54,6 @@ class Known:
         """Look up a user's history.
 
         Args:
-            user: the state of the user.
-            catalogue: all items.
             now_ms: decides which pages are still open.
             creator_gap: a creator or sound is recent if it was among this many of the last cards,
                 delivered ones counted as the latest; for a followed creator half of that.

@@ -69,14 +69,10 @@ class Worth(msgspec.Struct, frozen=True, array_like=True):
     """Shrinkage of VW's predictions: the slope of the observed residuals on the predicted ones.
 
     Where the pairs of user and item explain nothing, VW's predictions are noise and the slope is 0.
-
-    Attributes:
-        product: decayed sum of prediction times observed residual.
-        square: decayed sum of squared predictions.
     """
 
-    product: float = 0.0
-    square: float = 0.0
+    product: float = 0.0  # decayed sum of prediction times observed residual
+    square: float = 0.0  # decayed sum of squared predictions
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.product) and 0.0 <= self.square < math.inf):

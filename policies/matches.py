@@ -36,10 +36,7 @@ def interests_of(
     """Return a user's interest vectors by source; a session without cards has none.
 
     Args:
-        user: the state of the user.
         scene: its popular content is the prior interest of a new user.
-        catalogue: all items.
-        items: aligned to it.
 
     Returns:
         Vectors of shape (VECTOR_DIM,), none of them zero.
@@ -56,7 +53,6 @@ def matches_of(source: str, interest: Float32s, vectors: Float32s, reward_mean: 
     """Return each item's match with an interest, shape (n,).
 
     Args:
-        source: of the interest; for `EXPECTED` the item's mean reward is added.
         interest: shape (VECTOR_DIM,).
         vectors: of the items, shape (n, VECTOR_DIM).
         reward_mean: of the items, shape (n,).
@@ -80,14 +76,8 @@ def best_matches(
     """Return the n best matches of each interest, the best first, fewer where fewer are wanted.
 
     Args:
-        interests: vectors by source.
-        catalogue: all items.
-        items: their statistics from the log.
         wanted: shape (n_items,), the items that may be found.
-        n_wanted: number of wanted items.
-        n: number of items needed.
         nearest: index to search in; None: all items are ranked.
-        rng: breaks ties.
     """
     n = min(n, n_wanted)
     if not interests or n == 0:

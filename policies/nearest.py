@@ -30,13 +30,9 @@ class Nearest(Protocol):
         """Return wanted items that contain the n best matches of each interest; None: search all.
 
         Args:
-            catalogue: all items.
-            items: their statistics from the log.
             interests: vectors by source; the long interest's match is added to the mean reward.
             wanted: shape (n_items,), the items that may be found.
-            n_wanted: number of wanted items.
             n: number of items needed, at most n_wanted.
-            rng: breaks ties.
 
         Returns:
             For each interest at least n distinct wanted items.

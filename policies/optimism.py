@@ -23,16 +23,11 @@ class Optimism(msgspec.Struct, frozen=True, array_like=True):
 
     For a new user it is (1 + newcomer) times as large; the difference fades by n0 / (n0 +
     evidence).
-
-    Attributes:
-        width: in [0, 100], for a well-known user.
-        newcomer: in [-1, 100], relative difference for a new user; -1 gives a new user no bonus.
-        newcomer_evidence: n0 above 0, answered cards at which half of the difference is left.
     """
 
-    width: float = 0.0
-    newcomer: float = 0.0
-    newcomer_evidence: float = 20.0
+    width: float = 0.0  # in [0, 100], for a well-known user
+    newcomer: float = 0.0  # in [-1, 100], relative difference for a new user; -1 gives no bonus
+    newcomer_evidence: float = 20.0  # n0 > 0, answered cards that halve the difference
 
     def __post_init__(self) -> None:
         sizes = 0.0 <= self.width <= 100.0 and -1.0 <= self.newcomer <= 100.0

@@ -28,8 +28,6 @@ def reserve(share: float, n_slots: int, seed: int) -> Ints:
 
     Args:
         share: part of the cards to reserve, in [0, 1].
-        n_slots: of the page.
-        seed: of the page.
 
     Returns:
         Slot numbers in random order, so that any first few are a fair draw as well.
@@ -52,10 +50,7 @@ def slots(
     """Return a page's slot rules, one object for equal ones.
 
     Args:
-        n_slots: of the page, at least 0.
-        catalogue: all items.
         index: shape (n,), the candidates.
-        states: item statistics from the log.
         owed: shape (n,), candidates with a shortfall; the first ones are the most urgent.
         places: from `reserve`; as many are used as there are candidates with a shortfall.
     """

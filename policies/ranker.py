@@ -27,19 +27,12 @@ MOST_ROWS = 4096
 
 
 class RankerArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The shape of a network.
+    """The shape of a network."""
 
-    Attributes:
-        n_user: columns of a user.
-        n_item: columns of a candidate.
-        hidden: units of each hidden layer.
-        embed: length of an embedding.
-    """
-
-    n_user: int
-    n_item: int
-    hidden: int = 64
-    embed: int = 32
+    n_user: int  # columns of a user
+    n_item: int  # columns of a candidate
+    hidden: int = 64  # units of each hidden layer
+    embed: int = 32  # length of an embedding
 
     def __post_init__(self) -> None:
         """Raise ValueError for a number that is not in 1 to 65,536."""

@@ -32,7 +32,6 @@ class RetentionPolicy:
             ranker: of the feed's columns: N_SHARED of a user and N_ACTION of a candidate.
             temperature: of the softmax, above 0; 1 is the trained policy.
             floor: share of uniform over the mask, in [0, 1), besides that of the page.
-            name: as it stands in a Decision.
 
         Raises:
             ValueError: the ranker has other columns, or a number is out of range.

@@ -63,15 +63,10 @@ DEBUT = SOURCES.index("debut")
 
 @dataclass(frozen=True)
 class Retrieved:
-    """Proposed items, the most wanted first.
+    """Proposed items, the most wanted first."""
 
-    Attributes:
-        index: shape (m,), distinct catalogue indices.
-        source: shape (m,), codes into `SOURCES`.
-    """
-
-    index: Ints
-    source: Ints
+    index: Ints  # (m,) distinct catalogue indices
+    source: Ints  # (m,) codes into `SOURCES`
 
     def reason(self, row: int) -> str:
         """Return the name of the source that proposed the item in this row."""
@@ -100,17 +95,12 @@ def retrieve(
     has on an open page come last, by source "again"; the filters decide about them.
 
     Args:
-        user: the state of the user.
         scene: its place and time define "popular".
-        catalogue: all items.
-        states: item statistics from the log.
-        known: the user's history in the catalogue.
         allowed: shape (n_items,), the eligible items.
         n: number of items, at least 0.
         seed: of the random choices, at least 0; the same arguments give the same result.
         interests: the user's, by source; None: they are computed here.
         debut: at most n uploads with a shortfall, allowed and new to the user; they come first.
-        shares: of the other sources.
         nearest: index for the best matches; None: all items are ranked.
         new: shape (n_items,), `known.new(allowed)`, overwritten; None: it is computed here.
     """

@@ -16,13 +16,9 @@ from env.vocabulary import Bools, Float32s, Floats, Ints
 
 
 class Grid(msgspec.Struct, frozen=True):
-    """Maps observed states to table rows; the first column is the level.
+    """Maps observed states to table rows; the first column is the level."""
 
-    Attributes:
-        cells: number of cells of each column, which is in [0, 1] and divided evenly.
-    """
-
-    cells: tuple[int, ...]
+    cells: tuple[int, ...]  # number of cells of each column, which is in [0, 1] and divided evenly
 
     def __post_init__(self) -> None:
         """Raise ValueError for a column without cells, or fewer than 2 levels."""
@@ -108,23 +104,14 @@ class Transitions(NamedTuple):
 
 @dataclass(slots=True)
 class Tally:
-    """Sums of transitions; L levels, M modes, A actions, D = 2 L - 1 moves of the level.
-
-    Attributes:
-        grid: of the states.
-        cards: number of cards, shape (L, M, A).
-        reward: sum of rewards, shape (L, M, A).
-        left: ended sessions, shape (L, M, A).
-        moved: cards within a session, by move and next mode, shape (L, M, A, D, M).
-        returned: discounts at sessions' ends, by the next session's start, shape (L, D, M).
-    """
+    """Sums of transitions; L levels, M modes, A actions, D = 2 L - 1 moves of the level."""
 
     grid: Grid
-    cards: Floats
-    reward: Floats
-    left: Floats
-    moved: Floats
-    returned: Floats
+    cards: Floats  # (L, M, A) number of cards
+    reward: Floats  # (L, M, A) sum of rewards
+    left: Floats  # (L, M, A) ended sessions
+    moved: Floats  # (L, M, A, D, M) cards within a session, by move and next mode
+    returned: Floats  # (L, D, M) discounts at sessions' ends, by the next session's start
 
     @classmethod
     def empty(cls, grid: Grid, n_actions: int) -> "Tally":

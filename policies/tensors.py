@@ -30,17 +30,11 @@ class Packed(NamedTuple):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The manifest beside a file of weights.
+    """The manifest beside a file of weights."""
 
-    Attributes:
-        sha256: of the file, in hex.
-        size: of the file, in bytes.
-        made: how the file was made, for human readers only.
-    """
-
-    sha256: str
-    size: int
-    made: dict[str, Any] | None = None
+    sha256: str  # of the file, in hex
+    size: int  # of the file, in bytes
+    made: dict[str, Any] | None = None  # how the file was made, for human readers only
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -106,7 +100,6 @@ def write_vouched(path: Path, data: bytes, made: Mapping[str, Any] | None = None
 
     Args:
         path: in a folder that exists.
-        data: the file's contents.
         made: see `Manifest`; values that JSON can hold.
     """
     told = None if made is None else dict(made)

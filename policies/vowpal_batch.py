@@ -34,21 +34,13 @@ class Sparse:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The inputs of learning for accepted interactions, in their order.
+    """The inputs of learning for accepted interactions, in their order."""
 
-    Attributes:
-        slots: of their items.
-        columns: explanatory columns of the main effects, shape (n, N_COLUMNS).
-        shared: shared features of each, as VW sees them.
-        action: action features of each, as VW sees them.
-        dense: a constant and the action features, zeros included, shape (n, 1 + N_ACTION).
-    """
-
-    slots: list[int]
-    columns: Floats
-    shared: list[Sparse]
-    action: list[Sparse]
-    dense: Float32s
+    slots: list[int]  # of the interactions' items
+    columns: Floats  # (n, N_COLUMNS) explanatory columns of the main effects
+    shared: list[Sparse]  # shared features of each, as VW sees them
+    action: list[Sparse]  # action features of each, as VW sees them
+    dense: Float32s  # (n, 1 + N_ACTION) a constant and the action features, zeros included
 
     @classmethod
     def of(cls, interactions: Sequence[Interaction], layout: Layout) -> "Batch":

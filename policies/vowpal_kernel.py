@@ -80,7 +80,6 @@ class Kernel:
         """Copy the needed weights of a model.
 
         Args:
-            layout: of the model.
             weights: shape (2^bits,), VW's current weights.
             main: main effects of the columns, shape (N_COLUMNS,); None: nothing.
             share: of VW's prediction that counts, in [0, 1].
@@ -142,9 +141,6 @@ class VowpalScorer:
         """Serve these weights with this explorer under this version.
 
         Args:
-            kernel: predicts costs from features.
-            explorer: turns scores into a pmf.
-            version: as it stands in `name`.
             beliefs: the items' posterior; None: no item was shown, so all are alike.
             hopes: the exploration bonus; None: none.
         """

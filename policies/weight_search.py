@@ -13,21 +13,13 @@ from env.vocabulary import Floats
 
 
 class SearchArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Arguments of a search.
+    """Arguments of a search."""
 
-    Attributes:
-        population: samples in each generation.
-        elite: best samples from which the next generation is drawn.
-        generations: number of generations.
-        sd: of the first generation's weights, around 0.
-        noise: added to the standard deviation of the second generation; it fades linearly.
-    """
-
-    population: int = 48
-    elite: int = 8
-    generations: int = 30
-    sd: float = 2.0
-    noise: float = 0.5
+    population: int = 48  # samples in each generation
+    elite: int = 8  # best samples from which the next generation is drawn
+    generations: int = 30  # number of generations
+    sd: float = 2.0  # of the first generation's weights, around 0
+    noise: float = 0.5  # added to the second generation's deviation; it fades linearly
 
     def __post_init__(self) -> None:
         """Raise ValueError unless 2 <= elite < population and there is a generation."""
@@ -95,7 +87,6 @@ def crossed(observations: Floats, n_actions: int) -> Floats:
 
     Args:
         observations: shape (n, n_columns).
-        n_actions: number of actions.
 
     Returns:
         Of shape (n, n_actions, n_actions * (n_columns + 1)): 0 except in an action's own columns.

@@ -14,25 +14,15 @@ from env.vocabulary import Bools, Float32s, Floats, Ints
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """n cards in the order of play, one fragment of a life after another.
+    """n cards in the order of play, one fragment of a life after another."""
 
-    Attributes:
-        observations: before the card, shape (n, width).
-        actions: index into the candidates, shape (n,).
-        rewards: shape (n,).
-        left: whether the session ended after it, shape (n,).
-        discounts: of the time after it, shape (n,) in [0, 1].
-        after: the observation after the card, shape (n, width).
-        is_last: whether it is its fragment's last, shape (n,).
-    """
-
-    observations: Float32s
-    actions: Ints
-    rewards: Floats
-    left: Bools
-    discounts: Floats
-    after: Float32s
-    is_last: Bools
+    observations: Float32s  # (n, width) before the card
+    actions: Ints  # (n,) index into the candidates
+    rewards: Floats  # (n,)
+    left: Bools  # (n,) whether the session ended after it
+    discounts: Floats  # (n,) of the time after it in [0, 1]
+    after: Float32s  # (n, width) the observation after the card
+    is_last: Bools  # (n,) whether it is its fragment's last
 
     def __len__(self) -> int:
         return len(self.actions)

@@ -19,15 +19,10 @@ _RATES = ("lr", "clip", "grad_clip")
 
 
 class TwinWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="twin"):
-    """The environment `nextswipe/MiniSwipe-v0`.
+    """The environment `nextswipe/MiniSwipe-v0`."""
 
-    Attributes:
-        objective: seconds watched, or returns.
-        horizon_days: length of a life.
-    """
-
-    objective: TwinObjective = "watch"
-    horizon_days: int = 60
+    objective: TwinObjective = "watch"  # seconds watched, or returns
+    horizon_days: int = 60  # length of a life
 
 
 class FeedWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="world"):

@@ -31,13 +31,9 @@ def clone(
     """Return a network whose softmax is close to the given pmfs.
 
     Args:
-        args: the network's shape.
-        scalings: of a user's columns and of a candidate's.
         users: users' columns, shape (n, n_user).
         rows: their candidates, shape (n, K, n_item).
         pmf: over the candidates, shape (n, K).
-        epochs: passes over the data.
-        seed: of the weights and of the order.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -18,27 +18,17 @@ SCALE_STEP = 0.2
 
 
 class Network(NamedTuple):
-    """The functions of the trained module that critics use.
+    """The functions of the trained module that critics use."""
 
-    Attributes:
-        values: of observations (n, width), shape (n,), in the units of the critic's targets.
-        pmf: over the candidates, shape (n, K).
-    """
-
-    values: Callable[[Float32s], Floats]
-    pmf: Callable[[Float32s], Floats]
+    values: Callable[[Float32s], Floats]  # (n, width) -> (n,), in the targets' unit
+    pmf: Callable[[Float32s], Floats]  # (n, width) -> (n, K)
 
 
 class Judgement(NamedTuple):
-    """Values of n cards.
+    """Values of n cards."""
 
-    Attributes:
-        values: of the observations before them, shape (n,).
-        targets: r + discount * V(after) of each card, observed or expected, shape (n,).
-    """
-
-    values: Floats
-    targets: Floats
+    values: Floats  # (n,) of the observations before them
+    targets: Floats  # (n,) r + discount * V(after) of each card, observed or expected
 
 
 class Critic(Protocol):

@@ -26,16 +26,7 @@ def learn(
     seed: int,
     shown: Columns = "world",
 ) -> Network:
-    """Return a network that learned to rank as weights do.
-
-    Args:
-        preset: of the world.
-        teacher: the weights.
-        people: simulated users whom the teacher serves meanwhile.
-        n_turns: cards of each.
-        seed: of the network's weights and of the draws.
-        shown: the columns that the network ranks by.
-    """
+    """Return a network that learned to rank as weights do."""
     users, rows, pmf = watch_teacher(preset, teacher, people, n_turns, seed, shown)
     n_row = rows.shape[-1]
     args = RankerArgs(users.shape[1], n_row, HIDDEN, EMBED)

@@ -53,7 +53,6 @@ def torch_scores(module: RankerModule, user: Float32s, rows: Float32s) -> Floats
     """Return the module's logits, shape (n, K).
 
     Args:
-        module: of any layout; its scorer takes any number of candidates.
         user: shape (n, n_user).
         rows: shape (n, K, n_item).
     """

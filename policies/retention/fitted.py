@@ -23,8 +23,6 @@ class FittedCritic:
         """Start without transitions.
 
         Args:
-            grid: of the observed states.
-            n_actions: number of actions.
             return_worth: reward for each unit of discount at a session's end.
         """
         self._worth = Worth(card=1.0, comeback=return_worth)

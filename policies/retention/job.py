@@ -38,45 +38,26 @@ CHECKPOINT_EVERY = 10
 
 
 class Progress(NamedTuple):
-    """Progress of a training.
+    """Progress of a training."""
 
-    Attributes:
-        iteration: number of completed iterations, from 1.
-        n_iterations: iterations in total.
-        n_steps: cards so far.
-        seconds: since the start or resumption.
-        episode_return: undiscounted mean reward of recently ended lives; nan before.
-        entropy: mean of the policy's, in nats.
-        limits: state of the constraints; empty without any.
-    """
-
-    iteration: int
-    n_iterations: int
-    n_steps: int
-    seconds: float
-    episode_return: float
-    entropy: float
-    limits: tuple[Held, ...] = ()
+    iteration: int  # number of completed iterations, from 1
+    n_iterations: int  # iterations in total
+    n_steps: int  # cards so far
+    seconds: float  # since the start or resumption
+    episode_return: float  # undiscounted mean reward of recently ended lives; nan before
+    entropy: float  # mean entropy of the policy, in nats
+    limits: tuple[Held, ...] = ()  # state of the constraints; empty without any
 
 
 class Trained(NamedTuple):
-    """Result of a training.
+    """Result of a training."""
 
-    Attributes:
-        ranker: as it is served.
-        layout: maps observations to the ranker's inputs.
-        args: of the training.
-        n_steps: cards in total.
-        seconds: since the start or resumption.
-        limits: state of the constraints in the last iteration; empty without any.
-    """
-
-    ranker: Ranker
-    layout: Layout
+    ranker: Ranker  # as it is served
+    layout: Layout  # maps observations to the ranker's inputs
     args: RetentionArgs
-    n_steps: int
-    seconds: float
-    limits: tuple[Held, ...] = ()
+    n_steps: int  # cards in total
+    seconds: float  # since the start or resumption
+    limits: tuple[Held, ...] = ()  # the constraints' last state; empty without any
 
 
 Advance = Callable[[Progress], None]
@@ -92,10 +73,7 @@ def train(
     """Train a policy, or resume the training in a folder.
 
     Args:
-        args: of the training.
         folder: for checkpoints and TensorBoard's events; nothing is written if None.
-        advance: called after each iteration.
-        checkpoint_every: iterations between two checkpoints.
 
     Raises:
         ValueError: the folder holds a training of other arguments.

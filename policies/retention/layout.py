@@ -17,21 +17,13 @@ from env.vocabulary import Bools, Float32s
 
 
 class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The shape of an observation.
+    """The shape of an observation."""
 
-    Attributes:
-        n_user: columns of a user.
-        n_candidates: K.
-        n_item: columns of `items`; K in a fixed layout.
-        n_personal: columns of `personal`.
-        is_fixed: whether the observation omits the candidates.
-    """
-
-    n_user: int
-    n_candidates: int
-    n_item: int
-    n_personal: int = 0
-    is_fixed: bool = False
+    n_user: int  # columns of a user
+    n_candidates: int  # K
+    n_item: int  # columns of `items`; K in a fixed layout
+    n_personal: int = 0  # columns of `personal`
+    is_fixed: bool = False  # whether the observation omits the candidates
 
     def __post_init__(self) -> None:
         """Raise ValueError without a user, candidate or column."""

@@ -23,21 +23,13 @@ _STATE = ("_integral", "_shares", "_multipliers")
 
 
 class Limit(NamedTuple):
-    """A bound on a share of cards.
+    """A bound on a share of cards."""
 
-    Attributes:
-        name: its field in `Limits`.
-        event: the counted cards' flag in `info`.
-        bound: in (0, 1).
-        sign: 1 if the share must be at most the bound, -1 if at least.
-        is_chance: whether the event is random when the card is chosen.
-    """
-
-    name: str
-    event: str
-    bound: float
-    sign: float
-    is_chance: bool
+    name: str  # its field in `Limits`
+    event: str  # the counted cards' flag in `info`
+    bound: float  # in (0, 1)
+    sign: float  # 1 if the share must be at most the bound, -1 if at least
+    is_chance: bool  # whether the event is random when the card is chosen
 
     def is_met(self, share: float) -> bool:
         """Whether a share is within the bound.
@@ -49,15 +41,10 @@ class Limit(NamedTuple):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Constraints on a policy; None means no constraint.
+    """Constraints on a policy; None means no constraint."""
 
-    Attributes:
-        most_hate: greatest share of cards answered by "not interested", in (0, 1).
-        least_exposure: least share of cards of the tail, in (0, 1).
-    """
-
-    most_hate: float | None = None
-    least_exposure: float | None = None
+    most_hate: float | None = None  # greatest share of "not interested", in (0, 1)
+    least_exposure: float | None = None  # least share of the tail, in (0, 1)
 
     def __post_init__(self) -> None:
         """Raise ValueError for a bound outside (0, 1)."""
@@ -77,17 +64,11 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Held(NamedTuple):
-    """State of a constraint after an iteration.
-
-    Attributes:
-        name: of the constraint.
-        share: running mean of the share, measured before the cards were learned from.
-        multiplier: after the iteration.
-    """
+    """State of a constraint after an iteration."""
 
     name: str
-    share: float
-    multiplier: float
+    share: float  # running mean of the share, measured before the cards were learned from
+    multiplier: float  # its value after the iteration
 
 
 class Multipliers:

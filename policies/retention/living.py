@@ -24,9 +24,6 @@ def life_returns(ranker: Ranker, world: World, n_people: int, seed: int) -> Floa
     Cards are drawn from the softmax of the ranker's logits, as in serving.
 
     Args:
-        ranker: of the world's layout.
-        world: see `open_world`.
-        n_people: n.
         seed: of lives and draws: two rankers with one seed get the same users.
     """
     earned, discount = np.zeros(n_people), np.ones(n_people)
@@ -37,15 +34,10 @@ def life_returns(ranker: Ranker, world: World, n_people: int, seed: int) -> Floa
 
 
 class LifeEvents(NamedTuple):
-    """Counts of events in lives.
+    """Counts of events in lives."""
 
-    Attributes:
-        counts: of each event, shape (n_events, n).
-        cards: of each life, shape (n,).
-    """
-
-    counts: Floats
-    cards: Floats
+    counts: Floats  # (n_events, n) of each event
+    cards: Floats  # (n,) of each life
 
 
 def life_events(
@@ -54,11 +46,8 @@ def life_events(
     """Return the counts of events in the first lives of n users; see `life_returns`.
 
     Args:
-        ranker: of the world's layout.
         world: of one card a step.
         events: by their names in `info`.
-        n_people: n.
-        seed: of lives and draws.
     """
     counts, cards = np.zeros((len(events), n_people)), np.zeros(n_people)
     for alive, _, info in _lived(ranker, world, n_people, seed):

@@ -22,25 +22,15 @@ from policies.retention.scaling import Scaling
 
 
 class ModuleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Configuration of the module; as a dict it is RLlib's `model_config`.
+    """Configuration of the module; as a dict it is RLlib's `model_config`."""
 
-    Attributes:
-        n_user: columns of a user, as in the layout.
-        n_item: columns of a candidate's row, as in the layout.
-        hidden: units of each hidden layer.
-        embed: length of an embedding.
-        layout: of the observation.
-        user_scaling: of a user's columns; None: unscaled.
-        item_scaling: of a row's columns; None: unscaled.
-    """
-
-    n_user: int
-    n_item: int
-    layout: Layout
-    hidden: int = 64
-    embed: int = 32
-    user_scaling: Scaling | None = None
-    item_scaling: Scaling | None = None
+    n_user: int  # columns of a user, as in the layout
+    n_item: int  # columns of a candidate's row, as in the layout
+    layout: Layout  # of the observation
+    hidden: int = 64  # units of each hidden layer
+    embed: int = 32  # length of an embedding
+    user_scaling: Scaling | None = None  # of a user's columns; None: unscaled
+    item_scaling: Scaling | None = None  # of a row's columns; None: unscaled
 
     def __post_init__(self) -> None:
         """Raise ValueError if the numbers of columns differ."""

@@ -22,11 +22,8 @@ def tune_myopic(preset: Preset, learns: People, judged: People, n_turns: int, se
     """Return the fit of a myopic bandit under which a card earns most.
 
     Args:
-        preset: of the world.
-        learns: simulated users for the fits.
         judged: other simulated users, for the choice of a fit.
         n_turns: cards of each for each fit.
-        seed: of the exploration.
     """
     fits = fit_myopic(preset, learns, n_turns, seed)
     earned = [play_lives(preset, fit.open(seed), judged).reward_a_card() for fit in fits]

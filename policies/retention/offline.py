@@ -53,19 +53,12 @@ _LR_END = 0.1
 
 
 class OfflineProgress(NamedTuple):
-    """Progress of a training.
+    """Progress of a training."""
 
-    Attributes:
-        phase: "prior", "critic", "advantage" or "policy".
-        done: completed passes over the log in this phase.
-        passes: all passes of this phase.
-        loss: of the last gradient.
-    """
-
-    phase: str
-    done: int
-    passes: int
-    loss: float
+    phase: str  # "prior", "critic", "advantage" or "policy"
+    done: int  # completed passes over the log in this phase
+    passes: int  # all passes of this phase
+    loss: float  # at the last gradient
 
 
 Advance = Callable[[OfflineProgress], None]
@@ -74,21 +67,12 @@ Targets = Callable[[Lives], Floats]
 
 
 class OfflineTrained(NamedTuple):
-    """Result of a training.
+    """Result of a training."""
 
-    Attributes:
-        ranker: as it would be served, at temperature 1.
-        prior: a clone of the logging policy.
-        critic: of values, trained on the given lives only.
-        share: of the step from the prior towards the advantages' policy; 0: the log could not
-            evaluate any step.
-        seconds: duration.
-    """
-
-    ranker: Ranker
-    prior: Ranker
-    critic: Critic
-    share: float
+    ranker: Ranker  # as it would be served, at temperature 1
+    prior: Ranker  # a clone of the logging policy
+    critic: Critic  # trained on the given lives only
+    share: float  # of the step away from the prior; 0: the log could not evaluate any
     seconds: float
 
 
@@ -98,9 +82,7 @@ def train_offline(
     """Train a policy from logged lives.
 
     Args:
-        args: of the training.
         lives: in shards, read once a pass; at least one.
-        advance: called after each pass.
     """
     with threadpool_limits(1):
         return _Training(args, lives, advance).run()

@@ -46,8 +46,6 @@ def episodes_of(
     """Return each life as an episode of RLlib, in order.
 
     Args:
-        lives: of a log.
-        reward: worth of a card and of a return.
         credit: "session" cuts the credit at a session's end, except for the return.
         targets: target probabilities of each step, shape (n, K).
     """

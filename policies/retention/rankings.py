@@ -44,15 +44,10 @@ _ITEM = ("log_duration", "long_view_rate", "like_rate", "bait_guess")
 
 
 class Weights(msgspec.Struct, frozen=True, tag="weights"):
-    """Shows the candidate with the highest score.
+    """Shows the candidate with the highest score."""
 
-    Attributes:
-        weights: w, then v, in the order of `COLUMNS`.
-        is_informed: use the true bait and load, which no server has: an upper bound, not a policy.
-    """
-
-    weights: tuple[float, ...]
-    is_informed: bool = False
+    weights: tuple[float, ...]  # w, then v, in the order of `COLUMNS`
+    is_informed: bool = False  # read the true bait and load: an upper bound, not a policy
 
     def open(self, seed: int) -> Choose:
         """Return the running policy, which draws nothing."""
@@ -74,13 +69,9 @@ class AtRandom(msgspec.Struct, frozen=True, tag="random"):
 
 
 class Network(msgspec.Struct, frozen=True, tag="network"):
-    """Draws from the softmax of a trained network's logits, as in serving.
+    """Draws from the softmax of a trained network's logits, as in serving."""
 
-    Attributes:
-        ranker: `Ranker.to_bytes()`.
-    """
-
-    ranker: bytes
+    ranker: bytes  # `Ranker.to_bytes()`
 
     def open(self, seed: int) -> Choose:
         """Return the running policy, with its own draws."""
@@ -107,7 +98,6 @@ def columns(observation: Any, cheat: Swiping | None = None) -> tuple[list[Floats
     """Return `COLUMNS`, each shape (n, K), and the load, shape (n, 1).
 
     Args:
-        observation: as a dict.
         cheat: the simulation that gives the true bait and load; None: they are estimated.
     """
     items, personal = observation["items"], observation["personal"]
@@ -138,7 +128,6 @@ def scores(found: list[Floats], load: Floats, weights: Floats) -> Floats:
     """Return the scores of candidates, shape (n, K).
 
     Args:
-        found: see `columns`.
         load: shape (n, 1).
         weights: shape (N_WEIGHTS,), or (N_WEIGHTS, n, 1) for weights that differ by user.
     """

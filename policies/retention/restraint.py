@@ -42,7 +42,6 @@ class Restraint:
 
         Args:
             advantages: of the reward, of mean 0 and deviation 1, shape (n,).
-            steps: the cards.
             pmfs: from which the cards were drawn, shape (n, K).
             events: 1 where a card had a constraint's event, else 0, shape (n, n_limits).
         """

@@ -17,15 +17,10 @@ _NOTHING = 1e-6
 
 
 class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Columns' shifts and the factors that follow.
+    """Columns' shifts and the factors that follow."""
 
-    Attributes:
-        shift: one a column.
-        scale: one a column, above 0.
-    """
-
-    shift: tuple[float, ...]
-    scale: tuple[float, ...]
+    shift: tuple[float, ...]  # one a column
+    scale: tuple[float, ...]  # one a column, above 0
 
     def __post_init__(self) -> None:
         """Raise ValueError if the lengths differ or a number is out of range."""

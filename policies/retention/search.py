@@ -52,15 +52,10 @@ def search_weights(
     """Return weights under which users' lives are worth most.
 
     Args:
-        preset: of the world.
         people: number of simulated users and length of their lives for each sample; every
             generation has its own users.
         start: the mean of the first samples.
-        goal: the worth of a life.
-        n_generations: number of generations.
-        seed: of the samples.
         known: worths of the first generations of the same search, which are not played again.
-        note: called after each generation that is played.
     """
     args = SearchArgs(N_SAMPLES, N_ELITE, n_generations, sd=1.0, noise=NOISE)
     search = WeightSearch(N_WEIGHTS, args, seed)

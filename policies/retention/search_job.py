@@ -30,19 +30,12 @@ _FOUND = "search.json"
 
 
 class Searched(NamedTuple):
-    """Result of a training.
+    """Result of a training."""
 
-    Attributes:
-        ranker: as it is served.
-        weights: the weights that it imitates.
-        myopic: the bandit's weights, from which the search started.
-        seconds: since the start or resumption.
-    """
-
-    ranker: Ranker
-    weights: Weights
-    myopic: Weights
-    seconds: float
+    ranker: Ranker  # as it is served
+    weights: Weights  # the weights that it imitates
+    myopic: Weights  # the bandit's weights, from which the search started
+    seconds: float  # since the start or resumption
 
 
 def train_by_search(
@@ -54,9 +47,7 @@ def train_by_search(
     """Return a ranker, resuming the training in a folder if there is one.
 
     Args:
-        args: of the training.
         folder: for the results so far; nothing is written if None.
-        advance: called with the progress.
 
     Raises:
         ValueError: the folder holds a training of other arguments, or the preset does not exist.

@@ -35,11 +35,7 @@ def watch_teacher(
     """Return users, their candidates and the teacher's pmfs while the teacher serves them.
 
     Args:
-        preset: of the world.
         teacher: its softmax has the temperature `SOFTNESS`.
-        people: the simulated users.
-        n_turns: cards of each.
-        seed: of the draws.
         shown: columns of the returned users and candidates.
 
     Returns:

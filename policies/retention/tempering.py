@@ -25,7 +25,6 @@ def kl_from_log(lives: Lives, pmfs: Floats) -> float:
     """Return the log's own estimate of KL(pi_log, pi) a card, which can be below 0.
 
     Args:
-        lives: of a log.
         pmfs: of the policy at each step, shape (n, K).
     """
     weights = lives.of_chosen(pmfs) / lives.propensity

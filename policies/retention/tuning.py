@@ -23,15 +23,10 @@ _JUDGED_BY = "life_return"
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """An evaluated setting.
+    """An evaluated setting."""
 
-    Attributes:
-        numbers: the drawn values, by their names in `RetentionArgs`.
-        life_return: mean discounted return of lives under its ranker.
-    """
-
-    numbers: dict[str, float]
-    life_return: float
+    numbers: dict[str, float]  # the drawn values, by their names in `RetentionArgs`
+    life_return: float  # mean discounted return of lives under its ranker
 
 
 def tune_retention(
@@ -41,9 +36,6 @@ def tune_retention(
 
     Args:
         args: learning rate, entropy, clip and width are replaced.
-        n_trials: number of settings.
-        folder: for Ray Tune's results.
-        address: of a Ray cluster, see `running_ray`.
 
     Raises:
         RuntimeError: a training failed.

@@ -22,21 +22,13 @@ _SAMPLE_SEED = 2**20
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """An environment by name, and the form of its observations.
+    """An environment by name, and the form of its observations."""
 
-    Attributes:
-        env_id: Gymnasium's, with the module that registers it.
-        arguments: of its vector environment.
-        layout: of a flat observation.
-        user_scaling: of a user's columns; None: unscaled.
-        item_scaling: of a candidate's row; None: unscaled.
-    """
-
-    env_id: str
-    arguments: dict[str, Any]
-    layout: Layout
-    user_scaling: Scaling | None = None
-    item_scaling: Scaling | None = None
+    env_id: str  # Gymnasium's, with the module that registers it
+    arguments: dict[str, Any]  # of its vector environment
+    layout: Layout  # of a flat observation
+    user_scaling: Scaling | None = None  # of a user's columns; None: unscaled
+    item_scaling: Scaling | None = None  # of a candidate's row; None: unscaled
 
 
 def open_world(world: TwinWorld | FeedWorld) -> World:
