@@ -28,18 +28,13 @@ class Eligible:
     """The eligible items in one state of catalogue and reach; read-only.
 
     It is valid for the page at hand only: the next request may update it.
-
-    Attributes:
-        allowed: shape (n,), one for each item of the catalogue.
-        reason: shape (n,), codes into `REASONS`, -1 where an item is allowed.
-        n_allowed: number of allowed items.
-        relaxed: rules that gave way: "language" if items in other languages than the market's are
-            allowed, "pool" if items that were stopped at home are.
     """
 
-    allowed: Bools
-    reason: Codes
-    n_allowed: int
+    allowed: Bools  # (n,) one for each item of the catalogue
+    reason: Codes  # (n,) codes into `REASONS`, -1 where an item is allowed
+    n_allowed: int  # number of allowed items
+    # Rules that gave way: "language" if items in other languages than the market's are allowed,
+    # "pool" if items that were stopped at home are.
     relaxed: tuple[str, ...] = ()
 
     @classmethod

@@ -80,7 +80,7 @@ def offer(
         return owed[:0]
     owed = np.random.default_rng(seed ^ _TIES).permutation(owed)
     worth = _match(interests, catalogue.vectors[owed]) + reach.price[owed]
-    # The order in which equals stand is drawn, so whichever of them a partition takes is as well.
+    # The order of equals is random, so the choice that a partition makes among them is as well.
     best = np.argpartition(-worth, n - 1)[:n] if n < len(owed) else np.arange(len(owed))
     best = _distinct(best, worth, catalogue, owed)
     if len(best) < n < len(owed):

@@ -26,26 +26,17 @@ _NOTHING = np.zeros(0, dtype=np.int64)
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A user's history in the catalogue's indices and codes.
+    """A user's history in the catalogue's indices and codes."""
 
-    Attributes:
-        items: indices of items that were seen or are on an open page, ascending.
-        seen: indices of recently seen items.
-        delivered: indices of items on an open page.
-        blocked: indices of unwanted items, ascending: those of a blocked creator, with a blocked
-            tag, or similar to an item marked as not interesting.
-        blocked_tags: blocked tags, folded.
-        recent_creators: codes of creators among the last cards.
-        recent_sounds: codes of sounds among the last cards.
-    """
-
-    items: Ints
-    seen: Ints
-    delivered: Ints
+    items: Ints  # indices of items that were seen or are on an open page, ascending
+    seen: Ints  # indices of recently seen items
+    delivered: Ints  # indices of items on an open page
+    # Indices of unwanted items, ascending: those of a blocked creator, with a blocked tag, or
+    # similar to an item marked as not interesting.
     blocked: Ints
-    blocked_tags: frozenset[str]
-    recent_creators: Ints
-    recent_sounds: Ints
+    blocked_tags: frozenset[str]  # blocked tags, folded
+    recent_creators: Ints  # codes of creators among the last cards
+    recent_sounds: Ints  # codes of sounds among the last cards
 
     @classmethod
     def of(

@@ -16,19 +16,15 @@ MAX_AGE = 120
 
 
 class MarketRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The rules of one country.
+    """The rules of one country."""
 
-    Attributes:
-        languages: lower-case ISO 639 codes; other languages are shown only where these leave too
-            few items. Empty means all. Items of unknown language always count as included.
-        least_age: age in years of users whose age is unknown; a user never sees an item that is
-            rated above their age.
-        cart: whether product links are offered.
-    """
-
+    # Lower-case ISO 639 codes; other languages are shown only where these leave too few items.
+    # Empty means all. Items of unknown language always count as included.
     languages: tuple[str, ...] = ()
+    # Age in years of users whose age is unknown; a user never sees an item that is rated above
+    # their age.
     least_age: int = 13
-    cart: bool = False
+    cart: bool = False  # whether product links are offered
 
     def __post_init__(self) -> None:
         """Raise ValueError for a language that is no lower-case code, or an age out of range."""
@@ -62,12 +58,9 @@ PRESETS: Mapping[str, MarketRules] = MappingProxyType(
 
 
 class Markets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The rules of all markets.
+    """The rules of all markets."""
 
-    Attributes:
-        rules: by upper-case ISO 3166 alpha-2 code.
-    """
-
+    # Rules by upper-case ISO 3166 alpha-2 code.
     rules: dict[str, MarketRules] = msgspec.field(default_factory=lambda: dict(PRESETS))
 
     def __post_init__(self) -> None:

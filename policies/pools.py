@@ -59,7 +59,7 @@ def slots(
     places = places[: len(debut)]
     if not len(places):
         return (_open(np.ones(len(index), dtype=np.bool_), little),) * n_slots
-    # Where candidates are few, open slots need some of the owed ones to be filled at all.
+    # Where candidates are few, open slots need some uploads with a shortfall to be filled at all.
     n_left_alone = max(len(index) - n_slots + len(places), len(places))
     fair = np.zeros(len(index), dtype=np.bool_)
     fair[debut[:n_left_alone]] = True

@@ -39,28 +39,18 @@ class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Contents and origin of a generation.
+    """Contents and origin of a generation."""
 
-    Attributes:
-        version: of the policy, from 1; each is published once.
-        epoch: of the learner that published it.
-        offsets: of the log, one a shard: all records up to them are folded in, none after. Their
-            sum is the offset of the last record in the merged log.
-        feature_schema: `env.features.SCHEMA` of the learned features.
-        reward_version: of the learned Reward.
-        args: arguments of the policy, enough to rebuild it.
-        parts: by name.
-        format_version: of this file.
-    """
-
-    version: int
-    epoch: int
+    version: int  # of the policy, from 1; each is published once
+    epoch: int  # of the learner that published it
+    # Offsets of the log, one a shard: all records up to them are folded in, none after. Their sum
+    # is the offset of the last record in the merged log.
     offsets: tuple[int, ...]
-    feature_schema: int
-    reward_version: int
-    args: dict[str, object]
-    parts: dict[str, Part] = {}
-    format_version: int = FORMAT_VERSION
+    feature_schema: int  # `env.features.SCHEMA` of the learned features
+    reward_version: int  # of the learned Reward
+    args: dict[str, object]  # arguments of the policy, enough to rebuild it
+    parts: dict[str, Part] = {}  # by name
+    format_version: int = FORMAT_VERSION  # of this file
 
     @property
     def digest(self) -> str:

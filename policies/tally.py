@@ -54,24 +54,16 @@ class Grid(msgspec.Struct, frozen=True):
 
 
 class Transitions(NamedTuple):
-    """Transitions of n cards, each field of shape (n,).
+    """Transitions of n cards, each field of shape (n,)."""
 
-    Attributes:
-        state: before the card.
-        action: index of the action.
-        reward: of the card itself.
-        left: whether the session ended after it.
-        discount: at a session's end, 0 if the user never returns; also the worth of the return. Not
-            read within a session.
-        after: state after the card: in the same session, or at the start of the next one.
-    """
-
-    state: Ints
-    action: Ints
-    reward: Floats
-    left: Bools
+    state: Ints  # before the card
+    action: Ints  # index of the action
+    reward: Floats  # of the card itself
+    left: Bools  # whether the session ended after it
+    # Discount after a session's end, 0 if the user never returns; also the worth of the return.
+    # Not read within a session.
     discount: Floats
-    after: Ints
+    after: Ints  # state after the card: in the same session, or at the start of the next one
 
     @classmethod
     def of(cls, state: Ints, action: Ints, info: dict[str, Any], after: Ints) -> "Transitions":

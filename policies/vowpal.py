@@ -1,7 +1,7 @@
 """The learning policy: Vowpal Wabbit beside an exact posterior of main and item effects.
 
-VW learns from pairs of columns what the posterior leaves unexplained, and its predictions are
-shrunk by their past accuracy. Scores add both and an exploration bonus; VW's own explorers are not
+VW learns the posterior's residuals from pairs of columns, and its predictions are shrunk by their
+past accuracy. Scores add both and an exploration bonus; VW's own explorers are not
 used. Derivation, costs and rejected alternatives: `docs/decisions/hybrid-bandit.md`.
 """
 

@@ -1,4 +1,4 @@
-"""Arguments of the hybrid bandit: exploration, learning, and bounds on what it learns from.
+"""Arguments of the hybrid bandit: exploration, learning, and bounds on its inputs.
 
 They stand apart from the policy, so that a configuration can be read without loading VW. How the
 defaults were chosen, and how the arguments interact: `docs/decisions/hybrid-bandit.md`.
@@ -17,44 +17,28 @@ from policies.optimism import Optimism
 
 
 class VowpalArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Arguments of a VowpalPolicy.
+    """Arguments of a VowpalPolicy."""
 
-    Attributes:
-        explorer: turns scores into a pmf.
-        bits: the model has 2^bits weights, 4 bytes each in a replica and 16 in the learner.
-        learning_rate: above 0, for lists of about 100 candidates; halve it for lists of 50, and
-            divide it by 100 with `clip_p` .01.
-        power_t: in [0, 1]; how fast the learning rate falls with the evidence of a feature.
-        clip_p: in [0, 1]; an importance weight is 1 / max(propensity, clip_p).
-        main_sd: above 0; prior sd of a column's weight, in sds of the noise.
-        match_sd: above 0; the same for the columns of user and item together.
-        main_memory: interactions that main effects remember, at least 1.
-        item_sd: above 0; prior sd of items' own effects, in sds of the noise.
-        item_memory: impressions of an item that are remembered, at least 1.
-        optimism: at least 0; sds of its effect that an item's score is raised by.
-        newcomer_optimism: at least -1; relative increase of this for a new user.
-        newcomer_evidence: above 0; answered cards of a user at which half of the increase is left.
-        max_feature: a feature further from 0 is refused.
-        max_reward: a reward further from 0 is refused.
-        max_score: a prediction further from 0 means that the model is poisoned.
-    """
-
-    explorer: AnyExplorer = SquareCB(gamma=100_000.0)
-    bits: int = 18
+    explorer: AnyExplorer = SquareCB(gamma=100_000.0)  # turns scores into a pmf
+    bits: int = 18  # the model has 2^bits weights, 4 bytes each in a replica and 16 in the learner
+    # Above 0, for lists of about 100 candidates; halve it for lists of 50, and divide it by 100
+    # with `clip_p` .01.
     learning_rate: float = 0.25
+    # In [0, 1]; how fast the learning rate falls with the evidence of a feature.
     power_t: float = 0.5
-    clip_p: float = 1.0
-    main_sd: float = 0.15
-    match_sd: float = 0.6
-    main_memory: float = 100_000.0
-    item_sd: float = 0.2
-    item_memory: float = 500.0
-    optimism: float = 0.8
-    newcomer_optimism: float = -1.0
+    clip_p: float = 1.0  # in [0, 1]; an importance weight is 1 / max(propensity, clip_p)
+    main_sd: float = 0.15  # above 0; prior sd of a column's weight, in sds of the noise
+    match_sd: float = 0.6  # above 0; the same for the columns of user and item together
+    main_memory: float = 100_000.0  # interactions that main effects remember, at least 1
+    item_sd: float = 0.2  # above 0; prior sd of items' own effects, in sds of the noise
+    item_memory: float = 500.0  # impressions of an item that are remembered, at least 1
+    optimism: float = 0.8  # at least 0; sds of its effect that an item's score is raised by
+    newcomer_optimism: float = -1.0  # at least -1; relative increase of this for a new user
+    # Above 0; answered cards of a user at which half of the increase is left.
     newcomer_evidence: float = 20.0
-    max_feature: float = 100.0
-    max_reward: float = 100.0
-    max_score: float = 1000.0
+    max_feature: float = 100.0  # a feature further from 0 is refused
+    max_reward: float = 100.0  # a reward further from 0 is refused
+    max_score: float = 1000.0  # a prediction further from 0 means that the model is poisoned
 
     def __post_init__(self) -> None:
         _require(8 <= self.bits <= 28, "bits", "in [8, 28]", self.bits)

@@ -26,80 +26,49 @@ class TwinWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="tw
 
 
 class FeedWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="world"):
-    """The environment `nextswipe/Swipe-v0`, see `SwipeVectorEnv`.
+    """The environment `nextswipe/Swipe-v0`, see `SwipeVectorEnv`."""
 
-    Attributes:
-        preset: constants, by name or path.
-        objective: of the reward.
-        n_candidates: number of candidates for each card.
-        horizon_days: length of a life; the preset's if None.
-        supply: whether items stay fixed or react to exposure.
-        world_seed: seed of items and creators.
-        steps_per_day: steps after which the supply's next day begins.
-        columns: observed columns: the world's own, or those of a request to the HTTP feed. A ranker
-            that a feed serves must be trained on the latter.
-    """
-
-    preset: str = "kuairand"
+    preset: str = "kuairand"  # constants, by name or path
     objective: Objective = Objective("mix")
-    n_candidates: int = 20
-    horizon_days: int | None = None
-    supply: Literal["fixed", "live"] = "fixed"
-    world_seed: int = 0
-    steps_per_day: int = 24
+    n_candidates: int = 20  # number of candidates for each card
+    horizon_days: int | None = None  # length of a life; the preset's if None
+    supply: Literal["fixed", "live"] = "fixed"  # whether items stay fixed or react to exposure
+    world_seed: int = 0  # seed of items and creators
+    steps_per_day: int = 24  # steps after which the supply's next day begins
+    # Observed columns: the world's own, or those of a request to the HTTP feed. A ranker that a
+    # feed serves must be trained on the latter.
     columns: Columns = "world"
 
 
 class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All arguments of a training.
+    """All arguments of a training."""
 
-    Attributes:
-        world: the environment.
-        seed: seed of lives, weights and draws.
-        n_steps: cards in total.
-        critic: source of the values: a model fitted to the policy's own transitions (twin only,
-            where states are few and fully observed), or the network.
-        expected_return: replace the observed discount at a session's end by its expectation.
-        lambda_: of generalised advantage estimation, in [0, 1]. Fitted values need 0.
-        n_envs: simulated users at a time.
-        n_cards: cards of each in an iteration.
-        minibatch: cards in a gradient.
-        epochs: number of times that each card is learned from.
-        lr: learning rate at the start.
-        lr_end: learning rate at the end.
-        entropy: weight of the entropy at the start. A third of the default left one seed of the
-            twin in a local optimum.
-        entropy_end: weight of the entropy at the end.
-        clip: of the ratio of probabilities.
-        grad_clip: of the gradient's norm.
-        value_coef: weight of the network's value loss.
-        hidden: units of a hidden layer.
-        embed: length of an embedding.
-        n_runners: processes that play; 0: the learner's process plays as well.
-        limits: constraints on the policy (full world only: the twin has neither dislikes nor
-            items).
-    """
-
-    world: TwinWorld | FeedWorld = TwinWorld()
-    seed: int = 0
-    n_steps: int = 400_000
+    world: TwinWorld | FeedWorld = TwinWorld()  # the environment
+    seed: int = 0  # seed of lives, weights and draws
+    n_steps: int = 400_000  # cards in total
+    # Source of the values: a model fitted to the policy's own transitions (twin only, where states
+    # are few and fully observed), or the network.
     critic: CriticName = "fitted"
+    # Replace the observed discount at a session's end by its expectation.
     expected_return: bool = True
-    lambda_: float = 0.0
-    n_envs: int = 512
-    n_cards: int = 32
-    minibatch: int = 1024
-    epochs: int = 4
-    lr: float = 3e-3
-    lr_end: float = 5e-4
+    lambda_: float = 0.0  # of generalised advantage estimation, in [0, 1]. Fitted values need 0
+    n_envs: int = 512  # simulated users at a time
+    n_cards: int = 32  # cards of each in an iteration
+    minibatch: int = 1024  # cards in a gradient
+    epochs: int = 4  # number of times that each card is learned from
+    lr: float = 3e-3  # learning rate at the start
+    lr_end: float = 5e-4  # learning rate at the end
+    # Weight of the entropy at the start. A third of the default left one seed of the twin in a
+    # local optimum.
     entropy: float = 0.03
-    entropy_end: float = 0.0
-    clip: float = 0.2
-    grad_clip: float = 0.5
-    value_coef: float = 0.5
-    hidden: int = 64
-    embed: int = 32
-    n_runners: int = 0
+    entropy_end: float = 0.0  # weight of the entropy at the end
+    clip: float = 0.2  # of the ratio of probabilities
+    grad_clip: float = 0.5  # of the gradient's norm
+    value_coef: float = 0.5  # weight of the network's value loss
+    hidden: int = 64  # units of a hidden layer
+    embed: int = 32  # length of an embedding
+    n_runners: int = 0  # processes that play; 0: the learner's process plays as well
+    # Constraints on the policy (full world only: the twin has neither dislikes nor items).
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

@@ -16,51 +16,35 @@ _COUNTS = ("prior_passes", "critic_passes", "policy_passes", "minibatch", "hidde
 
 
 class OfflineArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All arguments of an offline training, except the log.
+    """All arguments of an offline training, except the log."""
 
-    Attributes:
-        method: behaviour cloning, MARWIL, or Q-learning with an expectile (iql) or with a penalty
-            on actions outside the log (cql).
-        seed: seed of weights and draws.
-        reward: worth of a card and of a return.
-        credit: whether a session's cards get credit for later sessions beyond the return paid at
-            its end. "session" has the noise of one session instead of a life.
-        lambda_: of lambda-returns, in [0, 1]: 1 uses the log's returns, 0 the critic's next value.
-        kl: greatest distance of the policy from the log's, in nats a card, so that another log can
-            evaluate it; above 0.
-        expectile: of the state's value over the log's actions, in (0, 1); "iql" only.
-        beta: log-probability per standard deviation of advantage, before the policy is moved back
-            towards the log's; above 0.
-        penalty: weight of the conservative loss; "cql" only.
-        prior_passes: passes over the log to clone the logging policy.
-        critic_passes: passes to learn values.
-        policy_passes: passes to learn the policy.
-        minibatch: cards in a gradient.
-        lr: learning rate.
-        weight_decay: of the value networks, relative to lr at each gradient step.
-        grad_clip: of the gradient's norm.
-        hidden: units of a hidden layer.
-        embed: length of an embedding.
-    """
-
+    # Behaviour cloning, MARWIL, or Q-learning with an expectile (iql) or with a penalty on actions
+    # outside the log (cql).
     method: Method = "iql"
-    seed: int = 0
-    reward: LifeReward = LifeReward()
+    seed: int = 0  # seed of weights and draws
+    reward: LifeReward = LifeReward()  # worth of a card and of a return
+    # Whether a session's cards get credit for later sessions beyond the return paid at its end.
+    # "session" has the noise of one session instead of a life.
     credit: Credit = "session"
+    # Lambda of the returns, in [0, 1]: 1 uses the log's returns, 0 the critic's next value.
     lambda_: float = 0.0
+    # Greatest distance of the policy from the log's, in nats a card, so that another log can
+    # evaluate it; above 0.
     kl: float = 0.1
-    expectile: float = 0.7
+    expectile: float = 0.7  # of the state's value over the log's actions, in (0, 1); "iql" only
+    # Log-probability per standard deviation of advantage, before the policy is moved back towards
+    # the log's; above 0.
     beta: float = 3.0
-    penalty: float = 1.0
-    prior_passes: int = 3
-    critic_passes: int = 4
-    policy_passes: int = 3
-    minibatch: int = 1024
-    lr: float = 1e-3
-    weight_decay: float = 1.0
-    grad_clip: float = 1.0
-    hidden: int = 32
-    embed: int = 16
+    penalty: float = 1.0  # weight of the conservative loss; "cql" only
+    prior_passes: int = 3  # passes over the log to clone the logging policy
+    critic_passes: int = 4  # passes to learn values
+    policy_passes: int = 3  # passes to learn the policy
+    minibatch: int = 1024  # cards in a gradient
+    lr: float = 1e-3  # learning rate
+    weight_decay: float = 1.0  # of the value networks, relative to lr at each gradient step
+    grad_clip: float = 1.0  # of the gradient's norm
+    hidden: int = 32  # units of a hidden layer
+    embed: int = 16  # length of an embedding
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value out of range."""

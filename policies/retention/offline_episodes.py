@@ -98,7 +98,7 @@ class LoggedSteps:
     last: dict[str, Any]  # (m, ...) after each episode's last step
     actions: Ints  # (n,)
     rewards: Floats  # (n,)
-    discounts: Floats  # (n,) of what follows
+    discounts: Floats  # (n,) of the time after each step
     ends: Ints  # (m,) each episode's last step
     targets: Float32s | None = None  # (n, K) if they came with them
 

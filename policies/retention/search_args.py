@@ -13,34 +13,23 @@ _COUNTS = ("n_people", "n_turns", "n_judged", "days", "judged_days", "n_generati
 
 
 class SearchedArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="search"):
-    """All arguments of a searched and cloned ranker.
+    """All arguments of a searched and cloned ranker."""
 
-    Attributes:
-        preset: constants of the world, by name or path.
-        n_candidates: number of candidates for each card.
-        columns: the ranker's inputs: the world's own columns, or those of a request to the HTTP
-            feed, which a feed can serve.
-        seed: seed of exploration, samples and draws.
-        n_people: users for the myopic bandit's fits, and as many for the clone; an eighth of this
-            number evaluates each sample of weights.
-        n_turns: cards of each, for each fit and for the clone.
-        n_judged: users for the comparison of the bandit's fits, and as many others for the final
-            evaluation.
-        judged_days: length of their lives.
-        days: length of lives in the search.
-        n_generations: number of generations.
-    """
-
-    preset: str = "kuairand"
-    n_candidates: int = 20
+    preset: str = "kuairand"  # constants of the world, by name or path
+    n_candidates: int = 20  # number of candidates for each card
+    # The ranker's inputs: the world's own columns, or those of a request to the HTTP feed, which a
+    # feed can serve.
     columns: Columns = "world"
-    seed: int = 0
+    seed: int = 0  # seed of exploration, samples and draws
+    # Users for the myopic bandit's fits, and as many for the clone; an eighth of this number
+    # evaluates each sample of weights.
     n_people: int = 512
-    n_turns: int = 400
+    n_turns: int = 400  # cards of each, for each fit and for the clone
+    # Users for the comparison of the bandit's fits, and as many others for the final evaluation.
     n_judged: int = 1_000
-    judged_days: int = 60
-    days: int = 30
-    n_generations: int = 12
+    judged_days: int = 60  # length of their lives
+    days: int = 30  # length of lives in the search
+    n_generations: int = 12  # number of generations
 
     def __post_init__(self) -> None:
         """Raise ValueError for a number out of range."""
