@@ -1,8 +1,8 @@
 """The learning policy: Vowpal Wabbit beside an exact posterior of main and item effects.
 
 VW learns the posterior's residuals from pairs of columns, and its predictions are shrunk by their
-past accuracy. Scores add both and an exploration bonus; VW's own explorers are not
-used. Derivation, costs and rejected alternatives: `docs/decisions/hybrid-bandit.md`.
+past accuracy. Scores add both and an exploration bonus; VW's own explorers are not used.
+Derivation, costs and rejected alternatives: `docs/decisions/hybrid-bandit.md`.
 """
 
 import logging

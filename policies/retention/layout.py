@@ -4,8 +4,8 @@
     flat    user | items (K * F) | personal (K * P), one row a user, no mask
     fixed   user (n, U) alone: the candidates are always the same K one-hot rows
 
-A candidate's row is its columns of `items` followed by those of `personal`. Numpy arrays and torch
-tensors are cut alike. Rejected alternatives: `docs/decisions/ranker-network.md`.
+A candidate's row is its columns of `items` followed by those of `personal`. Rejected alternatives:
+`docs/decisions/ranker-network.md`.
 """
 
 from typing import Any

@@ -1,11 +1,11 @@
 """A training by search, from its arguments to the ranker that is served.
 
     tune     the myopic bandit, by its reward per card
-    search   from its weights: the weights under which lives have most active days
-    clone    a network that ranks like the weights, by the columns that it will be served with
+    search   from there, the weights under which lives have most active days
+    clone    a network that ranks like the weights, from the served columns
 
-The first two stages' results are saved after each generation, so a killed training resumes there.
-Cloning is repeated: it takes a minute and is determined by its seed.
+The results of the first two stages are saved after each generation, so a killed training resumes
+there. Cloning is repeated: it takes a minute and is determined by its seed.
 """
 
 import time
