@@ -1,24 +1,8 @@
-"""Bandit and retention ranker in one page: each candidate is scored by whom the evidence supports.
+"""The blended policy combines the bandit's scores with the retention ranker's values.
 
-    f_i = (1 - g_i) mu_i + g_i q_i            g_i = weight * n_i / (n_i + n0) * c / (c + c0)
-    q_i = m_mu + s_mu (v_i - m_v) / max(s_v, s0)
-
-with mu the bandit's scores, v the ranker's values in nats, n_i the rewarded impressions of the item
-and c the answered cards of the person. m and s are mean and standard deviation over the page's
-candidates, weighted by g. So the ranker deals out anew the very scores that the bandit gave those
-candidates of which it knows enough; the sum of the page's scores stays what it was, and new videos
-are neither pushed out nor let in by the ranker's level or temper, which differ between rankers. A
-person or an item without evidence has the bandit's score to the last bit.
-
-Everything is read from the page's logged features and the policy's logged arguments, so a page can
-be drawn again and asked about other policies. Sessions are not in the features, so a person's
-evidence is counted in answered cards: `env.features` logs a decayed count of them, from which the
-count is recovered.
-
-Rejected: the ranker's values as they are (a confident network would leave no slot to new videos, a
-timid one all), standardising over all candidates (values of items that it never learned about move
-those of all others), a scale fitted offline (one more generation to keep in step), and a coin a
-page between both policies (its propensity would depend on what is not in the page).
+Each candidate's score moves from the bandit towards the ranker as evidence about the user and the
+item grows. A page can be recomputed from its logged features and arguments alone. Derivation and
+rejected alternatives: `docs/decisions/score-blending.md`.
 """
 
 import math
@@ -36,14 +20,14 @@ from policies.optimism import EVIDENCE, EVIDENCE_SCALE
 
 ITEM_EVIDENCE = N_STATIC + DYNAMIC.index("item_evidence")
 LOG_MUCH = math.log1p(1000.0)
-"""What `env.features` divides log1p(rewarded impressions) by."""
+"""The encoder divides log1p(rewarded impressions) by this."""
 
 MOST_CARDS = 2_000.0
-"""More answered cards than this cannot be told apart."""
+"""The evidence column cannot tell larger counts of answered cards apart."""
 
 
 class Values(Protocol):
-    """What the blend asks of a ranker."""
+    """The part of a ranker that the blend uses."""
 
     def scores(self, user: Float32s, items: Float32s) -> Floats:
         """Return each candidate's value in nats, shape (n,)."""
@@ -51,21 +35,13 @@ class Values(Protocol):
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How a ranker is blended in, as it is configured; unknown arguments pass, see `BlendArgs`.
+    """Settings of the blend."""
 
-    Attributes:
-        weight: what g is at most, in [0, 1]; 0 is the bandit.
-        item_half: n0, rewarded impressions at which half of an item's part is reached, above 0.
-        person_half: c0, the same in answered cards of a person, above 0.
-        least_spread: s0 in nats, above 0: values that differ by less are not spread out further.
-        explorer: turns the blended scores into a pmf.
-    """
-
-    weight: float = 1.0
-    item_half: float = 30.0
-    person_half: float = 60.0
-    least_spread: float = 0.05
-    explorer: AnyExplorer = SquareCB(gamma=100_000.0)
+    weight: float = 1.0  # greatest share of the ranker, in [0, 1]; 0 leaves the bandit alone
+    item_half: float = 30.0  # n0, an item's rewarded impressions at half of its share, above 0
+    person_half: float = 60.0  # c0, a user's answered cards at half of their share, above 0
+    least_spread: float = 0.05  # s0 in nats, above 0; a smaller spread is not widened
+    explorer: AnyExplorer = SquareCB(gamma=100_000.0)  # turns the blended scores into a pmf
 
     def __post_init__(self) -> None:
         above = (self.item_half, self.person_half, self.least_spread)
@@ -82,56 +58,45 @@ class Retention(msgspec.Struct, frozen=True):
 
 
 class BlendArgs(msgspec.Struct, frozen=True, tag="blend", tag_field="kind"):
-    """All that a blended page depends on besides the bandit's version: its explorer arguments.
+    """Logged arguments of a blended page; with the bandit's version they determine its scores.
 
-    As with explorers, what is not known passes, so that pages of a later release can be read.
-
-    Attributes:
-        ranker: generation of the ranker, from 1.
-        digest: sha256 of its bytes, in hex.
-        settings: of the blend.
+    Unknown fields are ignored, so that pages of a later release can be read.
     """
 
-    ranker: int
-    digest: str
+    ranker: int  # generation of the ranker, from 1
+    digest: str  # sha256 of its bytes, in hex
     settings: Retention = Retention()
 
 
 def blend_args(args: dict[str, object]) -> BlendArgs:
-    """Return what a blended page's logged arguments say.
+    """Return the blend arguments that a page logged.
 
     Raises:
-        msgspec.ValidationError: they are of another policy, or out of range.
+        msgspec.ValidationError: they belong to another policy, or one is out of range.
     """
     return msgspec.convert(args, BlendArgs)
 
 
 class BlendedPolicy:
-    """A frozen bandit and a frozen ranker as one policy; pure."""
+    """A frozen bandit and a frozen ranker as one pure policy."""
 
     def __init__(self, bandit: Policy, ranker: Values, args: BlendArgs) -> None:
-        """Blend these.
-
-        Args:
-            bandit: of which the scores, and the version in the name, are used.
-            ranker: the one that `args` name.
-            args: of the blend.
-        """
+        """Blend a bandit, whose version stays in the name, with the ranker that `args` name."""
         self._bandit, self._ranker, self.args = bandit, ranker, args
 
     @property
     def name(self) -> str:
-        """`blend@VERSION`, the version being the bandit's."""
+        """`blend@VERSION`, with the bandit's version."""
         return f"blend@{self._bandit.name.partition('@')[2]}"
 
     @property
     def explorer(self) -> dict[str, object]:
-        """The arguments, as the log gives them back."""
+        """The arguments, as the log returns them."""
         args: dict[str, object] = msgspec.msgpack.decode(msgspec.msgpack.encode(self.args))
         return args
 
     def gates(self, features: Features) -> Floats:
-        """Return the ranker's part of each candidate's score, shape (n,) in [0, 1)."""
+        """Return the ranker's share of each candidate's score, shape (n,) in [0, 1)."""
         cards = answered_cards(features.shared)
         impressions = rewarded_impressions(features.actions)
         person = cards / (cards + self.args.settings.person_half)
@@ -156,12 +121,9 @@ class BlendedPolicy:
 
 
 def answered_cards(shared: Float32s) -> float:
-    """Return how many cards a person has answered, at most `MOST_CARDS`.
+    """Return the number of cards a user has answered, at most `MOST_CARDS`.
 
-    The column holds e = (1 - d^c) / (1 - d) of c cards, d being the decay a card.
-
-    Args:
-        shared: a page's shared columns.
+    The column holds e = (1 - d^c) / (1 - d) for c cards, where d is the decay per card.
     """
     decayed = math.expm1(min(max(EVIDENCE_SCALE * float(shared[EVIDENCE]), 0.0), 50.0))
     left = 1.0 - (1.0 - LONG_DECAY) * decayed
@@ -171,13 +133,13 @@ def answered_cards(shared: Float32s) -> float:
 
 
 def rewarded_impressions(actions: Float32s) -> Floats:
-    """Return of how many impressions of each candidate the reward is known, shape (n,)."""
+    """Return the number of rewarded impressions of each candidate, shape (n,)."""
     coded = LOG_MUCH * actions[:, ITEM_EVIDENCE].astype(np.float64)
     return np.asarray(np.expm1(np.clip(coded, 0.0, 50.0)))
 
 
 def _dealt(scores: Floats, values: Floats, gates: Floats, least: float) -> Floats:
-    """Return the values in the scores' unit: of their mean and spread where the gates are open."""
+    """Return the values rescaled to the scores' gate-weighted mean and spread."""
     weights = gates / gates.sum()
     middle, spread = _moments(scores, weights)
     value_middle, value_spread = _moments(values, weights)
@@ -187,6 +149,6 @@ def _dealt(scores: Floats, values: Floats, gates: Floats, least: float) -> Float
 
 
 def _moments(values: Floats, weights: Floats) -> tuple[float, float]:
-    """Return weighted mean and standard deviation, summed in one order whatever the machine."""
+    """Return weighted mean and standard deviation; the order of summation is always the same."""
     middle = float(np.add.reduce(weights * values))
     return middle, math.sqrt(float(np.add.reduce(weights * (values - middle) ** 2)))

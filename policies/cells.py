@@ -1,24 +1,8 @@
-"""An index of cells (faiss IVF) in which the best matches of a large catalogue are found.
+"""An approximate nearest-neighbour index (faiss IVF) for large catalogues.
 
-Two of them, for the two kinds of interest. The session's match is an inner product of content, so
-its cells are clusters of content vectors. The long interest's is added to an item's mean reward,
-and there rewards decide as much as content: its cells are clusters within bands of reward, and the
-reward stands in the vector (33 numbers). With clusters of content alone the best of a person would
-be spread over all of them (recall .38 with 128 of 1,024 cells; with bands .99 with 32).
-
-Vectors are kept as halves, which loses nothing, since a block is halves already. The market, ages,
-pools and what the person knows are one bitmap of wanted items, tested inside the search. Of items
-that match alike, as where they have no more than a tag, which ones are found is drawn anew for each
-page: seven further numbers of an item are random, weighed by less than `MATCH_STEP`.
-
-An index is a cache of one moment. What came or changed since, and what has earned more than the
-index knows, is looked at beside it, item by item (the tail), so an upload is found by the next
-page; where the tail grows long, or much has fallen, another index is due.
-
-Rejected: HNSW (recall .68 at 200 of clustered vectors, and slow under a filter), product
-quantisation (a tenth of the memory, but the re-ranking would need several times as many), an index
-for each market (an item stands in most of them), and taking items out of an index or moving them
-inside it (not beside a search).
+It holds two inverted files: content clusters for the session interest, and content clusters within
+reward bands for the long-term interest. Items that changed after the build are searched one by one.
+Measurements and rejected alternatives: `docs/decisions/nearest-neighbour-index.md`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,25 +24,26 @@ from policies.matches import EXPECTED, MATCH_STEP
 Bytes = npt.NDArray[np.uint8]
 
 LEAST_ITEMS = 50_000
-"""From so many items on an index is faster than looking at all."""
+"""An index is faster than an exact search from this many items on."""
 
 CELL = 500
-"""Items of a cell."""
+"""Items per cell."""
 LOOKED_AT = {"long_interest": 4_500, "session_interest": 8_000}
-"""Items in the cells that a search looks into, if all are wanted; of few wanted ones more.
+"""Items in the cells that a search visits if all items are wanted; the number grows as fewer are.
 
-With more, more of the best are found and a search takes longer; `docs/retrieval.md` says what these
-come to among a million items."""
+More visited items give a higher recall and a slower search; `docs/retrieval.md` measures both for a
+million items."""
 MOST_LOOKED_AT = 400_000
-"""Of however few wanted ones; a search that meets too few is made once more with twice as many."""
+"""Upper bound on visited items, however few are wanted; a search that finds too few is repeated
+once with twice as many."""
 _FEW = 10_000
-"""So few wanted items are all looked at."""
+"""Up to this many wanted items are all ranked exactly."""
 
 RISE = 0.02
-"""In rewards: an item that has earned so much more than the index knows is in the tail; so much
-less, and it stands where it no longer belongs."""
+"""In rewards: an item whose mean reward rose by more since the build joins the tail; one whose mean
+reward fell by more is misplaced."""
 MAX_TAIL = 20_000
-"""Of the tail's items that have risen; those that are worth most are in it."""
+"""Upper bound on risen items in the tail; those with the highest mean reward are kept."""
 
 _BANDS = np.array([-0.2, -0.1, -0.05, -1e-9, 1e-9, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5])
 _WORTH, _TIES, _DIM = VECTOR_DIM, VECTOR_DIM + 1, VECTOR_DIM + 8
@@ -67,39 +52,34 @@ _CHUNK = 1 << 16
 
 
 class _Moved(NamedTuple):
-    """What is worth something else in a version of the states than an index knows.
+    """Items whose mean reward differs from the index in one version of the states."""
 
-    Attributes:
-        popularity: tells the version.
-        risen: items that are worth more, ascending, `MAX_TAIL` at most.
-        n: how many are worth more or less.
-    """
-
-    popularity: Popularity
-    risen: Ints
-    n: int
+    popularity: Popularity  # identifies the version
+    risen: Ints  # items that are worth more, ascending, at most `MAX_TAIL`
+    n: int  # number of items that are worth more or less
 
 
 @dataclass(slots=True)
 class Cells:
-    """Finds matches in cells; one thread searches."""
+    """Finds matches in cells; at most one thread searches at a time."""
 
-    n_changes: int  # of the catalogue, when it was read
-    worth: Float32s  # (n,) mean reward beyond an unseen item's, as it was then
+    n_changes: int  # the catalogue's change count at the build
+    worth: Float32s  # (n,) mean reward beyond an unseen item's, at the build
     _by_content: "_Inverted"
     _by_worth: "_Inverted"
     _changed: tuple[int, Ints] = (-1, np.zeros(0, dtype=np.int64))
-    _moved: tuple["_Moved", ...] = ()  # in the last two versions, the newest last
+    _moved: tuple["_Moved", ...] = ()  # of the last two versions, the newest last
 
     @classmethod
     def build(cls, catalogue: Catalogue, items: Aligned | None) -> "Cells":
-        """Return an index of what is in the catalogue; another thread may move that meanwhile.
+        """Return an index of the catalogue's current items.
 
-        It takes some 6 s for a million items, of one core; the GIL is free for most of it.
+        A million items take some 6 s of one core, and the GIL is free for most of it. Another
+        thread may change the catalogue meanwhile.
 
         Args:
             catalogue: at least `CELL` items.
-            items: what the log says of them; those that it does not know yet are unseen.
+            items: statistics from the log; items beyond them count as unseen.
         """
         n_changes, vectors = catalogue.n_changes, catalogue.vectors
         worth = np.zeros(len(vectors), dtype=np.float32)
@@ -123,7 +103,7 @@ class Cells:
         n: int,
         rng: np.random.Generator,
     ) -> dict[str, Ints] | None:
-        """Return wanted items among which nearly all of the n best matches are, see `Nearest`."""
+        """Return wanted items that contain nearly all of the n best matches, see `Nearest`."""
         if n_wanted <= max(_FEW, n):
             return dict.fromkeys(interests, np.flatnonzero(wanted))
         bitmap = np.packbits(wanted, bitorder="little")
@@ -140,21 +120,21 @@ class Cells:
         return found
 
     def changed(self, catalogue: Catalogue) -> Ints:
-        """Return the items that came or changed since, ascending."""
+        """Return the items that were added or changed since the build, ascending."""
         if self._changed[0] != catalogue.n_changes:
             self._changed = catalogue.n_changes, catalogue.changed_since(self.n_changes)
         return self._changed[1]
 
     def tail(self, catalogue: Catalogue, items: Aligned) -> Ints:
-        """Return what the cells of the long interest do not know as it is, ascending.
+        """Return the items that the long interest's cells hold out of date, ascending.
 
-        Cells of content hold no worth, so for the session's only what `changed` is looked at.
+        The session's cells hold no rewards, so for them only `changed` items are out of date.
         """
         changed, risen = self.changed(catalogue), self._moved_in(items).risen
         return distinct(np.concatenate([changed, risen])) if len(risen) else changed
 
     def follow(self, items: Aligned) -> None:
-        """Find what has moved in a version of the states."""
+        """Find the items that moved in this version of the states."""
         self._moved_in(items)
 
     def _moved_in(self, items: Aligned) -> "_Moved":
@@ -173,18 +153,14 @@ class Cells:
         return moved
 
     def is_due(self, catalogue: Catalogue) -> bool:
-        """Return whether another index is worth its making.
-
-        What changed or has risen makes the tail long, what has fallen stands before others in the
-        cells of what it was worth.
-        """
+        """Return whether so many items changed, rose or fell that a new index is worth building."""
         n_changed = catalogue.n_changes - self.n_changes
         n_moved = max((moved.n for moved in self._moved), default=0)
         return n_changed + n_moved > max(MAX_TAIL // 4, len(self.worth) // 100)
 
 
 class _Inverted:
-    """Vectors in cells: content, worth and ties of each item."""
+    """An inverted file over content, reward and tie-breaking numbers of each item."""
 
     def __init__(
         self, vectors: Float32s, worth: Float32s, bands: Sequence[Ints], ties: np.random.Generator
@@ -216,9 +192,9 @@ class _Inverted:
         n: int,
         rng: np.random.Generator,
     ) -> Ints | None:
-        """Return what a search finds and the tail, ascending; None where these are fewer than n.
+        """Return the search's results and the tail, ascending; None if these are fewer than n.
 
-        Where wanted items are not met in the first cells, twice as many are looked at.
+        A search that finds too few visits twice as many items once.
         """
         for looked_at in (n_codes, 2 * n_codes):
             some = self.search(interest, bitmap, looked_at, n, rng)
@@ -230,14 +206,12 @@ class _Inverted:
     def search(
         self, interest: Float32s, bitmap: Bytes, n_codes: int, n: int, rng: np.random.Generator
     ) -> Ints:
-        """Return some more than n wanted items that match best, fewer where fewer were met.
+        """Return up to 1.5 n wanted items that match best, fewer where fewer were found.
 
         Args:
             interest: shape (VECTOR_DIM,).
             bitmap: a bit for each item, set where it is wanted.
-            n_codes: items that are looked at, wanted or not.
-            n: how many are needed.
-            rng: decides between equals.
+            n_codes: items that are visited, wanted or not.
         """
         query = np.empty((1, _DIM), dtype=np.float32)
         query[0, :_WORTH], query[0, _WORTH] = interest, 1.0
@@ -284,7 +258,7 @@ def _sums(cells: Ints, values: Float32s, sizes: Ints) -> Floats:
 
 
 def _clustered(vectors: Float32s, index: Ints) -> Ints:
-    """Return a number of its cluster for each of some items, by spherical k-means of a sample."""
+    """Return the cluster number of each item, by spherical k-means on a sample."""
     n = -(-len(index) // CELL)
     if n == 1:
         return np.zeros(len(index), dtype=np.int64)

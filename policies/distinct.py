@@ -1,19 +1,19 @@
-"""The distinct ones of a short list of numbers, in the order in which they come."""
+"""This module finds the first occurrence of each distinct number in a short list."""
 
 import numpy as np
 
 from env.vocabulary import Ints
 
 _TABLE = 1 << 14
-"""Up to where a table of all numbers is faster than sorting a few hundred of them."""
+"""Up to this highest code, a table is faster than sorting a few hundred codes."""
 
 
 def first_places(codes: Ints) -> Ints:
-    """Return where each distinct code stands first, in order.
+    """Return the position of each distinct code's first occurrence, in order.
 
-    Small numbers are written to a table backwards, so that of equal ones the first is written last
-    and stays; this takes a fifth of the time of sorting. A table for a large catalogue's numbers
-    would be megabytes of fresh memory for a few hundred of them, so these are sorted.
+    Small codes are written to a table backwards, so that the first occurrence is written last and
+    stays; this takes a fifth of the time of sorting. Large codes are sorted, since their table
+    would take megabytes.
 
     >>> first_places(np.array([7, 2, 7, 0, 2])).tolist()
     [0, 1, 3]

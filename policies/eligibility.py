@@ -1,21 +1,8 @@
-"""Which items may be shown where a page is asked for, whoever asks: markets, ratings, pools.
+"""This module decides which items may be shown in a request's market, language and age group.
 
-Hard rules, which never give way: an item must be listed, allowed in the market, rated for the
-person's age and, while it is under trial, within its reach: the pool that it has earned so far.
-Two rules are soft. To a market's languages a page keeps as long as enough is left that the person
-has not seen. What is stopped is shown nowhere as long as anything else is left, seen or not, that
-fills a page; failing that, in its home market, as far as it came there, and in no other.
-
-It hangs on few things (country, language, the ratings within an age), so it is worked out once
-for each and then follows: where an item changes, or its reach does with a version of the audiences,
-that item is looked at anew and no other. For a million items an upload thus takes microseconds of
-the next page of each kind, and not 10 ms.
-
-Rejected: the same checks on the few hundred proposed items of each page (retrieval would propose
-what may not be shown, and a small market would get short pages), asking for a language of
-everybody (a market in which an unusual language is spoken would show nothing in it: the person's
-own language is always among the market's), stopped uploads before what was seen (whoever swipes
-most would get what nobody liked), and stopped ones without a home (they would be shown anywhere).
+The answer depends on few facts, so it is computed once for each kind of request and then updated
+incrementally: after an upload or a change of reach only that item is examined again. Rules and
+rejected alternatives: `docs/decisions/eligibility.md`.
 """
 
 from collections.abc import Mapping
@@ -44,18 +31,18 @@ from policies.known import Known
 from policies.markets import Markets
 
 MAX_REMEMBERED = 300
-"""Kinds of request that are remembered, the last used ones; `_MIN_REMEMBERED` at least."""
+"""Kinds of request kept in the cache, least recently used dropped first; at least
+`_MIN_REMEMBERED`."""
 _MIN_REMEMBERED = 16
 MAX_BYTES = 1 << 28
-"""Of all kinds: 2 bytes an item each, and 2 for each rule that gave way."""
+"""Upper bound on the cache: 2 bytes an item for each kind, and 2 for each relaxed rule."""
 
 _MAX_STEPS = 32
-"""Versions of the audiences that moved anything, as far back as they are remembered; who slept
-longer is worked out anew."""
+"""Versions of the reach that are remembered; an older answer is computed again from scratch."""
 
 
 class _Kind(NamedTuple):
-    """All of a request that eligibility hangs on."""
+    """The facts of a request on which eligibility depends."""
 
     country: str
     language: str
@@ -63,14 +50,13 @@ class _Kind(NamedTuple):
 
 
 class Eligibility:
-    """Works out what is eligible, and keeps it up to date."""
+    """A cache of eligible items by kind of request, updated as catalogue and reach change."""
 
     def __init__(self, markets: Markets, pools: Pools) -> None:
-        """Remember nothing yet.
+        """Start with an empty cache.
 
         Args:
-            markets: the rules by country.
-            pools: to which countries an item spreads from its home.
+            pools: the countries that an item spreads to from its home.
         """
         self._markets = markets
         self._homes = _homes_by_neighbour(pools.neighbours)
@@ -78,7 +64,7 @@ class Eligibility:
         self._n_changes = 0
         self._reach: Reach | None = None
         self._n_steps = 0
-        self._steps: dict[int, Ints] = {}  # where the reach moved, by its number
+        self._steps: dict[int, Ints] = {}  # step number -> items whose reach moved
         self._ratings: Ints = np.zeros(0, dtype=np.int64)
         self._kept: dict[_Kind, Answers] = {}
 
@@ -91,17 +77,14 @@ class Eligibility:
         known: Known,
         at_least: int,
     ) -> Eligible:
-        """Return what may be shown to a person now.
+        """Return the items that may be shown to a user now.
 
         Args:
-            catalogue: all items.
-            reach: where those under trial may be shown, aligned to the catalogue.
-            scene: its country is the market, its language the person's.
-            profile: tells the year of birth.
-            known: what the person knows of the catalogue.
-            at_least: items that must be left which they have neither seen nor blocked; where the
-                market's languages leave fewer, all languages are allowed, and where that leaves
-                fewer even with what they have seen, what was stopped at home.
+            reach: where items under rollout may be shown, aligned to the catalogue.
+            scene: gives the market's country and the user's language.
+            at_least: number of items that must remain. If the market's languages leave fewer unseen
+                and unblocked items, all languages are allowed; if that leaves fewer even with seen
+                items, items that were stopped in this home market are allowed.
         """
         self._keep_up(catalogue, reach)
         age = age_in(profile, scene, self._markets.of(scene.country).least_age)
@@ -124,7 +107,7 @@ class Eligibility:
         known: Known,
         at_least: int,
     ) -> Eligible:
-        """Return the narrowest of the answers that leaves a person enough."""
+        """Return the narrowest answer that leaves the user enough items."""
         n_new = _n_new(known, answers.strict)
         if n_new >= at_least:
             return answers.strict
@@ -137,7 +120,7 @@ class Eligibility:
         return wide if _n_new(known, wide) > n_new else answers.strict
 
     def _keep_up(self, catalogue: Catalogue, reach: Reach) -> None:
-        """Note what has changed since the last request; forget all of another catalogue."""
+        """Record changes since the last request; clear the cache if it is another catalogue."""
         if self._catalogue is not catalogue:
             self._catalogue, self._n_changes, self._reach = catalogue, 0, None
             self._ratings = np.zeros(0, dtype=np.int64)
@@ -146,7 +129,7 @@ class Eligibility:
             changed = catalogue.changed_since(self._n_changes)
             self._n_changes = catalogue.n_changes
             ratings = np.union1d(self._ratings, catalogue.ratings[changed])
-            if len(ratings) > len(self._ratings):  # kinds are told apart by them
+            if len(ratings) > len(self._ratings):  # a kind depends on them
                 self._ratings = ratings
                 self._kept.clear()
         if self._reach is not reach:
@@ -155,14 +138,14 @@ class Eligibility:
             self._reach = reach
 
     def _step(self, moved: Ints) -> None:
-        """Note where the reach moved, if it did: uploads alone are known as changes already."""
+        """Record where the reach moved; uploads alone are catalogue changes already."""
         if len(moved):
             self._n_steps += 1
             self._steps[self._n_steps] = moved
             self._steps.pop(self._n_steps - _MAX_STEPS, None)
 
     def _answers(self, catalogue: Catalogue, reach: Reach, kind: _Kind) -> Answers:
-        """Return what is known of a kind, brought up to date; it becomes the last used one."""
+        """Return the updated answers for a kind, and mark it as most recently used."""
         found = self._kept.pop(kind, None)
         if found is None or self._n_steps - found.n_steps > _MAX_STEPS:
             reason = self._against(catalogue, reach, kind, slice(0, len(catalogue)))
@@ -179,7 +162,7 @@ class Eligibility:
         return found
 
     def _forget(self) -> None:
-        """Forget the kinds that were used longest ago, as many as are too many."""
+        """Evict the least recently used kinds beyond the bounds."""
         n_bytes = sum(answers.n_bytes for answers in self._kept.values())
         while len(self._kept) > MAX_REMEMBERED or (
             n_bytes > MAX_BYTES and len(self._kept) > _MIN_REMEMBERED
@@ -189,7 +172,7 @@ class Eligibility:
     def _against(
         self, catalogue: Catalogue, reach: Reach, kind: _Kind, index: Ints | slice
     ) -> Codes:
-        """Return what is against each of some items, shape (m,), -1 where nothing is."""
+        """Return the code of the rule against each item, shape (m,), -1 where there is none."""
         listed = catalogue.listed[index]
         reason = np.full(len(listed), NOTHING, dtype=np.int8)
         reason[self._is_foreign(catalogue, kind, index)] = LANGUAGE
@@ -205,7 +188,7 @@ class Eligibility:
         return reason
 
     def _is_foreign(self, catalogue: Catalogue, kind: _Kind, index: Ints | slice) -> Bools:
-        """Return which items are in a language that is known, and not one of the market's."""
+        """Return which items are in a known language that is not one of the market's."""
         languages, codes = self._markets.of(kind.country).languages, catalogue.languages[index]
         if not languages:
             return np.zeros(len(codes), dtype=np.bool_)
@@ -213,7 +196,7 @@ class Eligibility:
         return ~_is_any(codes, [0, *spoken])
 
     def _stopped_here(self, catalogue: Catalogue, reach: Reach, kind: _Kind) -> Ints:
-        """Return what is stopped and would otherwise reach this person."""
+        """Return the stopped items that would otherwise reach this user."""
         stopped = reach.tried[reach.stopped[reach.tried]]
         here: Ints = stopped[self._is_stopped_here(catalogue, reach, kind, stopped)]
         return here
@@ -221,7 +204,7 @@ class Eligibility:
     def _is_stopped_here(
         self, catalogue: Catalogue, reach: Reach, kind: _Kind, index: Ints
     ) -> Bools:
-        """Return, shape (m,), which items are stopped and would otherwise reach this person."""
+        """Return, shape (m,), which items are stopped and would otherwise reach this user."""
         stopped = reach.stopped[index]
         home = catalogue.countries[index] == catalogue.codes.country(kind.country)
         within = self._is_within_reach(catalogue, kind, index, reach.level[index], stopped)
@@ -231,11 +214,11 @@ class Eligibility:
     def _is_within_reach(
         self, catalogue: Catalogue, kind: _Kind, index: Ints, level: Ints, stopped: Bools
     ) -> Bools:
-        """Return, shape (m,), which of the tried items have come as far as this person.
+        """Return, shape (m,), which items under rollout have reached this user.
 
-        Pool 0 is the home country in the item's language (unless either language is unknown),
-        pool 1 the home country, pool 2 its neighbours too; what has no home is everywhere. What is
-        stopped came as far as its home at most.
+        Pool 0 is the home country in the item's language (unless either language is unknown), pool
+        1 the home country, pool 2 its neighbours as well. An item without a home is everywhere. A
+        stopped item never leaves its home.
         """
         countries, languages = catalogue.countries[index], catalogue.languages[index]
         if not kind.country:
@@ -253,12 +236,7 @@ class Eligibility:
 
 
 def age_in(profile: Profile, scene: Scene, unknown: int) -> int:
-    """Return the least age in years that a person can have by the year of their birth.
-
-    Args:
-        profile: tells the year of birth.
-        scene: tells the time.
-        unknown: what is returned where that year is unknown.
+    """Return the least age in years that the user's year of birth allows.
 
     >>> newyear = Scene(at_ms=1_767_225_600_000)  # 2026 begins
     >>> [age_in(Profile(birth_year=year), newyear, 13) for year in (2008, 2007, 0)]
@@ -270,7 +248,7 @@ def age_in(profile: Profile, scene: Scene, unknown: int) -> int:
 
 
 def _homes_by_neighbour(neighbours: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """Return for each country the homes from which pool 2 opens to it."""
+    """Return for each country the homes whose pool 2 includes it."""
     countries = {country for near in neighbours.values() for country in near}
     return {
         country: tuple(home for home, near in neighbours.items() if country in near)
@@ -287,7 +265,7 @@ def _n_wanted(known: Known, found: Eligible) -> int:
 
 
 def _is_any(codes: Ints, wanted: list[int]) -> Bools:
-    """Return which codes are one of a few; -1 stands for what has no code."""
+    """Return which codes are among a few; -1 stands for a missing code."""
     found = np.zeros(len(codes), dtype=np.bool_)
     for code in wanted:
         found |= codes == code

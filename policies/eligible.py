@@ -1,12 +1,8 @@
-"""What may be shown: a reason against each item, strictly and where soft rules give way.
+"""Answers of the eligibility rules: a reason code for each item, strict or relaxed.
 
-An answer is of all items of a catalogue, and follows it by those that change. The wider answers,
-where soft rules have given way, are worked out when they are first asked for, as most pages never
-need them, and follow from then on.
-
-Rejected: a mask a rule (five of them an item, where one code says which rule is the first), and
-the wider answers anew after each upload (a pass over all items on just those pages that find
-little).
+An answer covers all items and is updated where items change. Relaxed answers, where soft rules gave
+way, are computed on first use, since most pages never need them. Rejected alternatives:
+`docs/decisions/eligibility.md`.
 """
 
 from dataclasses import dataclass, replace
@@ -20,39 +16,35 @@ from env.vocabulary import Bools, Ints
 Codes = npt.NDArray[np.int8]
 
 REASONS = ("unlisted", "market", "rating", "pool", "language")
-"""Why an item is not eligible, the first that applies; the last is soft, "pool" where stopped."""
+"""Reasons against an item; the first that applies is stored. "language" is a soft rule, and so is
+"pool" for stopped items."""
 UNLISTED, MARKET, RATING, POOL, LANGUAGE = range(len(REASONS))
 NOTHING = np.int8(-1)
-"""Code of what has no reason against it."""
+"""Code of an eligible item."""
 
 
 @dataclass(frozen=True, slots=True)
 class Eligible:
-    """What may be shown, of one state of catalogue and reach; nobody writes to it.
+    """The eligible items in one state of catalogue and reach; read-only.
 
-    It is for the page at hand: the next one may find it moved on.
-
-    Attributes:
-        allowed: shape (n,), one for each item of the catalogue.
-        reason: shape (n,), codes into `REASONS`, -1 where nothing is against an item.
-        n_allowed: how many are.
-        relaxed: the rules that gave way: "language" where items in other languages than the
-            market's are allowed as well, "pool" where those are that were stopped at home.
+    It is valid for the page at hand only: the next request may update it.
     """
 
-    allowed: Bools
-    reason: Codes
-    n_allowed: int
+    allowed: Bools  # (n,) one for each item of the catalogue
+    reason: Codes  # (n,) codes into `REASONS`, -1 where an item is allowed
+    n_allowed: int  # number of allowed items
+    # Rules that gave way: "language" if items in other languages than the market's are allowed,
+    # "pool" if items that were stopped at home are.
     relaxed: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, reason: Codes, relaxed: tuple[str, ...] = ()) -> "Eligible":
-        """Return what is allowed where these are the reasons against, shape (n,)."""
+        """Return the answer with these reasons, shape (n,)."""
         allowed = reason < 0
         return cls(allowed, reason, int(np.count_nonzero(allowed)), relaxed)
 
     def moved(self, index: Ints, reason: Codes, n: int) -> "Eligible":
-        """Return the same of n items with other reasons against some, among them all new ones."""
+        """Return the answer for n items with new reasons for some, which include all new items."""
         allowed, reasons = grown(self.allowed, n), grown(self.reason, n)
         allowed[len(self.allowed) :] = False
         n_allowed = self.n_allowed - int(np.count_nonzero(allowed[index]))
@@ -62,13 +54,10 @@ class Eligible:
 
 
 class Answers:
-    """What is eligible for one kind of request: strictly, and where soft rules give way.
-
-    The wider answers are worked out when they are first asked for.
-    """
+    """The strict and the relaxed answers for one kind of request."""
 
     def __init__(self, reason: Codes, n_changes: int, n_steps: int) -> None:
-        """Begin with the reasons against each item, shape (n,), as of so many changes."""
+        """Start from the reasons against each item, shape (n,), after these changes and steps."""
         self.strict = Eligible.of(reason)
         self.n_changes, self.n_steps = n_changes, n_steps
         self._wide: Eligible | None = None
@@ -76,18 +65,17 @@ class Answers:
 
     @property
     def n_bytes(self) -> int:
-        """What the arrays take, without the room at their ends."""
+        """Size of the arrays in bytes, without their spare capacity."""
         held = {id(some): some for some in (self.strict, self._wide, self._last) if some}
         return sum(some.allowed.nbytes + some.reason.nbytes for some in held.values())
 
     def move(self, index: Ints, reason: Codes, is_back: Bools, n: int) -> None:
-        """Put other reasons against some of n items, among them all that are new.
+        """Replace the reasons of some of n items, which include all new items.
 
         Args:
             index: shape (m,), distinct.
             reason: shape (m,), against each.
-            is_back: shape (m,), which are stopped and would otherwise reach these people.
-            n: how many items there are by now.
+            is_back: shape (m,), items that are stopped and would otherwise reach these users.
         """
         strict, wide, last = self.strict, self._wide, self._last
         self.strict = strict.moved(index, reason, n)
@@ -103,7 +91,7 @@ class Answers:
 
     @property
     def wide(self) -> Eligible:
-        """What is eligible in all languages; the strict answer if no item is in another."""
+        """The answer with all languages allowed; the strict one if that changes nothing."""
         if self._wide is None:
             foreign = self.strict.reason == LANGUAGE
             if foreign.any():
@@ -114,10 +102,10 @@ class Answers:
         return self._wide
 
     def last(self, stopped_here: Ints) -> Eligible:
-        """The same with what was stopped at home; the wide answer if nothing was.
+        """Return the wide answer with items that were stopped at home allowed as well.
 
         Args:
-            stopped_here: the items that are stopped and would otherwise reach these people.
+            stopped_here: items that are stopped and would otherwise reach these users.
         """
         if self._last is None:
             wide = self.wide
@@ -140,16 +128,15 @@ def _follow(
     gives_way: Bools,
     rule: int,
 ) -> Eligible | None:
-    """Return what a wider answer becomes where the one that it widens has moved; None: work it out.
+    """Return the updated relaxed answer, or None if it has to be computed again.
 
     Args:
-        wider: as it was; where the rule had nothing to give way to, it is `before`.
-        before: what it widened.
-        narrower: what became of that.
-        index: shape (m,), the items that moved.
-        reason: shape (m,), what is against them by `narrower`.
-        gives_way: shape (m,), whose reason is no longer against them.
-        rule: that gave way.
+        wider: the relaxed answer before; it is `before` if the rule had relaxed nothing.
+        before: the narrower answer before.
+        narrower: the narrower answer now.
+        index: shape (m,), the items that changed.
+        reason: shape (m,), their reasons in `narrower`.
+        gives_way: shape (m,), the items that the relaxed rule allows.
     """
     if wider is before:
         return None if gives_way.any() else narrower

@@ -1,12 +1,8 @@
-"""Filters: who of the proposed items may be a candidate for this person, and why the others not.
+"""Filters: they remove proposed items that the user must not see and give a reason for each.
 
-All filtering is done here, before anything is drawn; the page is never touched afterwards. Each
-item that goes has one reason, the first that applies. Some rules are hard (an item that is not
-eligible, or of a creator or with a tag that is blocked, is never shown); the others give way, least
-important first, when too little would be left, and the caller is told.
-
-Rejected: a class a filter (the rules share the same few lookups), and dropping candidates until
-none are left (an empty feed is worse than an item seen before).
+All filtering happens before anything is drawn. Hard rules never give way; soft rules give way,
+least important first, when too few items remain, and the caller is told. Rejected alternatives:
+`docs/decisions/eligibility.md`.
 """
 
 from dataclasses import dataclass
@@ -30,35 +26,25 @@ REASONS = (
     "creator",
     "recent",
 )
-"""Hard rules first; the rules from "delivered" on give way here, the last first.
-
-Of those before, "language" and what "pool" says of stopped items give way in eligibility.
-"""
+"""Reasons for removal, hard rules first; the rules from "delivered" on give way here, the last
+first. "language", and "pool" for stopped items, give way in the eligibility rules."""
 
 N_HARD = REASONS.index("delivered")
 
 
 @dataclass(frozen=True)
 class Filtered:
-    """What is left of the proposed items, and why the others went.
+    """The remaining items, and the reasons for which the others were removed."""
 
-    Attributes:
-        kept: shape (m,), catalogue indices, in the order of the proposal.
-        rows: shape (m,), their places in the proposal.
-        removed: shape (n - m,), catalogue indices, in the order of the proposal.
-        reasons: shape (n - m,), codes into `REASONS`.
-        relaxed: the rules that gave way; "language" and "pool" are those of `Eligible.relaxed`.
-    """
-
-    kept: Ints
-    rows: Ints
-    removed: Ints
-    reasons: Ints
-    relaxed: tuple[str, ...]
+    kept: Ints  # (m,) catalogue indices, in the order of the proposal
+    rows: Ints  # (m,) their indices in the proposal
+    removed: Ints  # (n - m,) catalogue indices, in the order of the proposal
+    reasons: Ints  # (n - m,) codes into `REASONS`
+    relaxed: tuple[str, ...]  # the rules that gave way, those of `Eligible.relaxed` included
 
     @property
     def degraded(self) -> str:
-        """Why the page is less than asked for; empty if it is not.
+        """The reason why the page is less than requested; empty if it is not.
 
         >>> empty = np.zeros(0, dtype=np.int64)
         >>> Filtered(empty, empty, empty, empty, ("creator", "seen")).degraded
@@ -67,7 +53,7 @@ class Filtered:
         return f"gave way: {', '.join(self.relaxed)}" if self.relaxed else ""
 
     def counts(self) -> dict[str, int]:
-        """Return how many items were removed, by reason."""
+        """Return the number of removed items by reason."""
         counts = np.bincount(self.reasons, minlength=len(REASONS)).tolist()
         return {reason: n for reason, n in zip(REASONS, counts, strict=True) if n}
 
@@ -81,17 +67,15 @@ def apply(
     at_least: int = 1,
     per_creator: int = 3,
 ) -> Filtered:
-    """Return which of the proposed items may be shown to a person now.
+    """Return the proposed items that may be shown to a user now.
 
     Args:
-        known: what of the catalogue the person knows, as of the scene's time.
-        eligible: what of the catalogue may be shown there.
-        catalogue: that `index` is of.
+        known: the user's history in the catalogue, at the scene's time.
         index: shape (n,), distinct items, the most wanted first: of near-duplicates and of a
             creator's items the first are kept.
-        at_least: while fewer are kept, rules that are not hard give way: the pause of a creator
-            or sound, the cap on a creator, near-duplicates, seen items, at last those of an open
-            page; each only for as many items as are missing.
+        at_least: while fewer are kept, soft rules give way, each for only as many items as are
+            missing: the pause of a creator or sound, the cap on a creator, near-duplicates, seen
+            items, at last items of an open page.
         per_creator: items of one creator that are kept at most, at least 1.
     """
     reason = _find_reasons(known, eligible, catalogue, index, per_creator)
@@ -103,7 +87,7 @@ def apply(
 def _find_reasons(
     known: Known, eligible: Eligible, catalogue: Catalogue, index: Ints, per_creator: int
 ) -> Ints:
-    """Return for each item the code of the first rule against it, -1 where there is none."""
+    """Return the code of the first rule against each item, -1 where there is none."""
     reason = eligible.reason[index].astype(np.int64)
     creators, duplicates = catalogue.creators[index], catalogue.duplicates[index]
 
@@ -126,7 +110,7 @@ def _find_reasons(
 
 
 def _give_way(reason: Ints, at_least: int) -> tuple[str, ...]:
-    """Keep in place, the last rules first, as many items as are missing; return those rules."""
+    """Relax the last rules first, in place, until enough items are kept; return them."""
     relaxed = []
     missing = at_least - np.count_nonzero(reason < 0)
     if missing <= 0:
@@ -141,7 +125,7 @@ def _give_way(reason: Ints, at_least: int) -> tuple[str, ...]:
 
 
 def _repeats(codes: Ints, reason: Ints) -> Bools:
-    """Return, shape (n,), which of those left have the code of one left before them."""
+    """Return, shape (n,), which remaining items repeat the code of an earlier remaining item."""
     left = (reason < 0).nonzero()[0]
     repeats = np.zeros(len(codes), dtype=np.bool_)
     repeats[left] = True
@@ -150,10 +134,7 @@ def _repeats(codes: Ints, reason: Ints) -> Bools:
 
 
 def _nth_of_left(codes: Ints, reason: Ints) -> Ints:
-    """Return, shape (n,), how many of those left with the same code stand before each one left.
-
-    It is 0 for those that are not left.
-    """
+    """Return, shape (n,), how many earlier remaining items have the same code; 0 if removed."""
     nth = np.zeros(len(codes), dtype=np.int64)
     left = (reason < 0).nonzero()[0]
     order = codes[left].argsort(kind="stable")

@@ -1,25 +1,8 @@
-"""What transitions say about a small observed state: a model that policies are evaluated in.
+"""A small Markov model fitted to transitions, in which policies are evaluated exactly.
 
-An observed state is a level (the first column: satisfaction in the twin), in which everything is
-smooth, and a mode (the columns after it). With l the level, g the mode and a the action, these are
-fitted apart and put together as matrices:
-
-    r(l, g, a)       reward of a card: local linear regression over the level
-    h(l, g, a)       chance that the session ends after it: `policies.pair_logit`
-    p(d | l, g, a)   where it leads within the session, d levels up: `policies.pair_logit`
-    q(g' | g, a)     and to which mode: shares
-    c(l)             E[discount] of what follows a session's end: local linear regression
-    s(l', g' | l)    where the next session starts: shares, each shrunk to those of levels near by
-
-A transition is a move and not a place, so that levels share what they know of moves. Assumed are
-that leaving hangs on the state before the card and not on where the card leads, that d and g' are
-independent, and that what follows a session's end hangs on the level alone.
-
-It is fitted to sums of transitions (`policies.tally`). Rejected: a table without smoothing, as of
-336 states and 4 actions few are visited often enough; chances of each mode for itself, smooth over
-the level alone (the noise of rare exits and moves makes plans that lose several times as much);
-terms of three axes at once (more variance than they take from the bias); a network, which is for
-states that do not fit a grid.
+An observed state is a level (satisfaction in the twin) and a mode. Rewards, exits, moves and
+returns are fitted separately and combined as matrices. Equations, assumptions and rejected
+alternatives: `docs/decisions/fitted-model.md`.
 """
 
 from dataclasses import dataclass
@@ -33,20 +16,20 @@ from policies.pair_logit import pair_chances
 from policies.tally import Grid, Tally
 
 BANDWIDTH = 0.2
-"""Of the level, in its own unit: the standard deviation of the Gaussian kernel."""
+"""Standard deviation of the Gaussian kernel over the level, in the level's unit."""
 LEAST_EXIT = 1e-3
-"""Sessions end in the fitted model too, or values within them would have no bound."""
+"""Least exit probability of the fitted model; without it values within sessions are unbounded."""
 LEAST_SHARE = 1e-12
 MOST_DISCOUNT = 0.999
-"""What lines promise where nobody was seen yet may be more than anybody can return."""
+"""Upper bound on a fitted discount: lines extrapolate beyond it where no data is."""
 NEAR_RETURNS = 3.0
-"""Weight of the levels near by in where sessions start, in returns."""
+"""Weight, in returns, of the smoothed distribution of where sessions start."""
 STAYS = 1e-3
 """Weight of staying in a mode, for actions that were never tried in it."""
 
 
 class Worth(NamedTuple):
-    """What is counted: a card's reward and a return, each times its weight."""
+    """Weights of a card's reward and of a return in the objective."""
 
     card: float = 1.0
     comeback: float = 0.0
@@ -56,39 +39,26 @@ WATCH, DAYS = Worth(1.0, 0.0), Worth(0.0, 1.0)
 
 
 class Values(NamedTuple):
-    """Values of a policy in a model.
+    """Values of a policy in a model."""
 
-    Attributes:
-        state: V, shape (n_states,).
-        action: Q, shape (n_states, n_actions).
-    """
-
-    state: Floats
-    action: Floats
+    state: Floats  # (n_states,) V
+    action: Floats  # (n_states, n_actions) Q
 
 
 @dataclass(frozen=True, slots=True)
 class FittedModel:
-    """What was fitted, as matrices.
-
-    Attributes:
-        grid: of the states.
-        reward: of a card, shape (n_states, n_actions).
-        comeback: what the returns after it are worth, discounted, shape (n_states, n_actions).
-        onward: discounted chance of each next state, shape (n_states, n_actions, n_states).
-    """
+    """The fitted quantities as matrices."""
 
     grid: Grid
-    reward: Floats
-    comeback: Floats
-    onward: Floats
+    reward: Floats  # (n_states, n_actions) of a card
+    comeback: Floats  # (n_states, n_actions) discounted worth of the returns after it
+    onward: Floats  # (n_states, n_actions, n_states) discounted chance of each next state
 
     @classmethod
     def fit(cls, tally: Tally, bandwidth: float = BANDWIDTH) -> "FittedModel":
-        """Return the model that fits the sums.
+        """Return the model fitted to the sums of transitions.
 
         Args:
-            tally: with a session's end.
             bandwidth: of the level, above 0.
 
         Raises:
@@ -117,16 +87,11 @@ class FittedModel:
         )
 
     def rewards(self, worth: Worth) -> Floats:
-        """Return what a card is worth with the returns after it, shape (n_states, n_actions)."""
+        """Return the worth of a card with the returns after it, shape (n_states, n_actions)."""
         return worth.card * self.reward + worth.comeback * self.comeback
 
     def evaluate(self, policy: Floats, worth: Worth) -> Values:
-        """Return the values of a policy.
-
-        Args:
-            policy: a pmf over the actions for each state, shape (n_states, n_actions).
-            worth: what is counted.
-        """
+        """Return the values of a policy, a pmf for each state, shape (n_states, n_actions)."""
         rewards = self.rewards(worth)
         chain = np.matmul(policy[:, None, :], self.onward)[:, 0]
         state = np.linalg.solve(np.eye(len(chain)) - chain, (policy * rewards).sum(axis=1))
@@ -134,7 +99,7 @@ class FittedModel:
 
 
 def _placed(moves: Floats, grid: Grid) -> Floats:
-    """Return where moves lead from each level; what leads beyond an end stays at it.
+    """Return the chance of each target level; moves beyond an end stay at it.
 
     Args:
         moves: shape (L, .., 2 L - 1, M).
@@ -171,6 +136,6 @@ def _arrivals(tally: Tally) -> Floats:
 
 
 def _shares(places: Floats) -> Floats:
-    """Return chances: nothing below 0, and over the last two axes a sum of 1."""
+    """Return chances: no value is below 0, and the last two axes sum to 1."""
     positive = np.maximum(places, LEAST_SHARE)
     return np.asarray(positive / positive.sum(axis=(-2, -1), keepdims=True))

@@ -1,7 +1,7 @@
-"""What is believed of items at one moment: the frozen posterior that `policies.item_effects` folds.
+"""The frozen posterior of items' own effects at one moment.
 
-A replica holds this and not the fold. Only items that were met are stored; all others share one
-spread.
+A replica holds it instead of the fold in `ItemEffects`. Only items that were shown are stored; all
+others share one spread.
 """
 
 import math
@@ -14,22 +14,22 @@ from env.vocabulary import Float32s, Floats, Ints
 
 
 class PackedItems(msgspec.Struct, frozen=True, array_like=True):
-    """The places that hold something, ascending, and what they hold: little-endian, 4 bytes."""
+    """Ascending slots that hold something, and their numbers: little-endian, 4 bytes each."""
 
     slots: bytes
     numbers: bytes
 
 
 def pack_items(slots: Ints, numbers: Float32s) -> PackedItems:
-    """Return ascending places with the numbers that each holds."""
+    """Return ascending slots with the numbers that each holds."""
     return PackedItems(slots.astype("<u4").tobytes(), numbers.astype("<f4").tobytes())
 
 
 def unpack_items(packed: PackedItems, n_slots: int, width: int) -> tuple[Ints, Float32s]:
-    """Return the places, and `width` numbers for each, flat.
+    """Return the slots, and `width` numbers for each, flat.
 
     Raises:
-        ValueError: a part has the wrong length, a place is out of range or a number not finite.
+        ValueError: a part has the wrong length, a slot is out of range or a number not finite.
     """
     if len(packed.slots) % 4 or len(packed.numbers) != width * len(packed.slots):
         raise ValueError(
@@ -47,35 +47,28 @@ def unpack_items(packed: PackedItems, n_slots: int, width: int) -> tuple[Ints, F
 
 @dataclass(frozen=True, slots=True)
 class ItemBeliefs:
-    """The posterior of each item at one moment; pure, nobody writes to it."""
+    """The posterior of each item at one moment; pure and read-only."""
 
-    counts: Float32s  # (n_slots,) rewards of each item that are not forgotten
-    sums: Float32s  # (n_slots,) of these, less what the columns are worth
+    counts: Float32s  # (n_slots,) decayed count of each item's rewards
+    sums: Float32s  # (n_slots,) their decayed sum less the main effects
     spreads: Float32s  # (n_slots,) gap' C gap, at least 0
     noise: float  # sigma^2, above 0
     between: float  # tau^2, above 0
 
     @classmethod
     def unmet(cls, n_slots: int) -> "ItemBeliefs":
-        """Return what is believed before any item was shown: all are alike."""
+        """Return the posterior before any item was shown: all items are alike."""
         nothing = np.zeros(n_slots, dtype=np.float32)
         return cls(nothing, nothing, nothing, 1.0, 1.0)
 
     def posterior(self, slots: Ints) -> tuple[Floats, Floats]:
-        """Return mean and sd of the effects of these items.
-
-        Args:
-            slots: shape (n,), the items' places.
-
-        Returns:
-            m and s > 0, each of shape (n,).
-        """
+        """Return mean and sd > 0 of the effects of the items at these slots, each of shape (n,)."""
         depth = self.counts[slots].astype(np.float64) + self.noise / self.between
         variance = self.noise * (1.0 / depth + self.spreads[slots])
         return self.sums[slots] / depth, np.sqrt(variance)
 
     def to_bytes(self) -> bytes:
-        """Return these beliefs; equal ones give equal bytes."""
+        """Return the posterior as bytes; equal ones give equal bytes."""
         met = np.flatnonzero(self.counts)
         unmet = np.flatnonzero(self.counts == 0.0)
         spread = float(self.spreads[unmet[0]]) if len(unmet) else 0.0
@@ -84,7 +77,7 @@ class ItemBeliefs:
 
     @classmethod
     def from_bytes(cls, data: bytes, n_slots: int) -> "ItemBeliefs":
-        """Undo `to_bytes`; the posteriors are the same to the last bit.
+        """Return the posterior that `to_bytes` wrote, the same to the last bit.
 
         Raises:
             ValueError: a part has the wrong length, or a number is out of its range.

@@ -1,34 +1,8 @@
-"""What is known of each item beyond its features: a posterior mean and sd of its own effect.
+"""The item-effects learner folds rewards into a posterior of each item's own effect.
 
-An item's effect is what its rewards differ by from what its columns are worth. With weights beta of
-the columns x (`policies.main_effects`), noise variance sigma^2 and effects drawn from N(0, tau^2),
-n rewards r give an item
-
-    mean  m = (sum(r) - beta . sum(x)) / (n + k)        k = sigma^2 / tau^2
-    sd    s = sqrt(sigma^2 (1 / (n + k) + gap' C gap))    gap = (k / (n + k)) (mean of x)
-
-(the normal model of Efron and Morris, "Stein's estimation rule and its competitors", JASA 1973).
-Sums of rewards and columns are kept, not of residuals: a residual is measured against the weights
-of its day, while these make each mean one of today's weights. C is the weights' covariance over
-sigma^2: what its columns might be worth is a part of what an item might be, as in LinUCB. It counts
-at the mean of the item's columns, so it is one number an item and costs a page nothing; an item
-that was not met has the mean of all. Each candidate's own columns were rejected: they would cost a
-page more than all else that scores it, and help only while next to nothing is known.
-
-Both variances come from the stream itself. sigma^2 is what residuals differ by from the mean of
-their item's earlier ones. tau^2 rests on E[e * earlier mean of the item] = tau^2, as the noise of
-two impressions is independent; a product counts by its precision, an item for no more than k / 2
-products however often it was shown. Choosing by what was seen biases it a little (items that began
-badly are shown less), so the prior keeps a weight.
-
-Each impression takes 1 / memory off what was summed of its item, so that another audience is
-followed, and the sd of a hit stays above sigma / sqrt(memory). Rejected: forgetting by time or by
-all events (an item is forgotten because others are busy), a weight of VW's own for each item (no
-sd, and at one rate for all it either follows noise or remembers nothing), sums of squares an item
-(a pooled variance is what 20 impressions can carry).
-
-Items share hashed columns as features do; two items of one place are believed to be one. An item
-that was shown takes some 260 bytes in the learner and 12 in a replica.
+An item's own effect is the difference between its rewards and the prediction from its columns. The
+fold keeps sums of rewards and columns, so every posterior uses the current weights. Derivation,
+variance estimates and rejected alternatives: `docs/decisions/item-effects.md`.
 """
 
 import math
@@ -41,52 +15,38 @@ from env.vocabulary import Float32s, Floats, Ints
 from policies.item_beliefs import ItemBeliefs, PackedItems, pack_items, unpack_items
 
 VARIANCE_MEMORY = 50_000.0
-"""Residuals over which the two variances are taken."""
+"""Residuals over which the two variances are averaged."""
 
 PRIOR_ITEMS = 20.0
-"""Often shown items that the prior of tau^2 weighs as much as."""
+"""Weight of the prior of tau^2, in often shown items."""
 
 _CAPACITY = 256
 _CHUNK = 4096
 
 LEAST_SHARE = 0.04
-"""Of the prior tau^2 that is always left: an estimate at 0 would end all curiosity for good."""
+"""Share of the prior tau^2 that always remains: an estimate of 0 would end exploration for good."""
 
 
 class Moments(msgspec.Struct, frozen=True, array_like=True):
-    """What all residuals together say of both variances.
+    """Decayed sums of all residuals for the estimates of both variances."""
 
-    Attributes:
-        noise: sigma^2, above 0.
-        n_noise: decayed count of what it rests on.
-        between: decayed sum of weighted products of an item's residual and its earlier mean.
-        n_between: sum of their weights.
-    """
-
-    noise: float = 1.0
-    n_noise: float = 1.0
-    between: float = 0.0
-    n_between: float = 0.0
+    noise: float = 1.0  # sigma^2, above 0
+    n_noise: float = 1.0  # decayed count behind it
+    between: float = 0.0  # decayed weighted sum of an item's residual times its earlier mean
+    n_between: float = 0.0  # sum of their weights
 
 
 class OwnEffect(NamedTuple):
-    """What was known of one item under some weights, before it was shown again.
-
-    Attributes:
-        slot: of the item.
-        sums: of its rewards (first) and of their columns, shape (1 + n_columns,), float64.
-        left: sum of its rewards less what their columns are worth.
-        depth: n + k.
-    """
+    """The state of one item under given weights, before it was shown again."""
 
     slot: int
-    sums: Floats
-    left: float
-    depth: float
+    sums: Floats  # (1 + n_columns,) of its rewards (first) and of their columns, float64
+    left: float  # sum of its rewards less the main effects of their columns
+    depth: float  # n + k
 
     @property
     def mean(self) -> float:
-        """Return the posterior mean of the item's own effect."""
+        """The posterior mean of the item's own effect."""
         return self.left / self.depth
 
 
@@ -97,16 +57,17 @@ class ItemEffects:
         """Start without rewards.
 
         Args:
-            n_slots: places that items are hashed into.
-            n_columns: that rewards are explained by, the first of them 1 always.
-            prior_sd: tau / sigma before much is known, above 0; what a reward is measured in does
-                not matter to it.
+            n_slots: slots that items are hashed into.
+            n_columns: explanatory columns, the first of them constantly 1.
+            prior_sd: tau / sigma before much is known, above 0; it does not depend on the reward's
+                unit.
             memory: impressions of an item that are remembered, at least 1.
         """
         self._n_slots = n_slots
-        self._rows: dict[int, int] = {}  # of the items that were met, by slot
+        self._rows: dict[int, int] = {}  # slot -> row, of items that were shown
         self._held = np.zeros((_CAPACITY, 1 + n_columns), dtype=np.float32)
-        """A row an item: sum of its rewards, then of its columns, of which the first counts."""
+        """A row for each item: the sum of its rewards, then of its columns, the first of which is
+        the count."""
         self._prior = prior_sd**2
         self._kept = 1.0 - 1.0 / memory
         self._moments = Moments()
@@ -115,11 +76,11 @@ class ItemEffects:
 
     @property
     def noise(self) -> float:
-        """Return sigma^2."""
+        """The estimate of sigma^2."""
         return self._moments.noise
 
     def own(self, slot: int, weights: Floats) -> OwnEffect:
-        """Return what is known of the item at this place under these weights, (n_columns,)."""
+        """Return the state of the item in this slot under these weights, shape (n_columns,)."""
         row = self._rows.get(slot)
         k = self._moments.noise / self._between()
         if row is None:
@@ -129,17 +90,16 @@ class ItemEffects:
         return OwnEffect(slot, sums, left, float(sums[1]) + k)
 
     def fold(self, own: OwnEffect, columns: Floats, worth: float, reward: float) -> Floats:
-        """Move the beliefs by one reward.
+        """Update the posterior with one reward.
 
         Args:
-            own: the item's, as it is now.
             columns: shape (n_columns,), as the item was shown.
-            worth: of these columns, under the weights of `own`.
+            worth: main effect of these columns, under the weights of `own`.
             reward: finite.
 
         Returns:
-            Reward (first) and columns, less what was known of the item and times the root of their
-            weight: the row by which the weights' normal equations move (`MainEffects.fold`).
+            Reward (first) and columns, less the item's means and times the root of their weight:
+            the row that updates the normal equations in `MainEffects.fold`.
         """
         n, reward_and_columns = float(own.sums[1]), np.empty(1 + len(columns))
         reward_and_columns[0], reward_and_columns[1:] = reward, columns
@@ -153,21 +113,21 @@ class ItemEffects:
         return gap
 
     def mark(self) -> None:
-        """Remember from now on what `undo` needs to come back here."""
+        """Remember from now on the values that `undo` restores."""
         self._before.clear()
         self._marked = len(self._rows), self._moments
 
     def undo(self) -> None:
-        """Become what it was at the last `mark`."""
+        """Restore the state of the last `mark`."""
         n_rows, self._moments = self._marked
         for row, held in self._before.items():
             self._held[row] = held
         while len(self._rows) > n_rows:
-            self._rows.popitem()  # the last that came
+            self._rows.popitem()  # the last one added
         self._before.clear()
 
     def beliefs(self, weights: Floats, covariance: Floats) -> ItemBeliefs:
-        """Return what is believed now; it stays as it is when the fold moves on.
+        """Return the current posterior, which later folds do not change.
 
         Args:
             weights: of the columns, shape (n_columns,).
@@ -180,18 +140,18 @@ class ItemEffects:
             n, k = held[:, 1].astype(np.float64), noise / between
             counts[met] = n
             sums[met] = held[:, 0] - np.einsum("ij,j->i", held[:, 1:], weights)
-            # gap' C gap, were nothing known; not below 0 by rounding either.
+            # gap' C gap of an unseen item; rounding must not push it below 0.
             raw = np.maximum(_quadratic(held[:, 1:], covariance) / (n * n), 0.0)
             spreads[:] = raw.mean()
             spreads[met] = raw * (k / (n + k)) ** 2
         return ItemBeliefs(counts, sums, spreads, noise, between)
 
     def to_bytes(self) -> bytes:
-        """Return all that `fold` has moved; equal folds give equal bytes."""
+        """Return the learned state; equal folds give equal bytes."""
         return msgspec.msgpack.encode((self._moments, pack_items(*self._met())))
 
     def restore(self, data: bytes) -> None:
-        """Become what `to_bytes` was called on, under the same arguments.
+        """Load the state that `to_bytes` returned, under the same arguments.
 
         Raises:
             ValueError: a part has the wrong length, or a number is not finite.
@@ -212,7 +172,7 @@ class ItemEffects:
         self.mark()
 
     def _met(self) -> tuple[Ints, Float32s]:
-        """Return the slots of the items that were met, ascending, and their rows."""
+        """Return the slots of the items that were shown, ascending, and their rows."""
         slots = np.array(sorted(self._rows), dtype=np.int64)
         rows = np.array([self._rows[slot] for slot in slots.tolist()], dtype=np.int64)
         return slots, self._held[rows]
@@ -224,7 +184,7 @@ class ItemEffects:
         return row
 
     def _between(self) -> float:
-        """Return tau^2: the prior's and the products', by what each rests on."""
+        """Return tau^2: the precision-weighted mean of the prior and the products."""
         moments = self._moments
         prior, often = self._prior * moments.noise, PRIOR_ITEMS / (2.0 * self._prior)
         mixed = (often * prior + moments.between) / (often + moments.n_between)
@@ -235,8 +195,6 @@ class ItemEffects:
 
         Args:
             n: residuals of its item before it.
-            own: their mean.
-            off: the residual.
         """
         known = self._moments
         kept = 1.0 - 1.0 / VARIANCE_MEMORY

@@ -1,10 +1,8 @@
-"""What of a catalogue a person knows already, looked up once a page for retrieval and filters.
+"""The history of a user in catalogue indices, looked up once a page for retrieval and filters.
 
-A person's state holds item keys and names of creators, sounds and tags; a page needs them as
-indices and codes of the catalogue. What a person knows is short, so it is held as indices: that no
-page passes over the columns of a whole catalogue is a matter of this module. Keys are compared by
-their low 32 bits, which is all that a state keeps of what was seen: one unseen item in four million
-is taken for a seen one.
+A user's state holds item keys and names; a page needs catalogue indices and codes. The history is
+short, so it is held as indices and no page scans a column of the whole catalogue. Keys are compared
+by their low 32 bits, so one unseen item in four million counts as seen.
 """
 
 from dataclasses import dataclass
@@ -21,46 +19,35 @@ from env.users import UserState
 from env.vocabulary import Bools, Ints
 
 CREATOR_GAP = 10
-"""Cards after which a creator or a sound may come again."""
+"""Cards before a creator or a sound may come again."""
 
 _NOTHING = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A person's past in the catalogue's numbers.
+    """A user's history in the catalogue's indices and codes."""
 
-    Attributes:
-        items: indices of items that were seen or are on a page that is still open, ascending.
-        seen: indices of items among the last that were seen.
-        delivered: indices of items on a page that is still open.
-        blocked: indices of items that are not wanted, ascending: of a blocked creator, with a
-            blocked tag, or like one that was not of interest.
-        blocked_tags: the tags that are not wanted, folded.
-        recent_creators: codes of creators who had their turn among the last cards.
-        recent_sounds: likewise codes of sounds.
-    """
-
-    items: Ints
-    seen: Ints
-    delivered: Ints
+    items: Ints  # indices of items that were seen or are on an open page, ascending
+    seen: Ints  # indices of recently seen items
+    delivered: Ints  # indices of items on an open page
+    # Indices of unwanted items, ascending: those of a blocked creator, with a blocked tag, or
+    # similar to an item marked as not interesting.
     blocked: Ints
-    blocked_tags: frozenset[str]
-    recent_creators: Ints
-    recent_sounds: Ints
+    blocked_tags: frozenset[str]  # blocked tags, folded
+    recent_creators: Ints  # codes of creators among the last cards
+    recent_sounds: Ints  # codes of sounds among the last cards
 
     @classmethod
     def of(
         cls, user: UserState, catalogue: Catalogue, now_ms: int, creator_gap: int = CREATOR_GAP
     ) -> "Known":
-        """Look a person up.
+        """Look up a user's history.
 
         Args:
-            user: who asks.
-            catalogue: in whose numbers.
             now_ms: decides which pages are still open.
-            creator_gap: a creator or sound is recent if it was among so many of the last cards,
-                the delivered ones counted as the latest; for a followed creator half of that.
+            creator_gap: a creator or sound is recent if it was among this many of the last cards,
+                delivered ones counted as the latest; for a followed creator half of that.
         """
         seen = catalogue.find(users.seen_keys(user))
         delivered = catalogue.find(users.delivered_keys(user, now_ms))
@@ -87,25 +74,25 @@ class Known:
         )
 
     def new(self, allowed: Bools) -> Bools:
-        """Return, shape (n_items,), which allowed items are neither known nor blocked."""
+        """Return, shape (n_items,), which allowed items are neither in the history nor blocked."""
         new = allowed.copy()
         new[self.items] = False
         new[self.blocked] = False
         return new
 
     def again(self, allowed: Bools) -> Ints:
-        """Return the allowed items that are known, and still not blocked, ascending."""
+        """Return the allowed items in the history that are not blocked, ascending."""
         again = self.items[allowed[self.items]]
         if not len(self.blocked):
             return again
         return again[~is_among(again, self.blocked)]
 
     def n_new(self, allowed: Bools, n_allowed: int) -> int:
-        """Return how many allowed items are new to the person; n_allowed are allowed."""
+        """Return how many of the n_allowed allowed items are new to the user."""
         return n_allowed - int(np.count_nonzero(allowed[self._out()]))
 
     def n_wanted(self, allowed: Bools, n_allowed: int) -> int:
-        """Return how many allowed items the person has not blocked, known ones too."""
+        """Return how many allowed items the user has not blocked, seen ones included."""
         return n_allowed - int(np.count_nonzero(allowed[self.blocked]))
 
     def _out(self) -> Ints:
@@ -116,9 +103,9 @@ class Known:
         )
 
     def is_blocked(self, catalogue: Catalogue, index: Ints) -> Bools:
-        """Return, shape of `index`, which of some items are not wanted, by all of their tags.
+        """Return, shape of `index`, which items are blocked, by all of their tags.
 
-        The catalogue's columns hold an item's first tags only; what has more is asked itself.
+        The catalogue's columns hold an item's first tags only; items with more are looked up.
         """
         blocked = is_among(index, self.blocked)
         if not self.blocked_tags:
@@ -130,7 +117,7 @@ class Known:
 
 
 def _find_blocked(user: UserState, catalogue: Catalogue, tags: frozenset[str]) -> Ints:
-    """Return what is not wanted, near-duplicates of an unwanted item with it."""
+    """Return the blocked items, and near-duplicates of unwanted ones."""
     blocked: list[Ints] = []
     unwanted = catalogue.find(users.unwanted_keys(user))
     if creators := users.blocked_creators(user):
@@ -144,7 +131,7 @@ def _find_blocked(user: UserState, catalogue: Catalogue, tags: frozenset[str]) -
 
 
 def _recent_creators(user: UserState, coming: list[OpenCard], gap: int) -> set[str]:
-    """Return who had their turn, followed creators after half the gap only."""
+    """Return recent creators; a followed creator is recent for half the gap only."""
     names: list[str] = [card.creator for card in coming]
     recent = _within(user.creators, names, user.n_cards, gap)
     if not recent or not (followed := users.followed(user).intersection(recent)):
@@ -153,7 +140,7 @@ def _recent_creators(user: UserState, coming: list[OpenCard], gap: int) -> set[s
 
 
 def _within(shown: tuple[Tally, ...], coming: list[str], n_cards: int, gap: int) -> set[str]:
-    """Return the names among the last `gap` cards, first what is coming, then what was shown."""
+    """Return the names among the last `gap` cards, delivered ones counted as the latest."""
     if gap <= 0:
         return set()
     since = n_cards + len(coming) - gap

@@ -1,8 +1,8 @@
-"""Means along a line of even places, each told by those near by: local linear regression.
+"""Local linear regression on a line of evenly spaced points.
 
-At each place a line is fitted to all, weighted by a Gaussian kernel, and read there (Fan and
-Gijbels, Local Polynomial Modelling, 1996, section 3.2). A weighted mean alone is biased where the
-places seen are uneven, and at both ends. A bandwidth beyond the line fits one line to all of it.
+At each point a line is fitted to all data, weighted by a Gaussian kernel, and evaluated there (Fan
+and Gijbels, Local Polynomial Modelling, 1996, section 3.2). A weighted mean is biased at both ends
+and where data is uneven. A bandwidth beyond the line fits one line to all data.
 """
 
 from typing import NamedTuple
@@ -12,13 +12,13 @@ import numpy as np
 from env.vocabulary import Floats
 
 FLAT = 1e-3
-"""Added to the spread of the levels seen: where there is one, the slope is 0."""
+"""Added to the levels' variance, so that the slope is 0 where only one level was seen."""
 LEAST_SEEN = 1e-3
-"""Weight of the mean over all places, for where nothing was seen."""
+"""Weight of the overall mean, for points without data."""
 
 
 class LocalLinear(NamedTuple):
-    """Moments of the kernel, each of shape (L, L): weight, times distance, times its square."""
+    """Moments of the kernel, each (L, L): the weight, times distance, times its square."""
 
     weight: Floats
     first: Floats
@@ -26,14 +26,10 @@ class LocalLinear(NamedTuple):
 
     @classmethod
     def of(cls, n_places: int, bandwidth: float) -> "LocalLinear":
-        """Return those of places from 0 to 1.
-
-        Args:
-            n_places: L, 2 or more.
-            bandwidth: standard deviation of the kernel, above 0.
+        """Return the moments for n_places >= 2 points from 0 to 1.
 
         Raises:
-            ValueError: the bandwidth is not above 0.
+            ValueError: the bandwidth, the kernel's standard deviation, is not above 0.
         """
         if bandwidth <= 0.0:
             raise ValueError(f"expected a bandwidth above 0, got {bandwidth}")
@@ -43,11 +39,11 @@ class LocalLinear(NamedTuple):
         return cls(weight, weight * distance, weight * distance**2)
 
     def means(self, n: Floats, sums: Floats) -> Floats:
-        """Return the means at each place.
+        """Return the smoothed means at each point.
 
         Args:
-            n: of what was summed, shape (L, ..).
-            sums: shape (L, .., ..): that of n, or more axes after it.
+            n: weight of each sum, shape (L, ..).
+            sums: shape of n, with any number of further axes.
         """
         over = tuple(range(n.ndim))
         prior = sums.sum(axis=over) / n.sum()

@@ -1,32 +1,8 @@
-"""What each column of person and item is worth by itself: exact ridge beside Vowpal Wabbit.
+"""The main-effects learner: an exact ridge regression on the columns of user and item.
 
-    r = beta . x + u_item + pairs + noise        beta ~ N(0, diag)     u_item ~ N(0, tau^2)
-
-VW walks to the weights of some 1,600 columns and pairs by gradient, one reward at a time, and finds
-the few dozen main effects late; normal equations have them as soon as the rewards tell them. Items'
-own effects u are intercepts without end, so they are no columns: `policies.item_effects` eliminates
-them (the Schur complement, as `policies.linear_posterior` has it), and what is folded here is the
-row that is left of a reward, x and r less what was known of its item. So main effects and items'
-effects are one joint posterior at any time. VW then predicts what both leave over, and is believed
-as far as it was right (`Worth`).
-
-A prior says what a fact may be worth, not a column: content is a unit vector that spreads over some
-16 directions, a match is one number, of 1/4 in the root mean square where it is the cosine of two
-of these. So a match's weight has four times the sd of content's, and both facts may do as much to a
-reward. With one sd for all, what a match is worth is learned late, and meanwhile content's weights
-follow noise.
-
-Solved at each power of two and at every `SOLVE_EVERY`-th row. Products run by `np.einsum`: a BLAS
-product rounds as its number of threads has it. Older rows are forgotten by a share each solve, the
-prior never. Propensities do not count: where the reward is not linear in the columns, the fit is
-best for what is shown.
-
-Rejected: backfitting, where main effects learn from rewards less the item's effect as it stood (an
-effect that was measured against early main effects stays wrong, and content is learned from the
-items that are shown most), and the rank-one update of the inverse (loses its symmetry over millions
-of rows). Of priors: sds from the stream itself, by EM on the evidence (no better than these), and
-rewards weighted by 1 / p (1 - p), as a coin's variance has it (it trusts those most that are far
-off).
+It runs beside Vowpal Wabbit, which learns the pairs of columns by gradient steps. With
+`ItemEffects` it forms one joint posterior at any time. Derivation, priors and rejected
+alternatives: `docs/decisions/main-effects.md`.
 """
 
 import math
@@ -51,11 +27,12 @@ PERSON_COLUMNS: Ints = np.array(
         )
     ]
 )
-"""Of SHARED: they order no candidates, but what a person gives to all is no item's merit."""
+"""Indices into SHARED of the user's columns. They do not order candidates, but explain rewards that
+are no item's merit."""
 
 N_PERSON = 1 + len(PERSON_COLUMNS)
 N_COLUMNS = N_PERSON + N_ACTION
-"""The constant, the person's columns, the item's."""
+"""The constant, the user's columns, the item's columns."""
 
 MATCH_COLUMNS: Ints = np.array(
     [
@@ -75,30 +52,27 @@ MATCH_COLUMNS: Ints = np.array(
         )
     ]
 )
-"""Of all: those of person and item together."""
+"""Indices of the columns that describe user and item together."""
 
 SOLVE_EVERY = 64
 CONSTANT_PRECISION = 0.01
-"""Of the constant's prior, in rewards: it lies where the rewards are."""
+"""Precision of the constant's prior, in rewards."""
 
 NO_WORTH_ROWS = 1.0
-"""The prior of VW's worth, N(0, 1): as much as predictions whose squares sum to sigma^2."""
+"""The prior of VW's slope is N(0, 1): it weighs as much as predictions whose squares sum to
+sigma^2."""
 
 WORTH_MEMORY = 50_000.0
 
 
 class Worth(msgspec.Struct, frozen=True, array_like=True):
-    """How much of VW's predictions came true: the slope of what was left over on what it said.
+    """Shrinkage of VW's predictions: the slope of the observed residuals on the predicted ones.
 
-    Where pairs of person and item say nothing, VW's predictions are noise, and their worth is 0.
-
-    Attributes:
-        product: decayed sum of prediction times what was left over for it.
-        square: decayed sum of squared predictions.
+    Where the pairs of user and item explain nothing, VW's predictions are noise and the slope is 0.
     """
 
-    product: float = 0.0
-    square: float = 0.0
+    product: float = 0.0  # decayed sum of prediction times observed residual
+    square: float = 0.0  # decayed sum of squared predictions
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.product) and 0.0 <= self.square < math.inf):
@@ -112,21 +86,21 @@ class Worth(msgspec.Struct, frozen=True, array_like=True):
         )
 
     def share(self, noise: float) -> float:
-        """Return the part of a prediction to believe, in [0, 1], given the rewards' variance."""
+        """Return the share of a prediction to use, in [0, 1], given the rewards' noise variance."""
         slope = self.product / (self.square + NO_WORTH_ROWS * noise)
         return min(max(slope, 0.0), 1.0)
 
 
 class MainEffects:
-    """The fold of eliminated rows into weights: deterministic, the same bytes after a restart."""
+    """The fold of rows into weights: deterministic, the same bytes after a restart."""
 
     def __init__(self, prior_sd: float, memory: float, match_sd: float) -> None:
         """Start with weights of 0.
 
         Args:
-            prior_sd: of a column's weight in sds of the noise, above 0.
+            prior_sd: of a column's weight, in sds of the noise, above 0.
             memory: rows that are remembered, at least 1.
-            match_sd: the same as `prior_sd`, of `MATCH_COLUMNS`.
+            match_sd: like `prior_sd`, for `MATCH_COLUMNS`.
         """
         self._prior: Floats = np.full(N_COLUMNS, prior_sd**-2)
         self._prior[MATCH_COLUMNS] = match_sd**-2
@@ -138,11 +112,11 @@ class MainEffects:
         self.weights: Floats = np.zeros(N_COLUMNS)
 
     def expect(self, columns: Floats) -> float:
-        """Return what these columns are worth, shape (N_COLUMNS,)."""
+        """Return the main effect of these columns, shape (N_COLUMNS,)."""
         return float(np.einsum("i,i->", columns, self.weights))
 
     def fold(self, row: Floats) -> None:
-        """Learn a row: reward, then columns, less what was known of the item, (1 + N_COLUMNS,)."""
+        """Add a row from `ItemEffects.fold`: reward, then columns, shape (1 + N_COLUMNS,)."""
         self._waiting[self._n_waiting] = row
         self._n += 1
         self._n_waiting += 1
@@ -150,22 +124,22 @@ class MainEffects:
             self._solve()
 
     def posterior(self) -> tuple[Floats, Floats]:
-        """Return mean and covariance of the weights after every row, those that wait included.
+        """Return the weights' posterior mean and covariance after all rows, buffered ones too.
 
         Returns:
-            Shape (N_COLUMNS,), and (N_COLUMNS, N_COLUMNS), the latter over the noise's variance.
+            Shape (N_COLUMNS,), and (N_COLUMNS, N_COLUMNS) over the noise's variance.
         """
         moments = self._summed()
         inverse = np.asarray(np.linalg.inv(self._precision(moments)), dtype=np.float64)
         return np.einsum("ij,j->i", inverse, moments[1:, 0]), inverse
 
     def to_bytes(self) -> bytes:
-        """Return all that `fold` has moved; equal folds give equal bytes."""
+        """Return the learned state; equal folds give equal bytes."""
         parts = (self._moments, self._waiting[: self._n_waiting], self.weights)
         return msgspec.msgpack.encode((self._n, *(part.astype("<f8").tobytes() for part in parts)))
 
     def restore(self, data: bytes) -> None:
-        """Become what `to_bytes` was called on, under the same arguments.
+        """Load the state that `to_bytes` returned, under the same arguments.
 
         Raises:
             ValueError: a part has the wrong length, or a number is not finite.
@@ -200,10 +174,10 @@ class MainEffects:
 
 
 def weights_from(data: bytes) -> Floats:
-    """Return the weights that these bytes hold, shape (N_COLUMNS,).
+    """Return the weights in these bytes, shape (N_COLUMNS,).
 
     Raises:
-        ValueError: not as many as columns, or one is not finite.
+        ValueError: there are not N_COLUMNS of them, or one is not finite.
     """
     return _read(data, (N_COLUMNS,))
 

@@ -1,11 +1,8 @@
-"""What each market asks for: the languages that people there watch, ages, and whether carts are on.
+"""Rules of each market: spoken languages, minimum age, and whether product links are offered.
 
-A market is the country that a page is asked for from. Its languages are what is really watched
-there beside the official ones, so that a feed of a small catalogue is not cut to a few items. The
-presets are our choice and no law: who runs a feed answers for the ratings and carts of a market.
-
-Rejected: rules in an item (each upload would have to know every market), and a market of several
-countries (ratings and carts are national).
+A market is the country of a request. The presets are our choice and no law: the operator of a feed
+answers for the ratings and product links of a market. Rejected alternatives:
+`docs/decisions/eligibility.md`.
 """
 
 from collections.abc import Mapping
@@ -19,26 +16,18 @@ MAX_AGE = 120
 
 
 class MarketRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What may be shown in one country, and how.
+    """The rules of one country."""
 
-    Attributes:
-        languages: ISO 639 codes, lower-case, of which items are shown as long as there are enough
-            of them; empty: all. An item of unknown language is always among them.
-        least_age: years that somebody of unknown age counts as; nobody is shown an item that is
-            rated above their age.
-        cart: product links are offered.
-    """
-
+    # Lower-case ISO 639 codes; other languages are shown only where these leave too few items.
+    # Empty means all. Items of unknown language always count as included.
     languages: tuple[str, ...] = ()
+    # Age in years of users whose age is unknown; a user never sees an item that is rated above
+    # their age.
     least_age: int = 13
-    cart: bool = False
+    cart: bool = False  # whether product links are offered
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be looked up.
-
-        Raises:
-            ValueError: a language is no lower-case code, or the age is out of range.
-        """
+        """Raise ValueError for a language that is no lower-case code, or an age out of range."""
         for language in self.languages:
             if not (language.isascii() and language.isalpha() and language.islower()):
                 raise ValueError(
@@ -49,7 +38,7 @@ class MarketRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 ANYWHERE = MarketRules()
-"""Of a country without rules of its own: all languages, no cart."""
+"""Rules of a country without its own: all languages, no product links."""
 
 PRESETS: Mapping[str, MarketRules] = MappingProxyType(
     {
@@ -69,20 +58,13 @@ PRESETS: Mapping[str, MarketRules] = MappingProxyType(
 
 
 class Markets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The rules of all markets.
+    """The rules of all markets."""
 
-    Attributes:
-        rules: by upper-case ISO 3166 alpha-2 code.
-    """
-
+    # Rules by upper-case ISO 3166 alpha-2 code.
     rules: dict[str, MarketRules] = msgspec.field(default_factory=lambda: dict(PRESETS))
 
     def __post_init__(self) -> None:
-        """Refuse a country that no request could be from.
-
-        Raises:
-            ValueError: a key is no upper-case country code.
-        """
+        """Raise ValueError for a key that is no upper-case country code."""
         for country in self.rules:
             if not (len(country) == 2 and country.isascii() and country.isupper()):
                 raise ValueError(
@@ -95,7 +77,7 @@ class Markets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def product(item: Item, country: str, rules: MarketRules) -> str:
-    """Return the product link that a card offers there, empty where it offers none.
+    """Return the product link that a card offers in a country, empty where it offers none.
 
     >>> cup = msgspec.convert({"item_id": "cup", "products": {"GB": "https://shop/cup"}}, Item)
     >>> [product(cup, country, PRESETS["GB"]) for country in ("GB", "US")]

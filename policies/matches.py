@@ -1,13 +1,8 @@
-"""The best matches of a person's interests, exactly: of all items, or of those an index names.
+"""Exact ranking of items by their match with a user's interests.
 
-An item's match is the product of an interest and its content, and what the long-term interest makes
-of it is expected in rewards. Where items have no more than a tag, hundreds match alike: these are
-ranked by a draw from each one's posterior reward, so that neither their order in the catalogue nor
-what was first liked decides.
-
-Rejected: one product for both interests (for a product of two matrices BLAS wakes its threads,
-which took 8 ms instead of 0.1 on a machine that has other work), and sorting all matches (a bound
-from every eighth of them leaves a few hundred to sort).
+A match is the product of an interest vector and an item's content vector. Matches that are equal up
+to rounding are ranked by a draw from the items' posterior rewards. Rejected alternatives:
+`docs/decisions/candidate-retrieval.md`.
 """
 
 from collections.abc import Mapping
@@ -22,12 +17,11 @@ from env.vocabulary import Bools, Float32s, Floats, Ints, Scene
 from policies.nearest import Nearest
 
 MATCH_STEP = 2.0**-12
-"""Two matches, or what is expected by them, that differ by less count as alike."""
+"""Matches, or expected rewards from them, that differ by less count as equal."""
 
 EXPECTED = "long_interest"
-"""The source whose match is an expected signal (`env.interests`), so that an item's mean reward is
-added to it: of a newcomer it says little, and what is good for everybody leads. The session's is
-taken alone, whatever was earned so far."""
+"""The source to whose match an item's mean reward is added, both in rewards. For a new user it says
+little, so generally good items lead. The session's match is used alone."""
 
 _SAMPLED = 8
 _NOBODY = np.zeros(0, dtype=np.int64)
@@ -39,13 +33,10 @@ _ONE, _OUT = np.float32(1.0), np.float32(1e9)
 def interests_of(
     user: UserState, scene: Scene, catalogue: Catalogue, items: Aligned
 ) -> dict[str, Float32s]:
-    """Return the interests that there are, by source; a session that begins has none yet.
+    """Return a user's interest vectors by source; a session without cards has none.
 
     Args:
-        user: who asks.
-        scene: what people play in it is what is believed of a newcomer.
-        catalogue: all items.
-        items: aligned to it.
+        scene: its popular content is the prior interest of a new user.
 
     Returns:
         Vectors of shape (VECTOR_DIM,), none of them zero.
@@ -59,10 +50,9 @@ def interests_of(
 
 
 def matches_of(source: str, interest: Float32s, vectors: Float32s, reward_mean: Floats) -> Float32s:
-    """Return how well some items match an interest, shape (n,).
+    """Return each item's match with an interest, shape (n,).
 
     Args:
-        source: of the interest; to what is `EXPECTED` the item's mean reward is added.
         interest: shape (VECTOR_DIM,).
         vectors: of the items, shape (n, VECTOR_DIM).
         reward_mean: of the items, shape (n,).
@@ -85,17 +75,9 @@ def best_matches(
 ) -> dict[str, Ints]:
     """Return the n best matches of each interest, the best first, fewer where fewer are wanted.
 
-    Matches that round to the same multiple of `MATCH_STEP` are alike.
-
     Args:
-        interests: vectors by source.
-        catalogue: all items.
-        items: what the log says of them.
         wanted: shape (n_items,), the items that may be found.
-        n_wanted: how many these are.
-        n: how many are needed.
-        nearest: where they are looked for; None: everywhere.
-        rng: decides between equals.
+        nearest: index to search in; None: all items are ranked.
     """
     n = min(n, n_wanted)
     if not interests or n == 0:
@@ -127,7 +109,7 @@ def _rank_some(
     n: int,
     rng: np.random.Generator,
 ) -> Ints:
-    """Return the places of the n best matches among some wanted items, as among all."""
+    """Return the positions of the n best matches among some wanted items."""
     mean, sd = items.reward_mean[index], items.reward_sd[index]
     matches = matches_of(source, interest, catalogue.vectors[index], mean)
     return _nearest(matches, np.zeros_like(matches), mean, sd, n, rng)
@@ -154,9 +136,9 @@ def _nearest(
 
 
 def _highest(steps: Float32s, n: int) -> Ints:
-    """Return the places of the n highest values and of all that equal the last of them.
+    """Return the indices of the n highest values and of all that equal the last of them.
 
-    Every eighth value tells a bound that twice n are likely to reach: only these are sorted out.
+    Every eighth value gives a bound that about 2 n values reach; only these are partitioned.
     """
     sample = steps[::_SAMPLED]
     rank = len(sample) - 2 * n // _SAMPLED - 1

@@ -1,8 +1,7 @@
-"""Who is looked at for the best matches, where that is not all items: those an index says.
+"""The protocol of an index that narrows the search for the best matches.
 
-Exact re-ranking is retrieval's: an index only says among which items to look, so what it adds to a
-page is speed and what it can take away is a few of the matches (its recall). On a small catalogue
-there is none and all items are looked at, which is then faster too.
+Retrieval ranks the items that an index names exactly, so an index adds speed and can only cost
+recall. A small catalogue is searched without one.
 """
 
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from env.vocabulary import Bools, Float32s, Ints
 
 
 class Nearest(Protocol):
-    """Finds where the best matches are."""
+    """Finds items among which the best matches are."""
 
     def near(
         self,
@@ -28,22 +27,18 @@ class Nearest(Protocol):
         n: int,
         rng: np.random.Generator,
     ) -> dict[str, Ints] | None:
-        """Return the items among which the n best matches of each interest are; None: all.
+        """Return wanted items that contain the n best matches of each interest; None: search all.
 
         Args:
-            catalogue: all items.
-            items: what the log says of them.
             interests: vectors by source; the long interest's match is added to the mean reward.
             wanted: shape (n_items,), the items that may be found.
-            n_wanted: how many these are.
-            n: how many are needed, at most n_wanted.
-            rng: decides between equals.
+            n: number of items needed, at most n_wanted.
 
         Returns:
-            For each interest wanted items, distinct, n of them at least.
+            For each interest at least n distinct wanted items.
         """
         ...
 
     def follow(self, items: Aligned) -> None:
-        """Work out what the first search in a version of the states needs; on any thread."""
+        """Prepare the first search in a version of the states; any thread may call it."""
         ...

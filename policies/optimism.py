@@ -1,12 +1,7 @@
-"""How far an item's score is raised by what is not known of it, and for whom further.
+"""The exploration bonus raises an item's score by a multiple of its posterior sd.
 
-It is a part of the score, so it goes through the explorer like the rest: every candidate keeps a
-positive probability, and that is what is logged. Rejected: the upper bound alone (a deterministic
-choice, which no log can evaluate), and a wider explorer for newcomers (it tries what is known to be
-bad as well).
-
-Who pays for it is a choice of its own: with a `newcomer` of -1 what is new is tried out on those
-who are known, and not on the first page of somebody who may not come back.
+The bonus is part of the score, so every candidate keeps a positive, logged probability. It may
+differ between new and well-known users. Rejected alternatives: `docs/decisions/exploration.md`.
 """
 
 import math
@@ -18,26 +13,21 @@ from env.vocabulary import Float32s
 
 EVIDENCE = SHARED.index("evidence")
 EVIDENCE_SCALE = 5.0
-"""What `env.features` divides log1p(evidence) by."""
+"""The encoder divides log1p(evidence) by this."""
 
 MOST_LOG_EVIDENCE = 50.0
 
 
 class Optimism(msgspec.Struct, frozen=True, array_like=True):
-    """How many sds of its effect an item is credited with.
+    """Number of posterior sds that are added to an item's score.
 
-    To a newcomer the width is (1 + newcomer) times as large; the difference fades with their
-    evidence, by n0 / (n0 + evidence).
-
-    Attributes:
-        width: in [0, 100], for a person well known.
-        newcomer: in [-1, 100], the share that a newcomer's width is larger by; -1: it is 0.
-        newcomer_evidence: n0 above 0, answered cards at which half of that is left.
+    For a new user it is (1 + newcomer) times as large; the difference fades by n0 / (n0 +
+    evidence).
     """
 
-    width: float = 0.0
-    newcomer: float = 0.0
-    newcomer_evidence: float = 20.0
+    width: float = 0.0  # in [0, 100], for a well-known user
+    newcomer: float = 0.0  # in [-1, 100], relative difference for a new user; -1 gives no bonus
+    newcomer_evidence: float = 20.0  # n0 > 0, answered cards that halve the difference
 
     def __post_init__(self) -> None:
         sizes = 0.0 <= self.width <= 100.0 and -1.0 <= self.newcomer <= 100.0
@@ -48,7 +38,7 @@ class Optimism(msgspec.Struct, frozen=True, array_like=True):
             )
 
     def towards(self, shared: Float32s) -> float:
-        """Return the width for the person whose shared columns these are."""
+        """Return the width for the user with these shared columns."""
         coded = min(max(EVIDENCE_SCALE * float(shared[EVIDENCE]), 0.0), MOST_LOG_EVIDENCE)
         left = self.newcomer_evidence / (self.newcomer_evidence + math.expm1(coded))
         return self.width * (1.0 + self.newcomer * left)

@@ -1,17 +1,8 @@
-"""Chances in the cells of a table, fitted by logistic regression on its axes and their pairs.
+"""Logistic regression of the chances in a table's cells, on its axes and their pairs.
 
-    log-odds = b + sum_j f_j(x_j) + sum_(j < k) f_jk(x_j, x_k)
-
-The last axis is a choice and enters by place; the others are columns in which things are smooth,
-and enter as polynomials, the first as a line. Each kind of term (an axis or a pair, and a degree)
-has a Gaussian prior of mean 0 whose precision is learned from the table itself, by the evidence
-(MacKay, Bayesian Interpolation, 1992): precision = (number of effective weights) / (sum of their
-squares), where a term that the table does not call for has no effective weight and goes to 0. So
-cells that saw a dozen cards are told by all that are like them in what matters.
-
-What hangs on three axes at once is missed unless log-odds add it up. Rejected: shares of the cells
-(MiniSwipe's exits need ten times the cards for the same error), one ridge for all terms (right for
-exits or for moves, twice the error in the other).
+Each kind of term has a Gaussian prior whose precision is learned from the table by the evidence
+(MacKay, Bayesian Interpolation, 1992). Derivation and rejected alternatives:
+`docs/decisions/fitted-model.md`.
 """
 
 from functools import cache
@@ -36,7 +27,7 @@ def pair_chances(hits: Floats, n: Floats) -> Floats:
 
     Args:
         hits: in [0, n], shape of n.
-        n: cards, any shape of two axes or more; some above 0.
+        n: cards, any shape of two or more axes, some above 0.
     """
     terms = _terms(n.shape)
     design, total, hit = terms.design, n.ravel(), hits.ravel()
@@ -52,7 +43,7 @@ def pair_chances(hits: Floats, n: Floats) -> Floats:
         curvature = (design * (total * chance * (1.0 - chance))[:, None]).T @ design
         spread = np.linalg.inv(curvature + np.diag(ridge))
         step = spread @ gradient
-        # Where a place has no hit at all a full step overshoots.
+        # A full step overshoots where a level of an axis has no hit.
         step *= min(1.0, LONGEST_STEP / max(np.abs(step).max(), LEAST_SHARE))
         weights += step
         effective = np.bincount(terms.kind, 1.0 - ridge * np.diag(spread))
@@ -64,15 +55,10 @@ def pair_chances(hits: Floats, n: Floats) -> Floats:
 
 
 class _Terms(NamedTuple):
-    """Columns of the regression.
+    """Columns of the regression, of which the first is 1, and the kind of each."""
 
-    Attributes:
-        design: shape (n_cells, n_weights); the first is 1.
-        kind: of each, shape (n_weights,).
-    """
-
-    design: Floats
-    kind: Ints
+    design: Floats  # (n_cells, n_weights)  # (n_cells, n_weights)
+    kind: Ints  # (n_weights,)  # (n_weights,)
 
 
 @cache
@@ -97,7 +83,7 @@ def _terms(shape: tuple[int, ...]) -> _Terms:
 
 
 def _powers(n: int, most: int) -> Floats:
-    """Return orthogonal polynomials of degree 1 to `most` at n even places, shape (n, most)."""
+    """Return orthogonal polynomials of degree 1 to `most` at n even points, shape (n, most)."""
     if n == 1:
         return np.zeros((1, 0))
     powers = np.vander(np.linspace(-1.0, 1.0, n), most + 1, increasing=True)

@@ -1,4 +1,4 @@
-"""Rows of probabilities: made from scores, and drawn from."""
+"""Functions that make rows of probabilities from scores and draw from them."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from env.vocabulary import Floats, Ints
 
 
 def softmax(scores: Floats, temperature: float = 1.0, floor: float = 0.0) -> Floats:
-    """Return pmfs of scores along the last axis, of which a share is spread evenly.
+    """Return pmfs of scores along the last axis, mixed with a share of uniform.
 
     Args:
         scores: shape (..., K).
@@ -19,11 +19,6 @@ def softmax(scores: Floats, temperature: float = 1.0, floor: float = 0.0) -> Flo
 
 
 def draw(pmf: Floats, rng: np.random.Generator) -> Ints:
-    """Return a place of each row, shape (n,), by inverse CDF.
-
-    Args:
-        pmf: shape (n, K).
-        rng: of the draws, one number a row.
-    """
+    """Return an index drawn from each row of pmfs (n, K) by inverse CDF, shape (n,)."""
     cdf = pmf.cumsum(axis=1)
     return np.asarray((rng.random((len(pmf), 1)) * cdf[:, -1:] >= cdf).sum(axis=1))

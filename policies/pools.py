@@ -1,14 +1,8 @@
-"""Slot rules: what each place of a page may take, and whom its exploration floor is spread over.
+"""Slot rules: the candidates that each slot may take and those that share its exploration floor.
 
-Reserved slots take uploads that are owed an audience and nothing else. As many of a page's slots
-are reserved as the market's share asks for on average, in places that are drawn: the first card is
-seen by everybody, the last by few. All other slots are open to any candidate; on a page with
-reserved slots they leave the owed uploads alone, so that a reserved slot always finds one. The
-floor of an open slot goes to the candidates of which little is known, so that an upload is tried
-without a page being random; where all are known, to all.
-
-Rejected: a fixed quota (it costs its whole share in reward, whoever asks; ours is what the debts
-need), and reserved slots at the end of a page (that pays a debt with cards nobody reaches).
+Reserved slots take only uploads with a delivery guarantee, at positions drawn at random. An open
+slot spreads its floor over candidates with little evidence. Rejected alternatives:
+`docs/decisions/reserved-slots.md`.
 """
 
 import numpy as np
@@ -18,27 +12,25 @@ from env.items import ItemStates
 from env.vocabulary import Bools, Ints, SlotRule
 
 LITTLE_EVIDENCE = 30
-"""Impressions from which on an item is known."""
+"""Items with fewer impressions have little evidence."""
 
 FAIR_START = "fair_start"
 """Name of a reserved slot's rule."""
 
 _PLACES = 0x706C61636573
-"""Keeps these draws apart from all others that a page's seed is used for."""
+"""Keeps these draws apart from all others of the page's seed."""
 
 
 def reserve(share: float, n_slots: int, seed: int) -> Ints:
-    """Return the places of a page to reserve: floor(share * n_slots + u) of them, u uniform.
+    """Return the slots to reserve: floor(share * n_slots + u) of them, u uniform.
 
-    So their expected number is share * n_slots exactly, and each place is as likely as any other.
+    Their expected number is share * n_slots exactly, and every slot is equally likely.
 
     Args:
         share: part of the cards to reserve, in [0, 1].
-        n_slots: of the page.
-        seed: of the page.
 
     Returns:
-        Slot numbers in random order, so that any first of them are as good as drawn by themselves.
+        Slot numbers in random order, so that any first few are a fair draw as well.
     """
     if share <= 0.0:
         return np.zeros(0, dtype=np.int64)
@@ -58,19 +50,16 @@ def slots(
     """Return a page's slot rules, one object for equal ones.
 
     Args:
-        n_slots: of the page, at least 0.
-        catalogue: that `index` is of.
         index: shape (n,), the candidates.
-        states: what the log says about the items.
-        owed: shape (n,), which candidates are owed an audience; the first ones are wanted most.
-        places: of `reserve`; as many as there are owed candidates for.
+        owed: shape (n,), candidates with a shortfall; the first ones are the most urgent.
+        places: from `reserve`; as many are used as there are candidates with a shortfall.
     """
     little = states.aligned(catalogue).impressions[index] < LITTLE_EVIDENCE
     debut = owed.nonzero()[0]
     places = places[: len(debut)]
     if not len(places):
         return (_open(np.ones(len(index), dtype=np.bool_), little),) * n_slots
-    # Where candidates are few, open slots need some of the owed ones to be filled at all.
+    # Where candidates are few, open slots need some uploads with a shortfall to be filled at all.
     n_left_alone = max(len(index) - n_slots + len(places), len(places))
     fair = np.zeros(len(index), dtype=np.bool_)
     fair[debut[:n_left_alone]] = True

@@ -1,23 +1,8 @@
-"""The network that ranks for retention, as it is served: its forward pass in numpy.
+"""The retention ranker as it is served: a two-tower network's forward pass in numpy.
 
-A tower a side turns what is known of a person and of each candidate into embeddings h_u and h_i; a
-head scores them together:
-
-    h     = B tanh(A clip((x - shift) scale, -LIMIT, LIMIT) + a) + b
-    score = w · tanh(C [h_u, h_i, h_u * h_i] + c)
-
-The score of a candidate knows nothing of the others, so there may be any number of them, in any
-order. Scores are logits: training draws from their softmax (`policies.retention.module`, whose
-weights are exported to here). Columns are shifted and scaled inside, by constants that travel with
-the weights, and cut at LIMIT, so that whatever finite features come, scores are finite and what was
-never seen in training cannot run away.
-
-A row of C may be summed by person first: C_i h_i + C_p (h_u * h_i) = (C_i + C_p diag(h_u)) h_i, one
-small matrix a page instead of a product twice as wide for each candidate.
-
-Rejected: torch or onnxruntime in the replica (the first is slower at one page, see `nextswipe bench
-ranker`; the second is one more runtime to agree with the first); running statistics for the
-columns (state that a checkpoint may be restored without, and then it degrades silently); pickle.
+One tower embeds the user, one each candidate, and a head scores them together. The scores are the
+logits of the trained policy. Equations and rejected alternatives:
+`docs/decisions/ranker-network.md`.
 """
 
 from collections.abc import Mapping
@@ -33,42 +18,31 @@ from policies.tensors import pack, read_vouched, unpack, write_vouched
 
 FORMAT_VERSION = 1
 LIMIT = 10.0
-"""No column is farther from its shift than this many of its scale."""
+"""Scaled columns are clipped to [-LIMIT, LIMIT]."""
 ONE_THREAD = 200_000
-"""Multiplications of a product of matrices that OpenBLAS leaves to one thread: below 2^18. The bits
-of a larger one hang on the number of threads, and a logged page could not be drawn again."""
+"""OpenBLAS runs matrix products below 2^18 multiplications on one thread. The bits of a larger
+product depend on the number of threads, and a logged page could not be recomputed."""
 MOST_ROWS = 4096
-"""Candidates that are scored at once: what they need in between fits into a core's cache."""
+"""Candidates that are scored at once, so that intermediate results fit into a core's cache."""
 
 
 class RankerArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The shape of a network.
+    """The shape of a network."""
 
-    Attributes:
-        n_user: columns of a person.
-        n_item: columns of a candidate.
-        hidden: units of each hidden layer.
-        embed: length of an embedding.
-    """
-
-    n_user: int
-    n_item: int
-    hidden: int = 64
-    embed: int = 32
+    n_user: int  # columns of a user
+    n_item: int  # columns of a candidate
+    hidden: int = 64  # units of each hidden layer
+    embed: int = 32  # length of an embedding
 
     def __post_init__(self) -> None:
-        """Refuse what is no shape.
-
-        Raises:
-            ValueError: a number is not in 1 to 65,536.
-        """
+        """Raise ValueError for a number that is not in 1 to 65,536."""
         for name, value in msgspec.structs.asdict(self).items():
             if not 1 <= value <= 65_536:
                 raise ValueError(f"{name} must be from 1 to 65536, got {value}")
 
 
 class _Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a file says besides its tensors."""
+    """The metadata of a ranker's file."""
 
     format_version: int
     args: RankerArgs
@@ -101,18 +75,14 @@ class Ranker:
 
     Attributes:
         args: its shape.
-        tensors: its weights by name, float32, see `tensor_shapes`; not to be written to.
+        tensors: its weights by name, float32, see `tensor_shapes`; read-only.
     """
 
     def __init__(self, args: RankerArgs, tensors: Mapping[str, Float32s]) -> None:
-        """Be this network.
-
-        Args:
-            args: its shape.
-            tensors: exactly those of `tensor_shapes`; copied.
+        """Copy the network's weights.
 
         Raises:
-            ValueError: a tensor is missing, not asked for, of another type or shape, or not finite.
+            ValueError: a tensor is missing, unknown, of another type or shape, or not finite.
         """
         _require_tensors(tensor_shapes(args), tensors)
         self.args = args
@@ -132,8 +102,8 @@ class Ranker:
         """Return the network that `to_bytes` wrote.
 
         Raises:
-            ValueError: it is no safetensors, not of a ranker, of a later format, or not all of it
-                is finite float32 of the shape that it announces.
+            ValueError: the bytes are no safetensors of a ranker, have a later format, or hold
+                tensors that are not finite float32 of the announced shape.
         """
         packed = unpack(data)
         if _WORDS not in packed.words:
@@ -147,17 +117,17 @@ class Ranker:
         return cls(words.args, packed.tensors)
 
     def to_bytes(self) -> bytes:
-        """Return the network as safetensors, its shape in the metadata."""
+        """Return the network as safetensors, with its shape in the metadata."""
         words = msgspec.json.encode(_Words(FORMAT_VERSION, self.args)).decode()
         return pack(self.tensors, {_WORDS: words})
 
     @classmethod
     def from_file(cls, path: Path) -> "Ranker":
-        """Return the network of a file that its manifest vouches for.
+        """Return the network in a file that its manifest verifies.
 
         Raises:
-            FileNotFoundError: the file or its manifest is not there.
-            SnapshotCorruption: the file is not what its manifest says, or no ranker.
+            FileNotFoundError: the file or its manifest is missing.
+            SnapshotCorruption: the file differs from its manifest, or holds no ranker.
         """
         try:
             return cls.from_bytes(read_vouched(path))
@@ -165,11 +135,11 @@ class Ranker:
             raise SnapshotCorruption(f"{path}: {error}") from error
 
     def to_file(self, path: Path, made: Mapping[str, Any] | None = None) -> None:
-        """Write a file and its manifest, see `policies.tensors.write_vouched`."""
+        """Write a file and its manifest, see `write_vouched`."""
         write_vouched(path, self.to_bytes(), made)
 
     def scores(self, user: Float32s, items: Float32s) -> Floats:
-        """Return a logit a candidate, shape (K,), finite for finite columns.
+        """Return each candidate's logit, shape (K,), finite for finite columns.
 
         Args:
             user: shape (n_user,).
@@ -192,9 +162,7 @@ class Ranker:
         return scores
 
     def batch_scores(self, user: Float32s, items: Float32s) -> Floats:
-        """Return logits of the candidates of n people, shape (n, K).
-
-        They are those of `scores` up to rounding.
+        """Return the logits of n users' candidates, shape (n, K): those of `scores` up to rounding.
 
         Args:
             user: shape (n, n_user).
@@ -241,7 +209,7 @@ class Ranker:
 
 
 class _Tower:
-    """One side of the network: columns in, embeddings out."""
+    """One side of the network, from columns to embeddings."""
 
     def __init__(self, tensors: Mapping[str, Float32s], name: str) -> None:
         self._shift, self._scale = tensors[f"{name}.shift"], tensors[f"{name}.scale"]

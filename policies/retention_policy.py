@@ -1,10 +1,9 @@
-"""The trained ranker as a policy of the feed: scores are its logits, pages are drawn from softmax.
+"""The trained ranker as a policy of the feed: its logits are the scores, drawn by softmax.
 
-What PPO trains is a distribution, not a ranking, so at temperature 1 a slot is drawn from exactly
-what was trained. Everything is logged that draws a page again: name, explorer, columns.
-
-Rejected: serving the best score (the policy that was trained and measured is another one, and its
-log could evaluate nothing else).
+PPO trains a distribution and not a ranking, so temperature 1 serves exactly the trained policy.
+Name, explorer and columns are logged, so a page can be recomputed. Rejected: serving the best
+score, which is another policy than the one that was trained and measured, and whose log could
+evaluate no other.
 """
 
 from env.features import N_ACTION, N_SHARED
@@ -14,7 +13,7 @@ from policies.ranker import Ranker
 
 
 class RetentionPolicy:
-    """Shows candidates as a network trained for retention would; a Policy.
+    """Draws candidates as a network trained for retention does; a Policy.
 
     Attributes:
         name: `retention@N`, N the generation of the ranker.
@@ -27,16 +26,15 @@ class RetentionPolicy:
         floor: float = 0.0,
         name: str = "retention@0",
     ) -> None:
-        """Serve this ranker.
+        """Serve a ranker.
 
         Args:
-            ranker: of the feed's columns, N_SHARED of a person and N_ACTION of a candidate.
-            temperature: of the softmax, above 0; 1 is what was trained.
+            ranker: of the feed's columns: N_SHARED of a user and N_ACTION of a candidate.
+            temperature: of the softmax, above 0; 1 is the trained policy.
             floor: share of uniform over the mask, in [0, 1), besides that of the page.
-            name: as it stands in a Decision.
 
         Raises:
-            ValueError: the ranker is of other columns, or a number is out of range.
+            ValueError: the ranker has other columns, or a number is out of range.
         """
         columns = (ranker.args.n_user, ranker.args.n_item)
         if columns != (N_SHARED, N_ACTION):
@@ -63,7 +61,7 @@ class RetentionPolicy:
         return self._explorer.pmf(scores, mask)
 
     def pmf(self, context: Context, mask: Bools) -> Floats:
-        """Return the distribution of one card out of the mask, shape (n,)."""
+        """Return the pmf of one card over the mask, shape (n,)."""
         return self.explore(self.score(context), mask)
 
 

@@ -1,19 +1,8 @@
-"""Retrieval: a few hundred items worth scoring, out of all, each from a source that says why.
+"""Retrieval sources: each proposes items for a user, and a few hundred are merged by share.
 
-A source ranks the eligible items in its own way: by what the person is expected to make of it (an
-item's mean reward and its match with the long-term interest, both in rewards), near the interest of
-this session, best by what it surely earned so far, popular where the person is, fresh, of followed
-creators, or just any.
-The lists are merged by share, so that a source is as present at the top as at the end, and one
-that has nothing to say (a session that begins has no interest) leaves its share to the others.
-Uploads that are owed an audience (`policies.fair_start`) stand before all: they are few, and a
-reserved slot must not lose them to a cap.
-
-The best matches are exact (`policies.matches`). Everything else is kept in order by the catalogue
-and the item states, and a page looks at the heads of these orders; the passes over all items that
-are left are over a mask of those that are wanted, a byte each: it is copied, counted, and for an
-index packed into bits. Rejected: one score for all (a single source would win each page), and the
-best by posterior mean alone (its head are those that were lucky with a few cards).
+Guaranteed uploads come first. Every other source ranks the eligible items in its own way and gets a
+fixed share of the result; a source without proposals leaves its share to the others. Sources, costs
+and rejected alternatives: `docs/decisions/candidate-retrieval.md`.
 """
 
 from collections.abc import Mapping
@@ -35,14 +24,14 @@ from policies.matches import best_matches, interests_of
 from policies.nearest import Nearest
 
 FRESH_POOL = 5
-"""A fresh list of n is a random choice from the n x FRESH_POOL latest uploads, so that a bulk
-import does not always lead with the same few."""
+"""A fresh list of n is drawn from the n x FRESH_POOL latest uploads, so that a bulk import does not
+always lead with the same few."""
 
 _TRIES = 2
-"""Draws for each item chosen by chance, and places looked at for each that is taken from the head
-of a ranking, times what part of all is wanted; where too few were good, it is done the long way."""
+"""Items that are examined for each item needed, divided by the wanted share of all items. If too
+few of them are wanted, all items are examined."""
 _MOST_TRIES = 8_192
-"""Where more are needed, few of many are wanted, and it is faster to pick these out of all."""
+"""Beyond this number it is faster to select from all wanted items."""
 
 _NOBODY = np.zeros(0, dtype=np.int64)
 
@@ -59,37 +48,28 @@ class Shares(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     random: float = 0.1
 
     def __post_init__(self) -> None:
-        """Check the shares.
-
-        Raises:
-            ValueError: one is negative, or all are 0.
-        """
+        """Raise ValueError if a share is negative or all are 0."""
         shares = msgspec.structs.astuple(self)
         if min(shares) < 0.0 or not 0.0 < sum(shares) < np.inf:
             raise ValueError(f"shares must be at least 0 and not all 0, got {self}")
 
 
 SOURCES = (*Shares.__struct_fields__, "debut", "again")
-"""The sources' names, as they stand in a page as reasons; "debut" are owed uploads, "again" repeats
-what was seen, where nothing else is left."""
+"""Names of the sources, logged as reasons. "debut" are uploads with a shortfall; "again" repeats
+seen items where nothing else is left."""
 
 DEBUT = SOURCES.index("debut")
 
 
 @dataclass(frozen=True)
 class Retrieved:
-    """Proposed items, the most wanted first.
+    """Proposed items, the most wanted first."""
 
-    Attributes:
-        index: shape (m,), distinct catalogue indices.
-        source: shape (m,), codes into `SOURCES`.
-    """
-
-    index: Ints
-    source: Ints
+    index: Ints  # (m,) distinct catalogue indices
+    source: Ints  # (m,) codes into `SOURCES`
 
     def reason(self, row: int) -> str:
-        """Return the name of the source that proposed the item in this place."""
+        """Return the name of the source that proposed the item in this row."""
         return SOURCES[int(self.source[row])]
 
 
@@ -109,26 +89,20 @@ def retrieve(
     nearest: Nearest | None = None,
     new: Bools | None = None,
 ) -> Retrieved:
-    """Return n items for a person, fewer only where the sources that have a share know no more.
+    """Return n items for a user, fewer only where the sources that have a share know no more.
 
-    Items that are not allowed or are blocked are never proposed, those that the person has seen
-    or has on an open page only after all others, by source "again"; what becomes of these is for
-    `policies.filters` to say.
+    Blocked items and items that are not allowed are never proposed. Items that the user has seen or
+    has on an open page come last, by source "again"; the filters decide about them.
 
     Args:
-        user: who asks.
-        scene: where "popular" is counted.
-        catalogue: all items.
-        states: what the log says about them.
-        known: what of the catalogue the person knows.
-        allowed: shape (n_items,), what may be shown there, see `policies.eligibility`.
-        n: how many, at least 0.
+        scene: its place and time define "popular".
+        allowed: shape (n_items,), the eligible items.
+        n: number of items, at least 0.
         seed: of the random choices, at least 0; the same arguments give the same result.
-        interests: the person's, by source; None: they are worked out here.
-        debut: at most n owed uploads, allowed and new to the person; they come first.
-        shares: of the other sources.
-        nearest: where the best matches are looked for; None: everywhere.
-        new: shape (n_items,), `known.new(allowed)`, which is written to; None: it is made here.
+        interests: the user's, by source; None: they are computed here.
+        debut: at most n uploads with a shortfall, allowed and new to the user; they come first.
+        nearest: index for the best matches; None: all items are ranked.
+        new: shape (n_items,), `known.new(allowed)`, overwritten; None: it is computed here.
     """
     shares, rng = shares or Shares(), np.random.default_rng(seed)
     items = states.aligned(catalogue)
@@ -163,14 +137,14 @@ def retrieve(
 
 
 def _first(ranking: Ints, wanted: Bools, n: int, n_tries: int) -> Ints:
-    """Return the first n of a ranking that are wanted; its head is looked at first."""
+    """Return the first n wanted items of a ranking; its head is examined first."""
     head = ranking[:n_tries]
     first = head[wanted[head]][:n]
     return first if len(first) == n else ranking[wanted[ranking]][:n]
 
 
 def _first_popular(popular: Popular, wanted: Bools, n: int, n_tries: int) -> Ints:
-    """Return the first n of a scene's ranking that are wanted; its head is ranked first."""
+    """Return the first n wanted items of a scene's ranking; its head is ranked first."""
     if n_tries <= _MOST_TRIES:
         head = popular.head(n_tries)
         first = head[wanted[head]][:n]
@@ -180,7 +154,7 @@ def _first_popular(popular: Popular, wanted: Bools, n: int, n_tries: int) -> Int
 
 
 def _rank_followed(user: UserState, catalogue: Catalogue, wanted: Bools) -> Ints:
-    """Return what is of the creators that this person follows, the latest first."""
+    """Return the wanted items of the creators that the user follows, the latest first."""
     codes = catalogue.codes.creators(users.followed(user))
     if not len(codes):
         return codes
@@ -192,8 +166,8 @@ def _rank_followed(user: UserState, catalogue: Catalogue, wanted: Bools) -> Ints
 def _merge(lists: Mapping[str, Ints], shares: Shares, n: int) -> tuple[Ints, Ints]:
     """Return the first n distinct items and their sources' codes, interleaved by share.
 
-    The item of rank r of a source is due at (r + 1/2) / share (stride scheduling: Waldspurger
-    and Weihl, MIT/LCS/TM-528, 1995); an item that several propose is credited to the first.
+    The item of rank r of a source is due at (r + 1/2) / share (stride scheduling: Waldspurger and
+    Weihl, MIT/LCS/TM-528, 1995); an item that several propose is credited to the first.
     """
     order, source = _schedule(shares, tuple((name, len(lists[name])) for name in lists))
     ranked = [index for name, index in lists.items() if getattr(shares, name) > 0.0]
@@ -206,9 +180,9 @@ def _merge(lists: Mapping[str, Ints], shares: Shares, n: int) -> tuple[Ints, Int
 
 @lru_cache(maxsize=256)
 def _schedule(shares: Shares, lengths: tuple[tuple[str, int], ...]) -> tuple[Ints, Ints]:
-    """Return the order in which the lists, end to end, are due, and the source of each place.
+    """Return the order in which the joined lists' items are due, and the source of each.
 
-    It hangs on nothing but the lists' lengths, and these are nearly always the same.
+    It depends on the lists' lengths only, and these are nearly always the same.
     """
     due, source = [np.zeros(0)], [np.zeros(0, np.int64)]
     for name, length in lengths:
@@ -223,14 +197,14 @@ def _schedule(shares: Shares, lengths: tuple[tuple[str, int], ...]) -> tuple[Int
 def _some(
     ranking: Ints, n_pool: int, wanted: Bools, n: int, n_tries: int, rng: np.random.Generator
 ) -> Ints:
-    """Return at most n different wanted ones of the first n_pool of a ranking, in random order.
+    """Return at most n distinct wanted items of the first n_pool of a ranking, in random order.
 
-    Where too few of these are wanted, the pool is the first n_pool that are.
+    Where too few of these are wanted, the pool is the first n_pool wanted items.
     """
     pool = ranking[:n_pool]
     if len(pool) == len(wanted) and min(n_tries, _TRIES * len(pool)) > _MOST_TRIES:
         return _choose(np.flatnonzero(wanted), n, rng)
-    if n_tries < _TRIES * len(pool):  # else there are hardly n wanted ones in the pool
+    if n_tries < _TRIES * len(pool):  # else the pool has hardly n wanted items
         tried = pool[_draw_distinct(len(pool), n_tries, rng)]
         found = tried[wanted[tried]][:n]
         if len(found) == n:
@@ -239,14 +213,14 @@ def _some(
 
 
 def _choose(index: Ints, n: int, rng: np.random.Generator) -> Ints:
-    """Return at most n different ones of an index, in random order."""
+    """Return at most n distinct elements of an index, in random order."""
     return rng.choice(index, size=min(n, len(index)), replace=False)
 
 
 def _draw_distinct(n: int, n_tries: int, rng: np.random.Generator) -> Ints:
-    """Return the distinct ones of n_tries draws from the first n numbers, in the order drawn.
+    """Return the distinct results of n_tries draws below n, in the order drawn.
 
-    Each order is as likely as any other, so a part of it that is long enough is a fair choice.
+    All orders are equally likely, so any long enough part of the result is a uniform choice.
     """
     drawn = (rng.random(n_tries if n else 0) * n).astype(np.int64)
     return drawn[first_places(drawn)]

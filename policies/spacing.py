@@ -1,17 +1,8 @@
-"""Spacing: a topic comes back on a page only after a while, as a rule of its slots.
+"""Topic spacing narrows slot rules so that a page repeats a topic only after a gap.
 
-Who is shown one topic card after card has had enough of it, and a ranking by what is liked most
-does just that. So the topics are dealt to `gap` groups anew for each page, and each open slot takes
-candidates of one group only, in turn: a topic comes at most every gap-th slot. Masks are disjoint
-and known before anything is drawn, so propensities stay exact and the log says what was possible.
-
-Of somebody who has not answered yet nobody knows what they like, and eight cards of their best
-guess tell about one topic. So a newcomer's pages are dealt more widely, and narrow with the
-evidence: that is what exploring a person is; trying items out is a matter of `policies.optimism`.
-
-Rejected: ranking again after the draw (the logged probability would be wrong), masks that follow
-from what earlier slots drew (every reader of the log would have to know the rule), and fewer
-candidates a topic (the page would still begin with all of them).
+Topics are dealt to `gap` groups anew for each page, and each open slot takes candidates of one
+group, in turn. Masks are fixed before anything is drawn, so propensities stay exact. Reasons and
+rejected alternatives: `docs/decisions/topic-spacing.md`.
 """
 
 from collections.abc import Sequence
@@ -29,15 +20,11 @@ _N_SIGNS = 5
 
 
 def topics(catalogue: Catalogue, index: Ints) -> Ints:
-    """Return a code of what each item is about, shape (n,).
+    """Return a topic code for each of the items at `index`, shape (n,).
 
-    It is the code of the first tag, where the caller has put the topic; of an item without tags the
-    signs of its vector's first numbers, negative: near vectors have the same (Charikar, "Similarity
-    estimation techniques from rounding algorithms", STOC 2002).
-
-    Args:
-        catalogue: all items.
-        index: shape (n,), of the items.
+    The code is that of the first tag, where callers put the topic. An item without tags gets a
+    negative code from the signs of its vector's first numbers, which near vectors share (Charikar,
+    "Similarity estimation techniques from rounding algorithms", STOC 2002).
     """
     first: Ints = catalogue.tags[index, 0]
     if first.all():
@@ -47,7 +34,7 @@ def topics(catalogue: Catalogue, index: Ints) -> Ints:
 
 
 def gap_for(evidence: float, gap: int, newcomer_gap: int, half: float) -> int:
-    """Return the gap of a person: between that of newcomers and that of people well known.
+    """Return a user's gap, between that of new users and that of well-known users.
 
         gap + (newcomer_gap - gap) half / (half + evidence), rounded
 
@@ -56,17 +43,17 @@ def gap_for(evidence: float, gap: int, newcomer_gap: int, half: float) -> int:
 
     Args:
         evidence: decayed count of answered cards, at least 0.
-        gap: of people well known, at least 1.
-        newcomer_gap: of people of no evidence, at least 1.
+        gap: for well-known users, at least 1.
+        newcomer_gap: for users without evidence, at least 1.
         half: evidence at which half of the difference is left, above 0.
     """
     return gap + round((newcomer_gap - gap) * half / (half + evidence))
 
 
 def spread(rules: Sequence[SlotRule], topic: Ints, gap: int, seed: int) -> tuple[SlotRule, ...]:
-    """Return the rules, open ones narrowed so that a topic comes at most every gap-th slot.
+    """Return the rules with open slots narrowed so that a topic repeats after gap slots at least.
 
-    Where a group has fewer candidates than slots to fill, the rules stay as they are.
+    If a group has fewer candidates than slots to fill, the rules are unchanged.
 
     Args:
         rules: of a page's slots; open ones are one object.
@@ -88,7 +75,7 @@ def spread(rules: Sequence[SlotRule], topic: Ints, gap: int, seed: int) -> tuple
 
 
 def _deal(topic: Ints, gap: int, seed: int) -> Ints:
-    """Return the group of each candidate: a multiplicative hash of its topic (TAOCP, 6.4)."""
+    """Return each candidate's group: a multiplicative hash of its topic (TAOCP, 6.4)."""
     mixed = (topic.astype(np.uint64) ^ np.uint64(seed & 0xFFFFFFFFFFFFFFFF)) * _MIX
     mixed = (mixed ^ (mixed >> _SHIFT)) * _MIX
     groups: Ints = ((mixed >> _SHIFT) % np.uint64(gap)).astype(np.int64)

@@ -1,10 +1,8 @@
-"""Sums of transitions between observed states: all that a fitted model keeps of them.
+"""Sums of transitions between observed states, the data of a fitted model.
 
-An observed state is a level (the first column: satisfaction in the twin) and a mode (the columns
-after it). A transition is a move and not a place, so that levels share what they know of moves.
-Since all that is kept of transitions is their sums, adding to them is cheap and nothing is thrown
-away. Rejected: the transitions themselves (a life is thousands of cards, and each fit would pass
-over all of them).
+A transition is stored as a move of the level rather than as a target, so that levels share their
+moves. Sums are cheap to extend; the transitions themselves would be thousands of cards a life, read
+again by each fit. Derivation: `docs/decisions/fitted-model.md`.
 """
 
 from collections.abc import Sequence
@@ -18,20 +16,12 @@ from env.vocabulary import Bools, Float32s, Floats, Ints
 
 
 class Grid(msgspec.Struct, frozen=True):
-    """How an observed state becomes a row of tables; the first column is the level.
+    """Maps observed states to table rows; the first column is the level."""
 
-    Attributes:
-        cells: of each column, which is in [0, 1] and cut evenly.
-    """
-
-    cells: tuple[int, ...]
+    cells: tuple[int, ...]  # number of cells of each column, which is in [0, 1] and divided evenly
 
     def __post_init__(self) -> None:
-        """Refuse a grid without levels.
-
-        Raises:
-            ValueError: a column has no cell, or the level fewer than 2.
-        """
+        """Raise ValueError for a column without cells, or fewer than 2 levels."""
         if len(self.cells) < 1 or min(self.cells) < 1 or self.cells[0] < 2:
             raise ValueError(f"expected 2 levels or more, and cells of 1 or more, got {self.cells}")
 
@@ -47,18 +37,11 @@ class Grid(msgspec.Struct, frozen=True):
 
     @property
     def n_states(self) -> int:
-        """Number of states: level · n_modes + mode."""
+        """Number of states; a state is level · n_modes + mode."""
         return self.n_levels * self.n_modes
 
     def states(self, observations: Float32s) -> Ints:
-        """Return the states of observations.
-
-        Args:
-            observations: in [0, 1], shape (n, n_columns).
-
-        Returns:
-            Of shape (n,) in [0, n_states).
-        """
+        """Return the states, (n,) in [0, n_states), of observations (n, n_columns) in [0, 1]."""
         last = np.array(self.cells) - 1
         places = np.clip(np.rint(observations * last), 0, last).astype(np.int64)
         return np.asarray(np.ravel_multi_index(tuple(places.T), self.cells), dtype=np.int64)
@@ -71,33 +54,25 @@ class Grid(msgspec.Struct, frozen=True):
 
 
 class Transitions(NamedTuple):
-    """What n cards did, each of shape (n,).
+    """Transitions of n cards, each field of shape (n,)."""
 
-    Attributes:
-        state: before the card.
-        action: which was taken.
-        reward: of the card itself.
-        left: whether the session ended after it.
-        discount: of what follows a session's end, 0 where nobody returns; it is what a return is
-            worth, too. Not read within a session.
-        after: state after the card: of the same session, or at the start of the next one.
-    """
-
-    state: Ints
-    action: Ints
-    reward: Floats
-    left: Bools
+    state: Ints  # before the card
+    action: Ints  # index of the action
+    reward: Floats  # of the card itself
+    left: Bools  # whether the session ended after it
+    # Discount after a session's end, 0 if the user never returns; also the worth of the return.
+    # Not read within a session.
     discount: Floats
-    after: Ints
+    after: Ints  # state after the card: in the same session, or at the start of the next one
 
     @classmethod
     def of(cls, state: Ints, action: Ints, info: dict[str, Any], after: Ints) -> "Transitions":
-        """Return those of one step of an environment whose cards are worth their watch time."""
+        """Return one environment step's transitions, with watch time as reward."""
         return cls(state, action, info["watch_s"], info["session_end"], info["discount"], after)
 
     @classmethod
     def joined(cls, parts: Sequence["Transitions"]) -> "Transitions":
-        """Return all of them; at least one part."""
+        """Return one record of all parts, at least one."""
         return cls(
             np.concatenate([part.state for part in parts]),
             np.concatenate([part.action for part in parts]),
@@ -108,7 +83,7 @@ class Transitions(NamedTuple):
         )
 
     def where(self, kept: Bools) -> "Transitions":
-        """Return those that are kept, shape (n,)."""
+        """Return the transitions that the mask keeps."""
         return Transitions(
             self.state[kept],
             self.action[kept],
@@ -121,23 +96,14 @@ class Transitions(NamedTuple):
 
 @dataclass(slots=True)
 class Tally:
-    """Sums of transitions; L levels, M modes, A actions, D = 2 L - 1 moves of the level.
-
-    Attributes:
-        grid: of the states.
-        cards: shape (L, M, A).
-        reward: of them in sum, shape (L, M, A).
-        left: sessions that ended, shape (L, M, A).
-        moved: cards within a session, by where they led, shape (L, M, A, D, M).
-        returned: discounts of what followed a session's end, by where it started, shape (L, D, M).
-    """
+    """Sums of transitions; L levels, M modes, A actions, D = 2 L - 1 moves of the level."""
 
     grid: Grid
-    cards: Floats
-    reward: Floats
-    left: Floats
-    moved: Floats
-    returned: Floats
+    cards: Floats  # (L, M, A) number of cards
+    reward: Floats  # (L, M, A) sum of rewards
+    left: Floats  # (L, M, A) ended sessions
+    moved: Floats  # (L, M, A, D, M) cards within a session, by move and next mode
+    returned: Floats  # (L, D, M) discounts at sessions' ends, by the next session's start
 
     @classmethod
     def empty(cls, grid: Grid, n_actions: int) -> "Tally":
@@ -169,7 +135,7 @@ class Tally:
 
 
 def _sums(shape: tuple[int, ...], at: tuple[Ints, ...], weights: Floats | None = None) -> Floats:
-    """Return a table of this shape with the weights of each place in sum; else their counts."""
+    """Return a table of this shape with each cell's sum of weights, or its count."""
     rows = np.ravel_multi_index(at, shape)
     size = int(np.prod(shape))
     return np.bincount(rows, weights, size).reshape(shape).astype(np.float64)

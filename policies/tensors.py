@@ -1,11 +1,7 @@
-"""Weights as bytes and as a file that is vouched for: safetensors, never a pickle.
+"""Weights as safetensors, in bytes or in a file with a manifest, never as a pickle.
 
-Safetensors is a header of JSON (names, types, shapes, free words of the writer) and then plain
-numbers: reading it runs nothing. Its library checks that the numbers are all there and in place,
-not that they are those that were written; a manifest beside the file says what its sha256 must be.
-
-Rejected: numpy's npz (a zip around headers that are evaluated as Python, and allow_pickle a word
-away), and words in a file of their own (weights and what they are for belong together).
+Reading safetensors runs no code. The library checks only that all numbers are present, so a
+manifest beside the file holds its sha256. Rejected alternatives: `docs/decisions/snapshots.md`.
 """
 
 import hashlib
@@ -23,47 +19,41 @@ from env.vocabulary import Float32s
 from policies.snapshots import SnapshotCorruption
 
 MOST_HEADER = 1 << 20
-"""Bytes of a header, which is parsed before anything vouches for it."""
+"""Largest header in bytes; it is parsed before anything verifies it."""
 
 
 class Packed(NamedTuple):
-    """What was packed: tensors by name, and the writer's words."""
+    """Tensors by name, and metadata by name."""
 
     tensors: dict[str, Float32s]
     words: dict[str, str]
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What stands beside a file of weights.
+    """The manifest beside a file of weights."""
 
-    Attributes:
-        sha256: of the file, in hex.
-        size: of it, in bytes.
-        made: what it was made by and how that went, for who looks at it later; nothing reads it.
-    """
-
-    sha256: str
-    size: int
-    made: dict[str, Any] | None = None
+    sha256: str  # of the file, in hex
+    size: int  # of the file, in bytes
+    made: dict[str, Any] | None = None  # how the file was made, for human readers only
 
 
 class _Entry(msgspec.Struct, frozen=True):
-    """Of a tensor in the header; the library checks the rest."""
+    """A tensor's entry in the header; the library checks the rest."""
 
     dtype: Literal["F32"]
 
 
 def pack(tensors: Mapping[str, Float32s], words: Mapping[str, str]) -> bytes:
-    """Return float32 tensors and words as bytes of safetensors."""
+    """Return float32 tensors and metadata as bytes of safetensors."""
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     return bytes(safetensors.numpy.save(whole, dict(words)))
 
 
 def unpack(data: bytes) -> Packed:
-    """Return what `pack` packed.
+    """Return the tensors and metadata that `pack` wrote.
 
     Raises:
-        ValueError: it is no safetensors, is cut off, or holds something else than float32.
+        ValueError: the bytes are no safetensors, are truncated, or hold another type than float32.
     """
     words = _read_words(data)
     try:
@@ -94,7 +84,7 @@ def _read_words(data: bytes) -> dict[str, str]:
 
 
 def manifest_path(path: Path) -> Path:
-    """Return where the manifest of a file of weights lies: beside it.
+    """Return the path of the manifest, beside its file of weights.
 
     >>> manifest_path(Path("r.safetensors")).name
     'r.safetensors.json'
@@ -103,15 +93,14 @@ def manifest_path(path: Path) -> Path:
 
 
 def write_vouched(path: Path, data: bytes, made: Mapping[str, Any] | None = None) -> None:
-    """Write a file and then its manifest, both on disk when this returns.
+    """Write a file and then its manifest, both flushed to disk when this returns.
 
-    Each is there whole or not at all. Between the two, an older file's manifest vouches for
-    nothing, and the file is refused.
+    Each is complete or absent. Between the two writes an older manifest does not match, and the
+    file is refused.
 
     Args:
         path: in a folder that exists.
-        data: all of it.
-        made: see `Manifest`; of what JSON can hold.
+        made: see `Manifest`; values that JSON can hold.
     """
     told = None if made is None else dict(made)
     manifest = Manifest(hashlib.sha256(data).hexdigest(), len(data), told)
@@ -120,17 +109,17 @@ def write_vouched(path: Path, data: bytes, made: Mapping[str, Any] | None = None
 
 
 def remove_vouched(path: Path) -> None:
-    """Remove a file and its manifest, the file first: a manifest alone vouches for nothing."""
+    """Remove a file and its manifest, the file first: a manifest alone verifies nothing."""
     path.unlink(missing_ok=True)
     manifest_path(path).unlink(missing_ok=True)
 
 
 def read_vouched(path: Path) -> bytes:
-    """Return a file that is what its manifest says.
+    """Return a file's contents after verification against its manifest.
 
     Raises:
-        FileNotFoundError: it or its manifest is not there.
-        SnapshotCorruption: it is not what its manifest says, or the manifest cannot be read.
+        FileNotFoundError: it or its manifest is missing.
+        SnapshotCorruption: it differs from its manifest, or the manifest cannot be read.
     """
     beside = manifest_path(path)
     try:

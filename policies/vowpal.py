@@ -1,23 +1,8 @@
-"""The learning policy: Vowpal Wabbit as a regressor of cost, in numbers only.
+"""The learning policy: Vowpal Wabbit beside an exact posterior of main and item effects.
 
-What columns and items are worth by themselves is known exactly, as one posterior
-(`policies.main_effects`, `policies.item_effects`). VW learns the cost of the action that was shown
-(minus what that leaves over of the reward), weighted by 1 / propensity (`--cb_type mtr`), from
-person and scene (U), item (A) and their pairs; it counts as far as its predictions came true, and
-the posterior learns from what that share of them leaves over in turn. Scores are read out of all
-three (`VowpalScorer`): main effects, VW's share, the item's own effect, and some of its
-uncertainty; VW's explorers are not used.
-
-Learning from the shared and the chosen features alone, at a label weight of (events so far /
-actions seen so far), is what VW computes itself from full lists, only that it takes 14 us instead
-of 550 for 200 candidates. It holds under mtr and under no other type, so the type is no argument.
-
-What hangs on no other interaction is worked out for a batch at once (`policies.vowpal_batch`), and
-a batch that went wrong is undone from what it touched: learning costs some 35 us an interaction,
-however many items were met.
-
-Rejected: text or JSON examples (VW's JSON parsers crash the process on malformed input), `--l2`
-(applied lazily: the weights are then not what predicts), cached examples (32 KB each).
+VW learns the posterior's residuals from pairs of columns, and its predictions are shrunk by their
+past accuracy. Scores add both and an exploration bonus; VW's own explorers are not used.
+Derivation, costs and rejected alternatives: `docs/decisions/hybrid-bandit.md`.
 """
 
 import logging
@@ -42,11 +27,11 @@ KEPT_COLUMNS = 3
 
 
 class PoisonedModel(RuntimeError):  # noqa: N818 - it is the model that is in error
-    """A batch left the model unusable; the policy is back where it was before that batch."""
+    """A batch made the model unusable; the policy was rolled back to the state before it."""
 
 
 class _State(msgspec.Struct, frozen=True, array_like=True):
-    """All that learning moves, and the arguments under which it was moved."""
+    """The learned state, and the arguments under which it was learned."""
 
     learned_under: list[str]
     model: bytes
@@ -59,20 +44,15 @@ class _State(msgspec.Struct, frozen=True, array_like=True):
 
 
 class VowpalPolicy:
-    """A Learner on Vowpal Wabbit.
+    """The hybrid bandit as a Learner.
 
     Learning is a deterministic fold: the same interactions in the same order give the same
-    `to_bytes()`, however they were cut into batches and wherever `from_bytes` came between. While
-    it learns, its name stays that of the version it started from: serve `frozen(version)`.
+    `to_bytes()`, however they were cut into batches and wherever `from_bytes` came between. The
+    name stays that of the starting version: serve `frozen(version)`.
     """
 
     def __init__(self, args: VowpalArgs | None = None, version: int = 0) -> None:
-        """Start with an empty model.
-
-        Args:
-            args: the default ones if None.
-            version: as it stands in `name`.
-        """
+        """Start with an empty model; None stands for the default arguments."""
         self.args = args or VowpalArgs()
         self.version = version
         self._layout = make_layout(self.args.bits)
@@ -99,16 +79,16 @@ class VowpalPolicy:
 
     @property
     def n_events(self) -> int:
-        """Return the number of interactions that were learned."""
+        """The number of learned interactions."""
         return self._n_events
 
     @property
     def refusals(self) -> dict[str, int]:
-        """Return how many interactions were refused, by reason (see `VowpalArgs.refusals`)."""
+        """The number of refused interactions by reason (see `VowpalArgs.refusals`)."""
         return dict(self._refusals)
 
     def score(self, context: Context) -> Floats:
-        """Return each candidate's expected reward and what is hoped for beyond it, shape (n,)."""
+        """Return each candidate's expected reward plus exploration bonus, shape (n,)."""
         return self._scorer().score(context)
 
     def predict(self, context: Context) -> Floats:
@@ -120,23 +100,23 @@ class VowpalPolicy:
         return self.args.explorer.pmf(scores, mask)
 
     def frozen(self, version: int) -> VowpalScorer:
-        """Return the policy as it is now, for serving, under this version."""
+        """Return the current policy for serving, under this version."""
         vw, (main, covariance) = self._workspace.weights()[:, 0, 0], self._main.posterior()
         kernel = Kernel(self._layout, vw, main, self._worth.share(self._effects.noise))
         beliefs = self._effects.beliefs(main, covariance)
         return VowpalScorer(kernel, self.args.explorer, version, beliefs, self.args.hopes())
 
     def learn(self, interactions: Sequence[Interaction]) -> None:
-        """Learn from these interactions, in this order; those that are refused are counted.
+        """Learn from these interactions, in this order; refused ones are counted.
 
-        Censored ones (`env.reward.is_censored`) are for the caller to leave out.
+        The caller leaves out censored interactions (`env.reward.is_censored`).
 
         Raises:
-            PoisonedModel: a prediction for one of them is out of bounds (VW's after it, that of the
-                effects before it), or at the end a weight is not finite; the policy, counts
-                included, is as it was before. Each is examined when it was learned, so that no cut
-                into batches hides one; that costs 6 us an interaction (`Watch`), the look at all
-                weights and the copy to go back to 2 ms a batch.
+            PoisonedModel: a prediction for one of them is out of bounds (VW's after it, the
+                effects' before it), or at the end a weight is not finite; the policy, counts
+                included, is as before. Each one is checked when it is learned, so batches of any
+                size find it; that costs 6 us an interaction, the final check and the copy to go
+                back to 2 ms a batch.
         """
         before, refusals = self._workspace.serialize(), self.refusals
         kept = self._main.to_bytes(), self._worth, self._n_events, self._n_actions
@@ -158,7 +138,7 @@ class VowpalPolicy:
             )
 
     def to_bytes(self) -> bytes:
-        """Return all that learning has moved."""
+        """Return the learned state."""
         return msgspec.msgpack.encode(self._state(), order="deterministic")
 
     @classmethod
@@ -166,7 +146,7 @@ class VowpalPolicy:
         """Return the policy that `to_bytes` was called on, under this version.
 
         VW trusts a model's bytes (a changed bit may load and predict something else, or worse):
-        load only what a snapshot's manifest vouches for.
+        load only bytes that a snapshot's manifest verifies.
 
         Raises:
             ValueError: the model was learned under other arguments than these (explorer, optimism
@@ -211,7 +191,7 @@ class VowpalPolicy:
         self._current = None
 
     def _accept(self, interactions: Sequence[Interaction]) -> list[Interaction]:
-        """Return those that may be learned from; count the others."""
+        """Return the interactions that may be learned from; count the others."""
         accepted = []
         for interaction, reason in zip(interactions, self.args.refusals(interactions), strict=True):
             if not reason:
@@ -222,7 +202,7 @@ class VowpalPolicy:
         return accepted
 
     def _learn_all(self, interactions: Sequence[Interaction]) -> str:
-        """Learn in order; return what is wrong with the first bad prediction, else nothing."""
+        """Learn in order; return the reason of the first bad prediction, else ''."""
         batch, pair = Batch.of(interactions, self._layout), Pair()
         watch = Watch(self._layout, self._workspace.weights())
         for k, interaction in enumerate(interactions):
@@ -234,7 +214,7 @@ class VowpalPolicy:
     def _learn_one(
         self, interaction: Interaction, batch: Batch, k: int, pair: Pair, watch: Watch
     ) -> str:
-        """Learn the k-th of a batch; return what is wrong with its prediction, if anything is."""
+        """Learn the k-th of a batch; return the reason if its prediction is bad, else ''."""
         self._n_events += 1
         self._n_actions += interaction.n_actions
         columns, reward = batch.columns[k], interaction.reward
@@ -246,7 +226,7 @@ class VowpalPolicy:
             label=(0, -left, interaction.propensity), weight=self._n_events / self._n_actions
         )
         shared, action = batch.shared[k], batch.action[k]
-        # Of the one candidate: its number, and its cost before learning.
+        # The result for the one candidate is its number and its cost before learning.
         ((_, cost),) = cast(
             "list[tuple[int, float]]",
             self._workspace.predict_then_learn_one(pair.fill(shared, action, label)),
@@ -269,9 +249,9 @@ class VowpalPolicy:
 
 
 def features_text(features: Features) -> list[str]:
-    """Return the shortest VW text that means to VW what it sees of these features, a line each.
+    """Return the shortest VW text of the features that VW sees, a line each.
 
-    VW parses it to the same numbers, which makes it the other side of a fair comparison.
+    VW parses it to the same numbers, so it is the other side of a fair comparison.
 
     >>> from env.features import N_ACTION, N_SHARED
     >>> shared, actions = np.zeros(N_SHARED, np.float32), np.zeros((1, N_ACTION), np.float32)
@@ -285,7 +265,7 @@ def features_text(features: Features) -> list[str]:
 
 
 def text_parser(bits: int) -> Callable[[list[str]], None]:
-    """Return VW's own text parser of `features_text`, for comparison; what it parses is dropped."""
+    """Return VW's own text parser of `features_text`, for comparison; its results are dropped."""
     parser = TextFormatParser(Workspace(VowpalArgs(bits=bits).command()))
 
     def parse(lines: list[str]) -> None:

@@ -1,8 +1,7 @@
-"""Interactions as columns, ready to be learned one after another: what numpy does faster for many.
+"""This module prepares a batch of interactions for learning one after another.
 
-Learning is a fold, one interaction after another; but to read halves, to check them and to sort out
-what is not zero hangs on no other interaction, and is done for a batch at once. It changes nothing
-of what is learned, however a stream is cut into batches.
+Learning is a sequential fold, but decoding, checking and sorting out zeros is vectorised over a
+batch. The result does not depend on how a stream is cut into batches.
 """
 
 from collections.abc import Sequence
@@ -19,41 +18,33 @@ from policies.main_effects import N_COLUMNS, N_PERSON, PERSON_COLUMNS
 from policies.vowpal_kernel import OWN_REWARDS, Layout
 
 _WEIGHT_COLUMNS = 4
-"""VW keeps so many numbers a weight, the weight itself first."""
+"""VW keeps this many numbers for each weight, the weight itself first."""
 
 Indices = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
 class Sparse:
-    """The features of one example that are not 0, the constant before them."""
+    """The nonzero features of one example, preceded by the constant."""
 
-    rows: Ints  # of `Watch`, 0 is the constant
-    indices: Indices  # VW's, the constant is not among them
+    rows: Ints  # rows of `Watch`'s grid, 0 is the constant
+    indices: Indices  # VW's, without the constant
     values: Float32s  # the constant's, 1, comes first
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What learning needs of interactions that were accepted, in their order.
+    """The inputs of learning for accepted interactions, in their order."""
 
-    Attributes:
-        slots: of their items.
-        columns: what they are explained by, shape (n, N_COLUMNS).
-        shared: of each, as VW sees it.
-        action: of each, as VW sees it.
-        dense: the same and the constant before it, zeros included, shape (n, 1 + N_ACTION).
-    """
-
-    slots: list[int]
-    columns: Floats
-    shared: list[Sparse]
-    action: list[Sparse]
-    dense: Float32s
+    slots: list[int]  # of the interactions' items
+    columns: Floats  # (n, N_COLUMNS) explanatory columns of the main effects
+    shared: list[Sparse]  # shared features of each, as VW sees them
+    action: list[Sparse]  # action features of each, as VW sees them
+    dense: Float32s  # (n, 1 + N_ACTION) a constant and the action features, zeros included
 
     @classmethod
     def of(cls, interactions: Sequence[Interaction], layout: Layout) -> "Batch":
-        """Read interactions, which are sound."""
+        """Decode interactions that were accepted."""
         n = len(interactions)
         shared = unpack_halves(b"".join(i.shared for i in interactions)).reshape(n, N_SHARED)
         action = unpack_halves(b"".join(i.action for i in interactions)).reshape(n, N_ACTION)
@@ -72,15 +63,12 @@ class Batch:
 
 
 def _sparse(values: Float32s, indices: Ints) -> list[Sparse]:
-    """Return each row without its zeros, which VW's parser leaves out too.
-
-    A pushed zero would be counted as a feature in VW's norms.
-    """
+    """Return each row without its zeros, which VW's norms would count as features."""
     rows, columns = np.nonzero(values)
     places = indices.astype(np.uint64)[columns]
     ends = np.cumsum(np.bincount(rows, minlength=len(values))).tolist()
     begins = [0, *ends[:-1]]
-    after = np.arange(len(rows)) + rows + 1  # each row's constant takes a place before its own
+    after = np.arange(len(rows)) + rows + 1  # each row's constant comes first
     with_constant = np.zeros(len(rows) + len(values), dtype=np.int64)
     with_constant[after] = columns + 1
     numbers = np.ones(len(with_constant), dtype=np.float32)
@@ -92,10 +80,9 @@ def _sparse(values: Float32s, indices: Ints) -> list[Sparse]:
 
 
 class Pair:
-    """The two examples of an interaction, filled anew each time: making one costs as much."""
+    """The two examples of an interaction, refilled each time, since making one costs as much."""
 
     def __init__(self) -> None:
-        """Make them empty."""
         self._shared, self._action = Example(), Example()
         self._shared.set_label(CBLabel(shared=True))
         self._groups = self._shared["U"], self._action["A"]
@@ -111,14 +98,14 @@ class Pair:
 
 
 class Watch:
-    """Looks at what VW predicts for one interaction while its weights move.
+    """Predicts an interaction's cost from VW's live weights, to check its bounds while it learns.
 
-    It is the sum of `policies.vowpal_kernel` over the features that are not 0, in single precision:
-    for a bound, not for a score.
+    It is the sum in `Kernel` over the nonzero features, in single precision: for a bound, not for a
+    score.
     """
 
     def __init__(self, layout: Layout, weights: Float32s) -> None:
-        """Look at the weights of a workspace, wherever they move to, shape (2^bits, 1, 4)."""
+        """Use a workspace's live weights, shape (2^bits, 1, 4)."""
         grid = np.empty((1 + N_SHARED, 1 + N_ACTION), dtype=np.int64)
         grid[0, 0], grid[0, 1:], grid[1:, 0] = layout.constant, layout.action, layout.shared
         grid[1:, 1:] = layout.pairs

@@ -1,22 +1,8 @@
-"""Scores a page from Vowpal Wabbit's weights alone: what VW itself would predict, in numpy.
+"""The kernel computes VW's predictions in numpy, and the scorer serves them with the posterior.
 
-With `-q UA` a predicted cost is linear in weights that stand at fixed places: one a shared column,
-one an action column, one a pair of both, and one constant. So the pairs are gathered once a model,
-and a page of any length costs two small sums. The indices are VW's own hashes of `|U 0:x 1:x ..`
-and `|A 0:x 1:x ..`, so numbers and text mean the same model.
-
-VW does not see the columns that tell an item apart by its own rewards (`OWN_REWARDS`): what an item
-is beyond its features is `policies.item_effects`' to say, together with how sure that is. A scorer
-adds both to VW's prediction. Main effects (`policies.main_effects`) are linear in the same columns,
-so they are added to VW's weights when a kernel is made, and cost a page nothing.
-
-Sums run in float64 and by `np.einsum`, not BLAS: a BLAS product depends on how many threads the
-process was given and on how many rows come with a row, while here a candidate's score is the same
-bits alone, in any company, and in the process that folds the log again to verify propensities.
-VW adds in float32, so it differs from this kernel by its own rounding (see the test).
-
-Rejected: `Workspace.predict_one` (240 us for 100 cached examples, and 32 KB for each of them), a
-compiled loop (a compiler at run time to save some 30 us).
+With `-q UA` a predicted cost is linear in weights at fixed indices, so a page costs two small sums.
+Sums run in float64 by `np.einsum`, so a score has the same bits in every process. Derivation and
+rejected alternatives: `docs/decisions/hybrid-bandit.md`.
 """
 
 from dataclasses import dataclass, replace
@@ -39,17 +25,17 @@ ITEM_HASH = 0x5491DFCA
 PAIR_PRIME = 16_777_619
 CONSTANT = 11_650_396
 
-# An item's place among the effects is where VW would have had a weight of its own, `|I key`.
+# An item's slot among the effects is where VW would have a weight for the feature `|I key`.
 
 OWN_REWARDS = np.array(
     [N_STATIC + DYNAMIC.index(name) for name in ("reward_mean", "reward_sd", "item_evidence")]
 )
-"""Columns of an action that VW does not see: with them f would know items, and residuals not."""
+"""Action columns that VW does not see: with them it would learn the items' own effects too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where each feature's weight stands among the 2^bits; two features may share a place."""
+    """The index of each feature's weight among the 2^bits; two features may share one."""
 
     shared: Ints  # (N_SHARED,)
     action: Ints  # (N_ACTION,)
@@ -58,7 +44,7 @@ class Layout:
     mask: int  # 2^bits - 1
 
     def items(self, keys: Keys) -> Ints:
-        """Return the place of each item among the effects, shape of `keys`."""
+        """Return the slot of each item among the effects, shape of `keys`."""
         return ((keys + np.uint64(ITEM_HASH)) & np.uint64(self.mask)).astype(np.int64)
 
 
@@ -76,31 +62,30 @@ def make_layout(bits: int) -> Layout:
 
 
 def without_own_rewards(features: Features) -> Features:
-    """Return the features as VW sees them: 0, which is no feature, in `OWN_REWARDS`."""
+    """Return the features as VW sees them: with 0, which is no feature, in `OWN_REWARDS`."""
     actions = features.actions.copy()
     actions[:, OWN_REWARDS] = 0.0
     return replace(features, actions=actions)
 
 
 class Kernel:
-    """A model's weights as they were when it was made, gathered for scoring.
+    """A model's weights at one moment, gathered for scoring.
 
-    Pure: same features, same scores, to the last bit.
+    Pure: the same features give the same scores, to the last bit.
     """
 
     def __init__(
         self, layout: Layout, weights: Float32s, main: Floats | None = None, share: float = 1.0
     ) -> None:
-        """Copy what is needed of a model.
+        """Copy the needed weights of a model.
 
         Args:
-            layout: of the model.
             weights: shape (2^bits,), VW's current weights.
-            main: what the columns are worth, shape (N_COLUMNS,); None: nothing.
+            main: main effects of the columns, shape (N_COLUMNS,); None: nothing.
             share: of VW's prediction that counts, in [0, 1].
 
         Raises:
-            ValueError: the weights are not as many as the layout addresses.
+            ValueError: the number of weights does not fit the layout.
         """
         if weights.shape != (layout.mask + 1,):
             raise ValueError(f"expected ({layout.mask + 1},) weights, got {weights.shape}")
@@ -120,7 +105,7 @@ class Kernel:
         self._constant = share * float(weights[layout.constant]) - float(self.main[0])
 
     def predict(self, features: Features) -> Floats:
-        """Return the predicted cost of each candidate, shape (n,): VW's where nothing is added."""
+        """Return each candidate's predicted cost, shape (n,): VW's share less the main effects."""
         shared = features.shared.astype(np.float64)
         actions = features.actions.astype(np.float64, order="C")
         slope = self._action + np.einsum("i,ij->j", shared, self._pairs)
@@ -140,9 +125,9 @@ class _ScorerState(msgspec.Struct, frozen=True, array_like=True):
 
 
 class VowpalScorer:
-    """A frozen version of a VowpalPolicy: scores and explores, holds no VW, learns nothing.
+    """A frozen version of a VowpalPolicy for replicas: it scores and explores without VW.
 
-    What a feed replica keeps: one copy of the weights and three columns of items, 4 MB at 18 bits.
+    It holds one copy of the weights and three columns of items, 4 MB at 18 bits.
     """
 
     def __init__(
@@ -156,11 +141,8 @@ class VowpalScorer:
         """Serve these weights with this explorer under this version.
 
         Args:
-            kernel: predicts costs from features.
-            explorer: turns scores into a pmf.
-            version: as it stands in `name`.
-            beliefs: about items; None: none was met, so all are alike.
-            hopes: how much of an item's uncertainty is added to its score; None: nothing.
+            beliefs: the items' posterior; None: no item was shown, so all are alike.
+            hopes: the exploration bonus; None: none.
         """
         self._kernel = kernel
         self._explorer = explorer
@@ -179,7 +161,7 @@ class VowpalScorer:
         return explorer_args(self._explorer)
 
     def score(self, context: Context) -> Floats:
-        """Return each candidate's expected reward and what is hoped for beyond it, shape (n,)."""
+        """Return each candidate's expected reward plus exploration bonus, shape (n,)."""
         expected, sd = self._judge(context.features)
         scores: Floats = expected + self._hopes.towards(context.features.shared) * sd
         return scores
@@ -193,7 +175,7 @@ class VowpalScorer:
         return self._explorer.pmf(scores, mask)
 
     def to_bytes(self) -> bytes:
-        """Return all that scores come from: the part of a snapshot a replica reads."""
+        """Return everything that scores depend on: the part of a snapshot that a replica reads."""
         kernel = self._kernel
         weights, main = kernel.weights.astype("<f4").tobytes(), kernel.main.astype("<f8").tobytes()
         beliefs = self._beliefs.to_bytes()
@@ -203,11 +185,11 @@ class VowpalScorer:
 
     @classmethod
     def from_bytes(cls, data: bytes, explorer: AnyExplorer, version: int) -> "VowpalScorer":
-        """Undo `to_bytes`; the scores are the same to the last bit.
+        """Return the scorer that `to_bytes` wrote; its scores are the same to the last bit.
 
         Raises:
-            ValueError: these are no bytes of a scorer, not a power of two of weights, a part of
-                another length, or a number that is not finite.
+            ValueError: these are no bytes of a scorer, the number of weights is no power of two, a
+                part has another length, or a number is not finite.
         """
         try:
             state = msgspec.msgpack.decode(data, type=_ScorerState)

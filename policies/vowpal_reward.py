@@ -1,12 +1,8 @@
-"""Vowpal Wabbit as a reward model, for the direct method and the doubly robust estimators.
+"""The hybrid bandit as a reward model for the direct method and doubly robust estimators.
 
-The learner of `policies.vowpal` without explorer and optimism: it knows pairs of person and item,
-and each item by itself, of which a ridge on the same features knows nothing; in return it goes over
-the decisions once, in their order, and its rates have to suit the log. A doubly robust estimate is
-unbiased with either; which is less noisy depends on the log.
-
-Rejected: the policy that is being evaluated as its own reward model. It has learned from the people
-whom it would score, so its errors are not independent of the rewards that they correct.
+It knows pairs of user and item and each item's own effect, which a ridge on the same features does
+not. It reads the decisions once, in order, so its rates must suit the log. Rejected alternatives:
+`docs/decisions/hybrid-bandit.md`.
 """
 
 from collections.abc import Sequence
@@ -19,16 +15,18 @@ from policies.vowpal_args import VowpalArgs
 
 
 class VowpalReward:
-    """A regressor of rewards that can be fitted at once or learn as it goes: both say the same.
+    """A regressor of rewards; fitting it at once or learning in steps gives the same model.
 
-    Predictions are kept within the rewards that were seen. Implements `env.interface.RewardModel`.
+    Predictions are clipped to the range of the observed rewards. Implements
+    `env.interface.RewardModel`.
     """
 
     def __init__(self, args: VowpalArgs | None = None) -> None:
-        """Start with an empty model; of the arguments (None: the default ones) no explorer counts.
+        """Start with an empty model.
 
         Args:
-            args: `clip_p` 1 regresses on what the log showed; less weighs by 1 / propensity.
+            args: without effect of the explorer and the bonus; None: the default ones. `clip_p` 1
+                regresses on the logged actions; less weighs by 1 / propensity.
         """
         self._args = args or VowpalArgs()
         self._policy = VowpalPolicy(self._args)
@@ -45,12 +43,10 @@ class VowpalReward:
         self.learn(interactions)
 
     def learn(self, interactions: Sequence[Interaction]) -> None:
-        """Move the model by these interactions, in this order.
-
-        Those that `VowpalArgs.refusals` names are left out.
+        """Update the model by these interactions, in this order, without the refused ones.
 
         Raises:
-            ValueError: after one of them the model is of no use (`PoisonedModel`).
+            ValueError: one of them made the model unusable (`PoisonedModel`).
         """
         try:
             self._policy.learn(interactions)

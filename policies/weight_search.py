@@ -1,15 +1,9 @@
 """Search over the weights of a linear ranker by the cross-entropy method.
 
-A policy is the softmax of weights times features of a candidate, so it is as large as the weights:
-what feeds in production are tuned by. The search asks for the mean worth of lives under each of a
-population of weights, and moves a Gaussian to the best of them (Rubinstein, The Cross-Entropy
-Method for Combinatorial and Continuous Optimization, 1999), with noise that fades, so that it does
-not narrow before it has arrived (Szita and Lorincz, Learning Tetris Using the Noisy Cross-Entropy
-Method, 2006).
-
-It asks and is told, and knows no environment: `SwipeEnv` takes weights as they are
-(`actions="weights"`), other environments take what `linear_pmf` makes of them. Rejected: CMA-ES (a
-covariance of some dozens of weights from noisy ranks costs more lives than it saves).
+The search asks for the worth of lives under each sample of weights and moves a Gaussian to the best
+of them (Rubinstein, 1999), with fading noise so that it does not narrow too early (Szita and
+Lorincz, 2006). It knows no environment. Sources and rejected alternatives:
+`docs/decisions/weight-search.md`.
 """
 
 import msgspec
@@ -19,28 +13,16 @@ from env.vocabulary import Floats
 
 
 class SearchArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How weights are searched.
+    """Arguments of a search."""
 
-    Attributes:
-        population: of each generation.
-        elite: how many of it the next one is drawn around.
-        generations: how many.
-        sd: of the first generation's weights, around 0.
-        noise: added to the standard deviation of the second generation; it fades linearly.
-    """
-
-    population: int = 48
-    elite: int = 8
-    generations: int = 30
-    sd: float = 2.0
-    noise: float = 0.5
+    population: int = 48  # samples in each generation
+    elite: int = 8  # best samples from which the next generation is drawn
+    generations: int = 30  # number of generations
+    sd: float = 2.0  # of the first generation's weights, around 0
+    noise: float = 0.5  # added to the second generation's deviation; it fades linearly
 
     def __post_init__(self) -> None:
-        """Refuse a search that cannot move.
-
-        Raises:
-            ValueError: fewer than 2 elite, not fewer than the population, or no generation.
-        """
+        """Raise ValueError unless 2 <= elite < population and there is a generation."""
         if not 2 <= self.elite < self.population or self.generations < 1:
             raise ValueError(
                 f"expected 2 <= elite < population and a generation or more, got {self}"
@@ -48,16 +30,15 @@ class SearchArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WeightSearch:
-    """A Gaussian over weights, moved by what it is told.
+    """A Gaussian over weights that moves to the best samples.
 
     Attributes:
-        mean: the weights it is at, shape (n_weights,).
+        mean: current weights, shape (n_weights,).
         sd: shape (n_weights,).
-        generation: number of those that it was told of.
+        generation: number of generations that it was told of.
     """
 
     def __init__(self, n_weights: int, args: SearchArgs, seed: int) -> None:
-        """Begin around 0."""
         self.mean: Floats = np.zeros(n_weights)
         self.sd: Floats = np.full(n_weights, args.sd)
         self.generation = 0
@@ -70,7 +51,7 @@ class WeightSearch:
         return np.asarray(self.mean + self.sd * self._generator.standard_normal(shape))
 
     def tell(self, weights: Floats, worth: Floats) -> None:
-        """Move to the best of the weights that were tried.
+        """Move to the best samples.
 
         Args:
             weights: as `ask` returned them.
@@ -89,14 +70,11 @@ class WeightSearch:
 
 
 def linear_pmf(weights: Floats, features: Floats) -> Floats:
-    """Return the softmax of weights times features.
+    """Return the softmax of weights times features, shape (.., n_candidates).
 
     Args:
         weights: shape (.., n_weights).
         features: of each candidate, shape (.., n_candidates, n_weights).
-
-    Returns:
-        Of shape (.., n_candidates).
     """
     scores = np.einsum("...kw,...w->...k", features, weights)
     scores -= scores.max(axis=-1, keepdims=True)
@@ -111,7 +89,7 @@ def crossed(observations: Floats, n_actions: int) -> Floats:
         observations: shape (n, n_columns).
 
     Returns:
-        Of shape (n, n_actions, n_actions * (n_columns + 1)): 0 but in an action's own columns.
+        Of shape (n, n_actions, n_actions * (n_columns + 1)): 0 except in an action's own columns.
     """
     n, n_columns = observations.shape
     own = np.concatenate([np.ones((n, 1)), observations], axis=1)

@@ -1,18 +1,8 @@
-"""Advantages of cards in lives that are discounted by days, not by cards.
+"""Generalised advantage estimation for lives that are discounted by days.
 
-RLlib knows one discount for all steps. Here each card has its own, `info["discount"]`: 1 within a
-session, day_discount ** gap at its end, 0 where nobody returns. Generalised advantage estimation
-(Schulman et al., High-Dimensional Continuous Control Using Generalized Advantage Estimation, 2016,
-equation 16) becomes
-
-    delta_t = r_t + discount_t V(x_{t+1}) - V(x_t)
-    A_t     = delta_t + lambda discount_t A_{t+1}
-
-with A_{t+1} = 0 after the last card of a fragment. Its mean is Q - V wherever V is right. With
-lambda = .99 credit reaches some hundred cards, which is several sessions.
-
-Rejected: a pseudo-step for each day away (a sixth more steps, and a policy asked for actions that
-mean nothing).
+RLlib has one discount for all steps; here each card has its own: 1 within a session, day_discount
+** gap at its end, 0 where the user never returns. Equations and rejected alternatives:
+`docs/decisions/ppo-training.md`.
 """
 
 from dataclasses import dataclass, replace
@@ -24,36 +14,25 @@ from env.vocabulary import Bools, Float32s, Floats, Ints
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """n cards in the order in which fragments of lives were played, one fragment after another.
+    """n cards in the order of play, one fragment of a life after another."""
 
-    Attributes:
-        observations: before the card, shape (n, width).
-        actions: index into the candidates, shape (n,).
-        rewards: shape (n,).
-        left: whether the session ended after it, shape (n,).
-        discounts: of what follows, shape (n,) in [0, 1].
-        after: the observation after the card, shape (n, width).
-        is_last: of its fragment, shape (n,).
-    """
-
-    observations: Float32s
-    actions: Ints
-    rewards: Floats
-    left: Bools
-    discounts: Floats
-    after: Float32s
-    is_last: Bools
+    observations: Float32s  # (n, width) before the card
+    actions: Ints  # (n,) index into the candidates
+    rewards: Floats  # (n,)
+    left: Bools  # (n,) whether the session ended after it
+    discounts: Floats  # (n,) of the time after it in [0, 1]
+    after: Float32s  # (n, width) the observation after the card
+    is_last: Bools  # (n,) whether it is its fragment's last
 
     def __len__(self) -> int:
-        """Number of cards."""
         return len(self.actions)
 
     def expecting(self, discounts: Floats, worth: float) -> "Steps":
-        """Return the steps with another worth of sessions' ends, in rewards and in discounts.
+        """Return the steps with expected discounts at sessions' ends, in rewards and in discounts.
 
         Args:
             discounts: expected at each end, shape (n,); not read within sessions.
-            worth: what the reward pays for each unit of it.
+            worth: reward for each unit of discount.
         """
         expected = np.where(self.left, discounts, self.discounts)
         return replace(
@@ -64,13 +43,13 @@ class Steps:
 
 
 def estimate(targets: Floats, values: Floats, steps: Steps, lambda_: float) -> Floats:
-    """Return the advantages of cards, shape (n,).
+    """Return the advantages of cards, shape (n,) (Schulman et al., 2016, equation 16).
 
     Args:
-        targets: r_t + discount_t V(x_{t+1}), as it came or as expected, shape (n,).
+        targets: r_t + discount_t V(x_{t+1}), observed or expected, shape (n,).
         values: V(x_t), shape (n,).
-        steps: whose discounts and fragments they are.
-        lambda_: in [0, 1]; how far an advantage looks beyond the next value.
+        steps: their discounts and fragments are used.
+        lambda_: in [0, 1]; 0 looks no further than the next value.
     """
     deltas = targets - values
     if lambda_ == 0.0:

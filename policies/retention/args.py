@@ -1,8 +1,6 @@
-"""What a training for retention is made from: the world, the learner's numbers and the seed.
+"""Arguments of a PPO training for retention: the world, the learner's hyperparameters, the seed.
 
-The numbers are those that mattered when they were tried: a batch of tens of thousands of cards, a
-learning rate and an entropy bonus that fall, advantages that are not discounted within a session.
-No torch here, so that commands and tests can read and write them.
+Torch is not imported, so that commands and tests can read and write them.
 """
 
 from typing import Literal
@@ -21,101 +19,60 @@ _RATES = ("lr", "clip", "grad_clip")
 
 
 class TwinWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="twin"):
-    """`nextswipe/MiniSwipe-v0`.
+    """The environment `nextswipe/MiniSwipe-v0`."""
 
-    Attributes:
-        objective: what is counted, seconds or returns.
-        horizon_days: length of a life.
-    """
-
-    objective: TwinObjective = "watch"
-    horizon_days: int = 60
+    objective: TwinObjective = "watch"  # seconds watched, or returns
+    horizon_days: int = 60  # length of a life
 
 
 class FeedWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="world"):
-    """`nextswipe/Swipe-v0`; see `env.vector.SwipeVectorEnv` for each of them.
+    """The environment `nextswipe/Swipe-v0`, see `SwipeVectorEnv`."""
 
-    Attributes:
-        preset: constants, by name or path.
-        objective: what is counted.
-        n_candidates: from which is chosen.
-        horizon_days: length of a life; the preset's if None.
-        supply: items that stay, or change with what is shown.
-        world_seed: of items and creators.
-        steps_per_day: steps after which the supply's next day comes.
-        columns: what is observed: the world's own columns, or those of a request to the HTTP feed,
-            which a ranker has to be trained on that a feed shall serve.
-    """
-
-    preset: str = "kuairand"
+    preset: str = "kuairand"  # constants, by name or path
     objective: Objective = Objective("mix")
-    n_candidates: int = 20
-    horizon_days: int | None = None
-    supply: Literal["fixed", "live"] = "fixed"
-    world_seed: int = 0
-    steps_per_day: int = 24
+    n_candidates: int = 20  # number of candidates for each card
+    horizon_days: int | None = None  # length of a life; the preset's if None
+    supply: Literal["fixed", "live"] = "fixed"  # whether items stay fixed or react to exposure
+    world_seed: int = 0  # seed of items and creators
+    steps_per_day: int = 24  # steps after which the supply's next day begins
+    # Observed columns: the world's own, or those of a request to the HTTP feed. A ranker that a
+    # feed serves must be trained on the latter.
     columns: Columns = "world"
 
 
 class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that a trained policy depends on.
+    """All arguments of a training."""
 
-    Attributes:
-        world: in which it is trained.
-        seed: of lives, weights and draws.
-        n_steps: cards in all.
-        critic: whose values advantages are made from: those of a model fitted to the policy's own
-            transitions (twin only: the state is small and seen), or those of the network.
-        expected_return: take what a session's end is worth as expected from what is seen there,
-            not as it came.
-        lambda_: of generalised advantage estimation, in [0, 1]. Model values need none.
-        n_envs: people at a time.
-        n_cards: of each in an iteration.
-        minibatch: cards in a gradient.
-        epochs: times that each card is learned from.
-        lr: learning rate at the start.
-        lr_end: at the end.
-        entropy: weight of the entropy at the start. A third of this one left a seed of the twin in
-            a local optimum.
-        entropy_end: at the end.
-        clip: of the ratio of probabilities.
-        grad_clip: of the gradient's norm.
-        value_coef: weight of the network's loss of values.
-        hidden: units of a hidden layer.
-        embed: length of an embedding.
-        n_runners: processes that play; 0: the one that learns plays too.
-        limits: that the policy is held to (full world only: the twin has neither dislikes nor
-            items).
-    """
-
-    world: TwinWorld | FeedWorld = TwinWorld()
-    seed: int = 0
-    n_steps: int = 400_000
+    world: TwinWorld | FeedWorld = TwinWorld()  # the environment
+    seed: int = 0  # seed of lives, weights and draws
+    n_steps: int = 400_000  # cards in total
+    # Source of the values: a model fitted to the policy's own transitions (twin only, where states
+    # are few and fully observed), or the network.
     critic: CriticName = "fitted"
+    # Replace the observed discount at a session's end by its expectation.
     expected_return: bool = True
-    lambda_: float = 0.0
-    n_envs: int = 512
-    n_cards: int = 32
-    minibatch: int = 1024
-    epochs: int = 4
-    lr: float = 3e-3
-    lr_end: float = 5e-4
+    lambda_: float = 0.0  # of generalised advantage estimation, in [0, 1]. Fitted values need 0
+    n_envs: int = 512  # simulated users at a time
+    n_cards: int = 32  # cards of each in an iteration
+    minibatch: int = 1024  # cards in a gradient
+    epochs: int = 4  # number of times that each card is learned from
+    lr: float = 3e-3  # learning rate at the start
+    lr_end: float = 5e-4  # learning rate at the end
+    # Weight of the entropy at the start. A third of the default left one seed of the twin in a
+    # local optimum.
     entropy: float = 0.03
-    entropy_end: float = 0.0
-    clip: float = 0.2
-    grad_clip: float = 0.5
-    value_coef: float = 0.5
-    hidden: int = 64
-    embed: int = 32
-    n_runners: int = 0
+    entropy_end: float = 0.0  # weight of the entropy at the end
+    clip: float = 0.2  # of the ratio of probabilities
+    grad_clip: float = 0.5  # of the gradient's norm
+    value_coef: float = 0.5  # weight of the network's value loss
+    hidden: int = 64  # units of a hidden layer
+    embed: int = 32  # length of an embedding
+    n_runners: int = 0  # processes that play; 0: the learner's process plays as well
+    # Constraints on the policy (full world only: the twin has neither dislikes nor items).
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained with.
-
-        Raises:
-            ValueError: a number is out of range, or the critic or limits do not fit the world.
-        """
+        """Raise ValueError for a number out of range, or a critic or limits unfit for the world."""
         for names, least in ((_COUNTS, 1), (_SIZES, 0)):
             for name in names:
                 if getattr(self, name) < least:
@@ -142,12 +99,12 @@ class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def n_iterations(self) -> int:
-        """Iterations that make up `n_steps`, the last one whole."""
+        """Number of iterations that cover `n_steps`."""
         return -(-self.n_steps // (self.n_envs * self.n_cards))
 
     @property
     def return_worth(self) -> float:
-        """What is paid at a session's end for each unit of day_discount ** gap."""
+        """Reward at a session's end for each unit of day_discount ** gap."""
         match self.world:
             case TwinWorld(objective=objective):
                 return 1.0 if objective == "days" else 0.0
@@ -155,7 +112,7 @@ class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return {"retention": 1.0, "mix": beta}.get(name, 0.0)
 
     def plain(self) -> "RetentionArgs":
-        """Return the same without what is ours: PPO with its own critic and the gap that came."""
+        """Return the arguments of plain PPO, with its own critic and the observed gaps."""
         return msgspec.structs.replace(
             self,
             critic="network",

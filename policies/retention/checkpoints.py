@@ -1,10 +1,9 @@
-"""Checkpoints of a training: written beside their place, put there whole, kept two at a time.
+"""Checkpoints of a training: each is written aside and renamed, and the last two are kept.
 
     folder/checkpoint-000120   RLlib's own checkpoint after that many iterations
 
-RLlib's checkpoints hold pickles. Only training reads them, from its own folder; what is served is
-the exported ranker. A kill between two renames leaves the last whole checkpoint, or a folder named
-`.writing`, which is thrown away.
+RLlib's checkpoints hold pickles, so only training reads them, from its own folder. A crash leaves
+the last complete checkpoint and perhaps a `.writing` folder, which the next save removes.
 """
 
 import os
@@ -24,12 +23,11 @@ class Checkpoints:
     """The folder of one training."""
 
     def __init__(self, folder: Path) -> None:
-        """Use a folder that exists; see `open`."""
         self._folder = folder
 
     @classmethod
     def open(cls, folder: Path, args: RetentionArgs) -> "Checkpoints":
-        """Return the folder of a training, made if it is not there.
+        """Return the folder of a training, created if missing.
 
         Raises:
             ValueError: it holds a training of other arguments.
@@ -40,12 +38,12 @@ class Checkpoints:
         return cls(folder)
 
     def latest(self) -> Path | None:
-        """Return the last whole checkpoint, if there is one."""
+        """Return the last complete checkpoint, if there is one."""
         whole = self._whole()
         return whole[-1] if whole else None
 
     def restore(self, algorithm: Any) -> int:
-        """Bring an algorithm to the last checkpoint; returns the iterations that were done."""
+        """Restore an algorithm from the last checkpoint; return its number of iterations."""
         latest = self.latest()
         if latest is None:
             return 0
@@ -53,7 +51,7 @@ class Checkpoints:
         return int(latest.name.removeprefix(_PREFIX))
 
     def save(self, algorithm: Any, iteration: int) -> None:
-        """Write a checkpoint and throw away those before the last two."""
+        """Write a checkpoint and delete those before the last two."""
         place = self._folder / f"{_PREFIX}{iteration:06d}"
         written = self._folder / WRITING
         shutil.rmtree(written, ignore_errors=True)
@@ -70,7 +68,7 @@ class Checkpoints:
 
 
 def _sync(folder: Path) -> None:
-    """Bring every file below a folder to the disk."""
+    """Flush every file below a folder to disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

@@ -1,11 +1,8 @@
-"""A network that ranks as somebody else does, of whom there are the pmfs.
+"""Behaviour cloning fits a network to the pmfs of another policy.
 
-A policy that is served, or was found by search, is worth more than the first million cards of a
-network that knows nothing. The scorer is fitted to the softmax of its scores by cross entropy,
-which leaves it a pmf that training can move (behaviour cloning from a pmf and not from draws, so
-there is no noise of draws in it: distillation, Hinton, Vinyals and Dean, 2015).
-
-It needs torch and no RLlib: nothing acts here.
+The scorer is fitted by cross entropy to pmfs rather than to draws, so the draws add no noise
+(distillation: Hinton, Vinyals and Dean, 2015). It needs torch and no RLlib. Why a clone is the
+start: `docs/decisions/weight-search.md`.
 """
 
 import numpy as np
@@ -31,16 +28,12 @@ def clone(
     epochs: int,
     seed: int,
 ) -> Ranker:
-    """Return a network whose softmax is near the pmfs that are given.
+    """Return a network whose softmax is close to the given pmfs.
 
     Args:
-        args: the network's shape.
-        scalings: of a person's columns and of a candidate's.
-        users: people, shape (n, n_user).
-        rows: what they were offered, shape (n, K, n_item).
-        pmf: over it, shape (n, K).
-        epochs: times that each is learned from.
-        seed: of the weights and of the order.
+        users: users' columns, shape (n, n_user).
+        rows: their candidates, shape (n, K, n_item).
+        pmf: over the candidates, shape (n, K).
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,7 +1,6 @@
-"""A network that ranks as weights do that were searched for: what is served of them.
+"""This module distils searched ranking weights into a network that can be served.
 
-Rejected: PPO from random weights (what a card does to a return is far below the noise of a return),
-and PPO that goes on from the clone, for the same reason; see docs/retention.md.
+Rejected alternatives: `docs/decisions/weight-search.md`; results: `docs/retention.md`.
 """
 
 from threadpoolctl import threadpool_limits
@@ -27,16 +26,7 @@ def learn(
     seed: int,
     shown: Columns = "world",
 ) -> Network:
-    """Return a network that learned to rank as weights do.
-
-    Args:
-        preset: of the world.
-        teacher: the weights.
-        people: whom it watches being served by them.
-        n_turns: cards of each.
-        seed: of its weights and of what is drawn.
-        shown: what columns it ranks by.
-    """
+    """Return a network that learned to rank as weights do."""
     users, rows, pmf = watch_teacher(preset, teacher, people, n_turns, seed, shown)
     n_row = rows.shape[-1]
     args = RankerArgs(users.shape[1], n_row, HIDDEN, EMBED)

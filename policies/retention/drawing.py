@@ -1,7 +1,6 @@
-"""The connectors between people and the network: observations in, drawn actions out, as arrays.
+"""Connectors between environment and network: observations in, drawn actions out, as arrays.
 
-They take the place of RLlib's pipelines, which take the batch of a step apart, person by person,
-and put it together again.
+They replace RLlib's pipelines, which split each step's batch by user and join it again.
 """
 
 from typing import Any
@@ -13,7 +12,7 @@ from ray.rllib.core.columns import Columns
 
 
 class Looking(ConnectorV2):
-    """What everybody sees, as one tensor."""
+    """Stacks all users' observations into one tensor."""
 
     def __call__(self, *, rl_module: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the batch of the module."""
@@ -21,12 +20,12 @@ class Looking(ConnectorV2):
 
 
 class Drawing(ConnectorV2):
-    """A candidate for everybody, drawn from the network's pmf."""
+    """Draws a candidate for each user from the network's pmf."""
 
     def __call__(
         self, *, rl_module: Any, batch: dict[str, Any], explore: bool | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """Return the actions with the logits and the log-probabilities they were drawn at."""
+        """Return the actions with their logits and log-probabilities."""
         logits = batch[Columns.ACTION_DIST_INPUTS].detach()
         chances = torch.log_softmax(logits, dim=-1)
         drawn = torch.multinomial(chances.exp(), 1) if explore else logits.argmax(-1, keepdim=True)

@@ -1,18 +1,7 @@
-"""How much likelier an event is on one candidate than on another, learned from all cards so far.
+"""The event model estimates how much each candidate column raises the chance of a rare event.
 
-A dislike comes on one card in two thousand, and on which of them is mostly chance. Its chance given
-what is seen of the candidate is what a choice can answer for, as `policies.retention.survival` has
-it of returns. Candidates are compared, so what hangs on the person alone cancels, and is left out:
-
-    E[c | row] = p + (row - mean) . b
-
-by least squares with a ridge of `RIDGE` events on columns of deviation 1: with as many events, a
-slope is halved. Only sums are kept, and nothing is thrown away: what people do about a card does
-not hang on who chose it.
-
-Rejected: a logistic regression (it needs the cards themselves; where chances are of the order of
-1 in 1,000 the two say the same), and the person's columns crossed with the candidate's (as many
-slopes as there are events).
+It is a ridge regression on centred columns, kept as sums over all cards so far, and it compares
+candidates of one user. Derivation and rejected alternatives: `docs/decisions/training-limits.md`.
 """
 
 from typing import Any
@@ -29,18 +18,12 @@ class EventModel:
     """Slopes of an event's chance on the columns of a candidate's row."""
 
     def __init__(self, n_columns: int) -> None:
-        """Begin with nothing seen."""
         self._n_cards = self._n_events = 0.0
         self._sum, self._of_events = np.zeros((2, n_columns))
         self._products = np.zeros((n_columns, n_columns))
 
     def learn(self, rows: Float32s, events: Floats) -> None:
-        """Learn from cards.
-
-        Args:
-            rows: of what was shown, shape (n, n_columns).
-            events: 1 where it happened, else 0, shape (n,).
-        """
+        """Add shown rows (n, n_columns) with events (n,): 1 where one happened, else 0."""
         shown = rows.astype(np.float64)
         self._n_cards += len(shown)
         self._n_events += float(events.sum())
@@ -49,7 +32,7 @@ class EventModel:
         self._products += shown.T @ shown
 
     def slopes(self) -> Floats:
-        """Return what each column's unit adds to the chance, shape (n_columns,); 0 at first."""
+        """Return the chance that a unit of each column adds, shape (n_columns,); 0 at first."""
         if not self._n_events:
             return np.zeros(len(self._sum))
         n = self._n_cards
@@ -65,9 +48,9 @@ class EventModel:
         return np.asarray(scale * np.linalg.solve(correlation + ridge, together))
 
     def state(self) -> dict[str, Any]:
-        """Return the sums of what was seen."""
+        """Return the sums."""
         return dict(vars(self))
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over the sums of another one."""
+        """Load the sums of another one."""
         vars(self).update(state)

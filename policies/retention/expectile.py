@@ -1,21 +1,8 @@
-"""Q-learning from a log over discrete candidates, as a module and a learner of RLlib.
+"""Q-learning from a log over discrete candidates (IQL and CQL), as a module and learners of RLlib.
 
-RLlib's IQL draws from a Gaussian and refuses discrete spaces, and its CQL fails on them; here the
-action is one of K candidates, so no actor has to find the best one and both losses are short:
-
-    iql   L_V = |tau - [u < 0]| u^2, u = min(Q_1, Q_2)(s, a) - V(s);   L_Q = (G - Q(s, a))^2
-          (Kostrikov, Nair and Levine, "Offline Reinforcement Learning with Implicit Q-Learning",
-          ICLR 2022)
-    cql   L_Q + penalty (log sum_i exp Q(s, i) - Q(s, a))
-          (Kumar, Zhou, Tucker and Levine, "Conservative Q-Learning for Offline Reinforcement
-          Learning", NeurIPS 2020)
-
-G is the lambda-return of the log with V behind it, made anew from the V of the moment each time a
-shard of the log comes by, which is what a target network is for. A one-step target
-(lambda 0) would need a pass over the log for each card by which a session's end is to be felt.
-
-Q_k(s, i) = base(s) + A_k(s, i): most of a value is the person, not the card. Values are learned in
-standard deviations of the log's returns.
+RLlib's IQL draws from a Gaussian and refuses discrete spaces, and its CQL fails on them. Values are
+learned in standard deviations of the log's returns. Losses and targets:
+`docs/decisions/offline-training.md`.
 """
 
 from collections.abc import Mapping
@@ -35,7 +22,7 @@ QS, V = "qs", "v"
 
 
 class CandidateValues(RankerModule):
-    """Two Qs over the candidates and a V; `scorer` is the first one's advantages."""
+    """Two Q functions over the candidates and a V; `scorer` is the first one's advantages."""
 
     def setup(self) -> None:
         """Make the networks."""
@@ -55,18 +42,18 @@ class CandidateValues(RankerModule):
         return {QS: qs, V: value}
 
     def advantages(self, user: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Return the lesser advantage of each candidate by both Qs, shape (n, K)."""
+        """Return the smaller of both Qs' advantages of each candidate, shape (n, K)."""
         return torch.minimum(self.scorer(user, rows), self.twin(user, rows))
 
 
 class ValuesLearner(TorchLearner):
     """Learns `CandidateValues` from the columns OBS, ACTIONS and VALUE_TARGETS.
 
-    Of its config's `learner_config_dict`: `expectile`, `penalty` and `weight_decay`.
+    Its config's `learner_config_dict` holds `expectile`, `penalty` and `weight_decay`.
     """
 
     def configure_optimizers_for_module(self, module_id: Any, config: Any = None) -> None:
-        """Shrink weights as well: a card says little about a candidate and a log has few."""
+        """Add weight decay: a card says little about a candidate, and a log has few cards."""
         parameters = list(self.module[module_id].parameters())
         decay = config.learner_config_dict["weight_decay"]
         self.register_optimizer(
@@ -95,10 +82,10 @@ class ValuesLearner(TorchLearner):
 
 
 class PolicyLearner(TorchLearner):
-    """Learns `RankerModule`'s scorer to draw as the column TARGETS says: KL up to a constant.
+    """Fits `RankerModule`'s scorer to the pmfs in the column TARGETS by cross-entropy.
 
-    The advantage-weighted regression of IQL, with every candidate's weight in it and not only the
-    logged one's: K - 1 of K advantages are known as well, so there is no noise of the draw.
+    It is the advantage-weighted regression of IQL with every candidate's weight, not only the
+    logged one's, so the draw adds no noise.
     """
 
     def compute_loss_for_module(
@@ -110,7 +97,7 @@ class PolicyLearner(TorchLearner):
 
 
 def expectile_loss(difference: torch.Tensor, expectile: float) -> torch.Tensor:
-    """Return mean |expectile - [u < 0]| u^2: least at the expectile of what u is measured from.
+    """Return mean |expectile - [u < 0]| u^2, least at the expectile.
 
     >>> float(expectile_loss(torch.tensor([1.0, -1.0]), 0.75))
     0.5

@@ -1,6 +1,7 @@
-"""From the module that was trained to the ranker that is served, and back for comparison.
+"""Conversion between the trained module and the served ranker.
 
-What leaves training is a dict of arrays and a shape, never a pickle of code. The critic stays.
+Only a dict of arrays and a shape leaves training, never a pickle of code. The critic is not
+exported.
 """
 
 import gymnasium as gym
@@ -16,7 +17,7 @@ from policies.retention.networks import to_ranker
 
 
 def export(module: RankerModule) -> Ranker:
-    """Return the scorer of a module with its weights of now.
+    """Return a module's scorer as a ranker.
 
     Raises:
         ValueError: a weight is not finite.
@@ -25,7 +26,7 @@ def export(module: RankerModule) -> Ranker:
 
 
 def load(module: RankerModule, ranker: Ranker) -> None:
-    """Give a module's scorer the weights of a ranker, to go on from there or to compare.
+    """Set a module's scorer to the weights of a ranker, to continue training or to compare.
 
     Raises:
         ValueError: the ranker is of another shape.
@@ -37,12 +38,7 @@ def load(module: RankerModule, ranker: Ranker) -> None:
 
 
 def make_module(config: ModuleConfig, *, seed: int) -> RankerModule:
-    """Return a module that is not trained, outside of any algorithm.
-
-    Args:
-        config: of which it is made.
-        seed: of its weights; torch's global stream is left as it was.
-    """
+    """Return an untrained module without an algorithm; torch's global stream is unchanged."""
     layout = config.layout
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -54,10 +50,9 @@ def make_module(config: ModuleConfig, *, seed: int) -> RankerModule:
 
 
 def torch_scores(module: RankerModule, user: Float32s, rows: Float32s) -> Floats:
-    """Return the logits as the module computes them, shape (n, K).
+    """Return the module's logits, shape (n, K).
 
     Args:
-        module: of whatever layout; its scorer takes any number of candidates.
         user: shape (n, n_user).
         rows: shape (n, K, n_item).
     """

@@ -1,10 +1,10 @@
-"""A training for retention, from its arguments to the ranker that is served.
+"""A PPO training for retention, from its arguments to the ranker that is served.
 
-    build -> resume? -> (sample, judge, learn, tell, checkpoint)* -> export
+    build -> resume? -> (sample, value, learn, report, checkpoint)* -> export
 
-Each iteration begins with seeds of its own, made of the training's seed and the iteration's number,
-so a training that was killed and resumed draws what it would have drawn. The networks are small: a
-second thread of torch only waits for the first (for seven times as long, where others work too).
+Each iteration's seeds are derived from the training's seed and the iteration's number, so a resumed
+training draws the same numbers as an uninterrupted one. Torch runs on one thread: for these small
+networks a second one only waits (seven times as long if other processes work).
 """
 
 import logging
@@ -38,45 +38,26 @@ CHECKPOINT_EVERY = 10
 
 
 class Progress(NamedTuple):
-    """How far a training is.
+    """Progress of a training."""
 
-    Attributes:
-        iteration: that was done, from 1.
-        n_iterations: in all.
-        n_steps: cards so far.
-        seconds: since it was begun or resumed.
-        episode_return: mean reward of lives that ended lately, not discounted; nan before.
-        entropy: mean of the policy's, in nats.
-        limits: how they were kept; empty where there are none.
-    """
-
-    iteration: int
-    n_iterations: int
-    n_steps: int
-    seconds: float
-    episode_return: float
-    entropy: float
-    limits: tuple[Held, ...] = ()
+    iteration: int  # number of completed iterations, from 1
+    n_iterations: int  # iterations in total
+    n_steps: int  # cards so far
+    seconds: float  # since the start or resumption
+    episode_return: float  # undiscounted mean reward of recently ended lives; nan before
+    entropy: float  # mean entropy of the policy, in nats
+    limits: tuple[Held, ...] = ()  # state of the constraints; empty without any
 
 
 class Trained(NamedTuple):
-    """What came of it.
+    """Result of a training."""
 
-    Attributes:
-        ranker: as it is served.
-        layout: how observations become what it scores.
-        args: of the training.
-        n_steps: cards in all.
-        seconds: since it was begun or resumed.
-        limits: how they were kept in the last iteration; empty where there are none.
-    """
-
-    ranker: Ranker
-    layout: Layout
+    ranker: Ranker  # as it is served
+    layout: Layout  # maps observations to the ranker's inputs
     args: RetentionArgs
-    n_steps: int
-    seconds: float
-    limits: tuple[Held, ...] = ()
+    n_steps: int  # cards in total
+    seconds: float  # since the start or resumption
+    limits: tuple[Held, ...] = ()  # the constraints' last state; empty without any
 
 
 Advance = Callable[[Progress], None]
@@ -89,13 +70,10 @@ def train(
     advance: Advance | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
 ) -> Trained:
-    """Train a policy, or go on with the training that a folder holds.
+    """Train a policy, or resume the training in a folder.
 
     Args:
-        args: of the training.
-        folder: of checkpoints and TensorBoard's events; nothing is written if None.
-        advance: told after each iteration.
-        checkpoint_every: iterations between two checkpoints.
+        folder: for checkpoints and TensorBoard's events; nothing is written if None.
 
     Raises:
         ValueError: the folder holds a training of other arguments.
@@ -103,7 +81,7 @@ def train(
     begun = time.monotonic()
     world = open_world(args.world)
     checkpoints = None if folder is None else Checkpoints.open(folder, args)
-    # It says at each start which of its two stacks is used.
+    # RLlib logs at each start which of its two API stacks is used.
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
     with threadpool_limits(1), running_ray():
         algorithm = make_config(args, world).build_algo()
@@ -123,13 +101,13 @@ def train(
 
 @contextmanager
 def running_ray(address: str | None = None) -> Iterator[None]:
-    """Have Ray run meanwhile: the one that runs already, a cluster's, or one in this process.
+    """Run Ray for the duration: the running one, a cluster's, or a new one in this process.
 
-    What was started or connected here is let go of at the end.
+    A Ray that was started or connected here is shut down at the end.
 
     Args:
-        address: of a cluster, or "auto"; None: the one that `ray job submit` names, else a new one
-            on this machine that only it can reach.
+        address: of a cluster, or "auto"; None: the one that `ray job submit` names, else a new
+            local Ray that only this machine can reach.
     """
     if ray.is_initialized():
         yield
@@ -140,7 +118,7 @@ def running_ray(address: str | None = None) -> Iterator[None]:
         ray.init(address=address, **quietly)
     else:
         here: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
-        # Without "local" it waits for a cluster that `ray start` has left traces of.
+        # Without "local" Ray waits for a cluster of which `ray start` has left traces.
         ray.init(address="local", **here, **quietly)
     try:
         yield
@@ -164,7 +142,7 @@ def _iterations(
     checkpoint_every: int,
     begun: float,
 ) -> Iterator[Progress]:
-    """Yield after each iteration that is left, and save those that are due once they are told."""
+    """Yield after each remaining iteration, then save a checkpoint if one is due."""
     done = 0 if checkpoints is None else checkpoints.restore(algorithm)
     for iteration in range(done, args.n_iterations):
         seed_draws(args.seed, iteration)
@@ -194,7 +172,7 @@ def _progress(
 
 @contextmanager
 def _events(folder: Path | None) -> Iterator[Advance]:
-    """Yield what writes TensorBoard's events into a folder, if there is one."""
+    """Yield a writer of TensorBoard events, which does nothing without a folder."""
     if folder is None:
         yield lambda progress: None
         return

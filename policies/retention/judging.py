@@ -1,11 +1,7 @@
-"""The connector that turns lives into a batch to learn from: RLlib's GAE, with discounts by day.
+"""The learner connector turns fragments of lives into a batch with advantages and value targets.
 
-It takes the place of RLlib's whole pipeline of a learner. Fragments of lives come in; what goes out
-holds the cards once, with advantages and targets of values, and no row for the step after a
-fragment, whose observation is in the fragment anyway.
-
-Rejected: RLlib's default pieces with this one behind them (they add a masked row to each fragment
-to find its last value, and take longer than the gradients).
+It replaces RLlib's whole learner pipeline, since lives are discounted by days and not by cards.
+Rejected alternatives: `docs/decisions/ppo-training.md`.
 """
 
 from collections.abc import Sequence
@@ -28,24 +24,17 @@ from policies.retention.restraint import Restraint
 from policies.retention.survival import ReturnModel
 
 _TAKEN = (Columns.ACTION_LOGP, Columns.ACTION_DIST_INPUTS)
-"""Outputs of the module when the card was drawn, which the ratio is taken to."""
+"""Module outputs at the draw of each card, needed for the probability ratio."""
 
 
 class Judging(ConnectorV2):
-    """Lives in, judged cards out.
+    """Computes advantages and value targets of the cards in fragments of lives.
 
     Attributes:
-        restraint: what holds the policy to its limits; None: there are none.
+        restraint: applies the constraints; None without any.
     """
 
     def __init__(self, args: RetentionArgs, layout: Layout, critic: Critic) -> None:
-        """Make one.
-
-        Args:
-            args: of the training.
-            layout: of observations.
-            critic: which judges.
-        """
         super().__init__()
         self._args, self._layout, self._critic = args, layout, critic
         self._returns = ReturnModel() if args.expected_return else None
@@ -55,7 +44,7 @@ class Judging(ConnectorV2):
     def __call__(
         self, *, rl_module: Any, batch: dict[str, Any], episodes: Sequence[Any], **kwargs: Any
     ) -> dict[str, Any]:
-        """Return the batch of the module, of tensors."""
+        """Return the module's batch as tensors."""
         module = rl_module[DEFAULT_MODULE_ID]
         came = steps_of(episodes)
         steps = self._expected(came)
@@ -81,13 +70,13 @@ class Judging(ConnectorV2):
     def get_state(
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """Return what was learned besides the network."""
+        """Return everything learned outside the network."""
         returns = None if self._returns is None else self._returns.state()
         restraint = None if self.restraint is None else self.restraint.state()
         return {"critic": self._critic.state(), "returns": returns, "restraint": restraint}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from the state of another one."""
+        """Load the state of another one."""
         self._critic.restore(state["critic"])
         if self._returns is not None:
             self._returns.restore(state["returns"])
@@ -95,7 +84,7 @@ class Judging(ConnectorV2):
             self.restraint.restore(state["restraint"])
 
     def _expected(self, steps: Steps) -> Steps:
-        """Return the steps as the arguments want sessions' ends to be."""
+        """Return the steps with expected discounts at sessions' ends, if the arguments say so."""
         if self._returns is not None:
             features = self._seen_at_ends(steps)
             self._returns.learn(features, steps.discounts[steps.left])
@@ -106,7 +95,7 @@ class Judging(ConnectorV2):
         return steps
 
     def _seen_at_ends(self, steps: Steps) -> Floats:
-        """Return the person and the card shown at each session's end, shape (n_ends, width)."""
+        """Return the user and the shown card at each session's end, shape (n_ends, width)."""
         ends = np.flatnonzero(steps.left)
         users, rows, _ = self._layout.arrays(steps.observations[ends])
         shown = rows[np.arange(len(ends)), steps.actions[ends]]
@@ -114,10 +103,9 @@ class Judging(ConnectorV2):
 
 
 def steps_of(episodes: Sequence[Any]) -> Steps:
-    """Return the cards of RLlib's fragments of lives, one fragment after another.
+    """Return the cards of numpy `SingleAgentEpisode`s, one fragment of a life after another.
 
-    Args:
-        episodes: `SingleAgentEpisode`s as numpy, whose infos tell `session_end` and `discount`.
+    The infos must contain `session_end` and `discount`.
     """
     observations = [episode.get_observations() for episode in episodes]
     infos = [info for episode in episodes for info in episode.get_infos(slice(1, None))]
@@ -136,18 +124,13 @@ def steps_of(episodes: Sequence[Any]) -> Steps:
 
 
 def events_of(episodes: Sequence[Any], names: Sequence[str]) -> Floats:
-    """Return which events the cards of fragments had, 1 or 0, in order, shape (n, n_names).
-
-    Args:
-        episodes: as of `steps_of`, whose infos tell the events.
-        names: of them.
-    """
+    """Return each card's named events from the infos, 1 or 0, shape (n, n_names)."""
     infos = (info for episode in episodes for info in episode.get_infos(slice(1, None)))
     return np.array([[info[name] for name in names] for info in infos], dtype=np.float64)
 
 
 def network_of(module: Any) -> Network:
-    """Return what critics ask of a module."""
+    """Return the functions of a module that critics use."""
 
     def values(observations: Float32s) -> Floats:
         with torch.no_grad():

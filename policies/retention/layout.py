@@ -1,16 +1,11 @@
-"""Where a person and the candidates stand in an environment's observation.
-
-A learner sees one person and K rows, whatever form the environment gives them in:
+"""The layout maps an environment's observation to one user and K candidate rows.
 
     dict    user (n, U), items (n, K, F), personal (n, K, P), mask (n, K)
-    flat    user | items (K * F) | personal (K * P), one row a person, no mask
-    fixed   user (n, U) alone: the candidates are always the same K, told apart by a one-hot row
+    flat    user | items (K * F) | personal (K * P), one row a user, no mask
+    fixed   user (n, U) alone: the candidates are always the same K one-hot rows
 
-A candidate's row is its columns of `items` followed by those of `personal`. The same cuts serve
-numpy arrays and torch tensors.
-
-Rejected: a connector that rewrites observations before the network (a policy restored without its
-connectors sees other columns and says nothing).
+A candidate's row is its columns of `items` followed by those of `personal`. Rejected alternatives:
+`docs/decisions/ranker-network.md`.
 """
 
 from typing import Any
@@ -22,28 +17,16 @@ from env.vocabulary import Bools, Float32s
 
 
 class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The shape of an observation.
+    """The shape of an observation."""
 
-    Attributes:
-        n_user: columns of a person.
-        n_candidates: K.
-        n_item: columns of `items`; of a fixed layout K, a one-hot row.
-        n_personal: columns of `personal`.
-        is_fixed: the candidates are no part of the observation.
-    """
-
-    n_user: int
-    n_candidates: int
-    n_item: int
-    n_personal: int = 0
-    is_fixed: bool = False
+    n_user: int  # columns of a user
+    n_candidates: int  # K
+    n_item: int  # columns of `items`; K in a fixed layout
+    n_personal: int = 0  # columns of `personal`
+    is_fixed: bool = False  # whether the observation omits the candidates
 
     def __post_init__(self) -> None:
-        """Refuse what is no layout.
-
-        Raises:
-            ValueError: there is no person, no candidate or no column.
-        """
+        """Raise ValueError without a user, candidate or column."""
         if min(self.n_user, self.n_candidates, self.n_item) < 1 or self.n_personal < 0:
             raise ValueError(f"expected at least one column, candidate and person, got {self}")
         if self.is_fixed and (self.n_item, self.n_personal) != (self.n_candidates, 0):
@@ -51,38 +34,34 @@ class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def fixed(cls, n_user: int, n_candidates: int) -> "Layout":
-        """Describe a world that always offers the same candidates."""
+        """Return the layout of a world that always offers the same candidates."""
         return cls(n_user, n_candidates, n_candidates, is_fixed=True)
 
     @classmethod
     def of(cls, space: Any) -> "Layout":
-        """Describe a space of one person's observation in the form `dict`.
-
-        Args:
-            space: a Dict of Boxes.
-        """
+        """Return the layout of one user's observation in the form `dict`, a Dict of Boxes."""
         (n_user,), (k, n_item) = space["user"].shape, space["items"].shape
         n_personal = space["personal"].shape[1] if "personal" in space.keys() else 0  # noqa: SIM118
         return cls(n_user, k, n_item, n_personal)
 
     @property
     def n_row(self) -> int:
-        """Columns of a candidate's row."""
+        """Number of columns of a candidate's row."""
         return self.n_item + self.n_personal
 
     @property
     def n_flat(self) -> int:
-        """Columns of a person's observation in one row."""
+        """Number of columns of a user's flat observation."""
         return self.n_user + (0 if self.is_fixed else self.n_candidates * self.n_row)
 
     def cut(self, flat: Any) -> tuple[Any, list[Any]]:
-        """Return the person and the blocks of the candidates, views of flat observations.
+        """Return the users and the blocks of the candidates, views of flat observations.
 
         Args:
             flat: array or tensor of shape (n, n_flat).
 
         Returns:
-            Of shape (n, n_user), and blocks of shape (n, K, columns); none of a fixed layout.
+            Users (n, n_user), and blocks (n, K, columns); no blocks in a fixed layout.
 
         Raises:
             ValueError: the width is another one.
@@ -100,11 +79,7 @@ class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return user, blocks
 
     def arrays(self, observation: dict[str, Any] | Float32s) -> tuple[Float32s, Float32s, Bools]:
-        """Return what `policies.ranker` scores, of an observation of n people.
-
-        Returns:
-            The people (n, n_user), the rows (n, K, n_row) and the mask (n, K).
-        """
+        """Return users (n, n_user), rows (n, K, n_row) and mask (n, K) of n users' observation."""
         if isinstance(observation, dict):
             user, mask = observation["user"], observation["mask"].astype(np.bool_)
             blocks = [observation["items"]]

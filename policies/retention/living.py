@@ -1,7 +1,7 @@
-"""What a trained ranker earns in lives that begin on the first day and are lived to their end.
+"""Evaluation rollouts measure a trained ranker over whole lives, from the first day to the end.
 
-What a training tells of itself, the lives that ended lately, hangs on which ended: all of its
-people begin on one day, and those who leave for good end first.
+The returns that a training reports are biased by which lives ended lately: all its users begin on
+one day, and those who leave for good end first.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,15 +19,12 @@ _DRAWS_STREAM = 3
 
 
 def life_returns(ranker: Ranker, world: World, n_people: int, seed: int) -> Floats:
-    """Return the discounted return of the first life of n people, shape (n,).
+    """Return the discounted return of the first life of n users, shape (n,).
 
-    Cards are drawn from the softmax of the ranker's logits, as it is served.
+    Cards are drawn from the softmax of the ranker's logits, as in serving.
 
     Args:
-        ranker: of the world's layout.
-        world: see `policies.retention.worlds.open_world`.
-        n_people: n.
-        seed: of lives and draws: the same one for two rankers gives them the same people.
+        seed: of lives and draws: two rankers with one seed get the same users.
     """
     earned, discount = np.zeros(n_people), np.ones(n_people)
     for alive, rewards, info in _lived(ranker, world, n_people, seed):
@@ -37,28 +34,20 @@ def life_returns(ranker: Ranker, world: World, n_people: int, seed: int) -> Floa
 
 
 class LifeEvents(NamedTuple):
-    """What happened in lives.
+    """Counts of events in lives."""
 
-    Attributes:
-        counts: of each event, shape (n_events, n).
-        cards: of each life, shape (n,).
-    """
-
-    counts: Floats
-    cards: Floats
+    counts: Floats  # (n_events, n) of each event
+    cards: Floats  # (n,) of each life
 
 
 def life_events(
     ranker: Ranker, world: World, events: Sequence[str], n_people: int, seed: int
 ) -> LifeEvents:
-    """Return how often events happened in the first lives of n people; see `life_returns`.
+    """Return the counts of events in the first lives of n users; see `life_returns`.
 
     Args:
-        ranker: of the world's layout.
         world: of one card a step.
-        events: by the names that `info` has.
-        n_people: n.
-        seed: of lives and draws.
+        events: by their names in `info`.
     """
     counts, cards = np.zeros((len(events), n_people)), np.zeros(n_people)
     for alive, _, info in _lived(ranker, world, n_people, seed):
@@ -70,7 +59,7 @@ def life_events(
 def _lived(
     ranker: Ranker, world: World, n_people: int, seed: int
 ) -> Iterator[tuple[Bools, Floats, dict[str, Any]]]:
-    """Yield for each card who was alive before it, its rewards and its info, until nobody is."""
+    """Yield the users alive before each card, its rewards and its info, until all lives ended."""
     people = gymnasium.make_vec(
         world.env_id,
         num_envs=n_people,

@@ -1,11 +1,8 @@
-"""The policy that RLlib trains: a `TorchRLModule` around the scorer and the critic.
+"""The RLlib module that is trained: a `TorchRLModule` around the scorer and the critic.
 
-It draws from the softmax of the candidates' logits. Everything it needs, the layout of observations
-and the scaling of columns among it, is in its model_config, so a checkpoint restores it whole, with
-no connector beside it.
-
-Rejected: RLlib's own encoders and catalogue (there is none for Dict observations, and a flat one
-learns each place of the list anew).
+It draws from the softmax of the candidates' logits. Its model_config holds the layout and the
+scaling, so a checkpoint restores it without any connector. Rejected alternatives:
+`docs/decisions/ranker-network.md`.
 """
 
 from collections.abc import Mapping
@@ -25,32 +22,18 @@ from policies.retention.scaling import Scaling
 
 
 class ModuleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the module is made from; as a dict it is RLlib's `model_config`.
+    """Configuration of the module; as a dict it is RLlib's `model_config`."""
 
-    Attributes:
-        n_user: columns of a person, as in the layout.
-        n_item: columns of a candidate's row, as in the layout.
-        hidden: units of each hidden layer.
-        embed: length of an embedding.
-        layout: of the observation.
-        user_scaling: of a person's columns; None: as they come.
-        item_scaling: of a row's columns; None: as they come.
-    """
-
-    n_user: int
-    n_item: int
-    layout: Layout
-    hidden: int = 64
-    embed: int = 32
-    user_scaling: Scaling | None = None
-    item_scaling: Scaling | None = None
+    n_user: int  # columns of a user, as in the layout
+    n_item: int  # columns of a candidate's row, as in the layout
+    layout: Layout  # of the observation
+    hidden: int = 64  # units of each hidden layer
+    embed: int = 32  # length of an embedding
+    user_scaling: Scaling | None = None  # of a user's columns; None: unscaled
+    item_scaling: Scaling | None = None  # of a row's columns; None: unscaled
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself.
-
-        Raises:
-            ValueError: the numbers of columns differ.
-        """
+        """Raise ValueError if the numbers of columns differ."""
         widths = (self.n_user, self.n_item)
         scaled = tuple(
             len(scaling.shift) if scaling else width
@@ -83,7 +66,7 @@ class ModuleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> "ModuleConfig":
-        """Read it from a `model_config`, to which RLlib adds keys of its own.
+        """Read a configuration from a `model_config`, to which RLlib adds keys of its own.
 
         Raises:
             msgspec.ValidationError: a key is missing, or they contradict each other.
@@ -92,16 +75,15 @@ class ModuleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.convert(ours, cls)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as RLlib's `model_config`: plain values, which any checkpoint keeps."""
+        """Return RLlib's `model_config`: plain values, which any checkpoint keeps."""
         config: dict[str, Any] = msgspec.to_builtins(self)
         return config
 
 
 class RankerModule(TorchRLModule, ValueFunctionAPI):
-    """Softmax over candidates, with a value of the objective and one of coming back.
+    """Softmax over candidates, with a value of the objective and one of the returns alone.
 
-    Observations come in any form of `policies.retention.layout`. `model_config` is
-    `ModuleConfig.to_dict()`.
+    Observations come in any form of `Layout`; `model_config` is `ModuleConfig.to_dict()`.
     """
 
     def setup(self) -> None:
@@ -135,13 +117,13 @@ class RankerModule(TorchRLModule, ValueFunctionAPI):
         return self.compute_both_values(batch)[:, 0]
 
     def compute_both_values(self, batch: Mapping[str, Any]) -> torch.Tensor:
-        """Return values of the objective and of coming back alone, shape (n, 2)."""
+        """Return values of the objective and of the returns alone, shape (n, 2)."""
         return self.critic(*self._inputs(batch))
 
     def _inputs(
         self, batch: Mapping[str, Any]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Return people (n, U), rows (n or 1, K, n_row) and the mask (n, K) if there is one."""
+        """Return users (n, U), rows (n or 1, K, n_row) and the mask (n, K) if there is one."""
         observation, layout = batch[Columns.OBS], self.settings.layout
         if isinstance(observation, Mapping):
             user, blocks = observation["user"], [observation["items"]]

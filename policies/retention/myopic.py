@@ -1,8 +1,8 @@
-"""The bandit that sees one card ahead: greedy in a regression of a card's reward on the columns.
+"""The myopic bandit is greedy in a ridge regression of a card's reward on its columns.
 
-It learns as a bandit does: from cards drawn at random, then from its own with a share of random
-ones, and of all its fits the one counts that earns most a card. Nothing holds it back but its
-horizon, which makes it what a ranker for return is compared with, and where a search begins.
+It learns from random cards first, then from its own with a share of random ones, and the fit that
+earns most per card is kept. Only its horizon limits it, so a ranker for retention is compared with
+it, and a search starts from it.
 """
 
 import numpy as np
@@ -19,14 +19,11 @@ N_FITS = 3
 
 
 def tune_myopic(preset: Preset, learns: People, judged: People, n_turns: int, seed: int) -> Weights:
-    """Return the fit of a bandit that looks one card ahead under which a card earns most.
+    """Return the fit of a myopic bandit under which a card earns most.
 
     Args:
-        preset: of the world.
-        learns: people whom it learns from.
-        judged: others, by whom the fit is chosen.
+        judged: other simulated users, for the choice of a fit.
         n_turns: cards of each for each fit.
-        seed: of what is explored.
     """
     fits = fit_myopic(preset, learns, n_turns, seed)
     earned = [play_lives(preset, fit.open(seed), judged).reward_a_card() for fit in fits]
@@ -34,14 +31,7 @@ def tune_myopic(preset: Preset, learns: People, judged: People, n_turns: int, se
 
 
 def fit_myopic(preset: Preset, people: People, n_turns: int, seed: int) -> list[Weights]:
-    """Return the fits of a bandit that sees one card ahead, first to last.
-
-    Args:
-        preset: of its world.
-        people: whom it learns from; their lives may be longer.
-        n_turns: cards of each that it learns from, for each fit.
-        seed: of what it shows at random.
-    """
+    """Return a myopic bandit's fits, first to last, each after n_turns cards of every user."""
     fits: list[Weights] = []
     log: list[tuple[Floats, Floats]] = []
     for k in range(N_FITS):
@@ -54,7 +44,7 @@ def fit_myopic(preset: Preset, people: People, n_turns: int, seed: int) -> list[
 def _log(
     preset: Preset, people: People, served: Weights | None, n_turns: int, seed: int
 ) -> tuple[Floats, Floats]:
-    """Return columns of cards that were shown, shape (m, columns), and their rewards, (m,)."""
+    """Return columns of shown cards, shape (m, columns), and their rewards, (m,)."""
     env = SwipeVectorEnv(
         people.n_places, preset=preset, n_candidates=people.n_candidates, copy=False
     )
@@ -79,7 +69,6 @@ def _log(
 
 
 def _regress(rows: Floats, rewards: Floats) -> Floats:
-    """Return the slopes of a ridge regression with an intercept."""
     centred = (rows - rows.mean(axis=0)).astype(np.float64)
     spread = np.maximum(centred.std(axis=0), 1e-9)
     design = centred / spread

@@ -1,10 +1,7 @@
-"""The networks of training, in torch: the scorer, which is served, and the critic, which is not.
+"""The torch networks of training: the scorer, which is served, and the critic, which is not.
 
-The scorer is that of `policies.ranker`, tensor by tensor. The critic has towers of its own: a loss
-of values that dwarfs the policy's would otherwise bend the embeddings that rank.
-
-Rejected: one trunk for both (plain PPO needs the loss of values weighted just so; with two it does
-not matter).
+The scorer has the same tensors as `Ranker`. The critic has its own towers, so that its loss cannot
+distort the embeddings that rank. Rejected alternatives: `docs/decisions/ranker-network.md`.
 """
 
 import math
@@ -20,16 +17,15 @@ MASKED = -1e9
 """The logit of a candidate that may not be chosen."""
 _HIDDEN_GAIN = math.sqrt(2.0)
 _SCORE_GAIN = 0.01
-"""The first policy is nearly uniform."""
+"""Small, so that the first policy is nearly uniform."""
 _LEAST_EMBEDDED = -1e3
-"""Below any embedding, yet a number that the critic can bear where no candidate is left."""
+"""Below any embedding, yet small enough for the critic where no candidate is left."""
 
 
 class Tower(nn.Module):
-    """Columns in, embeddings out."""
+    """Maps columns to embeddings."""
 
     def __init__(self, scaling: Scaling, hidden: int, embed: int) -> None:
-        """Make one of random weights."""
         super().__init__()
         n = len(scaling.shift)
         self.register_buffer("shift", torch.tensor(scaling.shift, dtype=torch.float32))
@@ -44,20 +40,18 @@ class Tower(nn.Module):
 
 
 class Head(nn.Module):
-    """A hidden layer and what it is for."""
+    """A hidden layer and an output layer."""
 
     def __init__(self, n: int, hidden: int, n_out: int, gain: float, *, bias: bool) -> None:
-        """Make one of random weights."""
         super().__init__()
         self.inner = _linear(n, hidden, _HIDDEN_GAIN)
         self.outer = _linear(hidden, n_out, gain, bias=bias)
 
 
 class Scorer(nn.Module):
-    """Logits of candidates, see `policies.ranker`."""
+    """Logits of candidates, see `Ranker`."""
 
     def __init__(self, args: RankerArgs, user: Scaling, item: Scaling) -> None:
-        """Make one of random weights."""
         super().__init__()
         self.user = Tower(user, args.hidden, args.embed)
         self.item = Tower(item, args.hidden, args.embed)
@@ -68,7 +62,7 @@ class Scorer(nn.Module):
 
         Args:
             user: shape (n, n_user).
-            rows: shape (n, K, n_item), or (1, K, n_item) if they are the same for all.
+            rows: shape (n, K, n_item), or (1, K, n_item) if all users have the same.
         """
         person, candidate = self.user(user), self.item(rows)
         of_user, of_item, of_both = self.head.inner.weight.chunk(3, dim=1)
@@ -79,7 +73,7 @@ class Scorer(nn.Module):
 
 
 def to_ranker(scorer: Scorer, args: RankerArgs) -> Ranker:
-    """Return what is served of a scorer, with its weights of now.
+    """Return a scorer's current weights as a ranker.
 
     Raises:
         ValueError: a weight is not finite, or the scorer is of another shape.
@@ -89,10 +83,9 @@ def to_ranker(scorer: Scorer, args: RankerArgs) -> Ranker:
 
 
 class Critic(nn.Module):
-    """Values of what a person is offered: of the objective, and of coming back alone."""
+    """Values of a user with their candidates: of the objective, and of the returns alone."""
 
     def __init__(self, args: RankerArgs, user: Scaling, item: Scaling) -> None:
-        """Make one of random weights."""
         super().__init__()
         self.user = Tower(user, args.hidden, args.embed)
         self.item = Tower(item, args.hidden, args.embed)
@@ -105,8 +98,8 @@ class Critic(nn.Module):
 
         Args:
             user: shape (n, n_user).
-            rows: shape (n, K, n_item), or (1, K, n_item) if they are the same for all.
-            mask: shape (n, K), the candidates that count; all if None.
+            rows: shape (n, K, n_item), or (1, K, n_item) if all users have the same.
+            mask: shape (n, K), the valid candidates; all if None.
         """
         person, candidate = self.user(user), self.item(rows)
         mean, greatest = _summary(candidate, mask)
@@ -118,7 +111,7 @@ class Critic(nn.Module):
 def _summary(
     candidate: torch.Tensor, mask: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and greatest of each column over the candidates that count."""
+    """Return mean and maximum of each column over the valid candidates."""
     if mask is None:
         return candidate.mean(dim=1), candidate.amax(dim=1)
     allowed = mask[..., None]

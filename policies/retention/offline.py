@@ -1,15 +1,9 @@
-"""A training from logged lives, from shards of them to the ranker that would be served.
+"""Offline training, from shards of logged lives to a ranker that could be served.
 
-    clone what made the log -> learn what candidates are worth -> how far to go -> learn to go there
+    clone the logging policy -> learn candidates' values -> choose the step size -> learn the policy
 
-The first step is RLlib's behaviour cloning. The second is MARWIL, RLlib's own, or the Q-learning of
-`policies.retention.expectile`; the third `policies.retention.tempering`; the last a regression onto
-the policy that these define. Each is a Learner of RLlib that is handed whole lives, a shard at a
-time; its connector makes the batch of them.
-
-Rejected: RLlib's algorithms around these learners (what they add is a Ray Data pipeline that reads
-rows one by one; see `policies.retention.offline_episodes`), and to serve the weights that MARWIL
-ends with (how far they went from the log is then nobody's choice).
+Each step is a Learner of RLlib that receives whole lives, one shard at a time. The four steps and
+rejected alternatives: `docs/decisions/offline-training.md`.
 """
 
 import time
@@ -59,42 +53,26 @@ _LR_END = 0.1
 
 
 class OfflineProgress(NamedTuple):
-    """How far a training is.
+    """Progress of a training."""
 
-    Attributes:
-        phase: "prior", "critic", "advantage" or "policy".
-        done: passes over the log in it.
-        passes: in all of it.
-        loss: of the last gradient.
-    """
-
-    phase: str
-    done: int
-    passes: int
-    loss: float
+    phase: str  # "prior", "critic", "advantage" or "policy"
+    done: int  # completed passes over the log in this phase
+    passes: int  # all passes of this phase
+    loss: float  # at the last gradient
 
 
 Advance = Callable[[OfflineProgress], None]
 Targets = Callable[[Lives], Floats]
-"""Probabilities that a policy is to have at each step, shape (n, K)."""
+"""Target probabilities of a policy at each step, shape (n, K)."""
 
 
 class OfflineTrained(NamedTuple):
-    """What came of it.
+    """Result of a training."""
 
-    Attributes:
-        ranker: as it would be served, at temperature 1.
-        prior: a clone of what made the log.
-        critic: of values, which saw the lives that were learned from and no others.
-        share: of the way from the prior to what the advantages ask for; 0: nothing of it could
-            have been told from the log.
-        seconds: that it took.
-    """
-
-    ranker: Ranker
-    prior: Ranker
-    critic: Critic
-    share: float
+    ranker: Ranker  # as it would be served, at temperature 1
+    prior: Ranker  # a clone of the logging policy
+    critic: Critic  # trained on the given lives only
+    share: float  # of the step away from the prior; 0: the log could not evaluate any
     seconds: float
 
 
@@ -104,9 +82,7 @@ def train_offline(
     """Train a policy from logged lives.
 
     Args:
-        args: of the training.
         lives: in shards, read once a pass; at least one.
-        advance: told after each pass.
     """
     with threadpool_limits(1):
         return _Training(args, lives, advance).run()
@@ -122,7 +98,7 @@ class _Training:
         self._mean, self._sd = self._unit()
 
     def run(self) -> OfflineTrained:
-        """Return what comes of all steps."""
+        """Run all steps and return their result."""
         begun = time.monotonic()
         prior = self.clone()
         critic = self.learn_values()
@@ -134,7 +110,7 @@ class _Training:
         return OfflineTrained(ranker, prior, critic, share, time.monotonic() - begun)
 
     def clone(self) -> Ranker:
-        """Return a ranker that draws like what made the log."""
+        """Return a ranker that imitates the logging policy."""
         config = LivesConfig().training(beta=0.0)
         learner = self._learner(
             config, self._args.prior_passes, RankerModule, None, lambda steps, module: {}
@@ -143,7 +119,7 @@ class _Training:
         return export(learner.module[DEFAULT_MODULE_ID])
 
     def learn_values(self) -> Critic:
-        """Return what candidates are worth by the method's Q-learning; else by plain regression."""
+        """Return the candidates' values by the method's Q-learning, or else by plain regression."""
         args = self._args
         settings = {
             "expectile": args.expectile if args.method == "iql" else 0.5,
@@ -158,7 +134,7 @@ class _Training:
         return Critic(learner.module[DEFAULT_MODULE_ID], self._mean, self._sd)
 
     def offsets(self, prior: Ranker, critic: Critic) -> Scores:
-        """Return what to add to the prior's logits, of each page's candidates."""
+        """Return the offsets of each page's candidates to the prior's logits."""
         if self._args.method == "marwil":
             ranker = self._marwil()
             return lambda lives: centred(
@@ -172,7 +148,7 @@ class _Training:
         )
 
     def learn_policy(self, prior: Ranker, offsets: Scores, share: float) -> Ranker:
-        """Return a ranker of the policy at this share of the offsets, learned from the prior on."""
+        """Return a ranker of the policy at this share of the offsets, trained from the prior on."""
 
         def targets(lives: Lives) -> Floats:
             moved = page_scores(prior, lives) + share * offsets(lives)
@@ -190,8 +166,8 @@ class _Training:
         return export(learner.module[DEFAULT_MODULE_ID])
 
     def _marwil(self) -> Ranker:
-        # RLlib's mean square of advantages starts at 100 and moves by 1e-8 a gradient: values of
-        # unit size would never be weighted.
+        # RLlib's mean square of advantages starts at 100 and moves by 1e-8 a gradient, so it would
+        # never adapt to values of unit size.
         config = LivesConfig().training(
             beta=1.0,
             vf_coeff=1.0,
@@ -214,7 +190,7 @@ class _Training:
         return ((returns - self._mean) / self._sd).astype(np.float32)
 
     def _unit(self) -> tuple[float, float]:
-        """Return mean and sd of what came after a step, by the returns that the log holds."""
+        """Return mean and sd of the log's returns after a step."""
         returns = []
         for episodes in self._shards():
             steps = LoggedSteps.of(episodes)
@@ -224,7 +200,7 @@ class _Training:
         return float(came.mean()), max(float(came.std()), 1e-6)
 
     def _advantage_sd(self, prior: Ranker, critic: Critic) -> float:
-        """Return by how much advantages differ on a page, under the prior."""
+        """Return the standard deviation of advantages on a page, under the prior."""
         squares = [
             (pmf * advantage**2).sum(axis=1).mean()
             for pmf, advantage in (
@@ -292,7 +268,7 @@ class _Training:
 
 
 def _module_config(args: OfflineArgs, layout: Layout, shards: Sequence[Lives]) -> ModuleConfig:
-    """Return a network whose columns are scaled by pages of all shards, as a feed encodes them."""
+    """Return a network whose columns are scaled by a sample of pages from all shards."""
     people, rows = [], []
     for lives in shards:
         n = -(-_SAMPLED_PAGES // len(shards))

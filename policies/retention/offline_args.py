@@ -1,6 +1,6 @@
-"""What a training from a log is made from: the method, what a life is worth, the learner's numbers.
+"""Arguments of an offline training: the method, the reward, the learner's hyperparameters.
 
-No torch here, so that commands and tests can read and write them.
+Torch is not imported, so that commands and tests can read and write them.
 """
 
 from typing import Literal, get_args
@@ -16,58 +16,38 @@ _COUNTS = ("prior_passes", "critic_passes", "policy_passes", "minibatch", "hidde
 
 
 class OfflineArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that a policy trained from a log depends on, but the log.
+    """All arguments of an offline training, except the log."""
 
-    Attributes:
-        method: behaviour cloning; MARWIL; Q-learning with an expectile, or with a penalty on what
-            the log did not do.
-        seed: of weights and draws.
-        reward: what a card and a return are worth.
-        credit: whether a session's cards answer for the sessions after it, beyond the return
-            that is paid at its end. "session": noise of one session instead of a life.
-        lambda_: how far what came is believed, and from where on the critic, in [0, 1].
-        kl: how far the policy may move from the log's, nats a card, so that a log of other people
-            can say what it is worth; above 0.
-        expectile: of the state's value over what the log did there, in (0, 1); of "iql" only.
-        beta: how much probability follows advantage, in its standard deviations, before the policy
-            is moved back towards the log's; above 0.
-        penalty: weight of the conservative loss, of "cql" only.
-        prior_passes: over the log, to clone what made it.
-        critic_passes: to learn values.
-        policy_passes: to learn the policy from both.
-        minibatch: cards in a gradient.
-        lr: learning rate.
-        weight_decay: of the networks of values, a gradient step's share of lr.
-        grad_clip: of the gradient's norm.
-        hidden: units of a hidden layer.
-        embed: length of an embedding.
-    """
-
+    # Behaviour cloning, MARWIL, or Q-learning with an expectile (iql) or with a penalty on actions
+    # outside the log (cql).
     method: Method = "iql"
-    seed: int = 0
-    reward: LifeReward = LifeReward()
+    seed: int = 0  # seed of weights and draws
+    reward: LifeReward = LifeReward()  # worth of a card and of a return
+    # Whether a session's cards get credit for later sessions beyond the return paid at its end.
+    # "session" has the noise of one session instead of a life.
     credit: Credit = "session"
+    # Lambda of the returns, in [0, 1]: 1 uses the log's returns, 0 the critic's next value.
     lambda_: float = 0.0
+    # Greatest distance of the policy from the log's, in nats a card, so that another log can
+    # evaluate it; above 0.
     kl: float = 0.1
-    expectile: float = 0.7
+    expectile: float = 0.7  # of the state's value over the log's actions, in (0, 1); "iql" only
+    # Log-probability per standard deviation of advantage, before the policy is moved back towards
+    # the log's; above 0.
     beta: float = 3.0
-    penalty: float = 1.0
-    prior_passes: int = 3
-    critic_passes: int = 4
-    policy_passes: int = 3
-    minibatch: int = 1024
-    lr: float = 1e-3
-    weight_decay: float = 1.0
-    grad_clip: float = 1.0
-    hidden: int = 32
-    embed: int = 16
+    penalty: float = 1.0  # weight of the conservative loss; "cql" only
+    prior_passes: int = 3  # passes over the log to clone the logging policy
+    critic_passes: int = 4  # passes to learn values
+    policy_passes: int = 3  # passes to learn the policy
+    minibatch: int = 1024  # cards in a gradient
+    lr: float = 1e-3  # learning rate
+    weight_decay: float = 1.0  # of the value networks, relative to lr at each gradient step
+    grad_clip: float = 1.0  # of the gradient's norm
+    hidden: int = 32  # units of a hidden layer
+    embed: int = 16  # length of an embedding
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be trained with.
-
-        Raises:
-            ValueError: a value is out of range.
-        """
+        """Raise ValueError for a value out of range."""
         _require_known("method", self.method, get_args(Method))
         _require_known("credit", self.credit, get_args(Credit))
         least = dict.fromkeys(_COUNTS, 1.0) | dict.fromkeys(("penalty", "seed"), 0.0)

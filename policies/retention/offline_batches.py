@@ -1,4 +1,4 @@
-"""Batches of whole lives for RLlib's learners: what one is handed, and the columns behind it."""
+"""Connector and configuration that make batches of whole lives for RLlib's learners."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,25 +14,20 @@ from policies.retention.offline_episodes import LoggedSteps
 
 AnyColumns = dict[str, Any]
 AddColumns = Callable[[LoggedSteps, Any], AnyColumns]
-"""Returns more columns of a batch than observations and actions, given the module."""
+"""Returns columns of a batch besides observations and actions, given the module."""
 
 
 class Logged(ConnectorV2):
-    """Whole lives in, a batch of their cards out, with columns made of all of them."""
+    """Turns whole lives into a batch of their cards, with columns that `add` returns."""
 
     def __init__(self, add: AddColumns) -> None:
-        """Make one.
-
-        Args:
-            add: returns more columns than observations and actions, given the module.
-        """
         super().__init__()
         self._add = add
 
     def __call__(
         self, *, rl_module: Any, batch: dict[str, Any], episodes: Sequence[Any], **kwargs: Any
     ) -> dict[str, Any]:
-        """Return the batch of the module, of tensors."""
+        """Return the module's batch as tensors."""
         steps = LoggedSteps.of(episodes)
         module = rl_module[DEFAULT_MODULE_ID]
         columns = {Columns.ACTIONS: steps.actions, **self._add(steps, module)}
@@ -40,10 +35,9 @@ class Logged(ConnectorV2):
 
 
 class LivesConfig(MARWILConfig):
-    """RLlib's MARWIL, with beta 0 its BC, whose batches our connector makes whole.
+    """RLlib's MARWIL (BC with beta 0) without its own advantages, which have one constant discount.
 
-    RLlib's puts advantages with one constant discount behind whatever pipeline it is given. Our own
-    learners are configured by it too: a configuration without an algorithm knows no module.
+    Our own learners use it too: a configuration without an algorithm knows no module.
     """
 
     def build_learner_connector(self, *spaces_: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a ranker and a module of values say about logged lives, some thousand rows at a time."""
+"""Batched evaluation of a ranker and of a value module on logged lives."""
 
 from typing import Any
 
@@ -19,14 +19,14 @@ _ROWS = 4_096
 
 
 class Critic:
-    """What candidates are worth, by a module of values, in the reward's own unit."""
+    """Values of candidates by a value module, in the reward's own unit."""
 
     def __init__(self, module: CandidateValues, mean: float, sd: float) -> None:
-        """Read a module whose values are in standard deviations from a mean."""
+        """Wrap a module whose values are in standard deviations from a mean."""
         self._module, self._mean, self._sd = module, mean, sd
 
     def q(self, lives: Lives) -> Floats:
-        """Return the worth of each candidate at each step, shape (n, K); 0 off the mask."""
+        """Return the value of each candidate at each step, shape (n, K); 0 off the mask."""
         found = np.zeros(lives.mask.shape)
         for rows in minibatches(len(lives), _ROWS):
             seen = _observed(lives, rows)
@@ -36,7 +36,7 @@ class Critic:
         return np.where(lives.mask, self._mean + self._sd * found, 0.0)
 
     def advantages(self, lives: Lives) -> Floats:
-        """Return the lesser advantage by both Qs of each page's candidates, shape (p, K)."""
+        """Return the smaller of both Qs' advantages of each page's candidates, shape (p, K)."""
         found = np.zeros(lives.rows.shape[:2])
         for pages in minibatches(len(found), _ROWS):
             place = np.arange(pages.start, pages.stop)
@@ -48,7 +48,7 @@ class Critic:
 
 
 def page_scores(ranker: Ranker, lives: Lives) -> Floats:
-    """Return a ranker's logits of the candidates of lives' pages, shape (p, K)."""
+    """Return a ranker's logits of each page's candidates, shape (p, K)."""
     found = np.empty(lives.rows.shape[:2])
     for pages in minibatches(len(found), _ROWS):
         place = np.arange(pages.start, pages.stop)
@@ -73,7 +73,7 @@ def tensors(observations: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def values_of(module: RankerModule, observations: dict[str, Any]) -> Floats:
-    """Return what a module's critic says of observations, shape (n,)."""
+    """Return a module's values of observations, shape (n,)."""
     found = []
     for rows in minibatches(len(observations["user"]), _ROWS):
         seen = tensors({name: column[rows] for name, column in observations.items()})
@@ -89,6 +89,6 @@ def page_pmfs(lives: Lives, scores: Floats) -> Floats:
 
 
 def centred(lives: Lives, scores: Floats, offsets: Floats) -> Floats:
-    """Return offsets less their mean under the logits of each page, cut at a great number."""
+    """Return offsets less their mean under each page's logits, clipped to a large bound."""
     mean = (page_pmfs(lives, scores) * offsets).sum(axis=1, keepdims=True)
     return np.clip(offsets - mean, -_MOST_OFFSET, _MOST_OFFSET)

@@ -1,13 +1,8 @@
-"""Logged lives as RLlib's episodes: a person each, from their first session on.
+"""Logged lives as RLlib's episodes, one for each user from their first session on.
 
-A step's observation is what the policy is served with: the person, the candidates, and what the
-slot could take. What RLlib has no column for goes into the episode's extra outputs: the discount of
-what follows, which differs at each session's end, and the logged probability.
-
-Rejected: RLlib's reader of tables (it makes every row an episode of one step, so that nothing
-follows anything), and its reader of recorded episodes, `input_read_episodes` (msgpack of the same
-states: a kilobyte of floats for each candidate list, written and parsed again at each pass, where
-here a shard's columns are mapped and become the episodes at once).
+A step's observation holds the user, the candidates and the slot's mask, as in serving. Discounts
+and logged probabilities go into the episode's extra outputs. Rejected alternatives:
+`docs/decisions/offline-training.md`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -51,10 +46,8 @@ def episodes_of(
     """Return each life as an episode of RLlib, in order.
 
     Args:
-        lives: of a log.
-        reward: what a card and a return are worth.
-        credit: "session": nothing is counted across a session's end but the return.
-        targets: probabilities that a policy is to have, shape (n, K), to go with the steps.
+        credit: "session" cuts the credit at a session's end, except for the return.
+        targets: target probabilities of each step, shape (n, K).
     """
     rewards, discounts = reward.rewards(lives), reward.discounts(lives)
     if credit == "session":
@@ -99,19 +92,19 @@ def _episode(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoggedSteps:
-    """n steps of episodes, one episode after another."""
+    """n steps of m episodes, one episode after another."""
 
     observations: dict[str, Any]  # (n, ...)
     last: dict[str, Any]  # (m, ...) after each episode's last step
     actions: Ints  # (n,)
     rewards: Floats  # (n,)
-    discounts: Floats  # (n,) of what follows
+    discounts: Floats  # (n,) of the time after each step
     ends: Ints  # (m,) each episode's last step
     targets: Float32s | None = None  # (n, K) if they came with them
 
     @classmethod
     def of(cls, episodes: Sequence[SingleAgentEpisode]) -> "LoggedSteps":
-        """Return the steps of episodes that are numpy already."""
+        """Return the steps of episodes that hold numpy arrays."""
         seen = [episode.get_observations() for episode in episodes]
         return cls(
             observations={
@@ -128,7 +121,7 @@ class LoggedSteps:
         )
 
     def lambda_returns(self, values: Floats, last: Floats, lambda_: float) -> Floats:
-        """Return what each step came to, shape (n,).
+        """Return the lambda-return of each step, shape (n,).
 
         G_t = r_t + d_t ((1 - lambda) v(s_{t+1}) + lambda G_{t+1}), with v alone after an episode's
         last step (Sutton and Barto, "Reinforcement Learning", 2018, section 12.1).

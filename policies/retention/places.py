@@ -1,13 +1,14 @@
-"""Who is who: first places of people, so that nobody who is measured was trained with.
+"""First indices of simulated users, so that no measured user was trained with.
 
-A person is a place and a life; a training by PPO takes places below 2^31.
+A simulated user is an index and a life; PPO trainings use indices below 2^31.
 """
 
 TUNED, JUDGED, SEARCHED = 2**33, 2**34, 2**35
-"""By whom a searched ranker comes about: whom a bandit learns from, who judges on the way."""
+"""Ranges of a searched ranker: users of the bandit's fits, of the comparison of fits, and of the
+search."""
 TRIED = 2**36
-"""By whom settings are chosen."""
+"""Users by whom settings are chosen."""
 HELD_OUT = 2**40
-"""From here on people are only measured; nothing is trained or chosen by them."""
+"""From here on users are only for measurement; nothing is trained or chosen by them."""
 LIMITED = 2**41
-"""Of these, those by whom limits are judged."""
+"""Held-out users by whom constraints are measured."""

@@ -1,7 +1,7 @@
-"""RLlib's PPO for retention, as one configuration.
+"""The configuration of RLlib's PPO for retention.
 
-What is not RLlib's is where lives are discounted (`policies.retention.judging`), what judges them
-(`critics`, `fitted`), the module, and that a checkpoint holds all of it.
+The parts that are not RLlib's are the learner connector, the critics, the module, and the state
+that its checkpoints add.
 """
 
 from functools import partial
@@ -28,25 +28,25 @@ _RLLIB_STREAM = 1
 
 
 class RetentionLearner(PPOTorchLearner):
-    """RLlib's learner, whose checkpoint holds what the connector learned."""
+    """RLlib's learner, whose checkpoint contains the connector's state."""
 
     def get_state(
         self, components: Any = None, *, not_components: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """Return RLlib's own state, and the connector's where all of it is asked for."""
+        """Return RLlib's own state, and the connector's if all of the state is requested."""
         state = dict(super().get_state(components, not_components=not_components, **kwargs))
         if components is None:
             state[_JUDGING] = self._judging().get_state()
         return state
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Take over a state, and the connector's if it has one."""
+        """Load a state, and the connector's if it has one."""
         super().set_state(state)
         if _JUDGING in state:
             self._judging().set_state(state[_JUDGING])
 
     def held(self) -> tuple[Held, ...]:
-        """Return how limits were kept in the last iteration; empty where there are none."""
+        """Return the constraints' state after the last iteration; empty without any."""
         restraint = self._judging().restraint
         return () if restraint is None else restraint.held
 
@@ -56,12 +56,7 @@ class RetentionLearner(PPOTorchLearner):
 
 
 def make_config(args: RetentionArgs, world: World) -> PPOConfig:
-    """Return RLlib's configuration of a training.
-
-    Args:
-        args: of the training.
-        world: in which it is trained.
-    """
+    """Return RLlib's configuration of a training in a world."""
     batch = args.n_envs * args.n_cards
     n_steps = args.n_iterations * batch
     runners = max(args.n_runners, 1)
@@ -116,13 +111,13 @@ def make_config(args: RetentionArgs, world: World) -> PPOConfig:
 
 
 def held_limits(algorithm: Any) -> tuple[Held, ...]:
-    """Return how an algorithm kept its limits in the last iteration, see `RetentionLearner`."""
+    """Return the state of an algorithm's constraints after the last iteration."""
     (held,) = algorithm.learner_group.foreach_learner(lambda learner: learner.held())
     return tuple(held.get())
 
 
 def rllib_seed(seed: int) -> int:
-    """Return RLlib's seed, far from those of other trainings: lives have it and those after it."""
+    """Return RLlib's seed, far from other trainings': lives use it and the numbers after it."""
     return int(np.random.SeedSequence([seed, _RLLIB_STREAM]).generate_state(1)[0] >> 2)
 
 

@@ -1,11 +1,10 @@
-"""Rankings of the full world: weights of a few columns, what is drawn at random, a network.
+"""Rankings of the full world: a weighted sum of columns, a random choice, a network.
 
     score = sum_j (w_j + v_j load) column_j,   load = 1 - .95^(cards of this session)
 
-The columns are what a server knows of a candidate, the product of appeal and bait among them; the
-second weights let a ranking change as a session goes on, since a mind that is loaded takes less in
-and rests on what is light (`env.moods`). Large feeds rank by such sums, and set the weights by
-search: it is what a network has to beat.
+The columns are those that a server knows of a candidate. Large feeds rank by such sums with
+searched weights, so they are the baseline of a network. Why these columns:
+`docs/decisions/weight-search.md`.
 """
 
 from typing import Any
@@ -37,7 +36,7 @@ COLUMNS = (
 )
 N_WEIGHTS = 2 * len(COLUMNS)
 SATIATED_AT = 2.0
-"""Cards of a topic, lately, from which one more is too much: (.9 * 2 + 1) * .35 is about 1."""
+"""Recent cards of a topic from which one more is too much: (.9 * 2 + 1) * .35 is about 1."""
 _LOAD_DECAY = 0.95
 _POSITIONS = 50.0
 _PERSONAL = ("valid_play", "seen_topic", "match")
@@ -45,18 +44,13 @@ _ITEM = ("log_duration", "long_view_rate", "like_rate", "bait_guess")
 
 
 class Weights(msgspec.Struct, frozen=True, tag="weights"):
-    """Shows the candidate of the highest score.
+    """Shows the candidate with the highest score."""
 
-    Attributes:
-        weights: w, then v, in the order of `COLUMNS`.
-        is_informed: bait and load are the true ones, which no server has: a bound, not a policy.
-    """
-
-    weights: tuple[float, ...]
-    is_informed: bool = False
+    weights: tuple[float, ...]  # w, then v, in the order of `COLUMNS`
+    is_informed: bool = False  # read the true bait and load: an upper bound, not a policy
 
     def open(self, seed: int) -> Choose:
-        """Return the policy at work; it draws nothing."""
+        """Return the running policy, which draws nothing."""
         weights = np.array(self.weights)
         return lambda observation, swiping: scores(
             *columns(observation, swiping if self.is_informed else None), weights
@@ -64,10 +58,10 @@ class Weights(msgspec.Struct, frozen=True, tag="weights"):
 
 
 class AtRandom(msgspec.Struct, frozen=True, tag="random"):
-    """Shows any candidate."""
+    """Shows a uniformly drawn candidate."""
 
     def open(self, seed: int) -> Choose:
-        """Return the policy at work."""
+        """Return the running policy."""
         rng = np.random.default_rng(seed)
         return lambda observation, swiping: rng.integers(
             observation["mask"].shape[1], size=len(observation["user"])
@@ -75,16 +69,12 @@ class AtRandom(msgspec.Struct, frozen=True, tag="random"):
 
 
 class Network(msgspec.Struct, frozen=True, tag="network"):
-    """Draws from the softmax of a trained network's logits, as it is served.
+    """Draws from the softmax of a trained network's logits, as in serving."""
 
-    Attributes:
-        ranker: `Ranker.to_bytes()`.
-    """
-
-    ranker: bytes
+    ranker: bytes  # `Ranker.to_bytes()`
 
     def open(self, seed: int) -> Choose:
-        """Return the policy at work, with its own draws."""
+        """Return the running policy, with its own draws."""
         ranker, rng = Ranker.from_bytes(self.ranker), np.random.default_rng(seed)
 
         def choose(observation: Any, swiping: Swiping) -> Ints:
@@ -96,7 +86,7 @@ class Network(msgspec.Struct, frozen=True, tag="network"):
 
 
 def weigh(**named: float) -> tuple[float, ...]:
-    """Return weights that are 0 but for those of some columns, alike all session long.
+    """Return weights with the named columns' w set and all others 0.
 
     >>> weigh(bait_guess=-1.0)[:3]
     (0.0, -1.0, 0.0)
@@ -108,8 +98,7 @@ def columns(observation: Any, cheat: Swiping | None = None) -> tuple[list[Floats
     """Return `COLUMNS`, each shape (n, K), and the load, shape (n, 1).
 
     Args:
-        observation: as a dict.
-        cheat: the feed, to take bait and load from; what is guessed of them if None.
+        cheat: the simulation that gives the true bait and load; None: they are estimated.
     """
     items, personal = observation["items"], observation["personal"]
     played, seen, match = (personal[..., PERSONAL.index(name)] for name in _PERSONAL)
@@ -139,9 +128,8 @@ def scores(found: list[Floats], load: Floats, weights: Floats) -> Floats:
     """Return the scores of candidates, shape (n, K).
 
     Args:
-        found: see `columns`.
         load: shape (n, 1).
-        weights: shape (N_WEIGHTS,), or (N_WEIGHTS, n, 1) where each person has their own.
+        weights: shape (N_WEIGHTS,), or (N_WEIGHTS, n, 1) for weights that differ by user.
     """
     total: Floats = np.zeros(found[0].shape, dtype=np.float32)
     for column, w, v in zip(found, weights[: len(found)], weights[len(found) :], strict=True):

@@ -1,9 +1,7 @@
-"""How the columns of an observation are brought to one size before a network sees them.
+"""Scaling brings the columns of an observation to one size before a network sees them.
 
-The constants are fixed before training and travel with the weights, see `policies.ranker`.
-
-Rejected: running statistics (the same column would mean something else from one batch to the next,
-and a policy restored without them degrades and says nothing).
+The constants are fixed before training and travel with the weights. Rejected alternatives:
+`docs/decisions/ranker-network.md`.
 """
 
 import msgspec
@@ -12,29 +10,20 @@ import numpy as np
 from env.vocabulary import Float32s
 
 LEAST_SD = 1e-3
-"""Columns that vary less are not blown up to vary by 1."""
+"""Columns that vary less are not scaled up to vary by 1."""
 _LEAST_KNOWN_SD = 0.1
 _STILL_SD = 1e-6
 _NOTHING = 1e-6
 
 
 class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What columns are shifted by, then multiplied with.
+    """Columns' shifts and the factors that follow."""
 
-    Attributes:
-        shift: one a column.
-        scale: one a column, above 0.
-    """
-
-    shift: tuple[float, ...]
-    scale: tuple[float, ...]
+    shift: tuple[float, ...]  # one a column
+    scale: tuple[float, ...]  # one a column, above 0
 
     def __post_init__(self) -> None:
-        """Refuse what does not scale.
-
-        Raises:
-            ValueError: there are not as many of both, or one is out of range.
-        """
+        """Raise ValueError if the lengths differ or a number is out of range."""
         if len(self.shift) != len(self.scale):
             raise ValueError(f"expected {len(self.shift)} scales, got {len(self.scale)}")
         if not np.isfinite(self.shift).all():
@@ -44,7 +33,7 @@ class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def none(cls, n: int) -> "Scaling":
-        """Leave n columns as they are.
+        """Return the scaling that leaves n columns unchanged.
 
         >>> Scaling.none(2)
         Scaling(shift=(0.0, 0.0), scale=(1.0, 1.0))
@@ -53,10 +42,7 @@ class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def of(cls, rows: Float32s) -> "Scaling":
-        """Bring columns to a mean of 0 and, where they vary by LEAST_SD or more, an sd of 1.
-
-        Args:
-            rows: shape (m, n), a sample of them.
+        """Return the scaling of a sample (m, n) to mean 0 and, from an sd of LEAST_SD on, sd 1.
 
         >>> Scaling.of(np.array([[0, 5], [4, 5]], np.float32))
         Scaling(shift=(2.0, 5.0), scale=(0.5, 1.0))
@@ -67,19 +53,16 @@ class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def of_columns(cls, rows: Float32s, *, of_feed: bool) -> "Scaling":
-        """Scale a sample of columns, the feed's by `of_known`, the world's own by `of`."""
+        """Return the scaling of a sample, the feed's by `of_known`, the world's own by `of`."""
         return cls.of_known(rows) if of_feed else cls.of(rows)
 
     @classmethod
     def of_known(cls, rows: Float32s) -> "Scaling":
-        """Scale columns of the order of 1, and bring to nothing those that do not vary at all.
+        """Return the scaling of a sample (m, n) of feed columns, constant ones to almost 0.
 
-        Where a column stands still the network learns nothing of it and its weights stay what they
-        began as; a feed in which it moves would be ranked by chance. One that moves seldom is not
-        blown up, since it moves by about 1 when it does.
-
-        Args:
-            rows: shape (m, n), a sample of them.
+        The network learns nothing from a constant column and keeps its initial weights, so a feed
+        in which the column varies would be ranked at random. A column that seldom varies is not
+        scaled up, since it varies by about 1 when it does.
 
         >>> Scaling.of_known(np.array([[0, 5], [4, 5]], np.float32))
         Scaling(shift=(2.0, 5.0), scale=(0.5, 1e-06))

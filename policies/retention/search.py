@@ -1,11 +1,8 @@
-"""Ranking weights under which people come back most often, found by search.
+"""Search for the ranking weights under which users return most often.
 
-The cross-entropy method (`policies.weight_search`), whose samples are played side by side, for
-whole lives, by the same people. What a card does to a return is far below the noise of one return;
-what a ranking does to a life is not. Eighteen numbers are few enough to be found so.
-
-A search is known by what its samples were worth: told the same worths it asks for the same samples,
-so these are all that has to be kept of one that shall go on after a kill.
+The cross-entropy method (`WeightSearch`) plays its samples side by side, for whole lives of the
+same simulated users. The samples' worths determine a search, so they are all that a resumed search
+needs. Reasons: `docs/decisions/weight-search.md`.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,21 +19,23 @@ from policies.retention.rankings import N_WEIGHTS, Weights, columns, scores
 from policies.weight_search import SearchArgs, WeightSearch
 
 Worths = tuple[float, ...]
-"""Of the samples of a generation."""
+"""Worths of the samples in a generation."""
 Note = Callable[[tuple[Worths, ...]], None]
-"""Told of all generations so far, after each that was played."""
+"""Called with all generations so far, after each generation that was played."""
 Goal = Literal["life", "session"]
-"""What a life is worth: its active days and, next to them, what its cards earn; or what they earn a
-session, as someone sees it who does not look beyond its end."""
+"""The worth of a life: "life" counts active days and, next to them, the cards' reward; "session"
+counts the reward per session, the objective of an operator who does not look beyond a session's
+end."""
 REWARD_WORTH = 0.01
-"""Active days that are worth a unit of engagement. Where nothing that is shown changes whether
-people come back, it decides."""
+"""Active days that a unit of reward is worth. It decides where the ranking does not change
+returns."""
 N_ELITE = 6
 N_SAMPLES = 24
-"""Of weights in a generation."""
+"""Samples of weights in a generation."""
 NOISE = 0.3
 SPREAD = (0.6, 0.5, 1.0, 0.1, 0.3, 0.1, 0.3, 0.3, 0.2)
-"""Of the first samples, by column: a column's usual range times it is some tenths of a score."""
+"""Standard deviations of the first samples, by column: times a column's usual range, some tenths of
+a score."""
 
 
 def search_weights(
@@ -50,18 +49,13 @@ def search_weights(
     known: Sequence[Worths] = (),
     note: Note = lambda worths: None,
 ) -> Weights:
-    """Return weights under which people's lives are worth most.
+    """Return weights under which users' lives are worth most.
 
     Args:
-        preset: of the world.
-        people: how many see each sample of weights, in lives of how many days; others in each
-            generation.
-        start: the middle of the first samples.
-        goal: what a life is worth.
-        n_generations: of samples.
-        seed: of the samples.
-        known: what the first generations were worth to the same search, which are not played.
-        note: told of each that is.
+        people: number of simulated users and length of their lives for each sample; every
+            generation has its own users.
+        start: the mean of the first samples.
+        known: worths of the first generations of the same search, which are not played again.
     """
     args = SearchArgs(N_SAMPLES, N_ELITE, n_generations, sd=1.0, noise=NOISE)
     search = WeightSearch(N_WEIGHTS, args, seed)
@@ -83,7 +77,7 @@ def search_weights(
 def _worth(
     preset: Preset, people: People, samples: Floats, first: int, goal: Goal, *, cheats: bool
 ) -> Floats:
-    """Return what lives are worth under each sample of weights, shape (n_samples,)."""
+    """Return the worth of lives under each sample of weights, shape (n_samples,)."""
     n, m = people.n_places, len(samples)
     own = np.repeat(samples, n, axis=0).T[:, :, None]
 

@@ -1,6 +1,6 @@
-"""What a ranker that is searched for is made from: the world, how much is played, and the seed.
+"""Arguments of a training by search: the world, the amount of play, and the seed.
 
-No torch here, so that commands and tests can read and write them.
+Torch is not imported, so that commands and tests can read and write them.
 """
 
 import msgspec
@@ -13,41 +13,26 @@ _COUNTS = ("n_people", "n_turns", "n_judged", "days", "judged_days", "n_generati
 
 
 class SearchedArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="search"):
-    """Everything that a ranker depends on that was found by search and cloned.
+    """All arguments of a searched and cloned ranker."""
 
-    Attributes:
-        preset: constants of the world, by name or path.
-        n_candidates: from which each card is chosen.
-        columns: what the ranker reads: the world's own columns, or those of a request to the HTTP
-            feed, which a feed can serve.
-        seed: of what is explored, sampled and drawn.
-        n_people: whom the myopic bandit learns from, and as many whom the clone watches; an eighth
-            of them judges each sample of weights.
-        n_turns: cards of each, for each fit and for the clone.
-        n_judged: people by whom the bandit's fits are compared, and as many others by whom the
-            ranker is judged in the end.
-        judged_days: of their lives.
-        days: of lives in the search.
-        n_generations: of samples.
-    """
-
-    preset: str = "kuairand"
-    n_candidates: int = 20
+    preset: str = "kuairand"  # constants of the world, by name or path
+    n_candidates: int = 20  # number of candidates for each card
+    # The ranker's inputs: the world's own columns, or those of a request to the HTTP feed, which a
+    # feed can serve.
     columns: Columns = "world"
-    seed: int = 0
+    seed: int = 0  # seed of exploration, samples and draws
+    # Users for the myopic bandit's fits, and as many for the clone; an eighth of this number
+    # evaluates each sample of weights.
     n_people: int = 512
-    n_turns: int = 400
+    n_turns: int = 400  # cards of each, for each fit and for the clone
+    # Users for the comparison of the bandit's fits, and as many others for the final evaluation.
     n_judged: int = 1_000
-    judged_days: int = 60
-    days: int = 30
-    n_generations: int = 12
+    judged_days: int = 60  # length of their lives
+    days: int = 30  # length of lives in the search
+    n_generations: int = 12  # number of generations
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be played.
-
-        Raises:
-            ValueError: a number is out of range.
-        """
+        """Raise ValueError for a number out of range."""
         least = dict.fromkeys(_COUNTS, 1) | {"n_candidates": 2, "seed": 0}
         for name, bound in least.items():
             if getattr(self, name) < bound:
@@ -55,25 +40,25 @@ class SearchedArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=
 
     @property
     def tuned(self) -> People:
-        """Whom the bandit learns from."""
+        """Users for the bandit's fits."""
         return People(TUNED, self.n_people, n_candidates=self.n_candidates)
 
     @property
     def judged(self) -> People:
-        """By whom its fits are compared."""
+        """Users for the comparison of the fits."""
         return People(JUDGED, self.n_judged, 1, self.judged_days, self.n_candidates)
 
     @property
     def searched(self) -> People:
-        """By whom the first samples of weights are judged; other generations have others."""
+        """Users of the search's first generation; later generations have others."""
         return People(SEARCHED, max(self.n_people // 8, 1), 1, self.days, self.n_candidates)
 
     @property
     def watched(self) -> People:
-        """Whom the clone watches being served."""
+        """Users whom the teacher serves while the clone learns."""
         return People(TUNED + self.n_people, self.n_people, n_candidates=self.n_candidates)
 
     @property
     def held_out(self) -> People:
-        """By whom the ranker is judged in the end: nobody of all those above."""
+        """Users for the final evaluation, distinct from all others."""
         return People(HELD_OUT, self.n_judged, 1, self.judged_days, self.n_candidates)

@@ -1,11 +1,11 @@
 """A training by search, from its arguments to the ranker that is served.
 
-    tune     the myopic bandit, by what its cards earn
-    search   from its weights on: those under which lives have most active days
-    clone    a network that ranks as the weights do, by the columns that it shall be served with
+    tune     the myopic bandit, by its reward per card
+    search   from there, the weights under which lives have most active days
+    clone    a network that ranks like the weights, from the served columns
 
-What the first two stages found is kept after each generation, so a training that was killed goes on
-with the next one. Cloning is done again: it takes a minute, and comes to the same by its seed.
+The results of the first two stages are saved after each generation, so a killed training resumes
+there. Cloning is repeated: it takes a minute and is determined by its seed.
 """
 
 import time
@@ -25,24 +25,17 @@ from policies.retention.search_args import SearchedArgs
 from policies.retention.training_folder import keep_args, keep_preset, write_whole
 
 Advance = Callable[[str, int, int], None]
-"""Told a stage, how much of it is done, and of how much."""
+"""Called with a stage, the completed part of it, and the total."""
 _FOUND = "search.json"
 
 
 class Searched(NamedTuple):
-    """What came of it.
+    """Result of a training."""
 
-    Attributes:
-        ranker: as it is served.
-        weights: that it ranks as.
-        myopic: those of the bandit that the search began at.
-        seconds: since it was begun or resumed.
-    """
-
-    ranker: Ranker
-    weights: Weights
-    myopic: Weights
-    seconds: float
+    ranker: Ranker  # as it is served
+    weights: Weights  # the weights that it imitates
+    myopic: Weights  # the bandit's weights, from which the search started
+    seconds: float  # since the start or resumption
 
 
 def train_by_search(
@@ -51,15 +44,13 @@ def train_by_search(
     folder: Path | None = None,
     advance: Advance = lambda stage, done, total: None,
 ) -> Searched:
-    """Return a ranker, or go on with the training that a folder holds.
+    """Return a ranker, resuming the training in a folder if there is one.
 
     Args:
-        args: of the training.
-        folder: of what was found so far; nothing is written if None.
-        advance: told of progress.
+        folder: for the results so far; nothing is written if None.
 
     Raises:
-        ValueError: the folder holds a training of other arguments, or there is no such preset.
+        ValueError: the folder holds a training of other arguments, or the preset does not exist.
     """
     begun, preset = time.monotonic(), load(args.preset)
     notes = _Notes(folder, args, preset)
@@ -73,17 +64,16 @@ def train_by_search(
 
 
 class _Found(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is known so far: the bandit, and what samples were worth, see `search_weights`."""
+    """Results so far: the bandit, and the samples' worths, see `search_weights`."""
 
     myopic: Weights | None = None
     worths: tuple[Worths, ...] = ()
 
 
 class _Notes:
-    """What was found so far, on the disk as well if there is a folder."""
+    """Results so far, on disk as well if there is a folder."""
 
     def __init__(self, folder: Path | None, args: SearchedArgs, preset: Preset) -> None:
-        """Read what a folder has."""
         self.found, self._path = _Found(), None
         if folder is not None:
             keep_args(folder, args)
@@ -93,7 +83,7 @@ class _Notes:
                 self.found = msgspec.json.decode(self._path.read_bytes(), type=_Found)
 
     def keep(self, found: _Found) -> None:
-        """Put what was found in the place of what was known before."""
+        """Replace the results."""
         self.found = found
         if self._path is not None:
             write_whole(self._path, msgspec.json.encode(found))

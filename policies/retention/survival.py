@@ -1,17 +1,8 @@
-"""What a session's end is worth, from what is seen there: E[day_discount ** gap], learned.
+"""The return model estimates E[day_discount ** gap] at a session's end from its observation.
 
-The gap that comes is mostly chance. Of two equal evenings one is followed by a return tomorrow and
-the other by one in five days, and that difference, times the value of the whole life after it, is
-the largest noise in a return. Its expectation given the last card is what an action can answer for.
-
-    E[gamma ** D | z] = s(z . b),   0 where nobody returns
-
-fitted by the quasi-likelihood of a fraction, which needs only the mean to be right (Papke and
-Wooldridge, Econometric Methods for Fractional Response Variables, 1996), with Newton's steps and a
-ridge. z is the person and the card shown as observed before the session's end.
-
-Rejected: the next observation as part of z, which holds the gap itself ("days since the last
-visit"); the survival curve by day, of which only this one moment is used.
+The gap itself is mostly chance and the largest noise in a life's return; its expectation is the
+part that an action can influence. Derivation and rejected alternatives:
+`docs/decisions/ppo-training.md`.
 """
 
 from typing import Any
@@ -22,21 +13,21 @@ from env.reals import logistic
 from env.vocabulary import Floats
 
 LEAST_ENDS = 500
-"""Below it the mean is all that is learned."""
+"""Below this many sessions' ends only the mean is fitted."""
 MOST_ENDS = 40_000
-"""Kept of the latest, so that a fit takes a second or so with a hundred columns."""
+"""The latest sessions' ends that are kept, so that a fit of a hundred columns takes about a
+second."""
 GROWTH = 0.1
-"""It is fitted anew when that share of what is kept is newer than the last fit."""
+"""The model is fitted again when this share of the kept ends is newer than the last fit."""
 RIDGE = 10.0
 N_NEWTON = 8
 LEAST_VARIANCE = 1e-6
 
 
 class ReturnModel:
-    """A regression that is fitted anew with each batch of sessions' ends."""
+    """A fractional logistic regression that is refitted as sessions end."""
 
     def __init__(self) -> None:
-        """Begin with nothing seen."""
         self._features: Floats = np.empty((0, 0))
         self._discounts: Floats = np.empty(0)
         self._shift: Floats = np.empty(0)
@@ -46,15 +37,15 @@ class ReturnModel:
 
     @property
     def n_ends(self) -> int:
-        """Sessions' ends that are kept."""
+        """Number of sessions' ends that are kept."""
         return len(self._discounts)
 
     def learn(self, features: Floats, discounts: Floats) -> None:
-        """Learn from sessions that ended.
+        """Learn from ended sessions.
 
         Args:
-            features: seen at each end, shape (n, width).
-            discounts: day_discount ** gap, 0 where nobody returned, shape (n,) in [0, 1].
+            features: observed at each end, shape (n, width).
+            discounts: day_discount ** gap, 0 where the user never returned, shape (n,) in [0, 1].
 
         Raises:
             ValueError: a discount is outside [0, 1].
@@ -73,10 +64,7 @@ class ReturnModel:
             self._fit()
 
     def expect(self, features: Floats) -> Floats:
-        """Return E[day_discount ** gap] at sessions' ends, shape (n,).
-
-        Args:
-            features: seen at each end, shape (n, width).
+        """Return E[day_discount ** gap] at sessions' ends, shape (n,), from features (n, width).
 
         Raises:
             RuntimeError: nothing was learned yet.
@@ -86,11 +74,11 @@ class ReturnModel:
         return np.asarray(logistic(self._design(features) @ self._weights))
 
     def state(self) -> dict[str, Any]:
-        """Return all that was learned, and from what."""
+        """Return the fit and its data."""
         return dict(vars(self))
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over the state of another one."""
+        """Load the state of another one."""
         vars(self).update(state)
 
     def _fit(self) -> None:

@@ -1,9 +1,8 @@
-"""What a teacher shows: people, what they were offered, and how weights rank it.
+"""The teacher's demonstrations: users, their candidates, and the pmf of ranking weights.
 
-Whoever teaches looks at the world's own observation, whoever learns may have to do with the columns
-of a request to the HTTP feed: two screens show the same people at the same card (a privileged
-teacher: Chen et al., Learning by Cheating, CoRL 2019). So nothing has to be searched anew for a
-ranker that a feed shall serve.
+The teacher reads the world's own observation; the student may see the columns of a request to the
+HTTP feed for the same card (a privileged teacher: Chen et al., Learning by Cheating, CoRL 2019). So
+a ranker for a feed needs no search of its own.
 """
 
 from typing import Any
@@ -20,9 +19,9 @@ from policies.retention.args import Columns
 from policies.retention.rankings import Weights, columns, scores
 
 SOFTNESS = 0.03
-"""Temperature of a clone's teacher: scores differ by some tenths."""
+"""Temperature of the teacher's softmax: scores differ by some tenths."""
 KEPT_EVERY = 8
-"""Cards of which a clone learns one: the next ones of a person are much like it."""
+"""One card in so many is kept: a user's consecutive cards are much alike."""
 
 
 def watch_teacher(
@@ -33,15 +32,11 @@ def watch_teacher(
     seed: int,
     shown: Columns = "world",
 ) -> tuple[Float32s, Float32s, Float32s]:
-    """Return people, what they were offered and a teacher's pmf over it, where it serves itself.
+    """Return users, their candidates and the teacher's pmfs while the teacher serves them.
 
     Args:
-        preset: of the world.
-        teacher: whose softmax it is, at a temperature of `SOFTNESS`.
-        people: who are served.
-        n_turns: cards of each.
-        seed: of the draws.
-        shown: in which columns people and offers are returned.
+        teacher: its softmax has the temperature `SOFTNESS`.
+        shown: columns of the returned users and candidates.
 
     Returns:
         Of shapes (m, n_user), (m, K, n_item) and (m, K).

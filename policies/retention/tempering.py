@@ -1,17 +1,9 @@
-"""How far a policy may move from the log's before the log can no longer say what it is worth.
+"""Trust-region mixing keeps a trained policy close enough to the log's to be evaluated.
 
-A policy that earns more at every card, served whole, may be one of which nothing can be known
-beforehand: its weights are large, and it leads to where the log never was. So the policy that is
-trained is
+    pi_share(i) ~ pi_log(i) exp(share * offset_i)
 
-    pi_share(i) ~ pi_log(i) exp(share * offset_i),
-
-with the largest share within a budget of KL(pi_log, pi_share), in nats a card.
-
-Rejected: the mixture (1 - share) pi_log + share pi_new, which earns less at the same distance (it
-follows what is surely better and what may be worse alike), and needs the log's own policies to be
-there for ever; and a budget of effective whole sessions, whose weights are products: where E[w^2]
-is 1.1 a card, 25 cards leave 1.1^-25 of them, 9%, and little may be gained before that.
+The share is the largest within a budget of KL(pi_log, pi_share), in nats a card. Rejected
+alternatives: `docs/decisions/offline-training.md`.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,10 +22,9 @@ _ROUNDS = 10
 
 
 def kl_from_log(lives: Lives, pmfs: Floats) -> float:
-    """Return KL(pi_log, pi) a card, as the log's own draws estimate it: it can be below 0.
+    """Return the log's own estimate of KL(pi_log, pi) a card, which can be below 0.
 
     Args:
-        lives: of a log.
         pmfs: of the policy at each step, shape (n, K).
     """
     weights = lives.of_chosen(pmfs) / lives.propensity
@@ -41,16 +32,16 @@ def kl_from_log(lives: Lives, pmfs: Floats) -> float:
 
 
 def choose_share(lives: Sequence[Lives], prior: Scores, offsets: Scores, budget: float) -> float:
-    """Return the share of the offsets that keeps to a budget.
+    """Return the largest share of the offsets within a budget.
 
     Args:
         lives: of a log, in shards.
         prior: logits of the log's own policy.
-        offsets: of the policy that would be served if nothing held it back.
+        offsets: logit offsets of the unconstrained policy.
         budget: of KL, nats a card, above 0.
 
     Returns:
-        In [LEAST_SHARE, 1], to within a factor of 1.01; 0 where even LEAST_SHARE is too far.
+        In [LEAST_SHARE, 1], to within a factor of 1.01; 0 where even LEAST_SHARE exceeds it.
     """
     scores = [(prior(part), offsets(part)) for part in lives]
     sizes = [len(part) for part in lives]

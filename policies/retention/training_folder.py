@@ -1,11 +1,10 @@
-"""The folder of a training: whose arguments it holds, and files that are put there whole.
+"""The folder of a training: its arguments, its world's constants, and its ranker.
 
     folder/training.json         the arguments; a training of others is refused
     folder/preset.json           the constants of the full world, since a file may be fitted anew
-    folder/ranker.safetensors    what came of it, with its manifest
+    folder/ranker.safetensors    the trained ranker, with its manifest
 
-What lies between, a training keeps in its own way, see `policies.retention.checkpoints` and
-`policies.retention.search_job`.
+Files are written aside and renamed. Intermediate results are up to each kind of training.
 """
 
 import os
@@ -16,10 +15,10 @@ import msgspec
 from env.presets import Preset
 
 RANKER = "ranker.safetensors"
-"""What a training leaves in its folder, and `nextswipe retention publish` takes."""
+"""The result of a training, which `nextswipe retention publish` takes."""
 _ARGS, _PRESET = "training.json", "preset.json"
 WRITING = ".writing"
-"""Of what is not whole yet."""
+"""Suffix of an incomplete file or folder."""
 
 
 def holds_training(folder: Path) -> bool:
@@ -28,11 +27,7 @@ def holds_training(folder: Path) -> bool:
 
 
 def keep_args(folder: Path, args: msgspec.Struct) -> None:
-    """Make the folder of a training, or find that it holds one of the same arguments.
-
-    Args:
-        folder: made if it is not there.
-        args: of the training, of whatever kind.
+    """Make the folder of a training, or check that it holds one of the same arguments.
 
     Raises:
         ValueError: see `require_room`.
@@ -45,7 +40,7 @@ def keep_args(folder: Path, args: msgspec.Struct) -> None:
 
 
 def require_room(folder: Path, args: msgspec.Struct) -> None:
-    """Find that a folder holds no training, or one of the same arguments; make nothing.
+    """Check that a folder holds no training, or one of the same arguments; make nothing.
 
     Raises:
         ValueError: it holds a training of other arguments, or of another kind.
@@ -68,10 +63,10 @@ def require_room(folder: Path, args: msgspec.Struct) -> None:
 
 
 def keep_preset(folder: Path, preset: Preset) -> None:
-    """Keep the constants of the world that a training began in, or find that they are the same.
+    """Save the constants of a training's world, or check that they are the same.
 
     Raises:
-        ValueError: it began in a world of other constants.
+        ValueError: the training began in a world of other constants.
     """
     path, data = folder / _PRESET, preset.to_json()
     if not path.exists():
@@ -84,7 +79,7 @@ def keep_preset(folder: Path, preset: Preset) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file beside its place and put it there whole."""
+    """Write a file aside, then rename it, both flushed to disk."""
     written = path.with_name(path.name + WRITING)
     with written.open("wb") as file:
         file.write(data)
@@ -100,7 +95,7 @@ def _differences(held: msgspec.Struct, args: msgspec.Struct) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk."""
+    """Flush the names in a folder to disk."""
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)

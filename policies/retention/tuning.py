@@ -1,11 +1,8 @@
-"""Trainings with settings drawn at random, by Ray Tune: on this machine or over a cluster.
+"""A random search over training settings by Ray Tune, on this machine or over a cluster.
 
-A setting is judged by the mean return of lives that the ranker it led to is let live, the same
-people for all. Several settings differ by less than chance, so the best one is to be trained with
-other seeds before it is believed.
-
-Rejected: judging by the exact optimum of the twin (no other world has one), and schedulers that
-stop early (what is best for a week is worst for two months; that is the point of it all).
+A setting is evaluated by the mean return of lives under its ranker, with the same users for all.
+Several settings differ by less than chance, so train the best one with other seeds before you
+believe it. Rejected alternatives: `docs/decisions/ppo-training.md`.
 """
 
 from pathlib import Path
@@ -21,35 +18,27 @@ from policies.retention.places import TRIED
 from policies.retention.worlds import open_world
 
 N_PEOPLE = 256
-"""By whom settings are judged."""
+"""Users by whom settings are evaluated."""
 _JUDGED_BY = "life_return"
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """A setting that was trained with.
+    """An evaluated setting."""
 
-    Attributes:
-        numbers: that were drawn, by their names in `RetentionArgs`.
-        life_return: mean discounted return of lives under what came of it.
-    """
-
-    numbers: dict[str, float]
-    life_return: float
+    numbers: dict[str, float]  # the drawn values, by their names in `RetentionArgs`
+    life_return: float  # mean discounted return of lives under its ranker
 
 
 def tune_retention(
     args: RetentionArgs, n_trials: int, folder: Path, *, address: str | None = None
 ) -> list[Trial]:
-    """Train with settings drawn at random; returns them, the best one first.
+    """Train with settings drawn at random; return them, the best one first.
 
     Args:
-        args: of which learning rate, entropy, clip and width are replaced.
-        n_trials: settings.
-        folder: in which Ray Tune keeps its results.
-        address: of a Ray cluster, as `policies.retention.job.running_ray` reads it.
+        args: learning rate, entropy, clip and width are replaced.
 
     Raises:
-        RuntimeError: a setting could not be trained with.
+        RuntimeError: a training failed.
     """
 
     def trial(numbers: dict[str, float]) -> None:

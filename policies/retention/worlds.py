@@ -1,4 +1,4 @@
-"""The environments that policies are trained in, as RLlib makes them."""
+"""The environments that policies are trained in, in the form that RLlib needs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from policies.retention.scaling import Scaling
 from policies.tally import Grid
 
 TWIN_GRID = Grid((N_LEVELS, N_SATIATIONS, N_LOADS))
-"""What the twin's observation is: satisfaction, and the modes satiation and load."""
+"""The twin's observed state: satisfaction, and the modes satiation and load."""
 _N_SAMPLED = 64
 _N_CARDS_SAMPLED = 200
 _SAMPLE_SEED = 2**20
@@ -22,27 +22,19 @@ _SAMPLE_SEED = 2**20
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """An environment, by name, and the form of what is observed in it.
+    """An environment by name, and the form of its observations."""
 
-    Attributes:
-        env_id: Gymnasium's, with the module that registers it.
-        arguments: of its vector environment.
-        layout: of a flat observation.
-        user_scaling: of a person's columns; None: as they come.
-        item_scaling: of a candidate's row; None: as they come.
-    """
-
-    env_id: str
-    arguments: dict[str, Any]
-    layout: Layout
-    user_scaling: Scaling | None = None
-    item_scaling: Scaling | None = None
+    env_id: str  # Gymnasium's, with the module that registers it
+    arguments: dict[str, Any]  # of its vector environment
+    layout: Layout  # of a flat observation
+    user_scaling: Scaling | None = None  # of a user's columns; None: unscaled
+    item_scaling: Scaling | None = None  # of a candidate's row; None: unscaled
 
 
 def open_world(world: TwinWorld | FeedWorld) -> World:
-    """Return how to make a world.
+    """Return the description of an environment.
 
-    The full world's columns are scaled by a sample of a random policy; the same one every time.
+    The full world's columns are scaled by a sample under a random policy, always the same one.
     """
     match world:
         case TwinWorld(objective=objective, horizon_days=days):
