@@ -1,9 +1,12 @@
-"""Rates of the rare events, fitted from soft labels of engagement.
+"""Rates of the rare events, from soft labels of engagement: shrunk counts, and likes by intercept.
 
-Each rate is a count shrunk towards its default, which weighs as 500 impressions, so a small import
-makes no event impossible. The like's intercept is solved with taste averaged over its prior.
+A rate is (count + n_0 r_0) / (n + n_0) with the default r_0 as a guess worth n_0 = 500
+impressions, so a small import does not make anything impossible.
 
-Derivation: `docs/decisions/world-fitting.md`.
+A like hangs on the person's own taste, which is hardly known and makes them engage as well. Its
+intercept is the one at which the counted likes come out when taste is averaged over its prior
+(Gauss-Hermite); put at the mean of taste instead, it came out .3 too high on a world of known
+intercept.
 """
 
 from dataclasses import dataclass
@@ -25,11 +28,11 @@ N_BISECTIONS = 30
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Per-impression quantities of the fit, as columns."""
+    """What the fit knows of each impression, columns over n of them."""
 
     engaged: Floats  # (n,) P(E | watch time)
     u: Floats  # (n,) log-odds of E
-    affinity: Floats  # (n,) common and cohort part
+    affinity: Floats  # (n,) common and of the cohort
     quality: Floats  # (n,) log-odds, of the item
 
 
@@ -39,8 +42,8 @@ def fit_events(shown: Impressions, expected: Expected, priors: Priors, rates: Ra
     Args:
         shown: n impressions.
         expected: of the same.
-        priors: give the spread of tastes.
-        rates: their slopes of the like are kept.
+        priors: how much tastes differ.
+        rates: the slopes of the like are kept.
     """
     engaged = expected.engaged
     skipped = 1.0 - engaged

@@ -1,10 +1,11 @@
-"""Ranking by a weighted sum of predicted responses, with the weights as the action.
+"""Ranking by fused predictions: what an action of eight weights does in the simulated world.
 
     score = sum_k base_k 10^(a_k) predicted_k / typical_k,   a in [-1, 1]^8
 
-Large feeds rank this way, with weights set by reinforcement learning (Cai et al., "Reinforcing User
-Retention in a Billion Scale Short Video Recommender System", WWW 2023). The predictions are a
-server's, made from item statistics and beliefs, never from the world's probabilities.
+Large feeds rank by a weighted sum of predicted responses, and reinforcement learning sets the
+weights (Cai et al., "Reinforcing User Retention in a Billion Scale Short Video Recommender
+System", WWW 2023). The predictions are a server's: from its statistics of the item and its belief
+about the person, never from the world's own probabilities.
 """
 
 import numpy as np
@@ -30,11 +31,11 @@ TYPICAL = (19.0, 0.46, 0.33, 0.0185, 0.00255, 0.00096, 0.00107, 0.0005)
 
 
 def predict(rates: Rates, affinity_sd: float, items: Float32s, personal: Float32s) -> list[Floats]:
-    """Return a server's predictions of candidates, `SIGNALS` in order, each of shape (n, K).
+    """Return what a server predicts of candidates, `SIGNALS` in order, each of shape (n, K).
 
     Args:
-        rates: constants, assumed to be known to the server on average.
-        affinity_sd: standardises a match.
+        rates: constants, which a server is taken to know on average.
+        affinity_sd: by which a match is standardised.
         items: see `Observer.write_items`, shape (n, K, n_dims + len(ITEM_FACTS)).
         personal: shape (n, K, 4).
     """

@@ -1,13 +1,8 @@
 """Calibration parameters: constants of a world, each with the log statistic that identifies it.
 
 Each statistic is on a scale on which it answers its constant about one to one, so `env.calibration`
-can move the constant by the statistic's error:
-
-    intercept       log-odds of a valid play       exit            log-odds of 1 / mean session
-    watch location  log-odds of long | valid       return classes  log-odds of the fitted mixture's
-    watch spread    ln of the mean watch time      daily share     log-odds of its first weight
-    skips, zeros    quantiles of ln watch; share   events          ln of P(event); of P(event | no
-                                                                   valid play)
+can move the constant by the statistic's error. The table of pairs is in
+`docs/decisions/world-calibration.md`.
 """
 
 from collections.abc import Callable

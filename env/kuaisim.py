@@ -58,8 +58,7 @@ class KuaiSimLaws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Refuse invalid constants.
 
         Raises:
-            ValueError: a signal is unknown or without weight, a size is below 1, a share outside of
-                [0, 1], or sessions have no cards or no end.
+            ValueError: signals and weights do not match, or a size or share is out of range.
         """
         if set(self.weights) != set(SIGNALS):
             raise ValueError(f"expected a weight for each of {SIGNALS}, got {tuple(self.weights)}")
@@ -127,9 +126,7 @@ def reward_of(laws: KuaiSimLaws) -> Reward:
 def similarity(vectors: Floats, encoding_dims: int) -> Floats:
     """Return each card's similarity to its slate, itself included, shape (m, n).
 
-    Args:
-        vectors: of the m cards of n slates, shape (n_dims, m, n); zeros give similarity 0.
-        encoding_dims: divides the cosines.
+    `vectors` has shape (n_dims, m, n); zeros give similarity 0.
     """
     unit = vectors / np.sqrt(np.maximum(sum_rows(vectors * vectors), TINY))
     centre = sum_rows(unit.swapaxes(0, 1))
@@ -137,18 +134,12 @@ def similarity(vectors: Floats, encoding_dims: int) -> Floats:
 
 
 def penalised(laws: KuaiSimLaws, scores: Floats, similar: Floats) -> Floats:
-    """Return the chances of the signals in a slate: max(score - rho c, 0).
-
-    `scores` has shape (7, m, n), by `SIGNALS`; `similar` has (m, n).
-    """
+    """Return the chances of the signals in a slate, (7, m, n): max(score - rho c, 0)."""
     return np.asarray(np.maximum(scores - laws.correlation * similar, 0.0))
 
 
 def slate_reward(laws: KuaiSimLaws, events: Floats) -> Floats:
-    """Return the mean over a slate's cards of sum_b w_b y_b, shape (n,).
-
-    `events`, shape (7, m, n), are 0 or 1, or chances, by `SIGNALS`.
-    """
+    """Return the mean over a slate's cards of sum_b w_b y_b, (n,), of events of shape (7, m, n)."""
     weights = np.array([laws.weights[name] for name in SIGNALS])[:, None, None]
     return np.asarray(sum_rows(sum_rows(events * weights)) / events.shape[1])
 
@@ -189,10 +180,7 @@ def return_day_chances(laws: KuaiSimLaws, chance: Floats) -> Floats:
 
 
 def return_days(laws: KuaiSimLaws, chance: Floats, uniform: Floats) -> Floats:
-    """Draw days until the return by inversion: whole numbers in [1, return_days], shape (n,).
-
-    `chance` comes from `next_day_chance`; `uniform` is in [0, 1).
-    """
+    """Draw days until the return by inversion: whole numbers in [1, return_days], shape (n,)."""
     stay = 1.0 - chance
     within = 1.0 - stay**laws.return_days
     days = np.floor(np.log1p(-uniform * within) / np.log(stay))

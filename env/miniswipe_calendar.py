@@ -59,13 +59,10 @@ class Sessions:
 def expect_habits(
     programme: Programme, policy: Floats, n_days: int, start_level: int = MIDDLE
 ) -> Habits:
-    """Return the expected behaviour of users under a policy.
+    """Return the expected behaviour of users under a policy over more than 30 days.
 
-    Args:
-        programme: of the model.
-        policy: a pmf over the actions for each state, shape (336, 4).
-        n_days: the horizon; more than 30.
-        start_level: of satisfaction, when the first session begins.
+    `policy` is a pmf over the actions for each state, shape (336, 4); `start_level` is the
+    satisfaction at the start of the first session.
     """
     model, sessions = programme.model, Sessions.of(programme, policy)
     active = _active(programme, sessions, n_days, start_level)

@@ -122,10 +122,7 @@ def repeats(seed: int = 0, n_people: int = 200, n_days: int = 60) -> bool:
 def one_equals_many(seed: int = 0, n_people: int = 8, n_steps: int = 300) -> bool:
     """Return whether a vector's users live as they do alone, to the last bit, over several lives.
 
-    Args:
-        seed: of the vector; user i alone has seed + i.
-        n_people: in the vector.
-        n_steps: steps with random actions.
+    User i alone has seed + i; actions are random.
     """
     many = MiniSwipeVectorEnv(n_people, horizon_days=5)
     alone = [MiniSwipeEnv(horizon_days=5) for _ in range(n_people)]

@@ -59,10 +59,7 @@ class MiniCrowd:
         self.state[who], self.day[who], self.cards[who] = START, 0, 0
 
     def swipe(self, actions: Ints) -> Swipes:
-        """Show each user one card; returning users are then at the start of their next session.
-
-        `actions` has shape (n,) and values in [0, 4).
-        """
+        """Show each user one card; returning users are then at the start of their next session."""
         self.cards += 1
         row = self.state * N_ACTIONS + actions
         moves, bores, leaves = uniforms(self.keys, self.cards, CARD_LANE, 3)

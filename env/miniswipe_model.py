@@ -125,14 +125,7 @@ class MiniModel:
 
 
 def level_after(level: Ints, direction: Ints, moved: Ints, bored: Ints) -> Ints:
-    """Return the level after a card, clipped to the ends.
-
-    Args:
-        level: before the card.
-        direction: of the action.
-        moved: 1 where the level moves by it.
-        bored: 1 where it goes one more down.
-    """
+    """Return the level after a card: one step in `direction` if moved, one down if bored."""
     return np.clip(level + direction * moved - bored, 0, N_LEVELS - 1)
 
 

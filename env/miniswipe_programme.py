@@ -122,10 +122,8 @@ def greedy(choice: Ints) -> Floats:
 def improve(onward: Floats, rewards: Floats, allowed: Bools) -> Ints:
     """Return the best of the allowed actions in each state, by policy iteration.
 
-    Args:
-        onward: discounted chance of each next state, shape (336, 4, 336).
-        rewards: of a card, shape (336, 4).
-        allowed: at least one action a state, shape (336, 4).
+    `onward` holds discounted chances of each next state, shape (336, 4, 336); rewards and `allowed`
+    have shape (336, 4).
     """
     each = np.arange(N_STATES)
     choice: Ints = allowed.argmax(axis=1)

@@ -50,12 +50,8 @@ def roll_out(
 ) -> Rollout:
     """Return the outcome of n users under a policy; the same arguments give the same bits.
 
-    Args:
-        policy: a pmf over the actions for each state, shape (336, 4).
-        n_people: each with a life of their own.
-        n_days: horizon, more than 30 for `Rollout.habits`.
-        seed: of the lives and of the policy's draws.
-        constants: the frozen ones if None.
+    `policy` is a pmf over the actions for each state, shape (336, 4); `n_days` is the horizon, more
+    than 30 for `Rollout.habits`.
     """
     env = MiniSwipeVectorEnv(n_people, obs="ids", horizon_days=n_days, constants=constants)
     generator = np.random.default_rng([seed, _POLICY_STREAM])

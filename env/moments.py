@@ -28,33 +28,19 @@ QUANTILES = np.arange(1, 100) / 100.0
 
 
 class Moments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Summary statistics of a log.
+    """Summary statistics of a log."""
 
-    Attributes:
-        n: impressions.
-        rates: of `SIGNALS`, a share of the impressions.
-        joint: P(b | a) by "b|a", for the pairs of `JOINT` whose condition occurred.
-        watch_mean_s: seconds.
-        watch_zero: share of the impressions played for exactly 0 s.
-        log_watch: quantiles .01, .02, .. .99 of ln seconds, of those played for longer.
-        gaps: counts of gaps of 1, 2, .. days between a user's days of visit.
-        session_cards: mean number of cards of a session.
-        session_tail: slope of ln P(length > n) in n, beyond the median length.
-        cohorts: shares of the users by cohort; empty if unknown.
-        assumed: names of the fields above that are not from a log.
-    """
-
-    n: int
-    rates: dict[str, float]
-    joint: dict[str, float]
+    n: int  # impressions
+    rates: dict[str, float]  # of `SIGNALS`, a share of the impressions
+    joint: dict[str, float]  # P(b | a) by "b|a", for pairs of `JOINT` whose condition occurred
     watch_mean_s: float
-    watch_zero: float
-    log_watch: tuple[float, ...]
-    gaps: tuple[int, ...]
-    session_cards: float
-    session_tail: float
-    cohorts: dict[str, float] = {}
-    assumed: tuple[str, ...] = ()
+    watch_zero: float  # share of the impressions played for exactly 0 s
+    log_watch: tuple[float, ...]  # quantiles .01, .02, .. .99 of ln seconds, without those
+    gaps: tuple[int, ...]  # counts of gaps of 1, 2, .. days between days of visit
+    session_cards: float  # mean number of cards of a session
+    session_tail: float  # slope of ln P(length > n) in n, beyond the median length
+    cohorts: dict[str, float] = {}  # shares of the users; empty if unknown
+    assumed: tuple[str, ...] = ()  # names of the fields above that are not from a log
 
     def without(self, signal: str) -> float:
         """Return P(signal | no valid play), which the rates and `joint` imply."""
@@ -68,10 +54,8 @@ def moments_of(
 ) -> Moments:
     """Return the summary statistics of a log.
 
-    Args:
-        impressions: n of them, of at least one user.
-        midnight_ms: any local midnight; days begin there.
-        weight: of each impression in rates and watch time, shape (n,); all alike if None.
+    Days begin at `midnight_ms`, any local midnight; `weight`, shape (n,), weighs impressions in
+    rates and watch time.
 
     Raises:
         ValueError: no impression was played.

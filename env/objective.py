@@ -41,21 +41,15 @@ class Worth(NamedTuple):
 
 
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The choice of reward, the weights of the mix, and the fines.
-
-    Attributes:
-        wellbeing: fine per minute of a visit beyond `visit_limit_min`, at least 0.
-        visit_limit_min: minutes of a visit without that fine, above 0.
-        night: fine per minute watched at night, at least 0; a card counts by its starting hour.
-    """
+    """The choice of reward, the weights of the mix, and the fines."""
 
     name: RewardName = "engagement"
     alpha: float = 1.0
     beta: float = 20.0
     reward: Reward = Reward()
-    wellbeing: float = 0.0
-    visit_limit_min: float = LONG_VISIT_S / 60.0
-    night: float = 0.0
+    wellbeing: float = 0.0  # fine per minute of a visit beyond the limit
+    visit_limit_min: float = LONG_VISIT_S / 60.0  # minutes without that fine
+    night: float = 0.0  # fine per minute watched at night, by a card's starting hour
 
     def __post_init__(self) -> None:
         """Refuse an unknown name, or a bonus for long visits or nights.

@@ -2,11 +2,11 @@
 
     dict       user (n, U), items (n, K, F), personal (n, K, P), mask (n, K)
     flat       the first three in one row per user, for learners that take a single Box
-    ids        candidates (n, K), rows of `Stock.table`, and mask; the learner looks them up
-    feed       as dict, with the columns of a request to the HTTP feed, see `env.feed_view`
+    ids        candidates (n, K), rows of `Stock.table`, and mask
+    feed       as dict, in the columns of the HTTP feed
     feed_flat  these in one row per user
 
-All numbers are float32 and within `BOUND`. Each step overwrites the arrays.
+Numbers are float32 within `BOUND`. Each step overwrites the arrays.
 """
 
 from typing import Any, Literal, get_args
@@ -28,13 +28,7 @@ Observation = dict[str, Any] | Float32s
 
 
 class Screen:
-    """Writes the observations of a simulation's users and candidates.
-
-    Attributes:
-        space: of one user's observation.
-        user: in the world's own form, see `Observer.write_users`.
-        items: see `Observer.write_items`.
-    """
+    """Writes the observations of a simulation's users and candidates; `space` is one user's."""
 
     def __init__(self, swiping: Swiping, obs: ObsMode, *, keeps_items: bool) -> None:
         """Allocate the arrays of a form.

@@ -71,7 +71,7 @@ def play_lives(
         preset: constants of the world; its items do not change.
         choose: the policy.
         people: the users.
-        places: their indices, shape (n_places,), instead of those from `people.first` on.
+        places: user indices, shape (n_places,), instead of those from `people.first` on.
         obs: the form of the policy's observation.
     """
     env = SwipeVectorEnv(

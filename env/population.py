@@ -25,27 +25,18 @@ _TASTE_LANE = 16
 
 @dataclass(frozen=True)
 class People:
-    """Columns over n users.
-
-    Attributes:
-        market: of the local items that they are offered, or `EVERYWHERE`.
-        lean: log-odds of engagement, cohort and device included.
-        taste: mean of the user's drifting interests.
-        return_class: chance to return the next day at neutral satisfaction.
-        peaks: hours of the two peaks of their visits.
-        tenure_days: since they registered; 0 for newcomers.
-    """
+    """Columns over n users."""
 
     cohort: Ints  # (n,)
     country: Ints  # (n,)
-    market: Ints  # (n,)
+    market: Ints  # (n,) of the local items that they are offered, or `EVERYWHERE`
     language: Ints  # (n,)
     device: Ints  # (n,)
-    lean: Floats  # (n,)
-    taste: Floats  # (n_dims, n)
-    return_class: Floats  # (n,)
-    peaks: Floats  # (2, n)
-    tenure_days: Floats  # (n,)
+    lean: Floats  # (n,) log-odds of engagement, cohort and device included
+    taste: Floats  # (n_dims, n) mean of the drifting interests
+    return_class: Floats  # (n,) chance to return the next day at neutral satisfaction
+    peaks: Floats  # (2, n) hours of the two peaks of their visits
+    tenure_days: Floats  # (n,) since they registered; 0 for newcomers
 
     def take(self, index: Ints) -> "People":
         """Return some of the users, shape (m,)."""

@@ -30,19 +30,12 @@ Laws = Literal["swipe", "kuaisim"]
 
 
 class Cohort(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A class of users.
+    """A class of users."""
 
-    Attributes:
-        share: of all users; the shares of a population sum to 1.
-        daily_share: of the cohort, whose return class is the daily one.
-        lean: added to the log-odds of engagement.
-        peak_hours: mean hours of the two peaks of its visits, in [0, 24).
-    """
-
-    share: float
-    daily_share: float
-    lean: float = 0.0
-    peak_hours: tuple[float, float] = (12.5, 20.5)
+    share: float  # of all users; the shares of a population sum to 1
+    daily_share: float  # of the cohort, whose return class is the daily one
+    lean: float = 0.0  # added to the log-odds of engagement
+    peak_hours: tuple[float, float] = (12.5, 20.5)  # two peaks of visits, in [0, 24)
 
     def __post_init__(self) -> None:
         """Refuse shares outside [0, 1] with a ValueError."""
@@ -50,35 +43,22 @@ class Cohort(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Constants of the users' differences and habits.
-
-    Attributes:
-        newcomers: share of episodes whose user registers on the first day.
-        tenure_days: mean tenure of the others.
-        drift: standard deviation of a day's change of taste, as a share of the taste's own.
-        drift_back: share of the way back to the user's mean a day, which keeps the variance.
-        peak_sd_h: standard deviation of the hour of a visit around its peak.
-        devices: shares by name, summing to 1.
-        device_leans: added to the log-odds of engagement by device; 0 if not named.
-        evening: added to the log-odds of engagement at 21:00, subtracted at 9:00.
-    """
+    """Constants of the users' differences and habits."""
 
     cohorts: dict[str, Cohort]
-    newcomers: float = 0.1
-    tenure_days: float = 400.0
-    drift: float = 0.05
-    drift_back: float = 0.02
-    peak_sd_h: float = 2.5
+    newcomers: float = 0.1  # share of episodes whose user registers on the first day
+    tenure_days: float = 400.0  # mean tenure of the others
+    drift: float = 0.05  # sd of a day's change of taste, as a share of the taste's own sd
+    drift_back: float = 0.02  # share of the way back to the user's mean a day
+    peak_sd_h: float = 2.5  # sd of the hour of a visit around its peak
     devices: dict[str, float] = msgspec.field(
         default_factory=lambda: {"phone": 0.9, "tablet": 0.06, "desktop": 0.04}
     )
-    device_leans: dict[str, float] = msgspec.field(default_factory=dict)
-    evening: float = 0.0
+    device_leans: dict[str, float] = msgspec.field(default_factory=dict)  # log-odds
+    evening: float = 0.0  # added to the log-odds of engagement at 21:00, subtracted at 9:00
 
     def __post_init__(self) -> None:
-        """Refuse invalid constants, and sort cohorts and devices by name.
-
-        Users are drawn in that order, which must not depend on how the preset was written.
+        """Refuse invalid constants, and sort the classes that users are drawn by.
 
         Raises:
             ValueError: a constant is out of range.
@@ -102,38 +82,23 @@ class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Uploads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Constants of the items and their creators.
+    """Constants of the items and their creators."""
 
-    Attributes:
-        n_items: live at a time; an upload replaces the oldest.
-        n_dims: length of an item's vector, 5 to 128; its first signs are the topic.
-        log_duration_mu: mean of ln seconds.
-        log_duration_sd: standard deviation of ln seconds.
-        a_day: uploads a day at the start, of all creators together.
-        output_sd: of the logarithm of a creator's share of them.
-        creator_effect: share of the variance of an item's effect that is its creator's.
-        creator_focus: cosine between an item's vector and its creator's direction, on average.
-        local_share: of items that are shown in their home market only.
-        audience: exposures in its first days that count an upload as a success.
-        give_up: daily probability that a creator stops whose last uploads all missed it.
-        exposures_per_swipe: multiplies the exposures counted against `audience`.
-    """
-
-    n_items: int = 4_096
+    n_items: int = 4_096  # live at a time; an upload replaces the oldest
     n_creators: int = 400
-    n_dims: int = 16
-    log_duration_mu: float = 4.38
-    log_duration_sd: float = 1.0
+    n_dims: int = 16  # length of an item's vector, 5 to 128; its first signs are the topic
+    log_duration_mu: float = 4.38  # mean of ln seconds
+    log_duration_sd: float = 1.0  # sd of ln seconds
     least_s: float = 5.0
     most_s: float = 600.0
-    a_day: float = 100.0
-    output_sd: float = 1.2
-    creator_effect: float = 0.3
-    creator_focus: float = 0.6
-    local_share: float = 0.1
-    audience: int = 100
-    give_up: float = 0.05
-    exposures_per_swipe: float = 1.0
+    a_day: float = 100.0  # uploads a day at the start, of all creators together
+    output_sd: float = 1.2  # sd of the logarithm of a creator's share of them
+    creator_effect: float = 0.3  # creator's share of the variance of an item's effect
+    creator_focus: float = 0.6  # mean cosine of an item's vector with its creator's direction
+    local_share: float = 0.1  # of items that are shown in their home market only
+    audience: int = 100  # exposures in its first days that count an upload as a success
+    give_up: float = 0.05  # daily probability that a creator stops after failures
+    exposures_per_swipe: float = 1.0  # multiplies the exposures counted against `audience`
 
     def __post_init__(self) -> None:
         """Refuse invalid constants.
@@ -149,41 +114,25 @@ class Uploads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Constants of a world.
-
-    Attributes:
-        source: origin of its figures, and which are assumed.
-        intercept: of the log-odds of engagement, at mean affinity and effect.
-        duration: coefficients of ln duration around its centre, of its square, and of an unknown
-            one.
-        horizon_days: length of an episode.
-        day_discount: discount of a day in retention's reward.
-        laws: the equations of answers, exits and returns; see `env.kuaisim` for the other.
-        kuaisim: constants of those, None under "swipe".
-        moments: statistics of the preset's log, None if there is none.
-    """
+    """Constants of a world."""
 
     name: str
-    source: str
+    source: str  # origin of its figures, and which are assumed
     population: Population
     rates: Rates = Rates()
     moods: Moods = Moods()
     priors: Priors = Priors()
     uploads: Uploads = Uploads()
-    intercept: float = 0.0
+    intercept: float = 0.0  # of the log-odds of engagement, at mean affinity and effect
     duration: tuple[float, float, float] = (0.1, -0.05, -0.1)
-    horizon_days: int = 60
-    day_discount: float = 0.97
-    laws: Laws = "swipe"
-    kuaisim: KuaiSimLaws | None = None
-    moments: Moments | None = None
+    horizon_days: int = 60  # length of an episode
+    day_discount: float = 0.97  # discount of a day in retention's reward
+    laws: Laws = "swipe"  # the equations of answers, exits and returns
+    kuaisim: KuaiSimLaws | None = None  # constants, if laws is "kuaisim"
+    moments: Moments | None = None  # statistics of the preset's log, None if there is none
 
     def __post_init__(self) -> None:
-        """Refuse a horizon that is not above 0, or a discount outside (0, 1].
-
-        Raises:
-            ValueError: see above.
-        """
+        """Refuse a horizon that is not above 0, or a discount outside (0, 1]."""
         require_positive(self, "horizon_days", "day_discount")
         require_probabilities(self, "day_discount")
 

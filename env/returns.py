@@ -2,10 +2,11 @@
 
     gap      D ~ Geom(p) in days, by inversion: 1 + floor(ln(1 - u) / ln(1 - p))
     hour     around one of the cohort's two peaks, normal and wrapped at midnight
-    interest z = own + w,  w <- a^D w + sigma sqrt((1 - a^(2 D)) / (1 - a^2)) N,  a = 1 - drift_back
 
-The drift is the exact law over D days of a daily Ornstein-Uhlenbeck step, so its spread stays at
-sigma / sqrt(1 - a^2). All functions take numbers or arrays.
+Interests follow the exact law over D days of a daily Ornstein-Uhlenbeck step around the user's own
+taste, so their spread stays bounded. Functions take numbers or arrays.
+
+Formula: `docs/decisions/world-moods.md`.
 """
 
 import numpy as np
@@ -30,10 +31,7 @@ def gap_days(chance: Reals, uniform: Reals) -> Floats:
 
 
 def visit_hour(peaks: Floats, sd_h: float, uniform: Reals, normal: Reals) -> Floats:
-    """Return the hour of a visit, in [0, 24), around one of two peaks: (2,) or (2, n).
-
-    The uniform selects the peak, the normal and `sd_h` the distance from it.
-    """
+    """Return the hour of a visit, in [0, 24), around one of two peaks: (2,) or (2, n)."""
     peak = np.where(np.asarray(uniform) < 0.5, peaks[0], peaks[1])
     return np.asarray(np.mod(peak + sd_h * np.asarray(normal), DAY_H))
 
@@ -47,14 +45,10 @@ def days_away(gap: Reals, left_hour: Reals, hour: Reals) -> Floats:
 def wander(
     population: Population, drift: Floats, taste_sd: float, days: Reals, normals: Floats
 ) -> Floats:
-    """Return the distance of interests from the user's own taste after some days.
+    """Return the distance of interests from the user's own taste after days > 0.
 
-    Args:
-        population: gives the rates of drift.
-        drift: before, shape (VECTOR_DIM,) or (VECTOR_DIM, n).
-        taste_sd: between users; the drift is a share of it.
-        days: elapsed, > 0, shape () or (n,).
-        normals: standard normal, of the shape of `drift`.
+    `drift` is the distance before, shape (VECTOR_DIM,) or (VECTOR_DIM, n); its spread is a share of
+    `taste_sd`.
     """
     stay = 1.0 - population.drift_back
     kept = np.exp(np.asarray(days) * np.log(stay))

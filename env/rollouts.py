@@ -39,11 +39,7 @@ PLACES = 16
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """A life as a learner observes it, of t steps.
-
-    Attributes:
-        seed: `reset` of the scalar environment with it starts the same life.
-    """
+    """A life of t steps; `reset` of the scalar environment with `seed` starts the same life."""
 
     seed: int
     observations: Arrays  # (t + 1, ...)

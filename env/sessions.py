@@ -29,12 +29,7 @@ class Sessions:
 
     @staticmethod
     def of(impressions: Impressions, pause_ms: int = PAUSE_MS) -> "Sessions":
-        """Return the sessions of a log.
-
-        Args:
-            impressions: in any order.
-            pause_ms: longest pause within a session, counted from the end of a card's play.
-        """
+        """Return the sessions of a log, split where a pause after a play exceeds `pause_ms`."""
         shown = impressions.take(np.lexsort((impressions.at_ms, impressions.user)))
         over_ms = shown.at_ms + (1000.0 * shown.play_s).astype(np.int64)
         first = np.ones(len(shown), dtype=np.bool_)
@@ -80,12 +75,9 @@ def tail_slope(lengths: Ints) -> float:
 
 
 def day_gaps(impressions: Impressions, midnight_ms: int = 0, n_days: int = 60) -> Gaps:
-    """Return the gaps between users' days of visit.
+    """Return the gaps between users' days of visit; longer ones are censored at `n_days`.
 
-    Args:
-        impressions: in any order.
-        midnight_ms: any local midnight, Unix milliseconds.
-        n_days: longer gaps count as censored at it.
+    Days begin at `midnight_ms`, any local midnight in Unix milliseconds.
     """
     day = (impressions.at_ms - midnight_ms) // DAY_MS
     start = np.min(day, initial=0)

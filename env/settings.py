@@ -13,21 +13,13 @@ ActionMode = Literal["next", "page", "weights"]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The action mode, candidates and calendar of a simulation.
+    """The action mode, candidates and calendar of a simulation."""
 
-    Attributes:
-        actions: a card, a page of cards, or the weights that rank a page.
-        n_candidates: K, to choose from.
-        page_size: m, cards of a page; one in mode "next".
-        masked: offer and mask candidates of other markets, instead of leaving them out.
-        steps_per_day: steps after which the supply's next day comes.
-    """
-
-    actions: ActionMode = "next"
-    n_candidates: int = 20
-    page_size: int = 6
-    masked: bool = False
-    steps_per_day: int = 24
+    actions: ActionMode = "next"  # a card, a page of cards, or the weights that rank a page
+    n_candidates: int = 20  # K, to choose from
+    page_size: int = 6  # m, cards of a page; one in mode "next"
+    masked: bool = False  # offer and mask candidates of other markets
+    steps_per_day: int = 24  # steps after which the supply's next day comes
 
     def __post_init__(self) -> None:
         """Refuse invalid settings.

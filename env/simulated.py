@@ -58,12 +58,7 @@ def simulate(
 ) -> Simulated:
     """Return the log of users' first days under a policy that shows random candidates.
 
-    Args:
-        preset: of the world; its first day's items stay.
-        n_people: users, who live `days` days each, less if they churn.
-        seed: user i has seed + i.
-        days: of the log.
-        world_seed: of items and creators.
+    User i has seed + i and lives `days` days, less if they churn; the first day's items stay.
     """
     supply = FixedSupply(LiveSupply(preset, world_seed).stock)
     cast = DrawnCast(preset)
@@ -98,14 +93,9 @@ def count(
     days: int = LOG_DAYS,
     advance: Callable[[int], None] | None = None,
 ) -> Counted:
-    """Return the statistics of as many simulated users as it takes to show this many cards.
+    """Return the statistics of as many simulated users as it takes to show `n_cards` cards.
 
-    Args:
-        preset: of the world.
-        n_cards: at least.
-        seed: of the first user, which the others' follow.
-        days: of each user.
-        advance: called with the cards of each run.
+    `seed` is the first user's, and the others' follow; `advance` is called with each run's cards.
     """
     parts: list[Moments] = []
     lengths: list[Ints] = []

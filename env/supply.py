@@ -44,24 +44,17 @@ GUESS_LANE = 140
 
 @dataclass(frozen=True)
 class Stock:
-    """All items of one day, as columns.
-
-    Attributes:
-        columns: as `World.columns`.
-        market: the only market that an item is shown in, or `EVERYWHERE`.
-        counts: exposures, valid plays, long views, likes so far.
-        keys: of the draws that depend on the item alone.
-    """
+    """All items of one day, as columns."""
 
     day: int
     serial: Ints  # (n,) of the uploads of this world
     creator: Ints  # (n,)
-    market: Ints  # (n,)
+    market: Ints  # (n,) the only market that shows the item, or `EVERYWHERE`
     vectors: Floats  # (n_dims, n)
-    columns: Floats  # (N_COLUMNS, n)
+    columns: Floats  # (N_COLUMNS, n) as `World.columns`
     published: Floats  # (n,) day, may be negative
-    counts: Floats  # (4, n)
-    keys: Keys  # (n,)
+    counts: Floats  # (4, n) exposures, valid plays, long views, likes so far
+    keys: Keys  # (n,) of the draws that depend on the item alone
 
     @property
     def n_dims(self) -> int:
@@ -127,13 +120,9 @@ class Stock:
 
 
 class Supply(Protocol):
-    """Gives the items of a world, a day at a time.
+    """Gives the items of a world, a day at a time."""
 
-    Attributes:
-        is_live: whether `pass_day` uses the exposures; if not, they need not be counted.
-    """
-
-    is_live: bool
+    is_live: bool  # whether `pass_day` uses the exposures; if not, they need not be counted
 
     @property
     def stock(self) -> Stock:
@@ -145,9 +134,8 @@ class Supply(Protocol):
     def pass_day(self, shown: Ints) -> None:
         """Go on to the next day's stock.
 
-        Args:
-            shown: exposures of each item by combination of events since the day began, shape (n
-                items, N_EVENT_CODES); a column is a sum of PLAYED, LONG, LIKED.
+        `shown` counts each item's exposures since the day began by combination of events, shape (n
+        items, N_EVENT_CODES); a column is a sum of PLAYED, LONG, LIKED.
         """
 
 

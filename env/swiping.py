@@ -40,34 +40,24 @@ EVENTS = (
 
 
 class Turn(NamedTuple):
-    """The result of a step over n users; zeros where a new life replaced an ended one.
+    """The result of a step over n users; zeros where a new life replaced an ended one."""
 
-    Attributes:
-        events: `EVENTS` of each card, shape (m, len(EVENTS), n), zeros for unseen cards.
-        n_cards: cards seen.
-        gap_days: until the next session; 0 within one and without a return.
-        discount: 1 within a session, day_discount^gap at its end, 0 without a return.
-        rows: of the shown items, in the stock before the step.
-    """
-
-    events: Floats
-    n_cards: Ints
+    events: Floats  # (m, len(EVENTS), n) of each card, zeros for unseen cards
+    n_cards: Ints  # cards seen
     worth: Worth
     session_end: Bools
-    gap_days: Floats
-    discount: Floats
+    gap_days: Floats  # until the next session; 0 within one and without a return
+    discount: Floats  # 1 within a session, day_discount^gap at its end, 0 without a return
     terminated: Bools
     truncated: Bools
-    rows: Ints
+    rows: Ints  # of the shown items, in the stock before the step
 
 
 class Swiping:
     """A simulation of n users in front of the feed, step by step.
 
     Attributes:
-        cast: draws the users.
-        observer: the server's state of them.
-        reward: of a card.
+        observer: the server's state of the users.
         over: whether an episode ended with the last step; the next one replaces its user.
         seeds: of the slots.
     """
@@ -181,12 +171,7 @@ class Swiping:
     ) -> None:
         """Show a card to active users; add departures to `left`, and write `EVENTS`.
 
-        Args:
-            rows: of the items, shape (n,).
-            active: users who are shown one, shape (n,).
-            moved: users whose state changes; all if None.
-            left: users who left, shape (n,), updated.
-            events: shape (len(EVENTS), n), written.
+        `moved` marks the users whose state changes, all if None; `events` is (len(EVENTS), n).
         """
         stock = self.stock
         swiped = self.crowd.swipe(stock, rows, moved)

@@ -43,25 +43,16 @@ NOON = 12.0
 
 @dataclass(frozen=True, slots=True)
 class ViewerState:
-    """A simulated user's state at one moment.
-
-    Attributes:
-        load: mental load, >= 0.
-        satisfaction: in [0, 1]; hidden from the server.
-        position: cards of this session so far.
-        exit_chance: probability of leaving after the last card.
-        watched_s: in this session.
-        hour: of the visit, in [0, 24).
-    """
+    """A simulated user's state at one moment."""
 
     satiation: Floats  # (N_TOPICS,) >= 0
     drift: Floats  # (VECTOR_DIM,) of interests, from the user's own taste
-    load: float = 0.0
-    satisfaction: float = BASE_SATISFACTION
-    position: int = 0
-    exit_chance: float = 0.0
-    watched_s: float = 0.0
-    hour: float = NOON
+    load: float = 0.0  # mental load, >= 0
+    satisfaction: float = BASE_SATISFACTION  # in [0, 1]; hidden from the server
+    position: int = 0  # cards of this session so far
+    exit_chance: float = 0.0  # probability of leaving after the last card
+    watched_s: float = 0.0  # in this session
+    hour: float = NOON  # of the visit, in [0, 24)
 
 
 @dataclass(slots=True)
@@ -174,12 +165,8 @@ def expected_reward(
 ) -> Floats:
     """Return the exact expected reward of showing each candidate to a user, shape (n,).
 
-    Args:
-        world: of the items.
-        person: of this world.
-        state: before the card.
-        index: rows of the world's items, shape (n,).
-        reward: linear in the events, so event probabilities give the expectation.
+    `state` is that before the card; `index` holds rows of the world's items, shape (n,). The reward
+    is linear in the events, so event probabilities give the expectation.
     """
     item = world.columns.take(index, axis=1)
     affinity = world.vectors.take(index, axis=0) @ (person.taste + state.drift)

@@ -107,12 +107,7 @@ def make_world(
 ) -> World:
     """Return the world of these items, with each item's effect and bait drawn.
 
-    Args:
-        model: the answer model.
-        items: with different ids.
-        seed: the same seed makes the same world.
-        moods: constants of the hidden state; the defaults if None.
-        population: visit hours and drift of interests; the defaults if None.
+    Items have different ids; moods and population default to their constants' defaults.
     """
     posteriors = Posteriors(model)
     languages = {code: k for k, code in enumerate(sorted({item.language for item in items} - {""}))}
@@ -160,13 +155,8 @@ def item_columns(
 ) -> Floats:
     """Return `World.columns` of items, shape (N_COLUMNS, n); arguments have shape (n,).
 
-    Args:
-        model: the answer model.
-        duration_s: 0 where unknown.
-        effect: log-odds common to all users beyond the duration's.
-        bait: in [0, 1].
-        language: code.
-        topic: in [0, N_TOPICS).
+    `duration_s` is 0 where unknown; `effect` is the log-odds common to all users beyond the
+    duration's; `bait` is in [0, 1].
     """
     terms = item_terms(model.rates, duration_s, np.asarray(quality_of(effect, bait)), bait)
     return np.vstack([model.appeal(duration_s) + effect, bait, language, topic, *terms])
