@@ -1,12 +1,12 @@
 """The observation of n simulated users as arrays, in five forms, and their spaces.
 
     dict       user (n, U), items (n, K, F), personal (n, K, P), mask (n, K)
-    flat       the first three in one row per user, for learners that take a single Box
+    flat       the first three in one row per user, for learners that take one Box
     ids        candidates (n, K), rows of `Stock.table`, and mask
     feed       as dict, in the columns of the HTTP feed
     feed_flat  these in one row per user
 
-Numbers are float32 within `BOUND`. Each step overwrites the arrays.
+Numbers are float32 within `BOUND`. Each step overwrites them.
 """
 
 from typing import Any, Literal, get_args
