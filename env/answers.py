@@ -1,21 +1,10 @@
-"""How a person answers a card: the parameters of the simulated world, and what they draw.
+"""The answer model: how a simulated user responds to a card, with its parameters and its draws.
 
-A card engages (E) with a probability that depends on person, item and moment; watch time is a
-mixture of a skip and of an engaged view, capped by the video's length unless it loops; the other
-events hang on E and on each other. Everything is a pure function over numbers or arrays, so one
-person, a page of candidates and a vector of a million people run the same lines. Every event
-has a closed form, see `env.chances`.
+Engagement depends on user, item and moment; watch time, likes, comments, shares and follows depend
+on engagement. Every function is pure and takes numbers or arrays, so one user and a million run the
+same lines. `env.chances` holds the closed forms.
 
-    u = a + q_i + .5 c_i + b_lang [l_i = l_u] + scene - a_sat sat_g - a_load m,   E ~ Bern(s(u))
-    W | not E  = 0 with p_0, else min(LN(mu_0, s_0), dur)
-    W | E      = min(LN(mu_1 + .2 u + d (ln dur - 4.3), s_1), dur), uncapped if it loops
-    like | E   = s(k + .8 a / sd(a) + .3 q),  follow | like,  comment four times as likely | like
-
-with s the logistic function and a = taste · vector. Duration bias of the watch time is in the cap
-and in d (Zhan et al., KDD 2022). Rates are those of KuaiRand-Pure (Gao et al., CIKM 2022).
-
-Rejected: one sigmoid an event, independent of the rest (following would not go with liking), and
-watch time as a share of the duration (people do not watch 45% of everything).
+Formulas and rejected alternatives: `docs/decisions/world-answers.md`.
 """
 
 from collections.abc import Sequence
@@ -38,63 +27,37 @@ EVENING_H = 21.0
 
 
 class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Constants of an answer, the same for everybody.
+    """Constants of the answer model, the same for all users; `u` is the log-odds of engagement."""
 
-    Attributes:
-        language: added to u where item and person share a language.
-        satiation: subtracted from u for each unit of satiation with the item's topic.
-        load: subtracted from u for each unit of mental load.
-        zero: probability that a skip is immediate, 0 s.
-        skip_mu: of ln seconds of a skip.
-        skip_sd: of ln seconds of a skip.
-        watch_mu: of ln seconds of an engaged view, at u = 0 and 74 s of duration.
-        watch_u: what each unit of u adds to it.
-        watch_duration: what each unit of ln duration adds to it.
-        watch_sd: of ln seconds of an engaged view.
-        loop: probability that an engaged view goes on after the video's end.
-        like: log-odds of a like, engaged, at mean affinity and quality.
-        like_affinity: what one standard deviation of affinity adds to them.
-        like_quality: what each unit of quality adds to them.
-        like_skipped: probability of a like without engagement.
-        comment: probability, engaged, without a like; four times that with one.
-        comment_skipped: probability without engagement.
-        share: probability, engaged.
-        share_skipped: probability without engagement.
-        follow_liked: probability after a like.
-        follow: probability, engaged, without a like.
-        follow_skipped: probability without engagement.
-        not_interested: probability at bait 0; e^1.5 times that at bait 1.
-    """
-
-    language: float = 0.3
-    satiation: float = 0.3
-    load: float = 0.05
-    zero: float = 0.13
-    skip_mu: float = 0.79
-    skip_sd: float = 0.65
-    watch_mu: float = 3.4
-    watch_u: float = 0.2
-    watch_duration: float = 0.0
-    watch_sd: float = 1.1
-    loop: float = 0.10
-    like: float = -3.75
-    like_affinity: float = 0.8
-    like_quality: float = 0.3
-    like_skipped: float = 0.0053
-    comment: float = 0.0048
-    comment_skipped: float = 0.00013
-    share: float = 0.0019
-    share_skipped: float = 0.0002
-    follow_liked: float = 0.025
-    follow: float = 0.0014
-    follow_skipped: float = 0.00022
-    not_interested: float = 0.0003
+    language: float = 0.3  # added to u where item and user share a language
+    satiation: float = 0.3  # subtracted from u per unit of satiation with the item's topic
+    load: float = 0.05  # subtracted from u per unit of mental load
+    zero: float = 0.13  # probability that a skip is immediate, 0 s
+    skip_mu: float = 0.79  # mean of ln seconds of a skip
+    skip_sd: float = 0.65  # sd of ln seconds of a skip
+    watch_mu: float = 3.4  # mean of ln seconds of an engaged view, at u = 0 and 74 s
+    watch_u: float = 0.2  # added to that mean per unit of u
+    watch_duration: float = 0.0  # added to that mean per unit of ln duration
+    watch_sd: float = 1.1  # sd of ln seconds of an engaged view
+    loop: float = 0.10  # probability that an engaged view goes on after the video's end
+    like: float = -3.75  # log-odds of a like, engaged, at mean affinity and quality
+    like_affinity: float = 0.8  # added to them per standard deviation of affinity
+    like_quality: float = 0.3  # added to them per unit of quality
+    like_skipped: float = 0.0053  # probability of a like without engagement
+    comment: float = 0.0048  # probability, engaged, without a like; four times that with one
+    comment_skipped: float = 0.00013  # probability without engagement
+    share: float = 0.0019  # probability, engaged
+    share_skipped: float = 0.0002  # probability without engagement
+    follow_liked: float = 0.025  # probability after a like
+    follow: float = 0.0014  # probability, engaged, without a like
+    follow_skipped: float = 0.00022  # probability without engagement
+    not_interested: float = 0.0003  # probability at bait 0; e^1.5 times that at bait 1
 
     def __post_init__(self) -> None:
-        """Refuse probabilities that are none.
+        """Refuse invalid parameters.
 
         Raises:
-            ValueError: one is outside [0, 1], or a spread is not above 0.
+            ValueError: a probability is outside [0, 1], or a spread is not above 0.
         """
         require_probabilities(
             self,
@@ -114,7 +77,7 @@ class Rates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ItemTerms(NamedTuple):
-    """What of an item's answers does not depend on the person, over n items or one.
+    """The terms of an item's answers that do not depend on the user, over n items or one.
 
     The first axis of the two pairs is (valid play, long view).
     """
@@ -128,7 +91,7 @@ class ItemTerms(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What was drawn for one card, or arrays of it over cards."""
+    """The events drawn for one card, or arrays of them over cards."""
 
     engaged: Reals  # 0 or 1
     watch_s: Reals
@@ -140,16 +103,10 @@ class Answer(NamedTuple):
 
 
 def item_terms(rates: Rates, duration_s: Floats, quality: Floats, bait: Floats) -> ItemTerms:
-    """Return what closed forms need of items.
+    """Return the terms of items that the closed forms need; arrays have shape (n,).
 
-    A view capped at the duration passes a threshold that is at most the duration exactly if the
-    uncapped view does, so neither cap nor loop matters to valid plays and long views.
-
-    Args:
-        rates: constants.
-        duration_s: 0 where unknown, shape (n,).
-        quality: log-odds, shape (n,).
-        bait: in [0, 1], shape (n,).
+    The duration (s, 0 where unknown) caps a view only above a threshold that is itself at most the
+    duration, so neither cap nor loop changes valid plays and long views.
     """
     cap_s = np.where(duration_s > 0.0, duration_s, UNCAPPED_S)
     least_s = np.minimum(cap_s, np.array([[VALID_PLAY_S], [LONG_VIEW_S]]))
@@ -176,15 +133,8 @@ def utility(
 ) -> Reals:
     """Return u, the log-odds that a card engages.
 
-    Args:
-        rates: constants.
-        affinity: taste · vector.
-        appeal: all that the item brings to everybody: quality, bait, duration, intercept; with
-            the person's own lean added.
-        same_language: 0 or 1.
-        satiation: with the item's topic.
-        load: the person's mental load.
-        scene: what the moment adds, see `evening_scene`.
+    `affinity` is taste · vector; `appeal` sums the item's quality, bait, duration and intercept
+    terms and the user's lean; `scene` is the hour's term, see `evening_scene`.
     """
     return (
         affinity
@@ -197,12 +147,7 @@ def utility(
 
 
 def evening_scene(evening: float, hour: Reals) -> Reals:
-    """Return what the hour adds to u: most at nine in the evening, least at nine in the morning.
-
-    Args:
-        evening: log-odds at the peak.
-        hour: of the visit, in [0, 24).
-    """
+    """Return the hour's term of u: `evening` at 21:00, its negative at 9:00; hour in [0, 24)."""
     return evening * cos((hour - EVENING_H) * (2.0 * np.pi / 24.0))
 
 
@@ -214,15 +159,10 @@ def answer(
     uniforms: Sequence[Reals],
     normal: Reals,
 ) -> Answer:
-    """Return one draw of all events: `env.chances` has its exact probabilities.
+    """Return one draw of all events; `env.chances` has its exact probabilities.
 
-    Args:
-        rates: constants.
-        u: see `utility`.
-        item: one item, or arrays of the shape of u.
-        affinity_sds: affinity in standard deviations.
-        uniforms: `N_UNIFORMS` independent numbers in [0, 1), each of the shape of u.
-        normal: a standard normal number of the shape of u.
+    It takes `N_UNIFORMS` uniforms in [0, 1) and one standard normal, each of the shape of u;
+    `affinity_sds` is the affinity in standard deviations.
     """
     engaged = is_below(uniforms[0], logistic(u))
     liked = logistic(item.like + rates.like_affinity * affinity_sds)
@@ -249,7 +189,7 @@ def log_duration(duration_s: Floats) -> Floats:
 def _watch(
     rates: Rates, u: Reals, item: ItemTerms, engaged: Reals, uniform: Reals, normal: Reals
 ) -> Reals:
-    """Return seconds; one uniform serves both branches: is a skip immediate, does a view loop."""
+    """Return seconds; the uniform decides an immediate skip, or a loop of an engaged view."""
     mu = either(engaged, item.watch_mu + rates.watch_u * u, rates.skip_mu)
     sd = either(engaged, rates.watch_sd, rates.skip_sd)
     loops = engaged * is_below(uniform, rates.loop)

@@ -1,16 +1,10 @@
-"""Uploads that come through the day, one by one, at a rate that may change.
+"""Uploads that arrive one by one through the day, at a rate that may change.
 
-A `LiveSupply` exchanges a day's items at midnight; where what matters is the first hours of an
-upload, hours have to pass. Uploads are a Poisson process: the k-th comes when the integral of the
-rate reaches the k-th sum of independent unit exponentials (time rescaling: Cinlar, "Introduction
-to Stochastic Processes", 1975, section 4.7), which hang on the world's seed and the serial number.
-So the times are the same to rounding however finely the clock is moved, and a rate that changes
-moves times and not uploads. What an item is, and whose, is drawn as in `env.creators`.
+`Arrivals` is a supply for studies of an upload's first hours, where the daily exchange of
+`LiveSupply` is too coarse. Arrival times are a Poisson process by time rescaling; the items are
+drawn as in `env.creators`. The stock only grows, and an item keeps its row.
 
-Nothing gives way: a stock of some days grows by its uploads, and an item keeps its row.
-
-Rejected: putting an upload in the oldest item's place (a feed whose items are young would lose
-live ones), and creators who give up (that is `LiveSupply`'s question).
+Derivation and rejected alternatives: `docs/decisions/world-supply.md`.
 """
 
 from dataclasses import replace
@@ -28,11 +22,10 @@ _CHUNK = 256
 
 
 class Arrivals:
-    """A supply of what was there at the start and what has been uploaded since.
+    """A supply of the items at the start and of all uploads since.
 
     Attributes:
         stock: all items so far; the first `Uploads.n_items` were there at the start.
-        creators: of all items.
         a_day: uploads a day from now on, of all creators together; may be changed at any time.
         day: the time, in days since the start.
     """
@@ -40,13 +33,7 @@ class Arrivals:
     is_live = False
 
     def __init__(self, preset: Preset, world_seed: int, a_day: float) -> None:
-        """Draw the creators and what is there at the start, as a `LiveSupply` does.
-
-        Args:
-            preset: whose uploads they are.
-            world_seed: the same seed makes the same world.
-            a_day: uploads a day, at least 0.
-        """
+        """Draw the creators and the initial items, as a `LiveSupply` does; `a_day` is >= 0."""
         self._source = LiveSupply(preset, world_seed)
         self._world_seed = world_seed
         self._first_a_day = a_day
@@ -63,17 +50,14 @@ class Arrivals:
 
     @property
     def n_uploads(self) -> int:
-        """How many came since the start."""
+        """Number of uploads since the start."""
         return self.stock.n - self._source.stock.n
 
     def advance(self, day: float) -> Ints:
-        """Let time pass, and return the rows of what was uploaded meanwhile, in their order.
-
-        Args:
-            day: not before the last.
+        """Advance the time and return the rows of the new uploads, in their order.
 
         Raises:
-            ValueError: time would go back.
+            ValueError: `day` is before the current day.
         """
         if day < self.day:
             raise ValueError(f"expected a day of {self.day} or later, got {day}")
@@ -89,7 +73,7 @@ class Arrivals:
         return np.arange(self.stock.n - (due - first), self.stock.n)
 
     def pass_day(self, shown: Ints) -> None:
-        """See `Supply.pass_day`; what was shown changes nothing."""
+        """Advance by a day, see `Supply.pass_day`; `shown` has no effect."""
         self.advance(self.day + 1.0)
 
     def _append(self, published: Floats) -> None:
@@ -109,7 +93,7 @@ class Arrivals:
         )
 
     def _draw_sums(self, hazard: float) -> None:
-        """Make sure that the sums of exponentials reach beyond this hazard."""
+        """Extend the sums of exponentials beyond this hazard."""
         while not len(self._sums) or self._sums[-1] <= hazard:
             first, n = self._source.stock.n + len(self._sums), _CHUNK
             keys = world_keys(self._world_seed, ITEM, np.arange(first, first + n))

@@ -1,21 +1,10 @@
-"""Calibration: moves a draft preset until the world under it has the moments that it should have.
+"""Calibration: moves a draft preset until its simulated log shows the target's statistics.
 
-What people do in a world is conditional on how it moves them: satiation, load and satisfaction
-act on every answer, and whoever likes a card stays longer. So constants that were read off a log
-come out wrong once people are simulated, by some per cent each. Here each constant is moved by the
-distance between a statistic of the target and the same statistic of the simulated log, on a scale
-on which it answers about one to one: indirect inference (Gourieroux, Monfort and Renault,
-"Indirect Inference", Journal of Applied Econometrics 1993). `env.knobs` has the pairs.
+Constants that were read off a log come out wrong once satiation, load and satisfaction act on every
+answer. Each is moved by the distance between the target's statistic and the simulated one (indirect
+inference). `env.knobs` has the pairs of parameter and statistic.
 
-The constants of watching answer together, so their matrix is learned on the way (Broyden, "A Class
-of Methods for Solving Nonlinear Simultaneous Equations", Mathematics of Computation 1965), with
-the same people throughout; damped, so that it stays regular, and left as it is once a step moves
-the statistics by no more than chance does, which would teach it chance. The last rounds are of
-other people each, in steps of 1, 1/2, 1/3, .. (Robbins and Monro, "A Stochastic Approximation
-Method", Annals of Mathematical Statistics 1951), so that rare events come out right on average and
-not for the first people alone. What is returned is the last round that is about as near as any.
-Slow constants (satisfaction, satiation, load, drift) are assumptions and stay. Rejected: one
-optimiser over everything (a hundred times as many simulations).
+Derivation and rejected alternatives: `docs/decisions/world-calibration.md`.
 """
 
 from collections.abc import Callable
@@ -30,33 +19,31 @@ from env.presets import Preset
 from env.vocabulary import Floats
 
 Simulate = Callable[[Preset, int], Moments]
-"""Returns the moments of the world under a preset; other numbers stand for other people."""
+"""Returns the statistics of the world under a preset; the number selects the simulated users."""
 
 MOST_STEP = 1.0
 MOST_AVERAGED = 6
-"""Rounds of other people, whose steps shrink."""
+"""Rounds with new users each, whose steps shrink."""
 MOST_AVERAGED_STEP = 0.1
-"""Of the constants of watching in those rounds: what is left to move is small."""
+"""Largest step of the watch parameters in those rounds, where little is left to move."""
 NOISE = 10.0
-"""Over the root of the cards: standard deviation of a statistic between simulated people where
-sessions are long, so that the cards are of few; where they are short it is a third of that."""
+"""Divided by the root of the number of cards: the standard deviation of a statistic between sets of
+simulated users, where sessions are long and few users give the cards; a third of that where they
+are short."""
 LEAST_REGULAR = 0.2
-"""Factor by which one step may shrink the determinant of the Jacobian, at most."""
+"""Smallest factor by which one step may change the determinant of the Jacobian."""
 
 
 def calibrate(
     preset: Preset, target: Moments, simulate: Simulate, n_rounds: int = 8
 ) -> tuple[Preset, Moments]:
-    """Return the preset with its answers, exits and returns moved to the target's moments.
+    """Return the preset moved to the target's statistics, and the statistics simulated under it.
 
     Args:
         preset: a draft.
-        target: what the simulated world should show; it becomes the preset's moments.
-        simulate: the world under the logging policy that the target was counted under.
+        target: statistics that the world should show; stored as the preset's moments.
+        simulate: simulates the world under the logging policy of the target's log.
         n_rounds: simulations.
-
-    Returns:
-        The preset, and the moments that were simulated under it.
     """
     preset = replace(preset, moments=target)
     together, alone = watching(), [*events(), *visits(target)]
@@ -91,10 +78,10 @@ class _Round:
 
 
 def _last_of_the_nearest(rounds: list[_Round]) -> _Round:
-    """Return the last round that is no farther off than the nearest, as far as chance lets tell.
+    """Return the last round whose distance is within noise of the smallest.
 
-    Not the nearest itself: each round averages over the people of those before it, and the first
-    people, met again and again, are met better than others ever are.
+    The smallest itself is not taken: later rounds average over more users, and the first users, who
+    appear in many rounds, are fitted better than others would be.
     """
     least = min(each.farthest() for each in rounds)
     return next(
@@ -119,10 +106,8 @@ def _move(knobs: list[Knob], preset: Preset, step: Floats) -> Preset:
 def learn(matrix: Floats, step: Floats, answered: Floats, noise: float) -> Floats:
     """Return Broyden's inverse Jacobian after a step that moved the statistics by `answered`.
 
-    With H the matrix, s the step, y the answer and g = s' H y / s' s, by which the update scales
-    the Jacobian's determinant, H y is replaced by t H y + (1 - t) s where |g| is small, such that g
-    becomes `LEAST_REGULAR` (More and Trangenstein, "On the Global Convergence of Broyden's Method",
-    Mathematics of Computation 1976). Nothing is learned of an answer within the noise.
+    The update is damped so that the determinant shrinks at most by `LEAST_REGULAR` (More and
+    Trangenstein, Mathematics of Computation 1976); an answer within the noise changes nothing.
     """
     length = float(step @ step)
     if length == 0.0 or float(np.linalg.norm(answered)) <= noise:

@@ -1,17 +1,9 @@
-"""Retrieval in the simulated world: which K items a person may be shown next.
+"""Retrieval in the simulated world: draws the K candidate items of each user.
 
-Slot k draws from its own class of the live items (rows k, k + K, k + 2 K, ..), so candidates are
-always distinct without a draw being thrown away. The first half of the slots takes items of the
-topics that the server believes this person likes, from what it saw and not from their taste; the
-other half takes any. Items that are shown in another market only are not offered, or, to train
-and test policies that have to heed a mask, are offered and masked.
+The first half of the slots takes items of the topics that the server believes the user likes, the
+second half any items. Items of another market are left out or, on request, offered and masked.
 
-A topic is a pattern of signs, so the best topic of a belief is its own signs, and the next best
-have one of them, the weakest, turned.
-
-Rejected: nearest neighbours (retrieval is not what is studied here, and every step would search
-the whole stock), and drawing with rejection of repeats (how many words a life takes would hang on
-chance).
+Layout of the slots and rejected alternatives: `docs/decisions/world-candidates.md`.
 """
 
 import numpy as np
@@ -34,10 +26,9 @@ _SCALE = np.float32(2.0**-32)
 
 
 def favourite_topics(beliefs: Floats) -> Ints:
-    """Return the topics that beliefs of interest favour, best first, shape (n, N_FAVOURITES).
+    """Return the topics that beliefs, (n_dims, n), favour, best first, shape (n, N_FAVOURITES).
 
-    Args:
-        beliefs: shape (n_dims, n).
+    The best topic has the signs of the belief; the others have one sign, the weakest first, turned.
 
     >>> favourite_topics(np.array([[0.5, -0.4, 0.3, -0.2, 0.1]]).T).tolist()
     [[21, 5, 29, 17, 23, 20]]
@@ -49,23 +40,17 @@ def favourite_topics(beliefs: Floats) -> Ints:
 
 
 class Shelf:
-    """A stock sorted so that what a slot may draw is two runs of one array.
+    """A stock sorted so that the items of a slot are at most two runs of one array.
 
     Attributes:
         order: rows of the items, by (class, topic, market) and again by (class, market).
-        runs: a row a cell, by market of the person from `EVERYWHERE` on, slot, and topic or any:
-            start of the first run, its length, the distance from its end to the second, length of
-            both. A cell without items has the runs of any topic.
-        market: of the items.
+        runs: one row per cell, by market of the user (from `EVERYWHERE` on), slot, and topic or
+            any: start of the first run, its length, the distance from its end to the second, length
+            of both. A cell without items has the runs of any topic.
     """
 
     def __init__(self, stock: Stock, k: int, *, masked: bool) -> None:
-        """Sort.
-
-        Args:
-            stock: what there is.
-            k: slots.
-            masked: what is not allowed is drawn too.
+        """Sort a stock for k slots; `masked` includes items of other markets.
 
         Raises:
             ValueError: a slot has no item that is shown everywhere.
@@ -95,7 +80,7 @@ class Shelf:
 
 
 def _runs(bounds: Ints, *, masked: bool) -> NDArray[np.int32]:
-    """Return `Shelf.runs` of the bounds of cells, shape (k, topics, width + 1), by rows of 4."""
+    """Return `Shelf.runs` from the bounds of cells, shape (k, topics, width + 1), as rows of 4."""
     n_markets = bounds.shape[-1] - 1
     runs = np.zeros((n_markets, *bounds.shape[:2], 4), dtype=np.int32)
     runs[..., 0] = bounds[..., 0]
@@ -110,25 +95,20 @@ def _runs(bounds: Ints, *, masked: bool) -> NDArray[np.int32]:
 
 
 class Candidates:
-    """Draws the candidates of n people.
-
-    Attributes:
-        rows: of the stock, the latest candidates, shape (n, K).
-        mask: 1 where a candidate may be shown, shape (n, K).
-    """
+    """Draws the candidates of n users."""
 
     def __init__(self, n: int, k: int, *, masked: bool, least: int = 1) -> None:
-        """Make room.
+        """Allocate k candidates for each of n users.
 
         Args:
-            n: people.
+            n: users.
             k: candidates each.
-            masked: offer and mask items of other markets, instead of not offering them.
-            least: candidates of each person that are allowed whatever is drawn, at most k.
+            masked: offer and mask items of other markets, instead of leaving them out.
+            least: candidates of each user that are always allowed, at most k.
         """
         self._masked, self._least = masked, least
-        self.rows: Ints = np.zeros((n, k), dtype=np.int64)
-        self.mask = np.ones((n, k), dtype=np.int8)
+        self.rows: Ints = np.zeros((n, k), dtype=np.int64)  # (n, k) rows of the stock, latest draw
+        self.mask = np.ones((n, k), dtype=np.int8)  # (n, k) 1 where allowed
         self._base, self._split, self._shift = np.zeros((3, n, k), dtype=np.int32)
         self._last = np.zeros((n, k), dtype=np.int32)
         self._span = np.zeros((n, k), dtype=np.float32)
@@ -140,13 +120,10 @@ class Candidates:
         self._n_aimed = k // 2
 
     def aim(self, shelf: Shelf, index: Ints, favourites: Ints, market: Ints) -> None:
-        """Say what may be drawn for some people until the next `aim`.
+        """Set the runs from which some users' items are drawn until the next `aim`.
 
-        Args:
-            shelf: of today's stock.
-            index: of the people, shape (m,).
-            favourites: topics that they are believed to like, shape (m, N_FAVOURITES).
-            market: theirs, shape (m,).
+        The index and markets have shape (m,); `favourites`, (m, N_FAVOURITES), are the topics that
+        the users are believed to like.
         """
         topic = np.full((len(index), len(self._slots)), _ANY_TOPIC)
         topic[:, : self._n_aimed] = favourites[:, self._slots[: self._n_aimed] % N_FAVOURITES]
@@ -158,14 +135,7 @@ class Candidates:
         self._span[index] = span * _SCALE
 
     def draw(self, shelf: Shelf, keys: Keys, cards: Ints, market: Ints) -> None:
-        """Draw `rows` and `mask` anew.
-
-        Args:
-            shelf: of today's stock.
-            keys: of the lives, shape (n,).
-            cards: number of the next card of each, shape (n,).
-            market: of the people, shape (n,).
-        """
+        """Draw `rows` and `mask` anew; `cards` numbers each user's next card, shape (n,)."""
         drawn, index = shorts(keys, cards, CANDIDATE_LANE, len(self._slots)), self._index
         np.multiply(drawn, self._span, out=self._scaled, dtype=np.float32, casting="unsafe")
         np.copyto(index, self._scaled, casting="unsafe")
@@ -179,7 +149,7 @@ class Candidates:
             self._mask_out(shelf, market)
 
     def _mask_out(self, shelf: Shelf, market: Ints) -> None:
-        """Mask items of other markets; too few left, the first slots show what all markets may."""
+        """Mask items of other markets; if too few are left, refill the first slots."""
         where_shown = np.take(shelf.market, self.rows, mode="clip")
         is_allowed = (where_shown == EVERYWHERE) | (where_shown == market[:, None])
         first = shelf.first[: self._least]

@@ -1,7 +1,7 @@
-"""Closed forms of how a person answers a card: exact probabilities, and the exact expected reward.
+"""Closed forms of the answer model: exact event probabilities and the exact expected reward.
 
-What `env.answers` draws has these chances, so a world knows what every card is worth to everybody
-without simulating it. Both read the same `ItemTerms`.
+They hold for the draws of `env.answers`, so a world knows the value of every card without
+simulating it. Both modules read the same `ItemTerms`.
 """
 
 from typing import NamedTuple
@@ -27,14 +27,7 @@ class Chances(NamedTuple):
 
 
 def chances(rates: Rates, u: Floats, item: ItemTerms, affinity_sds: Floats) -> Chances:
-    """Return the exact probability of every event, shapes (n,).
-
-    Args:
-        rates: constants.
-        u: see `utility`, shape (n,).
-        item: of n items.
-        affinity_sds: affinity in standard deviations, shape (n,).
-    """
+    """Return the exact probability of every event; all arrays have shape (n,)."""
     engaged = logistic(u)
     skipped = 1.0 - engaged
     liked = logistic(item.like + rates.like_affinity * affinity_sds)
@@ -58,9 +51,8 @@ def expected_reward(
 ) -> Floats:
     """Return the exact expected reward of cards, shape (n,).
 
-    The reward is linear in the events of `chances`, whose terms are collected here by what they
-    hang on: without engagement; engaged; engaged and liked. Nobody clicks a product: items have
-    none yet.
+    Linear in the events: terms are grouped by no engagement, engagement, and engagement with a
+    like. Product clicks are left out, since items have no products yet.
     """
     skipped_worth = (
         reward.like * rates.like_skipped

@@ -1,14 +1,10 @@
-"""Checks of a world: one row each, with what was found, the band it must lie in, and the verdict.
+"""Checks of a world: each row holds a value, the band it must lie in, and the verdict.
 
-    V1  the moments of the simulated log are those that the preset should have
-    V2  whoever looks one card, or one session, ahead loses by enough to be worth learning about
-    V3  simulated returns of the exact twin are those of its dynamic programme
-    V4  the same seed gives the same bits, one person alone or among many
-    V5  the order of policies does not hang on any one constant
-    V6  a click model learns from the simulated log as well as from a real one, and no better
+Groups V1 to V6 cover the statistics of the simulated log, the value of planning ahead, the exact
+twin, determinism, sensitivity and a click model. The groups "fit" and "holdout" compare a fitted
+world with its own log and with a later part of it.
 
-Bands of V1 are relative to the target, those of shapes are distances. Two more groups hold a fit:
-"fit" against the log that it was made from, "holdout" against a later part of it.
+The six groups and their bands: `docs/decisions/world-calibration.md`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,31 +28,23 @@ STANDARD_ERRORS = 3.0
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One row.
+    """One row of a world's checks."""
 
-    Attributes:
-        group: V1 to V6, "fit" or "holdout".
-        value: as it was found.
-        low: of the band that it must lie in.
-        high: of that band.
-        verdict: "pass" or "fail"; "unjudged" of what is only told.
-    """
-
-    group: str
+    group: str  # V1 to V6, "fit" or "holdout"
     name: str
     value: float
-    low: float
-    high: float
-    verdict: str
+    low: float  # lower end of the band
+    high: float  # upper end of the band
+    verdict: str  # "pass", "fail", or "unjudged" where the value is for information only
 
     @property
     def passed(self) -> bool:
-        """Whether the value lies in its band, or is not judged by it."""
+        """Whether the verdict is not "fail"."""
         return self.verdict != "fail"
 
 
 def check(group: str, name: str, value: float, low: float, high: float) -> Check:
-    """Return the row of a value and its band; not a number fails.
+    """Return the row of a value and its band; NaN fails.
 
     >>> check("V1", "like", 0.018, 0.017, 0.019).passed
     True
@@ -66,10 +54,7 @@ def check(group: str, name: str, value: float, low: float, high: float) -> Check
 
 
 def check_moments(found: Moments, target: Moments) -> list[Check]:
-    """Return the rows of V1, but for the people's.
-
-    The tail of sessions has none where the target's are so short that it is not fitted.
-    """
+    """Return the rows of V1 about the log; the session tail only where sessions are long enough."""
     rows = [_near("V1", name, found.rates[name], target.rates[name], RATE_BAND) for name in SIGNALS]
     rows.append(
         _near("V1", "follow given like, lift", follow_lift(found), follow_lift(target), LIFT_BAND)
@@ -88,11 +73,10 @@ def check_moments(found: Moments, target: Moments) -> list[Check]:
 
 
 def check_fit(found: Moments, target: Moments) -> list[Check]:
-    """Return the rows of V1, with bands as wide as the simulated cards can tell.
+    """Return the rows of V1, with bands of rare events and of the follow lift three errors wider.
 
-    A rare event, and the likes that are followed by a follow, may be three binomial standard errors
-    further off: a round of calibration is shorter than a check, and 5% of a rate is less than the
-    errors of the few hundred events that it counts.
+    A round of calibration is shorter than a check, and 5% of a rate is less than the error of the
+    few hundred events counted.
     """
     likes = max(found.n * target.rates["like"], 1.0)
     chance = target.joint.get("follow|like", 0.0)
@@ -104,12 +88,9 @@ def check_fit(found: Moments, target: Moments) -> list[Check]:
 def check_cohorts(
     counts: Sequence[int], shares: Mapping[str, float], target: Mapping[str, float]
 ) -> list[Check]:
-    """Return the rows of V1 about who the people are.
+    """Return the rows of V1 about cohorts; `counts` and `shares` have the same order.
 
-    Args:
-        counts: of drawn people, by cohort.
-        shares: of the cohorts in the preset, in the same order.
-        target: those that they should have; empty: nothing is known of them.
+    An empty target means that the expected shares are unknown.
     """
     share = np.array(list(shares.values()))
     n = max(sum(counts), 1)
@@ -124,25 +105,24 @@ def check_cohorts(
 
 
 def follow_lift(moments: Moments) -> float:
-    """Return by how much likelier a follow is where there is a like."""
+    """Return the ratio of the follow rate given a like to the follow rate."""
     return moments.joint.get("follow|like", 0.0) / max(moments.rates["follow"], 1e-12)
 
 
 def gap_divergence(found: Moments, target: Moments) -> float:
     """Return the divergence of the target's gaps from the simulated ones, over the same days.
 
-    Half a gap is added to each day of the simulated ones, so that a day that did not occur among
-    a few is no contradiction.
+    Half a gap is added to each simulated day, so that a day absent from a small sample counts as
+    rare and not as impossible.
     """
     counted = np.array(target.gaps)
     return divergence(counted, np.array(found.gaps)[: len(counted)] + 0.5)
 
 
 def check_holdout(found: Moments, later: Moments) -> list[Check]:
-    """Return the rows of a prediction: moments of a fitted world against those of a later log.
+    """Return the rows of a prediction: statistics of a fitted world against those of a later log.
 
-    Clicks, long views and mean watch time count within 5%; a rare event within a quarter of its
-    rate plus three binomial standard errors of the later log.
+    The band of a rare event is a quarter of its rate plus three errors of the later log.
     """
     rows = [
         _near("holdout", name, found.rates[name], later.rates[name], RATE_BAND)
@@ -159,7 +139,7 @@ def check_holdout(found: Moments, later: Moments) -> list[Check]:
 
 
 def _errors(rate: float, n: float) -> float:
-    """Return three binomial standard errors; of an event that never came, those of one that did."""
+    """Return three binomial standard errors, with at least one event assumed."""
     return STANDARD_ERRORS * float(np.sqrt(max(rate * (1.0 - rate), 1.0 / n) / n))
 
 

@@ -1,6 +1,6 @@
-"""What a step's action may be, and the cards that it means.
+"""Action spaces of the environments, and the cards that an action shows.
 
-An illegal action is refused before anything moves, so a caller that catches the error can choose
+An illegal action raises before the state changes, so a caller that catches the error can choose
 again.
 """
 
@@ -33,14 +33,9 @@ def action_space(settings: Settings, shape: tuple[int, ...] = ()) -> spaces.Spac
 def cards_of(actions: Any, swiping: Swiping, screen: Screen) -> Ints:
     """Return the candidates that actions show, in order, shape (n, m).
 
-    Args:
-        actions: a batch of n.
-        swiping: to which they are put.
-        screen: what was observed.
-
     Raises:
         ValueError: an action has the wrong shape, is out of range, is masked or repeats a
-            candidate. Places whose episode is over are not looked at.
+            candidate. Actions of finished episodes are not checked.
     """
     n, settings = len(swiping.over), swiping.settings
     given = np.asarray(actions)
@@ -72,11 +67,7 @@ def _ranked(weights: NDArray[Any], swiping: Swiping, screen: Screen) -> Ints:
 
 
 def _refuse(cards: Ints, swiping: Swiping) -> None:
-    """Raise if somebody whose episode is not over is to be shown what may not be.
-
-    Raises:
-        ValueError: see `cards_of`.
-    """
+    """Raise a `ValueError` if an unfinished episode's action is illegal, see `cards_of`."""
     k, live = swiping.settings.n_candidates, ~swiping.over
     person = _first(((cards < 0) | (cards >= k)).any(axis=1) & live)
     if person is not None:

@@ -1,11 +1,10 @@
-"""Simple policies as functions of SwipeEnv's observation, to compare with and to draw pictures of.
+"""Baseline policies over SwipeEnv's observations, for comparisons and pictures.
 
     uniform  any candidate
-    myopic   the one with the highest predicted chance of a valid play
-    mixed    the same less what has been seen too often, less what looks like bait
+    myopic   the candidate with the highest predicted chance of a valid play
+    mixed    myopic, minus costs of topics seen often and of apparent bait
 
-They see what a server sees. `mixed` knows by construction what the environment asks of learners:
-that the next card is not all there is.
+All three read only the server's observations. `mixed` looks beyond the next card by construction.
 """
 
 from collections.abc import Callable
@@ -30,11 +29,6 @@ _BAIT = ITEM_FACTS.index("bait_guess") - len(ITEM_FACTS)
 def chooser(name: ChooserName, seed: int, n_cards: int = 1) -> Chooser:
     """Return a policy over dict observations, in the modes "next" (one card) and "page".
 
-    Args:
-        name: see the module.
-        seed: of what is left to chance.
-        n_cards: of a page; 1 in mode "next".
-
     Raises:
         ValueError: the name is unknown.
     """
@@ -56,7 +50,7 @@ def myopic_scores(observation: Any) -> Floats:
 
 
 def mixed_scores(observation: Any) -> Floats:
-    """Return the same less costs of what the person has had enough of and of bait, shape (n, K)."""
+    """Return the myopic scores minus costs of often-seen topics and of bait, shape (n, K)."""
     seen = observation["personal"][..., _SEEN].astype(np.float64)
     bait = observation["items"][..., _BAIT].astype(np.float64)
     return np.asarray(myopic_scores(observation) - SEEN_COST * seen - BAIT_COST * bait)
@@ -65,13 +59,7 @@ def mixed_scores(observation: Any) -> Floats:
 def best(scores: Floats, mask: NDArray[Any], n_cards: int) -> Ints:
     """Return the allowed candidates of the highest scores, best first.
 
-    Args:
-        scores: shape (n, K).
-        mask: 1 where a candidate may be shown, shape (n, K).
-        n_cards: how many.
-
-    Returns:
-        Shape (n,) for one card, else (n, n_cards).
+    Scores and mask have shape (n, K); the result has (n,) for one card, else (n, n_cards).
     """
     allowed = np.where(mask > 0, scores, -np.inf)
     if n_cards == 1:

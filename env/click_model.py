@@ -1,9 +1,9 @@
-"""A click model learned from a simulated log: how predictable the people of a world are.
+"""A click model fitted to a simulated log, to measure how predictable simulated users are.
 
-Log-odds of a valid play = common + item effect + (lean, taste) of the person · (1, vector), fitted
-by penalised Newton steps, block after block, to the earlier part of each person's impressions and
-judged on the later part. A world in which such a model is right about nearly every swipe is too
-easy to learn from: KuaiSim reports .7234 for its own on real logs (Zhao et al., NeurIPS 2023).
+The log-odds of a valid play are common + item effect + (lean, taste) of the user · (1, vector),
+fitted by block-wise penalised Newton steps to each user's earlier impressions and judged on the
+later ones. A near-perfect fit would mean a world that is too easy: KuaiSim reports an AUC of .7234
+on real logs (Zhao et al., NeurIPS 2023).
 """
 
 from dataclasses import dataclass
@@ -25,17 +25,17 @@ EFFECT_SD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Histories:
-    """The first impressions of people, equally many of each, in order of time."""
+    """The first impressions of users, equally many per user, in order of time."""
 
     item: Ints  # (n_people, n_cards)
     valid: Bools  # (n_people, n_cards)
 
     @staticmethod
     def of(impressions: Impressions, n_cards: int) -> "Histories":
-        """Return the histories of all who have as many impressions.
+        """Return the histories of users with at least `n_cards` impressions.
 
         Raises:
-            ValueError: nobody has.
+            ValueError: there are no such users.
         """
         shown = impressions.take(np.lexsort((impressions.at_ms, impressions.user)))
         _, start, count = np.unique(shown.user, return_index=True, return_counts=True)
@@ -54,18 +54,13 @@ class ClickModel:
     people: Floats  # (n_people, 1 + d) lean and taste
 
     def score(self, item: Ints, vectors: Floats) -> Floats:
-        """Return log-odds of each card of each person, shape (n_people, n_cards)."""
+        """Return log-odds of each card of each user, shape (n_people, n_cards)."""
         personal = np.einsum("pcd,pd->pc", _features(item, vectors), self.people)
         return np.asarray(self.common + self.effect[item] + personal, dtype=np.float64)
 
 
 def fit_clicks(histories: Histories, vectors: Floats) -> ClickModel:
-    """Return the model of these histories.
-
-    Args:
-        histories: of n_people people.
-        vectors: of the items that they refer to, shape (n_items, d).
-    """
+    """Fit the model to histories and the vectors of their items, shape (n_items, d)."""
     features = _features(histories.item, vectors)
     shape = histories.item.shape
     items = UnitBlock(histories.item.ravel(), len(vectors), EFFECT_SD)
@@ -87,12 +82,7 @@ def fit_clicks(histories: Histories, vectors: Floats) -> ClickModel:
 
 
 def holdout_auc(histories: Histories, vectors: Floats) -> float:
-    """Return the area under the ROC curve of people's later valid plays, learned from the earlier.
-
-    Args:
-        histories: of at least one person.
-        vectors: of the items that they refer to, shape (n_items, d).
-    """
+    """Return the AUC of users' later valid plays under a model of their earlier ones."""
     n_learn = int(LEARN_SHARE * histories.item.shape[1])
     earlier = Histories(histories.item[:, :n_learn], histories.valid[:, :n_learn])
     score = fit_clicks(earlier, vectors).score(histories.item[:, n_learn:], vectors)
@@ -104,7 +94,7 @@ def _features(item: Ints, vectors: Floats) -> Floats:
 
 
 def _working(valid: Bools, eta: Floats) -> tuple[Floats, Floats]:
-    """Return weights, and what is missing in the log-odds to first order."""
+    """Return the Newton weights and working residuals of the log-odds."""
     p = np.asarray(logistic(eta))
     w = np.maximum(p * (1.0 - p), 1e-3)
     return w, (valid - p) / w

@@ -1,10 +1,11 @@
-"""Creators of a simulated world, what they upload, and when they stop.
+"""Creators of a simulated world, their uploads, and the rule by which they stop.
 
-Creators differ in what they are about, where they are at home, how good and how prolific they are.
-What an item is hangs on the world's seed and its serial number; how many a creator uploads on a
-day on the seed, the creator and the day; only who gives up hangs on what was shown: a creator
-whose last uploads all stayed below an audience stops with some probability a day. So how a policy
-spreads exposure feeds back into what there is to show.
+An item follows from the world's seed and its serial number, a creator's uploads of a day from seed,
+creator and day. Exposure decides which creators give up: one whose last uploads all missed an
+audience stops with some probability a day. A policy's spread of exposure thereby feeds back into
+the supply.
+
+Details: `docs/decisions/world-supply.md`.
 """
 
 from dataclasses import dataclass, replace
@@ -30,13 +31,14 @@ CREATOR, ITEM, DAY = range(3)
 
 LANGUAGES = tuple(sorted({language for market in MARKETS for language in market.languages}))
 ALWAYS_GLOBAL = 128
-"""Serial numbers of which one is shown everywhere, so that every class of rows has such an item."""
+"""The first this many serial numbers are shown in every market, so that each class of rows has such
+an item."""
 
 TRIAL_DAYS = 3
 TRIALS = 3
 FAIR_AUDIENCES = 2.0
-"""Audiences that an upload's trial days bring it where all items are shown alike, if a live supply
-is told how much is shown: with less, an even spread loses creators by chance alone."""
+"""Number of audiences that an upload gets in its trial days under even exposure, if a live supply
+knows the cards shown a day; with less, an even spread loses creators by chance alone."""
 _UNIFORM_LANE = 128
 _CREATOR_LANE, _LOCAL_LANE, _HISTORY_LANE = 132, 134, 136
 _CODES = np.arange(N_EVENT_CODES)
@@ -45,23 +47,17 @@ _HISTORY_MU, _HISTORY_SD = 5.0, 1.2  # of ln exposures: assumed
 
 @dataclass(frozen=True)
 class Creators:
-    """Columns over m creators.
+    """Columns over m creators."""
 
-    Attributes:
-        direction: what they are about, unit vectors.
-        effect: standard normal: what their items share.
-        share: of all uploads.
-    """
-
-    direction: Floats  # (n_dims, m)
+    direction: Floats  # (n_dims, m) unit vectors, the creators' subjects
     home: Ints  # (m,) market
     language: Ints  # (m,)
-    effect: Floats  # (m,)
-    share: Floats  # (m,)
+    effect: Floats  # (m,) standard normal, shared by their items
+    share: Floats  # (m,) of all uploads
 
 
 def response_model(preset: Preset) -> ResponseModel:
-    """Return how the people of a preset answer."""
+    """Return the answer model of the users of a preset."""
     return msgspec.structs.replace(
         generated(),
         rates=preset.rates,
@@ -72,7 +68,7 @@ def response_model(preset: Preset) -> ResponseModel:
 
 
 def world_keys(world_seed: int, kind: int, numbers: Ints) -> Keys:
-    """Return the keys of numbered things of a kind, shape (n,)."""
+    """Return the keys of numbered entities of a kind, shape (n,)."""
     root = life_keys(np.array([world_seed]), np.array([kind]))
     return life_keys(np.repeat(root, len(numbers)), numbers)
 
@@ -107,11 +103,11 @@ def pick(cumulated: Floats, uniform: Floats) -> Ints:
 
 
 class LiveSupply:
-    """Items that creators upload a day at a time, each in the oldest one's place.
+    """Items that creators upload day by day, each in the place of the oldest.
 
     Attributes:
         creators: of this world.
-        is_active: which creators still upload, shape (n_creators,).
+        is_active: whether a creator still uploads, shape (n_creators,).
     """
 
     is_live = True
@@ -122,13 +118,12 @@ class LiveSupply:
         """Draw the creators and the first day's items.
 
         Args:
-            preset: whose uploads they are.
+            preset: gives the parameters of the uploads.
             world_seed: the same seed makes the same world.
-            cards_a_day: that are shown to all people together. Given, a card counts against the
-                audience as if as many people were there as make an upload's even share of its
-                trial days `FAIR_AUDIENCES` audiences, so that who gives up hangs on how exposure
-                is spread and not on how many people are simulated. None: a card is one exposure.
-                `Uploads.exposures_per_swipe` multiplies either.
+            cards_a_day: shown to all users together. If given, exposures are scaled so that an even
+                share in the trial days is `FAIR_AUDIENCES` audiences: giving up then depends on how
+                exposure is spread, not on the number of simulated users. None: a card is one
+                exposure. `Uploads.exposures_per_swipe` multiplies either.
         """
         uploads = preset.uploads
         self._uploads = uploads
@@ -162,7 +157,7 @@ class LiveSupply:
         self._upload()
 
     def _judge(self) -> None:
-        """Let creators whose last uploads all stayed below the audience stop, by chance."""
+        """Stop creators at random if their last uploads all missed the audience."""
         stock, uploads = self.stock, self._uploads
         age = stock.day - stock.published
         tried = (age > TRIAL_DAYS - 1.0) & (age <= TRIAL_DAYS)
@@ -175,7 +170,7 @@ class LiveSupply:
         self.is_active &= ~(stops & (self._failures >= TRIALS))
 
     def _upload(self) -> None:
-        """Let creators who are active upload, and the oldest items go."""
+        """Let active creators upload, and replace the oldest items."""
         rates = self._uploads.a_day * self.creators.share * self.is_active
         n_each = poisson(rates, self._creator_draws(1))
         creator = np.repeat(np.arange(len(n_each)), n_each)[: self.stock.n]
@@ -191,19 +186,13 @@ class LiveSupply:
         return np.asarray(uniforms(keys, np.full(len(keys), self.stock.day), lane, 1)[0])
 
     def draw_creator(self, serial: Ints) -> Ints:
-        """Return who uploads items if nobody gives up, by the creators' shares, shape (n,)."""
+        """Return the creators of items while all are active, drawn by their shares, shape (n,)."""
         keys = world_keys(self._world_seed, ITEM, serial)
         who = uniforms(keys, np.full(len(keys), BIRTH), _CREATOR_LANE, 1)[0]
         return pick(np.cumsum(self.creators.share), who)
 
     def draw(self, serial: Ints, creator: Ints, published: Floats) -> Stock:
-        """Return items without exposures, as a stock of their own.
-
-        Args:
-            serial: of the uploads; what an item is hangs on it and on the world's seed.
-            creator: of each, shape (n,).
-            published: day, shape (n,).
-        """
+        """Return items without exposures, as a stock of their own; `published` is in days."""
         uploads, creators, model = self._uploads, self.creators, self._model
         keys = world_keys(self._world_seed, ITEM, serial)
         cards = np.full(len(keys), BIRTH)
@@ -239,11 +228,10 @@ class LiveSupply:
         )
 
     def _history(self, items: Stock) -> Floats:
-        """Return the counts that the first day's items bring, shape (4, n).
+        """Return the counts of the first day's items, shape (4, n).
 
-        Their exposures are log-normal and grow through the first week; of these, valid plays,
-        long views and likes are binomial, by their normal approximation, among people of mean
-        taste.
+        Exposures are log-normal and grow through the first week; their valid plays, long views and
+        likes are binomial, by the normal approximation, among users of mean taste.
         """
         z = normals(items.keys, np.full(items.n, BIRTH), _HISTORY_LANE, 4)
         grown = np.minimum(-items.published / 7.0, 1.0)
@@ -262,12 +250,7 @@ class LiveSupply:
 
 
 def poisson(rates: Floats, uniform: Floats) -> Ints:
-    """Return Poisson counts by inversion, shape (m,).
-
-    Args:
-        rates: >= 0, below 700, shape (m,).
-        uniform: in [0, 1), shape (m,).
-    """
+    """Return Poisson counts by inversion, shape (m,); rates in [0, 700), uniforms in [0, 1)."""
     counts = np.zeros(len(rates), dtype=np.int64)
     probability = np.exp(-rates)
     cumulated = probability.copy()
@@ -282,7 +265,7 @@ def poisson(rates: Floats, uniform: Floats) -> Ints:
 
 
 def _exchange(stock: Stock, new: Stock) -> Stock:
-    """Return a stock in which new items have the places of the oldest."""
+    """Return a stock in which new items replace the oldest."""
     rows = new.serial % stock.n
 
     def put(old: NDArray[Any], fresh: NDArray[Any]) -> NDArray[Any]:

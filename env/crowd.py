@@ -1,11 +1,10 @@
-"""n people in front of the feed, as columns: `Viewer` for a vector of lives.
+"""A batch of n simulated users as columns: the vectorised form of `Viewer`.
 
-The arithmetic is that of `env.answers`, `env.moods` and `env.returns`, which a `Viewer` calls with
-plain numbers; here it runs over arrays. All that is drawn comes from the key of a life and the
-number of its card, and sums are added in a fixed order, so a person lives the same life to the
-last bit in a crowd of any size.
+It calls the functions of `env.answers`, `env.moods` and `env.returns` with arrays, where a `Viewer`
+calls them with numbers. Draws depend only on a life's key and card number, and sums have a fixed
+order, so a user lives the same life to the last bit in a batch of any size.
 
-Rejected: float32, in which a life of some thousand cards would not be the Viewer's any more.
+Details: `docs/decisions/world-batches.md`.
 """
 
 from typing import Any, NamedTuple
@@ -42,7 +41,7 @@ N_ANSWER_UNIFORMS = N_UNIFORMS + 3  # leaves; is asked; which star
 
 
 class Swiped(NamedTuple):
-    """What a card did to each of n people, and what it was."""
+    """The card shown to each of n users, and its effects."""
 
     answer: Answer
     item: Floats  # (N_COLUMNS, n) as `World.columns`
@@ -52,21 +51,21 @@ class Swiped(NamedTuple):
     played: tuple[Floats, Floats]  # (n,) 0 or 1: a valid play, a long view
     satisfaction: Floats  # (n,) after the card; hidden
     leaves: Bools  # (n,) the app after the card
-    survey: Floats  # (2, n) uniforms of who is asked, and of how they round
+    survey: Floats  # (2, n) uniforms: whether the user is surveyed, and the rounding
 
 
 class Parting(NamedTuple):
-    """What came after the sessions of m people who left."""
+    """The end of m users' sessions: the days until the next one, or churn."""
 
     gap_days: Floats  # (m,) whole, >= 1; 0 of those who churned
     has_churned: Bools  # (m,) they never return
 
 
 class Crowd:
-    """State of n people; every array's last or first axis is over them.
+    """State of n simulated users; the last or first axis of every array is over users.
 
     Attributes:
-        cards: number of the card that each is about to see, from 1.
+        cards: number of the next card of each, from 1.
         day: of the episode, from 0.
         hour: of the visit, in [0, 24).
         sessions: before this one.
@@ -77,7 +76,7 @@ class Crowd:
     def __init__(
         self, cast: Cast, rates: Rates, moods: Moods, priors: Priors, population: Population, n: int
     ) -> None:
-        """Make room for n people; nobody lives before `begin`."""
+        """Allocate n users; no life starts before `begin`."""
         self._cast, self._rates, self._moods = cast, rates, moods
         self._priors, self._population = priors, population
         self.n = n
@@ -92,12 +91,7 @@ class Crowd:
         self._topic_base = np.arange(n) * N_TOPICS
 
     def begin(self, index: Ints, keys: Keys) -> None:
-        """Let new lives begin.
-
-        Args:
-            index: of the people that they replace, shape (m,).
-            keys: of the lives, shape (m,).
-        """
+        """Start new lives in place of the users `index`; shapes (m,)."""
         people = self._cast.draw(keys)
         for name, column in vars(people).items():
             getattr(self.people, name)[..., index] = column
@@ -112,21 +106,13 @@ class Crowd:
             column[index] = 0.0
 
     def open_page(self, stock: Stock, rows: Ints) -> None:
-        """Be told of a page before its first card: nothing hangs on the page as a whole here.
-
-        Args:
-            stock: what there is.
-            rows: of the items that the page shows, shape (n, m).
-        """
+        """Receive a page of rows, (n, m), before its first card; a `Crowd` ignores it."""
 
     def swipe(self, stock: Stock, rows: Ints, active: Bools | None = None) -> Swiped:
-        """Show everybody a card, and let them be moved by it.
+        """Show each active user a card, `rows` of shape (n,), and update their state.
 
-        Args:
-            stock: what there is.
-            rows: of the items shown, shape (n,).
-            active: who is shown one; the others stay as they are, and what is returned of them
-                means nothing. Everybody if None.
+        Inactive users do not change, and their entries of the result are meaningless; None means
+        that all are active.
         """
         moods, priors, people = self._moods, self._priors, self.people
         u = uniforms(self.keys, self.cards, ANSWER_LANE, N_ANSWER_UNIFORMS)
@@ -179,13 +165,7 @@ class Crowd:
         )
 
     def part(self, index: Ints) -> Parting:
-        """Let people leave, be away and come back: what follows is their next session's first card.
-
-        Those who churn stay as their last card left them.
-
-        Args:
-            index: of those who leave, shape (m,).
-        """
+        """End sessions, and open the next ones of users who return; churned users do not change."""
         churns, returns, peak = uniforms(self.keys[index], self.cards[index], PARTING_LANE, 3)
         parting = self._return(index, churns, returns)
         back = ~parting.has_churned
@@ -193,13 +173,7 @@ class Crowd:
         return parting
 
     def _come_back(self, index: Ints, gap_days: Floats, peak: Floats) -> None:
-        """Let people be away, and open their next session.
-
-        Args:
-            index: of them, shape (m,).
-            gap_days: of them, shape (m,).
-            peak: uniforms of the hour of their visit, shape (m,).
-        """
+        """Apply the time away and open the next sessions; `peak` draws the hour; shapes (m,)."""
         moods, population = self._moods, self._population
         keys, cards = self.keys[index], self.cards[index]
         around = normals(keys, cards, PARTING_LANE + 2, 1)[0]
@@ -221,45 +195,26 @@ class Crowd:
         self.sessions[index] += 1.0
 
     def has_ended(self, index: Ints, horizon_days: int) -> Bools:
-        """Return whether the episodes of people who are back reached the horizon, shape (m,)."""
+        """Return whether the episodes of returning users reached the horizon, shape (m,)."""
         return self.day[index] >= horizon_days
 
     def worth_of_return(self, gap_days: Floats, discount: Floats) -> Floats:
-        """Return retention's reward of sessions that ended, shape (m,).
-
-        Args:
-            gap_days: until the next one, 0 for those who never return, shape (m,).
-            discount: of that gap, 0 for those who never return, shape (m,).
-        """
+        """Return the retention reward of ended sessions, shape (m,): the discount of the gap."""
         return discount
 
     def _answer(
         self, log_odds: Reals, item: Floats, affinity_sds: Floats, u: Floats, normal: Floats
     ) -> tuple[Answer, tuple[Floats, Floats]]:
-        """Return what people do about a card, and whether it is a valid play and a long view.
-
-        Args:
-            log_odds: of engagement, shape (n,).
-            item: columns of what is shown, shape (N_COLUMNS, n).
-            affinity_sds: affinity in standard deviations, shape (n,).
-            u: uniforms, shape (N_UNIFORMS, n).
-            normal: standard normals, shape (n,).
-        """
+        """Return answers, and whether each is a valid play and a long view; all over n users."""
         answered = answer(self._rates, log_odds, terms_of(item), affinity_sds, list(u), normal)
         return answered, plays(np.asarray(answered.watch_s), item[CAP_S])
 
     def _leave(self, leaving: Floats, u: Floats, active: Bools | None) -> Bools:
-        """Return who leaves after a card, of their chances to and uniforms, shapes (n,)."""
+        """Return whether each user leaves after a card, from chances and uniforms, shapes (n,)."""
         return u < leaving
 
     def _return(self, index: Ints, churns: Floats, returns: Floats) -> Parting:
-        """Return when people come back, as they are when they leave.
-
-        Args:
-            index: of them, shape (m,).
-            churns: uniforms of whether they never do, shape (m,).
-            returns: uniforms of when, shape (m,).
-        """
+        """Return the gaps of users who leave, from uniforms of churn and of return; shapes (m,)."""
         moods, satisfaction = self._moods, self.satisfaction[index]
         chance = return_chance(
             moods, self.people.return_class[index], satisfaction, self.watched_s[index]
@@ -268,7 +223,7 @@ class Crowd:
         return Parting(gap_days(chance, returns) * ~has_churned, has_churned)
 
     def _keep(self, name: str, changed: NDArray[Any], active: Bools | None) -> None:
-        """Replace a column, of those who are active."""
+        """Replace a column for the active users."""
         if active is None:
             setattr(self, name, changed)
         else:

@@ -1,12 +1,9 @@
-"""Rates of the rare events, from soft labels of engagement: shrunk counts, and likes by intercept.
+"""Rates of the rare events, fitted from soft labels of engagement.
 
-A rate is (count + n_0 r_0) / (n + n_0) with the default r_0 as a guess worth n_0 = 500
-impressions, so a small import does not make anything impossible.
+Each rate is a count shrunk towards its default, which weighs as 500 impressions, so a small import
+makes no event impossible. The like's intercept is solved with taste averaged over its prior.
 
-A like hangs on the person's own taste, which is hardly known and makes them engage as well. Its
-intercept is the one at which the counted likes come out when taste is averaged over its prior
-(Gauss-Hermite); put at the mean of taste instead, it came out .3 too high on a world of known
-intercept.
+Derivation: `docs/decisions/world-fitting.md`.
 """
 
 from dataclasses import dataclass
@@ -28,22 +25,18 @@ N_BISECTIONS = 30
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the fit knows of each impression, columns over n of them."""
+    """Per-impression quantities of the fit, as columns."""
 
     engaged: Floats  # (n,) P(E | watch time)
     u: Floats  # (n,) log-odds of E
-    affinity: Floats  # (n,) common and of the cohort
+    affinity: Floats  # (n,) common and cohort part
     quality: Floats  # (n,) log-odds, of the item
 
 
 def fit_events(shown: Impressions, expected: Expected, priors: Priors, rates: Rates) -> Rates:
     """Return the rates with those of likes, comments, shares, follows and dislikes replaced.
 
-    Args:
-        shown: n impressions.
-        expected: of the same.
-        priors: how much tastes differ.
-        rates: the slopes of the like are kept.
+    The columns of `expected` are of the same n impressions; the slopes of the like are kept.
     """
     engaged = expected.engaged
     skipped = 1.0 - engaged

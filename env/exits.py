@@ -1,10 +1,9 @@
-"""What a log tells of leaving: the hazard of a session's end after each card, by regression.
+"""The hazard of a session's end after each card, estimated from a log by regression.
 
     P(last | card) = s(base + a position / 100 + b [no valid play] + c satiation)
 
-Satiation follows from the topics of the session's cards alone, with the world's own decay and step.
-The slope in it is an association and no cause: whoever chose the cards showed more of a topic to
-those who stay for it, so it is reported, and not put into a world.
+The slope c is an association and not an effect, so it is reported and not put into a world:
+`docs/decisions/world-fitting.md`.
 """
 
 from dataclasses import dataclass
@@ -35,15 +34,11 @@ class ExitHazard:
 def fit_exits(sessions: Sessions, moods: Moods, topic: Ints | None = None) -> ExitHazard:
     """Return the hazard of a session's end.
 
-    The last session of each person is left out: the log may have ended before it did.
-
-    Args:
-        sessions: of a log.
-        moods: decay and step of satiation are taken from it.
-        topic: of each impression of `sessions.shown`, shape (n,) in [0, N_TOPICS).
+    Each user's last session is left out, since the log may have ended before it did. `topic` is of
+    each impression of `sessions.shown`, shape (n,) in [0, N_TOPICS).
 
     Raises:
-        ValueError: nobody has two sessions.
+        ValueError: no user has two sessions.
     """
     shown = sessions.shown
     whole = ~_in_last_session(sessions)
@@ -59,13 +54,7 @@ def fit_exits(sessions: Sessions, moods: Moods, topic: Ints | None = None) -> Ex
 
 
 def satiation(sessions: Sessions, topic: Ints, moods: Moods) -> Floats:
-    """Return satiation with each card's topic after it, shape (n,); sessions begin rested.
-
-    Args:
-        sessions: of n impressions.
-        topic: of each, in [0, N_TOPICS).
-        moods: decay and step.
-    """
+    """Return satiation with each card's topic after it, shape (n,); sessions begin at 0."""
     starts = np.flatnonzero(sessions.first)
     lengths = sessions.lengths()
     had = np.zeros(len(topic), dtype=np.float64)

@@ -1,8 +1,7 @@
-"""Items of a simulated stock as a feed's columns: what `env.catalogue` and `env.items` would hold.
+"""A simulated stock as the columns that a feed's catalogue and item statistics would hold.
 
-Valid plays stand for popularity as they are, without the decay of a day that a feed's have, and
-the reward of an item is that of its counts, liked cards taken for long views. An item that is shown
-everywhere says nothing of its home, as one without a country.
+Valid plays stand for popularity without the feed's daily decay, and an item's reward follows from
+its counts, with liked cards taken for long views. An item that is shown everywhere has no country.
 """
 
 from dataclasses import dataclass
@@ -30,43 +29,28 @@ ITEM_COLUMNS = (
     "item_evidence",
     "bait",
 )
-"""Of `env.features.DYNAMIC`, those that hang on the item alone."""
+"""Columns of `env.features.DYNAMIC` that depend on the item alone."""
 _PLACES = [DYNAMIC.index(name) for name in ITEM_COLUMNS]
 
 
 @dataclass(frozen=True)
 class FeedItems:
-    """A stock as columns.
-
-    Attributes:
-        stock: which it is of.
-        duration_s: 0 where unknown, shape (n,).
-        blocks: `env.features.STATIC`, quantised, shape (n, N_STATIC).
-        vectors: of the blocks, shape (n, VECTOR_DIM).
-        columns: `ITEM_COLUMNS`, quantised, shape (n, len(ITEM_COLUMNS)).
-        bait: what a server takes for it, from `MEAN_BAIT` on, shape (n,).
-        played: mean vector of what everybody plays, shape (VECTOR_DIM,).
-    """
+    """A stock as columns."""
 
     stock: Stock
-    duration_s: Floats
-    blocks: Float32s
-    vectors: Float32s
-    columns: Float32s
-    bait: Floats
-    played: Float32s
+    duration_s: Floats  # (n,) 0 where unknown
+    blocks: Float32s  # (n, N_STATIC) `env.features.STATIC`, quantised
+    vectors: Float32s  # (n, VECTOR_DIM) of the blocks
+    columns: Float32s  # (n, len(ITEM_COLUMNS)) quantised
+    bait: Floats  # (n,) the server's estimate, relative to `MEAN_BAIT`
+    played: Float32s  # (VECTOR_DIM,) mean vector of all plays
 
     @classmethod
     def of(cls, stock: Stock, reward: Reward) -> "FeedItems":
-        """Encode a stock.
-
-        Args:
-            stock: of items with vectors of at most VECTOR_DIM numbers, padded with zeros, which
-                keeps every product of two.
-            reward: of a card.
+        """Encode a stock, its vectors padded with zeros, which keeps every inner product.
 
         Raises:
-            ValueError: the vectors are longer.
+            ValueError: the vectors have more than VECTOR_DIM numbers.
         """
         if stock.n_dims > VECTOR_DIM:
             raise ValueError(
@@ -93,12 +77,7 @@ class FeedItems:
         )
 
     def write(self, rows: Ints, planes: Float32s) -> None:
-        """Write `ITEM_COLUMNS` of candidates.
-
-        Args:
-            rows: of them, shape (n, K).
-            planes: `env.features.DYNAMIC`, each in a plane, shape (N_DYNAMIC, n, K).
-        """
+        """Write the candidates' `ITEM_COLUMNS`, (n, K), into planes, (N_DYNAMIC, n, K)."""
         planes[_PLACES] = np.moveaxis(self.columns.take(rows, axis=0), -1, 0)
 
 
@@ -121,7 +100,7 @@ def _columns(stock: Stock, reward: Reward, popular: Popular, bait: Floats) -> Fl
 
 
 def _rewards(stock: Stock, reward: Reward) -> tuple[Floats, Floats]:
-    """Return the sum of the items' rewards and of their squares, (n,), of the counted events."""
+    """Return the sums of the items' rewards and of their squares, (n,), from counted events."""
     _, played, long, liked = stock.counts
     long_view = reward.valid_play + reward.long_view
     total = reward.valid_play * played + reward.long_view * long + reward.like * liked

@@ -1,15 +1,10 @@
-"""`env.user_fold` for n people at once: what a feed's log would have come to say of each.
+"""The state that a feed would hold of n simulated users: `env.user_fold` in vectorised form.
 
-Its columns have the names of the fields of `env.users.UserState`, move by the same constants, and
-are read by the same functions. A test sends people through both, and compares.
+The columns have the names of `env.users.UserState`'s fields, move by the same constants and are
+read by the same functions; a test compares both. Long-registered users start with an interest drawn
+from its posterior.
 
-What the fold has and this has not: who was blocked, doubted or avoided, what was seen or delivered,
-sounds, declared tags and apps (people of a simulated world have none), and creators followed before
-their last `MAX_FOLLOWS`. A page is one card here, so nothing is delivered that is not yet answered.
-
-Of those who registered long ago it knows what their cards would have taught: an interest of the law
-of a posterior mean, as `env.observe.Observer.meet` has it, and rates as the person leans. When they
-came, and to whom, it does not know, as where a feed's state is younger than its people.
+Differences from the fold: `docs/decisions/gym-feed-observation.md`.
 """
 
 import numpy as np
@@ -39,30 +34,20 @@ from env.users import PACE_DWELL_S
 from env.vocabulary import Bools, Float32s, Floats, Ints
 
 TASTE_SIGNAL_SD = 0.12
-"""What taste adds to a signal from item to item, the tau of `env.interests.RIDGE`."""
+"""Standard deviation of the taste's part of a signal over items, the tau of
+`env.interests.RIDGE`."""
 _DAY_S = 86_400.0
 
 
 class FeedMemory:
-    """A feed's memory of n people; see `env.users.UserState` for what else the columns hold.
+    """A feed's state of n users; see `env.users.UserState` for the columns not listed here.
 
-    Attributes:
-        now: day of the last word of each, their first visit on day 0.
-        born: the same of their first visit.
-        tenure: days since they registered, at their first visit.
-        creators: whom they met.
-        topics: that they met, which are the tags of a simulated world.
-        follows: creators that they follow.
+    `now` and `born` are the days of each user's last event and of their first visit, `tenure` the
+    days since registration at the first visit; `topics` are the tags of a simulated world.
     """
 
     def __init__(self, taste_sd: float, reward: Reward, n: int) -> None:
-        """Make room for n people.
-
-        Args:
-            taste_sd: of an interest's dimension, between people.
-            reward: of a card.
-            n: people.
-        """
+        """Allocate n users; `taste_sd` is the spread between users of a dimension of interest."""
         self._taste_sd, self._reward = taste_sd, reward
         self._everybody = np.arange(n)
         self._items: FeedItems | None = None
@@ -77,13 +62,13 @@ class FeedMemory:
         self.follows = Tallies(n, MAX_FOLLOWS)
 
     def items(self, stock: Stock) -> FeedItems:
-        """Return a stock as columns; remembered until another one is asked for."""
+        """Return a stock as columns, cached until another one is requested."""
         if self._items is None or self._items.stock is not stock:
             self._items = FeedItems.of(stock, self._reward)
         return self._items
 
     def meet(self, crowd: Crowd, index: Ints) -> None:
-        """Begin to know people whose lives just began; see `Observer.meet`."""
+        """Start the state of users whose lives just began; see `Observer.meet`."""
         people = crowd.people
         self.n_cards[index] = 0
         for column in (self.n_returns, self.last_gap, self.gap_sum, self.bait_lately):
@@ -131,7 +116,7 @@ class FeedMemory:
         self.now[who] = _day(crowd, who) + crowd.watched_s[who] / _DAY_S
 
     def greet(self, crowd: Crowd, index: Ints, gap_days: Floats) -> None:
-        """Note that people are back for another session; see `Observer.greet`."""
+        """Open a returning user's next session; see `Observer.greet`."""
         begins = _day(crowd, index)
         gap = np.log1p(np.maximum(begins - self.now[index], SHORTEST_AWAY))
         self.last_gap[index] = gap
@@ -154,13 +139,13 @@ class FeedMemory:
         self.session_watched_s[who] += dwell_s
 
     def _lean(self, who: Ints, signal: Floats, vectors: Float32s) -> None:
-        """Move interests by what was watched."""
+        """Move interests by watching."""
         moved = signal.astype(np.float32)[:, None] * vectors
         self.long_sum[who] = self.long_sum[who] * np.float32(LONG_DECAY) + moved
         self.session_sum[who] = self.session_sum[who] * np.float32(SESSION_DECAY) + moved
 
     def _react(self, who: Ints, swiped: Swiped, vectors: Float32s) -> Floats:
-        """Move interests by what was done, one thing after the other; return its signal, (m,)."""
+        """Move interests by each reaction in turn; return the reactions' signal, (m,)."""
         total, answer = np.zeros(len(who)), swiped.answer
         events: tuple[tuple[FeedbackKind, Reals], ...] = (
             ("like", answer.like),
@@ -183,7 +168,7 @@ class FeedMemory:
         self.session_sum[index] = 0.0
 
     def _learned(self, crowd: Crowd, index: Ints, evidence: Floats) -> Float32s:
-        """Return the sum of signal x vector that so much evidence comes to, (m, VECTOR_DIM)."""
+        """Return the sum of signal x vector at this evidence, (m, VECTOR_DIM)."""
         taste, keys = crowd.people.taste[:, index], crowd.keys[index]
         known = evidence / DIRECTIONS
         reliability = known / (known + RIDGE)
@@ -196,7 +181,7 @@ class FeedMemory:
 
 
 def _day(crowd: Crowd, index: Ints) -> Floats:
-    """Return when people's visits began, in days since their first day, shape (m,)."""
+    """Return the start of users' visits, in days since their first day, shape (m,)."""
     return crowd.day[index] + crowd.hour[index] / 24.0
 
 

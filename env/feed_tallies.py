@@ -1,9 +1,8 @@
-"""Tallies of n people as arrays: `env.interests` for a vector of people, name by number.
+"""Tallies of n users as arrays: the vectorised form of `env.interests`, with names as numbers.
 
-Each person has the same number of places. A name that comes again keeps its place, and a new one
-takes the place of the one that was met longest ago, which is who a tuple of the latest drops.
-
-Rejected: a column a name (people times creators, of which each meets a few dozen).
+Each user has the same number of slots. A repeated name keeps its slot, and a new one replaces the
+name met longest ago, as in the scalar form's bounded tuple. A column per name was rejected: users
+meet a few dozen of many creators.
 """
 
 import numpy as np
@@ -15,32 +14,24 @@ _NOBODY = -1
 
 
 class Tallies:
-    """The last names that each of n people met, and what they had of them.
-
-    Attributes:
-        names: shape (n, width), -1 where there is none.
-    """
+    """The last names that each of n users met, -1 where empty, with exposure and signal."""
 
     def __init__(self, n: int, width: int) -> None:
-        """Start with people who met nobody."""
+        """Start with empty tallies."""
         self.names: Ints = np.full((n, width), _NOBODY, dtype=np.int64)
         self._at: Ints = np.full((n, width), _NOBODY, dtype=np.int64)
         self._exposure: Floats = np.zeros((n, width))
         self._signal: Floats = np.zeros((n, width))
 
     def clear(self, who: Ints) -> None:
-        """Let people have met nobody."""
+        """Empty the tallies of these users."""
         self.names[who] = self._at[who] = _NOBODY
         self._exposure[who] = self._signal[who] = 0.0
 
     def add(self, who: Ints, names: Ints, at: Ints, signal: Floats) -> None:
-        """Count an exposure of each of m people to a name.
+        """Count an exposure to a name and its signal for each of m distinct users; shapes (m,).
 
-        Args:
-            who: the people, distinct, shape (m,).
-            names: at least 0, shape (m,).
-            at: their `n_cards` by now, shape (m,).
-            signal: of the card, shape (m,).
+        Names are at least 0; `at` holds each user's `n_cards` by now.
         """
         is_same = self.names[who] == names[:, None]
         is_known = is_same.any(axis=1)
@@ -51,11 +42,9 @@ class Tallies:
         self._signal[who, place] = self._signal[who, place] * kept + signal
 
     def read(self, names: Ints, at: Ints) -> tuple[Floats, Floats]:
-        """Return exposure to names and signal at them as of now, shapes (n, K); 0 where unmet.
+        """Return exposure to names and their signal as of now, shapes (n, K); 0 where unmet.
 
-        Args:
-            names: at least 0, shape (n, K).
-            at: the people's `n_cards`, shape (n,).
+        `at` holds the users' `n_cards`, shape (n,).
         """
         is_same = self._same(names)
         place, is_met = is_same.argmax(axis=2), is_same.any(axis=2)
@@ -64,10 +53,10 @@ class Tallies:
         return exposure * aged, np.take_along_axis(self._signal, place, axis=1) * aged
 
     def has(self, names: Ints) -> Bools:
-        """Return whether people met these names, shape (n, K)."""
+        """Return whether users met these names, shape (n, K)."""
         return np.asarray(self._same(names).any(axis=2))
 
     def _same(self, names: Ints) -> Bools:
-        """Return which place holds which name, shape (n, K, width), of the places ever taken."""
+        """Return which slot holds which name, shape (n, K, width), over the slots ever used."""
         width = max(int((self.names >= 0).sum(axis=1).max()), 1)
         return np.asarray(self.names[:, None, :width] == names[:, :, None])

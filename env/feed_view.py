@@ -1,18 +1,11 @@
-"""A vector of simulated people as the HTTP feed's policies see people: the columns of a request.
+"""Observations of simulated users in the columns of an HTTP feed's request.
 
-`user` is `env.features.SHARED`, `items` STATIC and `personal` DYNAMIC, with the feed's own scales
-(`env.scales`), rates (`env.users`), interests (`env.interests`) and rounding, so a ranker that was
-trained on them can be served. A page is asked for at each card.
+`user` is `env.features.SHARED`, `items` STATIC and `personal` DYNAMIC, with the feed's scales,
+rates, interests and rounding, so a ranker trained on them can be served. A page is requested at
+each card.
 
-Known exactly: hour and weekday, device, cohort, position, all that is counted of a person, what
-they had of creators and topics (as tags), whom they follow, duration, vector and age of an item,
-the same language. From counts of the stock instead of a log: popularity, the item's reward and
-evidence, what everybody plays. A guess: bait, as `env.supply` has it. The simulation has no such
-thing, and a column the value of what is unknown: `android`, `ios`, `wifi`, `cellular`, apps and
-referrers (0), `sound_recent` (0), `popularity_here` (that of everywhere), `same_country` of what
-is shown everywhere (0).
-
-Rejected: a world of `Pipeline` and `UserState` under each environment (a thousand times slower).
+Exact, estimated and missing columns, and rejected alternatives:
+`docs/decisions/gym-feed-observation.md`.
 """
 
 import numpy as np
@@ -45,24 +38,14 @@ _PLACE = {name: place for place, name in enumerate(DYNAMIC)}
 
 
 class FeedView:
-    """Writes the columns of n people and their candidates.
-
-    Attributes:
-        user: shape (n, N_SHARED).
-        items: shape (n, K, N_STATIC).
-    """
+    """Writes the columns of n users and their candidates."""
 
     def __init__(self, swiping: Swiping, memory: FeedMemory) -> None:
-        """Make room.
-
-        Args:
-            swiping: what is observed.
-            memory: of the people in it, which follows what they do.
-        """
+        """Allocate the columns of a simulation whose users `memory` follows."""
         self._swiping, self._memory = swiping, memory
         n, k = swiping.candidates.rows.shape
-        self.user = np.zeros((n, N_SHARED), dtype=np.float32)
-        self.items = np.zeros((n, k, N_STATIC), dtype=np.float32)
+        self.user = np.zeros((n, N_SHARED), dtype=np.float32)  # (n, N_SHARED)
+        self.items = np.zeros((n, k, N_STATIC), dtype=np.float32)  # (n, K, N_STATIC)
         self._planes = np.zeros((N_DYNAMIC, n, k), dtype=np.float32)
         cast = swiping.cast
         self._devices = _by_class([device_columns(device) for device in cast.devices])
@@ -70,14 +53,11 @@ class FeedView:
 
     @property
     def personal(self) -> Float32s:
-        """The candidates' columns, a view of planes, shape (n, K, N_DYNAMIC).
-
-        Made anew each time: one that is kept would be a copy of its own after pickling.
-        """
+        """The candidates' columns, a view of planes, shape (n, K, N_DYNAMIC)."""
         return np.moveaxis(self._planes, 0, -1)
 
     def write(self) -> None:
-        """Write what is known now."""
+        """Write the current columns."""
         rows = self._swiping.candidates.rows
         items = self._memory.items(self._swiping.stock)
         self._write_people()
@@ -109,7 +89,7 @@ class FeedView:
         self.user[:] = quantise(columns).T
 
     def _write_matches(self, items: FeedItems) -> None:
-        """Write matches of interest, of vectors that stand in `items` already."""
+        """Write matches of interest from the vectors that are already in `items`."""
         memory, n = self._memory, len(self.user)
         long = read_interests(memory.long_sum, memory.evidence)
         session = read_interests(memory.session_sum, memory.session_evidence)
@@ -122,7 +102,7 @@ class FeedView:
             self._put(name, matches[:, :, k])
 
     def _write_meetings(self, rows: Ints) -> None:
-        """Write what was had of the candidates' creators and topics, and who is followed."""
+        """Write tallies of the candidates' creators and topics, and the follows of creators."""
         memory, stock = self._memory, self._swiping.stock
         creators, topics = stock.creator[rows], stock.topic[rows]
         exposure, signal = memory.creators.read(creators, memory.n_cards)

@@ -1,7 +1,7 @@
-"""Follows one person through their visits, so that each moment can be rendered.
+"""Records one simulated user's visits, so that each moment can be rendered.
 
-The feed knows where a person is now; a picture also shows what they saw in this visit and on which
-days they came. `Film` plays the turns of a feed of one person and keeps that.
+The simulation only holds the current state; a picture also shows the visit's cards so far and the
+days of all visits. `Film` plays the steps of a simulation of one user and keeps these.
 """
 
 from env.answers import UNCAPPED_S
@@ -18,17 +18,13 @@ _SAID = ("like", "comment", "share", "follow", "not_interested")
 
 
 class Film:
-    """What was shown to the one person of a feed."""
+    """The cards that were shown to the single user of a simulation."""
 
     def __init__(self, swiping: Swiping, cast: Cast) -> None:
-        """Follow the person of this feed.
-
-        Args:
-            swiping: the feed.
-            cast: of its people.
+        """Follow the user of this simulation.
 
         Raises:
-            ValueError: there is more than one.
+            ValueError: it has more than one user.
         """
         if swiping.crowd.n != 1:
             raise ValueError(f"expected a feed of one person, got {swiping.crowd.n}")
@@ -39,14 +35,14 @@ class Film:
         self._when = (0, 0.0, 1)
 
     def begin(self) -> None:
-        """Note that a life begins, before its first card."""
+        """Record the start of a life, before its first card."""
         self._turn = None
         self._swipes.clear()
         self._visits = [self._day()]
         self._note_time()
 
     def play(self, actions: Ints) -> Turn:
-        """Play a turn, see `Swiping.play`; shape (1, m)."""
+        """Play a step, see `Swiping.play`; shape (1, m)."""
         swiping = self._swiping
         if self._turn is not None and self._turn.session_end[0]:
             self._swipes.clear()
@@ -61,7 +57,7 @@ class Film:
         return turn
 
     def still(self) -> Still:
-        """Return this moment; after the last card of a visit the state is the next one's first."""
+        """Return this moment; after a visit's last card the state is that of the next visit."""
         swiping, cast, turn = self._swiping, self._cast, self._turn
         crowd = swiping.crowd
         people = crowd.people

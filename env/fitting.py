@@ -1,18 +1,10 @@
-"""Fits a ResponseModel to imported impressions: a latent engagement with crossed random effects.
+"""Fits a `ResponseModel` to imported impressions: latent engagement with crossed random effects.
 
-Whether a card engaged is not logged, so it is a latent variable of the watch-time mixture: each
-sweep takes P(E | watch time) as a soft label (EM), then moves one block after another (common
-coefficients, cohorts, items, people) by a penalised Newton step, and the variances of the
-blocks by their own EM (penalised quasi-likelihood: Breslow and Clayton, "Approximate Inference in
-Generalized Linear Mixed Models", JASA 1993). It underestimates variances where clusters are small.
+Engagement is not logged, so EM over the watch-time mixture gives soft labels, and penalised Newton
+steps move the blocks of coefficients. The slopes are not causal, since the log's cards were
+targeted.
 
-Two things are not in such a log and are assumed: what bait is, and how far people's tastes
-differ. On KuaiRand-Pure, six days with a median of three impressions a person, all chosen by
-somebody else's recommender, the held-out likelihood of a valid play is flat in `taste_sd` (-.6502
-at .05, -.6502 at .4, -.6506 at .6; AUC .668, .668, .667), so it is an argument. And slopes are
-not causal: the cards were targeted (`is_rand` is 0).
-
-Rejected: gradient descent on one big sparse design (slower, and no posterior).
+Method, assumptions, measurements and rejected alternatives: `docs/decisions/world-fitting.md`.
 """
 
 from collections.abc import Sequence
@@ -49,11 +41,11 @@ People = Sequence[tuple[UserId, Profile]]
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Impressions in order of person, with what the blocks need of them."""
+    """Impressions ordered by user, with the columns that the blocks need."""
 
     shown: Impressions
     item_names: tuple[ItemId, ...]  # the items that occur
-    user_ids: tuple[UserId, ...]  # the people that occur
+    user_ids: tuple[UserId, ...]  # the users that occur
     item: Ints  # (n,) index into item_names
     person: Ints  # (n,) index into user_ids, ascending
     vectors: Float32s  # (n_items, VECTOR_DIM)
@@ -65,14 +57,13 @@ class _Rows:
 def fit(
     impressions: Impressions, items: Sequence[Item], people: People, taste_sd: float = 0.5
 ) -> ResponseModel:
-    """Return the model of how these people answered.
+    """Fit the answer model to the impressions of a full screen.
 
     Args:
-        impressions: of these items and people; those of surfaces that show covers in a grid are
-            left out, see `Impressions.on_full_screen`.
+        impressions: of these items and users.
         items: imported items.
-        people: imported people.
-        taste_sd: standard deviation of a person's own affinity to a unit vector: assumed.
+        people: imported users.
+        taste_sd: standard deviation of a user's own affinity to a unit vector: assumed.
 
     Raises:
         ValueError: fewer than 100 impressions of a full screen.
@@ -101,14 +92,7 @@ def fit(
 def holdout_auc(
     model: ResponseModel, impressions: Impressions, items: Sequence[Item], people: People
 ) -> float:
-    """Return the area under the ROC curve of valid plays, by posterior means.
-
-    Args:
-        model: not fitted on these impressions.
-        impressions: those of a full screen count; the surface is not used to predict.
-        items: imported items.
-        people: imported people.
-    """
+    """Return the AUC of valid plays on held-out impressions of a full screen."""
     shown = impressions.on_full_screen()
     return auc(shown.valid_play(), predict_valid_play(model, shown, items, people))
 
@@ -207,9 +191,8 @@ def _make_blocks(
 def _working(engaged: Floats, eta: Floats, part: Floats) -> tuple[Floats, Floats]:
     """Return weights and working response of a block.
 
-    A weight is the observed information, p (1 - p) less what watching left open, r (1 - r)
-    (Louis, "Finding the Observed Information Matrix when Using the EM Algorithm", JRSS B 1982);
-    p (1 - p) alone would make posteriors too narrow by half of their variance.
+    A weight is the observed information p (1 - p) - r (1 - r), with r the soft label (Louis, JRSS B
+    1982); p (1 - p) alone would halve the posterior variance.
     """
     p = np.asarray(logistic(eta))
     whole = np.maximum(p * (1.0 - p), 1e-4)

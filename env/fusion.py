@@ -1,11 +1,10 @@
-"""Ranking by fused predictions: what an action of eight weights does in the simulated world.
+"""Ranking by a weighted sum of predicted responses, with the weights as the action.
 
     score = sum_k base_k 10^(a_k) predicted_k / typical_k,   a in [-1, 1]^8
 
-Large feeds rank by a weighted sum of predicted responses, and reinforcement learning sets the
-weights (Cai et al., "Reinforcing User Retention in a Billion Scale Short Video Recommender
-System", WWW 2023). The predictions are a server's: from its statistics of the item and its belief
-about the person, never from the world's own probabilities.
+Large feeds rank this way, with weights set by reinforcement learning (Cai et al., "Reinforcing User
+Retention in a Billion Scale Short Video Recommender System", WWW 2023). The predictions are a
+server's, made from item statistics and beliefs, never from the world's probabilities.
 """
 
 import numpy as np
@@ -31,13 +30,10 @@ TYPICAL = (19.0, 0.46, 0.33, 0.0185, 0.00255, 0.00096, 0.00107, 0.0005)
 
 
 def predict(rates: Rates, affinity_sd: float, items: Float32s, personal: Float32s) -> list[Floats]:
-    """Return what a server predicts of candidates, `SIGNALS` in order, each of shape (n, K).
+    """Return a server's predictions of candidates, `SIGNALS` in order, each of shape (n, K).
 
-    Args:
-        rates: constants, which a server is taken to know on average.
-        affinity_sd: by which a match is standardised.
-        items: see `Observer.write_items`, shape (n, K, n_dims + len(ITEM_FACTS)).
-        personal: shape (n, K, 4).
+    `items`, (n, K, n_dims + len(ITEM_FACTS)), and `personal`, (n, K, 4), are an observation's
+    blocks; `affinity_sd` standardises a match. The server is assumed to know the rates on average.
     """
     facts = items[..., -len(ITEM_FACTS) :].astype(np.float64)
     log_duration, _, _, log_odds, _, long_rate, like_rate, bait_guess = np.moveaxis(facts, -1, 0)
@@ -64,11 +60,7 @@ def predict(rates: Rates, affinity_sd: float, items: Float32s, personal: Float32
 def rank(predicted: list[Floats], actions: Floats, mask: np.ndarray, n_cards: int) -> Ints:
     """Return the candidates of the highest scores, best first, shape (n, n_cards).
 
-    Args:
-        predicted: see `predict`.
-        actions: in [-1, 1], shape (n, N_SIGNALS).
-        mask: 1 where a candidate may be shown, shape (n, K).
-        n_cards: at most K.
+    `predicted` comes from `predict`; `actions`, (n, N_SIGNALS), are in [-1, 1]; `mask` is (n, K).
     """
     scores = np.where(mask, 0.0, -np.inf)
     multipliers = np.power(10.0, actions)

@@ -1,12 +1,11 @@
-"""Days between visits as a mixture of classes of people, each with a geometric law.
+"""Days between visits as a mixture of geometric laws, one for each class of users.
 
     P(gap = d) = sum_k w_k p_k (1 - p_k)^(d - 1)
 
-Some come daily and others once in a while, so one geometric law misses real gaps by far: it
-leaves a divergence of .059 on 383,995 gaps of KuaiRand-Pure, two leave .0001. A gap that the end
-of the log cuts off is censored, not dropped: short logs would otherwise show short gaps only.
+Gaps that the end of the log cuts off are censored and not dropped, since a short log would
+otherwise show short gaps only. A weight is a share of gaps, not of users.
 
-A weight is a share of gaps, not of people: who comes daily leaves more gaps behind.
+Measurements: `docs/decisions/world-fitting.md`.
 """
 
 from dataclasses import dataclass
@@ -23,10 +22,10 @@ AT_RISK = 30
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
-    """Counts of days between a person's days of visit.
+    """Counts of days between a user's days of visit.
 
-    `censored` counts those who had not come back when the log ended: entry d - 1 of them was
-    followed for d days.
+    Entry d - 1 of `censored` counts users who were followed for d days without a return when the
+    log ended.
     """
 
     observed: Ints  # (n_days,) entry d - 1 counts gaps of d days
@@ -41,16 +40,16 @@ class Gaps:
 
     @staticmethod
     def of_counts(observed: tuple[int, ...]) -> "Gaps":
-        """Return gaps of which only the observed ones are known."""
+        """Return gaps without censored ones."""
         return Gaps(np.array(observed, dtype=np.int64), np.zeros(len(observed), dtype=np.int64))
 
 
 @dataclass(frozen=True, slots=True)
 class GapMixture:
-    """Classes of return, those who come soonest first."""
+    """Classes of return, ordered from the highest chance of return to the lowest."""
 
     weight: Floats  # (k,) shares of the gaps, summing to 1
-    chance: Floats  # (k,) to come back on each following day, in (0, 1)
+    chance: Floats  # (k,) of a return on each following day, in (0, 1)
 
     def pmf(self, n_days: int) -> Floats:
         """Return P(gap = 1), .., P(gap = n_days), shape (n_days,)."""
@@ -66,10 +65,10 @@ class GapMixture:
         return float(self.weight @ (1.0 / self.chance))
 
     def people(self) -> Floats:
-        """Return the classes' shares of people, shape (k,).
+        """Return the classes' shares of users, shape (k,).
 
-        In the same span of days a person of mean gap m leaves a number of gaps in proportion to
-        1 / m, so a class's share of people is in proportion to its weight times m.
+        A user of mean gap m leaves gaps in proportion to 1 / m, so a class's share of users is in
+        proportion to its weight times m.
 
         >>> GapMixture(np.array([0.5, 0.5]), np.array([0.9, 0.3])).people().round(2).tolist()
         [0.25, 0.75]
@@ -85,12 +84,9 @@ class GapMixture:
 
 
 def fit_gaps(gaps: Gaps, n_classes: int = 2, chance: Floats | None = None) -> GapMixture:
-    """Return the mixture under which these gaps are likeliest: EM with censored gaps.
+    """Return the maximum-likelihood mixture of these gaps, by EM with censored gaps.
 
-    Args:
-        gaps: at least one was observed.
-        n_classes: how many.
-        chance: of each class, shape (n_classes,), where it is known and only weights are not.
+    With `chance`, shape (n_classes,), only the weights are fitted.
 
     Raises:
         ValueError: no gap was observed.
@@ -123,10 +119,10 @@ def fit_gaps(gaps: Gaps, n_classes: int = 2, chance: Floats | None = None) -> Ga
 
 
 def kaplan_meier(gaps: Gaps) -> Floats:
-    """Return the share that has not come back after 1, 2, .. days, shape (n_days,).
+    """Return the share of users who have not returned after 1, 2, .. days, shape (n_days,).
 
     Kaplan and Meier, "Nonparametric Estimation from Incomplete Observations", JASA 1958: the
-    product over days of 1 - returns / at risk; nobody is left out because the log ended.
+    product over days of 1 - returns / at risk.
 
     >>> kaplan_meier(Gaps(np.array([2, 1]), np.array([1, 0]))).tolist()
     [0.5, 0.0]
@@ -136,9 +132,9 @@ def kaplan_meier(gaps: Gaps) -> Floats:
 
 
 def survival_error(gaps: Gaps, mixture: GapMixture) -> float:
-    """Return the greatest distance between the mixture's survival and the counted one.
+    """Return the greatest distance between the mixture's survival and the Kaplan-Meier estimate.
 
-    Days before which fewer than `AT_RISK` gaps were left are not compared.
+    Days with fewer than `AT_RISK` gaps at risk are not compared.
     """
     at_risk = np.cumsum((gaps.observed + gaps.censored)[::-1])[::-1]
     off = np.abs(mixture.survival(len(at_risk)) - kaplan_meier(gaps))
@@ -148,17 +144,13 @@ def survival_error(gaps: Gaps, mixture: GapMixture) -> float:
 def divergence(counted: Ints | Floats, predicted: Floats) -> float:
     """Return the Kullback-Leibler divergence of two laws over the same days, in nats.
 
-    Both are scaled to sum to 1 over these days.
-
-    Args:
-        counted: of what was counted, shape (n,).
-        predicted: positive wherever something was counted, shape (n,).
+    Both are scaled to sum to 1; `predicted` is positive wherever `counted` is. Shapes (n,).
 
     >>> divergence(np.array([1, 1]), np.array([0.3, 0.3]))
     0.0
 
     Raises:
-        ValueError: nothing was counted, or something that cannot happen.
+        ValueError: the counts are empty, or some fall on impossible days.
     """
     p, q = counted / max(float(counted.sum()), 1e-300), predicted / float(predicted.sum())
     happened = p > 0.0

@@ -1,8 +1,8 @@
-"""A plausible catalogue and people for a first run, where nothing was imported.
+"""A synthetic catalogue and synthetic users for a first run, before any import.
 
-Eight markets of short video, each with its language: creators are at home in one, follow one or
-two topics and are prolific to very different degrees; items are mostly shown everywhere. Ids,
-titles and numbers hang on the seed alone.
+There are eight markets of short video, each with its languages. A creator has one home market, one
+or two topics and an output that varies widely; most items are shown everywhere. Ids, titles and
+numbers depend on the seed alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ COHORTS = {"full_active": 0.6, "high_active": 0.2, "middle_active": 0.1, "low_ac
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """A country with its share of people, its languages and the words of its titles."""
+    """A country with its share of users and its languages."""
 
     country: str
     weight: float
@@ -69,13 +69,7 @@ TOPICS: dict[str, dict[str, str]] = {
 
 
 def catalogue(seed: int, n: int, now_ms: int) -> list[Item]:
-    """Return n items, the newest first uploaded at `now_ms` at the latest.
-
-    Args:
-        seed: the same seed makes the same items.
-        n: how many, at least 1.
-        now_ms: Unix milliseconds; uploads lie in the 30 days before.
-    """
+    """Return n >= 1 items, newest first, uploaded in the 30 days before `now_ms` (Unix ms)."""
     rng = np.random.default_rng([seed, 1])
     creators = _Creators.draw(rng, max(n // ITEMS_PER_CREATOR, 1))
     age_ms = np.sort(rng.exponential(OLDEST_DAYS / 4.0, n).clip(0.0, OLDEST_DAYS) * DAY_MS)
@@ -90,13 +84,9 @@ def catalogue(seed: int, n: int, now_ms: int) -> list[Item]:
 def people(
     seed: int, n: int, now_ms: int, cohorts: Mapping[str, float] = COHORTS
 ) -> list[tuple[UserId, Profile]]:
-    """Return n people with profiles.
+    """Return n users with profiles, registered in the three years before `now_ms` (Unix ms).
 
-    Args:
-        seed: the same seed makes the same people.
-        n: how many.
-        now_ms: Unix milliseconds; registrations lie in the three years before.
-        cohorts: shares of their classes by name, relative to their sum.
+    `cohorts` holds shares by name, relative to their sum.
     """
     rng = np.random.default_rng([seed, 2])
     homes = rng.choice(len(MARKETS), n, p=_market_shares())

@@ -1,13 +1,10 @@
-"""What a log of swipes tells about a world, and what it leaves to assumption, as a draft preset.
+"""Estimates a draft preset from a log of swipes, and lists the constants that stay assumed.
 
-Identified are how people answer (a latent engagement behind the watch time, by EM; the bases of
-the rare events, in closed form), how long videos are, how a session's end comes, how gaps between
-visits are mixed, and who the people are. Not identified, and kept as they were: satisfaction and
-what moves it, satiation, load, drift of taste, bait; whatever acts within weeks has no trace in a
-log whose cards were chosen by somebody.
+A log identifies the answers, durations, session ends, gaps and cohorts. It does not identify
+satisfaction, satiation, load, drift or bait, which keep their start values. The draft holds for
+rested users; `env.calibration` corrects the rest.
 
-The draft answers as the log did on rested people. A simulated person is not always rested, so
-`env.calibration` moves what is left until the moments agree.
+Details: `docs/decisions/world-fitting.md`.
 """
 
 from collections.abc import Sequence
@@ -29,18 +26,19 @@ from env.world import topics
 
 FOLLOWED_DAYS = 60
 LEAST_DAYS = 14
-"""Of a shorter log the chances of return are assumed, and only who has which is fitted."""
+"""Length in days below which a log's chances of return are assumed and only their weights are
+fitted."""
 LEAST_GAPS = 300
-"""Of a cohort with fewer gaps the classes are shared as they are overall."""
+"""Number of gaps below which a cohort takes the overall weights of the classes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Impressions with what is known of their items and people.
+    """Impressions with the items and users that they refer to.
 
     Attributes:
-        midnight_ms: any midnight of the place, Unix milliseconds.
-        has_vectors: whether items say more than an id and a duration.
+        midnight_ms: any local midnight, Unix milliseconds.
+        has_vectors: whether items have more than an id and a duration.
     """
 
     impressions: Impressions
@@ -55,13 +53,13 @@ class Log:
         return int(np.ptp(day)) + 1
 
     def part(self, impressions: Impressions) -> "Log":
-        """Return the log with these impressions of it."""
+        """Return the log with only these impressions."""
         return Log(impressions, self.items, self.people, self.midnight_ms, self.has_vectors)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line about a constant: what it came out at, and how it is known."""
+    """One line about a constant: its value, and how it is known."""
 
     name: str
     value: str
@@ -72,12 +70,10 @@ class Finding:
 def identify(log: Log, start: Preset) -> tuple[Preset, list[Finding]]:
     """Return a draft of the preset behind a log, with a line for each constant.
 
-    Args:
-        log: at least 100 impressions of a full screen, and one gap between days of visit.
-        start: what the log does not tell is kept from it.
+    Constants that the log does not identify are kept from `start`.
 
     Raises:
-        ValueError: the log is too small to tell.
+        ValueError: there are fewer than 100 impressions of a full screen, or no gap between days.
     """
     model = fit(log.impressions, log.items, log.people, taste_sd=start.priors.taste_sd)
     uploads = _durations(log.impressions, start.uploads)
@@ -141,7 +137,7 @@ def _topics(log: Log, sessions: Sessions) -> Ints | None:
 def _population(
     log: Log, model: ResponseModel, mixture: GapMixture, start: Population
 ) -> Population:
-    """Return cohorts with their shares of the people, leans, and shares of the daily class."""
+    """Return cohorts with their shares of the users, leans, and shares of the daily class."""
     names = [profile.cohort or "everybody" for _, profile in log.people]
     cohorts = sorted(set(names))
     share = np.array([names.count(name) for name in cohorts]) / len(names)
@@ -163,7 +159,7 @@ def _population(
 
 
 def _daily_share(log: Log, of_cohort: Impressions, mixture: GapMixture) -> float:
-    """Return the share of a cohort's people whose class is the daily one; chances are shared."""
+    """Return the daily class's share of a cohort's users; the chances are shared by all."""
     gaps = day_gaps(of_cohort, log.midnight_ms, FOLLOWED_DAYS)
     if gaps.observed.sum() >= LEAST_GAPS:
         mixture = fit_gaps(gaps, chance=mixture.chance)

@@ -1,8 +1,8 @@
-"""Imported impressions as columns: who was shown what, when, and what they did about it.
+"""Imported impressions as columns: user, item, time and responses.
 
-They come from a foreign log without propensities, so they are good for fitting how people answer
-and for nothing that needs to know why a card was shown. A row refers to its person and item by
-position in the tables it was imported with.
+They come from an external log without propensities, so they can fit the answer model but nothing
+that depends on why a card was shown. A row refers to its user and item by index into the imported
+tables.
 """
 
 from dataclasses import dataclass, fields
@@ -15,28 +15,22 @@ from env.vocabulary import Bools, Floats, Ints
 
 
 class WatchTail(NamedTuple):
-    """How much of the watching is in long plays.
+    """Share of long plays in impressions and in watch time."""
 
-    Attributes:
-        longer_than_s: what counts as long.
-        impressions: their share of the impressions.
-        watch: their share of all watch time.
-    """
-
-    longer_than_s: float
-    impressions: float
-    watch: float
+    longer_than_s: float  # threshold of a long play
+    impressions: float  # share of the impressions
+    watch: float  # share of all watch time
 
 
 @dataclass(frozen=True, slots=True)
 class Impressions:
     """Columns over n impressions, in order of time.
 
-    `surface` is the tab of the app that showed the card. It is a nuisance: people of a grid of
-    covers answer differently, and a card that nobody opened there was never on screen.
+    `surface` is the tab of the app that showed the card: a nuisance variable, since users answer
+    differently on a grid of covers, where unopened cards were never on screen.
     """
 
-    user: Ints  # (n,) index into the imported people
+    user: Ints  # (n,) index into the imported users
     item: Ints  # (n,) index into the imported items
     at_ms: Ints  # (n,) Unix milliseconds
     surface: Ints  # (n,)
@@ -73,17 +67,17 @@ class Impressions:
         return self.take(self.at_ms >= at_ms)
 
     def valid_play(self) -> Bools:
-        """Return which plays were valid, shape (n,); the definition of `env.reward`."""
+        """Return whether each play is valid, shape (n,), as `env.reward` defines it."""
         short = (self.duration_s > 0.0) & (self.duration_s <= VALID_PLAY_S)
         return np.where(short, self.play_s >= self.duration_s, self.play_s > VALID_PLAY_S)
 
     def long_view(self) -> Bools:
-        """Return which plays were long views, shape (n,); the definition of `env.reward`."""
+        """Return whether each play is a long view, shape (n,), as `env.reward` defines it."""
         short = (self.duration_s > 0.0) & (self.duration_s <= LONG_VIEW_S)
         return np.where(short, self.play_s >= self.duration_s, self.play_s >= LONG_VIEW_S)
 
     def watch_tail(self, longer_than_s: float = 60.0) -> WatchTail:
-        """Return how much of the watching is in plays longer than this, seconds; 0 of nothing."""
+        """Return the share of plays longer than this, in seconds; 0 if there are none."""
         is_long = self.play_s > longer_than_s
         of_watch = float(self.play_s[is_long].sum()) / max(float(self.play_s.sum()), 1e-9)
         return WatchTail(longer_than_s, float(is_long.mean()) if len(self) else 0.0, of_watch)
@@ -91,9 +85,8 @@ class Impressions:
     def on_full_screen(self) -> "Impressions":
         """Return the impressions of surfaces that show one card at a time.
 
-        On the others (covers in a grid) most impressions were never opened and play exactly 0 s:
-        a surface counts as one card at a time if fewer than half of its impressions do. In
-        KuaiRand-Pure the shares are .00 to .16 on the one side and .66 to .96 on the other.
+        A surface counts as such if fewer than half of its impressions play exactly 0 s, as unopened
+        cards of a grid do (KuaiRand-Pure: .00 to .16 against .66 to .96).
         """
         surfaces, row = np.unique(self.surface, return_inverse=True)
         n_shown = np.bincount(row, minlength=len(surfaces))

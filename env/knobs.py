@@ -1,13 +1,8 @@
-"""Knobs of a world: its constants, each with the statistic of a log that tells where it should be.
+"""Calibration parameters: constants of a world, each with the log statistic that identifies it.
 
-Each statistic is on a scale on which it answers its constant about one to one, so that
-`env.calibration` can move a constant by the distance that the statistic is off:
-
-    intercept       log-odds of a valid play       exit            log-odds of 1 / mean session
-    watch location  log-odds of long | valid       return classes  log-odds of the fitted mixture's
-    watch spread    ln of the mean watch time      daily share     log-odds of its first weight
-    skips, zeros    quantiles of ln watch; share   events          ln of P(event); of P(event | no
-                                                                   valid play)
+Each statistic is on a scale on which it answers its constant about one to one, so `env.calibration`
+can move the constant by the statistic's error. The table of pairs is in
+`docs/decisions/world-calibration.md`.
 """
 
 from collections.abc import Callable
@@ -27,28 +22,22 @@ LEAST_RATE = 1e-6
 LEAST_APART = 0.5
 """Difference of log-odds below which two classes of return are one."""
 LEAST_WEIGHT = 0.1
-"""Share of the gaps below which a class of return says too little to be told from the other."""
+"""Share of the gaps below which a class of return cannot be told from the other."""
 SKIPS = slice(4, 35)
 """Quantiles .05 to .35 of ln watch time, nearly all of them skips."""
 
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """A constant, the statistic that tells where it should be, and a guess at how it answers.
+    """A constant, the statistic that identifies it, and a guess of its response."""
 
-    Attributes:
-        statistic: of moments, on the scale of `move`.
-        move: returns the preset with the constant moved by a distance.
-        gain: distance to move by for each unit that the statistic is off.
-    """
-
-    statistic: Callable[[Moments], float]
-    move: Callable[[Preset, float], Preset]
-    gain: float = 0.8
+    statistic: Callable[[Moments], float]  # on the scale of `move`
+    move: Callable[[Preset, float], Preset]  # moves the constant by a distance
+    gain: float = 0.8  # distance to move per unit of the statistic's error
 
 
 def watching() -> list[Knob]:
-    """Return the knobs of what is engaged with, and for how long."""
+    """Return the parameters of engagement and watch time."""
     return [
         Knob(lambda m: _logit(m.rates["valid_play"]), _intercept, 1.1),
         Knob(lambda m: _logit(m.joint["long_view|valid_play"]), _add("watch_mu"), 0.4),
@@ -60,9 +49,10 @@ def watching() -> list[Knob]:
 
 
 def events() -> list[Knob]:
-    """Return the knobs of the rare events.
+    """Return the parameters of the rare events.
 
-    P(event) rather than P(event | valid play), as who engages for less than 7 s acts as well.
+    The statistic is P(event), not P(event | valid play), since users who engage for less than 7 s
+    react too.
     """
     of_signal = [
         Knob(lambda m: _log(m.rates["like"]), _add("like")),
@@ -79,9 +69,9 @@ def events() -> list[Knob]:
 
 
 def visits(target: Moments) -> list[Knob]:
-    """Return the knobs of leaving and of coming back.
+    """Return the parameters of exits and returns.
 
-    Gaps behind which one class is enough tell their mean alone: both classes move by the same.
+    If one class explains the target's gaps, only their mean is used, and both classes move alike.
     """
     leaving = Knob(lambda m: _logit(1.0 / m.session_cards), _exit, 1.0)
     if not _is_mixed(target):
@@ -95,13 +85,13 @@ def visits(target: Moments) -> list[Knob]:
 
 
 def _classes(moments: Moments) -> tuple[float, float, float]:
-    """Return the two chances of return behind gaps, and the first one's weight."""
+    """Return the two chances of return fitted to the gaps, and the first one's weight."""
     return _fit_classes(moments.gaps[:GAP_DAYS])
 
 
 @lru_cache(maxsize=8)
 def _fit_classes(gaps: tuple[int, ...]) -> tuple[float, float, float]:
-    """Remember the last fits: three statistics are read off each."""
+    """Cache the last fits, since three statistics are read off each."""
     mixture = fit_gaps(Gaps.of_counts(gaps))
     first, second = mixture.chance.tolist()
     return first, second, float(mixture.weight[0])

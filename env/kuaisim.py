@@ -1,23 +1,10 @@
-"""KuaiSim's laws of answering, leaving and returning, so that methods can be compared inside them.
-
-    answers  y_b ~ Bernoulli(max(score_b - rho c_j, 0)), each signal b of card j on its own,
-             c_j = sum over the slate's cards k of cos(j, k), divided by (cards x encoding size)
-    reward   r = mean over the slate of sum_b w_b y_b
-    leaves   T <- T + clip(gain r - loss, -loss, 0) after each slate, and leaves when T < 1
-    returns  P = clip(b0 + phi (R - offset) + personal bias, .001, .999),  R <- a R + (1 - a) r,
-             after d in 1..10 days with probability proportional to P (1 - P)^(d - 1)
+"""KuaiSim's equations of answers, exits and returns, for comparing methods in its setting.
 
 Zhao et al., "KuaiSim: A Comprehensive Simulator for Recommender Systems", NeurIPS 2023 Datasets and
-Benchmarks; constants and what the paper leaves open are as in its public code (KuaiSim's, and
-GFN4Retention's for the variant of that name). Two parts of it cannot be had. Its scores come from a
-transformer trained on KuaiRand; ours are the exact chances of this world's own response model. Its
-personal bias is an untrained random layer over that transformer's state; ours is drawn once a life,
-with the spread that such a layer has.
+Benchmarks. The constants, and details that the paper leaves open, follow its public code, and that
+of GFN4Retention for the variant of that name. Two parts that were not published are replaced.
 
-Known of it, and kept: users leave in step with each other in the setting across sessions, only
-the last slate moves the return, and since similarity is averaged over the encoding's numbers, the
-penalty is at most rho / 64. Return days of different papers are not comparable, as the constants
-differ.
+Equations, replacements and known properties: `docs/decisions/world-kuaisim.md`.
 """
 
 import msgspec
@@ -41,58 +28,37 @@ PURE_WEIGHTS = {
     "follow": 0.00108,
     "not_interested": -0.00049,
 }
-"""Positives for each negative in KuaiRand-Pure, dislikes with a minus."""
+"""Positives for each negative in KuaiRand-Pure, with a minus for dislikes."""
 
 TINY = 1e-30
 LEAST_CHANCE, MOST_CHANCE = 0.001, 0.999
 
 
 class KuaiSimLaws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Constants of the equations; the defaults are the setting across sessions.
-
-    Attributes:
-        weights: of the signals in the reward of a card, by our names.
-        slate: cards of a request.
-        correlation: rho, what similarity within a slate takes from each score.
-        encoding_dims: size of KuaiSim's item encoding, by which its code divides a cosine.
-        temper: patience at the start of a session; who has less than 1 leaves.
-        temper_loss: what a slate without reward takes from it.
-        temper_gain: what each unit of a slate's reward gives back of that.
-        sessions: of an episode.
-        return_base: b0, chance to return the next day without reward and bias.
-        return_slope: phi, what each unit of reward adds to it.
-        reward_decay: share of the reward before in R; 0: the last slate alone counts.
-        reward_offset: what R is measured from.
-        reward_of_scores: reward is of the scores, not of what was drawn.
-        personal_sd: spread of the personal bias. The default is that of a linear layer under
-            PyTorch's initialisation over 3 x 64 normalised numbers, sqrt((1 + 1 / 192) / 3).
-        personal_scale: None: the bias is normal with that spread; else it is this times s(of that).
-        return_days: the longest gap.
-    """
+    """Constants of the equations; the defaults are the setting across sessions."""
 
     weights: dict[str, float] = msgspec.field(default_factory=lambda: dict(PURE_WEIGHTS))
-    slate: int = 6
-    correlation: float = 0.2
-    encoding_dims: int = 64
-    temper: float = 5.0
-    temper_loss: float = 1.0
-    temper_gain: float = 0.0
-    sessions: int = 6
-    return_base: float = 0.4
-    return_slope: float = 0.1
-    reward_decay: float = 0.0
-    reward_offset: float = 0.0
-    reward_of_scores: bool = False
-    personal_sd: float = 0.579
-    personal_scale: float | None = None
-    return_days: int = 10
+    slate: int = 6  # cards of a request
+    correlation: float = 0.2  # rho, subtracted from each score per unit of similarity
+    encoding_dims: int = 64  # size of KuaiSim's item encoding, by which its code divides a cosine
+    temper: float = 5.0  # patience at the start of a session; below 1 the user leaves
+    temper_loss: float = 1.0  # subtracted from it by a slate without reward
+    temper_gain: float = 0.0  # given back of the loss per unit of a slate's reward
+    sessions: int = 6  # of an episode
+    return_base: float = 0.4  # b0, chance to return the next day without reward and bias
+    return_slope: float = 0.1  # phi, added to it per unit of reward
+    reward_decay: float = 0.0  # weight of the earlier reward in R; 0: the last slate alone counts
+    reward_offset: float = 0.0  # subtracted from R
+    reward_of_scores: bool = False  # compute the reward from scores instead of drawn events
+    personal_sd: float = 0.579  # sqrt((1 + 1 / 192) / 3), of a PyTorch-initialised linear layer
+    personal_scale: float | None = None  # None: normal bias; else this times s(normal)
+    return_days: int = 10  # the longest gap
 
     def __post_init__(self) -> None:
-        """Refuse what is no set of laws.
+        """Refuse invalid constants.
 
         Raises:
-            ValueError: a signal is unknown or without weight, a size is below 1, a share outside
-                of [0, 1], or sessions have no cards or no end.
+            ValueError: signals and weights do not match, or a size or share is out of range.
         """
         if set(self.weights) != set(SIGNALS):
             raise ValueError(f"expected a weight for each of {SIGNALS}, got {tuple(self.weights)}")
@@ -104,28 +70,28 @@ class KuaiSimLaws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def cross_session() -> KuaiSimLaws:
-    """Return the setting across sessions: T0 = 5 and 1 less a slate, so 5 requests a session.
+    """Return the setting across sessions: T0 = 5 and a loss of 1 a slate, so 5 requests a session.
 
-    Its code leaves out the penalty of similarity, which its scripts set; here it applies.
+    KuaiSim's code leaves out the penalty of similarity, which its scripts set; here it applies.
     """
     return KuaiSimLaws()
 
 
 def whole_session() -> KuaiSimLaws:
-    """Return the setting of one session, as the scripts behind KuaiSim's table have it.
+    """Return the setting of one session, as in the scripts behind KuaiSim's table.
 
-    T0 = 20 (10 is the default of the code, 20 of the scripts; only 20 gives the table's depths of
-    14 to 15 requests), and of the signals the click alone counts.
+    T0 = 20 as in the scripts (the code's default is 10; only 20 gives the table's depths of 14 to
+    15 requests), and only clicks are rewarded.
     """
     clicks = {name: 1.0 if name == "valid_play" else 0.0 for name in SIGNALS}
     return KuaiSimLaws(weights=clicks, temper=20.0, temper_loss=2.0, temper_gain=1.0, sessions=1)
 
 
 def gfn4retention() -> KuaiSimLaws:
-    """Return the variant of GFN4Retention's code: reward of all slates so far moves the return.
+    """Return the variant of GFN4Retention's code, where the reward of all slates moves the return.
 
-    Liu et al., "Modeling User Retention through Generative Flow Networks", KDD 2024. See
-    `log_scale_weights` for what becomes of a dislike in it.
+    Liu et al., "Modeling User Retention through Generative Flow Networks", KDD 2024.
+    `log_scale_weights` describes its weight of a dislike.
     """
     return KuaiSimLaws(
         weights=log_scale_weights(PURE_WEIGHTS),
@@ -138,10 +104,10 @@ def gfn4retention() -> KuaiSimLaws:
 
 
 def log_scale_weights(weights: dict[str, float]) -> dict[str, float]:
-    """Return softmax(1 - ln(w + .001)) over the signals, as GFN4Retention's code has it.
+    """Return softmax(1 - ln(w + .001)) over the signals, as in GFN4Retention's code.
 
-    That is proportional to 1 / (w + .001), so the rarest signal weighs most; the small negative
-    weight of a dislike ends up as the largest of all, and positive.
+    It is proportional to 1 / (w + .001), so the rarest signal weighs most; a dislike's small
+    negative weight becomes the largest of all, and positive.
 
     >>> {k: round(w, 3) for k, w in log_scale_weights({"a": 0.099, "b": 0.003}).items()}
     {'a': 0.038, 'b': 0.962}
@@ -158,12 +124,9 @@ def reward_of(laws: KuaiSimLaws) -> Reward:
 
 
 def similarity(vectors: Floats, encoding_dims: int) -> Floats:
-    """Return how similar each card is to its slate, itself included, shape (m, n).
+    """Return each card's similarity to its slate, itself included, shape (m, n).
 
-    Args:
-        vectors: of the m cards of n slates, shape (n_dims, m, n); one of zeros
-            is similar to none.
-        encoding_dims: by which a cosine is divided.
+    `vectors` has shape (n_dims, m, n); zeros give similarity 0.
     """
     unit = vectors / np.sqrt(np.maximum(sum_rows(vectors * vectors), TINY))
     centre = sum_rows(unit.swapaxes(0, 1))
@@ -171,29 +134,18 @@ def similarity(vectors: Floats, encoding_dims: int) -> Floats:
 
 
 def penalised(laws: KuaiSimLaws, scores: Floats, similar: Floats) -> Floats:
-    """Return the chances of the signals in a slate: max(score - rho c, 0).
-
-    Args:
-        laws: constants.
-        scores: chances of each signal of a card alone, shape (7, m, n).
-        similar: see `similarity`, shape (m, n).
-    """
+    """Return the chances of the signals in a slate, (7, m, n): max(score - rho c, 0)."""
     return np.asarray(np.maximum(scores - laws.correlation * similar, 0.0))
 
 
 def slate_reward(laws: KuaiSimLaws, events: Floats) -> Floats:
-    """Return the mean over a slate's cards of sum_b w_b y_b, shape (n,).
-
-    Args:
-        laws: constants.
-        events: 0 or 1, or chances, by `SIGNALS`, shape (7, m, n).
-    """
+    """Return the mean over a slate's cards of sum_b w_b y_b, (n,), of events of shape (7, m, n)."""
     weights = np.array([laws.weights[name] for name in SIGNALS])[:, None, None]
     return np.asarray(sum_rows(sum_rows(events * weights)) / events.shape[1])
 
 
 def cool(laws: KuaiSimLaws, temper: Floats, reward: Floats) -> Floats:
-    """Return temper after a slate: T + clip(gain r - loss, -loss, 0); below 1 they leave."""
+    """Return temper after a slate: T + clip(gain r - loss, -loss, 0); below 1 the user leaves."""
     change = laws.temper_gain * reward - laws.temper_loss
     return np.asarray(temper + np.clip(change, -laws.temper_loss, 0.0))
 
@@ -204,7 +156,7 @@ def remember(laws: KuaiSimLaws, remembered: Floats, reward: Floats) -> Floats:
 
 
 def personal_bias(laws: KuaiSimLaws, normal: Floats) -> Floats:
-    """Return what people add to their chance to return, of standard normal numbers."""
+    """Return users' personal biases of the chance to return, from standard normal numbers."""
     drawn = laws.personal_sd * normal
     if laws.personal_scale is None:
         return drawn
@@ -220,7 +172,7 @@ def next_day_chance(laws: KuaiSimLaws, remembered: Floats, bias: Floats) -> Floa
 def return_day_chances(laws: KuaiSimLaws, chance: Floats) -> Floats:
     """Return the chance of a return after 1, 2, .. days, shape (return_days, n).
 
-    Proportional to P (1 - P)^(d - 1): all who leave return within `return_days`.
+    Proportional to P (1 - P)^(d - 1): all users return within `return_days`.
     """
     days = np.arange(laws.return_days)[:, None]
     shares = chance * (1.0 - chance) ** days
@@ -228,13 +180,7 @@ def return_day_chances(laws: KuaiSimLaws, chance: Floats) -> Floats:
 
 
 def return_days(laws: KuaiSimLaws, chance: Floats, uniform: Floats) -> Floats:
-    """Return drawn days until the return, whole numbers in [1, return_days], by inversion.
-
-    Args:
-        laws: constants.
-        chance: see `next_day_chance`, shape (n,).
-        uniform: in [0, 1), shape (n,).
-    """
+    """Draw days until the return by inversion: whole numbers in [1, return_days], shape (n,)."""
     stay = 1.0 - chance
     within = 1.0 - stay**laws.return_days
     days = np.floor(np.log1p(-uniform * within) / np.log(stay))

@@ -1,10 +1,9 @@
-"""People who answer, leave and return by KuaiSim's laws; all else of a `Crowd` is the same.
+"""A batch of users who answer, leave and return by KuaiSim's equations.
 
-Signals are drawn each on its own from the exact chances of the world's response model, less the
-slate's similarity. There is no watching time in KuaiSim: `watch_s` is the threshold that was
-passed, 18 s of a long view, 7 s of a valid play. Nobody leaves inside a slate, and all return.
-Satisfaction, satiation and load go on beside, and move nothing where the preset's rates of them
-are 0.
+Signals are drawn independently from the answer model's exact chances, less the slate's similarity.
+KuaiSim has no watch time: `watch_s` is the threshold passed, 18 s for a long view and 7 s for a
+valid play. Users leave only after a slate, and all return. Satisfaction, satiation and load are
+updated but have no effect if the preset's rates of them are 0.
 """
 
 import numpy as np
@@ -39,16 +38,10 @@ PERSONAL_LANE = 200
 
 
 class KuaiSimCrowd(Crowd):
-    """A `Crowd` under KuaiSim's laws.
-
-    Attributes:
-        temper: patience left, shape (n,).
-        remembered: reward that moves the return, shape (n,).
-        bias: personal one of the return, shape (n,).
-    """
+    """A `Crowd` under KuaiSim's equations."""
 
     def __init__(self, preset: Preset, laws: KuaiSimLaws, cast: Cast, n: int) -> None:
-        """Make room for n people; nobody lives before `begin`."""
+        """Allocate n users; no life starts before `begin`."""
         rates, moods = preset.rates, preset.moods
         super().__init__(cast, rates, moods, preset.priors, preset.population, n)
         self._laws = laws
@@ -65,19 +58,19 @@ class KuaiSimCrowd(Crowd):
         self.temper[index], self.remembered[index] = self._laws.temper, 0.0
 
     def open_page(self, stock: Stock, rows: Ints) -> None:
-        """Note how similar the cards of each slate are; see `Crowd.open_page`."""
+        """Store the similarity within each slate; see `Crowd.open_page`."""
         vectors = np.take(stock.vectors, rows.T, axis=1, mode="clip")
         self._similar = similarity(vectors, self._laws.encoding_dims)
         self._slot = 0
 
     def has_ended(self, index: Ints, horizon_days: int) -> Bools:
-        """Return whether people had all their sessions, or reached the horizon, shape (m,)."""
+        """Return whether users had all their sessions, or reached the horizon, shape (m,)."""
         return (self.sessions[index] >= self._laws.sessions) | super().has_ended(
             index, horizon_days
         )
 
     def worth_of_return(self, gap_days: Floats, discount: Floats) -> Floats:
-        """Return KuaiSim's reward of retention: days until the return, less than 0, over 10."""
+        """Return KuaiSim's retention reward: minus the days until the return, over 10."""
         return -gap_days / self._laws.return_days
 
     def _answer(
@@ -93,7 +86,7 @@ class KuaiSimCrowd(Crowd):
         return Answer(valid_play, watch_s, *others), (valid_play, long_view)
 
     def _leave(self, leaving: Floats, u: Floats, active: Bools | None) -> Bools:
-        """Return who leaves: nobody before the last card of a slate."""
+        """Return whether each user leaves; never before the last card of a slate."""
         self._slot += 1
         if self._slot < self._laws.slate:
             return np.zeros(self.n, dtype=np.bool_)
@@ -110,17 +103,10 @@ class KuaiSimCrowd(Crowd):
 
 
 def crowd_of(preset: Preset, cast: Cast, n_cards: int, n: int) -> Crowd:
-    """Return room for n people under the preset's laws.
-
-    Args:
-        preset: of the world.
-        cast: who they are.
-        n_cards: of a page.
-        n: people.
+    """Return n users under the preset's equations, with pages of `n_cards`.
 
     Raises:
-        ValueError: KuaiSim's laws are asked for without constants, or with pages that are not its
-            slates.
+        ValueError: KuaiSim's constants are missing, or pages are not its slates.
     """
     if preset.laws == "swipe":
         return Crowd(cast, preset.rates, preset.moods, preset.priors, preset.population, n)
@@ -134,10 +120,10 @@ def crowd_of(preset: Preset, cast: Cast, n_cards: int, n: int) -> Crowd:
 
 
 def objective_of(preset: Preset, name: RewardName) -> Objective:
-    """Return a reward by name, its events weighted as the preset's laws do.
+    """Return a reward by name, with the event weights of the preset's equations.
 
     Raises:
-        ValueError: the name is unknown, or KuaiSim's laws are asked for without constants.
+        ValueError: the name is unknown, or KuaiSim's constants are missing.
     """
     if preset.laws == "swipe":
         return Objective(name)

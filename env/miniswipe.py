@@ -1,8 +1,8 @@
-"""`nextswipe/MiniSwipe-v0`: the small twin of `SwipeEnv`, whose optimum is known exactly.
+"""`nextswipe/MiniSwipe-v0`: the exactly solvable twin of `SwipeEnv`.
 
-Learners are graded in it by their normalised score (`env.miniswipe_policies`): whoever does not
-learn that what is watched now and what brings people back are at odds here will not in the large
-world either, and there nobody can say how far from the optimum they are.
+Learners are graded in it by their normalised score (`env.miniswipe_policies`). A learner that
+misses the conflict between watch time now and returns later in the twin will miss it in the large
+world too, where the distance to the optimum is unknown.
 """
 
 from typing import Any, Literal, get_args
@@ -33,7 +33,7 @@ N_SEEDS = 2**62
 
 
 class MiniSwipeEnv(gymnasium.Env[Float32s | np.int64, int | np.int64]):
-    """One person of 336 states, one card a step, sessions across days.
+    """One user of 336 states, one card a step, sessions across days.
 
     ## Observation
     The full state; nothing is hidden in the twin.
@@ -46,28 +46,27 @@ class MiniSwipeEnv(gymnasium.Env[Float32s | np.int64, int | np.int64]):
     `Discrete(4)`: 0 nourish same, 1 nourish diverse, 2 bait same, 3 bait diverse.
 
     ## Reward
-    - `reward="watch"`: seconds of the card, expected ones: the twin has no noise in them.
-    - `reward="days"`: 1 for the day of a return, paid at the step that ends the session and
-      discounted to it, so `day_discount ** gap_days`; else 0.
+    - `reward="watch"`: expected seconds of the card, without noise.
+    - `reward="days"`: 1 for the day of a return, paid and discounted at the step that ends the
+      session, so `day_discount ** gap_days`; else 0.
 
-    The return of a policy is the sum of rewards, each times the product of the `info["discount"]`
-    of the steps before it; its expectation is what `env.miniswipe_programme` solves for.
+    A policy's return sums rewards times the product of the earlier steps' `info["discount"]`; its
+    expectation is the value that `env.miniswipe_programme` computes.
 
     ## Starting State
     Satisfaction .5, rested, day 0.
 
     ## Episode End
-    Terminated when the person never returns (at most 4 in 1,000 sessions); truncated when the next
-    session is after the last day of the horizon, on day `horizon_days` or later (the first day is
-    0). The end of a session is not the end of an episode: the next observation is the start of the
-    next one.
+    Terminated when the user never returns (at most 4 in 1,000 sessions); truncated when the next
+    session is on day `horizon_days` or later (the first day is 0). A session's end does not end the
+    episode: the next observation is the start of the next session.
 
     ## Info
     - `watch_s`, `days`: both rewards, whichever is chosen.
-    - `session_end`: whether the person left after this card.
-    - `gap_days`: days to the next session; 0 within a session and where nobody returns.
-    - `discount`: of what follows: 1 within a session, `day_discount ** gap_days` after it, 0 where
-      nobody returns.
+    - `session_end`: whether the user left after this card.
+    - `gap_days`: days to the next session; 0 within a session and after churn.
+    - `discount`: of later rewards: 1 within a session, `day_discount ** gap_days` after it, 0 after
+      churn.
     - `day`: of the next card.
 
     ## Arguments
@@ -106,12 +105,7 @@ class MiniSwipeEnv(gymnasium.Env[Float32s | np.int64, int | np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float32s | np.int64, dict[str, Any]]:
-        """Begin a life: the first of the seed, or the next one where no seed is given.
-
-        Args:
-            seed: of the lives.
-            options: none are known.
-        """
+        """Start the seed's first life, or the next one if no seed is given; options are ignored."""
         super().reset(seed=seed, options=options)
         if seed is not None or self._person is None:
             first = first_seed(seed, self.np_random)
@@ -124,11 +118,11 @@ class MiniSwipeEnv(gymnasium.Env[Float32s | np.int64, int | np.int64]):
     def step(
         self, action: int | np.int64
     ) -> tuple[Float32s | np.int64, float, bool, bool, dict[str, Any]]:
-        """Show the person one card.
+        """Show the user one card.
 
         Raises:
-            ValueError: the action is none of the four; nothing happened.
-            RuntimeError: `reset` has to be called first, or again after the end of a life.
+            ValueError: the action is invalid; the state does not change.
+            RuntimeError: `reset` has to be called first.
         """
         if self._person is None:
             raise RuntimeError("expected reset() before the first step()")
@@ -150,7 +144,7 @@ class MiniSwipeEnv(gymnasium.Env[Float32s | np.int64, int | np.int64]):
 
     # Gymnasium's type of a frame is a variable that no class binds.
     def render(self) -> str | None:  # type: ignore[override]
-        """Return the person's state and what they did last as a line, in mode "ansi"."""
+        """Return the user's state and last action as one line, in mode "ansi"."""
         if self.render_mode is None or self._person is None:
             return None
         state = int(self._person.state[0])
@@ -163,7 +157,7 @@ class MiniSwipeEnv(gymnasium.Env[Float32s | np.int64, int | np.int64]):
 
 
 def require_options(reward: str, obs: str, horizon_days: int) -> None:
-    """Raise ValueError where an option is unknown."""
+    """Raise ValueError if an option is unknown."""
     if reward not in OBJECTIVES:
         raise ValueError(f"reward must be one of {', '.join(OBJECTIVES)}, got {reward!r}")
     if obs not in OBS_MODES:
@@ -173,10 +167,10 @@ def require_options(reward: str, obs: str, horizon_days: int) -> None:
 
 
 def first_seed(seed: int | None, generator: np.random.Generator) -> int:
-    """Return the seed of the first person: the given one, else a drawn one.
+    """Return the seed of the first user: the given one, else a drawn one.
 
     Raises:
-        ValueError: the seed is no 62 bits long.
+        ValueError: the seed is not in [0, 2^62).
     """
     if seed is None:
         return int(generator.integers(N_SEEDS))
@@ -186,7 +180,7 @@ def first_seed(seed: int | None, generator: np.random.Generator) -> int:
 
 
 def require_actions(actions: Ints) -> None:
-    """Raise ValueError where an action is none of the four; `actions` has shape (n,)."""
+    """Raise ValueError unless all actions, shape (n,), are in [0, 4)."""
     if actions.dtype.kind not in "iu":
         raise ValueError(f"actions must be whole numbers, got {actions.dtype}")
     wrong = np.flatnonzero((actions < 0) | (actions >= N_ACTIONS))
@@ -205,12 +199,12 @@ def observation_space(obs: ObsMode) -> "spaces.Box | spaces.Discrete[np.int64]":
 
 
 def split(states: Any) -> tuple[Any, Any, Any]:
-    """Return level, satiation and load of a state or of an array of them."""
+    """Return level, satiation and load of a state or of an array of states."""
     return states // N_PULSES, states // N_LOADS % N_SATIATIONS, states % N_LOADS
 
 
 def observe(obs: ObsMode, states: Ints) -> Any:
-    """Return the observations of n people: float32 of shape (n, 3), or int64 of shape (n,)."""
+    """Return the observations of n users: float32 of shape (n, 3), or int64 of shape (n,)."""
     if obs == "ids":
         return states.copy()
     level, satiation, load = split(states)

@@ -1,18 +1,10 @@
-"""What a policy does to people over some days, exactly: who is there on which day, for how long.
+"""The exact expectation of a policy's effect on users over a finite number of days.
 
-Where `env.miniswipe_programme` solves for a value without end, this follows the chance a_d(S) that
-a person has a session on day d that starts at S,
+`env.miniswipe_programme` solves for values without a horizon; this module follows the chance of a
+session on each day. It gives the expectation of every Monte Carlo measure up to a horizon:
+retention, active days, sessions and values.
 
-    a_0 = [S = .5],   a_{d+k} += a_d E (1 - churn) p (1 - p)^(k-1) R,   k = 1, 2, ..
-
-with E from the level at a session's start to that at its end. Everything that a Monte Carlo run of
-the environment to a horizon measures has its expectation here: retention, days, sessions, values.
-
-A published run of 3,000 people over 60 days agrees to 4% for the optimal and the random policies.
-For the myopic policy it does not: 1.84 days between sessions, 31.5 active days and a D30 of .535,
-where these constants, whose values are the published ones, give 2.05, 28.8 and .453, and no start
-of a life gives a D30 above .48. So these constants did not make that row, and with it goes the
-claim that the myopic policy has the most seconds a card: it has 17.6, the optimum 18.0.
+Recursion, and the comparison with published runs: `docs/decisions/twin-habits.md`.
 """
 
 from dataclasses import dataclass
@@ -29,42 +21,25 @@ LATE_DAYS = 10
 
 
 class Habits(msgspec.Struct, frozen=True):
-    """What a policy makes of people until a horizon.
+    """Expected behaviour of users under a policy until a horizon."""
 
-    Attributes:
-        session_swipes: cards a session.
-        swipe_s: seconds a card.
-        gap_days: mean days from a session to the next one.
-        active_days: days with a session, the first included.
-        retention: share of people who have a session on day 1, 7 and 30.
-        daily_active: share of people who have one on a day, over the last ten days.
-        watch: seconds, each discounted to the first day.
-        days: returns, each discounted to the first day.
-    """
-
-    session_swipes: float
-    swipe_s: float
-    gap_days: float
-    active_days: float
-    retention: tuple[float, float, float]
-    daily_active: float
-    watch: float
-    days: float
+    session_swipes: float  # cards a session
+    swipe_s: float  # seconds a card
+    gap_days: float  # mean days from a session to the next one
+    active_days: float  # days with a session, the first included
+    retention: tuple[float, float, float]  # share of users with a session on day 1, 7 and 30
+    daily_active: float  # share of users with a session on a day, over the last ten days
+    watch: float  # seconds, each discounted to the first day
+    days: float  # returns, each discounted to the first day
 
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """Expectations of one session by the level at its start.
+    """Expectations of one session by the level at its start."""
 
-    Attributes:
-        swipes: shape (21,).
-        watch_s: shape (21,).
-        ends: chance of each level at the end, shape (21, 21).
-    """
-
-    swipes: Floats
-    watch_s: Floats
-    ends: Floats
+    swipes: Floats  # (21,)
+    watch_s: Floats  # (21,)
+    ends: Floats  # (21, 21) chance of each level at the end
 
     @classmethod
     def of(cls, programme: Programme, policy: Floats) -> "Sessions":
@@ -84,13 +59,10 @@ class Sessions:
 def expect_habits(
     programme: Programme, policy: Floats, n_days: int, start_level: int = MIDDLE
 ) -> Habits:
-    """Return what a policy makes of people, in expectation.
+    """Return the expected behaviour of users under a policy over more than 30 days.
 
-    Args:
-        programme: of the model.
-        policy: a pmf over the actions for each state, shape (336, 4).
-        n_days: until which the sessions count; more than 30.
-        start_level: of satisfaction, when the first session begins.
+    `policy` is a pmf over the actions for each state, shape (336, 4); `start_level` is the
+    satisfaction at the start of the first session.
     """
     model, sessions = programme.model, Sessions.of(programme, policy)
     active = _active(programme, sessions, n_days, start_level)

@@ -1,4 +1,4 @@
-"""Does the order of MiniSwipe's policies hang on one constant? Each is changed by a quarter."""
+"""Sensitivity of MiniSwipe's order of policies to a change of one constant by a quarter."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -26,15 +26,15 @@ class Variant(NamedTuple):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What one changed constant does to the order of the reference policies.
+    """Effect of one changed constant on the order of the reference policies.
 
     Attributes:
         constant: its name, with the position in a tuple.
-        unit: what was multiplied: the "value"; the "odds" of a log-odds; the "premium" of a
-            multiplier over that of the first action; the "loss" 1 - discount of a day.
-        factor: by which it was.
+        unit: the multiplied quantity: the "value"; the "odds" of a log-odds; the "premium" of a
+            multiplier over the first action's; the "loss" 1 - discount of a day.
+        factor: the multiplier.
         tau: Kendall's tau-b with the order under the frozen constants, by objective.
-        judged: False for changes that alter what the constant means, see `change_constants`.
+        judged: False for changes that alter the constant's meaning, see `change_constants`.
     """
 
     constant: str
@@ -55,16 +55,10 @@ class Change(msgspec.Struct, frozen=True):
 
 
 def change_constants(names: tuple[str, ...] = MiniConstants.__struct_fields__) -> list[Change]:
-    """Return what a quarter more and a quarter less of each constant does, one at a time.
+    """Return the effect of a quarter more and a quarter less of each constant, one at a time.
 
-    The order is that of the nine reference policies, made anew under the changed constants; values
-    are exact. A log-odds is changed in its odds, the discount in its loss, and a multiplier in its
-    premium over the first action's, whose scale is `seconds`. The multipliers and `exit` are also
-    changed as they stand, which is not judged: a quarter more watch time for nourishing makes bait
-    the less attractive action, and three quarters of -3.1 halves the sessions.
-
-    Args:
-        names: of the constants to change.
+    The order is of the nine reference policies' exact values, recomputed under the changed
+    constants. `docs/decisions/twin-sensitivity.md` gives the units and the unjudged changes.
     """
     frozen = MiniConstants()
     before = shares_of_optimum(Programme.of(MiniModel.of(frozen)))
@@ -86,9 +80,7 @@ def change_constants(names: tuple[str, ...] = MiniConstants.__struct_fields__) -
 def kendall_tau(x: Floats, y: Floats) -> float:
     """Return Kendall's tau-b, which allows for ties (Kendall, Biometrika 33, 1945).
 
-    Args:
-        x: shape (n,), not all the same.
-        y: shape (n,), not all the same.
+    Both arrays have shape (n,) and are not constant.
 
     >>> kendall_tau(np.array([1.0, 2.0, 3.0]), np.array([1.0, 3.0, 2.0]))
     0.333...

@@ -1,11 +1,11 @@
-"""Is MiniSwipe the test that it is meant to be? Checks with plain results.
+"""Checks that MiniSwipe can tell learners apart and agrees with its dynamic programme.
 
-- `check_separation`: what is watched now and what brings people back are at odds, and only there
-  where the slow state and satiation are.
-- `compare_with_rollouts`: the environment and the dynamic programme are one model.
-- `repeats`, `one_equals_many`: same seed, same bits.
+- `check_separation`: watch time now and returns later conflict, and only because of the slow state
+  and satiation.
+- `compare_with_rollouts`: the environment and the dynamic programme are the same model.
+- `repeats`, `one_equals_many`: the same seed gives the same bits.
 
-That the order of the policies does not hang on one constant is in `env.miniswipe_changes`.
+`env.miniswipe_changes` checks the order of policies under changed constants.
 """
 
 import msgspec
@@ -28,29 +28,22 @@ MYOPIC_AT_MOST = 0.85
 CONTROL_WITHIN = 0.005
 STANDARD_ERRORS = 3.0
 ROLLED_OUT = ("optimal for watch", "optimal for days", "random", "myopic", "nourish diverse")
-"""Five that differ; "session optimal" is "myopic" state by state."""
+"""Five policies with different values; "session optimal" equals "myopic" in every state."""
 UNENDING_DAYS = 400
 """Horizon beyond which the discount leaves 5 millionths of a value."""
 
 
 class Separation(msgspec.Struct, frozen=True):
-    """Values as shares of the optimum, at the start of a life, by objective.
+    """Values as shares of the optimum, at the start of a life, by objective."""
 
-    Attributes:
-        myopic: of the policy of the most watch time now.
-        session_optimal: of the policy of the most watch time in the session.
-        best_constant: of the best policy that always takes one action.
-        control: of the myopic policy on "watch", where satisfaction and satiation never change.
-    """
-
-    myopic: dict[Objective, float]
-    session_optimal: dict[Objective, float]
-    best_constant: dict[Objective, float]
-    control: float
+    myopic: dict[Objective, float]  # policy of the most watch time now
+    session_optimal: dict[Objective, float]  # policy of the most watch time in the session
+    best_constant: dict[Objective, float]  # best policy of a single action
+    control: float  # myopic policy on "watch", with constant satisfaction and satiation
 
     @property
     def passed(self) -> bool:
-        """Whether the myopic lose, nobody else wins, and the myopic win where nothing is slow."""
+        """Whether short-sighted policies lose, and the myopic one wins once nothing is slow."""
         return (
             max(self.myopic.values()) <= MYOPIC_AT_MOST
             and max(self.session_optimal.values()) < 1.0 - SAME
@@ -60,25 +53,17 @@ class Separation(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """A policy's value by Monte Carlo and by the dynamic programme.
-
-    Attributes:
-        policy: its name.
-        objective: what is counted.
-        mean: over people.
-        standard_error: of it, across people.
-        exact: by the dynamic programme.
-    """
+    """A policy's value by Monte Carlo and by the dynamic programme."""
 
     policy: str
     objective: Objective
-    mean: float
-    standard_error: float
+    mean: float  # over users
+    standard_error: float  # across users
     exact: float
 
     @property
     def z(self) -> float:
-        """How many standard errors the mean is above the exact value."""
+        """Distance of the mean from the exact value, in standard errors."""
         return (self.mean - self.exact) / self.standard_error
 
     @property
@@ -88,7 +73,7 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 def check_separation(constants: MiniConstants | None = None) -> Separation:
-    """Return how far the reference policies are from the optimum."""
+    """Return the reference policies' shares of the optimum."""
     frozen = MiniConstants() if constants is None else constants
     shares = shares_of_optimum(Programme.of(MiniModel.of(frozen)))
     still = msgspec.structs.replace(
@@ -107,15 +92,10 @@ def check_separation(constants: MiniConstants | None = None) -> Separation:
 def compare_with_rollouts(
     n_people: int = 1_000, seed: int = 0, names: tuple[str, ...] = ROLLED_OUT
 ) -> list[Comparison]:
-    """Return the values of policies by Monte Carlo through the environment, and exactly.
+    """Return the values of reference policies by Monte Carlo through the environment, and exactly.
 
-    Lives go on for 400 days, so that the programme's values without end are met; each policy has
-    people of its own.
-
-    Args:
-        n_people: a policy.
-        seed: of the first policy's people.
-        names: of reference policies.
+    Lives last 400 days to approximate the programme's infinite horizon. Each policy has `n_people`
+    users of its own; `seed` is that of the first policy's first user.
     """
     programme = Programme.of(MiniModel.of(MiniConstants()))
     policies = reference_policies(programme)
@@ -140,12 +120,9 @@ def repeats(seed: int = 0, n_people: int = 200, n_days: int = 60) -> bool:
 
 
 def one_equals_many(seed: int = 0, n_people: int = 8, n_steps: int = 300) -> bool:
-    """Return whether each person of a vector lives as alone, to the last bit, over several lives.
+    """Return whether a vector's users live as they do alone, to the last bit, over several lives.
 
-    Args:
-        seed: of the vector; person i alone has seed + i.
-        n_people: in the vector.
-        n_steps: to take, with random actions.
+    User i alone has seed + i; actions are random.
     """
     many = MiniSwipeVectorEnv(n_people, horizon_days=5)
     alone = [MiniSwipeEnv(horizon_days=5) for _ in range(n_people)]

@@ -1,7 +1,7 @@
-"""MiniSwipe's people: n lives at once, moved by the tables of `env.miniswipe_model`.
+"""A batch of n MiniSwipe lives, moved by the tables of `env.miniswipe_model`.
 
-One and many run the same lines, and every draw is a function of the life's key and its card
-(`env.draws`), so person i of a crowd lives as they would alone, to the last bit.
+One life and many run the same lines, and every draw is a function of the life's key and its card
+(`env.draws`), so user i of a batch lives as they would alone, to the last bit.
 """
 
 from dataclasses import dataclass
@@ -18,42 +18,25 @@ LEAVE_LANE = 2
 
 @dataclass(frozen=True, slots=True)
 class Swipes:
-    """What one card each did.
+    """The outcome of one card for each user."""
 
-    Attributes:
-        watch_s: seconds, shape (n,).
-        left: whether the session ended, shape (n,).
-        gap_days: until the next one; 0 within a session and where nobody returns, shape (n,).
-        churned: whether it was the last one, shape (n,).
-    """
-
-    watch_s: Floats
-    left: Bools
-    gap_days: Ints
-    churned: Bools
+    watch_s: Floats  # (n,) seconds
+    left: Bools  # (n,) whether the session ended
+    gap_days: Ints  # (n,) until the next session; 0 within a session and after churn
+    churned: Bools  # (n,) whether it was the last session
 
 
 @dataclass(slots=True)
 class MiniCrowd:
-    """n people, each in their slot.
-
-    Attributes:
-        model: what they follow.
-        seeds: of the slots, shape (n,).
-        lives: number of the life in its slot, from 0, shape (n,).
-        keys: of the lives, shape (n,).
-        state: shape (n,) in [0, 336).
-        day: of the life, shape (n,).
-        cards: swiped in the life, shape (n,).
-    """
+    """n simulated users, each in a slot; all arrays have shape (n,)."""
 
     model: MiniModel
     seeds: Ints
-    lives: Ints
+    lives: Ints  # number of the life in its slot, from 0
     keys: Keys
-    state: Ints
-    day: Ints
-    cards: Ints
+    state: Ints  # in [0, 336)
+    day: Ints  # of the life
+    cards: Ints  # swiped in the life
 
     @classmethod
     def born(cls, model: MiniModel, seeds: Ints) -> "MiniCrowd":
@@ -70,17 +53,13 @@ class MiniCrowd:
         )
 
     def renew(self, who: Ints) -> None:
-        """Let the next life of these slots begin."""
+        """Start the next life of these slots."""
         self.lives[who] += 1
         self.keys[who] = life_keys(self.seeds[who], self.lives[who])
         self.state[who], self.day[who], self.cards[who] = START, 0, 0
 
     def swipe(self, actions: Ints) -> Swipes:
-        """Show everybody one card; who leaves and returns is at the start of that session after it.
-
-        Args:
-            actions: shape (n,) in [0, 4).
-        """
+        """Show each user one card; returning users are then at the start of their next session."""
         self.cards += 1
         row = self.state * N_ACTIONS + actions
         moves, bores, leaves = uniforms(self.keys, self.cards, CARD_LANE, 3)

@@ -1,4 +1,4 @@
-"""What MiniSwipe's reference policies are worth, and what they make of people: one row each."""
+"""Exact values of MiniSwipe's reference policies and the behaviour of users under them."""
 
 import msgspec
 
@@ -11,13 +11,12 @@ N_DAYS = 60
 
 
 class Graded(msgspec.Struct, frozen=True):
-    """A policy, exactly.
+    """Exact grades of one policy.
 
     Attributes:
-        policy: its name.
         share: of the optimum's value at the start of a life, by objective.
         score: 0 is the myopic policy, 1 the optimum; by objective.
-        habits: of people over `N_DAYS` days.
+        habits: of users over `N_DAYS` days.
     """
 
     policy: str
@@ -27,15 +26,10 @@ class Graded(msgspec.Struct, frozen=True):
 
 
 class Grades(msgspec.Struct, frozen=True):
-    """All of them.
+    """Grades of all reference policies."""
 
-    Attributes:
-        optimum: value at the start of a life: seconds for "watch", returns for "days".
-        days: for which habits count.
-    """
-
-    optimum: dict[Objective, float]
-    days: int
+    optimum: dict[Objective, float]  # at the start of a life: seconds or returns
+    days: int  # horizon of the habits
     policies: list[Graded]
 
 

@@ -1,4 +1,4 @@
-"""MiniSwipe's reference policies, and the score by which learners are graded against them."""
+"""MiniSwipe's reference policies, and the score that grades learners against them."""
 
 import numpy as np
 
@@ -15,8 +15,8 @@ SAME = 1e-9
 def reference_policies(programme: Programme) -> dict[str, Floats]:
     """Return the reference policies by name, each a pmf of shape (336, 4).
 
-    "myopic" takes the action of the most watch time now, "session optimal" that of the most until
-    the session ends; both know nothing of returns, so they serve either objective as they are.
+    "myopic" maximises watch time now, "session optimal" until the session ends; neither depends on
+    the objective.
     """
     policies = {
         "optimal for watch": programme.optimal("watch"),
@@ -38,12 +38,8 @@ def myopic(programme: Programme) -> Floats:
 def normalised_score(programme: Programme, policy: Floats, objective: Objective) -> float:
     """Return (V - V_myopic) / (V* - V_myopic) at the start: 0 is myopic, 1 the optimum.
 
-    It may be below 0. The plain share of V* flatters: a random policy has .95 of it on "days".
-
-    Args:
-        programme: of the model.
-        policy: a pmf over the actions for each state, shape (336, 4).
-        objective: what is counted.
+    It may be negative. The plain share of V* flatters: a random policy has .95 of it on "days".
+    `policy` is a pmf over the actions of each state, shape (336, 4).
     """
     low = programme.value(myopic(programme), objective)
     high = programme.value(programme.optimal(objective), objective)

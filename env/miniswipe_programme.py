@@ -1,15 +1,10 @@
-"""MiniSwipe solved exactly: the value of any policy, and the optimum, by linear systems.
+"""The dynamic programme of MiniSwipe: exact values of policies, and the optimum.
 
-With pi(a | x), rewards r(x, a) of a card and a bonus for each return,
+Objective "watch" sums seconds; "days" counts each day of return, discounted to the day. Policy
+iteration (Howard, Dynamic Programming and Markov Processes, 1960) solves a dense system of 336
+unknowns in four or five rounds.
 
-    V(x)  = sum_a pi(a | x) { r + sum_x' P(x' | x, a) [ (1 - h) V(x') + h U(S') ] }
-    U(S)  = E[gamma^D | S] (bonus + sum_S'' R(S'' | S) V(S'', 0, 0))
-    E[gamma^D | S] = (1 - churn) p gamma / (1 - gamma (1 - p))
-
-Objective "watch" has r = w and no bonus; "days" has r = 0 and a bonus of 1 for each day of return,
-discounted to the day. Solved by policy iteration (Howard, Dynamic Programming and Markov Processes,
-1960) with a dense solve of 336 unknowns; it needs four or five rounds. Rejected: value iteration,
-which needs thousands, as sessions are not discounted.
+Equations and the rejected alternative: `docs/decisions/twin-model.md`.
 """
 
 from dataclasses import dataclass
@@ -36,19 +31,12 @@ TIE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Programme:
-    """The model as matrices.
-
-    Attributes:
-        model: what it was made from.
-        stay: to each next state within the session, shape (336, 4, 336).
-        leave: to each level at which the session ends, shape (336, 4, 21).
-        rest: from the level at a session's end to the next one's start, shape (21, 21).
-    """
+    """The model as matrices."""
 
     model: MiniModel
-    stay: Floats
-    leave: Floats
-    rest: Floats
+    stay: Floats  # (336, 4, 336) to each next state within the session
+    leave: Floats  # (336, 4, 21) to each level at which the session ends
+    rest: Floats  # (21, 21) from a session's last level to the next one's first
 
     @classmethod
     def of(cls, model: MiniModel) -> "Programme":
@@ -91,11 +79,7 @@ class Programme:
         return onward
 
     def evaluate(self, policy: Floats) -> dict[Objective, Floats]:
-        """Return the value of each state under a policy by objective, each of shape (336,).
-
-        Args:
-            policy: a pmf over the actions for each state, shape (336, 4).
-        """
+        """Return each state's value under a policy, a pmf of shape (336, 4), by objective."""
         chain = np.einsum("xa,xay->xy", policy, self.transitions())
         gains = np.column_stack([(policy * self.rewards(name)).sum(axis=1) for name in OBJECTIVES])
         values = np.linalg.solve(np.eye(N_STATES) - chain, gains)
@@ -108,8 +92,8 @@ class Programme:
     def optimal(self, objective: Objective) -> Floats:
         """Return the policy of the highest value, a pmf of shape (336, 4).
 
-        Actions that are equally good are chosen between by the other objective, so the policy is
-        unique: on "days", 88 states have ties (with satiation 0, a topic again or another one).
+        Ties are broken by the other objective, so the policy is unique: on "days", 88 states have
+        ties (with satiation 0, between the same topic and a diverse one).
         """
         other: Objective = "days" if objective == "watch" else "watch"
         best = self.best_actions(objective)
@@ -138,10 +122,8 @@ def greedy(choice: Ints) -> Floats:
 def improve(onward: Floats, rewards: Floats, allowed: Bools) -> Ints:
     """Return the best of the allowed actions in each state, by policy iteration.
 
-    Args:
-        onward: discounted chance of each next state, shape (336, 4, 336).
-        rewards: of a card, shape (336, 4).
-        allowed: at least one action a state, shape (336, 4).
+    `onward` holds discounted chances of each next state, shape (336, 4, 336); rewards and `allowed`
+    have shape (336, 4).
     """
     each = np.arange(N_STATES)
     choice: Ints = allowed.argmax(axis=1)
@@ -162,7 +144,7 @@ def _action_values(onward: Floats, rewards: Floats, choice: Ints) -> Floats:
 
 
 def _after_card(model: MiniModel) -> Floats:
-    """Return the chance of each state after a card, whoever leaves, shape (336, 4, 336)."""
+    """Return the chance of each state after a card, before any exit, shape (336, 4, 336)."""
     after = np.zeros((N_STATES, N_ACTIONS, N_STATES))
     states, actions = np.indices((N_STATES, N_ACTIONS))
     for moved in (0, 1):

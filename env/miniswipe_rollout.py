@@ -1,7 +1,7 @@
-"""MiniSwipe's people under a policy, by Monte Carlo through the environment itself.
+"""Monte Carlo rollouts of MiniSwipe policies through the environment itself.
 
-One life a person, until they churn or the horizon ends; returns are added up with the discounts of
-`info`, as a learner has to. Standard errors are across people, who are independent; cards are not.
+Each user lives one life until churn or the horizon, and returns are summed with the discounts of
+`info`, as a learner has to. Standard errors are across users, who are independent; cards are not.
 """
 
 from dataclasses import dataclass
@@ -14,33 +14,23 @@ from env.miniswipe_vector import MiniSwipeVectorEnv
 from env.vocabulary import Bools, Floats, Ints
 
 _POLICY_STREAM = 1
-"""Told apart from the seeds of lives, so that what a policy draws does not hang on theirs."""
+"""Separate from the seeds of lives, so that the policy's draws do not depend on them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """What each of n people did until the horizon.
+    """The outcome of each of n users until the horizon."""
 
-    Attributes:
-        watch: seconds, each discounted to the first day, shape (n,).
-        days: returns, each discounted to the first day, shape (n,).
-        swipes: cards, shape (n,).
-        watched_s: seconds, shape (n,).
-        gaps: returns, those beyond the horizon included, shape (n,).
-        gap_days: days until them, in sum, shape (n,).
-        active: whether there was a session on a day, shape (n, n_days).
-    """
-
-    watch: Floats
-    days: Floats
-    swipes: Ints
-    watched_s: Floats
-    gaps: Ints
-    gap_days: Ints
-    active: Bools
+    watch: Floats  # (n,) seconds, each discounted to the first day
+    days: Floats  # (n,) returns, each discounted to the first day
+    swipes: Ints  # (n,) cards
+    watched_s: Floats  # (n,) seconds
+    gaps: Ints  # (n,) returns, those beyond the horizon included
+    gap_days: Ints  # (n,) days until them, in sum
+    active: Bools  # (n, n_days) whether there was a session on a day
 
     def habits(self) -> Habits:
-        """Return the means of what they did."""
+        """Return the means over users."""
         on_day = self.active.mean(axis=0)
         first, seventh, thirtieth = (float(on_day[day]) for day in RETENTION_DAYS)
         return Habits(
@@ -58,14 +48,10 @@ class Rollout:
 def roll_out(
     policy: Floats, n_people: int, n_days: int, seed: int, constants: MiniConstants | None = None
 ) -> Rollout:
-    """Return what n people do under a policy: same arguments, same bits.
+    """Return the outcome of n users under a policy; the same arguments give the same bits.
 
-    Args:
-        policy: a pmf over the actions for each state, shape (336, 4).
-        n_people: each with a life of their own.
-        n_days: horizon, more than 30 for `Rollout.habits`.
-        seed: of the lives and of the policy's draws.
-        constants: MiniSwipe's own where None.
+    `policy` is a pmf over the actions for each state, shape (336, 4); `n_days` is the horizon, more
+    than 30 for `Rollout.habits`.
     """
     env = MiniSwipeVectorEnv(n_people, obs="ids", horizon_days=n_days, constants=constants)
     generator = np.random.default_rng([seed, _POLICY_STREAM])

@@ -1,4 +1,4 @@
-"""`nextswipe/MiniSwipe-v0` as a native vector environment: n people a step, over arrays."""
+"""`nextswipe/MiniSwipe-v0` as a native vector environment: n simulated users a step."""
 
 from typing import Any
 
@@ -24,19 +24,19 @@ from env.vocabulary import Bools, Float32s, Floats, Ints
 
 
 class MiniSwipeVectorEnv(VectorEnv[Float32s | Ints, Ints, Any]):
-    """n people of `env.miniswipe.MiniSwipeEnv`, whose data sheet holds; here is what is more.
+    """n users of `env.miniswipe.MiniSwipeEnv`; its data sheet holds, with the following additions.
 
     ## Observation, Action, Reward, Info
-    As of the one, with a leading axis of n. Actions have shape (n,), dtype int64 or any other
-    integer; each value of `info` is an array of shape (n,).
+    As in `MiniSwipeEnv`, with a leading axis of n. Actions have shape (n,), dtype int64 or any
+    other integer; each value of `info` is an array of shape (n,).
 
     ## Seeds
-    `reset(seed=s)` gives person i the seed s + i: they live as `MiniSwipeEnv` does after
-    `reset(seed=s + i)`, to the last bit, whatever n is.
+    `reset(seed=s)` gives user i the seed s + i: they live as in `MiniSwipeEnv` after `reset(seed=s
+    + i)`, to the last bit, for every n.
 
     ## Episode End
-    NEXT_STEP autoreset: the step after the end of a life begins the slot's next one; its action
-    is ignored, its reward is 0 and its discount 1.
+    NEXT_STEP autoreset: the step after the end of a life starts the slot's next one; its action is
+    ignored, its reward is 0 and its discount 1.
 
     ## Version
     v0
@@ -77,11 +77,9 @@ class MiniSwipeVectorEnv(VectorEnv[Float32s | Ints, Ints, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float32s | Ints, dict[str, Any]]:
-        """Begin a life in each slot: the first of its seed, or the next one without a seed.
+        """Start a life in each slot: the first of its seed, or the next one without a seed.
 
-        Args:
-            seed: of person 0; person i has seed + i.
-            options: none are known.
+        User i has seed + i; options are ignored.
         """
         super().reset(seed=seed, options=options)
         if seed is not None or self._crowd is None:
@@ -93,11 +91,10 @@ class MiniSwipeVectorEnv(VectorEnv[Float32s | Ints, Ints, Any]):
         return observe(self._obs, self._crowd.state), {"day": self._crowd.day.copy()}
 
     def step(self, actions: Ints) -> tuple[Float32s | Ints, Floats, Bools, Bools, dict[str, Any]]:
-        """Show everybody one card; slots whose life is over begin the next one instead.
+        """Show each user one card; slots whose life is over start the next one instead.
 
         Raises:
-            ValueError: there is not one action a person, or one is none of the four; nothing
-                happened.
+            ValueError: actions have the wrong shape or range; the state does not change.
             RuntimeError: `reset` was not called.
         """
         if self._crowd is None:

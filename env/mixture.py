@@ -1,15 +1,11 @@
-"""The watch-time mixture behind an answer: was this view engaged, and how long are both kinds.
+"""The watch-time mixture behind an answer: the E and M steps that fit engaged views and skips.
 
     f(w | not E) = p_0 at 0, else (1 - p_0) LN(mu_0, s_0) capped at the duration
     f(w | E)     = LN(mu_1 + b u + d length, s_1), capped at the duration unless it loops
 
-A capped view is censored: it counts with the tail at the duration, and enters the means with its
-expected moments (truncated normal). Players report a little more than the duration at its end, so
-a view loops only beyond 1.05 durations.
+A capped view is censored: it counts with the tail at the duration. The slope b in u is not fitted.
 
-What u adds to the mean, b, is kept: moved with the rest, it makes engagement explain short views
-(1.65 instead of .2 on KuaiRand-Pure, where it should be half of all views engaged three quarters).
-With it kept, the mean comes out at ln 28 s and the deviation at 1.08.
+Reasons and measurements: `docs/decisions/world-fitting.md`.
 """
 
 from dataclasses import dataclass
@@ -58,10 +54,7 @@ class Views:
 def engagement(views: Views, rates: Rates, u: Floats) -> Floats:
     """Return P(E | watch time), shape (n,): the E step.
 
-    Args:
-        views: n of them.
-        rates: the mixture as it is now.
-        u: log-odds of E before the watch time is known, shape (n,).
+    `u`, shape (n,), is the log-odds of E before the watch time is known.
     """
     mu = rates.watch_mu + rates.watch_u * u + rates.watch_duration * views.length
     watched = (views.log_s - mu) / rates.watch_sd
@@ -81,11 +74,7 @@ def engagement(views: Views, rates: Rates, u: Floats) -> Floats:
 def fit_watch(views: Views, rates: Rates, u: Floats, engaged: Floats) -> Rates:
     """Return the rates with the mixture's parameters moved: the M step.
 
-    Args:
-        views: n of them.
-        rates: the mixture as it is now.
-        u: log-odds of E, shape (n,).
-        engaged: P(E | watch time), shape (n,).
+    `u` is the log-odds of E, `engaged` P(E | watch time), shapes (n,).
     """
     skipped = 1.0 - engaged
     capped = views.ended & ~views.looped
@@ -122,7 +111,7 @@ def _fit_skip(views: Views, rates: Rates, weight: Floats, capped: Bools) -> tupl
 
 
 def _completed(log_s: Floats, mu: Floats, sd: float, capped: Bools) -> tuple[Floats, Floats]:
-    """Return mean and variance of ln seconds without the cap, given what was seen."""
+    """Return mean and variance of ln seconds without the cap, given the observed view."""
     z = np.clip((log_s - mu) / sd, -8.0, 4.0)
     hazard = np.exp(-0.5 * z * z) / (_ROOT_TAU * normal_tail(z))
     mean = np.where(capped, mu + sd * hazard, log_s)

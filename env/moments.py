@@ -1,7 +1,7 @@
-"""Moments of a log of swipes: what a simulated world is held against, and how far it is off.
+"""Summary statistics of a log of swipes, for comparing a simulated world with its target.
 
-The same function takes the moments of an imported log and of a simulated one, so that a check
-compares like with like. Of a log they keep counts and quantiles only, never a person.
+The same function computes them for imported and simulated logs. They hold counts and quantiles
+only, never data of one user.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,33 +28,19 @@ QUANTILES = np.arange(1, 100) / 100.0
 
 
 class Moments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What was counted.
+    """Summary statistics of a log."""
 
-    Attributes:
-        n: impressions.
-        rates: of `SIGNALS`, a share of the impressions.
-        joint: P(b | a) by "b|a", for the pairs of `JOINT` whose condition occurred.
-        watch_mean_s: seconds.
-        watch_zero: share of the impressions played for exactly 0 s.
-        log_watch: quantiles .01, .02, .. .99 of ln seconds, of those played for longer.
-        gaps: counts of gaps of 1, 2, .. days between a person's days of visit.
-        session_cards: mean number of cards of a session.
-        session_tail: slope of ln P(length > n) in n, beyond the median length.
-        cohorts: shares of the people, by cohort; none where they are not told apart.
-        assumed: names of the fields above that no log is behind.
-    """
-
-    n: int
-    rates: dict[str, float]
-    joint: dict[str, float]
+    n: int  # impressions
+    rates: dict[str, float]  # of `SIGNALS`, a share of the impressions
+    joint: dict[str, float]  # P(b | a) by "b|a", for pairs of `JOINT` whose condition occurred
     watch_mean_s: float
-    watch_zero: float
-    log_watch: tuple[float, ...]
-    gaps: tuple[int, ...]
-    session_cards: float
-    session_tail: float
-    cohorts: dict[str, float] = {}
-    assumed: tuple[str, ...] = ()
+    watch_zero: float  # share of the impressions played for exactly 0 s
+    log_watch: tuple[float, ...]  # quantiles .01, .02, .. .99 of ln seconds, without those
+    gaps: tuple[int, ...]  # counts of gaps of 1, 2, .. days between days of visit
+    session_cards: float  # mean number of cards of a session
+    session_tail: float  # slope of ln P(length > n) in n, beyond the median length
+    cohorts: dict[str, float] = {}  # shares of the users; empty if unknown
+    assumed: tuple[str, ...] = ()  # names of the fields above that are not from a log
 
     def without(self, signal: str) -> float:
         """Return P(signal | no valid play), which the rates and `joint` imply."""
@@ -66,15 +52,13 @@ class Moments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def moments_of(
     impressions: Impressions, midnight_ms: int = 0, weight: Floats | None = None
 ) -> Moments:
-    """Return the moments of a log.
+    """Return the summary statistics of a log.
 
-    Args:
-        impressions: n of them, of at least one person.
-        midnight_ms: any midnight of the place; days begin there.
-        weight: of each impression in rates and watch time, shape (n,); all alike if None.
+    Days begin at `midnight_ms`, any local midnight; `weight`, shape (n,), weighs impressions in
+    rates and watch time.
 
     Raises:
-        ValueError: no impressions, or none was played at all.
+        ValueError: no impression was played.
     """
     if not len(impressions) or not np.any(impressions.play_s > 0.0):
         raise ValueError("expected impressions that were played, got none: there are no moments")
@@ -96,12 +80,12 @@ def moments_of(
 
 
 def pool(parts: Sequence[Moments]) -> Moments:
-    """Return the moments of several logs of the same world, of different people, together.
+    """Return the pooled statistics of logs of the same world with different users.
 
-    All is exact but the quantiles of ln watch time and the slope, which are averaged.
+    All are exact except the quantiles of ln watch time and the slope, which are averaged.
 
     Raises:
-        ValueError: nothing to pool.
+        ValueError: there are none to pool.
     """
     if not parts:
         raise ValueError("expected the moments of at least one log, got none")
@@ -140,12 +124,12 @@ def events_of(impressions: Impressions) -> dict[str, Bools]:
 def poststratify(impressions: Impressions, rates: Mapping[str, float]) -> Floats:
     """Return weights under which valid plays and long views have these rates, shape (n,).
 
-    A sample of a few days differs from the whole by more than its size allows for, and watch times
-    that contradict the rates of the whole cannot be met together with them. Long views outside of
-    valid plays, next to none, keep their share.
+    A sample of a few days differs from the whole log by more than its size explains, and its watch
+    times may contradict the whole log's rates. The few long views outside of valid plays keep their
+    share.
 
     Raises:
-        ValueError: the rates are no nested shares.
+        ValueError: the rates are not nested shares.
     """
     valid, long = impressions.valid_play(), impressions.long_view()
     if not 0.0 < rates["long_view"] < rates["valid_play"] < 1.0:
@@ -163,9 +147,9 @@ def poststratify(impressions: Impressions, rates: Mapping[str, float]) -> Floats
 
 
 def watch_distance(one: Moments, other: Moments) -> float:
-    """Return the Wasserstein-1 distance of ln watch time, views of 0 s left out.
+    """Return the Wasserstein-1 distance of ln watch time, without views of 0 s.
 
-    The mean distance of the quantiles .01 to .99, which is the integral of |F^-1 - G^-1|.
+    It is the integral of |F^-1 - G^-1|, as the mean over the quantiles .01 to .99.
     """
     return float(np.mean(np.abs(np.subtract(one.log_watch, other.log_watch))))
 

@@ -1,19 +1,14 @@
-"""What an environment's step is worth: one of five rewards, from the same components.
+"""The reward of an environment's step: one of five, computed from the same components.
 
     watch         seconds watched
-    engagement    `Reward` of the events, the one that the feed is run by
-    satisfaction  of one card in 200 the person is asked; 200 times the answer, 0 to 1, so that the
-                  expectation is their satisfaction after every card
-    retention     at a session's end day_discount^gap, 0 if they never return
+    engagement    `Reward` of the events, as the feed uses it
+    satisfaction  survey of one card in 200, weighted by 200
+    retention     at a session's end day_discount^gap, 0 if the user never returns
     mix           alpha * watch / 20 s + beta * retention
 
-Whichever is chosen, two fines can be taken from it, since a policy can win days by visits that
-never end: `wellbeing` for what is watched of a visit beyond a limit, `night` for what is watched
-between midnight and five by the person's own clock. Both are 0 unless asked for, and are what long
-visits and nights may not be worth.
+Two optional fines count watch time beyond a visit limit (`wellbeing`) and at night (`night`).
 
-All components are in `info` whichever is chosen. Retention is the gap that came, which a server
-can see, and not its expectation, which only the world knows: less noise would be a gift.
+Reasons: `docs/decisions/gym-rewards.md`.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -35,45 +30,33 @@ NIGHT_H = 5.0
 
 
 class Worth(NamedTuple):
-    """Components of a card's reward, over n people.
-
-    Attributes:
-        before_s: seconds watched in the visit before it.
-        hour: at which the visit began, by the person's clock, in [0, 24).
-    """
+    """Components of a card's reward, over n users."""
 
     watch_s: Floats
     engagement: Floats
     survey: Floats
     retention: Floats
-    before_s: Floats
-    hour: Floats
+    before_s: Floats  # watched in the visit before the card
+    hour: Floats  # of the visit's start, by the user's clock, in [0, 24)
 
 
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which reward, the weights of the mix, and what is fined.
-
-    Attributes:
-        wellbeing: fine for each minute of a visit beyond `visit_limit_min`, at least 0.
-        visit_limit_min: minutes of a visit that are free of it, above 0.
-        night: fine for each minute watched at night, at least 0; a card is of the hour at which
-            it begins.
-    """
+    """The choice of reward, the weights of the mix, and the fines."""
 
     name: RewardName = "engagement"
     alpha: float = 1.0
     beta: float = 20.0
     reward: Reward = Reward()
-    wellbeing: float = 0.0
-    visit_limit_min: float = LONG_VISIT_S / 60.0
-    night: float = 0.0
+    wellbeing: float = 0.0  # fine per minute of a visit beyond the limit
+    visit_limit_min: float = LONG_VISIT_S / 60.0  # minutes without that fine
+    night: float = 0.0  # fine per minute watched at night, by a card's starting hour
 
     def __post_init__(self) -> None:
         """Refuse an unknown name, or a bonus for long visits or nights.
 
         Raises:
-            ValueError: it is none of `RewardName`, or a fine is not at least 0 and finite, or the
-                limit not above 0.
+            ValueError: the name is not a `RewardName`, a fine is negative or infinite, or the limit
+                is not above 0.
         """
         for name in ("wellbeing", "night"):
             if not 0.0 <= getattr(self, name) < np.inf:
@@ -110,12 +93,9 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def overtime_s(before_s: Floats, watch_s: Floats, limit_s: float = LONG_VISIT_S) -> Floats:
-    """Return how much of a card was watched beyond a limit of the visit, shape (n,).
+    """Return the seconds of a card that lie beyond a limit of the visit, shape (n,).
 
-    Args:
-        before_s: watched in the visit before the card, shape (n,).
-        watch_s: of the card, shape (n,).
-        limit_s: of a visit.
+    `before_s` was watched in the visit before the card, `watch_s` of the card.
 
     >>> overtime_s(np.array([3500.0, 4000.0]), np.array([130.0, 20.0])).tolist()
     [30.0, 20.0]
@@ -126,9 +106,7 @@ def overtime_s(before_s: Floats, watch_s: Floats, limit_s: float = LONG_VISIT_S)
 def is_night(hour: Floats, before_s: Floats) -> Bools:
     """Return whether a card begins between midnight and `NIGHT_H`, shape (n,).
 
-    Args:
-        hour: at which the visit began, shape (n,).
-        before_s: watched in the visit before the card, shape (n,).
+    `hour` is the visit's start; `before_s` was watched in the visit before the card.
 
     >>> is_night(np.array([23.5, 4.5, 4.9]), np.array([3600.0, 0.0, 600.0])).tolist()
     [True, True, False]
@@ -137,11 +115,9 @@ def is_night(hour: Floats, before_s: Floats) -> Bools:
 
 
 def plays(watch_s: Floats, cap_s: Floats) -> tuple[Floats, Floats]:
-    """Return whether views are valid plays and long views, 0 or 1: `is_valid_play` over arrays.
+    """Return whether views are valid plays and long views, 0 or 1, shapes (n,).
 
-    Args:
-        watch_s: shape (n,).
-        cap_s: durations, or a day where unknown, shape (n,).
+    `cap_s` holds durations, or a day where unknown; the vectorised form of `is_valid_play`.
     """
     is_done = watch_s >= cap_s
     valid_play = np.where(cap_s <= VALID_PLAY_S, is_done, watch_s > VALID_PLAY_S)
@@ -163,14 +139,10 @@ def engagement(reward: Reward, valid_play: Floats, long_view: Floats, answer: An
 
 
 def survey(satisfaction: Floats, uniforms: Floats) -> Floats:
-    """Return the survey's reward: of those asked the answer over `ASKED_SHARE`, else 0.
+    """Return the survey's reward: the answer over `ASKED_SHARE` of users who are asked, else 0.
 
-    The answer is one of five stars, from 0 to 1 and rounded up or down by chance, so it is
-    unbiased.
-
-    Args:
-        satisfaction: in [0, 1], shape (n,).
-        uniforms: who is asked, and how they round, shape (2, n).
+    The answer is one of five stars, scaled to 0 to 1 and rounded at random, so it is unbiased. The
+    uniforms, shape (2, n), draw the survey and the rounding.
     """
     is_asked = uniforms[0] < ASKED_SHARE
     stars = np.floor(satisfaction * (N_STARS - 1) + uniforms[1]) / (N_STARS - 1)

@@ -1,12 +1,12 @@
-"""The observation of n people as arrays, in five forms, and their spaces.
+"""The observation of n simulated users as arrays, in five forms, and their spaces.
 
     dict       user (n, U), items (n, K, F), personal (n, K, P), mask (n, K)
-    flat       the first three in one row a person, for learners that know one Box only
-    ids        candidates (n, K), rows of `Stock.table`, and mask: a learner gathers what it needs
-    feed       as dict, but of the columns of a request to the HTTP feed, see `env.feed_view`
-    feed_flat  these in one row a person
+    flat       the first three in one row per user, for learners that take one Box
+    ids        candidates (n, K), rows of `Stock.table`, and mask
+    feed       as dict, in the columns of the HTTP feed
+    feed_flat  these in one row per user
 
-All numbers are float32 and within `BOUND`. The arrays are written over at each step.
+Numbers are float32 within `BOUND`. Each step overwrites them.
 """
 
 from typing import Any, Literal, get_args
@@ -28,24 +28,15 @@ Observation = dict[str, Any] | Float32s
 
 
 class Screen:
-    """Writes what the people of a feed are observed to be and offered.
-
-    Attributes:
-        space: of one person's observation.
-        user: of the world's own form, see `Observer.write_users`.
-        items: see `Observer.write_items`.
-    """
+    """Writes the observations of a simulation's users and candidates; `space` is one user's."""
 
     def __init__(self, swiping: Swiping, obs: ObsMode, *, keeps_items: bool) -> None:
-        """Make room.
+        """Allocate the arrays of a form.
 
-        Args:
-            swiping: what is observed.
-            obs: the form.
-            keeps_items: write `items` and `personal` even if the form has none.
+        `keeps_items` writes `items` and `personal` even if the form does not have them.
 
         Raises:
-            ValueError: the form is unknown, or has no place for the mask that is needed.
+            ValueError: the form is unknown, or cannot hold the mask that is needed.
         """
         if obs not in get_args(ObsMode):
             raise ValueError(f"expected obs of {', '.join(get_args(ObsMode))}, got {obs!r}")
@@ -67,17 +58,13 @@ class Screen:
     def personal(self) -> Float32s:
         """`Observer.write_items`' planes, seen as (n, K, len(PERSONAL)).
 
-        Made anew each time: a view that is kept is a copy of its own after pickling, and would
-        never be written again.
+        Made anew each time: a stored view would become a separate copy after pickling, and never be
+        written again.
         """
         return np.moveaxis(self._planes, 0, -1)
 
     def write(self, *, copy: bool) -> Observation:
-        """Return the observation of now.
-
-        Args:
-            copy: as arrays of its own; else as those that the next call writes over.
-        """
+        """Return the current observation, as a copy or as arrays that the next call overwrites."""
         swiping, candidates = self._swiping, self._swiping.candidates
         if self._writes_items:
             swiping.observer.write_users(self.user)
@@ -114,7 +101,7 @@ class Screen:
 
 
 def _open_feed(swiping: Swiping) -> FeedView:
-    """Let a feed's memory follow the people, and return how it sees them."""
+    """Attach a feed's state to the simulation, and return its view of the users."""
     memory = FeedMemory(swiping.preset.priors.taste_sd, swiping.reward, swiping.crowd.n)
     swiping.follow(memory)
     return FeedView(swiping, memory)

@@ -1,18 +1,10 @@
-"""What a server knows of the people in front of it, and the observation made of that.
+"""A server's knowledge of simulated users, and the observation computed from it.
 
-The server sees cards and what was done about them. Of these it keeps a belief of each person's
-interests (an online logistic regression of valid plays on the item's vector), which topics were
-shown lately, and running means, one of them of the guess how much the cards baited. It never sees
-satisfaction, taste, load, true bait or the class of return.
+The server sees cards and responses. It keeps a belief of each user's interests (online logistic
+regression of valid plays on item vectors), decayed counts of shown topics, and running means. It
+never sees satisfaction, taste, load, true bait or the class of return.
 
-    p = s(item's log-odds + belief · vector + b_lang [l_i = l_u] - b_sat seen_g)
-    belief <- belief + (valid play - p) vector / (1 / sd^2 + evidence / (4 d))
-
-The step is one over the posterior precision along a dimension, p (1 - p) being at most 1/4 and the
-mean square of a unit vector's component 1/d; evidence stops growing at some cards, so that the
-belief follows interests that wander (Robbins and Monro, 1951, with a floor on the step).
-
-Rejected: handing over the world's own state with noise, which no server has.
+Equations and the rejected alternative: `docs/decisions/gym-observation.md`.
 """
 
 import numpy as np
@@ -49,7 +41,7 @@ USER_FACTS = (
 )
 PERSONAL = ("match", "seen_topic", "same_language", "valid_play")
 BOUND = 100.0
-"""No number of an observation is beyond it."""
+"""Bound of the absolute value of every number of an observation."""
 
 MOST_EVIDENCE = 640.0
 CARDS_A_DAY = 12.0
@@ -74,35 +66,29 @@ BELIEF_LANE = 100
 
 
 class Observer:
-    """A server's memory of n people.
-
-    Attributes:
-        belief: of interests, shape (n_dims, n).
-        facts: `USER_FACTS`, shape (len(USER_FACTS), n).
-        seen: decayed counts of the topics shown, shape (n, N_TOPICS).
-    """
+    """A server's state of n users."""
 
     def __init__(
         self, cast: Cast, rates: Rates, moods: Moods, taste_sd: float, horizon_days: int, n: int
     ) -> None:
-        """Make room for n people."""
+        """Allocate n users."""
         self._cast, self._rates, self._moods = cast, rates, moods
         self._precision = 1.0 / (taste_sd * taste_sd)
         self._information = 0.25 / cast.n_dims
         self._horizon_days = horizon_days
-        self.belief: Floats = np.zeros((cast.n_dims, n))
-        self.facts: Floats = np.zeros((len(USER_FACTS), n))
-        self.seen: Float32s = np.zeros((n, N_TOPICS), dtype=np.float32)
+        self.belief: Floats = np.zeros((cast.n_dims, n))  # of interests
+        self.facts: Floats = np.zeros((len(USER_FACTS), n))  # (len(USER_FACTS), n)
+        self.seen: Float32s = np.zeros((n, N_TOPICS), dtype=np.float32)  # decayed topic counts
         self._is: Float32s = np.zeros((n, self._n_classes()), dtype=np.float32)
         self._topic_base = np.arange(n) * N_TOPICS
 
     @property
     def n_user(self) -> int:
-        """Length of what is observed of a person."""
+        """Length of a user's observation."""
         return len(self.belief) + N_TOPICS + len(USER_FACTS) + self._n_classes()
 
     def user_features(self) -> tuple[str, ...]:
-        """Return the names of what is observed of a person, in order."""
+        """Return the names of a user's features, in order."""
         return (
             *(f"belief_{d}" for d in range(len(self.belief))),
             *(f"seen_topic_{g}" for g in range(N_TOPICS)),
@@ -114,15 +100,10 @@ class Observer:
         )
 
     def meet(self, crowd: Crowd, index: Ints) -> None:
-        """Begin to know people whose lives just began.
+        """Start the state of users, index of shape (m,), whose lives just began.
 
-        Of those who registered long ago the belief is what their cards have taught: with
-        reliability r, r times their taste and a noise of variance r (1 - r) sd^2, the law of a
-        posterior mean.
-
-        Args:
-            crowd: in which they live.
-            index: of them, shape (m,).
+        The belief of users registered earlier is drawn from its posterior: with reliability r, r
+        times their taste plus noise of variance r (1 - r) sd^2.
         """
         people, keys = crowd.people, crowd.keys[index]
         tenure = people.tenure_days[index]
@@ -148,14 +129,10 @@ class Observer:
         swiped: Swiped,
         active: Bools | None = None,
     ) -> None:
-        """Learn from a card.
+        """Learn from a card after it has moved the crowd.
 
-        Args:
-            crowd: who saw it; moved by it already.
-            stock: what it was of.
-            rows: of the items, shape (n,).
-            swiped: what happened.
-            active: who was shown one; everybody if None.
+        `rows`, shape (n,), are the items shown; `active` masks the users who were shown one, None
+        meaning all.
         """
         weight = 1.0 if active is None else 1.0 * active
         answer, played, facts = swiped.answer, swiped.played, self.facts
@@ -187,13 +164,7 @@ class Observer:
         facts[_WATCHED] = np.log1p(crowd.watched_s)
 
     def greet(self, crowd: Crowd, index: Ints, gap_days: Floats) -> None:
-        """Note that people are back for another session.
-
-        Args:
-            crowd: in which they live.
-            index: of them, shape (m,).
-            gap_days: since their last one, shape (m,).
-        """
+        """Open the next session of users who return; `gap_days`, (m,), since their last one."""
         gap = np.log(gap_days)
         self.facts[_LAST_GAP, index] = gap
         self.facts[_USUAL_GAP, index] += 0.2 * (gap - self.facts[_USUAL_GAP, index])
@@ -204,15 +175,11 @@ class Observer:
 
     @property
     def _seen_cost(self) -> float:
-        """What one card of a topic, lately shown, takes from the log-odds of another."""
+        """Log-odds that one recently shown card of a topic takes from the next one."""
         return self._rates.satiation * self._moods.satiation_step
 
     def write_users(self, out: Float32s) -> None:
-        """Write what is observed of the people.
-
-        Args:
-            out: shape (n, n_user).
-        """
+        """Write the users' features to `out`, shape (n, n_user)."""
         d, facts_end = len(self.belief), len(self.belief) + N_TOPICS + len(USER_FACTS)
         out[:, :d] = self.belief.T
         out[:, d : d + N_TOPICS] = self.seen
@@ -229,15 +196,15 @@ class Observer:
         items: Float32s,
         out: Float32s,
     ) -> None:
-        """Write what is observed of the candidates.
+        """Write the candidates' features.
 
         Args:
-            crowd: to whom they are offered.
-            stock: of which they are.
-            rows: of them, shape (n, K).
-            users: as `write_users` wrote them, shape (n, n_user).
-            items: shape (n, K, n_dims + len(ITEM_FACTS)).
-            out: `PERSONAL`, each in a plane of its own, shape (len(PERSONAL), n, K).
+            crowd: the users.
+            stock: the items.
+            rows: of the candidates, shape (n, K).
+            users: as written by `write_users`, shape (n, n_user).
+            items: output, shape (n, K, n_dims + len(ITEM_FACTS)).
+            out: output, `PERSONAL` in one plane each, shape (len(PERSONAL), n, K).
         """
         d = stock.n_dims
         match, seen, speaks, chance = out

@@ -1,7 +1,7 @@
-"""The action space of pages: m different candidates in order.
+"""The action space of pages: ordered lists of m different candidates.
 
-A `MultiDiscrete` that samples and contains only pages without repeats, so that a random policy is
-a legal one. Gymnasium is told how to batch it: as plain numbers, as it would, pages repeat.
+It is a `MultiDiscrete` restricted to pages without repeats, so a random policy is legal. A batching
+rule is registered with Gymnasium, whose default would allow repeats.
 """
 
 from copy import deepcopy
@@ -20,21 +20,15 @@ class PageSpace(spaces.MultiDiscrete):
     def __init__(
         self, k: int, shape: tuple[int, ...], seed: int | np.random.Generator | None = None
     ) -> None:
-        """Hold arrays of this shape, whose last axis is a page.
-
-        Args:
-            k: candidates.
-            shape: (m,) or (n, m), m at most k.
-            seed: of the samples, or what draws them.
-        """
+        """Create the space of arrays of shape (m,) or (n, m), with m at most k."""
         super().__init__(np.full(shape, k), seed=seed)
         self.k = k
 
     def sample(self, mask: Any = None, probability: Any = None) -> Ints:
-        """Return a uniformly drawn page, or a batch of them.
+        """Return a uniformly drawn page, or a batch of pages.
 
         Raises:
-            ValueError: a mask or probabilities are given, which pages have none of.
+            ValueError: a mask or probabilities are given; pages support neither.
         """
         if mask is not None or probability is not None:
             raise ValueError("expected neither mask nor probability: pages are drawn uniformly")
@@ -42,17 +36,17 @@ class PageSpace(spaces.MultiDiscrete):
         return np.argsort(keys, axis=-1)[..., : self.nvec.shape[-1]].astype(np.int64)
 
     def contains(self, x: Any) -> bool:
-        """Return whether x is in the space: in range and without a repeat."""
+        """Return whether x is in range and without a repeat."""
         return bool(super().contains(x)) and not has_repeats(np.asarray(x)).any()
 
 
 @batch_space.register(PageSpace)
 def _batch(space: PageSpace, n: int = 1) -> PageSpace:
-    """Return the space of n pages, drawn as one page would be from here on."""
+    """Return the space of n pages, with a copy of the random state."""
     return PageSpace(space.k, (n, *space.nvec.shape), seed=deepcopy(space.np_random))
 
 
 def has_repeats(pages: Ints) -> Any:
-    """Return whether pages show a candidate twice, shape (...) of pages of shape (..., m)."""
+    """Return whether pages of shape (..., m) repeat a candidate, shape (...)."""
     in_order = np.sort(pages, axis=-1)
     return (in_order[..., 1:] == in_order[..., :-1]).any(axis=-1)

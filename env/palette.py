@@ -1,8 +1,7 @@
-"""Colours and names by which pictures tell the topics of a simulated world apart.
+"""Colours and names that distinguish a simulated world's topics in pictures.
 
-A topic of the world is a pattern of signs and means nothing; a picture with "topic 21" in it is
-read by nobody. The names are labels only: which topic has which hangs on its number alone, and no
-law of the world knows them.
+A topic of the world is a pattern of signs without meaning, and "topic 21" tells a reader nothing.
+The names are labels only, assigned by the topic's number; the dynamics do not depend on them.
 """
 
 import colorsys
@@ -39,7 +38,7 @@ def topic_colour(topic: int) -> Colour:
 
 
 def mix_colours(one: Colour, other: Colour, share: float) -> Colour:
-    """Return a colour between two: `share` of the second.
+    """Return a colour between two, with `share` of the second.
 
     >>> mix_colours((0, 0, 0), (200, 100, 50), 0.5)
     (100, 50, 25)

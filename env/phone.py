@@ -1,4 +1,4 @@
-"""The phone of a rendered frame, with the card that was shown last and what was done about it."""
+"""The phone of a rendered frame, with the last card and the user's response to it."""
 
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ _N_SPOTS = 7
 
 
 def draw_phone(ink: "Ink", x: float, y: float, still: Still) -> None:
-    """Draw the phone with its upper left corner there."""
+    """Draw the phone with its upper left corner at (x, y)."""
     ink.box(x, y, PHONE_W, PHONE_H, INK, _CORNER)
     left, top = x + _RIM, y + _RIM
     if still.last is None:
@@ -57,7 +57,7 @@ def _draw_card(ink: "Ink", x: float, y: float, swipe: Swipe) -> None:
 
 
 def _draw_video(ink: "Ink", x: float, y: float, card: Card, colour: Colour) -> None:
-    """Draw a stand-in for the video: the topic's colour and name, a pattern of the item's own."""
+    """Draw a placeholder for the video: the topic's colour and name, and the item's own pattern."""
     wide, dark = PHONE_W - 2 * _RIM, mix_colours(colour, INK, 0.78)
     for k in range(_TALL):
         inset = _inset(min(k, _TALL - 1 - k) + 0.5)
@@ -73,7 +73,7 @@ def _draw_video(ink: "Ink", x: float, y: float, card: Card, colour: Colour) -> N
 
 
 def _inset(depth: float) -> float:
-    """Return how far a round corner cuts into a row that lies this deep below the edge."""
+    """Return the inset of a round corner in a row at this depth below the edge."""
     radius = _CORNER - _RIM
     if depth >= radius:
         return 0.0

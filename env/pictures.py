@@ -1,7 +1,7 @@
-"""Pictures of a world's moments beside those that it should have, for people who read no tables.
+"""Pictures that compare a world's summary statistics with their targets.
 
-matplotlib is in the extra `world` and is imported when something is drawn. Pictures are drawn
-without a display, and the same moments give the same picture.
+matplotlib is in the extra `world` and is imported when a picture is drawn. Pictures are drawn
+without a display, and the same statistics give the same picture.
 """
 
 import textwrap
@@ -32,15 +32,15 @@ LONGEST_SESSION = 120
 def draw_moments(
     file: Path, found: Moments, target: Moments, survival: Floats, *, title: str, source: str
 ) -> None:
-    """Write the four-panel picture of a check; the suffix of the file says which format.
+    """Write the four-panel picture of a check, in the format of the file's suffix.
 
     Args:
         file: .png, .svg or .pdf.
         found: of the simulated log.
-        target: that it should have.
+        target: expected statistics.
         survival: simulated P(length > 0), P(length > 1), .. of sessions, shape (n,).
-        title: what world it is.
-        source: whose figures the target's are.
+        title: names the world.
+        source: of the target's figures.
 
     Raises:
         ImportError: matplotlib is not installed.

@@ -1,12 +1,10 @@
-"""Whole lives of people of the full world under a policy: who had a session on which days.
+"""Evaluation rollouts: whole lives of simulated users under a policy, and their active days.
 
-An active day is a day with a session; a day has one at most, so active days are sessions that began
-before the horizon. D30 is whether there was one on day 30, the first being day 0. Person i is life
-i // n_places of place i % n_places whatever the policy, with the same luck (`env.draws`): lives of
-two policies are compared person by person.
+An active day is a day with a session, of which a day has one at most; D30 is a session on day 30,
+the first day being 0. User i has the same random draws under every policy, so policies are compared
+user by user.
 
-Each place plays the same number of lives, one after another, and all of them count. Rejected: the
-first n lives that end anywhere, which are the short ones.
+Numbering of lives and the rejected sampling: `docs/decisions/world-batches.md`.
 """
 
 from collections.abc import Callable
@@ -25,35 +23,28 @@ from env.vocabulary import Bools, Floats, Ints
 D30 = 30
 
 Choose = Callable[[Any, Swiping], Ints]
-"""Candidates to show, shape (n,), of what is observed; only a policy that cheats asks the feed."""
+"""Candidates to show, shape (n,), given the observation; only an oracle policy reads the
+simulation."""
 
 
 class People(msgspec.Struct, frozen=True):
-    """Who lives, and for how long.
+    """The users and lives of an evaluation."""
 
-    Attributes:
-        first: place of the first.
-        n_places: that are played side by side.
-        n_lives: one after another in each.
-        days: of a life at most.
-        n_candidates: that each card is chosen from.
-    """
-
-    first: int
-    n_places: int
-    n_lives: int = 1
-    days: int = 60
-    n_candidates: int = 20
+    first: int  # index of the first
+    n_places: int  # played side by side
+    n_lives: int = 1  # one after another in each slot
+    days: int = 60  # longest life
+    n_candidates: int = 20  # to choose each card from
 
     @property
     def n(self) -> int:
-        """Lives in all."""
+        """Number of lives."""
         return self.n_places * self.n_lives
 
 
 @dataclass(frozen=True, slots=True)
 class PlayedLives:
-    """What became of n people, each shape (n,)."""
+    """Outcomes of n users, each of shape (n,)."""
 
     active_days: Floats
     day_30: Floats  # 0 or 1
@@ -74,14 +65,14 @@ def play_lives(
     places: Ints | None = None,
     obs: ObsMode = "dict",
 ) -> PlayedLives:
-    """Return what becomes of people under a policy.
+    """Return the outcomes of simulated users under a policy.
 
     Args:
-        preset: constants of their world; its items stay as they are.
+        preset: constants of the world; its items do not change.
         choose: the policy.
-        people: who they are.
-        places: of them instead of `people.first` and those after it, shape (n_places,).
-        obs: the form of what the policy observes.
+        people: the users.
+        places: user indices, shape (n_places,), instead of those from `people.first` on.
+        obs: the form of the policy's observation.
     """
     env = SwipeVectorEnv(
         people.n_places,
@@ -101,7 +92,7 @@ def play_lives(
 
 
 class _Diary:
-    """What happened so far, and at which life and day each place is."""
+    """Sums so far, with the current life and day of each slot."""
 
     def __init__(self, people: People) -> None:
         n, m = people.n_places, people.n_lives
@@ -114,11 +105,11 @@ class _Diary:
 
     @property
     def is_open(self) -> bool:
-        """Whether some place has lives to go."""
+        """Whether some slot has lives left to play."""
         return bool((self._life < self._n_lives).any())
 
     def write(self, terminated: Bools, truncated: Bools, info: dict[str, Any]) -> None:
-        """Note a turn."""
+        """Add a step."""
         sums, counts = self._sums, (self._life < self._n_lives) & ~self._was_over
         at = np.minimum(self._life, self._n_lives - 1), self._places
         sums["cards"][at] += counts
@@ -137,5 +128,5 @@ class _Diary:
         self._was_over = is_over
 
     def lives(self) -> PlayedLives:
-        """Return the lives, person by person."""
+        """Return the lives, user by user."""
         return PlayedLives(**{name: total.reshape(-1) for name, total in self._sums.items()})

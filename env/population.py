@@ -1,10 +1,8 @@
-"""Who the people of a simulated world are: cohorts, tastes, languages, devices, habits.
+"""The users of a simulated world: cohorts, tastes, languages, devices and visit habits.
 
-A person hangs on the key of their life alone. Either they are drawn from a preset's population, or
-they are one of a fitted world's people, drawn from the posterior of their own impressions.
-
-Rejected: a table of all people (a vector of any size, over any number of episodes, would need one
-as long as its training).
+A user follows from the key of their life alone: either drawn from a preset's population, or one of
+a fitted world's users, drawn from the posterior of their own impressions. A table of all users was
+rejected, since it would have to be as long as the training.
 """
 
 from collections.abc import Sequence
@@ -27,35 +25,26 @@ _TASTE_LANE = 16
 
 @dataclass(frozen=True)
 class People:
-    """Columns over n people.
-
-    Attributes:
-        market: whose local items they are offered, or `EVERYWHERE`.
-        lean: log-odds of engagement, their cohort's and device's included.
-        taste: their own, about which interests wander.
-        return_class: chance to return the next day at neutral satisfaction.
-        peaks: hours of the two peaks of their visits.
-        tenure_days: since they registered; 0 for newcomers.
-    """
+    """Columns over n users."""
 
     cohort: Ints  # (n,)
     country: Ints  # (n,)
-    market: Ints  # (n,)
+    market: Ints  # (n,) of the local items that they are offered, or `EVERYWHERE`
     language: Ints  # (n,)
     device: Ints  # (n,)
-    lean: Floats  # (n,)
-    taste: Floats  # (n_dims, n)
-    return_class: Floats  # (n,)
-    peaks: Floats  # (2, n)
-    tenure_days: Floats  # (n,)
+    lean: Floats  # (n,) log-odds of engagement, cohort and device included
+    taste: Floats  # (n_dims, n) mean of the drifting interests
+    return_class: Floats  # (n,) chance to return the next day at neutral satisfaction
+    peaks: Floats  # (2, n) hours of the two peaks of their visits
+    tenure_days: Floats  # (n,) since they registered; 0 for newcomers
 
     def take(self, index: Ints) -> "People":
-        """Return some of them, shape (m,)."""
+        """Return some of the users, shape (m,)."""
         return People(*(getattr(self, field.name)[..., index] for field in fields(People)))
 
 
 class Cast(Protocol):
-    """Says who lives a life, and what a server may tell people apart by."""
+    """Draws the users of lives, and names the classes that a server can observe."""
 
     cohorts: tuple[str, ...]
     countries: tuple[str, ...]
@@ -64,20 +53,17 @@ class Cast(Protocol):
     n_dims: int
 
     def draw(self, keys: Keys) -> People:
-        """Return the people of these lives; each hangs on its key alone."""
+        """Return the users of these lives; each depends on its key alone."""
 
 
 class DrawnCast:
-    """People drawn from a preset's population."""
+    """Users drawn from a preset's population."""
 
     def __init__(self, preset: Preset) -> None:
         """Prepare the shares.
 
-        Args:
-            preset: whose people they are.
-
         Raises:
-            ValueError: the shares of its cohorts or devices do not sum to 1.
+            ValueError: the shares of the preset's cohorts or devices do not sum to 1.
         """
         population = preset.population
         self._preset = preset
@@ -125,13 +111,13 @@ class DrawnCast:
 
 
 class FittedCast:
-    """The people of a world that was made from a log: each life is one of them."""
+    """The users of a world that was fitted to a log: each life is one of them."""
 
     def __init__(self, world: World, users: Sequence[tuple[UserId, Profile]]) -> None:
-        """Draw each from the posterior of their own impressions.
+        """Draw each user from the posterior of their own impressions.
 
         Raises:
-            ValueError: nobody is given.
+            ValueError: there are no users.
         """
         if not users:
             raise ValueError("expected at least one person of the world, got none")

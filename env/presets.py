@@ -1,10 +1,9 @@
-"""Presets: every constant of a simulated world in one value, named ones and files.
+"""Presets: all constants of a simulated world in one value, built in or from a file.
 
-A preset says how people answer (`Rates`), change (`Moods`) and differ (`Priors`, `Population`),
-what is uploaded (`Uploads`), and, where a log was behind it, the moments of that log that the
-world has to reproduce. Named presets are JSON files beside this module; `nextswipe world fit`
-writes more of them from a log. Training compares only inside one preset: published days of return
-differ by a factor of two between papers because the constants of their simulators do.
+A preset holds the answer model (`Rates`), the hidden state (`Moods`), the spread between users
+(`Priors`, `Population`), the supply (`Uploads`) and, if fitted, the target statistics of its log.
+Built-in presets are packaged JSON files; `nextswipe world fit` writes others. Results compare only
+within a preset: published days of return differ twofold between simulators' constants.
 """
 
 from importlib import resources
@@ -31,65 +30,38 @@ Laws = Literal["swipe", "kuaisim"]
 
 
 class Cohort(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A class of people.
+    """A class of users."""
 
-    Attributes:
-        share: of all people; the shares of a population sum to 1.
-        daily_share: of the cohort, whose return class is the daily one.
-        lean: added to the log-odds of engagement.
-        sessions_hours: mean hours of the day of the two peaks of its visits, in [0, 24).
-    """
-
-    share: float
-    daily_share: float
-    lean: float = 0.0
-    peak_hours: tuple[float, float] = (12.5, 20.5)
+    share: float  # of all users; the shares of a population sum to 1
+    daily_share: float  # of the cohort, whose return class is the daily one
+    lean: float = 0.0  # added to the log-odds of engagement
+    peak_hours: tuple[float, float] = (12.5, 20.5)  # two peaks of visits, in [0, 24)
 
     def __post_init__(self) -> None:
-        """Refuse shares that are none.
-
-        Raises:
-            ValueError: one is outside [0, 1].
-        """
+        """Refuse shares outside [0, 1] with a ValueError."""
         require_probabilities(self, "share", "daily_share")
 
 
 class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who the people are.
-
-    Attributes:
-        cohorts: by name.
-        newcomers: share of episodes whose person registers on their first day; the others have
-            a tenure and rested interests.
-        tenure_days: mean tenure of those.
-        drift: standard deviation of the change of taste a day, as a share of its own; it is drawn
-            back to the person's mean so that its variance stays.
-        drift_back: share of the way back to the mean a day.
-        peak_sd_h: standard deviation of the hour of a visit around its peak.
-        devices: shares by name, summing to 1.
-        device_leans: added to the log-odds of engagement of a device's people; 0 if not named.
-        evening: log-odds of engagement more at nine in the evening, less at nine in the morning.
-    """
+    """Constants of the users' differences and habits."""
 
     cohorts: dict[str, Cohort]
-    newcomers: float = 0.1
-    tenure_days: float = 400.0
-    drift: float = 0.05
-    drift_back: float = 0.02
-    peak_sd_h: float = 2.5
+    newcomers: float = 0.1  # share of episodes whose user registers on the first day
+    tenure_days: float = 400.0  # mean tenure of the others
+    drift: float = 0.05  # sd of a day's change of taste, as a share of the taste's own sd
+    drift_back: float = 0.02  # share of the way back to the user's mean a day
+    peak_sd_h: float = 2.5  # sd of the hour of a visit around its peak
     devices: dict[str, float] = msgspec.field(
         default_factory=lambda: {"phone": 0.9, "tablet": 0.06, "desktop": 0.04}
     )
-    device_leans: dict[str, float] = msgspec.field(default_factory=dict)
-    evening: float = 0.0
+    device_leans: dict[str, float] = msgspec.field(default_factory=dict)  # log-odds
+    evening: float = 0.0  # added to the log-odds of engagement at 21:00, subtracted at 9:00
 
     def __post_init__(self) -> None:
-        """Refuse probabilities that are none, and put cohorts and devices in order of their names.
-
-        People are drawn by that order, so it must not hang on how the preset was written down.
+        """Refuse invalid constants, and sort the classes that users are drawn by.
 
         Raises:
-            ValueError: one is out of range.
+            ValueError: a constant is out of range.
         """
         for name in ("cohorts", "devices", "device_leans"):
             in_order = dict(sorted(getattr(self, name).items()))
@@ -101,55 +73,35 @@ class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         require_not_negative(self, "tenure_days", "drift", "peak_sd_h")
 
     def shares(self) -> dict[str, float]:
-        """Return the cohorts' shares of all people."""
+        """Return the cohorts' shares of all users."""
         return {name: cohort.share for name, cohort in self.cohorts.items()}
 
     def daily_share(self) -> float:
-        """Return the share of all people whose return class is the daily one."""
+        """Return the share of all users whose return class is the daily one."""
         return sum(cohort.share * cohort.daily_share for cohort in self.cohorts.values())
 
 
 class Uploads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What there is to see, and how it comes.
+    """Constants of the items and their creators."""
 
-    Attributes:
-        n_items: that are live at a time; an upload takes the place of the oldest.
-        n_creators: who upload.
-        n_dims: length of an item's vector, 5 to 128: its first signs are the topic.
-        log_duration_mu: of ln seconds.
-        log_duration_sd: of ln seconds.
-        least_s: shortest duration.
-        most_s: longest duration.
-        a_day: uploads a day at the start, of all creators together.
-        output_sd: of the logarithm of a creator's share of them.
-        creator_effect: share of the variance of an item's effect that is its creator's.
-        creator_focus: cosine between an item's vector and its creator's direction, on average.
-        local_share: of items that are shown in their home market only.
-        audience: exposures that an upload must get within its first days for its creator to be
-            content.
-        give_up: probability a day that a creator whose last uploads all stayed below it stops.
-        exposures_per_swipe: how many people one simulated person stands for when exposures are
-            counted against `audience`.
-    """
-
-    n_items: int = 4_096
+    n_items: int = 4_096  # live at a time; an upload replaces the oldest
     n_creators: int = 400
-    n_dims: int = 16
-    log_duration_mu: float = 4.38
-    log_duration_sd: float = 1.0
+    n_dims: int = 16  # length of an item's vector, 5 to 128; its first signs are the topic
+    log_duration_mu: float = 4.38  # mean of ln seconds
+    log_duration_sd: float = 1.0  # sd of ln seconds
     least_s: float = 5.0
     most_s: float = 600.0
-    a_day: float = 100.0
-    output_sd: float = 1.2
-    creator_effect: float = 0.3
-    creator_focus: float = 0.6
-    local_share: float = 0.1
-    audience: int = 100
-    give_up: float = 0.05
-    exposures_per_swipe: float = 1.0
+    a_day: float = 100.0  # uploads a day at the start, of all creators together
+    output_sd: float = 1.2  # sd of the logarithm of a creator's share of them
+    creator_effect: float = 0.3  # creator's share of the variance of an item's effect
+    creator_focus: float = 0.6  # mean cosine of an item's vector with its creator's direction
+    local_share: float = 0.1  # of items that are shown in their home market only
+    audience: int = 100  # exposures in its first days that count an upload as a success
+    give_up: float = 0.05  # daily probability that a creator stops after failures
+    exposures_per_swipe: float = 1.0  # multiplies the exposures counted against `audience`
 
     def __post_init__(self) -> None:
-        """Refuse what nothing can be drawn from.
+        """Refuse invalid constants.
 
         Raises:
             ValueError: a share is outside [0, 1] or a size too small.
@@ -162,40 +114,25 @@ class Uploads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Constants of a world.
-
-    Attributes:
-        source: where its figures are from, and which are assumed.
-        intercept: of the log-odds of engagement, at mean affinity and effect.
-        duration: of ln duration around its centre, of its square, and of an unknown duration.
-        horizon_days: length of an episode.
-        day_discount: discount of a day in retention's reward.
-        laws: whose equations answer, leave and return follow; see `env.kuaisim` for the other.
-        kuaisim: constants of those, None under our own.
-        moments: of the log behind the preset, None where there is none.
-    """
+    """Constants of a world."""
 
     name: str
-    source: str
+    source: str  # origin of its figures, and which are assumed
     population: Population
     rates: Rates = Rates()
     moods: Moods = Moods()
     priors: Priors = Priors()
     uploads: Uploads = Uploads()
-    intercept: float = 0.0
+    intercept: float = 0.0  # of the log-odds of engagement, at mean affinity and effect
     duration: tuple[float, float, float] = (0.1, -0.05, -0.1)
-    horizon_days: int = 60
-    day_discount: float = 0.97
-    laws: Laws = "swipe"
-    kuaisim: KuaiSimLaws | None = None
-    moments: Moments | None = None
+    horizon_days: int = 60  # length of an episode
+    day_discount: float = 0.97  # discount of a day in retention's reward
+    laws: Laws = "swipe"  # the equations of answers, exits and returns
+    kuaisim: KuaiSimLaws | None = None  # constants, if laws is "kuaisim"
+    moments: Moments | None = None  # statistics of the preset's log, None if there is none
 
     def __post_init__(self) -> None:
-        """Refuse an episode without days.
-
-        Raises:
-            ValueError: the horizon is not above 0, or the discount no probability above 0.
-        """
+        """Refuse a horizon that is not above 0, or a discount outside (0, 1]."""
         require_positive(self, "horizon_days", "day_discount")
         require_probabilities(self, "day_discount")
 
@@ -205,13 +142,10 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load(name_or_path: str) -> Preset:
-    """Return a named preset, or the one that a file holds.
-
-    Args:
-        name_or_path: one of `NAMED`, or the path of a JSON file.
+    """Return one of the `NAMED` presets, or the preset in a JSON file.
 
     Raises:
-        ValueError: neither a known name nor a file, or the file is no preset.
+        ValueError: there is no such name or file, or the file is not a preset.
     """
     if name_or_path in NAMED:
         data = resources.files("env").joinpath("preset_files", f"{name_or_path}.json").read_bytes()

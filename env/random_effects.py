@@ -1,10 +1,9 @@
 """Blocks of a logistic mixed model: each moves its coefficients by one penalised Newton step.
 
-With log-odds eta = sum of the blocks, w = p (1 - p) and the working response of a block
-z = f + (y - p) / w, f its own part of eta, a block solves a ridge regression of z on its design
-with weights w; its prior variances are the ridge, moved by EM as the mean over units of squared
-posterior mean plus posterior variance. People with fewer rows than columns, nearly all of an
-imported log, are solved in the dual (n_rows x n_rows), all with the same number of rows at once.
+A block solves a ridge regression of its working response, with its prior variances as the ridge; EM
+moves the variances. Users with few rows, nearly all of an imported log, are solved in the dual.
+
+Formulas: `docs/decisions/world-fitting.md`.
 """
 
 from collections.abc import Iterator
@@ -45,7 +44,7 @@ class CommonBlock:
 
 @dataclass
 class GroupBlock:
-    """One vector of coefficients a group, few groups: normal around 0, two variances."""
+    """A vector of coefficients for each of few groups: normal around 0, two variances."""
 
     design: Floats  # (n, k), the first column constant
     group: Ints  # (n,)
@@ -76,7 +75,7 @@ class GroupBlock:
 
 @dataclass
 class UnitBlock:
-    """One number a unit, many units: normal around 0 with one variance."""
+    """One number for each of many units: normal around 0 with one variance."""
 
     unit: Ints  # (n,)
     n_units: int
@@ -99,7 +98,7 @@ class UnitBlock:
 
 @dataclass
 class PersonBlock:
-    """A lean and a taste a person: the lean's variance is moved, the taste's is given."""
+    """A lean and a taste for each user; only the lean's variance is moved."""
 
     vectors: Floats  # (n, d)
     person: Ints  # (n,) ascending
@@ -107,10 +106,10 @@ class PersonBlock:
     taste_sd: float
 
     def move(self, w: Floats, z: Floats) -> Floats:
-        """Solve person by person, move the lean's variance, return the part of eta, shape (n,).
+        """Solve user by user, move the lean's variance, return the part of eta, shape (n,).
 
-        With K = lean_sd² + taste_sd² V V' over a person's rows, the part is K (K + 1/W)^-1 z.
-        Where rows are more than coefficients, the same is solved for the coefficients.
+        With K = lean_sd² + taste_sd² V V' over a user's rows, the part is K (K + 1/W)^-1 z. With
+        more rows than coefficients, it is solved for the coefficients instead.
         """
         part = np.zeros(len(z))
         lean, second, n_people = self.lean_sd**2, 0.0, 0
@@ -124,7 +123,7 @@ class PersonBlock:
         return part
 
     def _solve_dual(self, rows: Ints, w: Floats, z: Floats) -> tuple[Floats, Floats]:
-        """Return parts and expected squares of leans of people with these rows, (p, r) and (p,)."""
+        """Return parts and expected squares of leans of users with these rows, (p, r) and (p,)."""
         lean, v = self.lean_sd**2, self.vectors[rows]
         kernel = lean + self.taste_sd**2 * (v @ v.transpose(0, 2, 1))
         inverse = np.linalg.inv(kernel + np.eye(rows.shape[1]) / w[:, None, :])
@@ -133,7 +132,7 @@ class PersonBlock:
         return np.einsum("pij,pj->pi", kernel, dual), squares
 
     def _solve_primal(self, rows: Ints, w: Floats, z: Floats) -> tuple[Floats, Floats]:
-        """Return the same where rows are many: it inverts (1 + d) x (1 + d)."""
+        """Return the same for many rows, by inverting a (1 + d) x (1 + d) matrix."""
         v = self.vectors[rows]
         x = np.concatenate([np.ones((*rows.shape, 1)), v], axis=2)
         prior = np.r_[self.lean_sd, np.full(v.shape[2], self.taste_sd)] ** 2

@@ -1,14 +1,10 @@
-"""Recipes of the named presets: the draft and the moments from which calibration makes each.
+"""Recipes of the built-in presets: the draft and the target statistics of each.
 
-`kuairand` is held against the marginals of KuaiRand-Pure's 1,436,609 exposures (Gao et al., CIKM
-2022, CC BY-SA 4.0; counted by the preprocessing of KuaiSim, Zhao et al., NeurIPS 2023). Watch times
-come from a sample of its log, weighted so that valid plays and long views have the rates of the
-whole: the sample's own six days contradict them. Pure holds a hundredth of each person's stream, so
-how long sessions are is assumed, and its gaps are longer than the app's were.
+`kuairand` follows KuaiRand-Pure (Gao et al., CIKM 2022, CC BY-SA 4.0), with assumed session
+lengths. `daily`, an app opened nearly every day, and `rapid`, a small world for tests, are
+assumptions throughout. `kuaisim` keeps KuaiSim's published constants.
 
-`daily` is an app that is opened nearly every day, with the watching that a TikTok donation study
-reports (45% of a video on average); all of its moments are assumptions. `rapid` is small, for
-tests. `kuaisim` keeps KuaiSim's published constants as they are.
+Sources and assumptions: `docs/decisions/world-presets.md`.
 """
 
 import numpy as np
@@ -76,19 +72,19 @@ KUAIRAND_DAILY = {
     "middle_active": -1.0,
     "single_low_active": -2.5,
 }
-"""Log-odds by which fewer of a cohort come daily than of the fully active: assumed, in the order of
-their names. What Pure keeps of a stream says nothing about visits, so they are not counted from it.
-"""
+"""Log-odds of a cohort's daily users relative to the fully active: assumed, in the order of the
+cohorts' names. The part of a stream that Pure keeps holds no information about visits, so they are
+not counted from it."""
 
 
 def kuairand_draft(source: str) -> Preset:
-    """Return what of `kuairand` no log tells: the hour's and the device's part are assumed."""
+    """Return the assumed part of `kuairand`: the effects of hour and device."""
     population = Population(cohorts={}, device_leans=DEVICE_LEANS, evening=EVENING)
     return Preset(name="kuairand", source=source, population=population)
 
 
 def kuairand_target(sample: Impressions, midnight_ms: int) -> Moments:
-    """Return the moments that the preset `kuairand` meets.
+    """Return the target statistics of the preset `kuairand`.
 
     Args:
         sample: of KuaiRand-Pure's standard log; only its watch times count.
@@ -108,7 +104,7 @@ def kuairand_target(sample: Impressions, midnight_ms: int) -> Moments:
 
 
 def with_assumed_visits(population: Population, daily_share: float) -> Population:
-    """Return KuaiRand's cohorts with the assumed order of who comes daily, for this mean of it."""
+    """Return KuaiRand's cohorts with the assumed order of daily shares, at this mean share."""
     offset = {name: KUAIRAND_DAILY.get(name, 0.0) for name in population.cohorts}
     share = {name: cohort.share for name, cohort in population.cohorts.items()}
     low, high, base = -8.0, 8.0, 0.0
@@ -124,9 +120,9 @@ def with_assumed_visits(population: Population, daily_share: float) -> Populatio
 
 
 def assumed_tail(cards: float) -> float:
-    """Return the slope of ln P(length > n) that is assumed of sessions of this mean.
+    """Return the assumed slope of ln P(length > n) of sessions of this mean length.
 
-    People tire: beyond the median a session ends a fifth sooner than 1 card in `cards`.
+    Users tire: beyond the median a session ends a fifth sooner than 1 card in `cards`.
 
     >>> round(assumed_tail(24.0), 3)
     -0.05
@@ -176,7 +172,7 @@ def rapid() -> Preset:
 def kuaisim() -> Preset:
     """Return KuaiSim's published setting across sessions, see `env.kuaisim`.
 
-    Neither satiation nor load nor days move an answer in it.
+    Satiation, load and days have no effect on answers in it.
     """
     return Preset(
         name="kuaisim",
@@ -206,7 +202,7 @@ def _logit(p: float) -> float:
 
 
 def _watched(draft: Preset, n: int) -> Impressions:
-    """Return views drawn from a draft's mixture, all else empty: what its watching comes to."""
+    """Return views drawn from a draft's mixture, without other events."""
     rng = np.random.default_rng(1)
     rates, uploads = draft.rates, draft.uploads
     drawn_s = np.exp(uploads.log_duration_mu + uploads.log_duration_sd * rng.standard_normal(n))
@@ -238,7 +234,7 @@ def _watched(draft: Preset, n: int) -> Impressions:
 
 
 def _with_events(watched: Moments) -> Moments:
-    """Return moments with the rare events as KuaiRand's, given a valid play and given none."""
+    """Return statistics with KuaiRand's rates of rare events, with and without a valid play."""
     valid = watched.rates["valid_play"]
     source = KUAIRAND_RATES["valid_play"]
     rates, joint = dict(watched.rates), dict(watched.joint)

@@ -1,8 +1,8 @@
-"""A picture of one moment in front of the feed: a phone with its card, beside it the person.
+"""Draws one moment of a simulation as an image: a phone with its card, and the user beside it.
 
-`render_frame` draws a `Still` as an image for `render_mode="rgb_array"`; what the server cannot see
-stands in a box of its own. Pillow is in the extra `world` and is imported when something is drawn;
-its built-in typeface keeps the picture the same on every machine.
+`render_frame` draws a `Still` for `render_mode="rgb_array"`; state hidden from the server stands in
+a box of its own. Pillow is in the extra `world` and is imported when drawing; its built-in typeface
+gives the same picture on every machine.
 """
 
 from typing import TYPE_CHECKING, cast
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 960, 640
 SHARPNESS = 2
-"""Drawn at this many times the size and scaled down: Pillow's shapes have hard edges."""
+"""Scale of the drawing before it is scaled down, since Pillow's shapes have hard edges."""
 
 _MARGIN = 40
 _LEFT = _MARGIN + PHONE_W + 44
@@ -45,10 +45,10 @@ _LONGEST_BAR_S = 120.0
 
 
 class Ink:
-    """Draws in pixels of the finished frame, whatever the sharpness."""
+    """Draws in pixels of the finished frame, independent of the sharpness."""
 
     def __init__(self, draw: "ImageDraw") -> None:
-        """Draw with this."""
+        """Wrap a Pillow drawing."""
         self._draw = draw
         self._fonts: dict[int, FreeTypeFont] = {}
 
@@ -80,7 +80,7 @@ class Ink:
         self._draw.rounded_rectangle(corners, radius * SHARPNESS, fill, outline, SHARPNESS)
 
     def disc(self, x: float, y: float, radius: float, fill: Colour) -> None:
-        """Draw a disc about a point."""
+        """Draw a disc around a point."""
         corners = tuple(SHARPNESS * v for v in (x - radius, y - radius, x + radius, y + radius))
         self._draw.ellipse(corners, fill)
 
@@ -154,7 +154,7 @@ def _say(still: Still) -> tuple[str, int, Colour]:
 
 
 def _draw_visit(ink: Ink, y: float, still: Still) -> None:
-    """Draw a bar a card: its colour the topic, its height how long it was watched."""
+    """Draw a bar for each card: its colour is the topic, its height the watch time."""
     ink.line([(_LEFT, y), (_LEFT + _WIDE, y)], FAINT, 1)
     ink.text(
         _LEFT, y + 14, "This visit, card by card (taller: watched longer; dot: reacted)", 13, GREY
@@ -213,7 +213,7 @@ def _draw_satiation(ink: Ink, y: float, column: int, topic: int, value: float) -
 
 
 def _draw_calendar(ink: Ink, y: float, still: Still) -> None:
-    """Draw a mark a day of the episode: visited, missed, to come."""
+    """Draw a mark for each day of the episode: visited, missed or to come."""
     step = _WIDE / still.horizon_days
     side = min(step - 2.0, 14.0)
     visited = set(still.visits)

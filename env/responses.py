@@ -1,15 +1,12 @@
-"""What was learned about who likes what: the parameters behind every answer, and their doubt.
+"""The fitted answer model: parameters of items and users, with their posteriors.
 
     a + q = (common + cohort + personal taste) · vector + item effect
-            + person's lean + cohort's lean + f(duration) + intercept
+            + user's lean + cohort's lean + f(duration) + intercept
 
-Item effects, leans and tastes are normal with fitted variances, so an item seen often has its own
-effect and one seen never draws it from the prior; the same for people. A world draws them from
-the posterior, not its mean: means alone would make everybody alike and every new item average.
+A world draws effects, leans and tastes from the posterior. Its means alone would make all users
+alike and every new item average.
 
-A person's posterior is normal (Laplace), its precision 1/prior + sum_r w_r x_r x_r' over their own
-impressions r with x = (1, vector). Rejected: keeping the precision matrices (90 MB for 21,000
-people; the rows they are made of take 2 MB), and one variance for all instead of a posterior.
+Derivation and rejected alternatives: `docs/decisions/world-fitting.md`.
 """
 
 from dataclasses import dataclass
@@ -24,23 +21,16 @@ from env.vocabulary import Float32s, Floats, Ints, ItemId, UserId
 
 
 class Priors(msgspec.Struct, frozen=True):
-    """Standard deviations of what differs, in log-odds.
+    """Standard deviations of the random effects, in log-odds."""
 
-    Attributes:
-        effect_sd: between items, beyond taste and duration.
-        lean_sd: between people of a cohort.
-        taste_sd: between people, of the affinity to an item of unit vector.
-        affinity_sd: between impressions, of the whole affinity; it standardises likes.
-    """
-
-    effect_sd: float = 0.5
-    lean_sd: float = 0.5
-    taste_sd: float = 0.6
-    affinity_sd: float = 0.6
+    effect_sd: float = 0.5  # between items, beyond taste and duration
+    lean_sd: float = 0.5  # between users of a cohort
+    taste_sd: float = 0.6  # between users, of the affinity to an item of unit vector
+    affinity_sd: float = 0.6  # between impressions, of the whole affinity; standardises likes
 
 
 class Cohorts(msgspec.Struct, frozen=True):
-    """How classes of people differ from everybody; a class that is not in it does not."""
+    """Differences of cohorts from the mean; a cohort that is missing has none."""
 
     names: tuple[str, ...]
     lean: Floats  # (n_cohorts,)
@@ -57,28 +47,23 @@ class FittedItems(msgspec.Struct, frozen=True):
 
 
 class FittedPeople(msgspec.Struct, frozen=True):
-    """People with impressions, as the rows that their posteriors are made of."""
+    """Users with impressions, as the rows from which their posteriors are computed."""
 
     ids: tuple[UserId, ...]
-    starts: Ints  # (n_people + 1,) a person's rows are starts[k] to starts[k + 1]
+    starts: Ints  # (n_people + 1,) a user's rows are starts[k] to starts[k + 1]
     item: Ints  # (n_rows,) index into the fitted items
     weight: Floats  # (n_rows,) > 0: p (1 - p)
-    response: Floats  # (n_rows,) working response, less all that is not personal
+    response: Floats  # (n_rows,) working response, less its impersonal part
 
 
 class ResponseModel(msgspec.Struct, frozen=True):
-    """Parameters of how people answer; `fitting.fit` makes it from a log, `generated` without.
-
-    Attributes:
-        duration: of ln duration around its centre, of its square, and of an unknown duration.
-        taste: common to all.
-    """
+    """Parameters of the answer model; `fitting.fit` makes it from a log, `generated` without."""
 
     rates: Rates
     priors: Priors
     intercept: float
-    duration: tuple[float, float, float]
-    taste: Floats  # (VECTOR_DIM,)
+    duration: tuple[float, float, float]  # of ln duration, its square, an unknown one
+    taste: Floats  # (VECTOR_DIM,) common to all
     cohorts: Cohorts
     items: FittedItems
     people: FittedPeople
@@ -97,7 +82,7 @@ class ResponseModel(msgspec.Struct, frozen=True):
         return msgspec.msgpack.decode(data, type=ResponseModel, dec_hook=_unpack_array)
 
     def appeal(self, duration_s: Floats) -> Floats:
-        """Return what an item of this length brings to everybody, without its own effect."""
+        """Return the appeal of an item of this duration to all users, without its own effect."""
         length = log_duration(duration_s)
         linear, square, unknown = self.duration
         return self.intercept + linear * length + square * length**2 + unknown * (duration_s <= 0.0)
@@ -105,7 +90,7 @@ class ResponseModel(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Posteriors:
-    """Draws items and people of a model; holds the look-ups that the model itself has not."""
+    """Posteriors of a model's items and users, with the look-ups by id."""
 
     model: ResponseModel
 
@@ -118,18 +103,18 @@ class Posteriors:
         return {user_id: k for k, user_id in enumerate(self.model.people.ids)}
 
     def item_effect(self, item_id: ItemId) -> tuple[float, float]:
-        """Return mean and standard deviation of an item's effect; the prior's for a new one."""
+        """Return mean and standard deviation of an item's effect; the prior's for a new item."""
         k = self._item_index.get(item_id)
         if k is None:
             return 0.0, self.model.priors.effect_sd
         return float(self.model.items.effect[k]), float(self.model.items.effect_sd[k])
 
     def person_effect(self, user_id: UserId, cohort: str) -> tuple[Floats, Floats]:
-        """Return the posterior of a person's (lean, taste), cohort and common taste included.
+        """Return the posterior of a user's (lean, taste), cohort and common taste included.
 
         Returns:
-            The mean, shape (1 + VECTOR_DIM,), and a matrix L of shape (1 + VECTOR_DIM, same) with
-            covariance L L': mean + L z with standard normal z is a draw.
+            The mean, shape (1 + VECTOR_DIM,), and a square matrix L with covariance L L': mean + L
+            z with standard normal z is a draw.
         """
         precision = np.diag(self._prior_precision)
         pull = np.zeros(1 + VECTOR_DIM)
@@ -160,10 +145,10 @@ class Posteriors:
 
 
 def generated() -> ResponseModel:
-    """Return the model of a world for which nothing was imported.
+    """Return the model of a world without an import.
 
-    About .46 of the cards are valid plays and .33 long views, as in KuaiRand-Pure, and medium
-    videos engage best.
+    About .46 of its cards are valid plays and .33 long views, as in KuaiRand-Pure, and medium
+    durations engage best.
     """
     none = np.zeros(0)
     return ResponseModel(

@@ -1,12 +1,10 @@
-"""Rollouts: whole episodes of a policy in a vector environment, and their export as a dataset.
+"""Rollouts: whole episodes of a policy in a vector environment, and their export to Minari.
 
-A policy here is a function from a batch of observations to a batch of actions. Each place of the
-environment gives exactly one episode, its first: taking the first n that end would take the short
-ones, and people who never come back would count for too much.
+A policy is a function from a batch of observations to a batch of actions. Each slot of the
+environment gives only its first episode: the first n to end would be the short ones, with too many
+users who churn.
 
-Minari (Farama Foundation) is the format in which offline reinforcement learning exchanges data;
-it is in the extra `world` and is imported when something is exported. Rejected: its DataCollector,
-a wrapper of one environment, which would give up the vector; the episodes are the same.
+Format and rejected alternatives: `docs/decisions/gym-datasets.md`.
 """
 
 import shutil
@@ -32,22 +30,16 @@ if TYPE_CHECKING:
 
 Arrays = NDArray[Any] | dict[str, NDArray[Any]]
 Chooser = Callable[[Any], NDArray[Any]]
-"""Actions of n people of a batch of observations."""
+"""Maps a batch of observations to the actions of n users."""
 
 MOST_STEPS = 200_000
 PLACES = 16
-"""Episodes of an export that are played at a time: what it takes in memory."""
+"""Number of episodes of an export that are played at a time, which bounds its memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """A life as a learner meets it, of t steps.
-
-    Attributes:
-        seed: under which `reset` of the environment of one person begins the same life.
-        observations: t + 1 of them, an array or one by name.
-        infos: what came with each step, by name.
-    """
+    """A life of t steps; `reset` of the scalar environment with `seed` starts the same life."""
 
     seed: int
     observations: Arrays  # (t + 1, ...)
@@ -63,12 +55,12 @@ class Episode:
 
 
 def rollout(env: "VectorEnv[Any, Any, Any]", choose: Chooser, seed: int) -> list[Episode]:
-    """Return the first episode of each place, under a policy.
+    """Return the first episode of each slot, under a policy.
 
     Args:
-        env: of n people, with the autoreset mode NEXT_STEP, and observations that stay (copy=True).
+        env: of n users, with autoreset mode NEXT_STEP, and observations that stay (copy=True).
         choose: the policy.
-        seed: place i lives under seed + i.
+        seed: slot i lives under seed + i.
 
     Raises:
         ValueError: the environment resets in another way.
@@ -110,22 +102,22 @@ def export_minari(
 ) -> "MinariDataset":
     """Return a dataset of episodes, written to `folder` / `dataset_id`.
 
-    It loads with `MinariDataset(folder / dataset_id / "data")`, or by its id where the variable
-    MINARI_DATASETS_PATH names the folder. Nothing is sent or fetched. A dataset that could not be
-    finished is removed.
+    It loads with `MinariDataset(folder / dataset_id / "data")`, or by its id if the variable
+    MINARI_DATASETS_PATH names the folder. The export uses no network. An unfinished dataset is
+    removed.
 
     Args:
         env_id: registered, with a vector entry point.
-        options: of the environment, as JSON has them: they are part of the dataset, so that the
-            environment can be made again from it.
-        choose: the policy, of the seed of a batch of episodes.
+        options: of the environment, as JSON values; stored in the dataset, so that the environment
+            can be made again.
+        choose: returns the policy, given the seed of a batch of episodes.
         folder: may exist.
         dataset_id: as Minari names datasets, such as "nextswipe/rapid-uniform-v0".
         n_episodes: at least 1; episode i lives under seed + i.
         seed: of the first.
-        policy: its name, for whoever reads the dataset.
-        description: for the same.
-        advance: told of the episodes that were written.
+        policy: its name, stored in the dataset.
+        description: stored in the dataset.
+        advance: called with the number of episodes written.
 
     Raises:
         ImportError: Minari is not installed.
@@ -156,12 +148,12 @@ def export_minari(
 
 @contextmanager
 def _new_folder(folder: Path, dataset_id: str) -> Iterator[Path]:
-    """Give the folder of a dataset's data, and remove the dataset if an error comes.
+    """Create the folder of a dataset's data, and remove the dataset after an error.
 
     Raises:
         ValueError: there is such a dataset.
     """
-    # Minari 0.5.3 joins the path to files that begin with it already: right only if it is absolute.
+    # Minari 0.5.3 prepends the path to files that already begin with it: right only if absolute.
     dataset = (folder / dataset_id).resolve()
     if dataset.exists():
         raise ValueError(f"{folder / dataset_id}: there is such a dataset; remove it first")
@@ -175,7 +167,7 @@ def _new_folder(folder: Path, dataset_id: str) -> Iterator[Path]:
 
 
 def _new_storage(data: Path, env_id: str, options: dict[str, Any]) -> "MinariStorage":
-    """Return a storage without episodes, which knows their environment."""
+    """Return an empty storage with the environment's spaces and spec."""
     from minari.dataset.minari_storage import MinariStorage
 
     spec = deepcopy(gymnasium.spec(env_id))
@@ -203,7 +195,7 @@ def _batches(
 
 
 def _buffer(kind: "type[EpisodeBuffer]", episode: Episode) -> "EpisodeBuffer":
-    """Return an episode as Minari takes it: an info for each observation, zeros for the first.
+    """Return an episode in Minari's form: an info for each observation, zeros for the first.
 
     Minari 0.5.3 cannot read back an info that was an array of shape (t,), so these are lists.
     """

@@ -1,8 +1,7 @@
-"""Sessions of a log: a person's impressions in a row, parted where nothing happened for long.
+"""Sessions of a log: each user's impressions, split where a pause was long.
 
-A session ends where the next card comes more than 30 minutes after the last one was played, which
-is KuaiRand's convention and that of web analytics. Days of visit are calendar days, and the gaps
-between them are what brings people back or does not.
+A session ends where the next card comes more than 30 minutes after the last one was played, the
+convention of KuaiRand and of web analytics. Gaps are counted between calendar days of visit.
 """
 
 from dataclasses import dataclass
@@ -16,25 +15,21 @@ from env.vocabulary import Bools, Floats, Ints
 DAY_MS = 86_400_000
 PAUSE_MS = 1_800_000
 LEAST_CARDS = 3.0
-"""Of sessions shorter on average, slopes and tails tell nothing: the log has only parts of them."""
+"""Mean session length below which slopes and tails are meaningless, since the log holds only parts
+of sessions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """Impressions in order of person and time, with where their sessions begin."""
+    """Impressions in order of user and time, with the starts of their sessions."""
 
-    shown: Impressions  # n of them, each person's together, in order of time
+    shown: Impressions  # n of them, each user's together, in order of time
     first: Bools  # (n,) opens a session
     position: Ints  # (n,) cards of the session before this one
 
     @staticmethod
     def of(impressions: Impressions, pause_ms: int = PAUSE_MS) -> "Sessions":
-        """Return the sessions of a log.
-
-        Args:
-            impressions: in any order.
-            pause_ms: a longer one ends a session; it begins when the card was played.
-        """
+        """Return the sessions of a log, split where a pause after a play exceeds `pause_ms`."""
         shown = impressions.take(np.lexsort((impressions.at_ms, impressions.user)))
         over_ms = shown.at_ms + (1000.0 * shown.play_s).astype(np.int64)
         first = np.ones(len(shown), dtype=np.bool_)
@@ -63,13 +58,10 @@ def length_survival(lengths: Ints) -> Floats:
 
 
 def tail_slope(lengths: Ints) -> float:
-    """Return the slope of ln P(length > n) in n, beyond the median length.
+    """Return the slope of ln P(length > n) in n beyond the median length; 0 without two points.
 
-    It is of the least squares weighted by the number of sessions that reach n, up to the last n
-    that 30 of them pass; -ln of the chance to stay, where that is the same after each card.
-
-    Returns:
-        0 where fewer than two points are left.
+    It is fitted by least squares weighted by survival, up to the last n that 30 sessions pass; for
+    a constant chance to stay, it is the logarithm of that chance.
     """
     survival = length_survival(lengths)
     reach = np.arange(len(survival), dtype=np.float64)
@@ -83,12 +75,9 @@ def tail_slope(lengths: Ints) -> float:
 
 
 def day_gaps(impressions: Impressions, midnight_ms: int = 0, n_days: int = 60) -> Gaps:
-    """Return the gaps between people's days of visit.
+    """Return the gaps between users' days of visit; longer ones are censored at `n_days`.
 
-    Args:
-        impressions: in any order.
-        midnight_ms: any midnight of the place, Unix milliseconds.
-        n_days: longer gaps count as censored at it.
+    Days begin at `midnight_ms`, any local midnight in Unix milliseconds.
     """
     day = (impressions.at_ms - midnight_ms) // DAY_MS
     start = np.min(day, initial=0)

@@ -1,6 +1,6 @@
-"""How a feed is played, apart from the world that it is in: what an action is, among how many.
+"""Settings of a simulation apart from its world: the action mode and the candidates.
 
-What cannot be played is refused here, before anybody is drawn.
+Invalid settings are refused before any user is drawn.
 """
 
 from typing import Literal, get_args
@@ -13,24 +13,16 @@ ActionMode = Literal["next", "page", "weights"]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a feed is played, apart from the world that it is in.
+    """The action mode, candidates and calendar of a simulation."""
 
-    Attributes:
-        actions: a card, a page of them, or the weights by which a page is ranked.
-        n_candidates: K, from which is chosen.
-        page_size: m, cards of a page; one in mode "next".
-        masked: candidates of other markets are offered and masked, instead of not offered.
-        steps_per_day: steps after which the supply's next day comes.
-    """
-
-    actions: ActionMode = "next"
-    n_candidates: int = 20
-    page_size: int = 6
-    masked: bool = False
-    steps_per_day: int = 24
+    actions: ActionMode = "next"  # a card, a page of cards, or the weights that rank a page
+    n_candidates: int = 20  # K, to choose from
+    page_size: int = 6  # m, cards of a page; one in mode "next"
+    masked: bool = False  # offer and mask candidates of other markets
+    steps_per_day: int = 24  # steps after which the supply's next day comes
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be played.
+        """Refuse invalid settings.
 
         Raises:
             ValueError: a mode is unknown or a size out of range.
@@ -49,5 +41,5 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def n_cards(self) -> int:
-        """Cards a turn."""
+        """Cards per step."""
         return 1 if self.actions == "next" else self.page_size

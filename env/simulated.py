@@ -1,8 +1,8 @@
-"""Logs of simulated people: what a world looks like to whoever counts its impressions.
+"""Logs of simulated users under a uniformly random policy, for comparison with a target log.
 
-Everybody is shown a card of their candidates at random, which is the logging policy that targets
-are met under, and lives until their episode ends. People live the same number of days and not of
-cards, as in a log: counted by cards, those who come daily would leave as few gaps as the others.
+The random policy is the one that calibration targets are met under. Users live the same number of
+days, not of cards, as in a real log: counted by cards, daily users would leave as few gaps as
+others.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,10 +26,10 @@ from env.vocabulary import Floats, Ints
 from env.world import terms_of
 
 LOG_DAYS = 31
-"""Days of KuaiRand's logs; gaps are cut off at their end, there and here."""
+"""Days of KuaiRand's logs; gaps are cut off at their end in both logs."""
 FIRST_PEOPLE, MOST_PEOPLE = 300, 20_000
 MOST_CARDS = 1_500_000
-"""Of a run, about: what it takes in memory."""
+"""Approximate number of cards of a run, which bounds its memory."""
 SWIPE_MS = 500
 HOUR_MS = 3_600_000
 MOST_TURNS = 20_000
@@ -37,7 +37,7 @@ MOST_TURNS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """A log, with what it was of."""
+    """A simulated log, with the users' cohorts and the items' vectors."""
 
     impressions: Impressions
     cohort: Ints  # (n_people,) in the order of the preset's
@@ -46,7 +46,7 @@ class Simulated:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What was counted of several logs, all of different people in the same world."""
+    """Pooled statistics of several logs of different users in the same world."""
 
     moments: Moments
     survival: Floats  # P(session length > 0), > 1, ..
@@ -56,14 +56,9 @@ class Counted:
 def simulate(
     preset: Preset, n_people: int, seed: int, *, days: int = LOG_DAYS, world_seed: int = 0
 ) -> Simulated:
-    """Return the log of people's first days under a policy that shows them candidates at random.
+    """Return the log of users' first days under a policy that shows random candidates.
 
-    Args:
-        preset: of the world; its first day's items stay.
-        n_people: who live `days` days each, less if they churn.
-        seed: person i has seed + i.
-        days: of the log.
-        world_seed: of items and creators.
+    User i has seed + i and lives `days` days, less if they churn; the first day's items stay.
     """
     supply = FixedSupply(LiveSupply(preset, world_seed).stock)
     cast = DrawnCast(preset)
@@ -98,14 +93,9 @@ def count(
     days: int = LOG_DAYS,
     advance: Callable[[int], None] | None = None,
 ) -> Counted:
-    """Return the moments of as many simulated people as it takes to show this many cards.
+    """Return the statistics of as many simulated users as it takes to show `n_cards` cards.
 
-    Args:
-        preset: of the world.
-        n_cards: at least.
-        seed: of the first person, the others' follow.
-        days: of each person.
-        advance: told of the cards of each run.
+    `seed` is the first user's, and the others' follow; `advance` is called with each run's cards.
     """
     parts: list[Moments] = []
     lengths: list[Ints] = []
@@ -125,7 +115,7 @@ def count(
 
 
 def _impressions(feed: Swiping, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, ...]]:
-    """Yield the columns of each turn until nobody's first episode goes on."""
+    """Yield the columns of each step until all first episodes have ended."""
     crowd, n = feed.crowd, feed.crowd.n
     lives = np.ones(n, dtype=np.bool_)
     clock_ms = np.zeros(n)

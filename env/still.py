@@ -1,7 +1,7 @@
-"""What a picture of one moment in front of the feed shows, as plain values; and in a few words.
+"""One moment of a simulation as plain values, and its rendering as text.
 
-The environment makes a `Still` of its arrays when it is asked to render, and both renderings, the
-lines here and the frame of `env.render`, are of nothing else.
+An environment makes a `Still` from its arrays when it renders. Both renderings, the text lines here
+and the image of `env.render`, use nothing else.
 """
 
 import msgspec
@@ -12,28 +12,20 @@ N_BLOCKS = 20
 
 
 class Card(msgspec.Struct, frozen=True):
-    """A card as it was shown.
-
-    Attributes:
-        topic: in [0, N_TOPICS).
-        duration_s: 0 where unknown.
-        language: ISO 639 code; empty where unknown.
-        like_share: of those who saw it so far; None if nobody did.
-        bait: true one, in [0, 1]; hidden from the server.
-    """
+    """A card as it was shown."""
 
     serial: int
-    topic: int
-    duration_s: float
+    topic: int  # in [0, N_TOPICS)
+    duration_s: float  # 0 where unknown
     creator: int
-    language: str
+    language: str  # ISO 639 code; empty where unknown
     exposures: int
-    like_share: float | None
-    bait: float
+    like_share: float | None  # of its exposures so far; None without exposures
+    bait: float  # true bait, in [0, 1]; hidden from the server
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What the person did about it."""
+    """The user's response to a card."""
 
     watch_s: float
     like: bool = False
@@ -43,7 +35,7 @@ class Reply(msgspec.Struct, frozen=True):
     not_interested: bool = False
 
     def words(self) -> tuple[str, ...]:
-        """Return what they did beside watching.
+        """Return the reactions beside watching.
 
         >>> Reply(3.0, like=True, share=True).words()
         ('like', 'share')
@@ -53,50 +45,36 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Swipe(msgspec.Struct, frozen=True):
-    """A card with the reply to it."""
+    """A card with the response to it."""
 
     card: Card
     reply: Reply
 
 
 class Still(msgspec.Struct, frozen=True):
-    """One person at one moment.
+    """One simulated user at one moment."""
 
-    Attributes:
-        seed: of the life.
-        day: of the episode, from 0; of the card that is awaited.
-        hour: of the visit, in [0, 24).
-        session: number of the visit, from 1.
-        swipes: of the visit that `last` is part of, oldest first.
-        satisfaction: in [0, 1], hidden from the server, as the next two.
-        load: mental, >= 0.
-        satiation: by topic, shape (N_TOPICS,), >= 0.
-        gap_days: until the next visit, where the last card ended one; else 0.
-        has_churned: they never return.
-        visits: days of the episode with a visit so far.
-    """
-
-    seed: int
+    seed: int  # of the life
     cohort: str
     country: str
     language: str
     device: str
     tenure_days: int
-    day: int
+    day: int  # of the episode, from 0, of the next card
     horizon_days: int
-    hour: float
-    session: int
-    swipes: tuple[Swipe, ...]
-    satisfaction: float
-    load: float
-    satiation: tuple[float, ...]
-    gap_days: int = 0
-    has_churned: bool = False
-    visits: tuple[int, ...] = ()
+    hour: float  # of the visit, in [0, 24)
+    session: int  # number of the visit, from 1
+    swipes: tuple[Swipe, ...]  # of the visit of `last`, oldest first
+    satisfaction: float  # in [0, 1], hidden from the server
+    load: float  # mental, >= 0, hidden from the server
+    satiation: tuple[float, ...]  # (N_TOPICS,) >= 0, hidden from the server
+    gap_days: int = 0  # until the next visit, if the last card ended one; else 0
+    has_churned: bool = False  # the user never returns
+    visits: tuple[int, ...] = ()  # days of the episode with a visit so far
 
     @property
     def last(self) -> Swipe | None:
-        """The last card with its reply; None before the first of an episode."""
+        """The last card with its response; None before the first of an episode."""
         return self.swipes[-1] if self.swipes else None
 
     @property
@@ -105,11 +83,11 @@ class Still(msgspec.Struct, frozen=True):
         return sum(swipe.reply.watch_s for swipe in self.swipes)
 
     def fullest(self) -> list[int]:
-        """Return the topics by how much the person has had of them, most first."""
+        """Return the topics by satiation, highest first."""
         return sorted(range(len(self.satiation)), key=lambda g: (-self.satiation[g], g))
 
     def ending(self) -> str:
-        """Return how the visit ended; empty while it goes on."""
+        """Return the visit's ending; empty while it goes on."""
         if self.has_churned:
             return "left for good"
         if self.gap_days:
@@ -118,11 +96,7 @@ class Still(msgspec.Struct, frozen=True):
 
 
 def render_lines(still: Still) -> str:
-    """Return a still as text: who and when, the card, what they did, the session, the hidden state.
-
-    Returns:
-        Five lines, the last with its end.
-    """
+    """Return a still as five lines: user and time, card, response, session and hidden state."""
     who = ", ".join(x for x in (still.cohort, still.country, still.language, still.device) if x)
     since = f"registered {count(still.tenure_days, 'day')} ago" if still.tenure_days else "new"
     topics = [g for g in still.fullest() if still.satiation[g] >= 0.05][:3]
@@ -154,7 +128,7 @@ def clock(hour: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return a length of time, short.
+    """Return a duration in short form.
 
     >>> span(4.26), span(75.0), span(4_000.0)
     ('4.3 s', '1:15 min', '1:06 h')
@@ -190,7 +164,7 @@ def _tell_last(still: Still) -> tuple[str, str]:
 
 
 def _blocks(still: Still) -> str:
-    """Return a mark for each of the last cards: # watched beyond 18 s, + beyond 7 s, . skipped."""
+    """Return a mark per recent card: # watched beyond 18 s, + beyond 7 s, . skipped."""
     marks = []
     for swipe in still.swipes[-N_BLOCKS:]:
         watch_s = swipe.reply.watch_s

@@ -1,7 +1,7 @@
-"""One person's first weeks under a policy, visit by visit, and what the same policy does to many.
+"""One simulated user's visits under a policy, and the averages of many users under it.
 
-People draw from their own life and card, not from a shared stream, so the same seed is the same
-person under each policy, with the same habits and hours: what differs was chosen.
+Draws depend on the user's own life and card, not on a shared stream, so the same seed is the same
+user under each policy, with the same habits and hours: only the cards chosen differ.
 """
 
 from collections.abc import Sequence
@@ -19,18 +19,12 @@ from env.vocabulary import Floats
 
 
 class Visit(msgspec.Struct, frozen=True):
-    """A session.
+    """A session."""
 
-    Attributes:
-        day: from 0.
-        hour: in [0, 24).
-        satisfaction: before each card, hidden from the server, shape (n_cards,).
-    """
-
-    day: int
-    hour: float
+    day: int  # from 0
+    hour: float  # in [0, 24)
     swipes: tuple[Swipe, ...]
-    satisfaction: tuple[float, ...]
+    satisfaction: tuple[float, ...]  # before each card, hidden from the server
 
     @property
     def watched_s(self) -> float:
@@ -39,65 +33,49 @@ class Visit(msgspec.Struct, frozen=True):
 
 
 class Story(msgspec.Struct, frozen=True):
-    """A person's visits under a policy.
-
-    Attributes:
-        stays: whether they are to come back after the last one.
-    """
+    """A user's visits under a policy."""
 
     policy: ChooserName
     seed: int
     days: int
     visits: tuple[Visit, ...]
-    stays: bool
+    stays: bool  # whether the user returns after the last visit
 
     @property
     def watched_s(self) -> float:
-        """Seconds, of all visits."""
+        """Seconds watched in all visits."""
         return sum(visit.watched_s for visit in self.visits)
 
 
 class Averages(msgspec.Struct, frozen=True):
-    """What a policy comes to, over n people.
+    """Outcomes of a policy over n users."""
 
-    Attributes:
-        outcomes: visits, seconds watched and last satisfaction of each, shape (3, n).
-        card_s: watched of a card.
-    """
-
-    outcomes: Floats
-    card_s: float
+    outcomes: Floats  # (3, n) visits, seconds watched and last satisfaction
+    card_s: float  # mean seconds watched of a card
 
     @property
     def n_people(self) -> int:
-        """Number of people."""
+        """Number of users."""
         return int(self.outcomes.shape[1])
 
     @property
     def visits(self) -> float:
-        """Mean number of a person."""
+        """Mean number of visits per user."""
         return float(self.outcomes[0].mean())
 
     @property
     def watched_s(self) -> float:
-        """Mean seconds of a person."""
+        """Mean seconds watched per user."""
         return float(self.outcomes[1].mean())
 
     @property
     def satisfaction(self) -> float:
-        """Mean at the end."""
+        """Mean satisfaction at the end."""
         return float(self.outcomes[2].mean())
 
 
 def tell(preset: Preset, policy: ChooserName, seed: int, days: int) -> Story:
-    """Return the visits of one person.
-
-    Args:
-        preset: of the world.
-        policy: by name.
-        seed: of the person.
-        days: at least 1.
-    """
+    """Return the visits of the user of this seed, over at least one day."""
     cast = DrawnCast(preset)
     env = SwipeVectorEnv(1, preset=preset, cast=cast, horizon_days=days)
     choose, film = chooser(policy, seed), Film(env.swiping, cast)
@@ -117,14 +95,9 @@ def tell(preset: Preset, policy: ChooserName, seed: int, days: int) -> Story:
 
 
 def average(preset: Preset, policy: ChooserName, seed: int, days: int, n_people: int) -> Averages:
-    """Return what the policy does to many people, each until their own last day.
+    """Return the outcomes of a policy over n users, each until their own last day.
 
-    Args:
-        preset: of the world.
-        policy: by name.
-        seed: of the first person.
-        days: at least 1.
-        n_people: at least 1.
+    User i has seed + i.
     """
     env = SwipeVectorEnv(n_people, preset=preset, horizon_days=days, copy=False)
     choose = chooser(policy, seed)
@@ -144,12 +117,10 @@ def average(preset: Preset, policy: ChooserName, seed: int, days: int, n_people:
 
 
 def most_average(averages: Sequence[Averages]) -> int:
-    """Return who of the people is nearest to the mean under all policies at once.
+    """Return the index of the user nearest to the mean under all policies at once.
 
-    By the sum of squared distances in standard deviations, of each outcome under each policy.
-
-    Args:
-        averages: of the same people, one a policy.
+    The distance sums squared standard scores over outcomes and policies; `averages` holds the same
+    users under one policy each.
     """
     distance = np.zeros(averages[0].n_people)
     for average in averages:

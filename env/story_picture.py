@@ -1,9 +1,8 @@
-"""The picture of one person's weeks under two policies, side by side.
+"""The picture of one simulated user's weeks under two policies, side by side.
 
-Each half has three strips over the same days: the visits, as bars of what was watched with a
-colour a topic; satisfaction, which the server does not see; and how much bait was shown. One
-person proves nothing, so the average of many stands above each half. matplotlib is in the extra
-`world` and is imported when something is drawn.
+Each half has three strips over the same days: the visits, as bars of watch time coloured by topic;
+the hidden satisfaction; and the bait shown. Averages of many users stand above each half, since one
+user is no evidence. matplotlib is in the extra `world` and is imported when a picture is drawn.
 """
 
 from collections import Counter
@@ -39,14 +38,14 @@ _BAR_DAYS = 0.62
 def draw_story(
     file: Path, stories: Sequence[Story], averages: Sequence[Averages], *, title: str, source: str
 ) -> None:
-    """Write the picture; the suffix of the file says which format.
+    """Write the picture, in the format of the file's suffix.
 
     Args:
         file: .png, .svg or .pdf.
-        stories: of the same person, one a policy.
+        stories: of the same user, one per policy.
         averages: of the same policies.
-        title: what it shows.
-        source: which world and person.
+        title: stands above the picture.
+        source: names the world and the user.
 
     Raises:
         ImportError: matplotlib is not installed.

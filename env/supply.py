@@ -1,12 +1,9 @@
-"""What there is to see: the live items of a simulated world, a day at a time.
+"""The supply of a simulated world: its live items, a day at a time.
 
-A `Stock` is all that can be shown on one day: the items as columns for the dynamics, and what a
-server knows of them for the observation. A `Supply` says which stock a day has, given what was
-shown the day before. Who stands before it does not matter: a fixed supply, a live one and a
-recorded one are driven alike.
-
-Rejected: statistics that move with every swipe (an item's table row would have to be written n
-times a step, and no server's are that fresh).
+A `Stock` holds the items of one day, as columns for the dynamics and as a server's knowledge for
+the observation. A `Supply` gives each day's stock, given the previous day's exposures. Fixed, live
+and recorded supplies share this protocol. Statistics that move with every swipe were rejected: each
+step would rewrite n table rows, and no server's are that fresh.
 """
 
 from collections.abc import Sequence
@@ -37,7 +34,7 @@ ITEM_FACTS = (
     "like_rate",
     "bait_guess",
 )
-"""What the table holds of an item after its vector."""
+"""Columns of the table after an item's vector."""
 
 PRIOR_IMPRESSIONS = 20.0
 PRIOR_RATES = (0.46, 0.33, 0.02)  # valid play, long view, like
@@ -47,24 +44,17 @@ GUESS_LANE = 140
 
 @dataclass(frozen=True)
 class Stock:
-    """All items of one day, as columns.
-
-    Attributes:
-        columns: as `World.columns`.
-        market: in which alone an item is shown, or `EVERYWHERE`.
-        counts: exposures, valid plays, long views, likes so far.
-        keys: from which what hangs on the item alone is drawn.
-    """
+    """All items of one day, as columns."""
 
     day: int
     serial: Ints  # (n,) of the uploads of this world
     creator: Ints  # (n,)
-    market: Ints  # (n,)
+    market: Ints  # (n,) the only market that shows the item, or `EVERYWHERE`
     vectors: Floats  # (n_dims, n)
-    columns: Floats  # (N_COLUMNS, n)
+    columns: Floats  # (N_COLUMNS, n) as `World.columns`
     published: Floats  # (n,) day, may be negative
-    counts: Floats  # (4, n)
-    keys: Keys  # (n,)
+    counts: Floats  # (4, n) exposures, valid plays, long views, likes so far
+    keys: Keys  # (n,) of the draws that depend on the item alone
 
     @property
     def n_dims(self) -> int:
@@ -88,28 +78,26 @@ class Stock:
 
     @cached_property
     def is_tail(self) -> Bools:
-        """Whether an item had no more exposures so far than half of the items, shape (n,).
-
-        Uploads of the day, which had none, are among them.
-        """
+        """Whether an item's exposures are at most the median, new uploads included, shape (n,)."""
         exposures = self.counts[0]
         return np.asarray(exposures <= np.median(exposures))
 
     @cached_property
     def log_odds(self) -> Float32s:
-        """What a server takes for the log-odds of a valid play, shape (n,)."""
+        """The server's estimate of the log-odds of a valid play, shape (n,)."""
         return self.table[:, self.n_dims + ITEM_FACTS.index("valid_play_log_odds")].copy()
 
     @cached_property
     def bait_guess(self) -> Float32s:
-        """What a server takes for the bait, from its mean on, shape (n,)."""
+        """The server's estimate of the bait, relative to its mean, shape (n,)."""
         return self.table[:, self.n_dims + ITEM_FACTS.index("bait_guess")].copy()
 
     @cached_property
     def table(self) -> Float32s:
-        """What a server knows of the items: the vector, then `ITEM_FACTS`, a row an item.
+        """A server's knowledge of the items: a row each of the vector, then `ITEM_FACTS`.
 
-        Rates are posterior means under a prior worth `PRIOR_IMPRESSIONS`; the bait is a guess.
+        Rates are posterior means under a prior worth `PRIOR_IMPRESSIONS`; the bait is a noisy
+        guess.
         """
         exposures, *events = self.counts
         played, long, liked = (
@@ -132,27 +120,22 @@ class Stock:
 
 
 class Supply(Protocol):
-    """Says what there is to see, a day at a time.
+    """Gives the items of a world, a day at a time."""
 
-    Attributes:
-        is_live: whether `pass_day` heeds what was shown; else nobody need count it.
-    """
-
-    is_live: bool
+    is_live: bool  # whether `pass_day` uses the exposures; if not, they need not be counted
 
     @property
     def stock(self) -> Stock:
-        """What there is to see today."""
+        """Today's items."""
 
     def restart(self) -> None:
         """Go back to the first day."""
 
     def pass_day(self, shown: Ints) -> None:
-        """Let a day pass, after which `stock` is the next day's.
+        """Go on to the next day's stock.
 
-        Args:
-            shown: how often each item was met with each combination of events since the day
-                began, shape (n items, N_EVENT_CODES), the column a sum of PLAYED, LONG, LIKED.
+        `shown` counts each item's exposures since the day began by combination of events, shape (n
+        items, N_EVENT_CODES); a column is a sum of PLAYED, LONG, LIKED.
         """
 
 
@@ -162,36 +145,32 @@ class FixedSupply:
     is_live = False
 
     def __init__(self, stock: Stock) -> None:
-        """Show these items for ever."""
+        """Keep these items forever."""
         self.stock = stock
 
     def restart(self) -> None:
         """Do nothing: every day is the first."""
 
     def pass_day(self, shown: Ints) -> None:
-        """Do nothing: what was shown changes nothing."""
+        """Do nothing: exposures have no effect."""
 
 
 class RecordingSupply:
-    """Another supply, whose stocks are kept.
-
-    Attributes:
-        stocks: of all days since the start, from the first on.
-    """
+    """Wraps another supply and keeps its stocks of all days since the start, in `stocks`."""
 
     def __init__(self, supply: Supply) -> None:
-        """Stand in for a supply."""
+        """Wrap a supply."""
         self._supply = supply
         self.is_live = supply.is_live
         self.stocks: list[Stock] = [supply.stock]
 
     @property
     def stock(self) -> Stock:
-        """What there is to see today."""
+        """Today's items."""
         return self._supply.stock
 
     def restart(self) -> None:
-        """Go back to the first day, and forget the others."""
+        """Go back to the first day, and drop the recorded stocks."""
         self._supply.restart()
         self.stocks = [self._supply.stock]
 
@@ -202,7 +181,7 @@ class RecordingSupply:
 
 
 class RecordedSupply:
-    """The stocks that another supply had, day by day, whoever is shown what."""
+    """Replays another supply's stocks day by day, independently of exposures."""
 
     is_live = False
 
@@ -210,7 +189,7 @@ class RecordedSupply:
         """Replay these stocks.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there are none.
         """
         if not stocks:
             raise ValueError("expected at least one day's stock to replay, got none")
@@ -236,11 +215,7 @@ class RecordedSupply:
 
 
 def stock_of(world: World) -> Stock:
-    """Return the items of a world as a stock without exposures, so that people can swipe them.
-
-    All are shown everywhere and as if uploaded on the first day: a world has neither markets nor
-    a calendar.
-    """
+    """Return a world's items as a stock without exposures, shown everywhere from the first day."""
     n = len(world.item_ids)
     serial = np.arange(n, dtype=np.int64)
     return Stock(

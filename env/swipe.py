@@ -1,4 +1,4 @@
-"""SwipeEnv: one person in front of a feed, across days."""
+"""SwipeEnv: one simulated user in front of a feed, across days."""
 
 from typing import Any
 
@@ -13,41 +13,41 @@ from env.vector import SEEDS, SwipeVectorEnv
 
 
 class SwipeEnv(gymnasium.Env[Observation, Any]):
-    """One person swipes through sessions across days until they never come back.
+    """One user swipes through sessions across days until they never come back.
 
-    A session is cards one after another; each moves the person: their satiation with its topic,
-    their load, and, hidden, their satisfaction, on which hangs when they come back. What engages
-    now and what brings people back are at odds, by bait, satiation and load.
+    Each card moves the user's satiation with its topic, their load, and their hidden satisfaction,
+    which decides when they return. Through bait, satiation and load, immediate engagement and
+    returns can conflict.
 
     # Observation
 
-    `obs="dict"`, all float32 and within +-100, but the mask:
+    `obs="dict"`, all float32 and within +-100, except the mask:
 
-    - `user` (U,): belief of interests, a number an item dimension; topics shown lately (32);
+    - `user` (U,): belief of interests, one number per item dimension; topics shown lately (32);
       session, calendar and running means (`env.observe.USER_FACTS`); one-hot cohort, device,
       country and language.
-    - `items` (K, F): of each candidate its vector, then `env.supply.ITEM_FACTS`: duration, age,
-      exposures, posterior log-odds and doubt of a valid play, rates, a guess of its bait.
+    - `items` (K, F): each candidate's vector, then `env.supply.ITEM_FACTS`: duration, age,
+      exposures, posterior log-odds and uncertainty of a valid play, rates, a guess of its bait.
     - `personal` (K, 4): match with the belief, topic shown lately, same language, predicted valid
       play.
     - `mask` (K,) int8: 1 where a candidate may be shown.
 
     `obs="flat"` is the first three in one Box; `obs="ids"` the rows of the candidates and the mask.
-    `obs="feed"` is the same Dict of the HTTP feed's own columns (`env.features`: `user` SHARED,
-    `items` STATIC, `personal` DYNAMIC), and `obs="feed_flat"` these in one Box, so that a ranker
-    which was trained on them can be served; `env.feed_view` says what each of them holds.
+    `obs="feed"` is the Dict of the HTTP feed's columns (`env.features`: `user` SHARED, `items`
+    STATIC, `personal` DYNAMIC; see `env.feed_view`), `obs="feed_flat"` the same in one Box; a
+    ranker trained on either can be served.
 
-    Hidden are satisfaction, taste, load, true bait and how readily the person returns.
+    Hidden are satisfaction, taste, load, true bait and the class of return.
 
     # Action
 
     - `"next"`, Discrete(K): the candidate to show.
-    - `"page"`, m different ones of K: cards in order. Feedback comes after the page, and a person
+    - `"page"`, m different candidates of K, in order. Feedback comes after the page, and the user
       may leave inside it.
-    - `"weights"`, Box(-1, 1, (8,)): log multipliers of the predictions by which a page of m is
-      ranked; see `env.fusion`.
+    - `"weights"`, Box(-1, 1, (8,)): log multipliers of the predictions that rank a page of m; see
+      `env.fusion`.
 
-    Illegal ones raise ValueError and change nothing.
+    Illegal actions raise ValueError and change nothing.
 
     # Reward
 
@@ -56,23 +56,23 @@ class SwipeEnv(gymnasium.Env[Observation, Any]):
 
     # Episode End
 
-    Terminated when the person never returns; truncated when their next session is after the last
-    day of the horizon, on day `horizon_days` or later (the first day is 0). A session's end is no
-    episode's end: the next observation opens the next one.
+    Terminated when the user never returns; truncated when their next session is on day
+    `horizon_days` or later (the first day is 0). A session's end does not end the episode: the next
+    observation opens the next session.
 
     # Info
 
     Components of the reward (`watch_s`, `engagement`, `survey`, `retention`) and events of the
-    step, `n_cards` that were seen, `tail` (how many of them were of the less exposed half of the
-    items), `session_end`, `gap_days`, and `discount`: 1 within a session, `day_discount **
-    gap_days` at its end, 0 if there is no return; `gap_days` is 0 within a session and if there is
-    no return. Of a page also `page_<event>`, card by card.
+    step, `n_cards` seen, `tail` (cards of the less exposed half of the items), `session_end`,
+    `gap_days` (0 within a session and without a return), and `discount`: 1 within a session,
+    `day_discount ** gap_days` at its end, 0 without a return. With pages also `page_<event>`, card
+    by card.
 
     # Arguments
 
     Those of `SwipeVectorEnv`, and `render_mode`: "ansi" (five lines) or "rgb_array" (a phone with
-    the last card, beside it the person with what is hidden of them). `reset(seed=s)` begins the
-    world anew with the first life of seed s; `reset()` goes on with the next life.
+    the last card, and the user with their hidden state). `reset(seed=s)` restarts the world with
+    the first life of seed s; `reset()` goes on with the next life.
 
     # Version
 
@@ -82,7 +82,7 @@ class SwipeEnv(gymnasium.Env[Observation, Any]):
     metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
 
     def __init__(self, *, render_mode: str | None = None, **kwargs: Any) -> None:
-        """Open a feed for one person; see `SwipeVectorEnv` for the other arguments.
+        """Create the environment of one user; see `SwipeVectorEnv` for the other arguments.
 
         Raises:
             ValueError: the render mode is unknown, or another argument is out of range.
@@ -102,15 +102,7 @@ class SwipeEnv(gymnasium.Env[Observation, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode.
-
-        Args:
-            seed: the world begins anew with this seed's first life; None: the next life begins.
-            options: none are known.
-
-        Raises:
-            ValueError: an option is given, or the seed is negative.
-        """
+        """Start an episode: the first life of `seed` in a restarted world, or the next life."""
         super().reset(seed=seed)
         if seed is None and not self.vector.is_seeded:
             seed = int(self.np_random.integers(SEEDS))
@@ -120,14 +112,11 @@ class SwipeEnv(gymnasium.Env[Observation, Any]):
         return _only(observation), {}
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Show the person what was chosen.
-
-        Args:
-            action: of `action_space`.
+        """Show the user the chosen candidates.
 
         Raises:
-            ValueError: the action is illegal; nothing happened.
-            RuntimeError: `reset` has to be called first, or again after the end of an episode.
+            ValueError: the action is illegal; the state does not change.
+            RuntimeError: `reset` has to be called first.
         """
         if self.vector.swiping.over[0]:
             raise RuntimeError("the episode is over: expected reset() before the next step()")
@@ -145,11 +134,11 @@ class SwipeEnv(gymnasium.Env[Observation, Any]):
     def render(self) -> Any:
         """Return the moment as text or as an image, shape (640, 960, 3) uint8, by `render_mode`.
 
-        After the last card of a visit what is hidden is that of the next visit's start.
+        After a visit's last card, the hidden state is that of the next visit's start.
 
         Raises:
             RuntimeError: `reset` was not called.
-            ImportError: an image is asked for without Pillow.
+            ImportError: an image is requested without Pillow.
         """
         if self._film is None:
             return None

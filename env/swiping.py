@@ -1,11 +1,8 @@
-"""The simulated feed at work: n people, what there is to see, and the server that watches them.
+"""The simulation behind `SwipeEnv` and `SwipeVectorEnv`: n users, the supply and the server.
 
-A turn shows everybody one card, or a page of them; then those who left are back for their next
-session or gone for good, those whose episode ended have given their place to another person, and
-all have new candidates. `SwipeEnv` and `SwipeVectorEnv` are this with spaces around it.
-
-One order of events a turn: answers, departures, new lives, the supply's day, candidates. A supply
-day passes every so many turns, whatever day the people are at: their calendars are their own.
+A step shows each user one card or a page. The order of events is answers, departures and returns,
+new lives, the supply's day, candidates. A supply day passes every fixed number of steps, whatever
+the users' own calendars.
 """
 
 from typing import NamedTuple
@@ -39,49 +36,39 @@ EVENTS = (
     "survey",
     "tail",
 )
-"""What happened to a card, and whether its item was one of `Stock.is_tail`."""
+"""Events of a card, and whether its item was one of `Stock.is_tail`."""
 
 
 class Turn(NamedTuple):
-    """What came of a turn, over n people; zeros for those who only gave their place to another.
+    """The result of a step over n users; zeros where a new life replaced an ended one."""
 
-    Attributes:
-        events: `EVENTS` of each card, shape (m, len(EVENTS), n), zeros where it was not seen.
-        n_cards: of the page that were seen.
-        gap_days: until their next session; 0 within one and if they never return.
-        discount: 1 within a session, day_discount^gap at its end, 0 if they never return.
-        rows: of the items that the cards were of, in the stock of the time.
-    """
-
-    events: Floats
-    n_cards: Ints
+    events: Floats  # (m, len(EVENTS), n) of each card, zeros for unseen cards
+    n_cards: Ints  # cards seen
     worth: Worth
     session_end: Bools
-    gap_days: Floats
-    discount: Floats
+    gap_days: Floats  # until the next session; 0 within one and without a return
+    discount: Floats  # 1 within a session, day_discount^gap at its end, 0 without a return
     terminated: Bools
     truncated: Bools
-    rows: Ints
+    rows: Ints  # of the shown items, in the stock before the step
 
 
 class Swiping:
-    """n people in front of the feed, turn by turn.
+    """A simulation of n users in front of the feed, step by step.
 
     Attributes:
-        cast: who the people are.
-        observer: what a server knows of them.
-        reward: of a card.
-        over: whose episode ended with the last turn; the next one replaces them.
-        seeds: of the places.
+        observer: the server's state of the users.
+        over: whether an episode ended with the last step; the next one replaces its user.
+        seeds: of the slots.
     """
 
     def __init__(
         self, preset: Preset, cast: Cast, supply: Supply, settings: Settings, reward: Reward, n: int
     ) -> None:
-        """Open a feed for n people; nobody lives before `restart`.
+        """Create n slots; no life starts before `restart`.
 
         Raises:
-            ValueError: the preset's laws are not of pages of this size.
+            ValueError: the preset's equations do not allow pages of this size.
         """
         self.settings, self.supply, self.preset, self.cast = settings, supply, preset, cast
         self.crowd = crowd_of(preset, cast, settings.n_cards, n)
@@ -103,19 +90,15 @@ class Swiping:
 
     @property
     def stock(self) -> Stock:
-        """What there is to see today."""
+        """Today's items."""
         return self.supply.stock
 
     def follow(self, watcher: Watcher) -> None:
-        """Tell somebody else too what people do, from the next `restart` on."""
+        """Add an observer of the users' behaviour, from the next `restart` on."""
         self._watchers.append(watcher)
 
     def restart(self, seeds: Ints) -> None:
-        """Let the world begin anew, with the first life of each seed.
-
-        Args:
-            seeds: of the places, shape (n,).
-        """
+        """Restart the world, with the first life of each slot's seed, shape (n,)."""
         self.supply.restart()
         self._n_turns = 0
         self._shown.clear()
@@ -127,10 +110,10 @@ class Swiping:
         self._offer()
 
     def renew(self) -> None:
-        """Let the next life begin in every place; the world goes on by a turn.
+        """Start the next life in every slot; the world goes on by a step.
 
-        A place that is replaced within `play` takes a turn for it too, so whoever plays alone and
-        renews after each life is at the same supply day as that place.
+        Replacement within `play` takes a step too, so a scalar environment that renews after each
+        life is on the same supply day as the slot of a vector.
         """
         self._replace(self._everybody)
         self._count_turn()
@@ -138,22 +121,18 @@ class Swiping:
         self._offer()
 
     def play(self, actions: Ints) -> Turn:
-        """Show everybody candidates, in order.
-
-        Args:
-            actions: index of the candidates, shape (n, m).
-        """
+        """Show each user candidates in order, given their indices, shape (n, m)."""
         return self.show(np.take_along_axis(self.candidates.rows, actions, axis=1))
 
     def show(self, rows: Ints, present: Bools | None = None) -> Turn:
-        """Show people items of the stock, in order, whether they are candidates or not.
+        """Show users items of the stock, in order, whether they are candidates or not.
 
-        Whoever serves the feed has retrieved them; people answer as they do in `play`.
+        For feeds that retrieve items themselves; users answer as in `play`.
 
         Args:
-            rows: of the items in the stock of today, shape (n, m).
-            present: who is shown them, shape (n,); the others stay as they are. Everybody if None.
-                Whose episode ended gives their place to the next person, present or not.
+            rows: of the items in today's stock, shape (n, m).
+            present: users who are shown them, shape (n,); the others do not change. All users if
+                None. An ended episode is replaced in either case.
         """
         was_over = self.over.copy()
         before_s, hour = self.crowd.watched_s.copy(), self.crowd.hour.copy()
@@ -171,7 +150,7 @@ class Swiping:
         return turn
 
     def _show(self, rows: Ints, was_over: Bools, among: Bools | None) -> tuple[Floats, Ints, Bools]:
-        """Return the events of the cards, how many were seen, and who left."""
+        """Return the events of the cards, the number seen, and the users who left."""
         n, m = rows.shape
         present = ~was_over if among is None else among & ~was_over
         left = np.zeros(n, dtype=np.bool_)
@@ -180,9 +159,8 @@ class Swiping:
         events = np.empty((m, len(EVENTS), n))
         for j in range(m):
             active = present & ~left
-            # Whose episode ended is replaced before the next card, so where they alone are absent
-            # from the first one nothing of them needs to be kept from it, which would take a copy
-            # of every column.
+            # Ended episodes are replaced before the next card. If only these are absent from the
+            # first card, their columns need not be preserved, which saves a copy of every column.
             moved = None if j == 0 and among is None else active
             self._swipe(np.ascontiguousarray(rows[:, j]), active, moved, left, events[j])
             n_cards += active
@@ -191,14 +169,9 @@ class Swiping:
     def _swipe(
         self, rows: Ints, active: Bools, moved: Bools | None, left: Bools, events: Floats
     ) -> None:
-        """Show a card to those who are active; note who leaves, and write `EVENTS`.
+        """Show a card to active users; add departures to `left`, and write `EVENTS`.
 
-        Args:
-            rows: of the items, shape (n,).
-            active: who is shown one, shape (n,).
-            moved: whom it moves; everybody if None.
-            left: who left, shape (n,); those who leave now are added.
-            events: shape (len(EVENTS), n), written.
+        `moved` marks the users whose state changes, all if None; `events` is (len(EVENTS), n).
         """
         stock = self.stock
         swiped = self.crowd.swipe(stock, rows, moved)
@@ -228,7 +201,7 @@ class Swiping:
             self._shown.append(places[active])
 
     def _depart(self, leavers: Ints) -> Parting:
-        """Let people leave, and the server see who is back; spared where nobody leaves."""
+        """End sessions and tell the observers of returns; skipped if there are no departures."""
         if len(leavers) == 0:
             return Parting(gap_days=np.zeros(0), has_churned=np.zeros(0, dtype=np.bool_))
         parting = self.crowd.part(leavers)
@@ -247,7 +220,7 @@ class Swiping:
         before_s: Floats,
         hour: Floats,
     ) -> Turn:
-        """Return what the turn comes to; `before_s` was watched in the visits begun at `hour`."""
+        """Return the step's result; `before_s` was watched in the visits that began at `hour`."""
         n, churned, preset = len(n_cards), parting.has_churned, self.preset
         gaps, retention, discount = np.zeros(n), np.zeros(n), np.ones(n)
         session_end, terminated, truncated = np.zeros((3, n), dtype=np.bool_)
@@ -273,7 +246,7 @@ class Swiping:
         )
 
     def _replace(self, index: Ints) -> None:
-        """Let the next life begin in some places."""
+        """Start the next life in some slots."""
         if len(index) == 0:
             return
         self._episodes[index] += 1
@@ -283,12 +256,12 @@ class Swiping:
             watcher.meet(self.crowd, index)
 
     def _count_turn(self) -> bool:
-        """Count a turn; return whether a day passed with it that changed what there is to see."""
+        """Count a step; return whether a day passed with it that changed the stock."""
         self._n_turns += 1
         return self._n_turns % self.settings.steps_per_day == 0 and self._pass_day()
 
     def _pass_day(self) -> bool:
-        """Let the supply's next day come; return whether that changed what there is to see."""
+        """Go on to the supply's next day; return whether that changed the stock."""
         stock = self.stock
         places = np.concatenate(self._shown) if self._shown else np.zeros(0, dtype=np.int64)
         counts = np.bincount(places, minlength=stock.n * N_EVENT_CODES)
@@ -304,7 +277,7 @@ class Swiping:
         return Shelf(self.stock, settings.n_candidates, masked=settings.masked)
 
     def _retarget(self, index: Ints) -> None:
-        """Aim the retrieval anew at what some people are believed to like by now."""
+        """Aim the retrieval at the current beliefs about some users."""
         if len(index) == 0:
             return
         favourites = favourite_topics(self.observer.belief[:, index])
@@ -316,5 +289,5 @@ class Swiping:
 
 
 def add_cards(events: Floats) -> Floats:
-    """Return the events of pages as a whole, shape (len(EVENTS), n): the sum over their cards."""
+    """Return the events of pages, shape (len(EVENTS), n): the sums over their cards."""
     return np.asarray(events[0] if len(events) == 1 else np.add.reduce(events, axis=0))

@@ -1,4 +1,4 @@
-"""SwipeEnv over arrays: n people a step, as a native Gymnasium vector environment."""
+"""SwipeEnv as a native Gymnasium vector environment: n simulated users a step."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -25,17 +25,17 @@ Step = tuple[Observation, Floats, Bools, Bools, dict[str, Any]]
 
 
 class SwipeVectorEnv(VectorEnv[Observation, Any, Any]):
-    """n people in front of a feed; see `SwipeEnv` for the data sheet.
+    """n users in front of a feed; see `SwipeEnv` for the data sheet.
 
-    User i of `reset(seed=s)` is the person of `SwipeEnv.reset(seed=s + i)`, bit for bit, given the
-    same supply. A place whose episode ended takes one more step, whose action is ignored and whose
-    reward is 0, and returns the first observation of the next episode (`AutoresetMode.NEXT_STEP`).
+    User i of `reset(seed=s)` is that of `SwipeEnv.reset(seed=s + i)`, bit for bit, given the same
+    supply. A slot whose episode ended takes one more step, with its action ignored and a reward of
+    0, which returns the next episode's first observation (`AutoresetMode.NEXT_STEP`).
 
     Attributes:
-        cast: who the people are.
-        swiping: the feed behind it, with what is hidden from the observation.
-        play: plays a turn of it; whoever follows a person puts their own in its place.
-        screen: what writes the observation.
+        cast: draws the users.
+        swiping: the simulation, with the hidden state.
+        play: plays a step of it; a recorder may replace it by its own.
+        screen: writes the observation.
         is_seeded: whether `reset` was called.
     """
 
@@ -63,29 +63,28 @@ class SwipeVectorEnv(VectorEnv[Observation, Any, Any]):
         copy: bool = True,
         render_mode: str | None = None,
     ) -> None:
-        """Open a feed for n people.
+        """Create n users' environments.
 
         Args:
             num_envs: n.
             preset: constants of the world, by name, path or value.
-            obs: a Dict, one flat Box, or the candidates' ids only; "feed" and "feed_flat" are a
-                Dict and a Box of the columns that the HTTP feed's policies see.
-            actions: what is chosen: the next card, a page, or weights of ranking.
+            obs: form of the observation, see `SwipeEnv`.
+            actions: the next card, a page, or weights of ranking.
             reward: by name, or with its weights.
-            n_candidates: K, from which is chosen.
+            n_candidates: K, to choose from.
             page_size: cards of a page, in modes "page" and "weights".
-            masked: offer candidates of other markets with mask 0 and refuse them as an action;
-                else they are not offered, and every action is legal.
-            supply: items that change with what is shown, or stay; or a supply. "live" counts a
-                card as the exposures of a larger crowd, see `LiveSupply`; of fewer than some
-                hundred people chance alone decides whom it reaches.
-            cast: who the people are; drawn from the preset's population if None.
+            masked: offer candidates of other markets with mask 0 and refuse them as an action; else
+                they are not offered, and every action is legal.
+            supply: a supply, or one that changes with exposure ("live") or never ("fixed"). "live"
+                scales exposures to a larger population, see `LiveSupply`; with fewer than some
+                hundred users, chance alone decides which uploads reach an audience.
+            cast: draws the users; by the preset's population if None.
             world_seed: of the items and creators.
             steps_per_day: steps after which the supply's next day comes.
             horizon_days: length of an episode; the preset's if None.
-            copy: return observations that stay; else they are written over at the next step, and
-                must not be written to.
-            render_mode: None: one person can be rendered, see `SwipeEnv`, and many cannot.
+            copy: return observations that stay; else the next step overwrites them, and they must
+                not be written to.
+            render_mode: None, since only `SwipeEnv` renders.
 
         Raises:
             ValueError: an argument is out of range.
@@ -124,15 +123,15 @@ class SwipeVectorEnv(VectorEnv[Observation, Any, Any]):
     def reset(
         self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode in every place.
+        """Start an episode in every slot.
 
         Args:
-            seed: s for seeds s, s + 1, .., or one a place: the world begins anew, with the first
-                life of each seed. None: it goes on, and the next life of each begins.
+            seed: s for seeds s, s + 1, .., or one per slot: the world restarts, with the first life
+                of each seed. None: the world goes on with each slot's next life.
             options: none are known.
 
         Raises:
-            ValueError: an option is given, or a seed is missing or negative.
+            ValueError: options are given, or a seed is missing or negative.
         """
         if options:
             raise ValueError(f"expected no options, got {sorted(options)}")
@@ -143,13 +142,10 @@ class SwipeVectorEnv(VectorEnv[Observation, Any, Any]):
         return self.screen.write(copy=self._copy), {}
 
     def step(self, actions: Any) -> Step:
-        """Let everybody see what was chosen.
-
-        Args:
-            actions: a batch of `action_space`.
+        """Show each user the chosen candidates.
 
         Raises:
-            ValueError: an action is illegal; nothing happened.
+            ValueError: an action is illegal; the state does not change.
             RuntimeError: `reset` was not called.
         """
         if not self.is_seeded:
@@ -176,13 +172,9 @@ class SwipeVectorEnv(VectorEnv[Observation, Any, Any]):
 
 
 def _supply(supply: str | Supply, world: Preset, world_seed: int, cards_a_day: int) -> Supply:
-    """Return a supply, made of the preset's uploads where only its kind is given.
+    """Return a supply, made from the preset's uploads if only its kind is given.
 
-    Args:
-        supply: as it was given.
-        world: whose uploads they are.
-        world_seed: of items and creators.
-        cards_a_day: that are shown to all people together, at most.
+    `cards_a_day` is the most that is shown to all users together.
 
     Raises:
         ValueError: the kind is unknown.

@@ -1,8 +1,8 @@
-"""A person in front of the feed: answers a card, is moved by it, swipes on, leaves, comes back.
+"""A simulated user as a scalar object, for the HTTP swarm: `Crowd` is the vectorised form.
 
-The person is fixed; their state is a small frozen value that each card replaces, so keeping the
-state before a card is keeping a reference, and the true expected reward of any candidate can be
-computed later for a decision that was logged at that state.
+The user is fixed; each card replaces their small frozen state. Keeping the state before a card is
+therefore cheap, and the true expected reward of any candidate can be computed later for a decision
+logged at that state.
 """
 
 from collections.abc import Sequence
@@ -43,41 +43,32 @@ NOON = 12.0
 
 @dataclass(frozen=True, slots=True)
 class ViewerState:
-    """What a person is like at this moment.
-
-    Attributes:
-        load: mental load, >= 0.
-        satisfaction: in [0, 1]; hidden from everybody but the world.
-        position: cards of this session so far.
-        exit_chance: probability of leaving now, after the last card.
-        watched_s: in this session.
-        hour: of the visit, in [0, 24).
-    """
+    """A simulated user's state at one moment."""
 
     satiation: Floats  # (N_TOPICS,) >= 0
-    drift: Floats  # (VECTOR_DIM,) of their interests, from their own taste
-    load: float = 0.0
-    satisfaction: float = BASE_SATISFACTION
-    position: int = 0
-    exit_chance: float = 0.0
-    watched_s: float = 0.0
-    hour: float = NOON
+    drift: Floats  # (VECTOR_DIM,) of interests, from the user's own taste
+    load: float = 0.0  # mental load, >= 0
+    satisfaction: float = BASE_SATISFACTION  # in [0, 1]; hidden from the server
+    position: int = 0  # cards of this session so far
+    exit_chance: float = 0.0  # probability of leaving after the last card
+    watched_s: float = 0.0  # in this session
+    hour: float = NOON  # of the visit, in [0, 24)
 
 
 @dataclass(slots=True)
 class Viewer:
-    """A person with their state, in a world."""
+    """A user with their state, in a world."""
 
     world: World
     person: Person
     state: ViewerState
 
     def answer(self, item_id: ItemId, rng: np.random.Generator) -> Feedback:
-        """Return what the person does about a card, and be moved by it.
+        """Return the user's response to a card, and update their state.
 
         Args:
             item_id: of the world's catalogue.
-            rng: nine numbers are taken from it.
+            rng: nine numbers are drawn from it.
 
         Raises:
             KeyError: the world was made without this item.
@@ -119,7 +110,7 @@ class Viewer:
         )
 
     def leaves(self, rng: np.random.Generator) -> bool:
-        """Return whether the person closes the app after the last card."""
+        """Return whether the user closes the app after the last card."""
         return bool(rng.random() < self.state.exit_chance)
 
     def expected_reward(self, index: Ints, reward: Reward) -> Floats:
@@ -127,22 +118,18 @@ class Viewer:
         return expected_reward(self.world, self.person, self.state, index, reward)
 
     def begin(self, rng: np.random.Generator) -> None:
-        """Open the app for the first time, at an hour that is theirs.
-
-        Args:
-            rng: two numbers are taken from it.
-        """
+        """Open the app for the first time; two numbers are drawn from `rng` for the hour."""
         self.state = replace(self.state, hour=self._visit_hour(rng.random(), rng))
 
     def leave(self, rng: np.random.Generator) -> int | None:
-        """Close the app, be away, and be back for the next visit, whose hour is in the state.
+        """End the session and apply the time away; the state then holds the next visit's hour.
 
         Args:
-            rng: as many numbers are taken from it as interests have dimensions, and five.
+            rng: five numbers, and one per dimension of interests, are drawn from it.
 
         Returns:
-            Days from the date of this visit to that of the next one, at least 1; None if the
-            person never returns, and is left as they are.
+            Days from the date of this visit to that of the next one, at least 1; None if the user
+            never returns, with their state unchanged.
         """
         moods, state = self.world.moods, self.state
         churns, returns, peak = rng.random(3).tolist()
@@ -157,12 +144,7 @@ class Viewer:
         return int(gap)
 
     def rest(self, days: float, rng: np.random.Generator | None = None) -> None:
-        """Be away for some days, or a part of one; the next card opens a session.
-
-        Args:
-            days: away, > 0.
-            rng: of how interests drift meanwhile; they stay if None.
-        """
+        """Apply days away, > 0, and open a session; interests drift only if `rng` is given."""
         world, state = self.world, self.state
         satiation, satisfaction = rest(world.moods, state.satiation, state.satisfaction, days)
         drift = state.drift
@@ -181,17 +163,10 @@ class Viewer:
 def expected_reward(
     world: World, person: Person, state: ViewerState, index: Ints, reward: Reward
 ) -> Floats:
-    """Return the exact expected reward of showing each candidate to a person in a state.
+    """Return the exact expected reward of showing each candidate to a user, shape (n,).
 
-    Args:
-        world: whose items they are.
-        person: of this world.
-        state: as it was before the card.
-        index: rows of the world's items, shape (n,).
-        reward: linear in the events, so the expectation is that of the events.
-
-    Returns:
-        Shape (n,).
+    `state` is that before the card; `index` holds rows of the world's items, shape (n,). The reward
+    is linear in the events, so event probabilities give the expectation.
     """
     item = world.columns.take(index, axis=1)
     affinity = world.vectors.take(index, axis=0) @ (person.taste + state.drift)
@@ -214,16 +189,16 @@ def expected_reward(
 
 
 def people(world: World, users: Sequence[tuple[UserId, Profile]]) -> list[Viewer]:
-    """Return these users as viewers, each their own person, rested and neutral.
+    """Return these users as viewers, rested and neutral.
 
-    A user with imported impressions is drawn from the posterior that those leave, anybody else
-    from the prior of their cohort.
+    A user with imported impressions is drawn from their posterior, any other from the prior of
+    their cohort.
     """
     return [Viewer(world, world.person(user_id, profile), newborn()) for user_id, profile in users]
 
 
 def newborn() -> ViewerState:
-    """Return the state of somebody who has not swiped yet."""
+    """Return the state of a user before their first card."""
     return ViewerState(satiation=np.zeros(N_TOPICS), drift=np.zeros(VECTOR_DIM))
 
 

@@ -1,7 +1,7 @@
-"""Who is told what people do in front of a simulated feed, and keeps a memory of it.
+"""The protocol of observers, which follow the behaviour of users in a simulation.
 
-`env.observe.Observer` is one, which retrieval and the world's own observation need;
-`env.feed_memory.FeedMemory` another, for who wants to see people as the HTTP feed does.
+`env.observe.Observer` serves retrieval and the world's own observation;
+`env.feed_memory.FeedMemory` keeps the state that the HTTP feed would hold.
 """
 
 from typing import Protocol
@@ -12,10 +12,10 @@ from env.vocabulary import Bools, Floats, Ints
 
 
 class Watcher(Protocol):
-    """Is told what people do; see `env.observe.Observer`."""
+    """Observes users' behaviour; see `env.observe.Observer`."""
 
     def meet(self, crowd: Crowd, index: Ints) -> None:
-        """Begin to know people whose lives just began."""
+        """Start the state of users whose lives just began."""
 
     def learn(
         self,
@@ -28,4 +28,4 @@ class Watcher(Protocol):
         """Learn from a card."""
 
     def greet(self, crowd: Crowd, index: Ints, gap_days: Floats) -> None:
-        """Note that people are back for another session."""
+        """Open the next session of users who return."""

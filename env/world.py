@@ -1,9 +1,8 @@
-"""A simulated world: a catalogue and the people in it, drawn once from a response model.
+"""A simulated world: a catalogue and its users, drawn once from a response model.
 
-Items are columns, prepared for closed forms, so that the expected reward of a page of candidates
-takes a few array operations. What is drawn for an item or a person hangs on the seed and their id
-alone, not on the order or company they come in: two processes with the same model and seed hold
-the same people.
+Items are columns, prepared for closed forms, so the expected reward of a page of candidates takes a
+few array operations. The draws of an item or a user depend on the seed and their id alone, not on
+order or company: two processes with the same model and seed hold the same users.
 """
 
 import hashlib
@@ -28,12 +27,12 @@ N_COLUMNS = 12
 NO_LANGUAGE = -1
 N_TOPIC_BITS = 5
 USUAL_PEAKS = (12.5, 20.5)
-"""Of those whose cohort the population does not know."""
+"""Peaks of users whose cohort is not in the population."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who somebody is, apart from the moment."""
+    """The fixed traits of a simulated user."""
 
     user_id: UserId
     lean: float
@@ -45,12 +44,12 @@ class Person:
 
 @dataclass(frozen=True)
 class World:
-    """Items as columns, with what the model knows and the seed decided of each.
+    """Items as columns, with their fitted and drawn properties.
 
     Attributes:
-        population: at which hours people visit, and how their interests drift.
-        columns: APPEAL (log-odds, all that an item brings to everybody), BAIT, LANGUAGE (code),
-            TOPIC, then what `terms_of` takes apart, with CAP_S among it.
+        population: visit hours and drift of interests.
+        columns: APPEAL (log-odds, common to all users), BAIT, LANGUAGE (code), TOPIC, then the
+            columns of `terms_of`, CAP_S among them.
     """
 
     model: ResponseModel
@@ -65,11 +64,7 @@ class World:
     posteriors: Posteriors = field(repr=False)
 
     def index_of(self, item_id: ItemId) -> int:
-        """Return an item's row.
-
-        Raises:
-            KeyError: the world was made without this item.
-        """
+        """Return an item's row; raise KeyError if the world was made without it."""
         return self.index[item_id]
 
     def preset(self, name: str) -> Preset:
@@ -87,7 +82,7 @@ class World:
         )
 
     def person(self, user_id: UserId, profile: Profile) -> Person:
-        """Return a person drawn from the posterior of their own impressions, if they have any."""
+        """Return a user, drawn from the posterior of their own impressions if they have any."""
         rng = _keyed_generator(self.seed, "person", user_id)
         mean, factor = self.posteriors.person_effect(user_id, profile.cohort)
         effect = mean + factor @ rng.standard_normal(1 + VECTOR_DIM)
@@ -110,14 +105,9 @@ def make_world(
     moods: Moods | None = None,
     population: Population | None = None,
 ) -> World:
-    """Return the world of these items: effect and bait of each are drawn, the rest is prepared.
+    """Return the world of these items, with each item's effect and bait drawn.
 
-    Args:
-        model: of how people answer.
-        items: with different ids.
-        seed: the same seed makes the same world.
-        moods: how people change; the defaults if None.
-        population: at which hours they visit and how their interests drift; the defaults if None.
+    Items have different ids; moods and population default to their constants' defaults.
     """
     posteriors = Posteriors(model)
     languages = {code: k for k, code in enumerate(sorted({item.language for item in items} - {""}))}
@@ -142,7 +132,7 @@ def make_world(
 
 
 def model_of(preset: Preset) -> ResponseModel:
-    """Return the response model of a preset's constants, fitted to nobody's impressions."""
+    """Return the response model of a preset's constants, without fitted items and users."""
     names = tuple(preset.population.cohorts)
     lean = np.array([cohort.lean for cohort in preset.population.cohorts.values()])
     return msgspec.structs.replace(
@@ -163,15 +153,10 @@ def item_columns(
     language: Ints,
     topic: Ints,
 ) -> Floats:
-    """Return what `World.columns` holds of items, shape (N_COLUMNS, n).
+    """Return `World.columns` of items, shape (N_COLUMNS, n); arguments have shape (n,).
 
-    Args:
-        model: of how people answer.
-        duration_s: 0 where unknown, shape (n,).
-        effect: what an item brings to everybody beyond its duration, shape (n,).
-        bait: in [0, 1], shape (n,).
-        language: code, shape (n,).
-        topic: in [0, N_TOPICS), shape (n,).
+    `duration_s` is 0 where unknown; `effect` is the log-odds common to all users beyond the
+    duration's; `bait` is in [0, 1].
     """
     terms = item_terms(model.rates, duration_s, np.asarray(quality_of(effect, bait)), bait)
     return np.vstack([model.appeal(duration_s) + effect, bait, language, topic, *terms])
@@ -193,8 +178,8 @@ def terms_of_one(column: Floats) -> ItemTerms:
 def topics(vectors: Floats) -> Ints:
     """Return the topic of each vector, (n,) in [0, N_TOPICS): the signs of its first numbers.
 
-    Signs hash near vectors alike (Charikar, "Similarity estimation techniques from rounding
-    algorithms", STOC 2002), so it serves hashed tags and callers' embeddings.
+    Signs map near vectors to the same topic (Charikar, "Similarity estimation techniques from
+    rounding algorithms", STOC 2002), for hashed tags and for embeddings alike.
 
     >>> topics(np.array([[0.3, -0.2, 0.1, -0.5, 0.7], [0.0, 0.0, 0.0, 0.0, 0.0]])).tolist()
     [21, 0]
