@@ -260,6 +260,8 @@ def _refs(value: object) -> Iterator[str]:
         ("POST", "/v1/feed", b'"' + b"a" * (1 << 20), JSON, 413, ""),
         ("POST", "/v1/feed", ANN, (*JSON, ("sec-fetch-site", "cross-site")), 403, "Origin"),
         ("POST", "/v1/feed", ANN, (*JSON, ("origin", "http://evil.example")), 403, "Origin"),
+        ("POST", "/v1/feed", ANN, (*JSON, ("origin", "http://[")), 403, "Origin"),
+        ("POST", "/v1/feed", ANN, (*JSON, ("origin", "null")), 403, "Origin"),
         ("GET", "/v1/feed", b"", (), 405, ""),
         ("POST", "/v1/nothing", b"{}", JSON, 404, ""),
         ("GET", "/../secret.key", b"", (), 404, ""),
