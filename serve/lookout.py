@@ -28,12 +28,14 @@ class Readings:
         offset: of the log's last line.
         catalogue_offset: of the last one that is about an item.
         version: the current one; None: nothing was published.
+        epoch: of the newest learner; only that one can publish. 0: there was none.
     """
 
     totals: dict[Total, int]
     offset: int
     catalogue_offset: int
     version: Version | None
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +62,16 @@ class Overview:
 
     @property
     def learner_health(self) -> LearnerHealth:
-        """How the learner is: "none", "learning", "stopped" or "silent"."""
+        """How the learner is: "none", "learning", "stopped" or "silent".
+
+        One that speaks and was overtaken learns for nobody; its successor has said nothing yet.
+        """
         beat = self.learner
         if beat is None:
             return LearnerHealth("none")
         age_s = max(self.at_ms - beat.at_ms, 0) / 1000
-        is_silent = beat.state == "learning" and age_s > SILENT_S
+        is_overtaken = self.readings is not None and beat.epoch < self.readings.epoch
+        is_silent = beat.state == "learning" and (is_overtaken or age_s > SILENT_S)
         return LearnerHealth("silent" if is_silent else beat.state, age_s)
 
 
@@ -114,4 +120,5 @@ class Lookout:
                 self._store.log.last_offset(),
                 view.catalogue_offset(),
                 view.current_version(),
+                view.newest_epoch(),
             )

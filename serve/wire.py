@@ -159,8 +159,8 @@ class LearnerHealth(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the learner is. Feeds are answered without one; they only stop getting better.
 
     Attributes:
-        state: "learning"; "stopped", as it was told to; "silent", it died or hangs; "none", there
-            never was one.
+        state: "learning"; "stopped", as it was told to; "silent", it died or hangs,
+            or was overtaken by one that has said nothing yet; "none", there never was one.
         age_s: seconds since its last sign of life; about 1 while it learns.
     """
 
