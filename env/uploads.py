@@ -16,6 +16,7 @@ Rejected: near-duplicates whoever made them as one upload (whoever copies a titl
 original stopped, or skip the pools), and a row for each state of an item (a debt for each).
 """
 
+import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -281,7 +282,13 @@ def _content(item: Item) -> int:
     """Return what changes where an item comes to show something else: where its media is.
 
     Not the address's query, which is often a signature that changes. Without media it is what makes
-    near-duplicates one; with it, another title is the same video.
+    near-duplicates one; with it, another title is the same video. An address that cannot be parsed
+    may stand in a log, though none is let in any more; it counts as it is written, up to its query.
     """
-    media = urlsplit(item.media)
-    return item_key(f"{media.netloc}{media.path}") if item.media else duplicate_key(item)
+    if not item.media:
+        return duplicate_key(item)
+    try:
+        media = urlsplit(item.media)
+    except ValueError:
+        return item_key(re.split(r"[?#]", item.media, maxsplit=1)[0])
+    return item_key(f"{media.netloc}{media.path}")

@@ -212,9 +212,17 @@ def _check_origin(request: Request) -> None:
     if request.method in ("GET", "HEAD"):
         return
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    foreign = origin is not None and not _is_of(origin, request.headers.get("host"))
     if site == "cross-site" or (site is None and foreign):
         raise ProblemError(403, "expected a request from this site's own pages", "Origin")
+
+
+def _is_of(origin: str, host: str | None) -> bool:
+    """Return whether an Origin names this host; one that cannot be parsed names none."""
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
 
 
 def _check_query(request: Request, operation: Operation[Any]) -> None:

@@ -3,15 +3,25 @@
 A job may run beside a server or without one. It refuses before it changes anything.
 """
 
+import contextlib
+import os
+import socket
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
+from replay.locks import locked
 from serve.config import Config
 from serve.refused import Refused
 from serve.sqlite_store import SqliteStore
 from serve.store import Store, StoreUnavailable
 from serve.stores import DATABASE, open_store
+
+SERVING_LOCK = "serving.lock"
+SERVING = "serving.json"
 
 NO_FILE = f"this needs {DATABASE} in the data folder"
 
@@ -80,3 +90,63 @@ def require_idle(config: Config) -> None:
         raise Refused(f"{path}: {error}") from error
     finally:
         connection.close()
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who serves from a data folder.
+
+    Attributes:
+        pid: of the process, on its machine.
+        host: name of the machine.
+        since_ms: Unix milliseconds.
+    """
+
+    pid: int
+    host: str
+    since_ms: int
+
+    def __str__(self) -> str:
+        """Say where it can be found.
+
+        >>> str(Holder(7, "box", 0))
+        'process 7 on box, since 1970-01-01 00:00:00 UTC'
+        """
+        since = datetime.fromtimestamp(self.since_ms / 1000, UTC)
+        return f"process {self.pid} on {self.host}, since {since:%Y-%m-%d %H:%M:%S} UTC"
+
+
+@contextlib.contextmanager
+def sole_server(config: Config, now_ms: int) -> Iterator[None]:
+    """Be the one server on a data folder, which is made where it is missing.
+
+    A second one would take over the learning of the first. The kernel lets go of the lock when
+    this process dies, however it does, and none of its children has it.
+
+    Args:
+        config: names the folder.
+        now_ms: Unix milliseconds.
+
+    Raises:
+        Refused: another server is on it, and which.
+    """
+    folder = Path(config.data.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    said = folder / SERVING
+    with locked(folder / SERVING_LOCK, wait=False) as is_ours:
+        if not is_ours:
+            raise Refused(
+                f"{folder} is served already, by `nextswipe up` as {_read_holder(said)}: "
+                "stop that one, or serve another folder (--data)"
+            )
+        said.write_bytes(msgspec.json.encode(Holder(os.getpid(), socket.gethostname(), now_ms)))
+        try:
+            yield
+        finally:
+            said.unlink(missing_ok=True)
+
+
+def _read_holder(file: Path) -> Holder | str:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Holder)
+    except (OSError, msgspec.MsgspecError):
+        return "a process that has just begun or ended"

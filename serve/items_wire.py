@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from env.vocabulary import CreatorId, Item, ItemId
 from serve.limits import (
+    ADDRESS_RULE,
     MAX_COUNTRIES,
     MAX_ITEMS,
     MAX_RATING,
@@ -21,6 +22,7 @@ from serve.limits import (
     Ms,
     Number,
     Word,
+    is_address,
 )
 
 
@@ -57,6 +59,9 @@ class ItemBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     def __post_init__(self) -> None:
         if self.vector is not None and math.hypot(*self.vector) > MAX_VECTOR_LENGTH:
             raise ValueError(f"Expected a length <= {MAX_VECTOR_LENGTH:g} of field `vector`")
+        _require_address("media", self.media)
+        for country, address in self.products.items():
+            _require_address(f"products.{country}", address)
 
     def item(self, item_id: ItemId) -> Item:
         """Return the item of this description."""
@@ -78,6 +83,11 @@ class ItemBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
             listed=self.listed,
             bait=self.bait,
         )
+
+
+def _require_address(field: str, text: str) -> None:
+    if not is_address(text):
+        raise ValueError(f"Expected {ADDRESS_RULE} in field `{field}`")
 
 
 class ItemsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,6 +6,7 @@ safe to store, to encode as features and to send back.
 
 import re
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from msgspec import Meta
 
@@ -44,7 +45,8 @@ PersonId = Annotated[
 """An id may hold slashes, so a user's id must not end like the path of the user's blocks."""
 Word = Annotated[str, Meta(max_length=64)]
 Creator = Annotated[str, Meta(max_length=128)]
-Address = Annotated[str, Meta(max_length=MAX_ADDRESS)]
+ADDRESS_RULE = "an address that can be parsed"
+Address = Annotated[str, Meta(max_length=MAX_ADDRESS, description=ADDRESS_RULE)]
 Country = Annotated[
     str, Meta(max_length=2, pattern="^([A-Z]{2})?$", description="ISO 3166 alpha-2")
 ]
@@ -84,6 +86,19 @@ def is_person_id(text: str) -> bool:
     (True, False)
     """
     return _is_like(_PERSON_ID, text)
+
+
+def is_address(text: str) -> bool:
+    """Return whether an address can be taken apart into host, path and query.
+
+    >>> is_address("clips/a b.mp4"), is_address("http://[::1]/a.mp4"), is_address("http://[")
+    (True, True, False)
+    """
+    try:
+        urlsplit(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_like(pattern: str, text: str) -> bool:

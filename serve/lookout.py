@@ -27,6 +27,7 @@ class Readings:
     offset: int  # of the log's last line
     catalogue_offset: int  # of the last line about an item
     version: Version | None  # the current one; None: no version was published
+    epoch: int  # of the newest learner, the only one that can publish; 0: there was none
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,16 @@ class Overview:
 
     @property
     def learner_health(self) -> LearnerHealth:
-        """The learner's health: "none", "learning", "stopped" or "silent"."""
+        """The learner's health: "none", "learning", "stopped" or "silent".
+
+        A learner that was overtaken counts as silent until its successor has said something.
+        """
         beat = self.learner
         if beat is None:
             return LearnerHealth("none")
         age_s = max(self.at_ms - beat.at_ms, 0) / 1000
-        is_silent = beat.state == "learning" and age_s > SILENT_S
+        is_overtaken = self.readings is not None and beat.epoch < self.readings.epoch
+        is_silent = beat.state == "learning" and (is_overtaken or age_s > SILENT_S)
         return LearnerHealth("silent" if is_silent else beat.state, age_s)
 
 
@@ -99,4 +104,5 @@ class Lookout:
                 self._store.log.last_offset(),
                 view.catalogue_offset(),
                 view.current_version(),
+                view.newest_epoch(),
             )

@@ -154,8 +154,8 @@ class LearnerHealth(msgspec.Struct, frozen=True, omit_defaults=True):
     """The learner's health. Feeds are answered without a learner; they only stop improving.
 
     Attributes:
-        state: "learning"; "stopped" after an orderly stop; "silent" if it died or hangs; "none" if
-            there never was one.
+        state: "learning"; "stopped" after an orderly stop; "silent" if it died, hangs, or was
+            overtaken by one that has said nothing yet; "none" if there never was one.
         age_s: seconds since its last heartbeat; about 1 while it learns.
     """
 

@@ -242,6 +242,15 @@ def test_what_shows_something_else_starts_anew_and_is_owed_no_more(
     assert (upload.n_counted, upload.level_ms[1:]) == (0.0, (0, 0, 0))
 
 
+@pytest.mark.parametrize("media", ["http://[", "//host]/b.mp4", "//caf\u2100.example/b.mp4"])
+def test_an_address_that_cannot_be_parsed_is_one_like_any_other(media: str) -> None:
+    records: list[Line] = [twin("a", media=media), *liked("a")]
+    assert columns(records)[0][0] == OPEN_LEVEL
+    signed = [*records, change("a", media=f"{media}?signed=2#t=1")]
+    assert columns(signed) == columns(records)
+    assert columns([*records, change("a", media=f"{media}/c.mp4")])[0][0] == 0
+
+
 def test_what_started_anew_is_judged_by_what_it_shows_now() -> None:
     records: list[Line] = [twin("a"), *liked("a", 12), change("a", media="b.mp4")]
     audiences = folded([*records, *disliked("a")], Audiences(QUICK))

@@ -73,6 +73,14 @@ def test_the_products_of_a_parquet_may_be_a_struct_or_a_map(tmp_path: Path) -> N
     [
         ("item_id,products\na,cup\n", "line 2, column 'products': expected COUNTRY=ADDRESS"),
         ("item_id,rating\na,22\n", "line 2, column 'rating': expected `int` <= 21"),
+        (
+            "item_id,media\na,a.mp4\nb,http://[\n",
+            "line 3, column 'media': expected an address that can be parsed",
+        ),
+        (
+            "item_id,products\na,GB=http://[\n",
+            "line 2, column 'products.GB': expected an address that can be parsed",
+        ),
         ("item_id,size\na,1\n", "line 1, column 'size': expected columns of item_id, creator"),
         ("title\na\n", "line 1, column 'item_id': expected this column"),
         ("", "line 1, column 'item_id': expected this column, got none"),
@@ -133,6 +141,7 @@ def test_a_bad_json_line_is_refused_with_its_line_and_column(
         ("title", "x" * 500, "x" * 501),
         ("creator", "x" * 128, "x" * 129),
         ("media", "x" * 2000, "x" * 2001),
+        ("media", "//[::1]/a b.mp4?[", "//[::1"),
         ("tags", ["x"] * 50, ["x"] * 51),
         ("tags", ["x" * 64], ["x" * 65]),
         ("language", "zh-Hant", "Mandarin"),

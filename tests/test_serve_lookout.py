@@ -18,7 +18,7 @@ from serve.lookout import SILENT_S
 from serve.metrics import Metrics
 from serve.replica import FeedReplica, LearnerReplica, learning_args, open_snapshots
 from serve.versions import current_version
-from serve.wire import FeedResponse, Health
+from serve.wire import FeedResponse, Health, LearnerHealth
 
 DEADLINE_S = 20.0
 
@@ -124,6 +124,23 @@ async def test_the_newest_learner_is_the_one_that_is_told_of(tmp_path: Path) -> 
         assert sample(samples, "nextswipe_learner_epoch") == new.epoch == old.epoch + 1
         new.step()
         assert set(Beats(tmp_path).read()) == {f"learner-{new.epoch}"}
+
+
+async def test_a_learner_that_was_overtaken_is_silent_until_its_successor_speaks(
+    tmp_path: Path,
+) -> None:
+    with serving(tmp_path) as server:
+        await stocked(server)
+        old = learner_of(server, tmp_path, itertools.count().__next__)
+        old.step()
+        assert (await health_of(server)).learner == LearnerHealth("learning", 0.0)
+        new = learner_of(server, tmp_path, itertools.count().__next__)
+        old.step()
+        assert (await health_of(server)).learner == LearnerHealth("silent", 0.0)
+        samples = await measured(server.app)
+        assert sample(samples, "nextswipe_learner_up") == 0
+        new.step()
+        assert (await health_of(server)).learner == LearnerHealth("learning", 0.0)
 
 
 async def test_the_learner_speaks_once_a_second_however_often_it_steps(tmp_path: Path) -> None:

@@ -3,21 +3,29 @@
 import shutil
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
-from histories import config_of, make_history
+from histories import PAGE_MS, START_MS, config_of, make_history
 
+from env.content import static_block
 from env.features import SCHEMA
-from env.records import Drawn, PageRecord, decode_record, encode_record
+from env.records import Drawn, PageRecord, decode_record, encode_record, pack_halves
+from env.vocabulary import CreatorId, Item, ItemId
 from policies.explorers import Softmax
 from serve.config import Arm, Config, Experiment, Mixture
 from serve.data_folder import open_file
+from serve.item_changes import put_items, remove_item
 from serve.refused import Refused
+from serve.store import write_now
 from serve.stores import open_store
 from serve.verify import Verified, verify_log
 from serve.versions import all_versions
+
+LATER_MS = START_MS + 64 * PAGE_MS
+"""After the pages that there are."""
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +77,32 @@ def test_pages_of_a_configured_mixture_are_drawn_again(tmp_path: Path) -> None:
         pages = list(store.log.read(kinds=["page"]))
     named = {line.record.policy for line in pages if isinstance(line.record, PageRecord)}
     assert named == {"mixture@0", "popularity@0"}
+
+
+def test_a_log_with_an_address_that_cannot_be_parsed_is_served_learned_on_and_drawn_again(
+    config: Config,
+) -> None:
+    upload = Item(ItemId("x"), CreatorId("eve"), title="An upload of its own", media="http://[")
+    block = pack_halves(static_block(upload))
+    put = partial(put_items, items=[upload], blocks=[block], at_ms=LATER_MS, are_new=True)
+    with open_store(config, lambda: 0) as store:
+        write_now(store, put)
+    make_history(config, rounds=range(4, 6))
+    with open_store(config, lambda: 0) as store:
+        write_now(store, partial(remove_item, item_id=upload.item_id, at_ms=LATER_MS))
+    make_history(config, rounds=range(6, 8))
+
+    with open_store(config, lambda: 0) as store:
+        shown = [
+            card
+            for line in store.log.read(kinds=["page"])
+            if isinstance(line.record, PageRecord)
+            for card in line.record.cards
+            if card.item_id == "x"
+        ]
+        assert len(all_versions(store)) == 8
+    assert shown
+    assert verify_log(config) == Verified(n_pages=128, n_decisions=512)
 
 
 def test_progress_comes_to_the_length_of_the_log(config: Config) -> None:

@@ -50,17 +50,26 @@ def up(
     """Run the feed on this machine until Ctrl-C.
 
     A data folder without items gets a generated catalogue and some simulated users who swipe it, so
-    that there is something to see: open the page and swipe along.
+    that there is something to see: open the page and swipe along. A folder that is already served
+    is refused.
     """
+    from serve.data_folder import sole_server
+
     settings = load_settings(config, data, store)
+    with sole_server(settings, now_ms()):
+        _serve(settings, viewers=viewers, with_ray=ray)
+
+
+def _serve(settings: Config, *, viewers: bool | None, with_ray: bool) -> None:
+    """Run the feed until Ctrl-C, with a catalogue where there is none."""
+    from serve.serving import serving
+
     if _is_empty(settings):
         _generate(settings)
     with_viewers = _is_generated(settings) if viewers is None else viewers
-    from serve.serving import serving
-
-    typer.echo(f"starting {'Ray Serve' if ray else 'the server'} ...")
+    typer.echo(f"starting {'Ray Serve' if with_ray else 'the server'} ...")
     stopped = (KeyboardInterrupt, asyncio.CancelledError)
-    with contextlib.suppress(*stopped), serving(settings, with_ray=ray) as address:
+    with contextlib.suppress(*stopped), serving(settings, with_ray=with_ray) as address:
         signal.signal(signal.SIGTERM, _stop)  # Ray has put its own
         typer.echo(f"the feed is served at {address}: open it and swipe; Ctrl-C stops it")
         try:

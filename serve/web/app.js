@@ -92,7 +92,9 @@ async function share() {
   watch.tell("share");
   showActions();
   const { media, item_id: itemId } = deck.current.item;
-  const link = new URL(media || `v1/items/${encodeURIComponent(itemId)}`, document.baseURI).href;
+  const base = document.baseURI;
+  const path = media && URL.canParse(media, base) ? media : `v1/items/${encodeURIComponent(itemId)}`;
+  const link = new URL(path, base).href;
   try {
     await navigator.clipboard.writeText(link);
     say("Link copied");
