@@ -6,7 +6,7 @@ compared with. Their pmfs can be checked by hand.
 
 import numpy as np
 
-from env.features import POPULARITY
+from env.columns.schema import POPULARITY
 from env.vocabulary import Bools, Context, Floats
 from policies.explorers import AnyExplorer, Mixed, Softmax, Uniform, explorer_args
 

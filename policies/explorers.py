@@ -8,7 +8,27 @@ comparison. Rejected alternatives: `docs/decisions/exploration.md`.
 import msgspec
 import numpy as np
 
-from env.vocabulary import Bools, Floats
+from env.vocabulary import Bools, Floats, Ints
+
+
+def softmax(scores: Floats, temperature: float = 1.0, floor: float = 0.0) -> Floats:
+    """Return pmfs of scores along the last axis, mixed with a share of uniform.
+
+    Args:
+        scores: shape (..., K).
+        temperature: the scale of the scores, above 0.
+        floor: the share, in [0, 1].
+    """
+    powers = np.exp((scores - scores.max(axis=-1, keepdims=True)) / temperature)
+    pmf = powers / powers.sum(axis=-1, keepdims=True)
+    return np.asarray((1.0 - floor) * pmf + floor / scores.shape[-1])
+
+
+def draw(pmf: Floats, rng: np.random.Generator) -> Ints:
+    """Return an index drawn from each row of pmfs (n, K) by inverse CDF, shape (n,)."""
+    cdf = pmf.cumsum(axis=1)
+    return np.asarray((rng.random((len(pmf), 1)) * cdf[:, -1:] >= cdf).sum(axis=1))
+
 
 LEAST_EXPONENT = -50.0
 """Lower bound of Softmax's exponent: exp(-50) is 2e-22, practically never drawn but not 0."""

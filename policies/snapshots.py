@@ -18,11 +18,15 @@ from pathlib import Path
 import msgspec
 
 FORMAT_VERSION = 1
+
 MANIFEST = "manifest.json"
 
 _PART_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
+
 _GENERATION = re.compile(r"v([0-9]{12})")
+
 _UNFINISHED = "unfinished-"
+
 _ABANDONED_S = 3600.0
 """An unfinished folder this much older than the newest generation has no writer any more."""
 
@@ -31,7 +35,7 @@ class SnapshotCorruption(RuntimeError):  # noqa: N818 - it names what was found
     """A generation differs from its manifest, or has no readable one."""
 
 
-class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PartDigest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Expected sha256 in hex and size in bytes of a part."""
 
     sha256: str
@@ -46,10 +50,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # Offsets of the log, one a shard: all records up to them are folded in, none after. Their sum
     # is the offset of the last record in the merged log.
     offsets: tuple[int, ...]
-    feature_schema: int  # `env.features.SCHEMA` of the learned features
+    feature_schema: int  # `env.columns.schema.SCHEMA` of the learned features
     reward_version: int  # of the learned Reward
     args: dict[str, object]  # arguments of the policy, enough to rebuild it
-    parts: dict[str, Part] = {}  # by name
+    parts: dict[str, PartDigest] = {}  # by name
     format_version: int = FORMAT_VERSION  # of this file
 
     @property
@@ -214,7 +218,8 @@ def _filled(manifest: Manifest, parts: Mapping[str, bytes]) -> Manifest:
         if not _is_part_name(name):
             raise ValueError(f"expected a part's name like model.vw, got {name!r}")
     described = {
-        name: Part(hashlib.sha256(data).hexdigest(), len(data)) for name, data in parts.items()
+        name: PartDigest(hashlib.sha256(data).hexdigest(), len(data))
+        for name, data in parts.items()
     }
     return msgspec.structs.replace(manifest, parts=described)
 
@@ -261,7 +266,7 @@ def _read_manifest(home: Path, version: int) -> Manifest:
     return manifest
 
 
-def _read_part(home: Path, name: str, part: Part) -> bytes:
+def _read_part(home: Path, name: str, part: PartDigest) -> bytes:
     path = home / name
     data = _read(path)
     if len(data) != part.size:

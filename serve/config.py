@@ -15,17 +15,19 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from env.audience_args import AudienceArgs, FairStart, Guards, Pools
+from env.fair_start.settings import AudienceArgs, FairStart, Guards, Pools
 from env.reward import Reward
-from policies.blend import Retention
+from policies.candidates.markets import PRESETS, MarketRules, Markets
 from policies.explorers import AnyExplorer, SquareCB, explorer_args, has_support
-from policies.markets import PRESETS, MarketRules, Markets
+from policies.ranker.blend import BlendSettings
 from serve.limits import QUEUE
 
 SHIPPED = Path(__file__).with_name("nextswipe.toml")
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+
 PolicyName = Literal["uniform", "popularity", "mixture", "vowpal", "blend"]
+
 Section = TypeVar("Section")
 
 FREE = frozenset({"explorer", "by_market", "neighbours", "markets"})
@@ -36,7 +38,7 @@ class ConfigError(ValueError):
     """The configuration file cannot be used; the message names the file, the key and the reason."""
 
 
-class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The API's address, its number of replicas and its limits."""
 
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
@@ -47,7 +49,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 3.0
 
 
-class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The location of the data."""
 
     folder: Annotated[str, Meta(min_length=1)] = "data"
@@ -62,13 +64,13 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     durable: bool = True
 
 
-class Clock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ClockSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The clock in use: the server's, or the times that requests carry."""
 
     simulated: bool = False
 
 
-class Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class FeedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of a page."""
 
     candidates: Annotated[int, Meta(ge=1, le=1000)] = 100
@@ -87,13 +89,13 @@ class Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
 
 
-class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ContentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of the analysis of an item."""
 
     titles: bool = False
 
 
-class Learner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of the online learner and of its publications."""
 
     bits: Annotated[int, Meta(ge=10, le=24)] = 18
@@ -118,7 +120,7 @@ class JoinTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     settle_ms: Annotated[int, Meta(ge=0, le=600_000)] = 2000
 
 
-class Mixture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MixtureSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Arguments of the policy "mixture", which mixes uniform and popularity."""
 
     uniform_share: Share = 0.2  # of the slots; the others are drawn by popularity
@@ -131,7 +133,7 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1, max_length=64)]  # as in the pages' log records
     policy: PolicyName  # ranks this arm's pages
     share: Annotated[float, Meta(gt=0.0, le=1e6)] = 1.0  # of the users, relative to all arms' sum
-    mixture: Mixture | None = None  # for the policy "mixture" only; None: the defaults
+    mixture: MixtureSettings | None = None  # for the policy "mixture" only; None: the defaults
 
     def __post_init__(self) -> None:
         if self.mixture is not None and self.policy != "mixture":
@@ -155,16 +157,16 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings; `Config()` equals the shipped file."""
 
-    server: Server = Server()
-    data: Data = Data()
+    server: ServerSettings = ServerSettings()
+    data: DataSettings = DataSettings()
     store: StoreSettings = StoreSettings()
-    clock: Clock = Clock()
-    feed: Feed = Feed()
-    content: Content = Content()
-    learner: Learner = Learner()
+    clock: ClockSettings = ClockSettings()
+    feed: FeedSettings = FeedSettings()
+    content: ContentSettings = ContentSettings()
+    learner: LearnerSettings = LearnerSettings()
     join: JoinTimes = JoinTimes()
     reward: Reward = Reward()
-    retention: Retention = Retention()
+    retention: BlendSettings = BlendSettings()
     experiment: Experiment = Experiment()
     fair_start: FairStart = FairStart()
     pools: Pools = Pools()

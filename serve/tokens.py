@@ -10,15 +10,75 @@ import base64
 import hashlib
 import hmac
 import ipaddress
+import os
 import secrets
+from pathlib import Path
+from typing import Literal
 
 from env.vocabulary import DecisionId, PageId, SessionId, UserKey
-from serve.secret import derive_key
+
+N_BYTES = 32
+
+Purpose = Literal["decision", "page", "session", "event", "origin", "draw"]
+
+
+def load_secret(folder: Path) -> bytes:
+    """Return the secret of a data folder; the first process to ask makes it.
+
+    Args:
+        folder: exists; the file `secret.key` in it is readable by its owner only.
+
+    Raises:
+        ValueError: the file has another length.
+    """
+    path = folder / "secret.key"
+    if not path.exists():
+        _create(path)
+    secret = path.read_bytes()
+    if len(secret) != N_BYTES:
+        raise ValueError(f"{path}: expected {N_BYTES} bytes, got {len(secret)}; restore it")
+    return secret
+
+
+def derive_key(secret: bytes, purpose: Purpose) -> bytes:
+    """Return the 32-byte key for one purpose: "draw" is the one for `env.interface.page_seed`."""
+    return hashlib.blake2b(key=secret, person=purpose.encode(), digest_size=32).digest()
+
+
+def _create(path: Path) -> None:
+    """Write aside and link, so that no process reads half a secret."""
+    aside = path.with_name(f".{secrets.token_hex(8)}.key")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(N_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        _link(aside, path)
+    finally:
+        aside.unlink()
+
+
+def _link(aside: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(aside)
+    except FileExistsError:
+        return  # another process was first
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
 
 _MAC_BYTES = 12
+
 _ID_BYTES = 12
+
 _NONCE_BYTES = 6
+
 _ORIGIN_BYTES = 4
+
 _BLOCK_BITS = {4: 24, 6: 48}
 """Leading bits of an address that a household, office or data centre shares, by IP version."""
 

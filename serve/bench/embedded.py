@@ -1,6 +1,6 @@
 """Generated items with vectors that are clustered like title embeddings, in any number.
 
-The items are those of `env.generated`; a vector is drawn for each from a hierarchy of topic,
+The items are those of `env.world.generated`; a vector is drawn for each from a hierarchy of topic,
 subtopic and kind, plus noise, which gives 1,024 clusters of very different sizes. Construction:
 `docs/decisions/bench-decide.md`.
 """
@@ -10,22 +10,23 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
-from env import generated
-from env.content import static_blocks
-from env.features import VECTOR_DIM
-from env.generated import SUBTOPICS, TOPICS
+from env.columns.schema import VECTOR_DIM
+from env.items.content import static_blocks
 from env.records import ItemRecord
 from env.vocabulary import CreatorId, Floats, Item, ItemId
+from env.world import generated
+from env.world.generated import SUBTOPICS, TOPICS
 
 KINDS = 8
 """Clusters in each subtopic."""
+
 SUBTOPIC, KIND, NOISE = 0.8, 0.6, 0.8
 """Lengths of the vectors added to a topic's unit vector."""
 
 _CHUNK = 10_000
 
 
-class Embedded:
+class EmbeddingGenerator:
     """Generates item records with drawn embeddings."""
 
     def __init__(self, seed: int) -> None:

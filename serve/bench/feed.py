@@ -15,10 +15,11 @@ import msgspec
 import numpy as np
 
 from serve.bench.decide import run_decide
-from serve.bench.edges import Edge, Server, fill, running
-from serve.bench.open_loop import Answered, Generator, Load
+from serve.bench.edges import Edge, ServerProcess, fill_generated, running
+from serve.bench.open_loop import Generator, Load, LoadResult
 
 Advance = Callable[[str, int, int], None]
+
 EDGES: tuple[Edge, ...] = ("bare", "haproxy", "proxy")
 
 
@@ -33,7 +34,7 @@ class FeedSize(msgspec.Struct, frozen=True):
     """
 
     items: int = 10_000
-    people: int = 2_000
+    users: int = 2_000
     connections: int = 8
     rounds: int = 7
     window_s: float = 3.0
@@ -57,7 +58,7 @@ class FeedResult(msgspec.Struct, frozen=True):
     """
 
     items: int
-    people: int
+    users: int
     connections: int
     seed: int
     page_ms: float
@@ -99,8 +100,8 @@ def run_feed(
     ).page_p50_ms
     with tempfile.TemporaryDirectory() as folder, ExitStack() as others, ExitStack() as stack:
         home = Path(folder)
-        people = fill(
-            home / "filled", items=size.items, people=size.people, seed=seed, now_ms=now_ms
+        users = fill_generated(
+            home / "filled", items=size.items, users=size.users, seed=seed, now_ms=now_ms
         )
         generator = stack.enter_context(Generator())
         servers = {}
@@ -108,7 +109,7 @@ def run_feed(
             advance("start", k, len(EDGES))
             keeper = stack if edge == "haproxy" else others
             servers[edge] = keeper.enter_context(running(edge, home / "filled", home / edge))
-        loads = _Loads(generator, size, people)
+        loads = _Loads(generator, size, users)
         idle_mb = servers["haproxy"].memory_bytes() / 2**20
         loads.warm(servers)
         windows = loads.in_turn(servers, advance)
@@ -120,7 +121,7 @@ def run_feed(
     latencies_ms = 1e3 * np.array(steady.latencies_s)
     return FeedResult(
         items=size.items,
-        people=size.people,
+        users=size.users,
         connections=size.connections,
         seed=seed,
         page_ms=page_ms,
@@ -139,7 +140,7 @@ def run_feed(
     )
 
 
-def add_up(windows: list[Answered]) -> dict[str, int]:
+def add_up(windows: list[LoadResult]) -> dict[str, int]:
     """Return the errors of all windows, by kind."""
     total: dict[str, int] = {}
     for window in windows:
@@ -151,20 +152,22 @@ def add_up(windows: list[Answered]) -> dict[str, int]:
 class _Loads:
     """The loads of one run; users take turns across all of them."""
 
-    def __init__(self, generator: Generator, size: FeedSize, people: tuple[str, ...]) -> None:
+    def __init__(self, generator: Generator, size: FeedSize, users: tuple[str, ...]) -> None:
         self._generator = generator
         self._size = size
-        self._people = people
+        self._users = users
         self._numbers = count()
 
-    def warm(self, servers: dict[Edge, Server]) -> None:
+    def warm(self, servers: dict[Edge, ServerProcess]) -> None:
         """Load each server briefly, so that no window includes a cold start."""
         for edge in EDGES:
             self._generator.send(self._load(servers[edge], 0.0, 1.0))
 
-    def in_turn(self, servers: dict[Edge, Server], advance: Advance) -> dict[Edge, list[Answered]]:
+    def in_turn(
+        self, servers: dict[Edge, ServerProcess], advance: Advance
+    ) -> dict[Edge, list[LoadResult]]:
         """Load one server after the other, round by round."""
-        windows: dict[Edge, list[Answered]] = {edge: [] for edge in EDGES}
+        windows: dict[Edge, list[LoadResult]] = {edge: [] for edge in EDGES}
         for k in range(self._size.rounds):
             advance("rounds", k, self._size.rounds)
             for edge in EDGES:
@@ -172,16 +175,16 @@ class _Loads:
                 windows[edge].append(self._generator.send(load))
         return windows
 
-    def steady(self, server: Server) -> Answered:
+    def steady(self, server: ServerProcess) -> LoadResult:
         return self._generator.send(self._load(server, self._size.rate, self._size.open_s))
 
-    def _load(self, server: Server, rate: float, seconds: float) -> Load:
+    def _load(self, server: ServerProcess, rate: float, seconds: float) -> Load:
         size = self._size
         return Load(
             server.address,
             seconds,
             rate,
             1_000 if rate else size.connections,
-            self._people,
+            self._users,
             first=997 * next(self._numbers),
         )

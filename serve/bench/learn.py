@@ -17,20 +17,22 @@ import msgspec
 from env.records import LogLine, PageRecord
 from env.reward import is_censored
 from env.vocabulary import Context, Interaction, PageId
-from policies.vowpal import VowpalPolicy
-from policies.vowpal_args import VowpalArgs
-from policies.vowpal_dsjson import DsjsonLearner, decision_line
-from replay.database import Database
-from replay.join import Join
-from replay.log import SqliteLog
-from serve.bench.room import Advance, Room
+from policies.bandit.policy import HybridBandit
+from policies.bandit.settings import HybridBanditArgs
+from replay.join.join import Join
+from replay.log.sqlite.database import Database
+from replay.log.sqlite.log import SqliteLog
+from serve.bench.room import Advance, InProcessServer
 from serve.config import Config
-from serve.learner import BATCH_LINES
-from serve.learning import Learning
-from serve.replica import learning_args
+from serve.learn.fold import LearnerState
+from serve.learn.learner import BATCH_LINES
+from serve.learn.settings import learning_args
+from tests.studies.peers.vowpal_dsjson import DsjsonLearner, decision_line
 
 N_ITEMS = 2_000
+
 N_TEXT_PAGES = 100
+
 N_ROUNDS = 3
 """Rounds of each measurement; the fastest counts, as interference only slows a round down."""
 
@@ -75,7 +77,7 @@ def run_learn(
         seed: seed of the items, the users and their choices.
     """
     config = Config()
-    room = Room.of(config, n_items, seed, now_ms, advance)
+    room = InProcessServer.of(config, n_items, seed, now_ms, advance)
     with tempfile.TemporaryDirectory() as folder:
         database = Database(Path(folder) / "log.db")
         try:
@@ -120,7 +122,7 @@ def _time_into_vw(
 ) -> tuple[float, list[Interaction]]:
     """Return the seconds from the log's first line to a trained bandit, and its interactions."""
     args = learning_args(config)
-    policy, join = VowpalPolicy(args.vowpal), Join(args.reward, settle_ms=args.settle_ms)
+    policy, join = HybridBandit(args.vowpal), Join(args.reward, settle_ms=args.settle_ms)
     learned: list[Interaction] = []
     began_ns = clock_ns()
     for lines in _batches(log):
@@ -135,7 +137,7 @@ def _time_fold(
     log: SqliteLog, config: Config, clock_ns: Callable[[], int]
 ) -> tuple[float, int, int]:
     """Return the seconds of the whole fold, the closed interactions, and the last offset."""
-    learning, n_closed = Learning(learning_args(config)), 0
+    learning, n_closed = LearnerState(learning_args(config)), 0
     began_ns = clock_ns()
     for lines in _batches(log):
         n_closed += learning.fold(lines)
@@ -166,7 +168,7 @@ def _text_lines(
     return whole, chosen
 
 
-def _time_text(lines: Sequence[str], args: VowpalArgs, clock_ns: Callable[[], int]) -> float:
+def _time_text(lines: Sequence[str], args: HybridBanditArgs, clock_ns: Callable[[], int]) -> float:
     spent_ns = []
     for _ in range(N_ROUNDS):
         learner = DsjsonLearner(args)

@@ -20,27 +20,53 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from env import generated
 from env.vocabulary import Floats
-from serve.bench.borrowed import remove, taken_bytes
-from serve.client import Client as FeedClient
-from serve.config import Config, Data, StoreSettings
-from serve.data_folder import open_data
-from serve.importing import import_items
-from serve.wire import CardBody, Event, FeedbackRequest, FeedRequest
+from env.world import generated
+from replay.log.redis.client import RedisClient
+from serve.config import Config, DataSettings, StoreSettings
+from serve.jobs.import_data import import_items
+from serve.store.data_folder import open_data
+from serve.wire.client import FeedClient
+from serve.wire.feed import CardBody, Event, FeedbackRequest, FeedRequest
+
+
+def taken_bytes(url: str) -> int:
+    """Return the memory used by the whole Redis server."""
+    client = RedisClient(url)
+    used_bytes, _ = client.memory()
+    client.close()
+    return used_bytes
+
+
+def remove(url: str, name: str) -> None:
+    """Delete an installation, key by key."""
+    client, cursor = RedisClient(url), b"0"
+    while True:
+        cursor, keys = client.ask("SCAN", cursor, "MATCH", f"{{{name}.*", "COUNT", 1_000)
+        client.ask_all([("UNLINK", key) for key in keys])
+        if int(cursor) == 0:
+            break
+    client.close()
+
 
 Advance = Callable[[str, int, int], None]
 """Called with the name of the step, the amount done, and the total."""
 
 CARDS = 10
+
 EVENTS_A_CARD = 5
+
 EVENTS_A_BATCH = CARDS * EVENTS_A_CARD
+
 PAGES_OPEN = 4
 """Pages drawn per user before the first is answered: as many as stay open."""
 
 N_ITEMS = 1_000
+
 PHASES_SEED = 1
+
 N_PROBES = 200
+
 PROBE_BYTES = 4_096
 
 
@@ -62,7 +88,7 @@ class LogSize(msgspec.Struct, frozen=True):
         return self.events // EVENTS_A_BATCH
 
 
-class Memory(msgspec.Struct, frozen=True):
+class RedisMemory(msgspec.Struct, frozen=True):
     """Bytes of Redis memory per item, page and event, including all that each one changes."""
 
     item: float
@@ -88,7 +114,7 @@ class LogResult(msgspec.Struct, frozen=True):
     replica_us_per_event: float
     events_acked: int
     events_logged: int
-    memory: Memory | None
+    memory: RedisMemory | None
 
 
 class _Half(msgspec.Struct, frozen=True):
@@ -106,7 +132,7 @@ def run_log(size: LogSize, *, store: str, now_ms: int, advance: Advance) -> LogR
     """
     with tempfile.TemporaryDirectory(prefix="nextswipe-log-") as folder:
         settings = StoreSettings(url=store, name=f"bench-{Path(folder).name[-8:]}")
-        config = Config(data=Data(folder), store=settings)
+        config = Config(data=DataSettings(folder), store=settings)
         taken = [_taken_bytes(store)]
         import_items(config, generated.catalogue(1, N_ITEMS, now_ms), now_ms)
         taken.append(_taken_bytes(store))
@@ -133,11 +159,11 @@ def _taken_bytes(store: str) -> int:
     return taken_bytes(store) if store else 0
 
 
-def _memory(taken: Sequence[int], size: LogSize) -> Memory:
+def _memory(taken: Sequence[int], size: LogSize) -> RedisMemory:
     """Return bytes per item, page and event, from the memory before and after each step."""
     items, pages, events = np.diff(taken).tolist()
     n = size.batches
-    return Memory(items / N_ITEMS, pages / (2 * n), events / (n * EVENTS_A_BATCH))
+    return RedisMemory(items / N_ITEMS, pages / (2 * n), events / (n * EVENTS_A_BATCH))
 
 
 def _result(
@@ -147,7 +173,7 @@ def _result(
     paced: _Half,
     fsyncs: Floats,
     spent_s: float,
-    memory: Memory | None,
+    memory: RedisMemory | None,
 ) -> LogResult:
     n = size.batches * EVENTS_A_BATCH
     fsync_ms, ack_ms = 1e3 * float(np.median(fsyncs)), 1e3 * paced.acks_s
@@ -172,11 +198,11 @@ def _result(
 
 async def _draw(address: str, n: int, advance: Advance) -> list[tuple[CardBody, ...]]:
     """Return n pages, in an order in which the pages of a user are far apart."""
-    people = -(-n // PAGES_OPEN)
+    users = -(-n // PAGES_OPEN)
     drawn: list[tuple[CardBody, ...]] = [()] * n
 
     async def draw(place: int) -> None:
-        request = FeedRequest(f"person-{place % people}", size=CARDS)
+        request = FeedRequest(f"user-{place % users}", size=CARDS)
         drawn[place] = (await client.feed(request)).items
         advance("draw pages", place, n)
 

@@ -10,14 +10,14 @@ import socket
 import sys
 from contextlib import closing
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 import msgspec
 import uvicorn
 
 from serve.clock import now_ms
 from serve.config import Config
-from serve.replica import FeedReplica
+from serve.processes.replica import FeedReplica
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def main(settings: str) -> None:
@@ -25,7 +25,7 @@ def main(settings: str) -> None:
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(0))  # uvicorn raises it again
     replica = FeedReplica(msgspec.json.decode(settings, type=Config), now_ms=now_ms)
     gc.collect()
-    gc.freeze()  # as `serve.bare` does
+    gc.freeze()  # as `serve.processes.uvicorn_app` does
     with (
         closing(replica),
         socket.create_server(("127.0.0.1", 0), backlog=1_024) as listener,

@@ -16,10 +16,12 @@ from typing import Self
 import aiohttp
 import msgspec
 
-from serve.wire import Event, FeedbackRequest, FeedRequest
+from serve.wire.feed import Event, FeedbackRequest, FeedRequest
 
 JSON = {"Content-Type": "application/json"}
+
 TIMEOUT_S = 30.0
+
 DWELL_S = 9.0
 
 
@@ -30,7 +32,7 @@ class Load(msgspec.Struct, frozen=True):
         seconds: duration of sending.
         rate: requests per second, each sent when it is due; 0: closed loop.
         connections: concurrent connections; at a fixed rate, the maximum.
-        people: user ids, which request pages of `size` cards in turn.
+        users: user ids, which request pages of `size` cards in turn.
         first: index of the first user.
         report_every: one page in this many gets feedback, an impression and a dwell per card, so
             that there is something to learn; 0: none.
@@ -40,13 +42,13 @@ class Load(msgspec.Struct, frozen=True):
     seconds: float
     rate: float
     connections: int
-    people: tuple[str, ...]
+    users: tuple[str, ...]
     size: int = 10
     first: int = 0
     report_every: int = 10
 
 
-class Answered(msgspec.Struct, frozen=True):
+class LoadResult(msgspec.Struct, frozen=True):
     """The outcome of a load.
 
     Attributes:
@@ -90,16 +92,16 @@ class Generator:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
 
-    def send(self, load: Load) -> Answered:
+    def send(self, load: Load) -> LoadResult:
         """Send a load; return once the last answer has arrived."""
         return self._pool.submit(_send, load).result()
 
-    def sending(self, load: Load) -> Callable[[], Answered]:
+    def sending(self, load: Load) -> Callable[[], LoadResult]:
         """Start sending a load; return a function that waits for its end."""
         return self._pool.submit(_send, load).result
 
 
-def _send(load: Load) -> Answered:
+def _send(load: Load) -> LoadResult:
     return asyncio.run(_Sender(load).run())
 
 
@@ -113,10 +115,10 @@ class _Sender:
         self._n_sent = 0
         self._decoder = msgspec.json.Decoder(_Page)
         self._bodies = [
-            msgspec.json.encode(FeedRequest(user_id, size=load.size)) for user_id in load.people
+            msgspec.json.encode(FeedRequest(user_id, size=load.size)) for user_id in load.users
         ]
 
-    async def run(self) -> Answered:
+    async def run(self) -> LoadResult:
         connector = aiohttp.TCPConnector(limit=self._load.connections)
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
@@ -126,7 +128,7 @@ class _Sender:
             else:
                 await self._send_when_answered(session, began_s)
             ended_s = perf_counter()
-        return Answered(
+        return LoadResult(
             ended_s - began_s,
             tuple(self._latencies_s),
             self._errors,

@@ -14,25 +14,28 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from env.blocks import Blocks
 from env.interface import page_pmfs
+from env.pages.records import Blocks
 from env.records import PageRecord
 from env.vocabulary import Page
+from policies.bandit.scorer import HybridBanditScorer
 from policies.snapshots import SnapshotStore
-from policies.vowpal_kernel import VowpalScorer
-from serve.bench.edges import Edge, fill, running
+from serve.bench.edges import Edge, fill_generated, running
 from serve.bench.feed import add_up
-from serve.bench.open_loop import Answered, Generator, Load
+from serve.bench.open_loop import Generator, Load, LoadResult
 from serve.clock import now_ms as wall_ms
 from serve.config import Config
-from serve.learner import OnlineLearner
-from serve.replica import learning_args, open_snapshots
-from serve.stores import open_store
+from serve.learn.learner import OnlineLearner
+from serve.learn.settings import learning_args, open_snapshots
+from serve.store.open import open_store
 
 Advance = Callable[[str, int, int], None]
+
 KEPT = 1_000
+
 SETTINGS = f"[learner]\nsnapshots_kept = {KEPT}\n[join]\nsettle_ms = 0\n"
 """Keeps the snapshots needed to redraw pages, and learns from feedback at once."""
+
 REPORT_EVERY = 4
 
 
@@ -50,7 +53,7 @@ class SwapsSize(msgspec.Struct, frozen=True):
     windows: int = 20
     per_s: float = 3.0
     items: int = 10_000
-    people: int = 2_000
+    users: int = 2_000
     connections: int = 8
     redrawn: int = 500
     edge: Edge = "haproxy"
@@ -88,8 +91,8 @@ def run_swaps(size: SwapsSize, *, seed: int, now_ms: int, advance: Advance) -> S
     """Serve pages at full load, with and without swaps in turn."""
     with tempfile.TemporaryDirectory() as folder, Generator() as generator:
         home = Path(folder)
-        people = fill(
-            home / "filled", items=size.items, people=size.people, seed=seed, now_ms=now_ms
+        users = fill_generated(
+            home / "filled", items=size.items, users=size.users, seed=seed, now_ms=now_ms
         )
         with running(size.edge, home / "filled", home / "served", more=SETTINGS) as server:
             config = server.config
@@ -98,7 +101,7 @@ def run_swaps(size: SwapsSize, *, seed: int, now_ms: int, advance: Advance) -> S
                 size.swaps / size.windows / size.per_s,
                 0.0,
                 size.connections,
-                people,
+                users,
                 report_every=REPORT_EVERY,
             )
             generator.send(load)
@@ -125,9 +128,9 @@ def run_swaps(size: SwapsSize, *, seed: int, now_ms: int, advance: Advance) -> S
 
 def _alternate(
     size: SwapsSize, generator: Generator, load: Load, learner: "_Learner", advance: Advance
-) -> tuple[list[Answered], list[Answered]]:
-    still: list[Answered] = []
-    swapping: list[Answered] = []
+) -> tuple[list[LoadResult], list[LoadResult]]:
+    still: list[LoadResult] = []
+    swapping: list[LoadResult] = []
     for k in range(size.windows):
         advance("windows", k, size.windows)
         n_versions = size.swaps * (k + 1) // size.windows - size.swaps * k // size.windows
@@ -139,7 +142,7 @@ def _alternate(
     return still, swapping
 
 
-def _p99_ms(windows: list[Answered]) -> float:
+def _p99_ms(windows: list[LoadResult]) -> float:
     """Return the median p99 over windows, in which one stalled window counts once."""
     return float(np.median([1e3 * np.percentile(window.latencies_s, 99) for window in windows]))
 
@@ -198,6 +201,6 @@ def _pages(config: Config) -> Iterator[tuple[Page, int]]:
 def _explains(config: Config, store: SnapshotStore, page: Page, version: int) -> bool:
     """Return whether a version gives each card of a page its logged probability."""
     data = store.load_part(version, "scorer")
-    policy = VowpalScorer.from_bytes(data, config.feed.explorer, version)
+    policy = HybridBanditScorer.from_bytes(data, config.feed.explorer, version)
     pmfs = page_pmfs(page, policy)
     return all(pmf[decision.action] == decision.propensity for decision, pmf in pmfs)

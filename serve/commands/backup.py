@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def backup(folder: Folder, config: ConfigFile = None, data: DataFolder = None) -> None:
     """Copy the data folder, including the secret; a server may be running."""
-    from serve import backup as job
+    from serve.jobs import backup as job
 
     settings = load_settings(config, data)
     with bar("copying", job.count_pages(settings)) as advance:
@@ -40,7 +40,7 @@ def restore(
 
     The server must be stopped.
     """
-    from serve import backup as job
+    from serve.jobs import backup as job
 
     settings = load_settings(config, data)
     about = job.restore(settings, folder, force=force)

@@ -43,8 +43,8 @@ def deploy(
     The store must be a Redis, which all machines share. Nothing is started. The address of the
     store is in kubernetes/store.yaml alone: keep that file private.
     """
-    from serve.cluster import Cluster
-    from serve.deploying import write_deployment
+    from serve.deploy.deploy import write_deployment
+    from serve.processes.cluster import Cluster
 
     settings = load_settings(config, None, store)
     cluster = Cluster(

@@ -5,6 +5,7 @@ import typer
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
 
 EXAMPLE = "Example: nextswipe doctor --config settings.toml"
+
 _SIGNS = {"well": "ok", "look": "look", "wrong": "WRONG"}
 
 
@@ -18,7 +19,7 @@ def doctor(config: ConfigFile = None, data: DataFolder = None, as_json: AsJson =
 
     The exit code is 1 if something is wrong; each problem is printed with its remedy.
     """
-    from serve.doctor import examine
+    from serve.processes.doctor import examine
 
     diagnosis = examine(load_settings(config, data))
     if as_json:

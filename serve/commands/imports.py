@@ -29,8 +29,8 @@ def import_kuairand(
 
     The import is all or nothing, also while a server runs; a second import changes nothing.
     """
-    from serve import importing
     from serve.importers import kuairand
+    from serve.jobs import import_data as importing
 
     settings = load_settings(config, data)
     found = kuairand.read(folder)
@@ -56,8 +56,8 @@ def import_items(
 
     The import is all or nothing; unchanged items are skipped.
     """
-    from serve import importing
     from serve.importers import items
+    from serve.jobs import import_data as importing
 
     settings = load_settings(config, data)
     found = items.read(file)

@@ -34,8 +34,8 @@ def export(
     data: DataFolder = None,
 ) -> None:
     """Write the log for other tools; a server may be running."""
-    from serve import exporting
-    from serve.data_folder import count_lines
+    from serve.jobs import export as exporting
+    from serve.store.data_folder import count_lines
 
     settings = load_settings(config, data)
     decisions = {
@@ -56,8 +56,8 @@ def verify(as_json: AsJson = False, config: ConfigFile = None, data: DataFolder 
 
     Exit code 1: something differs from the log.
     """
-    from serve.data_folder import count_lines
-    from serve.verify import verify_log
+    from serve.jobs.verify import verify_log
+    from serve.store.data_folder import count_lines
 
     settings = load_settings(config, data)
     with bar("verifying", count_lines(settings)) as advance:

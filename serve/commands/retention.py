@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
-from serve.refused import Refused
+from serve.errors import JobError
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +39,7 @@ def publish(
     It acts only in arms of the experiment with policy blend. It must have been trained on the
     columns that the feed encodes.
     """
-    from serve.ranker_publishing import publish_ranker
+    from serve.learn.rankers import publish_ranker
 
     settings = load_settings(config, data)
     published = publish_ranker(settings, _read(file), origin=origin or file.name)
@@ -59,7 +59,7 @@ def use(
     data: DataFolder = None,
 ) -> None:
     """Make a kept ranker the current one, or none; a running server follows at once."""
-    from serve.ranker_publishing import use_ranker
+    from serve.learn.rankers import use_ranker
 
     use_ranker(load_settings(config, data), version)
     typer.echo(f"ranker {version} is current" if version else "the bandit serves alone")
@@ -67,7 +67,7 @@ def use(
 
 def list_all(as_json: AsJson = False, config: ConfigFile = None, data: DataFolder = None) -> None:
     """List the kept rankers: all that were ever published."""
-    from serve.ranker_publishing import list_rankers
+    from serve.learn.rankers import list_rankers
 
     rankers = list_rankers(load_settings(config, data))
     if as_json:
@@ -79,12 +79,12 @@ def list_all(as_json: AsJson = False, config: ConfigFile = None, data: DataFolde
 
 
 def _read(file: Path) -> bytes:
-    from policies.tensors import manifest_path, read_vouched
+    from policies.ranker.tensors import manifest_path, read_verified
 
     try:
-        return read_vouched(file)
+        return read_verified(file)
     except FileNotFoundError as error:
-        raise Refused(
+        raise JobError(
             f"{file}: expected a ranker and its manifest {manifest_path(file).name} beside it, as "
             f"training writes both: {error}"
         ) from error

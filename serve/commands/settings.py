@@ -7,16 +7,18 @@ import msgspec
 import typer
 
 from serve.config import Config, ConfigError, load
-from serve.refused import Refused
+from serve.errors import JobError
 
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="Settings file; a missing key has its default."),
 ]
+
 DataFolder = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", help="Data folder; overrides the settings."),
 ]
+
 StoreUrl = Annotated[
     str | None,
     typer.Option(
@@ -25,7 +27,9 @@ StoreUrl = Annotated[
         help="Redis for log and lookups, redis://…; overrides the settings.",
     ),
 ]
+
 PICTURES = (".png", ".svg", ".pdf")
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -65,9 +69,9 @@ def require_picture(file: Path) -> None:
         Refused: the suffix is none of `PICTURES`, or there is no such folder.
     """
     if file.suffix.lower() not in PICTURES:
-        raise Refused(f"{file}: expected a file that ends in {', '.join(PICTURES)}")
+        raise JobError(f"{file}: expected a file that ends in {', '.join(PICTURES)}")
     if not file.parent.is_dir():
-        raise Refused(f"{file}: there is no folder {file.parent}")
+        raise JobError(f"{file}: there is no folder {file.parent}")
 
 
 def print_json(value: object) -> None:

@@ -10,10 +10,12 @@ from serve.clock import now_ms
 from serve.commands.progress import bar
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
 from serve.config import Config
-from serve.refused import Refused
+from serve.errors import JobError
 
 N_CARDS, N_PRESENT, N_PEOPLE = 5_000, 100, 500
+
 PRESET = "kuairand"
+
 DAY_MS = 86_400_000
 
 
@@ -36,7 +38,7 @@ def swarm(
         int | None,
         typer.Option(min=1, help="Simulate this many days instead, by the world's calendar."),
     ] = None,
-    people: Annotated[
+    users: Annotated[
         int | None, typer.Option(min=1, help=f"Users with --days; default {N_PEOPLE}.")
     ] = None,
     preset: Annotated[
@@ -61,19 +63,19 @@ def swarm(
     """
     settings = load_settings(config, data)
     if days is None:
-        if people is not None or preset is not None:
-            raise Refused("expected --people and --preset together with --days, got no --days")
+        if users is not None or preset is not None:
+            raise JobError("expected --users and --preset together with --days, got no --days")
         _swipe(settings, address, cards or N_CARDS, present or N_PRESENT, seed, as_json)
     elif cards is not None or present is not None:
-        raise Refused("expected --days without --cards and --present: people come as they please")
+        raise JobError("expected --days without --cards and --present: users come as they please")
     else:
-        _live(settings, address, days, people or N_PEOPLE, preset or PRESET, seed, as_json)
+        _live(settings, address, days, users or N_PEOPLE, preset or PRESET, seed, as_json)
 
 
 def _swipe(
     settings: Config, address: str, cards: int, present: int, seed: int, as_json: bool
 ) -> None:
-    from serve.swarming import swipe_cards
+    from serve.swarm.run import swipe_cards
 
     with bar("swiping", cards) as advance:
         swiping = swipe_cards(
@@ -93,16 +95,16 @@ def _swipe(
 
 
 def _live(
-    settings: Config, address: str, days: int, people: int, preset: str, seed: int, as_json: bool
+    settings: Config, address: str, days: int, users: int, preset: str, seed: int, as_json: bool
 ) -> None:
-    from serve.swarming import live_days
+    from serve.swarm.run import live_days
 
     with bar("living", days * DAY_MS) as advance:
         living = live_days(
             settings,
             address,
             n_days=days,
-            n_people=people,
+            n_users=users,
             preset=preset,
             seed=seed,
             now_ms=now_ms(),

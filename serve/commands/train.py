@@ -10,7 +10,7 @@ from serve.commands.train_offline import EXAMPLE, train_offline
 from serve.commands.train_retention import train_retention
 
 if TYPE_CHECKING:
-    from serve.training import Trained
+    from serve.jobs.train_bandit import TrainedBandit
 
 
 def register(app: typer.Typer) -> None:
@@ -46,10 +46,10 @@ def train_bandit(
     Exit code 1: it was not published, and nothing was changed; the failed gate is printed. The
     server must be stopped.
     """
-    from replay.gates import Gates
-    from serve.data_folder import count_lines
-    from serve.gate import Gate
-    from serve.training import train_bandit as train
+    from replay.evaluate.gates import Gates
+    from serve.jobs.train_bandit import train_bandit as train
+    from serve.learn.gate import Gate
+    from serve.store.data_folder import count_lines
 
     settings, gate = load_settings(config, data), Gate(margin, Gates(min_ess=min_ess))
     with bar("training", count_lines(settings)) as advance:
@@ -62,7 +62,7 @@ def train_bandit(
         raise typer.Exit(1)
 
 
-def _print(trained: "Trained") -> None:
+def _print(trained: "TrainedBandit") -> None:
     logged, gain, health = trained.report.logged, trained.report.gain, trained.report.health
     more = (
         ""
@@ -71,7 +71,7 @@ def _print(trained: "Trained") -> None:
     )
     typer.echo(
         f"held-out pages: {logged.value:.4f} a card as logged, {more}by {health.ess:,.0f} "
-        f"effective decisions of {health.n_users:,} people"
+        f"effective decisions of {health.n_users:,} users"
     )
     for refusal in trained.refusals:
         typer.echo(f"gate not passed: {refusal}")

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from serve.commands.progress import steps
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
-from serve.commands.steps import steps
-from serve.refused import Refused
+from serve.errors import JobError
 
 if TYPE_CHECKING:
-    from serve.offline_training import OfflineResult
+    from serve.jobs.train_offline import OfflineResult
+
 
 EXAMPLE = "Example: nextswipe train offline training --method iql --holdout 0.4"
 
@@ -57,16 +58,16 @@ def train_offline(
 
     Exit code 1: it was not kept; the failed gate is printed. A server may be running.
     """
-    from env.lives import LifeReward
-    from policies.retention.offline_args import OfflineArgs
-    from replay.gates import Gates
-    from serve.offline_training import OfflineGate
-    from serve.offline_training import train_offline as train
+    from env.pages.lives import LifeReward
+    from policies.training.offline.settings import OfflineArgs
+    from replay.evaluate.gates import Gates
+    from serve.jobs.train_offline import OfflineGate
+    from serve.jobs.train_offline import train_offline as train
 
     try:
-        import policies.retention.offline  # noqa: F401  # torch and RLlib, before a log is read
+        import policies.training.offline.job  # noqa: F401  # torch and RLlib, before a log is read
     except ImportError as error:
-        raise Refused(
+        raise JobError(
             'training comes with the extra "train": pip install "nextswipe[train]"'
         ) from error
     args = OfflineArgs(
@@ -97,10 +98,10 @@ def train_offline(
 def _print(result: "OfflineResult") -> None:
     gain, logged = result.report.gain, result.report.logged
     typer.echo(
-        f"{result.method}, from {result.n_steps:,} cards of {result.n_lives:,} people: "
+        f"{result.method}, from {result.n_steps:,} cards of {result.n_lives:,} users: "
         f"{logged.value:.3f} a session as logged, {gain.value:+.3f} "
         f"[{gain.low:+.3f}, {gain.high:+.3f}] as trained, by {gain.ess:,.0f} "
-        f"effective decisions of {gain.n_users:,} other people, {result.report.kl:.4f} nats a card"
+        f"effective decisions of {gain.n_users:,} other users, {result.report.kl:.4f} nats a card"
     )
     for refusal in result.refusals:
         typer.echo(f"gate not passed: {refusal}")

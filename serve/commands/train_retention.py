@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from serve.commands.settings import AsJson, print_json
-from serve.commands.train_search import refusing, require_road, searched_args, train_search
-from serve.refused import Refused
+from serve.commands.train_search import refusing, require_method, searched_args, train_search
+from serve.errors import JobError
 
 if TYPE_CHECKING:
-    from policies.retention.args import RetentionArgs
-    from policies.retention.job import Progress
-    from policies.retention.tuning import Trial
-    from serve.retention_training import Outcome
+    from policies.training.ppo.job import Progress
+    from policies.training.ppo.tuning import TuningTrial
+    from policies.training.settings import RetentionArgs
+    from serve.jobs.train_ppo import TrainingOutcome
 
 
 def train_retention(
@@ -52,7 +52,7 @@ def train_retention(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of lives, weights and draws.")] = 0,
-    people: Annotated[
+    users: Annotated[
         int | None, typer.Option(min=1, help="Users that a search learns from; default 512.")
     ] = None,
     judged: Annotated[
@@ -110,8 +110,8 @@ def train_retention(
     """
     if (by or ("search" if env == "world" else "ppo")) == "search":
         if env == "twin":
-            raise Refused("expected --env world with --by search: the twin has PPO alone")
-        require_road(
+            raise JobError("expected --env world with --by search: the twin has PPO alone")
+        require_method(
             "ppo",
             {
                 "--objective": objective,
@@ -125,17 +125,19 @@ def train_retention(
                 "--address": address,
             },
         )
-        sizes = {"n_people": people, "n_judged": judged, "n_generations": generations}
+        sizes = {"n_users": users, "n_judged": judged, "n_generations": generations}
         with refusing():
             searched = searched_args(preset, candidates, features, seed, sizes | {"days": horizon})
         train_search(searched, folder, resume=resume, as_json=as_json)
         return
-    require_road("search", {"--people": people, "--judged": judged, "--generations": generations})
+    require_method("search", {"--users": users, "--judged": judged, "--generations": generations})
     fines = {"wellbeing": wellbeing, "visit_limit_min": visit_limit, "night": night}
     limits = {"most_hate": most_hate, "least_exposure": least_exposure}
     if env == "twin":
         if wellbeing or night:
-            raise Refused("expected --env world with --wellbeing or --night: the twin has no clock")
+            raise JobError(
+                "expected --env world with --wellbeing or --night: the twin has no clock"
+            )
         args = _twin_args(objective, horizon, seed, steps, limits)
     else:
         world = {
@@ -150,7 +152,7 @@ def train_retention(
     if tune:
         _tune(args, tune, folder, address, as_json=as_json)
         return
-    from serve.retention_training import train_retention as train
+    from serve.jobs.train_ppo import train_retention as train
 
     outcome = train(args, folder, resume=resume, address=address, advance=_tell)
     if as_json:
@@ -164,13 +166,13 @@ def _twin_args(
 ) -> "RetentionArgs":
     import msgspec
 
-    from policies.retention.args import RetentionArgs, TwinWorld
-    from policies.retention.limits import Limits
+    from policies.training.limits import Constraints
+    from policies.training.settings import RetentionArgs, TwinWorld
 
     named = {"objective": objective} if objective else {}
     with refusing():
         world = msgspec.convert({"type": "twin", "horizon_days": horizon or 60} | named, TwinWorld)
-        args = RetentionArgs(world=world, seed=seed, limits=Limits(**limits))
+        args = RetentionArgs(world=world, seed=seed, limits=Constraints(**limits))
         return args if steps is None else msgspec.structs.replace(args, n_steps=steps)
 
 
@@ -182,22 +184,22 @@ def _world_args(
     steps: int | None,
     limits: dict[str, Any],
 ) -> "RetentionArgs":
-    from env.objective import Objective
-    from policies.retention.args import FeedWorld, RetentionArgs
-    from policies.retention.limits import Limits
+    from env.world.objective import Objective
+    from policies.training.limits import Constraints
+    from policies.training.settings import FeedWorld, RetentionArgs
 
     with refusing():
         counted = Objective(objective or "mix", **fines)  # type: ignore[arg-type]  # it checks
         feed = FeedWorld(objective=counted, **world)
         return RetentionArgs.of_feed(
-            feed, seed=seed, n_steps=steps or 2_000_000, limits=Limits(**limits)
+            feed, seed=seed, n_steps=steps or 2_000_000, limits=Constraints(**limits)
         )
 
 
 def _tune(
     args: "RetentionArgs", n_trials: int, folder: Path, address: str | None, *, as_json: bool
 ) -> None:
-    from policies.retention.tuning import tune_retention
+    from policies.training.ppo.tuning import tune_retention
 
     trials = tune_retention(args, n_trials, folder, address=address)
     if as_json:
@@ -207,7 +209,7 @@ def _tune(
         typer.echo(_describe(trial))
 
 
-def _describe(trial: "Trial") -> str:
+def _describe(trial: "TuningTrial") -> str:
     numbers = ", ".join(f"{name} {value:.3g}" for name, value in sorted(trial.numbers.items()))
     return f"{trial.life_return:12,.2f} a life  {numbers}"
 
@@ -224,12 +226,12 @@ def _tell(progress: "Progress") -> None:
     )
 
 
-def _print(outcome: "Outcome") -> None:
+def _print(outcome: "TrainingOutcome") -> None:
     typer.echo(f"{outcome.n_steps:,} cards in {outcome.seconds:.0f} s: {outcome.ranker}")
     for kept in outcome.limits:
         typer.echo(
             f"{kept.name} {kept.bound:g}: {'met' if kept.is_met else 'not met'}, "
-            f"{kept.share.value:.5f} ± {kept.share.se:.5f} of the cards of other people, "
+            f"{kept.share.value:.5f} ± {kept.share.se:.5f} of the cards of other users, "
             f"multiplier {kept.multiplier:.3f}"
         )
     if outcome.grade is not None:

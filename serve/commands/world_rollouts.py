@@ -9,13 +9,16 @@ from serve.commands.progress import bar
 from serve.commands.settings import AsJson, print_json, require_picture
 
 if TYPE_CHECKING:
-    from env.choosers import ChooserName
-    from env.presets import Preset
+    from env.gym.choosers import ChooserName
+    from env.world.presets import Preset
+
 
 PresetName = Annotated[
     str, typer.Option(metavar="NAME", help="Preset: kuairand, daily, kuaisim, rapid, or a file.")
 ]
+
 STORIES: tuple["ChooserName", ...] = ("myopic", "mixed")
+
 PAGE = 6
 
 
@@ -34,42 +37,42 @@ def story(
         int | None, typer.Option(min=0, help="Seed of the user; default: the most average one.")
     ] = None,
     days: Annotated[int, typer.Option(min=2, max=31, help="Days shown.")] = 14,
-    people: Annotated[int, typer.Option(min=2, help="Users behind the averages.")] = 512,
+    users: Annotated[int, typer.Option(min=2, help="Users behind the averages.")] = 512,
 ) -> None:
     """Draw one simulated user's days under two policies, side by side.
 
     One shows the card most likely to be watched; the other also avoids bait and repeats. Needs the
     extra `world`.
     """
-    from env.story import average, most_average, tell
-    from env.story_picture import draw_story
-    from serve.refused import Refused
+    from env.report.story import average, most_average, tell
+    from env.report.story_picture import draw_story
+    from serve.errors import JobError
 
     require_picture(out)
     world = _load(preset)
     if world.laws != "swipe":
-        raise Refused(f"a story is told card by card, and the laws of {world.name} are of slates")
+        raise JobError(f"a story is told card by card, and the laws of {world.name} are of slates")
     averages = []
     with bar("living", len(STORIES)) as advance:
         for policy in STORIES:
-            averages.append(average(world, policy, 0, days, people))
+            averages.append(average(world, policy, 0, days, users))
             advance(1)
-    person = most_average(averages) if seed is None else seed
-    chosen = f"the most average of {people:,}" if seed is None else "chosen by its seed"
+    user = most_average(averages) if seed is None else seed
+    chosen = f"the most average of {users:,}" if seed is None else "chosen by its seed"
     try:
         draw_story(
             out,
-            [tell(world, policy, person, days) for policy in STORIES],
+            [tell(world, policy, user, days) for policy in STORIES],
             averages,
-            title=f"{days} days of one person, under two ways of choosing the next card",
-            source=f"Simulated world, preset {world.name}; person {person}, {chosen}. "
+            title=f"{days} days of one user, under two ways of choosing the next card",
+            source=f"Simulated world, preset {world.name}; user {user}, {chosen}. "
             "Topic names are labels.",
         )
     except ImportError as error:
-        raise Refused('a picture needs matplotlib: pip install "nextswipe[world]"') from error
+        raise JobError('a picture needs matplotlib: pip install "nextswipe[world]"') from error
     except ValueError as error:
-        raise Refused(f"{out}: {error}") from error
-    typer.echo(f"person {person} in {out}")
+        raise JobError(f"{out}: {error}") from error
+    typer.echo(f"user {user} in {out}")
 
 
 def export(
@@ -94,9 +97,9 @@ def export(
     Load it with minari.load_dataset(ID) where MINARI_DATASETS_PATH is the folder. Needs the extra
     `world`; nothing is fetched.
     """
-    from env.choosers import chooser
-    from env.rollouts import export_minari
-    from serve.refused import Refused
+    from env.gym.choosers import chooser
+    from env.gym.rollouts import export_minari
+    from serve.errors import JobError
 
     world = _load(preset)
     options: dict[str, Any] = {"preset": preset, "actions": actions, "reward": reward}
@@ -117,9 +120,9 @@ def export(
                 advance=advance,
             )
     except ImportError as error:
-        raise Refused('a dataset needs Minari: pip install "nextswipe[world]"') from error
+        raise JobError('a dataset needs Minari: pip install "nextswipe[world]"') from error
     except ValueError as error:
-        raise Refused(str(error)) from error
+        raise JobError(str(error)) from error
     told = {
         "dataset_id": dataset_id,
         "folder": str(out),
@@ -133,10 +136,10 @@ def export(
 
 
 def _load(preset: str) -> "Preset":
-    from env.presets import load
-    from serve.refused import Refused
+    from env.world.presets import load
+    from serve.errors import JobError
 
     try:
         return load(preset)
     except ValueError as error:
-        raise Refused(str(error)) from error
+        raise JobError(str(error)) from error

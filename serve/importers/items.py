@@ -1,6 +1,6 @@
 """Strict importer of a catalogue from CSV, JSON lines or Parquet, all or nothing.
 
-Columns and keys are the fields of `Item`; only `item_id` is required. `serve.items_wire.ItemBody`
+Columns and keys are the fields of `Item`; only `item_id` is required. `serve.wire.items.ItemBody`
 validates fields, as in the API. In CSV an empty cell is the default, `|` separates several values,
 and a product is COUNTRY=ADDRESS.
 """
@@ -8,25 +8,52 @@ and a product is COUNTRY=ADDRESS.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from env.vocabulary import Item, ItemId
-from serve.importers.bad_file import BadFile
-from serve.importers.bodies import to_body
+from serve.errors import BadFile
 from serve.importers.tables import read_table
-from serve.items_wire import ItemBody
-from serve.limits import is_id
+from serve.limits import ID_RULE, is_id
+from serve.wire.codec import misfit
+from serve.wire.items import ItemBody
+
+B = TypeVar("B", bound=msgspec.Struct)
+
+
+def to_body(path: Path, line: int, cells: object, kind: type[B], *, strict: bool = True) -> B:
+    """Return a record of a file as the API would accept it.
+
+    Args:
+        line: line of the record, from 1.
+        cells: values by field.
+        kind: a body of `serve.wire.items` or `serve.wire.users`.
+        strict: False also accepts numbers written as text.
+
+    Raises:
+        BadFile: a value does not fit; with line and field.
+    """
+    try:
+        return msgspec.convert(cells, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        problem = misfit(error).problem
+        is_id_rule = problem.field == "item_id" and "regex" in problem.detail
+        detail = f"expected {ID_RULE}" if is_id_rule else problem.detail
+        raise BadFile(path, detail[:1].lower() + detail[1:], line, problem.field) from None
+
 
 FIELDS = Item.__struct_fields__
+
 SEVERAL = ("tags", "markets", "vector")
+
 PRODUCTS = "products"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ItemLine:
     """An item with its line, for errors found only against the catalogue.
 
     Attributes:
@@ -37,14 +64,14 @@ class Line:
     item: Item
 
 
-def read(path: Path) -> list[Line]:
+def read(path: Path) -> list[ItemLine]:
     """Return the items of a file, by its suffix.
 
     Raises:
         BadFile: the suffix is none of .csv, .jsonl, .ndjson and .parquet, or the file is invalid;
             with line and column.
     """
-    readers: dict[str, Callable[[Path], Iterator[Line]]] = {
+    readers: dict[str, Callable[[Path], Iterator[ItemLine]]] = {
         ".csv": _read_csv,
         ".jsonl": _read_json_lines,
         ".ndjson": _read_json_lines,
@@ -58,14 +85,14 @@ def read(path: Path) -> list[Line]:
     return lines
 
 
-def _read_csv(path: Path) -> Iterator[Line]:
+def _read_csv(path: Path) -> Iterator[ItemLine]:
     for row in read_table(path, ("item_id",), allowed=FIELDS):
         cells: dict[str, object] = {}
         for column in row.columns:
             text = row.text(column)
             if text:
                 cells[column] = _cell(path, row.line, column, text)
-        yield Line(row.line, _convert(path, row.line, cells, strict=False))
+        yield ItemLine(row.line, _convert(path, row.line, cells, strict=False))
 
 
 def _cell(path: Path, number: int, column: str, text: str) -> object:
@@ -82,12 +109,12 @@ def _product(path: Path, number: int, text: str) -> tuple[str, str]:
     return country, address
 
 
-def _read_json_lines(path: Path) -> Iterator[Line]:
+def _read_json_lines(path: Path) -> Iterator[ItemLine]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield Line(number, _convert(path, number, _decode(path, number, line)))
+                    yield ItemLine(number, _convert(path, number, _decode(path, number, line)))
     except OSError as error:
         raise BadFile(path, f"cannot be read: {error.strerror}") from None
 
@@ -99,7 +126,7 @@ def _decode(path: Path, number: int, line: bytes) -> object:
         raise BadFile(path, f"expected JSON, but {error}", number) from None
 
 
-def _read_parquet(path: Path) -> Iterator[Line]:
+def _read_parquet(path: Path) -> Iterator[ItemLine]:
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
@@ -116,7 +143,7 @@ def _read_parquet(path: Path) -> Iterator[Line]:
             present = {name: value for name, value in cells.items() if value is not None}
             if PRODUCTS in present:
                 present[PRODUCTS] = _without_nulls(present[PRODUCTS])
-            yield Line(number, _convert(path, number, present))
+            yield ItemLine(number, _convert(path, number, present))
 
 
 def _without_nulls(products: object) -> object:
@@ -136,7 +163,7 @@ def _convert(path: Path, number: int, cells: object, *, strict: bool = True) -> 
     return body.item(ItemId(item_id))
 
 
-def _check_together(path: Path, lines: list[Line]) -> None:
+def _check_together(path: Path, lines: list[ItemLine]) -> None:
     """Refuse a repeated id, and vectors of two lengths."""
     first: dict[str, int] = {}
     length, where = 0, 0

@@ -15,16 +15,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from env.impressions import Impressions
 from env.vocabulary import CreatorId, Ints, Item, ItemId, Profile, UserId
-from serve.importers.bad_file import BadFile
-from serve.importers.bodies import to_body
+from env.world.impressions import ImpressionTable
+from serve.errors import BadFile
+from serve.importers.items import to_body
 from serve.importers.tables import Row, read_table
-from serve.items_wire import ItemBody
-from serve.people_wire import ProfileBody
+from serve.wire.items import ItemBody
+from serve.wire.users import ProfileBody
 
 ZONE = ZoneInfo("Asia/Shanghai")
+
 REGISTERED_BEFORE = datetime(2022, 4, 30, tzinfo=ZONE)
+
 LAST_DAY_MS = int(REGISTERED_BEFORE.timestamp() * 1000)
 """Midnight of 30 April 2022 in Shanghai: that day is held out to judge the response model.
 
@@ -32,6 +34,7 @@ The log's own column `date` assigns 152 impressions of the evening before to tha
 """
 
 ITEM_COLUMNS = ("video_id", "author_id", "upload_dt", "video_duration", "music_id", "tag")
+
 USER_COLUMNS = (
     "user_id",
     "user_active_degree",
@@ -39,6 +42,7 @@ USER_COLUMNS = (
     "is_video_author",
     "register_days",
 )
+
 LOG_COLUMNS = (
     "user_id",
     "video_id",
@@ -52,6 +56,7 @@ LOG_COLUMNS = (
     "is_follow",
     "is_hate",
 )
+
 FLAGS = LOG_COLUMNS[6:]
 
 
@@ -62,7 +67,7 @@ class KuaiRand:
     folder: Path
     items: list[Item]
     users: list[tuple[UserId, Profile]]
-    impressions: Impressions
+    impressions: ImpressionTable
 
 
 def read(folder: Path) -> KuaiRand:
@@ -241,10 +246,10 @@ def _check_range(path: Path, rows: Ints) -> None:
             raise BadFile(path, f"expected {expected}, got {value}", int(bad[0]) + 2, column)
 
 
-def _to_impressions(rows: Ints) -> Impressions:
+def _to_impressions(rows: Ints) -> ImpressionTable:
     rows = rows[:, np.argsort(rows[2], kind="stable")]
     column = dict(zip(LOG_COLUMNS, rows, strict=True))
-    return Impressions(
+    return ImpressionTable(
         user=column["user_id"],
         item=column["video_id"],
         at_ms=column["time_ms"],

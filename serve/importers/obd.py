@@ -14,15 +14,19 @@ import msgspec
 import numpy as np
 
 from env.vocabulary import Floats, Ints
-from serve.importers.bad_file import BadFile
+from serve.errors import BadFile
 from serve.importers.tables import Row, read_table
 
 Campaign = Literal["all", "men", "women"]
+
 Behaviour = Literal["random", "bts"]
+
 CAMPAIGNS: tuple[Campaign, ...] = ("all", "men", "women")
+
 BEHAVIOURS: tuple[Behaviour, ...] = ("random", "bts")
 
 N_POSITIONS = 3
+
 _COLUMNS = ("item_id", "position", "click", "propensity_score")
 
 
@@ -40,7 +44,7 @@ class ObdLog:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prior:
+class BetaPriors:
     """Beta priors of a campaign's items."""
 
     alpha: Floats  # (K,) above 0
@@ -92,7 +96,7 @@ def read_log(folder: Path, campaign: Campaign, behaviour: Behaviour, n_items: in
     )
 
 
-def read_prior(folder: Path, campaign: Campaign) -> Prior:
+def read_prior(folder: Path, campaign: Campaign) -> BetaPriors:
     """Return the priors of a campaign's items.
 
     Raises:
@@ -109,7 +113,7 @@ def read_prior(folder: Path, campaign: Campaign) -> Prior:
         raise BadFile(path, f"expected as many alpha as beta, got {len(alpha)} and {len(beta)}")
     if len(alpha) < N_POSITIONS:
         raise BadFile(path, f"expected at least {N_POSITIONS} items, got {len(alpha)}")
-    return Prior(np.array(alpha), np.array(beta))
+    return BetaPriors(np.array(alpha), np.array(beta))
 
 
 def read_click_rates(folder: Path) -> dict[str, dict[str, ClickRate]]:

@@ -12,17 +12,19 @@ from pathlib import Path
 import numpy as np
 
 from env.vocabulary import Floats, Ints
-from replay.rows import Coverage
-from replay.sources import MAX_ACTIONS, MAX_SLOTS, Batch, Draws
-from serve.importers.bad_file import BadFile
-from serve.importers.number_tables import BLOCK_ROWS, Block, column_names, read_blocks
+from replay.join.rows import CoverageCounts
+from replay.source import MAX_ACTIONS, MAX_SLOTS, Batch, Draws
+from serve.errors import BadFile
+from serve.importers.tables import BLOCK_ROWS, NumberBlock, column_names, read_blocks
 
 PMF_TOLERANCE = 1e-4
 """Largest deviation from 1 of the sum of a single-precision pmf."""
+
 BATCH_CELLS = 4_000_000
 """Maximum of rounds times candidates in a batch: 32 MB per matrix."""
 
 _REQUIRED = ("action", "reward", "pscore")
+
 _OPTIONAL = ("position", "n_rounds", "n_actions")
 
 
@@ -51,10 +53,10 @@ class ObpSource:
         self._n_rounds = 0
 
     @property
-    def coverage(self) -> Coverage:
+    def coverage(self) -> CoverageCounts:
         """All rounds of the last pass over the file."""
         unnamed = 0 if self._texts else self._n_rounds
-        return Coverage(self._n_rounds, self._n_rounds, 0, unnamed)
+        return CoverageCounts(self._n_rounds, self._n_rounds, 0, unnamed)
 
     def batches(self) -> Iterator[Batch]:
         """Yield the rounds; memory is that of one batch and the user names.
@@ -76,7 +78,7 @@ class ObpSource:
             whole = block.numbers["n_rounds"] == self._n_rounds
             block.require("n_rounds", whole, f"as many rounds as rows, {self._n_rounds:,}")
 
-    def _batch(self, block: Block, user: Ints) -> Batch:
+    def _batch(self, block: NumberBlock, user: Ints) -> Batch:
         m, k = len(block), self._n_actions
         self._check(block)
         mask = np.ones((m, k), dtype=np.bool_)
@@ -98,7 +100,7 @@ class ObpSource:
             drawn=drawn,
         )
 
-    def _check(self, block: Block) -> None:
+    def _check(self, block: NumberBlock) -> None:
         k, action, pscore = self._n_actions, block.numbers["action"], block.numbers["pscore"]
         known = (action >= 0) & (action < k) & (action == np.floor(action))
         block.require("action", known, f"one of {k} candidates, 0 to {k - 1}")
@@ -111,7 +113,7 @@ class ObpSource:
         if self._pi_b:
             self._check_pmf(block)
 
-    def _check_pmf(self, block: Block) -> None:
+    def _check_pmf(self, block: NumberBlock) -> None:
         for column in self._pi_b:
             values = block.numbers[column]
             block.require(column, (values >= 0.0) & (values <= 1.0), "a probability in [0, 1]")
@@ -144,7 +146,7 @@ class ObpSource:
         return 1 + max(int(_bounded(block, "action", 0, MAX_ACTIONS - 1).max()) for block in blocks)
 
 
-def _bounded(block: Block, column: str, low: int, high: int) -> Floats:
+def _bounded(block: NumberBlock, column: str, low: int, high: int) -> Floats:
     """Return a column of whole numbers in a range, since they determine memory."""
     numbers = block.numbers[column]
     known = (numbers >= low) & (numbers <= high) & (numbers == np.floor(numbers))
@@ -181,7 +183,7 @@ def _read_action_context(path: Path) -> Floats | None:
     return np.concatenate([block.matrix(names) for block in read_blocks(beside, names)])
 
 
-def _codes(users: dict[str, int], block: Block, first: int) -> Ints:
+def _codes(users: dict[str, int], block: NumberBlock, first: int) -> Ints:
     """Return the code of each row's user; without user names, the row's own index."""
     if "user" not in block.texts:
         return np.arange(first, first + len(block))
