@@ -109,9 +109,9 @@ def is_id(text: str) -> bool:
 
 
 def is_external_user_id(text: str) -> bool:
-    """Return whether a text from a path or a file is a `ExternalUserId`.
+    """Return whether a text from a path or a file is an `ExternalUserId`.
 
-    >>> is_user_id("ann/b"), is_user_id("ann/blocks")
+    >>> is_external_user_id("ann/b"), is_external_user_id("ann/blocks")
     (True, False)
     """
     return _is_like(_PERSON_ID, text)

@@ -37,7 +37,7 @@ class StillResponse(msgspec.Struct, frozen=True):
     def words(self) -> tuple[str, ...]:
         """Return the reactions beside watching.
 
-        >>> Reply(3.0, like=True, share=True).words()
+        >>> StillResponse(3.0, like=True, share=True).words()
         ('like', 'share')
         """
         named = ("like", "comment", "share", "follow", "not_interested")

@@ -128,7 +128,7 @@ def kaplan_meier(gaps: GapCounts) -> Floats:
     Kaplan and Meier, "Nonparametric Estimation from Incomplete Observations", JASA 1958: the
     product over days of 1 - returns / at risk.
 
-    >>> kaplan_meier(Gaps(np.array([2, 1]), np.array([1, 0]))).tolist()
+    >>> kaplan_meier(GapCounts(np.array([2, 1]), np.array([1, 0]))).tolist()
     [0.5, 0.0]
     """
     at_risk = np.cumsum((gaps.observed + gaps.censored)[::-1])[::-1]

@@ -88,7 +88,7 @@ class World:
 
     def user(self, user_id: UserId, profile: Profile) -> UserParameters:
         """Return a user, drawn from the posterior of their own impressions if they have any."""
-        rng = _keyed_generator(self.seed, "user", user_id)
+        rng = _keyed_generator(self.seed, "person", user_id)
         mean, factor = self.posteriors.user_effect(user_id, profile.cohort)
         effect = mean + factor @ rng.standard_normal(1 + VECTOR_DIM)
         cohort = self.population.cohorts.get(profile.cohort)

@@ -102,7 +102,7 @@ class HybridBanditArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def command(self) -> list[str]:
         """Return VW's arguments.
 
-        >>> " ".join(VowpalArgs(bits=20).command()[:7])
+        >>> " ".join(HybridBanditArgs(bits=20).command()[:7])
         '--cb_adf --cb_type mtr --quadratic UA --bit_precision 20'
         """
         options = {

@@ -37,7 +37,7 @@ class Constraint(NamedTuple):
     def is_met(self, share: float) -> bool:
         """Whether a share is within the bound.
 
-        >>> Limit("least_exposure", "tail", 0.2, -1.0, False).is_met(0.15)
+        >>> Constraint("least_exposure", "tail", 0.2, -1.0, False).is_met(0.15)
         False
         """
         return self.sign * (share - self.bound) <= 0.0

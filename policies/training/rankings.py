@@ -96,7 +96,7 @@ class NetworkRanking(msgspec.Struct, frozen=True, tag="network"):
 def named_weights(**named: float) -> tuple[float, ...]:
     """Return weights with the named columns' w set and all others 0.
 
-    >>> weigh(bait_guess=-1.0)[:3]
+    >>> named_weights(bait_guess=-1.0)[:3]
     (0.0, -1.0, 0.0)
     """
     return tuple(named.get(name, 0.0) for name in COLUMNS) + (0.0,) * len(COLUMNS)

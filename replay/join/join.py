@@ -108,7 +108,7 @@ def merge(feedback: Feedback, record: FeedbackRecord) -> Feedback:
 def attribution_timeout_ms(duration_s: float) -> int:
     """Return the attribution timeout after the last feedback on a card that was not left.
 
-    >>> patience_ms(15.0), patience_ms(0.0)
+    >>> attribution_timeout_ms(15.0), attribution_timeout_ms(0.0)
     (90000, 120000)
     """
     if duration_s <= 0.0:

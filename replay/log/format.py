@@ -32,7 +32,7 @@ class LinePosition(NamedTuple):
     def bad(self, problem: str, field: str = "") -> ValueError:
         """Return the error for a line, or for a field of it.
 
-        >>> Place(Path("log.json"), 3).bad("expected a finite number, got nan", "reward")
+        >>> LinePosition(Path("log.json"), 3).bad("expected a finite number, got nan", "reward")
         ValueError("log.json, line 3, field 'reward': expected a finite number, got nan")
         """
         where = f", field {field!r}" if field else ""

@@ -60,7 +60,7 @@ class ImportCounts(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         """Describe the counts.
 
-        >>> str(Counts(new=1_200, unchanged=3))
+        >>> str(ImportCounts(new=1_200, unchanged=3))
         'new 1,200, unchanged 3'
         """
         changed = f"changed {self.changed:,}, " if self.changed else ""

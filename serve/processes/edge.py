@@ -235,7 +235,7 @@ def free_port(host: str) -> int:
 def authority(server: ServerSettings) -> str:
     """Return host and port as they stand in an address.
 
-    >>> authority(Server("::1", 80))
+    >>> authority(ServerSettings("::1", 80))
     '[::1]:80'
     """
     host = f"[{server.host}]" if ":" in server.host else server.host

@@ -103,7 +103,10 @@ def test_an_explorer_is_read_with_its_arguments() -> None:
             "retention.explorer.temp: unknown key",
         ),
         ("[retention]\nweight = 1.5", "retention: weight must be in [0, 1]"),
-        ("[retention]\nitem_half = 0.0", "retention: weight must be in [0, 1], item_half, user"),
+        (
+            "[retention]\nitem_half = 0.0",
+            "retention: weight must be in [0, 1], item_half, person_half",
+        ),
         ("[retention]\nwieght = 1.0", "retention.wieght: unknown key; did you mean"),
         ("[reward]\nlike = inf", "reward.like: expected a finite number"),
         ("[learner]\nlearning_rate = nan", "learner.learning_rate: expected a finite number"),

@@ -40,14 +40,14 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from unittest.mock import patch
-from serve.config import Config, Data
+from serve.config import Config, DataSettings
 from serve.importers import kuairand
 from serve.jobs.import_data import import_kuairand
 
 data = kuairand.read(Path(sys.argv[2]))
 die = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
 with patch(sys.argv[3], die):
-    import_kuairand(Config(data=Data(sys.argv[1])), data, int(sys.argv[4]))
+    import_kuairand(Config(data=DataSettings(sys.argv[1])), data, int(sys.argv[4]))
 """
 
 

@@ -161,7 +161,7 @@ async def swipe_through(server: Live, store: Store) -> tuple[Tally, float, float
         first = epoch_of(store)
         before = await all_running(server)
         assert await asyncio.to_thread(get, server.address + "/-/healthz")  # which KubeRay asks
-        (doomed,) = before["LearnerSettings"].values()
+        (doomed,) = before["Learner"].values()
         assert len(set(before["Feed"].values())) == 2
         assert doomed in before["Feed"].values()
         died_s = time.monotonic()
@@ -169,7 +169,7 @@ async def swipe_through(server: Live, store: Store) -> tuple[Tally, float, float
         moved = await all_running(server, without={doomed})
         moved_s = time.monotonic()
         await asyncio.to_thread(command, server, "update")
-        await all_running(server, without={*moved["Feed"], *moved["LearnerSettings"]})
+        await all_running(server, without={*moved["Feed"], *moved["Learner"]})
         wanted = tally.n_answered + N_AFTER
         await until(lambda: tally.n_answered >= wanted and epoch_of(store) > first)
         tally.is_over = True
@@ -199,7 +199,7 @@ async def all_running(server: Live, without: Collection[str] = ()) -> Placed:
             found = await asyncio.to_thread(command, server, "places")
             counts = {name: len(replicas) for name, replicas in found.items()}
             named = {name for replicas in found.values() for name in chain(*replicas.items())}
-            if counts == {"Feed": 2, "LearnerSettings": 1} and named.isdisjoint(without):
+            if counts == {"Feed": 2, "Learner": 1} and named.isdisjoint(without):
                 return found
             await asyncio.sleep(RETRY_S)
 

@@ -298,9 +298,9 @@ def test_the_command_line_refuses_a_store_that_is_none(tmp_path: Path) -> None:
 
 def test_a_feed_without_redis_loads_none(tmp_path: Path) -> None:
     code = (
-        "import sys; from serve.config import Config, Data;"
+        "import sys; from serve.config import Config, DataSettings;"
         "from serve.processes.replica import FeedReplica;"
-        "FeedReplica(Config(data=Data(sys.argv[1])), now_ms=lambda: 1).close();"
+        "FeedReplica(Config(data=DataSettings(sys.argv[1])), now_ms=lambda: 1).close();"
         "sys.exit('redis' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
