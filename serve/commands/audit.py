@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serve.commands.progress import bar
 from serve.commands.settings import (
     AsJson,
     ConfigFile,
     DataFolder,
+    bar,
     load_settings,
     print_json,
     require_picture,

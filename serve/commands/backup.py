@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from serve.clock import now_ms
-from serve.commands.progress import bar
-from serve.commands.settings import ConfigFile, DataFolder, load_settings
+from serve.commands.settings import ConfigFile, DataFolder, bar, load_settings
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the backup.")]
 

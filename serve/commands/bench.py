@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from serve.clock import now_ms
-from serve.commands.progress import show, steps
-from serve.commands.settings import AsJson, StoreUrl, require_store
+from serve.commands.settings import AsJson, StoreUrl, require_store, show, steps
 
 Seed = Annotated[int, typer.Option(help="Of all that is drawn.")]
 
@@ -161,14 +160,12 @@ def bench_log(
     show(result, as_json)
 
 
-KUAIRAND = Path("../shared/data/kuairand_pure")
-
 KuaiRandFolder = Annotated[
     Path | None,
     typer.Option(
         "--kuairand",
         metavar="DIR",
-        help=f"A KuaiRand folder; else {KUAIRAND} if it is there, else a generated catalogue.",
+        help="KuaiRand folder for the catalogue and the users; else a generated catalogue.",
     ),
 ]
 

@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from serve.commands.progress import bar
-from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
+from serve.commands.settings import AsJson, ConfigFile, DataFolder, bar, load_settings, print_json
 
 
 def register(app: typer.Typer) -> None:

@@ -7,8 +7,7 @@ import msgspec
 import typer
 
 from serve.clock import now_ms
-from serve.commands.progress import bar
-from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
+from serve.commands.settings import AsJson, ConfigFile, DataFolder, bar, load_settings, print_json
 from serve.config import Config
 from serve.errors import JobError
 

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serve.commands.progress import bar
-from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
+from serve.commands.settings import AsJson, ConfigFile, DataFolder, bar, load_settings, print_json
 from serve.commands.train_offline import EXAMPLE, train_offline
 from serve.commands.train_retention import train_retention
 

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from serve.commands.progress import steps
-from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
+from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json, steps
 from serve.errors import JobError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`make study ARGS='coldstart'`: which exploration should be the default."""
+"""The studies' commands: each prints the figures behind a default, run by `make study`."""
 
 import os
 import time
@@ -10,13 +10,11 @@ import typer
 
 from serve.clock import now_ms
 from serve.commands.bench import (
-    KUAIRAND,
     Full,
     KuaiRandFolder,
     Seed,
 )
-from serve.commands.progress import bar, show, steps
-from serve.commands.settings import AsJson, ConfigFile, load_settings, print_json
+from serve.commands.settings import AsJson, ConfigFile, bar, load_settings, print_json, show, steps
 from serve.errors import JobError
 
 if TYPE_CHECKING:
@@ -404,9 +402,7 @@ def bench_learner(
 
     size = LearnerSize(cards=4 * cards if full else cards)
     with steps() as advance:
-        result = run_learner(
-            size, seed=seed, kuairand=_folder(kuairand), now_ms=now_ms(), advance=advance
-        )
+        result = run_learner(size, seed=seed, kuairand=kuairand, now_ms=now_ms(), advance=advance)
     show(result, as_json)
 
 
@@ -548,10 +544,6 @@ def bench_default(
 
 def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nextswipe"
-
-
-def _folder(kuairand: Path | None) -> Path | None:
-    return kuairand or (KUAIRAND if KUAIRAND.is_dir() else None)
 
 
 app = typer.Typer(
