@@ -105,7 +105,7 @@ def test_an_explorer_is_read_with_its_arguments() -> None:
         ("[retention]\nweight = 1.5", "retention: weight must be in [0, 1]"),
         (
             "[retention]\nitem_half = 0.0",
-            "retention: weight must be in [0, 1], item_half, person_half",
+            "retention: weight must be in [0, 1], item_half",
         ),
         ("[retention]\nwieght = 1.0", "retention.wieght: unknown key; did you mean"),
         ("[reward]\nlike = inf", "reward.like: expected a finite number"),

@@ -28,7 +28,7 @@ from env.world.presets import Cohort, Population, Preset
         (
             StateDynamics,
             {"satisfaction_noise": -1.0},
-            "0 or more for StateDynamics.satisfaction_noise",
+            "0 or more for StateDynamics",
         ),
         (Cohort, {"share": 1.5, "daily_share": 0.5}, "for Cohort.share, got 1.5"),
         (Population, {"cohorts": {}, "newcomers": 7.0}, "for Population.newcomers, got 7.0"),
