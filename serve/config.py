@@ -10,7 +10,7 @@ import math
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
@@ -18,6 +18,7 @@ from msgspec import Meta
 from env.fair_start.settings import AudienceArgs, FairStart, Guards, Pools
 from env.reward import Reward
 from policies.candidates.markets import PRESETS, MarketRules, Markets
+from policies.custom.load import NAME
 from policies.explorers import AnyExplorer, SquareCB, explorer_args, has_support
 from policies.ranker.blend import BlendSettings
 from serve.limits import QUEUE
@@ -27,6 +28,8 @@ SHIPPED = Path(__file__).with_name("nextswipe.toml")
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 
 PolicyName = Literal["uniform", "popularity", "mixture", "vowpal", "blend"]
+
+POLICY_NAMES: tuple[str, ...] = get_args(PolicyName)
 
 Section = TypeVar("Section")
 
@@ -131,15 +134,44 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One arm of the experiment."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64)]  # as in the pages' log records
-    policy: PolicyName  # ranks this arm's pages
+    policy: Annotated[str, Meta(max_length=200)]  # a `PolicyName`, or MODULE:FUNCTION of one's own
     share: Annotated[float, Meta(gt=0.0, le=1e6)] = 1.0  # of the users, relative to all arms' sum
     mixture: MixtureSettings | None = None  # for the policy "mixture" only; None: the defaults
+    explorer: AnyExplorer | None = None  # of a custom scores function only; None: the feed's
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether the arm's policy is a custom one."""
+        return ":" in self.policy
 
     def __post_init__(self) -> None:
+        if self.policy not in POLICY_NAMES and not NAME.fullmatch(self.policy):
+            raise ValueError(
+                f"expected a policy that is {', '.join(POLICY_NAMES)} or MODULE:FUNCTION, "
+                f"got {self.policy!r}"
+            )
+        if self.explorer is not None and not self.is_custom:
+            raise ValueError(
+                f"explorer is for a policy of one's own, got policy {self.policy}: remove it"
+            )
+        if self.explorer is not None and not has_support(self.explorer):
+            raise ValueError(
+                "explorer must give every candidate a probability: "
+                f"got {explorer_args(self.explorer)}; take one with some exploration of its own"
+            )
         if self.mixture is not None and self.policy != "mixture":
             raise ValueError(
                 f"mixture is for policy mixture, got policy {self.policy}: remove it or name that"
             )
+
+
+class Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Policies of one's own: where they are, and what they are held to while they serve."""
+
+    folder: str = ""
+    limit_ms: Annotated[float, Meta(gt=0.0, le=60_000.0)] = 50.0
+    slow_pages: Annotated[int, Meta(ge=1, le=1000)] = 5
+    pause_s: Annotated[float, Meta(ge=0.0, le=86_400.0)] = 60.0
 
 
 class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -168,6 +200,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reward: Reward = Reward()
     retention: BlendSettings = BlendSettings()
     experiment: Experiment = Experiment()
+    custom: Custom = Custom()
     fair_start: FairStart = FairStart()
     pools: Pools = Pools()
     guards: Guards = Guards()
@@ -194,9 +227,17 @@ def load(path: Path) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     try:
-        return parse(text)
+        return _placed(parse(text), path.resolve().parent)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _placed(config: Config, folder: Path) -> Config:
+    """Return settings that say where policies of one's own are, whoever reads them, and where."""
+    if not any(arm.is_custom for arm in config.experiment.arms):
+        return config
+    custom = msgspec.structs.replace(config.custom, folder=str(folder / config.custom.folder))
+    return msgspec.structs.replace(config, custom=custom)
 
 
 def parse(text: str) -> Config:
@@ -227,6 +268,10 @@ def read(raw: dict[str, Any]) -> Config:
         raise ConfigError(_say(error)) from error
     _refuse_unknown_arguments(raw, "feed", config.feed.explorer)
     _refuse_unknown_arguments(raw, "retention", config.retention.explorer)
+    for i, arm in enumerate(config.experiment.arms):
+        if arm.explorer is not None:
+            arms = {f"experiment.arms[{i}]": raw["experiment"]["arms"][i]}
+            _refuse_unknown_arguments(arms, f"experiment.arms[{i}]", arm.explorer)
     return config
 
 

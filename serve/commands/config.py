@@ -36,8 +36,13 @@ def show(
 
 
 def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Settings file.")]) -> None:
-    """Read a settings file and report whether it can be used."""
-    load(file)
+    """Read a settings file and report whether it can be used.
+
+    Policies of your own that its arms name are loaded and held to the laws.
+    """
+    from serve.learn.custom import require_lawful
+
+    require_lawful(load(file))
     typer.echo(f"{file} is fine")
 
 

@@ -73,6 +73,8 @@ def verify(as_json: AsJson = False, config: ConfigFile = None, data: DataFolder 
                 f"{verified.n_older:,} more pages are of an older feature encoding, which this "
                 "release cannot draw again"
             )
+        for code, n in verified.other_code.items():
+            typer.echo(f"{n:,} more pages were drawn by other code: {code}")
         for violation in verified.violations:
             typer.echo(f"{violation.decision_id}: {violation.check}: {violation.message}")
     if not verified.is_clean:

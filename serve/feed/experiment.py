@@ -30,7 +30,7 @@ def assign(experiment: Experiment, user: UserKey) -> Arm:
 
 
 def baseline(arm: Arm) -> Policy | None:
-    """Return the policy of an arm that needs no learner; None for a learned policy."""
+    """Return the policy of an arm that needs no learner; None for a learned or custom policy."""
     match arm.policy:
         case "uniform":
             return UniformPolicy()
@@ -39,7 +39,7 @@ def baseline(arm: Arm) -> Policy | None:
         case "mixture":
             mixture = arm.mixture or MixtureSettings()
             return mixture_policy(mixture.uniform_share, mixture.temperature)
-        case "vowpal" | "blend":
+        case _:
             return None
 
 

@@ -5,7 +5,7 @@ fill, record. Policy, item statistics and audiences are one object that the foll
 exactly one version draws a page. Rejected alternatives: `docs/decisions/serve-feed-pipeline.md`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +21,18 @@ from env.items.catalogue import Catalogue
 from env.pages.records import page_record
 from env.records import PageRecord
 from env.users.state import UserState
-from env.vocabulary import Bools, Context, Float32s, Ints, Page, PageId, Scene, SessionId, UserKey
+from env.vocabulary import (
+    Bools,
+    Context,
+    Float32s,
+    Ints,
+    Page,
+    PageId,
+    Scene,
+    SessionId,
+    SlotRule,
+    UserKey,
+)
 from policies.candidates import filters, retrieval
 from policies.candidates.context import UserHistory
 from policies.candidates.eligibility import Eligibility, Eligible
@@ -34,7 +45,9 @@ from policies.slots import reserved as pools
 from policies.slots import spacing
 from policies.slots.offers import PendingImpressions
 from serve.config import Arm, Config
+from serve.feed.custom_pages import CustomPages
 from serve.feed.experiment import assign, baseline
+from serve.learn.custom import load_customs
 from serve.learn.rankers import Ranking
 from serve.learn.served import Folds, ServingModel
 from serve.wire.feed import FeedRequest
@@ -247,6 +260,7 @@ class Pipeline:
         draw_key: bytes,
         served: ServingModel,
         catalogue: Catalogue | None = None,
+        custom: CustomPages | None = None,
     ) -> None:
         """Draw with `served` until the follower swaps in another version.
 
@@ -255,6 +269,10 @@ class Pipeline:
             draw_key: seeds the draws, see `env.interface.page_seed`.
             served: the first version.
             catalogue: updated by the engine; empty if None.
+            custom: draws for the arms with a custom policy; None: these are loaded here.
+
+        Raises:
+            Refused: a custom policy cannot be loaded.
         """
         self.catalogue = catalogue if catalogue is not None else Catalogue()
         self._config = config
@@ -264,6 +282,7 @@ class Pipeline:
         self._nearest: MatchIndex | None = None
         self._eligibility = Eligibility(Markets(config.markets), config.pools)
         self._owed = SlotReservations(config, self.catalogue)
+        self._custom = custom or CustomPages(config, load_customs(config))
         arms = config.experiment.arms
         self._baselines: Mapping[str, Policy] = {
             arm.name: policy for arm in arms if (policy := baseline(arm)) is not None
@@ -356,7 +375,6 @@ class Pipeline:
         lap = stopwatch.lap if stopwatch else _no_lap
         served = self._served
         arm = assign(self._config.experiment, user)
-        policy = self._policy(arm, served)
         seed = page_seed(self._draw_key, page_id)
 
         scene = _observe(request, state, session, now_ms, origin)
@@ -374,9 +392,9 @@ class Pipeline:
         lap("encode")
         candidates = tuple(map(self.catalogue.ids.__getitem__, chosen.index.tolist()))
         context = Context(page_id, user, session, scene, candidates, encoded)
-        page = fill_page(context, policy, slots, self._config.feed.eps, seed)
+        page, replaced = self._fill(arm, served, context, slots, seed)
         lap("fill")
-        record = self._record(page, chosen, arm.name, request.size)
+        record = self._record(page, chosen, arm.name, request.size, replaced)
         lap("record")
         return record
 
@@ -387,6 +405,15 @@ class Pipeline:
     def committed(self, page: PageRecord) -> None:
         """Learn that a page was committed; a page that is drawn again never is."""
         self._owed.committed(page)
+
+    def _fill(
+        self, arm: Arm, served: ServingModel, context: Context, slots: Sequence[SlotRule], seed: int
+    ) -> tuple[Page, str]:
+        """Return a page of an arm, and why another policy than the arm's drew it, if so."""
+        if arm.is_custom:
+            return self._custom.fill(arm, served.custom, context, slots, seed)
+        policy = self._policy(arm, served)
+        return fill_page(context, policy, slots, self._config.feed.eps, seed), ""
 
     def _policy(self, arm: Arm, served: ServingModel) -> Policy:
         ranking = self._ranking
@@ -429,7 +456,9 @@ class Pipeline:
         lap("filter")
         return PageCandidates(filtered.kept[:wanted], retrieved, filtered, offer.places)
 
-    def _record(self, page: Page, chosen: PageCandidates, arm: str, size: int) -> PageRecord:
+    def _record(
+        self, page: Page, chosen: PageCandidates, arm: str, size: int, replaced: str
+    ) -> PageRecord:
         drawn = [decision.action for decision in page.decisions]
         short = SHORT_PAGE if len(drawn) < size else ""
         return page_record(
@@ -440,7 +469,7 @@ class Pipeline:
             cards=tuple(self.catalogue.card(int(chosen.index[action])) for action in drawn),
             reasons=tuple(chosen.reason(action) for action in drawn),
             arm=arm,
-            degraded="; ".join(filter(None, (chosen.filtered.degraded, short))),
+            degraded="; ".join(filter(None, (chosen.filtered.degraded, short, replaced))),
             removed=chosen.filtered.counts(),
         )
 

@@ -103,6 +103,11 @@ def _learned(beat: LearnerHeartbeat) -> Iterator[Metric]:
     for reason, n in sorted(beat.refused.items()):
         metric.add_sample("nextswipe_learner_refused_total", {**of, "reason": reason}, n)
     yield metric
+    meaning = "Interactions that a policy of one's own raised on, which it did not learn from."
+    metric = Metric("nextswipe_learner_custom_failed", meaning, "counter")
+    for policy, n in sorted(beat.custom_failed.items()):
+        metric.add_sample("nextswipe_learner_custom_failed_total", {**of, "policy": policy}, n)
+    yield metric
     meaning = "Share of a market's cards that its uploads need, where it exceeds the budget."
     metric = Metric("nextswipe_fair_start_overdrawn", meaning, "gauge")
     for market, share in sorted(beat.overdrawn.items()):

@@ -1,9 +1,9 @@
 """Resolves the names of policies on the command line, and the policies named by logged pages.
 
+
 A name is a baseline's; `vowpal`, `retention` or `blend` (current version); one of these with `@N`
-(kept version); or `module:function`, a function without arguments that returns a policy of
-`env.interface`, found in the current folder or among installed packages. A blend is the current
-ranker with a version of vowpal.
+(kept version); or `module:function`, a custom policy (`policies.custom.load`) with the state of the
+current version, or with `@N` of a kept one. A blend is the current ranker with a version of vowpal.
 """
 
 import importlib
@@ -11,19 +11,29 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
 
 from env.interface import Policy
 from env.records import PageRecord
 from policies import baselines
 from policies.bandit.scorer import HybridBanditScorer
 from policies.baselines import PopularityPolicy, UniformPolicy, mixture_policy
+from policies.custom.learning import load_state
+from policies.custom.load import CustomCode, CustomPolicyError, load
+from policies.custom.policy import CustomArgs, CustomPolicy, custom_args, custom_version
 from policies.explorers import AnyExplorer, explorer_from
 from policies.ranker.blend import BlendedPolicy, blend_args
 from policies.ranker.ranker import RetentionPolicy
 from policies.snapshots import SnapshotCorruption
-from serve.config import Config, Experiment, MixtureSettings
+from serve.config import Config, Experiment, FeedSettings, MixtureSettings
 from serve.errors import JobError
+from serve.learn.custom import (
+    CustomFinder,
+    OtherCodeError,
+    custom_folder,
+    kept_state,
+    load_customs,
+    snapshot_states,
+)
 from serve.learn.rankers import FindRanker, Ranking, load_ranking, open_rankers, ranker_finder
 from serve.learn.settings import open_snapshots
 from serve.store.generations import current_version
@@ -31,6 +41,9 @@ from serve.store.store import Store
 
 FindBandit = Callable[[int, AnyExplorer], Policy | None]
 """Finds a version of the bandit with this explorer; None: there is none."""
+
+FindCustom = Callable[[CustomArgs, str], Policy | None]
+"""Finds a custom policy by a page's arguments and policy; None: its state is missing."""
 
 
 def bandit_version(policy: str) -> int | None:
@@ -43,16 +56,23 @@ def bandit_version(policy: str) -> int | None:
     return int(number) if kind in ("vowpal", "blend") and number.isdecimal() else None
 
 
-def find_logged_policy(page: PageRecord, bandit: FindBandit, ranker: FindRanker) -> Policy | None:
+def find_logged_policy(
+    page: PageRecord, bandit: FindBandit, ranker: FindRanker, custom: FindCustom
+) -> Policy | None:
     """Return the policy that drew a page; None: it, or a part of it, is missing.
 
     Args:
         bandit: finds versions of the bandit.
         ranker: finds rankers.
+        custom: finds policies of one's own.
 
     Raises:
+        OtherCodeError: a custom policy drew it whose code is different now.
         msgspec.ValidationError: no policy of this release has these arguments.
     """
+    args_of_own = custom_args(page.explorer)
+    if args_of_own is not None:
+        return custom(args_of_own, page.policy)
     version = bandit_version(page.policy)
     if version is None:
         return baselines.baseline(page.policy, explorer_from(page.explorer))
@@ -82,8 +102,8 @@ def find_policy(config: Config, store: Store, name: str) -> Policy:
     Args:
         config: explorer, and mixture of the experiment.
         store: holds the current versions.
-        name: `uniform`, `popularity`, `mixture` (as configured), `vowpal`, `retention` or `blend`
-            with or without `@N`, or `module:function`.
+        name: `uniform`, `popularity`, `mixture` (as configured), `vowpal`, `retention`, `blend` or
+            `module:function`, each of the last four with or without `@N`.
 
     Raises:
         Refused: there is no such policy.
@@ -95,6 +115,8 @@ def find_policy(config: Config, store: Store, name: str) -> Policy:
         return _learned(config, store, kind, number)
     if kind == "popularity" and number in ("", "0"):
         return PopularityPolicy()
+    if ":" in name:
+        return _custom(config, store, name)
     return _find_anywhere(name, ("uniform", "popularity", "mixture", *_LEARNED))
 
 
@@ -114,13 +136,14 @@ def _find_anywhere(name: str, known: tuple[str, ...]) -> Policy:
     if name in ("uniform", UniformPolicy.name):
         return UniformPolicy()
     if ":" in name:
-        return _own_policy(name)
+        code = _load(name, Path.cwd())
+        return CustomPolicy(_make(code, FeedSettings().explorer), code.name, code.code)
     raise JobError(f"expected {', '.join(known)} or MODULE:FUNCTION, got {name!r}")
 
 
 def learned_until(config: Config, policy: Policy) -> int:
     """Return the last log offset that a policy learned from; 0: none."""
-    version, ranker = bandit_version(policy.name), 0
+    version, ranker = bandit_version(policy.name) or custom_version(policy.name), 0
     kind, _, number = policy.name.partition("@")
     if kind == "retention" and number.isdecimal():
         ranker = int(number)
@@ -147,7 +170,16 @@ def behaviour(config: Config) -> Callable[[PageRecord], Policy | None]:
         found = weights(version)
         return None if found is None else HybridBanditScorer.from_bytes(found, explorer, version)
 
-    return lambda page: find_logged_policy(page, learned, rankers)
+    customs = load_customs(config)
+    custom = CustomFinder(customs, snapshot_states(customs, store))
+
+    def find(page: PageRecord) -> Policy | None:
+        try:
+            return find_logged_policy(page, learned, rankers, custom)
+        except OtherCodeError:
+            return None
+
+    return find
 
 
 def _learned(config: Config, store: Store, kind: str, number: str) -> Policy:
@@ -196,24 +228,36 @@ def entry_point(name: str) -> Callable[..., object]:
         sys.path.remove(here)
 
 
-def _own_policy(name: str) -> Policy:
-    make = entry_point(name)
+def _custom(config: Config, store: Store, name: str) -> Policy:
+    """Return a policy of one's own with what it knows in a version, or in the current one."""
+    plain, _, number = name.partition("@")
+    code = _load(plain, custom_folder(config))
+    arms = (arm.explorer for arm in config.experiment.arms if arm.policy == plain)
+    made = _make(code, next(arms, None) or config.feed.explorer)
+    if not hasattr(made, "learn"):
+        return CustomPolicy(made, code.name, code.code)
+    current = current_version(store)
+    version = int(number) if number.isdecimal() else current.version if current else 0
     try:
-        policy = make()
-    except Exception as error:
-        raise JobError(
-            f"{name}: expected a function that takes nothing and returns a policy, it raised "
-            f"{type(error).__name__}: {error}"
-        ) from error
-    lacking = [
-        part for part in ("name", "explorer", "score", "explore") if not hasattr(policy, part)
-    ]
-    if lacking:
-        raise JobError(
-            f"{name}: expected a policy (env.interface.Policy), got {type(policy).__name__} "
-            f"without {', '.join(lacking)}"
-        )
-    return cast("Policy", policy)
+        state = kept_state(open_snapshots(config), code, version) if version else None
+        learned = made if state is None else load_state(code, state)
+    except (FileNotFoundError, SnapshotCorruption, ValueError) as error:
+        raise JobError(f"{name}: {error}") from error
+    return CustomPolicy(learned, code.name, code.code, version if state is not None else 0)
+
+
+def _load(name: str, folder: Path) -> CustomCode:
+    try:
+        return load(name, folder)
+    except CustomPolicyError as error:
+        raise JobError(str(error)) from error
+
+
+def _make(code: CustomCode, explorer: AnyExplorer) -> Policy:
+    try:
+        return code.make(explorer)
+    except CustomPolicyError as error:
+        raise JobError(str(error)) from error
 
 
 def _mixture(experiment: Experiment) -> Policy:

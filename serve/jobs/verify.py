@@ -7,6 +7,7 @@ because wrong seeds redraw exactly but are not independent. Method and memory bo
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -19,10 +20,13 @@ from env.pages.verify_many import DrawAudit
 from env.records import Kind, LogLine, PageRecord
 from env.vocabulary import DecisionId, Page
 from policies.bandit.scorer import HybridBanditScorer
+from policies.custom.load import say
+from policies.custom.policy import custom_args, custom_version
 from policies.explorers import AnyExplorer, explorer_args
 from serve.config import Config
 from serve.errors import JobError
 from serve.jobs.policies import bandit_version, find_logged_policy
+from serve.learn.custom import CustomFinder, Customs, OtherCodeError, load_customs
 from serve.learn.fold import LearnerState
 from serve.learn.rankers import FindRanker, ranker_finder
 from serve.learn.served import initial_model
@@ -50,6 +54,8 @@ class Verified(msgspec.Struct, frozen=True):
         violations: the first violations, see `env.pages.verify`.
         n_older: pages of another feature schema, which this release cannot redraw; they are in no
             other count.
+        other_code: pages drawn by a custom policy whose code is different now, or not among the
+            arms, by name and hash of the code; they are in no other count.
     """
 
     n_pages: int = 0
@@ -58,6 +64,7 @@ class Verified(msgspec.Struct, frozen=True):
     max_error: float = 0.0
     violations: tuple[Violation, ...] = ()
     n_older: int = 0
+    other_code: dict[str, int] = {}
 
     @property
     def is_clean(self) -> bool:
@@ -84,9 +91,9 @@ def verify_log(
         log = store.log
         end = log.last_offset()
         versions = all_versions(store)
-        last_uses = _last_uses(log, end)
-        learning, ranker = LearnerState(learning_args(config)), ranker_finder(config)
-        audit = _Audit(learning, draw_key, last_uses, ranker, n_shown)
+        last_uses, learning = _last_uses(log, end), LearnerState(learning_args(config))
+        ranker, customs = ranker_finder(config), load_customs(config)
+        audit = _Audit(learning, draw_key, last_uses, ranker, customs, n_shown)
         for version, lines in _stretches(log, versions, end):
             audit.walk(lines)
             if version is not None:
@@ -103,8 +110,9 @@ class _Audit:
         self,
         learning: LearnerState,
         draw_key: bytes,
-        last_uses: Mapping[int, int],
+        last_uses: "Mapping[_Used, int]",
         ranker: FindRanker,
+        customs: Customs,
         n_shown: int,
     ) -> None:
         self.found = Verified()
@@ -113,6 +121,10 @@ class _Audit:
         self._draw_key = draw_key
         self._last_uses = last_uses  # by version, the offset of the last page that names it
         self._ranker = ranker
+        self._custom_states: dict[tuple[str, int], bytes] = {}
+        self._custom = CustomFinder(
+            customs, lambda policy, version: self._custom_states.get((policy, version))
+        )
         self._blocks = Blocks()
         self._draws = DrawAudit()
         vowpal = learning.args.vowpal
@@ -124,9 +136,13 @@ class _Audit:
         return msgspec.structs.replace(self.found, violations=violations)
 
     def freeze(self, version: Version) -> None:
-        """Keep the scorer of a version, if a page names it."""
+        """Keep what a version would draw with, if a page names it."""
         if version.version in self._last_uses:
             self._scorers[version.version] = self._learning.policy.frozen(version.version)
+        for custom in self._learning.custom:
+            if (custom.name, version.version) in self._last_uses:
+                with suppress(Exception):  # none was published either, or it is found missing
+                    self._custom_states[custom.name, version.version] = custom.state()
 
     def walk(self, lines: list[LogLine]) -> None:
         """Redraw the pages among these lines, then fold them."""
@@ -134,9 +150,9 @@ class _Audit:
             self._blocks.fold(line.record)
             if isinstance(line.record, PageRecord):
                 self._check(line.record)
-                version = bandit_version(line.record.policy)
-                if version is not None and self._last_uses[version] <= line.offset:
-                    self._scorers.pop(version, None)
+                used = _used(line.record)
+                if used is not None and self._last_uses[used] <= line.offset:
+                    self._drop(used)
         self._learning.fold(lines)
 
     def _check(self, record: PageRecord) -> None:
@@ -144,10 +160,28 @@ class _Audit:
             self.found = msgspec.structs.replace(self.found, n_older=self.found.n_older + 1)
             return
         page = self._blocks.page(record)
-        policy = find_logged_policy(record, self._bandit, self._ranker)
-        if policy is None:
-            self._add(page, len(page.decisions), float("inf"), _unknown(record))
+        try:
+            policy = find_logged_policy(record, self._bandit, self._ranker, self._custom)
+        except OtherCodeError as error:
+            counted = {**self.found.other_code}
+            counted[str(error)] = counted.get(str(error), 0) + 1
+            self.found = msgspec.structs.replace(self.found, other_code=counted)
             return
+        except ValueError as error:
+            self._add_lost(record, page, str(error))
+            return
+        if policy is None:
+            self._add_lost(record, page, _unknown(record))
+            return
+        if custom_args(record.explorer) is None:
+            self._compare(record, page, policy)
+            return
+        try:
+            self._compare(record, page, policy)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is a stranger's code
+            self._add_lost(record, page, f"the policy raised {say(error)}: {record.policy}")
+
+    def _compare(self, record: PageRecord, page: Page, policy: Policy) -> None:
         seed = page_seed(self._draw_key, record.page_id)
         redrawn = redraw(page, policy, seed)
         if redrawn == page.decisions:
@@ -157,6 +191,18 @@ class _Audit:
         drawn, logged = ({(d.slot, d.action) for d in ds} for ds in (redrawn, page.decisions))
         violations = audit_page(page, policy, seed)
         self._add(page, len(drawn ^ logged), _propensity_error(page, policy), violations)
+
+    def _drop(self, used: "_Used") -> None:
+        """Let go of what no later page was drawn with."""
+        if isinstance(used, int):
+            self._scorers.pop(used, None)
+        else:
+            self._custom_states.pop(used, None)
+
+    def _add_lost(self, record: PageRecord, page: Page, message: str) -> None:
+        """Count a page that cannot be drawn again."""
+        violation = Violation("policy", DecisionId(f"{record.page_id}:0"), message)
+        self._add(page, len(page.decisions), float("inf"), [violation])
 
     def _bandit(self, version: int, explorer: AnyExplorer) -> Policy | None:
         """Return a refolded version with this explorer; None: there is none."""
@@ -185,14 +231,27 @@ def _draw_key(folder: Path) -> bytes:
     return derive_key(load_secret(folder), "draw")
 
 
-def _last_uses(log: EventLog, end: int) -> dict[int, int]:
+_Used = int | tuple[str, int]
+"""A version of the bandit, or a policy of one's own and its version."""
+
+
+def _used(page: PageRecord) -> _Used | None:
+    """Return which version drew a page; None: it is of a policy that learns nothing."""
+    args = custom_args(page.explorer)
+    if args is None:
+        return bandit_version(page.policy)
+    version = custom_version(page.policy)
+    return (args.policy, version) if version else None
+
+
+def _last_uses(log: EventLog, end: int) -> dict[_Used, int]:
     kinds: tuple[Kind, ...] = ("page",)
     return {
-        version: line.offset
+        used: line.offset
         for line in log.read(kinds=kinds)
         if isinstance(line.record, PageRecord)
         and line.offset <= end
-        and (version := bandit_version(line.record.policy)) is not None
+        and (used := _used(line.record)) is not None
     }
 
 
@@ -233,7 +292,6 @@ def _propensity_error(page: Page, policy: Policy) -> float:
     return max(errors, default=0.0)
 
 
-def _unknown(record: PageRecord) -> list[Violation]:
+def _unknown(record: PageRecord) -> str:
     part = f", or ranker {record.explorer['ranker']} is gone" if "ranker" in record.explorer else ""
-    message = f"no such version was published before this page: {record.policy}{part}"
-    return [Violation("policy", DecisionId(f"{record.page_id}:0"), message)]
+    return f"no such version was published before this page: {record.policy}{part}"

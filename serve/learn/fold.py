@@ -7,8 +7,8 @@ seen, but the policy and the statistics learn nothing from them. Derivation:
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -21,6 +21,8 @@ from env.reward import Reward, is_censored
 from env.vocabulary import Interaction
 from policies.bandit.policy import HybridBandit, PoisonedModel
 from policies.bandit.settings import HybridBanditArgs
+from policies.custom.learning import CustomLearning, decode_state, part_name
+from policies.custom.load import CustomCode, say
 from policies.snapshots import Snapshot, SnapshotCorruption
 from replay.join.join import Join
 
@@ -38,11 +40,14 @@ class LearningArgs:
     reward: Reward
     settle_ms: int = 2_000  # the join's grace period
     audiences: AudienceArgs = field(default_factory=AudienceArgs)  # delivery guarantees, rollout
+    custom: tuple[CustomCode, ...] = ()  # custom policies that learn beside it
 
     def manifest_args(self) -> dict[str, Any]:
         """Return the arguments for a manifest, without the explorer, which folding does not use."""
-        args: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
-        del args["vowpal"]["explorer"]
+        args: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(replace(self, custom=())))
+        del args["vowpal"]["explorer"], args["custom"]
+        if self.custom:  # without any, the arguments are those of a release that knew of none
+            args["custom"] = {code.name: code.code for code in self.custom}
         return args
 
 
@@ -59,6 +64,7 @@ class LearnerState:
         self.states = ItemStates()
         self.audiences = Audiences(args.audiences)
         self.join = Join(args.reward, settle_ms=args.settle_ms)
+        self.custom = tuple(CustomLearning(code) for code in args.custom)
 
     @classmethod
     def restore(cls, snapshot: Snapshot, args: LearningArgs) -> "LearnerState":
@@ -76,6 +82,10 @@ class LearnerState:
             learning.states = ItemStates.from_bytes(parts["items"])
             learning.audiences = Audiences.from_bytes(parts["audiences"], args.audiences)
             learning.join = Join.from_bytes(parts[JOIN], args.reward, settle_ms=args.settle_ms)
+            learning.custom = tuple(
+                CustomLearning(code, decode_state(parts[part_name(code.name)]))
+                for code in args.custom
+            )
         except (KeyError, ValueError, msgspec.MsgspecError, RuntimeError) as error:
             # VW raises RuntimeError for a model that it cannot read.
             raise SnapshotCorruption(
@@ -94,6 +104,8 @@ class LearnerState:
                 self.audiences.put(line.record)
         if known:
             self._learn(known)
+            for custom in self.custom:
+                custom.learn(known)
         if lines:
             self.offset = lines[-1].offset
         return n_closed
@@ -129,4 +141,12 @@ class LearnerState:
         parts = {"items": self.states.to_bytes(), "audiences": self.audiences.to_bytes()}
         if resumable:
             parts |= {"model": self.policy.to_bytes(), JOIN: self.join.to_bytes()}
-        return parts
+        return parts | dict(self._custom_parts())
+
+    def _custom_parts(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the parts of policies of one's own; one whose code fails has none."""
+        for custom in self.custom:
+            try:
+                yield part_name(custom.name), custom.to_bytes()
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - the others are published
+                logger.warning("policy=%s could not be saved: %s", custom.name, say(error))

@@ -7,7 +7,7 @@ draws a page. An unusable version is logged once and left alone. Derivation:
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import Event
 
 import msgspec
@@ -18,7 +18,10 @@ from env.fair_start.settings import AudienceArgs
 from env.items.statistics import ItemStates
 from policies.bandit.scorer import HybridBanditScorer
 from policies.bandit.settings import HybridBanditArgs
+from policies.custom.learning import load_state
+from policies.custom.policy import CustomPolicy
 from policies.snapshots import SnapshotCorruption, SnapshotStore
+from serve.learn.custom import Customs, kept_state
 from serve.learn.served import ServingModel
 from serve.store.store import Store, StoreUnavailable, Version
 
@@ -63,6 +66,7 @@ class Follower:
         audiences: AudienceArgs,
         swap: Callable[[ServingModel], None],
         warm: Callable[[ServingModel], None] | None = None,
+        customs: Customs | None = None,
     ) -> None:
         """Follow the versions of a store.
 
@@ -74,6 +78,7 @@ class Follower:
             audiences: arguments of the audiences' fold.
             swap: called with each new version, on the thread that polls.
             warm: called before `swap` on the same thread, while no page uses the version yet.
+            customs: custom policies, of which those that learn are followed; None: none.
         """
         self._store = store
         self._snapshots = snapshots
@@ -81,6 +86,7 @@ class Follower:
         self._audiences = audiences
         self._swap = swap
         self._warm = warm
+        self._learners = customs.learners if customs is not None else ()
         self._seen = (0, 0)
         self._refused: set[tuple[int, int]] = set()
         self._n_refused = 0
@@ -147,6 +153,20 @@ class Follower:
                 Audiences.from_bytes(audiences, self._audiences),
                 number,
                 version.offset,
+                dict(self._load_custom(number)),
             )
         except (KeyError, ValueError, msgspec.MsgspecError) as error:
             raise SnapshotCorruption(f"version {number} cannot be decoded: {error!r}") from error
+
+    def _load_custom(self, version: int) -> Iterator[tuple[str, CustomPolicy]]:
+        """Yield the policies of one's own that a version knows; the others have learned nothing."""
+        for code in self._learners:
+            state = kept_state(self._snapshots, code, version)
+            if state is None:
+                continue
+            try:
+                policy = load_state(code, state)
+            except ValueError as error:
+                logger.warning("version=%d policy=%s unlearned: %s", version, code.name, error)
+                continue
+            yield code.name, CustomPolicy(policy, code.name, code.code, version)

@@ -174,6 +174,7 @@ class OnlineLearner:
             poisoned=learning.poisoned,
             rollbacks=learning.rollbacks,
             overdrawn=self._overdrawn(),
+            custom_failed={custom.name: custom.failed for custom in learning.custom},
         )
         self._beats.write(f"learner-{self.epoch}", beat)
         self._beat_s = self._monotonic_s()

@@ -3,7 +3,8 @@
 See also `docs/decisions/serve-versions.md`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,17 +15,19 @@ from env.items.catalogue import Catalogue
 from env.items.statistics import ItemStates
 from policies.bandit.scorer import HybridBanditScorer, Kernel, make_layout
 from policies.bandit.settings import HybridBanditArgs
+from policies.custom.policy import CustomPolicy
 
 
 @dataclass(frozen=True, slots=True)
 class ServingModel:
-    """A frozen policy and the item statistics and audiences that pages are drawn with."""
+    """A frozen policy, item statistics, audiences and custom policies that pages are drawn with."""
 
     policy: Policy
     states: ItemStates
     audiences: Audiences
     version: int = 0
     offset: int = 0
+    custom: Mapping[str, CustomPolicy] = field(default_factory=dict)
 
 
 def initial_serving_model(

@@ -9,6 +9,7 @@ from pathlib import Path
 from policies.bandit.settings import HybridBanditArgs
 from policies.snapshots import SnapshotStore
 from serve.config import Config
+from serve.learn.custom import load_customs
 from serve.learn.fold import JOIN, LearningArgs
 
 
@@ -32,8 +33,18 @@ def vowpal_args(config: Config) -> HybridBanditArgs:
 
 
 def learning_args(config: Config) -> LearningArgs:
-    """Return the configured arguments of the fold."""
-    return LearningArgs(vowpal_args(config), config.reward, config.join.settle_ms, config.audiences)
+    """Return the configured arguments of the fold.
+
+    Raises:
+        Refused: a custom policy cannot be loaded.
+    """
+    return LearningArgs(
+        vowpal_args(config),
+        config.reward,
+        config.join.settle_ms,
+        config.audiences,
+        load_customs(config).learners,
+    )
 
 
 def open_snapshots(config: Config) -> SnapshotStore:

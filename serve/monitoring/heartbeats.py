@@ -58,6 +58,7 @@ class LearnerHeartbeat(msgspec.Struct, frozen=True, tag="learner"):
     poisoned: int = 0  # interactions that broke the model, since the start
     rollbacks: int = 0  # times the canary restored the model, since the start
     overdrawn: dict[str, float] = {}  # by over-committed market, the card share its uploads need
+    custom_failed: dict[str, int] = {}  # interactions that a custom policy raised on, by name
 
 
 Beat = FeedHeartbeat | LearnerHeartbeat

@@ -9,8 +9,11 @@ import secrets
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from policies.custom.guarded import Replaced
 from serve.monitoring.heartbeats import Family
 from serve.wire.feed import FeedbackResponse, FeedResponse
+
+CUSTOM_REPLACED = "nextswipe_custom_pages_replaced"
 
 LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -59,6 +62,12 @@ class Metrics:
             "Published versions that could not be used, since the start.",
             registry=self._registry,
         )
+        self._replaced = Counter(
+            CUSTOM_REPLACED,
+            "Pages drawn uniformly in place of a policy of one's own, by reason.",
+            ("policy", "reason"),
+            registry=self._registry,
+        )
 
         self._ranker = Gauge(
             "nextswipe_served_ranker",
@@ -93,6 +102,10 @@ class Metrics:
         """Set the current ranker and the number of rankers that could not be used."""
         self._ranker.set(version)
         self._rankers_refused.set(n_refused)
+
+    def replaced(self, policy: str, reason: Replaced) -> None:
+        """Count a page that was drawn uniformly in place of a policy of one's own."""
+        self._replaced.labels(policy, reason).inc()
 
     def families(self) -> tuple[Family, ...]:
         """Return all metrics with their present values."""

@@ -5,11 +5,13 @@ heartbeats are reported all the same.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from serve.monitoring.heartbeats import Beat, Heartbeats, LearnerHeartbeat
+from serve.monitoring.heartbeats import GONE_MS, Beat, FeedHeartbeat, Heartbeats, LearnerHeartbeat
+from serve.monitoring.metrics import CUSTOM_REPLACED
 from serve.store.store import Store, StoreUnavailable, Version
 from serve.store.totals import Total
 from serve.wire.feed import Health, LearnerHealth
@@ -43,6 +45,18 @@ class Overview:
         """The last heartbeat of the newest learner; None: there was none."""
         learners = (beat for beat in self.beats.values() if isinstance(beat, LearnerHeartbeat))
         return max(learners, key=lambda beat: beat.epoch, default=None)
+
+    @property
+    def replaced(self) -> dict[str, int]:
+        """Pages that were drawn uniformly in place of policies of one's own, by name."""
+        counted: Counter[str] = Counter()
+        for beat in self.beats.values():
+            if isinstance(beat, FeedHeartbeat) and self.at_ms - beat.at_ms <= GONE_MS:
+                for family in beat.families:
+                    if family.name == CUSTOM_REPLACED:
+                        for _, of, n in family.samples:
+                            counted[of["policy"]] += int(n)
+        return dict(counted)
 
     @property
     def learner_health(self) -> LearnerHealth:
@@ -107,7 +121,7 @@ class Status:
         await self._shelf.refresh(overview.readings.catalogue_offset)
         n_items = self._shelf.n_listed
         reason = "" if n_items else "the catalogue is empty: put items that are listed"
-        return Health(n_items > 0, n_items, reason, overview.learner_health)
+        return Health(n_items > 0, n_items, reason, overview.learner_health, overview.replaced)
 
     def _read(self) -> Readings:
         with self._store.view() as view:

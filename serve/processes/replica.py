@@ -15,10 +15,12 @@ from threading import Event, Thread
 from starlette.applications import Starlette
 
 from serve.config import Config
+from serve.feed.custom_pages import CustomPages
 from serve.feed.engine import Engine
 from serve.feed.pipeline import Pipeline
 from serve.feed.shelf import Indexing
 from serve.http.api import make_app
+from serve.learn.custom import load_customs
 from serve.learn.follower import Follower
 from serve.learn.learner import OnlineLearner
 from serve.learn.rankers import RankerFollower, open_rankers
@@ -79,9 +81,10 @@ class FeedReplica:
         self._store = open_store(config, now_ms)
         draw_key = derive_key(load_secret(Path(config.data.folder)), "draw")
         first = initial_serving_model(vowpal_args(config), config.audiences)
-        self.pipeline = Pipeline(config, draw_key=draw_key, served=first)
+        self._metrics, customs = Metrics(), load_customs(config)
+        custom = CustomPages(config, customs, tell=self._metrics.replaced)
+        self.pipeline = Pipeline(config, draw_key=draw_key, served=first, custom=custom)
         self.engine = Engine(config, self._store, self.pipeline, now_ms=now_ms)
-        self._metrics = Metrics()
         self._beats = Heartbeats(Path(config.data.folder))
         self._now_ms = now_ms
         self._follower = Follower(
@@ -91,6 +94,7 @@ class FeedReplica:
             config.audiences,
             self.pipeline.swap,
             self.pipeline.warm,
+            customs,
         )
         self._rankers = RankerFollower(self._store, open_rankers(config), self.pipeline.rank)
         self._follower.poll()

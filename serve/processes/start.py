@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import msgspec
 
 from serve.config import Config
+from serve.learn.custom import require_lawful
 
 
 @contextmanager
@@ -15,7 +16,11 @@ def serving(config: Config, *, with_ray: bool = True) -> Iterator[str]:
     Args:
         config: a port of 0 is replaced by a free one.
         with_ray: use Ray Serve; otherwise plain uvicorn, with a process for each replica.
+
+    Raises:
+        Refused: an arm's custom policy cannot be loaded, or breaks a law.
     """
+    require_lawful(config)
     if with_ray:
         from serve.processes.edge import switched
 

@@ -168,12 +168,15 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         items: number of items that may be shown.
+        replaced: pages drawn uniformly in place of a custom policy, by its name, since the running
+            replicas started; left out where there were none.
     """
 
     ready: bool
     items: int = 0
     reason: str = ""
     learner: LearnerHealth | None = None
+    replaced: dict[str, int] = {}
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -124,7 +124,7 @@ def test_an_explorer_is_read_with_its_arguments() -> None:
         ),
         (
             '[experiment]\narms = [{ name = "a", policy = "best" }]',
-            "experiment.arms[0].policy: Invalid enum value 'best'",
+            "vowpal, blend or MODULE:FUNCTION, got 'best'",
         ),
         (
             '[experiment]\narms = [{name="a",policy="mixture",mixture={uniform_share=1.5}}]',

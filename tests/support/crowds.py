@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 from histories import HALVES, START_MS, config_of
 
 from env.records import LogLine
@@ -13,7 +14,7 @@ from env.vocabulary import Item
 from env.world import generated, responses
 from env.world.user import SimulatedUser, simulated_users
 from env.world.world import make_world
-from serve.config import Config, Experiment
+from serve.config import Config, Custom, Experiment
 from serve.feed.engine import Engine
 from serve.jobs.import_data import import_items
 from serve.processes.replica import FeedReplica
@@ -125,9 +126,10 @@ def gathered(
     seed: int = SEED,
     experiment: Experiment = HALVES,
     witness: Witness | None = None,
+    custom: Custom | None = None,
 ) -> Iterator[Crowd]:
     """Open a data folder with a generated catalogue and gather a crowd in front of it."""
-    config = config_of(folder, experiment)
+    config = msgspec.structs.replace(config_of(folder, experiment), custom=custom or Custom())
     items = clips(n_items)
     import_items(config, items, START_MS)
     world = make_world(responses.generated(), items, SEED)

@@ -9,8 +9,8 @@ import pytest
 from env.columns.schema import N_ACTION, N_SHARED
 from env.interface import fill_page
 from env.vocabulary import SlotRule
+from policies.custom.contract import sample_context
 from policies.ranker.ranker import Ranker, RankerArgs, RetentionPolicy
-from tests.policies.test_contract import context
 from tests.studies.retention.ranker import random_ranker
 
 MASK = np.arange(30) % 3 > 0
@@ -25,7 +25,7 @@ def ranker(seed: int = 1) -> Ranker:
 def test_the_pmf_is_the_softmax_of_the_logits_mixed_with_the_floor(
     temperature: float, floor: float
 ) -> None:
-    page = context(1, 30)
+    page = sample_context(1, 30)
     logits = ranker().scores(page.features.shared, page.features.actions)
     weights = np.exp(logits / temperature) * MASK
     expected = (1.0 - floor) * weights / weights.sum() + floor * MASK / MASK.sum()
@@ -39,7 +39,8 @@ def test_a_policy_that_was_loaded_draws_the_same_pages_to_the_last_bit() -> None
     rule = SlotRule(MASK, ~MASK)
     for seed in range(20):
         drawn, again = (
-            fill_page(context(seed, 30), each, [rule] * 5, 0.05, seed) for each in (policy, loaded)
+            fill_page(sample_context(seed, 30), each, [rule] * 5, 0.05, seed)
+            for each in (policy, loaded)
         )
         assert again.decisions == drawn.decisions
         assert {decision.policy for decision in drawn.decisions} == {"retention@4"}
@@ -48,7 +49,7 @@ def test_a_policy_that_was_loaded_draws_the_same_pages_to_the_last_bit() -> None
 def test_another_ranker_draws_other_pages() -> None:
     rule = SlotRule(MASK, MASK)
     first, other = (
-        fill_page(context(1, 30), RetentionPolicy(ranker(seed)), [rule] * 5, 0.05, 1)
+        fill_page(sample_context(1, 30), RetentionPolicy(ranker(seed)), [rule] * 5, 0.05, 1)
         for seed in (1, 2)
     )
     assert [d.propensity for d in first.decisions] != [d.propensity for d in other.decisions]

@@ -95,8 +95,8 @@ def test_importance_that_cannot_be_told_does_not_take_the_answer_along(tmp_path:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("json:loads", "json:loads: expected a function that takes nothing .* TypeError"),
-        ("mine:policy", "mine@1: expected probabilities, its code raised KeyError: 'price'"),
+        ("json:loads", "json:loads: expected a factory that takes nothing"),
+        ("mine:policy", "mine:policy@0: expected probabilities, its code raised KeyError: 'price'"),
     ],
 )
 def test_a_policy_of_ones_own_that_fails_is_named(
