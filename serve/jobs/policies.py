@@ -1,6 +1,5 @@
 """Resolves the names of policies on the command line, and the policies named by logged pages.
 
-
 A name is a baseline's; `vowpal`, `retention` or `blend` (current version); one of these with `@N`
 (kept version); or `module:function`, a custom policy (`policies.custom.load`) with the state of the
 current version, or with `@N` of a kept one. A blend is the current ranker with a version of vowpal.

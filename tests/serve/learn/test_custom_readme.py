@@ -18,7 +18,7 @@ from serve.jobs.verify import verify_log
 from serve.store.data_folder import open_data
 from serve.tokens import N_BYTES
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+README = (Path(__file__).parents[3] / "README.md").read_text()
 NAME = "mine:good_match"
 N_CARDS = 2_000
 runner = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
