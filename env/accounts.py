@@ -1,15 +1,9 @@
-"""The accounts that were counted as evidence for an upload: a filter of fixed size.
+"""A fixed-size set of the accounts already counted as evidence for one upload.
 
-One account must not carry an upload by watching it again and again, so each counts once. A Bloom
-filter with one hash (Bloom, "Space/time trade-offs in hash coding with allowable errors", CACM
-1970) never takes an account for new that it holds, and takes a new one for known with the
-probability of its fill: 1 - exp(-n / N_BITS) after n accounts, .018 after 300 (measured: .009 of
-the first 300 were lost). So a little evidence is lost, alike for all uploads. Half full it starts
-anew: each account may count again after some 11,000 others.
-
-Rejected: a set of accounts (its size grows with the audience), a list of places (36 bytes each),
-more hashes (they fill a filter of this size sooner, and a few lost impressions cost nothing), and
-ageing accounts out one by one.
+One account must not carry an upload by watching it again and again, so each account counts once.
+The set is a Bloom filter with one hash (Bloom, CACM 1970): its size does not grow with the
+audience, and the few new accounts it mistakes for known ones cost every upload equally.
+False-positive rates and rejected alternatives: `docs/decisions/upload-evidence.md`.
 """
 
 from bisect import bisect_left
@@ -25,19 +19,19 @@ _PLACE_BYTES = 2
 
 
 class Accounts(msgspec.Struct, array_like=True, gc=False):
-    """Accounts by their places in the filter, one by one while that takes less than its bits.
+    """A set of accounts: a sorted list of positions while that is short, then a bit array.
 
     Attributes:
-        held: the places that are taken, rising, 2 bytes each; or all bits, as soon as there are
-            as many bytes.
-        n: how many places are taken.
+        held: taken positions in ascending order, 2 bytes each, or the whole bit array once that is
+            no longer.
+        n: number of positions taken; at half of `N_BITS` the set is cleared.
     """
 
     held: bytearray = msgspec.field(default_factory=bytearray)
     n: int = 0
 
     def __contains__(self, user: UserKey) -> bool:
-        """Tell whether an account was noted, or shares its place with one that was."""
+        """Tell whether an account was noted, or shares its position with one that was."""
         place = _place(user)
         if len(self.held) == _N_BYTES:
             return bool(self.held[place >> 3] >> (place & 7) & 1)
@@ -45,7 +39,7 @@ class Accounts(msgspec.Struct, array_like=True, gc=False):
         return rank < self.n and self._nth(rank) == place
 
     def note(self, user: UserKey) -> None:
-        """Remember an account that is not among these."""
+        """Add an account that is not in the set."""
         place = _place(user)
         if self.n == N_BITS // 2:
             self.held, self.n = bytearray(), 0

@@ -1,26 +1,9 @@
-"""What debts ask of traffic: which part of the cards of each kind of viewer it takes to pay them.
+"""The share of each market's cards that the delivery guarantees of uploads need.
 
-An upload is owed its impressions by the people of its home who speak its language (whoever's
-language is unknown may be one of them; one whose own is unknown is for all of them), an upload
-that has left its first pool by everybody at home, one without a home by all. So debts are summed
-by home and language, and each sum is spread evenly over the impressions that can pay it.
-
-Two shares come of it. One is what to reserve now: each debt, and a little more for chance, over the
-time that it has left until its aim. Slots are drawn, and not each of them is seen, so without that
-the last few impressions of an upload that is alone in its market hang on luck. The other judges
-whether the promise can be kept: the least constant share that pays all in time, if the earliest
-deadlines come first,
-
-    max over t of (debts due within t) / (t * impressions an hour)
-
-(the demand bound of earliest deadline first: Baruah, Rosier and Howell, "Algorithms and complexity
-concerning the preemptive scheduling of periodic, real-time tasks on one processor", Real-Time
-Systems 1990), with t not below a quarter of the time allowed, so that a few impressions which are
-about due are no emergency. What tests owe is in the first share only, and within the same budget:
-it has no deadline, so it can be neither late nor an alarm, and debts are served first.
-
-Rejected: markets by country (where two languages are spoken half of what is reserved finds no
-upload that it may show), and an alarm by what catching up would need (a tail of the late is one).
+`Demand` sums the shortfalls of uploads by the users who can be shown them (home country and
+language) and divides by the rate of impressions. It yields the share to reserve now, and the least
+constant share that delivers everything in time, which tells whether the guarantee can be kept.
+Formulas, the bound for deadlines and rejected alternatives: `docs/decisions/delivery-guarantee.md`.
 """
 
 import math
@@ -36,21 +19,21 @@ from env.vocabulary import Floats
 HOUR_MS = 3_600_000
 
 _LEAST_LEFT = 1.0 / 24.0
-"""Of the time allowed: what is about due is to be paid within that."""
+"""Fraction of the time allowed; what is due sooner is spread over that much time."""
 _CHANCE = 2.0
-"""Standard deviations of a Poisson count, the debt, by which more is reserved than it is."""
+"""Standard deviations of a Poisson count of the shortfall, reserved on top of it."""
 _HORIZONS = np.linspace(0.25, 1.0, 7)
-"""Of the time allowed, at which it is asked whether what is due until then can be paid."""
+"""Fractions of the time allowed at which the deliveries due until then are checked."""
 _TEST_TIME = 0.5
-"""Of the time allowed, in which two thirds of what tests owe are reserved for."""
+"""Fraction of the time allowed for which two thirds of the test impressions are reserved."""
 _UNKNOWN_RATE = 1.0
-"""Impressions an hour where nobody came yet who could pay."""
+"""Impressions an hour assumed where no eligible user has come yet."""
 _NOW, _LATE, _DUE = 0, 1, 2
 _NOTHING = np.zeros(_DUE + len(_HORIZONS))
 
 
 class Place(NamedTuple):
-    """A country and a language, of viewers or of uploads; empty where unknown."""
+    """A country and a language, of users or of uploads; empty where unknown."""
 
     country: str
     language: str
@@ -65,12 +48,12 @@ class Place(NamedTuple):
 
 
 class Needed(NamedTuple):
-    """What the debts that a kind of viewer can pay ask of their cards.
+    """The shares of one market's cards that its delivery guarantees need.
 
     Attributes:
         share: to reserve now.
-        even: the least constant share that pays all in time.
-        late: whether the time of some is over.
+        even: the least constant share that delivers everything in time.
+        late: whether any delivery is past its deadline.
     """
 
     share: float
@@ -80,12 +63,12 @@ class Needed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Debts of one moment by who can pay them, an hour and by impression of theirs.
+    """Shortfalls at one moment, grouped by eligible users, an hour and per impression of theirs.
 
     Attributes:
-        anywhere: of debts that everybody can pay.
-        at_home: of those that everybody in a country can pay.
-        spoken: of those that need a language, by country and language.
+        anywhere: shortfalls that every user can reduce.
+        at_home: by country, those that every user of it can reduce.
+        spoken: by country and language, those that need users of that language.
     """
 
     anywhere: Floats
@@ -96,12 +79,12 @@ class Demand:
     def of(
         cls, owing: Iterable[Trial], rates: Mapping[Place, float], within_ms: int, now_ms: int
     ) -> "Demand":
-        """Sum up.
+        """Sum the shortfalls of uploads.
 
         Args:
-            owing: uploads that are owed impressions, in the same order whenever it matters.
-            rates: impressions an hour, above 0, by the viewers' place.
-            within_ms: the time that a debt may take, milliseconds.
+            owing: uploads with a shortfall, in a fixed order so that sums are reproducible.
+            rates: impressions an hour, above 0, by the users' place.
+            within_ms: the time allowed for a delivery, milliseconds.
             now_ms: the clock.
         """
         debts: dict[Place, Floats] = {}
@@ -122,7 +105,7 @@ class Demand:
         return cls(anywhere, at_home, spoken)
 
     def at(self, place: Place) -> Needed:
-        """Return what is needed of the viewers of a place."""
+        """Return the shares needed of the users of a place."""
         spoken = self.spoken.get(place.country, {})
         sums = self.anywhere + self.at_home.get(place.country, _NOTHING)
         if place.language:
@@ -133,10 +116,10 @@ class Demand:
 
 
 def _add(sums: Floats, trial: Trial, within_ms: int, now_ms: int) -> None:
-    """Add a debt: a late one to be paid soon, a very late one as if it were new.
+    """Add an upload's shortfall: late ones are due soon, very late ones count as new.
 
-    What is late by all the time that it had cannot be delivered by slots; at its price it will be
-    paid by whoever can be shown it, and must not hold the market's slots meanwhile.
+    An upload late by more than the time allowed cannot be delivered by reserved slots. Its price
+    gets it delivered by whoever can be shown it, and it must not hold the market's slots meanwhile.
     """
     debt, late_ms = trial.debt, now_ms - trial.due_ms
     left_ms = trial.aim_ms - now_ms if late_ms <= 0 else late_ms
@@ -149,7 +132,7 @@ def _add(sums: Floats, trial: Trial, within_ms: int, now_ms: int) -> None:
 
 
 def _rate(place: Place, rates: Mapping[Place, float]) -> float:
-    """Return the impressions an hour of those who can pay debts of a place, above 0."""
+    """Return the impressions an hour of the users eligible for a place's uploads, above 0."""
     can_pay = (
         rate
         for viewers, rate in rates.items()

@@ -1,24 +1,9 @@
-"""The one feature encoding, for VW, for RL, online and offline: named columns, quantised first.
+"""The feature encoding: named columns, quantised to half precision, the same online and offline.
 
-A page's features are `shared` (the person and the scene), and one row a candidate: its static
-block, known when it was uploaded, then its dynamic columns, which depend on the person and on
-what the log says about the item. `encode` rounds to half precision before anybody sees a value.
-All columns are of the order of 1, so that one learning rate serves them all.
-
-A new column goes last among its own and none ever goes away, so what a schema had stands in the
-same place in all later ones, and pages of an older log, which are read by the width they were
-written with, show each column where it is looked for. Schemas differ in width: what learns or
-estimates refuses any other than its own. Schema 3 added `referrer0`.. and `tag_recent`,
-`sound_recent`. Schema 4 added `scene_match`, which `long_match` had been a part of, and made
-`long_match` and `session_match` expected signals (`env.interests`); in older logs they are means.
-It also added what return hangs on: `last_gap`, `usual_gap`, `visits`, `tenure`, `session_watched`,
-`bait_lately`, and of an item `bait`, which is among the dynamic columns since blocks of items that
-were put before stay as they are.
-
-Rejected: standardising by running means (the encoding would be one more state to fold, and a
-logged value would mean something else each day), and crossing person and item here (a policy
-crosses what it wants; only matches of interest and content, which no cross of columns gives
-cheaply, are columns of their own).
+A page's features are `shared` (user and scene) and one row a candidate: its static block, known at
+upload, then its dynamic columns, which depend on the user and the log. A new column goes last in
+its group and none is ever removed, so older logs stay readable. History of the schemas and rejected
+encodings: `docs/decisions/feature-encoding.md`.
 """
 
 import math
@@ -52,7 +37,7 @@ VECTOR_DIM = 32
 N_APPS = 8
 """Buckets that the names of installed apps are hashed into, see `env.users.hash_apps`."""
 N_REFERRERS = 4
-"""Buckets that what brought a person here is hashed into."""
+"""Buckets that referrers are hashed into."""
 
 _APPS = tuple(f"app{i}" for i in range(N_APPS))
 _REFERRERS = tuple(f"referrer{i}" for i in range(N_REFERRERS))
@@ -133,9 +118,7 @@ _HOUR_MS = 3_600_000
 
 @lru_cache(maxsize=8192)
 def bucket_of(kind: str, word: str, n: int) -> int:
-    """Return the bucket, 0 to n - 1, that a word of some kind is hashed into.
-
-    Case and blanks around it do not count; it is the same on any machine.
+    """Return the bucket, 0 to n - 1, of a word of some kind; case and outer blanks are ignored.
 
     >>> bucket_of("app", " Chat", N_APPS) == bucket_of("app", "chat", N_APPS)
     True
@@ -147,7 +130,7 @@ def quantise(values: npt.ArrayLike) -> Float32s:
     """Return float32 of the same shape, each value exactly a finite float16.
 
     Raises:
-        ValueError: a value is NaN; there is no feature to put in its place.
+        ValueError: a value is NaN.
 
     >>> quantise([0.1, 1e9]).tolist()
     [0.0999755859375, 65504.0]
@@ -169,11 +152,11 @@ def encode(
     """Return the features of a page's candidates, quantised.
 
     Args:
-        user: the person who asks.
+        user: state of the user the page is for.
         scene: of the request; position 0 begins a session, whatever the last one was like.
-        catalogue: that `index` is of.
+        catalogue: that `index` refers to.
         index: shape (n,), the candidates.
-        states: what the log says about the items.
+        states: the log's statistics of the items.
 
     Returns:
         `shared` (N_SHARED,), `actions` (n, N_ACTION), `keys` (n,).
@@ -193,14 +176,14 @@ def encode(
 def person_facts(
     counted: Counted, *, hour: Reals, weekday: Reals, position: Reals, tenure_days: Reals
 ) -> PersonFacts:
-    """Return what `env.scales` scales, of one person or of n of them as arrays.
+    """Return the input of `env.scales.scale_person`, for one user or arrays of n users.
 
     Args:
-        counted: of them, gaps up to now included.
+        counted: counts of the users, gaps up to now included.
         hour: whole, in [0, 24).
         weekday: 0 (Monday) to 6.
         position: cards of the visit already seen.
-        tenure_days: whole days since they registered, 0 where unknown.
+        tenure_days: whole days since registration, 0 where unknown.
     """
     seen = observed(counted)
     return PersonFacts(
@@ -222,12 +205,12 @@ def person_facts(
 
 
 def device_columns(device: str) -> dict[str, bool]:
-    """Return the columns of `SHARED` that a device says."""
+    """Return the columns of `SHARED` that depend on the device."""
     return {"phone": device == "phone", "desktop": device == "desktop"}
 
 
 def cohort_columns(cohort: str) -> dict[str, bool]:
-    """Return the columns of `SHARED` that a cohort says; `is_fresh` may say `new_cohort` too."""
+    """Return the columns of `SHARED` that depend on the cohort."""
     return {"active_cohort": cohort in _ACTIVE, "new_cohort": cohort.endswith("new")}
 
 
@@ -271,7 +254,7 @@ def _dynamic_columns(
     vectors: Float32s,
     states: "ItemStates",
 ) -> Floats:
-    """Return the columns DYNAMIC, shape (N_DYNAMIC, n), before they are quantised."""
+    """Return the columns DYNAMIC, shape (N_DYNAMIC, n), before quantisation."""
     from env.person_columns import person_columns
 
     items = states.aligned(catalogue)

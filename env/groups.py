@@ -1,10 +1,9 @@
-"""Which items have a code in common: the items of a creator, of a tag, of near-duplicates.
+"""The items that share a code: items of a creator, of a tag, near-duplicates of each other.
 
-Most codes of near-duplicates have one item, so the first of each code stands in an array (4 bytes a
-code) and only what follows is a list. Items are added and never taken out: whoever asks checks the
-column that the codes come from, as an item may have another code by now.
-
-Rejected: looking for a code in the whole column (milliseconds a page for a million items).
+Most near-duplicate codes have one item, so the first item of each code is kept in an array (4 bytes
+a code) and only further ones in lists. Items are never removed: callers check the catalogue's
+column, as an item may have another code by now. Rejected alternatives:
+`docs/decisions/item-columns.md`.
 """
 
 from array import array
@@ -21,12 +20,11 @@ class Groups:
     """Catalogue indices by code."""
 
     def __init__(self) -> None:
-        """Start without items."""
         self._first = array("i")  # by code, -1 where there is none
         self._further: dict[int, array[int]] = {}
 
     def put(self, code: int, index: int) -> None:
-        """Note that an item has a code, at least 0, now."""
+        """Note that an item now has a code, at least 0."""
         missing = code + 1 - len(self._first)
         if missing > 0:
             self._first.extend([-1] * missing)
@@ -38,7 +36,7 @@ class Groups:
             self._further[code] = array("i", [index])
 
     def had(self, codes: Iterable[int]) -> Ints:
-        """Return all that ever had one of these codes, in any order, some more than once."""
+        """Return all items that ever had one of these codes, unordered, possibly repeated."""
         found = [index for code in codes for index in self._of(code)]
         return np.concatenate(found).astype(np.int64) if found else _NONE
 

@@ -1,6 +1,6 @@
-"""An Interaction of a Page that is at hand whole, as simulations and estimators have it.
+"""Conversion of a page's decision to an `Interaction`, for simulations and estimators.
 
-The join makes its own of the log's records, whose bytes it passes on as they are.
+The join builds its own from the log's records, whose bytes it passes on unchanged.
 """
 
 from env.records import pack_halves
@@ -12,13 +12,13 @@ _SEEN = Feedback(seen=True, left=True)
 def interaction_of(
     page: Page, decision: Decision, reward: float, *, n_actions: int | None = None
 ) -> Interaction:
-    """Return a decision of a page with its reward; the card was seen and left.
+    """Return a decision of a page with its reward; the card counts as seen and left.
 
     Args:
         page: holds the decision.
-        decision: one of its.
-        reward: that it earned.
-        n_actions: candidates that were left to choose from; all of the page's if None.
+        decision: of that page.
+        reward: of the decision.
+        n_actions: candidates left to choose from; all of the page's if None.
     """
     context, features = page.context, page.context.features
     return Interaction(
