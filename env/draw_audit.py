@@ -29,14 +29,12 @@ class DrawAudit:
     With F the slot's cumulative distribution, a the action and W uniform, V = F(a - 1) + W p(a) is
     uniform (Smith, Journal of Forecasting 1985). Checks, each made once there are enough draws:
 
-        fit: Pearson's chi-square of V over ten cells, candidates ordered by probability, so that
-            draws that are too bold or too timid are off in one direction.
-        independence: the same over ten by ten cells of V in neighbouring slots of a page, and in the
-            first slots of neighbouring pages, candidates in page order: a uniform number used twice
-            gives the same V twice.
-        weight: the mean of 1 / (propensity * number of candidates with positive probability) is 1,
-            up to Freedman's inequality (Annals of Probability 1975, theorem 1.6), which holds however
-            near zero a pmf comes.
+        fit: chi-square of V over ten cells, candidates ordered by probability; it detects draws
+            that are too bold or too timid.
+        independence: chi-square over ten by ten cells of V in neighbouring slots and in the first
+            slots of neighbouring pages; a uniform number used twice gives the same V twice.
+        weight: the mean of 1 / (propensity * candidates of positive probability) is 1, within
+            Freedman's inequality (Annals of Probability 1975, theorem 1.6).
     """
 
     def __init__(self, seed: int = 0) -> None:

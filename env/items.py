@@ -1,17 +1,9 @@
-"""What the log says about each item: counts, what it earns, how popular it is; a fold.
+"""Item statistics: a fold that keeps each item's counts, reward posterior and popularity.
 
-An item's reward is a Gaussian with a prior that all items share, so an item without evidence has
-the prior's mean and spread and moves away from it as it is shown. It is what the item earned from
-those it was shown to: an association, not the effect of showing it to anybody.
-
-Popularity is a count of valid plays that halves every 24 h, kept by forward decay (Cormode,
-Shkapenyuk, Srivastava and Xu, "Forward Decay: A Practical Time Decay Model for Streaming
-Systems", ICDE 2009): an event at t weighs 2^((t - landmark) / half life) for good, so nothing is
-aged by a clock, late events weigh what they should, and all items compare without rescaling. What
-it is in a scene, `env.popularity` says.
-
-Rejected: Beta posteriors (the reward is no coin), and decaying a row when it is read (the order
-would depend on who reads when).
+An item's mean reward has a Gaussian posterior with a prior that all items share. It is an
+association with the users it was shown to, not a causal effect. Popularity is a count of valid
+plays with a half-life of 24 h, kept by forward decay; `env.popularity` reads it by scene. Formulas
+and rejected alternatives: `docs/decisions/item-statistics.md`.
 """
 
 import math
@@ -33,15 +25,15 @@ _REBASE_HALF_LIVES = 64
 _CAPACITY = 1024
 _N_COLUMNS = 8
 _IMPRESSIONS, _REWARDED, _VALID, _LONG, _LIKES, _SUM, _SQUARES, _POPULARITY = range(_N_COLUMNS)
-"""Of each item; valid plays, long views and likes are kept in the state, and no page needs them."""
+"""Columns of an item; pages do not use valid plays, long views and likes."""
 
 
 class Prior(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is believed of rewards before there are any.
+    """Prior of the items' rewards.
 
     Attributes:
         mean: of the items' mean rewards.
-        mean_sd: how far off that may be, above 0.
+        mean_sd: standard deviation of `mean` itself, above 0.
         item_sd: spread of the items' mean rewards around it, above 0.
         noise_sd: spread of one item's rewards around its mean, above 0.
         noise_weight: interactions that `noise_sd` counts for, above 0.
@@ -56,10 +48,10 @@ class Prior(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Aligned:
-    """The item states as columns by catalogue index; later folds do not move it.
+    """The item statistics as columns by catalogue index; later folds do not change it.
 
-    Popularity is in valid plays as they weigh at the landmark, the same for all items: compare
-    it as it is, or multiply by `scale` to have it as of now.
+    Popularity is in valid plays weighted as at the landmark, the same for all items: compare it as
+    it is, or multiply by `scale` for the value now.
     """
 
     impressions: Floats  # (n,) counts
@@ -70,11 +62,11 @@ class Aligned:
     popularity: Popularity
     landmark_ms: int
     unseen_mean: float
-    """`reward_mean` of an item that nobody has seen; `unseen_sd` is its `reward_sd`."""
+    """`reward_mean` of an item without impressions; `unseen_sd` is its `reward_sd`."""
     unseen_sd: float
 
     def grown(self, n: int) -> "Aligned":
-        """Return the same for n items, the further ones unseen."""
+        """Return the same for n items, the further ones without impressions."""
         return replace(
             self,
             impressions=_with_last(self.impressions, n, 0.0),
@@ -84,15 +76,14 @@ class Aligned:
         )
 
     def scale(self, now_ms: int) -> float:
-        """Return what turns popularity into valid plays as they weigh at this time."""
+        """Return the factor from popularity to valid plays weighted as at this time."""
         return math.exp2(max(-1000.0, min(64.0, (self.landmark_ms - now_ms) / HALF_LIFE_MS)))
 
 
 class ItemStates:
-    """The states of all items that anybody ever saw."""
+    """The statistics of all items that had an impression."""
 
     def __init__(self, prior: Prior | None = None) -> None:
-        """Start without evidence."""
         self._prior = prior or Prior()
         self._clock_ms = 0
         self._landmark_ms = 0
@@ -105,19 +96,19 @@ class ItemStates:
         self._row_of: Ints = np.zeros(0, dtype=np.int64)  # by catalogue index, -1 without a state
 
     def __len__(self) -> int:
-        """Return how many items have a state."""
+        """Return the number of items with statistics."""
         return len(self._rows)
 
     def fold(self, interaction: Interaction, counted: bool = True) -> None:
         """Count a closed interaction.
 
         A censored one counts as an impression, and as a valid play if it already was one; its
-        reward is not known.
+        reward is unknown.
 
         Args:
             interaction: in the order in which they closed.
-            counted: False for one that is no evidence (`env.evidence` and `env.traffic` say which):
-                it is an impression and nothing else.
+            counted: False for an impression that is no evidence (see `env.evidence`,
+                `env.traffic`); it counts as an impression only.
         """
         self._aligned = None
         self._keep_time(interaction.closed_ms)
@@ -141,9 +132,9 @@ class ItemStates:
             self._segments.fold(interaction.scene, row, weight)
 
     def aligned(self, catalogue: Catalogue) -> Aligned:
-        """Return the states by catalogue index; made anew only after a fold.
+        """Return the statistics by catalogue index, computed anew only after a fold.
 
-        An upload that nobody has seen yet adds a row of what is believed of all.
+        An upload without impressions adds a row of prior values.
         """
         if self._aligned is None or catalogue is not self._catalogue:
             self._catalogue = catalogue
@@ -158,7 +149,7 @@ class ItemStates:
 
     @property
     def last_aligned(self) -> Aligned | None:
-        """What `aligned` returned last, unless more was folded since; any thread may look."""
+        """Last result of `aligned`, None if more was folded since; safe on any thread."""
         return self._aligned
 
     def to_bytes(self) -> bytes:
@@ -176,7 +167,7 @@ class ItemStates:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "ItemStates":
-        """Return the states that `to_bytes` wrote.
+        """Return the statistics that `to_bytes` wrote.
 
         Raises:
             msgspec.DecodeError: the bytes are no state.
@@ -194,7 +185,7 @@ class ItemStates:
         return states
 
     def _keep_time(self, closed_ms: int) -> None:
-        """Move the landmark by whole powers of two, so that weights neither overflow nor round."""
+        """Move the landmark by whole half-lives, so that weights neither overflow nor round."""
         self._clock_ms = max(self._clock_ms, closed_ms)
         since = (closed_ms - self._landmark_ms) // HALF_LIFE_MS
         if since < _REBASE_HALF_LIVES:
@@ -205,7 +196,7 @@ class ItemStates:
         self._segments.fade(factor)
 
     def _row(self, item_id: ItemId) -> int:
-        """Return the item's row; row 0 is that of all items without a state."""
+        """Return the item's row; row 0 stands for all items without statistics."""
         row = self._rows.setdefault(item_id, len(self._rows) + 1)
         if row == len(self._table):
             self._table = np.concatenate([self._table, np.zeros_like(self._table)])
@@ -235,7 +226,7 @@ class ItemStates:
         )
 
     def _by_index(self, values: Floats) -> Floats:
-        """Return the values of rows by catalogue index; without a state it is row 0's."""
+        """Return row values by catalogue index, row 0's for items without statistics."""
         column: Floats = with_room(len(self._row_of))
         return np.take(np.ascontiguousarray(values), self._row_of, out=column, mode="clip")
 
@@ -262,7 +253,7 @@ def _with_last(column: Floats, n: int, value: float) -> Floats:
 
 
 def posterior(n: Floats, total: Floats, squares: Floats, prior: Prior) -> tuple[Floats, Floats]:
-    """Return posterior mean and sd of each item's mean reward; without evidence: the prior.
+    """Return posterior mean and sd of each item's mean reward; the prior's without evidence.
 
     The normal one-way random effects model (Gelman et al., "Bayesian Data Analysis", 3rd ed.,
     section 5.4) with item_sd given, the noise pooled within items, and the common mean at its
@@ -270,9 +261,9 @@ def posterior(n: Floats, total: Floats, squares: Floats, prior: Prior) -> tuple[
 
     Args:
         n: counts of rewards, by item.
-        total: sums of them.
+        total: sums of the rewards.
         squares: sums of their squares.
-        prior: what all items share.
+        prior: shared by all items.
     """
     means = total / np.maximum(n, 1.0)
     within = float(np.maximum(squares - total * means, 0.0).sum())

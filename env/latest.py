@@ -1,10 +1,8 @@
-"""The items in the order in which they were published, kept in order while they come.
+"""The items in order of publication, kept sorted as uploads arrive.
 
-What comes is nearly always the newest, so the order is kept ascending, in a buffer with room at its
-end, and read backwards: an upload moves only what is newer than itself. Where many come at once,
-as when a catalogue is loaded, everything is sorted anew.
-
-Rejected: sorting after each upload (100 ms for a million items, and the next page waits for it).
+New items are nearly always the newest, so the order is ascending in a buffer with room at its end
+and is read backwards: an upload moves only items newer than itself. Bulk loads are sorted anew.
+Rejected alternatives: `docs/decisions/item-columns.md`.
 """
 
 from bisect import bisect_left
@@ -15,14 +13,13 @@ from env.columns import grown
 from env.vocabulary import Ints
 
 _SORT_FROM = 200
-"""Sorting n items takes about as long as placing n / _SORT_FROM one by one."""
+"""Sorting n items takes about as long as inserting n / _SORT_FROM one by one."""
 
 
 class Latest:
-    """Catalogue indices by time of publication; equal ones by index."""
+    """Catalogue indices by time of publication; ties by index."""
 
     def __init__(self) -> None:
-        """Start without items."""
         self._order: Ints = np.zeros(0, dtype=np.int64)  # ascending in time, descending in index
         self._waiting: dict[int, int | None] = {}
 
@@ -31,12 +28,12 @@ class Latest:
 
         Args:
             index: of the item.
-            before_ms: the time under which it stands here; None: it is new.
+            before_ms: publication time that it is filed under now; None for a new item.
         """
         self._waiting.setdefault(index, before_ms)
 
     def order(self, published_ms: Ints) -> Ints:
-        """Return all indices, the latest first, shape (n,); the next call may write to it.
+        """Return all indices, newest first, shape (n,); the next call may overwrite it.
 
         Args:
             published_ms: shape (n,), of all items.
@@ -47,7 +44,7 @@ class Latest:
             else:
                 for index, before_ms in self._waiting.items():
                     self._place(index, before_ms, published_ms)
-                    self._waiting[index] = None  # from here on it stands under its time of now
+                    self._waiting[index] = None  # it is filed under its current time now
             self._waiting.clear()
         return self._order[::-1]
 
@@ -67,9 +64,9 @@ class Latest:
         self._order = order
 
     def _find(self, index: int, at_ms: int, published_ms: Ints) -> int:
-        """Return the place of an item published then, whether it stands there yet or not.
+        """Return the position of an item published then, whether it is filed there yet or not.
 
-        Of others that still wait, the time under which they stand here counts.
+        Other waiting items are compared by the time that they are filed under.
         """
         order, waiting = self._order, self._waiting
 

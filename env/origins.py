@@ -1,12 +1,8 @@
-"""How many impressions of one upload came from each bucket of origins: few bytes, quickly read.
+"""Impression counts of one upload by bucket of origins, compact while there are few.
 
-Thousands of uploads are under trial at a time and most had few impressions, so a counter for each
-bucket would be nearly all of a snapshot and of the time that it takes to read. As long as that is
-shorter there is a byte an impression, its bucket; later two bytes a bucket, its count. A count
-stays at 65,535: an origin that sent as many has been cut off long since, or is all there is.
-
-Rejected: a map of counts (each is an object to decode), and counters of a byte (a carrier fills
-them within a day).
+Thousands of uploads are under trial at a time and most have few impressions. So a list with one
+byte an impression is kept while that is shorter, and then a 2-byte counter for each bucket that
+saturates at 65,535. Rejected alternatives: `docs/decisions/upload-evidence.md`.
 """
 
 import msgspec
@@ -23,14 +19,14 @@ class Origins(msgspec.Struct, array_like=True, gc=False):
     """Impressions by bucket.
 
     Attributes:
-        held: a byte for each impression, its bucket; or all counts, 2 bytes each, as soon as there
-            are as many bytes.
+        held: the bucket of each impression, a byte each, or all counters, 2 bytes each, once that
+            is no longer.
     """
 
     held: bytearray = msgspec.field(default_factory=bytearray)
 
     def of(self, bucket: int) -> int:
-        """Return how many impressions came from a bucket.
+        """Return the number of impressions from a bucket.
 
         >>> origins = Origins()
         >>> origins.note(7)
@@ -52,7 +48,7 @@ class Origins(msgspec.Struct, array_like=True, gc=False):
             self.held[_WIDTH * bucket : _WIDTH * (bucket + 1)] = count.to_bytes(_WIDTH, "little")
 
     def forget_half(self) -> None:
-        """Let each bucket have half of its impressions, rounded down."""
+        """Halve each bucket's count, rounded down."""
         counts = [self.of(bucket) // 2 for bucket in range(N_BUCKETS)]
         if sum(counts) < _N_BYTES:
             self.held = bytearray(b for b, count in enumerate(counts) for _ in range(count))

@@ -1,7 +1,7 @@
-"""How the counts of a person are read: evidence, pace, shares, gaps, shrunk where there is little.
+"""Rates and gaps of a user, shrunk to typical values where there is little evidence.
 
-The same for one person, whose counts are those of an `env.users.UserState`, and for arrays of
-people (`env.feed_memory`).
+The functions take the counts of one user (`env.users.UserState`) or arrays of many users
+(`env.feed_memory`).
 """
 
 from typing import NamedTuple, Protocol
@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from env.reals import Reals, least, most
 
 RATE_PRIOR = 4.0
-"""Cards that shares and seconds are shrunk by."""
+"""Cards by which rates and seconds are shrunk."""
 
 # Of the standard-exposure log of KuaiRand-Pure: valid plays, watching (half a valid play, half a
 # long view) and seconds a card.
@@ -18,15 +18,15 @@ TYPICAL_WATCH = 0.4
 TYPICAL_DWELL_S = 19.4
 
 TYPICAL_GAP = 0.98
-"""Mean over people of their mean ln(1 + days away), by the two classes of return of `env.moods`."""
+"""Mean over users of their mean ln(1 + days away), by the two classes of return of `env.moods`."""
 GAP_PRIOR = 2.0
-"""Returns that a usual gap is shrunk by."""
+"""Returns by which a usual gap is shrunk."""
 GAP_DECAY = 0.9
-"""A return: half of the weight is in the last 7."""
+"""Decay a return: half of the weight is in the last 7."""
 
 
 class Counted(Protocol):
-    """Counts of one person, or of n of them as arrays; `env.users.UserState` says what they are."""
+    """Counts of one user, or of n users as arrays; `env.users.UserState` describes them."""
 
     @property
     def evidence(self) -> Reals:
@@ -50,11 +50,11 @@ class Counted(Protocol):
 
     @property
     def n_returns(self) -> Reals:
-        """How often they came back."""
+        """Number of returns."""
 
     @property
     def last_gap(self) -> Reals:
-        """How long they were away last."""
+        """Length of the last gap, ln(1 + days)."""
 
     @property
     def gap_sum(self) -> Reals:
@@ -62,7 +62,7 @@ class Counted(Protocol):
 
     @property
     def session_watched_s(self) -> Reals:
-        """Seconds of the session's cards."""
+        """Seconds that the session's cards were watched."""
 
     @property
     def bait_lately(self) -> Reals:
@@ -70,7 +70,7 @@ class Counted(Protocol):
 
 
 class Observed(NamedTuple):
-    """What features need of a person's pace; a newcomer has the typical values.
+    """A user's pace as features need it; a newcomer has the typical values.
 
     Attributes:
         evidence: decayed count of answered cards, at least 0.
@@ -90,7 +90,7 @@ class Observed(NamedTuple):
 
 
 def observed(counted: Counted) -> Observed:
-    """Return people's evidence and rates, shrunk where there is little."""
+    """Return users' evidence and rates, shrunk where there is little."""
     evidence, session_evidence = counted.evidence, counted.session_evidence
     play_rate = shrink_rate(counted.plays, evidence, TYPICAL_PLAY_RATE)
     mean_dwell_s = (counted.dwell_s + RATE_PRIOR * TYPICAL_DWELL_S) / (evidence + RATE_PRIOR)
@@ -106,8 +106,8 @@ def observed(counted: Counted) -> Observed:
 
 
 def shrink_rate(count: Reals, n: Reals, typical: Reals) -> Reals:
-    """Return a share of n cards, shrunk to the typical by `RATE_PRIOR` of them.
+    """Return a rate of n cards, shrunk to the typical by `RATE_PRIOR` cards.
 
-    Late reports come undecayed, so a count may exceed what it is a share of.
+    Late reports arrive undecayed, so a count may exceed n.
     """
     return (least(count, n) + RATE_PRIOR * typical) / (n + RATE_PRIOR)

@@ -1,10 +1,8 @@
-"""Where the rows of a fold stand in the catalogue.
+"""Map from catalogue indices to the rows of a fold, kept up to date as both grow.
 
-A fold numbers its rows as it first hears of things, the catalogue as they are uploaded, and either
-may hear of an item first. So the map from one to the other is kept, and follows both as they grow.
-
-The catalogue may take uploads on another thread meanwhile. Its names grow before its columns do,
-so the map is as long as the column that no other is shorter than.
+A fold and the catalogue number items independently, and either may see an item first. The catalogue
+may take uploads on another thread meanwhile; its ids grow before its columns, so the map is as long
+as the column that grows last.
 """
 
 from collections.abc import Mapping
@@ -18,10 +16,9 @@ from env.vocabulary import Ints, ItemId
 
 
 class Places:
-    """Which row of a fold belongs to which catalogue index; follows both as they grow."""
+    """Row of a fold by catalogue index."""
 
     def __init__(self) -> None:
-        """Start with neither."""
         self._catalogue: Catalogue | None = None
         self._row_of = np.zeros(0, dtype=np.int64)
         self._n_placed = 0
@@ -30,8 +27,8 @@ class Places:
         """Return the rows by catalogue index, shape (n,), -1 where there is none.
 
         Args:
-            catalogue: that the indices are of; n is how many it has by now.
-            rows: by item; new ones come last, and of a row that changes `move` was told.
+            catalogue: defines the indices and n.
+            rows: by item; new ones come last, and `move` was called for rows that changed.
         """
         if catalogue is not self._catalogue:
             self._catalogue, self._n_placed = catalogue, 0
@@ -41,19 +38,19 @@ class Places:
             new_ids = catalogue.ids[n_known:n]
             self._row_of = grown(self._row_of, n)
             self._row_of[n_known:] = [rows.get(item_id, -1) for item_id in new_ids]
-        if n_known == 0:  # every row there is was asked for
+        if n_known == 0:  # the lookup above covered every row
             self._n_placed = len(rows)
         if self._n_placed == len(rows):
             return self._row_of
         for item_id, row in islice(rows.items(), self._n_placed, None):
             index = catalogue.index_of(item_id)
-            if index is not None and index < n:  # else it is new next time
+            if index is not None and index < n:  # else the next call finds it as new
                 self._row_of[index] = row
         self._n_placed = len(rows)
         return self._row_of
 
     def move(self, item_id: ItemId, row: int) -> None:
-        """Learn that an item has another row."""
+        """Note that an item has another row."""
         index = None if self._catalogue is None else self._catalogue.index_of(item_id)
         if index is not None and index < len(self._row_of):
             self._row_of[index] = row

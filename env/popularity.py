@@ -1,23 +1,9 @@
-"""How popular items are in a scene: its segments' plays, few of them filled in by the wider ones.
+"""Popularity in a scene: its segments' plays, smoothed by the plays of wider segments.
 
-With w_0 everywhere's plays and w_1, w_2, .. those of the scene's segments, the widest first
-(`env.segments`), popularity is the last p_k of
-
-    p_0 = w_0,    p_k = w_k + m * p_(k-1) / sum(p_(k-1))
-
-that is, a segment's own plays and m = `PRIOR_PLAYS` more, spread as in the segment around it:
-Dirichlet smoothing (Zhai and Lafferty, "A Study of Smoothing Methods for Language Models Applied
-to Ad Hoc Information Retrieval", SIGIR 2001), in levels as in MacKay and Bauman Peto, "A
-Hierarchical Dirichlet Language Model", Natural Language Engineering 1995. A segment without plays
-is passed over, so somebody from a new country has everywhere's popularity.
-
-What a scene plays also says what somebody new there may like: the mean content vector of its
-plays, in the same levels, where everywhere's own plays are filled in by m plays of nothing. It is
-short where plays are few or of all kinds, and 0 where there are none.
-
-Rejected: the narrowest segment that has enough plays (a jump where it comes to have them), and
-taking the mean of what is shown off that of what is played (the states count plays by scene, not
-impressions).
+Hierarchical Dirichlet smoothing adds `PRIOR_PLAYS` plays, distributed as in the surrounding
+segment, to each segment's own. The mean content vector of a scene's plays, smoothed the same way,
+is a first interest for new users. Formulas, sources and rejected alternatives:
+`docs/decisions/popularity-segments.md`.
 """
 
 from collections.abc import Mapping
@@ -33,31 +19,31 @@ from env.vocabulary import Bools, Float32s, Floats, Ints, Scene
 PRIOR_PLAYS = 100.0
 
 MAX_REMEMBERED = 1024
-"""Scenes of one version of the states: each holds its segments' plays and a ranking's head."""
+"""Scenes cached a version of the statistics, each with its segments' plays and top ranking."""
 MAX_INTERESTS = 4096
-"""Interests of scenes that are remembered, 128 bytes each."""
+"""Scene interests cached, 128 bytes each."""
 
 MAX_PREPARED = 64
-"""Scenes that a new version works out before its first page."""
+"""Scenes that a new version computes before its first page."""
 
 _LEAST_HEAD = 2048
 
 
 @dataclass(slots=True)
 class Popular:
-    """Popularity by catalogue index, in valid plays as they weigh at the landmark.
+    """Popularity by catalogue index, in valid plays weighted as at the landmark.
 
-    It is everywhere's, times a factor, but for the items that its segments played. So a scene costs
-    what was played in it, and not a pass over all items.
+    It equals the overall popularity times a factor, except for items played in the scene's
+    segments, so a scene costs the items played in it and not a pass over all items.
 
     Attributes:
-        everywhere: shape (n,), plays in all scenes; what came later was not played.
-        played: all that was ever played anywhere, the most popular first.
-        total: everywhere's plays of all items.
-        factor: of everywhere's plays.
-        own: shape (m,), the items whose plays are others, ascending.
-        weights: shape (m,), these.
-        highest: of all items' plays.
+        everywhere: shape (n,), plays in all scenes; later items have none.
+        played: all items ever played anywhere, the most popular first.
+        total: sum of `everywhere`.
+        factor: on `everywhere`.
+        own: shape (m,), items with other plays, ascending.
+        weights: shape (m,), these plays.
+        highest: largest plays of any item.
     """
 
     everywhere: Floats
@@ -70,13 +56,12 @@ class Popular:
     _head: Ints = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin the ranking."""
         self._head = self._rank(_LEAST_HEAD)
         self.highest = float(self.at(self._head[:1]).sum())
 
     @classmethod
     def of(cls, plays: Floats) -> "Popular":
-        """Rank what was played everywhere, shape (n,); of equals the later one comes first."""
+        """Rank plays in all scenes, shape (n,); of equals the later one comes first."""
         played = np.flatnonzero(plays)[::-1]
         ranking = played[np.argsort(-plays[played], kind="stable")]
         return cls(
@@ -90,7 +75,7 @@ class Popular:
 
     @property
     def ranking(self) -> Ints:
-        """All that was ever played anywhere, the most popular first."""
+        """All items ever played anywhere, the most popular first."""
         return self.head(len(self.played))
 
     def at(self, index: Ints) -> Floats:
@@ -114,8 +99,6 @@ class Popular:
     def first_of(self, wanted: Bools, n: int) -> Ints:
         """Return the first n of the ranking that are wanted, fewer where fewer were played.
 
-        The others are left out before anything is ranked, and nothing is kept.
-
         Args:
             wanted: shape (n_items,), of the whole catalogue.
             n: at least 0.
@@ -125,17 +108,17 @@ class Popular:
         return self._ordered(own, played)[:n]
 
     def _rank(self, n: int) -> Ints:
-        """Return at least the first n: everywhere's first ones, and among them a scene's own."""
+        """Return at least the first n of the ranking, the scene's own items merged in."""
         played = self.played[: n + len(self.own)]
         ranking = self._ordered(self.own, played)
         if len(played) == len(self.played) or not len(self.own):
             return ranking
-        # What was not looked at is no more popular than the last of what was and is not its own.
+        # Items not ranked here are no more popular than the last ranked one that is not own.
         others = np.flatnonzero(~is_among(ranking, self.own))
         return ranking[: int(others[-1]) + 1]
 
     def _ordered(self, own: Ints, played: Ints) -> Ints:
-        """Return some of a scene's own items and of those played everywhere, by popularity."""
+        """Return some own items and some items played everywhere, by popularity."""
         if not len(own):
             return played
         some = np.concatenate([own[::-1], played[~is_among(played, own)]])
@@ -144,11 +127,11 @@ class Popular:
 
 @dataclass(frozen=True, slots=True)
 class Popularity:
-    """Popularity everywhere and in any scene, of one version of the item states.
+    """Popularity in all scenes and in any one, for one version of the item statistics.
 
     Attributes:
         everywhere: in all scenes together.
-        prior_plays: `PRIOR_PLAYS` as they weigh at the landmark.
+        prior_plays: `PRIOR_PLAYS` weighted as at the landmark.
     """
 
     everywhere: Popular
@@ -159,7 +142,7 @@ class Popularity:
     _interests: dict[tuple[str, ...], Float32s] = field(repr=False, default_factory=dict)
 
     def here(self, scene: Scene) -> Popular:
-        """Return popularity in a scene; remembered for the scenes with the same segments."""
+        """Return popularity in a scene, cached by the scene's segments."""
         names = self._names(scene)
         popular = self._remembered.get(names)
         if popular is None:
@@ -170,15 +153,14 @@ class Popularity:
         return popular
 
     def interest(self, scene: Scene, vectors: Float32s) -> Float32s:
-        """Return the mean content vector of what a scene plays, shape (VECTOR_DIM,).
+        """Return the mean content vector of a scene's plays, shape (VECTOR_DIM,), read-only.
 
-        It is at most of unit length, and 0 where nothing is known. Like `here` it is remembered,
-        and nobody writes to it.
+        Its length is at most 1, and 0 without plays. Cached like `here`.
 
         Args:
-            scene: of somebody new.
-            vectors: shape (n, VECTOR_DIM), the catalogue's that this popularity is aligned with,
-                each of unit length or zero.
+            scene: of the request.
+            vectors: shape (n, VECTOR_DIM), of the catalogue that this is aligned with, each of unit
+                length or zero.
         """
         names = self._names(scene)
         interest = self._interests.get(names)
@@ -192,14 +174,14 @@ class Popularity:
         return self._known(segment_names(scene))
 
     def asked_for(self) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-        """Return the segments of the scenes that `here` and `interest` remember, the last last."""
+        """Return the segments of the scenes cached by `here` and by `interest`, latest last."""
         return list(self._remembered), list(self._interests)
 
     def prepare(self, before: "Popularity", vectors: Float32s) -> None:
-        """Work out the last `MAX_PREPARED` scenes that an earlier version was asked for.
+        """Compute the last `MAX_PREPARED` scenes requested of an earlier version.
 
         Args:
-            before: that version's.
+            before: that version's popularity.
             vectors: see `interest`.
         """
         here, interests = before.asked_for()
@@ -214,7 +196,7 @@ class Popularity:
         return tuple(name for name in names if name in self._segments)
 
     def _blend(self, names: tuple[str, ...]) -> Popular:
-        """Add the plays of a scene's segments, the widest first, to what is left around them."""
+        """Add up the plays of a scene's segments, widest first, scaling down the wider ones."""
         placed = [(index, plays) for index, plays in map(self._placed, names) if len(index)]
         if not placed:
             return self.everywhere
@@ -230,7 +212,7 @@ class Popularity:
         return Popular(every.everywhere, every.played, every.total, factor, own, weights)
 
     def _mean(self, names: tuple[str, ...], vectors: Float32s) -> Float32s:
-        """Add a segment's plays to the mean of the segments around it, which is remembered too."""
+        """Add a segment's plays to the cached mean of the segments around it."""
         if names:
             around = self._interests.get(names[:-1])
             around = self._mean(names[:-1], vectors) if around is None else around
@@ -245,7 +227,7 @@ class Popularity:
         return mean
 
     def _placed(self, name: str) -> tuple[Ints, Floats]:
-        """Return a segment's plays by catalogue index, without those of what has no place."""
+        """Return a segment's plays by catalogue index, without items outside the catalogue."""
         rows, weights = self._segments[name]
         index = self._index_of_row[rows]
         has_place = index >= 0

@@ -1,10 +1,8 @@
-"""How what is counted becomes columns of the order of 1: of one person, or of arrays of people.
+"""Scaling of counts and times to feature columns of order 1, for one user or arrays of users.
 
-`env.features` encodes a request with these, and `env.feed_view` a vector of simulated people, so a
-column means the same in both. Counts and times are on logarithmic scales, since the second visit
-says more than the fifty-second. What is not known is said by each function or class.
-
-Rejected: a table of (name, scale) pairs (half of the columns are no scaled number).
+`env.features` encodes requests with it and `env.feed_view` vectors of simulated users, so a column
+means the same in both. Counts and times are on logarithmic scales, since the second visit is more
+informative than the fifty-second. Rejected alternatives: `docs/decisions/feature-encoding.md`.
 """
 
 import math
@@ -24,23 +22,23 @@ _BAIT_SCALE = 2.0
 
 
 class PersonFacts(NamedTuple):
-    """What a server counts of a person, or of n of them as arrays, at the time of a page.
+    """Counts of a user, or of n users as arrays, at the time of a page.
 
     Attributes:
-        hour: of the day, whole, in [0, 24), in their time zone.
+        hour: of the day, whole, in [0, 24), in the user's time zone.
         weekday: 0 (Monday) to 6.
-        position: cards of this visit already seen; 0 begins one, whatever the last was like.
+        position: cards of this visit already seen; 0 begins a visit.
         evidence: decayed count of answered cards.
-        session_evidence: the same of the visit under way or last.
+        session_evidence: the same of the current or last visit.
         swipe_speed: cards a minute of watching.
         play_rate: share of valid plays.
-        session_play_rate: the same of the visit under way or last.
-        last_gap: ln(1 + days) that they were away before this visit; 0 before their second one.
-        usual_gap: its mean over their visits, shrunk to the typical.
-        n_returns: how often they came back.
-        tenure_days: since they registered; 0 where unknown.
-        session_watched_s: seconds of the visit under way or last.
-        bait_lately: bait of the cards of late, from `MEAN_BAIT` on; 0 where unknown.
+        session_play_rate: the same of the current or last visit.
+        last_gap: ln(1 + days) away before this visit; 0 before the second one.
+        usual_gap: mean of `last_gap` over visits, shrunk to the typical.
+        n_returns: number of returns.
+        tenure_days: since registration; 0 where unknown.
+        session_watched_s: seconds of the current or last visit.
+        bait_lately: bait of recent cards, minus `MEAN_BAIT`; 0 where unknown.
     """
 
     hour: Reals
@@ -60,7 +58,7 @@ class PersonFacts(NamedTuple):
 
 
 def scale_person(facts: PersonFacts) -> dict[str, Reals]:
-    """Return the columns of `env.features.SHARED` that are counted, by name."""
+    """Return the counted columns of `env.features.SHARED`, by name."""
     begun = is_below(0.0, facts.position)
     angle = facts.hour * (2.0 * math.pi / 24.0)
     return {
@@ -83,7 +81,7 @@ def scale_person(facts: PersonFacts) -> dict[str, Reals]:
 
 
 def scale_age(hours: Floats) -> Floats:
-    """Return the column `age` of items of so many hours, at least 0."""
+    """Return the column `age` of items this many hours old, at least 0."""
     return np.asarray(np.log1p(hours) / _LOG_YEAR_H)
 
 
@@ -100,10 +98,10 @@ def scale_plays(plays: Floats, highest: float) -> Floats:
 
 
 def bait_beyond_mean(bait: float | None) -> float:
-    """Return the bait of an item, in [0, 1], from `MEAN_BAIT` on; 0 where unknown."""
+    """Return an item's bait, in [0, 1], minus `MEAN_BAIT`; 0 where unknown."""
     return 0.0 if bait is None else bait - MEAN_BAIT
 
 
 def scale_bait(beyond_mean: Reals) -> Reals:
-    """Return the columns `bait` and `bait_lately` of bait from `MEAN_BAIT` on."""
+    """Return the columns `bait` and `bait_lately` of bait minus `MEAN_BAIT`."""
     return beyond_mean * _BAIT_SCALE

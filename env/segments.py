@@ -1,24 +1,9 @@
-"""Who plays what where: valid plays by segment of the scene, each segment inside the one before.
+"""Valid plays by segment of the scene, each segment nested in the one before.
 
-The segments of a scene are its country, then the language, the person's cohort, what brought them
-here, the device and the part of the day within it; what a scene does not say makes no segment.
-A segment borrows from the one around it (`env.popularity`), so what tells tastes apart comes
-first, while there are still plays to tell it by. Market and language decide what can be followed
-at all. The cohort has few values, which a person keeps, and parts newcomers from regulars. The
-referrer says what somebody came for, but few visits have one, and for a regular their own past
-says more: it stands within the cohort. Device and part of the day shift tastes least.
-
-Names come from requests, so what they may fill is bounded. Cohorts and referrers are hashed into
-`N_BUCKETS` each: an address with a number of its own for each visit then spreads over the buckets
-like everybody else's plays and says nothing, instead of making a segment a visit. The cells (an
-item's plays in a segment) are bounded: over the bound the lightest half goes, which are items
-played once, a while ago. All plays weigh as at one landmark (`env.items`), so cells compare.
-
-Rejected: independent segments whose lifts multiply (a country and its language would count twice),
-the referrer before the cohort (the cohort's plays would be divided among referrers that most of
-them do not have), device and part of the day before both (known where the referrer is new, but
-they divide what tells more by sixteen), and a segment for each network or weekday (thinner than
-what they could tell apart).
+A scene's segments are its country, then language, cohort, referrer, device and part of the day
+within it. `env.popularity` smooths each segment by the wider one. Names come from requests, so
+cohorts and referrers are hashed into buckets and the number of cells is bounded. Order of the
+segments, bounds and rejected alternatives: `docs/decisions/popularity-segments.md`.
 """
 
 from typing import NamedTuple
@@ -29,18 +14,18 @@ from env.features import bucket_of
 from env.vocabulary import Floats, Ints, Scene
 
 MAX_CELLS = 100_000
-"""12 bytes each in a snapshot, some 100 in the learner, and 16 in a replica."""
+"""Each takes 12 bytes in a snapshot, some 100 in the learner, and 16 in a replica."""
 
 DEVICES = frozenset({"phone", "tablet", "desktop", "tv"})
 HOURS_A_PART = 6
 N_BUCKETS = 64
-"""Into which cohorts are hashed, and referrers."""
+"""Number of buckets for cohorts, and for referrers."""
 
 _FORGOTTEN = 2.0**-20
 
 
 class Plays(NamedTuple):
-    """Columns over the items that were played in a segment; nobody writes to them."""
+    """The items played in a segment and their weights, read-only columns."""
 
     rows: Ints
     weights: Floats
@@ -66,20 +51,20 @@ def segment_names(scene: Scene) -> tuple[str, ...]:
 
 
 class Segments:
-    """The plays of all segments; a part of the fold of `env.items`."""
+    """The plays of all segments; part of the fold of `env.items`."""
 
     def __init__(self, max_cells: int = MAX_CELLS) -> None:
-        """Start without any; over `max_cells` half of them go."""
+        """Start empty; beyond `max_cells` the lightest half is dropped."""
         self._max_cells = max_cells
         self._n_cells = 0
         self._plays: dict[str, Plays | dict[int, float]] = {}
 
     def __len__(self) -> int:
-        """Return how many cells there are."""
+        """Return the number of cells, pairs of item and segment."""
         return self._n_cells
 
     def fold(self, scene: Scene, row: int, weight: float) -> None:
-        """Count a play of an item, known by its row, in every segment of its scene."""
+        """Count a play of an item, given by its row, in every segment of its scene."""
         for name in segment_names(scene):
             plays = self._open(name)
             self._n_cells += row not in plays
@@ -88,18 +73,18 @@ class Segments:
             self._keep_heaviest(self._max_cells // 2)
 
     def fade(self, factor: float) -> None:
-        """Move to another landmark, without what then counts for nothing."""
+        """Rescale to another landmark and drop weights that become negligible."""
         faded = {name: (rows, weights * factor) for name, (rows, weights) in self.columns().items()}
         self._put(
             {name: Plays(r[w > _FORGOTTEN], w[w > _FORGOTTEN]) for name, (r, w) in faded.items()}
         )
 
     def columns(self) -> dict[str, Plays]:
-        """Return the plays by segment, by name; later folds do not move them."""
+        """Return the plays by segment, sorted by name; later folds do not change them."""
         return {name: _closed(self._plays[name]) for name in sorted(self._plays)}
 
     def to_stored(self) -> dict[str, tuple[bytes, bytes]]:
-        """Return the state; the same stream of plays gives the same."""
+        """Return the state; the same stream of plays gives the same state."""
         return {
             name: (rows.astype("<u4").tobytes(), weights.astype("<f8").tobytes())
             for name, (rows, weights) in self.columns().items()
@@ -119,7 +104,7 @@ class Segments:
         return segments
 
     def _open(self, name: str) -> dict[int, float]:
-        """Return a segment's plays to be counted up; a replica never does, and keeps columns."""
+        """Return a segment's plays as a dict for counting; replicas only read and keep columns."""
         plays = self._plays.get(name)
         if not isinstance(plays, dict):
             plays = {} if plays is None else _opened(plays)

@@ -1,7 +1,7 @@
-"""The items by the low half of their keys, which is how a person's state names what they saw.
+"""Lookup of items by the low 32 bits of their keys, which user states store for seen items.
 
-New items are sorted apart, until they are many enough to be worth a merge: sorting a million keys
-takes longer than ten pages.
+New items are sorted separately and merged once they are many, as sorting a million keys takes
+longer than ten pages.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ _MERGE_AT = 1024
 
 
 class _Sorted:
-    """Some of the keys, in order; `begin` is the index of the first of them."""
+    """Some of the keys, sorted; `begin` is the index of the first of them."""
 
     def __init__(self, keys: Keys, begin: int = 0) -> None:
         short = keys.astype(np.uint32)
@@ -25,7 +25,6 @@ class _Sorted:
         self._further = np.flatnonzero(short[1:] == short[:-1]) + 1
 
     def merge(self, other: "_Sorted") -> None:
-        """Take in further keys, all of later items."""
         places = self.short.searchsorted(other.short, side="right")
         self._set(
             np.insert(self.short, places, other.short), np.insert(self.order, places, other.order)
@@ -43,18 +42,17 @@ class _Sorted:
 
 
 class ShortKeyIndex:
-    """Finds items by the low 32 bits of their keys; follows a catalogue that grows."""
+    """Finds items by the low 32 bits of their keys; follows a growing catalogue."""
 
     def __init__(self) -> None:
-        """Start without items."""
         self._base = _Sorted(np.zeros(0, dtype=np.uint64))
         self._new = _Sorted(np.zeros(0, dtype=np.uint64))
 
     def find(self, keys: Keys, short_keys: ShortKeys) -> Ints:
         """Return the indices of items that have these short keys; unknown ones are left out.
 
-        Where several items share one all are found. They come in the order of the keys asked for,
-        but for those that came lately and those that share one, which are at the end.
+        Where several items share a short key all are found. Indices are in the order of the keys
+        asked for, except recent items and further items of a shared key, which come last.
 
         Args:
             keys: shape (n,), of all items.

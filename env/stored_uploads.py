@@ -1,8 +1,7 @@
-"""The uploads as they are kept in a snapshot: ids with their rows and contents, columns by row.
+"""The snapshot format of uploads: ids with their rows and contents, and columns by row.
 
-A struct of arrays and not an array of structs: an id is most of what an upload that is over takes.
-
-Rejected: the trials' own ids as the only ones (what is over has none, and must be known again).
+It is a struct of arrays, as the id is most of the size of an upload whose trial is over. Rejected
+alternatives: `docs/decisions/upload-identity.md`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +18,13 @@ class StoredUploads(msgspec.Struct, frozen=True, array_like=True, tag="uploads/2
     """The state of `env.uploads.Uploads`.
 
     Attributes:
-        ids: of all items that ever had a row.
-        rows: of each, 4 bytes.
-        contents: of each, 8 bytes.
-        keys: of each row, 8 bytes.
-        standing: of each row, a byte.
-        trials: that are under way.
-        ended: of the latest others a record, by row.
+        ids: all items that ever had a row.
+        rows: row of each id, 4 bytes each.
+        contents: content hash of each id, 8 bytes each.
+        keys: near-duplicate key of each row, 8 bytes each.
+        standing: level or end of each row, a byte each.
+        trials: current trials.
+        ended: audit records of the latest ended trials, by row.
     """
 
     ids: tuple[ItemId, ...]
@@ -46,7 +45,7 @@ class StoredUploads(msgspec.Struct, frozen=True, array_like=True, tag="uploads/2
         trials: list[Trial],
         ended: dict[int, UploadState],
     ) -> "StoredUploads":
-        """Return what to keep; the same state gives the same."""
+        """Return the stored form; the same state gives the same bytes."""
         return cls(
             tuple(rows),
             np.fromiter(rows.values(), dtype="<u4", count=len(rows)).tobytes(),
@@ -58,27 +57,15 @@ class StoredUploads(msgspec.Struct, frozen=True, array_like=True, tag="uploads/2
         )
 
     def row_of(self) -> dict[ItemId, int]:
-        """Return the rows by item.
-
-        Raises:
-            ValueError: there are more or fewer than ids.
-        """
+        """Return the rows by item; raise ValueError unless there is one an id."""
         return self._by_id(np.frombuffer(self.rows, dtype="<u4").tolist(), "rows")
 
     def content_of(self) -> dict[ItemId, int]:
-        """Return the contents by item.
-
-        Raises:
-            ValueError: there are more or fewer than ids.
-        """
+        """Return the content hashes by item; raise ValueError unless there is one an id."""
         return self._by_id(np.frombuffer(self.contents, dtype="<u8").tolist(), "contents")
 
     def key_of(self) -> list[int]:
-        """Return the keys by row.
-
-        Raises:
-            ValueError: there are more or fewer than rows that stand somewhere.
-        """
+        """Return the keys by row; raise ValueError unless there is one a standing."""
         keys: list[int] = np.frombuffer(self.keys, dtype="<u8").tolist()
         if len(keys) != len(self.standing):
             raise ValueError(f"expected {len(self.standing)} keys, got {len(keys)}")

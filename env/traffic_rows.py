@@ -1,7 +1,7 @@
-"""A market's counts of impressions in a row, and such rows as they once were.
+"""Rows of impression counts by market, and frozen copies of them.
 
-All impressions, those of young accounts, then those of each bucket of address blocks. What tells no
-address is what is left, and is written down where counts are frozen.
+A row holds all impressions, those of new accounts, and those of each bucket of address blocks.
+Impressions without an address are the remainder, stored only in frozen rows.
 """
 
 import struct
@@ -16,20 +16,20 @@ from env.vocabulary import Scene
 TOTAL, YOUNG, FIRST_BUCKET = 0, 1, 2
 N_COUNTS = FIRST_BUCKET + N_BUCKETS
 UNKNOWN = N_COUNTS
-"""Column of what tells no address."""
+"""Column of impressions without an address."""
 
 EVERYWHERE = "*"
-"""Name of the row that counts all."""
+"""Name of the row that counts all markets."""
 
 _FROZEN_ROW = struct.Struct(f"<{N_COUNTS + 1}f")
 
 
 class Frozen(msgspec.Struct, frozen=True, array_like=True):
-    """The counts as they were.
+    """The counts at one time.
 
     Attributes:
-        at_ms: when.
-        rows: by market, float32: all counts, and those of no known address.
+        at_ms: the time.
+        rows: by market, float32: all counts, then those without an address.
     """
 
     at_ms: int
@@ -51,17 +51,12 @@ class Frozen(msgspec.Struct, frozen=True, array_like=True):
                 )
 
     def count(self, market: str, column: int) -> float:
-        """Return a count; 0 where the market was not there."""
+        """Return a count; 0 where the market is missing."""
         row = self.rows.get(market)
         return float(struct.unpack_from("<f", row, 4 * column)[0]) if row is not None else 0.0
 
     def in_small(self, column: int, below: float) -> float:
-        """Return a count over the markets with fewer impressions, and where none is told.
-
-        Args:
-            column: of a row.
-            below: impressions of the least market that does not count.
-        """
+        """Return a count over the unnamed market and those with fewer than `below` impressions."""
         small = (m for m in self.rows if not m or self.count(m, TOTAL) < below)
         return sum(self.count(market, column) for market in small if market != EVERYWHERE)
 
@@ -85,13 +80,13 @@ def unpack_rows(packed: dict[str, bytes]) -> dict[str, list[float]]:
 
 
 def columns_of(scene: Scene, young_days: int) -> tuple[int, ...]:
-    """Return the columns of the sources of an impression."""
+    """Return the columns of an impression's sources."""
     origin = origin_column(bucket_of(scene.origin))
     return (origin, YOUNG) if scene.tenure_days < young_days else (origin,)
 
 
 def origin_column(bucket: int) -> int:
-    """Return the column of a bucket; -1: of what tells no address."""
+    """Return the column of a bucket; -1 gives that of impressions without an address."""
     return FIRST_BUCKET + bucket if bucket >= 0 else UNKNOWN
 
 
@@ -101,7 +96,7 @@ def count_in(row: list[float], column: int) -> float:
 
 
 def bucket_of(origin: str) -> int:
-    """Return the bucket of a block of addresses; -1: it is not told."""
+    """Return the bucket of an address block; -1 without one."""
     return zlib.crc32(origin.encode()) % N_BUCKETS if origin else -1
 
 

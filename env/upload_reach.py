@@ -1,8 +1,8 @@
-"""Uploads as columns by catalogue index: how far each has come, and what it is owed.
+"""Construction of `Reach`: stage, shortfall and price of uploads by catalogue index.
 
-A page needs these of all items at once. They are made whole after a fold; where the catalogue alone
-has changed, only the items that did are looked at. A debut that the fold has not heard of yet has
-come nowhere and is owed what it will be, so that an upload need not wait for the learner.
+The columns are computed in full after a fold; after changes of the catalogue alone, only the
+changed items are updated. A launch that the fold has not seen yet gets the first pool and its full
+guarantee at once, so an upload need not wait for the learner.
 """
 
 import numpy as np
@@ -18,11 +18,11 @@ from env.vocabulary import Ints
 
 
 def reach_of(uploads: Uploads, args: FairStart, catalogue: Catalogue, now_ms: int) -> Reach:
-    """Return the columns by catalogue index, with debuts that did not enter yet as new ones.
+    """Return the columns by catalogue index, including launches that the fold has not seen yet.
 
     Args:
-        uploads: that the log tells of.
-        args: what a debut is owed.
+        uploads: of the fold.
+        args: delivery guarantee of a new launch.
         catalogue: all items.
         now_ms: the clock.
     """
@@ -47,14 +47,14 @@ def reach_after(
     changed: Ints,
     now_ms: int,
 ) -> Reach:
-    """Return the same after changes of the catalogue alone: what `reach_of` would, but at once.
+    """Return the result of `reach_of` after changes of the catalogue alone, incrementally.
 
     Args:
-        uploads: that the log tells of.
-        args: what a debut is owed.
-        reach: as it was before, and nothing was folded since.
+        uploads: of the fold.
+        args: delivery guarantee of a new launch.
+        reach: the previous result; nothing was folded since.
         catalogue: all items.
-        changed: the indices of those that were put or taken down, ascending.
+        changed: ascending indices of the items that were put or taken down.
         now_ms: the clock.
     """
     row_of = uploads.rows_in(catalogue)
@@ -79,13 +79,13 @@ def _row(
 
 
 def _debt(trial: Trial, now_ms: int) -> tuple[float, float, float]:
-    """Return what is owed to a trial, when it is due, and its price."""
+    """Return a trial's shortfall with test impressions, its deadline and its price."""
     return trial.debt + trial.test(now_ms), trial.due_ms, trial.price(now_ms)
 
 
 def _first_debt(
     args: FairStart, catalogue: Catalogue, index: int, now_ms: int
 ) -> tuple[float, float]:
-    """Return what is owed to a debut that did not enter yet, and when it is due."""
+    """Return shortfall and deadline of a launch that the fold has not seen yet."""
     owed = float(args.owed_in(home_country(catalogue.item(index))))
     return owed, now_ms + int(args.within_h * HOUR_MS) if owed else 0.0

@@ -1,19 +1,9 @@
-"""All uploads, by row: the trials under way, and what is kept of those that are over.
+"""All uploads by row: current trials, and a compact record of ended ones.
 
-Near-duplicates of one creator with the same home country share a row while its trial is under way.
-Whatever else looks like them has a row of its own: a copy by somebody else must neither take the
-original down with it nor ride on what that has proved. Of what is over a creator's next copy
-inherits only that it was stopped; for the rest it starts at the bottom, and is owed nothing, since
-that was paid. (Where creators are unknown nothing is inherited, for it may be somebody else's.)
-
-What comes to show something else (another title, length or address of the video) starts its trial
-anew, in whatever pool it was, and is owed no more than before; what was stopped remains so.
-
-Of a trial that is over a byte is kept (its standing), and a record for the audit of the latest
-`MAX_REMEMBERED`; so what grows with the age of an installation is an id and 21 bytes an upload.
-
-Rejected: near-duplicates whoever made them as one upload (whoever copies a title could have the
-original stopped, or skip the pools), and a row for each state of an item (a debt for each).
+Near-duplicates of one creator with the same home share a row while its trial is under way; any
+other copy has its own, so that it can neither stop the original nor profit from it. Storage for an
+ended upload is an id and 21 bytes. Rules for copies and changed content, and rejected alternatives:
+`docs/decisions/upload-identity.md`.
 """
 
 from collections.abc import Callable
@@ -33,16 +23,16 @@ from env.vocabulary import Ints, Item, ItemId
 MAX_REMEMBERED = 10_000
 
 STOPPED = OPEN_LEVEL + 1
-"""Standing of an upload that was stopped; that of the others is their level."""
+"""Standing of a stopped upload; the standing of others is their level."""
 _GONE = STOPPED + 1
-"""Of a row whose items were taken down, or have another row by now."""
+"""Standing of a row whose items were taken down or have another row now."""
 
 
 class Uploads:
-    """The uploads that ever had a debut."""
+    """All uploads ever launched."""
 
     def __init__(self, args: FairStart, max_remembered: int = MAX_REMEMBERED) -> None:
-        """Start without any; of those that are over, records of so many are kept."""
+        """Start empty; `max_remembered` ended trials keep an audit record."""
         self._args, self._max_remembered = args, max_remembered
         self._within_ms = int(args.within_h * HOUR_MS)
         self._rows: dict[ItemId, int] = {}
@@ -56,18 +46,18 @@ class Uploads:
         self._places = Places()
 
     def trial(self, item_id: ItemId) -> Trial | None:
-        """Return the trial of an item; None where it has none, or it is over."""
+        """Return an item's trial; None without one, or if it is over."""
         row = self._rows.get(item_id)
         return None if row is None else self._trials.get(row)
 
     def put(self, record: ItemRecord, earliest_ms: int, now_ms: int) -> None:
-        """Let a debut enter; what is taken down or unlisted waits until it is back.
+        """Start the trial of a launch; a takedown or delisting suspends it.
 
-        An upload that moves to another home takes its trial along.
+        An upload that moves to another home keeps its trial.
 
         Args:
             record: of any item.
-            earliest_ms: a debut dated before that is born now.
+            earliest_ms: launches dated before it count as launched now.
             now_ms: the clock.
         """
         item = record.item
@@ -87,12 +77,7 @@ class Uploads:
         self._stand(trial)
 
     def follow(self, trial: Trial, audited: Callable[[Trial], UploadState]) -> None:
-        """Keep in step with a trial that moved.
-
-        Args:
-            trial: one of these.
-            audited: what is to be kept of it, if it is over.
-        """
+        """Update the indices after a trial changed; store `audited(trial)` if it is over."""
         self._stand(trial)
         if not trial.is_over:
             return
@@ -102,28 +87,25 @@ class Uploads:
             del self._ended[next(iter(self._ended))]
 
     def trials(self) -> list[Trial]:
-        """Return the trials under way, by row."""
+        """Return the current trials, by row."""
         return [self._trials[row] for row in sorted(self._trials)]
 
     def owing(self) -> list[Trial]:
-        """Return the trials that are to be shown because they are owed, by row.
-
-        The order is that of debuts, so that sums over them are the same after a restart.
-        """
+        """Return the trials with a shortfall, by row, so that sums are the same after a restart."""
         return [self._owing[row] for row in sorted(self._owing)]
 
     def states(self, audited: Callable[[Trial], UploadState]) -> list[UploadState]:
-        """Return a record an upload, by row: all that are under way and the latest others."""
+        """Return an audit record an upload, by row: all under trial and the latest ended."""
         states = {row: audited(trial) for row, trial in self._trials.items()} | self._ended
         return [states[row] for row in sorted(states)]
 
     @property
     def standing(self) -> bytearray:
-        """How far each row has come, its level or `STOPPED` and beyond; nobody writes to it."""
+        """Level of each row, or `STOPPED` and beyond; read-only."""
         return self._standing
 
     def owing_in(self, row: int) -> Trial | None:
-        """Return the trial of a row if it is to be shown because it is owed."""
+        """Return the trial of a row if it has a shortfall."""
         return self._owing.get(row)
 
     def rows_in(self, catalogue: Catalogue) -> Ints:
@@ -131,7 +113,7 @@ class Uploads:
         return self._places.of(catalogue, self._rows)
 
     def to_stored(self) -> StoredUploads:
-        """Return the state; the same stream gives the same."""
+        """Return the state; the same stream gives the same state."""
         return StoredUploads.of(
             self._rows,
             self._contents,
@@ -159,14 +141,12 @@ class Uploads:
         return uploads
 
     def _enter(self, item: Item, born_ms: int, *, is_new: bool = True) -> None:
-        """Give an item the row of its near-duplicates, or one of its own.
-
-        It is listed by whoever let it enter.
+        """Give an item the row of its near-duplicates, or one of its own; the caller lists it.
 
         Args:
             item: as uploaded or changed.
-            born_ms: when its trial begins, if it is the first in its row.
-            is_new: whether it may be owed anything; not if it was there before.
+            born_ms: launch time if it is the first in its row.
+            is_new: whether it gets the delivery guarantee; False if it was there before.
         """
         key = _key(item)
         before = self._latest.get(key)
@@ -193,14 +173,14 @@ class Uploads:
         )
 
     def _is_shared(self, row: int, item: Item) -> bool:
-        """Return whether an item has what its near-duplicate has: its trial, or its end."""
+        """Return whether an item shares its near-duplicate's trial, or inherits its end."""
         trial = self._trials.get(row)
         if trial is not None:
             return trial.level < OPEN_LEVEL
         return self._standing[row] == STOPPED and item.creator != ""
 
     def _change(self, item: Item, now_ms: int) -> None:
-        """Note what an item is now; what shows something else starts anew and is owed no more."""
+        """Note an item's change; changed content restarts its trial without a new guarantee."""
         row, is_other = self._rows[item.item_id], self._contents[item.item_id] != _content(item)
         self._contents[item.item_id] = _content(item)
         trial = self._trials.get(row)
@@ -217,11 +197,10 @@ class Uploads:
             trial.restart(now_ms)
 
     def _move(self, trial: Trial, item: Item, key: int, now_ms: int) -> Trial | None:
-        """Give an item that has left its near-duplicates another row.
+        """Give an item that is no near-duplicate of its row any more another row.
 
         Returns:
-            Its trial, if that goes with it: if no near-duplicate is left behind and there is none
-            where it comes to.
+            The trial if it moves along: nothing is left in the old row, and the new one has none.
         """
         latest = self._latest.get(key)
         is_alone = trial.is_alone(item.item_id)
@@ -240,7 +219,7 @@ class Uploads:
         return trial
 
     def _forget(self, row: int, item_id: ItemId) -> None:
-        """Forget the record of an end where it is of this item, which has another row now."""
+        """Drop the audit record of an item that has another row now."""
         ended = self._ended.get(row)
         if ended is not None and ended.item_id == item_id:
             del self._ended[row]
@@ -263,7 +242,7 @@ class Uploads:
         self._contents[item.item_id] = _content(item)
 
     def _stand(self, trial: Trial) -> None:
-        """Keep in step with where a trial stands, and whether it is owed anything."""
+        """Update a trial's standing and its place among the uploads with a shortfall."""
         standing = _GONE if trial.stopped == TAKEN_DOWN else STOPPED
         self._standing[trial.row] = standing if trial.stopped else trial.level
         if trial.is_owing:
@@ -273,15 +252,14 @@ class Uploads:
 
 
 def _key(item: Item) -> int:
-    """Return what near-duplicates have in common that share a row."""
+    """Return the key that near-duplicates sharing a row have in common."""
     return item_key(f"{duplicate_key(item)} {home_country(item)} {item.creator}")
 
 
 def _content(item: Item) -> int:
-    """Return what changes where an item comes to show something else: where its media is.
+    """Return a hash of an item's content: its media address, else its near-duplicate key.
 
-    Not the address's query, which is often a signature that changes. Without media it is what makes
-    near-duplicates one; with it, another title is the same video.
+    The address's query is left out, as it is often a changing signature.
     """
     media = urlsplit(item.media)
     return item_key(f"{media.netloc}{media.path}") if item.media else duplicate_key(item)
