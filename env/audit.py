@@ -31,17 +31,11 @@ Check = Literal[
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """One failed check.
+    """One failed check."""
 
-    Attributes:
-        check: name of the check.
-        decision_id: of the decision; empty where the pages as a whole fail.
-        message: expected and actual value.
-    """
-
-    check: Check
-    decision_id: DecisionId
-    message: str
+    check: Check  # name of the check
+    decision_id: DecisionId  # of the decision; empty where the pages as a whole fail
+    message: str  # expected and actual value
 
 
 def audit_page(page: Page, policy: Policy, seed: int) -> list[Violation]:

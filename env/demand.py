@@ -48,17 +48,11 @@ class Place(NamedTuple):
 
 
 class Needed(NamedTuple):
-    """The shares of one market's cards that its delivery guarantees need.
+    """The shares of one market's cards that its delivery guarantees need."""
 
-    Attributes:
-        share: to reserve now.
-        even: the least constant share that delivers everything in time.
-        late: whether any delivery is past its deadline.
-    """
-
-    share: float
-    even: float
-    late: bool
+    share: float  # to reserve now
+    even: float  # the least constant share that delivers everything in time
+    late: bool  # whether any delivery is past its deadline
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,31 +24,20 @@ _SDS_OF_CHANCE = 2.0
 
 
 class Evidence(msgspec.Struct, array_like=True, gc=False):
-    """The evidence of one upload; at most some 3 KB, however many users saw it.
+    """The evidence of one upload; at most some 3 KB, however many users saw it."""
 
-    Attributes:
-        counted: accepted impressions, with a known reward or not.
-        young: impressions sent by new accounts, see `admit`.
-        cut: impressions that a guard filtered.
-        origins: impressions sent by each bucket of origins.
-        nodes: histogram of uplift over [LOW, HIGH]; empty before the first.
-        accounts: accounts counted since the upload's last move.
-        unknown: impressions sent from unknown origins.
-        cut_young: impressions of new accounts filtered because of these.
-        cut_unknown: the same for unknown origins.
-        cut_origins: the same for each bucket.
-    """
-
-    counted: float = 0.0
-    young: float = 0.0
-    cut: int = 0
+    counted: float = 0.0  # accepted impressions, with a known reward or not
+    young: float = 0.0  # impressions sent by new accounts, see `admit`
+    cut: int = 0  # impressions that a guard filtered
+    # impressions sent by each bucket of origins
     origins: Origins = msgspec.field(default_factory=Origins)
-    nodes: list[float] = []
+    nodes: list[float] = []  # histogram of uplift over [LOW, HIGH]; empty before the first
+    # accounts counted since the upload's last move
     accounts: Accounts = msgspec.field(default_factory=Accounts)
-    unknown: float = 0.0
-    cut_young: float = 0.0
-    cut_unknown: float = 0.0
-    cut_origins: Origins = msgspec.field(default_factory=Origins)
+    unknown: float = 0.0  # impressions sent from unknown origins
+    cut_young: float = 0.0  # impressions of new accounts filtered because of these
+    cut_unknown: float = 0.0  # the same for unknown origins
+    cut_origins: Origins = msgspec.field(default_factory=Origins)  # the same for each bucket
 
     def admit(self, source: Source, guards: Guards, user: UserKey) -> bool:
         """Count an impression or filter it; return whether it counts.

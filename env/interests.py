@@ -30,18 +30,12 @@ NO_INTEREST = np.zeros(VECTOR_DIM, dtype="<f4").tobytes()
 
 
 class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A user's exposure and signal for one creator, tag or sound, as of card number `at`.
-
-    Attributes:
-        exposure: decayed count of impressions.
-        signal: decayed sum of signals.
-        at: the user's `n_cards` when this was written.
-    """
+    """A user's exposure and signal for one creator, tag or sound, as of card number `at`."""
 
     name: str
-    exposure: float
-    signal: float
-    at: int
+    exposure: float  # decayed count of impressions
+    signal: float  # decayed sum of signals
+    at: int  # the user's `n_cards` when this was written
 
 
 def add_interest(total: bytes, decay: float, signal: float, vector: bytes) -> bytes:

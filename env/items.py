@@ -29,21 +29,13 @@ _IMPRESSIONS, _REWARDED, _VALID, _LONG, _LIKES, _SUM, _SQUARES, _POPULARITY = ra
 
 
 class Prior(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Prior of the items' rewards.
+    """Prior of the items' rewards."""
 
-    Attributes:
-        mean: of the items' mean rewards.
-        mean_sd: standard deviation of `mean` itself, above 0.
-        item_sd: spread of the items' mean rewards around it, above 0.
-        noise_sd: spread of one item's rewards around its mean, above 0.
-        noise_weight: interactions that `noise_sd` counts for, above 0.
-    """
-
-    mean: float = 0.5
-    mean_sd: float = 0.2
-    item_sd: float = 0.2
-    noise_sd: float = 0.7
-    noise_weight: float = 100.0
+    mean: float = 0.5  # of the items' mean rewards
+    mean_sd: float = 0.2  # standard deviation of `mean` itself, above 0
+    item_sd: float = 0.2  # spread of the items' mean rewards around it, above 0
+    noise_sd: float = 0.7  # spread of one item's rewards around its mean, above 0
+    noise_weight: float = 100.0  # interactions that `noise_sd` counts for, above 0
 
 
 @dataclass(frozen=True)

@@ -44,36 +44,22 @@ _SUMS = [sum(s for bit, s in _SIGNAL.items() if events & bit) for events in rang
 
 
 class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A delivered card that may still receive feedback.
+    """A delivered card that may still receive feedback."""
 
-    Attributes:
-        slot: on its page.
-        key: `env.records.item_key` of its item.
-        vector: its content vector, float16 bytes; empty for zero.
-        duration_s: 0 where unknown.
-        impressed: the card was on screen.
-        answered: a dwell or the card's end was reported, so that its watching counts.
-        events: bits of the events reported.
-        dwell_s: the longest reported, at most `MAX_DWELL_S`.
-        usual: the user's usual watching when the card was first answered, in [0, 1].
-        sound: id of its music; empty where unknown. Rows older than this field and later ones lack
-            them.
-        bait: of its item, minus `env.bait.MEAN_BAIT`; 0 where unknown.
-    """
-
-    slot: int
-    key: int
-    vector: bytes
+    slot: int  # on its page
+    key: int  # `env.records.item_key` of its item
+    vector: bytes  # its content vector, float16 bytes; empty for zero
     creator: CreatorId
     tags: tuple[str, ...]
-    duration_s: float
-    impressed: bool = False
-    answered: bool = False
-    events: int = 0
-    dwell_s: float = 0.0
-    usual: float = 0.0
+    duration_s: float  # 0 where unknown
+    impressed: bool = False  # the card was on screen
+    answered: bool = False  # a dwell or the card's end was reported, so that its watching counts
+    events: int = 0  # bits of the events reported
+    dwell_s: float = 0.0  # the longest reported, at most `MAX_DWELL_S`
+    usual: float = 0.0  # the user's usual watching when the card was first answered, in [0, 1]
+    # id of its music; empty where unknown. Rows older than this field and later ones lack them.
     sound: str = ""
-    bait: float = 0.0
+    bait: float = 0.0  # of its item, minus `env.bait.MEAN_BAIT`; 0 where unknown
 
     @property
     def played(self) -> bool:

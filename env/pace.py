@@ -70,23 +70,14 @@ class Counted(Protocol):
 
 
 class Observed(NamedTuple):
-    """A user's pace as features need it; a newcomer has the typical values.
+    """A user's pace as features need it; a newcomer has the typical values."""
 
-    Attributes:
-        evidence: decayed count of answered cards, at least 0.
-        session_evidence: the same of this session.
-        swipe_speed: cards a minute of watching, above 0, at most 60.
-        play_rate: share of valid plays, in (0, 1), shrunk to the typical.
-        session_play_rate: the same of this session, shrunk to `play_rate`.
-        usual_gap: mean of ln(1 + days) between visits, shrunk to the typical.
-    """
-
-    evidence: Reals
-    session_evidence: Reals
-    swipe_speed: Reals
-    play_rate: Reals
-    session_play_rate: Reals
-    usual_gap: Reals
+    evidence: Reals  # decayed count of answered cards, at least 0
+    session_evidence: Reals  # the same of this session
+    swipe_speed: Reals  # cards a minute of watching, above 0, at most 60
+    play_rate: Reals  # share of valid plays, in (0, 1), shrunk to the typical
+    session_play_rate: Reals  # the same of this session, shrunk to `play_rate`
+    usual_gap: Reals  # mean of ln(1 + days) between visits, shrunk to the typical
 
 
 def observed(counted: Counted) -> Observed:

@@ -29,26 +29,16 @@ _ELSEWHERE = Place("", "")
 
 
 class Market(msgspec.Struct, array_like=True):
-    """Pacing controller of one market: its recent impressions, decayed to `at_ms`.
-
-    Attributes:
-        shown: impressions with a half-life of `_RATE_HALF_LIFE_H`.
-        watched_h: hours in which they came, with the same decay.
-        recent: impressions with a half-life of `_SHORT_HALF_LIFE_H`.
-        paying: those of `recent` that reduced a shortfall.
-        dual: the integral term, in [0, budget].
-        over_ms: start of the market's over-commitment; 0 for none.
-        unfed_ms: start of late deliveries whose slots are under-filled; 0 for none.
-    """
+    """Pacing controller of one market: its recent impressions, decayed to `at_ms`."""
 
     at_ms: int
-    shown: float = 0.0
-    watched_h: float = 0.0
-    recent: float = 0.0
-    paying: float = 0.0
-    dual: float = 0.0
-    over_ms: int = 0
-    unfed_ms: int = 0
+    shown: float = 0.0  # impressions with a half-life of `_RATE_HALF_LIFE_H`
+    watched_h: float = 0.0  # hours in which they came, with the same decay
+    recent: float = 0.0  # impressions with a half-life of `_SHORT_HALF_LIFE_H`
+    paying: float = 0.0  # those of `recent` that reduced a shortfall
+    dual: float = 0.0  # the integral term, in [0, budget]
+    over_ms: int = 0  # start of the market's over-commitment; 0 for none
+    unfed_ms: int = 0  # start of late deliveries whose slots are under-filled; 0 for none
 
     def age(self, now_ms: int) -> None:
         """Decay to this time."""
@@ -85,13 +75,9 @@ class Market(msgspec.Struct, array_like=True):
 
 
 class Payments(msgspec.Struct, array_like=True, tag="payments/2"):
-    """The pacing controllers of all markets.
+    """The pacing controllers of all markets."""
 
-    Attributes:
-        settled_ms: last update of the integral terms.
-    """
-
-    settled_ms: int = 0
+    settled_ms: int = 0  # last update of the integral terms
     markets: dict[Place, Market] = {}
 
     def show(self, place: Place, now_ms: int, *, paying: bool) -> None:

@@ -35,24 +35,15 @@ class Popular:
 
     It equals the overall popularity times a factor, except for items played in the scene's
     segments, so a scene costs the items played in it and not a pass over all items.
-
-    Attributes:
-        everywhere: shape (n,), plays in all scenes; later items have none.
-        played: all items ever played anywhere, the most popular first.
-        total: sum of `everywhere`.
-        factor: on `everywhere`.
-        own: shape (m,), items with other plays, ascending.
-        weights: shape (m,), these plays.
-        highest: largest plays of any item.
     """
 
-    everywhere: Floats
-    played: Ints
-    total: float
-    factor: float
-    own: Ints
-    weights: Floats
-    highest: float = field(init=False)
+    everywhere: Floats  # shape (n,), plays in all scenes; later items have none
+    played: Ints  # all items ever played anywhere, the most popular first
+    total: float  # sum of `everywhere`
+    factor: float  # on `everywhere`
+    own: Ints  # shape (m,), items with other plays, ascending
+    weights: Floats  # shape (m,), these plays
+    highest: float = field(init=False)  # largest plays of any item
     _head: Ints = field(init=False)
 
     def __post_init__(self) -> None:
@@ -127,15 +118,10 @@ class Popular:
 
 @dataclass(frozen=True, slots=True)
 class Popularity:
-    """Popularity in all scenes and in any one, for one version of the item statistics.
+    """Popularity in all scenes and in any one, for one version of the item statistics."""
 
-    Attributes:
-        everywhere: in all scenes together.
-        prior_plays: `PRIOR_PLAYS` weighted as at the landmark.
-    """
-
-    everywhere: Popular
-    prior_plays: float
+    everywhere: Popular  # in all scenes together
+    prior_plays: float  # `PRIOR_PLAYS` weighted as at the landmark
     _segments: Mapping[str, Plays]
     _index_of_row: Ints  # (n_rows,) catalogue index, -1 where there is none
     _remembered: dict[tuple[str, ...], Popular] = field(repr=False, default_factory=dict)

@@ -100,43 +100,24 @@ class Reach:
 
 
 class UploadState(msgspec.Struct, frozen=True):
-    """Audit record of one upload.
+    """Audit record of one upload."""
 
-    Attributes:
-        item_id: of the first listed of its near-duplicates, if any is listed.
-        creator: uploader; empty where unknown.
-        country: home market; empty where unknown.
-        language: empty where unknown.
-        born_ms: launch time, shifted by times in which nobody could be shown it.
-        owed: guaranteed impressions (G).
-        impressions: had while it had a shortfall or was under trial.
-        paid_ms: time of the last guaranteed impression, 0 until then.
-        level: its pool, 0 to OPEN_LEVEL.
-        level_ms: last time that it entered each level, 0 for never.
-        stopped: why it is no longer offered; empty if it is.
-        n_counted: impressions counted as evidence; each demotion halves them.
-        n_cut: impressions filtered by a guard.
-        uplift: posterior mean of its uplift over an ordinary item, in rewards.
-        uplift_sd: posterior standard deviation of it.
-        chance: posterior probability that the uplift is above the bar of its level.
-    """
-
-    item_id: ItemId
-    creator: CreatorId
-    country: str
-    language: str
-    born_ms: int
-    owed: int
-    impressions: int
-    paid_ms: int
-    level: int
-    level_ms: tuple[int, int, int, int]
-    stopped: str
-    n_counted: float
-    n_cut: int
-    uplift: float
-    uplift_sd: float
-    chance: float
+    item_id: ItemId  # of the first listed of its near-duplicates, if any is listed
+    creator: CreatorId  # uploader; empty where unknown
+    country: str  # home market; empty where unknown
+    language: str  # empty where unknown
+    born_ms: int  # launch time, shifted by times in which nobody could be shown it
+    owed: int  # guaranteed impressions (G)
+    impressions: int  # had while it had a shortfall or was under trial
+    paid_ms: int  # time of the last guaranteed impression, 0 until then
+    level: int  # its pool, 0 to OPEN_LEVEL
+    level_ms: tuple[int, int, int, int]  # last time that it entered each level, 0 for never
+    stopped: str  # why it is no longer offered; empty if it is
+    n_counted: float  # impressions counted as evidence; each demotion halves them
+    n_cut: int  # impressions filtered by a guard
+    uplift: float  # posterior mean of its uplift over an ordinary item, in rewards
+    uplift_sd: float  # posterior standard deviation of it
+    chance: float  # posterior probability that the uplift is above the bar of its level
 
 
 def _replaced(some: Ints, changed: Ints, new: Ints) -> Ints:

@@ -46,22 +46,15 @@ Kind = Literal["page", "feedback", "item", "user", "block", "tick"]
 
 
 class Card(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Description of a shown item at the time: all that folds need of it.
-
-    Attributes:
-        block: the item's static feature block, float16 bytes.
-        duration_s: 0 where unknown.
-        sound: id of the music; empty where unknown.
-        bait: `Item.bait`; None where unknown.
-    """
+    """Description of a shown item at the time: all that folds need of it."""
 
     item_id: ItemId
-    block: bytes
+    block: bytes  # the item's static feature block, float16 bytes
     creator: CreatorId = CreatorId("")
     tags: tuple[str, ...] = ()
-    duration_s: float = 0.0
-    sound: str = ""
-    bait: float | None = None
+    duration_s: float = 0.0  # 0 where unknown
+    sound: str = ""  # id of the music; empty where unknown
+    bait: float | None = None  # `Item.bait`; None where unknown
 
 
 class Drawn(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -81,70 +74,44 @@ class RuleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class PageRecord(msgspec.Struct, frozen=True, tag="page", tag_field="t", omit_defaults=True):
-    """A page as it was drawn.
-
-    Attributes:
-        at_ms: server time.
-        blocks: content hash of each candidate's static block (`block_hash`), 8 bytes each.
-        dynamic: float16, (n, N_DYNAMIC) row by row.
-        shared: float16, (N_SHARED,).
-        feature_schema: `env.features.SCHEMA` of the features.
-        rules: the distinct slot rules.
-        slots: index of each slot's rule.
-        drawn: the decisions, in slot order.
-        cards: description of each drawn item, in the same order.
-        reasons: retrieval source that proposed each drawn card.
-        policy: `name@version`.
-        explorer: arguments of the explorer.
-        eps: the exploration floor.
-        arm: of the experiment; empty without one.
-        degraded: why the page falls short of the request; empty if it does not.
-        removed: number of retrieved items that the filters removed, by reason.
-    """
+    """A page as it was drawn."""
 
     page_id: PageId
-    at_ms: int
+    at_ms: int  # server time
     user: UserKey
     session: SessionId
     scene: Scene
     candidates: tuple[ItemId, ...]
-    blocks: bytes
-    dynamic: bytes
-    shared: bytes
-    feature_schema: int
-    rules: tuple[RuleRecord, ...]
-    slots: tuple[int, ...]
-    drawn: tuple[Drawn, ...]
-    cards: tuple[Card, ...]
-    reasons: tuple[str, ...]
-    policy: str
-    explorer: dict[str, object]
-    eps: float
-    arm: str = ""
-    degraded: str = ""
-    removed: dict[str, int] = {}
+    blocks: bytes  # content hash of each candidate's static block (`block_hash`), 8 bytes each
+    dynamic: bytes  # float16, (n, N_DYNAMIC) row by row
+    shared: bytes  # float16, (N_SHARED,)
+    feature_schema: int  # `env.features.SCHEMA` of the features
+    rules: tuple[RuleRecord, ...]  # the distinct slot rules
+    slots: tuple[int, ...]  # index of each slot's rule
+    drawn: tuple[Drawn, ...]  # the decisions, in slot order
+    cards: tuple[Card, ...]  # description of each drawn item, in the same order
+    reasons: tuple[str, ...]  # retrieval source that proposed each drawn card
+    policy: str  # `name@version`
+    explorer: dict[str, object]  # arguments of the explorer
+    eps: float  # the exploration floor
+    arm: str = ""  # of the experiment; empty without one
+    degraded: str = ""  # why the page falls short of the request; empty if it does not
+    removed: dict[str, int] = {}  # number of retrieved items that the filters removed, by reason
 
 
 class FeedbackRecord(
     msgspec.Struct, frozen=True, tag="feedback", tag_field="t", omit_defaults=True, gc=False
 ):
-    """One event that a client reported about one decision.
+    """One event that a client reported about one decision."""
 
-    Attributes:
-        event_id: keyed hash of the client's id; makes the event idempotent within its page.
-        at_ms: server time of receipt, which all folds use.
-        client_ms: client time; kept, not trusted.
-        value: seconds for "dwell", 0 for all other kinds.
-    """
-
-    event_id: str
+    event_id: str  # keyed hash of the client's id; makes the event idempotent within its page
     decision_id: DecisionId
-    at_ms: int
+    at_ms: int  # server time of receipt, which all folds use
     user: UserKey
     session: SessionId
     kind: FeedbackKind
-    value: float = 0.0
-    client_ms: int = 0
+    value: float = 0.0  # seconds for "dwell", 0 for all other kinds
+    client_ms: int = 0  # client time; kept, not trusted
 
 
 class ItemRecord(msgspec.Struct, frozen=True, tag="item", tag_field="t", omit_defaults=True):

@@ -22,39 +22,22 @@ _BAIT_SCALE = 2.0
 
 
 class PersonFacts(NamedTuple):
-    """Counts of a user, or of n users as arrays, at the time of a page.
+    """Counts of a user, or of n users as arrays, at the time of a page."""
 
-    Attributes:
-        hour: of the day, whole, in [0, 24), in the user's time zone.
-        weekday: 0 (Monday) to 6.
-        position: cards of this visit already seen; 0 begins a visit.
-        evidence: decayed count of answered cards.
-        session_evidence: the same of the current or last visit.
-        swipe_speed: cards a minute of watching.
-        play_rate: share of valid plays.
-        session_play_rate: the same of the current or last visit.
-        last_gap: ln(1 + days) away before this visit; 0 before the second one.
-        usual_gap: mean of `last_gap` over visits, shrunk to the typical.
-        n_returns: number of returns.
-        tenure_days: since registration; 0 where unknown.
-        session_watched_s: seconds of the current or last visit.
-        bait_lately: bait of recent cards, minus `MEAN_BAIT`; 0 where unknown.
-    """
-
-    hour: Reals
-    weekday: Reals
-    position: Reals
-    evidence: Reals
-    session_evidence: Reals
-    swipe_speed: Reals
-    play_rate: Reals
-    session_play_rate: Reals
-    last_gap: Reals
-    usual_gap: Reals
-    n_returns: Reals
-    tenure_days: Reals
-    session_watched_s: Reals
-    bait_lately: Reals
+    hour: Reals  # of the day, whole, in [0, 24), in the user's time zone
+    weekday: Reals  # 0 (Monday) to 6
+    position: Reals  # cards of this visit already seen; 0 begins a visit
+    evidence: Reals  # decayed count of answered cards
+    session_evidence: Reals  # the same of the current or last visit
+    swipe_speed: Reals  # cards a minute of watching
+    play_rate: Reals  # share of valid plays
+    session_play_rate: Reals  # the same of the current or last visit
+    last_gap: Reals  # ln(1 + days) away before this visit; 0 before the second one
+    usual_gap: Reals  # mean of `last_gap` over visits, shrunk to the typical
+    n_returns: Reals  # number of returns
+    tenure_days: Reals  # since registration; 0 where unknown
+    session_watched_s: Reals  # seconds of the current or last visit
+    bait_lately: Reals  # bait of recent cards, minus `MEAN_BAIT`; 0 where unknown
 
 
 def scale_person(facts: PersonFacts) -> dict[str, Reals]:

@@ -15,25 +15,15 @@ from env.vocabulary import ItemId
 
 
 class StoredUploads(msgspec.Struct, frozen=True, array_like=True, tag="uploads/2"):
-    """The state of `env.uploads.Uploads`.
+    """The state of `env.uploads.Uploads`."""
 
-    Attributes:
-        ids: all items that ever had a row.
-        rows: row of each id, 4 bytes each.
-        contents: content hash of each id, 8 bytes each.
-        keys: near-duplicate key of each row, 8 bytes each.
-        standing: level or end of each row, a byte each.
-        trials: current trials.
-        ended: audit records of the latest ended trials, by row.
-    """
-
-    ids: tuple[ItemId, ...]
-    rows: bytes
-    contents: bytes
-    keys: bytes
-    standing: bytes
-    trials: list[Trial]
-    ended: dict[int, UploadState]
+    ids: tuple[ItemId, ...]  # all items that ever had a row
+    rows: bytes  # row of each id, 4 bytes each
+    contents: bytes  # content hash of each id, 8 bytes each
+    keys: bytes  # near-duplicate key of each row, 8 bytes each
+    standing: bytes  # level or end of each row, a byte each
+    trials: list[Trial]  # current trials
+    ended: dict[int, UploadState]  # audit records of the latest ended trials, by row
 
     @classmethod
     def of(

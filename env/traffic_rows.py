@@ -25,15 +25,10 @@ _FROZEN_ROW = struct.Struct(f"<{N_COUNTS + 1}f")
 
 
 class Frozen(msgspec.Struct, frozen=True, array_like=True):
-    """The counts at one time.
+    """The counts at one time."""
 
-    Attributes:
-        at_ms: the time.
-        rows: by market, float32: all counts, then those without an address.
-    """
-
-    at_ms: int
-    rows: dict[str, bytes]
+    at_ms: int  # the time
+    rows: dict[str, bytes]  # by market, float32: all counts, then those without an address
 
     @classmethod
     def of(cls, at_ms: int, counts: dict[str, list[float]]) -> "Frozen":

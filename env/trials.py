@@ -31,44 +31,33 @@ class Trial(msgspec.Struct, array_like=True, gc=False):
     It is judged by the bar, and bounded by the cap, of the highest level that it reached, so after
     a demotion it is held to the bar that it failed. Fields without a comment are as in
     `UploadState`.
-
-    Attributes:
-        row: its number among all uploads.
-        members: listed near-duplicates with their languages. `item_id` and `language` are those of
-            one of them; without any it is not shown.
-        due_ms: deadline of the guarantee.
-        seen_ms: time of its last impression, at first its launch.
-        top: highest level that it reached.
-        rewards: counted impressions with a known reward; a demotion halves them.
-        met: whether it was added to the statistics of all uploads' uplift.
-        before: impressions delivered for earlier content; they do not count towards caps.
-        drafts: near-duplicates that are delisted but not taken down.
-        away_ms: time since which none is listed, if none is.
-        tested_at: delivered impressions at which its pool's test is complete; 0 without a test.
     """
 
-    row: int
+    row: int  # its number among all uploads
     item_id: ItemId
     creator: CreatorId
     country: str
     language: str
+    # listed near-duplicates with their languages. `item_id` and `language` are those of one of
+    # them; without any it is not shown.
     members: dict[ItemId, str]
     born_ms: int
     owed: int
-    due_ms: int
-    seen_ms: int
+    due_ms: int  # deadline of the guarantee
+    seen_ms: int  # time of its last impression, at first its launch
     impressions: int = 0
     paid_ms: int = 0
     level: int = 0
-    top: int = 0
+    top: int = 0  # highest level that it reached
     level_ms: tuple[int, int, int, int] = (0, 0, 0, 0)
     stopped: str = ""
-    rewards: int = 0
-    met: bool = False
-    before: int = 0
-    drafts: list[ItemId] = []
-    away_ms: int = 0
+    rewards: int = 0  # counted impressions with a known reward; a demotion halves them
+    met: bool = False  # whether it was added to the statistics of all uploads' uplift
+    before: int = 0  # impressions delivered for earlier content; they do not count towards caps
+    drafts: list[ItemId] = []  # near-duplicates that are delisted but not taken down
+    away_ms: int = 0  # time since which none is listed, if none is
     evidence: Evidence = msgspec.field(default_factory=Evidence)
+    # delivered impressions at which its pool's test is complete; 0 without a test
     tested_at: int = 0
 
     @property

@@ -38,78 +38,50 @@ PACE_DWELL_S = 60.0
 
 
 class UserState(msgspec.Struct, frozen=True, array_like=True):
-    """A user's state, derived from the log.
+    """A user's state, derived from the log."""
 
-    Attributes:
-        profile: of the last registration.
-        n_cards: impressions ever.
-        evidence: decayed count of answered cards.
-        plays: decayed count of valid plays among them.
-        watch: decayed sum of their watching, each in [0, 1].
-        dwell_s: decayed sum of their dwell, each at most `PACE_DWELL_S`.
-        long_sum: decayed sum of signal x vector, float32 bytes; see `long_interest`.
-        session: id of the current or last visit.
-        session_ms: its start.
-        last_ms: time of the last event.
-        position: cards seen in the session.
-        session_evidence: decayed count of answered cards of the session.
-        session_plays: decayed count of valid plays among them.
-        session_sum: as `long_sum`, of the session; see `session_interest`.
-        current: decision of the current impression, as far as is known.
-        seen: ring of the last `MAX_SEEN` items, low 32 bits of keys, oldest first; see `seen_keys`.
-        pages: delivered pages that may still receive feedback, oldest first; see `delivered_keys`.
-        follows: creators followed by feedback, oldest first; `followed` adds the profile's.
-        blocked: creators blocked by a `BlockRecord`, oldest first; `blocked_creators` adds
-            `avoided`. Rows written before `avoided` existed hold both here.
-        creators: recent creators, the latest last; see `env.interests.tally_columns`.
-        tags: recent tags, folded, the latest last.
-        declared: vector of the profile's tags, float16 bytes; empty without tags.
-        apps: `hash_apps` of the profile's apps, float16 bytes; empty without apps.
-        sounds: recent sounds, the latest last.
-        blocked_tags: tags blocked by a `BlockRecord`, folded, oldest first.
-        doubted: creators of one "not interested" card, oldest first; a second avoids them.
-        unwanted: ring of the last "not interested" items, as `seen`; see `unwanted_keys`.
-        avoided: creators of two "not interested" cards, oldest first; none is in `blocked`.
-        n_returns: number of returns after a silence of `SESSION_SILENCE_MS`.
-        last_gap: ln(1 + days) of the last such silence; 0 before the first.
-        gap_sum: decayed sum of these; see `env.pace.observed`.
-        session_watched_s: seconds that the session's answered cards were on screen.
-        bait_lately: running mean of the shown cards' bait, minus `env.bait.MEAN_BAIT`.
-    """
-
-    profile: Profile
-    n_cards: int = 0
-    evidence: float = 0.0
-    plays: float = 0.0
-    watch: float = 0.0
-    dwell_s: float = 0.0
+    profile: Profile  # of the last registration
+    n_cards: int = 0  # impressions ever
+    evidence: float = 0.0  # decayed count of answered cards
+    plays: float = 0.0  # decayed count of valid plays among them
+    watch: float = 0.0  # decayed sum of their watching, each in [0, 1]
+    dwell_s: float = 0.0  # decayed sum of their dwell, each at most `PACE_DWELL_S`
+    # decayed sum of signal x vector, float32 bytes; see `long_interest`
     long_sum: bytes = NO_INTEREST
-    session: SessionId = SessionId("")
-    session_ms: int = 0
-    last_ms: int = 0
-    position: int = 0
-    session_evidence: float = 0.0
-    session_plays: float = 0.0
-    session_sum: bytes = NO_INTEREST
-    current: DecisionId = DecisionId("")
+    session: SessionId = SessionId("")  # id of the current or last visit
+    session_ms: int = 0  # its start
+    last_ms: int = 0  # time of the last event
+    position: int = 0  # cards seen in the session
+    session_evidence: float = 0.0  # decayed count of answered cards of the session
+    session_plays: float = 0.0  # decayed count of valid plays among them
+    session_sum: bytes = NO_INTEREST  # as `long_sum`, of the session; see `session_interest`
+    current: DecisionId = DecisionId("")  # decision of the current impression, as far as is known
+    # ring of the last `MAX_SEEN` items, low 32 bits of keys, oldest first; see `seen_keys`
     seen: bytes = b""
+    # delivered pages that may still receive feedback, oldest first; see `delivered_keys`
     pages: tuple[OpenPage, ...] = ()
+    # creators followed by feedback, oldest first; `followed` adds the profile's
     follows: tuple[CreatorId, ...] = ()
+    # creators blocked by a `BlockRecord`, oldest first; `blocked_creators` adds `avoided`. Rows
+    # written before `avoided` existed hold both here.
     blocked: tuple[CreatorId, ...] = ()
+    # recent creators, the latest last; see `env.interests.tally_columns`
     creators: tuple[Tally, ...] = ()
-    tags: tuple[Tally, ...] = ()
-    declared: bytes = b""
-    apps: bytes = b""
-    sounds: tuple[Tally, ...] = ()
-    blocked_tags: tuple[str, ...] = ()
+    tags: tuple[Tally, ...] = ()  # recent tags, folded, the latest last
+    declared: bytes = b""  # vector of the profile's tags, float16 bytes; empty without tags
+    apps: bytes = b""  # `hash_apps` of the profile's apps, float16 bytes; empty without apps
+    sounds: tuple[Tally, ...] = ()  # recent sounds, the latest last
+    blocked_tags: tuple[str, ...] = ()  # tags blocked by a `BlockRecord`, folded, oldest first
+    # creators of one "not interested" card, oldest first; a second avoids them
     doubted: tuple[CreatorId, ...] = ()
-    unwanted: bytes = b""
+    unwanted: bytes = b""  # ring of the last "not interested" items, as `seen`; see `unwanted_keys`
+    # creators of two "not interested" cards, oldest first; none is in `blocked`
     avoided: tuple[CreatorId, ...] = ()
-    n_returns: int = 0
-    last_gap: float = 0.0
-    gap_sum: float = 0.0
-    session_watched_s: float = 0.0
-    bait_lately: float = 0.0
+    n_returns: int = 0  # number of returns after a silence of `SESSION_SILENCE_MS`
+    last_gap: float = 0.0  # ln(1 + days) of the last such silence; 0 before the first
+    gap_sum: float = 0.0  # decayed sum of these; see `env.pace.observed`
+    session_watched_s: float = 0.0  # seconds that the session's answered cards were on screen
+    bait_lately: float = 0.0  # running mean of the shown cards' bait, minus `env.bait.MEAN_BAIT`
 
 
 _encoder = msgspec.msgpack.Encoder()

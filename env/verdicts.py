@@ -49,23 +49,15 @@ class Posterior(msgspec.Struct, frozen=True):
 
 
 class Verdicts(msgspec.Struct, array_like=True, tag="verdicts/1"):
-    """Statistics of uplift over all items and uploads, and the test that uses them.
+    """Statistics of uplift over all items and uploads, and the test that uses them."""
 
-    Attributes:
-        trim: see `Guards`.
-        nodes: histogram of all uplifts, see `env.evidence`.
-        n_since: rewards since `centre` and `noise` were computed from it.
-        centre: trimmed mean of all uplifts.
-        noise: variance of one reward around it.
-        n_uploads: uploads behind `mu` and `tau`, with the sums over them.
-    """
-
-    trim: float
+    trim: float  # see `Guards`
+    # histogram of all uplifts, see `env.evidence`
     nodes: list[float] = msgspec.field(default_factory=lambda: [0.0] * N_NODES)
-    n_since: int = 0
-    centre: float = 0.0
-    noise: float = _NOISE_SD**2
-    n_uploads: float = 0.0
+    n_since: int = 0  # rewards since `centre` and `noise` were computed from it
+    centre: float = 0.0  # trimmed mean of all uplifts
+    noise: float = _NOISE_SD**2  # variance of one reward around it
+    n_uploads: float = 0.0  # uploads behind `mu` and `tau`, with the sums over them
     sum_uplift: float = 0.0
     sum_squares: float = 0.0
     sum_error: float = 0.0

@@ -33,101 +33,59 @@ DecisionId = NewType("DecisionId", str)
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A video as its uploader describes it.
+    """A video as its uploader describes it."""
 
-    Attributes:
-        item_id: the caller's id.
-        creator: uploader; empty where unknown.
-        title: as shown on the card.
-        tags: topics, in the caller's own words.
-        duration_s: length in seconds; None where unknown, never 0.
-        published_ms: upload time, Unix milliseconds.
-        language: ISO 639 code; empty where unknown.
-        country: ISO 3166 alpha-2 code of its home market; empty where unknown.
-        markets: countries in which it may be shown; empty for everywhere.
-        sound: id of the music; empty where unknown.
-        media: address of the video, for the client.
-        vector: the caller's own embedding, of one length throughout a catalogue.
-        rating: minimum age in years; 0 for everybody.
-        products: address of the product by country of sale (ISO 3166 alpha-2).
-        listed: False hides it from every feed without forgetting it.
-        bait: the caller's own score of its clickbait, in [0, 1]; None where unknown.
-    """
-
-    item_id: ItemId
-    creator: CreatorId = CreatorId("")
-    title: str = ""
-    tags: tuple[str, ...] = ()
-    duration_s: float | None = None
-    published_ms: int = 0
-    language: str = ""
-    country: str = ""
-    markets: tuple[str, ...] = ()
-    sound: str = ""
-    media: str = ""
+    item_id: ItemId  # the caller's id
+    creator: CreatorId = CreatorId("")  # uploader; empty where unknown
+    title: str = ""  # as shown on the card
+    tags: tuple[str, ...] = ()  # topics, in the caller's own words
+    duration_s: float | None = None  # length in seconds; None where unknown, never 0
+    published_ms: int = 0  # upload time, Unix milliseconds
+    language: str = ""  # ISO 639 code; empty where unknown
+    country: str = ""  # ISO 3166 alpha-2 code of its home market; empty where unknown
+    markets: tuple[str, ...] = ()  # countries in which it may be shown; empty for everywhere
+    sound: str = ""  # id of the music; empty where unknown
+    media: str = ""  # address of the video, for the client
+    # the caller's own embedding, of one length throughout a catalogue
     vector: tuple[float, ...] | None = None
-    rating: int = 0
-    products: dict[str, str] = {}
-    listed: bool = True
+    rating: int = 0  # minimum age in years; 0 for everybody
+    products: dict[str, str] = {}  # address of the product by country of sale (ISO 3166 alpha-2)
+    listed: bool = True  # False hides it from every feed without forgetting it
+    # the caller's own score of its clickbait, in [0, 1]; None where unknown
     bait: float | None = None
 
 
 class Profile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A user's registration data.
+    """A user's registration data."""
 
-    Attributes:
-        country: ISO 3166 alpha-2 code.
-        language: ISO 639 code.
-        time_zone: IANA name; empty for the country's most populous zone.
-        device: "phone", "tablet", "desktop" or "tv".
-        os: for example "android".
-        apps: installed apps, in the caller's own words.
-        cohort: the caller's activity class, for example "full_active".
-        tags: the caller's own segments.
-        registered_ms: Unix milliseconds.
-        follows: creators followed at registration.
-        birth_year: 0 where unknown.
-    """
-
-    country: str = ""
-    language: str = ""
-    time_zone: str = ""
-    device: str = ""
-    os: str = ""
-    apps: tuple[str, ...] = ()
-    cohort: str = ""
-    tags: tuple[str, ...] = ()
-    registered_ms: int = 0
-    follows: tuple[CreatorId, ...] = ()
-    birth_year: int = 0
+    country: str = ""  # ISO 3166 alpha-2 code
+    language: str = ""  # ISO 639 code
+    time_zone: str = ""  # IANA name; empty for the country's most populous zone
+    device: str = ""  # "phone", "tablet", "desktop" or "tv"
+    os: str = ""  # for example "android"
+    apps: tuple[str, ...] = ()  # installed apps, in the caller's own words
+    cohort: str = ""  # the caller's activity class, for example "full_active"
+    tags: tuple[str, ...] = ()  # the caller's own segments
+    registered_ms: int = 0  # Unix milliseconds
+    follows: tuple[CreatorId, ...] = ()  # creators followed at registration
+    birth_year: int = 0  # 0 where unknown
 
 
 class Scene(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Place, time and device of a page request, as analysed by `env.scenes`.
+    """Place, time and device of a page request, as analysed by `env.scenes`."""
 
-    Attributes:
-        at_ms: server time, Unix milliseconds.
-        hour: 0 to 23, in the user's time zone.
-        weekday: 0 (Monday) to 6, in the user's time zone.
-        position: cards of this session already seen.
-        referrer: the caller's own words; empty where unknown.
-        cohort: the user's, as registered.
-        origin: keyed hash of the request's address block; empty where unknown.
-        tenure_days: whole days since the user registered.
-    """
-
-    at_ms: int
+    at_ms: int  # server time, Unix milliseconds
     country: str = ""
     language: str = ""
     device: str = ""
     network: str = ""
-    hour: int = 0
-    weekday: int = 0
-    position: int = 0
-    referrer: str = ""
-    cohort: str = ""
-    origin: str = ""
-    tenure_days: int = 0
+    hour: int = 0  # 0 to 23, in the user's time zone
+    weekday: int = 0  # 0 (Monday) to 6, in the user's time zone
+    position: int = 0  # cards of this session already seen
+    referrer: str = ""  # the caller's own words; empty where unknown
+    cohort: str = ""  # the user's, as registered
+    origin: str = ""  # keyed hash of the request's address block; empty where unknown
+    tenure_days: int = 0  # whole days since the user registered
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,23 +129,14 @@ class SlotRule:
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """One drawn action with the exact probability with which it was drawn.
+    """One drawn action with the exact probability with which it was drawn."""
 
-    Attributes:
-        decision_id: `page_id:slot`.
-        slot: position on the page, from 0.
-        action: index into the page's candidates.
-        item_id: the candidate at that index.
-        propensity: in (0, 1], conditional on the candidates and on the slots before.
-        policy: `name@version`.
-    """
-
-    decision_id: DecisionId
-    slot: int
-    action: int
-    item_id: ItemId
-    propensity: float
-    policy: str
+    decision_id: DecisionId  # `page_id:slot`
+    slot: int  # position on the page, from 0
+    action: int  # index into the page's candidates
+    item_id: ItemId  # the candidate at that index
+    propensity: float  # in (0, 1], conditional on the candidates and on the slots before
+    policy: str  # `name@version`
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,17 +151,11 @@ class Page:
 
 
 class Feedback(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A user's reported reaction to one Decision.
+    """A user's reported reaction to one Decision."""
 
-    Attributes:
-        seen: the card was on screen; without it nothing is known, not even dislike.
-        left: the end of the card is known; without it the dwell is censored.
-        dwell_s: seconds on the card, the longest reported.
-    """
-
-    seen: bool = False
-    left: bool = False
-    dwell_s: float = 0.0
+    seen: bool = False  # the card was on screen; without it nothing is known, not even dislike
+    left: bool = False  # the end of the card is known; without it the dwell is censored
+    dwell_s: float = 0.0  # seconds on the card, the longest reported
     like: bool = False
     comment: bool = False
     share: bool = False
@@ -226,11 +169,6 @@ class Interaction(msgspec.Struct, frozen=True, gc=False):
 
     This is the logged bandit example: `shared` and `action` are the float16 bytes of the page's
     shared features and of the chosen candidate's row.
-
-    Attributes:
-        n_actions: candidates left by the slot's mask.
-        duration_s: length of the item; 0 where unknown.
-        closed_ms: the join's clock when nothing more was waited for.
     """
 
     decision_id: DecisionId
@@ -241,15 +179,15 @@ class Interaction(msgspec.Struct, frozen=True, gc=False):
     slot: int
     policy: str
     propensity: float
-    n_actions: int
+    n_actions: int  # candidates left by the slot's mask
     shared: bytes
     action: bytes
     item_key: int
-    duration_s: float
+    duration_s: float  # length of the item; 0 where unknown
     feedback: Feedback
     reward: float
     scene: Scene
-    closed_ms: int
+    closed_ms: int  # the join's clock when nothing more was waited for
 
 
 def decision_id(page_id: PageId, slot: int) -> DecisionId:
