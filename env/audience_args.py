@@ -35,7 +35,7 @@ def _require(holds: bool, name: str, expected: str, got: object) -> None:
 
 
 class FairStart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The delivery guarantee: impressions promised to every upload, whoever made it.
+    """The delivery guarantee: impressions promised to every upload, regardless of its creator.
 
     Attributes:
         impressions: guaranteed to each upload (G); 0 disables the guarantee.

@@ -14,12 +14,7 @@ MEAN_BAIT = 0.34
 
 
 def bait_of(effect_sds: Reals, normal: Reals) -> Reals:
-    """Return bait in (0, 1).
-
-    Args:
-        effect_sds: the item's effect in standard deviations between items.
-        normal: standard normal numbers of the same shape.
-    """
+    """Return bait in (0, 1), from effects in standard deviations and standard normal numbers."""
     return logistic(-0.8 + 0.5 * effect_sds + 0.8 * normal)
 
 

@@ -123,7 +123,7 @@ class Catalogue:
         elif record.item_id in self._index:
             self._take_down(record.item_id)
         index = self._index.get(record.item_id)
-        if index is not None:  # last, so that whoever reads beside looks at it again
+        if index is not None:  # last, so that concurrent readers look again
             self._changed.append(index)
         self.sequence = self.sequence + 1 if sequence is None else sequence
 

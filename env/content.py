@@ -52,14 +52,10 @@ def load_titles() -> TitleEncoder:
 def vector(item: Item, titles: TitleEncoder | None = None) -> Float32s:
     """Return an item's content vector, shape (VECTOR_DIM,), of unit length or zero.
 
-    The caller's own vector takes precedence. A vector of another length is projected by random
-    signs, which keep distances within about 1 / sqrt(VECTOR_DIM) (Achlioptas, "Database-friendly
-    random projections", JCSS 2003). Without a vector it is the sum of a fixed random direction for
-    each distinct tag, plus the title's embedding where an encoder is given.
-
-    Args:
-        item: as uploaded.
-        titles: of `load_titles`; None ignores titles.
+    The caller's own vector takes precedence. Another length is projected by random signs, which
+    keep distances within about 1 / sqrt(VECTOR_DIM) (Achlioptas, JCSS 2003). Without a vector it is
+    the sum of a fixed random direction for each distinct tag, plus the title's embedding if
+    `titles` is given.
 
     Raises:
         ValueError: the caller's vector has a number that is not finite.
@@ -74,11 +70,7 @@ def vector(item: Item, titles: TitleEncoder | None = None) -> Float32s:
 
 
 def tags_vector(tags: Sequence[str]) -> Float32s:
-    """Return the content vector of tags alone, in the space of items without own vectors.
-
-    Returns:
-        Shape (VECTOR_DIM,), of unit length, or zero without tags.
-    """
+    """Return the content vector of tags alone, shape (VECTOR_DIM,), unit length or zero."""
     return _unit(_sum_of_tags(tags)).astype(np.float32)
 
 
@@ -95,7 +87,7 @@ def fold_tag(tag: str) -> str:
 def home_country(item: Item) -> str:
     """Return an item's home country, upper-case; empty where unknown.
 
-    It is the item's country, or the first of its markets where it may not be shown in that country.
+    It is the first of its markets where it may not be shown in its own country.
 
     >>> home_country(Item("a", country=" gb"))
     'GB'
@@ -137,11 +129,9 @@ def static_block(item: Item, titles: TitleEncoder | None = None) -> Float32s:
 
 
 def static_blocks(vectors: Floats, duration_s: Floats) -> Float32s:
-    """Return the static blocks of many items that have own vectors, shape (n, N_STATIC).
+    """Return the static blocks, shape (n, N_STATIC), of finite vectors (n, VECTOR_DIM).
 
-    Args:
-        vectors: finite, shape (n, VECTOR_DIM).
-        duration_s: 0 where unknown, shape (n,).
+    `duration_s` is 0 where unknown, shape (n,).
     """
     return _blocks(np.array([_unit(row) for row in vectors], dtype=np.float32), duration_s)
 

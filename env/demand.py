@@ -112,8 +112,8 @@ class Demand:
 def _add(sums: Floats, trial: Trial, within_ms: int, now_ms: int) -> None:
     """Add an upload's shortfall: late ones are due soon, very late ones count as new.
 
-    An upload late by more than the time allowed cannot be delivered by reserved slots. Its price
-    gets it delivered by whoever can be shown it, and it must not hold the market's slots meanwhile.
+    Reserved slots cannot deliver an upload that is late by more than the time allowed. Its price
+    gets it shown to any eligible user, and it must not hold the market's slots meanwhile.
     """
     debt, late_ms = trial.debt, now_ms - trial.due_ms
     left_ms = trial.aim_ms - now_ms if late_ms <= 0 else late_ms

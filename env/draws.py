@@ -46,12 +46,7 @@ def mix(z: Keys) -> Keys:
 
 
 def life_keys(seeds: Ints, episodes: Ints) -> Keys:
-    """Return the key of each life, shape (n,).
-
-    Args:
-        seeds: of the environment's slots, shape (n,).
-        episodes: number of the life in its slot, shape (n,).
-    """
+    """Return the keys of lives, shape (n,), from slot seeds and numbers of the life in its slot."""
     keys = mix(seeds.astype(np.uint64) + GOLDEN)
     return mix(keys + (episodes.astype(np.uint64) + np.uint64(1)) * GOLDEN)
 

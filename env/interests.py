@@ -84,14 +84,9 @@ def read_interests(totals: Float32s, evidence: Floats) -> Float32s:
 def add_tally(
     recent: tuple[Tally, ...], names: Sequence[str], n_cards: int, exposure: float, signal: float
 ) -> tuple[Tally, ...]:
-    """Return the tallies with these names counted up and moved to the end, the oldest dropped.
+    """Return the tallies, latest last, with these names counted up and moved to the end.
 
-    Args:
-        recent: latest last.
-        names: creators, tags or sounds of one card.
-        n_cards: the user's current count of cards.
-        exposure: to add, at least 0.
-        signal: to add.
+    The oldest are dropped beyond `MAX_TALLIES`. `n_cards` is the user's current count of cards.
     """
     if not names or (exposure == 0.0 and signal == 0.0):
         return recent

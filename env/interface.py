@@ -94,12 +94,9 @@ class EventLog(Protocol):
     def read(
         self, after: int = 0, limit: int | None = None, kinds: Collection[Kind] | None = None
     ) -> Iterator[LogLine]:
-        """Yield the lines with an offset greater than `after`, in order, up to the log's end.
+        """Yield up to `limit` lines after offset `after`, of these kinds, in the log's order.
 
-        Args:
-            after: 0 for the whole log.
-            limit: maximum number of lines; None for all.
-            kinds: kinds of lines to yield; None for all.
+        None means no limit, and all kinds.
         """
         ...
 
@@ -119,10 +116,8 @@ class EventLog(Protocol):
 def page_seed(key: bytes, page_id: PageId) -> int:
     """Return the 64-bit seed of a page's draws: a keyed hash of its id.
 
-    Args:
-        key: the installation's secret, at most 64 bytes; its holder can repeat a draw, and nobody
-            else can foresee one.
-        page_id: unique for each page.
+    `key` is the installation's secret, at most 64 bytes: its holder can repeat a draw, and nobody
+    else can foresee one.
     """
     digest = hashlib.blake2b(page_id.encode(), key=key, digest_size=8).digest()
     return int.from_bytes(digest, "little")
@@ -150,8 +145,8 @@ def slot_pmf(policy: Policy, scores: Floats, rule: SlotRule, left: Bools, eps: f
         eps: the floor, in [0, 1].
 
     Raises:
-        ValueError: the policy's pmf has another shape or dtype, is not finite, is negative, is
-            positive off the mask, or does not sum to 1.
+        ValueError: the policy's pmf has another shape or dtype, a value that is not finite or
+            negative, mass off the mask, or a sum other than 1.
     """
     return _mixed_pmf(policy, scores, rule, rule.mask & left, eps)
 
@@ -183,7 +178,8 @@ def fill_page(
 ) -> Page:
     """Draw a page: score once, then for each slot explore the candidates left, mix and draw.
 
-    A slot for which nothing is left stays off the page; the others keep their numbers.
+    A slot for which nothing is left stays off the page; the others keep their numbers. Each
+    Decision carries its exact propensity.
 
     Args:
         context: with n candidates.
@@ -191,9 +187,6 @@ def fill_page(
         slots: one rule a slot, masks of shape (n,).
         eps: the floor, in [0, 1].
         seed: of this page, see `page_seed`.
-
-    Returns:
-        The page, each Decision with its exact propensity.
 
     Raises:
         ValueError: eps out of range, a rule of another length, a score that is not finite or an

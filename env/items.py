@@ -92,15 +92,11 @@ class ItemStates:
         return len(self._rows)
 
     def fold(self, interaction: Interaction, counted: bool = True) -> None:
-        """Count a closed interaction.
+        """Count a closed interaction, in the order in which they closed.
 
         A censored one counts as an impression, and as a valid play if it already was one; its
-        reward is unknown.
-
-        Args:
-            interaction: in the order in which they closed.
-            counted: False for an impression that is no evidence (see `env.evidence`,
-                `env.traffic`); it counts as an impression only.
+        reward is unknown. One with `counted` False is no evidence (see `env.evidence`,
+        `env.traffic`) and counts as an impression only.
         """
         self._aligned = None
         self._keep_time(interaction.closed_ms)
@@ -249,13 +245,7 @@ def posterior(n: Floats, total: Floats, squares: Floats, prior: Prior) -> tuple[
 
     The normal one-way random effects model (Gelman et al., "Bayesian Data Analysis", 3rd ed.,
     section 5.4) with item_sd given, the noise pooled within items, and the common mean at its
-    posterior mean.
-
-    Args:
-        n: counts of rewards, by item.
-        total: sums of the rewards.
-        squares: sums of their squares.
-        prior: shared by all items.
+    posterior mean. `n`, `total` and `squares` are counts, sums and sums of squares of rewards.
     """
     means = total / np.maximum(n, 1.0)
     within = float(np.maximum(squares - total * means, 0.0).sum())

@@ -24,20 +24,11 @@ class Latest:
         self._waiting: dict[int, int | None] = {}
 
     def put(self, index: int, before_ms: int | None) -> None:
-        """Note an item that is new or was published at another time.
-
-        Args:
-            index: of the item.
-            before_ms: publication time that it is filed under now; None for a new item.
-        """
+        """Note an item that is new (`before_ms` None) or was filed under another time."""
         self._waiting.setdefault(index, before_ms)
 
     def order(self, published_ms: Ints) -> Ints:
-        """Return all indices, newest first, shape (n,); the next call may overwrite it.
-
-        Args:
-            published_ms: shape (n,), of all items.
-        """
+        """Return all indices, newest first, shape (n,); the next call may overwrite it."""
         if self._waiting:
             if len(self._waiting) * _SORT_FROM > len(published_ms):
                 self._sort(published_ms)

@@ -114,12 +114,9 @@ class Lives:
         return Lives(**(picked | {"life": number[picked["life"]]}))
 
     def pmfs(self, scores: Floats) -> Floats:
-        """Return the pmfs, shape (n, K), that a policy of these logits would have drawn from.
+        """Return the pmfs, shape (n, K), that a policy of these logits (p, K) would draw from.
 
         It is `env.interface.slot_pmf` of their softmax under the logged rules, floor and prefix.
-
-        Args:
-            scores: of the pages' candidates, shape (p, K).
         """
         logits = np.where(self.mask, scores[self.page], -np.inf)
         logits -= logits.max(axis=1, keepdims=True)
@@ -137,9 +134,7 @@ class Lives:
     def after(self, values: Floats, last: Floats) -> Floats:
         """Return the values of the state that follows each step, shape (n,).
 
-        Args:
-            values: of the state before each step, shape (n,).
-            last: of the state that follows each life's last step, shape (m,).
+        `values` (n,) are of the state before each step, `last` (m,) of the one after each life.
         """
         follows = np.empty(len(self))
         follows[:-1] = values[1:]

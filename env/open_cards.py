@@ -103,11 +103,7 @@ def open_page(record: PageRecord) -> OpenPage:
 def hear(card: OpenCard, kind: FeedbackKind, value: float, usual: float) -> OpenCard:
     """Return the card after one more event; any event means that it was on screen.
 
-    Args:
-        card: before the event.
-        kind: of the event.
-        value: seconds for a dwell; ignored unless finite and positive.
-        usual: the user's current usual watching, in [0, 1].
+    A dwell `value` in seconds is ignored unless finite and positive; `usual` is in [0, 1].
     """
     answers = kind in ("dwell", "leave")
     sane = kind == "dwell" and math.isfinite(value)

@@ -70,15 +70,10 @@ def person_columns(
 def _looked_up(
     tallies: Sequence[Tally], n_cards: int, codes: Ints, of_items: Ints
 ) -> tuple[Floats, Floats]:
-    """Return signal and exposure of each item's creator or sound, (n,) each.
+    """Return signal and exposure of each item's creator or sound, (n,) each, by code.
 
     The tables hold the tallies alone: one over all creators would be a megabyte of zeros a page.
-
-    Args:
-        tallies: of a user's creators or sounds.
-        n_cards: the user's.
-        codes: of the tallies' names, 0 where no item has that name.
-        of_items: shape (n,), the items' codes, 0 where unknown.
+    `codes` are of the tallies' names, `of_items` of the items (n,); 0 where unknown.
     """
     order = codes.argsort()
     ordered = codes[order]
@@ -98,11 +93,8 @@ def _tables(
 ) -> tuple[Floats, Floats]:
     """Return signal and exposure by code, both shrunk by `_TALLY_PRIOR` exposures.
 
-    Args:
-        tallies: of a user's creators, tags or sounds.
-        n_cards: the user's.
-        codes: rows of the tallies' names; 0, an ignored row, where no item has that name.
-        expected: shape (n_codes,), the signal to shrink to; overwritten.
+    Row 0 is ignored: tallies of names that no item has get it. `expected` (n_codes,), the signal to
+    shrink to, is overwritten.
     """
     _, exposure, signal = tally_columns(tallies, n_cards)
     recent = np.zeros(len(expected))

@@ -26,9 +26,7 @@ class Places:
     def of(self, catalogue: Catalogue, rows: Mapping[ItemId, int]) -> Ints:
         """Return the rows by catalogue index, shape (n,), -1 where there is none.
 
-        Args:
-            catalogue: defines the indices and n.
-            rows: by item; new ones come last, and `move` was called for rows that changed.
+        In `rows` new items come last, and `move` was called for rows that changed.
         """
         if catalogue is not self._catalogue:
             self._catalogue, self._n_placed = catalogue, 0

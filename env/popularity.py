@@ -88,12 +88,7 @@ class Popular:
         return self._head[:n]
 
     def first_of(self, wanted: Bools, n: int) -> Ints:
-        """Return the first n of the ranking that are wanted, fewer where fewer were played.
-
-        Args:
-            wanted: shape (n_items,), of the whole catalogue.
-            n: at least 0.
-        """
+        """Return the first n of the ranking among `wanted`, shape (n_items,), or all there are."""
         own = self.own[wanted[self.own]]
         played = self.played[wanted[self.played]][: n + len(own)]
         return self._ordered(own, played)[:n]
@@ -164,12 +159,7 @@ class Popularity:
         return list(self._remembered), list(self._interests)
 
     def prepare(self, before: "Popularity", vectors: Float32s) -> None:
-        """Compute the last `MAX_PREPARED` scenes requested of an earlier version.
-
-        Args:
-            before: that version's popularity.
-            vectors: see `interest`.
-        """
+        """Compute the last `MAX_PREPARED` scenes that were requested of an earlier version."""
         here, interests = before.asked_for()
         for names in here[-MAX_PREPARED:]:
             if (known := self._known(names)) not in self._remembered:

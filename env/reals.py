@@ -72,13 +72,10 @@ def either(condition: Reals, yes: Reals, no: Reals) -> Reals:
 
 
 def sum_rows(rows: Floats) -> Floats:
-    """Return the sum over the first axis, added in an order that depends on its length alone.
+    """Return the sum over the first axis, (m, n) to (n,), in an order fixed by its length alone.
 
     numpy's own sum adds the rows of wide and of narrow arrays in different orders, so it rounds
     differently for one user than for many.
-
-    Args:
-        rows: shape (m, n), m >= 1.
 
     >>> sum_rows(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])).tolist()
     [9.0, 12.0]

@@ -28,11 +28,7 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int = REWARD_VERSION
 
     def of(self, feedback: Feedback, duration_s: float) -> float:
-        """Return the reward of the feedback on a seen card.
-
-        Args:
-            feedback: on one decision that was seen.
-            duration_s: length of the item; 0 where unknown.
+        """Return the reward of the feedback on a seen card; duration 0 means unknown.
 
         >>> Reward().of(Feedback(seen=True, left=True, dwell_s=9.0, like=True), 30.0)
         1.0

@@ -119,13 +119,9 @@ class Traffic:
     def is_usual(self, scene: Scene, young_days: int, slack: float) -> bool:
         """Return whether no source of an impression sends much more of its market than usual.
 
-        Impressions since the counts were last frozen are compared with the usual shares; before any
-        frozen counts everything is usual.
-
-        Args:
-            scene: of the impression, which was counted already.
-            young_days: accounts younger than this are one source.
-            slack: allowed multiple of a source's usual share.
+        Impressions since the counts were last frozen are compared with `slack` times the usual
+        shares; before any frozen counts everything is usual. The impression must be counted
+        already.
         """
         if not self.frozen:
             return True
@@ -140,17 +136,11 @@ class Traffic:
         return True
 
     def admit(self, scene: Scene, young_days: int, slack: float, now_ms: int) -> bool:
-        """Return whether learners may train on an impression outside of trials.
+        """Return whether learners may train on an impression outside of trials, counted already.
 
-        They may while new accounts are no larger a part of the accepted impressions in their market
-        since the last frozen counts than usual, or no more than usually come in that time. Before
-        any frozen counts everything is accepted.
-
-        Args:
-            scene: of the impression, which was counted already.
-            young_days: accounts younger than this are one source.
-            slack: allowed multiple of the usual number.
-            now_ms: the clock.
+        They may while the new accounts among the accepted impressions of its market since the last
+        frozen counts are at most `slack` times their usual part, or `slack` times as many as
+        usually come in that time. Before any frozen counts everything is accepted.
         """
         if not self.frozen:
             return True

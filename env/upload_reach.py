@@ -18,14 +18,7 @@ from env.vocabulary import Ints
 
 
 def reach_of(uploads: Uploads, args: FairStart, catalogue: Catalogue, now_ms: int) -> Reach:
-    """Return the columns by catalogue index, including launches that the fold has not seen yet.
-
-    Args:
-        uploads: of the fold.
-        args: delivery guarantee of a new launch.
-        catalogue: all items.
-        now_ms: the clock.
-    """
+    """Return the columns by catalogue index, including launches that the fold has not seen yet."""
     row_of = uploads.rows_in(catalogue)
     standing = np.array([*uploads.standing, OPEN_LEVEL], dtype=np.int64)[row_of]
     debts = np.zeros((3, len(uploads.standing) + 1))
@@ -49,13 +42,8 @@ def reach_after(
 ) -> Reach:
     """Return the result of `reach_of` after changes of the catalogue alone, incrementally.
 
-    Args:
-        uploads: of the fold.
-        args: delivery guarantee of a new launch.
-        reach: the previous result; nothing was folded since.
-        catalogue: all items.
-        changed: ascending indices of the items that were put or taken down.
-        now_ms: the clock.
+    `reach` is the previous result, after which nothing was folded; `changed` holds the ascending
+    indices of the items that were put or taken down.
     """
     row_of = uploads.rows_in(catalogue)
     rows = [_row(uploads, args, catalogue, i, int(row_of[i]), now_ms) for i in changed.tolist()]

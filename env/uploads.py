@@ -53,12 +53,8 @@ class Uploads:
     def put(self, record: ItemRecord, earliest_ms: int, now_ms: int) -> None:
         """Start the trial of a launch; a takedown or delisting suspends it.
 
-        An upload that moves to another home keeps its trial.
-
-        Args:
-            record: of any item.
-            earliest_ms: launches dated before it count as launched now.
-            now_ms: the clock.
+        A launch dated before `earliest_ms` counts as launched now. An upload that moves to another
+        home keeps its trial.
         """
         item = record.item
         if item is not None and record.item_id in self._rows:
@@ -143,10 +139,7 @@ class Uploads:
     def _enter(self, item: Item, born_ms: int, *, is_new: bool = True) -> None:
         """Give an item the row of its near-duplicates, or one of its own; the caller lists it.
 
-        Args:
-            item: as uploaded or changed.
-            born_ms: launch time if it is the first in its row.
-            is_new: whether it gets the delivery guarantee; False if it was there before.
+        Without `is_new`, as for an item that was there before, it gets no delivery guarantee.
         """
         key = _key(item)
         before = self._latest.get(key)

@@ -183,7 +183,7 @@ def session_interest(state: UserState) -> Float32s:
 def scene_interest(state: UserState, prior: Float32s) -> Float32s:
     """Return the interest of the scene's users, faded by this user's own evidence, (VECTOR_DIM,).
 
-    It fades as a prior mean does: half of it is left after `RIDGE` x `DIRECTIONS` answers.
+    Half of it is left after `RIDGE` x `DIRECTIONS` answers, as of a prior mean.
     """
     return prior * np.float32(scene_weight(state.evidence))
 

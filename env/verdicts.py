@@ -100,9 +100,8 @@ class Verdicts(msgspec.Struct, array_like=True, tag="verdicts/1"):
     def posterior(self, evidence: Evidence, bar: float) -> Posterior:
         """Return the posterior of an upload's uplift, and the probability that it exceeds a bar.
 
-        Args:
-            evidence: of the upload; without any this is the prior.
-            bar: in standard deviations between uploads, above their mean.
+        The bar is in standard deviations between uploads, above their mean; without evidence this
+        is the prior.
         """
         summary = summarise(evidence.nodes, self.trim) if evidence.nodes else Summary(0.0, 0.0, 0.0)
         mu, tau = self.mu, self.tau
