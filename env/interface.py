@@ -65,6 +65,18 @@ class Learner(Policy, Protocol):
         ...
 
 
+class KeptLearner(Learner, Protocol):
+    """A Learner whose state can be kept in a snapshot and loaded from it."""
+
+    def dumps(self) -> bytes:
+        """Return all that was learned; equal states give equal bytes."""
+        ...
+
+    def loads(self, state: bytes) -> None:
+        """Replace all that was learned by a state that `dumps` returned."""
+        ...
+
+
 class RewardModel(Protocol):
     """Predicts the reward of every candidate; fitted on interactions it does not score."""
 

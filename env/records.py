@@ -39,6 +39,7 @@ FeedbackKind = Literal[
     "product_click",
     "leave",
 ]
+
 FEEDBACK_KINDS: tuple[str, ...] = get_args(FeedbackKind)
 
 Kind = Literal["page", "feedback", "item", "user", "block", "tick"]
@@ -85,7 +86,7 @@ class PageRecord(msgspec.Struct, frozen=True, tag="page", tag_field="t", omit_de
     blocks: bytes  # content hash of each candidate's static block (`block_hash`), 8 bytes each
     dynamic: bytes  # float16, (n, N_DYNAMIC) row by row
     shared: bytes  # float16, (N_SHARED,)
-    feature_schema: int  # `env.features.SCHEMA` of the features
+    feature_schema: int  # `env.columns.schema.SCHEMA` of the features
     rules: tuple[RuleRecord, ...]  # the distinct slot rules
     slots: tuple[int, ...]  # index of each slot's rule
     drawn: tuple[Drawn, ...]  # the decisions, in slot order
@@ -159,6 +160,7 @@ class TickRecord(msgspec.Struct, frozen=True, tag="tick", tag_field="t"):
 Record = PageRecord | FeedbackRecord | ItemRecord | UserRecord | BlockRecord | TickRecord
 
 _encoder = msgspec.msgpack.Encoder()
+
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 
 

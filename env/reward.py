@@ -10,7 +10,9 @@ import msgspec
 from env.vocabulary import Feedback
 
 REWARD_VERSION = 1
+
 VALID_PLAY_S = 7.0
+
 LONG_VIEW_S = 18.0
 
 

@@ -1,0 +1,170 @@
+"""Delivered cards that may still receive feedback, and the interest signal of each.
+
+An open card merges its feedback as the join does (longest dwell, any event means seen) into one
+signal. A user's state moves by the change of that signal, so a repeated report changes nothing and
+a longer one corrects. Rejected alternatives: `docs/decisions/user-state.md`.
+"""
+
+import math
+
+import msgspec
+
+from env.columns.scales import bait_beyond_mean
+from env.columns.schema import VECTOR_DIM
+from env.items.content import MAX_TAGS, fold_tag
+from env.records import Card, FeedbackKind, PageRecord, item_key
+from env.reward import is_long_view, is_valid_play
+from env.vocabulary import CreatorId, PageId, SessionId
+
+PAGE_OPEN_MS = 60 * 60_000
+"""A page is open this long, or until later pages push it out; the join waits as long."""
+
+MAX_CARDS = 48
+
+MAX_DWELL_S = 3600.0
+
+_BIT: dict[FeedbackKind, int] = {
+    "like": 1,
+    "comment": 2,
+    "share": 4,
+    "follow": 8,
+    "not_interested": 16,
+    "product_click": 32,
+}
+
+SIGNALS: dict[FeedbackKind, float] = {
+    "like": 1.0,
+    "comment": 1.0,
+    "share": 1.5,
+    "follow": 1.0,
+    "not_interested": -2.0,
+    "product_click": 0.5,
+}
+"""Contribution of each event to a card's interest signal."""
+
+_SIGNAL = {_BIT[kind]: signal for kind, signal in SIGNALS.items()}
+
+_SUMS = [sum(s for bit, s in _SIGNAL.items() if events & bit) for events in range(64)]
+"""Summed signal by event bits, added in the order of `SIGNALS`."""
+
+
+class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A delivered card that may still receive feedback."""
+
+    slot: int  # on its page
+    key: int  # `env.records.item_key` of its item
+    vector: bytes  # its content vector, float16 bytes; empty for zero
+    creator: CreatorId
+    tags: tuple[str, ...]
+    duration_s: float  # 0 where unknown
+    impressed: bool = False  # the card was on screen
+    answered: bool = False  # a dwell or the card's end was reported, so that its watching counts
+    events: int = 0  # bits of the events reported
+    dwell_s: float = 0.0  # the longest reported, at most `MAX_DWELL_S`
+    usual: float = 0.0  # the user's usual watching when the card was first answered, in [0, 1]
+    # id of its music; empty where unknown. Rows older than this field and later ones lack them.
+    sound: str = ""
+    bait: float = 0.0  # of its item, minus `env.columns.scales.MEAN_BAIT`; 0 where unknown
+
+    @property
+    def played(self) -> bool:
+        """Whether the card is known to have been a valid play."""
+        return self.answered and is_valid_play(self.dwell_s, self.duration_s)
+
+    @property
+    def watch(self) -> float:
+        """Half for a valid play plus half for a long view; 0 until known."""
+        long = self.answered and is_long_view(self.dwell_s, self.duration_s)
+        return 0.5 * self.played + 0.5 * long
+
+    @property
+    def signal(self) -> float:
+        """The card's interest signal: watching beyond the usual, plus the events."""
+        beyond = self.watch - self.usual if self.answered else 0.0
+        return beyond + _SUMS[self.events]
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether the user reported it as not interesting."""
+        return bool(self.events & _BIT["not_interested"])
+
+
+class OpenPage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A delivered page, its cards in slot order."""
+
+    page_id: PageId
+    session: SessionId
+    at_ms: int
+    cards: tuple[OpenCard, ...]
+
+
+def open_page(record: PageRecord) -> OpenPage:
+    """Return a page as delivered, without feedback."""
+    drawn = zip(record.drawn, record.cards, strict=True)
+    cards = tuple(_open_card(place.slot, card) for place, card in drawn)
+    return OpenPage(record.page_id, record.session, record.at_ms, cards)
+
+
+def hear(card: OpenCard, kind: FeedbackKind, value: float, usual: float) -> OpenCard:
+    """Return the card after one more event; any event means that it was on screen.
+
+    A dwell `value` in seconds is ignored unless finite and positive; `usual` is in [0, 1].
+    """
+    answers = kind in ("dwell", "leave")
+    sane = kind == "dwell" and math.isfinite(value)
+    return msgspec.structs.replace(
+        card,
+        impressed=True,
+        answered=card.answered or answers,
+        events=card.events | _BIT.get(kind, 0),
+        dwell_s=max(card.dwell_s, min(value, MAX_DWELL_S)) if sane else card.dwell_s,
+        usual=usual if answers and not card.answered else card.usual,
+    )
+
+
+def still_open(pages: tuple[OpenPage, ...], now_ms: int) -> tuple[OpenPage, ...]:
+    """Return the pages to keep: recent ones, at least two, otherwise at most `MAX_CARDS` cards."""
+    young = [page for page in pages if is_open(page, now_ms)]
+    n_cards = sum(len(page.cards) for page in young)
+    while len(young) > 2 and n_cards > MAX_CARDS:
+        n_cards -= len(young.pop(0).cards)
+    return tuple(young)
+
+
+def find_card(pages: tuple[OpenPage, ...], decision: str) -> tuple[int, int] | None:
+    """Return the (page, card) index of a decision's card; None where it is not open."""
+    page_id, _, slot = decision.rpartition(":")
+    for at, page in enumerate(pages):
+        if page.page_id == page_id:
+            for place, card in enumerate(page.cards):
+                if str(card.slot) == slot:
+                    return at, place
+    return None
+
+
+def put_card(
+    pages: tuple[OpenPage, ...], place: tuple[int, int], card: OpenCard
+) -> tuple[OpenPage, ...]:
+    """Return the pages with the card at a (page, card) index replaced."""
+    at, i = place
+    page = pages[at]
+    cards = (*page.cards[:i], card, *page.cards[i + 1 :])
+    return (*pages[:at], msgspec.structs.replace(page, cards=cards), *pages[at + 1 :])
+
+
+def is_open(page: OpenPage, now_ms: int) -> bool:
+    """Return whether a page may still receive feedback."""
+    return page.at_ms > now_ms - PAGE_OPEN_MS
+
+
+def _open_card(slot: int, card: Card) -> OpenCard:
+    return OpenCard(
+        slot=slot,
+        key=item_key(card.item_id),
+        vector=card.block[: 2 * VECTOR_DIM],
+        creator=card.creator,
+        tags=tuple(filter(None, map(fold_tag, card.tags)))[:MAX_TAGS],
+        duration_s=card.duration_s,
+        sound=card.sound,
+        bait=bait_beyond_mean(card.bait),
+    )

@@ -1,0 +1,1 @@
+"""Policies of one's own: loaded by name, checked against the laws, guarded while they serve."""
