@@ -1,18 +1,13 @@
-"""The protocols through which policies, logs and reward models meet, and the one place that draws.
+"""Protocols of policies, logs and reward models, and the one function that draws pages.
 
-`fill_page` is the only code that samples an action and the only code that writes a propensity.
-For each slot, given the slots before it,
+`fill_page` is the only code that samples an action or writes a propensity. For each slot, given the
+slots before it,
 
     p(i | prefix) = (1 - eps) * explore(scores, left)_i + eps * nu(i)
 
-with `left` the slot's mask without what is already on the page and `nu` uniform over the slot's
-eligible candidates still left (over `left` where none is eligible). The product over the slots
-is the page's exact propensity.
-
-Rejected: renormalising one pmf over what is left (a SquareCB or epsilon pmf explored once makes
-the rest of the page nearly uniform), letting a policy sample (two places to get a propensity
-wrong), and a library's generator for the draw (its stream may change between versions; a keyed
-hash and an inverse CDF can be repeated by anyone from the log).
+with `left` the slot's mask without earlier picks and `nu` uniform over its eligible candidates
+still left. The product over the slots is the page's exact propensity. Rejected alternatives:
+`docs/decisions/page-draws.md`.
 """
 
 import hashlib
@@ -63,10 +58,10 @@ class Policy(Protocol):
 
 
 class Learner(Policy, Protocol):
-    """A Policy that also learns; learning is a deterministic fold of the interactions."""
+    """A Policy that also learns, by a deterministic fold of the interactions."""
 
     def learn(self, interactions: Sequence[Interaction]) -> None:
-        """Move the model by these interactions, in this order."""
+        """Update the model by these interactions, in this order."""
         ...
 
 
@@ -95,14 +90,14 @@ class RewardModel(Protocol):
 
 
 class EventLog(Protocol):
-    """The truth: an append-only, idempotent sequence of records.
+    """An append-only, idempotent sequence of records, from which all state is derived.
 
-    It may be kept in several shards, each in order. Then the order of all lines is written down
-    once, when they are first read, and stays what it was: whoever reads again reads the same.
+    It may be kept in several shards, each in order. The order of all lines is then fixed when they
+    are first read, so every later read returns the same order.
     """
 
     def append(self, records: Sequence[Record], *, durable: bool) -> Sequence[bool]:
-        """Append and return, record by record, whether it was new.
+        """Append records; return for each whether it was new.
 
         Returns after the records are committed; with `durable`, after they are on disk.
         """
@@ -111,12 +106,9 @@ class EventLog(Protocol):
     def read(
         self, after: int = 0, limit: int | None = None, kinds: Collection[Kind] | None = None
     ) -> Iterator[LogLine]:
-        """Yield lines with an offset greater than `after`, in order, up to the log's end.
+        """Yield up to `limit` lines after offset `after`, of these kinds, in the log's order.
 
-        Args:
-            after: 0 for the whole log.
-            limit: at most so many lines; None: all there are.
-            kinds: only lines of these kinds; None: all kinds.
+        None means no limit, and all kinds.
         """
         ...
 
@@ -125,21 +117,19 @@ class EventLog(Protocol):
         ...
 
     def count(self) -> int:
-        """Return how many lines there are."""
+        """Return the number of lines."""
         ...
 
     def shard_offsets(self, offset: int) -> tuple[int, ...]:
-        """Return how far each shard is read once all lines up to an offset are; they sum to it."""
+        """Return each shard's offset once all lines up to `offset` are read; they sum to it."""
         ...
 
 
 def page_seed(key: bytes, page_id: PageId) -> int:
     """Return the 64-bit seed of a page's draws: a keyed hash of its id.
 
-    Args:
-        key: the installation's secret, at most 64 bytes; who holds it can draw again, who does
-            not cannot foresee a draw.
-        page_id: unique for each page.
+    `key` is the installation's secret, at most 64 bytes: its holder can repeat a draw, and nobody
+    else can foresee one.
     """
     digest = hashlib.blake2b(page_id.encode(), key=key, digest_size=8).digest()
     return int.from_bytes(digest, "little")
@@ -157,7 +147,7 @@ def slot_uniform(seed: int, slot: int) -> float:
 
 
 def slot_pmf(policy: Policy, scores: Floats, rule: SlotRule, left: Bools, eps: float) -> Floats:
-    """Return the exact distribution that a slot is drawn from, given what is left.
+    """Return the exact pmf, shape (n,), that a slot is drawn from; 0 off `rule.mask & left`.
 
     Args:
         policy: its `explore` is mixed with the floor.
@@ -166,12 +156,9 @@ def slot_pmf(policy: Policy, scores: Floats, rule: SlotRule, left: Bools, eps: f
         left: shape (n,), candidates that earlier slots have not taken.
         eps: the floor, in [0, 1].
 
-    Returns:
-        Shape (n,), sums to 1, 0 off `rule.mask & left`.
-
     Raises:
-        ValueError: the policy's pmf is not one: of another shape or precision, not finite,
-            negative, positive off the mask, or not summing to 1.
+        ValueError: the policy's pmf has another shape or dtype, a value that is not finite or
+            negative, mass off the mask, or a sum other than 1.
     """
     return _mixed_pmf(policy, scores, rule, rule.mask & left, eps)
 
@@ -201,23 +188,21 @@ def draw(pmf: Floats, uniform: float) -> int:
 def fill_page(
     context: Context, policy: Policy, slots: Sequence[SlotRule], eps: float, seed: int
 ) -> Page:
-    """Draw a page: score once, then slot by slot explore on what is left, mix, draw, write down.
+    """Draw a page: score once, then for each slot explore the candidates left, mix and draw.
 
-    A slot for which nothing is left stays off the page; the others keep their numbers.
+    A slot for which nothing is left stays off the page; the others keep their numbers. Each
+    Decision carries its exact propensity.
 
     Args:
         context: with n candidates.
-        policy: whose scores and pmf are used.
+        policy: provides scores and pmf.
         slots: one rule a slot, masks of shape (n,).
         eps: the floor, in [0, 1].
         seed: of this page, see `page_seed`.
 
-    Returns:
-        The page, each Decision with its exact propensity.
-
     Raises:
-        ValueError: eps out of range, a rule of another length, a score that is not finite or a
-            pmf that is not one.
+        ValueError: eps out of range, a rule of another length, a score that is not finite or an
+            invalid pmf.
     """
     if not 0.0 <= eps <= 1.0:
         raise ValueError(f"eps must be in [0, 1], got {eps}")
@@ -249,8 +234,8 @@ def fill_page(
 def page_pmfs(page: Page, policy: Policy) -> Iterator[tuple[Decision, Floats]]:
     """Yield each decision with the distribution that `policy` would have drawn it from.
 
-    The logged slot rules, floor and prefix apply; `policy` may be the page's own (its propensity
-    must come back) or another one (off-policy evaluation).
+    The logged slot rules, floor and prefix apply; `policy` may be the page's own, whose propensity
+    must come back, or another one (off-policy evaluation).
     """
     scores = _checked_scores(policy, policy.score(page.context), len(page.context))
     left = np.ones(len(page.context), dtype=np.bool_)

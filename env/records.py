@@ -1,16 +1,8 @@
-"""What a line of the event log is: pages, feedback, items, users, and ticks of the clock.
+"""The records of the event log: pages, feedback, items, users, blocks and clock ticks.
 
-Everything that nextswipe knows is a fold of these records, so each is complete in itself: a page
-carries its features as they were (not a way to compute them again), its slot rules and the exact
-probabilities; a user is named by a pseudonym everywhere but in `UserRecord.user_id`, so that
-forgetting a user overwrites one field and every fold stays as it was.
-
-A page of 100 candidates takes about 7 KB: half of it ids, the rest float16 columns. The static
-block of a candidate stands in the log once, in its `ItemRecord`, and is referred to by content
-hash; the drawn cards carry theirs, so that profiles and the join need no second source.
-
-Records hold numbers, strings and each other, never a cycle, so those that come in thousands are
-left alone by the garbage collector (`gc=False`), which would look at each of them several times.
+All state is a fold of these records, so each is complete in itself: a page carries its features,
+slot rules and exact probabilities. Users appear by pseudonym except in `UserRecord.user_id`, so
+that forgetting a user overwrites one field. Sizes and design: `docs/decisions/event-records.md`.
 """
 
 import hashlib
@@ -51,30 +43,23 @@ FeedbackKind = Literal[
 FEEDBACK_KINDS: tuple[str, ...] = get_args(FeedbackKind)
 
 Kind = Literal["page", "feedback", "item", "user", "block", "tick"]
-"""What a line of the log is about: the tag of its record."""
+"""Kind of a log line: the tag of its record."""
 
 
 class Card(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What a shown item was at the time: all that folds need of it.
-
-    Attributes:
-        block: the item's static feature block, float16 bytes.
-        duration_s: 0 where unknown.
-        sound: id of the music; empty where unknown.
-        bait: `Item.bait`; None where unknown.
-    """
+    """Description of a shown item at the time: all that folds need of it."""
 
     item_id: ItemId
-    block: bytes
+    block: bytes  # the item's static feature block, float16 bytes
     creator: CreatorId = CreatorId("")
     tags: tuple[str, ...] = ()
-    duration_s: float = 0.0
-    sound: str = ""
-    bait: float | None = None
+    duration_s: float = 0.0  # 0 where unknown
+    sound: str = ""  # id of the music; empty where unknown
+    bait: float | None = None  # `Item.bait`; None where unknown
 
 
 class Drawn(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One decision of a page: its slot, the candidate's index, and the exact probability."""
+    """One decision of a page: slot, index of the candidate, exact probability."""
 
     slot: int
     action: int
@@ -90,78 +75,51 @@ class RuleRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class PageRecord(msgspec.Struct, frozen=True, tag="page", tag_field="t", omit_defaults=True):
-    """A page as it was drawn.
-
-    Attributes:
-        at_ms: the server's time.
-        blocks: 8 bytes a candidate, content hash of its static block (`block_hash`).
-        dynamic: float16, (n, N_DYNAMIC) row by row.
-        shared: float16, (N_SHARED,).
-        feature_schema: `env.columns.schema.SCHEMA` under which they were encoded.
-        rules: the distinct slot rules.
-        slots: for each slot the index of its rule.
-        drawn: the decisions, in slot order.
-        cards: what each drawn item was, in the same order.
-        reasons: for each drawn card the retrieval source that proposed it.
-        policy: `name@version`.
-        explorer: arguments of the explorer.
-        eps: the exploration floor.
-        arm: of the experiment; empty without one.
-        degraded: why the page is less than asked for; empty if it is not.
-        removed: by reason, how many of the retrieved items the filters took away.
-    """
+    """A page as it was drawn."""
 
     page_id: PageId
-    at_ms: int
+    at_ms: int  # server time
     user: UserKey
     session: SessionId
     scene: Scene
     candidates: tuple[ItemId, ...]
-    blocks: bytes
-    dynamic: bytes
-    shared: bytes
-    feature_schema: int
-    rules: tuple[RuleRecord, ...]
-    slots: tuple[int, ...]
-    drawn: tuple[Drawn, ...]
-    cards: tuple[Card, ...]
-    reasons: tuple[str, ...]
-    policy: str
-    explorer: dict[str, object]
-    eps: float
-    arm: str = ""
-    degraded: str = ""
-    removed: dict[str, int] = {}
+    blocks: bytes  # content hash of each candidate's static block (`block_hash`), 8 bytes each
+    dynamic: bytes  # float16, (n, N_DYNAMIC) row by row
+    shared: bytes  # float16, (N_SHARED,)
+    feature_schema: int  # `env.columns.schema.SCHEMA` of the features
+    rules: tuple[RuleRecord, ...]  # the distinct slot rules
+    slots: tuple[int, ...]  # index of each slot's rule
+    drawn: tuple[Drawn, ...]  # the decisions, in slot order
+    cards: tuple[Card, ...]  # description of each drawn item, in the same order
+    reasons: tuple[str, ...]  # retrieval source that proposed each drawn card
+    policy: str  # `name@version`
+    explorer: dict[str, object]  # arguments of the explorer
+    eps: float  # the exploration floor
+    arm: str = ""  # of the experiment; empty without one
+    degraded: str = ""  # why the page falls short of the request; empty if it does not
+    removed: dict[str, int] = {}  # number of retrieved items that the filters removed, by reason
 
 
 class FeedbackRecord(
     msgspec.Struct, frozen=True, tag="feedback", tag_field="t", omit_defaults=True, gc=False
 ):
-    """One event that a client reported about one decision.
+    """One event that a client reported about one decision."""
 
-    Attributes:
-        event_id: a keyed hash of the client's; it makes the event idempotent within its page.
-        at_ms: the server's receive time; it rules.
-        client_ms: the client's time; kept, not trusted.
-        value: seconds for "dwell", 0 for all else.
-    """
-
-    event_id: str
+    event_id: str  # keyed hash of the client's id; makes the event idempotent within its page
     decision_id: DecisionId
-    at_ms: int
+    at_ms: int  # server time of receipt, which all folds use
     user: UserKey
     session: SessionId
     kind: FeedbackKind
-    value: float = 0.0
-    client_ms: int = 0
+    value: float = 0.0  # seconds for "dwell", 0 for all other kinds
+    client_ms: int = 0  # client time; kept, not trusted
 
 
 class ItemRecord(msgspec.Struct, frozen=True, tag="item", tag_field="t", omit_defaults=True):
-    """An upload, a change or (item None) a takedown for good.
+    """An upload, a change or (item None) a permanent takedown.
 
-    Attributes:
-        debut: the item is new to the public, so it is owed its first audience and starts in the
-            first pool; what was around before it came here is not.
+    `debut` marks a launch: the item is new to the public, so it gets the delivery guarantee and
+    starts in the first pool. Items published before they came here have none.
     """
 
     item_id: ItemId
@@ -174,8 +132,7 @@ class ItemRecord(msgspec.Struct, frozen=True, tag="item", tag_field="t", omit_de
 class UserRecord(msgspec.Struct, frozen=True, tag="user", tag_field="t", omit_defaults=True):
     """A registration, a change of profile or (profile None) the forgetting of a user.
 
-    Attributes:
-        user_id: the caller's id; empty once the user is forgotten.
+    `user_id` is the caller's id; it is emptied once the user is forgotten.
     """
 
     user: UserKey
@@ -185,7 +142,7 @@ class UserRecord(msgspec.Struct, frozen=True, tag="user", tag_field="t", omit_de
 
 
 class BlockRecord(msgspec.Struct, frozen=True, tag="block", tag_field="t", omit_defaults=True):
-    """A user wants nothing more of these creators and tags, or (wanted) takes that back."""
+    """A user blocks these creators and tags, or (wanted) unblocks them."""
 
     user: UserKey
     at_ms: int
@@ -195,7 +152,7 @@ class BlockRecord(msgspec.Struct, frozen=True, tag="block", tag_field="t", omit_
 
 
 class TickRecord(msgspec.Struct, frozen=True, tag="tick", tag_field="t"):
-    """Time passed and nothing else: it lets the join close what it waits for in a quiet log."""
+    """A clock tick, which lets the join close what it waits for in a quiet log."""
 
     at_ms: int
 
@@ -209,9 +166,9 @@ _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """A record with its place in the log.
+    """A record with its offset in the log.
 
-    `written_ms` is the wall clock at the commit: for measuring, and part of no fold.
+    `written_ms` is the wall clock at the commit: for measurements, and part of no fold.
     """
 
     offset: int
@@ -235,7 +192,7 @@ def decode_record(payload: bytes) -> Record:
 
 
 def record_key(record: Record) -> str:
-    """Return the id by which a record is idempotent; empty: every append counts."""
+    """Return the id by which a record is idempotent; empty if every append counts."""
     match record:
         case PageRecord():
             return f"p/{record.page_id}"
@@ -257,7 +214,7 @@ def item_key(item_id: str) -> int:
 
 
 def pack_halves(values: Float32s) -> bytes:
-    """Return quantised features as float16 bytes; exact, since they were quantised before."""
+    """Return quantised features as float16 bytes, without loss."""
     return values.astype("<f2").tobytes()
 
 

@@ -1,13 +1,8 @@
-"""One versioned function from the Feedback of one Decision to a float, the same everywhere.
+"""The versioned reward function, from the Feedback of one Decision to a number.
 
-The simulator, the online learner and replay call the same `Reward`, so a policy is trained on
-what it is judged by. The default is a weighted sum of events, linear so that a world with known
-probabilities knows its expectation exactly. Watching counts through KuaiRand's two thresholds
-(Gao et al., CIKM 2022): a valid play is a view to the end of a video of 7 s or less, else more
-than 7 s; a long view is one to the end of a video of 18 s or less, else 18 s or more.
-
-Rejected: raw watch seconds, which favour long videos whatever is in them (Zhan et al., KDD 2022,
-"Deconfounding Duration Bias in Watch-time Prediction").
+Simulation, online learning and replay share it, so a policy is trained on the quantity that it is
+evaluated by. It is a weighted sum of events with two watch thresholds, the valid play and the long
+view. Why linear, and rejected alternatives: `docs/decisions/reward.md`.
 """
 
 import msgspec
@@ -35,11 +30,7 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int = REWARD_VERSION
 
     def of(self, feedback: Feedback, duration_s: float) -> float:
-        """Return the reward of what a user did about a card.
-
-        Args:
-            feedback: of one decision that was seen.
-            duration_s: length of the item; 0 where unknown.
+        """Return the reward of the feedback on a seen card; duration 0 means unknown.
 
         >>> Reward().of(Feedback(seen=True, left=True, dwell_s=9.0, like=True), 30.0)
         1.0
@@ -56,11 +47,11 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
     def low(self) -> float:
-        """Return the least reward that a card can bring."""
+        """Return the smallest possible reward of a card."""
         return sum(min(w, 0.0) for w in self._weights())
 
     def high(self) -> float:
-        """Return the greatest reward that a card can bring."""
+        """Return the largest possible reward of a card."""
         return sum(max(w, 0.0) for w in self._weights())
 
     def _weights(self) -> tuple[float, ...]:
@@ -101,6 +92,6 @@ def is_long_view(dwell_s: float, duration_s: float) -> bool:
 def is_censored(feedback: Feedback, duration_s: float) -> bool:
     """Return whether the dwell is unknown: the end was never reported and it was not long yet.
 
-    A censored card is left out of learning and estimation; it is no negative.
+    Learning and estimation leave censored cards out; they are no negatives.
     """
     return not feedback.left and not is_long_view(feedback.dwell_s, duration_s)

@@ -1,12 +1,9 @@
-"""The words of nextswipe: what a feed is made of, from an uploaded Item to a rewarded Interaction.
+"""The vocabulary of nextswipe: the records from an uploaded Item to a rewarded Interaction.
 
-A swipe is a step is a decision is a log line: one card shown is one `Decision` with its
-propensity, one row of the log and one row of an estimator, so nothing here is converted on its
-way from serving to learning to evaluation. Records are frozen; arrays are columns over the
-candidates of one `Context`.
-
-Rejected: pydantic models (a validating constructor on the request path costs more than the
-page), and a class per store or wire format (each would be an adapter to keep in step).
+One card shown is one `Decision` with its propensity, one line of the log and one row of an
+estimator, so nothing is converted between serving, learning and evaluation. Records are frozen;
+arrays are columns over the candidates of one `Context`. Rejected alternatives:
+`docs/decisions/event-records.md`.
 """
 
 from dataclasses import dataclass
@@ -37,7 +34,7 @@ UserId = NewType("UserId", str)
 """A user's id as the caller knows it; it stands in the profile record only."""
 
 UserKey = NewType("UserKey", str)
-"""A user's pseudonym; the log knows users by it, so forgetting one erases one record."""
+"""A user's pseudonym in the log, so that forgetting a user erases one record."""
 
 SessionId = NewType("SessionId", str)
 
@@ -47,111 +44,66 @@ DecisionId = NewType("DecisionId", str)
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A video as its uploader describes it; analysis turns it into a block of features.
+    """A video as its uploader describes it."""
 
-    Attributes:
-        item_id: the caller's id.
-        creator: who uploaded it; empty where unknown.
-        title: as shown on the card.
-        tags: topics, in the caller's own words.
-        duration_s: length in seconds; None where unknown, never 0.
-        published_ms: upload time, Unix milliseconds.
-        language: ISO 639 code; empty where unknown.
-        country: ISO 3166 alpha-2 code of its home market; empty where unknown.
-        markets: countries in which it may be shown; empty: everywhere.
-        sound: id of the music; empty where unknown.
-        media: address of the video, for the client.
-        vector: the caller's own embedding, any length that one catalogue keeps to.
-        rating: least age in years of who may see it; 0: everybody.
-        products: what can be bought from the card, the product's address by the country (ISO 3166
-            alpha-2) in which it is sold.
-        listed: False takes it out of every feed without forgetting it.
-        bait: the caller's own score, in [0, 1], of how much it attracts beyond what it gives; None
-            where unknown.
-    """
-
-    item_id: ItemId
-    creator: CreatorId = CreatorId("")
-    title: str = ""
-    tags: tuple[str, ...] = ()
-    duration_s: float | None = None
-    published_ms: int = 0
-    language: str = ""
-    country: str = ""
-    markets: tuple[str, ...] = ()
-    sound: str = ""
-    media: str = ""
+    item_id: ItemId  # the caller's id
+    creator: CreatorId = CreatorId("")  # uploader; empty where unknown
+    title: str = ""  # as shown on the card
+    tags: tuple[str, ...] = ()  # topics, in the caller's own words
+    duration_s: float | None = None  # length in seconds; None where unknown, never 0
+    published_ms: int = 0  # upload time, Unix milliseconds
+    language: str = ""  # ISO 639 code; empty where unknown
+    country: str = ""  # ISO 3166 alpha-2 code of its home market; empty where unknown
+    markets: tuple[str, ...] = ()  # countries in which it may be shown; empty for everywhere
+    sound: str = ""  # id of the music; empty where unknown
+    media: str = ""  # address of the video, for the client
+    # the caller's own embedding, of one length throughout a catalogue
     vector: tuple[float, ...] | None = None
-    rating: int = 0
-    products: dict[str, str] = {}
-    listed: bool = True
+    rating: int = 0  # minimum age in years; 0 for everybody
+    products: dict[str, str] = {}  # address of the product by country of sale (ISO 3166 alpha-2)
+    listed: bool = True  # False hides it from every feed without forgetting it
+    # the caller's own score of its clickbait, in [0, 1]; None where unknown
     bait: float | None = None
 
 
 class Profile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a user's registration says about them.
+    """A user's registration data."""
 
-    Attributes:
-        country: ISO 3166 alpha-2 code.
-        language: ISO 639 code.
-        time_zone: IANA name; empty: the country's most populous zone.
-        device: "phone", "tablet", "desktop" or "tv".
-        os: for example "android".
-        apps: the installed-app context, in the caller's own words.
-        cohort: the caller's activity class, for example "full_active".
-        tags: the caller's own segments.
-        registered_ms: Unix milliseconds.
-        follows: creators followed at registration.
-        birth_year: 0 where unknown.
-    """
-
-    country: str = ""
-    language: str = ""
-    time_zone: str = ""
-    device: str = ""
-    os: str = ""
-    apps: tuple[str, ...] = ()
-    cohort: str = ""
-    tags: tuple[str, ...] = ()
-    registered_ms: int = 0
-    follows: tuple[CreatorId, ...] = ()
-    birth_year: int = 0
+    country: str = ""  # ISO 3166 alpha-2 code
+    language: str = ""  # ISO 639 code
+    time_zone: str = ""  # IANA name; empty for the country's most populous zone
+    device: str = ""  # "phone", "tablet", "desktop" or "tv"
+    os: str = ""  # for example "android"
+    apps: tuple[str, ...] = ()  # installed apps, in the caller's own words
+    cohort: str = ""  # the caller's activity class, for example "full_active"
+    tags: tuple[str, ...] = ()  # the caller's own segments
+    registered_ms: int = 0  # Unix milliseconds
+    follows: tuple[CreatorId, ...] = ()  # creators followed at registration
+    birth_year: int = 0  # 0 where unknown
 
 
 class Scene(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Where and when a page is asked for, as analysed by `env.features.scenes`.
+    """Place, time and device of a page request, as analysed by `env.features.scenes`."""
 
-    Attributes:
-        at_ms: the server's time, Unix milliseconds.
-        hour: 0 to 23, in the user's time zone.
-        weekday: 0 (Monday) to 6, in the user's time zone.
-        position: cards of this session already seen.
-        referrer: what brought the user here, in the caller's own words; empty where unknown.
-        cohort: the user's, as registered.
-        origin: keyed hash of the address block that the request came from; empty where unknown.
-        tenure_days: whole days since the user registered.
-    """
-
-    at_ms: int
+    at_ms: int  # server time, Unix milliseconds
     country: str = ""
     language: str = ""
     device: str = ""
     network: str = ""
-    hour: int = 0
-    weekday: int = 0
-    position: int = 0
-    referrer: str = ""
-    cohort: str = ""
-    origin: str = ""
-    tenure_days: int = 0
+    hour: int = 0  # 0 to 23, in the user's time zone
+    weekday: int = 0  # 0 (Monday) to 6, in the user's time zone
+    position: int = 0  # cards of this session already seen
+    referrer: str = ""  # the caller's own words; empty where unknown
+    cohort: str = ""  # the user's, as registered
+    origin: str = ""  # keyed hash of the request's address block; empty where unknown
+    tenure_days: int = 0  # whole days since the user registered
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """The encoded features of one page: quantised to half precision, held as float32.
+    """The encoded features of one page: exact float16 values, held as float32.
 
-    Every value is exactly representable in float16, so that what predicts, what learns, what is
-    logged and what is drawn again are the same numbers.
+    So prediction, learning, the log and a redraw all use the same numbers.
     """
 
     shared: Float32s  # (N_SHARED,)
@@ -161,7 +113,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """All that is known before choosing: user, scene, session, candidates and their features."""
+    """All inputs of a choice: user, scene, session, candidates and their features."""
 
     page_id: PageId
     user: UserKey
@@ -176,10 +128,10 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class SlotRule:
-    """What one slot of a page may take.
+    """The candidates that one slot of a page may show.
 
-    A reserved slot is a rule with a narrower mask; all filtering that depends on the slot acts
-    on the mask, before the draw.
+    A reserved slot has a narrower mask; filters that depend on the slot act on the mask, before the
+    draw.
     """
 
     mask: Bools  # (n,) candidates that the slot may show
@@ -188,23 +140,14 @@ class SlotRule:
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """One drawn action with the exact probability with which it was drawn.
+    """One drawn action with the exact probability with which it was drawn."""
 
-    Attributes:
-        decision_id: `page_id:slot`.
-        slot: place on the page, from 0.
-        action: index into the page's candidates.
-        item_id: the candidate at that index.
-        propensity: in (0, 1], conditional on the candidates and on the slots before.
-        policy: `name@version`.
-    """
-
-    decision_id: DecisionId
-    slot: int
-    action: int
-    item_id: ItemId
-    propensity: float
-    policy: str
+    decision_id: DecisionId  # `page_id:slot`
+    slot: int  # position on the page, from 0
+    action: int  # index into the page's candidates
+    item_id: ItemId  # the candidate at that index
+    propensity: float  # in (0, 1], conditional on the candidates and on the slots before
+    policy: str  # `name@version`
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,17 +162,11 @@ class Page:
 
 
 class Feedback(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What the user did about one Decision, as far as it was reported.
+    """A user's reported reaction to one Decision."""
 
-    Attributes:
-        seen: the card was on screen; without it nothing is known, not even dislike.
-        left: the end of the card is known; without it the dwell is censored.
-        dwell_s: seconds on the card, the longest reported.
-    """
-
-    seen: bool = False
-    left: bool = False
-    dwell_s: float = 0.0
+    seen: bool = False  # the card was on screen; without it nothing is known, not even dislike
+    left: bool = False  # the end of the card is known; without it the dwell is censored
+    dwell_s: float = 0.0  # seconds on the card, the longest reported
     like: bool = False
     comment: bool = False
     share: bool = False
@@ -239,15 +176,10 @@ class Feedback(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Interaction(msgspec.Struct, frozen=True, gc=False):
-    """A Decision with the part of its Context that it was drawn on, its Feedback and Reward.
+    """A Decision with the features it was drawn on, its Feedback and its reward.
 
     This is the logged bandit example: `shared` and `action` are the float16 bytes of the page's
     shared features and of the chosen candidate's row.
-
-    Attributes:
-        n_actions: candidates that the slot's mask left to choose from.
-        duration_s: length of the item; 0 where unknown.
-        closed_ms: the join's clock when nothing more was waited for.
     """
 
     decision_id: DecisionId
@@ -258,15 +190,15 @@ class Interaction(msgspec.Struct, frozen=True, gc=False):
     slot: int
     policy: str
     propensity: float
-    n_actions: int
+    n_actions: int  # candidates left by the slot's mask
     shared: bytes
     action: bytes
     item_key: int
-    duration_s: float
+    duration_s: float  # length of the item; 0 where unknown
     feedback: Feedback
     reward: float
     scene: Scene
-    closed_ms: int
+    closed_ms: int  # the join's clock when nothing more was waited for
 
 
 def decision_id(page_id: PageId, slot: int) -> DecisionId:

@@ -1,16 +1,12 @@
-"""Random numbers that are a function of who draws and when, not of who drew before.
+"""Random numbers as a function of a simulated user's key, card and lane, not of earlier draws.
 
-Every life has a key, and its number in lane l of card t is
+The number in lane l of card t of a life is
 
     mix(key + (256 t + l) * golden)
 
-with the finaliser and the golden ratio of SplitMix64 (Steele, Lea and Flood, "Fast splittable
-pseudorandom number generators", OOPSLA 2014). So user i of a vector draws what they draw alone,
-whatever the size of the vector and however many lanes the others use.
-
-A word of 64 bits gives two uniforms of 32 bits: a probability is met to 2.4e-10.
-Rejected: a generator a user (a Python call each), numpy's Philox (its counter is per stream, not
-per element), and 53-bit uniforms (twice the words, for events no rarer than 1e-4).
+with the finaliser and golden ratio of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). So user i of
+a vector draws the numbers they would draw alone. Precision and rejected generators:
+`docs/decisions/reproducible-arithmetic.md`.
 """
 
 from typing import cast
@@ -22,7 +18,7 @@ from env.vocabulary import Floats, Ints, Keys, ShortKeys
 N_LANES = 256
 
 BIRTH = 0
-"""The card under whose number a life draws who it is; its cards are 1, 2, .."""
+"""Card number under which a life draws its traits; its cards are 1, 2, .."""
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -56,12 +52,7 @@ def mix(z: Keys) -> Keys:
 
 
 def life_keys(seeds: Ints, episodes: Ints) -> Keys:
-    """Return the key of each life, shape (n,).
-
-    Args:
-        seeds: of the environment's slots, shape (n,).
-        episodes: number of the life in its slot, shape (n,).
-    """
+    """Return the keys of lives, shape (n,), from slot seeds and numbers of the life in its slot."""
     keys = mix(seeds.astype(np.uint64) + GOLDEN)
     return mix(keys + (episodes.astype(np.uint64) + np.uint64(1)) * GOLDEN)
 
@@ -81,7 +72,7 @@ def words(keys: Keys, cards: Ints, first: int, n_lanes: int) -> Keys:
 def uniforms(keys: Keys, cards: Ints, first: int, n: int) -> Floats:
     """Return n uniforms in [0, 1) for each key, shape (n, n_keys), each row contiguous.
 
-    They take the lanes first to first + (n + 1) // 2.
+    Uses the lanes first to first + (n + 1) // 2.
     """
     drawn = halves(words(keys, cards, first, (n + 1) // 2))
     drawn *= _HALF
@@ -89,9 +80,9 @@ def uniforms(keys: Keys, cards: Ints, first: int, n: int) -> Floats:
 
 
 def shorts(keys: Keys, cards: Ints, first: int, n: int) -> ShortKeys:
-    """Return n numbers of 32 bits for each key, shape (n_keys, n): halves of words, by rows.
+    """Return n numbers of 32 bits for each key, shape (n_keys, n), contiguous by key.
 
-    They take the lanes first to first + (n + 1) // 2.
+    Uses the lanes first to first + (n + 1) // 2.
     """
     n_lanes = (n + 1) // 2
     drawn = mix(_base(keys, cards, first)[:, None] + _steps(n_lanes))
@@ -101,7 +92,7 @@ def shorts(keys: Keys, cards: Ints, first: int, n: int) -> ShortKeys:
 def normals(keys: Keys, cards: Ints, first: int, n: int) -> Floats:
     """Return n standard normals for each key, shape (n, n_keys), by Box and Muller (1958).
 
-    They take the lanes first to first + (n + 1) // 2; none is beyond 6.8 in size.
+    Uses the lanes first to first + (n + 1) // 2; none is beyond 6.8 in size.
     """
     n_lanes = (n + 1) // 2
     drawn = halves(words(keys, cards, first, n_lanes))
@@ -120,13 +111,9 @@ def normals(keys: Keys, cards: Ints, first: int, n: int) -> Floats:
 
 
 def halves(drawn: Keys) -> Floats:
-    """Return the low halves of words, then their high halves, as whole numbers.
+    """Return the low halves, then the high halves of words (n_lanes, n), as (2 n_lanes, n).
 
-    Args:
-        drawn: shape (n_lanes, n).
-
-    Returns:
-        Shape (2 n_lanes, n), in [0, 2^32).
+    Each is a whole number in [0, 2^32).
     """
     n_lanes, n = drawn.shape
     numbers = np.empty((2 * n_lanes, n))

@@ -1,7 +1,7 @@
-"""Columns that grow at their end without being copied each time.
+"""Array columns that grow at their end without a copy each time.
 
-What is worked out once a version, as the state of every item, must not be copied on the request
-path because one more item came; so such columns are made with room for some more.
+Data computed once a version, such as the state of every item, must not be copied on the request
+path because one more item arrived, so such columns are allocated with spare room.
 """
 
 from typing import Any, TypeVar
@@ -15,10 +15,10 @@ _LEAST_ROOM = 1024
 
 
 def grown(column: npt.NDArray[_Scalar], n: int) -> npt.NDArray[_Scalar]:
-    """Return a column of n rows that begins with this one's; the further rows hold anything.
+    """Return a column of n rows that begins with this one's; further rows are uninitialised.
 
-    Room grows by an eighth where it runs out, so n rows put one by one are copied a few times each.
-    The longer column shares its rows with this one: one column is to grow into one other only.
+    The longer column shares memory with this one, so grow a column into one other column only. Room
+    grows by an eighth, so n rows added one by one are copied a few times each.
 
     >>> short = grown(np.zeros((0, 2)), 3)
     >>> long = grown(short, 5)
@@ -36,7 +36,7 @@ def grown(column: npt.NDArray[_Scalar], n: int) -> npt.NDArray[_Scalar]:
 def with_room(
     n: int, dtype: npt.DTypeLike = np.float64, rest: tuple[int, ...] = ()
 ) -> npt.NDArray[Any]:
-    """Return a column of n rows of anything, with room for more, see `grown`."""
+    """Return an uninitialised column of n rows, with spare room for `grown`."""
     return np.empty((n + max(n // 8, _LEAST_ROOM), *rest), dtype=dtype)[:n]
 
 

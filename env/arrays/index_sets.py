@@ -1,7 +1,6 @@
-"""Sets of a few hundred indices or codes out of millions: sorted, not tabled and not hashed.
+"""Set operations on a few hundred indices or codes out of millions, by sorting.
 
-Rejected: a table of all numbers (megabytes of fresh memory a page for a large catalogue), and
-`np.isin` and `np.unique` (30 times as long for sets of this size).
+Tables and numpy's own set functions were rejected as slower, see `docs/decisions/item-columns.md`.
 """
 
 from typing import Any, TypeVar
@@ -15,7 +14,7 @@ _Whole = TypeVar("_Whole", bound=np.integer[Any])
 
 
 def distinct(codes: Ints) -> Ints:
-    """Return the distinct ones, ascending.
+    """Return the distinct codes, ascending.
 
     >>> distinct(np.array([7, 2, 7])).tolist()
     [2, 7]
@@ -28,7 +27,7 @@ def distinct(codes: Ints) -> Ints:
 
 
 def is_among(codes: npt.NDArray[_Whole], some: npt.NDArray[_Whole]) -> Bools:
-    """Return, shape of `codes`, which are among some codes.
+    """Return a mask, shape of `codes`, of the codes that are in `some`.
 
     >>> is_among(np.array([3, 1, 3, 2]), np.array([3, 9])).tolist()
     [True, False, True, False]

@@ -1,8 +1,8 @@
-"""Arithmetic that is the same for one number and for an array of them, to the last bit.
+"""Arithmetic that gives the same bits for one number as for an array of numbers.
 
-A scalar goes through the same numpy loops as an array, so one user simulated alone answers as
-in a vector of a million; but it comes back as a Python float, since arithmetic on numpy's own
-scalars is several times slower. Rejected for that: `math.exp`, which rounds differently.
+Scalars go through the same numpy loops as arrays, so a user simulated alone gets the same results
+as in a vector of a million. Results for scalars are Python floats, as arithmetic on numpy scalars
+is several times slower. Rejected alternatives: `docs/decisions/reproducible-arithmetic.md`.
 """
 
 from typing import cast
@@ -72,16 +72,10 @@ def either(condition: Reals, yes: Reals, no: Reals) -> Reals:
 
 
 def sum_rows(rows: Floats) -> Floats:
-    """Return the sum over the first axis, added in an order that hangs on its length alone.
+    """Return the sum over the first axis, (m, n) to (n,), in an order fixed by its length alone.
 
-    numpy adds the rows of a wide array one by one and those of a narrow one in blocks, so its own
-    sum rounds differently for one user than for many.
-
-    Args:
-        rows: shape (m, n), m >= 1.
-
-    Returns:
-        Shape (n,).
+    numpy's own sum adds the rows of wide and of narrow arrays in different orders, so it rounds
+    differently for one user than for many.
 
     >>> sum_rows(np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])).tolist()
     [9.0, 12.0]

@@ -1,4 +1,4 @@
-"""Refuses constants of a world that are out of range, with a sentence that names them."""
+"""Range checks for the constants of a simulated world, with messages that name the field."""
 
 from collections.abc import Callable
 
@@ -6,38 +6,22 @@ import msgspec
 
 
 def require_probabilities(owner: msgspec.Struct, *names: str) -> None:
-    """Raise unless fields are probabilities, or tuples of them.
-
-    Raises:
-        ValueError: one is outside [0, 1].
-    """
+    """Raise ValueError unless fields are in [0, 1], or tuples of such numbers."""
     _require(owner, names, "a probability in [0, 1]", lambda value: 0.0 <= value <= 1.0)
 
 
 def require_open_probabilities(owner: msgspec.Struct, *names: str) -> None:
-    """Raise unless fields are probabilities above 0 and below 1, or tuples of them.
-
-    Raises:
-        ValueError: one is outside (0, 1).
-    """
+    """Raise ValueError unless fields are in (0, 1), or tuples of such numbers."""
     _require(owner, names, "a probability in (0, 1)", lambda value: 0.0 < value < 1.0)
 
 
 def require_positive(owner: msgspec.Struct, *names: str) -> None:
-    """Raise unless fields are positive numbers.
-
-    Raises:
-        ValueError: one is 0 or less, or no number.
-    """
+    """Raise ValueError unless fields are positive, finite numbers, or tuples of them."""
     _require(owner, names, "a number above 0", lambda value: 0.0 < value < float("inf"))
 
 
 def require_not_negative(owner: msgspec.Struct, *names: str) -> None:
-    """Raise unless fields are 0 or more.
-
-    Raises:
-        ValueError: one is negative, or no number.
-    """
+    """Raise ValueError unless fields are finite numbers of 0 or more, or tuples of them."""
     _require(owner, names, "a number of 0 or more", lambda value: 0.0 <= value < float("inf"))
 
 

@@ -1,11 +1,9 @@
-"""How what is counted becomes columns of the order of 1: of one user, or of arrays of users.
+"""Scaling of counts, rates and gaps to feature columns of order 1, for one user or arrays of users.
 
-`env.columns.schema` encodes a request with these, and `env.gym.feed_observation` a vector of
-simulated users, so a column means the same in both. Counts and times are on logarithmic scales,
-since the second visit says more than the fifty-second. What is not known is said by each function
-or class.
-
-Rejected: a table of (name, scale) pairs (half of the columns are no scaled number).
+The request encoder and the simulated environments share it, so a column means the same in both.
+Counts and times are on logarithmic scales, since the second visit is more informative than the
+fifty-second; rates and gaps are shrunk to typical values where there is little evidence. It also
+holds the assumed bait of items. Rejected alternatives: `docs/decisions/feature-encoding.md`.
 """
 
 import math
@@ -19,21 +17,20 @@ from env.vocabulary import Floats
 BAIT_IN_UTILITY = 0.5
 
 MEAN_BAIT = 0.34
-"""Of the distribution above: the part of an item's effect that is bait is measured from here."""
+"""Mean of `bait_of`; bait enters an item's utility as the difference from it."""
 
 
 def bait_of(effect_sds: Reals, normal: Reals) -> Reals:
-    """Return bait in (0, 1).
+    """Return bait in (0, 1): logistic(-.8 + .5 e + .8 n), of effects e in sds and normals n.
 
-    Args:
-        effect_sds: the item's effect in standard deviations between items.
-        normal: a standard normal number of the same shape.
+    Assumed, as no log records bait. Attractive items bait a little more often, so a feed that
+    serves by clicks alone serves more bait.
     """
     return logistic(-0.8 + 0.5 * effect_sds + 0.8 * normal)
 
 
 def quality_of(effect: Reals, bait: Reals) -> Reals:
-    """Return what of an item's effect is quality: u = ... + q + .5 c, so q = effect - .5 c.
+    """Return the quality in an item's effect: u = ... + q + .5 c, so q = effect - .5 c.
 
     >>> quality_of(0.5, MEAN_BAIT)
     0.5
@@ -42,7 +39,7 @@ def quality_of(effect: Reals, bait: Reals) -> Reals:
 
 
 RATE_PRIOR = 4.0
-"""Cards that shares and seconds are shrunk by."""
+"""Cards by which rates and seconds are shrunk."""
 
 # Of the standard-exposure log of KuaiRand-Pure: valid plays, watching (half a valid play, half a
 # long view) and seconds a card.
@@ -53,17 +50,17 @@ TYPICAL_WATCH = 0.4
 TYPICAL_DWELL_S = 19.4
 
 TYPICAL_GAP = 0.98
-"""Mean over users of their mean ln(1 + days away), by the two return classes."""
+"""Mean over users of their mean ln(1 + days away), by the two classes of return."""
 
 GAP_PRIOR = 2.0
-"""Returns that a usual gap is shrunk by."""
+"""Returns by which a usual gap is shrunk."""
 
 GAP_DECAY = 0.9
-"""A return: half of the weight is in the last 7."""
+"""Decay a return: half of the weight is in the last 7."""
 
 
 class Counted(Protocol):
-    """Counts of one user, or of n users as arrays, see `env.users.state.UserState`."""
+    """Counts of one user, or of n users as arrays; `env.users.state.UserState` describes them."""
 
     @property
     def evidence(self) -> Reals:
@@ -87,11 +84,11 @@ class Counted(Protocol):
 
     @property
     def n_returns(self) -> Reals:
-        """How often they came back."""
+        """Number of returns."""
 
     @property
     def last_gap(self) -> Reals:
-        """How long they were away last."""
+        """Length of the last gap, ln(1 + days)."""
 
     @property
     def gap_sum(self) -> Reals:
@@ -99,7 +96,7 @@ class Counted(Protocol):
 
     @property
     def session_watched_s(self) -> Reals:
-        """Seconds of the session's cards."""
+        """Seconds that the session's cards were watched."""
 
     @property
     def bait_lately(self) -> Reals:
@@ -107,23 +104,14 @@ class Counted(Protocol):
 
 
 class Observed(NamedTuple):
-    """What features need of a user's pace; a newcomer has the typical values.
+    """A user's pace as features need it; a newcomer has the typical values."""
 
-    Attributes:
-        evidence: decayed count of answered cards, at least 0.
-        session_evidence: the same of this session.
-        swipe_speed: cards a minute of watching, above 0, at most 60.
-        play_rate: share of valid plays, in (0, 1), shrunk to the typical.
-        session_play_rate: the same of this session, shrunk to `play_rate`.
-        usual_gap: mean of ln(1 + days) between visits, shrunk to the typical.
-    """
-
-    evidence: Reals
-    session_evidence: Reals
-    swipe_speed: Reals
-    play_rate: Reals
-    session_play_rate: Reals
-    usual_gap: Reals
+    evidence: Reals  # decayed count of answered cards, at least 0
+    session_evidence: Reals  # the same of this session
+    swipe_speed: Reals  # cards a minute of watching, above 0, at most 60
+    play_rate: Reals  # share of valid plays, in (0, 1), shrunk to the typical
+    session_play_rate: Reals  # the same of this session, shrunk to `play_rate`
+    usual_gap: Reals  # mean of ln(1 + days) between visits, shrunk to the typical
 
 
 def observed(counted: Counted) -> Observed:
@@ -143,9 +131,9 @@ def observed(counted: Counted) -> Observed:
 
 
 def shrink_rate(count: Reals, n: Reals, typical: Reals) -> Reals:
-    """Return a share of n cards, shrunk to the typical by `RATE_PRIOR` of them.
+    """Return a rate of n cards, shrunk to the typical by `RATE_PRIOR` cards.
 
-    Late reports come undecayed, so a count may exceed what it is a share of.
+    Late reports arrive undecayed, so a count may exceed n.
     """
     return (least(count, n) + RATE_PRIOR * typical) / (n + RATE_PRIOR)
 
@@ -162,43 +150,26 @@ _BAIT_SCALE = 2.0
 
 
 class PersonFacts(NamedTuple):
-    """What a server counts of a user, or of n of them as arrays, at the time of a page.
+    """Counts of a user, or of n users as arrays, at the time of a page."""
 
-    Attributes:
-        hour: of the day, whole, in [0, 24), in their time zone.
-        weekday: 0 (Monday) to 6.
-        position: cards of this visit already seen; 0 begins one, whatever the last was like.
-        evidence: decayed count of answered cards.
-        session_evidence: the same of the visit under way or last.
-        swipe_speed: cards a minute of watching.
-        play_rate: share of valid plays.
-        session_play_rate: the same of the visit under way or last.
-        last_gap: ln(1 + days) that they were away before this visit; 0 before their second one.
-        usual_gap: its mean over their visits, shrunk to the typical.
-        n_returns: how often they came back.
-        tenure_days: since they registered; 0 where unknown.
-        session_watched_s: seconds of the visit under way or last.
-        bait_lately: bait of the cards of late, from `MEAN_BAIT` on; 0 where unknown.
-    """
-
-    hour: Reals
-    weekday: Reals
-    position: Reals
-    evidence: Reals
-    session_evidence: Reals
-    swipe_speed: Reals
-    play_rate: Reals
-    session_play_rate: Reals
-    last_gap: Reals
-    usual_gap: Reals
-    n_returns: Reals
-    tenure_days: Reals
-    session_watched_s: Reals
-    bait_lately: Reals
+    hour: Reals  # of the day, whole, in [0, 24), in the user's time zone
+    weekday: Reals  # 0 (Monday) to 6
+    position: Reals  # cards of this visit already seen; 0 begins a visit
+    evidence: Reals  # decayed count of answered cards
+    session_evidence: Reals  # the same of the current or last visit
+    swipe_speed: Reals  # cards a minute of watching
+    play_rate: Reals  # share of valid plays
+    session_play_rate: Reals  # the same of the current or last visit
+    last_gap: Reals  # ln(1 + days) away before this visit; 0 before the second one
+    usual_gap: Reals  # mean of `last_gap` over visits, shrunk to the typical
+    n_returns: Reals  # number of returns
+    tenure_days: Reals  # since registration; 0 where unknown
+    session_watched_s: Reals  # seconds of the current or last visit
+    bait_lately: Reals  # bait of recent cards, minus `MEAN_BAIT`; 0 where unknown
 
 
 def scale_user(facts: PersonFacts) -> dict[str, Reals]:
-    """Return the columns of `env.columns.schema.SHARED` that are counted, by name."""
+    """Return the counted columns of `env.columns.schema.SHARED`, by name."""
     begun = is_below(0.0, facts.position)
     angle = facts.hour * (2.0 * math.pi / 24.0)
     return {
@@ -221,7 +192,7 @@ def scale_user(facts: PersonFacts) -> dict[str, Reals]:
 
 
 def scale_age(hours: Floats) -> Floats:
-    """Return the column `age` of items of so many hours, at least 0."""
+    """Return the column `age` of items this many hours old, at least 0."""
     return np.asarray(np.log1p(hours) / _LOG_YEAR_H)
 
 
@@ -238,10 +209,10 @@ def scale_plays(plays: Floats, highest: float) -> Floats:
 
 
 def bait_beyond_mean(bait: float | None) -> float:
-    """Return the bait of an item, in [0, 1], from `MEAN_BAIT` on; 0 where unknown."""
+    """Return an item's bait, in [0, 1], minus `MEAN_BAIT`; 0 where unknown."""
     return 0.0 if bait is None else bait - MEAN_BAIT
 
 
 def scale_bait(beyond_mean: Reals) -> Reals:
-    """Return the columns `bait` and `bait_lately` of bait from `MEAN_BAIT` on."""
+    """Return the columns `bait` and `bait_lately` of bait minus `MEAN_BAIT`."""
     return beyond_mean * _BAIT_SCALE

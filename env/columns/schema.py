@@ -1,25 +1,9 @@
-"""The one feature encoding, for VW, for RL, online and offline: named columns, quantised first.
+"""The feature schema: names, order and quantisation of all feature columns.
 
-A page's features are `shared` (the user and the scene), and one row a candidate: its static
-block, known when it was uploaded, then its dynamic columns, which depend on the user and on
-what the log says about the item. `encode` rounds to half precision before anybody sees a value.
-All columns are of the order of 1, so that one learning rate serves them all.
-
-A new column goes last among its own and none ever goes away, so what a schema had stands in the
-same place in all later ones, and pages of an older log, which are read by the width they were
-written with, show each column where it is looked for. Schemas differ in width: what learns or
-estimates refuses any other than its own. Schema 3 added `referrer0`.. and `tag_recent`,
-`sound_recent`. Schema 4 added `scene_match`, which `long_match` had been a part of, and made
-`long_match` and `session_match` expected signals (`env.users.interests`); in older logs they are
-means.
-It also added what return hangs on: `last_gap`, `usual_gap`, `visits`, `tenure`, `session_watched`,
-`bait_lately`, and of an item `bait`, which is among the dynamic columns since blocks of items that
-were put before stay as they are.
-
-Rejected: standardising by running means (the encoding would be one more state to fold, and a
-logged value would mean something else each day), and crossing user and item here (a policy
-crosses what it wants; only matches of interest and content, which no cross of columns gives
-cheaply, are columns of their own).
+A page's features are `shared` (user and scene) and one row a candidate: its static block, known at
+upload, then its dynamic columns, which depend on the user and the log. A new column goes last in
+its group and none is ever removed, so older logs stay readable. History of the schemas and rejected
+encodings: `docs/decisions/feature-encoding.md`.
 """
 
 import math
@@ -44,7 +28,7 @@ N_APPS = 8
 """Buckets that the names of installed apps are hashed into, see `env.users.state.hash_apps`."""
 
 N_REFERRERS = 4
-"""Buckets that what brought a user here is hashed into."""
+"""Buckets that referrers are hashed into."""
 
 _APPS = tuple(f"app{i}" for i in range(N_APPS))
 
@@ -126,9 +110,7 @@ MAX_HALF = 65504.0
 
 @lru_cache(maxsize=8192)
 def bucket_of(kind: str, word: str, n: int) -> int:
-    """Return the bucket, 0 to n - 1, that a word of some kind is hashed into.
-
-    Case and blanks around it do not count; it is the same on any machine.
+    """Return the bucket, 0 to n - 1, of a word of some kind; case and outer blanks are ignored.
 
     >>> bucket_of("app", " Chat", N_APPS) == bucket_of("app", "chat", N_APPS)
     True
@@ -140,7 +122,7 @@ def quantise(values: npt.ArrayLike) -> Float32s:
     """Return float32 of the same shape, each value exactly a finite float16.
 
     Raises:
-        ValueError: a value is NaN; there is no feature to put in its place.
+        ValueError: a value is NaN.
 
     >>> quantise([0.1, 1e9]).tolist()
     [0.0999755859375, 65504.0]

@@ -1,21 +1,9 @@
-"""The audience that uploads are owed, and the pools in which they prove themselves: a fold.
+"""The fair start of uploads: a fold of the log that tracks delivery guarantees and rollout stages.
 
-An upload is owed G impressions soon after its debut, whoever made it, in its home market first.
-Meanwhile guarded evidence gathers (`env.fair_start.evidence`) of what it earns beyond an ordinary
-item (`env.fair_start.baseline`); a sequential test (`env.fair_start.verdict`) promotes it to wider
-pools, sends it back or stops it (`env.fair_start.trial`). How much of the feed that takes,
-`env.fair_start.budget` says. Near-duplicates of
-one creator are one upload: impressions of each pay, all have its level, and none adds a debt
-(`env.fair_start.uploads`).
-
-The clock is the latest time heard of. An upload is born at its record's time, or when it is first
-listed. Where the clock jumps by more than `SILENCE_MS`, as from an import dated 0 to the time of a
-simulation, nobody was there to be shown anything: births and deadlines move along, and what was
-known of traffic is forgotten. A record dated longer than that before the clock counts as of now.
-
-Rejected: a debt that only reserved slots pay (the most liked uploads would be shown twice as
-often), one that impressions pay which a guard cut off (a crowd of fakes would use up the audience
-of another), and a second debut for what is taken down and uploaded again.
+`Audiences` owes each launched upload a number of impressions, gathers guarded evidence of its
+uplift over a matched baseline, and promotes, demotes or stops it by a sequential test. It also
+computes the share of a market's cards to reserve. How the parts fit together, and rejected
+alternatives: `docs/decisions/delivery-guarantee.md`.
 """
 
 import msgspec
@@ -37,14 +25,7 @@ from env.vocabulary import Interaction, Ints, ItemId, Scene
 
 
 def reach_of(uploads: Uploads, args: FairStart, catalogue: Catalogue, now_ms: int) -> Reach:
-    """Return the columns by catalogue index, with debuts that did not enter yet as new ones.
-
-    Args:
-        uploads: that the log tells of.
-        args: what a debut is owed.
-        catalogue: all items.
-        now_ms: the clock.
-    """
+    """Return the columns by catalogue index, including launches that the fold has not seen yet."""
     row_of = uploads.rows_in(catalogue)
     standing = np.array([*uploads.standing, OPEN_LEVEL], dtype=np.int64)[row_of]
     debts = np.zeros((3, len(uploads.standing) + 1))
@@ -66,15 +47,10 @@ def reach_after(
     changed: Ints,
     now_ms: int,
 ) -> Reach:
-    """Return the same after changes of the catalogue alone: what `reach_of` would, but at once.
+    """Return the result of `reach_of` after changes of the catalogue alone, incrementally.
 
-    Args:
-        uploads: that the log tells of.
-        args: what a debut is owed.
-        reach: as it was before, and nothing was folded since.
-        catalogue: all items.
-        changed: the indices of those that were put or taken down, ascending.
-        now_ms: the clock.
+    `reach` is the previous result, after which nothing was folded; `changed` holds the ascending
+    indices of the items that were put or taken down.
     """
     row_of = uploads.rows_in(catalogue)
     rows = [_row(uploads, args, catalogue, i, int(row_of[i]), now_ms) for i in changed.tolist()]
@@ -98,14 +74,14 @@ def _row(
 
 
 def _debt(trial: Trial, now_ms: int) -> tuple[float, float, float]:
-    """Return what is owed to a trial, when it is due, and its price."""
+    """Return a trial's shortfall with test impressions, its deadline and its price."""
     return trial.debt + trial.test(now_ms), trial.due_ms, trial.price(now_ms)
 
 
 def _first_debt(
     args: FairStart, catalogue: Catalogue, index: int, now_ms: int
 ) -> tuple[float, float]:
-    """Return what is owed to a debut that did not enter yet, and when it is due."""
+    """Return shortfall and deadline of a launch that the fold has not seen yet."""
     owed = float(args.owed_in(home_country(catalogue.item(index))))
     return owed, now_ms + int(args.within_h * HOUR_MS) if owed else 0.0
 
@@ -113,16 +89,15 @@ def _first_debt(
 SILENCE_MS = 7 * 24 * HOUR_MS
 
 IDLE_MS = 30 * 24 * HOUR_MS
-"""A trial ends when nobody saw the upload for that long, or when it was taken down as long ago."""
+"""A trial ends when its upload has had no impression, or has been taken down, for this long."""
 
 _DAY_MS = 24 * HOUR_MS
 
 
 class Audiences:
-    """What is owed to uploads, and how far they have come."""
+    """The delivery guarantees, rollout stages and evidence of all uploads."""
 
     def __init__(self, args: AudienceArgs | None = None) -> None:
-        """Start without uploads."""
         self._args = args or AudienceArgs()
         self._within_ms = int(self._args.fair_start.within_h * HOUR_MS)
         self._clock_ms = 0
@@ -137,20 +112,20 @@ class Audiences:
 
     @property
     def clock_ms(self) -> int:
-        """The latest time heard of."""
+        """Latest time in any record folded so far, Unix milliseconds."""
         return self._clock_ms
 
     def put(self, record: ItemRecord) -> None:
-        """Let a debut enter; an upload that is taken down or unlisted waits until it is back."""
+        """Start the trial of a launched item; a takedown or delisting suspends it."""
         self._hear(record.at_ms)
         if record.debut:
             self._traffic.freeze(self._clock_ms)
         self._uploads.put(record, self._clock_ms - SILENCE_MS, self._clock_ms)
 
     def fold(self, interaction: Interaction) -> bool:
-        """Count a closed interaction; return whether anything may be learned from it.
+        """Count a closed interaction; return whether the learners may train on it.
 
-        One that a guard cut off does not pay the upload's debt either.
+        A filtered impression does not count as delivered either.
         """
         self._hear(interaction.closed_ms)
         scene = interaction.scene
@@ -168,10 +143,10 @@ class Audiences:
         return counts
 
     def hears(self, scene: Scene, item_id: ItemId) -> bool:
-        """Return whether an impression in this scene would be evidence, and pay, as of now.
+        """Return whether an impression in this scene would count as evidence and as delivered now.
 
-        It would not while a guard holds that the upload had too much from where it comes from. That
-        is found out by a first impression that is cut off: until then all are taken to be heard.
+        It would not while its source is rate-limited for this upload. A source is only known to be
+        rate-limited after a first filtered impression; until then every scene is accepted.
         """
         trial, guards = self._uploads.trial(item_id), self._args.guards
         if trial is None or trial.level == OPEN_LEVEL or not trial.evidence.cut:
@@ -180,9 +155,9 @@ class Audiences:
         return trial.evidence.hears(source, guards)
 
     def aligned(self, catalogue: Catalogue) -> Reach:
-        """Return reach by catalogue index; made anew only after a fold or a put.
+        """Return `Reach` by catalogue index, computed anew only after a fold or a put.
 
-        Changes of the catalogue alone move only the items that changed.
+        Changes of the catalogue alone update only the items that changed.
         """
         n_changes = catalogue.n_changes  # before the columns are read: they may grow meanwhile
         args = self._args.fair_start
@@ -198,17 +173,17 @@ class Audiences:
         return reach
 
     def share(self, country: str, language: str) -> float:
-        """Return the part of a viewer's cards to reserve now, in [0, budget].
+        """Return the share of a user's cards to reserve now, in [0, budget].
 
         Args:
-            country: of the viewer, upper-case; empty where unknown.
-            language: of the viewer, lower-case; empty where unknown.
+            country: of the user, upper-case; empty where unknown.
+            language: of the user, lower-case; empty where unknown.
         """
         place = Place(country, language)
         return self._payments.share(place, self._needs().at(place), self._args.fair_start.budget)
 
     def reserved(self, country: str) -> float:
-        """Return the part of all cards in a country that is reserved now."""
+        """Return the share of all cards in a country that is reserved now."""
         rates = self._payments.rates(self._clock_ms)
         here = {place: rate for place, rate in rates.items() if place.country == country}
         if not here:
@@ -217,11 +192,11 @@ class Audiences:
         return cards / sum(here.values())
 
     def overdrawn(self) -> dict[str, float]:
-        """Return the markets that need more than the budget, and how much on an even schedule.
+        """Return the over-committed markets, each with the constant share that its guarantees need.
 
-        Names are those of `env.fair_start.budget.Place`: a country, with its viewers' language if
-        that is known. A market is judged from the second hour of its traffic on, and by half an
-        hour.
+        Markets are named as by `env.fair_start.budget.Place`. A market is judged from its second
+        hour of traffic on, and is reported once it has been over-committed for
+        `env.fair_start.budget.ALARM_MS`.
         """
         needs = {
             place: self._needs().at(place) for place in self._payments.overdrawn(self._clock_ms)
@@ -230,23 +205,23 @@ class Audiences:
         return {str(p): needed.even for p, needed in sorted(needs.items()) if needed.even > budget}
 
     def unreachable(self) -> tuple[str, ...]:
-        """Return the markets where debts are late although slots are kept free for them.
+        """Return the under-filled markets: deliveries are late though slots are reserved for them.
 
-        As in a home of fewer users than an upload is owed impressions; named as by `overdrawn`.
+        A home market with fewer users than guaranteed impressions is one. Named as by `overdrawn`.
         """
         return tuple(map(str, sorted(self._payments.unreachable(self._clock_ms))))
 
     @property
     def heard(self) -> dict[str, Heard]:
-        """By market: from how much of what is out of trial may be learned, lately."""
+        """By market, recent impressions outside of trials, trainable and not."""
         return dict(self._traffic.heard)
 
     def uploads(self) -> list[UploadState]:
-        """Return one record an upload, by debut: all that are under trial, the latest others."""
+        """Return one record an upload, by launch: all under trial and the latest of the others."""
         return self._uploads.states(self._audited)
 
     def to_bytes(self) -> bytes:
-        """Return the state; the same stream gives the same bytes."""
+        """Return the state; the same stream of records gives the same bytes."""
         stored = _Stored(
             self._clock_ms,
             self._swept_ms,
@@ -262,7 +237,7 @@ class Audiences:
 
     @classmethod
     def from_bytes(cls, data: bytes, args: AudienceArgs | None = None) -> "Audiences":
-        """Return the state that `to_bytes` wrote, under these arguments from now on.
+        """Return the state that `to_bytes` wrote, under these settings from now on.
 
         Raises:
             msgspec.DecodeError: the bytes are no state.
@@ -280,7 +255,7 @@ class Audiences:
         return audiences
 
     def _hear(self, at_ms: int) -> None:
-        """Move the clock; what was remembered of the state is no longer true."""
+        """Advance the clock, invalidate cached results, and settle or sweep when due."""
         self._aligned = self._demand = None
         silence_ms = at_ms - self._clock_ms
         if silence_ms <= 0:
@@ -297,9 +272,9 @@ class Audiences:
             self._sweep()
 
     def _sweep(self) -> None:
-        """End the trials of what nobody sees although it is listed, and of what was taken down.
+        """End the trials of idle and of taken-down uploads.
 
-        Where there are debuts, what is usual is looked at daily, without one too.
+        Where anything was ever launched, traffic counts are frozen daily too.
         """
         self._swept_ms = self._clock_ms
         if self._traffic.frozen:
@@ -310,7 +285,7 @@ class Audiences:
                 self._uploads.follow(trial, self._audited)
 
     def _admit(self, interaction: Interaction, trial: Trial | None) -> bool:
-        """Return whether an interaction counts: as evidence of its item, or as what is ordinary."""
+        """Return whether an interaction counts as evidence of its item, or as ordinary traffic."""
         scene, guards = interaction.scene, self._args.guards
         if trial is None or trial.level == OPEN_LEVEL:
             days, slack = guards.young_days, guards.slack

@@ -1,23 +1,9 @@
-"""What an ordinary item would have earned from this user at this place: the matched baseline.
+"""The matched baseline: the reward expected of an ordinary item for this user and position.
 
-Ridge regression of the reward on an intercept, on what the page says of the user and the place,
-and on how well the card matches the user; on nothing that says which item it is, how popular it
-is or what is in it. What a card earns beyond that (its uplift) is then its own, and not its
-audience's: an upload that was shown to users who like everything is no better for it.
-
-The regression is exact (normal equations, a Gaussian prior of mean 0; Bishop, "Pattern
-Recognition and Machine Learning", 2006, section 3.3.1) and solved anew every `_SOLVE_EVERY`
-interactions, in the beginning at each power of two. It is unbiased for uplift as far as the reward
-is linear in these columns; what they do not tell of an audience is left in the uplift.
-
-How good the item is known to be is in the regression as a control, and not in what is expected: a
-policy shows a card for being good or for being a match, so where a match is poor the item is good,
-and leaving that out takes most of its effect from the match (omitted variables: Angrist and
-Pischke, "Mostly Harmless Econometrics", 2009, section 3.2.2).
-
-Rejected: a mean of all columns for each item (exact, but it grows with the catalogue), the rank-one
-update of the inverse (loses its symmetry over millions of interactions), and the policy's own
-prediction (it knows the item, so uplift would vanish as it learns).
+It is a ridge regression on the user, the position and how well the card matches the user, never on
+the item's identity, popularity or content. The reward beyond it is an item's uplift, so an upload
+shown to easily pleased users is no better for it. Model, control column and rejected alternatives:
+`docs/decisions/matched-baseline.md`.
 """
 
 import struct
@@ -80,21 +66,20 @@ _NO_MATCH = (0.0,) * len(MATCH_COLUMNS)
 
 
 class MatchedBaseline:
-    """The regression; a deterministic fold, whose bytes are the same wherever it was restarted."""
+    """The regression; a deterministic fold, unaffected by restarts."""
 
     def __init__(self) -> None:
-        """Start without evidence: an expectation of 0."""
         self._moments = np.zeros((_N_FITTED + 1, _N_FITTED + 1))  # of the columns and the reward
         self._weights = [0.0] * N_COLUMNS
         self._waiting: list[tuple[float, ...]] = []
         self._n = 0
 
     def __len__(self) -> int:
-        """Return how many interactions were folded."""
+        """Return the number of interactions folded."""
         return self._n
 
     def expect(self, interaction: Interaction) -> float:
-        """Return the reward that is expected of an ordinary item in this interaction's place."""
+        """Return the reward expected of an ordinary item in this interaction's place."""
         columns = _columns(interaction)
         return sum(w * x for w, x in zip(self._weights, columns, strict=True))
 
@@ -118,7 +103,7 @@ class MatchedBaseline:
 
         Raises:
             msgspec.DecodeError: the bytes are no state.
-            ValueError: it is of other columns.
+            ValueError: it has other columns.
         """
         stored = msgspec.msgpack.decode(data, type=_Stored)
         baseline = cls()
@@ -132,7 +117,7 @@ class MatchedBaseline:
         return baseline
 
     def _solve(self) -> None:
-        # Not by a product of matrices: that of BLAS rounds as its number of threads has it.
+        # Not a BLAS product: its rounding depends on the number of threads.
         rows = np.array(self._waiting)
         self._moments += np.einsum("ni,nj->ij", rows, rows)
         self._waiting.clear()
@@ -140,7 +125,7 @@ class MatchedBaseline:
         prior[0] = _RIDGE_OF_INTERCEPT
         precision = self._moments[:-1, :-1] + np.diag(prior)
         fitted = np.linalg.solve(precision, self._moments[:-1, -1])
-        # An ordinary item is one whose controls are those of all cards on average.
+        # An ordinary item has the average control values of all cards.
         usual = self._moments[0, N_COLUMNS:-1] / self._moments[0, 0]
         fitted[0] += float(np.sum(fitted[N_COLUMNS:] * usual))
         self._weights = fitted[:N_COLUMNS].tolist()
@@ -154,7 +139,7 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="matched/2"):
 
 
 def _columns(interaction: Interaction) -> tuple[float, ...]:
-    """Return the intercept and the columns; those that an interaction lacks are 0."""
+    """Return the intercept and the columns; columns missing from an interaction are 0."""
     shared, action = interaction.shared, interaction.action
     user = _PERSON.unpack(shared) if len(shared) == _PERSON.size else _NO_PERSON
     match = _MATCH.unpack(action) if len(action) == _MATCH.size else _NO_MATCH
@@ -162,7 +147,7 @@ def _columns(interaction: Interaction) -> tuple[float, ...]:
 
 
 def _controls(interaction: Interaction) -> tuple[float, ...]:
-    """Return what is known of the item; 0 where an interaction lacks it."""
+    """Return the control columns; 0 where missing from an interaction."""
     action = interaction.action
     return _CONTROL.unpack(action) if len(action) == _CONTROL.size else _NO_CONTROL
 

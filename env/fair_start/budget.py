@@ -1,26 +1,9 @@
-"""What debts ask of traffic: which part of the cards of each kind of viewer it takes to pay them.
+"""The share of each market's cards to reserve for the delivery guarantees of uploads.
 
-An upload is owed its impressions by the users of its home who speak its language (whoever's
-language is unknown may be one of them; one whose own is unknown is for all of them), an upload
-that has left its first pool by everybody at home, one without a home by all. So debts are summed
-by home and language, and each sum is spread evenly over the impressions that can pay it.
-
-Two shares come of it. One is what to reserve now: each debt, and a little more for chance, over the
-time that it has left until its aim. Slots are drawn, and not each of them is seen, so without that
-the last few impressions of an upload that is alone in its market hang on luck. The other judges
-whether the promise can be kept: the least constant share that pays all in time, if the earliest
-deadlines come first,
-
-    max over t of (debts due within t) / (t * impressions an hour)
-
-(the demand bound of earliest deadline first: Baruah, Rosier and Howell, "Algorithms and complexity
-concerning the preemptive scheduling of periodic, real-time tasks on one processor", Real-Time
-Systems 1990), with t not below a quarter of the time allowed, so that a few impressions which are
-about due are no emergency. What tests owe is in the first share only, and within the same budget:
-it has no deadline, so it can be neither late nor an alarm, and debts are served first.
-
-Rejected: markets by country (where two languages are spoken half of what is reserved finds no
-upload that it may show), and an alarm by what catching up would need (a tail of the late is one).
+`Demand` sums the shortfalls of uploads by the users who can be shown them and yields the share that
+is needed. A pacing controller for each market corrects it for deliveries that fell short, capped at
+the budget, and over-committed and under-filled markets are reported. Formulas, the bound for
+deadlines and rejected alternatives: `docs/decisions/delivery-guarantee.md`.
 """
 
 import math
@@ -37,19 +20,19 @@ from env.vocabulary import Floats
 HOUR_MS = 3_600_000
 
 _LEAST_LEFT = 1.0 / 24.0
-"""Of the time allowed: what is about due is to be paid within that."""
+"""Fraction of the time allowed; what is due sooner is spread over that much time."""
 
 _CHANCE = 2.0
-"""Standard deviations of a Poisson count, the debt, by which more is reserved than it is."""
+"""Standard deviations of a Poisson count of the shortfall, reserved on top of it."""
 
 _HORIZONS = np.linspace(0.25, 1.0, 7)
-"""Of the time allowed, at which it is asked whether what is due until then can be paid."""
+"""Fractions of the time allowed at which the deliveries due until then are checked."""
 
 _TEST_TIME = 0.5
-"""Of the time allowed, in which two thirds of what tests owe are reserved for."""
+"""Fraction of the time allowed for which two thirds of the test impressions are reserved."""
 
 _UNKNOWN_RATE = 1.0
-"""Impressions an hour where nobody came yet who could pay."""
+"""Impressions an hour assumed where no eligible user has come yet."""
 
 _NOW, _LATE, _DUE = 0, 1, 2
 
@@ -57,7 +40,7 @@ _NOTHING = np.zeros(_DUE + len(_HORIZONS))
 
 
 class Place(NamedTuple):
-    """A country and a language, of viewers or of uploads; empty where unknown."""
+    """A country and a language, of users or of uploads; empty where unknown."""
 
     country: str
     language: str
@@ -72,27 +55,21 @@ class Place(NamedTuple):
 
 
 class Needed(NamedTuple):
-    """What the debts that a kind of viewer can pay ask of their cards.
+    """The shares of one market's cards that its delivery guarantees need."""
 
-    Attributes:
-        share: to reserve now.
-        even: the least constant share that pays all in time.
-        late: whether the time of some is over.
-    """
-
-    share: float
-    even: float
-    late: bool
+    share: float  # to reserve now
+    even: float  # the least constant share that delivers everything in time
+    late: bool  # whether any delivery is past its deadline
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Debts of one moment by who can pay them, an hour and by impression of theirs.
+    """Shortfalls at one moment, grouped by eligible users, an hour and per impression of theirs.
 
     Attributes:
-        anywhere: of debts that everybody can pay.
-        at_home: of those that everybody in a country can pay.
-        spoken: of those that need a language, by country and language.
+        anywhere: shortfalls that every user can reduce.
+        at_home: by country, those that every user of it can reduce.
+        spoken: by country and language, those that need users of that language.
     """
 
     anywhere: Floats
@@ -103,12 +80,12 @@ class Demand:
     def of(
         cls, owing: Iterable[Trial], rates: Mapping[Place, float], within_ms: int, now_ms: int
     ) -> "Demand":
-        """Sum up.
+        """Sum the shortfalls of uploads.
 
         Args:
-            owing: uploads that are owed impressions, in the same order whenever it matters.
-            rates: impressions an hour, above 0, by the viewers' place.
-            within_ms: the time that a debt may take, milliseconds.
+            owing: uploads with a shortfall, in a fixed order so that sums are reproducible.
+            rates: impressions an hour, above 0, by the users' place.
+            within_ms: the time allowed for a delivery, milliseconds.
             now_ms: the clock.
         """
         debts: dict[Place, Floats] = {}
@@ -129,7 +106,7 @@ class Demand:
         return cls(anywhere, at_home, spoken)
 
     def at(self, place: Place) -> Needed:
-        """Return what is needed of the viewers of a place."""
+        """Return the shares needed of the users of a place."""
         spoken = self.spoken.get(place.country, {})
         sums = self.anywhere + self.at_home.get(place.country, _NOTHING)
         if place.language:
@@ -140,10 +117,10 @@ class Demand:
 
 
 def _add(sums: Floats, trial: Trial, within_ms: int, now_ms: int) -> None:
-    """Add a debt: a late one to be paid soon, a very late one as if it were new.
+    """Add an upload's shortfall: late ones are due soon, very late ones count as new.
 
-    What is late by all the time that it had cannot be delivered by slots; at its price it will be
-    paid by whoever can be shown it, and must not hold the market's slots meanwhile.
+    Reserved slots cannot deliver an upload that is late by more than the time allowed. Its price
+    gets it shown to any eligible user, and it must not hold the market's slots meanwhile.
     """
     debt, late_ms = trial.debt, now_ms - trial.due_ms
     left_ms = trial.aim_ms - now_ms if late_ms <= 0 else late_ms
@@ -156,7 +133,7 @@ def _add(sums: Floats, trial: Trial, within_ms: int, now_ms: int) -> None:
 
 
 def _rate(place: Place, rates: Mapping[Place, float]) -> float:
-    """Return the impressions an hour of those who can pay debts of a place, above 0."""
+    """Return the impressions an hour of the users eligible for a place's uploads, above 0."""
     can_pay = (
         rate
         for users, rate in rates.items()
@@ -172,7 +149,7 @@ def _rate(place: Place, rates: Mapping[Place, float]) -> float:
 MAX_MARKETS = 1_000
 
 SETTLE_MS = 300_000
-"""Between two moves of the integral terms."""
+"""Time between two updates of the integral terms."""
 
 ALARM_MS = 1_800_000
 
@@ -185,35 +162,25 @@ _SHORT_HALF_LIFE_H = 1.0
 _ETA = 0.2  # per hour
 
 _LEAST_KNOWN_H = 1.0
-"""Before a market was watched for that long there is no alarm."""
+"""Hours of traffic in a market before the first alarm."""
 
 _LEAST_WATCHED_H = 0.1
 
 _ELSEWHERE = Place("", "")
-"""Market of viewers of whom nothing is known, and of all beyond the `MAX_MARKETS` first places."""
+"""Market of users without a known place, and of all places beyond the first `MAX_MARKETS`."""
 
 
 class Market(msgspec.Struct, array_like=True):
-    """Recent impressions of one kind of viewer, decayed to `at_ms`.
-
-    Attributes:
-        shown: impressions with a half-life of `_RATE_HALF_LIFE_H`.
-        watched_h: hours that they come from, with the same decay.
-        recent: impressions with a half-life of `_SHORT_HALF_LIFE_H`.
-        paying: those of them that paid a debt.
-        dual: the integral term, in [0, budget].
-        over_ms: since when more than the budget is needed; 0: it is not.
-        unfed_ms: since when something is late and slots find too little to show; 0: they do find.
-    """
+    """Pacing controller of one market: its recent impressions, decayed to `at_ms`."""
 
     at_ms: int
-    shown: float = 0.0
-    watched_h: float = 0.0
-    recent: float = 0.0
-    paying: float = 0.0
-    dual: float = 0.0
-    over_ms: int = 0
-    unfed_ms: int = 0
+    shown: float = 0.0  # impressions with a half-life of `_RATE_HALF_LIFE_H`
+    watched_h: float = 0.0  # hours in which they came, with the same decay
+    recent: float = 0.0  # impressions with a half-life of `_SHORT_HALF_LIFE_H`
+    paying: float = 0.0  # those of `recent` that reduced a shortfall
+    dual: float = 0.0  # the integral term, in [0, budget]
+    over_ms: int = 0  # start of the market's over-commitment; 0 for none
+    unfed_ms: int = 0  # start of late deliveries whose slots are under-filled; 0 for none
 
     def age(self, now_ms: int) -> None:
         """Decay to this time."""
@@ -232,15 +199,15 @@ class Market(msgspec.Struct, array_like=True):
         return max(self.shown, 1.0) / max(self.watched_h, _LEAST_WATCHED_H)
 
     def delivered(self) -> float:
-        """Return the part of recent impressions that paid."""
+        """Return the share of recent impressions that reduced a shortfall."""
         return self.paying / max(self.recent, 1.0)
 
     def share(self, needed: Needed, budget: float) -> float:
-        """Return the part of the cards to reserve."""
+        """Return the share of the cards to reserve."""
         return min(needed.share + self.dual, budget) if needed.share > 0.0 else 0.0
 
     def settle(self, needed: Needed, budget: float, hours: float) -> None:
-        """Move the integral term by what was needed and not delivered, and watch for trouble."""
+        """Update the integral term by the share needed but not delivered, and the alarms."""
         missing = needed.share - self.delivered()
         self.dual = min(max(self.dual + _ETA * hours * missing, 0.0), budget)
         is_over = needed.even > budget and self.watched_h >= _LEAST_KNOWN_H
@@ -250,17 +217,13 @@ class Market(msgspec.Struct, array_like=True):
 
 
 class Payments(msgspec.Struct, array_like=True, tag="payments/2"):
-    """The controllers of all markets.
+    """The pacing controllers of all markets."""
 
-    Attributes:
-        settled_ms: when the integral terms moved last.
-    """
-
-    settled_ms: int = 0
+    settled_ms: int = 0  # last update of the integral terms
     markets: dict[Place, Market] = {}
 
     def show(self, place: Place, now_ms: int, *, paying: bool) -> None:
-        """Count an impression of a viewer; the `MAX_MARKETS` first places are told apart."""
+        """Count a user's impression; places beyond the first `MAX_MARKETS` share one market."""
         market = self.markets.get(place)
         if market is None:
             place = place if len(self.markets) < MAX_MARKETS else _ELSEWHERE
@@ -271,7 +234,7 @@ class Payments(msgspec.Struct, array_like=True, tag="payments/2"):
         market.paying += paying
 
     def settle(self, demand: Demand, budget: float, now_ms: int) -> None:
-        """Move the integral terms by what was needed and not delivered since the last time."""
+        """Update the integral terms by the share needed but not delivered since the last time."""
         hours = min((now_ms - self.settled_ms) / HOUR_MS, 1.0)
         self.settled_ms = now_ms
         for place, market in self.markets.items():
@@ -279,19 +242,19 @@ class Payments(msgspec.Struct, array_like=True, tag="payments/2"):
             market.settle(demand.at(place), budget, hours)
 
     def rates(self, now_ms: int) -> dict[Place, float]:
-        """Return impressions an hour by market; now is not before any market's last one."""
+        """Return impressions an hour by market; `now_ms` is not before any last impression."""
         return {place: _aged(market, now_ms).rate() for place, market in self.markets.items()}
 
     def share(self, place: Place, needed: Needed, budget: float) -> float:
-        """Return the part of a market's cards to reserve."""
+        """Return the share of a market's cards to reserve."""
         return self.markets.get(place, Market(0)).share(needed, budget)
 
     def overdrawn(self, now_ms: int) -> list[Place]:
-        """Return the markets in which more than the budget has been needed for long enough."""
+        """Return the markets that have been over-committed for `ALARM_MS`."""
         return [p for p, m in self.markets.items() if m.over_ms and now_ms - m.over_ms >= ALARM_MS]
 
     def unreachable(self, now_ms: int) -> list[Place]:
-        """Return the markets whose slots have found too little to show for long enough."""
+        """Return the markets that have been under-filled for `UNFED_MS`."""
         markets = self.markets.items()
         return [p for p, m in markets if m.unfed_ms and now_ms - m.unfed_ms >= UNFED_MS]
 

@@ -1,31 +1,9 @@
-"""What counts as evidence for an upload under trial, and how it is summed up.
+"""The guarded evidence of one upload under trial, and its summary by a trimmed mean.
 
-A few accounts must not be able to carry an upload, so what one source contributes is bounded by
-what that source contributed to everything before the upload was born (`env.fair_start.traffic`). A
-source with the share s of that traffic may have sent max(at_least, slack * s * n + 2 sqrt(s n)) of
-n
-impressions: all that it sent, and those of the others that count. (The root is for chance: of 100
-honest impressions 15 may be young where 9 in 100 are.) While it has sent more it is not heard, so
-the harder it tries the less it moves. Sources are the cohort of young accounts, and the address
-block of a request, hashed into `N_BUCKETS`, or that none is told. Where everybody is young, or all
-come through one carrier, nothing is cut.
-What is too much of one source is not held against the others that it is of as well. A crowd that
-keeps within all shares gets in: up to slack * s of the evidence, and trimming takes a part of that.
-So does one of old accounts from everywhere. An account counts once for an upload, between two moves
-of it: its further impressions are no evidence, and do not count as sent either.
-
-What passes is kept as a histogram of uplift of fixed size, each value split between the two
-nearest nodes, so that the histogram's mean is the mean; it is read by a trimmed mean and the
-variance of that (Tukey and McLaughlin, "Less vulnerable confidence and significance procedures
-for location based on a single sample", Sankhya A, 1963). Trimming biases a skewed reward, the
-same for all uploads, so only differences of trimmed means are used.
-
-Rejected: the share in the viewer's country (a farm in a country without other traffic is all of
-it), a bound on what counts instead of on what was sent (fakes then fill up each bound as it
-grows: measured, 1,000 of them moved an upload by 1.5 to 2.4 standard deviations of uploads), n of
-what counts alone (a source of more than a third of all would never be heard again once it was too
-much), distinct counts of origins (their size grows with the audience), 32 buckets (20 origins fill
-half).
+`Evidence` bounds the impressions that one traffic source may contribute by its share of the traffic
+before the upload's launch, and counts each account once. Accepted impressions enter a histogram of
+uplift of fixed size. Bound, estimator, known gaps and rejected alternatives:
+`docs/decisions/upload-evidence.md`.
 """
 
 import math
@@ -47,19 +25,19 @@ _PLACE_BYTES = 2
 
 
 class Accounts(msgspec.Struct, array_like=True, gc=False):
-    """Accounts by their places in the filter, one by one while that takes less than its bits.
+    """A set of accounts: a sorted list of positions while that is short, then a bit array.
 
     Attributes:
-        held: the places that are taken, rising, 2 bytes each; or all bits, as soon as there are
-            as many bytes.
-        n: how many places are taken.
+        held: taken positions in ascending order, 2 bytes each, or the whole bit array once that is
+            no longer.
+        n: number of positions taken; at half of `N_BITS` the set is cleared.
     """
 
     held: bytearray = msgspec.field(default_factory=bytearray)
     n: int = 0
 
     def __contains__(self, user: UserKey) -> bool:
-        """Tell whether an account was noted, or shares its place with one that was."""
+        """Tell whether an account was noted, or shares its position with one that was."""
         place = _place(user)
         if len(self.held) == _N_BYTES:
             return bool(self.held[place >> 3] >> (place & 7) & 1)
@@ -67,7 +45,7 @@ class Accounts(msgspec.Struct, array_like=True, gc=False):
         return rank < self.n and self._nth(rank) == place
 
     def note(self, user: UserKey) -> None:
-        """Remember an account that is not among these."""
+        """Add an account that is not in the set."""
         place = _place(user)
         if self.n == N_BITS // 2:
             self.held, self.n = bytearray(), 0
@@ -110,42 +88,31 @@ _SDS_OF_CHANCE = 2.0
 
 
 class Evidence(msgspec.Struct, array_like=True, gc=False):
-    """The evidence for one upload; at most some 3 KB, however many users saw it.
+    """The evidence of one upload; at most some 3 KB, however many users saw it."""
 
-    Attributes:
-        counted: impressions that count, with a known reward or not.
-        young: those that young accounts sent, see `admit`.
-        cut: impressions that a guard cut off.
-        origins: those that each bucket of origins sent.
-        nodes: the histogram of uplift over [LOW, HIGH]; empty before the first.
-        accounts: whose impressions were counted since the upload's last move.
-        unknown: impressions that came from unknown origins.
-        cut_young: of what young accounts sent, what was cut off because of that.
-        cut_unknown: the same of unknown origins.
-        cut_origins: the same of each bucket.
-    """
-
-    counted: float = 0.0
-    young: float = 0.0
-    cut: int = 0
+    counted: float = 0.0  # accepted impressions, with a known reward or not
+    young: float = 0.0  # impressions sent by new accounts, see `admit`
+    cut: int = 0  # impressions that a guard filtered
+    # impressions sent by each bucket of origins
     origins: Origins = msgspec.field(default_factory=Origins)
-    nodes: list[float] = []
+    nodes: list[float] = []  # histogram of uplift over [LOW, HIGH]; empty before the first
+    # accounts counted since the upload's last move
     accounts: Accounts = msgspec.field(default_factory=Accounts)
-    unknown: float = 0.0
-    cut_young: float = 0.0
-    cut_unknown: float = 0.0
-    cut_origins: Origins = msgspec.field(default_factory=Origins)
+    unknown: float = 0.0  # impressions sent from unknown origins
+    cut_young: float = 0.0  # impressions of new accounts filtered because of these
+    cut_unknown: float = 0.0  # the same for unknown origins
+    cut_origins: Origins = msgspec.field(default_factory=Origins)  # the same for each bucket
 
     def admit(self, source: Source, guards: Guards, user: UserKey) -> bool:
-        """Count an impression, or cut it off; return whether it counts.
+        """Count an impression or filter it; return whether it counts.
 
-        What is cut off is held against the source that it was too much of, and not against the
-        others it is of as well: young fakes do not silence the carrier that they come through.
+        A filtered impression is charged only to the source that exceeded its bound, not to its
+        other sources: young fakes do not rate-limit the carrier that they come through.
 
         Args:
-            source: where it comes from.
+            source: traffic source of the impression.
             guards: bounds.
-            user: whose it is; empty where that is unknown, which is no account.
+            user: account; empty where unknown, which is never deduplicated.
         """
         is_account = guards.enabled and user != ""
         if is_account and user in self.accounts:
@@ -165,23 +132,18 @@ class Evidence(msgspec.Struct, array_like=True, gc=False):
         return counts
 
     def hears(self, source: Source, guards: Guards) -> bool:
-        """Return whether an impression from there would count now, of an account not yet counted.
-
-        Args:
-            source: where it would come from.
-            guards: bounds.
-        """
+        """Return whether an impression from this source, by an uncounted account, would count."""
         fits = self._fits_young(source, guards) and self._fits_origin(source, guards)
         return fits or not guards.enabled
 
     def add(self, uplift: float) -> None:
-        """Add the uplift of an impression that counts."""
+        """Add the uplift of an accepted impression."""
         if not self.nodes:
             self.nodes = [0.0] * N_NODES
         add_uplift(self.nodes, uplift)
 
     def forget_half(self) -> None:
-        """Let all evidence weigh half, and every account count again."""
+        """Halve the weight of all evidence and let every account count again."""
         self.counted *= 0.5
         self.young *= 0.5
         self.unknown *= 0.5
@@ -205,7 +167,7 @@ class Evidence(msgspec.Struct, array_like=True, gc=False):
         return self._fits(sent, cut, source.origin_share, guards)
 
     def _fits(self, sent: float, cut: float, share: float, guards: Guards) -> bool:
-        """Return whether a source may send one more, of whose part `cut` were cut off."""
+        """Return whether a source may send one more impression, `cut` of its own being filtered."""
         expected = share * (self.counted + cut + 1.0)
         chance = _SDS_OF_CHANCE * math.sqrt(expected)
         return sent + 1.0 <= max(guards.at_least, guards.slack * expected + chance)
@@ -225,7 +187,7 @@ class Evidence(msgspec.Struct, array_like=True, gc=False):
 
 
 class Summary(NamedTuple):
-    """A trimmed mean and what is needed of its error."""
+    """A trimmed mean with its sample size and variance."""
 
     n: float
     mean: float
@@ -233,7 +195,7 @@ class Summary(NamedTuple):
 
 
 def add_uplift(nodes: list[float], uplift: float) -> None:
-    """Split a weight of 1 between the two nearest nodes; what is outside stands at the end."""
+    """Split a weight of 1 between the two nearest nodes; values outside count at the end."""
     place = (min(max(uplift, LOW), HIGH) - LOW) / _STEP
     node = min(int(place), N_NODES - 2)
     part = place - node
@@ -242,7 +204,7 @@ def add_uplift(nodes: list[float], uplift: float) -> None:
 
 
 def summarise(nodes: list[float], trim: float) -> Summary:
-    """Return the trimmed mean of a histogram, the part `trim` of it cut at each end.
+    """Return the trimmed mean of a histogram, with the fraction `trim` cut at each end.
 
     The variance is that of the winsorised values over (1 - 2 trim)^2.
 

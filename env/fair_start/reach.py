@@ -1,7 +1,7 @@
-"""Where each upload may be shown now, and the audience that it is still owed.
+"""The results of `env.fair_start.audience`: where each upload may be shown and its shortfall.
 
-`Reach` is for serving: columns by catalogue index. `UploadState` is for the audit: one record an
-upload, with the times at which it was paid and promoted and the reason why it was stopped.
+`Reach` holds columns by catalogue index, for serving. `UploadState` is one record an upload, for
+the audit: times of delivery and promotion, and the reason why it was stopped.
 """
 
 from collections.abc import Sequence
@@ -19,30 +19,30 @@ from env.vocabulary import Bools, CreatorId, Floats, Ints, ItemId
 
 @dataclass(frozen=True)
 class Reach:
-    """Levels and debts of one version of the fold, by catalogue index; nobody writes to them.
+    """Stage, shortfall and price of each item for one version of the fold; read-only.
 
-    The price is a dual variable: what must be added to an upload's match (a cosine) so that it is
-    paid in time; see `env.fair_start.budget`.
+    The price is a dual variable: the bonus on an upload's match (a cosine) that gets it delivered
+    in time, see `env.fair_start.budget`.
     """
 
-    level: Ints  # (n,) 0 to OPEN_LEVEL, which is also that of what never debuted
+    level: Ints  # (n,) 0 to OPEN_LEVEL, which items without a launch have too
     stopped: Bools  # (n,) no longer offered
-    owed: Floats  # (n,) impressions still owed
-    due_ms: Ints  # (n,) by when; 0 where nothing is owed
-    price: Floats  # (n,) at least 0, but of what only a test is owed to; 0 where nothing is owed
+    owed: Floats  # (n,) shortfall, test impressions included
+    due_ms: Ints  # (n,) deadline; 0 without a shortfall
+    price: Floats  # (n,) 0 without a shortfall, `TEST_PRICE` for tests alone, else at least 0
 
     @cached_property
     def tried(self) -> Ints:
-        """What is under trial or stopped, ascending; all else is everywhere."""
+        """Items under trial or stopped, ascending; all others are in the open pool."""
         return np.flatnonzero((self.level < OPEN_LEVEL) | self.stopped)
 
     @cached_property
     def owing(self) -> Ints:
-        """What is owed impressions, ascending."""
+        """Items with a shortfall, ascending."""
         return np.flatnonzero(self.owed > 0.0)
 
     def prepare(self) -> None:
-        """Find what is under trial and what is owed, before the first page asks."""
+        """Compute `tried` and `owing` before the first page needs them."""
         for index in (self.tried, self.owing):
             index.flags.writeable = False
 
@@ -50,7 +50,7 @@ class Reach:
     def of(
         cls, level: Ints, stopped: Bools, owed: Floats, due_ms: Floats, price: Floats
     ) -> "Reach":
-        """Return the same columns, each with room for items to come."""
+        """Return a `Reach` with a copy of these columns, each with spare room for later items."""
         reach = cls(
             with_room(len(level), np.int64),
             with_room(len(level), np.bool_),
@@ -69,9 +69,9 @@ class Reach:
         """Return the reach of n items where some have other values; it shares its columns.
 
         Args:
-            n: items by now.
-            index: shape (m,), ascending, those that have, among them all that are new.
-            rows: theirs, in the order of the attributes.
+            n: number of items now.
+            index: shape (m,), ascending, the changed items, all new ones included.
+            rows: their values, in the order of the attributes.
         """
         reach = Reach(
             grown(self.level, n),
@@ -88,7 +88,7 @@ class Reach:
         return reach
 
     def moved_since(self, before: "Reach") -> Ints:
-        """Return the items of `before` whose level is another, or that were stopped, ascending."""
+        """Return the items of `before` whose level changed or that were stopped, ascending."""
         n = len(before.level)
         tried = np.concatenate([before.tried, self.tried[self.tried < n]])
         is_other = self.level[tried] != before.level[tried]
@@ -100,45 +100,26 @@ class Reach:
 
 
 class UploadState(msgspec.Struct, frozen=True):
-    """All that an audit asks about one upload.
+    """Audit record of one upload."""
 
-    Attributes:
-        item_id: of the first of its near-duplicates that is listed, if any is.
-        creator: who uploaded it; empty where unknown.
-        country: its home market; empty where unknown.
-        language: empty where unknown.
-        born_ms: when it came; a time in which nobody could be shown it does not count.
-        owed: G, the impressions that it was promised.
-        impressions: that it had while it was owed any or under trial.
-        paid_ms: when the last owed one came, 0 if it did not yet.
-        level: the pool it is in, 0 to OPEN_LEVEL.
-        level_ms: when it entered each level last, 0: never.
-        stopped: why it is no longer offered; empty if it is.
-        n_counted: impressions that count as evidence, half of them forgotten where it is sent back.
-        n_cut: impressions that a guard cut off.
-        uplift: posterior mean of its uplift over an ordinary item, in rewards.
-        uplift_sd: posterior standard deviation of it.
-        chance: posterior probability that the uplift is above the bar of its level.
-    """
-
-    item_id: ItemId
-    creator: CreatorId
-    country: str
-    language: str
-    born_ms: int
-    owed: int
-    impressions: int
-    paid_ms: int
-    level: int
-    level_ms: tuple[int, int, int, int]
-    stopped: str
-    n_counted: float
-    n_cut: int
-    uplift: float
-    uplift_sd: float
-    chance: float
+    item_id: ItemId  # of the first listed of its near-duplicates, if any is listed
+    creator: CreatorId  # uploader; empty where unknown
+    country: str  # home market; empty where unknown
+    language: str  # empty where unknown
+    born_ms: int  # launch time, shifted by times in which nobody could be shown it
+    owed: int  # guaranteed impressions (G)
+    impressions: int  # had while it had a shortfall or was under trial
+    paid_ms: int  # time of the last guaranteed impression, 0 until then
+    level: int  # its pool, 0 to OPEN_LEVEL
+    level_ms: tuple[int, int, int, int]  # last time that it entered each level, 0 for never
+    stopped: str  # why it is no longer offered; empty if it is
+    n_counted: float  # impressions counted as evidence; each demotion halves them
+    n_cut: int  # impressions filtered by a guard
+    uplift: float  # posterior mean of its uplift over an ordinary item, in rewards
+    uplift_sd: float  # posterior standard deviation of it
+    chance: float  # posterior probability that the uplift is above the bar of its level
 
 
 def _replaced(some: Ints, changed: Ints, new: Ints) -> Ints:
-    """Return a set of indices where those that changed are in it if they are among the new ones."""
+    """Return a set of indices where the changed ones are members iff they are in `new`."""
     return np.sort(np.concatenate([some[~is_among(some, changed)], new]))

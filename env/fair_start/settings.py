@@ -1,6 +1,8 @@
-"""What an upload is promised, how it is tried, and what counts as evidence for it.
+"""Settings of the fair start of uploads: delivery guarantee, rollout stages and traffic guards.
 
-These are arguments of the fold in `env.fair_start.audience`, and sections of the configuration.
+They are arguments of the fold `env.fair_start.audience.Audiences` and sections of the
+configuration. Why these values: `docs/decisions/rollout-tests.md` and
+`docs/decisions/delivery-guarantee.md`.
 """
 
 import math
@@ -26,7 +28,7 @@ NEIGHBOURS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "PH": ("SG", "US"),
     }
 )
-"""Where a proven video goes next, by language and trade: our choice, no source."""
+"""Countries that a proven video reaches next, by language and trade: our choice, no source."""
 
 
 def _require(holds: bool, name: str, expected: str, got: object) -> None:
@@ -35,13 +37,13 @@ def _require(holds: bool, name: str, expected: str, got: object) -> None:
 
 
 class FairStart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The audience that every upload is owed, whoever made it.
+    """The delivery guarantee: impressions promised to every upload, regardless of its creator.
 
     Attributes:
-        impressions: G, owed to an upload; 0: none are.
-        by_market: the same by the home country, where it differs.
-        within_h: hours after the upload in which they are owed.
-        budget: the most of a market's cards that may be reserved for it, in [0, 1].
+        impressions: guaranteed to each upload (G); 0 disables the guarantee.
+        by_market: the same by home country, where it differs.
+        within_h: hours after launch within which they are to be delivered.
+        budget: largest share of a market's cards that may be reserved for the guarantee, in [0, 1].
     """
 
     impressions: int = 100
@@ -50,42 +52,37 @@ class FairStart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     budget: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be owed.
-
-        Raises:
-            ValueError: a number is out of range.
-        """
+        """Raise ValueError if a number is out of range."""
         for market, owed in {"": self.impressions, **self.by_market}.items():
             _require(0 <= owed <= 1_000_000, f"impressions {market}", "in [0, 1000000]", owed)
         _require(0.0 < self.within_h <= 24.0 * 365.0, "within_h", "in (0, 8760]", self.within_h)
         _require(0.0 <= self.budget <= 1.0, "budget", "in [0, 1]", self.budget)
 
     def owed_in(self, country: str) -> int:
-        """Return G of an upload from this country."""
+        """Return the impressions guaranteed to an upload from this country."""
         return self.by_market.get(country, self.impressions)
 
 
 class Pools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How an upload that proves itself comes to be shown to more users.
+    """Rollout stages (pools) that an upload passes, and the test that decides each move.
 
-    What the policy passes over is tested all the same: `tests` are owed, so a verdict can wait for
-    them, and `hopeless` spends them where they may decide something. A bar with a chance of .5
-    would let through half of those that stand at it; one that asks for more needs more evidence.
+    A promotion threshold above .5 asks for evidence, where .5 would promote half of the uploads
+    that stand exactly at the bar. `tests` reserves impressions for uploads that the policy passes
+    over, so that they are tested all the same.
 
     Attributes:
-        caps: impressions that an upload may have in pools 0, 1 and 2, each more than the last.
-        at_least: counted impressions before the first verdict.
-        promote: posterior probability of being good enough that promotes out of pools 0, 1 and 2,
-            each in [0.5, 1); at 0.5 goes on what is more likely above the bar than not.
-        tests: impressions that an upload is owed when it comes to pools 1 and 2, by the slots that
-            the first audience leaves; 0: none are.
-        early: what `promote` is at least before they are paid, in [0.5, 1).
-        hopeless: the same below which the rest of them is not owed any more, in [0, 0.5).
-        demote: probability of having been good enough for the pool that it is in, below which an
-            upload is sent back; in pool 0, of being good enough to leave it, below which it is
-            stopped; in (0, 0.5).
-        bars: how good is good enough to leave pools 0, 1 and 2: standard deviations of uplift
-            among uploads above their mean.
+        caps: impressions that an upload may have in pools 0, 1 and 2, rising.
+        at_least: counted impressions before the first test decision.
+        promote: posterior probability of exceeding the bar that promotes out of pools 0, 1 and 2,
+            each in [0.5, 1).
+        tests: test impressions reserved for an upload on entering pools 1 and 2, served after all
+            delivery guarantees; 0 for none.
+        early: least value of `promote` until those are delivered, in [0.5, 1).
+        hopeless: probability below which the remaining test impressions are dropped, in [0, 0.5).
+        demote: probability below which an upload moves back a pool, or is stopped in pool 0, in (0,
+            0.5). It refers to the bar of the pool below; in pool 0 to its own.
+        bars: uplift needed to leave pools 0, 1 and 2, in standard deviations between uploads above
+            their mean.
         neighbours: countries to which pool 2 opens, by home country.
     """
 
@@ -100,11 +97,7 @@ class Pools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     neighbours: dict[str, tuple[str, ...]] = msgspec.field(default_factory=lambda: dict(NEIGHBOURS))
 
     def __post_init__(self) -> None:
-        """Refuse pools that nothing can pass.
-
-        Raises:
-            ValueError: a number is out of range.
-        """
+        """Raise ValueError if a number is out of range."""
         rising = 0 < self.caps[0] < self.caps[1] < self.caps[2]
         _require(rising, "caps", "three rising numbers above 0", self.caps)
         _require(0 < self.at_least <= self.caps[0], "at_least", "in (0, caps[0]]", self.at_least)
@@ -119,19 +112,18 @@ class Pools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Guards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one source may contribute to the evidence for an upload under trial, and to all else.
+    """Traffic guards: bounds on the evidence that one traffic source may contribute.
 
-    What a source sends may exceed its part of the traffic before the upload's birth by `slack`
-    times, and is never cut below `at_least` impressions; while it sends more, its impressions are
-    no evidence and pay nothing. Young accounts may be `slack` times their usual part of what is
-    learned from outside of trials.
+    A source may send `slack` times its share of the traffic before the upload's launch; what it
+    sends beyond that is no evidence and does not count as delivered. Outside of trials, new
+    accounts may contribute `slack` times their usual part of the training data.
 
     Attributes:
-        enabled: False counts everything, for comparison.
-        young_days: accounts younger than this are one cohort.
+        enabled: False counts every impression, for comparison.
+        young_days: accounts younger than this are the new accounts, one source.
         slack: at least 1.
         at_least: impressions of one source that always count, at least 1.
-        trim: part of the rewards that is cut at each end before a mean is taken, in [0, 0.4].
+        trim: fraction of rewards trimmed at each end before a mean is taken, in [0, 0.4].
     """
 
     enabled: bool = True
@@ -141,11 +133,7 @@ class Guards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trim: float = 0.1
 
     def __post_init__(self) -> None:
-        """Refuse guards that guard nothing.
-
-        Raises:
-            ValueError: a number is out of range.
-        """
+        """Raise ValueError if a number is out of range."""
         _require(self.young_days >= 0, "young_days", "at least 0", self.young_days)
         _require(1.0 <= self.slack < math.inf, "slack", "at least 1 and finite", self.slack)
         _require(self.at_least >= 1, "at_least", "at least 1", self.at_least)
@@ -153,7 +141,7 @@ class Guards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AudienceArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All arguments of the fold of audiences."""
+    """All settings of the fair start."""
 
     fair_start: FairStart = FairStart()
     pools: Pools = Pools()

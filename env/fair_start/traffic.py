@@ -1,41 +1,9 @@
-"""How much of all impressions each source makes, by market, and how much it made earlier.
+"""Traffic guards: the share of each market's impressions that each source sends, now and earlier.
 
-A source is the cohort of young accounts, a bucket of hashed address blocks, or all that tells no
-address. What an upload may have from one is measured by the share that the source had *before the
-upload was born*: a crowd that comes for the upload must not raise its own allowance by coming. At
-a birth, and daily, the counts are frozen, if that was not done within `_FREEZE_EVERY_MS`, and the
-latest `_MAX_FROZEN` such states are kept; an upload goes by the last one before its birth, or by
-the oldest, which is two days old or more. Counts fade by a factor of e in three days.
-
-Where little was counted the share is shrunk: in a market towards that everywhere, and that towards
-what is counted now, each by as much as `_PRIOR` impressions weigh. So a new installation goes by
-its present traffic, and what is not yet a market by the others; all that are none yet are bounded
-together, or who claims hundreds of countries would have an allowance in each. Where everybody is
-young, or all come through one carrier, nothing is cut. Of the young the share at home holds: fakes
-in one market open no other. Of a block it is the greater one of that and the share everywhere: at
-home many a block was not seen yet.
-
-What is out of trial has no evidence of its own to guard, and yet everything is learned from whoever
-comes to it: a crowd that skips all of it makes the one upload look better. So the young teach as
-much as they usually do, and in a surge no more (`Traffic.admit`): fakes can have only the young's
-part of an ordinary day, and of a campaign's newcomers as many are heard. *Usual* is what it was two
-days ago. Verdicts need a fair sample of what is ordinary, so they leave out all of a source that
-makes much more of its market than usual (`Traffic.is_usual`).
-
-What that leaves open: who makes a market of fakes first and uploads then, who keeps coming for
-longer than frozen states go back, and what old accounts teach. What it costs: where the share of a
-source really rises (a campaign; a new proxy hides where all come from; a market opens with new
-users only) the earlier share holds until it has risen, which takes up to three days:
-`Guards.enabled` is the way out.
-
-Rejected: the share at the time of the impression (1,000 fakes who ask for 24 cards each are most of
-a small market for some hours), a share frozen in each upload (256 numbers, for thousands of uploads
-that are mostly alike), counts that fade by their number (a large installation forgets within
-hours), and a longer memory (what really changed would be held up for a week). In `admit`: to hear
-nothing of what is not usual (a campaign would teach nothing for days), and to bound blocks of
-addresses too (users come with some 24 cards at once: in a market of thousands much of what is
-honest is too much of some block). Verdicts that go by `admit`: of a surge they would hear a part,
-which moves all uploads alike, and of old accounts from a few blocks everything.
+A source is the new accounts, a bucket of address blocks, or all requests without an address. An
+upload's evidence is bounded by the shares before its launch, and training outside of trials by the
+usual share of new accounts, so that a crowd of fake accounts cannot raise its own allowance.
+Derivation, known gaps, costs and rejected alternatives: `docs/decisions/traffic-guards.md`.
 """
 
 import math
@@ -61,14 +29,14 @@ class Origins(msgspec.Struct, array_like=True, gc=False):
     """Impressions by bucket.
 
     Attributes:
-        held: a byte for each impression, its bucket; or all counts, 2 bytes each, as soon as there
-            are as many bytes.
+        held: the bucket of each impression, a byte each, or all counters, 2 bytes each, once that
+            is no longer.
     """
 
     held: bytearray = msgspec.field(default_factory=bytearray)
 
     def of(self, bucket: int) -> int:
-        """Return how many impressions came from a bucket.
+        """Return the number of impressions from a bucket.
 
         >>> origins = Origins()
         >>> origins.note(7)
@@ -90,7 +58,7 @@ class Origins(msgspec.Struct, array_like=True, gc=False):
             self.held[_WIDTH * bucket : _WIDTH * (bucket + 1)] = count.to_bytes(_WIDTH, "little")
 
     def forget_half(self) -> None:
-        """Let each bucket have half of its impressions, rounded down."""
+        """Halve each bucket's count, rounded down."""
         counts = [self.of(bucket) // 2 for bucket in range(N_BUCKETS)]
         if sum(counts) < _N_BYTES:
             self.held = bytearray(b for b, count in enumerate(counts) for _ in range(count))
@@ -107,24 +75,19 @@ TOTAL, YOUNG, FIRST_BUCKET = 0, 1, 2
 N_COUNTS = FIRST_BUCKET + N_BUCKETS
 
 UNKNOWN = N_COUNTS
-"""Column of what tells no address."""
+"""Column of impressions without an address."""
 
 EVERYWHERE = "*"
-"""Name of the row that counts all."""
+"""Name of the row that counts all markets."""
 
 _FROZEN_ROW = struct.Struct(f"<{N_COUNTS + 1}f")
 
 
 class Frozen(msgspec.Struct, frozen=True, array_like=True):
-    """The counts as they were.
+    """The counts at one time."""
 
-    Attributes:
-        at_ms: when.
-        rows: by market, float32: all counts, and those of no known address.
-    """
-
-    at_ms: int
-    rows: dict[str, bytes]
+    at_ms: int  # the time
+    rows: dict[str, bytes]  # by market, float32: all counts, then those without an address
 
     @classmethod
     def of(cls, at_ms: int, counts: dict[str, list[float]]) -> "Frozen":
@@ -142,17 +105,12 @@ class Frozen(msgspec.Struct, frozen=True, array_like=True):
                 )
 
     def count(self, market: str, column: int) -> float:
-        """Return a count; 0 where the market was not there."""
+        """Return a count; 0 where the market is missing."""
         row = self.rows.get(market)
         return float(struct.unpack_from("<f", row, 4 * column)[0]) if row is not None else 0.0
 
     def in_small(self, column: int, below: float) -> float:
-        """Return a count over the markets with fewer impressions, and where none is told.
-
-        Args:
-            column: of a row.
-            below: impressions of the least market that does not count.
-        """
+        """Return a count over the unnamed market and those with fewer than `below` impressions."""
         small = (m for m in self.rows if not m or self.count(m, TOTAL) < below)
         return sum(self.count(market, column) for market in small if market != EVERYWHERE)
 
@@ -176,13 +134,13 @@ def unpack_rows(packed: dict[str, bytes]) -> dict[str, list[float]]:
 
 
 def columns_of(scene: Scene, young_days: int) -> tuple[int, ...]:
-    """Return the columns of the sources of an impression."""
+    """Return the columns of an impression's sources."""
     origin = origin_column(bucket_of(scene.origin))
     return (origin, YOUNG) if scene.tenure_days < young_days else (origin,)
 
 
 def origin_column(bucket: int) -> int:
-    """Return the column of a bucket; -1: of what tells no address."""
+    """Return the column of a bucket; -1 gives that of impressions without an address."""
     return FIRST_BUCKET + bucket if bucket >= 0 else UNKNOWN
 
 
@@ -192,7 +150,7 @@ def count_in(row: list[float], column: int) -> float:
 
 
 def bucket_of(origin: str) -> int:
-    """Return the bucket of a block of addresses; -1: it is not told."""
+    """Return the bucket of an address block; -1 without one."""
     return zlib.crc32(origin.encode()) % N_BUCKETS if origin else -1
 
 
@@ -209,12 +167,12 @@ _MAX_FROZEN = 8
 _FADE_MS = 3 * 24 * _HOUR_MS
 
 _PRIOR = 200.0
-"""Impressions: with fewer of its own, a share is rather that of what is around."""
+"""Impressions that the prior share weighs as much as."""
 
 _SDS_OF_CHANCE = 2.0
 
 _ALLOWANCE = 20.0
-"""Impressions of its own that a source starts with: a share of few impressions tells nothing."""
+"""Impressions that any source may send: a share of few impressions means nothing."""
 
 _MAX_MARKETS = 300
 
@@ -222,15 +180,15 @@ _USUAL_MS = (_MAX_FROZEN - 1) * _FREEZE_EVERY_MS  # before the last frozen state
 
 
 class Heard(NamedTuple):
-    """Of what is out of trial, impressions in a market since the counts were last frozen."""
+    """A market's impressions outside of trials since the counts were last frozen."""
 
-    n: int = 0  # that all may be learned from
-    young: int = 0  # of these
-    unheard: int = 0  # of young accounts, that nothing may
+    n: int = 0  # that learners may train on
+    young: int = 0  # of these, from new accounts, from new accounts, from new accounts
+    unheard: int = 0  # from new accounts, that learners may not train on
 
 
 class Source(NamedTuple):
-    """Where an impression comes from, with shares of earlier traffic in (0, 1]."""
+    """Source of an impression, with its shares of earlier traffic in (0, 1]."""
 
     bucket: int  # -1: the origin is unknown
     origin_share: float
@@ -239,13 +197,14 @@ class Source(NamedTuple):
 
 
 class Traffic:
-    """Counts of impressions by market and source, what they were, and who was heard.
+    """Counts of impressions by market and source, earlier counts, and accepted impressions.
 
     Attributes:
-        counts: all impressions, as they came, by market.
-        frozen: what the counts were, the latest last.
-        heard: since then, by market.
-        usual: some two days older than the last of the frozen, or the oldest; None: there is none.
+        counts: current counts by market, fading.
+        frozen: earlier counts, the latest last.
+        heard: impressions outside of trials since the last of these, by market.
+        usual: counts some two days older than the last frozen ones, or the oldest; None without
+            any.
     """
 
     def __init__(
@@ -254,14 +213,13 @@ class Traffic:
         frozen: list[Frozen] | None = None,
         heard: dict[str, Heard] | None = None,
     ) -> None:
-        """Start without impressions, or where these left off."""
         self.counts: dict[str, list[float]] = counts or {}
         self.frozen: list[Frozen] = frozen or []
         self.heard: dict[str, Heard] = heard or {}
         self._look()
 
     def fold(self, scene: Scene, young_days: int) -> None:
-        """Count an impression in the viewer's country and everywhere."""
+        """Count an impression in the user's country and everywhere."""
         bucket, young = bucket_of(scene.origin), scene.tenure_days < young_days
         for row in (self._row(scene.country), self._row(EVERYWHERE)):
             row[TOTAL] += 1.0
@@ -270,7 +228,7 @@ class Traffic:
                 row[FIRST_BUCKET + bucket] += 1.0
 
     def freeze(self, now_ms: int) -> None:
-        """Remember the counts as they are now, unless that was done lately."""
+        """Store the current counts, unless that was done within `_FREEZE_EVERY_MS`."""
         if self.frozen and now_ms - self.frozen[-1].at_ms < _FREEZE_EVERY_MS:
             return
         if self.frozen:
@@ -282,13 +240,13 @@ class Traffic:
         self._look()
 
     def source(self, scene: Scene, young_days: int, home: str, born_ms: int) -> Source:
-        """Return where an impression comes from.
+        """Return the source of an impression, which must be counted already.
 
         Args:
-            scene: of the impression, which was counted already.
+            scene: of the impression.
             young_days: accounts younger than this are one source.
             home: country of the upload; empty where unknown.
-            born_ms: when it was uploaded.
+            born_ms: launch time of the upload.
 
         >>> Traffic().source(Scene(0, tenure_days=40), young_days=7, home="GB", born_ms=0)
         Source(bucket=-1, origin_share=1.0, young=False, young_share=1.0)
@@ -300,15 +258,11 @@ class Traffic:
         return Source(bucket, origin_share, young, young_share)
 
     def is_usual(self, scene: Scene, young_days: int, slack: float) -> bool:
-        """Return whether no source of an impression makes much more of its market than it did.
+        """Return whether no source of an impression sends much more of its market than usual.
 
-        What came since the counts were last frozen is held against what is usual; before they were
-        everything is.
-
-        Args:
-            scene: of the impression, which was counted already.
-            young_days: accounts younger than this are one source.
-            slack: how many times its share a source may have.
+        Impressions since the counts were last frozen are compared with `slack` times the usual
+        shares; before any frozen counts everything is usual. The impression must be counted
+        already.
         """
         if not self.frozen:
             return True
@@ -323,17 +277,11 @@ class Traffic:
         return True
 
     def admit(self, scene: Scene, young_days: int, slack: float, now_ms: int) -> bool:
-        """Return whether all may be learned from an impression of what is out of trial.
+        """Return whether learners may train on an impression outside of trials, counted already.
 
-        They may while the young are no more of what was heard in their market since the counts were
-        last frozen than they usually are, or no more than usually come in that time: where the old
-        stay away the young teach as much as before. Until there is a frozen state all is usual.
-
-        Args:
-            scene: of the impression, which was counted already.
-            young_days: accounts younger than this are one source.
-            slack: how many times as much as usual they may be.
-            now_ms: the clock.
+        They may while the new accounts among the accepted impressions of its market since the last
+        frozen counts are at most `slack` times their usual part, or `slack` times as many as
+        usually come in that time. Before any frozen counts everything is accepted.
         """
         if not self.frozen:
             return True
@@ -347,14 +295,14 @@ class Traffic:
         return True
 
     def to_stored(self) -> dict[str, bytes]:
-        """Return the counts; the same stream of impressions gives the same."""
+        """Return the counts; the same stream of impressions gives the same counts."""
         return pack_rows(self.counts)
 
     @classmethod
     def from_stored(
         cls, stored: dict[str, bytes], frozen: list[Frozen], heard: dict[str, Heard]
     ) -> "Traffic":
-        """Return the traffic with these counts of `to_stored`, these earlier ones, and `heard`.
+        """Return the traffic with these counts of `to_stored`, frozen counts and `heard`.
 
         Raises:
             ValueError: a market's row is of another length.
@@ -364,19 +312,19 @@ class Traffic:
         return cls(unpack_rows(stored), list(frozen), heard)
 
     def _look(self) -> None:
-        """Look at what is usual by now."""
+        """Update the counts that are taken as usual."""
         self.usual: Frozen | None = (
             self._earlier(self.frozen[-1].at_ms - _USUAL_MS) if self.frozen else None
         )
         self._young_of_small = self.usual.in_small(YOUNG, _PRIOR) if self.usual else 0.0
 
     def _market(self, scene: Scene) -> str:
-        """Return the market that a scene is judged by; empty: all those that were too small."""
+        """Return the market that a scene is judged by; empty for all those too small."""
         usual, country = self.usual, scene.country
         return country if usual is not None and usual.count(country, TOTAL) >= _PRIOR else ""
 
     def _young_of(self, n: int, market: str, now_ms: int) -> float:
-        """Return how many young ones there usually are among n that are heard, or by now."""
+        """Return the usual number of new accounts among n accepted impressions, or by this time."""
         usual, since_ms = self.usual, now_ms - self.frozen[-1].at_ms
         come = usual.count(market, YOUNG) if market and usual else self._young_of_small
         return max(n * self._share(YOUNG, market, usual), come * since_ms / _FADE_MS)
@@ -418,5 +366,5 @@ def _shrunk(earlier: Frozen, market: str, column: int, towards: float) -> float:
 
 
 def _most(expected: float, slack: float) -> float:
-    """Return how many a source may have where so many are expected."""
+    """Return the most impressions a source may send where so many are expected."""
     return max(_ALLOWANCE, slack * expected + _SDS_OF_CHANCE * math.sqrt(expected))

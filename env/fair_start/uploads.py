@@ -1,19 +1,9 @@
-"""All uploads, by row: the trials under way, and what is kept of those that are over.
+"""All uploads by row: current trials, and a compact record of ended ones.
 
-Near-duplicates of one creator with the same home country share a row while its trial is under way.
-Whatever else looks like them has a row of its own: a copy by another user must neither take the
-original down with it nor ride on what that has proved. Of what is over a creator's next copy
-inherits only that it was stopped; for the rest it starts at the bottom, and is owed nothing, since
-that was paid. (Where creators are unknown nothing is inherited, for it may be another user's.)
-
-What comes to show something else (another title, length or address of the video) starts its trial
-anew, in whatever pool it was, and is owed no more than before; what was stopped remains so.
-
-Of a trial that is over a byte is kept (its standing), and a record for the audit of the latest
-`MAX_REMEMBERED`; so what grows with the age of an installation is an id and 21 bytes an upload.
-
-Rejected: near-duplicates whoever made them as one upload (whoever copies a title could have the
-original stopped, or skip the pools), and a row for each state of an item (a debt for each).
+Near-duplicates of one creator with the same home share a row while its trial is under way; any
+other copy has its own, so that it can neither stop the original nor profit from it. Storage for an
+ended upload is an id and 21 bytes. Rules for copies and changed content, and rejected alternatives:
+`docs/decisions/upload-identity.md`.
 """
 
 import re
@@ -35,25 +25,15 @@ from env.vocabulary import Ints, Item, ItemId
 
 
 class StoredUploads(msgspec.Struct, frozen=True, array_like=True, tag="uploads/2"):
-    """The state of `env.fair_start.uploads.Uploads`.
+    """The state of `env.fair_start.uploads.Uploads`."""
 
-    Attributes:
-        ids: of all items that ever had a row.
-        rows: of each, 4 bytes.
-        contents: of each, 8 bytes.
-        keys: of each row, 8 bytes.
-        standing: of each row, a byte.
-        trials: that are under way.
-        ended: of the latest others a record, by row.
-    """
-
-    ids: tuple[ItemId, ...]
-    rows: bytes
-    contents: bytes
-    keys: bytes
-    standing: bytes
-    trials: list[Trial]
-    ended: dict[int, UploadState]
+    ids: tuple[ItemId, ...]  # all items that ever had a row
+    rows: bytes  # row of each id, 4 bytes each
+    contents: bytes  # content hash of each id, 8 bytes each
+    keys: bytes  # near-duplicate key of each row, 8 bytes each
+    standing: bytes  # level or end of each row, a byte each
+    trials: list[Trial]  # current trials
+    ended: dict[int, UploadState]  # audit records of the latest ended trials, by row
 
     @classmethod
     def of(
@@ -65,7 +45,7 @@ class StoredUploads(msgspec.Struct, frozen=True, array_like=True, tag="uploads/2
         trials: list[Trial],
         ended: dict[int, UploadState],
     ) -> "StoredUploads":
-        """Return what to keep; the same state gives the same."""
+        """Return the stored form; the same state gives the same bytes."""
         return cls(
             tuple(rows),
             np.fromiter(rows.values(), dtype="<u4", count=len(rows)).tobytes(),
@@ -77,27 +57,15 @@ class StoredUploads(msgspec.Struct, frozen=True, array_like=True, tag="uploads/2
         )
 
     def row_of(self) -> dict[ItemId, int]:
-        """Return the rows by item.
-
-        Raises:
-            ValueError: there are more or fewer than ids.
-        """
+        """Return the rows by item; raise ValueError unless there is one an id."""
         return self._by_id(np.frombuffer(self.rows, dtype="<u4").tolist(), "rows")
 
     def content_of(self) -> dict[ItemId, int]:
-        """Return the contents by item.
-
-        Raises:
-            ValueError: there are more or fewer than ids.
-        """
+        """Return the content hashes by item; raise ValueError unless there is one an id."""
         return self._by_id(np.frombuffer(self.contents, dtype="<u8").tolist(), "contents")
 
     def key_of(self) -> list[int]:
-        """Return the keys by row.
-
-        Raises:
-            ValueError: there are more or fewer than rows that stand somewhere.
-        """
+        """Return the keys by row; raise ValueError unless there is one a standing."""
         keys: list[int] = np.frombuffer(self.keys, dtype="<u8").tolist()
         if len(keys) != len(self.standing):
             raise ValueError(f"expected {len(self.standing)} keys, got {len(keys)}")
@@ -112,17 +80,17 @@ class StoredUploads(msgspec.Struct, frozen=True, array_like=True, tag="uploads/2
 MAX_REMEMBERED = 10_000
 
 STOPPED = OPEN_LEVEL + 1
-"""Standing of an upload that was stopped; that of the others is their level."""
+"""Standing of a stopped upload; the standing of others is their level."""
 
 _GONE = STOPPED + 1
-"""Of a row whose items were taken down, or have another row by now."""
+"""Standing of a row whose items were taken down or have another row now."""
 
 
 class Uploads:
-    """The uploads that ever had a debut."""
+    """All uploads ever launched."""
 
     def __init__(self, args: FairStart, max_remembered: int = MAX_REMEMBERED) -> None:
-        """Start without any; of those that are over, records of so many are kept."""
+        """Start empty; `max_remembered` ended trials keep an audit record."""
         self._args, self._max_remembered = args, max_remembered
         self._within_ms = int(args.within_h * HOUR_MS)
         self._rows: dict[ItemId, int] = {}
@@ -136,19 +104,15 @@ class Uploads:
         self._places = Places()
 
     def trial(self, item_id: ItemId) -> Trial | None:
-        """Return the trial of an item; None where it has none, or it is over."""
+        """Return an item's trial; None without one, or if it is over."""
         row = self._rows.get(item_id)
         return None if row is None else self._trials.get(row)
 
     def put(self, record: ItemRecord, earliest_ms: int, now_ms: int) -> None:
-        """Let a debut enter; what is taken down or unlisted waits until it is back.
+        """Start the trial of a launch; a takedown or delisting suspends it.
 
-        An upload that moves to another home takes its trial along.
-
-        Args:
-            record: of any item.
-            earliest_ms: a debut dated before that is born now.
-            now_ms: the clock.
+        A launch dated before `earliest_ms` counts as launched now. An upload that moves to another
+        home keeps its trial.
         """
         item = record.item
         if item is not None and record.item_id in self._rows:
@@ -167,12 +131,7 @@ class Uploads:
         self._stand(trial)
 
     def follow(self, trial: Trial, audited: Callable[[Trial], UploadState]) -> None:
-        """Keep in step with a trial that moved.
-
-        Args:
-            trial: one of these.
-            audited: what is to be kept of it, if it is over.
-        """
+        """Update the indices after a trial changed; store `audited(trial)` if it is over."""
         self._stand(trial)
         if not trial.is_over:
             return
@@ -182,28 +141,25 @@ class Uploads:
             del self._ended[next(iter(self._ended))]
 
     def trials(self) -> list[Trial]:
-        """Return the trials under way, by row."""
+        """Return the current trials, by row."""
         return [self._trials[row] for row in sorted(self._trials)]
 
     def owing(self) -> list[Trial]:
-        """Return the trials that are to be shown because they are owed, by row.
-
-        The order is that of debuts, so that sums over them are the same after a restart.
-        """
+        """Return the trials with a shortfall, by row, so that sums are the same after a restart."""
         return [self._owing[row] for row in sorted(self._owing)]
 
     def states(self, audited: Callable[[Trial], UploadState]) -> list[UploadState]:
-        """Return a record an upload, by row: all that are under way and the latest others."""
+        """Return an audit record an upload, by row: all under trial and the latest ended."""
         states = {row: audited(trial) for row, trial in self._trials.items()} | self._ended
         return [states[row] for row in sorted(states)]
 
     @property
     def standing(self) -> bytearray:
-        """How far each row has come, its level or `STOPPED` and beyond; nobody writes to it."""
+        """Level of each row, or `STOPPED` and beyond; read-only."""
         return self._standing
 
     def owing_in(self, row: int) -> Trial | None:
-        """Return the trial of a row if it is to be shown because it is owed."""
+        """Return the trial of a row if it has a shortfall."""
         return self._owing.get(row)
 
     def rows_in(self, catalogue: Catalogue) -> Ints:
@@ -211,7 +167,7 @@ class Uploads:
         return self._places.of(catalogue, self._rows)
 
     def to_stored(self) -> StoredUploads:
-        """Return the state; the same stream gives the same."""
+        """Return the state; the same stream gives the same state."""
         return StoredUploads.of(
             self._rows,
             self._contents,
@@ -239,14 +195,9 @@ class Uploads:
         return uploads
 
     def _enter(self, item: Item, born_ms: int, *, is_new: bool = True) -> None:
-        """Give an item the row of its near-duplicates, or one of its own.
+        """Give an item the row of its near-duplicates, or one of its own; the caller lists it.
 
-        It is listed by whoever let it enter.
-
-        Args:
-            item: as uploaded or changed.
-            born_ms: when its trial begins, if it is the first in its row.
-            is_new: whether it may be owed anything; not if it was there before.
+        Without `is_new`, as for an item that was there before, it gets no delivery guarantee.
         """
         key = _key(item)
         before = self._latest.get(key)
@@ -273,14 +224,14 @@ class Uploads:
         )
 
     def _is_shared(self, row: int, item: Item) -> bool:
-        """Return whether an item has what its near-duplicate has: its trial, or its end."""
+        """Return whether an item shares its near-duplicate's trial, or inherits its end."""
         trial = self._trials.get(row)
         if trial is not None:
             return trial.level < OPEN_LEVEL
         return self._standing[row] == STOPPED and item.creator != ""
 
     def _change(self, item: Item, now_ms: int) -> None:
-        """Note what an item is now; what shows something else starts anew and is owed no more."""
+        """Note an item's change; changed content restarts its trial without a new guarantee."""
         row, is_other = self._rows[item.item_id], self._contents[item.item_id] != _content(item)
         self._contents[item.item_id] = _content(item)
         trial = self._trials.get(row)
@@ -297,11 +248,10 @@ class Uploads:
             trial.restart(now_ms)
 
     def _move(self, trial: Trial, item: Item, key: int, now_ms: int) -> Trial | None:
-        """Give an item that has left its near-duplicates another row.
+        """Give an item that is no near-duplicate of its row any more another row.
 
         Returns:
-            Its trial, if that goes with it: if no near-duplicate is left behind and there is none
-            where it comes to.
+            The trial if it moves along: nothing is left in the old row, and the new one has none.
         """
         latest = self._latest.get(key)
         is_alone = trial.is_alone(item.item_id)
@@ -320,7 +270,7 @@ class Uploads:
         return trial
 
     def _forget(self, row: int, item_id: ItemId) -> None:
-        """Forget the record of an end where it is of this item, which has another row now."""
+        """Drop the audit record of an item that has another row now."""
         ended = self._ended.get(row)
         if ended is not None and ended.item_id == item_id:
             del self._ended[row]
@@ -343,7 +293,7 @@ class Uploads:
         self._contents[item.item_id] = _content(item)
 
     def _stand(self, trial: Trial) -> None:
-        """Keep in step with where a trial stands, and whether it is owed anything."""
+        """Update a trial's standing and its place among the uploads with a shortfall."""
         standing = _GONE if trial.stopped == TAKEN_DOWN else STOPPED
         self._standing[trial.row] = standing if trial.stopped else trial.level
         if trial.is_owing:
@@ -353,16 +303,15 @@ class Uploads:
 
 
 def _key(item: Item) -> int:
-    """Return what near-duplicates have in common that share a row."""
+    """Return the key that near-duplicates sharing a row have in common."""
     return item_key(f"{duplicate_key(item)} {home_country(item)} {item.creator}")
 
 
 def _content(item: Item) -> int:
-    """Return what changes where an item comes to show something else: where its media is.
+    """Return a hash of an item's content: its media address, else its near-duplicate key.
 
-    Not the address's query, which is often a signature that changes. Without media it is what makes
-    near-duplicates one; with it, another title is the same video. An address that cannot be parsed
-    may stand in a log, though none is let in any more; it counts as it is written, up to its query.
+    The address's query is left out, as it is often a changing signature. An address that cannot be
+    parsed, as older logs may hold one, counts as written, up to its query.
     """
     if not item.media:
         return duplicate_key(item)

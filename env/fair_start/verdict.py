@@ -1,19 +1,8 @@
-"""Whether an upload is good enough for the next pool: a Bayesian sequential test of its uplift.
+"""The sequential test of uploads: a Bayesian decision on the uplift of each.
 
-The uplift of an upload is the trimmed mean of its evidence less that of all uplifts. Between
-uploads it is N(mu, tau^2); n impressions tell it with the variance v = s^2 / n, s^2 pooled over
-all uplifts; so it is N((mu / tau^2 + d / v) / p, 1 / p) with p = 1 / tau^2 + 1 / v (Gelman et al.,
-"Bayesian Data Analysis", 3rd ed., section 2.5). The test asks for the chance that it exceeds
-mu + bar * tau. A posterior means the same however often it was looked at, so among the promoted
-that part is above the bar that their chances said (Berger, "Statistical Decision Theory and
-Bayesian Analysis", 2nd ed., 1985, section 7.7); but the part of the unworthy ones that ever are
-promoted grows with the looks, as in any sequential test.
-
-mu and tau^2 are estimated by moments from all uploads, each at its first `at_least` rewards, when
-nothing was selected yet, with priors that weigh as much as `_PRIOR_OF_MU` and `_PRIOR_UPLOADS`.
-
-Rejected: a fixed threshold on the mean (science has it pass what was lucky early), and the noise
-of each upload's own rewards (estimated from 100 of them, it is itself what is lucky).
+`Verdicts` learns how uplifts vary between uploads and computes the posterior probability that an
+upload exceeds the bar of its stage, on which it is promoted, tested further or demoted. Model,
+frequentist caveat and rejected alternatives: `docs/decisions/rollout-tests.md`.
 """
 
 import math
@@ -25,7 +14,7 @@ from env.fair_start.evidence import N_NODES, Evidence, Summary, add_uplift, summ
 from env.fair_start.settings import Pools
 
 LOOK_EVERY = 10
-"""Rewards of an upload between two looks at it, by every hundred that it had."""
+"""Rewards between two test decisions on an upload, for every hundred that it had."""
 
 _NOISE_SD = 0.7
 
@@ -36,31 +25,31 @@ _TAU_OF_NOISE = 0.17
 _PRIOR_UPLOADS = 20.0
 
 _PRIOR_OF_MU = 3.0
-"""How uploads compare with what a policy chose to show is hardly known beforehand."""
+"""Small, as little is known beforehand of uploads relative to items that a policy chose."""
 
 _LEAST_TAU = 0.25
-"""Of the prior tau: with no difference between uploads at all there would be nothing to test."""
+"""Lower bound of tau relative to the prior: without variation there would be nothing to test."""
 
 _REFRESH_EVERY = 256
 
 _FADE_AT = 65_536.0
-"""Rewards after which all uplifts are halved, so that what is ordinary may change."""
+"""Rewards after which the histogram is halved, so that the average may drift."""
 
 _FADE_UPLOADS_AT = 4_096.0
 
 
 class Verdict(Enum):
-    """What becomes of an upload."""
+    """A test decision on an upload."""
 
     PROMOTE = "promote"
     WAIT = "wait"
     GIVE_UP = "give up"
-    """It stays where it is, but what its test still owes could hardly change that."""
+    """It stays in its pool, but its remaining test impressions could hardly change that."""
     SEND_BACK = "send back"
 
 
 class Posterior(msgspec.Struct, frozen=True):
-    """What is believed of an upload's uplift."""
+    """Posterior of an upload's uplift."""
 
     mean: float
     sd: float
@@ -68,23 +57,15 @@ class Posterior(msgspec.Struct, frozen=True):
 
 
 class Verdicts(msgspec.Struct, array_like=True, tag="verdicts/1"):
-    """What is known of uplifts in general, and the test that uses it.
+    """Statistics of uplift over all items and uploads, and the test that uses them."""
 
-    Attributes:
-        trim: see `Guards`.
-        nodes: histogram of all uplifts, `env.fair_start.evidence`.
-        n_since: rewards since `centre` and `noise` were taken from it.
-        centre: trimmed mean of all uplifts.
-        noise: variance of one reward around it.
-        n_uploads: that `mu` and `tau` come from, with the sums over them.
-    """
-
-    trim: float
+    trim: float  # see `Guards`
+    # histogram of all uplifts, see `env.fair_start.evidence`
     nodes: list[float] = msgspec.field(default_factory=lambda: [0.0] * N_NODES)
-    n_since: int = 0
-    centre: float = 0.0
-    noise: float = _NOISE_SD**2
-    n_uploads: float = 0.0
+    n_since: int = 0  # rewards since `centre` and `noise` were computed from it
+    centre: float = 0.0  # trimmed mean of all uplifts
+    noise: float = _NOISE_SD**2  # variance of one reward around it
+    n_uploads: float = 0.0  # uploads behind `mu` and `tau`, with the sums over them
     sum_uplift: float = 0.0
     sum_squares: float = 0.0
     sum_error: float = 0.0
@@ -104,14 +85,14 @@ class Verdicts(msgspec.Struct, array_like=True, tag="verdicts/1"):
         return math.sqrt(max(estimate, _LEAST_TAU**2 * prior))
 
     def learn(self, uplift: float) -> None:
-        """Count the uplift of any item, which tells what is ordinary."""
+        """Count the uplift of any item, for the average."""
         add_uplift(self.nodes, uplift)
         self.n_since += 1
         if self.n_since >= _REFRESH_EVERY or self.n_since & (self.n_since - 1) == 0:
             self._refresh()
 
     def meet(self, evidence: Evidence) -> None:
-        """Count an upload among those that tell how uploads differ."""
+        """Count an upload in the distribution of uplift between uploads."""
         summary = summarise(evidence.nodes, self.trim)
         uplift = summary.mean - self.centre
         self.n_uploads += 1.0
@@ -125,11 +106,10 @@ class Verdicts(msgspec.Struct, array_like=True, tag="verdicts/1"):
             self.sum_error *= 0.5
 
     def posterior(self, evidence: Evidence, bar: float) -> Posterior:
-        """Return what is believed of an upload, and the chance that it exceeds a bar.
+        """Return the posterior of an upload's uplift, and the probability that it exceeds a bar.
 
-        Args:
-            evidence: of the upload; none gives the prior.
-            bar: in standard deviations between uploads, above their mean.
+        The bar is in standard deviations between uploads, above their mean; without evidence this
+        is the prior.
         """
         summary = summarise(evidence.nodes, self.trim) if evidence.nodes else Summary(0.0, 0.0, 0.0)
         mu, tau = self.mu, self.tau
@@ -142,13 +122,13 @@ class Verdicts(msgspec.Struct, array_like=True, tag="verdicts/1"):
     def judge(
         self, evidence: Evidence, level: int, pools: Pools, *, tested: bool = True
     ) -> Verdict:
-        """Return what becomes of an upload that came as far as a level.
+        """Return the decision on an upload.
 
         Args:
             evidence: of the upload.
-            level: whose bar it has to pass, and below which it must not have been.
-            pools: bars and chances.
-            tested: whether it had the impressions that it is owed there.
+            level: highest level reached: its bar promotes, that of the level below demotes.
+            pools: bars and probabilities.
+            tested: whether the test impressions of its pool were delivered.
         """
         good = self.posterior(evidence, pools.bars[level]).chance
         if good > (pools.promote[level] if tested else max(pools.early, pools.promote[level])):

@@ -1,25 +1,8 @@
-"""The one feature encoding, for VW, for RL, online and offline: named columns, quantised first.
+"""The feature encoder: turns a user, a scene and candidates into quantised columns.
 
-A page's features are `shared` (the user and the scene), and one row a candidate: its static
-block, known when it was uploaded, then its dynamic columns, which depend on the user and on
-what the log says about the item. `encode` rounds to half precision before anybody sees a value.
-All columns are of the order of 1, so that one learning rate serves them all.
-
-A new column goes last among its own and none ever goes away, so what a schema had stands in the
-same place in all later ones, and pages of an older log, which are read by the width they were
-written with, show each column where it is looked for. Schemas differ in width: what learns or
-estimates refuses any other than its own. Schema 3 added `referrer0`.. and `tag_recent`,
-`sound_recent`. Schema 4 added `scene_match`, which `long_match` had been a part of, and made
-`long_match` and `session_match` expected signals (`env.users.interests`); in older logs they are
-means.
-It also added what return hangs on: `last_gap`, `usual_gap`, `visits`, `tenure`, `session_watched`,
-`bait_lately`, and of an item `bait`, which is among the dynamic columns since blocks of items that
-were put before stay as they are.
-
-Rejected: standardising by running means (the encoding would be one more state to fold, and a
-logged value would mean something else each day), and crossing user and item here (a policy
-crosses what it wants; only matches of interest and content, which no cross of columns gives
-cheaply, are columns of their own).
+It is the one encoding for Vowpal Wabbit and reinforcement learning, online and offline;
+`env.columns.schema` defines the columns. Values are rounded to half precision before any component
+sees one. Rejected encodings: `docs/decisions/feature-encoding.md`.
 """
 
 from typing import TYPE_CHECKING
@@ -80,11 +63,11 @@ def encode(
     """Return the features of a page's candidates, quantised.
 
     Args:
-        user: the user who asks.
+        user: state of the user the page is for.
         scene: of the request; position 0 begins a session, whatever the last one was like.
-        catalogue: that `index` is of.
+        catalogue: that `index` refers to.
         index: shape (n,), the candidates.
-        states: what the log says about the items.
+        states: the log's statistics of the items.
 
     Returns:
         `shared` (N_SHARED,), `actions` (n, N_ACTION), `keys` (n,).
@@ -104,14 +87,14 @@ def encode(
 def user_facts(
     counted: Counted, *, hour: Reals, weekday: Reals, position: Reals, tenure_days: Reals
 ) -> PersonFacts:
-    """Return what `env.columns.scales` scales, of one user or of n of them as arrays.
+    """Return the input of `env.columns.scales.scale_user`, for one user or arrays of n users.
 
     Args:
-        counted: of them, gaps up to now included.
+        counted: counts of the users, gaps up to now included.
         hour: whole, in [0, 24).
         weekday: 0 (Monday) to 6.
         position: cards of the visit already seen.
-        tenure_days: whole days since they registered, 0 where unknown.
+        tenure_days: whole days since registration, 0 where unknown.
     """
     seen = observed(counted)
     return PersonFacts(
@@ -133,12 +116,12 @@ def user_facts(
 
 
 def device_columns(device: str) -> dict[str, bool]:
-    """Return the columns of `SHARED` that a device says."""
+    """Return the columns of `SHARED` that depend on the device."""
     return {"phone": device == "phone", "desktop": device == "desktop"}
 
 
 def cohort_columns(cohort: str) -> dict[str, bool]:
-    """Return the columns of `SHARED` that a cohort says; `is_fresh` may say `new_cohort` too."""
+    """Return the columns of `SHARED` that depend on the cohort."""
     return {"active_cohort": cohort in _ACTIVE, "new_cohort": cohort.endswith("new")}
 
 
@@ -182,7 +165,7 @@ def _dynamic_columns(
     vectors: Float32s,
     states: "ItemStates",
 ) -> Floats:
-    """Return the columns DYNAMIC, shape (N_DYNAMIC, n), before they are quantised."""
+    """Return the columns DYNAMIC, shape (N_DYNAMIC, n), before quantisation."""
     from env.features.user import user_columns
 
     items = states.aligned(catalogue)

@@ -1,11 +1,8 @@
-"""Where, when and by whom a page is asked for: the request's word first, then the registration's.
+"""The scene of a request (place, time, device), from the request first and the profile second.
 
-The hour is the user's own. Their time zone is that of the registration; else the main one of
-the country they are in; else UTC. A zone or country that the IANA tables do not know counts as
-not given: a scene is observed as well as it can be and never refused.
-
-Rejected: the client's clock (not trusted), and a zone from the address of the client (needs a
-database of addresses, which goes stale).
+Hours are local. The time zone is the profile's, else the main one of the country, else UTC. An
+unknown zone or country counts as not given: no request is refused because of its scene. Rejected
+alternatives: `docs/decisions/user-state.md`.
 """
 
 from datetime import UTC, datetime, tzinfo
@@ -42,18 +39,17 @@ def observe(
     referrer: str = "",
     origin: str = "",
 ) -> Scene:
-    """Return the scene of a page that is asked for now.
+    """Return the scene of a page requested now.
 
     Args:
-        state: of the user who asks.
-        session: for which the page is; its position is 0 if it is not the one under way.
+        state: of the user.
+        session: of the page; `position` is 0 unless it is the current session.
         now_ms: the server's time.
-        country: as the request has it; empty: as registered. Likewise `language`, `device`.
-        language: "en" or "en-GB"; only the language counts.
+        country: from the request; empty for the profile's. Likewise `language`, `device`.
+        language: "en" or "en-GB"; the region is ignored.
         device: see `env.vocabulary.Profile`.
         network: for example "wifi" or "cellular".
-        referrer: what brought the user here, in the caller's own words; case and blanks around
-            it do not count.
+        referrer: the caller's own words; case and outer blanks are ignored.
         origin: keyed hash of the address block that the request came from.
     """
     profile = state.profile
@@ -88,7 +84,7 @@ def find_zone(time_zone: str, country: str) -> tzinfo:
 
 
 def _tenure_days(registered_ms: int, now_ms: int) -> int:
-    """Return whole days since the registration, 0 where its time is unknown or still to come."""
+    """Return whole days since registration, 0 where its time is unknown or in the future."""
     return max(now_ms - registered_ms, 0) // _DAY_MS if registered_ms > 0 else 0
 
 

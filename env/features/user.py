@@ -1,13 +1,9 @@
-"""What a page's features say of the user and each candidate: matches, and what they had of it.
+"""Feature columns that relate a user to each candidate: interest matches and past exposure.
 
-A match is an inner product of an interest with the item's vector. What users of the scene play
-has a match of its own: it rests on the plays of many and not on answers of this user, so what it
-is worth is another weight. What was felt at a creator or a
-tag, and how much of a creator, a tag or a sound was lately on screen, comes from the user's
-tallies (`env.users.interests`), shrunk where they are short.
-
-Rejected: a column for what was felt at a sound (most of it is what was felt at its card's tags and
-creator; that the same music was just on is known from nowhere else).
+A match is the inner product of an interest and the item's vector. The interest of the scene's users
+has a column of its own, as it rests on the plays of many. Creator, tag and sound columns come from
+the user's tallies, shrunk where these are small. Rejected alternatives:
+`docs/decisions/feature-encoding.md`.
 """
 
 from collections.abc import Sequence
@@ -24,10 +20,10 @@ from env.users.state import UserState
 from env.vocabulary import Float32s, Floats, Ints, Scene
 
 MATCH_SCALE = 4.0
-"""Of matches in expected signals, so that the columns are of the order of 1."""
+"""Factor on matches, which are expected signals, so that the columns are of order 1."""
 
 _TALLY_PRIOR = 2.0
-"""Exposures that what was had of a creator, a tag or a sound is shrunk by."""
+"""Exposures by which tallies of creators, tags and sounds are shrunk."""
 
 
 def user_columns(
@@ -38,15 +34,15 @@ def user_columns(
     vectors: Float32s,
     prior: Float32s,
 ) -> dict[str, npt.NDArray[np.generic] | float]:
-    """Return the dynamic columns that depend on the user, by name, shape (n,) each.
+    """Return the `env.columns.schema.DYNAMIC` columns that depend on the user, by name, (n,) each.
 
     Args:
-        user: the user who asks.
+        user: state of the user the page is for.
         scene: of the request.
-        catalogue: that `index` is of.
+        catalogue: that `index` refers to.
         index: shape (n,), the candidates.
         vectors: shape (n, VECTOR_DIM), the candidates'.
-        prior: shape (VECTOR_DIM,), what users of the scene play.
+        prior: shape (VECTOR_DIM,), interest of the scene's users, `Popularity.interest`.
     """
     creators = catalogue.creators[index]
     codes = np.array(
@@ -74,16 +70,10 @@ def user_columns(
 def _looked_up(
     tallies: Sequence[Tally], n_cards: int, codes: Ints, of_items: Ints
 ) -> tuple[Floats, Floats]:
-    """Return signal and exposure of the creator, or the sound, of each item, (n,) each.
+    """Return signal and exposure of each item's creator or sound, (n,) each, by code.
 
-    The tables hold the tallies alone: one of all creators of a large catalogue would be a megabyte
-    of zeros a page.
-
-    Args:
-        tallies: of a user's creators or sounds.
-        n_cards: the user's.
-        codes: of the tallies' names, 0 where there is no item of that name.
-        of_items: shape (n,), the items' codes, 0 where unknown.
+    The tables hold the tallies alone: one over all creators would be a megabyte of zeros a page.
+    `codes` are of the tallies' names, `of_items` of the items (n,); 0 where unknown.
     """
     order = codes.argsort()
     ordered = codes[order]
@@ -103,11 +93,8 @@ def _tables(
 ) -> tuple[Floats, Floats]:
     """Return signal and exposure by code, both shrunk by `_TALLY_PRIOR` exposures.
 
-    Args:
-        tallies: of a user's creators, tags or sounds.
-        n_cards: the user's.
-        codes: rows of the tallies' names; 0, which says nothing, where no item has that name.
-        expected: shape (n_codes,), the signal that each is shrunk to; it is written to.
+    Row 0 is ignored: tallies of names that no item has get it. `expected` (n_codes,), the signal to
+    shrink to, is overwritten.
     """
     _, exposure, signal = tally_columns(tallies, n_cards)
     recent = np.zeros(len(expected))
@@ -118,21 +105,20 @@ def _tables(
 
 
 def shrink_signal(signal: Floats, exposure: Floats, expected: Floats | float = 0.0) -> Floats:
-    """Return what was felt an exposure, shrunk to what is expected by `_TALLY_PRIOR` of them."""
+    """Return the signal an exposure, shrunk to `expected` by `_TALLY_PRIOR` exposures."""
     return (signal + _TALLY_PRIOR * expected) / (exposure + _TALLY_PRIOR)
 
 
 def shrink_exposure(exposure: Floats) -> Floats:
-    """Return how much of a creator, tag or sound was lately on screen, in [0, 1)."""
+    """Return the recent exposure to a creator, tag or sound, in [0, 1)."""
     return exposure / (exposure + _TALLY_PRIOR)
 
 
 def _tag_columns(user: UserState, catalogue: Catalogue, index: Ints) -> tuple[Floats, Floats]:
-    """Return the means over an item's tags of what was felt at each and of its exposure, (n,) each.
+    """Return each item's mean signal and exposure over its tags, (n,) each.
 
-    As for creators, but a tag of the registration is shrunk to `env.users.state.DECLARED_SIGNAL`
-    and not to 0. Other than a match of vectors it also speaks where items have vectors of their
-    own.
+    A tag of the registration is shrunk to `env.users.state.DECLARED_SIGNAL` and not to 0. Unlike a
+    match of vectors, this also works where items have vectors of their own.
     """
     expected = np.zeros(catalogue.codes.n_tags)
     expected[catalogue.codes.tags(map(fold_tag, user.profile.tags))] = users.DECLARED_SIGNAL

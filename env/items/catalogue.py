@@ -1,18 +1,9 @@
-"""The items as columns, by an index that an item keeps for good: a fold of the log's ItemRecords.
+"""The catalogue: all items as columns, a fold of the log's `ItemRecord`s.
 
-Retrieval, filters and features read whole columns, so a request touches no Python object per
-item. A takedown blanks an item and leaves its place, so that an index never comes to mean
-something else. Blocks are taken from the records, not computed again: what was logged is what
-is served.
-
-What is asked for by index, an item as its uploader described it, is kept encoded: a fifth of the
-object's size, and decoding one takes a microsecond. What follows from all items (the latest, whose
-items they are, where a key is) is brought up to date by what changed, so an upload costs the next
-page microseconds, however many items there are. An item takes 1.1 KB (`docs/retrieval.md`).
-
-Rejected: a structured array (a column of it is strided, and gathers from it are slower), removing
-rows on a takedown (every index held by a request under way would shift), and an object for each
-item (more than all columns together).
+Retrieval, filters and features read whole columns, so a request touches no Python object per item.
+An item keeps its index for good; a takedown blanks the item and leaves the index unused. Feature
+blocks come from the records and are never recomputed. Memory, cost of an upload and rejected
+layouts: `docs/decisions/item-columns.md`.
 """
 
 from array import array
@@ -41,17 +32,17 @@ _decoder = msgspec.msgpack.Decoder(Item)
 
 
 class Catalogue:
-    """All items that ever were, as columns.
+    """All items ever put, as columns.
 
-    The columns are read-only views, replaced by each `apply`: take them anew for each request. One
-    thread applies. Another may read beside it: `debuts` grows last, so no column is shorter; what
-    it read was whole if `sequence` is what it was before.
-    Codes of creators, countries, languages and sounds are 0 where unknown, see `env.items.codes`.
+    The columns are read-only views that each `apply` replaces, so take them anew for each request.
+    One thread applies while others read: `debuts` grows last, so no column is shorter than it, and
+    a read was consistent if `sequence` did not change meanwhile. Codes are 0 where unknown, see
+    `env.items.codes`.
 
     Attributes:
         sequence: of the last record applied, see `apply`.
-        ids: the items' ids, by index.
-        codes: of names, as they stand in the columns.
+        ids: item ids by index.
+        codes: numbers of names, as they stand in the columns.
     """
 
     keys: Keys  # (n,) `env.records.item_key`
@@ -74,7 +65,6 @@ class Catalogue:
     debuts: Bools  # (n,) whether it came as new to the public, `ItemRecord.debut`
 
     def __init__(self) -> None:
-        """Start empty, as before the first record."""
         self.sequence = 0
         self.ids: list[ItemId] = []
         self.codes = Codes()
@@ -108,12 +98,12 @@ class Catalogue:
         self._show_columns()
 
     def __len__(self) -> int:
-        """Return how many indices are taken, by items listed or not."""
+        """Return the number of indices in use, by items listed or not."""
         return len(self.ids)
 
     @property
     def is_of_tags(self) -> bool:
-        """Whether no item has a vector of its own, so that tags and items share one space."""
+        """Whether no item has its own vector, so that tags and items share one space."""
         return not self._with_vector
 
     def apply(self, record: ItemRecord, sequence: int | None = None) -> None:
@@ -121,10 +111,10 @@ class Catalogue:
 
         Args:
             record: with the item's block; a takedown has neither item nor block.
-            sequence: the record's place in the log; None counts on from the last.
+            sequence: position of the record in the log; None counts on from the last.
 
         Raises:
-            ValueError: the record's item has another id, or its block is not one.
+            ValueError: the record's item has another id, or its block is malformed.
         """
         if record.item is not None:
             self._put(record.item_id, record.item, record.block)
@@ -132,7 +122,7 @@ class Catalogue:
         elif record.item_id in self._index:
             self._take_down(record.item_id)
         index = self._index.get(record.item_id)
-        if index is not None:  # last, so that whoever reads beside looks at it again
+        if index is not None:  # last, so that concurrent readers look again
             self._changed.append(index)
         self.sequence = self.sequence + 1 if sequence is None else sequence
 
@@ -141,11 +131,11 @@ class Catalogue:
         return self._index.get(item_id)
 
     def item(self, index: int) -> Item:
-        """Return an item as last described; one taken down has its id and nothing else."""
+        """Return an item as last described; one taken down has its id only."""
         return _decoder.decode(self._items[index])
 
     def card(self, index: int) -> Card:
-        """Return what a page's record says of an item that it shows."""
+        """Return the description of a shown item that a page's record carries."""
         item = self.item(index)
         return Card(
             item_id=item.item_id,
@@ -158,46 +148,46 @@ class Catalogue:
         )
 
     def find(self, short_keys: ShortKeys) -> Ints:
-        """Return the indices of items by the low 32 bits of their keys; unknown ones are left out.
+        """Return the indices of items by the low 32 bits of their keys, without unknown ones.
 
-        Where several items share them all are found, the further ones at the end.
+        Where several items share a short key all are found, the further ones at the end.
         """
         return self._by_short_key.find(self.keys, short_keys)
 
     def latest(self) -> Ints:
-        """Return all indices, the latest first, shape (n,); the next call may write to it."""
+        """Return all indices, newest first, shape (n,); the next call may overwrite it."""
         return self._latest.order(self.published_ms)
 
     def of_creators(self, codes: Ints) -> Ints:
-        """Return the items of some creators, ascending; codes are of `env.items.codes`."""
+        """Return the items of some creators, ascending, by creator codes."""
         index = self._of_creator.had(codes.tolist())
         return distinct(index[is_among(self.creators[index], codes)])
 
     def of_tags(self, codes: Ints) -> Ints:
-        """Return the items with one of some tags among their first ones, ascending."""
+        """Return the items with one of these tags among their first `MAX_TAGS`, ascending."""
         index = self._of_tag.had(codes.tolist())
         return distinct(index[is_among(self.tags[index], codes).any(axis=1)])
 
     def alike(self, codes: Ints) -> Ints:
-        """Return the items that are near-duplicates by one of some codes, ascending."""
+        """Return the items that share one of these near-duplicate codes, ascending."""
         index = self._alike.had(distinct(codes).tolist())
         return distinct(index[is_among(self.duplicates[index], codes)])
 
     @property
     def n_changes(self) -> int:
-        """How many records changed an item so far; what reads beside asks before the columns."""
+        """Number of changes so far; a concurrent reader reads it before the columns."""
         return len(self._changed)
 
     def changed_since(self, n_changes: int) -> Ints:
-        """Return the items that changed since so many changes, ascending, new ones too."""
+        """Return the items changed or added since that many changes, ascending."""
         return distinct(np.array(self._changed[n_changes:], dtype=np.int64))
 
     def in_market(self, country: str, index: Ints | slice = slice(None)) -> Bools:
-        """Return which items may be shown there; where that is unknown, the unbound ones.
+        """Return which items may be shown in a country; those without markets may be anywhere.
 
         Args:
-            country: upper-case.
-            index: shape (m,), the items asked for; else all.
+            country: upper-case; empty where unknown.
+            index: shape (m,), the items asked for; all by default.
 
         Returns:
             Shape (m,), or (n,) for all.
@@ -240,7 +230,7 @@ class Catalogue:
             self._latest.put(index, before_ms)
 
     def _note(self, index: int, item: Item) -> None:
-        """Keep an item as it is described."""
+        """Keep an item's encoded description."""
         self._items[index] = _encoder.encode(item)
         if item.vector is None:
             self._with_vector.discard(index)
@@ -248,7 +238,7 @@ class Catalogue:
             self._with_vector.add(index)
 
     def _group(self, index: int, codes: ItemCodes, *, is_old: bool) -> None:
-        """Put an item to those that it has something in common with, where it was not before."""
+        """Add an item to the groups of its creator, tags and near-duplicates that it is new to."""
         if codes.creators and codes.creators != self.creators[index]:
             self._of_creator.put(codes.creators, index)
         if not is_old or codes.duplicates != self.duplicates[index]:

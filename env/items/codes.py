@@ -1,11 +1,8 @@
-"""The numbers that stand for names in the catalogue's columns: of creators, countries, tags, ...
+"""Integer codes for names (creators, countries, tags, ...) in the catalogue's columns.
 
-A name has the code that it was given when an item first had it, for good, so codes are dense and
-columns of them are compared instead of strings. Code 0 stands for the unknown; near-duplicates,
-whose key every item has, begin there.
-
-Rejected: hashes as codes (two names of one code would be one creator, and tables by code could not
-be as short as there are names).
+A name gets the next free code when an item first has it and keeps it for good, so codes are dense
+and columns of integers are compared instead of strings. Code 0 means unknown, except for
+near-duplicate keys, which every item has. Rejected alternatives: `docs/decisions/item-columns.md`.
 """
 
 from collections.abc import Hashable, Iterable
@@ -27,7 +24,7 @@ _K = TypeVar("_K", bound=Hashable)
 
 
 class ItemCodes(NamedTuple):
-    """An item's codes, by the catalogue's columns."""
+    """An item's codes, by catalogue column."""
 
     creators: int
     countries: int  # of the home, `env.items.content.home_country`
@@ -39,10 +36,9 @@ class ItemCodes(NamedTuple):
 
 
 class Codes:
-    """All names that items ever had."""
+    """The codes of all names that items ever had."""
 
     def __init__(self) -> None:
-        """Know of none yet."""
         self._creators, self._countries, self._languages = {"": 0}, {"": 0}, {"": 0}
         self._tags, self._sounds = {"": 0}, {"": 0}
         self._duplicates: dict[int, int] = {}
@@ -50,21 +46,21 @@ class Codes:
 
     @property
     def n_duplicates(self) -> int:
-        """How many codes of near-duplicates there are."""
+        """Number of near-duplicate codes."""
         return len(self._duplicates)
 
     @property
     def n_tags(self) -> int:
-        """How many codes of tags there are, with 0 for none."""
+        """Number of tag codes, code 0 included."""
         return len(self._tags)
 
     @property
     def n_creators(self) -> int:
-        """How many codes of creators there are, with 0 for the unknown."""
+        """Number of creator codes, code 0 included."""
         return len(self._creators)
 
     def put(self, item: Item) -> ItemCodes:
-        """Return an item's codes; names that are new are given theirs."""
+        """Return an item's codes, assigning codes to new names."""
         return ItemCodes(
             creators=_code(self._creators, item.creator),
             countries=_code(self._countries, home_country(item)),
@@ -76,12 +72,12 @@ class Codes:
         )
 
     def creators(self, creators: Iterable[str]) -> Ints:
-        """Return the codes of the creators that have items here; the others are left out."""
+        """Return the codes of those creators that have items here."""
         codes = map(self.creator, creators)
         return np.array([code for code in codes if code], dtype=np.int64)
 
     def creator(self, creator: str) -> int:
-        """Return a creator's code, 0 where they have no item here."""
+        """Return a creator's code, 0 if they have no item here."""
         return self._creators.get(creator, 0)
 
     def sounds(self, sounds: Iterable[str]) -> Ints:
@@ -101,7 +97,7 @@ class Codes:
         return self._languages.get(language, -1) or -1
 
     def allow(self, country: str) -> Bools:
-        """Return by code which sets of markets allow an upper-case country; the empty one does."""
+        """Return by market-set code whether it allows an upper-case country; the empty set does."""
         allowed = [not markets or country in markets for markets in self._market_sets]
         return np.array(allowed, dtype=np.bool_)
 

@@ -1,12 +1,8 @@
-"""What an uploaded item is, as numbers: its content vector, its static block, its duplicate key.
+"""The content of an uploaded item as numbers: content vector, static block, near-duplicate key.
 
-Nothing here is learned, so an item can be placed the moment it is uploaded and its block never
-goes stale. All pseudo-random numbers are bits of a hash: the same item has the same block on any
-machine and under any version of a library.
-
-Rejected: a vocabulary of tags (a new tag would shift the others), an embedding network as the
-default (the serving install stays small; `load_titles` is there for those who want it), and
-simhash for near-duplicates (it puts "part 1" and "part 2" of a series together).
+Nothing here is learned, so an item has its features at upload and they never go stale. All
+pseudo-random numbers are bits of a hash, so an item has the same block on any machine. Rejected
+alternatives: `docs/decisions/item-content.md`.
 """
 
 import hashlib
@@ -30,7 +26,7 @@ MAX_DURATION_S = 24 * 3600.0
 MIN_TITLE_LETTERS = 12
 
 MAX_TAGS = 8
-"""Tags of an item that are remembered one by one; its vector is of all."""
+"""Number of an item's tags that are indexed one by one; its vector uses all of them."""
 
 _WORD = re.compile(r"\w+")
 
@@ -60,17 +56,13 @@ def load_titles() -> TitleEncoder:
 def vector(item: Item, titles: TitleEncoder | None = None) -> Float32s:
     """Return an item's content vector, shape (VECTOR_DIM,), of unit length or zero.
 
-    The caller's own vector rules; another length is projected by random signs, which keep
-    distances within about 1 / sqrt(VECTOR_DIM) (Achlioptas, "Database-friendly random
-    projections", JCSS 2003). Without one it is the sum of a fixed random direction for each
-    distinct tag, and of the title's embedding where an encoder is given.
-
-    Args:
-        item: as uploaded.
-        titles: of `load_titles`; None leaves titles out.
+    The caller's own vector takes precedence. Another length is projected by random signs, which
+    keep distances within about 1 / sqrt(VECTOR_DIM) (Achlioptas, JCSS 2003). Without a vector it is
+    the sum of a fixed random direction for each distinct tag, plus the title's embedding if
+    `titles` is given.
 
     Raises:
-        ValueError: the caller's vector holds a number that is not finite.
+        ValueError: the caller's vector has a number that is not finite.
     """
     if item.vector is not None:
         return _unit(_resized(np.array(item.vector, dtype=np.float64), item)).astype(np.float32)
@@ -82,20 +74,13 @@ def vector(item: Item, titles: TitleEncoder | None = None) -> Float32s:
 
 
 def tags_vector(tags: Sequence[str]) -> Float32s:
-    """Return where tags stand among items that have no vector but their tags'.
-
-    Args:
-        tags: as for an item, in the caller's own words.
-
-    Returns:
-        Shape (VECTOR_DIM,), of unit length, or zero where there are none.
-    """
+    """Return the content vector of tags alone, shape (VECTOR_DIM,), unit length or zero."""
     return _unit(_sum_of_tags(tags)).astype(np.float32)
 
 
 @lru_cache(maxsize=8192)
 def fold_tag(tag: str) -> str:
-    """Return a tag as it is compared: case, width, a leading # and blanks around do not count.
+    """Return a tag for comparison: case, width, a leading # and outer blanks are ignored.
 
     >>> fold_tag(" #Cats") == fold_tag("cats")
     True
@@ -104,10 +89,9 @@ def fold_tag(tag: str) -> str:
 
 
 def home_country(item: Item) -> str:
-    """Return the country in which an item is at home, upper-case; empty where unknown.
+    """Return an item's home country, upper-case; empty where unknown.
 
-    It is the one that it is from; but where it may not be shown there, the first of its markets:
-    at home it would find nobody.
+    It is the first of its markets where it may not be shown in its own country.
 
     >>> home_country(Item("a", country=" gb"))
     'GB'
@@ -120,7 +104,7 @@ def home_country(item: Item) -> str:
 
 
 def market_set(item: Item) -> frozenset[str]:
-    """Return the countries that an item is bound to, upper-case; none: it may be shown everywhere.
+    """Return the countries in which an item may be shown, upper-case; empty means everywhere.
 
     >>> market_set(Item("a", markets=(" gb",)))
     frozenset({'GB'})
@@ -129,7 +113,7 @@ def market_set(item: Item) -> frozenset[str]:
 
 
 def primary_language(language: str) -> str:
-    """Return a language in lower case and without its region; empty: unknown.
+    """Return a language in lower case without its region; empty: unknown.
 
     >>> primary_language("pt_BR")
     'pt'
@@ -138,11 +122,7 @@ def primary_language(language: str) -> str:
 
 
 def static_block(item: Item, titles: TitleEncoder | None = None) -> Float32s:
-    """Return the columns `env.columns.schema.STATIC` of an item, shape (N_STATIC,), quantised.
-
-    Args:
-        item: as uploaded.
-        titles: as for `vector`.
+    """Return the `env.columns.schema.STATIC` columns of an item, shape (N_STATIC,), quantised.
 
     Raises:
         ValueError: the vector or the duration is not finite.
@@ -153,23 +133,21 @@ def static_block(item: Item, titles: TitleEncoder | None = None) -> Float32s:
 
 
 def static_blocks(vectors: Floats, duration_s: Floats) -> Float32s:
-    """Return the same of many items with vectors of their own, shape (n, N_STATIC).
+    """Return the static blocks, shape (n, N_STATIC), of finite vectors (n, VECTOR_DIM).
 
-    Args:
-        vectors: finite, shape (n, VECTOR_DIM).
-        duration_s: 0 where unknown, shape (n,).
+    `duration_s` is 0 where unknown, shape (n,).
     """
     return _blocks(np.array([_unit(row) for row in vectors], dtype=np.float32), duration_s)
 
 
 def duplicate_key(item: Item) -> int:
-    """Return a 64-bit key that near-duplicates share, whoever uploaded them.
+    """Return a 64-bit key that near-duplicates share, regardless of their uploaders.
 
-    Caught: uploads of the same length, to the second, whose titles have the same words in any
-    order, case, width and punctuation (emoji count as punctuation), if the title is long enough
-    to name one video; else those of the same length to the tenth of a second with identical
-    vectors of the caller's. Not caught: a title reworded, a video cut or slowed, two lengths on
-    either side of a rounding. An item of which neither is known is like no other.
+    Two uploads share it if their lengths agree to the second and their titles, at least
+    `MIN_TITLE_LETTERS` letters long, have the same words in any order, case, width and punctuation;
+    or, with shorter titles, if their lengths agree to .1 s and the caller's vectors are identical.
+    It misses reworded titles, cut or slowed videos, and lengths on either side of a rounding. An
+    item with neither title nor vector is like no other.
     """
     words = sorted(set(_WORD.findall(_folded(item.title))))
     if sum(map(len, words)) >= MIN_TITLE_LETTERS:
@@ -181,7 +159,7 @@ def duplicate_key(item: Item) -> int:
 
 
 def _blocks(vectors: Float32s, duration_s: Floats) -> Float32s:
-    """Return blocks of content vectors (n, VECTOR_DIM) and durations, 0 where unknown, (n,)."""
+    """Return static blocks of vectors (n, VECTOR_DIM) and durations (n,), 0 where unknown."""
     blocks = np.zeros((len(vectors), N_STATIC), dtype=np.float32)
     blocks[:, :VECTOR_DIM] = vectors
     minutes = np.minimum(duration_s, MAX_DURATION_S) / 60.0
@@ -193,7 +171,6 @@ def _blocks(vectors: Float32s, duration_s: Floats) -> Float32s:
 
 
 def _known_duration(item: Item) -> float:
-    """Return the duration, 0 where it is unknown."""
     if item.duration_s is None:
         return 0.0
     if not 0.0 < item.duration_s < np.inf:
@@ -214,7 +191,7 @@ def _folded(text: str) -> str:
 
 
 def _direction(tag: str) -> Floats:
-    """Return a corner of the cube, the same for the same tag: nearly at right angles to others."""
+    """Return a fixed corner of the cube for a tag, nearly orthogonal to those of other tags."""
     direction: Floats = _signs(f"tag {tag}", VECTOR_DIM) / VECTOR_DIM**0.5
     return direction
 
@@ -237,7 +214,7 @@ def _signs(name: str, n: int) -> Floats:
 
 
 def _unit(values: Floats) -> Floats:
-    """Return the vector at unit length, by way of its largest number so that nothing overflows."""
+    """Return the vector at unit length, scaled by its largest number first to avoid overflow."""
     largest = np.abs(values).max(initial=0.0)
     if largest == 0.0:
         return values

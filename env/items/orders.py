@@ -1,10 +1,8 @@
-"""The items in the order in which they were published, kept in order while they come.
+"""Orders and lookups of items: by publication time, by shared code, and by short key.
 
-What comes is nearly always the newest, so the order is kept ascending, in a buffer with room at its
-end, and read backwards: an upload moves only what is newer than itself. Where many come at once,
-as when a catalogue is loaded, everything is sorted anew.
-
-Rejected: sorting after each upload (100 ms for a million items, and the next page waits for it).
+Each structure is updated with the changed items only, so an upload costs the next page
+microseconds, however many items there are. Layouts and rejected alternatives:
+`docs/decisions/item-columns.md`.
 """
 
 from array import array
@@ -24,12 +22,11 @@ class Groups:
     """Catalogue indices by code."""
 
     def __init__(self) -> None:
-        """Start without items."""
         self._first = array("i")  # by code, -1 where there is none
         self._further: dict[int, array[int]] = {}
 
     def put(self, code: int, index: int) -> None:
-        """Note that an item has a code, at least 0, now."""
+        """Note that an item now has a code, at least 0."""
         missing = code + 1 - len(self._first)
         if missing > 0:
             self._first.extend([-1] * missing)
@@ -41,7 +38,7 @@ class Groups:
             self._further[code] = array("i", [index])
 
     def had(self, codes: Iterable[int]) -> Ints:
-        """Return all that ever had one of these codes, in any order, some more than once."""
+        """Return all items that ever had one of these codes, unordered, possibly repeated."""
         found = [index for code in codes for index in self._of(code)]
         return np.concatenate(found).astype(np.int64) if found else _NONE
 
@@ -57,7 +54,7 @@ _MERGE_AT = 1024
 
 
 class _Sorted:
-    """Some of the keys, in order; `begin` is the index of the first of them."""
+    """Some of the keys, sorted; `begin` is the index of the first of them."""
 
     def __init__(self, keys: Keys, begin: int = 0) -> None:
         short = keys.astype(np.uint32)
@@ -69,7 +66,6 @@ class _Sorted:
         self._further = np.flatnonzero(short[1:] == short[:-1]) + 1
 
     def merge(self, other: "_Sorted") -> None:
-        """Take in further keys, all of later items."""
         places = self.short.searchsorted(other.short, side="right")
         self._set(
             np.insert(self.short, places, other.short), np.insert(self.order, places, other.order)
@@ -87,18 +83,17 @@ class _Sorted:
 
 
 class ShortKeyIndex:
-    """Finds items by the low 32 bits of their keys; follows a catalogue that grows."""
+    """Finds items by the low 32 bits of their keys; follows a growing catalogue."""
 
     def __init__(self) -> None:
-        """Start without items."""
         self._base = _Sorted(np.zeros(0, dtype=np.uint64))
         self._new = _Sorted(np.zeros(0, dtype=np.uint64))
 
     def find(self, keys: Keys, short_keys: ShortKeys) -> Ints:
         """Return the indices of items that have these short keys; unknown ones are left out.
 
-        Where several items share one all are found. They come in the order of the keys asked for,
-        but for those that came lately and those that share one, which are at the end.
+        Where several items share a short key all are found. Indices are in the order of the keys
+        asked for, except recent items and further items of a shared key, which come last.
 
         Args:
             keys: shape (n,), of all items.
@@ -125,39 +120,29 @@ class ShortKeyIndex:
 
 
 _SORT_FROM = 200
-"""Sorting n items takes about as long as placing n / _SORT_FROM one by one."""
+"""Sorting n items takes about as long as inserting n / _SORT_FROM one by one."""
 
 
 class Latest:
-    """Catalogue indices by time of publication; equal ones by index."""
+    """Catalogue indices by time of publication; ties by index."""
 
     def __init__(self) -> None:
-        """Start without items."""
         self._order: Ints = np.zeros(0, dtype=np.int64)  # ascending in time, descending in index
         self._waiting: dict[int, int | None] = {}
 
     def put(self, index: int, before_ms: int | None) -> None:
-        """Note an item that is new or was published at another time.
-
-        Args:
-            index: of the item.
-            before_ms: the time under which it stands here; None: it is new.
-        """
+        """Note an item that is new (`before_ms` None) or was filed under another time."""
         self._waiting.setdefault(index, before_ms)
 
     def order(self, published_ms: Ints) -> Ints:
-        """Return all indices, the latest first, shape (n,); the next call may write to it.
-
-        Args:
-            published_ms: shape (n,), of all items.
-        """
+        """Return all indices, newest first, shape (n,); the next call may overwrite it."""
         if self._waiting:
             if len(self._waiting) * _SORT_FROM > len(published_ms):
                 self._sort(published_ms)
             else:
                 for index, before_ms in self._waiting.items():
                     self._place(index, before_ms, published_ms)
-                    self._waiting[index] = None  # from here on it stands under its time of now
+                    self._waiting[index] = None  # it is filed under its current time now
             self._waiting.clear()
         return self._order[::-1]
 
@@ -177,9 +162,9 @@ class Latest:
         self._order = order
 
     def _find(self, index: int, at_ms: int, published_ms: Ints) -> int:
-        """Return the place of an item published then, whether it stands there yet or not.
+        """Return the position of an item published then, whether it is filed there yet or not.
 
-        Of others that still wait, the time under which they stand here counts.
+        Other waiting items are compared by the time that they are filed under.
         """
         order, waiting = self._order, self._waiting
 

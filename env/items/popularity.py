@@ -1,23 +1,10 @@
-"""How popular items are in a scene: its segments' plays, few of them filled in by the wider ones.
+"""Popularity of items in a scene: plays by nested segment, each smoothed by the wider one.
 
-With w_0 everywhere's plays and w_1, w_2, .. those of the scene's segments, the widest first
-(`env.items.popularity`), popularity is the last p_k of
-
-    p_0 = w_0,    p_k = w_k + m * p_(k-1) / sum(p_(k-1))
-
-that is, a segment's own plays and m = `PRIOR_PLAYS` more, spread as in the segment around it:
-Dirichlet smoothing (Zhai and Lafferty, "A Study of Smoothing Methods for Language Models Applied
-to Ad Hoc Information Retrieval", SIGIR 2001), in levels as in MacKay and Bauman Peto, "A
-Hierarchical Dirichlet Language Model", Natural Language Engineering 1995. A segment without plays
-is passed over, so a user from a new country has everywhere's popularity.
-
-What a scene plays also says what a user new there may like: the mean content vector of its
-plays, in the same levels, where everywhere's own plays are filled in by m plays of nothing. It is
-short where plays are few or of all kinds, and 0 where there are none.
-
-Rejected: the narrowest segment that has enough plays (a jump where it comes to have them), and
-taking the mean of what is shown off that of what is played (the states count plays by scene, not
-impressions).
+A scene's segments are its country, then language, cohort, referrer, device and part of the day
+within it. Hierarchical Dirichlet smoothing adds `PRIOR_PLAYS` plays, distributed as in the
+surrounding segment. The mean content vector of a scene's plays, smoothed the same way, is a first
+interest for new users. Formulas, bounds and rejected alternatives:
+`docs/decisions/popularity-segments.md`.
 """
 
 from collections.abc import Mapping
@@ -31,20 +18,20 @@ from env.columns.schema import VECTOR_DIM, bucket_of
 from env.vocabulary import Bools, Float32s, Floats, Ints, Scene
 
 MAX_CELLS = 100_000
-"""12 bytes each in a snapshot, some 100 in the learner, and 16 in a replica."""
+"""Each takes 12 bytes in a snapshot, some 100 in the learner, and 16 in a replica."""
 
 DEVICES = frozenset({"phone", "tablet", "desktop", "tv"})
 
 HOURS_A_PART = 6
 
 N_BUCKETS = 64
-"""Into which cohorts are hashed, and referrers."""
+"""Number of buckets for cohorts, and for referrers."""
 
 _FORGOTTEN = 2.0**-20
 
 
 class Plays(NamedTuple):
-    """Columns over the items that were played in a segment; nobody writes to them."""
+    """The items played in a segment and their weights, read-only columns."""
 
     rows: Ints
     weights: Floats
@@ -70,20 +57,20 @@ def segment_names(scene: Scene) -> tuple[str, ...]:
 
 
 class Segments:
-    """The plays of all segments; a part of the fold of `env.items.statistics`."""
+    """The plays of all segments; part of the fold of `env.items.statistics`."""
 
     def __init__(self, max_cells: int = MAX_CELLS) -> None:
-        """Start without any; over `max_cells` half of them go."""
+        """Start empty; beyond `max_cells` the lightest half is dropped."""
         self._max_cells = max_cells
         self._n_cells = 0
         self._plays: dict[str, Plays | dict[int, float]] = {}
 
     def __len__(self) -> int:
-        """Return how many cells there are."""
+        """Return the number of cells, pairs of item and segment."""
         return self._n_cells
 
     def fold(self, scene: Scene, row: int, weight: float) -> None:
-        """Count a play of an item, known by its row, in every segment of its scene."""
+        """Count a play of an item, given by its row, in every segment of its scene."""
         for name in segment_names(scene):
             plays = self._open(name)
             self._n_cells += row not in plays
@@ -92,18 +79,18 @@ class Segments:
             self._keep_heaviest(self._max_cells // 2)
 
     def fade(self, factor: float) -> None:
-        """Move to another landmark, without what then counts for nothing."""
+        """Rescale to another landmark and drop weights that become negligible."""
         faded = {name: (rows, weights * factor) for name, (rows, weights) in self.columns().items()}
         self._put(
             {name: Plays(r[w > _FORGOTTEN], w[w > _FORGOTTEN]) for name, (r, w) in faded.items()}
         )
 
     def columns(self) -> dict[str, Plays]:
-        """Return the plays by segment, by name; later folds do not move them."""
+        """Return the plays by segment, sorted by name; later folds do not change them."""
         return {name: _closed(self._plays[name]) for name in sorted(self._plays)}
 
     def to_stored(self) -> dict[str, tuple[bytes, bytes]]:
-        """Return the state; the same stream of plays gives the same."""
+        """Return the state; the same stream of plays gives the same state."""
         return {
             name: (rows.astype("<u4").tobytes(), weights.astype("<f8").tobytes())
             for name, (rows, weights) in self.columns().items()
@@ -123,7 +110,7 @@ class Segments:
         return segments
 
     def _open(self, name: str) -> dict[int, float]:
-        """Return a segment's plays to be counted up; a replica never does, and keeps columns."""
+        """Return a segment's plays as a dict for counting; replicas only read and keep columns."""
         plays = self._plays.get(name)
         if not isinstance(plays, dict):
             plays = {} if plays is None else _opened(plays)
@@ -174,51 +161,41 @@ def _bucket(kind: str, word: str) -> str:
 PRIOR_PLAYS = 100.0
 
 MAX_REMEMBERED = 1024
-"""Scenes of one version of the states: each holds its segments' plays and a ranking's head."""
+"""Scenes cached a version of the statistics, each with its segments' plays and top ranking."""
 
 MAX_INTERESTS = 4096
-"""Interests of scenes that are remembered, 128 bytes each."""
+"""Scene interests cached, 128 bytes each."""
 
 MAX_PREPARED = 64
-"""Scenes that a new version works out before its first page."""
+"""Scenes that a new version computes before its first page."""
 
 _LEAST_HEAD = 2048
 
 
 @dataclass(slots=True)
 class Popular:
-    """Popularity by catalogue index, in valid plays as they weigh at the landmark.
+    """Popularity by catalogue index, in valid plays weighted as at the landmark.
 
-    It is everywhere's, times a factor, but for the items that its segments played. So a scene costs
-    what was played in it, and not a pass over all items.
-
-    Attributes:
-        everywhere: shape (n,), plays in all scenes; what came later was not played.
-        played: all that was ever played anywhere, the most popular first.
-        total: everywhere's plays of all items.
-        factor: of everywhere's plays.
-        own: shape (m,), the items whose plays are others, ascending.
-        weights: shape (m,), these.
-        highest: of all items' plays.
+    It equals the overall popularity times a factor, except for items played in the scene's
+    segments, so a scene costs the items played in it and not a pass over all items.
     """
 
-    everywhere: Floats
-    played: Ints
-    total: float
-    factor: float
-    own: Ints
-    weights: Floats
-    highest: float = field(init=False)
+    everywhere: Floats  # shape (n,), plays in all scenes; later items have none
+    played: Ints  # all items ever played anywhere, the most popular first
+    total: float  # sum of `everywhere`
+    factor: float  # on `everywhere`
+    own: Ints  # shape (m,), items with other plays, ascending
+    weights: Floats  # shape (m,), these plays
+    highest: float = field(init=False)  # largest plays of any item
     _head: Ints = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin the ranking."""
         self._head = self._rank(_LEAST_HEAD)
         self.highest = float(self.at(self._head[:1]).sum())
 
     @classmethod
     def of(cls, plays: Floats) -> "Popular":
-        """Rank what was played everywhere, shape (n,); of equals the later one comes first."""
+        """Rank plays in all scenes, shape (n,); of equals the later one comes first."""
         played = np.flatnonzero(plays)[::-1]
         ranking = played[np.argsort(-plays[played], kind="stable")]
         return cls(
@@ -232,7 +209,7 @@ class Popular:
 
     @property
     def ranking(self) -> Ints:
-        """All that was ever played anywhere, the most popular first."""
+        """All items ever played anywhere, the most popular first."""
         return self.head(len(self.played))
 
     def at(self, index: Ints) -> Floats:
@@ -254,30 +231,23 @@ class Popular:
         return self._head[:n]
 
     def first_of(self, wanted: Bools, n: int) -> Ints:
-        """Return the first n of the ranking that are wanted, fewer where fewer were played.
-
-        The others are left out before anything is ranked, and nothing is kept.
-
-        Args:
-            wanted: shape (n_items,), of the whole catalogue.
-            n: at least 0.
-        """
+        """Return the first n of the ranking among `wanted`, shape (n_items,), or all there are."""
         own = self.own[wanted[self.own]]
         played = self.played[wanted[self.played]][: n + len(own)]
         return self._ordered(own, played)[:n]
 
     def _rank(self, n: int) -> Ints:
-        """Return at least the first n: everywhere's first ones, and among them a scene's own."""
+        """Return at least the first n of the ranking, the scene's own items merged in."""
         played = self.played[: n + len(self.own)]
         ranking = self._ordered(self.own, played)
         if len(played) == len(self.played) or not len(self.own):
             return ranking
-        # What was not looked at is no more popular than the last of what was and is not its own.
+        # Items not ranked here are no more popular than the last ranked one that is not own.
         others = np.flatnonzero(~is_among(ranking, self.own))
         return ranking[: int(others[-1]) + 1]
 
     def _ordered(self, own: Ints, played: Ints) -> Ints:
-        """Return some of a scene's own items and of those played everywhere, by popularity."""
+        """Return some own items and some items played everywhere, by popularity."""
         if not len(own):
             return played
         some = np.concatenate([own[::-1], played[~is_among(played, own)]])
@@ -286,22 +256,17 @@ class Popular:
 
 @dataclass(frozen=True, slots=True)
 class Popularity:
-    """Popularity everywhere and in any scene, of one version of the item states.
+    """Popularity in all scenes and in any one, for one version of the item statistics."""
 
-    Attributes:
-        everywhere: in all scenes together.
-        prior_plays: `PRIOR_PLAYS` as they weigh at the landmark.
-    """
-
-    everywhere: Popular
-    prior_plays: float
+    everywhere: Popular  # in all scenes together
+    prior_plays: float  # `PRIOR_PLAYS` weighted as at the landmark
     _segments: Mapping[str, Plays]
     _index_of_row: Ints  # (n_rows,) catalogue index, -1 where there is none
     _remembered: dict[tuple[str, ...], Popular] = field(repr=False, default_factory=dict)
     _interests: dict[tuple[str, ...], Float32s] = field(repr=False, default_factory=dict)
 
     def here(self, scene: Scene) -> Popular:
-        """Return popularity in a scene; remembered for the scenes with the same segments."""
+        """Return popularity in a scene, cached by the scene's segments."""
         names = self._names(scene)
         popular = self._remembered.get(names)
         if popular is None:
@@ -312,15 +277,14 @@ class Popularity:
         return popular
 
     def interest(self, scene: Scene, vectors: Float32s) -> Float32s:
-        """Return the mean content vector of what a scene plays, shape (VECTOR_DIM,).
+        """Return the mean content vector of a scene's plays, shape (VECTOR_DIM,), read-only.
 
-        It is at most of unit length, and 0 where nothing is known. Like `here` it is remembered,
-        and nobody writes to it.
+        Its length is at most 1, and 0 without plays. Cached like `here`.
 
         Args:
-            scene: of a user new.
-            vectors: shape (n, VECTOR_DIM), the catalogue's that this popularity is aligned with,
-                each of unit length or zero.
+            scene: of the request.
+            vectors: shape (n, VECTOR_DIM), of the catalogue that this is aligned with, each of unit
+                length or zero.
         """
         names = self._names(scene)
         interest = self._interests.get(names)
@@ -334,16 +298,11 @@ class Popularity:
         return self._known(segment_names(scene))
 
     def asked_for(self) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-        """Return the segments of the scenes that `here` and `interest` remember, the last last."""
+        """Return the segments of the scenes cached by `here` and by `interest`, latest last."""
         return list(self._remembered), list(self._interests)
 
     def prepare(self, before: "Popularity", vectors: Float32s) -> None:
-        """Work out the last `MAX_PREPARED` scenes that an earlier version was asked for.
-
-        Args:
-            before: that version's.
-            vectors: see `interest`.
-        """
+        """Compute the last `MAX_PREPARED` scenes that were requested of an earlier version."""
         here, interests = before.asked_for()
         for names in here[-MAX_PREPARED:]:
             if (known := self._known(names)) not in self._remembered:
@@ -356,7 +315,7 @@ class Popularity:
         return tuple(name for name in names if name in self._segments)
 
     def _blend(self, names: tuple[str, ...]) -> Popular:
-        """Add the plays of a scene's segments, the widest first, to what is left around them."""
+        """Add up the plays of a scene's segments, widest first, scaling down the wider ones."""
         placed = [(index, plays) for index, plays in map(self._placed, names) if len(index)]
         if not placed:
             return self.everywhere
@@ -372,7 +331,7 @@ class Popularity:
         return Popular(every.everywhere, every.played, every.total, factor, own, weights)
 
     def _mean(self, names: tuple[str, ...], vectors: Float32s) -> Float32s:
-        """Add a segment's plays to the mean of the segments around it, which is remembered too."""
+        """Add a segment's plays to the cached mean of the segments around it."""
         if names:
             around = self._interests.get(names[:-1])
             around = self._mean(names[:-1], vectors) if around is None else around
@@ -387,7 +346,7 @@ class Popularity:
         return mean
 
     def _placed(self, name: str) -> tuple[Ints, Floats]:
-        """Return a segment's plays by catalogue index, without those of what has no place."""
+        """Return a segment's plays by catalogue index, without items outside the catalogue."""
         rows, weights = self._segments[name]
         index = self._index_of_row[rows]
         has_place = index >= 0

@@ -1,17 +1,9 @@
-"""What the log says about each item: counts, what it earns, how popular it is; a fold.
+"""Item statistics: a fold that keeps each item's counts, reward posterior and popularity.
 
-An item's reward is a Gaussian with a prior that all items share, so an item without evidence has
-the prior's mean and spread and moves away from it as it is shown. It is what the item earned from
-those it was shown to: an association, not the effect of showing it to anybody.
-
-Popularity is a count of valid plays that halves every 24 h, kept by forward decay (Cormode,
-Shkapenyuk, Srivastava and Xu, "Forward Decay: A Practical Time Decay Model for Streaming
-Systems", ICDE 2009): an event at t weighs 2^((t - landmark) / half life) for good, so nothing is
-aged by a clock, late events weigh what they should, and all items compare without rescaling. What
-it is in a scene, `env.items.popularity` says.
-
-Rejected: Beta posteriors (the reward is no coin), and decaying a row when it is read (the order
-would depend on who reads when).
+An item's mean reward has a Gaussian posterior with a prior that all items share. It is an
+association with the users it was shown to, not a causal effect. Popularity is a count of valid
+plays with a half-life of 24 h, kept by forward decay. Formulas and rejected alternatives:
+`docs/decisions/item-statistics.md`.
 """
 
 import math
@@ -30,10 +22,9 @@ from env.vocabulary import Floats, Interaction, Ints, ItemId
 
 
 class Places:
-    """Which row of a fold belongs to which catalogue index; follows both as they grow."""
+    """Row of a fold by catalogue index."""
 
     def __init__(self) -> None:
-        """Start with neither."""
         self._catalogue: Catalogue | None = None
         self._row_of = np.zeros(0, dtype=np.int64)
         self._n_placed = 0
@@ -41,9 +32,7 @@ class Places:
     def of(self, catalogue: Catalogue, rows: Mapping[ItemId, int]) -> Ints:
         """Return the rows by catalogue index, shape (n,), -1 where there is none.
 
-        Args:
-            catalogue: that the indices are of; n is how many it has by now.
-            rows: by item; new ones come last, and of a row that changes `move` was told.
+        In `rows` new items come last, and `move` was called for rows that changed.
         """
         if catalogue is not self._catalogue:
             self._catalogue, self._n_placed = catalogue, 0
@@ -53,19 +42,19 @@ class Places:
             new_ids = catalogue.ids[n_known:n]
             self._row_of = grown(self._row_of, n)
             self._row_of[n_known:] = [rows.get(item_id, -1) for item_id in new_ids]
-        if n_known == 0:  # every row there is was asked for
+        if n_known == 0:  # the lookup above covered every row
             self._n_placed = len(rows)
         if self._n_placed == len(rows):
             return self._row_of
         for item_id, row in islice(rows.items(), self._n_placed, None):
             index = catalogue.index_of(item_id)
-            if index is not None and index < n:  # else it is new next time
+            if index is not None and index < n:  # else the next call finds it as new
                 self._row_of[index] = row
         self._n_placed = len(rows)
         return self._row_of
 
     def move(self, item_id: ItemId, row: int) -> None:
-        """Learn that an item has another row."""
+        """Note that an item has another row."""
         index = None if self._catalogue is None else self._catalogue.index_of(item_id)
         if index is not None and index < len(self._row_of):
             self._row_of[index] = row
@@ -80,33 +69,25 @@ _CAPACITY = 1024
 _N_COLUMNS = 8
 
 _IMPRESSIONS, _REWARDED, _VALID, _LONG, _LIKES, _SUM, _SQUARES, _POPULARITY = range(_N_COLUMNS)
-"""Of each item; valid plays, long views and likes are kept in the state, and no page needs them."""
+"""Columns of an item; pages do not use valid plays, long views and likes."""
 
 
 class Prior(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is believed of rewards before there are any.
+    """Prior of the items' rewards."""
 
-    Attributes:
-        mean: of the items' mean rewards.
-        mean_sd: how far off that may be, above 0.
-        item_sd: spread of the items' mean rewards around it, above 0.
-        noise_sd: spread of one item's rewards around its mean, above 0.
-        noise_weight: interactions that `noise_sd` counts for, above 0.
-    """
-
-    mean: float = 0.5
-    mean_sd: float = 0.2
-    item_sd: float = 0.2
-    noise_sd: float = 0.7
-    noise_weight: float = 100.0
+    mean: float = 0.5  # of the items' mean rewards
+    mean_sd: float = 0.2  # standard deviation of `mean` itself, above 0
+    item_sd: float = 0.2  # spread of the items' mean rewards around it, above 0
+    noise_sd: float = 0.7  # spread of one item's rewards around its mean, above 0
+    noise_weight: float = 100.0  # interactions that `noise_sd` counts for, above 0
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """The item states as columns by catalogue index; later folds do not move it.
+    """The item statistics as columns by catalogue index; later folds do not change it.
 
-    Popularity is in valid plays as they weigh at the landmark, the same for all items: compare
-    it as it is, or multiply by `scale` to have it as of now.
+    Popularity is in valid plays weighted as at the landmark, the same for all items: compare it as
+    it is, or multiply by `scale` for the value now.
     """
 
     impressions: Floats  # (n,) counts
@@ -117,11 +98,11 @@ class Aligned:
     popularity: Popularity
     landmark_ms: int
     unseen_mean: float
-    """`reward_mean` of an item that nobody has seen; `unseen_sd` is its `reward_sd`."""
+    """`reward_mean` of an item without impressions; `unseen_sd` is its `reward_sd`."""
     unseen_sd: float
 
     def grown(self, n: int) -> "Aligned":
-        """Return the same for n items, the further ones unseen."""
+        """Return the same for n items, the further ones without impressions."""
         return replace(
             self,
             impressions=_with_last(self.impressions, n, 0.0),
@@ -131,15 +112,14 @@ class Aligned:
         )
 
     def scale(self, now_ms: int) -> float:
-        """Return what turns popularity into valid plays as they weigh at this time."""
+        """Return the factor from popularity to valid plays weighted as at this time."""
         return math.exp2(max(-1000.0, min(64.0, (self.landmark_ms - now_ms) / HALF_LIFE_MS)))
 
 
 class ItemStates:
-    """The states of all items that anybody ever saw."""
+    """The statistics of all items that had an impression."""
 
     def __init__(self, prior: Prior | None = None) -> None:
-        """Start without evidence."""
         self._prior = prior or Prior()
         self._clock_ms = 0
         self._landmark_ms = 0
@@ -152,19 +132,15 @@ class ItemStates:
         self._row_of: Ints = np.zeros(0, dtype=np.int64)  # by catalogue index, -1 without a state
 
     def __len__(self) -> int:
-        """Return how many items have a state."""
+        """Return the number of items with statistics."""
         return len(self._rows)
 
     def fold(self, interaction: Interaction, counted: bool = True) -> None:
-        """Count a closed interaction.
+        """Count a closed interaction, in the order in which they closed.
 
         A censored one counts as an impression, and as a valid play if it already was one; its
-        reward is not known.
-
-        Args:
-            interaction: in the order in which they closed.
-            counted: False for one that is no evidence (`env.fair_start.evidence` and
-                `env.fair_start.traffic` say which): it is an impression and nothing else.
+        reward is unknown. One with `counted` False is no evidence (see `env.fair_start.evidence`,
+        `env.fair_start.traffic`) and counts as an impression only.
         """
         self._aligned = None
         self._keep_time(interaction.closed_ms)
@@ -188,9 +164,9 @@ class ItemStates:
             self._segments.fold(interaction.scene, row, weight)
 
     def aligned(self, catalogue: Catalogue) -> Aligned:
-        """Return the states by catalogue index; made anew only after a fold.
+        """Return the statistics by catalogue index, computed anew only after a fold.
 
-        An upload that nobody has seen yet adds a row of what is believed of all.
+        An upload without impressions adds a row of prior values.
         """
         if self._aligned is None or catalogue is not self._catalogue:
             self._catalogue = catalogue
@@ -205,7 +181,7 @@ class ItemStates:
 
     @property
     def last_aligned(self) -> Aligned | None:
-        """What `aligned` returned last, unless more was folded since; any thread may look."""
+        """Last result of `aligned`, None if more was folded since; safe on any thread."""
         return self._aligned
 
     def to_bytes(self) -> bytes:
@@ -223,7 +199,7 @@ class ItemStates:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "ItemStates":
-        """Return the states that `to_bytes` wrote.
+        """Return the statistics that `to_bytes` wrote.
 
         Raises:
             msgspec.DecodeError: the bytes are no state.
@@ -241,7 +217,7 @@ class ItemStates:
         return states
 
     def _keep_time(self, closed_ms: int) -> None:
-        """Move the landmark by whole powers of two, so that weights neither overflow nor round."""
+        """Move the landmark by whole half-lives, so that weights neither overflow nor round."""
         self._clock_ms = max(self._clock_ms, closed_ms)
         since = (closed_ms - self._landmark_ms) // HALF_LIFE_MS
         if since < _REBASE_HALF_LIVES:
@@ -252,7 +228,7 @@ class ItemStates:
         self._segments.fade(factor)
 
     def _row(self, item_id: ItemId) -> int:
-        """Return the item's row; row 0 is that of all items without a state."""
+        """Return the item's row; row 0 stands for all items without statistics."""
         row = self._rows.setdefault(item_id, len(self._rows) + 1)
         if row == len(self._table):
             self._table = np.concatenate([self._table, np.zeros_like(self._table)])
@@ -282,7 +258,7 @@ class ItemStates:
         )
 
     def _by_index(self, values: Floats) -> Floats:
-        """Return the values of rows by catalogue index; without a state it is row 0's."""
+        """Return row values by catalogue index, row 0's for items without statistics."""
         column: Floats = with_room(len(self._row_of))
         return np.take(np.ascontiguousarray(values), self._row_of, out=column, mode="clip")
 
@@ -309,17 +285,11 @@ def _with_last(column: Floats, n: int, value: float) -> Floats:
 
 
 def posterior(n: Floats, total: Floats, squares: Floats, prior: Prior) -> tuple[Floats, Floats]:
-    """Return posterior mean and sd of each item's mean reward; without evidence: the prior.
+    """Return posterior mean and sd of each item's mean reward; the prior's without evidence.
 
     The normal one-way random effects model (Gelman et al., "Bayesian Data Analysis", 3rd ed.,
     section 5.4) with item_sd given, the noise pooled within items, and the common mean at its
-    posterior mean.
-
-    Args:
-        n: counts of rewards, by item.
-        total: sums of them.
-        squares: sums of their squares.
-        prior: what all items share.
+    posterior mean. `n`, `total` and `squares` are counts, sums and sums of squares of rewards.
     """
     means = total / np.maximum(n, 1.0)
     within = float(np.maximum(squares - total * means, 0.0).sum())

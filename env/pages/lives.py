@@ -1,18 +1,9 @@
-"""Logged lives as arrays: whole users, their sessions in order, what every card could have been.
+"""Logged lives as arrays: each user's sessions in order, with the candidates of every card.
 
-A life is what one user of a log saw, a step a card, up to the last session that began early
-enough for it to be known whether another one followed in time. Pages stand once, as float16, and
-steps refer to them: what a slot could take differs from one step of a page to the next, what the
-candidates looked like does not. `replay` reads lives from a log and values policies on them,
-`policies.retention` learns from them.
-
-What a session's end is worth is a choice, so it is an argument: the gap that came, discounted by
-the day, as `env.world.objective` counts it.
-
-Rejected: an observation a step (five times the memory where pages have five cards), lives up to the
-log's end (whether the last session was followed by another is not known there, and to call it "no"
-would teach that every session ends badly), and of the last days the sessions that were followed
-(only who came back would be left).
+A life is the sequence of cards that one user saw, a step a card, up to the last session that began
+early enough for its next gap to be known. Pages are stored once as float16 and steps refer to them.
+Off-policy evaluation and offline retention training read lives. Rejected alternatives:
+`docs/decisions/logged-lives.md`.
 """
 
 import dataclasses
@@ -28,18 +19,18 @@ from env.vocabulary import Bools, Float32s, Floats, Ints, Keys
 Halves = npt.NDArray[np.float16]
 
 NEVER = np.inf
-"""The gap of a session that was followed by none for as long as one waits."""
+"""Gap of a session that no other followed within the window."""
 
 NO_PAGE = -1
 
 
 class LifeReward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a life is worth: its cards, and each return.
+    """The value of a life: the rewards of its cards, and a bonus for each return.
 
     Attributes:
         return_worth: paid at a session's end for each unit of day_discount ** gap.
         day_discount: in (0, 1].
-        window_days: a gap that is longer counts as no return, so that it is known in time.
+        window_days: a longer gap counts as no return, so that it is known in time.
     """
 
     return_worth: float = 20.0
@@ -47,11 +38,7 @@ class LifeReward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window_days: int = 7
 
     def __post_init__(self) -> None:
-        """Refuse what is no reward.
-
-        Raises:
-            ValueError: a number is out of range.
-        """
+        """Raise ValueError if a number is out of range."""
         if not 0.0 < self.day_discount <= 1.0:
             raise ValueError(f"day_discount must be in (0, 1], got {self.day_discount}")
         if not 0.0 <= self.return_worth < np.inf:
@@ -60,7 +47,7 @@ class LifeReward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"window_days must be at least 1, got {self.window_days}")
 
     def discounts(self, lives: "Lives") -> Floats:
-        """Return what follows each step is discounted by, shape (n,): 1 within a session."""
+        """Return the discount of each step's future, shape (n,): 1 within a session."""
         found: Floats = np.power(self.day_discount, lives.gap_days)
         return np.where(lives.gap_days == NEVER, 0.0, found)
 
@@ -72,17 +59,17 @@ class LifeReward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lives:
-    """m lives of n steps in all, on p pages of K candidates at most.
+    """m lives of n steps in all, on p pages of up to K candidates.
 
-    The steps of a life stand together, in the order in which they were lived.
+    The steps of a life are consecutive and in order of time.
     """
 
     shared: Halves  # (p, U) columns of the user
     rows: Halves  # (p, K, F) columns of the candidates; zeros where there is none
     eps: Floats  # (p,) the page's floor, in [0, 1]
     page: Ints  # (n,) of each step
-    mask: Bools  # (n, K) what the step could take
-    floor: Bools  # (n, K) over what the floor lay; where eps is 0 it is never looked at
+    mask: Bools  # (n, K) candidates that the step could take
+    floor: Bools  # (n, K) candidates of the exploration floor; unused where eps is 0
     action: Ints  # (n,) on the mask
     propensity: Floats  # (n,) in (0, 1]
     reward: Floats  # (n,) of the card alone
@@ -90,35 +77,31 @@ class Lives:
     gap_days: Floats  # (n,) at a session's end until the next one, or NEVER; 0 within
     life: Ints  # (n,) from 0 to m - 1, in order
     user: Keys  # (m,) hash of the life's user
-    last_page: Ints  # (m,) that follows the last step, or NO_PAGE
-    last_mask: Bools  # (m, K) what its first step could take
+    last_page: Ints  # (m,) page that follows the last step, or NO_PAGE
+    last_mask: Bools  # (m, K) candidates that its first step could take
 
     def __len__(self) -> int:
         return len(self.page)
 
     @property
     def n_lives(self) -> int:
-        """How many users they are of."""
+        """Number of lives, one a user."""
         return len(self.user)
 
     @property
     def first(self) -> Ints:
-        """Each life's first step, shape (m,)."""
+        """Index of each life's first step, shape (m,)."""
         return np.flatnonzero(np.diff(self.life, prepend=-1))
 
     @property
     def session(self) -> Ints:
-        """The number of each step's session, from 0 on, over all lives, shape (n,)."""
+        """Number of each step's session, from 0 on, over all lives, shape (n,)."""
         begins = np.ones(len(self), dtype=np.int64)
         begins[1:] = self.leaves[:-1]
         return np.cumsum(begins) - 1
 
     def select(self, chosen: Bools) -> "Lives":
-        """Return some lives.
-
-        Args:
-            chosen: shape (m,).
-        """
+        """Return the lives where `chosen`, shape (m,), is True."""
         steps = chosen[self.life]
         number = np.cumsum(chosen) - 1
         picked = {name: getattr(self, name)[steps] for name in _OF_STEPS}
@@ -132,12 +115,9 @@ class Lives:
         return Lives(**(picked | {"life": number[picked["life"]]}))
 
     def pmfs(self, scores: Floats) -> Floats:
-        """Return what a policy of these logits would have drawn from, shape (n, K).
+        """Return the pmfs, shape (n, K), that a policy of these logits (p, K) would draw from.
 
         It is `env.interface.slot_pmf` of their softmax under the logged rules, floor and prefix.
-
-        Args:
-            scores: of the pages' candidates, shape (p, K).
         """
         logits = np.where(self.mask, scores[self.page], -np.inf)
         logits -= logits.max(axis=1, keepdims=True)
@@ -153,11 +133,9 @@ class Lives:
         return np.asarray(matrix[np.arange(len(self)), self.action])
 
     def after(self, values: Floats, last: Floats) -> Floats:
-        """Return values of the state that follows each step, shape (n,).
+        """Return the values of the state that follows each step, shape (n,).
 
-        Args:
-            values: of the state before each step, shape (n,).
-            last: of the state that follows each life's last step, shape (m,).
+        `values` (n,) are of the state before each step, `last` (m,) of the one after each life.
         """
         follows = np.empty(len(self))
         follows[:-1] = values[1:]
@@ -191,7 +169,7 @@ _OF_LIVES = ("user", "last_page", "last_mask")
 
 
 def join_lives(parts: Sequence[Lives]) -> Lives:
-    """Return all lives in one; they must have as many candidates at most.
+    """Return the concatenation of lives that have the same number of candidates K.
 
     Raises:
         ValueError: there is none.

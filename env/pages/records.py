@@ -1,10 +1,8 @@
-"""Pages to records and back: a page is logged, and is the same page again to the last bit.
+"""Conversion of pages to log records and back, exact to the last bit, and to interactions.
 
-A record refers to the candidates' static features by content hash; `Blocks` is the fold of the
-log that knows them. Both directions stand here, so that neither can be changed alone.
-
-Rejected: static features in each page (ten times as long), and computing them again from the items
-(what was logged is what was seen, whatever analysis does by now).
+A record refers to the candidates' static features by content hash, and `Blocks` resolves those
+hashes from the log's item records. Both directions stand in one module so that neither is changed
+alone. Rejected alternatives: `docs/decisions/event-records.md`.
 """
 
 from collections.abc import Mapping
@@ -44,13 +42,13 @@ _SEEN = Feedback(seen=True, left=True)
 def interaction_of(
     page: Page, decision: Decision, reward: float, *, n_actions: int | None = None
 ) -> Interaction:
-    """Return a decision of a page with its reward; the card was seen and left.
+    """Return a decision of a page with its reward; the card counts as seen and left.
 
     Args:
         page: holds the decision.
-        decision: one of its.
-        reward: that it earned.
-        n_actions: candidates that were left to choose from; all of the page's if None.
+        decision: of that page.
+        reward: of the decision.
+        n_actions: candidates left to choose from; all of the page's if None.
     """
     context, features = page.context, page.context.features
     return Interaction(
@@ -89,15 +87,15 @@ def page_record(
     """Return the log record of a page; `Blocks.page` is its inverse.
 
     Args:
-        page: as `fill_page` returned it; holds at least one decision.
+        page: as `fill_page` returned it, with at least one decision.
         blocks: content hashes of the candidates' static blocks, 8 bytes each.
         n_static: width of a static block; the columns after it are dynamic.
-        feature_schema: of the features.
-        cards: what each drawn item was, in slot order.
-        reasons: why each drawn item was a candidate, in slot order.
-        arm: of the experiment.
-        degraded: why the page is less than asked for.
-        removed: by reason, how many items the filters took away; None: none.
+        feature_schema: schema number of the features.
+        cards: description of each drawn item, in slot order.
+        reasons: retrieval source of each drawn item, in slot order.
+        arm: name of the experiment's arm; empty without one.
+        degraded: reason why the page falls short of the request; empty if it does not.
+        removed: number of items that the filters removed, by reason; None for none.
     """
     context = page.context
     rules, slots = _distinct_rules(page.slots)
@@ -127,10 +125,9 @@ def page_record(
 
 
 class Blocks:
-    """The static blocks that items had, by content hash: a fold of the log's `ItemRecord`s."""
+    """Static feature blocks by content hash: a fold of the log's `ItemRecord`s."""
 
     def __init__(self) -> None:
-        """Start empty, as before the first record."""
         self._blocks: dict[bytes, Float32s] = {}
 
     def fold(self, record: Record) -> None:

@@ -1,11 +1,8 @@
-"""Whether a page was drawn as its log line says: exact checks, each with a name.
+"""Exact checks that a page was drawn as its log record says, each check with a name.
 
-`audit_page` holds a page to its own rules and to the policy and seed that it claims; no check
-relies on another. What only many pages show, such as a seed that is used twice, is for
-`env.pages.verify_many`.
-
-Rejected: a tolerance that float32 would pass (1e-6 relative is the size of the very mistake that
-is looked for).
+`audit_page` compares a page with its own rules and with the policy and seed that it claims; no
+check relies on another. Errors that only show over many pages, such as a seed used twice, are found
+by `env.pages.verify_many`. Tolerance and method: `docs/decisions/draw-verification.md`.
 """
 
 from collections.abc import Iterator
@@ -34,29 +31,23 @@ Check = Literal[
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """One thing that is not as it was said to be.
+    """One failed check."""
 
-    Attributes:
-        check: the name of the check that it fails.
-        decision_id: where; empty: in the pages as a whole.
-        message: what was expected and what came.
-    """
-
-    check: Check
-    decision_id: DecisionId
-    message: str
+    check: Check  # name of the check
+    decision_id: DecisionId  # of the decision; empty where the pages as a whole fail
+    message: str  # expected and actual value
 
 
 def audit_page(page: Page, policy: Policy, seed: int) -> list[Violation]:
-    """Return what is wrong with a page, given the policy and the seed that should have drawn it.
+    """Return the violations of a page, given the policy and seed that should have drawn it.
 
     Checks, by name:
-        identity: ids, slots and actions name what they should, slots in order.
+        identity: ids, slots and actions refer to each other correctly, slots in order.
         policy: the decisions and the explorer's arguments are this policy's.
-        repeat: no candidate stands on the page twice.
-        mask: each action is one that its slot's rule allows.
+        repeat: no candidate is on the page twice.
+        mask: each action is allowed by its slot's rule.
         floor: no eligible candidate has a propensity below its share of the floor.
-        propensity: it is that of the page's own rules, floor and prefix, to 1e-12 relative.
+        propensity: equal to that of the page's rules, floor and prefix, to 1e-12 relative.
         draw: the seed draws these actions for these slots, no more and no fewer.
 
     Args:
@@ -143,7 +134,7 @@ def _prefixes(page: Page) -> Iterator[tuple[Decision, Bools]]:
 
 
 def _known_pmfs(page: Page, policy: Policy) -> Iterator[tuple[Decision, Floats]]:
-    """Yield as `page_pmfs`, up to a slot for which nothing is left: that has no distribution."""
+    """Yield as `page_pmfs`, up to the first slot with nothing left to show."""
     possible = [bool((page.slots[d.slot].mask & left).any()) for d, left in _prefixes(page)]
     n_known = possible.index(False) if False in possible else len(possible)
     known = Page(page.context, page.slots, page.decisions[:n_known], page.eps, page.explorer)

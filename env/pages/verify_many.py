@@ -1,14 +1,9 @@
-"""Whether many draws follow their distributions, for who has the pages and no seed.
+"""Statistical checks that the draws of many pages follow their distributions, without the seeds.
 
-Let F be the distribution function that a slot's pmf implies and a the action drawn; then V = F(a -
-1) + W p(a), with W an independent uniform, is uniform in [0, 1) given all before it (the randomised
-probability integral transform: Smith, "Diagnostic checks of non-standard time series models",
-Journal of Forecasting 1985), whatever order F takes the candidates in, and whoever's pmf it was: so
-pages of many policies are judged together. A log is exactly redrawn from its seeds by
-`env.pages.verify`; but seeds that are themselves wrong, one for all pages say, redraw just as well,
-and only this shows them.
-
-Rejected: comparing counts of items over pages (each page has its own candidates).
+`DrawAudit` tests the probability integral transform of every draw, so pages of many policies are
+judged together. `env.pages.verify` redraws single pages exactly from their seeds; seeds that are
+themselves wrong, such as one seed for all pages, redraw just as well and only show here.
+Derivation: `docs/decisions/draw-verification.md`.
 """
 
 from collections.abc import Iterator
@@ -20,38 +15,33 @@ from env.pages.verify import Check, Violation
 from env.vocabulary import DecisionId, Floats, Page
 
 MAX_Z = 5.0
-"""Standard errors that chance may explain: about one false alarm in two million audits."""
+"""Standard errors attributed to chance: about one false alarm in two million audits."""
 
 N_CELLS = 10
 
 MIN_EXPECTED = 5.0
-"""Draws that a cell must expect, so that its count is nearly normal."""
+"""Least expected draws a cell, so that its count is nearly normal."""
 
 LOG_CHANCE = float(np.log(2 / 5.7e-7))
-"""The same chance of a false alarm, as inequalities want it."""
+"""The same chance of a false alarm, in the form that inequalities need."""
 
 
 class DrawAudit:
-    """Takes pages one by one, keeps two numbers a decision, and says what is wrong with all.
+    """Takes pages one by one, keeps two numbers a decision, and reports violations over all pages.
 
-    Checks, by name, each made once there are enough draws for it:
-        fit: Pearson's chi-square of V over ten cells, with F from the least to the most likely
-            candidate: draws that are too bold or too timid are off in one direction.
-        independence: the same over ten by ten cells of V in neighbouring slots of a page, and in
-            the first slots of neighbouring pages, with F in the order of the candidates, in
-            which actions are drawn: a uniform number used twice gives the same V twice.
-        weight: the mean of 1 / propensity, as logged, over the number of candidates with a
-            positive probability is 1, up to what Freedman's inequality allows ("On Tail
-            Probabilities for Martingales", Annals of Probability 1975, theorem 1.6), which holds
-            however near zero a pmf comes.
+    With F the slot's cumulative distribution, a the action and W uniform, V = F(a - 1) + W p(a) is
+    uniform (Smith, Journal of Forecasting 1985). Checks, each made once there are enough draws:
+
+        fit: chi-square of V over ten cells, candidates ordered by probability; it detects draws
+            that are too bold or too timid.
+        independence: chi-square over ten by ten cells of V in neighbouring slots and in the first
+            slots of neighbouring pages; a uniform number used twice gives the same V twice.
+        weight: the mean of 1 / (propensity * candidates of positive probability) is 1, within
+            Freedman's inequality (Annals of Probability 1975, theorem 1.6).
     """
 
     def __init__(self, seed: int = 0) -> None:
-        """Start without a page.
-
-        Args:
-            seed: of the auditor's own uniforms W; not of the pages.
-        """
+        """Start without pages; `seed` is of the auditor's own uniforms W, not of the pages."""
         self._rng = np.random.default_rng(seed)
         self._in_order: list[Floats] = []
         self._ranked: list[Floats] = []
@@ -78,7 +68,7 @@ class DrawAudit:
         self._ranked.append(values[:, 1])
 
     def violations(self) -> list[Violation]:
-        """Return how the draws depart from their distributions."""
+        """Return the ways in which the draws depart from their distributions."""
         if not self._in_order:
             return []
         neighbours = np.concatenate([np.stack([v[:-1], v[1:]], axis=1) for v in self._in_order])

@@ -1,25 +1,9 @@
-"""How a user's state moves: a pure fold of the log, so a row of a database equals the log.
+"""The fold that updates a user's state, so that a database row always equals the log.
 
-Interests move with each feedback by the difference in what its card says (`env.users.open_cards`),
-so the same report twice moves nothing and a longer one corrects.
-
-"Not interested" is said of a card and heard as that. At once, by its signal of -2, it turns the
-interests away from what the card is about and pulls down its creator, tags and sound, and the item
-is unwanted (`env.users.state.unwanted_keys`), and its near-duplicates with it. The creator is
-doubted,
-and avoided from the second such card on: users mean the video more often than its maker, and this
-is the one thing that no later evidence can undo, since it ends the evidence. A creator who is
-followed stays followed at the first.
-
-Creators and tags are blocked by a `BlockRecord`, until another takes it back; a follow unblocks its
-creator too. What a user blocked is kept apart from what their answers came to: of the latter the
-last count, and the former is never pushed out by it. Who has blocked as much as is kept is told so
-before there is a record (`has_room`).
-
-Rejected: timestamps in the decay (a user who comes back after a week likes what they liked;
-sessions forget on their own), and blocking a creator at the first "not interested" (as it was:
-one odd video of a favourite creator took all the others along), and letting the oldest block go
-for a new one (whom a user blocked first would be back on their pages, and nobody told them).
+Interests move with each feedback by the change of its card's signal. "Not interested" hides the
+item and its near-duplicates and lowers its tags and creator; a creator is avoided from the second
+such card on. Explicit blocks are stored apart from these. Reasons, bounds and rejected
+alternatives: `docs/decisions/user-state.md`.
 """
 
 import struct
@@ -46,7 +30,7 @@ from env.vocabulary import CreatorId, DecisionId, SessionId
 MAX_FOLLOWS = 100
 
 MAX_BLOCKED = 1000
-"""Creators, and as many tags, that a user may block."""
+"""Creators, and as many tags, that a user may block; sizes see `env.users.state.encode_state`."""
 
 MAX_AVOIDED = 100
 
@@ -58,19 +42,19 @@ LONG_DECAY = 0.995  # a card: half of the weight is in the last 139 answered car
 
 SESSION_DECAY = 0.9  # a card: half of the weight is in the last 7
 
-BAIT_STEP = 0.05  # of the way from the bait of late to that of a card
+BAIT_STEP = 0.05  # step of the running mean of bait
 
 _Name = TypeVar("_Name", bound=str)
 
 
 def fold(state: UserState | None, record: Record) -> UserState | None:
-    """Return a user's state after a record of theirs.
+    """Return a user's state after one of the user's records.
 
-    Only a registration makes a state out of None, so that what is still under way when a user
-    is forgotten does not bring them back. Feedback for a card that is not open changes nothing.
+    Only a registration creates a state, so events still under way when a user is forgotten do not
+    bring the user back. Feedback for a card that is not open changes nothing.
 
     Args:
-        state: None: unknown or forgotten.
+        state: None for an unknown or forgotten user.
         record: of this user; items and ticks change nothing.
     """
     match record:
@@ -122,7 +106,7 @@ def _answer(state: UserState, record: FeedbackRecord) -> UserState:
 
 
 def _show(state: UserState, decision: DecisionId) -> UserState:
-    """What comes on screen ends the card before it: if nothing was said of it, it was skipped."""
+    """Make a card the current impression; the previous one, if unanswered, counts as skipped."""
     before = find_card(state.pages, state.current)
     if before is not None:
         card = state.pages[before[0]].cards[before[1]]
@@ -132,7 +116,7 @@ def _show(state: UserState, decision: DecisionId) -> UserState:
 
 
 def _move(state: UserState, place: tuple[int, int], card: OpenCard) -> UserState:
-    """Exchange an open card and move all that it weighs in by what it says more than before."""
+    """Replace an open card and update all statistics by the change."""
     page = state.pages[place[0]]
     before = page.cards[place[1]]
     if card == before:
@@ -186,7 +170,7 @@ def _count_answer(state: UserState, before: OpenCard, card: OpenCard, here: bool
 
 
 def _follow(state: UserState, creator: CreatorId) -> UserState:
-    """Follow a creator, whatever was said of them before."""
+    """Follow a creator and clear all blocks and doubts about the creator."""
     return msgspec.structs.replace(
         state,
         follows=_moved_last(state.follows, (creator,), MAX_FOLLOWS),
@@ -197,7 +181,7 @@ def _follow(state: UserState, creator: CreatorId) -> UserState:
 
 
 def _turn_away(state: UserState, card: OpenCard) -> UserState:
-    """Keep an item away, and doubt its creator; whoever is doubted already is avoided."""
+    """Hide an item and doubt its creator; avoid a creator already doubted."""
     unwanted = _put_key(state.unwanted, card.key, MAX_UNWANTED)
     state = msgspec.structs.replace(state, unwanted=unwanted)
     creator = _known(card.creator)
@@ -218,7 +202,7 @@ def _avoid(state: UserState, creator: tuple[CreatorId, ...]) -> UserState:
 
 
 def has_room(state: UserState, record: BlockRecord) -> bool:
-    """Return whether a user can have this blocked too, with all that they blocked before."""
+    """Return whether a user can block these too, with all existing blocks."""
     creators, tags = _named(record)
     n_creators = len({*state.blocked, *creators})
     n_tags = len({*state.blocked_tags, *tags})
@@ -247,7 +231,7 @@ def _block(state: UserState, record: BlockRecord) -> UserState:
 
 
 def _named(record: BlockRecord) -> tuple[tuple[CreatorId, ...], tuple[str, ...]]:
-    """Return the creators and the tags of a record, as a state keeps them."""
+    """Return the creators and tags of a record in the form that a state keeps."""
     creators = tuple(filter(None, record.creators))
     return creators, tuple(filter(None, map(fold_tag, record.tags)))
 
@@ -264,17 +248,17 @@ def _without(names: tuple[_Name, ...], gone: tuple[_Name, ...]) -> tuple[_Name, 
 
 
 def _put_key(ring: bytes, key: int, at_most: int) -> bytes:
-    """Return a ring of short keys with this one as the last."""
+    """Return a ring of short keys with this one moved or added to its end."""
     short = struct.pack("<I", key & 0xFFFFFFFF)
     place = ring.find(short)
-    while place % len(short) and place >= 0:  # the end of one key and the beginning of the next
+    while place % len(short) and place >= 0:  # a match across two keys
         place = ring.find(short, place + 1)
     before = ring if place < 0 else ring[:place] + ring[place + len(short) :]
     return (before + short)[-at_most * len(short) :]
 
 
 def _hear_of(state: UserState, at_ms: int) -> UserState:
-    """Move the last word, which never goes back; a long silence before it ended the session."""
+    """Advance the time of the last event; a long silence before it ended the session."""
     if at_ms <= state.last_ms:
         return state
     if at_ms - state.last_ms > SESSION_SILENCE_MS:

@@ -1,22 +1,9 @@
-"""What a user leans to: decayed sums of content vectors, and tallies of creators, tags, sounds.
+"""A user's interests and tallies: decayed sums of content vectors, and of creators, tags, sounds.
 
-Both are held as a state in a row needs them (bytes and short records), both decay with cards and
-not with time, and both are read as of now.
-
-An interest is a posterior mean, so that its match with an item is what the item is expected to be
-worth beyond the usual, whether it rests on eight answers or on two hundred. With signals y = w . x
-+ noise of variance sigma^2, and tastes w ~ N(0, tau^2 I), ridge regression is
-
-    w = (sum(x x') + RIDGE I)^-1 sum(y x)        RIDGE = sigma^2 / tau^2
-
-(Hoerl and Kennard, "Ridge Regression", Technometrics 1970), where sum(x x') of n unit vectors that
-spread evenly over d directions is about n I / d. Eight answers then explain some 3% of what
-differs between users' tastes, two hundred 47%.
-
-Rejected: sum / (n + 8), as it was (a mean of signal x vector, which is longest where it is nothing
-but noise, so that no weight of a match fits both newcomers and those well known), a matrix a user
-(4 KB of a row that is rewritten with each event), and the population's second moment in place of
-I / d (where content spreads evenly, as a generated catalogue's does, it is I / d).
+An interest is the posterior mean of a ridge regression, so its match with an item is the expected
+signal whether it rests on eight answers or two hundred. Both kinds decay by cards and not by time,
+and are stored in a form ready for a database row. Derivation, constants and rejected alternatives:
+`docs/decisions/user-interests.md`.
 """
 
 import math
@@ -34,30 +21,24 @@ MAX_TALLIES = 32
 TALLY_DECAY = 0.95
 
 RIDGE = 14.0
-"""Variance of a signal, .2, over that of what taste adds to it from item to item, .12 squared."""
+"""Variance of a signal, .2, over the variance that taste adds from item to item, .12 squared."""
 
 DIRECTIONS = 16.0
-"""That content spreads over."""
+"""Number of directions that content spreads over."""
 
 MAX_LENGTH = 4.0
-"""Of an interest; that of a taste is tau sqrt(d), .5."""
+"""Largest length of an interest; the expected length of a taste, tau sqrt(d), is .5."""
 
 NO_INTEREST = np.zeros(VECTOR_DIM, dtype="<f4").tobytes()
 
 
 class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a user had of one creator, tag or sound, as it stood at their card number `at`.
-
-    Attributes:
-        exposure: decayed count of impressions.
-        signal: decayed sum of signals.
-        at: the user's `n_cards` when this was written.
-    """
+    """A user's exposure and signal for one creator, tag or sound, as of card number `at`."""
 
     name: str
-    exposure: float
-    signal: float
-    at: int
+    exposure: float  # decayed count of impressions
+    signal: float  # decayed sum of signals
+    at: int  # the user's `n_cards` when this was written
 
 
 def add_interest(total: bytes, decay: float, signal: float, vector: bytes) -> bytes:
@@ -67,13 +48,13 @@ def add_interest(total: bytes, decay: float, signal: float, vector: bytes) -> by
         total: float32 bytes, (VECTOR_DIM,).
         decay: in (0, 1].
         signal: finite.
-        vector: float16 bytes, (VECTOR_DIM,); anything else is a card without content, 0.
+        vector: float16 bytes, (VECTOR_DIM,); bytes of another length count as 0.
     """
     says_nothing = signal == 0.0 or len(vector) != 2 * VECTOR_DIM
     if says_nothing and decay == 1.0:
         return total
     kept: Float32s = np.frombuffer(total, dtype="<f4")
-    if decay != 1.0:  # as for all that is said of a card after its answer
+    if decay != 1.0:  # decay is 1 for all feedback about a card after its answer
         kept = kept * np.float32(decay)
     if says_nothing:
         return kept.tobytes()
@@ -96,12 +77,7 @@ def read_interest(total: bytes, evidence: float) -> Float32s:
 
 
 def read_interests(totals: Float32s, evidence: Floats) -> Float32s:
-    """Return `read_interest` of n users, shape (n, VECTOR_DIM).
-
-    Args:
-        totals: of each, shape (n, VECTOR_DIM).
-        evidence: of each, shape (n,).
-    """
+    """Return `read_interest` of n users, from totals (n, VECTOR_DIM) and evidence (n,)."""
     means = totals / (RIDGE + evidence / DIRECTIONS).astype(np.float32)[:, None]
     lengths = np.sqrt(np.add.reduce(means * means, axis=1, dtype=np.float32))
     cut = MAX_LENGTH / np.maximum(lengths, MAX_LENGTH)
@@ -111,19 +87,14 @@ def read_interests(totals: Float32s, evidence: Floats) -> Float32s:
 def add_tally(
     recent: tuple[Tally, ...], names: Sequence[str], n_cards: int, exposure: float, signal: float
 ) -> tuple[Tally, ...]:
-    """Return the tallies with these names moved to the end and counted up, the oldest dropped.
+    """Return the tallies, latest last, with these names counted up and moved to the end.
 
-    Args:
-        recent: the latest last.
-        names: creators, tags or sounds of one card.
-        n_cards: the user's count of cards by now.
-        exposure: to add, at least 0.
-        signal: to add.
+    The oldest are dropped beyond `MAX_TALLIES`. `n_cards` is the user's current count of cards.
     """
     if not names or (exposure == 0.0 and signal == 0.0):
         return recent
     kept, last = recent[: -len(names)], recent[-len(names) :]
-    if [tally.name for tally in last] != list(names):  # it is not the card that was told of last
+    if [tally.name for tally in last] != list(names):  # another card than the last tallied one
         kept = tuple(tally for tally in recent if tally.name not in names)
         last = tuple(tally for tally in recent if tally.name in names)
     before = {tally.name: tally for tally in last}
@@ -135,7 +106,7 @@ def add_tally(
 
 
 def tally_columns(recent: Sequence[Tally], n_cards: int) -> tuple[list[str], Floats, Floats]:
-    """Return names, exposures and signals as of now: of (state.creators, state.n_cards)."""
+    """Return names, exposures and signals decayed to now: of (state.creators, state.n_cards)."""
     aged = TALLY_DECAY ** (n_cards - np.array([tally.at for tally in recent], dtype=np.float64))
     exposure = np.array([tally.exposure for tally in recent]) * aged
     signal = np.array([tally.signal for tally in recent]) * aged
@@ -144,7 +115,7 @@ def tally_columns(recent: Sequence[Tally], n_cards: int) -> tuple[list[str], Flo
 
 @lru_cache(maxsize=4_096)
 def _unpacked(vector: bytes) -> Float32s:
-    """Return float16 bytes as float32; most of what is said about a card comes at once."""
+    """Return float16 bytes as float32; cached, since feedback about one card comes in bursts."""
     return np.frombuffer(vector, dtype="<f2").astype(np.float32)
 
 

@@ -1,11 +1,8 @@
-"""Delivered cards that feedback may still come for, and what each has told of its user so far.
+"""Delivered cards that may still receive feedback, and the interest signal of each.
 
-An open card merges its feedback as the join does (the longest dwell, any event means seen) and
-turns it into one signal, so that a user's state can move by the difference between what a card
-says now and what it said before: the same report twice moves nothing, a longer one corrects.
-
-Rejected: the reward as the signal (its weights belong to the operator and may change; an interest
-has to be comparable over the life of a state), and keeping whole cards (three times the bytes).
+An open card merges its feedback as the join does (longest dwell, any event means seen) into one
+signal. A user's state moves by the change of that signal, so a repeated report changes nothing and
+a longer one corrects. Rejected alternatives: `docs/decisions/user-state.md`.
 """
 
 import math
@@ -43,44 +40,31 @@ SIGNALS: dict[FeedbackKind, float] = {
     "not_interested": -2.0,
     "product_click": 0.5,
 }
-"""What events say about interest."""
+"""Contribution of each event to a card's interest signal."""
 
 _SIGNAL = {_BIT[kind]: signal for kind, signal in SIGNALS.items()}
 
 _SUMS = [sum(s for bit, s in _SIGNAL.items() if events & bit) for events in range(64)]
-"""By the events of a card, added in the order of `SIGNALS`."""
+"""Summed signal by event bits, added in the order of `SIGNALS`."""
 
 
 class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A delivered card that feedback may still come for.
+    """A delivered card that may still receive feedback."""
 
-    Attributes:
-        slot: on its page.
-        key: `env.records.item_key` of its item.
-        vector: its content vector, float16 bytes; empty: zero.
-        duration_s: 0 where unknown.
-        impressed: it was on screen.
-        answered: a dwell or its end was reported, so that its watching counts.
-        events: bits of the events reported.
-        dwell_s: the longest reported, at most `MAX_DWELL_S`.
-        usual: what this user's watching was when the card was first answered, in [0, 1].
-        sound: id of its music; empty where unknown. From here on rows from before decode.
-        bait: of its item, from `env.columns.scales.MEAN_BAIT` on; 0 where unknown.
-    """
-
-    slot: int
-    key: int
-    vector: bytes
+    slot: int  # on its page
+    key: int  # `env.records.item_key` of its item
+    vector: bytes  # its content vector, float16 bytes; empty for zero
     creator: CreatorId
     tags: tuple[str, ...]
-    duration_s: float
-    impressed: bool = False
-    answered: bool = False
-    events: int = 0
-    dwell_s: float = 0.0
-    usual: float = 0.0
+    duration_s: float  # 0 where unknown
+    impressed: bool = False  # the card was on screen
+    answered: bool = False  # a dwell or the card's end was reported, so that its watching counts
+    events: int = 0  # bits of the events reported
+    dwell_s: float = 0.0  # the longest reported, at most `MAX_DWELL_S`
+    usual: float = 0.0  # the user's usual watching when the card was first answered, in [0, 1]
+    # id of its music; empty where unknown. Rows older than this field and later ones lack them.
     sound: str = ""
-    bait: float = 0.0
+    bait: float = 0.0  # of its item, minus `env.columns.scales.MEAN_BAIT`; 0 where unknown
 
     @property
     def played(self) -> bool:
@@ -89,19 +73,19 @@ class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def watch(self) -> float:
-        """Half for a valid play, half for a long view; 0 while nothing is known."""
+        """Half for a valid play plus half for a long view; 0 until known."""
         long = self.answered and is_long_view(self.dwell_s, self.duration_s)
         return 0.5 * self.played + 0.5 * long
 
     @property
     def signal(self) -> float:
-        """What the card says about interest: watching beyond the usual, and the events."""
+        """The card's interest signal: watching beyond the usual, plus the events."""
         beyond = self.watch - self.usual if self.answered else 0.0
         return beyond + _SUMS[self.events]
 
     @property
     def unwanted(self) -> bool:
-        """Whether the user said that it is not of interest."""
+        """Whether the user reported it as not interesting."""
         return bool(self.events & _BIT["not_interested"])
 
 
@@ -115,20 +99,16 @@ class OpenPage(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 def open_page(record: PageRecord) -> OpenPage:
-    """Return a page as it was delivered, with no feedback yet."""
+    """Return a page as delivered, without feedback."""
     drawn = zip(record.drawn, record.cards, strict=True)
     cards = tuple(_open_card(place.slot, card) for place, card in drawn)
     return OpenPage(record.page_id, record.session, record.at_ms, cards)
 
 
 def hear(card: OpenCard, kind: FeedbackKind, value: float, usual: float) -> OpenCard:
-    """Return the card after one more event about it; any event means that it was on screen.
+    """Return the card after one more event; any event means that it was on screen.
 
-    Args:
-        card: before.
-        kind: of the event.
-        value: seconds for a dwell; one that is not a finite positive number says nothing.
-        usual: what this user's watching is by now, in [0, 1].
+    A dwell `value` in seconds is ignored unless finite and positive; `usual` is in [0, 1].
     """
     answers = kind in ("dwell", "leave")
     sane = kind == "dwell" and math.isfinite(value)
@@ -143,7 +123,7 @@ def hear(card: OpenCard, kind: FeedbackKind, value: float, usual: float) -> Open
 
 
 def still_open(pages: tuple[OpenPage, ...], now_ms: int) -> tuple[OpenPage, ...]:
-    """Return the pages that are kept: young, and the last two or as many as hold `MAX_CARDS`."""
+    """Return the pages to keep: recent ones, at least two, otherwise at most `MAX_CARDS` cards."""
     young = [page for page in pages if is_open(page, now_ms)]
     n_cards = sum(len(page.cards) for page in young)
     while len(young) > 2 and n_cards > MAX_CARDS:
@@ -152,7 +132,7 @@ def still_open(pages: tuple[OpenPage, ...], now_ms: int) -> tuple[OpenPage, ...]
 
 
 def find_card(pages: tuple[OpenPage, ...], decision: str) -> tuple[int, int] | None:
-    """Return the place of a decision's card as (page, card); None where it is not open."""
+    """Return the (page, card) index of a decision's card; None where it is not open."""
     page_id, _, slot = decision.rpartition(":")
     for at, page in enumerate(pages):
         if page.page_id == page_id:
@@ -165,7 +145,7 @@ def find_card(pages: tuple[OpenPage, ...], decision: str) -> tuple[int, int] | N
 def put_card(
     pages: tuple[OpenPage, ...], place: tuple[int, int], card: OpenCard
 ) -> tuple[OpenPage, ...]:
-    """Return the pages with the card at a place exchanged."""
+    """Return the pages with the card at a (page, card) index replaced."""
     at, i = place
     page = pages[at]
     cards = (*page.cards[:i], card, *page.cards[i + 1 :])
@@ -173,7 +153,7 @@ def put_card(
 
 
 def is_open(page: OpenPage, now_ms: int) -> bool:
-    """Return whether feedback may still come for a page."""
+    """Return whether a page may still receive feedback."""
     return page.at_ms > now_ms - PAGE_OPEN_MS
 
 

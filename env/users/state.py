@@ -1,12 +1,8 @@
-"""What the log says about a user, and how it is read: interests, pace, what they saw.
+"""The state of a user, derived from the log, and the functions that read it.
 
-`env.users.fold` moves a state, and nothing else does. Interests are decayed sums of signal x
-content vector. A state is a row without names, so a new field goes last and has a default: rows
-that were written before it are read as they are.
-
-Rejected: a learned user embedding (cannot move with each swipe and be folded again), full 64-bit
-keys in the ring of seen items (twice the bytes of a row that is rewritten with each event; with
-32 bits one unseen item in four million is taken for a seen one).
+Only `env.users.fold` changes a state. It is stored as a row without field names, so a new field
+goes last and has a default. Interests, gaps and seen items are read through the functions here.
+Sizes and rejected alternatives: `docs/decisions/user-state.md`.
 """
 
 import math
@@ -29,95 +25,61 @@ DAY_MS = 24 * 3_600_000
 
 MAX_SEEN = 1000
 
-PRIOR_CARDS = 8.0  # that speak for a newcomer before any is answered
+PRIOR_CARDS = 8.0  # weight of a newcomer's prior interest, in answered cards
 
-DECLARED_SIGNAL = 0.5  # of each of these cards, for the tags of the registration
+DECLARED_SIGNAL = 0.5  # signal of each such card for the tags of the registration
 
-SCENE_SIGNAL = 0.25  # of each of these cards, for what users of the same scene play
+SCENE_SIGNAL = 0.25  # signal of each such card for the content that the scene's users play
 
 PACE_DWELL_S = 60.0
-"""Longer dwells say no more about a user's pace."""
+"""Longer dwells carry no more information about a user's pace."""
 
 
 class UserState(msgspec.Struct, frozen=True, array_like=True):
-    """A user as the log knows them.
+    """A user's state, derived from the log."""
 
-    Attributes:
-        profile: of the last registration.
-        n_cards: impressions ever.
-        evidence: decayed count of answered cards.
-        plays: decayed count of valid plays among them.
-        watch: decayed sum of their watching, each in [0, 1].
-        dwell_s: decayed sum of their dwell, each at most `PACE_DWELL_S`.
-        long_sum: decayed sum of signal x vector, float32 bytes; read it by `long_interest`.
-        session: id of the visit under way or last.
-        session_ms: when it began.
-        last_ms: when anything was last heard.
-        position: cards seen in the session.
-        session_evidence: decayed count of answered cards of the session.
-        session_plays: decayed count of valid plays among them.
-        session_sum: as `long_sum`, of the session; read it by `session_interest`.
-        current: the decision that is on screen, as far as is known.
-        seen: ring of the last `MAX_SEEN` items, low 32 bits of their keys, oldest first; read it
-            by `seen_keys`.
-        pages: delivered pages that feedback may still come for, oldest first; see
-            `delivered_keys`.
-        follows: creators followed by feedback, oldest first; `followed` adds the profile's.
-        blocked: creators of whom the user said, by a `BlockRecord`, that nothing more is wanted,
-            oldest first; `blocked_creators` adds those that are avoided. In rows of before there
-            was `avoided` it holds both, so that nothing that was blocked comes back.
-        creators: recent creators, the latest last; read them by
-            `env.users.interests.tallies`.
-        tags: recent tags, folded, the latest last.
-        declared: where the tags of the registration stand, `env.items.content.tags_vector`, float16
-            bytes; empty: nowhere.
-        apps: the installed-app context of the registration, `hash_apps`, float16 bytes; empty: 0.
-        sounds: recent sounds, the latest last.
-        blocked_tags: tags of which the same was said, folded, oldest first.
-        doubted: creators of one card that was not of interest, oldest first; the second one has
-            them avoided.
-        unwanted: ring of the last items that were not of interest, as `seen`; read it by
-            `unwanted_keys`.
-        avoided: creators of two cards that were not of interest, oldest first; none is `blocked`.
-        n_returns: how often they came back, after a silence of `SESSION_SILENCE_MS`.
-        last_gap: ln(1 + days) of the last such silence; 0 before the first.
-        gap_sum: decayed sum of these; read it by `env.columns.scales.observed`.
-        session_watched_s: seconds that the answered cards of the session were on screen.
-        bait_lately: running mean of the shown cards' bait, from `env.columns.scales.MEAN_BAIT` on.
-    """
-
-    profile: Profile
-    n_cards: int = 0
-    evidence: float = 0.0
-    plays: float = 0.0
-    watch: float = 0.0
-    dwell_s: float = 0.0
+    profile: Profile  # of the last registration
+    n_cards: int = 0  # impressions ever
+    evidence: float = 0.0  # decayed count of answered cards
+    plays: float = 0.0  # decayed count of valid plays among them
+    watch: float = 0.0  # decayed sum of their watching, each in [0, 1]
+    dwell_s: float = 0.0  # decayed sum of their dwell, each at most `PACE_DWELL_S`
+    # decayed sum of signal x vector, float32 bytes; see `long_interest`
     long_sum: bytes = NO_INTEREST
-    session: SessionId = SessionId("")
-    session_ms: int = 0
-    last_ms: int = 0
-    position: int = 0
-    session_evidence: float = 0.0
-    session_plays: float = 0.0
-    session_sum: bytes = NO_INTEREST
-    current: DecisionId = DecisionId("")
+    session: SessionId = SessionId("")  # id of the current or last visit
+    session_ms: int = 0  # its start
+    last_ms: int = 0  # time of the last event
+    position: int = 0  # cards seen in the session
+    session_evidence: float = 0.0  # decayed count of answered cards of the session
+    session_plays: float = 0.0  # decayed count of valid plays among them
+    session_sum: bytes = NO_INTEREST  # as `long_sum`, of the session; see `session_interest`
+    current: DecisionId = DecisionId("")  # decision of the current impression, as far as is known
+    # ring of the last `MAX_SEEN` items, low 32 bits of keys, oldest first; see `seen_keys`
     seen: bytes = b""
+    # delivered pages that may still receive feedback, oldest first; see `delivered_keys`
     pages: tuple[OpenPage, ...] = ()
+    # creators followed by feedback, oldest first; `followed` adds the profile's
     follows: tuple[CreatorId, ...] = ()
+    # creators blocked by a `BlockRecord`, oldest first; `blocked_creators` adds `avoided`. Rows
+    # written before `avoided` existed hold both here.
     blocked: tuple[CreatorId, ...] = ()
+    # recent creators, the latest last; see `env.users.interests.tally_columns`
     creators: tuple[Tally, ...] = ()
-    tags: tuple[Tally, ...] = ()
-    declared: bytes = b""
-    apps: bytes = b""
-    sounds: tuple[Tally, ...] = ()
-    blocked_tags: tuple[str, ...] = ()
+    tags: tuple[Tally, ...] = ()  # recent tags, folded, the latest last
+    declared: bytes = b""  # vector of the profile's tags, float16 bytes; empty without tags
+    apps: bytes = b""  # `hash_apps` of the profile's apps, float16 bytes; empty without apps
+    sounds: tuple[Tally, ...] = ()  # recent sounds, the latest last
+    blocked_tags: tuple[str, ...] = ()  # tags blocked by a `BlockRecord`, folded, oldest first
+    # creators of one "not interested" card, oldest first; a second avoids them
     doubted: tuple[CreatorId, ...] = ()
-    unwanted: bytes = b""
+    unwanted: bytes = b""  # ring of the last "not interested" items, as `seen`; see `unwanted_keys`
+    # creators of two "not interested" cards, oldest first; none is in `blocked`
     avoided: tuple[CreatorId, ...] = ()
-    n_returns: int = 0
-    last_gap: float = 0.0
-    gap_sum: float = 0.0
-    session_watched_s: float = 0.0
+    n_returns: int = 0  # number of returns after a silence of `SESSION_SILENCE_MS`
+    last_gap: float = 0.0  # ln(1 + days) of the last such silence; 0 before the first
+    gap_sum: float = 0.0  # decayed sum of these; see `env.columns.scales.observed`
+    session_watched_s: float = 0.0  # seconds that the session's answered cards were on screen
+    # running mean of the shown cards' bait, minus `env.columns.scales.MEAN_BAIT`
     bait_lately: float = 0.0
 
 
@@ -127,12 +89,12 @@ _decoder = msgspec.msgpack.Decoder(UserState)
 
 
 def newcomer(profile: Profile) -> UserState:
-    """Return the state of a user of whom nothing but a profile is known."""
+    """Return the state of a user with a profile and no history."""
     return register(UserState(profile), profile)
 
 
 def register(state: UserState, profile: Profile) -> UserState:
-    """Return the state with another profile, analysed."""
+    """Return the state with a new profile and the columns derived from it."""
     return msgspec.structs.replace(
         state,
         profile=profile,
@@ -142,11 +104,10 @@ def register(state: UserState, profile: Profile) -> UserState:
 
 
 def hash_apps(apps: Iterable[str]) -> Float32s:
-    """Return how many of the installed apps fall into each of N_APPS buckets, at unit length.
+    """Return the installed apps hashed into N_APPS buckets, shape (N_APPS,), unit length or zero.
 
-    The names are the caller's own words, so there is no list of them: a name's bucket is that of
-    its hash (feature hashing: Weinberger et al., "Feature Hashing for Large Scale Multitask
-    Learning", ICML 2009, without signs, as there are few). Shape (N_APPS,); zero without apps.
+    Names are the caller's own words, so each has the bucket of its hash (feature hashing:
+    Weinberger et al., ICML 2009, without signs, as there are few).
     """
     names = {app.strip().casefold() for app in apps} - {""}
     buckets = np.array([bucket_of("app", name, N_APPS) for name in names], dtype=np.int64)
@@ -155,12 +116,9 @@ def hash_apps(apps: Iterable[str]) -> Float32s:
 
 
 def encode_state(state: UserState) -> bytes:
-    """Return a state as it stands in a database row: 14 KB of a busy user, 41 at the most.
+    """Return a state as a database row: 14 KB for a busy user, 41 KB at the most.
 
-    The most holds for names of creators, tags and sounds of about ten letters, a profile not
-    counted; it is that of a user who has blocked as much as is kept, 1,000 creators and as many
-    tags, which is 23 KB of it. Names stand in the row, and not short keys of them, since a user
-    can ask what they have blocked.
+    The largest state is that of a user with 1,000 blocked creators and as many blocked tags.
     """
     return _encoder.encode(state)
 
@@ -175,10 +133,10 @@ def decode_state(data: bytes) -> UserState:
 
 
 def come_back(state: UserState, at_ms: int) -> UserState:
-    """Return the state with the gap counted where a user comes back at this time, else as it is.
+    """Return the state with the gap counted if this time is a return, else unchanged.
 
-    A page of a new session is asked for before the fold hears of it, so features count the gap
-    themselves; a session that begins without a silence before it is no return.
+    A page of a new session is requested before the fold sees it, so features count the gap
+    themselves. A session that begins without a silence before it is no return.
     """
     silence_ms = at_ms - state.last_ms
     if state.last_ms == 0 or silence_ms <= SESSION_SILENCE_MS:
@@ -195,16 +153,14 @@ def come_back(state: UserState, at_ms: int) -> UserState:
 def long_interest(
     state: UserState, *, with_declared: bool = True, prior: Float32s | None = None
 ) -> Float32s:
-    """Return the long-term interest as expected signals, shape (VECTOR_DIM,).
+    """Return the long-term interest, shape (VECTOR_DIM,), see `env.users.interests`.
 
-    With t the vector of the registration's tags, p that of what users of the same scene play, s
-    the decayed sum of signal x vector and n the evidence, it is
+    With t the vector of the profile's tags, p the interest of the scene's users, s the decayed sum
+    of signal x vector and n the evidence, it is
 
         (s + PRIOR_CARDS * (DECLARED_SIGNAL * t + SCENE_SIGNAL * p)) / (RIDGE + n / DIRECTIONS)
 
-    So both speak from the first page on, the user's own words louder than their neighbours',
-    and the user's own answers outgrow them: what eight cards said in one direction weighs as
-    much. How strongly they speak does not hang on how answers are shrunk.
+    So both priors apply from the first page on, and the user's own answers outgrow them.
 
     Args:
         state: of the user.
@@ -220,51 +176,47 @@ def long_interest(
 
 
 def session_interest(state: UserState) -> Float32s:
-    """Return the same of this session alone, shape (VECTOR_DIM,), 0 at its beginning."""
+    """Return the interest of this session alone, shape (VECTOR_DIM,), 0 at its beginning."""
     return read_interest(state.session_sum, state.session_evidence)
 
 
 def scene_interest(state: UserState, prior: Float32s) -> Float32s:
-    """Return what users of a scene play as far as it still speaks for one, shape (VECTOR_DIM,).
+    """Return the interest of the scene's users, faded by this user's own evidence, (VECTOR_DIM,).
 
-    It fades as a prior mean does: half of it is left after `RIDGE` x `DIRECTIONS` answers.
-
-    Args:
-        state: of the user.
-        prior: `env.items.popularity.Popularity.interest` of the scene.
+    Half of it is left after `RIDGE` x `DIRECTIONS` answers, as of a prior mean.
     """
     return prior * np.float32(scene_weight(state.evidence))
 
 
 def scene_weight(evidence: Reals) -> Reals:
-    """Return how far what a scene plays still speaks where there is this evidence, in (0, 1]."""
+    """Return the weight of the scene's interest at this evidence, in (0, 1]."""
     return RIDGE / (RIDGE + evidence / DIRECTIONS)
 
 
 def usual_watch(state: UserState) -> float:
-    """Return what this user's watching is by now, in [0, 1], shrunk to the typical."""
+    """Return the user's usual watching, in [0, 1], shrunk to the typical."""
     return float(shrink_rate(state.watch, state.evidence, TYPICAL_WATCH))
 
 
 def seen_keys(state: UserState) -> ShortKeys:
-    """Return what is known of the keys of the last `MAX_SEEN` items seen, oldest first."""
+    """Return the short keys of the last `MAX_SEEN` items seen, oldest first."""
     return np.frombuffer(state.seen, dtype="<u4")
 
 
 def unwanted_keys(state: UserState) -> ShortKeys:
-    """Return the same of the last items that were not of interest, oldest first."""
+    """Return the short keys of the last "not interested" items, oldest first."""
     return np.frombuffer(state.unwanted, dtype="<u4")
 
 
 def delivered_keys(state: UserState, now_ms: int) -> ShortKeys:
-    """Return the same of the items on pages that are still open."""
+    """Return the short keys of the items on pages that are still open."""
     pages = (page for page in state.pages if is_open(page, now_ms))
     keys = [card.key for page in pages for card in page.cards]
     return np.array(keys, dtype=np.uint64).astype(np.uint32)
 
 
 def blocked_creators(state: UserState) -> tuple[CreatorId, ...]:
-    """Return of whom nothing is shown: whom this user blocked, then whom their answers did."""
+    """Return the creators not to be shown: blocked ones, then avoided ones."""
     return (*state.blocked, *state.avoided)
 
 
@@ -275,7 +227,7 @@ def followed(state: UserState) -> frozenset[CreatorId]:
 
 
 def live_session(state: UserState, now_ms: int) -> SessionId | None:
-    """Return the session that is still under way, None where the next page begins another."""
+    """Return the current session, None if the next page begins another."""
     silent = now_ms - state.last_ms > SESSION_SILENCE_MS
     return None if silent or not state.session else state.session
 
