@@ -36,7 +36,7 @@ def test_every_process_finds_it_beside_the_settings(
 ) -> None:
     write(tmp_path, HEAD + SCORES)
     write(tmp_path, "WEIGHT = 2.0\n", "mine_weights")
-    with live(tmp_path, "--no-viewers", *options, settings=ARMS) as server:
+    with live(tmp_path, "--no-swarm", *options, settings=ARMS) as server:
         for k in range(5):
             body = json.dumps({"user_id": f"p{k}", "size": 3}).encode()
             request = urllib.request.Request(f"{server.address}/v1/feed", body)
