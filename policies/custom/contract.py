@@ -249,7 +249,7 @@ def _check_support(make: Make) -> None:
     for context in _contexts():
         scores = policy.score(context)
         for mask in sample_masks(len(context), len(context)):
-            n_zero = int(np.count_nonzero(policy.explore(scores, mask)[mask] <= 0.0))
+            n_zero = int(np.count_nonzero(~(policy.explore(scores, mask)[mask] > 0.0)))
             _require(
                 not n_zero, f"{n_zero} of {np.count_nonzero(mask)} candidates can never be drawn"
             )
