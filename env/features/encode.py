@@ -1,25 +1,8 @@
-"""The one feature encoding, for VW, for RL, online and offline: named columns, quantised first.
+"""The encoder writes a page's features for VW and RL, online and offline alike: quantised columns.
 
-A page's features are `shared` (the user and the scene), and one row a candidate: its static
-block, known when it was uploaded, then its dynamic columns, which depend on the user and on
-what the log says about the item. `encode` rounds to half precision before anybody sees a value.
-All columns are of the order of 1, so that one learning rate serves them all.
-
-A new column goes last among its own and none ever goes away, so what a schema had stands in the
-same place in all later ones, and pages of an older log, which are read by the width they were
-written with, show each column where it is looked for. Schemas differ in width: what learns or
-estimates refuses any other than its own. Schema 3 added `referrer0`.. and `tag_recent`,
-`sound_recent`. Schema 4 added `scene_match`, which `long_match` had been a part of, and made
-`long_match` and `session_match` expected signals (`env.users.interests`); in older logs they are
-means.
-It also added what return hangs on: `last_gap`, `usual_gap`, `visits`, `tenure`, `session_watched`,
-`bait_lately`, and of an item `bait`, which is among the dynamic columns since blocks of items that
-were put before stay as they are.
-
-Rejected: standardising by running means (the encoding would be one more state to fold, and a
-logged value would mean something else each day), and crossing user and item here (a policy
-crosses what it wants; only matches of interest and content, which no cross of columns gives
-cheaply, are columns of their own).
+It reads the user, the scene, the catalogue and the item statistics, and writes the columns that
+`env.columns.schema` declares, in its order. It rounds to half precision before anybody sees a
+value. History and rejected alternatives: `docs/decisions/feature-columns.md`.
 """
 
 from typing import TYPE_CHECKING
@@ -27,28 +10,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from env.arrays.reals import Reals
+from env.columns import schema
 from env.columns.scales import (
     Counted,
     PersonFacts,
     observed,
-    scale_age,
-    scale_bait,
     scale_plays,
-    scale_rewarded,
-    scale_user,
 )
 from env.columns.schema import (
-    _APPS,
-    _REFERRERS,
-    DYNAMIC,
+    DYNAMIC_COLUMNS,
     N_ACTION,
     N_DYNAMIC,
     N_REFERRERS,
     N_STATIC,
-    SHARED,
+    SHARED_COLUMNS,
     VECTOR_DIM,
+    Column,
     bucket_of,
     quantise,
+    read_user,
 )
 from env.vocabulary import Features, Float32s, Floats, Ints, Scene
 
@@ -132,14 +112,14 @@ def user_facts(
     )
 
 
-def device_columns(device: str) -> dict[str, bool]:
-    """Return the columns of `SHARED` that a device says."""
-    return {"phone": device == "phone", "desktop": device == "desktop"}
+def device_columns(device: str) -> dict[Column, bool]:
+    """Return the shared columns that a device says."""
+    return {schema.PHONE: device == "phone", schema.DESKTOP: device == "desktop"}
 
 
-def cohort_columns(cohort: str) -> dict[str, bool]:
-    """Return the columns of `SHARED` that a cohort says; `is_fresh` may say `new_cohort` too."""
-    return {"active_cohort": cohort in _ACTIVE, "new_cohort": cohort.endswith("new")}
+def cohort_columns(cohort: str) -> dict[Column, bool]:
+    """Return the shared columns that a cohort says; a fresh registration says the second too."""
+    return {schema.ACTIVE_COHORT: cohort in _ACTIVE, schema.NEW_COHORT: cohort.endswith("new")}
 
 
 def _shared_columns(user: "UserState", scene: Scene) -> list[float]:
@@ -155,23 +135,23 @@ def _shared_columns(user: "UserState", scene: Scene) -> list[float]:
         position=float(scene.position),
         tenure_days=float(scene.tenure_days),
     )
-    columns: dict[str, Reals] = {
-        **scale_user(facts),
+    columns: dict[Column, Reals] = {
+        **read_user(facts),
         **device_columns(scene.device),
         **cohort_columns(profile.cohort),
-        "android": system == "android",
-        "ios": system in _IOS,
-        "wifi": scene.network == "wifi",
-        "cellular": scene.network in _CELLULAR,
-        "known_language": bool(scene.language),
+        schema.ANDROID: system == "android",
+        schema.IOS: system in _IOS,
+        schema.WIFI: scene.network == "wifi",
+        schema.CELLULAR: scene.network in _CELLULAR,
+        schema.KNOWN_LANGUAGE: bool(scene.language),
     }
     if registered and scene.at_ms - profile.registered_ms < NEW_MS:
-        columns["new_cohort"] = 1.0
+        columns[schema.NEW_COHORT] = 1.0
     if user.apps:
-        columns |= zip(_APPS, np.frombuffer(user.apps, dtype="<f2").tolist(), strict=True)
+        columns |= zip(schema.APPS, np.frombuffer(user.apps, dtype="<f2").tolist(), strict=True)
     if scene.referrer:
-        columns[_REFERRERS[bucket_of("referrer", scene.referrer, N_REFERRERS)]] = 1.0
-    return [float(columns.get(name, 0.0)) for name in SHARED]
+        columns[schema.REFERRERS[bucket_of("referrer", scene.referrer, N_REFERRERS)]] = 1.0
+    return [float(columns.get(column, 0.0)) for column in SHARED_COLUMNS]
 
 
 def _dynamic_columns(
@@ -191,19 +171,20 @@ def _dynamic_columns(
     prior = items.popularity.interest(scene, catalogue.vectors)
     columns = {
         **user_columns(user, scene, catalogue, index, vectors, prior),
-        "age": scale_age(hours),
-        "popularity": _level(items.popularity.everywhere, index, scale),
-        "popularity_here": _level(items.popularity.here(scene), index, scale),
-        "bait": scale_bait(catalogue.baits[index]),
-        "reward_mean": items.reward_mean[index],
-        "reward_sd": items.reward_sd[index],
-        "item_evidence": scale_rewarded(items.rewarded[index]),
-        "same_country": catalogue.countries[index] == catalogue.codes.country(scene.country),
-        "same_language": catalogue.languages[index] == catalogue.codes.language(scene.language),
+        schema.AGE: schema.AGE.scaled(hours),
+        schema.POPULARITY: _level(items.popularity.everywhere, index, scale),
+        schema.POPULARITY_HERE: _level(items.popularity.here(scene), index, scale),
+        schema.BAIT: schema.BAIT.scaled(catalogue.baits[index]),
+        schema.REWARD_MEAN: items.reward_mean[index],
+        schema.REWARD_SD: items.reward_sd[index],
+        schema.ITEM_EVIDENCE: schema.ITEM_EVIDENCE.scaled(items.rewarded[index]),
+        schema.SAME_COUNTRY: catalogue.countries[index] == catalogue.codes.country(scene.country),
+        schema.SAME_LANGUAGE: catalogue.languages[index]
+        == catalogue.codes.language(scene.language),
     }
     rows = np.empty((N_DYNAMIC, len(index)))
-    for place, name in enumerate(DYNAMIC):
-        rows[place] = columns[name]
+    for row, column in enumerate(DYNAMIC_COLUMNS):
+        rows[row] = columns[column]
     return rows
 
 

@@ -16,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from env.arrays.index_sets import is_among
+from env.columns import schema
+from env.columns.scales import MATCH_SCALE
+from env.columns.schema import Column
 from env.items.catalogue import Catalogue
 from env.items.content import fold_tag
 from env.users import state as users
 from env.users.interests import Tally, tally_columns
 from env.users.state import UserState
 from env.vocabulary import Float32s, Floats, Ints, Scene
-
-MATCH_SCALE = 4.0
-"""Of matches in expected signals, so that the columns are of the order of 1."""
 
 _TALLY_PRIOR = 2.0
 """Exposures that what was had of a creator, a tag or a sound is shrunk by."""
@@ -37,8 +37,8 @@ def user_columns(
     index: Ints,
     vectors: Float32s,
     prior: Float32s,
-) -> dict[str, npt.NDArray[np.generic] | float]:
-    """Return the dynamic columns that depend on the user, by name, shape (n,) each.
+) -> dict[Column, npt.NDArray[np.generic] | float]:
+    """Return the dynamic columns that depend on the user, shape (n,) each.
 
     Args:
         user: the user who asks.
@@ -59,15 +59,15 @@ def user_columns(
     long = users.long_interest(user, with_declared=catalogue.is_of_tags)
     session = users.session_interest(user) if scene.position > 0 else np.zeros_like(long)
     return {
-        "long_match": MATCH_SCALE * (vectors @ long),
-        "session_match": MATCH_SCALE * (vectors @ session),
-        "creator_affinity": affinity,
-        "creator_recent": recent,
-        "followed": is_among(creators, catalogue.codes.creators(users.followed(user))),
-        "tag_affinity": felt,
-        "tag_recent": seen,
-        "sound_recent": heard,
-        "scene_match": vectors @ users.scene_interest(user, prior),
+        schema.LONG_MATCH: MATCH_SCALE.factor * (vectors @ long),
+        schema.SESSION_MATCH: MATCH_SCALE.factor * (vectors @ session),
+        schema.CREATOR_AFFINITY: affinity,
+        schema.CREATOR_RECENT: recent,
+        schema.FOLLOWED: is_among(creators, catalogue.codes.creators(users.followed(user))),
+        schema.TAG_AFFINITY: felt,
+        schema.TAG_RECENT: seen,
+        schema.SOUND_RECENT: heard,
+        schema.SCENE_MATCH: vectors @ users.scene_interest(user, prior),
     }
 
 
