@@ -73,6 +73,10 @@ class Column:
         """Return the column of a value."""
         return value if self.scale is None else self.scale(value)
 
+    def __reduce__(self) -> tuple[Callable[[str], "Column"], tuple[str]]:
+        """Pickle the name, so that what comes back is the declaration itself."""
+        return declared, (self.name,)
+
 
 HOUR_SIN = Column(
     "hour_sin",
@@ -447,6 +451,15 @@ _INDEX = {
 }
 
 _ACTION_INDEX = {column: index for index, column in enumerate(ACTION_COLUMNS)}
+
+
+def declared(name: str) -> Column:
+    """Return the declaration of a column's name.
+
+    >>> declared("evidence") is EVIDENCE
+    True
+    """
+    return COLUMNS[name]
 
 
 def index_of(column: Column) -> int:

@@ -1,6 +1,7 @@
 """A column is declared once, and whoever needs it asks for it by its declaration."""
 
 import ast
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,10 @@ def test_no_name_of_a_column_stands_as_a_string_outside_the_schema() -> None:
                 if isinstance(name, str) and name in COLUMNS.keys() - WORDS.keys():
                     copied.append((file, name))
     assert set(copied) <= OTHER_USES, "ask for the column by its declaration in env.columns.schema"
+
+
+def test_a_pickled_declaration_comes_back_as_itself() -> None:
+    assert pickle.loads(pickle.dumps(schema.PHONE)) is schema.PHONE
 
 
 def test_the_words_that_are_excused_are_columns() -> None:
