@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from env.arrays.draws import BIRTH, normals
-from env.arrays.reals import Reals, logistic
+from env.arrays.reals import logistic
 from env.columns import schema
 from env.columns.scales import (
     GAP_DECAY,
@@ -24,14 +24,14 @@ from env.columns.scales import (
     shrink_rate,
 )
 from env.columns.schema import VECTOR_DIM, quantise
+from env.feedback import DRAWN_REACTIONS, KINDS
 from env.items.content import static_blocks
 from env.items.popularity import PRIOR_PLAYS, Popular, Popularity
 from env.items.statistics import Prior, posterior
-from env.records import FeedbackKind
 from env.reward import Reward
 from env.users.fold import BAIT_STEP, LONG_DECAY, MAX_FOLLOWS, SESSION_DECAY
 from env.users.interests import DIRECTIONS, MAX_TALLIES, RIDGE, TALLY_DECAY
-from env.users.open_cards import MAX_DWELL_S, SIGNALS
+from env.users.open_cards import MAX_DWELL_S
 from env.users.state import PACE_DWELL_S
 from env.vocabulary import Bools, Float32s, Floats, Ints, Scene
 from env.world.answers import UNCAPPED_S
@@ -301,19 +301,13 @@ class FeedStateBatch:
     def _react(self, who: Ints, swiped: CardOutcome, vectors: Float32s) -> Floats:
         """Move interests by each reaction in turn; return the reactions' signal, (m,)."""
         total, answer = np.zeros(len(who)), swiped.answer
-        events: tuple[tuple[FeedbackKind, Reals], ...] = (
-            ("like", answer.like),
-            ("comment", answer.comment),
-            ("share", answer.share),
-            ("follow", answer.follow),
-            ("not_interested", answer.not_interested),
-        )
-        for kind, event in events:
-            did = np.flatnonzero(np.asarray(event)[who])
-            moved = np.float32(SIGNALS[kind]) * vectors[did]
+        for kind in DRAWN_REACTIONS:
+            did = np.flatnonzero(np.asarray(getattr(answer, kind))[who])
+            signal = KINDS[kind].signal
+            moved = np.float32(signal) * vectors[did]
             self.long_sum[who[did]] += moved
             self.session_sum[who[did]] += moved
-            total[did] += SIGNALS[kind]
+            total[did] += signal
         return total
 
     def _end_session(self, index: Ints) -> None:
