@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from builders import NOW_MS, SKIPPED, catalogue_of, interaction, make_item, put
 
-from env.columns.scales import observed
+from env.columns.scales import MATCH_SCALE, observed
 from env.columns.schema import (
     DYNAMIC,
     N_ACTION,
@@ -17,10 +17,10 @@ from env.columns.schema import (
     SCHEMA,
     SHARED,
     VECTOR_DIM,
+    action_index,
     quantise,
 )
 from env.features.encode import encode
-from env.features.user import MATCH_SCALE
 from env.interface import fill_page, redraw
 from env.items.catalogue import Catalogue
 from env.items.content import static_block
@@ -171,7 +171,7 @@ def test_the_static_block_is_the_logged_one() -> None:
 def test_matches_are_inner_products_with_the_interests() -> None:
     features, user = encoded(), known_user()
     vectors = catalogue_of(*ITEMS).vectors
-    expected = MATCH_SCALE * (vectors @ long_interest(user))
+    expected = MATCH_SCALE.factor * (vectors @ long_interest(user))
     assert column(features, "long_match") == pytest.approx(expected, abs=2**-11)
     assert int(np.argmax(column(features, "long_match"))) in (1, 5)  # the two tagged t1
     assert (column(features, "session_match")[[1, 5]] < 0).all()
@@ -215,7 +215,7 @@ def test_ages_grow_from_zero() -> None:
 def test_popularity_is_relative_to_the_most_popular_item() -> None:
     features = encoded()
     popularity = column(features, "popularity")
-    assert np.array_equal(popularity, features.actions[:, POPULARITY])
+    assert np.array_equal(popularity, features.actions[:, action_index(POPULARITY)])
     assert popularity[1] == 1.0
     assert 0.0 < popularity[2] < 1.0
     assert popularity[[0, 3, 4, 5]].tolist() == [0.0] * 4
@@ -394,7 +394,7 @@ def test_tags_are_known_by_what_the_user_felt_at_them_and_by_those_declared() ->
     assert column(encoded(felt), "tag_affinity").tolist() == [0, 0.5, 0, 0, 0, 0.5]
     declared = newcomer(Profile(tags=("#T2",)))
     assert column(encoded(declared), "tag_affinity").tolist() == [0, 0, DECLARED_SIGNAL, 0, 0, 0]
-    expected = MATCH_SCALE * PRIOR_CARDS * DECLARED_SIGNAL / RIDGE
+    expected = MATCH_SCALE.factor * PRIOR_CARDS * DECLARED_SIGNAL / RIDGE
     assert column(encoded(declared), "long_match")[2] == pytest.approx(expected, rel=0.04)
     assert not column(encoded(), "tag_affinity").any()
 
