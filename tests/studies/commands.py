@@ -132,7 +132,7 @@ def bench_breakout(
     show(result, as_json)
 
 
-OFFLINE_EXAMPLE = "Example: nextswipe bench offline --json"
+OFFLINE_EXAMPLE = "Example: make study ARGS='offline --json'"
 
 
 def bench_offline(
@@ -211,7 +211,7 @@ def bench_ranker(
     show(result, as_json)
 
 
-RETENTION_EXAMPLE = "Example: nextswipe bench retention --twin --seeds 5 --json"
+RETENTION_EXAMPLE = "Example: make study ARGS='retention --twin --seeds 5 --json'"
 
 
 def bench_retention(
@@ -310,7 +310,7 @@ def _mean(numbers: list[float]) -> float:
     return sum(numbers) / len(numbers)
 
 
-COLDSTART_EXAMPLE = "Example: nextswipe bench coldstart --replicates 4 --json"
+COLDSTART_EXAMPLE = "Example: make study ARGS='coldstart --replicates 4 --json'"
 
 
 def bench_coldstart(
