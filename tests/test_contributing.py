@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,20 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
 DECISIONS = ROOT / "docs" / "decisions"
 PACKAGES = ("env", "policies", "replay", "serve")
+HEAVY = {
+    "Vowpal Wabbit": ("vowpal_wabbit_next",),
+    "faiss": ("faiss",),
+    "torch, RLlib": ("torch", "ray.rllib"),
+    "safetensors": ("safetensors",),
+    "Ray Serve": ("ray.serve",),
+    "Redis": ("redis",),
+    "pyarrow": ("pyarrow",),
+    "Gymnasium": ("gymnasium",),
+    "matplotlib, Pillow, Minari": ("matplotlib", "PIL", "minari"),
+}
 CHANGES = (
     "a source of candidates",
     "a reward component",
@@ -106,3 +119,41 @@ def test_the_product_imports_neither_tests_nor_studies() -> None:
             assert not re.search(r"^\s*(?:from|import) tests\b", path.read_text(), re.MULTILINE), (
                 path
             )
+
+
+def test_a_heavy_dependency_is_imported_where_the_design_says() -> None:
+    rows = dict(re.findall(r"^\| ([\w, ]+) \| (`.+) \|$", DESIGN, re.MULTILINE))
+    assert set(HEAVY) <= set(rows)
+    for heavy, modules in HEAVY.items():
+        doors = re.findall(r"`([^`]+)`", rows[heavy])
+        names = "|".join(map(re.escape, modules))
+        import_of = re.compile(rf"^\s*(?:import|from) (?:{names})\b", re.MULTILINE)
+        through = {
+            path.relative_to(ROOT).as_posix()
+            for package in PACKAGES
+            for path in (ROOT / package).rglob("*.py")
+            if import_of.search(path.read_text())
+        }
+        assert all(any(name.startswith(door) for door in doors) for name in through), heavy
+        assert all(any(name.startswith(door) for name in through) for door in doors), heavy
+
+
+def test_the_paths_of_the_design_go_through_modules_that_exist() -> None:
+    paths = _section(DESIGN, "Four paths")
+    modules = re.findall(r"^ *((?:env|policies|replay|serve)(?:\.\w+)+)  ", paths, re.MULTILINE)
+    assert len(modules) > 25
+    for module in modules:
+        importlib.import_module(module)
+
+
+def test_the_picture_of_the_layers_has_every_folder_of_the_linter() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = {
+        contract["containers"][0]: [re.split(r" \| ", each) for each in contract["layers"]]
+        for contract in contracts["contracts"]
+        if contract.get("containers") and len(contract["containers"]) == 1
+    }
+    (picture,) = re.findall(r"```\n(serve +commands.*?)```", DESIGN, re.DOTALL)
+    for package in PACKAGES:
+        for folder in (name for row in layers.get(package, []) for name in row):
+            assert re.search(rf"\b{folder}\b", picture), (package, folder)

@@ -24,6 +24,11 @@ PACKAGES = {"env", "policies", "replay", "serve"}
 START_S = 120.0
 
 
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def build(source: Path, folder: Path) -> Path:
     """Return the wheel of this checkout, built by the back end that pyproject.toml names."""
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet")
@@ -43,8 +48,7 @@ def strangers(names: list[str]) -> list[str]:
     return [
         name
         for name in names
-        if name.partition("/")[0] not in PACKAGES
-        and ".dist-info/" not in name
+        if (name.partition("/")[0] not in PACKAGES and ".dist-info/" not in name)
         or any(word in name for word in ("/studies/", "/peers/", "/test_"))
     ]
 
@@ -54,8 +58,8 @@ def report(wheel: Path, names: list[str]) -> None:
     with zipfile.ZipFile(wheel) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
     python = sum(name.endswith(".py") for name in names)
-    print(f"{wheel.name}: {wheel.stat().st_size / 1e3:,.0f} kB packed, {unpacked / 1e3:,.0f} kB")
-    print(f"{len(names)} files, {python} of them Python")
+    _say(f"{wheel.name}: {wheel.stat().st_size / 1e3:,.0f} kB packed, {unpacked / 1e3:,.0f} kB")
+    _say(f"{len(names)} files, {python} of them Python")
 
 
 def install(wheel: Path, folder: Path) -> Path:
@@ -81,12 +85,12 @@ def serve(command: Path, folder: Path) -> None:
         try:
             page = _first_page(f"http://127.0.0.1:{port}/v1/feed", server)
         except BaseException:
-            print((folder / "log").read_text(errors="replace")[-4_000:], file=sys.stderr)
+            _say((folder / "log").read_text(errors="replace")[-4_000:])
             raise
         finally:
             server.send_signal(signal.SIGINT)
             server.wait(60)
-    print(f"served a page of {len(page)} cards; the first has propensity {page[0]['propensity']}")
+    _say(f"served a page of {len(page)} cards; the first has propensity {page[0]['propensity']}")
 
 
 def _first_page(url: str, server: "subprocess.Popen[bytes]") -> list[dict[str, object]]:
