@@ -19,10 +19,13 @@ PACKAGES := env policies replay serve
 
 .PHONY: help install run check test study lint wheel clean
 
-# Folders whose tests start no process, train nothing and open no browser. What takes long in them
-# all the same bears the marker `slow`; a new test of these folders is in the selection by itself.
-QUICK := tests/env tests/policies tests/replay $(addprefix tests/serve/,feed http learn store wire) tests/test_*.py
-SKIPPED := --ignore=tests/policies/training
+# Folders whose tests start no process, train nothing and simulate no world. What takes long in them all
+# the same bears the marker `slow`; a new test of these folders is in the selection by itself.
+QUICK := tests/test_*.py $(wildcard tests/env/test_*.py tests/policies/test_*.py tests/replay/test_*.py) \
+  $(addprefix tests/env/,arrays columns features items pages users) \
+  $(addprefix tests/policies/,candidates ranker slots) \
+  $(addprefix tests/replay/,estimators evaluate formats join report reward_models) \
+  $(addprefix tests/serve/,feed wire)
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,7 +40,7 @@ run: install  ## install, then start the engine: nextswipe up
 	exec $(BIN)/nextswipe up $(ARGS)
 
 check: lint  ## lint, then the fast half of the tests, in at most 90 seconds on two cores
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'not slow' $(SKIPPED) $(QUICK) $(ARGS)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'not slow' $(QUICK) $(ARGS)
 
 test: lint  ## install the test tools, lint, then run every test and doctest
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)  # as the server runs

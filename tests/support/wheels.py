@@ -19,7 +19,7 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"env", "policies", "replay", "serve"}
 START_S = 120.0
 
