@@ -32,7 +32,10 @@ def _say(text: str) -> None:
 def build(source: Path, folder: Path) -> Path:
     """Return the wheel of this checkout, built by the back end that pyproject.toml names."""
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet")
-    subprocess.run([*pip, "--no-deps", "--wheel-dir", str(folder), str(source)], check=True)
+    words = [*pip, "--no-deps", "--wheel-dir", str(folder), str(source)]
+    built = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=False)
+    sys.stderr.write(built.stderr)
+    built.check_returncode()
     (wheel,) = folder.glob("*.whl")
     return wheel
 
