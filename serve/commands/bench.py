@@ -57,22 +57,21 @@ def bench_learn(
     """Time learning from the log, as a learner catches up after a pause.
 
     It should show interactions_per_s of 15,000 or more, from the log into VW with decoding and
-    joining, and ratio_to_text of 5 or more: how much faster that is than VW's own parsing and
-    learning of the same decisions as dsjson.
+    joining.
     """
     from threadpoolctl import threadpool_limits
 
     from serve.bench.learn import run_learn
 
     with threadpool_limits(1, user_api="blas"), steps() as advance:
-        result = run_learn(
+        timed = run_learn(
             n_pages=10 * pages if full else pages,
             seed=seed,
             now_ms=now_ms(),
             clock_ns=time.perf_counter_ns,
             advance=advance,
         )
-    show(result, as_json)
+    show(timed.result, as_json)
 
 
 FEED_EXAMPLE = "Example: nextswipe bench feed --json"

@@ -79,6 +79,7 @@ def test_an_effect_is_what_columns_leave_over_and_their_doubt_is_a_part_of_its_s
 
 
 @pytest.mark.parametrize("scale", [1.0, 40.0])
+@pytest.mark.slow
 def test_both_variances_are_found_in_whatever_unit(scale: float) -> None:
     found = []
     for seed in range(8):
@@ -99,6 +100,7 @@ def test_both_variances_are_found_in_whatever_unit(scale: float) -> None:
     assert (np.abs(np.mean(found, axis=0)) < 4.0 * error).all()
 
 
+@pytest.mark.slow
 def test_posteriors_are_as_sure_as_they_are_right() -> None:
     squares = []
     for seed in range(20):

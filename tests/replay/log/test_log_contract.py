@@ -155,6 +155,7 @@ def test_records_without_an_id_count_every_time(log: EventLog) -> None:
 
 
 @pytest.mark.parametrize("n", [1, BATCH_LINES - 1, BATCH_LINES, 2 * BATCH_LINES + 3])
+@pytest.mark.slow
 def test_reading_goes_on_after_any_offset_and_stops_at_any_limit(log: EventLog, n: int) -> None:
     log.append([tick(i) for i in range(n)], durable=False)
     lines = list(log.read())
