@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from env.arrays.index_sets import is_among
+from env.features.query import FeatureQuery
 from env.items.catalogue import Catalogue
 from env.items.content import fold_tag
 from env.users import state as users
 from env.users.interests import Tally, tally_columns
 from env.users.state import UserState
-from env.vocabulary import Float32s, Floats, Ints, Scene
+from env.vocabulary import Float32s, Floats, Ints
 
 MATCH_SCALE = 4.0
 """Of matches in expected signals, so that the columns are of the order of 1."""
@@ -31,23 +32,17 @@ _TALLY_PRIOR = 2.0
 
 
 def user_columns(
-    user: UserState,
-    scene: Scene,
-    catalogue: Catalogue,
-    index: Ints,
-    vectors: Float32s,
-    prior: Float32s,
+    query: FeatureQuery, index: Ints, vectors: Float32s, prior: Float32s
 ) -> dict[str, npt.NDArray[np.generic] | float]:
     """Return the dynamic columns that depend on the user, by name, shape (n,) each.
 
     Args:
-        user: the user who asks.
-        scene: of the request.
-        catalogue: that `index` is of.
+        query: gives the user, the scene and the catalogue.
         index: shape (n,), the candidates.
         vectors: shape (n, VECTOR_DIM), the candidates'.
         prior: shape (VECTOR_DIM,), what users of the scene play.
     """
+    user, scene, catalogue = query.user, query.scene, query.catalogue
     creators = catalogue.creators[index]
     codes = np.array(
         [catalogue.codes.creator(tally.name) for tally in user.creators], dtype=np.int64

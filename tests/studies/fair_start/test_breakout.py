@@ -83,17 +83,9 @@ class Guests:
 class DeafEligibility(Eligibility):
     """Wrong: hears no language."""
 
-    def eligible(
-        self,
-        catalogue: Catalogue,
-        reach: Reach,
-        scene: Scene,
-        profile: Profile,
-        known: UserHistory,
-        at_least: int,
-    ) -> Eligible:
+    def eligible(self, known: UserHistory, reach: Reach, scene: Scene, at_least: int) -> Eligible:
         scene = msgspec.structs.replace(scene, language="")
-        return super().eligible(catalogue, reach, scene, profile, known, at_least)
+        return super().eligible(known, reach, scene, at_least)
 
 
 def open_to_all(audiences: Audiences, catalogue: Catalogue) -> Reach:
