@@ -91,7 +91,7 @@ class Fresh:
 
     def propose(self, query: Query, n: int) -> Ints:
         """Return n of the n x `FRESH_POOL` latest items, in random order."""
-        return _some(query, n * FRESH_POOL, n)
+        return _some_latest(query, n * FRESH_POOL, n)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class AtRandom:
 
     def propose(self, query: Query, n: int) -> Ints:
         """Return n items, all equally likely."""
-        return _some(query, len(query.catalogue.latest()), n)
+        return _some_latest(query, len(query.catalogue), n)
 
 
 @dataclass(frozen=True)
@@ -189,13 +189,19 @@ def _first_popular(popular: Popular, wanted: Bools, n: int, n_tries: int) -> Int
     return popular.first_of(wanted, n)
 
 
-def _some(query: Query, n_pool: int, n: int) -> Ints:
-    """Return at most n distinct new items of the latest n_pool, in random order.
+def _some_latest(query: Query, n_pool: int, n: int) -> Ints:
+    """Return at most n distinct new items of the latest n_pool, in random order."""
+    latest = query.catalogue.latest()
+    return _some(latest, n_pool, query.new, n, query.n_tries(n), query.rng)
 
-    Where too few of these are new, the pool is the latest n_pool new items.
+
+def _some(
+    ranking: Ints, n_pool: int, wanted: Bools, n: int, n_tries: int, rng: np.random.Generator
+) -> Ints:
+    """Return at most n distinct wanted items of the first n_pool of a ranking, in random order.
+
+    Where too few of these are wanted, the pool is the first n_pool wanted items.
     """
-    wanted, rng, n_tries = query.new, query.rng, query.n_tries(n)
-    ranking = query.catalogue.latest()
     pool = ranking[:n_pool]
     if len(pool) == len(wanted) and min(n_tries, _LEAST_POOL * len(pool)) > _MOST_TRIES:
         return _choose(np.flatnonzero(wanted), n, rng)

@@ -4,7 +4,6 @@ import msgspec
 import numpy as np
 import pytest
 from builders import NOW_MS, SKIPPED, catalogue_of, interaction, make_item, put
-
 from queries import feature_query
 
 from env.columns.scales import observed

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 import pytest
-from small_worlds import as_parts
-
 from queries import feature_query
+from small_worlds import as_parts
 
 from env.columns.scales import MEAN_BAIT
 from env.columns.schema import DYNAMIC, N_ACTION, N_SHARED, N_STATIC, SCHEMA, SHARED

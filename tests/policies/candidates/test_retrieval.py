@@ -15,8 +15,9 @@ from env.items.popularity import Popular
 from env.items.statistics import ItemStates
 from env.records import item_key
 from env.users.state import UserState, long_interest, newcomer, session_interest
-from env.vocabulary import Bools, CreatorId, Floats, Interaction, Profile, Scene
+from env.vocabulary import Bools, CreatorId, Floats, Interaction, Ints, Profile, Scene
 from policies.candidates.interests import MATCH_STEP
+from policies.candidates.query import Query
 from policies.candidates.retrieval import Retrieved, _merge, retrieve
 from policies.candidates.sources import (
     FRESH_POOL,
@@ -24,6 +25,7 @@ from policies.candidates.sources import (
     _first_popular,
     _highest,
     _some,
+    default_shares,
 )
 
 SCENE = Scene(NOW_MS, country="GB", position=5)
@@ -310,9 +312,7 @@ def test_a_newcomer_gets_a_full_page_of_what_is_popular_fresh_or_any() -> None:
 
 def test_sources_have_their_shares_from_the_top_to_the_end() -> None:
     shares = (0.4, 0.2, 0.1, 0.1, 0.0, 0.0, 0.2)
-    lists = {
-        name: np.arange(100) + 100 * i for i, name in enumerate(Shares.__struct_fields__)
-    }  # no two propose the same
+    lists = [np.arange(100) + 100 * i for i in range(len(shares))]  # no two propose the same
     index, source = _merge(lists, shares, 100)
     assert np.array_equal(index // 100, source)
     for n in range(1, 101):
@@ -404,12 +404,25 @@ def test_fewer_come_only_where_fewer_are(n_items: int, n: int, expected: int) ->
     assert retrieved.index.dtype == np.int64
 
 
-@pytest.mark.parametrize(
-    "shares", [{"popular": -0.1}, dict.fromkeys(Shares.__struct_fields__, 0.0), {"fresh": np.nan}]
-)
-def test_shares_that_are_none_are_refused(shares: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="shares must be at least 0 and not all 0"):
-        Shares(**shares)
+class Oldest:
+    """A source of one's own."""
+
+    name, share = "oldest", 0.5
+
+    def propose(self, query: Query, n: int) -> Ints:
+        oldest = query.catalogue.latest()[::-1]
+        return oldest[query.new[oldest]][:n]
+
+
+def test_a_source_of_ones_own_is_a_class_and_an_entry_in_the_list() -> None:
+    catalogue, states = a_world()
+    query = query_of(a_user(), SCENE, catalogue, states, allowed=available(catalogue))
+    retrieved = retrieve(query, 60, [*SOURCES, Oldest()])
+    proposed = from_source(retrieved, "oldest")
+    assert len(proposed) >= 15
+    assert proposed == Oldest().propose(query, 60)[: len(proposed)].tolist()
+    alone = query_of(a_user(), SCENE, catalogue, states, shares=only("none"))
+    assert len(from_source(retrieve(alone, 9, [*SOURCES, Oldest()]), "oldest")) == 9
 
 
 def test_a_small_market_keeps_no_ranking_of_what_is_played_elsewhere() -> None:

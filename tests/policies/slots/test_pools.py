@@ -5,7 +5,6 @@ from functools import cache
 import numpy as np
 import pytest
 from builders import NOW_MS, SKIPPED, catalogue_named, folded, interaction
-
 from queries import query_of
 
 from env.columns.schema import N_ACTION, N_SHARED, N_STATIC, SCHEMA

@@ -8,7 +8,7 @@ from env.fair_start.reach import Reach
 from env.fair_start.settings import OPEN_LEVEL, Pools
 from env.items.catalogue import Catalogue
 from env.records import PageRecord
-from env.vocabulary import Item, ItemId, Profile, Scene
+from env.vocabulary import Item, ItemId, Scene
 from policies.candidates.context import UserHistory
 from policies.candidates.eligibility import Eligibility, Eligible
 from serve.feed.pipeline import Pipeline
