@@ -13,13 +13,13 @@ import msgspec
 import uvicorn
 from playwright.sync_api import Locator, Page
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from waiting import DEADLINE_S
 
 from env.vocabulary import CreatorId, Item, ItemId
 from serve.config import Config, Data
 from serve.replica import FeedReplica
 from serve.wire import CardBody, Event, FeedbackRequest, FeedbackResponse, FeedRequest, FeedResponse
 
-DEADLINE_S = 20.0
 VISIBILITY = """state => {
     Object.defineProperty(document, "visibilityState", {get: () => state, configurable: true});
     document.dispatchEvent(new Event("visibilitychange"));

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 from lines import EVERY_KIND, feedback, page, tick
+from waiting import DEADLINE_S
 
 from env.interface import EventLog
 from env.records import (
@@ -37,7 +38,6 @@ from replay.database import Database
 from replay.log import _PAGE, BATCH_LINES, LogCorruption, SqliteLog, find, find_page, forget, insert
 from replay.many_rows import MOST_ROWS
 
-DEADLINE_S = 30.0
 WRITTEN_MS = 1_700_000_000_000
 
 Open = Callable[[], AbstractContextManager[EventLog]]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from lines import EVERY_KIND, feedback, page, tick
 from redises import new_name, shared_url
+from waiting import DEADLINE_S
 
 from env.interface import EventLog
 from env.records import FeedbackRecord, ItemRecord, LogLine, Record, TickRecord
@@ -20,7 +21,6 @@ from replay.log import BATCH_LINES, SqliteLog
 from replay.redis_database import RedisDatabase
 from replay.redis_log import RedisLog
 
-DEADLINE_S = 30.0
 WRITTEN_MS = 1_700_000_000_000
 
 

@@ -8,6 +8,7 @@ import pytest
 import uvicorn
 from servers import START_MS, Server, items, serving, stocked
 from starlette.types import ASGIApp
+from waiting import DEADLINE_S
 
 from env.records import FeedbackRecord, PageRecord
 from env.vocabulary import Profile
@@ -17,8 +18,6 @@ from serve.client import Client, ClientError
 from serve.items_wire import ItemBody, ItemsResponse
 from serve.people_wire import ProfileBody
 from serve.wire import Event, FeedbackRequest, FeedRequest, SceneBody
-
-DEADLINE_S = 10.0
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 from auditions import START_MS, debut, shown
+from waiting import wait_until
 
 from env.audience_args import AudienceArgs
 from env.audiences import Audiences
@@ -52,7 +52,6 @@ from serve.store import Store, write_now
 from serve.stores import open_store
 from serve.versions import StaleEpoch, Version, begin_epoch, publish_version
 
-DEADLINE_S = 20.0
 ARGS = VowpalArgs(bits=10)
 AUDIENCES = AudienceArgs()
 
@@ -397,11 +396,13 @@ def test_a_follower_that_runs_swaps_until_it_is_told_to_stop(installation: Insta
     try:
         for _ in range(3):
             version = installation.publish()
-            deadline = time.monotonic() + DEADLINE_S
-            while not installation.swapped or installation.swapped[-1].version < version.version:
-                assert time.monotonic() < deadline
+
+            def is_followed(wanted: int = version.version) -> bool:
                 following.check()
-                time.sleep(0.001)
+                swapped = installation.swapped
+                return bool(swapped) and swapped[-1].version >= wanted
+
+            wait_until(is_followed)
     finally:
         following.close()
     installation.publish()
@@ -415,13 +416,12 @@ def test_a_follower_that_dies_is_heard_of() -> None:
 
     following = Background("follower", die)
     with pytest.raises(RuntimeError, match="follower has stopped") as raised:
-        check_for_a_while(following)
+        wait_until(partial(is_failing, following))
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
     following.close()
 
 
-def check_for_a_while(background: Background) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        background.check()
-        time.sleep(0.001)
+def is_failing(background: Background) -> bool:
+    """Raise once it has failed, and return False until then."""
+    background.check()
+    return False

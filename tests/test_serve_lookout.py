@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import msgspec
 from histories import catalogue, config_of
 from servers import JSON, START_MS, Server, Watch, ask, measured, sample, serving, stocked
+from waiting import wait_until
 
 from serve.beats import GONE_MS, Beats, Family, FeedBeat, LearnerBeat
 from serve.importing import import_items
@@ -19,8 +19,6 @@ from serve.metrics import Metrics
 from serve.replica import FeedReplica, LearnerReplica, learning_args, open_snapshots
 from serve.versions import current_version
 from serve.wire import FeedResponse, Health, LearnerHealth
-
-DEADLINE_S = 20.0
 
 
 def learner_of(
@@ -167,13 +165,13 @@ def test_a_learner_that_is_closed_says_so_and_one_that_swaps_is_seen_by_all(
     with ExitStack() as stack:
         replicas = [stack.enter_context(closing(FeedReplica(config, now_ms=clock))) for _ in "ab"]
         with closing(LearnerReplica(config, now_ms=clock)):
-            eventually(lambda: "learning" in states_of(tmp_path))
+            wait_until(lambda: "learning" in states_of(tmp_path))
         assert states_of(tmp_path) == ["stopped"]
         one, other = replicas
         asyncio.run(_ask_both(one, other))
-        eventually(lambda: len([n for n in Beats(tmp_path).read() if n.startswith("feed-")]) == 2)
-        eventually(lambda: asyncio.run(_count_feeds(one)) == 3.0)
-        eventually(lambda: asyncio.run(_count_feeds(other)) == 3.0)
+        wait_until(lambda: len([n for n in Beats(tmp_path).read() if n.startswith("feed-")]) == 2)
+        wait_until(lambda: asyncio.run(_count_feeds(one)) == 3.0)
+        wait_until(lambda: asyncio.run(_count_feeds(other)) == 3.0)
         samples = asyncio.run(measured(other.app))
         processes = {of["process"] for of, _ in samples["nextswipe_served_version"]}
         assert len(processes) == 2
@@ -194,13 +192,6 @@ async def _count_feeds(replica: FeedReplica) -> float:
 
 def states_of(folder: Path) -> list[str]:
     return [b.state for b in Beats(folder).read().values() if isinstance(b, LearnerBeat)]
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 async def test_replicas_that_are_gone_are_left_out_and_then_dropped(tmp_path: Path) -> None:
