@@ -17,7 +17,7 @@ PINS := pyproject.toml constraints.txt
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 PACKAGES := env policies replay serve
 
-.PHONY: help install run test lint clean
+.PHONY: help install run test study lint clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +39,9 @@ lint: .venv/.installed-$(EXTRAS)  ## check style, format, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+study: .venv/.installed-$(EXTRAS)  ## run a study of the defaults: make study ARGS='coldstart --json'
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.studies $(ARGS)
 
 clean:  ## remove what make made; data/ stays
 	if [ -e $(MADE) ]; then rm -rf .venv; else rm -f .venv/.installed*; fi

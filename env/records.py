@@ -1,9 +1,9 @@
-"""What a line of the event log is: pages, feedback, items, people, and ticks of the clock.
+"""What a line of the event log is: pages, feedback, items, users, and ticks of the clock.
 
 Everything that nextswipe knows is a fold of these records, so each is complete in itself: a page
 carries its features as they were (not a way to compute them again), its slot rules and the exact
-probabilities; a person is named by a pseudonym everywhere but in `UserRecord.user_id`, so that
-forgetting somebody overwrites one field and every fold stays as it was.
+probabilities; a user is named by a pseudonym everywhere but in `UserRecord.user_id`, so that
+forgetting a user overwrites one field and every fold stays as it was.
 
 A page of 100 candidates takes about 7 KB: half of it ids, the rest float16 columns. The static
 block of a candidate stands in the log once, in its `ItemRecord`, and is referred to by content
@@ -47,6 +47,7 @@ FeedbackKind = Literal[
     "product_click",
     "leave",
 ]
+
 FEEDBACK_KINDS: tuple[str, ...] = get_args(FeedbackKind)
 
 Kind = Literal["page", "feedback", "item", "user", "block", "tick"]
@@ -96,7 +97,7 @@ class PageRecord(msgspec.Struct, frozen=True, tag="page", tag_field="t", omit_de
         blocks: 8 bytes a candidate, content hash of its static block (`block_hash`).
         dynamic: float16, (n, N_DYNAMIC) row by row.
         shared: float16, (N_SHARED,).
-        feature_schema: `env.features.SCHEMA` under which they were encoded.
+        feature_schema: `env.columns.schema.SCHEMA` under which they were encoded.
         rules: the distinct slot rules.
         slots: for each slot the index of its rule.
         drawn: the decisions, in slot order.
@@ -171,10 +172,10 @@ class ItemRecord(msgspec.Struct, frozen=True, tag="item", tag_field="t", omit_de
 
 
 class UserRecord(msgspec.Struct, frozen=True, tag="user", tag_field="t", omit_defaults=True):
-    """A registration, a change of profile or (profile None) the forgetting of a person.
+    """A registration, a change of profile or (profile None) the forgetting of a user.
 
     Attributes:
-        user_id: the caller's id; empty once the person is forgotten.
+        user_id: the caller's id; empty once the user is forgotten.
     """
 
     user: UserKey
@@ -184,7 +185,7 @@ class UserRecord(msgspec.Struct, frozen=True, tag="user", tag_field="t", omit_de
 
 
 class BlockRecord(msgspec.Struct, frozen=True, tag="block", tag_field="t", omit_defaults=True):
-    """A person wants nothing more of these creators and tags, or (wanted) takes that back."""
+    """A user wants nothing more of these creators and tags, or (wanted) takes that back."""
 
     user: UserKey
     at_ms: int
@@ -202,6 +203,7 @@ class TickRecord(msgspec.Struct, frozen=True, tag="tick", tag_field="t"):
 Record = PageRecord | FeedbackRecord | ItemRecord | UserRecord | BlockRecord | TickRecord
 
 _encoder = msgspec.msgpack.Encoder()
+
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 
 

@@ -15,7 +15,9 @@ import msgspec
 from env.vocabulary import Feedback
 
 REWARD_VERSION = 1
+
 VALID_PLAY_S = 7.0
+
 LONG_VIEW_S = 18.0
 
 
@@ -33,7 +35,7 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int = REWARD_VERSION
 
     def of(self, feedback: Feedback, duration_s: float) -> float:
-        """Return the reward of what a person did about a card.
+        """Return the reward of what a user did about a card.
 
         Args:
             feedback: of one decision that was seen.

@@ -17,21 +17,32 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+
 Float32s = npt.NDArray[np.float32]
+
 Bools = npt.NDArray[np.bool_]
+
 Ints = npt.NDArray[np.int64]
+
 Keys = npt.NDArray[np.uint64]
+
 ShortKeys = npt.NDArray[np.uint32]
 """Low 32 bits of item keys."""
 
 ItemId = NewType("ItemId", str)
+
 CreatorId = NewType("CreatorId", str)
+
 UserId = NewType("UserId", str)
-"""A person's id as the caller knows it; it stands in the profile record only."""
+"""A user's id as the caller knows it; it stands in the profile record only."""
+
 UserKey = NewType("UserKey", str)
-"""A person's pseudonym; the log knows people by it, so forgetting one erases one record."""
+"""A user's pseudonym; the log knows users by it, so forgetting one erases one record."""
+
 SessionId = NewType("SessionId", str)
+
 PageId = NewType("PageId", str)
+
 DecisionId = NewType("DecisionId", str)
 
 
@@ -78,7 +89,7 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 
 
 class Profile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a person's registration says about them.
+    """What a user's registration says about them.
 
     Attributes:
         country: ISO 3166 alpha-2 code.
@@ -108,17 +119,17 @@ class Profile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 
 
 class Scene(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Where and when a page is asked for, as analysed by `env.scenes`.
+    """Where and when a page is asked for, as analysed by `env.features.scenes`.
 
     Attributes:
         at_ms: the server's time, Unix milliseconds.
-        hour: 0 to 23, in the person's time zone.
-        weekday: 0 (Monday) to 6, in the person's time zone.
+        hour: 0 to 23, in the user's time zone.
+        weekday: 0 (Monday) to 6, in the user's time zone.
         position: cards of this session already seen.
-        referrer: what brought the person here, in the caller's own words; empty where unknown.
-        cohort: the person's, as registered.
+        referrer: what brought the user here, in the caller's own words; empty where unknown.
+        cohort: the user's, as registered.
         origin: keyed hash of the address block that the request came from; empty where unknown.
-        tenure_days: whole days since the person registered.
+        tenure_days: whole days since the user registered.
     """
 
     at_ms: int
@@ -150,7 +161,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """All that is known before choosing: person, scene, session, candidates and their features."""
+    """All that is known before choosing: user, scene, session, candidates and their features."""
 
     page_id: PageId
     user: UserKey
@@ -208,7 +219,7 @@ class Page:
 
 
 class Feedback(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What the person did about one Decision, as far as it was reported.
+    """What the user did about one Decision, as far as it was reported.
 
     Attributes:
         seen: the card was on screen; without it nothing is known, not even dislike.

@@ -1,12 +1,12 @@
-"""Policies whose pmfs can be checked by hand: uniform, popularity, and a mixture of the two.
+"""Baseline policies: uniform, popularity, and a mixture of the two.
 
-They need no training, serve before there is a model, and are what any learned policy is
-measured against.
+They need no training, serve before there is a model, and are the policies that a learned one is
+compared with. Their pmfs can be checked by hand.
 """
 
 import numpy as np
 
-from env.features import POPULARITY
+from env.columns.schema import POPULARITY
 from env.vocabulary import Bools, Context, Floats
 from policies.explorers import AnyExplorer, Mixed, Softmax, Uniform, explorer_args
 
@@ -18,7 +18,7 @@ class UniformPolicy:
 
     @property
     def explorer(self) -> dict[str, object]:
-        """The uniform explorer has no arguments."""
+        """The uniform explorer's arguments."""
         return explorer_args(Uniform())
 
     def score(self, context: Context) -> Floats:
@@ -33,8 +33,7 @@ class UniformPolicy:
 class PopularityPolicy:
     """Ranks by the popularity column of the features, softened by an explorer.
 
-    With `Mixed((Uniform(), Softmax(t)), (w, 1 - w))` it is the mixture baseline:
-    p = w / k + (1 - w) * softmax.
+    With `Mixed((Uniform(), Softmax(t)), (w, 1 - w))` the pmf is p = w / k + (1 - w) * softmax.
     """
 
     def __init__(self, explorer: AnyExplorer | None = None, *, name: str = "popularity@0") -> None:
@@ -57,10 +56,9 @@ class PopularityPolicy:
 
 
 def mixture_policy(uniform_share: float, temperature: float = 0.1) -> PopularityPolicy:
-    """Return popularity mixed with this share of uniform.
+    """Return popularity mixed with a share of uniform.
 
     Args:
-        uniform_share: in [0, 1].
         temperature: of the popularity softmax, above 0.
     """
     parts = (Uniform(), Softmax(temperature))
@@ -69,12 +67,7 @@ def mixture_policy(uniform_share: float, temperature: float = 0.1) -> Popularity
 
 
 def baseline(name: str, explorer: AnyExplorer) -> UniformPolicy | PopularityPolicy | None:
-    """Return the baseline that a page of the log names; None: it names another policy.
-
-    Args:
-        name: as it stands in the page.
-        explorer: as the page's arguments describe it.
-    """
+    """Return the baseline with this name and explorer; None if the name is another policy's."""
     match name:
         case UniformPolicy.name:
             return UniformPolicy()

@@ -1,24 +1,41 @@
-"""Explorers: small functions from scores and a mask to a pmf over what is left.
+"""Explorers: each turns scores and a mask into a pmf over the remaining candidates.
 
-Each is a frozen record of its arguments, so a page's log carries enough to build it again.
-None gives a negative probability, but Greedy, and Epsilon at 0, give zeros, and the floor of
-`fill_page` may be spread over a part of the candidates only (`policies.pools`). So what is
-served must have support of its own (`has_support`); the others are for comparison. Rejected for
-serving: VW's regcb, bag, synthcover and large action space (zero probabilities) and squarecb
-with elimination (negative ones); they remain comparators for one-slot decisions.
+Each is a frozen record of its arguments, so a page's log is enough to rebuild it. Only explorers
+that give every candidate a positive probability (`has_support`) may be served; the others are for
+comparison. Rejected alternatives: `docs/decisions/exploration.md`.
 """
 
 import msgspec
 import numpy as np
 
-from env.vocabulary import Bools, Floats
+from env.vocabulary import Bools, Floats, Ints
+
+
+def softmax(scores: Floats, temperature: float = 1.0, floor: float = 0.0) -> Floats:
+    """Return pmfs of scores along the last axis, mixed with a share of uniform.
+
+    Args:
+        scores: shape (..., K).
+        temperature: the scale of the scores, above 0.
+        floor: the share, in [0, 1].
+    """
+    powers = np.exp((scores - scores.max(axis=-1, keepdims=True)) / temperature)
+    pmf = powers / powers.sum(axis=-1, keepdims=True)
+    return np.asarray((1.0 - floor) * pmf + floor / scores.shape[-1])
+
+
+def draw(pmf: Floats, rng: np.random.Generator) -> Ints:
+    """Return an index drawn from each row of pmfs (n, K) by inverse CDF, shape (n,)."""
+    cdf = pmf.cumsum(axis=1)
+    return np.asarray((rng.random((len(pmf), 1)) * cdf[:, -1:] >= cdf).sum(axis=1))
+
 
 LEAST_EXPONENT = -50.0
-"""Of Softmax: below some -745 exp is 0; exp(-50) is 2e-22, which is never drawn but is not 0."""
+"""Lower bound of Softmax's exponent: exp(-50) is 2e-22, practically never drawn but not 0."""
 
 
 class Uniform(msgspec.Struct, frozen=True, tag="uniform", tag_field="kind"):
-    """Every candidate alike."""
+    """Gives every candidate the same probability."""
 
     def pmf(self, scores: Floats, mask: Bools) -> Floats:
         """Return 1 / |mask| on the mask."""
@@ -26,7 +43,7 @@ class Uniform(msgspec.Struct, frozen=True, tag="uniform", tag_field="kind"):
 
 
 class Greedy(msgspec.Struct, frozen=True, tag="greedy", tag_field="kind"):
-    """The best score takes all; ties are shared, so that no order of candidates matters."""
+    """Gives the best score all probability; ties share it, whatever the order of candidates."""
 
     def pmf(self, scores: Floats, mask: Bools) -> Floats:
         """Return 1 / ties on the best of the mask."""
@@ -35,13 +52,9 @@ class Greedy(msgspec.Struct, frozen=True, tag="greedy", tag_field="kind"):
 
 
 class Epsilon(msgspec.Struct, frozen=True, tag="epsilon", tag_field="kind"):
-    """Greedy with probability 1 - epsilon, else uniform.
+    """Greedy with probability 1 - epsilon, else uniform."""
 
-    Attributes:
-        epsilon: in [0, 1].
-    """
-
-    epsilon: float = 0.1
+    epsilon: float = 0.1  # in [0, 1]
 
     def __post_init__(self) -> None:
         _require(0.0 <= self.epsilon <= 1.0, "epsilon", "in [0, 1]", self.epsilon)
@@ -56,14 +69,11 @@ class Epsilon(msgspec.Struct, frozen=True, tag="epsilon", tag_field="kind"):
 class Softmax(msgspec.Struct, frozen=True, tag="softmax", tag_field="kind"):
     """p_i proportional to exp(max((score_i - best) / temperature, LEAST_EXPONENT)).
 
-    The bound keeps every candidate possible; all that lie below it are alike. Explored anew on
-    what is left for each slot, this is, down to the bound, the Plackett-Luce distribution.
-
-    Attributes:
-        temperature: above 0, in units of the score.
+    The bound keeps every candidate possible. Applied again to the rest for each slot, it draws from
+    the Plackett-Luce distribution, down to the bound.
     """
 
-    temperature: float = 0.1
+    temperature: float = 0.1  # above 0, in units of the score
 
     def __post_init__(self) -> None:
         _require(self.temperature > 0.0, "temperature", "above 0", self.temperature)
@@ -81,12 +91,9 @@ class SquareCB(msgspec.Struct, frozen=True, tag="squarecb", tag_field="kind"):
 
     Foster and Rakhlin, "Beyond UCB: Optimal and Efficient Contextual Bandits with Regression
     Oracles", ICML 2020, algorithm 1, with mu = k, the number of candidates left.
-
-    Attributes:
-        gamma: at least 0, finite; larger is greedier. In units of candidates per score.
     """
 
-    gamma: float = 200.0
+    gamma: float = 200.0  # at least 0, finite; larger is greedier. In units of candidates per score
 
     def __post_init__(self) -> None:
         _require(0.0 <= self.gamma < np.inf, "gamma", "at least 0 and finite", self.gamma)
@@ -104,15 +111,10 @@ class SquareCB(msgspec.Struct, frozen=True, tag="squarecb", tag_field="kind"):
 
 
 class Mixed(msgspec.Struct, frozen=True, tag="mixed", tag_field="kind"):
-    """A convex mixture of explorers over the same scores.
-
-    Attributes:
-        parts: the explorers.
-        weights: one a part, non-negative, summing to 1.
-    """
+    """A convex mixture of explorers over the same scores."""
 
     parts: tuple["AnyExplorer", ...]
-    weights: tuple[float, ...]
+    weights: tuple[float, ...]  # one for each part, non-negative, summing to 1
 
     def __post_init__(self) -> None:
         fits = len(self.parts) == len(self.weights) and min(self.weights, default=-1.0) >= 0.0
@@ -153,7 +155,7 @@ def has_support(explorer: AnyExplorer) -> bool:
 
 
 def explorer_args(explorer: AnyExplorer) -> dict[str, object]:
-    """Return an explorer's arguments exactly as a log gives them back: lists, not tuples.
+    """Return an explorer's arguments exactly as a log returns them: lists, not tuples.
 
     >>> explorer_args(Epsilon(0.25))
     {'kind': 'epsilon', 'epsilon': 0.25}

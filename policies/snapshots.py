@@ -1,14 +1,8 @@
-"""Generations of a learned policy on disk, each vouched for by a manifest of its parts.
+"""The snapshot store keeps generations of a learned policy on disk, each with a manifest.
 
-A generation is a folder named by its version: its parts, and `manifest.json` with the sha256 of
-each. It is written aside and renamed, so a generation is there whole or not at all, and a reader
-may load one while the next is written; one that must outlast a power cut is flushed before that.
-Model files carry no checksum of their own (VW loads most truncations of one and predicts something
-else), so nothing is handed out that its manifest does not match, and nothing is read that no
-manifest names.
-
-Rejected: one archive file a generation (a replica reads one part of several), and a `current`
-link in the folder: which version is current is a row of the log's database, guarded by epoch.
+A generation is a folder named by its version, with its parts and `manifest.json`, which holds each
+part's sha256. It is written aside and renamed, so it is either complete or absent, and only
+verified parts are returned. Rejected alternatives: `docs/decisions/snapshots.md`.
 """
 
 import hashlib
@@ -24,53 +18,47 @@ from pathlib import Path
 import msgspec
 
 FORMAT_VERSION = 1
+
 MANIFEST = "manifest.json"
 
 _PART_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
+
 _GENERATION = re.compile(r"v([0-9]{12})")
+
 _UNFINISHED = "unfinished-"
+
 _ABANDONED_S = 3600.0
 """An unfinished folder this much older than the newest generation has no writer any more."""
 
 
 class SnapshotCorruption(RuntimeError):  # noqa: N818 - it names what was found
-    """A generation is not what its manifest says, or has none that can be read."""
+    """A generation differs from its manifest, or has no readable one."""
 
 
-class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a part must be: sha256 in hex, size in bytes."""
+class PartDigest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Expected sha256 in hex and size in bytes of a part."""
 
     sha256: str
     size: int
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a generation is a fold of, and what it is made of.
+    """Contents and origin of a generation."""
 
-    Attributes:
-        version: of the policy, from 1; each is published once.
-        epoch: of the learner that published it.
-        offsets: of the log, one a shard: all records up to them are folded in, none after. Their
-            sum is the offset of the last of them in the log as it is read.
-        feature_schema: `env.features.SCHEMA` of what was learned from.
-        reward_version: of the Reward that was learned.
-        args: arguments of the policy, enough to build it again.
-        parts: by name.
-        format_version: of this file.
-    """
-
-    version: int
-    epoch: int
+    version: int  # of the policy, from 1; each is published once
+    epoch: int  # of the learner that published it
+    # Offsets of the log, one a shard: all records up to them are folded in, none after. Their sum
+    # is the offset of the last record in the merged log.
     offsets: tuple[int, ...]
-    feature_schema: int
-    reward_version: int
-    args: dict[str, object]
-    parts: dict[str, Part] = {}
-    format_version: int = FORMAT_VERSION
+    feature_schema: int  # `env.columns.schema.SCHEMA` of the learned features
+    reward_version: int  # of the learned Reward
+    args: dict[str, object]  # arguments of the policy, enough to rebuild it
+    parts: dict[str, PartDigest] = {}  # by name
+    format_version: int = FORMAT_VERSION  # of this file
 
     @property
     def digest(self) -> str:
-        """The sha256 of all it says, in hex: it vouches for every part."""
+        """The sha256 of the whole manifest, in hex; it covers every part."""
         return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
 
 
@@ -83,16 +71,17 @@ class Snapshot:
 
 
 class SnapshotStore:
-    """A folder of generations, written by the one learner and read by every replica."""
+    """A folder of generations, written by one learner and read by every replica."""
 
     def __init__(self, folder: Path, keep: int = 5, *, lasting: str = "") -> None:
-        """Use this folder; it is made if it is not there.
+        """Use this folder; it is created if missing.
 
         Args:
             folder: holds nothing else.
-            keep: generations that stay, at least 1; with the newest and no older one a replica
-                that is still loading the one before would lose it.
-            lasting: a part that not every generation has; the newest that has it stays as well.
+            keep: number of generations kept, at least 1; with 1 a replica could lose the generation
+                that it is loading.
+            lasting: a part that not every generation has; the newest generation with it is kept
+                too.
 
         Raises:
             ValueError: keep is below 1.
@@ -107,21 +96,22 @@ class SnapshotStore:
     def publish(
         self, manifest: Manifest, parts: Mapping[str, bytes], *, durable: bool = True
     ) -> Manifest:
-        """Write a generation; then drop the oldest ones.
+        """Write a generation, then delete the oldest ones.
 
         Args:
             manifest: its `parts` are filled in here.
             parts: by name; lower-case letters, digits, `_`, `-`, `.`.
-            durable: whether it is on disk when this returns. One that is not may be broken after a
-                power cut, which shows, and spares all others who wait for that disk its flushes.
+            durable: whether it is flushed to disk before this returns. Without it a power cut may
+                corrupt the generation, which loading detects, but other users of the disk are
+                spared the flush.
 
         Returns:
-            The manifest as it was written.
+            The manifest as written.
 
         Raises:
             ValueError: the version is below 1 or a part's name is not allowed.
-            FileExistsError: this version or a later one is there; that may be one whose learner
-                died before it was made current, so take the next above the last of `versions()`.
+            FileExistsError: this version or a later one exists; its learner may have died before
+                making it current, so take the next above the last of `versions()`.
         """
         full = _filled(manifest, parts)
         newest = max(self.versions(), default=0)
@@ -144,10 +134,10 @@ class SnapshotStore:
         return full
 
     def load(self, version: int) -> Snapshot:
-        """Return a generation, every part of it verified.
+        """Return a generation with every part verified.
 
         Raises:
-            FileNotFoundError: there is no such version (any more).
+            FileNotFoundError: the version does not exist (any more).
             SnapshotCorruption: the manifest cannot be read, is of another version or a newer
                 format, names a part that is not allowed, or a part differs from it.
         """
@@ -157,20 +147,20 @@ class SnapshotStore:
         return Snapshot(manifest, parts)
 
     def load_part(self, version: int, name: str) -> bytes:
-        """Return one part of a generation, verified.
+        """Return one verified part of a generation.
 
         Raises:
-            FileNotFoundError: there is no such version (any more).
+            FileNotFoundError: the version does not exist (any more).
             KeyError: its manifest names no such part.
             SnapshotCorruption: as for `load`.
         """
         return _read_part(self._home(version), name, self.manifest(version).parts[name])
 
     def manifest(self, version: int) -> Manifest:
-        """Return what a generation says it is; its parts are not looked at.
+        """Return a generation's manifest without reading its parts.
 
         Raises:
-            FileNotFoundError: there is no such version (any more).
+            FileNotFoundError: the version does not exist (any more).
             SnapshotCorruption: the manifest cannot be read or does not fit.
         """
         home = self._home(version)
@@ -179,12 +169,12 @@ class SnapshotStore:
         return _read_manifest(home, version)
 
     def versions(self) -> list[int]:
-        """Return the versions that are there, oldest first."""
+        """Return the existing versions, oldest first."""
         names = (_GENERATION.fullmatch(path.name) for path in self._folder.iterdir())
         return sorted(int(match[1]) for match in names if match)
 
     def newest_with(self, part: str) -> int:
-        """Return the newest version whose manifest can be read and names a part; 0: none does."""
+        """Return the newest version whose readable manifest names a part, 0 if there is none."""
         for version in reversed(self.versions()):
             with suppress(FileNotFoundError, SnapshotCorruption):
                 if part in self.manifest(version).parts:
@@ -198,11 +188,11 @@ class SnapshotStore:
         return self._folder / f"{_UNFINISHED}{uuid.uuid4().hex}"
 
     def _prune(self) -> None:
-        """Drop what is too old, and what a writer that was killed left unfinished.
+        """Delete old generations and the unfinished folders of killed writers.
 
-        An old one is renamed first, so that a reader finds it whole or finds that it is gone. A
-        learner that was overtaken may be writing or dropping here too until it notices: what may
-        be its own stays for an hour, and what it drops under our hands is gone as we want it.
+        An old generation is renamed first, so that a reader finds it complete or absent. A learner
+        that lost its lease may still write or delete here: its unfinished folders stay for an hour,
+        and a concurrent deletion is ignored.
         """
         versions = self.versions()
         newest_s = self._home(versions[-1]).stat().st_mtime
@@ -228,7 +218,8 @@ def _filled(manifest: Manifest, parts: Mapping[str, bytes]) -> Manifest:
         if not _is_part_name(name):
             raise ValueError(f"expected a part's name like model.vw, got {name!r}")
     described = {
-        name: Part(hashlib.sha256(data).hexdigest(), len(data)) for name, data in parts.items()
+        name: PartDigest(hashlib.sha256(data).hexdigest(), len(data))
+        for name, data in parts.items()
     }
     return msgspec.structs.replace(manifest, parts=described)
 
@@ -251,7 +242,7 @@ def _flush_generation(folder: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have a file, or the names in a folder, on disk when this returns."""
+    """Flush a file, or the names in a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -275,7 +266,7 @@ def _read_manifest(home: Path, version: int) -> Manifest:
     return manifest
 
 
-def _read_part(home: Path, name: str, part: Part) -> bytes:
+def _read_part(home: Path, name: str, part: PartDigest) -> bytes:
     path = home / name
     data = _read(path)
     if len(data) != part.size:
@@ -286,7 +277,7 @@ def _read_part(home: Path, name: str, part: Part) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    """Return a file of a generation; a generation that was dropped meanwhile is not corrupt."""
+    """Return a file of a generation; a generation deleted meanwhile is missing, not corrupt."""
     try:
         if path.is_symlink():
             raise SnapshotCorruption(f"{path}: expected a file, got a link")

@@ -1,11 +1,8 @@
 """The one configuration file: every setting with its default, strictly read.
 
-`serve/nextswipe.toml` is the documentation of the settings: each key stands there with its
-meaning, unit, default and when to change it, and a test holds it equal to `Config()`. Unknown
-keys are refused with their path, so that a misspelt one never silently does nothing. Lower layers
-take arguments and read no files.
-
-Rejected: environment variables (a second place to look), several files that override each other.
+`serve/nextswipe.toml` documents each setting with its meaning, unit and default, and a test holds
+it equal to `Config()`. Unknown keys are refused with their path, so that a misspelt one cannot
+silently do nothing. Rejected alternatives: `docs/decisions/serve-configuration.md`.
 """
 
 import difflib
@@ -18,29 +15,31 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from env.audience_args import AudienceArgs, FairStart, Guards, Pools
+from env.fair_start.settings import AudienceArgs, FairStart, Guards, Pools
 from env.reward import Reward
-from policies.blend import Retention
+from policies.candidates.markets import PRESETS, MarketRules, Markets
 from policies.explorers import AnyExplorer, SquareCB, explorer_args, has_support
-from policies.markets import PRESETS, MarketRules, Markets
+from policies.ranker.blend import BlendSettings
 from serve.limits import QUEUE
 
 SHIPPED = Path(__file__).with_name("nextswipe.toml")
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+
 PolicyName = Literal["uniform", "popularity", "mixture", "vowpal", "blend"]
+
 Section = TypeVar("Section")
 
 FREE = frozenset({"explorer", "by_market", "neighbours", "markets"})
-"""Tables whose keys are the operator's own words; what is in them is checked by type."""
+"""Tables whose keys the operator chooses; their values are checked by type."""
 
 
 class ConfigError(ValueError):
     """The configuration file cannot be used; the message names the file, the key and the reason."""
 
 
-class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the API listens and how wide it is."""
+class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The API's address, its number of replicas and its limits."""
 
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
@@ -50,14 +49,14 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 3.0
 
 
-class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where everything is kept."""
+class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The location of the data."""
 
     folder: Annotated[str, Meta(min_length=1)] = "data"
 
 
 class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What log and lookups are kept in; without a url it is a database in the data folder."""
+    """The store of log and lookups; without a url it is a database in the data folder."""
 
     url: Annotated[str, Meta(pattern=r"^(|rediss?://.+)$")] = ""
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "nextswipe"
@@ -65,14 +64,14 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     durable: bool = True
 
 
-class Clock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whose time rules."""
+class ClockSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The clock in use: the server's, or the times that requests carry."""
 
     simulated: bool = False
 
 
-class Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a page is made."""
+class FeedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Settings of a page."""
 
     candidates: Annotated[int, Meta(ge=1, le=1000)] = 100
     eps: Share = 0.02
@@ -90,14 +89,14 @@ class Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
 
 
-class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How an item is analysed when it is put."""
+class ContentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Settings of the analysis of an item."""
 
     titles: bool = False
 
 
-class Learner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the online learner moves and how often it tells."""
+class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Settings of the online learner and of its publications."""
 
     bits: Annotated[int, Meta(ge=10, le=24)] = 18
     learning_rate: Annotated[float, Meta(gt=0.0, le=100.0)] = 0.25
@@ -116,37 +115,25 @@ class Learner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class JoinTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When an interaction counts as over."""
+    """The grace period after which an interaction counts as over."""
 
     settle_ms: Annotated[int, Meta(ge=0, le=600_000)] = 2000
 
 
-class Mixture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the policy "mixture" is a mixture of: uniform and popularity.
+class MixtureSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of the policy "mixture", which mixes uniform and popularity."""
 
-    Attributes:
-        uniform_share: how often a slot is drawn uniformly; else by popularity.
-        temperature: of popularity's softmax; the lower, the more the popular items win.
-    """
-
-    uniform_share: Share = 0.2
+    uniform_share: Share = 0.2  # of the slots; the others are drawn by popularity
     temperature: Annotated[float, Meta(gt=0.0, le=1e6)] = 0.1
 
 
 class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One arm of the experiment.
+    """One arm of the experiment."""
 
-    Attributes:
-        name: as it stands in the pages' log records.
-        policy: what ranks this arm's pages.
-        share: of the people, relative to the sum over the arms; above 0.
-        mixture: arguments of the policy "mixture", and of that one only; None: the default ones.
-    """
-
-    name: Annotated[str, Meta(min_length=1, max_length=64)]
-    policy: PolicyName
-    share: Annotated[float, Meta(gt=0.0, le=1e6)] = 1.0
-    mixture: Mixture | None = None
+    name: Annotated[str, Meta(min_length=1, max_length=64)]  # as in the pages' log records
+    policy: PolicyName  # ranks this arm's pages
+    share: Annotated[float, Meta(gt=0.0, le=1e6)] = 1.0  # of the users, relative to all arms' sum
+    mixture: MixtureSettings | None = None  # for the policy "mixture" only; None: the defaults
 
     def __post_init__(self) -> None:
         if self.mixture is not None and self.policy != "mixture":
@@ -156,7 +143,7 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How people are split between policies; one arm is no experiment."""
+    """The split of the users between policies; a single arm is no experiment."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64)] = "first"
     arms: Annotated[tuple[Arm, ...], Meta(min_length=1, max_length=20)] = (Arm("all", "vowpal"),)
@@ -168,18 +155,18 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All settings; `Config()` is what the shipped file says."""
+    """All settings; `Config()` equals the shipped file."""
 
-    server: Server = Server()
-    data: Data = Data()
+    server: ServerSettings = ServerSettings()
+    data: DataSettings = DataSettings()
     store: StoreSettings = StoreSettings()
-    clock: Clock = Clock()
-    feed: Feed = Feed()
-    content: Content = Content()
-    learner: Learner = Learner()
+    clock: ClockSettings = ClockSettings()
+    feed: FeedSettings = FeedSettings()
+    content: ContentSettings = ContentSettings()
+    learner: LearnerSettings = LearnerSettings()
     join: JoinTimes = JoinTimes()
     reward: Reward = Reward()
-    retention: Retention = Retention()
+    retention: BlendSettings = BlendSettings()
     experiment: Experiment = Experiment()
     fair_start: FairStart = FairStart()
     pools: Pools = Pools()
@@ -187,19 +174,20 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     markets: dict[str, MarketRules] = msgspec.field(default_factory=lambda: dict(PRESETS))
 
     def __post_init__(self) -> None:
-        Markets(self.markets)  # refuses countries that are none
+        Markets(self.markets)  # refuses invalid countries
 
     @property
     def audiences(self) -> AudienceArgs:
-        """What the fold of audiences depends on."""
+        """The arguments on which the fold of audiences depends."""
         return AudienceArgs(self.fair_start, self.pools, self.guards)
 
 
 def load(path: Path) -> Config:
-    """Return the settings of a file; what it leaves out keeps its default.
+    """Return the settings of a file; omitted settings keep their defaults.
 
     Raises:
-        ConfigError: no such file, no TOML, an unknown key, a wrong type or a value out of range.
+        ConfigError: the file is missing or no TOML, a key is unknown, or a value has a wrong type
+            or is out of range.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -243,7 +231,7 @@ def read(raw: dict[str, Any]) -> Config:
 
 
 def _markets_with(given: object) -> object:
-    """Return the shipped markets with those that a file gives in their places."""
+    """Return the shipped markets, overridden by those of a file."""
     shipped: dict[str, object] = msgspec.to_builtins(dict(PRESETS))
     return {**shipped, **given} if isinstance(given, dict) else given or shipped
 
@@ -265,7 +253,7 @@ def _refuse_unknown_rules(markets: object) -> None:
 
 
 def _refuse_unknown_arguments(raw: dict[str, object], table: str, explorer: AnyExplorer) -> None:
-    """Explorers are tagged and let unknown arguments pass, so that old logs stay readable."""
+    """Refuse unknown explorer arguments, which decoding ignores so that old logs stay readable."""
     section = raw.get(table)
     given = section.get("explorer") if isinstance(section, dict) else None
     known = explorer_args(explorer)

@@ -1,7 +1,7 @@
-"""How long, large and many things may be that come over HTTP or out of a file, and what an id is.
+"""Limits of all values that come over HTTP or from a file, and the definition of an id.
 
-Every string, number and list of `serve.wire` is made of these, so that what is decoded is safe to
-store, to encode as features and to send back.
+Every string, number and list of `serve.wire.feed` is made of these types, so that decoded values
+are safe to store, to encode as features and to send back.
 """
 
 import re
@@ -11,49 +11,74 @@ from urllib.parse import urlsplit
 from msgspec import Meta
 
 MAX_BODY_BYTES = 1 << 20
+
 QUEUE = 128
-"""Requests in hand at a time, of one replica."""
+"""Maximum number of requests in flight, per replica."""
+
 RETRY_AFTER_S = 1
-"""When somebody who was refused may ask again."""
+"""Seconds after which a refused client may ask again."""
+
 MAX_PAGE = 50
+
 MAX_EVENTS = 500
+
 MAX_ITEMS = 1000
+
 MAX_MS = 4_102_444_799_999
-"""The last millisecond of 2099: a date in every time zone, and nobody's nanoseconds."""
+"""The last millisecond of 2099: a valid date in every time zone, and too small for nanoseconds."""
+
 MAX_DWELL_S = 86_400.0
+
 MAX_VECTOR_LENGTH = 1e6
+
 MAX_RATING = 21
+
 MAX_COUNTRIES = 250
+
 MAX_ADDRESS = 2000
+
 MAX_BLOCKS = 100
-"""Creators, and tags, that one request may block."""
+"""Maximum number of creators, and of tags, that one request may block."""
 
 MAX_ID = 128
+
 ID_RULE = "no control characters, no U+FFFD, and not . or .."
+
 _ID = r"^(?!\.{1,2}$)(?![\s\S]*[\u0000-\u001f\u007f-\u009f\ufffd])"
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 BLOCKS_PATH = "/blocks"
-PERSON_ID_RULE = f"{ID_RULE}; not ending in {BLOCKS_PATH}"
+
+USER_ID_RULE = f"{ID_RULE}; not ending in {BLOCKS_PATH}"
+
 _PERSON_ID = rf"^(?![\s\S]*{BLOCKS_PATH}$){_ID.removeprefix('^')}"
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID, pattern=_ID, description=ID_RULE)]
-PersonId = Annotated[
+
+ExternalUserId = Annotated[
     str,
-    Meta(min_length=1, max_length=MAX_ID, pattern=_PERSON_ID, description=PERSON_ID_RULE),
+    Meta(min_length=1, max_length=MAX_ID, pattern=_PERSON_ID, description=USER_ID_RULE),
 ]
-"""An id may hold slashes, so a person's may not end like the path of what is asked about them."""
+"""An id may hold slashes, so a user's id must not end like the path of the user's blocks."""
+
 Word = Annotated[str, Meta(max_length=64)]
+
 Creator = Annotated[str, Meta(max_length=128)]
+
 ADDRESS_RULE = "an address that can be parsed"
+
 Address = Annotated[str, Meta(max_length=MAX_ADDRESS, description=ADDRESS_RULE)]
+
 Country = Annotated[
     str, Meta(max_length=2, pattern="^([A-Z]{2})?$", description="ISO 3166 alpha-2")
 ]
+
 Language = Annotated[
     str,
     Meta(max_length=35, pattern="^([A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*)?$", description="ISO 639"),
 ]
+
 IpAddress = Annotated[
     str,
     Meta(
@@ -61,17 +86,21 @@ IpAddress = Annotated[
         extra_json_schema={"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}, {"const": ""}]},
     ),
 ]
+
 Market = Annotated[str, Meta(pattern="^[A-Z]{2}$", description="ISO 3166 alpha-2")]
+
 Ms = Annotated[int, Meta(ge=0, le=MAX_MS, description="Unix milliseconds")]
+
 Year = Annotated[int, Meta(ge=0, le=2099)]
+
 Number = Annotated[float, Meta(ge=-1e6, le=1e6)]
 
 
 def is_id(text: str) -> bool:
-    r"""Return whether a text that no body brought, of a path or a file, is an `Id`.
+    r"""Return whether a text from a path or a file is an `Id`.
 
-    The rule is about what a path can say: servers read broken UTF-8 there as U+FFFD, clients drop
-    dot segments, proxies refuse control characters. Whatever else people write is an id.
+    The rule excludes text that a path cannot carry: servers read broken UTF-8 as U+FFFD, clients
+    drop dot segments, proxies refuse control characters.
 
     >>> is_id("family \N{WOMAN}\u200d\N{GIRL}/7"), is_id("a\n"), is_id("..")
     (True, False, False)
@@ -79,10 +108,10 @@ def is_id(text: str) -> bool:
     return _is_like(_ID, text)
 
 
-def is_person_id(text: str) -> bool:
-    """Return whether such a text is a `PersonId`.
+def is_external_user_id(text: str) -> bool:
+    """Return whether a text from a path or a file is a `ExternalUserId`.
 
-    >>> is_person_id("ann/b"), is_person_id("ann/blocks")
+    >>> is_user_id("ann/b"), is_user_id("ann/blocks")
     (True, False)
     """
     return _is_like(_PERSON_ID, text)
@@ -102,7 +131,7 @@ def is_address(text: str) -> bool:
 
 
 def _is_like(pattern: str, text: str) -> bool:
-    # Surrogates stand in no body, so not in the pattern: without its flag "u", JavaScript would
-    # take every emoji for two of them.
+    # A decoded body holds no surrogates, so the pattern need not exclude them; if it did,
+    # JavaScript without its flag "u" would refuse every emoji.
     fits = 0 < len(text) <= MAX_ID and re.search(pattern, text) is not None
     return fits and _SURROGATE.search(text) is None

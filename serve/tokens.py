@@ -1,44 +1,92 @@
-"""Ids that come back to us: signed decision ids, pages of repeated requests, sessions, events.
+"""This module makes and checks ids: signed decision ids, page ids, and pseudonyms.
 
-A decision id on the wire is `page:slot.mac`: 96 bits of keyed BLAKE2b show that this installation
-gave it out, before any database is asked. A page id begins with a keyed hash of person and
-request, by which a repeat finds its page in the log on every replica, and ends with a random part.
-For a page is answered before it is on disk: where a power cut takes it back, the repeat is drawn
-anew, and under the old id feedback about the lost cards would be joined to the new ones. With a new
-id the lost page stays unknown, and what is said about it is refused. Ids of sessions and events
-and the block of addresses that a request came from become keyed hashes as well: the log then holds
-no text of the caller's that may name a person.
-
-Rejected: an fsync for each page (it is the price of feedback, once more), and a table of requests
-beside the log (the log's index of keys answers the same question).
+A decision id on the wire is `page:slot.mac` with 96 bits of keyed BLAKE2b. A page id begins with a
+keyed hash of user and request and ends with a random part. Session ids, event ids and address
+blocks become keyed hashes. Derivation and rejected alternatives:
+`docs/decisions/serve-ids-and-keys.md`.
 """
 
 import base64
 import hashlib
 import hmac
 import ipaddress
+import os
 import secrets
+from pathlib import Path
+from typing import Literal
 
 from env.vocabulary import DecisionId, PageId, SessionId, UserKey
-from serve.secret import derive_key
+
+N_BYTES = 32
+
+Purpose = Literal["decision", "page", "session", "event", "origin", "draw"]
+
+
+def load_secret(folder: Path) -> bytes:
+    """Return the secret of a data folder; the first process to ask makes it.
+
+    Args:
+        folder: exists; the file `secret.key` in it is readable by its owner only.
+
+    Raises:
+        ValueError: the file has another length.
+    """
+    path = folder / "secret.key"
+    if not path.exists():
+        _create(path)
+    secret = path.read_bytes()
+    if len(secret) != N_BYTES:
+        raise ValueError(f"{path}: expected {N_BYTES} bytes, got {len(secret)}; restore it")
+    return secret
+
+
+def derive_key(secret: bytes, purpose: Purpose) -> bytes:
+    """Return the 32-byte key for one purpose: "draw" is the one for `env.interface.page_seed`."""
+    return hashlib.blake2b(key=secret, person=purpose.encode(), digest_size=32).digest()
+
+
+def _create(path: Path) -> None:
+    """Write aside and link, so that no process reads half a secret."""
+    aside = path.with_name(f".{secrets.token_hex(8)}.key")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(N_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        _link(aside, path)
+    finally:
+        aside.unlink()
+
+
+def _link(aside: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(aside)
+    except FileExistsError:
+        return  # another process was first
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
 
 _MAC_BYTES = 12
+
 _ID_BYTES = 12
+
 _NONCE_BYTES = 6
+
 _ORIGIN_BYTES = 4
+
 _BLOCK_BITS = {4: 24, 6: 48}
-"""Leading bits of an address that one household, office or data centre shares, by IP version."""
+"""Leading bits of an address that a household, office or data centre shares, by IP version."""
 
 
 class Tokens:
     """Makes and checks the ids of one installation."""
 
     def __init__(self, secret: bytes) -> None:
-        """Derive the keys.
-
-        Args:
-            secret: as `serve.secret.load_secret` returns it.
-        """
         self._decision_key = derive_key(secret, "decision")
         self._page_key = derive_key(secret, "page")
         self._session_key = derive_key(secret, "session")
@@ -54,7 +102,7 @@ class Tokens:
         return f"{decision}.{self._mac(decision)}"
 
     def verify(self, token: str) -> DecisionId | None:
-        """Return the decision id of a token; None: it is not one that was given out here.
+        """Return the decision id of a token; None: this installation did not sign it.
 
         >>> tokens = Tokens(bytes(32))
         >>> tokens.verify(tokens.sign(DecisionId("9f:3"))), tokens.verify("9f:4.forged")
@@ -67,13 +115,13 @@ class Tokens:
         )
 
     def request(self, user: UserKey, request_id: str | None) -> str:
-        """Return how the id of a request's page begins; random for a request without an id."""
+        """Return the prefix of a request's page ids; random for a request without an id."""
         if request_id is None:
             return secrets.token_hex(_ID_BYTES)
         return _hash(self._page_key, user, request_id)
 
     def page_id(self, request: str) -> PageId:
-        """Return the id of a page yet to be drawn for what `request` returned: never one twice."""
+        """Return a unique page id with the prefix that `request` returned."""
         return PageId(f"{request}{secrets.token_hex(_NONCE_BYTES)}")
 
     def session_id(self, user: UserKey, session_id: str) -> SessionId:
@@ -81,13 +129,13 @@ class Tokens:
         return SessionId(_hash(self._session_key, user, session_id))
 
     def event_id(self, user: UserKey, event_id: str) -> str:
-        """Return the pseudonym of a caller's event: the same one for the same event again."""
+        """Return the pseudonym of a caller's event, the same for every repeat."""
         return _hash(self._event_key, user, event_id)
 
     def origin(self, address: str) -> str:
-        """Return the pseudonym of the block that an IP address is in: 8 hex digits.
+        """Return the pseudonym of the block of an IP address: 8 hex digits.
 
-        A version 4 address within version 6 is that version 4 address.
+        An IPv4 address mapped into IPv6 counts as the IPv4 address.
 
         >>> tokens = Tokens(bytes(32))
         >>> tokens.origin("192.0.2.7") == tokens.origin("::ffff:192.0.2.200")
@@ -96,7 +144,7 @@ class Tokens:
         False
 
         Args:
-            address: valid; empty where unknown, and so is the origin then.
+            address: a valid address; an empty one has an empty pseudonym.
         """
         if not address:
             return ""

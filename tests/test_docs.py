@@ -16,20 +16,20 @@ import typer
 from histories import config_of, make_history
 from servers import Answer, Server, ask, serving, stocked
 
-from env.uploads import MAX_REMEMBERED
-from env.user_fold import MAX_AVOIDED, MAX_BLOCKED, MAX_UNWANTED
-from env.users import MAX_SEEN
+from env.fair_start.uploads import MAX_REMEMBERED
+from env.users.fold import MAX_AVOIDED, MAX_BLOCKED, MAX_UNWANTED
+from env.users.state import MAX_SEEN
 from policies.baselines import UniformPolicy
-from replay.dataset import load
-from replay.episodes import read_lives
-from replay.targets import PolicyTarget
-from replay.trajectories import logged_return
+from replay.estimators.trajectories import logged_return
+from replay.evaluate.episodes import read_lives
+from replay.evaluate.targets import PolicyTarget
+from replay.join.dataset import load
 from serve.commands.main import app
-from serve.config import SHIPPED, Arm, Config, Data, Experiment, parse
-from serve.edge import ALONE, FAST
-from serve.exporting import export_lines, export_parquet
+from serve.config import SHIPPED, Arm, Config, DataSettings, Experiment, parse
+from serve.http.operations import OPERATIONS
+from serve.jobs.export import export_lines, export_parquet
 from serve.limits import MAX_BLOCKS
-from serve.operations import OPERATIONS
+from serve.processes.edge import ALONE, FAST
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CHANGELOG.md"]
@@ -236,7 +236,7 @@ async def test_the_exported_log_can_be_read_as_shown(
 ) -> None:
     await stocked(server)
     page = await ask(server.app, "POST", "/v1/feed", b'{"user_id": "me", "size": 3}')
-    export_lines(Config(data=Data(str(tmp_path))), tmp_path / "log.jsonl")
+    export_lines(Config(data=DataSettings(str(tmp_path))), tmp_path / "log.jsonl")
     (example,) = [block for block in _of("python") if "log.jsonl" in block.text]
     monkeypatch.chdir(tmp_path)
     exec(compile(example.text, example.document, "exec"), {})
@@ -253,7 +253,7 @@ def uniform_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = config_of(folder / "data", Experiment("one", (Arm("all", "uniform"),)))
     (folder / "data").mkdir()
     (folder / "data" / "secret.key").write_bytes(bytes(range(32)))  # draws the same log each time
-    make_history(config, n_people=40, rounds=range(3), publish=False)
+    make_history(config, n_users=40, rounds=range(3), publish=False)
     export_parquet(config, folder / "decisions")
     return folder
 
@@ -335,7 +335,7 @@ def test_limits_of_the_documents_are_those_of_the_code(
     assert int(told.replace(",", "")) == number
 
 
-def test_what_stays_of_a_forgotten_person_is_told_where_forgetting_is() -> None:
+def test_what_stays_of_a_forgotten_user_is_told_where_forgetting_is() -> None:
     for document in ("README.md", "docs/data.md", "docs/http.md"):
         text = (ROOT / document).read_text()
         assert all(word in text for word in ("`referrer`", "`cohort`", "keyed hash", "pseudonym"))

@@ -1,12 +1,8 @@
-"""What one page costs without HTTP: 10 cards out of 200 candidates, and where the time goes.
+"""Benchmark of drawing one page without HTTP: 10 cards out of 200 candidates, by step.
 
-People, items and model are not blank: some hundred pages are swiped in memory first and learned
-from, through the same folds as in the server. Then pages are drawn for these people and timed as a
-whole and by step; again while another index is made on a thread of its own, which here has the
-pages' priority and in a server gives way to them; and again among 10,000 items, for what size
-costs. The scoring stage is set against Vowpal Wabbit's own text parser on the shortest text that
-carries the same features, in the same run: what a page would pay, before any scoring, if it spoke
-text to VW.
+Pages are timed in memory after a warm-up that trains the model, again while an index is built, and
+against a catalogue of 10,000 items. Scoring is compared with Vowpal Wabbit's text parser. Method:
+`docs/decisions/bench-decide.md`.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,45 +12,173 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from env.vocabulary import Context
-from policies.cells import LEAST_ITEMS
-from policies.vowpal import features_text, text_parser
-from serve.bench.recall import measure_recall
-from serve.bench.room import Advance, Room
-from serve.bench.upload_seen import measure_uploads
+from env.features.scenes import observe
+from env.items.content import static_block
+from env.records import ItemRecord, pack_halves
+from env.users.state import UserState, live_session
+from env.vocabulary import Context, Floats, Ints, Item, ItemId, Scene, SessionId
+from policies.bandit.policy import features_text, text_parser
+from policies.candidates import retrieval
+from policies.candidates.cells import LEAST_ITEMS
+from policies.candidates.context import UserHistory
+from policies.candidates.nearest import MATCH_STEP, MatchIndex, interests_of, matches_of
+from policies.candidates.retrieval import Shares
+from serve.bench.room import Advance, InProcessServer
 from serve.config import Config
-from serve.indexing import Indexing
-from serve.stopwatch import Stopwatch
+from serve.feed.pipeline import Pipeline, Stopwatch
+from serve.feed.shelf import Indexing
+
+N_BEST = 200
+
+ALONE = {
+    source: Shares(**{name: float(name == source) for name in Shares.__struct_fields__})
+    for source in ("long_interest", "session_interest")
+}
+"""Shares that use one source only."""
+
+
+def measure_recall(
+    pipeline: Pipeline, states: Sequence[UserState], seed: int, now_ms: int
+) -> dict[str, float]:
+    """Return the mean share of the `N_BEST` best matches that is found, by source of interest.
+
+    Args:
+        pipeline: its index is measured.
+        states: user states; those without such an interest are skipped.
+        seed: seed of the choices among ties.
+        now_ms: time of the requests.
+    """
+    found: dict[str, list[float]] = {source: [] for source in ALONE}
+    for k, state in enumerate(states):
+        scene = observe(state, live_session(state, now_ms) or SessionId("s"), now_ms)
+        catalogue = pipeline.catalogue
+        items = pipeline.served.states.aligned(catalogue)
+        for source, interest in interests_of(state, scene, catalogue, items).items():
+            matches = matches_of(source, interest, catalogue.vectors, items.reward_mean)
+            steps = np.rint(matches / MATCH_STEP)
+            exact, some = (
+                _retrieve(pipeline, state, scene, source, nearest, seed + k)
+                for nearest in (None, pipeline.nearest)
+            )
+            if len(exact):
+                found[source].append(_part(steps, exact, some))
+    return {source: float(np.mean(parts)) for source, parts in found.items() if parts}
+
+
+def _retrieve(
+    pipeline: Pipeline,
+    state: UserState,
+    scene: Scene,
+    source: str,
+    nearest: MatchIndex | None,
+    seed: int,
+) -> Ints:
+    catalogue = pipeline.catalogue
+    known = UserHistory.of(state, catalogue, scene.at_ms)
+    allowed = pipeline.eligible(pipeline.served, state, scene, known, 1).allowed
+    states, shares = pipeline.served.states, ALONE[source]
+    return retrieval.retrieve(
+        state,
+        scene,
+        catalogue,
+        states,
+        known,
+        allowed,
+        N_BEST,
+        seed,
+        shares=shares,
+        nearest=nearest,
+    ).index
+
+
+def _part(steps: Floats, exact: Ints, some: Ints) -> float:
+    return float(np.count_nonzero(steps[some] >= steps[exact].min()) / len(exact))
+
+
+N_UPLOADS = 20
+
+
+def measure_uploads(
+    pipeline: Pipeline,
+    states: Sequence[UserState],
+    now_ms: int,
+    clock_ns: Callable[[], int],
+) -> float:
+    """Return the longest time, in seconds, from an upload to its being a candidate.
+
+    Each upload has the vector of one user's current interest and is looked for by the session's
+    interest alone, so neither freshness nor the delivery guarantee brings it onto the page.
+
+    Args:
+        pipeline: the upload is put into its catalogue.
+        now_ms: time of the requests.
+
+    Raises:
+        RuntimeError: the first page after an upload lacks it, or no user is in a session.
+    """
+    longest_ns = 0
+    for k, state in enumerate(states[:N_UPLOADS]):
+        scene = observe(state, live_session(state, now_ms) or SessionId("s"), now_ms)
+        catalogue, served = pipeline.catalogue, pipeline.served.states
+        interests = interests_of(state, scene, catalogue, served.aligned(catalogue))
+        if "session_interest" not in interests:
+            continue
+        likes = tuple(np.asarray(interests["session_interest"], dtype=np.float64).tolist())
+        item = Item(ItemId(f"upload-{k}"), vector=likes, country=scene.country)
+        record = ItemRecord(item.item_id, now_ms, item, pack_halves(static_block(item)))
+        began_ns = clock_ns()
+        catalogue.apply(record)
+        known = UserHistory.of(state, catalogue, now_ms)
+        allowed = pipeline.eligible(pipeline.served, state, scene, known, 1).allowed
+        found = retrieval.retrieve(
+            state,
+            scene,
+            catalogue,
+            served,
+            known,
+            allowed,
+            N_BEST,
+            k,
+            shares=ALONE["session_interest"],
+            nearest=pipeline.nearest,
+        )
+        longest_ns = max(longest_ns, clock_ns() - began_ns)
+        if catalogue.index_of(item.item_id) not in found.index:
+            raise RuntimeError(f"expected {item.item_id} among what suits best, it is not there")
+    if not longest_ns:
+        raise RuntimeError("expected users in sessions, found nobody who has swiped in one")
+    return longest_ns / 1e9
+
 
 T = TypeVar("T")
 
 N_WARM_PAGES = 500
+
 N_TEXT_PAGES = 200
+
 BASE_ITEMS = 10_000
 
 
 class PagesTimed(msgspec.Struct, frozen=True):
-    """What pages cost, in ms."""
+    """Page times in ms."""
 
     p50_ms: float
     p99_ms: float
 
 
 class DecideResult(msgspec.Struct, frozen=True):
-    """What a page costs.
+    """Cost of drawing a page.
 
     Attributes:
-        growth: page_p50_ms by that of a catalogue of 10,000 items, in the same run.
-        while_indexing: pages that are drawn while another index is made; None without an index.
-        stages: share of each step in the whole; `fill` is scoring, exploring and drawing.
-        recall_at_200: of each interest, what part of the 200 best matches was found.
-        upload_visible_s: from an upload to a page's candidates with it, by interest alone; the
-            longest of some.
-        index_s: the time that an index took, beside nothing else.
-        bytes_per_item: resident memory by part: catalogue, states (of the items, and eligibility)
-            and index.
-        score_us: the policy's scores of a page's candidates, median.
-        text_us: VW's text parser on the same features, median.
+        growth: page_p50_ms over that of a catalogue of 10,000 items, in the same run.
+        while_indexing: pages drawn while another index is built; None without an index.
+        stages: share of each step in the total; `fill` is scoring, exploring and drawing.
+        recall_at_200: share of the 200 best matches found, by interest.
+        upload_visible_s: longest time from an upload to its being a candidate by interest alone.
+        index_s: time to build an index, with nothing beside it.
+        bytes_per_item: resident memory by part: catalogue, states (items and eligibility), index.
+        score_us: the policy's scoring of a page's candidates, median.
+        text_us: Vowpal Wabbit's text parser on the same features, median.
         ratio_to_text: text_us / score_us.
     """
 
@@ -89,19 +213,13 @@ def run_decide(
     least_items: int = LEAST_ITEMS,
     base_items: int = BASE_ITEMS,
 ) -> DecideResult:
-    """Swipe to warm up, then time pages.
+    """Warm up with simulated users, then time pages.
 
     Args:
-        n_items: in the generated catalogue.
-        n_pages: timed.
-        seed: of catalogue, people and choices.
-        now_ms: the wall clock.
-        clock_ns: a steady clock.
-        advance: told of progress.
-        n_candidates: of a page.
-        n_warm_pages: swiped before.
-        least_items: from which on there is an index.
-        base_items: of the smaller catalogue that growth is measured from.
+        seed: seed of the catalogue, the users and their choices.
+        n_warm_pages: pages swiped before.
+        least_items: catalogue size from which an index is built.
+        base_items: size of the smaller catalogue, the base of `growth`.
     """
     config = Config()
     config = msgspec.structs.replace(
@@ -109,10 +227,10 @@ def run_decide(
     )
     base = None
     if n_items > base_items:
-        small = Room.of(config, base_items, seed, now_ms, advance)
+        small = InProcessServer.of(config, base_items, seed, now_ms, advance)
         small.warm_up(n_warm_pages, advance)
         base, _ = _time_pages(small, n_pages, Stopwatch(clock_ns), clock_ns, advance)
-    room = Room.of(config, n_items, seed, now_ms, advance)
+    room = InProcessServer.of(config, n_items, seed, now_ms, advance)
     room.warm_up(n_warm_pages, advance)
     room.memory["states"] = room.grown_by()
     indexing = Indexing(room.pipeline, least_items=least_items)
@@ -147,9 +265,13 @@ def run_decide(
 
 
 def _time_pages(
-    room: Room, n: int, stopwatch: Stopwatch, clock_ns: Callable[[], int], advance: Advance
+    room: InProcessServer,
+    n: int,
+    stopwatch: Stopwatch,
+    clock_ns: Callable[[], int],
+    advance: Advance,
 ) -> tuple[PagesTimed, list[Context]]:
-    """Draw pages; return what they cost, and the first ones' contexts."""
+    """Draw pages; return their times, and the contexts of the first ones."""
     spent_ns: list[int] = []
     contexts: list[Context] = []
     for k in range(n):
@@ -163,8 +285,10 @@ def _time_pages(
     return _timed(spent_ns), contexts
 
 
-def _time_while_indexing(room: Room, clock_ns: Callable[[], int], advance: Advance) -> PagesTimed:
-    """Draw pages while another index is made beside them."""
+def _time_while_indexing(
+    room: InProcessServer, clock_ns: Callable[[], int], advance: Advance
+) -> PagesTimed:
+    """Time pages while another index is built on a thread."""
     maker = Thread(target=Indexing(room.pipeline, least_items=0).poll)
     spent_ns: list[int] = []
     maker.start()
@@ -185,7 +309,6 @@ def _timed(spent_ns: Sequence[int]) -> PagesTimed:
 def _median_us(
     clock_ns: Callable[[], int], work: Callable[[T], object], inputs: Sequence[T]
 ) -> float:
-    """Return the median time of some work on each of its inputs."""
     spent_ns = []
     for value in inputs:
         began_ns = clock_ns()

@@ -1,6 +1,6 @@
-"""Servers as users run them, each `nextswipe up` in processes of its own, side by side.
+"""Servers for benchmarks: each runs `nextswipe up` in its own processes over a copy of one folder.
 
-All serve copies of one data folder, so that what differs is the edge alone.
+The data is the same for all of them, so a difference is due to the edge alone.
 """
 
 import json
@@ -15,45 +15,83 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from env import generated
-from serve.config import Config, Data, parse
-from serve.edge import LOOPBACK, free_port
-from serve.footprint import family, memory_bytes
-from serve.importing import import_items, import_users
+from env.world import generated
+from serve.config import Config, DataSettings, parse
+from serve.jobs.import_data import import_items, import_users
+from serve.processes.edge import LOOPBACK, free_port
+
+PROC = Path("/proc")
+
+
+def family(pid: int) -> set[int]:
+    """Return a process and all its descendants."""
+    children: dict[int, list[int]] = {}
+    for path in PROC.iterdir():
+        if path.name.isdigit() and (parent := _parent(path)) is not None:
+            children.setdefault(parent, []).append(int(path.name))
+    found, new = {pid}, [pid]
+    while new:
+        new = [child for one in new for child in children.get(one, [])]
+        found.update(new)
+    return found
+
+
+def memory_bytes(pids: set[int]) -> int:
+    """Return the proportional set size of processes; an ended one counts 0.
+
+    Raises:
+        PermissionError: a process belongs to another system user.
+    """
+    return sum(map(_memory, pids))
+
+
+def _parent(path: Path) -> int | None:
+    try:
+        stat = (path / "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def _memory(pid: int) -> int:
+    try:
+        lines = (PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
 
 Edge = Literal["haproxy", "proxy", "bare"]
+
 START_S = 180.0
+
 STOP_S = 90.0
+
 POLL_S = 0.2
+
 SAID = 2_000
 
 
-class Server:
-    """One that runs.
-
-    Attributes:
-        address: where.
-        config: its settings.
-    """
+class ServerProcess:
+    """A running server."""
 
     def __init__(
         self, address: str, config: Config, log: Path, process: subprocess.Popen[bytes]
     ) -> None:
-        """Describe it."""
         self.address = address
         self.config = config
         self._log = log
         self._process = process
 
     def memory_bytes(self) -> int:
-        """Return what all of its processes take."""
+        """Return the memory of all its processes."""
         return memory_bytes(family(self._process.pid))
 
     def is_ready(self) -> bool:
-        """Return whether pages are answered.
+        """Return whether the server answers pages.
 
         Raises:
-            RuntimeError: it has ended.
+            RuntimeError: the server has ended.
         """
         if self._process.poll() is not None:
             said = self._log.read_text(errors="replace")[-SAID:]
@@ -67,24 +105,25 @@ class Server:
             return False
 
 
-def fill(folder: Path, *, items: int, people: int, seed: int, now_ms: int) -> tuple[str, ...]:
-    """Generate a catalogue and people who are known already; return the people's ids."""
-    config = Config(data=Data(str(folder)))
-    crowd = generated.people(seed, people, now_ms)
+def fill_generated(
+    folder: Path, *, items: int, users: int, seed: int, now_ms: int
+) -> tuple[str, ...]:
+    """Generate a catalogue and registered users in a data folder; return the users' ids."""
+    config = Config(data=DataSettings(str(folder)))
+    crowd = generated.users(seed, users, now_ms)
     import_items(config, generated.catalogue(seed, items, now_ms), now_ms)
     import_users(config, crowd, now_ms)
     return tuple(user_id for user_id, _ in crowd)
 
 
 @contextmanager
-def running(edge: Edge, filled: Path, home: Path, *, more: str = "") -> Iterator[Server]:
+def running(edge: Edge, filled: Path, home: Path, *, more: str = "") -> Iterator[ServerProcess]:
     """Run a server over a copy of a data folder.
 
     Args:
-        edge: what stands in front of the app.
         filled: the folder to copy.
-        home: for the copy and the settings, made here.
-        more: further settings.
+        home: folder for the copy and the settings.
+        more: further settings as TOML.
     """
     shutil.copytree(filled, home / "data")
     port = free_port(LOOPBACK)
@@ -95,11 +134,11 @@ def running(edge: Edge, filled: Path, home: Path, *, more: str = "") -> Iterator
     )
     file, log = home / "settings.toml", home / "up.log"
     file.write_text(settings)
-    command = [sys.executable, "-m", "serve.commands.main", "up", "--no-viewers"]
+    command = [sys.executable, "-m", "serve.commands.main", "up", "--no-swarm"]
     command += ["--config", str(file), *(["--no-ray"] if edge == "bare" else [])]
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)  # noqa: S603
-    server = Server(f"http://{LOOPBACK}:{port}", parse(settings), log, process)
+    server = ServerProcess(f"http://{LOOPBACK}:{port}", parse(settings), log, process)
     try:
         _wait_for(server)
         yield server
@@ -108,7 +147,7 @@ def running(edge: Edge, filled: Path, home: Path, *, more: str = "") -> Iterator
         process.wait(STOP_S)
 
 
-def _wait_for(server: Server) -> None:
+def _wait_for(server: ServerProcess) -> None:
     end_s = time.monotonic() + START_S
     while not server.is_ready():
         if time.monotonic() > end_s:

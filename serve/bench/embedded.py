@@ -1,10 +1,8 @@
-"""Generated items whose vectors are clustered as embeddings of titles are, as many as wanted.
+"""Generated items with vectors that are clustered like title embeddings, in any number.
 
-The items are those of `env.generated`; where a text model would put each is drawn: its topic's
-direction, moved by its subtopic's and by one of eight further directions, and noise. So there are
-1,024 clusters of very different sizes, topics that are near each other are near, and within a
-cluster no two items are alike: the cosine of two items of one cluster is .75 on average, of one
-topic .4, of two topics 0. The rest of a block is the item's own.
+The items are those of `env.world.generated`; a vector is drawn for each from a hierarchy of topic,
+subtopic and kind, plus noise, which gives 1,024 clusters of very different sizes. Construction:
+`docs/decisions/bench-decide.md`.
 """
 
 from collections.abc import Iterator
@@ -12,26 +10,26 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
-from env import generated
-from env.content import static_blocks
-from env.features import VECTOR_DIM
-from env.generated import SUBTOPICS, TOPICS
+from env.columns.schema import VECTOR_DIM
+from env.items.content import static_blocks
 from env.records import ItemRecord
 from env.vocabulary import CreatorId, Floats, Item, ItemId
+from env.world import generated
+from env.world.generated import SUBTOPICS, TOPICS
 
 KINDS = 8
-"""Further clusters in each subtopic."""
+"""Clusters in each subtopic."""
+
 SUBTOPIC, KIND, NOISE = 0.8, 0.6, 0.8
-"""Lengths of what is added to a topic's direction, of length 1."""
+"""Lengths of the vectors added to a topic's unit vector."""
 
 _CHUNK = 10_000
 
 
-class Embedded:
-    """Makes the records of items with drawn embeddings."""
+class EmbeddingGenerator:
+    """Generates item records with drawn embeddings."""
 
     def __init__(self, seed: int) -> None:
-        """Draw the directions."""
         self._seed = seed
         rng = np.random.default_rng([seed, 4])
         shape = (len(TOPICS), len(SUBTOPICS), KINDS)
@@ -42,10 +40,10 @@ class Embedded:
         self._places = {name: k for k, name in enumerate(TOPICS)}
 
     def records(self, n: int, now_ms: int) -> Iterator[ItemRecord]:
-        """Yield n items as they are put, not as debuts.
+        """Yield n items as records that are not launches.
 
-        They are made some thousands at a time, each with creators of their own, so that none is
-        left behind in the memory that is measured.
+        They are generated in chunks, each with creators of its own, so that no leftovers distort
+        the memory measurement.
         """
         rng = np.random.default_rng([self._seed, 5])
         for k, begin in enumerate(range(0, n, _CHUNK)):

@@ -1,10 +1,8 @@
-"""What Ray Serve costs a page: the same app under plain uvicorn, the fast edge and Serve's default.
+"""Benchmark of Ray Serve's cost per page: plain uvicorn, the fast edge and Serve's default.
 
-All three run side by side over copies of one data folder, each with its learner, and are loaded in
-turn for a few seconds at a time: what else happens on the machine happens to all of them. The ratio
-of a round is of neighbouring windows, and the median over the rounds is what counts. Latency is
-then measured at a fixed rate, from when each page was due (`serve.bench.open_loop`), with the other
-two stopped. The generator shares the cores with the servers.
+The three servers run side by side over copies of one data folder and are loaded in turn, so the
+ratio of a round compares neighbouring windows. Latency is then measured at a fixed rate, from when
+each page was due. Method: `docs/decisions/bench-load.md`.
 """
 
 import tempfile
@@ -17,28 +15,26 @@ import msgspec
 import numpy as np
 
 from serve.bench.decide import run_decide
-from serve.bench.edges import Edge, Server, fill, running
-from serve.bench.open_loop import Answered, Generator, Load
+from serve.bench.edges import Edge, ServerProcess, fill_generated, running
+from serve.bench.open_loop import Generator, Load, LoadResult
 
 Advance = Callable[[str, int, int], None]
+
 EDGES: tuple[Edge, ...] = ("bare", "haproxy", "proxy")
 
 
 class FeedSize(msgspec.Struct, frozen=True):
-    """How much is measured.
+    """Size of the benchmark.
 
     Attributes:
-        items: in the catalogue.
-        people: who ask.
-        connections: of the closed loop.
-        rounds: of one window for each edge.
+        rounds: rounds, each with one window per edge.
         window_s: length of a window.
-        rate: pages a second of the open loop.
+        rate: pages per second of the open loop.
         open_s: length of the open loop.
     """
 
     items: int = 10_000
-    people: int = 2_000
+    users: int = 2_000
     connections: int = 8
     rounds: int = 7
     window_s: float = 3.0
@@ -47,22 +43,22 @@ class FeedSize(msgspec.Struct, frozen=True):
 
 
 class FeedResult(msgspec.Struct, frozen=True):
-    """What a page costs.
+    """Cost of a page.
 
     Attributes:
-        page_ms: drawing a page of 10 out of 100 candidates, without HTTP and commit, median.
-        bare_per_s, pages_per_s, default_per_s: pages a second under uvicorn, under the default
-            configuration of nextswipe, and under the one of Serve; medians of the rounds.
-        ratio_to_bare: pages_per_s / bare_per_s, median of the rounds; also its least and largest.
+        page_ms: median time to draw 10 cards out of 100 candidates, without HTTP and commit.
+        bare_per_s, pages_per_s, default_per_s: pages per second under uvicorn, nextswipe's default
+            configuration and Serve's default; medians of the rounds.
+        ratio_to_bare: pages_per_s / bare_per_s, median of the rounds; also its minimum and maximum.
         ratio_to_default: pages_per_s / default_per_s, median of the rounds.
-        p50_ms, p99_ms: at `rate` pages a second, from when each was due.
-        sent_late_ms: how much later than due the generator sent its latest page.
+        p50_ms, p99_ms: latency at `rate` pages per second, from when each was due.
+        sent_late_ms: largest delay of the generator itself.
         idle_mb: memory of the whole server before the load, learner included.
-        errors: answers that were no page, over all windows of all edges.
+        errors: failed answers, over all windows of all edges.
     """
 
     items: int
-    people: int
+    users: int
     connections: int
     seed: int
     page_ms: float
@@ -91,11 +87,7 @@ def run_feed(
     """Start the servers, load them in turn, then one of them at a fixed rate.
 
     Args:
-        size: how much.
-        seed: of catalogue and people.
-        now_ms: the wall clock.
-        clock_ns: a steady clock.
-        advance: told of progress.
+        seed: seed of the catalogue and the users.
     """
     page_ms = run_decide(
         n_items=size.items,
@@ -108,8 +100,8 @@ def run_feed(
     ).page_p50_ms
     with tempfile.TemporaryDirectory() as folder, ExitStack() as others, ExitStack() as stack:
         home = Path(folder)
-        people = fill(
-            home / "filled", items=size.items, people=size.people, seed=seed, now_ms=now_ms
+        users = fill_generated(
+            home / "filled", items=size.items, users=size.users, seed=seed, now_ms=now_ms
         )
         generator = stack.enter_context(Generator())
         servers = {}
@@ -117,7 +109,7 @@ def run_feed(
             advance("start", k, len(EDGES))
             keeper = stack if edge == "haproxy" else others
             servers[edge] = keeper.enter_context(running(edge, home / "filled", home / edge))
-        loads = _Loads(generator, size, people)
+        loads = _Loads(generator, size, users)
         idle_mb = servers["haproxy"].memory_bytes() / 2**20
         loads.warm(servers)
         windows = loads.in_turn(servers, advance)
@@ -129,7 +121,7 @@ def run_feed(
     latencies_ms = 1e3 * np.array(steady.latencies_s)
     return FeedResult(
         items=size.items,
-        people=size.people,
+        users=size.users,
         connections=size.connections,
         seed=seed,
         page_ms=page_ms,
@@ -148,7 +140,7 @@ def run_feed(
     )
 
 
-def add_up(windows: list[Answered]) -> dict[str, int]:
+def add_up(windows: list[LoadResult]) -> dict[str, int]:
     """Return the errors of all windows, by kind."""
     total: dict[str, int] = {}
     for window in windows:
@@ -158,22 +150,24 @@ def add_up(windows: list[Answered]) -> dict[str, int]:
 
 
 class _Loads:
-    """The loads of one run; people take turns across all of them."""
+    """The loads of one run; users take turns across all of them."""
 
-    def __init__(self, generator: Generator, size: FeedSize, people: tuple[str, ...]) -> None:
+    def __init__(self, generator: Generator, size: FeedSize, users: tuple[str, ...]) -> None:
         self._generator = generator
         self._size = size
-        self._people = people
+        self._users = users
         self._numbers = count()
 
-    def warm(self, servers: dict[Edge, Server]) -> None:
-        """Load each a little, so that the first window is none of first times."""
+    def warm(self, servers: dict[Edge, ServerProcess]) -> None:
+        """Load each server briefly, so that no window includes a cold start."""
         for edge in EDGES:
             self._generator.send(self._load(servers[edge], 0.0, 1.0))
 
-    def in_turn(self, servers: dict[Edge, Server], advance: Advance) -> dict[Edge, list[Answered]]:
-        """Load one after the other, round by round."""
-        windows: dict[Edge, list[Answered]] = {edge: [] for edge in EDGES}
+    def in_turn(
+        self, servers: dict[Edge, ServerProcess], advance: Advance
+    ) -> dict[Edge, list[LoadResult]]:
+        """Load one server after the other, round by round."""
+        windows: dict[Edge, list[LoadResult]] = {edge: [] for edge in EDGES}
         for k in range(self._size.rounds):
             advance("rounds", k, self._size.rounds)
             for edge in EDGES:
@@ -181,17 +175,16 @@ class _Loads:
                 windows[edge].append(self._generator.send(load))
         return windows
 
-    def steady(self, server: Server) -> Answered:
-        """Load one at the fixed rate."""
+    def steady(self, server: ServerProcess) -> LoadResult:
         return self._generator.send(self._load(server, self._size.rate, self._size.open_s))
 
-    def _load(self, server: Server, rate: float, seconds: float) -> Load:
+    def _load(self, server: ServerProcess, rate: float, seconds: float) -> Load:
         size = self._size
         return Load(
             server.address,
             seconds,
             rate,
             1_000 if rate else size.connections,
-            self._people,
+            self._users,
             first=997 * next(self._numbers),
         )

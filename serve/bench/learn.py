@@ -1,11 +1,8 @@
-"""How fast the log is learned from: read, checked, decoded, joined, and into Vowpal Wabbit.
+"""Benchmark of learning from the log: read, check, decode, join, and train in Vowpal Wabbit.
 
-The log is a real one, in a database on disk: simulated people swipe pages, and every line of it is
-appended as a server would. Then it is read from its beginning, which is what a learner does after a
-pause, in the batches of the learner: once as far as VW, once the whole fold (item states, audiences
-and all that a version holds). The other side is what VW's own tools would do with the same
-decisions: parse them as dsjson lines and learn. Such a line has all candidates, as VW wants them
-for `--cb_adf`; to be fair it is also timed with the chosen one alone, from which we learn as well.
+Simulated users swipe pages into a log on disk, which is then read from its beginning in the
+learner's batches: once up to the bandit, once through the whole fold. Vowpal Wabbit's own dsjson
+parser on the same decisions is the peer. Method: `docs/decisions/bench-learn.md`.
 """
 
 import tempfile
@@ -20,34 +17,33 @@ import msgspec
 from env.records import LogLine, PageRecord
 from env.reward import is_censored
 from env.vocabulary import Context, Interaction, PageId
-from policies.vowpal import VowpalPolicy
-from policies.vowpal_args import VowpalArgs
-from policies.vowpal_dsjson import DsjsonLearner, decision_line
-from replay.database import Database
-from replay.join import Join
-from replay.log import SqliteLog
-from serve.bench.room import Advance, Room
+from policies.bandit.policy import HybridBandit
+from policies.bandit.settings import HybridBanditArgs
+from replay.join.join import Join
+from replay.log.sqlite.database import Database
+from replay.log.sqlite.log import SqliteLog
+from serve.bench.room import Advance, InProcessServer
 from serve.config import Config
-from serve.learner import BATCH_LINES
-from serve.learning import Learning
-from serve.replica import learning_args
+from serve.learn.fold import LearnerState
+from serve.learn.learner import BATCH_LINES
+from serve.learn.settings import learning_args
+from tests.studies.peers.vowpal_dsjson import DsjsonLearner, decision_line
 
 N_ITEMS = 2_000
+
 N_TEXT_PAGES = 100
+
 N_ROUNDS = 3
-"""Of each measurement; the fastest counts, as what else the machine does only makes it slower."""
+"""Rounds of each measurement; the fastest counts, as interference only slows a round down."""
 
 
 class LearnResult(msgspec.Struct, frozen=True):
-    """How fast a log becomes a model.
+    """Learning rates from a log.
 
     Attributes:
-        lines: of the log.
-        interactions: that closed in it.
-        candidates: of a page.
-        interactions_per_s: from the log into VW: read, decode, join, learn.
-        fold_per_s: the same with all else that a version holds: item states and audiences.
-        text_per_s: VW's parser and learner on the decisions as dsjson lines.
+        interactions_per_s: read, decode, join and train the bandit.
+        fold_per_s: the same with item states and audiences, as a published version holds.
+        text_per_s: Vowpal Wabbit's parser and learner on the decisions as dsjson lines.
         chosen_text_per_s: the same on lines that hold the chosen candidate only.
         ratio_to_text: interactions_per_s / text_per_s.
         ratio_to_chosen_text: interactions_per_s / chosen_text_per_s.
@@ -77,15 +73,11 @@ def run_learn(
     """Swipe pages into a log, then learn from it.
 
     Args:
-        n_pages: of 10 cards each.
-        seed: of items, people and choices.
-        now_ms: the wall clock.
-        clock_ns: a steady clock.
-        advance: told of progress.
-        n_items: in the generated catalogue.
+        n_pages: pages, of 10 cards each.
+        seed: seed of the items, the users and their choices.
     """
     config = Config()
-    room = Room.of(config, n_items, seed, now_ms, advance)
+    room = InProcessServer.of(config, n_items, seed, now_ms, advance)
     with tempfile.TemporaryDirectory() as folder:
         database = Database(Path(folder) / "log.db")
         try:
@@ -128,9 +120,9 @@ def run_learn(
 def _time_into_vw(
     log: SqliteLog, config: Config, clock_ns: Callable[[], int]
 ) -> tuple[float, list[Interaction]]:
-    """Return the seconds from the log's first line to a model of all that closed, and that."""
+    """Return the seconds from the log's first line to a trained bandit, and its interactions."""
     args = learning_args(config)
-    policy, join = VowpalPolicy(args.vowpal), Join(args.reward, settle_ms=args.settle_ms)
+    policy, join = HybridBandit(args.vowpal), Join(args.reward, settle_ms=args.settle_ms)
     learned: list[Interaction] = []
     began_ns = clock_ns()
     for lines in _batches(log):
@@ -144,8 +136,8 @@ def _time_into_vw(
 def _time_fold(
     log: SqliteLog, config: Config, clock_ns: Callable[[], int]
 ) -> tuple[float, int, int]:
-    """Return the seconds of the whole fold, how many interactions closed, and the lines."""
-    learning, n_closed = Learning(learning_args(config)), 0
+    """Return the seconds of the whole fold, the closed interactions, and the last offset."""
+    learning, n_closed = LearnerState(learning_args(config)), 0
     began_ns = clock_ns()
     for lines in _batches(log):
         n_closed += learning.fold(lines)
@@ -161,7 +153,7 @@ def _batches(log: SqliteLog) -> Iterator[list[LogLine]]:
 def _text_lines(
     known: Sequence[Interaction], contexts: dict[PageId, Context]
 ) -> tuple[list[str], list[str]]:
-    """Return the interactions of some pages as dsjson, with all candidates and with the chosen."""
+    """Return interactions as dsjson, with all candidates and with the chosen one only."""
     whole, chosen = [], []
     for interaction in known:
         context = contexts.get(interaction.page_id)
@@ -176,7 +168,7 @@ def _text_lines(
     return whole, chosen
 
 
-def _time_text(lines: Sequence[str], args: VowpalArgs, clock_ns: Callable[[], int]) -> float:
+def _time_text(lines: Sequence[str], args: HybridBanditArgs, clock_ns: Callable[[], int]) -> float:
     spent_ns = []
     for _ in range(N_ROUNDS):
         learner = DsjsonLearner(args)

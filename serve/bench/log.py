@@ -1,23 +1,8 @@
-"""How much feedback one replica takes, durably, and how long an acknowledgement takes.
+"""Benchmark of durable feedback: events per second of one replica, and acknowledgement latency.
 
-One replica stands behind a real socket in a process of its own (uvicorn, without Ray), the posters
-in this one. Pages are drawn first, untimed. Then, twice, 64 posters send batches of 50 events, each
-batch what one person did about one page of ten cards:
-
-- *closed*: each poster sends its next batch when the last one was acknowledged, which shows how
-  much the replica takes: `events_per_s`. Acknowledgements then take as long as 63 others in the
-  queue, by Little's law, and say nothing of the store.
-- *paced*: every poster sends on a timer, as apps flush what they have gathered, each with a phase
-  of its own, so that so many events a second are due. An acknowledgement is timed from when its
-  batch was due, so that a pause of the server is not hidden by posters who wait for it (Gil Tene's
-  "coordinated omission"). `ack_p99_ms` is its p99.
-
-What the machine's disk takes for an fsync is measured in the same run, on the same disk: a small
-append and its fsync, alone, before and after. `ack_p99_ratio` is the paced p99 over the larger of
-that median and 1 ms.
-
-What a Redis takes in memory (`used_memory`) is read before and after each step; it is the server's
-as a whole, so nobody else should write to it meanwhile.
+A replica runs behind a real socket in its own process; posters in this one send batches of 50
+events, first in a closed loop (throughput), then on timers (latency). The disk's fsync and a
+Redis's memory are measured in the same run. Method: `docs/decisions/bench-log.md`.
 """
 
 import asyncio
@@ -35,37 +20,62 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from env import generated
 from env.vocabulary import Floats
-from serve.bench.borrowed import remove, taken_bytes
-from serve.client import Client as FeedClient
-from serve.config import Config, Data, StoreSettings
-from serve.data_folder import open_data
-from serve.importing import import_items
-from serve.wire import CardBody, Event, FeedbackRequest, FeedRequest
+from env.world import generated
+from replay.log.redis.client import RedisClient
+from serve.config import Config, DataSettings, StoreSettings
+from serve.jobs.import_data import import_items
+from serve.store.data_folder import open_data
+from serve.wire.client import FeedClient
+from serve.wire.feed import CardBody, Event, FeedbackRequest, FeedRequest
+
+
+def taken_bytes(url: str) -> int:
+    """Return the memory used by the whole Redis server."""
+    client = RedisClient(url)
+    used_bytes, _ = client.memory()
+    client.close()
+    return used_bytes
+
+
+def remove(url: str, name: str) -> None:
+    """Delete an installation, key by key."""
+    client, cursor = RedisClient(url), b"0"
+    while True:
+        cursor, keys = client.ask("SCAN", cursor, "MATCH", f"{{{name}.*", "COUNT", 1_000)
+        client.ask_all([("UNLINK", key) for key in keys])
+        if int(cursor) == 0:
+            break
+    client.close()
+
 
 Advance = Callable[[str, int, int], None]
-"""Told the name of the step, how much is done, and of how much."""
+"""Called with the name of the step, the amount done, and the total."""
 
 CARDS = 10
+
 EVENTS_A_CARD = 5
+
 EVENTS_A_BATCH = CARDS * EVENTS_A_CARD
+
 PAGES_OPEN = 4
-"""Pages of a person that are drawn before the first is answered: as many as stay open."""
+"""Pages drawn per user before the first is answered: as many as stay open."""
 
 N_ITEMS = 1_000
+
 PHASES_SEED = 1
+
 N_PROBES = 200
+
 PROBE_BYTES = 4_096
 
 
 class LogSize(msgspec.Struct, frozen=True):
-    """How much is sent.
+    """Size of the benchmark.
 
     Attributes:
-        events: in each half, closed and paced.
-        posters: at a time.
-        rate: events a second that are due in the paced half.
+        events: events in each half, closed and paced.
+        rate: events per second due in the paced half.
     """
 
     events: int = 100_000
@@ -74,12 +84,12 @@ class LogSize(msgspec.Struct, frozen=True):
 
     @property
     def batches(self) -> int:
-        """Of each half."""
+        """Batches in each half."""
         return self.events // EVENTS_A_BATCH
 
 
-class Memory(msgspec.Struct, frozen=True):
-    """Bytes of a Redis that each took, with all that it moves: its person, totals, keys."""
+class RedisMemory(msgspec.Struct, frozen=True):
+    """Bytes of Redis memory per item, page and event, including all that each one changes."""
 
     item: float
     page: float
@@ -87,9 +97,9 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 class LogResult(msgspec.Struct, frozen=True):
-    """What was measured; see `nextswipe bench log --help` for what each figure should be.
+    """Measurements; `nextswipe bench log --help` gives the target of each figure.
 
-    Of SQLite no memory is told: what it keeps is on disk.
+    `memory` is None for SQLite, which stores on disk.
     """
 
     store: str
@@ -104,28 +114,25 @@ class LogResult(msgspec.Struct, frozen=True):
     replica_us_per_event: float
     events_acked: int
     events_logged: int
-    memory: Memory | None
+    memory: RedisMemory | None
 
 
 class _Half(msgspec.Struct, frozen=True):
-    """One half: seconds that it took, and of each batch until it was acknowledged."""
+    """One half: its seconds, and the acknowledgement time of each batch."""
 
     seconds: float
     acks_s: Floats  # shape (batches,)
 
 
 def run_log(size: LogSize, *, store: str, now_ms: int, advance: Advance) -> LogResult:
-    """Run both halves in a data folder of its own, which is removed afterwards.
+    """Run both halves in a temporary data folder.
 
     Args:
-        size: how much is sent.
-        store: address of a Redis, in which an installation of its own is made; empty: SQLite.
-        now_ms: the wall clock, for what is generated.
-        advance: told of progress.
+        store: address of a Redis, in which an installation is made and removed; empty: SQLite.
     """
     with tempfile.TemporaryDirectory(prefix="nextswipe-log-") as folder:
         settings = StoreSettings(url=store, name=f"bench-{Path(folder).name[-8:]}")
-        config = Config(data=Data(folder), store=settings)
+        config = Config(data=DataSettings(folder), store=settings)
         taken = [_taken_bytes(store)]
         import_items(config, generated.catalogue(1, N_ITEMS, now_ms), now_ms)
         taken.append(_taken_bytes(store))
@@ -152,11 +159,11 @@ def _taken_bytes(store: str) -> int:
     return taken_bytes(store) if store else 0
 
 
-def _memory(taken: Sequence[int], size: LogSize) -> Memory:
-    """Return what each took, by what was taken before items, and after each step up to closed."""
+def _memory(taken: Sequence[int], size: LogSize) -> RedisMemory:
+    """Return bytes per item, page and event, from the memory before and after each step."""
     items, pages, events = np.diff(taken).tolist()
     n = size.batches
-    return Memory(items / N_ITEMS, pages / (2 * n), events / (n * EVENTS_A_BATCH))
+    return RedisMemory(items / N_ITEMS, pages / (2 * n), events / (n * EVENTS_A_BATCH))
 
 
 def _result(
@@ -166,7 +173,7 @@ def _result(
     paced: _Half,
     fsyncs: Floats,
     spent_s: float,
-    memory: Memory | None,
+    memory: RedisMemory | None,
 ) -> LogResult:
     n = size.batches * EVENTS_A_BATCH
     fsync_ms, ack_ms = 1e3 * float(np.median(fsyncs)), 1e3 * paced.acks_s
@@ -190,12 +197,12 @@ def _result(
 
 
 async def _draw(address: str, n: int, advance: Advance) -> list[tuple[CardBody, ...]]:
-    """Return n pages, in an order in which the pages of a person are far apart."""
-    people = -(-n // PAGES_OPEN)
+    """Return n pages, in an order in which the pages of a user are far apart."""
+    users = -(-n // PAGES_OPEN)
     drawn: list[tuple[CardBody, ...]] = [()] * n
 
     async def draw(place: int) -> None:
-        request = FeedRequest(f"person-{place % people}", size=CARDS)
+        request = FeedRequest(f"user-{place % users}", size=CARDS)
         drawn[place] = (await client.feed(request)).items
         advance("draw pages", place, n)
 
@@ -212,7 +219,7 @@ async def _post(
     *,
     rate: float | None,
 ) -> _Half:
-    """Send a batch for each page; at a rate of events a second, or as soon as one is heard."""
+    """Send a batch for each page, at a rate of events per second or in a closed loop."""
     acks_s = np.zeros(len(pages))
     batches = [FeedbackRequest(tuple(_events(page))) for page in pages]
     phases = np.sort(np.random.default_rng(PHASES_SEED).random(size.posters))
@@ -231,7 +238,7 @@ async def _post(
         advance("post closed" if rate is None else "post paced", place, len(pages))
 
     async with FeedClient(address, connections=size.posters) as client:
-        # Posters are connected before they have anything to say.
+        # Connecting is not part of the measurement.
         await asyncio.gather(*(client.ready() for _ in range(size.posters)))
         with _frozen():
             began_s = time.perf_counter()
@@ -242,7 +249,7 @@ async def _post(
 
 @contextmanager
 def _frozen() -> Iterator[None]:
-    """Keep the collector from looking at all that waits to be posted, which stops every poster."""
+    """Exclude pending batches from garbage collection, whose pauses would stop every poster."""
     gc.collect()
     gc.freeze()
     try:
@@ -252,7 +259,7 @@ def _frozen() -> Iterator[None]:
 
 
 async def _share(n_workers: int, works: Sequence[Callable[[], Awaitable[None]]]) -> None:
-    """Do all works in their order, so many at a time."""
+    """Run all works in order on a number of workers."""
     left = iter(works)
 
     async def work() -> None:
@@ -263,7 +270,7 @@ async def _share(n_workers: int, works: Sequence[Callable[[], Awaitable[None]]])
 
 
 def _events(page: Sequence[CardBody]) -> list[Event]:
-    """Return what one person did about a page: five events a card."""
+    """Return a user's events for a page: five per card."""
     events = []
     for card in page:
         token, name = card.decision_id, f"{card.slot}"
@@ -278,7 +285,7 @@ def _events(page: Sequence[CardBody]) -> list[Event]:
 
 
 def _probe(folder: Path) -> Floats:
-    """Return the seconds of appending a little to a file and having it on disk, over and over."""
+    """Return the seconds of repeated small appends with fsync."""
     took = []
     with (folder / "probe").open("wb", buffering=0) as file:
         for _ in range(N_PROBES):
@@ -291,7 +298,7 @@ def _probe(folder: Path) -> Floats:
 
 @contextmanager
 def _replica(config: Config) -> Iterator[tuple[str, Callable[[], float]]]:
-    """Run a replica in another process; yield its address and what tells its seconds of CPU."""
+    """Run a replica in another process; yield its address and a function for its CPU seconds."""
     settings = msgspec.json.encode(config).decode()
     with subprocess.Popen(  # noqa: S603  # this module's own replica
         [sys.executable, "-m", "serve.bench.log_replica", settings],
@@ -308,6 +315,6 @@ def _replica(config: Config) -> Iterator[tuple[str, Callable[[], float]]]:
 
 
 def _cpu_s(pid: int) -> float:
-    """Return the seconds of CPU that a process has used, in its own code and in the kernel."""
+    """Return the CPU seconds of a process, user and kernel."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

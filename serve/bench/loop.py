@@ -1,15 +1,9 @@
-"""The whole loop, measured: a real server, people who swipe it, and what the log proves after.
+"""Benchmark of the whole loop: a real server, simulated users, and checks against the log.
 
-Two servers run one after the other on one data folder. Before the first, a catalogue and people
-are imported (or generated). The first one learns from everybody. Then the version it has learned
-is frozen aside, and the second one splits the people in halves between the uniform policy and the
-one that goes on learning, over the same retrieval. Afterwards everything is read from the log:
-what each half earned, whether every page can be drawn again by folding the log, how soon what was
-learned was served, and what off-policy evaluation says of the frozen version from the uniform
-half, against the truth that only the simulated world knows.
-
-The frozen version was learned before the uniform half swiped, so it is not evaluated on what it
-was fitted to.
+A first server learns from everyone. Its version is frozen, and a second server splits the users
+between the uniform and the learning policy. The log then gives the uplift, redrawn pages, learning
+lag, and an off-policy estimate compared with the simulated truth. Method:
+`docs/decisions/bench-loop.md`.
 """
 
 import asyncio
@@ -25,54 +19,61 @@ import numpy as np
 from env.interface import EventLog
 from env.records import LogLine, PageRecord
 from env.reward import Reward
-from env.viewer import ViewerState, expected_reward, people
 from env.vocabulary import Decision, DecisionId, Floats, Page
-from env.world import Person, World
-from policies.vowpal_kernel import VowpalScorer
-from replay.dataset import read
-from replay.evaluate import evaluate
-from replay.intervals import Estimate, clustered_estimate
-from replay.join import Join
-from serve.attendance import Rush
-from serve.bench.grounds import fill, first_swipe_ms
-from serve.bench.uplift import uplift
-from serve.client import Client
-from serve.config import Arm, Clock, Config, Data, Experiment, Server
-from serve.data_folder import open_data
-from serve.imported import People
-from serve.importing import load_world
-from serve.replica import open_snapshots
-from serve.serving import serving
-from serve.swarm import Swarm, Tally
-from serve.verify import verify_log
-from serve.wire import CardBody
+from env.world.user import SimulatedUserState, expected_reward, simulated_users
+from env.world.world import UserParameters, World
+from policies.bandit.scorer import HybridBanditScorer
+from replay.estimators.intervals import Estimate, clustered_estimate
+from replay.evaluate.evaluate import evaluate
+from replay.join.dataset import read
+from replay.join.join import Join
+from serve.bench.grounds import fill_data_folder, first_swipe_ms
+from serve.config import Arm, ClockSettings, Config, DataSettings, Experiment, ServerSettings
+from serve.jobs.import_data import load_world
+from serve.jobs.imported_world import People
+from serve.jobs.verify import verify_log
+from serve.learn.settings import open_snapshots
+from serve.processes.start import serving
+from serve.store.data_folder import open_data
+from serve.swarm.attendance import ConstantAttendance
+from serve.swarm.swarm import Swarm, SwarmTally
+from serve.wire.client import FeedClient
+from serve.wire.feed import CardBody
+
+
+def uplift(learned: Estimate, uniform: Estimate) -> tuple[float, float]:
+    """Return the relative gain and its lower 95% bound (delta method on the log of the ratio)."""
+    ratio = learned.value / uniform.value
+    se = float(np.hypot(learned.se / learned.value, uniform.se / uniform.value))
+    return ratio - 1.0, float(ratio * np.exp(-1.959964 * se)) - 1.0
+
 
 logger = logging.getLogger(__name__)
 
 Advance = Callable[[str, int, int], None]
-"""Told the name of the step, how much is done, and of how much."""
+"""Called with the name of the step, the amount done, and the total."""
 
 HALVES = Experiment("halves", (Arm("uniform", "uniform"), Arm("learned", "vowpal")))
 
 
 class LoopSize(msgspec.Struct, frozen=True):
-    """How much is swiped.
+    """Size of the benchmark.
 
     Attributes:
         learn: cards before the comparison.
         compare: cards during it, both halves together.
-        people: who may come; each is one of the imported ones.
+        users: accounts drawn from the imported ones.
         present: visits at a time.
     """
 
     learn: int = 15_000
     compare: int = 30_000
-    people: int = 6_000
+    users: int = 6_000
     present: int = 200
 
 
 class LoopResult(msgspec.Struct, frozen=True):
-    """What the loop showed; see `nextswipe bench loop --help` for what each figure should be."""
+    """Results of the loop; `nextswipe bench loop --help` gives the target of each figure."""
 
     catalogue: str
     seed: int
@@ -103,35 +104,36 @@ class LoopResult(msgspec.Struct, frozen=True):
 
 @dataclass
 class _Witness:
-    """Remembers who saw which card of the uniform half in which state."""
+    """Records the user and their state for each card of the uniform half."""
 
-    seen: dict[DecisionId, tuple[Person, ViewerState]] = field(default_factory=dict)
+    seen: dict[DecisionId, tuple[UserParameters, SimulatedUserState]] = field(default_factory=dict)
 
-    def __call__(self, card: CardBody, person: Person, state: ViewerState) -> None:
+    def __call__(self, card: CardBody, user: UserParameters, state: SimulatedUserState) -> None:
         if card.policy.startswith("uniform@"):
             decision, _, _ = card.decision_id.rpartition(".")
-            self.seen[DecisionId(decision)] = (person, state)
+            self.seen[DecisionId(decision)] = (user, state)
 
 
 def run_loop(
     size: LoopSize, *, seed: int, kuairand: Path | None, now_ms: int, advance: Advance
 ) -> LoopResult:
-    """Run the loop in a data folder of its own, which is removed afterwards.
+    """Run the loop in a temporary data folder.
 
     Args:
-        size: how much is swiped.
-        seed: of the world and of its people's choices.
+        seed: seed of the world and of its accounts' choices.
         kuairand: a KuaiRand folder; None: a generated catalogue.
-        now_ms: the wall clock, for what is generated.
-        advance: told of progress.
     """
     with tempfile.TemporaryDirectory(prefix="nextswipe-loop-") as folder:
-        config = Config(server=Server(port=0), data=Data(folder), clock=Clock(simulated=True))
+        config = Config(
+            server=ServerSettings(port=0),
+            data=DataSettings(folder),
+            clock=ClockSettings(simulated=True),
+        )
         config = msgspec.structs.replace(
             config, learner=msgspec.structs.replace(config.learner, snapshots_kept=1_000)
         )
         advance("import", 0, 1)
-        response_auc = fill(config, seed, kuairand, now_ms, LoopSize().people)
+        response_auc = fill_data_folder(config, seed, kuairand, now_ms, LoopSize().users)
         world, imported = load_world(config, seed)
         advance("import", 1, 1)
         return _run(config, size, seed, world, imported, response_auc, advance)
@@ -146,7 +148,7 @@ def _run(
     response_auc: float | None,
     advance: Advance,
 ) -> LoopResult:
-    chosen = np.random.default_rng(seed).permutation(len(imported))[: size.people]
+    chosen = np.random.default_rng(seed).permutation(len(imported))[: size.users]
     swiping = _Swiping(
         world, [imported[k] for k in chosen], first_swipe_ms(config), size.present, advance
     )
@@ -205,32 +207,32 @@ def _run(
 
 @dataclass
 class _Swiping:
-    """The people of one world, who go from one server to the next with their memories."""
+    """The users of one world, who keep their state from one server to the next."""
 
     world: World
-    users: People
+    accounts: People
     clock_ms: int
     present: int
     advance: Advance
 
     def __post_init__(self) -> None:
-        self.viewers = people(self.world, self.users)
+        self.users = simulated_users(self.world, self.accounts)
 
     def run(
         self, config: Config, step: str, n_cards: int, seed: int, witness: _Witness | None = None
-    ) -> Tally:
-        """Start a server, let them swipe, stop it; return what they did."""
+    ) -> SwarmTally:
+        """Start a server, let the users swipe, stop it; return the tally."""
         self.advance(f"{step}: start the server", 0, 1)
         with serving(config) as address:
             return asyncio.run(self._swipe(address, step, n_cards, seed, witness))
 
     async def _swipe(
         self, address: str, step: str, n_cards: int, seed: int, witness: _Witness | None
-    ) -> Tally:
-        async with Client(address) as client:
+    ) -> SwarmTally:
+        async with FeedClient(address) as client:
             swarm = Swarm(
                 client,
-                Rush(self.viewers, self.present),
+                ConstantAttendance(self.users, self.present),
                 seed=seed,
                 start_ms=self.clock_ms,
                 witness=witness,
@@ -245,30 +247,29 @@ class _Swiping:
 
 @dataclass
 class _Oracle:
-    """The true expected rewards of a logged decision, by the state in which it was answered."""
+    """The true expected rewards of a logged decision, given the user's state at that time."""
 
     world: World
     reward: Reward
     witness: _Witness
 
     def __call__(self, page: Page, decision: Decision) -> Floats:
-        person, state = self.witness.seen[decision.decision_id]
+        user, state = self.witness.seen[decision.decision_id]
         index = np.array([self.world.index_of(i) for i in page.context.candidates])
-        return expected_reward(self.world, person, state, index, self.reward)
+        return expected_reward(self.world, user, state, index, self.reward)
 
 
-def _freeze(config: Config) -> VowpalScorer:
-    """Return the version that is current now, as a replica would load it."""
+def _freeze(config: Config) -> HybridBanditScorer:
+    """Return the current version as a replica would load it."""
     with open_data(config) as store, store.view() as view:
         version = view.current_version()
     if version is None:
         raise RuntimeError("expected a published version after learning, found none")
     weights = open_snapshots(config).load_part(version.version, "scorer")
-    return VowpalScorer.from_bytes(weights, config.feed.explorer, version.version)
+    return HybridBanditScorer.from_bytes(weights, config.feed.explorer, version.version)
 
 
 def _earned(log: EventLog, reward: Reward) -> Estimate:
-    """Return what the learning half earned a card."""
     half = read(log.read(), reward, lambda page: page.arm == "learned")
     mean = float(half.reward.mean())
     influence = half.reward - mean
@@ -276,16 +277,15 @@ def _earned(log: EventLog, reward: Reward) -> Estimate:
 
 
 def effect_lag_p95_s(lines: Sequence[LogLine], config: Config, offsets: Mapping[int, int]) -> float:
-    """Return how long it took from a closed interaction to a served page that had learned it.
+    """Return the time from a closed interaction to a served page that has learned from it.
 
-    Wall clock, 95th percentile: from the line that closed one to the first page of a version
-    whose offset covers that line. What no page covered any more counts up to the log's end, so a
-    learner that stalls shows.
+    It is the 95th percentile in wall-clock seconds, from the closing line to the first page of a
+    version with an offset at or past that line. An interaction that no page covers counts up to the
+    end of the log, so a stalled learner shows.
 
     Args:
-        lines: the whole log.
-        config: of the server.
-        offsets: for each published version how far it had learned.
+        config: settings of the server.
+        offsets: offset that each published version had learned up to.
     """
     join = Join(config.reward, settle_ms=config.join.settle_ms)
     closed: list[LogLine] = []

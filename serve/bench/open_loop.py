@@ -1,14 +1,8 @@
-"""A load generator in a process of its own: at a fixed rate, or as fast as it is answered.
+"""A load generator in its own process, with an open loop (fixed rate) and a closed loop.
 
-At a fixed rate each request has a time at which it is due, whatever became of the others, and its
-latency counts from then on. A server that stalls for a second therefore shows a second's worth of
-late answers; a generator that waited for each answer before it sent the next would have asked less
-during the stall, and called that "coordinated omission" a good percentile (Gil Tene, "How NOT to
-measure latency"). As fast as it is answered is a closed loop of some connections: it says how many
-pages a second there are, and nothing about latency.
-
-Rejected: a generator in the server's process (it would be timed with it), and threads (their
-scheduling is the error that is to be avoided).
+At a fixed rate, latency counts from when each request was due, so a stalled server cannot hide its
+delay (coordinated omission). The closed loop measures throughput only. Reasons and rejected
+designs: `docs/decisions/bench-load.md`.
 """
 
 import asyncio
@@ -22,47 +16,48 @@ from typing import Self
 import aiohttp
 import msgspec
 
-from serve.wire import Event, FeedbackRequest, FeedRequest
+from serve.wire.feed import Event, FeedbackRequest, FeedRequest
 
 JSON = {"Content-Type": "application/json"}
+
 TIMEOUT_S = 30.0
+
 DWELL_S = 9.0
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What is asked.
+    """A load to send.
 
     Attributes:
-        address: of the server.
-        seconds: for which requests are sent.
-        rate: requests a second, each sent when it is due; 0: as fast as they are answered.
-        connections: at a time; at a fixed rate, the most that there may be.
-        people: who ask in turn, by id; each asks for a page of `size` cards.
-        first: which of them is first.
-        report_every: of so many pages one is answered, with an impression and a dwell for each of
-            its cards, so that there is something to learn; 0: none.
+        seconds: duration of sending.
+        rate: requests per second, each sent when it is due; 0: closed loop.
+        connections: concurrent connections; at a fixed rate, the maximum.
+        users: user ids, which request pages of `size` cards in turn.
+        first: index of the first user.
+        report_every: one page in this many gets feedback, an impression and a dwell per card, so
+            that there is something to learn; 0: none.
     """
 
     address: str
     seconds: float
     rate: float
     connections: int
-    people: tuple[str, ...]
+    users: tuple[str, ...]
     size: int = 10
     first: int = 0
     report_every: int = 10
 
 
-class Answered(msgspec.Struct, frozen=True):
-    """What came of it.
+class LoadResult(msgspec.Struct, frozen=True):
+    """The outcome of a load.
 
     Attributes:
-        seconds: from the first request to the last answer.
-        latencies_s: of the pages, from when each was due (or sent, in a closed loop).
-        errors: answers that were not what was asked for, by status or kind: "empty" is a page
-            without cards, "mixed" one whose cards name more than one version.
-        policies: cards' policies and versions, with the number of pages that name them.
-        late_s: how much later than due the latest request was sent: the generator's own doing.
+        seconds: time from the first request to the last answer.
+        latencies_s: latency of each page, from when it was due (or sent, in a closed loop).
+        errors: failed answers by status or kind; "empty" is a page without cards, "mixed" one with
+            cards of more than one version.
+        policies: number of pages by policy and version.
+        late_s: largest delay between due and sent: the generator's own error.
     """
 
     seconds: float
@@ -73,7 +68,7 @@ class Answered(msgspec.Struct, frozen=True):
 
     @property
     def per_s(self) -> float:
-        """Pages a second."""
+        """Pages per second."""
         return len(self.latencies_s) / self.seconds
 
 
@@ -87,7 +82,7 @@ class _Page(msgspec.Struct):
 
 
 class Generator:
-    """A process that sends load; use it as a context manager."""
+    """A process that sends load; a context manager."""
 
     def __enter__(self) -> Self:
         context = multiprocessing.get_context("spawn")
@@ -97,16 +92,16 @@ class Generator:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
 
-    def send(self, load: Load) -> Answered:
-        """Send a load; return when the last answer is there."""
+    def send(self, load: Load) -> LoadResult:
+        """Send a load; return once the last answer has arrived."""
         return self._pool.submit(_send, load).result()
 
-    def sending(self, load: Load) -> Callable[[], Answered]:
-        """Begin to send a load; return what waits for its end."""
+    def sending(self, load: Load) -> Callable[[], LoadResult]:
+        """Start sending a load; return a function that waits for its end."""
         return self._pool.submit(_send, load).result
 
 
-def _send(load: Load) -> Answered:
+def _send(load: Load) -> LoadResult:
     return asyncio.run(_Sender(load).run())
 
 
@@ -120,10 +115,10 @@ class _Sender:
         self._n_sent = 0
         self._decoder = msgspec.json.Decoder(_Page)
         self._bodies = [
-            msgspec.json.encode(FeedRequest(user_id, size=load.size)) for user_id in load.people
+            msgspec.json.encode(FeedRequest(user_id, size=load.size)) for user_id in load.users
         ]
 
-    async def run(self) -> Answered:
+    async def run(self) -> LoadResult:
         connector = aiohttp.TCPConnector(limit=self._load.connections)
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
@@ -133,7 +128,7 @@ class _Sender:
             else:
                 await self._send_when_answered(session, began_s)
             ended_s = perf_counter()
-        return Answered(
+        return LoadResult(
             ended_s - began_s,
             tuple(self._latencies_s),
             self._errors,
@@ -175,7 +170,7 @@ class _Sender:
     async def _post(
         self, session: aiohttp.ClientSession, path: str, body: bytes, status: HTTPStatus
     ) -> bytes | None:
-        """Return the answer's body; None: it was not the one hoped for, and is counted."""
+        """Return the answer's body, or None after counting an unexpected answer."""
         try:
             async with session.post(
                 f"{self._load.address}{path}", data=body, headers=JSON
@@ -201,7 +196,7 @@ class _Sender:
 
 
 def _report(page: _Page) -> bytes:
-    """Return the feedback of somebody who has watched each card for a while."""
+    """Return the feedback of a user who watched each card for `DWELL_S`."""
     events = [
         event
         for card in page.items

@@ -1,50 +1,75 @@
-"""A server's parts in memory with simulated people before them, to time what needs no HTTP."""
+"""A server's parts in memory with simulated users, to time work that needs no HTTP."""
 
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from env import generated, responses, user_fold, users
-from env.blocks import Blocks, decisions_of
-from env.records import (
-    FeedbackKind,
-    FeedbackRecord,
-    ItemRecord,
-    LogLine,
-    PageRecord,
-    pack_halves,
-)
-from env.users import UserState
-from env.viewer import Viewer, people
+from env.pages.records import Blocks, decisions_of
+from env.records import FeedbackKind, FeedbackRecord, ItemRecord, LogLine, PageRecord, pack_halves
+from env.users import fold as user_fold
+from env.users import state as user_state
+from env.users.state import UserState
 from env.vocabulary import Context, PageId, SessionId, UserKey
-from env.world import make_world
-from serve.bench.embedded import Embedded
-from serve.bench.resident import resident_bytes
+from env.world import generated, responses
+from env.world.user import SimulatedUser, simulated_users
+from env.world.world import make_world
+from serve.bench.embedded import EmbeddingGenerator
 from serve.config import Config
-from serve.follower import Served, untrained
-from serve.learning import Learning
-from serve.pipeline import Pipeline
-from serve.replica import learning_args, vowpal_args
-from serve.stopwatch import Stopwatch
-from serve.wire import FeedRequest
+from serve.feed.pipeline import Pipeline, Stopwatch
+from serve.learn.fold import LearnerState
+from serve.learn.served import ServingModel, initial_serving_model
+from serve.learn.settings import learning_args, vowpal_args
+from serve.wire.feed import FeedRequest
+
+
+def rss_bytes() -> int:
+    """Return the resident bytes now, or their peak where the system gives no current value."""
+    told = Path("/proc/self/statm")
+    if told.exists():
+        return int(told.read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+Clock = Callable[[], int]
+"""A monotonic clock, nanoseconds."""
+
+T = TypeVar("T")
+
+
+def timed(call: Callable[[], T], clock_ns: Clock) -> tuple[T, float]:
+    """Return a call's result and its seconds."""
+    began_ns = clock_ns()
+    returned = call()
+    return returned, (clock_ns() - began_ns) / 1e9
+
+
+def median_seconds(call: Callable[[], object], rounds: int, clock_ns: Clock) -> float:
+    """Return the median seconds of a call over rounds."""
+    return float(np.median([timed(call, clock_ns)[1] for _ in range(rounds)]))
+
 
 Advance = Callable[[str, int, int], None]
 
 N_PEOPLE = 100
+
 N_WORLD_ITEMS = 10_000
-"""Items whose answers are simulated; further ones are answered as one of these."""
+"""Items with simulated responses; a further item is answered as one of these."""
+
 CARD_MS = 20_000
 
 
 @dataclass
-class Room:
-    """A server's parts in memory, with people in front of them."""
+class InProcessServer:
+    """A server's parts in memory, with simulated users."""
 
     pipeline: Pipeline
-    learning: Learning
+    learning: LearnerState
     blocks: Blocks
-    viewers: list[Viewer]
+    users: list[SimulatedUser]
     states: list[UserState]
     rng: np.random.Generator
     now_ms: int
@@ -53,22 +78,26 @@ class Room:
     n_lines: int = 0
 
     @classmethod
-    def of(cls, config: Config, n_items: int, seed: int, now_ms: int, advance: Advance) -> "Room":
-        """Put the items, and people who have not swiped yet before them."""
-        crowd = generated.people(seed, N_PEOPLE, now_ms)
-        resident = resident_bytes()
-        pipeline = Pipeline(config, draw_key=b"bench", served=untrained(vowpal_args(config)))
-        embedded = Embedded(seed)
+    def of(
+        cls, config: Config, n_items: int, seed: int, now_ms: int, advance: Advance
+    ) -> "InProcessServer":
+        """Return a room with the items in the catalogue and users who have not swiped yet."""
+        crowd = generated.users(seed, N_PEOPLE, now_ms)
+        resident = rss_bytes()
+        pipeline = Pipeline(
+            config, draw_key=b"bench", served=initial_serving_model(vowpal_args(config))
+        )
+        embedded = EmbeddingGenerator(seed)
         for k, record in enumerate(embedded.records(n_items, now_ms)):
             pipeline.catalogue.apply(record)
             if k % 10_000 == 0:
                 advance("items", k, n_items)
         room = cls(
             pipeline=pipeline,
-            learning=Learning(learning_args(config)),
+            learning=LearnerState(learning_args(config)),
             blocks=Blocks(),
-            viewers=[],
-            states=[users.newcomer(profile) for _, profile in crowd],
+            users=[],
+            states=[user_state.newcomer(profile) for _, profile in crowd],
             rng=np.random.default_rng(seed),
             now_ms=now_ms,
             resident=resident,
@@ -76,28 +105,28 @@ class Room:
         )
         room.memory["catalogue"] = room.grown_by()
         known = [pipeline.catalogue.item(k) for k in range(min(n_items, N_WORLD_ITEMS))]
-        room.viewers = people(make_world(responses.generated(), known, seed), crowd)
+        room.users = simulated_users(make_world(responses.generated(), known, seed), crowd)
         room.grown_by()
         return room
 
     def grown_by(self) -> int:
-        """Return by how many bytes this process has grown since the last call."""
-        before, self.resident = self.resident, resident_bytes()
+        """Return the growth of this process in bytes since the last call."""
+        before, self.resident = self.resident, rss_bytes()
         return self.resident - before
 
     def warm_up(self, n_pages: int, advance: Advance) -> None:
-        """Swipe some pages and serve what was learned from them."""
+        """Swipe some pages, then serve the model that was learned from them."""
         for k in range(n_pages):
             self.swipe_page(k)
             advance("warm up", k + 1, n_pages)
         learning = self.learning
         policy = learning.policy.frozen(1)
-        served = Served(policy, learning.states, learning.audiences, 1)
+        served = ServingModel(policy, learning.states, learning.audiences, 1)
         self.pipeline.warm(served)
         self.pipeline.swap(served)
 
     def draw_page(self, k: int, page_id: str, stopwatch: Stopwatch | None = None) -> PageRecord:
-        """Draw a page for the next person in turn."""
+        """Draw a page for the next user in turn."""
         who = k % N_PEOPLE
         page = self.pipeline.page(
             FeedRequest(user_id=str(who)),
@@ -113,18 +142,14 @@ class Room:
         return page
 
     def swipe_page(self, k: int) -> list[LogLine]:
-        """Draw a page, let its person answer every card, and fold what comes of it.
-
-        Returns:
-            What the log has of it.
-        """
+        """Draw a page, simulate the user's answers, fold them, and return the log lines."""
         who, page = k % N_PEOPLE, self.draw_page(k, f"warm-{k}")
         lines = [self._fold(who, page)]
         for decision in decisions_of(page):
             self.now_ms += CARD_MS // N_PEOPLE
             k_item = self.pipeline.catalogue.index_of(decision.item_id) or 0
             known = self.pipeline.catalogue.ids[k_item % N_WORLD_ITEMS]
-            answer = self.viewers[who].answer(known, self.rng)
+            answer = self.users[who].answer(known, self.rng)
             said: tuple[tuple[FeedbackKind, float], ...] = (
                 ("impression", 0.0),
                 ("dwell", answer.dwell_s),
@@ -145,7 +170,7 @@ class Room:
         return lines
 
     def context_of(self, page: PageRecord) -> Context:
-        """Return what a page was drawn on."""
+        """Return the context that a page was drawn in."""
         catalogue = self.pipeline.catalogue
         for item_id in page.candidates:
             k = catalogue.index_of(item_id) or 0

@@ -1,11 +1,8 @@
-"""A thousand models swapped in while pages are served at full load: what a swap costs a page.
+"""Benchmark of model swaps: a thousand versions go live while pages are served at full load.
 
-The benchmark takes over as the learner, of a newer epoch: it folds what people report and publishes
-on its own clock, several times a second instead of once. Windows with and without swaps alternate,
-so that both see the same machine, and it learns in both: swaps are all that differs. Afterwards
-pages are taken from the log and drawn again by the version that each of them names, and by the one
-before: the first must give the logged probability to the last bit, and how often the second does
-not says what the check is worth.
+The benchmark acts as the learner of a newer epoch. Windows with and without swaps alternate;
+afterwards logged pages are redrawn by the version that each names, which must match exactly.
+Method: `docs/decisions/bench-swaps.md`.
 """
 
 import tempfile
@@ -17,66 +14,63 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from env.blocks import Blocks
 from env.interface import page_pmfs
+from env.pages.records import Blocks
 from env.records import PageRecord
 from env.vocabulary import Page
+from policies.bandit.scorer import HybridBanditScorer
 from policies.snapshots import SnapshotStore
-from policies.vowpal_kernel import VowpalScorer
-from serve.bench.edges import Edge, fill, running
+from serve.bench.edges import Edge, fill_generated, running
 from serve.bench.feed import add_up
-from serve.bench.open_loop import Answered, Generator, Load
+from serve.bench.open_loop import Generator, Load, LoadResult
 from serve.clock import now_ms as wall_ms
 from serve.config import Config
-from serve.learner import OnlineLearner
-from serve.replica import learning_args, open_snapshots
-from serve.stores import open_store
+from serve.learn.learner import OnlineLearner
+from serve.learn.settings import learning_args, open_snapshots
+from serve.store.open import open_store
 
 Advance = Callable[[str, int, int], None]
+
 KEPT = 1_000
+
 SETTINGS = f"[learner]\nsnapshots_kept = {KEPT}\n[join]\nsettle_ms = 0\n"
-"""As many snapshots stay as may, to draw pages again; what is reported is learned at once."""
+"""Keeps the snapshots needed to redraw pages, and learns from feedback at once."""
+
 REPORT_EVERY = 4
 
 
 class SwapsSize(msgspec.Struct, frozen=True):
-    """How much is measured.
+    """Size of the benchmark.
 
     Attributes:
         swaps: versions to publish.
-        windows: of each kind; the versions are spread over those with swaps.
-        per_s: versions a second; a learner publishes one, and a replica looks ten times.
-        items: in the catalogue.
-        people: who ask.
-        connections: of the closed loop.
-        redrawn: pages to draw again.
-        edge: what stands in front of the app.
+        windows: windows of each kind; versions are spread over those with swaps.
+        per_s: versions per second; a learner publishes one, and a replica polls ten times.
+        redrawn: pages to redraw.
     """
 
     swaps: int = 1_000
     windows: int = 20
     per_s: float = 3.0
     items: int = 10_000
-    people: int = 2_000
+    users: int = 2_000
     connections: int = 8
     redrawn: int = 500
     edge: Edge = "haproxy"
 
 
 class SwapsResult(msgspec.Struct, frozen=True):
-    """What swaps cost.
+    """Cost of swaps.
 
     Attributes:
-        published: versions.
-        served: versions that pages were drawn by.
-        pages: answered, in windows with swaps.
-        still_per_s, swapping_per_s: pages a second, median of the windows.
-        still_p99_ms, swapping_p99_ms: time to answer at full load, median of the windows.
-        p99_ratio: the latter over the former.
-        errors: answers that were no page by one version, by kind.
-        redrawn: pages that were drawn again.
-        mismatches: those that the version which they name does not explain.
-        told_apart: those that the version before it does not explain either, as it should be.
+        served: versions that drew pages.
+        pages: pages answered in windows with swaps.
+        still_per_s, swapping_per_s: pages per second without and with swaps, median of the windows.
+        still_p99_ms, swapping_p99_ms: answer time at full load, median of the windows.
+        p99_ratio: swapping_p99_ms / still_p99_ms.
+        errors: answers that were no page of one version, by kind.
+        mismatches: pages that the named version does not reproduce; should be 0.
+        told_apart: pages that the version before does not reproduce either: the check's power.
     """
 
     published: int
@@ -94,11 +88,11 @@ class SwapsResult(msgspec.Struct, frozen=True):
 
 
 def run_swaps(size: SwapsSize, *, seed: int, now_ms: int, advance: Advance) -> SwapsResult:
-    """Serve pages at full load, with swaps and without in turn."""
+    """Serve pages at full load, with and without swaps in turn."""
     with tempfile.TemporaryDirectory() as folder, Generator() as generator:
         home = Path(folder)
-        people = fill(
-            home / "filled", items=size.items, people=size.people, seed=seed, now_ms=now_ms
+        users = fill_generated(
+            home / "filled", items=size.items, users=size.users, seed=seed, now_ms=now_ms
         )
         with running(size.edge, home / "filled", home / "served", more=SETTINGS) as server:
             config = server.config
@@ -107,7 +101,7 @@ def run_swaps(size: SwapsSize, *, seed: int, now_ms: int, advance: Advance) -> S
                 size.swaps / size.windows / size.per_s,
                 0.0,
                 size.connections,
-                people,
+                users,
                 report_every=REPORT_EVERY,
             )
             generator.send(load)
@@ -134,9 +128,9 @@ def run_swaps(size: SwapsSize, *, seed: int, now_ms: int, advance: Advance) -> S
 
 def _alternate(
     size: SwapsSize, generator: Generator, load: Load, learner: "_Learner", advance: Advance
-) -> tuple[list[Answered], list[Answered]]:
-    still: list[Answered] = []
-    swapping: list[Answered] = []
+) -> tuple[list[LoadResult], list[LoadResult]]:
+    still: list[LoadResult] = []
+    swapping: list[LoadResult] = []
     for k in range(size.windows):
         advance("windows", k, size.windows)
         n_versions = size.swaps * (k + 1) // size.windows - size.swaps * k // size.windows
@@ -148,13 +142,13 @@ def _alternate(
     return still, swapping
 
 
-def _p99_ms(windows: list[Answered]) -> float:
-    """Return the median over windows: one in which the machine stood still counts once."""
+def _p99_ms(windows: list[LoadResult]) -> float:
+    """Return the median p99 over windows, in which one stalled window counts once."""
     return float(np.median([1e3 * np.percentile(window.latencies_s, 99) for window in windows]))
 
 
 class _Learner:
-    """The learner of a newer epoch, which learns and publishes when it is told to."""
+    """The learner of a newer epoch, which learns and publishes on demand."""
 
     def __init__(self, config: Config) -> None:
         self._store = open_store(config, wall_ms)
@@ -169,7 +163,7 @@ class _Learner:
         )
 
     def learn(self, n: int, per_s: float, *, publishes: bool) -> None:
-        """Learn n times, so many a second; publish a version each time, or keep it to oneself."""
+        """Learn n times at a rate per second; publish a version each time if asked to."""
         began_s = time.monotonic()
         for k in range(n):
             time.sleep(max(0.0, began_s + k / per_s - time.monotonic()))
@@ -178,15 +172,11 @@ class _Learner:
                 self._learner.publish()
 
     def close(self) -> None:
-        """Close the store."""
         self._store.close()
 
 
 def _redraw(config: Config, n: int, seed: int) -> tuple[int, int, int]:
-    """Return how many pages were drawn again, and how many of them a version does not explain.
-
-    First the version that a page names, then the one before it.
-    """
+    """Return counts of redrawn pages, and of mismatches of the named and the previous version."""
     store = open_snapshots(config)
     known = set(store.versions())
     versions = [
@@ -211,6 +201,6 @@ def _pages(config: Config) -> Iterator[tuple[Page, int]]:
 def _explains(config: Config, store: SnapshotStore, page: Page, version: int) -> bool:
     """Return whether a version gives each card of a page its logged probability."""
     data = store.load_part(version, "scorer")
-    policy = VowpalScorer.from_bytes(data, config.feed.explorer, version)
+    policy = HybridBanditScorer.from_bytes(data, config.feed.explorer, version)
     pmfs = page_pmfs(page, policy)
     return all(pmf[decision.action] == decision.propensity for decision, pmf in pmfs)

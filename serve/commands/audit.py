@@ -1,11 +1,10 @@
-"""`nextswipe audit`, and the group with `nextswipe audit policy`."""
+"""The command `nextswipe audit`, and the group with `nextswipe audit policy`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serve.commands.audit_policy import audit_policy
 from serve.commands.progress import bar
 from serve.commands.settings import (
     AsJson,
@@ -15,19 +14,110 @@ from serve.commands.settings import (
     print_json,
     require_picture,
 )
-from serve.refused import Refused
+from serve.errors import JobError
 
 if TYPE_CHECKING:
-    from serve.audit_wire import Audit
+    from serve.audit.response import Audit
     from serve.config import Config
-    from serve.folds import Folds
+    from serve.jobs.policy_audit import PolicyAudit, RatioEstimate
+    from serve.learn.served import Folds
+
+
+FIGURES = {
+    "active days": "active_days",
+    "mean bait": "bait",
+    "cards of much bait": "bait_share",
+    "topic entropy, nats": "topic_entropy",
+    "visits beyond an hour": "long_visits",
+    "watching beyond it": "overtime",
+    "cards from 0 to 5 h": "night",
+    "cards not interested in": "not_interested",
+    "cards of the less seen half": "tail",
+}
+
+VISITS = {
+    "cards a visit, p50 p95 p99": "visit_cards",
+    "minutes a visit, p50 p95 p99": "visit_minutes",
+}
+
+
+def audit_policy(
+    policies: Annotated[
+        list[str],
+        typer.Argument(
+            help="uniform, myopic, mixed, the file of a ranker that was trained in this world (on "
+            "its own columns or on a feed's), or MODULE:FUNCTION that takes a seed and returns a "
+            "chooser of env.gym.rollouts."
+        ),
+    ],
+    preset: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Preset of the world: kuairand, daily, rapid, or a file."
+        ),
+    ] = "kuairand",
+    users: Annotated[
+        int, typer.Option(min=2, help="Simulated users, the same for each policy.")
+    ] = 1_000,
+    days: Annotated[int, typer.Option(min=1, help="Longest life, in days.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first user.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Report effects of policies on the users of the simulated world, beyond their reward.
+
+    The figures are bait shown, variety, length of visits, nights, dislikes, and the share of videos
+    that few have seen. A policy trained for retention may exploit these without being asked to, so
+    compare it with policies that you know.
+    """
+    from env.world.presets import load
+    from serve.jobs.policy_audit import audit_policy as audit
+    from serve.jobs.policy_audit import find_chooser, open_world
+
+    try:
+        env = open_world(load(preset), users, days)
+    except ValueError as error:
+        raise JobError(str(error)) from error
+    makers = [find_chooser(name, env) for name in policies]
+    audits = []
+    with bar("living", len(policies)) as advance:
+        for name, make in zip(policies, makers, strict=True):
+            audits.append(audit(env, name, make(seed), seed))
+            advance(1)
+    if as_json:
+        print_json(audits)
+    else:
+        _print_policies(audits)
+
+
+def _print_policies(audits: "list[PolicyAudit]") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    first = audits[0]
+    table = Table(title=f"{first.users:,} users, up to {first.days} days, simulated")
+    table.add_column("")
+    for audit in audits:
+        table.add_column(escape(audit.policy), justify="right")
+    for title, name in FIGURES.items():
+        table.add_row(title, *(_told(getattr(audit, name)) for audit in audits))
+    for title, name in VISITS.items():
+        table.add_row(
+            title, *("  ".join(f"{n:,.0f}" for n in getattr(audit, name)) for audit in audits)
+        )
+    Console(highlight=False).print(table)
+
+
+def _told(figure: "RatioEstimate") -> str:
+    return f"{figure.value:.4f} ± {figure.se:.4f}"
+
 
 N_UPLOADS = 20
-"""Uploads on the terminal and the page; JSON has all."""
+"""Uploads listed on the terminal and the page; JSON lists all."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the group `audit`, which is a command of its own as well."""
+    """Add the group `audit`, which is also a command."""
     group = typer.Typer(
         invoke_without_command=True,
         epilog="Example: nextswipe audit --market GB --picture audit.png",
@@ -40,48 +130,48 @@ def register(app: typer.Typer) -> None:
 def audit(
     context: typer.Context,
     market: Annotated[
-        str, typer.Option(help="Tell of uploads whose home is this country, as GB.")
+        str, typer.Option(help="Audit the uploads of one home country, such as GB.")
     ] = "",
     from_log: Annotated[
         bool,
         typer.Option(
-            "--from-log", help="Fold the log again up to what the newest snapshot knows of it."
+            "--from-log", help="Fold the log again, up to the offset of the newest snapshot."
         ),
     ] = False,
     uploads: Annotated[
         int | None,
-        typer.Option(min=0, help="Uploads told one by one, the latest first.", show_default="20"),
+        typer.Option(min=0, help="Number of uploads to list, the latest first.", show_default="20"),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write it as one HTML page.")
+        Path | None, typer.Option(metavar="FILE", help="Write the audit as one HTML page.")
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw it: .png, .svg or .pdf.")
+        Path | None, typer.Option(metavar="FILE", help="Draw the audit as .png, .svg or .pdf.")
     ] = None,
     as_json: AsJson = False,
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
-    """Say whether every upload got the audience it is owed, and which ones broke out.
+    """Check whether every upload got its guaranteed audience, and which ones broke out.
 
-    Whether promotions were right is judged by what the feed knows now; the truth is known in
-    simulation only. A server may be running. With --json all uploads are told.
+    Promotions are judged by the feed's present knowledge; the truth is known in simulation only. A
+    server may be running. With --json all uploads are listed.
     """
     if context.invoked_subcommand is not None:
         _refuse_options(context)
         return
-    from serve.auditing import Findings, is_home, make_audit
-    from serve.folds import Shown
+    from serve.audit.audit import AuditInputs, is_home, make_audit
+    from serve.audit.exposure import ItemColumns
 
     if picture is not None:
         require_picture(picture)
     if html is not None and (html.is_dir() or not html.parent.is_dir()):
-        raise Refused(f"--html: expected a file in a folder that is there, got {html}")
+        raise JobError(f"--html: expected a file in a folder that is there, got {html}")
     if market and not is_home(market):
-        raise Refused(f"--market: expected a country as GB, got {market}")
+        raise JobError(f"--market: expected a country as GB, got {market}")
     settings = load_settings(config, data)
     folds = _folds(settings, from_log)
-    findings = Findings.of(folds, Shown.of(folds, market))
+    findings = AuditInputs.of(folds, ItemColumns.of(folds, market))
     limit = N_UPLOADS if uploads is None and not as_json else uploads
     made = make_audit(findings, limit=limit)
     _draw(made, html, picture)
@@ -92,19 +182,19 @@ def audit(
 
 
 def _refuse_options(context: typer.Context) -> None:
-    """Refuse what was given before the name of a command, where nobody looks at it."""
+    """Refuse options given before a subcommand, which would be ignored."""
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))
         if source is not None and source.name == "COMMANDLINE":
-            raise Refused(
+            raise JobError(
                 f"{parameter.opts[0]}: not looked at before {context.invoked_subcommand}; leave it "
                 "out, or put it behind"
             )
 
 
 def _folds(settings: "Config", from_log: bool) -> "Folds":
-    from serve.audit_reading import fold_log, read_snapshot
-    from serve.data_folder import count_lines
+    from serve.audit.read import fold_log, read_snapshot
+    from serve.store.data_folder import count_lines
 
     if not from_log:
         return read_snapshot(settings)
@@ -117,8 +207,8 @@ def _print(made: "Audit") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from serve.audit_picture import headline, source
-    from serve.audit_words import sentences, tables
+    from serve.audit.picture import headline, source
+    from serve.audit.words import sentences, tables
 
     console = Console(highlight=False)
     console.print(headline(made), markup=False, soft_wrap=True)
@@ -134,8 +224,8 @@ def _print(made: "Audit") -> None:
 
 
 def _draw(made: "Audit", html: Path | None, picture: Path | None) -> None:
-    from serve.audit_page import audit_html
-    from serve.audit_picture import draw_audit
+    from serve.audit.html import audit_html
+    from serve.audit.picture import draw_audit
 
     try:
         if html is not None:
@@ -143,4 +233,4 @@ def _draw(made: "Audit", html: Path | None, picture: Path | None) -> None:
         if picture is not None:
             draw_audit(picture, made)
     except ImportError as error:
-        raise Refused('a picture needs matplotlib: pip install "nextswipe[world]"') from error
+        raise JobError('a picture needs matplotlib: pip install "nextswipe[world]"') from error

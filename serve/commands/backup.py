@@ -1,4 +1,4 @@
-"""`nextswipe backup` and `nextswipe restore`."""
+"""The commands `nextswipe backup` and `nextswipe restore`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from serve.clock import now_ms
 from serve.commands.progress import bar
 from serve.commands.settings import ConfigFile, DataFolder, load_settings
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The backup.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the backup.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -19,8 +19,8 @@ def register(app: typer.Typer) -> None:
 
 
 def backup(folder: Folder, config: ConfigFile = None, data: DataFolder = None) -> None:
-    """Copy the data folder, secret included; a server may be running."""
-    from serve import backup as job
+    """Copy the data folder, including the secret; a server may be running."""
+    from serve.jobs import backup as job
 
     settings = load_settings(config, data)
     with bar("copying", job.count_pages(settings)) as advance:
@@ -30,15 +30,17 @@ def backup(folder: Folder, config: ConfigFile = None, data: DataFolder = None) -
 
 def restore(
     folder: Folder,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a data folder that is not empty.")
+    ] = False,
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
-    """Put a backup into the place of the data folder, once it has been checked.
+    """Replace the data folder by a backup, after checking the backup.
 
     The server must be stopped.
     """
-    from serve import backup as job
+    from serve.jobs import backup as job
 
     settings = load_settings(config, data)
     about = job.restore(settings, folder, force=force)

@@ -1,4 +1,4 @@
-"""`nextswipe config show` and `nextswipe config check`."""
+"""The commands `nextswipe config show` and `nextswipe config check`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from serve.config import SHIPPED, load
 
 def register(app: typer.Typer) -> None:
     """Add the group `config`."""
-    group = typer.Typer(no_args_is_help=True, help="Look at the settings.")
+    group = typer.Typer(no_args_is_help=True, help="Show and check the settings.")
     group.command("show", epilog="Example: nextswipe config show --default > mine.toml")(show)
     group.command("check", epilog="Example: nextswipe config check mine.toml")(check)
     app.add_typer(group, name="config")
@@ -21,12 +21,12 @@ def register(app: typer.Typer) -> None:
 
 def show(
     default: Annotated[
-        bool, typer.Option("--default", help="The shipped file, which explains every key.")
+        bool, typer.Option("--default", help="Print the shipped file, which explains every key.")
     ] = False,
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
-    """Print all settings as they are in force, as a file that can be given to --config."""
+    """Print all settings in force, as a file that can be given to --config."""
     if default:
         typer.echo(SHIPPED.read_text(encoding="utf-8"), nl=False)
         return
@@ -35,19 +35,19 @@ def show(
     typer.echo("\n\n".join(texts))
 
 
-def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Settings.")]) -> None:
-    """Read a file of settings and say whether it can be used."""
+def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Settings file.")]) -> None:
+    """Read a settings file and report whether it can be used."""
     load(file)
     typer.echo(f"{file} is fine")
 
 
 def _pairs(table: Mapping[str, object]) -> list[str]:
-    """Return keys and values; TOML says that there is none by leaving the key out."""
+    """Return keys and values; in TOML a missing key means None."""
     return [f"{key} = {_toml(value)}" for key, value in table.items() if value is not None]
 
 
 def _toml(value: object) -> str:
-    """Return a value as TOML; JSON's texts, numbers and truths are TOML's."""
+    """Return a value as TOML; strings, numbers and booleans are written as in JSON."""
     match value:
         case dict():
             return "{ " + ", ".join(_pairs(value)) + " }"

@@ -1,4 +1,4 @@
-"""`nextswipe deploy`: the files by which a cluster is set up."""
+"""The command `nextswipe deploy`, which writes the files that set up a cluster."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,32 +16,35 @@ def register(app: typer.Typer) -> None:
 
 
 def deploy(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files are written.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write the files to.")],
     image: Annotated[
-        str, typer.Option(metavar="NAME", help="Of the container; training has NAME-train.")
+        str,
+        typer.Option(metavar="NAME", help="Name of the container image; training uses NAME-train."),
     ] = "nextswipe:latest",
-    min_replicas: Annotated[int, typer.Option(help="Of the feed, always there.")] = 4,
-    max_replicas: Annotated[int, typer.Option(help="Of the feed, at most.")] = 64,
+    min_replicas: Annotated[int, typer.Option(help="Minimum number of feed replicas.")] = 4,
+    max_replicas: Annotated[int, typer.Option(help="Maximum number of feed replicas.")] = 64,
     own_redis: Annotated[
         bool, typer.Option("--own-redis", help="Set up a Redis beside the server.")
     ] = False,
     single_node: Annotated[
         bool,
-        typer.Option("--single-node", help="One pod with server.replicas; its log may be SQLite."),
+        typer.Option(
+            "--single-node", help="Run one pod with server.replicas; its log may be SQLite."
+        ),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Write over what the folder holds.")
+        bool, typer.Option("--force", help="Overwrite the files in the folder.")
     ] = False,
     config: ConfigFile = None,
     store: StoreUrl = None,
 ) -> None:
-    """Write what a cluster is set up by: Serve config, KubeRay manifests, Dockerfile.
+    """Write the files that set up a cluster: Serve config, KubeRay manifests, Dockerfile.
 
-    The store has to be a Redis, which all machines share. Nothing is started. The address of the
+    The store must be a Redis, which all machines share. Nothing is started. The address of the
     store is in kubernetes/store.yaml alone: keep that file private.
     """
-    from serve.cluster import Cluster
-    from serve.deploying import write_deployment
+    from serve.deploy.deploy import write_deployment
+    from serve.processes.cluster import Cluster
 
     settings = load_settings(config, None, store)
     cluster = Cluster(

@@ -1,10 +1,11 @@
-"""`nextswipe doctor`: what would keep the server from running well here."""
+"""The command `nextswipe doctor`, which finds problems of the installation."""
 
 import typer
 
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
 
 EXAMPLE = "Example: nextswipe doctor --config settings.toml"
+
 _SIGNS = {"well": "ok", "look": "look", "wrong": "WRONG"}
 
 
@@ -14,11 +15,11 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
-    """Look at versions, ports, permissions, store, disk and memory, and weigh a replica.
+    """Check versions, ports, permissions, store, disk and memory, and measure a replica.
 
-    The exit code is 1 if something is wrong; what it says then is what to do about it.
+    The exit code is 1 if something is wrong; each problem is printed with its remedy.
     """
-    from serve.doctor import examine
+    from serve.processes.doctor import examine
 
     diagnosis = examine(load_settings(config, data))
     if as_json:

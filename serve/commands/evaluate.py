@@ -1,30 +1,135 @@
-"""`nextswipe evaluate`."""
+"""The command `nextswipe evaluate`."""
 
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import msgspec
 import typer
 
 from serve.commands.progress import bar
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
-from serve.refused import Refused
+from serve.errors import JobError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from replay.evaluate import Evaluation
+    from rich.console import Console
+
+    from replay.evaluate.evaluate import Evaluation
     from serve.config import Config
-    from serve.evaluating import Question
+    from serve.jobs.evaluate import EvaluationJob
+    from serve.jobs.open_bandit import ObdReport
+
+
+Word = TypeVar("Word", bound=str)
+
+
+def evaluate_obd(
+    folder: Path,
+    campaign: str,
+    behaviour: str,
+    target: str,
+    *,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Evaluate one policy of the dataset on the log of the other, and print the report.
+
+    Raises:
+        Refused: there is no such campaign, policy or log.
+        BadFile: a file of the dataset is invalid.
+    """
+    from serve.importers.obd import BEHAVIOURS, CAMPAIGNS
+    from serve.jobs import open_bandit as obd
+
+    asked = (
+        _one_of(CAMPAIGNS, campaign, "--campaign"),
+        _one_of(BEHAVIOURS, behaviour, "--behaviour"),
+        _one_of(BEHAVIOURS, target, "--target"),
+    )
+    with bar("evaluating", obd.count_settings(folder)) as advance:
+        report = obd.evaluate_obd(folder, *asked, force=force, advance=advance)
+    if as_json:
+        print_json(report)
+    else:
+        print_report(report)
+
+
+def _one_of(allowed: tuple[Word, ...], word: str, option: str) -> Word:
+    for each in allowed:
+        if each == word:
+            return each
+    raise JobError(f"{option}: expected one of {', '.join(allowed)}, got {word!r}")
+
+
+def print_report(report: "ObdReport") -> None:
+    """Print refusals, estimates and errors as tables."""
+    from rich.console import Console
+
+    console = Console()
+    for refusal in report.refusals:
+        mark = "shown by force" if report.forced else "refused"
+        console.print(f"{mark}: {refusal}; {refusal.advice}", highlight=False)
+    _print_estimates(console, report)
+    _print_settings(console, report)
+
+
+def _print_estimates(console: "Console", report: "ObdReport") -> None:
+    from rich.table import Table
+
+    console.print(
+        "the dataset names nobody: each impression counts as a user of its own, though three of "
+        "them make a page",
+        highlight=False,
+    )
+    title = f"{report.target} on the log of {report.behaviour}, campaign {report.campaign}"
+    table = Table(title=title)
+    for column in ("", "clicks an impression", "95% interval", "effective n"):
+        table.add_column(column, justify="left" if not column else "right")
+    named = [("default: ", report.default)] if report.default is not None else []
+    named += [("", estimate) for estimate in (report.logged, *report.estimates)]
+    for mark, estimate in named:
+        interval = f"{estimate.low:.6f} to {estimate.high:.6f}"
+        name = f"{mark}{estimate.estimator}"
+        table.add_row(name, f"{estimate.value:.6f}", interval, f"{estimate.ess:,.0f}")
+    console.print(table)
+    if report.on_policy is not None:
+        error = report.relative_error
+        told = "" if error is None else f", so ips is off by {error:.4f} of it"
+        console.print(
+            f"the sample of {report.target} itself has {report.on_policy:.6f}{told}",
+            highlight=False,
+        )
+    if report.ips_more_draws is not None:
+        console.print(f"ips with 400,000 draws: {report.ips_more_draws:.6f}", highlight=False)
+
+
+def _print_settings(console: "Console", report: "ObdReport") -> None:
+    from rich.table import Table
+
+    if report.mean_relative_error is None:
+        return
+    table = Table(title="the default estimator's relative error against the full data")
+    for column in ("campaign", "log", "target", "error", "gates"):
+        table.add_column(column, justify="right" if column == "error" else "left")
+    for s in report.settings:
+        gates = ", ".join(refusal.gate for refusal in s.refusals)
+        mark = f"forced: {gates}" if gates else "passed"
+        table.add_row(s.campaign, s.behaviour, s.target, f"{s.relative_error:.3f}", mark)
+    table.add_row("mean", "", "", f"{report.mean_relative_error:.3f}", "")
+    console.print(table)
+
 
 EPILOG = "Example: nextswipe evaluate uniform popularity --segment country --report report.html"
 
 _OF_OBD_ALONE = frozenset({"campaign", "behaviour", "target"})
+
 _OF_OBD = _OF_OBD_ALONE | {"obd", "force", "as_json", "config", "data"}
-"""All that goes with --obd, by parameter."""
+"""Parameters that are allowed with --obd."""
+
 _OF_OURS = frozenset({"arm", "held_out"})
-"""What goes with our own log alone."""
+"""Parameters that are allowed with our own log only."""
 
 
 def register(app: typer.Typer) -> None:
@@ -37,10 +142,10 @@ def evaluate(
     policies: Annotated[
         list[str] | None,
         typer.Argument(
-            help="uniform, popularity, mixture (as the settings have it), vowpal (the current "
-            "version), vowpal@N, retention (the current ranker alone), retention@N, blend (the "
-            "current ranker and vowpal, as the settings blend them), blend@N, or MODULE:FUNCTION "
-            "that returns a policy of your own; several at once share one pass over the log.",
+            help="uniform, popularity, mixture (as configured), vowpal (the current version), "
+            "vowpal@N, retention (the current ranker alone), retention@N, blend (the current "
+            "ranker and vowpal, blended as configured), blend@N, or MODULE:FUNCTION that returns "
+            "your own policy; several at once share one pass over the log.",
             show_default="vowpal",
         ),
     ] = None,
@@ -48,42 +153,44 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Somebody else's log: .dsjson, or obp's fields as .csv or .parquet; its policies "
-            "are first (the baseline), behaviour, uniform and MODULE:FUNCTION.",
+            help="External log: .dsjson, or obp's fields as .csv or .parquet; its policies are "
+            "first (the baseline), behaviour, uniform and MODULE:FUNCTION.",
         ),
     ] = None,
     obd: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The Open Bandit Dataset: repeat its published figures."),
+        typer.Option(
+            metavar="DIR", help="Reproduce the published figures of the Open Bandit Dataset."
+        ),
     ] = None,
-    campaign: Annotated[str, typer.Option(help="Of --obd: all, men or women.")] = "all",
-    behaviour: Annotated[str, typer.Option(help="Of --obd, whose log: random or bts.")] = "random",
-    target: Annotated[
-        str, typer.Option(help="Of --obd, what is asked about: bts or random.")
-    ] = "bts",
+    campaign: Annotated[str, typer.Option(help="Campaign of --obd: all, men or women.")] = "all",
+    behaviour: Annotated[str, typer.Option(help="Log of --obd: random or bts.")] = "random",
+    target: Annotated[str, typer.Option(help="Target policy of --obd: bts or random.")] = "bts",
     arm: Annotated[str, typer.Option(help="Read only the pages of this arm.")] = "",
     held_out: Annotated[
         bool,
         typer.Option(
-            "--held-out", help="Read only pages that none of the policies has learned from."
+            "--held-out", help="Read only pages from which none of the policies has learned."
         ),
     ] = False,
     segment: Annotated[
         list[str] | None,
         typer.Option(
-            help="Answer by this too: country, cohort, 'new users', slot or hour; may be repeated."
+            help="Also answer by country, cohort, 'new users', slot or hour; may be repeated."
         ),
     ] = None,
-    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals.")] = 0.95,
+    level: Annotated[
+        float, typer.Option(min=0.5, max=0.999, help="Level of the intervals.")
+    ] = 0.95,
     reward_model: Annotated[
         Literal["ridge", "vowpal"],
-        typer.Option(help="What predicts rewards, for dm and the doubly robust estimators."),
+        typer.Option(help="Reward model of dm and the doubly robust estimators."),
     ] = "ridge",
     force: Annotated[
-        bool, typer.Option("--force", help="Estimate where gates fail, and mark it.")
+        bool, typer.Option("--force", help="Estimate even where gates fail, and mark it.")
     ] = False,
     importance: Annotated[
-        bool, typer.Option("--importance", help="Also say which features matter, by permutation.")
+        bool, typer.Option("--importance", help="Also measure feature importance, by permutation.")
     ] = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a report as one HTML file.")
@@ -92,23 +199,21 @@ def evaluate(
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
-    """Say from the log what other policies would have earned, with how much the log can know.
+    """Estimate from the log what other policies would have earned, and with what certainty.
 
-    Where the log cannot answer there is no number, but the gate that it did not pass and what to
-    do. A version that learned from the pages it is evaluated on looks better than it is: evaluate
-    an older one with --held-out, or let it learn no more.
+    Where the log cannot answer, the failed gate and a remedy are printed instead of a number. A
+    version evaluated on pages that it learned from looks better than it is: evaluate an older one
+    with --held-out, or stop its learning.
     """
     _refuse_ignored(context, obd, log)
     if obd is not None:
-        from serve.commands.obd import evaluate_obd
-
         evaluate_obd(obd, campaign, behaviour, target, force=force, as_json=as_json)
         return
     if report is not None and (report.is_dir() or not report.parent.is_dir()):
-        raise Refused(f"--report: expected a file in a folder that is there, got {report}")
+        raise JobError(f"--report: expected a file in a folder that is there, got {report}")
     names = policies or ["vowpal" if log is None else "uniform"]
     settings = load_settings(config, data)
-    from serve.evaluating import reward_fit
+    from serve.jobs.evaluate import reward_fit
 
     with _question(settings, names, arm, held_out, log) as question:
         with bar("evaluating", 2 * question.n_decisions) as advance:
@@ -121,7 +226,7 @@ def evaluate(
             )
         try:
             found = question.importance() if importance else None
-        except Refused as refused:
+        except JobError as refused:
             _write(evaluation, report, as_json)  # importance is on top of what was asked
             raise refused from None
     _write(msgspec.structs.replace(evaluation, importance=found), report, as_json)
@@ -135,17 +240,12 @@ def _write(evaluation: "Evaluation", report: Path | None, as_json: bool) -> None
 
         print_evaluation(evaluation)
     if report is not None:
-        from replay.report import report_html
+        from replay.report.html import report_html
 
         report.write_text(report_html(evaluation), encoding="utf-8")
 
 
 def _refuse_ignored(context: typer.Context, obd: Path | None, log: Path | None) -> None:
-    """Refuse what was given and would not be looked at.
-
-    Raises:
-        Refused: there is something.
-    """
     given = {
         str(parameter.name): parameter
         for parameter in context.command.params
@@ -163,7 +263,7 @@ def _refuse_ignored(context: typer.Context, obd: Path | None, log: Path | None) 
             for name, parameter in given.items()
             if name in ignored
         ]
-        raise Refused(f"{', '.join(names)}: not looked at with {asked}; leave it out")
+        raise JobError(f"{', '.join(names)}: not looked at with {asked}; leave it out")
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
@@ -174,13 +274,13 @@ def _is_given(context: typer.Context, name: str) -> bool:
 @contextmanager
 def _question(
     settings: "Config", names: list[str], arm: str, held_out: bool, log: Path | None
-) -> "Iterator[Question]":
-    from serve.data_folder import count_lines
-    from serve.evaluating import foreign_question, open_question
+) -> "Iterator[EvaluationJob]":
+    from serve.jobs.evaluate import open_external_evaluation, open_question
+    from serve.store.data_folder import count_lines
 
     with ExitStack() as stack:
         if log is not None:
-            yield stack.enter_context(foreign_question(log, names))
+            yield stack.enter_context(open_external_evaluation(log, names))
             return
         with bar("reading", count_lines(settings)) as advance:
             asked = open_question(settings, names, arm=arm, held_out=held_out, advance=advance)

@@ -1,4 +1,4 @@
-"""What an evaluation prints: a table of policies, the estimators of one, and what was refused."""
+"""Terminal output of an evaluation: tables of policies, estimators and segments, and refusals."""
 
 from typing import TYPE_CHECKING
 
@@ -6,23 +6,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from replay.evaluate import Report
-from replay.report_words import people_words
+from replay.evaluate.evaluate import PolicyReport
+from replay.report.words import users_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from replay.evaluate import Evaluation
-    from replay.importance import FeatureImportance, Importance
-    from replay.intervals import Estimate
-    from replay.parts import Part
+    from replay.estimators.intervals import Estimate
+    from replay.evaluate.evaluate import Evaluation
+    from replay.evaluate.importance import FeatureImportance, Importance
+    from replay.evaluate.segments import SegmentReport
+
 
 N_FEATURES = 12
-"""Features that are printed; the report and JSON have all."""
+"""Features printed; the report and JSON hold all."""
 
 
 def print_evaluation(evaluation: "Evaluation") -> None:
-    """Print what a log says about policies."""
+    """Print an evaluation."""
     console = Console(highlight=False)
     console.print(_policies(evaluation))
     for report in evaluation.reports:
@@ -67,7 +68,7 @@ def _policies(evaluation: "Evaluation") -> Table:
     return table
 
 
-def _row(report: Report) -> tuple[str, ...]:
+def _row(report: PolicyReport) -> tuple[str, ...]:
     ess = f"{report.health.ess:,.0f}"
     if not report.estimates:
         return (report.policy, "refused", "", _gain(report), ess)
@@ -75,8 +76,8 @@ def _row(report: Report) -> tuple[str, ...]:
     return (report.policy, f"{first.value:.4f}{mark}", _interval(first), _gain(report), ess)
 
 
-def _gain(found: "Report | Part") -> str:
-    """Return the gain with its interval, or the gates that forbid one."""
+def _gain(found: "PolicyReport | SegmentReport") -> str:
+    """Return the gain with its interval, or the failed gates."""
     gain = found.gain
     if gain is None:
         return ", ".join(refusal.gate for refusal in found.refusals)
@@ -84,7 +85,7 @@ def _gain(found: "Report | Part") -> str:
     return f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]{mark}"
 
 
-def _estimators(report: "Report") -> Table:
+def _estimators(report: "PolicyReport") -> Table:
     title = f"all estimators of {report.policy}{', forced' if report.forced else ''}"
     columns = ("", "reward a card", _interval_title(report.logged.level), "effective n")
     table = _table(title, columns)
@@ -94,7 +95,7 @@ def _estimators(report: "Report") -> Table:
     return table
 
 
-def _parts(report: "Report") -> Table:
+def _parts(report: "PolicyReport") -> Table:
     columns = ("", "decisions", "gain over logged (dr)", "effective n")
     table = _table(f"{report.policy} by part of the log", columns)
     for part in report.parts:
@@ -111,14 +112,14 @@ def _features(title: str, features: "Sequence[FeatureImportance]") -> Table:
     return table
 
 
-def _print_refusals(console: Console, report: "Report") -> None:
+def _print_refusals(console: Console, report: "PolicyReport") -> None:
     said = "forced, do not rely on it" if report.forced else "refused"
     _print_text(console, f"{report.policy}: {said}")
     for refusal in report.refusals:
         _print_text(console, f"  {refusal}\n    {refusal.advice}")
 
 
-def _print_health(console: Console, report: "Report") -> None:
+def _print_health(console: Console, report: "PolicyReport") -> None:
     health, log = report.health, report.health.log
     judged = log.calibration
     calibration = (
@@ -137,7 +138,7 @@ def _print_health(console: Console, report: "Report") -> None:
         )
     _print_text(
         console,
-        f"{report.policy}: {health.n:,} decisions of {people_words(health.n_users, log)}; mean "
+        f"{report.policy}: {health.n:,} decisions of {users_words(health.n_users, log)}; mean "
         f"weight {health.mean_weight:.3f} ± {health.mean_weight_se:.3f}, largest share of the "
         f"weight {health.max_weight_share:.1%}, smallest propensity {health.min_propensity:.2g}, "
         f"effective rewards {health.effective_rewards:,.1f} of {health.n_rewards:,}, seen "
@@ -147,7 +148,7 @@ def _print_health(console: Console, report: "Report") -> None:
 
 
 def _print_text(console: Console, text: str) -> None:
-    """Print text as it is: names of policies and segments come from outside, brackets and all."""
+    """Print text without markup: names of policies and segments may contain brackets."""
     console.print(text, markup=False, soft_wrap=True)
 
 

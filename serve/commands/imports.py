@@ -1,4 +1,4 @@
-"""`nextswipe import kuairand` and `nextswipe import items`."""
+"""The commands `nextswipe import kuairand` and `nextswipe import items`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,25 +12,25 @@ from serve.commands.settings import ConfigFile, DataFolder, load_settings
 
 def register(app: typer.Typer) -> None:
     """Add the group `import`."""
-    group = typer.Typer(no_args_is_help=True, help="Bring in items, people and impressions.")
-    group.command(
-        "kuairand", epilog="Example: nextswipe import kuairand ../shared/data/kuairand_pure"
-    )(import_kuairand)
+    group = typer.Typer(no_args_is_help=True, help="Import items, users and impressions.")
+    group.command("kuairand", epilog="Example: nextswipe import kuairand kuairand_pure")(
+        import_kuairand
+    )
     group.command("items", epilog="Example: nextswipe import items catalogue.csv")(import_items)
     app.add_typer(group, name="import")
 
 
 def import_kuairand(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="As KuaiRand publishes it.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder as KuaiRand publishes it.")],
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
-    """Import a KuaiRand folder: items, people, and the swarm's world fitted to its impressions.
+    """Import a KuaiRand folder: items, users, and a simulated world fitted to its impressions.
 
-    All of it or nothing, also while a server runs; a second import changes nothing.
+    The import is all or nothing, also while a server runs; a second import changes nothing.
     """
-    from serve import importing
     from serve.importers import kuairand
+    from serve.jobs import import_data as importing
 
     settings = load_settings(config, data)
     found = kuairand.read(folder)
@@ -47,17 +47,17 @@ def import_kuairand(
 
 def import_items(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="CSV, JSON lines or Parquet, by its suffix.")
+        Path, typer.Argument(metavar="FILE", help="CSV, JSON lines or Parquet file, by its suffix.")
     ],
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
     """Import a catalogue; its columns are the fields of an item, and only item_id is required.
 
-    All of it or nothing; items that say nothing new are left alone.
+    The import is all or nothing; unchanged items are skipped.
     """
-    from serve import importing
     from serve.importers import items
+    from serve.jobs import import_data as importing
 
     settings = load_settings(config, data)
     found = items.read(file)

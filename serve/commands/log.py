@@ -1,4 +1,4 @@
-"""`nextswipe log export` and `nextswipe log verify`."""
+"""The commands `nextswipe log export` and `nextswipe log verify`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,29 +11,31 @@ from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_setting
 
 def register(app: typer.Typer) -> None:
     """Add the group `log`."""
-    group = typer.Typer(no_args_is_help=True, help="Hand on and audit the event log.")
+    group = typer.Typer(no_args_is_help=True, help="Export and verify the event log.")
     group.command("export", epilog="Example: nextswipe log export log.jsonl")(export)
     group.command("verify", epilog="Example: nextswipe log verify --json")(verify)
     app.add_typer(group, name="log")
 
 
 def export(
-    target: Annotated[Path, typer.Argument(metavar="PATH", help="File, or folder for Parquet.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="PATH", help="File to write, or folder for Parquet.")
+    ],
     form: Annotated[
         Literal["jsonl", "parquet", "dsjson", "obp"],
         typer.Option(
             "--format",
-            help="All lines as JSON; or decisions with their reward as Parquet, as Vowpal Wabbit's "
-            "dsjson, or as the arrays of the Open Bandit Pipeline (.npz).",
+            help="All lines as JSON, or decisions with their reward: as Parquet, as Vowpal "
+            "Wabbit's dsjson, or as the arrays of the Open Bandit Pipeline (.npz).",
         ),
     ] = "jsonl",
-    arm: Annotated[str, typer.Option(help="Decisions: only those of this arm.")] = "",
+    arm: Annotated[str, typer.Option(help="Export only decisions of this arm.")] = "",
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
     """Write the log for other tools; a server may be running."""
-    from serve import exporting
-    from serve.data_folder import count_lines
+    from serve.jobs import export as exporting
+    from serve.store.data_folder import count_lines
 
     settings = load_settings(config, data)
     decisions = {
@@ -50,12 +52,12 @@ def export(
 
 
 def verify(as_json: AsJson = False, config: ConfigFile = None, data: DataFolder = None) -> None:
-    """Fold the log again and redraw every page of it; a server may be running.
+    """Fold the log again and redraw every page; a server may be running.
 
-    Exit code 1: something is not as it was logged.
+    Exit code 1: something differs from the log.
     """
-    from serve.data_folder import count_lines
-    from serve.verify import verify_log
+    from serve.jobs.verify import verify_log
+    from serve.store.data_folder import count_lines
 
     settings = load_settings(config, data)
     with bar("verifying", count_lines(settings)) as advance:

@@ -1,11 +1,17 @@
-"""The command line `nextswipe`: a list of commands, each registered by its own file.
+"""The command line `nextswipe`: a list of commands, each registered by its own module.
 
-Heavy modules (Ray, pyarrow, Vowpal Wabbit) are imported inside the commands that need them, so
-that help and mistakes are answered at once.
+Commands import heavy modules (Ray, pyarrow, Vowpal Wabbit) themselves, so help and user errors are
+fast.
 """
 
-import typer
+import sqlite3
+from typing import Any
 
+import typer
+from typer.core import TyperGroup
+
+from policies.snapshots import SnapshotCorruption
+from replay.log.sqlite.log import LogCorruption
 from serve.commands import (
     audit,
     backup,
@@ -22,7 +28,35 @@ from serve.commands import (
     up,
     world,
 )
-from serve.commands.group import Commands
+from serve.config import ConfigError
+from serve.errors import BadFile, JobError
+from serve.store.store import StoreUnavailable
+
+EXPECTED = (
+    BadFile,
+    ConfigError,
+    LogCorruption,
+    OSError,
+    JobError,
+    SnapshotCorruption,
+    StoreUnavailable,
+    sqlite3.DatabaseError,
+)
+
+
+class Commands(TyperGroup):
+    """Prints expected errors as messages; any other error is a bug and keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> object:  # Typer does not export its own Context here
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # the reader of the output has gone, which is no error
+        except EXPECTED as error:
+            typer.echo(f"nextswipe: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(2) from error
+
 
 app = typer.Typer(
     cls=Commands,
@@ -31,6 +65,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A self-hosted For You feed that learns from every swipe.",
 )
+
 for command in (
     up,
     imports,

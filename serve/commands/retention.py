@@ -1,4 +1,4 @@
-"""`nextswipe retention publish`, `nextswipe retention use` and `nextswipe retention list`."""
+"""The commands `nextswipe retention publish`, `use` and `list`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
-from serve.refused import Refused
+from serve.errors import JobError
 
 
 def register(app: typer.Typer) -> None:
     """Add the group `retention`."""
     group = typer.Typer(
         no_args_is_help=True,
-        help="Say which trained ranker the arms with policy blend are ranked with.",
+        help="Choose the trained ranker for arms with policy blend.",
     )
     group.command("publish", epilog="Example: nextswipe retention publish ranker.safetensors")(
         publish
@@ -25,10 +25,10 @@ def register(app: typer.Typer) -> None:
 
 def publish(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A ranker, with its manifest beside it.")
+        Path, typer.Argument(metavar="FILE", help="Ranker file, with its manifest beside it.")
     ],
     origin: Annotated[
-        str, typer.Option(help="Where it comes from, for who looks at it later.", show_default="")
+        str, typer.Option(help="Note on where the ranker comes from.", show_default="")
     ] = "",
     as_json: AsJson = False,
     config: ConfigFile = None,
@@ -36,10 +36,10 @@ def publish(
 ) -> None:
     """Keep a ranker in the data folder and make it the current one; a running server follows.
 
-    It acts in arms of the experiment with policy blend only. It must have been trained on the
+    It acts only in arms of the experiment with policy blend. It must have been trained on the
     columns that the feed encodes.
     """
-    from serve.ranker_publishing import publish_ranker
+    from serve.learn.rankers import publish_ranker
 
     settings = load_settings(config, data)
     published = publish_ranker(settings, _read(file), origin=origin or file.name)
@@ -53,21 +53,21 @@ def publish(
 
 def use(
     version: Annotated[
-        int, typer.Argument(min=0, help="Of a ranker that is kept; 0: none, the bandit alone.")
+        int, typer.Argument(min=0, help="Version of a kept ranker; 0: the bandit alone.")
     ],
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
-    """Make a ranker that is kept the current one, or none; a running server follows at once."""
-    from serve.ranker_publishing import use_ranker
+    """Make a kept ranker the current one, or none; a running server follows at once."""
+    from serve.learn.rankers import use_ranker
 
     use_ranker(load_settings(config, data), version)
     typer.echo(f"ranker {version} is current" if version else "the bandit serves alone")
 
 
 def list_all(as_json: AsJson = False, config: ConfigFile = None, data: DataFolder = None) -> None:
-    """List the rankers that are kept: all that were ever published."""
-    from serve.ranker_publishing import list_rankers
+    """List the kept rankers: all that were ever published."""
+    from serve.learn.rankers import list_rankers
 
     rankers = list_rankers(load_settings(config, data))
     if as_json:
@@ -79,12 +79,12 @@ def list_all(as_json: AsJson = False, config: ConfigFile = None, data: DataFolde
 
 
 def _read(file: Path) -> bytes:
-    from policies.tensors import manifest_path, read_vouched
+    from policies.ranker.tensors import manifest_path, read_verified
 
     try:
-        return read_vouched(file)
+        return read_verified(file)
     except FileNotFoundError as error:
-        raise Refused(
+        raise JobError(
             f"{file}: expected a ranker and its manifest {manifest_path(file).name} beside it, as "
             f"training writes both: {error}"
         ) from error

@@ -1,4 +1,4 @@
-"""The options that every command has, and the settings they come to."""
+"""Options that the commands share, and the settings they produce."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,33 +7,37 @@ import msgspec
 import typer
 
 from serve.config import Config, ConfigError, load
-from serve.refused import Refused
+from serve.errors import JobError
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="Settings; what it leaves out has its default."),
+    typer.Option("--config", metavar="FILE", help="Settings file; a missing key has its default."),
 ]
+
 DataFolder = Annotated[
     Path | None,
-    typer.Option("--data", metavar="DIR", help="Data folder; rules over the settings' one."),
+    typer.Option("--data", metavar="DIR", help="Data folder; overrides the settings."),
 ]
+
 StoreUrl = Annotated[
     str | None,
     typer.Option(
         "--store",
         metavar="URL",
-        help="A Redis for log and lookups, redis://…; rules over the settings' one.",
+        help="Redis for log and lookups, redis://…; overrides the settings.",
     ),
 ]
+
 PICTURES = (".png", ".svg", ".pdf")
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def load_settings(file: Path | None, data: Path | None, store: str | None = None) -> Config:
-    """Return the settings of a file, or the default ones, with this data folder and store.
+    """Return the settings of a file, or the defaults, with this data folder and store.
 
     Raises:
-        ConfigError: the file, or the address of the store, cannot be used.
+        ConfigError: the file or the address of the store is invalid.
     """
     config = Config() if file is None else load(file)
     if data is not None:
@@ -43,10 +47,10 @@ def load_settings(file: Path | None, data: Path | None, store: str | None = None
 
 
 def require_store(url: str) -> str:
-    """Return the address of a Redis, or nothing where there is none.
+    """Return the address of a Redis, or the empty string.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: it is neither.
     """
     if url and not url.startswith(("redis://", "rediss://")):
         raise ConfigError(f"--store: expected redis:// or rediss://, got {url!r}")
@@ -59,15 +63,15 @@ def _with_store(config: Config, url: str) -> Config:
 
 
 def require_picture(file: Path) -> None:
-    """Raise if no picture can be written there, before the work that it shows is done.
+    """Check that a picture can be written to a file, before the work is done.
 
     Raises:
         Refused: the suffix is none of `PICTURES`, or there is no such folder.
     """
     if file.suffix.lower() not in PICTURES:
-        raise Refused(f"{file}: expected a file that ends in {', '.join(PICTURES)}")
+        raise JobError(f"{file}: expected a file that ends in {', '.join(PICTURES)}")
     if not file.parent.is_dir():
-        raise Refused(f"{file}: there is no folder {file.parent}")
+        raise JobError(f"{file}: there is no folder {file.parent}")
 
 
 def print_json(value: object) -> None:

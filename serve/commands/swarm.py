@@ -1,4 +1,4 @@
-"""`nextswipe swarm`: simulated people in front of a running server."""
+"""The command `nextswipe swarm`, which lets simulated users swipe a running server."""
 
 import asyncio
 from typing import Annotated
@@ -10,10 +10,12 @@ from serve.clock import now_ms
 from serve.commands.progress import bar
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
 from serve.config import Config
-from serve.refused import Refused
+from serve.errors import JobError
 
 N_CARDS, N_PRESENT, N_PEOPLE = 5_000, 100, 500
+
 PRESET = "kuairand"
+
 DAY_MS = 86_400_000
 
 
@@ -23,54 +25,57 @@ def register(app: typer.Typer) -> None:
 
 
 def swarm(
-    address: Annotated[str, typer.Option("--url", help="Of the server.")] = "http://127.0.0.1:8000",
+    address: Annotated[
+        str, typer.Option("--url", help="Address of the server.")
+    ] = "http://127.0.0.1:8000",
     cards: Annotated[
-        int | None, typer.Option(min=1, help=f"To swipe; {N_CARDS:,} if not given.")
+        int | None, typer.Option(min=1, help=f"Cards to swipe; default {N_CARDS:,}.")
     ] = None,
     present: Annotated[
-        int | None, typer.Option(min=1, help=f"People at a time; {N_PRESENT} if not given.")
+        int | None, typer.Option(min=1, help=f"Users present at a time; default {N_PRESENT}.")
     ] = None,
     days: Annotated[
-        int | None, typer.Option(min=1, help="Live so many days instead, by the world's calendar.")
+        int | None,
+        typer.Option(min=1, help="Simulate this many days instead, by the world's calendar."),
     ] = None,
-    people: Annotated[
-        int | None, typer.Option(min=1, help=f"Who live them; {N_PEOPLE} if not given.")
+    users: Annotated[
+        int | None, typer.Option(min=1, help=f"Users with --days; default {N_PEOPLE}.")
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help=f"How these leave and return: daily, {PRESET} (if not given) or a preset's file.",
+            help=f"How users leave and return with --days: daily, {PRESET} (default) or a file.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the people's choices.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the users' choices.")] = 1,
     as_json: AsJson = False,
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
-    """Let simulated people swipe a running server, as fast as it answers.
+    """Let simulated users swipe a running server, as fast as it answers.
 
-    They live in the world of the data folder: fitted to imported impressions where there are
-    any, else the generated one. They tell how long they watched and do not wait for it. Without
-    --days as many as asked for are there all the time. With it each comes at their hours, leaves,
-    and comes back days later or never; the server must have a simulated clock for that
-    (clock.simulated = true).
+    They live in the world of the data folder: fitted to imported impressions where there are any,
+    else the generated one. They report how long they watched without waiting for it. Without --days
+    a fixed number is always present. With --days each user comes at their own hours, leaves, and
+    comes back days later or never; the server then needs a simulated clock (clock.simulated =
+    true).
     """
     settings = load_settings(config, data)
     if days is None:
-        if people is not None or preset is not None:
-            raise Refused("expected --people and --preset together with --days, got no --days")
+        if users is not None or preset is not None:
+            raise JobError("expected --users and --preset together with --days, got no --days")
         _swipe(settings, address, cards or N_CARDS, present or N_PRESENT, seed, as_json)
     elif cards is not None or present is not None:
-        raise Refused("expected --days without --cards and --present: people come as they please")
+        raise JobError("expected --days without --cards and --present: users come as they please")
     else:
-        _live(settings, address, days, people or N_PEOPLE, preset or PRESET, seed, as_json)
+        _live(settings, address, days, users or N_PEOPLE, preset or PRESET, seed, as_json)
 
 
 def _swipe(
     settings: Config, address: str, cards: int, present: int, seed: int, as_json: bool
 ) -> None:
-    from serve.swarming import swipe_cards
+    from serve.swarm.run import swipe_cards
 
     with bar("swiping", cards) as advance:
         swiping = swipe_cards(
@@ -90,16 +95,16 @@ def _swipe(
 
 
 def _live(
-    settings: Config, address: str, days: int, people: int, preset: str, seed: int, as_json: bool
+    settings: Config, address: str, days: int, users: int, preset: str, seed: int, as_json: bool
 ) -> None:
-    from serve.swarming import live_days
+    from serve.swarm.run import live_days
 
     with bar("living", days * DAY_MS) as advance:
         living = live_days(
             settings,
             address,
             n_days=days,
-            n_people=people,
+            n_users=users,
             preset=preset,
             seed=seed,
             now_ms=now_ms(),
@@ -114,7 +119,6 @@ def _live(
 
 
 def _show(told: object) -> None:
-    """Print a line a figure."""
     for name, value in msgspec.to_builtins(told).items():
         match value:
             case tuple() | list():

@@ -1,4 +1,4 @@
-"""`nextswipe train`: bandit, retention and offline."""
+"""The commands `nextswipe train bandit`, `retention` and `offline`."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +10,7 @@ from serve.commands.train_offline import EXAMPLE, train_offline
 from serve.commands.train_retention import train_retention
 
 if TYPE_CHECKING:
-    from serve.training import Trained
+    from serve.jobs.train_bandit import TrainedBandit
 
 
 def register(app: typer.Typer) -> None:
@@ -29,27 +29,27 @@ def register(app: typer.Typer) -> None:
 
 def train_bandit(
     holdout: Annotated[
-        float, typer.Option(min=0.01, max=0.99, help="Share of the pages to judge by: the latest.")
+        float, typer.Option(min=0.01, max=0.99, help="Share of the pages, the latest, to judge by.")
     ] = 0.2,
     margin: Annotated[
-        float, typer.Option(min=0.0, help="Share of the logged reward that may be lost at worst.")
+        float, typer.Option(min=0.0, help="Largest share of the logged reward that may be lost.")
     ] = 0.01,
     min_ess: Annotated[
-        float, typer.Option(min=1.0, help="Effective decisions without which nothing is judged.")
+        float, typer.Option(min=1.0, help="Least effective sample size, in decisions.")
     ] = 500.0,
     as_json: AsJson = False,
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
-    """Train the bandit from the log; publish it if held-out pages say that it does no harm.
+    """Train the bandit from the log; publish it if held-out pages show that it does no harm.
 
-    Exit code 1: it was not published, and nothing was changed; says which gate it did not pass.
-    The server must be stopped.
+    Exit code 1: it was not published, and nothing was changed; the failed gate is printed. The
+    server must be stopped.
     """
-    from replay.gates import Gates
-    from serve.data_folder import count_lines
-    from serve.gate import Gate
-    from serve.training import train_bandit as train
+    from replay.evaluate.gates import Gates
+    from serve.jobs.train_bandit import train_bandit as train
+    from serve.learn.gate import Gate
+    from serve.store.data_folder import count_lines
 
     settings, gate = load_settings(config, data), Gate(margin, Gates(min_ess=min_ess))
     with bar("training", count_lines(settings)) as advance:
@@ -62,7 +62,7 @@ def train_bandit(
         raise typer.Exit(1)
 
 
-def _print(trained: "Trained") -> None:
+def _print(trained: "TrainedBandit") -> None:
     logged, gain, health = trained.report.logged, trained.report.gain, trained.report.health
     more = (
         ""
@@ -71,7 +71,7 @@ def _print(trained: "Trained") -> None:
     )
     typer.echo(
         f"held-out pages: {logged.value:.4f} a card as logged, {more}by {health.ess:,.0f} "
-        f"effective decisions of {health.n_users:,} people"
+        f"effective decisions of {health.n_users:,} users"
     )
     for refusal in trained.refusals:
         typer.echo(f"gate not passed: {refusal}")

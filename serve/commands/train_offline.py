@@ -1,67 +1,73 @@
-"""`nextswipe train offline`."""
+"""The command `nextswipe train offline`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from serve.commands.progress import steps
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
-from serve.commands.steps import steps
-from serve.refused import Refused
+from serve.errors import JobError
 
 if TYPE_CHECKING:
-    from serve.offline_training import OfflineResult
+    from serve.jobs.train_offline import OfflineResult
+
 
 EXAMPLE = "Example: nextswipe train offline training --method iql --holdout 0.4"
 
 
 def train_offline(
-    folder: Annotated[Path, typer.Argument(help="Into which the ranker is written.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write the ranker to.")],
     method: Annotated[
         Literal["bc", "marwil", "iql", "cql"],
-        typer.Option(help="bc, marwil, or Q-learning: iql (expectile), cql (conservative)."),
+        typer.Option(
+            help="Method: bc, marwil, or Q-learning: iql (expectile), cql (conservative)."
+        ),
     ] = "iql",
     holdout: Annotated[
-        float, typer.Option(min=0.05, max=0.95, help="Share of the people to judge by.")
+        float, typer.Option(min=0.05, max=0.95, help="Share of the users to judge by.")
     ] = 0.4,
     return_worth: Annotated[
-        float, typer.Option(min=0.0, help="Reward of coming back, for each unit of .97 ** days.")
+        float, typer.Option(min=0.0, help="Reward of a return, per unit of .97 ** days.")
     ] = 20.0,
     window_days: Annotated[
-        int, typer.Option(min=1, help="Who is away for longer counts as not back.")
+        int, typer.Option(min=1, help="Longest absence, in days, that counts as a return.")
     ] = 7,
     credit: Annotated[
         Literal["session", "life"],
-        typer.Option(help="session: a card answers for its session and the return; or life."),
+        typer.Option(help="Credit of a card: its session and the return, or the whole life."),
     ] = "session",
     kl: Annotated[
-        float, typer.Option(min=0.001, max=0.2, help="How far from the log it may go, nats a card.")
+        float, typer.Option(min=0.001, max=0.2, help="Largest distance from the log, nats a card.")
     ] = 0.1,
     min_ess: Annotated[
-        float, typer.Option(min=1.0, help="Effective decisions without which nothing is judged.")
+        float, typer.Option(min=1.0, help="Least effective sample size, in decisions.")
     ] = 500.0,
     publish: Annotated[
-        bool, typer.Option("--publish", help="Make it current if it passes; a server follows.")
+        bool,
+        typer.Option("--publish", help="Make it current if it passes; a running server follows."),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split, weights and draws.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the split, the weights and the draws.")
+    ] = 0,
     as_json: AsJson = False,
     config: ConfigFile = None,
     data: DataFolder = None,
 ) -> None:
-    """Train a ranker from the log's whole lives; keep it if other people's say that it is better.
+    """Train a ranker from the log's user histories; keep it if other users' show that it is better.
 
-    Exit code 1: it was not kept; says which gate it did not pass. A server may run meanwhile.
+    Exit code 1: it was not kept; the failed gate is printed. A server may be running.
     """
-    from env.lives import LifeReward
-    from policies.retention.offline_args import OfflineArgs
-    from replay.gates import Gates
-    from serve.offline_training import OfflineGate
-    from serve.offline_training import train_offline as train
+    from env.pages.lives import LifeReward
+    from policies.training.offline.settings import OfflineArgs
+    from replay.evaluate.gates import Gates
+    from serve.jobs.train_offline import OfflineGate
+    from serve.jobs.train_offline import train_offline as train
 
     try:
-        import policies.retention.offline  # noqa: F401  # torch and RLlib, before a log is read
+        import policies.training.offline.job  # noqa: F401  # torch and RLlib, before a log is read
     except ImportError as error:
-        raise Refused(
+        raise JobError(
             'training comes with the extra "train": pip install "nextswipe[train]"'
         ) from error
     args = OfflineArgs(
@@ -92,10 +98,10 @@ def train_offline(
 def _print(result: "OfflineResult") -> None:
     gain, logged = result.report.gain, result.report.logged
     typer.echo(
-        f"{result.method}, from {result.n_steps:,} cards of {result.n_lives:,} people: "
+        f"{result.method}, from {result.n_steps:,} cards of {result.n_lives:,} users: "
         f"{logged.value:.3f} a session as logged, {gain.value:+.3f} "
         f"[{gain.low:+.3f}, {gain.high:+.3f}] as trained, by {gain.ess:,.0f} "
-        f"effective decisions of {gain.n_users:,} other people, {result.report.kl:.4f} nats a card"
+        f"effective decisions of {gain.n_users:,} other users, {result.report.kl:.4f} nats a card"
     )
     for refusal in result.refusals:
         typer.echo(f"gate not passed: {refusal}")

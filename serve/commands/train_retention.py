@@ -1,4 +1,4 @@
-"""`nextswipe train retention`."""
+"""The command `nextswipe train retention`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -6,108 +6,112 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from serve.commands.settings import AsJson, print_json
-from serve.commands.train_search import refusing, require_road, searched_args, train_search
-from serve.refused import Refused
+from serve.commands.train_search import refusing, require_method, searched_args, train_search
+from serve.errors import JobError
 
 if TYPE_CHECKING:
-    from policies.retention.args import RetentionArgs
-    from policies.retention.job import Progress
-    from policies.retention.tuning import Trial
-    from serve.retention_training import Outcome
+    from policies.training.ppo.job import Progress
+    from policies.training.ppo.tuning import TuningTrial
+    from policies.training.settings import RetentionArgs
+    from serve.jobs.train_ppo import TrainingOutcome
 
 
 def train_retention(
     folder: Annotated[
-        Path, typer.Argument(help="Of the training: checkpoints, events, the ranker that comes.")
+        Path, typer.Argument(help="Folder of the training: checkpoints, events and the ranker.")
     ],
     env: Annotated[
-        Literal["twin", "world"], typer.Option(help="The exact small world, or the full one.")
+        Literal["twin", "world"],
+        typer.Option(help="World: the exact small one (twin), or the full one."),
     ] = "twin",
     by: Annotated[
         Literal["search", "ppo"] | None,
-        typer.Option(help="How: by search in the full world, else by PPO, unless given."),
+        typer.Option(help="Training method; default: search in the full world, PPO in the twin."),
     ] = None,
     objective: Annotated[
         str,
         typer.Option(
-            help="Of PPO. twin: watch or days; world: a reward, such as mix or retention."
+            help="Objective of PPO. twin: watch or days; world: a reward, as mix or retention."
         ),
     ] = "",
-    preset: Annotated[str, typer.Option(help="Of the full world: a name or a file.")] = "kuairand",
+    preset: Annotated[
+        str, typer.Option(help="Preset of the full world: a name or a file.")
+    ] = "kuairand",
     features: Annotated[
         Literal["world", "feed"],
-        typer.Option(help="Of the full world: its own columns, or those that a feed serves by."),
+        typer.Option(help="Columns in the full world: its own, or those of a feed."),
     ] = "world",
     candidates: Annotated[
-        int, typer.Option(min=2, help="Of the full world: from how many is chosen.")
+        int, typer.Option(min=2, help="Candidates per card in the full world.")
     ] = 20,
     horizon: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Days of a life; 30 in a search, 60 in the twin, else the preset's."
+            min=1,
+            help="Days of a life; default: 30 in a search, 60 in the twin, else the preset's.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of lives, weights and draws.")] = 0,
-    people: Annotated[
-        int | None, typer.Option(min=1, help="Of a search: whom it learns from; 512.")
+    seed: Annotated[int, typer.Option(min=0, help="Seed of lives, weights and draws.")] = 0,
+    users: Annotated[
+        int | None, typer.Option(min=1, help="Users that a search learns from; default 512.")
     ] = None,
     judged: Annotated[
         int | None,
-        typer.Option(min=2, help="Of a search: others, by whom the ranker is judged; 1,000."),
+        typer.Option(min=2, help="Other users that a search's ranker is judged on; default 1,000."),
     ] = None,
     generations: Annotated[
-        int | None, typer.Option(min=1, help="Of a search: of samples of weights; 12.")
+        int | None, typer.Option(min=1, help="Generations of a search; default 12.")
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Of PPO: cards; 400,000 in the twin, else 2,000,000."),
+        typer.Option(min=1, help="Cards for PPO; default 400,000 in the twin, else 2,000,000."),
     ] = None,
     wellbeing: Annotated[
         float,
-        typer.Option(help="Of PPO in the full world: fine a minute of a visit beyond its limit."),
+        typer.Option(help="Penalty per minute of a visit beyond its limit (PPO, full world)."),
     ] = 0.0,
     visit_limit: Annotated[
-        float, typer.Option(metavar="MINUTES", help="From which on a visit is fined.")
+        float, typer.Option(metavar="MINUTES", help="Length from which a visit is penalised.")
     ] = 60.0,
     night: Annotated[
-        float, typer.Option(help="Of PPO in the full world: fine a minute from 0 to 5 h.")
+        float, typer.Option(help="Penalty per minute from 0 to 5 h (PPO, full world).")
     ] = 0.0,
     most_hate: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="Of cards not interested in, at most (full world)."),
+        typer.Option(metavar="SHARE", help="Largest share of 'not interested' cards (full world)."),
     ] = None,
     least_exposure: Annotated[
         float | None,
         typer.Option(
-            metavar="SHARE", help="Of cards of the less seen half of videos, at least (full world)."
+            metavar="SHARE", help="Least share of cards of the less seen videos (full world)."
         ),
     ] = None,
     plain: Annotated[
-        bool, typer.Option("--plain", help="PPO as it is: its own critic, gaps as they came.")
+        bool, typer.Option("--plain", help="Use plain PPO: its own critic, gaps as drawn.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the training that the folder holds.")
+        bool, typer.Option("--resume", help="Continue the training in the folder.")
     ] = False,
     tune: Annotated[
-        int, typer.Option(min=0, help="Try that many settings with Ray Tune instead.")
+        int, typer.Option(min=0, help="Try this many settings with Ray Tune instead.")
     ] = 0,
     address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster; else Ray runs here.")
+        str | None, typer.Option(help="Address of a Ray cluster; default: Ray runs here.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a ranker for whether people come back, in a simulated world.
+    """Train a ranker for user retention, in a simulated world.
 
-    In the full world, weights are searched for under which whole lives have most active days, and
-    cloned into a network; at the end people it was not trained with live under it. With --by ppo,
-    and in the twin, PPO trains a network. Needs the extra train. After a kill, --resume goes on.
-    A job of Ray runs on that job's cluster. Fines and limits are PPO's, and off unless given;
-    limits are judged at the end by people it was not trained with.
+    In the full world, a search finds the weights under which simulated users have most active days,
+    and clones them into a network, which is then judged on other users. With --by ppo, and in the
+    twin, PPO trains a network. Needs the extra train. After a kill, --resume continues. A job of
+    Ray runs on that job's cluster. Penalties and limits are PPO's, and off unless given; limits are
+    judged at the end on other users.
     """
     if (by or ("search" if env == "world" else "ppo")) == "search":
         if env == "twin":
-            raise Refused("expected --env world with --by search: the twin has PPO alone")
-        require_road(
+            raise JobError("expected --env world with --by search: the twin has PPO alone")
+        require_method(
             "ppo",
             {
                 "--objective": objective,
@@ -121,17 +125,19 @@ def train_retention(
                 "--address": address,
             },
         )
-        sizes = {"n_people": people, "n_judged": judged, "n_generations": generations}
+        sizes = {"n_users": users, "n_judged": judged, "n_generations": generations}
         with refusing():
             searched = searched_args(preset, candidates, features, seed, sizes | {"days": horizon})
         train_search(searched, folder, resume=resume, as_json=as_json)
         return
-    require_road("search", {"--people": people, "--judged": judged, "--generations": generations})
+    require_method("search", {"--users": users, "--judged": judged, "--generations": generations})
     fines = {"wellbeing": wellbeing, "visit_limit_min": visit_limit, "night": night}
     limits = {"most_hate": most_hate, "least_exposure": least_exposure}
     if env == "twin":
         if wellbeing or night:
-            raise Refused("expected --env world with --wellbeing or --night: the twin has no clock")
+            raise JobError(
+                "expected --env world with --wellbeing or --night: the twin has no clock"
+            )
         args = _twin_args(objective, horizon, seed, steps, limits)
     else:
         world = {
@@ -146,7 +152,7 @@ def train_retention(
     if tune:
         _tune(args, tune, folder, address, as_json=as_json)
         return
-    from serve.retention_training import train_retention as train
+    from serve.jobs.train_ppo import train_retention as train
 
     outcome = train(args, folder, resume=resume, address=address, advance=_tell)
     if as_json:
@@ -160,13 +166,13 @@ def _twin_args(
 ) -> "RetentionArgs":
     import msgspec
 
-    from policies.retention.args import RetentionArgs, TwinWorld
-    from policies.retention.limits import Limits
+    from policies.training.limits import Constraints
+    from policies.training.settings import RetentionArgs, TwinWorld
 
     named = {"objective": objective} if objective else {}
     with refusing():
         world = msgspec.convert({"type": "twin", "horizon_days": horizon or 60} | named, TwinWorld)
-        args = RetentionArgs(world=world, seed=seed, limits=Limits(**limits))
+        args = RetentionArgs(world=world, seed=seed, limits=Constraints(**limits))
         return args if steps is None else msgspec.structs.replace(args, n_steps=steps)
 
 
@@ -178,22 +184,22 @@ def _world_args(
     steps: int | None,
     limits: dict[str, Any],
 ) -> "RetentionArgs":
-    from env.objective import Objective
-    from policies.retention.args import FeedWorld, RetentionArgs
-    from policies.retention.limits import Limits
+    from env.world.objective import Objective
+    from policies.training.limits import Constraints
+    from policies.training.settings import FeedWorld, RetentionArgs
 
     with refusing():
         counted = Objective(objective or "mix", **fines)  # type: ignore[arg-type]  # it checks
         feed = FeedWorld(objective=counted, **world)
         return RetentionArgs.of_feed(
-            feed, seed=seed, n_steps=steps or 2_000_000, limits=Limits(**limits)
+            feed, seed=seed, n_steps=steps or 2_000_000, limits=Constraints(**limits)
         )
 
 
 def _tune(
     args: "RetentionArgs", n_trials: int, folder: Path, address: str | None, *, as_json: bool
 ) -> None:
-    from policies.retention.tuning import tune_retention
+    from policies.training.ppo.tuning import tune_retention
 
     trials = tune_retention(args, n_trials, folder, address=address)
     if as_json:
@@ -203,7 +209,7 @@ def _tune(
         typer.echo(_describe(trial))
 
 
-def _describe(trial: "Trial") -> str:
+def _describe(trial: "TuningTrial") -> str:
     numbers = ", ".join(f"{name} {value:.3g}" for name, value in sorted(trial.numbers.items()))
     return f"{trial.life_return:12,.2f} a life  {numbers}"
 
@@ -220,12 +226,12 @@ def _tell(progress: "Progress") -> None:
     )
 
 
-def _print(outcome: "Outcome") -> None:
+def _print(outcome: "TrainingOutcome") -> None:
     typer.echo(f"{outcome.n_steps:,} cards in {outcome.seconds:.0f} s: {outcome.ranker}")
     for kept in outcome.limits:
         typer.echo(
             f"{kept.name} {kept.bound:g}: {'met' if kept.is_met else 'not met'}, "
-            f"{kept.share.value:.5f} ± {kept.share.se:.5f} of the cards of other people, "
+            f"{kept.share.value:.5f} ± {kept.share.se:.5f} of the cards of other users, "
             f"multiplier {kept.multiplier:.3f}"
         )
     if outcome.grade is not None:

@@ -1,4 +1,4 @@
-"""`nextswipe train retention --by search`: what is asked of the search, and what is told of it."""
+"""The job behind `nextswipe train retention --by search`: arguments and printed results."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,35 +8,35 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from serve.commands.settings import print_json
-from serve.refused import Refused
+from serve.errors import JobError
 
 if TYPE_CHECKING:
-    from policies.retention.search_args import SearchedArgs
-    from serve.retention_searching import SearchOutcome
+    from policies.training.search.settings import SearchTrainingArgs
+    from serve.jobs.train_search import SearchOutcome
 
 
-def require_road(road: str, options: Mapping[str, object]) -> None:
-    """Refuse options that only another road has.
+def require_method(road: str, options: Mapping[str, object]) -> None:
+    """Refuse options that only another training method has.
 
     Args:
-        road: that has them.
-        options: what was given, by name; nothing, or what is false, where it was not.
+        road: method that has them.
+        options: values by option name; falsy where not given.
 
     Raises:
         Refused: one of them was given.
     """
     given = [name for name, value in options.items() if value]
     if given:
-        raise Refused(f"expected --by {road} with {', '.join(given)}")
+        raise JobError(f"expected --by {road} with {', '.join(given)}")
 
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Tell of arguments that are out of range in words."""
+    """Turn arguments that are out of range into a message."""
     try:
         yield
     except ValueError as error:
-        raise Refused(str(error)) from error
+        raise JobError(str(error)) from error
 
 
 def searched_args(
@@ -45,28 +45,26 @@ def searched_args(
     features: Literal["world", "feed"],
     seed: int,
     sizes: Mapping[str, int | None],
-) -> "SearchedArgs":
+) -> "SearchTrainingArgs":
     """Return the arguments of a search.
 
     Args:
-        preset: constants of the world.
-        candidates: from how many is chosen.
-        features: the columns that the ranker reads.
-        seed: of all that is drawn.
-        sizes: by their names in `SearchedArgs`; as they are there where None.
+        features: columns that the ranker reads.
+        seed: seed of all draws.
+        sizes: by name in `SearchTrainingArgs`; None: its default.
 
     Raises:
         ValueError: a number is out of range.
     """
-    from policies.retention.search_args import SearchedArgs
+    from policies.training.search.settings import SearchTrainingArgs
 
     given = {name: size for name, size in sizes.items() if size is not None}
-    return SearchedArgs(preset, candidates, features, seed, **given)
+    return SearchTrainingArgs(preset, candidates, features, seed, **given)
 
 
-def train_search(args: "SearchedArgs", folder: Path, *, resume: bool, as_json: bool) -> None:
-    """Train by search and say what came of it."""
-    from serve.retention_searching import search_retention
+def train_search(args: "SearchTrainingArgs", folder: Path, *, resume: bool, as_json: bool) -> None:
+    """Train by search and print the outcome."""
+    from serve.jobs.train_search import search_retention
 
     outcome = search_retention(args, folder, resume=resume, advance=_tell)
     if as_json:
@@ -82,7 +80,7 @@ def _tell(stage: str, done: int, total: int) -> None:
 def _print(outcome: "SearchOutcome") -> None:
     worth = outcome.worth
     typer.echo(f"{outcome.seconds:.0f} s: {outcome.ranker}")
-    typer.echo(f"{worth.people:,} people it was not trained with, {worth.days} days:")
+    typer.echo(f"{worth.users:,} users it was not trained with, {worth.days} days:")
     for lived in worth.lives:
         typer.echo(f"  {lived.policy:7} {lived.active_days:6.2f} active days, D30 {lived.d30:.3f}")
     for over, gain in (("myopic", worth.gain_over_myopic), ("chance", worth.gain_over_chance)):

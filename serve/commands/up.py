@@ -1,26 +1,125 @@
-"""`nextswipe up`: the server on this machine, with viewers to watch it learn where it is new."""
+"""The command `nextswipe up`: the server on this machine, with simulated users if it is new."""
 
 import asyncio
 import contextlib
 import signal
+import threading
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+from rich.table import Table
 
+from env.records import FeedbackRecord, PageRecord
+from env.reward import is_censored, is_valid_play
+from env.vocabulary import Interaction
+from replay.join.join import Join
 from serve.clock import now_ms
 from serve.commands.settings import ConfigFile, DataFolder, StoreUrl, load_settings
 from serve.config import Config
+from serve.store.generations import current_version
+from serve.store.open import open_store
 
 if TYPE_CHECKING:
     from env.vocabulary import ItemId
 
+
+RECENT = 1_000
+
+MAX_LINES = 5_000
+
+
+class Figures:
+    """Follows the log and sums up its events since the start."""
+
+    def __init__(self, config: Config, now_ms: Callable[[], int]) -> None:
+        """Start at the end of the log of the data folder."""
+        self._store = open_store(config, now_ms)
+        self._log = self._store.log
+        self._now_ms = now_ms
+        self._began_ms = now_ms()
+        self._join = Join(config.reward, settle_ms=config.join.settle_ms)
+        self._offset = self._log.last_offset()
+        self._first: list[Interaction] = []
+        self._recent: deque[Interaction] = deque(maxlen=RECENT)
+        self._n_pages = 0
+        self._n_events = 0
+        self._version = 0
+        self._reading = threading.Lock()
+        self._closed = False
+
+    def table(self) -> Table:
+        """Read new log lines and return the present figures; thread-safe.
+
+        After `close`, the figures of the last read are returned.
+        """
+        with self._reading:
+            if not self._closed:
+                self._read()
+            return self._table()
+
+    def close(self) -> None:
+        """Close the store, after any read in progress."""
+        with self._reading:
+            self._closed = True
+            self._store.close()
+
+    def _table(self) -> Table:
+        elapsed_s = max((self._now_ms() - self._began_ms) / 1000, 1e-3)
+        table = Table(title="nextswipe", show_header=False)
+        table.add_row("pages", f"{self._n_pages:,}", f"{self._n_pages / elapsed_s:.1f} a second")
+        table.add_row("events", f"{self._n_events:,}", f"{self._n_events / elapsed_s:.1f} a second")
+        table.add_row("model", f"version {self._version}", "")
+        table.add_row(
+            f"reward a card, first {len(self._first):,}", _mean_reward(self._first), "at the start"
+        )
+        table.add_row(
+            f"reward a card, last {len(self._recent):,}",
+            _mean_reward(self._recent),
+            f"{_play_rate(self._recent)} watched beyond 7 s",
+        )
+        return table
+
+    def _read(self) -> None:
+        version = current_version(self._store)
+        self._version = 0 if version is None else version.version
+        for line in self._log.read(self._offset, MAX_LINES):
+            self._offset = line.offset
+            self._n_pages += isinstance(line.record, PageRecord)
+            self._n_events += isinstance(line.record, FeedbackRecord)
+            for interaction in self._join.fold(line.record):
+                if not is_censored(interaction.feedback, interaction.duration_s):
+                    self._recent.append(interaction)
+                    if len(self._first) < RECENT:
+                        self._first.append(interaction)
+
+
+def _mean_reward(interactions: "deque[Interaction] | list[Interaction]") -> str:
+    if not interactions:
+        return "none yet"
+    return f"{sum(i.reward for i in interactions) / len(interactions):.3f}"
+
+
+def _play_rate(interactions: "deque[Interaction] | list[Interaction]") -> str:
+    if not interactions:
+        return "none"
+    plays = sum(is_valid_play(i.feedback.dwell_s, i.duration_s) for i in interactions)
+    return f"{plays / len(interactions):.0%}"
+
+
 N_ITEMS = 2_000
+
 PRESENT = 40
+
 CARDS_AT_ONCE = 20
+
 PAUSE_S = 0.5
+
 REFRESH_S = 0.5
+
 EXAMPLE = "Example: nextswipe up --data ./data"
 
 
@@ -30,17 +129,17 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    viewers: Annotated[
+    simulated: Annotated[
         bool | None,
         typer.Option(
-            "--viewers/--no-viewers",
-            help="Simulated people who swipe along; by default with a generated catalogue only.",
+            "--swarm/--no-swarm",
+            help="Run simulated users too; by default with a generated catalogue only.",
         ),
     ] = None,
     ray: Annotated[
         bool,
         typer.Option(
-            "--ray/--no-ray", help="Under Ray Serve; else the same app under plain uvicorn."
+            "--ray/--no-ray", help="Run under Ray Serve, or the same app under plain uvicorn."
         ),
     ] = True,
     config: ConfigFile = None,
@@ -49,24 +148,25 @@ def up(
 ) -> None:
     """Run the feed on this machine until Ctrl-C.
 
-    A data folder without items gets a generated catalogue, and some simulated people who swipe
-    it, so that there is something to see: open the page and swipe along. One that is served
-    already is refused.
+    A data folder without items gets a generated catalogue and some simulated users who swipe it,
+    so
+    that there is something to see: open the page and swipe along. A folder that is already served
+    is refused.
     """
-    from serve.data_folder import sole_server
+    from serve.store.data_folder import sole_server
 
     settings = load_settings(config, data, store)
     with sole_server(settings, now_ms()):
-        _serve(settings, viewers=viewers, with_ray=ray)
+        _serve(settings, simulated=simulated, with_ray=ray)
 
 
-def _serve(settings: Config, *, viewers: bool | None, with_ray: bool) -> None:
+def _serve(settings: Config, *, simulated: bool | None, with_ray: bool) -> None:
     """Run the feed until Ctrl-C, with a catalogue where there is none."""
-    from serve.serving import serving
+    from serve.processes.start import serving
 
     if _is_empty(settings):
         _generate(settings)
-    with_viewers = _is_generated(settings) if viewers is None else viewers
+    with_viewers = _is_generated(settings) if simulated is None else simulated
     typer.echo(f"starting {'Ray Serve' if with_ray else 'the server'} ...")
     stopped = (KeyboardInterrupt, asyncio.CancelledError)
     with contextlib.suppress(*stopped), serving(settings, with_ray=with_ray) as address:
@@ -80,10 +180,8 @@ def _serve(settings: Config, *, viewers: bool | None, with_ray: bool) -> None:
 
 
 async def _watch(settings: Config, address: str, with_viewers: bool) -> None:
-    """Show what happens, with or without viewers, until somebody stops it."""
+    """Show live figures, with or without simulated users, until the server is stopped."""
     from rich.live import Live
-
-    from serve.live import Figures
 
     # Raising in the middle of whatever runs would leave a read of the database open.
     watching = asyncio.current_task()
@@ -97,7 +195,7 @@ async def _watch(settings: Config, address: str, with_viewers: bool) -> None:
                 await asyncio.sleep(REFRESH_S)
                 live.update(await asyncio.to_thread(figures.table))
                 if viewing is not None and viewing.done():
-                    live.console.print(f"the viewers have left: {viewing.exception()}")
+                    live.console.print(f"the simulated have left: {viewing.exception()}")
                     viewing = None
     finally:
         if viewing is not None:
@@ -106,53 +204,55 @@ async def _watch(settings: Config, address: str, with_viewers: bool) -> None:
 
 
 async def _view(settings: Config, address: str) -> None:
-    """Let simulated people swipe along, gently, for as long as the server runs.
+    """Let a few simulated users swipe for as long as the server runs.
 
-    Somebody is always there, which by the world's calendar would not be so (`serve.attendance`).
-    They pass over what was uploaded since they came, so there is nothing to start again for.
+    A `ConstantAttendance` keeps some present at all times. They skip items uploaded after they
+    came, so the swarm never restarts.
     """
-    from env.viewer import people
-    from serve.attendance import Rush
-    from serve.client import Client
-    from serve.importing import load_world
-    from serve.swarm import Swarm
+    from env.world.user import simulated_users
+    from serve.jobs.import_data import load_world
+    from serve.swarm.attendance import ConstantAttendance
+    from serve.swarm.swarm import Swarm
+    from serve.wire.client import FeedClient
 
-    world, users = await asyncio.to_thread(load_world, settings, 1)
-    viewers = people(world, users[: 20 * PRESENT])
-    async with Client(address) as client:
-        swarm = Swarm(client, Rush(viewers, PRESENT), seed=now_ms(), start_ms=now_ms())
+    world, accounts = await asyncio.to_thread(load_world, settings, 1)
+    simulated = simulated_users(world, accounts[: 20 * PRESENT])
+    async with FeedClient(address) as client:
+        swarm = Swarm(
+            client, ConstantAttendance(simulated, PRESENT), seed=now_ms(), start_ms=now_ms()
+        )
         while True:
             await swarm.swipe(CARDS_AT_ONCE)
             await asyncio.sleep(PAUSE_S)
 
 
 def _is_empty(settings: Config) -> bool:
-    """Return whether there is no item; makes the data folder where it is missing."""
+    """Return whether there is no item; creates a missing data folder."""
     return not _item_ids(settings)
 
 
 def _is_generated(settings: Config) -> bool:
-    """Return whether nothing was put beside what was generated."""
-    from env import generated
+    """Return whether the catalogue holds only generated items."""
+    from env.world import generated
 
     return _item_ids(settings) <= {item.item_id for item in generated.catalogue(1, N_ITEMS, 0)}
 
 
 def _item_ids(settings: Config) -> "set[ItemId]":
-    from serve.data_folder import open_data
+    from serve.store.data_folder import open_data
 
     with open_data(settings, must_exist=False) as store, store.view() as view:
         return view.item_ids()
 
 
 def _generate(settings: Config) -> None:
-    from env import generated
-    from serve.importing import import_items
+    from env.world import generated
+    from serve.jobs.import_data import import_items
 
     counts = import_items(settings, generated.catalogue(1, N_ITEMS, now_ms()), now_ms())
     typer.echo(f"{Path(settings.data.folder)}: a generated catalogue, {counts.new:,} items")
 
 
 def _stop(signum: int, frame: FrameType | None) -> NoReturn:
-    """Take a request to end like Ctrl-C, so that no process is left behind."""
+    """Handle SIGTERM like Ctrl-C, so that no process is left behind."""
     raise KeyboardInterrupt

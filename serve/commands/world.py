@@ -1,4 +1,4 @@
-"""`nextswipe world fit` and `nextswipe world check`, and the group with the other commands."""
+"""The commands `nextswipe world fit` and `nextswipe world check`, and their group."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,24 +7,88 @@ import msgspec
 import numpy as np
 import typer
 
-from serve.commands import world_rollouts, world_twin
+from serve.commands import world_rollouts
 from serve.commands.progress import bar
 from serve.commands.settings import AsJson, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from env.check import Check
-    from env.identify import Log
-    from env.presets import Preset
-    from serve.world_checking import Checked
-    from serve.world_fitting import Fitted
+    from env.calibration.checks import Check
+    from env.calibration.identify import WorldLog
+    from env.twin.policies import Graded
+    from env.world.presets import Preset
+    from serve.jobs.check_world import WorldChecks
+    from serve.jobs.fit_world import Fitted
+
+
+COLUMNS = (
+    "policy",
+    "share of optimal watch time",
+    "of optimal days",
+    "score, watch",
+    "score, days",
+    "cards a session",
+    "seconds a card",
+    "days between sessions",
+    "active days",
+    "D1",
+    "D7",
+    "D30",
+    "active on a day, last ten",
+)
+
+
+def twin(as_json: AsJson = False) -> None:
+    """Print the values of the reference policies of MiniSwipe, the exact twin.
+
+    All figures are exact expectations: values by dynamic programming, habits over 60 days.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from env.twin.policies import grade_policies
+
+    # The matrices are small: BLAS threads only wait for each other.
+    with threadpool_limits(1, user_api="blas"):
+        grades = grade_policies()
+    if as_json:
+        print_json(grades)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    optimum = grades.optimum
+    table = Table(
+        title=f"MiniSwipe over {grades.days} days; the optimum is {optimum['watch']:,.0f} s, or "
+        f"{optimum['days']:.2f} days"
+    )
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == "policy" else "right")
+    for graded in grades.policies:
+        table.add_row(graded.policy, *cells(graded))
+    Console().print(table)
+
+
+def cells(graded: "Graded") -> list[str]:
+    """Return the cells of a row, in the order of `COLUMNS`."""
+    habits = graded.habits
+    return [
+        *(f"{share:.3f}" for share in graded.share.values()),
+        *(f"{score:z.2f}" for score in graded.score.values()),
+        f"{habits.session_swipes:.1f}",
+        f"{habits.swipe_s:.1f}",
+        f"{habits.gap_days:.2f}",
+        f"{habits.active_days:.1f}",
+        *(f"{share:.3f}" for share in (*habits.retention, habits.daily_active)),
+    ]
+
 
 NUMBERS = ("found", "at least", "at most")
+
 STYLES = {"pass": "", "fail": "bold red", "unjudged": "dim"}
 
 PresetName = Annotated[
-    str, typer.Option(metavar="NAME", help="kuairand, daily, or the file of a preset.")
+    str, typer.Option(metavar="NAME", help="Preset: kuairand, daily, or a file.")
 ]
 
 
@@ -35,7 +99,7 @@ def register(app: typer.Typer) -> None:
     )
     group.command("fit", epilog="Example: nextswipe world fit --log DIR --holdout 0.5")(fit)
     group.command("check", epilog="Example: nextswipe world check --picture world.png")(check)
-    group.command("twin", epilog="Example: nextswipe world twin --json")(world_twin.twin)
+    group.command("twin", epilog="Example: nextswipe world twin --json")(twin)
     world_rollouts.add(group)
     app.add_typer(group, name="world")
 
@@ -45,43 +109,44 @@ def fit(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A log in KuaiRand's columns (Parquet or CSV), its folder, or a data folder.",
+            help="WorldLog in KuaiRand's columns (Parquet or CSV), its folder, or a data folder.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the preset here.")] = None,
     named: Annotated[
-        str, typer.Option(metavar="NAME", help="Make a shipped preset again, from its recipe.")
+        str, typer.Option(metavar="NAME", help="Rebuild a shipped preset from its recipe.")
     ] = "",
     holdout: Annotated[
         float,
         typer.Option(
-            min=0.0, max=0.9, help="Fit to all but the latest share of the log, and predict that."
+            min=0.0, max=0.9, help="Keep out this latest share of the log, and predict it."
         ),
     ] = 0.0,
     session_cards: Annotated[
         float | None,
         typer.Option(
-            min=1.0, help="Assume this mean length, where the log holds only parts of sessions."
+            min=1.0,
+            help="Assume this mean session length, if the log holds only parts of sessions.",
         ),
     ] = None,
     cards: Annotated[
-        int, typer.Option(min=1_000, help="Simulated in each round of the calibration.")
+        int, typer.Option(min=1_000, help="Cards simulated in each calibration round.")
     ] = 1_000_000,
     as_json: AsJson = False,
 ) -> None:
-    """Fit a world to a log and write it as a preset: what it identifies, and what is assumed.
+    """Fit a world to a log and write it as a preset of identified and assumed parameters.
 
-    Prints the moments of the fitted world against those of the log and, with --holdout, against
-    those of the part that was kept out. Exit code 1 if one is outside of its band; the preset is
-    written all the same, for whoever can do with what was missed.
+    Prints the summary statistics of the fitted world beside those of the log and, with --holdout,
+    beside those of the part that was kept out. Exit code 1 if one is outside of its band; the
+    preset is written nevertheless.
     """
     from threadpoolctl import threadpool_limits
 
-    from serve.refused import Refused
-    from serve.world_fitting import N_ROUNDS, fit_log, make_named
+    from serve.errors import JobError
+    from serve.jobs.fit_world import N_ROUNDS, fit_log, make_named
 
     found = None if log is None else _read(log)
-    # Many small matrices: threads of BLAS only wait for each other.
+    # The matrices are small: BLAS threads only wait for each other.
     with threadpool_limits(1, user_api="blas"), bar("simulating", cards * N_ROUNDS) as advance:
         if named:
             fitted = make_named(named, found, n_cards=cards, advance=advance)
@@ -96,7 +161,7 @@ def fit(
                 advance=advance,
             )
         else:
-            raise Refused("expected --log FILE, or --named NAME for a shipped preset")
+            raise JobError("expected --log FILE, or --named NAME for a shipped preset")
     if out is not None:
         out.write_bytes(fitted.preset.to_json() + b"\n")
     if as_json:
@@ -113,29 +178,31 @@ def check(
     preset: PresetName = "kuairand",
     picture: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Draw the moments here (.png, .svg; extra `world`)."),
+        typer.Option(
+            metavar="FILE", help="Draw the summary statistics here (.png, .svg; extra `world`)."
+        ),
     ] = None,
     cards: Annotated[
-        int, typer.Option(min=1_000, help="Shown to simulated people, for the moments.")
+        int, typer.Option(min=1_000, help="Cards shown to simulated users.")
     ] = 6_000_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the simulated people.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated users.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Check a world against its moments, and its exact twin against its dynamic programme.
+    """Check a world against its summary statistics, and its exact twin against dynamic programming.
 
-    Prints a row a check: what was found, the band that it must lie in, the verdict. Exit code 1 if
-    one fails. Takes one or two minutes.
+    Prints a row for each check: the value found, its band, the verdict. Exit code 1 if one fails.
+    Takes one or two minutes.
     """
     from threadpoolctl import threadpool_limits
 
-    from env.presets import load
-    from serve.refused import Refused
-    from serve.world_checking import Sizes, check_world
+    from env.world.presets import load
+    from serve.errors import JobError
+    from serve.jobs.check_world import Sizes, check_world
 
     try:
         world = load(preset)
     except ValueError as error:
-        raise Refused(str(error)) from error
+        raise JobError(str(error)) from error
     with threadpool_limits(1, user_api="blas"), bar("checking", 2 * cards) as advance:
         checked = check_world(world, seed, Sizes(cards=cards), advance)
     if picture is not None:
@@ -149,15 +216,15 @@ def check(
         raise typer.Exit(1)
 
 
-def _read(log: Path) -> "Log":
-    from serve.world_logs import read_log
+def _read(log: Path) -> "WorldLog":
+    from serve.jobs.fit_world import read_log
 
     return read_log(log)
 
 
-def _draw(file: Path, world: "Preset", checked: "Checked") -> None:
-    from env.pictures import draw_moments
-    from serve.refused import Refused
+def _draw(file: Path, world: "Preset", checked: "WorldChecks") -> None:
+    from env.report.moments import draw_moments
+    from serve.errors import JobError
 
     if world.moments is None:
         return
@@ -171,9 +238,9 @@ def _draw(file: Path, world: "Preset", checked: "Checked") -> None:
             source=world.source,
         )
     except ImportError as error:
-        raise Refused('a picture needs matplotlib: pip install "nextswipe[world]"') from error
+        raise JobError('a picture needs matplotlib: pip install "nextswipe[world]"') from error
     except ValueError as error:
-        raise Refused(f"{file}: {error}") from error
+        raise JobError(f"{file}: {error}") from error
 
 
 def _show_fit(fitted: "Fitted") -> None:

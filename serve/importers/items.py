@@ -1,51 +1,77 @@
-"""Reads a catalogue from CSV, JSON lines or Parquet: strictly, and all of it or nothing.
+"""Strict importer of a catalogue from CSV, JSON lines or Parquet, all or nothing.
 
-Columns and keys are the fields of `Item`; only `item_id` is required. In CSV an empty cell means
-the field's default and the fields that hold several values separate them by `|`; a product is its
-country, `=` and its address. What a field may
-hold is what `serve.items_wire.ItemBody` says, so that a file and the API take the same items.
+Columns and keys are the fields of `Item`; only `item_id` is required. `serve.wire.items.ItemBody`
+validates fields, as in the API. In CSV an empty cell is the default, `|` separates several values,
+and a product is COUNTRY=ADDRESS.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from env.vocabulary import Item, ItemId
-from serve.importers.bad_file import BadFile
-from serve.importers.bodies import to_body
+from serve.errors import BadFile
 from serve.importers.tables import read_table
-from serve.items_wire import ItemBody
-from serve.limits import is_id
+from serve.limits import ID_RULE, is_id
+from serve.wire.codec import misfit
+from serve.wire.items import ItemBody
+
+B = TypeVar("B", bound=msgspec.Struct)
+
+
+def to_body(path: Path, line: int, cells: object, kind: type[B], *, strict: bool = True) -> B:
+    """Return a record of a file as the API would accept it.
+
+    Args:
+        line: line of the record, from 1.
+        cells: values by field.
+        kind: a body of `serve.wire.items` or `serve.wire.users`.
+        strict: False also accepts numbers written as text.
+
+    Raises:
+        BadFile: a value does not fit; with line and field.
+    """
+    try:
+        return msgspec.convert(cells, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        problem = misfit(error).problem
+        is_id_rule = problem.field == "item_id" and "regex" in problem.detail
+        detail = f"expected {ID_RULE}" if is_id_rule else problem.detail
+        raise BadFile(path, detail[:1].lower() + detail[1:], line, problem.field) from None
+
 
 FIELDS = Item.__struct_fields__
+
 SEVERAL = ("tags", "markets", "vector")
+
 PRODUCTS = "products"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """An item and where it stood, for what shows only once it meets the catalogue.
+class ItemLine:
+    """An item with its line, for errors found only against the catalogue.
 
     Attributes:
-        number: as an editor counts; in Parquet the row, from 1.
+        number: line number; in Parquet the row, from 1.
     """
 
     number: int
     item: Item
 
 
-def read(path: Path) -> list[Line]:
-    """Return the items of a file, its kind known by its suffix.
+def read(path: Path) -> list[ItemLine]:
+    """Return the items of a file, by its suffix.
 
     Raises:
-        BadFile: the suffix is none of .csv, .jsonl, .ndjson and .parquet, or the file is not what
-            it should be, with its line and column.
+        BadFile: the suffix is none of .csv, .jsonl, .ndjson and .parquet, or the file is invalid;
+            with line and column.
     """
-    readers: dict[str, Callable[[Path], Iterator[Line]]] = {
+    readers: dict[str, Callable[[Path], Iterator[ItemLine]]] = {
         ".csv": _read_csv,
         ".jsonl": _read_json_lines,
         ".ndjson": _read_json_lines,
@@ -59,14 +85,14 @@ def read(path: Path) -> list[Line]:
     return lines
 
 
-def _read_csv(path: Path) -> Iterator[Line]:
+def _read_csv(path: Path) -> Iterator[ItemLine]:
     for row in read_table(path, ("item_id",), allowed=FIELDS):
         cells: dict[str, object] = {}
         for column in row.columns:
             text = row.text(column)
             if text:
                 cells[column] = _cell(path, row.line, column, text)
-        yield Line(row.line, _convert(path, row.line, cells, strict=False))
+        yield ItemLine(row.line, _convert(path, row.line, cells, strict=False))
 
 
 def _cell(path: Path, number: int, column: str, text: str) -> object:
@@ -83,12 +109,12 @@ def _product(path: Path, number: int, text: str) -> tuple[str, str]:
     return country, address
 
 
-def _read_json_lines(path: Path) -> Iterator[Line]:
+def _read_json_lines(path: Path) -> Iterator[ItemLine]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield Line(number, _convert(path, number, _decode(path, number, line)))
+                    yield ItemLine(number, _convert(path, number, _decode(path, number, line)))
     except OSError as error:
         raise BadFile(path, f"cannot be read: {error.strerror}") from None
 
@@ -100,7 +126,7 @@ def _decode(path: Path, number: int, line: bytes) -> object:
         raise BadFile(path, f"expected JSON, but {error}", number) from None
 
 
-def _read_parquet(path: Path) -> Iterator[Line]:
+def _read_parquet(path: Path) -> Iterator[ItemLine]:
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
@@ -117,11 +143,11 @@ def _read_parquet(path: Path) -> Iterator[Line]:
             present = {name: value for name, value in cells.items() if value is not None}
             if PRODUCTS in present:
                 present[PRODUCTS] = _without_nulls(present[PRODUCTS])
-            yield Line(number, _convert(path, number, present))
+            yield ItemLine(number, _convert(path, number, present))
 
 
 def _without_nulls(products: object) -> object:
-    """Return a Parquet map or struct as a dict: a map comes as pairs, a struct has all its keys."""
+    """Return a Parquet map (pairs) or struct (all keys) as a dict without nulls."""
     if isinstance(products, list) and all(isinstance(pair, tuple) for pair in products):
         products = dict(products)
     if not isinstance(products, dict):
@@ -137,8 +163,8 @@ def _convert(path: Path, number: int, cells: object, *, strict: bool = True) -> 
     return body.item(ItemId(item_id))
 
 
-def _check_together(path: Path, lines: list[Line]) -> None:
-    """Refuse an id that comes twice and vectors of two lengths."""
+def _check_together(path: Path, lines: list[ItemLine]) -> None:
+    """Refuse a repeated id, and vectors of two lengths."""
     first: dict[str, int] = {}
     length, where = 0, 0
     for line in lines:

@@ -1,9 +1,8 @@
-"""Reads KuaiRand (Gao et al., CIKM 2022, CC BY-SA 4.0) as items, people and impressions.
+"""Importer of KuaiRand (Gao et al., CIKM 2022, CC BY-SA 4.0): items, users and impressions.
 
-The folder is as KuaiRand publishes it: `video_features_basic_*.csv`, `user_features_*.csv` and
-any number of `log_standard_*.csv` or `.parquet`. Everything is checked before anything is
-returned. Items have no title; a `video_duration` may be missing, and a `duration_ms` of 0 says
-the same of an impression.
+The folder holds `video_features_basic_*.csv`, `user_features_*.csv` and any number of
+`log_standard_*.csv` or `.parquet`, as published. Everything is checked before anything is returned.
+Items have no title; a missing `video_duration`, or a `duration_ms` of 0, means an unknown duration.
 """
 
 from dataclasses import dataclass
@@ -16,23 +15,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from env.impressions import Impressions
 from env.vocabulary import CreatorId, Ints, Item, ItemId, Profile, UserId
-from serve.importers.bad_file import BadFile
-from serve.importers.bodies import to_body
+from env.world.impressions import ImpressionTable
+from serve.errors import BadFile
+from serve.importers.items import to_body
 from serve.importers.tables import Row, read_table
-from serve.items_wire import ItemBody
-from serve.people_wire import ProfileBody
+from serve.wire.items import ItemBody
+from serve.wire.users import ProfileBody
 
 ZONE = ZoneInfo("Asia/Shanghai")
-REGISTERED_BEFORE = datetime(2022, 4, 30, tzinfo=ZONE)
-LAST_DAY_MS = int(REGISTERED_BEFORE.timestamp() * 1000)
-"""30 April 2022, 0:00 in Shanghai: the day that is held out when the response model is judged.
 
-By the clock: the log's own column `date` counts 152 impressions of the evening before to that day.
+REGISTERED_BEFORE = datetime(2022, 4, 30, tzinfo=ZONE)
+
+LAST_DAY_MS = int(REGISTERED_BEFORE.timestamp() * 1000)
+"""Midnight of 30 April 2022 in Shanghai: that day is held out to judge the response model.
+
+The log's own column `date` assigns 152 impressions of the evening before to that day.
 """
 
 ITEM_COLUMNS = ("video_id", "author_id", "upload_dt", "video_duration", "music_id", "tag")
+
 USER_COLUMNS = (
     "user_id",
     "user_active_degree",
@@ -40,6 +42,7 @@ USER_COLUMNS = (
     "is_video_author",
     "register_days",
 )
+
 LOG_COLUMNS = (
     "user_id",
     "video_id",
@@ -53,24 +56,25 @@ LOG_COLUMNS = (
     "is_follow",
     "is_hate",
 )
+
 FLAGS = LOG_COLUMNS[6:]
 
 
 @dataclass(frozen=True, slots=True)
 class KuaiRand:
-    """What a folder holds; impressions refer to items and users by position."""
+    """Contents of a folder; impressions refer to items and users by index."""
 
     folder: Path
     items: list[Item]
     users: list[tuple[UserId, Profile]]
-    impressions: Impressions
+    impressions: ImpressionTable
 
 
 def read(folder: Path) -> KuaiRand:
     """Return all of a KuaiRand folder.
 
     Raises:
-        BadFile: a file is missing or not what it should be, with its line and column.
+        BadFile: a file is missing or invalid; with line and column.
     """
     items = [
         _read_item(row) for row in read_table(_find(folder, "video_features_basic"), ITEM_COLUMNS)
@@ -86,12 +90,12 @@ def read(folder: Path) -> KuaiRand:
 
 
 def read_log(path: Path) -> KuaiRand:
-    """Return one log, with the tables of items and users that stand beside it.
+    """Return one log, with the item and user tables beside it.
 
-    Without those an item is an id and a duration, and a user an id.
+    Without a table, an item is an id and a duration, or a user an id.
 
     Raises:
-        BadFile: a file is not what it should be, with its line and column.
+        BadFile: a file is invalid; with line and column.
     """
     rows = _read_rows(path)
     if list(path.parent.glob("video_features_basic*.csv")):
@@ -111,7 +115,7 @@ def read_log(path: Path) -> KuaiRand:
 
 
 def _bare_items(rows: Ints) -> list[Item]:
-    """Return the items of a log's rows: the longest duration that is told is an item's."""
+    """Return the items of a log's rows, each with the longest duration given for it."""
     ids, which = np.unique(rows[1], return_inverse=True)
     longest_ms = np.zeros(len(ids), dtype=np.int64)
     np.maximum.at(longest_ms, which, rows[5])
@@ -184,12 +188,11 @@ def _index(folder: Path, stem: str, ids: list[ItemId] | list[UserId]) -> dict[st
 
 
 def _read_log(path: Path, item_index: dict[str, int], user_index: dict[str, int]) -> Ints:
-    """Return the log's columns in the order of `LOG_COLUMNS`, ids as positions, (11, n)."""
     return _to_positions(path, _read_rows(path), item_index, user_index)
 
 
 def _read_rows(path: Path) -> Ints:
-    """Return the log's columns in the order of `LOG_COLUMNS`, ids as they are, (11, n)."""
+    """Return the log's columns in the order of `LOG_COLUMNS`, with original ids, (11, n)."""
     rows = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
     _check_range(path, rows)
     return rows
@@ -198,7 +201,7 @@ def _read_rows(path: Path) -> Ints:
 def _to_positions(
     path: Path, rows: Ints, item_index: dict[str, int], user_index: dict[str, int]
 ) -> Ints:
-    """Return the columns with positions for the ids of users and items."""
+    """Return the columns with indices in place of user and item ids."""
     for place, column, index in ((0, "user_id", user_index), (1, "video_id", item_index)):
         ids, which = np.unique(rows[place], return_inverse=True)
         positions = np.array([index.get(str(k), -1) for k in ids.tolist()], dtype=np.int64)[which]
@@ -243,10 +246,10 @@ def _check_range(path: Path, rows: Ints) -> None:
             raise BadFile(path, f"expected {expected}, got {value}", int(bad[0]) + 2, column)
 
 
-def _to_impressions(rows: Ints) -> Impressions:
+def _to_impressions(rows: Ints) -> ImpressionTable:
     rows = rows[:, np.argsort(rows[2], kind="stable")]
     column = dict(zip(LOG_COLUMNS, rows, strict=True))
-    return Impressions(
+    return ImpressionTable(
         user=column["user_id"],
         item=column["video_id"],
         at_ms=column["time_ms"],

@@ -1,12 +1,9 @@
-"""Reads a folder of the Open Bandit Dataset: logs, production priors and published click rates.
+"""Importer of the Open Bandit Dataset: logs, production priors and published click rates.
 
-`BEHAVIOUR/CAMPAIGN/CAMPAIGN.csv` is a log with true propensities, `prior_bts.yaml` the Beta priors
-that Bernoulli Thompson Sampling ran with, `reference.json` (not there in the original) the click
+`BEHAVIOUR/CAMPAIGN/CAMPAIGN.csv` is a log with true propensities, `prior_bts.yaml` holds the Beta
+priors of Bernoulli Thompson Sampling, and `reference.json` (not part of the original) the click
 rates of the full data (Saito, Aihara, Matsutani and Narita, "Open Bandit Dataset and Pipeline:
 Towards Realistic and Reproducible Off-Policy Evaluation", NeurIPS 2021, table 1).
-
-The priors are read line by line, two levels and lists of numbers: that is no reason for a parser of
-YAML.
 """
 
 from dataclasses import dataclass
@@ -17,15 +14,19 @@ import msgspec
 import numpy as np
 
 from env.vocabulary import Floats, Ints
-from serve.importers.bad_file import BadFile
+from serve.errors import BadFile
 from serve.importers.tables import Row, read_table
 
 Campaign = Literal["all", "men", "women"]
+
 Behaviour = Literal["random", "bts"]
+
 CAMPAIGNS: tuple[Campaign, ...] = ("all", "men", "women")
+
 BEHAVIOURS: tuple[Behaviour, ...] = ("random", "bts")
 
 N_POSITIONS = 3
+
 _COLUMNS = ("item_id", "position", "click", "propensity_score")
 
 
@@ -43,7 +44,7 @@ class ObdLog:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prior:
+class BetaPriors:
     """Beta priors of a campaign's items."""
 
     alpha: Floats  # (K,) above 0
@@ -54,11 +55,10 @@ class Prior:
 
 
 class ClickRate(msgspec.Struct, frozen=True):
-    """What a policy earned in the full data.
+    """A policy's click rate in the full data.
 
     Attributes:
-        n: impressions.
-        ctr_pct: clicks in a hundred.
+        ctr_pct: clicks per hundred impressions.
     """
 
     n: int
@@ -70,22 +70,16 @@ class _Reference(msgspec.Struct, frozen=True):
 
 
 def is_there(folder: Path, campaign: Campaign, behaviour: Behaviour) -> bool:
-    """Whether a folder has the log of a campaign under a policy."""
+    """Return whether a folder has the log of a campaign under a policy."""
     return _log_path(folder, campaign, behaviour).is_file()
 
 
 def read_log(folder: Path, campaign: Campaign, behaviour: Behaviour, n_items: int) -> ObdLog:
-    """Return a log.
-
-    Args:
-        folder: of the dataset.
-        campaign: which.
-        behaviour: the policy that made it.
-        n_items: of the campaign.
+    """Return the log of a campaign with `n_items` items.
 
     Raises:
-        BadFile: no such file, no row, an item or position that there is not, a click that is
-            neither 0 nor 1, or a propensity out of (0, 1]; with line and column.
+        BadFile: the file is missing or empty, an item or position is unknown, a click is neither 0
+            nor 1, or a propensity is outside (0, 1]; with line and column.
     """
     path = _log_path(folder, campaign, behaviour)
     if not path.is_file():
@@ -102,12 +96,12 @@ def read_log(folder: Path, campaign: Campaign, behaviour: Behaviour, n_items: in
     )
 
 
-def read_prior(folder: Path, campaign: Campaign) -> Prior:
+def read_prior(folder: Path, campaign: Campaign) -> BetaPriors:
     """Return the priors of a campaign's items.
 
     Raises:
-        BadFile: no such file or campaign, a number that is not above 0, lists that differ in
-            length, or fewer items than a page shows.
+        BadFile: the file or campaign is missing, a number is not above 0, lists differ in length,
+            or there are fewer items than positions.
     """
     path = folder / "prior_bts.yaml"
     lists = _read_lists(path)
@@ -119,14 +113,14 @@ def read_prior(folder: Path, campaign: Campaign) -> Prior:
         raise BadFile(path, f"expected as many alpha as beta, got {len(alpha)} and {len(beta)}")
     if len(alpha) < N_POSITIONS:
         raise BadFile(path, f"expected at least {N_POSITIONS} items, got {len(alpha)}")
-    return Prior(np.array(alpha), np.array(beta))
+    return BetaPriors(np.array(alpha), np.array(beta))
 
 
 def read_click_rates(folder: Path) -> dict[str, dict[str, ClickRate]]:
-    """Return what policies earned in the full data, by campaign and policy; {} if it is not there.
+    """Return click rates in the full data, by campaign and policy; {} if the file is missing.
 
     Raises:
-        BadFile: it is there and not what it should be.
+        BadFile: the file is invalid.
     """
     path = folder / "reference.json"
     if not path.is_file():
@@ -157,7 +151,7 @@ def _read_row(row: Row, n_items: int) -> tuple[int, int, float, float]:
 
 
 def _read_lists(path: Path) -> dict[tuple[str, str], list[float]]:
-    """Return the lists of numbers of a file of two levels of names."""
+    """Return the number lists of a two-level YAML file, which needs no YAML parser."""
     lists: dict[tuple[str, str], list[float]] = {}
     outer = inner = ""
     try:

@@ -1,19 +1,9 @@
-"""A log in the fields of the Open Bandit Pipeline, as a Source: one row a round, CSV or Parquet.
+"""Reader of a log in the fields of the Open Bandit Pipeline: one row per round, CSV or Parquet.
 
-| column | what it is |
-|---|---|
-| `action` | the chosen candidate, from 0 |
-| `reward` | finite |
-| `pscore` | probability of the choice, in (0, 1] |
-| `position` | place on the page, from 0; 0 where it is missing |
-| `context_0`, `context_1`, ... | numbers known before choosing; every column that begins so |
-| `pi_b_0`, `pi_b_1`, ... | the logging policy's probability of each candidate, if it is known |
-| `user` | whose round it was, any text; where it is missing each round is a person's own |
-| `n_rounds`, `n_actions` | the same in every row: a file that was cut shows |
-
-Numbers of the candidates stand in a file beside it, `NAME.action_context.csv` (or `.parquet`), a
-row a candidate. How many candidates there are is what that file, `n_actions` or `pi_b` says, else
-one more than the largest action.
+Required columns are `action` (from 0), `reward` and `pscore` (in (0, 1]); optional ones are
+`position`, `context_*`, `pi_b_*`, `user`, `n_rounds` and `n_actions`. Candidate features stand
+beside it in `NAME.action_context.csv` or `.parquet`. Meaning of the columns:
+`docs/decisions/jobs-external-logs.md`.
 """
 
 from collections.abc import Iterator
@@ -22,32 +12,34 @@ from pathlib import Path
 import numpy as np
 
 from env.vocabulary import Floats, Ints
-from replay.rows import Coverage
-from replay.sources import MAX_ACTIONS, MAX_SLOTS, Batch, Draws
-from serve.importers.bad_file import BadFile
-from serve.importers.number_tables import BLOCK_ROWS, Block, column_names, read_blocks
+from replay.join.rows import CoverageCounts
+from replay.source import MAX_ACTIONS, MAX_SLOTS, Batch, Draws
+from serve.errors import BadFile
+from serve.importers.tables import BLOCK_ROWS, NumberBlock, column_names, read_blocks
 
 PMF_TOLERANCE = 1e-4
-"""By how much a pmf of numbers in single precision may miss a sum of 1."""
+"""Largest deviation from 1 of the sum of a single-precision pmf."""
+
 BATCH_CELLS = 4_000_000
-"""Rounds times candidates that a batch has at most: 32 MB for each matrix."""
+"""Maximum of rounds times candidates in a batch: 32 MB per matrix."""
 
 _REQUIRED = ("action", "reward", "pscore")
+
 _OPTIONAL = ("position", "n_rounds", "n_actions")
 
 
 class ObpSource:
-    """The rounds of a file; every one of them is a decision that was seen."""
+    """The rounds of a file, each of which is a seen decision."""
 
     reward_version = 0
     reward_range: tuple[float, float] | None = None
 
     def __init__(self, path: Path) -> None:
-        """Look at a file's columns, and at the candidates beside it.
+        """Read a file's columns, and the candidates beside it.
 
         Raises:
-            BadFile: it is none of these, a column is missing or unknown, or the numbers of
-                candidates that it names differ.
+            BadFile: the file cannot be read, a column is missing or unknown, or the stated numbers
+                of candidates differ.
         """
         self.path = path
         names = column_names(path)
@@ -61,18 +53,18 @@ class ObpSource:
         self._n_rounds = 0
 
     @property
-    def coverage(self) -> Coverage:
-        """All rounds, at the last reading of the file."""
+    def coverage(self) -> CoverageCounts:
+        """All rounds of the last pass over the file."""
         unnamed = 0 if self._texts else self._n_rounds
-        return Coverage(self._n_rounds, self._n_rounds, 0, unnamed)
+        return CoverageCounts(self._n_rounds, self._n_rounds, 0, unnamed)
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the rounds; memory is that of a batch and the names of people.
+        """Yield the rounds; memory is that of one batch and the user names.
 
         Raises:
-            BadFile: a propensity out of (0, 1], an action that is not among the candidates, a
-                pmf that does not sum to 1, a cell that is no finite number, or fewer rounds than
-                `n_rounds` says; with line and column.
+            BadFile: a propensity is outside (0, 1], an action is not a candidate, a pmf does not
+                sum to 1, a cell is not finite, or there are fewer rounds than `n_rounds`; with line
+                and column.
         """
         users: dict[str, int] = {}
         self._n_rounds = 0
@@ -86,13 +78,13 @@ class ObpSource:
             whole = block.numbers["n_rounds"] == self._n_rounds
             block.require("n_rounds", whole, f"as many rounds as rows, {self._n_rounds:,}")
 
-    def _batch(self, block: Block, user: Ints) -> Batch:
+    def _batch(self, block: NumberBlock, user: Ints) -> Batch:
         m, k = len(block), self._n_actions
         self._check(block)
         mask = np.ones((m, k), dtype=np.bool_)
         pmf = block.matrix(self._pi_b) if self._pi_b else None
         propensity, action = block.numbers["pscore"], block.numbers["action"].astype(np.int64)
-        # Without a known floor there is none by which the propensities could be judged.
+        # The floor of the propensities is unknown, so they cannot be judged by it.
         drawn = Draws(propensity, action, np.zeros_like(mask), pmf)
         return Batch(
             user=user,
@@ -108,7 +100,7 @@ class ObpSource:
             drawn=drawn,
         )
 
-    def _check(self, block: Block) -> None:
+    def _check(self, block: NumberBlock) -> None:
         k, action, pscore = self._n_actions, block.numbers["action"], block.numbers["pscore"]
         known = (action >= 0) & (action < k) & (action == np.floor(action))
         block.require("action", known, f"one of {k} candidates, 0 to {k - 1}")
@@ -121,7 +113,7 @@ class ObpSource:
         if self._pi_b:
             self._check_pmf(block)
 
-    def _check_pmf(self, block: Block) -> None:
+    def _check_pmf(self, block: NumberBlock) -> None:
         for column in self._pi_b:
             values = block.numbers[column]
             block.require(column, (values >= 0.0) & (values <= 1.0), "a probability in [0, 1]")
@@ -140,7 +132,7 @@ class ObpSource:
         block.require("pscore", same, "the probability that pi_b gives the action")
 
     def _count_actions(self) -> int:
-        """Return how many candidates there are; the file is read for it only if nothing says."""
+        """Return the number of candidates, from the actions only if nothing else states it."""
         said = [] if self._action_context is None else [len(self._action_context)]
         said += [len(self._pi_b)] if self._pi_b else []
         if "n_actions" in self._numbers:
@@ -154,8 +146,8 @@ class ObpSource:
         return 1 + max(int(_bounded(block, "action", 0, MAX_ACTIONS - 1).max()) for block in blocks)
 
 
-def _bounded(block: Block, column: str, low: int, high: int) -> Floats:
-    """Return a column that is of whole numbers in a range; memory is bought by them."""
+def _bounded(block: NumberBlock, column: str, low: int, high: int) -> Floats:
+    """Return a column of whole numbers in a range, since they determine memory."""
     numbers = block.numbers[column]
     known = (numbers >= low) & (numbers <= high) & (numbers == np.floor(numbers))
     block.require(column, known, f"a whole number from {low} to {high}")
@@ -174,7 +166,7 @@ def _check_columns(path: Path, names: list[str]) -> None:
 
 
 def _pi_b(path: Path, names: list[str]) -> list[str]:
-    """Return the columns of the logging policy's distribution in the order of candidates."""
+    """Return the columns of the logging policy's distribution, in the order of candidates."""
     found = {name for name in names if name.startswith("pi_b_")}
     ordered = [f"pi_b_{k}" for k in range(len(found))]
     if found != set(ordered):
@@ -183,7 +175,7 @@ def _pi_b(path: Path, names: list[str]) -> list[str]:
 
 
 def _read_action_context(path: Path) -> Floats | None:
-    """Return the numbers of the candidates beside a log, shape (K, e); None if there are none."""
+    """Return the candidate features beside a log, shape (K, e), or None."""
     beside = path.with_name(f"{path.stem}.action_context{path.suffix}")
     if not beside.is_file():
         return None
@@ -191,8 +183,8 @@ def _read_action_context(path: Path) -> Floats | None:
     return np.concatenate([block.matrix(names) for block in read_blocks(beside, names)])
 
 
-def _codes(users: dict[str, int], block: Block, first: int) -> Ints:
-    """Return the code of each row's person; of a log without people, the row's own."""
+def _codes(users: dict[str, int], block: NumberBlock, first: int) -> Ints:
+    """Return the code of each row's user; without user names, the row's own index."""
     if "user" not in block.texts:
         return np.arange(first, first + len(block))
     names = block.texts["user"]

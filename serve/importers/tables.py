@@ -1,11 +1,18 @@
-"""Strict reading of CSV: every row complete, every cell of its column's type, or BadFile."""
+"""Strict CSV reader: every row is complete and every cell parses, or BadFile is raised."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
-from serve.importers.bad_file import BadFile
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from env.vocabulary import Bools, Floats, Ints
+from serve.errors import BadFile
 
 Value = TypeVar("Value")
 
@@ -16,7 +23,6 @@ class Row:
     __slots__ = ("_cells", "_index", "line", "path")
 
     def __init__(self, path: Path, line: int, index: dict[str, int], cells: list[str]) -> None:
-        """Hold the cells of a line that has been checked to be complete."""
         self.path = path
         self.line = line
         self._index = index
@@ -24,18 +30,18 @@ class Row:
 
     @property
     def columns(self) -> Iterable[str]:
-        """Return the names of all columns of the table."""
+        """Names of all columns of the table."""
         return self._index
 
     def text(self, column: str) -> str:
-        """Return the cell as it stands."""
+        """Return the cell as text."""
         return self._cells[self._index[column]]
 
     def read(self, column: str, parse: Callable[[str], Value], expected: str) -> Value:
         """Return the parsed cell.
 
         Raises:
-            BadFile: `parse` raised ValueError; `expected` says what should have come.
+            BadFile: `parse` raised ValueError; the message contains `expected`.
         """
         text = self.text(column)
         try:
@@ -44,11 +50,11 @@ class Row:
             raise self.bad(column, f"expected {expected}, got {text!r}") from None
 
     def whole(self, column: str) -> int:
-        """Return the cell as a whole number from 0 to 2^63 - 1, written in digits."""
+        """Return the cell as a whole number from 0 to 10^18 - 1, written in digits."""
         return self.read(column, _parse_whole, "a whole number of at least 0")
 
     def bad(self, column: str, problem: str) -> BadFile:
-        """Return the error of a cell."""
+        """Return an error for a cell."""
         return BadFile(self.path, problem, self.line, column)
 
 
@@ -56,13 +62,12 @@ def read_table(path: Path, columns: Sequence[str], allowed: Sequence[str] = ()) 
     """Yield the rows of a CSV file that has at least these columns.
 
     Args:
-        path: of the file.
-        columns: without which it is refused.
-        allowed: if given, no others may be there.
+        columns: required columns.
+        allowed: if given, the only columns allowed.
 
     Raises:
-        BadFile: the file cannot be read, a column is missing or twice there, a row has another
-            number of cells than the header, or the file is not UTF-8 or not CSV.
+        BadFile: the file cannot be read, is not UTF-8 or not CSV, a column is missing or repeated,
+            or a row has another number of cells than the header.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -111,3 +116,137 @@ def _parse_whole(text: str) -> int:
     if not (text.isascii() and text.isdecimal()) or len(text) > 18:
         raise ValueError(text)
     return int(text)
+
+
+BLOCK_ROWS = 4_096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NumberBlock:
+    """Rows of a table, with finite numbers only."""
+
+    path: Path
+    lines: Ints  # (m,)
+    numbers: dict[str, Floats]  # (m,) by column
+    texts: dict[str, list[str]]  # (m,) by column
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def require(self, column: str, holds: Bools, expected: str) -> None:
+        """Raise for the first row where a condition on a column's number fails.
+
+        Raises:
+            BadFile: there is such a row; with its line and value.
+        """
+        if not holds.all():
+            row = int(np.argmin(holds))
+            problem = f"expected {expected}, got {self.numbers[column][row]:g}"
+            raise BadFile(self.path, problem, int(self.lines[row]), column)
+
+    def matrix(self, columns: Sequence[str]) -> Floats:
+        """Return columns side by side, shape (m, len(columns))."""
+        return np.stack([self.numbers[column] for column in columns], axis=1)
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the columns of a file, in order.
+
+    Raises:
+        BadFile: the suffix is neither .csv nor .parquet, or the file cannot be read.
+    """
+    if path.suffix.lower() == ".parquet":
+        with _open_parquet(path) as file:
+            return list(file.schema_arrow.names)
+    if path.suffix.lower() != ".csv":
+        raise BadFile(path, f"expected one of .csv and .parquet, got {path.suffix or 'none'!r}")
+    for row in read_table(path, ()):
+        return list(row.columns)
+    raise BadFile(path, "expected rows, found none")
+
+
+def read_blocks(
+    path: Path, numbers: Sequence[str], texts: Sequence[str] = (), n_rows: int = BLOCK_ROWS
+) -> Iterator[NumberBlock]:
+    """Yield a file's rows in blocks.
+
+    Args:
+        path: a .csv or .parquet file.
+        numbers: columns of finite numbers.
+        texts: columns of text.
+        n_rows: maximum rows of a block.
+
+    Raises:
+        BadFile: a column is missing, a cell is not finite, a row is incomplete, or the file cannot
+            be read; with line and column.
+    """
+    if path.suffix.lower() == ".parquet":
+        yield from _read_parquet(path, numbers, texts, n_rows)
+        return
+    table = read_table(path, (*numbers, *texts))
+    while rows := list(islice(table, n_rows)):
+        yield NumberBlock(
+            path,
+            np.array([row.line for row in rows], dtype=np.int64),
+            {column: _parse(rows, column) for column in numbers},
+            {column: [row.text(column) for row in rows] for column in texts},
+        )
+
+
+def _parse(rows: Sequence[Row], column: str) -> Floats:
+    """Return a column's numbers; search for the invalid cell only after a failure."""
+    expected = "a finite number"
+    try:
+        values = np.array([row.text(column) for row in rows], dtype=np.float64)
+    except ValueError:
+        values = np.array([row.read(column, float, expected) for row in rows])
+    finite = np.isfinite(values)
+    if not finite.all():
+        row = rows[int(np.argmin(finite))]
+        raise row.bad(column, f"expected {expected}, got {row.text(column)!r}")
+    return values
+
+
+def _read_parquet(
+    path: Path, numbers: Sequence[str], texts: Sequence[str], n_rows: int
+) -> Iterator[NumberBlock]:
+    with _open_parquet(path) as file:
+        for column in (*numbers, *texts):
+            if column not in file.schema_arrow.names:
+                there = ", ".join(file.schema_arrow.names)
+                raise BadFile(path, f"expected this column, got {there}", column=column)
+        first = 1
+        try:
+            for batch in file.iter_batches(n_rows, columns=[*numbers, *texts]):
+                lines = np.arange(first, first + len(batch))
+                first += len(batch)
+                yield NumberBlock(
+                    path,
+                    lines,
+                    {name: _numbers(path, lines, batch[name], name) for name in numbers},
+                    {name: [str(value) for value in batch[name].to_pylist()] for name in texts},
+                )
+        except (OSError, pa.ArrowInvalid) as error:
+            raise BadFile(path, f"expected Parquet, but {error}") from None
+
+
+def _numbers(path: Path, lines: Ints, column: "pa.Array[Any]", name: str) -> Floats:
+    try:
+        values = np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise BadFile(path, f"expected numbers, got {column.type}", column=name) from None
+    finite = np.isfinite(values)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        problem = f"expected a finite number, got {column[row].as_py()!r}"
+        raise BadFile(path, problem, int(lines[row]), name)
+    return values
+
+
+def _open_parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise BadFile(path, "there is no such file") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise BadFile(path, f"expected Parquet, but {error}; was the file cut?") from None

@@ -1,0 +1,1 @@
+"""Delivery guarantees of new uploads: audiences, rollout stages, traffic guards and budgets."""

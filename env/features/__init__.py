@@ -1,0 +1,1 @@
+"""The encoder: a user, a scene and candidates become the schema's columns."""

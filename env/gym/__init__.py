@@ -1,0 +1,1 @@
+"""Gymnasium environments over the simulated world, with observations and rollouts."""

@@ -1,0 +1,120 @@
+"""Observations of simulated users in the columns of an HTTP feed's request.
+
+`user` is `env.columns.schema.SHARED`, `items` STATIC and `personal` DYNAMIC, with the feed's
+scales, rates, interests and rounding, so a ranker trained on them can be served. A page is
+requested at each card.
+
+Exact, estimated and missing columns, and rejected alternatives:
+`docs/decisions/gym-feed-observation.md`.
+"""
+
+import numpy as np
+
+from env.columns.scales import scale_user
+from env.columns.schema import DYNAMIC, N_DYNAMIC, N_SHARED, N_STATIC, SHARED, quantise
+from env.features.encode import NEW_MS, cohort_columns, device_columns, user_facts
+from env.features.user import MATCH_SCALE, shrink_exposure, shrink_signal
+from env.gym.feed_memory import FeedItems, FeedStateBatch
+from env.users.interests import read_interests
+from env.users.state import DAY_MS, scene_weight
+from env.vocabulary import Bools, Float32s, Floats, Ints
+from env.world.simulation import Simulation
+from env.world.supply import EVERYWHERE
+
+_DAY_H = 24.0
+
+_DAYS_A_WEEK = 7
+
+_PLACE = {name: place for place, name in enumerate(DYNAMIC)}
+
+
+class FeedView:
+    """Writes the columns of n users and their candidates."""
+
+    def __init__(self, swiping: Simulation, memory: FeedStateBatch) -> None:
+        """Allocate the columns of a simulation whose users `memory` follows."""
+        self._swiping, self._memory = swiping, memory
+        n, k = swiping.candidates.rows.shape
+        self.user = np.zeros((n, N_SHARED), dtype=np.float32)  # (n, N_SHARED)
+        self.items = np.zeros((n, k, N_STATIC), dtype=np.float32)  # (n, K, N_STATIC)
+        self._planes = np.zeros((N_DYNAMIC, n, k), dtype=np.float32)
+        cast = swiping.cast
+        self._devices = _by_class([device_columns(device) for device in cast.devices])
+        self._cohorts = _by_class([cohort_columns(cohort) for cohort in cast.cohorts])
+
+    @property
+    def personal(self) -> Float32s:
+        """The candidates' columns, a view of planes, shape (n, K, N_DYNAMIC)."""
+        return np.moveaxis(self._planes, 0, -1)
+
+    def write(self) -> None:
+        """Write the current columns."""
+        rows = self._swiping.candidates.rows
+        items = self._memory.items(self._swiping.stock)
+        self._write_users()
+        np.take(items.blocks, rows, axis=0, out=self.items, mode="clip")
+        items.write(rows, self._planes)
+        self._write_matches(items)
+        self._write_meetings(rows)
+        self._write_origins(rows)
+
+    def _write_users(self) -> None:
+        memory, crowd = self._memory, self._swiping.crowd
+        users, day = crowd.users, np.floor(memory.now)
+        tenure_days = memory.tenure + memory.now - memory.born
+        facts = user_facts(
+            memory,
+            hour=np.floor((memory.now - day) * _DAY_H),
+            weekday=day % _DAYS_A_WEEK,
+            position=crowd.position,
+            tenure_days=np.floor(tenure_days),
+        )
+        columns = np.zeros((N_SHARED, crowd.n))
+        for name, value in scale_user(facts).items():
+            columns[SHARED.index(name)] = value
+        for classes, code in ((self._devices, users.device), (self._cohorts, users.cohort)):
+            for name, of_class in classes.items():
+                columns[SHARED.index(name)] = of_class[code]
+        columns[SHARED.index("known_language")] = users.language >= 0
+        columns[SHARED.index("new_cohort"), tenure_days < NEW_MS / DAY_MS] = 1.0
+        self.user[:] = quantise(columns).T
+
+    def _write_matches(self, items: FeedItems) -> None:
+        """Write matches of interest from the vectors that are already in `items`."""
+        memory, n = self._memory, len(self.user)
+        long = read_interests(memory.long_sum, memory.evidence)
+        session = read_interests(memory.session_sum, memory.session_evidence)
+        scene = items.played * np.asarray(scene_weight(memory.evidence), dtype=np.float32)[:, None]
+        leans = np.stack([MATCH_SCALE * long, MATCH_SCALE * session, scene], axis=-1)
+        matches = self.items[:, :, : len(items.played)] @ leans.astype(np.float32)
+        begun = self._swiping.crowd.position > 0
+        matches[:, :, 1] *= begun.reshape(n, 1)
+        for k, name in enumerate(("long_match", "session_match", "scene_match")):
+            self._put(name, matches[:, :, k])
+
+    def _write_meetings(self, rows: Ints) -> None:
+        """Write tallies of the candidates' creators and topics, and the follows of creators."""
+        memory, stock = self._memory, self._swiping.stock
+        creators, topics = stock.creator[rows], stock.topic[rows]
+        exposure, signal = memory.creators.read(creators, memory.n_cards)
+        self._put("creator_affinity", shrink_signal(signal, exposure))
+        self._put("creator_recent", shrink_exposure(exposure))
+        exposure, signal = memory.topics.read(topics, memory.n_cards)
+        self._put("tag_affinity", shrink_signal(signal, exposure))
+        self._put("tag_recent", shrink_exposure(exposure))
+        self._put("followed", memory.follows.has(creators))
+
+    def _write_origins(self, rows: Ints) -> None:
+        stock, users = self._swiping.stock, self._swiping.crowd.users
+        market = stock.market[rows]
+        is_home = (market == users.market[:, None]) & (market != EVERYWHERE)
+        self._put("same_country", is_home)
+        self._put("same_language", stock.language[rows] == users.language[:, None])
+
+    def _put(self, name: str, values: Floats | Float32s | Bools) -> None:
+        self._planes[_PLACE[name]] = quantise(values)
+
+
+def _by_class(classes: list[dict[str, bool]]) -> dict[str, Bools]:
+    """Return columns of classes by name, each of shape (n_classes,)."""
+    return {name: np.array([columns[name] for columns in classes]) for name in classes[0]}

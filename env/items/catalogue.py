@@ -1,0 +1,285 @@
+"""The items as columns, by an index that an item keeps for good: a fold of the log's ItemRecords.
+
+Retrieval, filters and features read whole columns, so a request touches no Python object per
+item. A takedown blanks an item and leaves its place, so that an index never comes to mean
+something else. Blocks are taken from the records, not computed again: what was logged is what
+is served.
+
+What is asked for by index, an item as its uploader described it, is kept encoded: a fifth of the
+object's size, and decoding one takes a microsecond. What follows from all items (the latest, whose
+items they are, where a key is) is brought up to date by what changed, so an upload costs the next
+page microseconds, however many items there are. An item takes 1.1 KB (`docs/retrieval.md`).
+
+Rejected: a structured array (a column of it is strided, and gathers from it are slower), removing
+rows on a takedown (every index held by a request under way would shift), and an object for each
+item (more than all columns together).
+"""
+
+from array import array
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from env.arrays.index_sets import distinct, is_among
+from env.columns.scales import bait_beyond_mean
+from env.columns.schema import N_STATIC, VECTOR_DIM
+from env.items.codes import Codes, ItemCodes
+from env.items.content import MAX_TAGS
+from env.items.orders import Groups, Latest, ShortKeyIndex
+from env.records import Card, ItemRecord, block_hash, item_key, pack_halves, unpack_halves
+from env.vocabulary import Bools, Float32s, Floats, Ints, Item, ItemId, Keys, ShortKeys
+
+_CAPACITY = 1024
+
+_Column = npt.NDArray[Any]
+
+_encoder = msgspec.msgpack.Encoder()
+
+_decoder = msgspec.msgpack.Decoder(Item)
+
+
+class Catalogue:
+    """All items that ever were, as columns.
+
+    The columns are read-only views, replaced by each `apply`: take them anew for each request. One
+    thread applies. Another may read beside it: `debuts` grows last, so no column is shorter; what
+    it read was whole if `sequence` is what it was before.
+    Codes of creators, countries, languages and sounds are 0 where unknown, see `env.items.codes`.
+
+    Attributes:
+        sequence: of the last record applied, see `apply`.
+        ids: the items' ids, by index.
+        codes: of names, as they stand in the columns.
+    """
+
+    keys: Keys  # (n,) `env.records.item_key`
+    hashes: Keys  # (n,) content hash of the block; its bytes are those of `block_hash`
+    blocks: Float32s  # (n, N_STATIC) quantised
+    vectors: Float32s  # (n, VECTOR_DIM) of the blocks, of unit length or zero; apart for its speed
+    creators: Ints  # (n,) code
+    countries: Ints  # (n,) code of the home, `env.items.content.home_country`
+    languages: Ints  # (n,) code
+    market_sets: Ints  # (n,) code of the set of countries that an item is bound to
+    tags: Ints  # (n, MAX_TAGS) codes of the first tags, 0 where there are no more
+    n_tags_of: Floats  # (n,) how many of them an item has, 1 at least
+    duplicates: Ints  # (n,) code that near-duplicates share
+    published_ms: Ints  # (n,) 0 where unknown
+    duration_s: Floats  # (n,) 0 where unknown
+    sounds: Ints  # (n,) code
+    ratings: Ints  # (n,) least age in years
+    baits: Floats  # (n,) from `env.columns.scales.MEAN_BAIT` on, 0 where unknown
+    listed: Bools  # (n,)
+    debuts: Bools  # (n,) whether it came as new to the public, `ItemRecord.debut`
+
+    def __init__(self) -> None:
+        """Start empty, as before the first record."""
+        self.sequence = 0
+        self.ids: list[ItemId] = []
+        self.codes = Codes()
+        self._items: list[bytes] = []
+        self._index: dict[ItemId, int] = {}
+        self._by_short_key = ShortKeyIndex()
+        self._latest = Latest()
+        self._changed = array("i")
+        self._of_creator, self._of_tag, self._alike = Groups(), Groups(), Groups()
+        self._with_vector: set[int] = set()
+        self._arrays: dict[str, _Column] = {
+            "keys": np.zeros(_CAPACITY, dtype=np.uint64),
+            "hashes": np.zeros(_CAPACITY, dtype="<u8"),
+            "blocks": np.zeros((_CAPACITY, N_STATIC), dtype=np.float32),
+            "vectors": np.zeros((_CAPACITY, VECTOR_DIM), dtype=np.float32),
+            "creators": np.zeros(_CAPACITY, dtype=np.int64),
+            "countries": np.zeros(_CAPACITY, dtype=np.int64),
+            "languages": np.zeros(_CAPACITY, dtype=np.int64),
+            "market_sets": np.zeros(_CAPACITY, dtype=np.int64),
+            "tags": np.zeros((_CAPACITY, MAX_TAGS), dtype=np.int64),
+            "n_tags_of": np.ones(_CAPACITY, dtype=np.float64),
+            "duplicates": np.zeros(_CAPACITY, dtype=np.int64),
+            "published_ms": np.zeros(_CAPACITY, dtype=np.int64),
+            "duration_s": np.zeros(_CAPACITY, dtype=np.float64),
+            "sounds": np.zeros(_CAPACITY, dtype=np.int64),
+            "ratings": np.zeros(_CAPACITY, dtype=np.int64),
+            "baits": np.zeros(_CAPACITY, dtype=np.float64),
+            "listed": np.zeros(_CAPACITY, dtype=np.bool_),
+            "debuts": np.zeros(_CAPACITY, dtype=np.bool_),
+        }
+        self._show_columns()
+
+    def __len__(self) -> int:
+        """Return how many indices are taken, by items listed or not."""
+        return len(self.ids)
+
+    @property
+    def is_of_tags(self) -> bool:
+        """Whether no item has a vector of its own, so that tags and items share one space."""
+        return not self._with_vector
+
+    def apply(self, record: ItemRecord, sequence: int | None = None) -> None:
+        """Put, change or take down an item.
+
+        Args:
+            record: with the item's block; a takedown has neither item nor block.
+            sequence: the record's place in the log; None counts on from the last.
+
+        Raises:
+            ValueError: the record's item has another id, or its block is not one.
+        """
+        if record.item is not None:
+            self._put(record.item_id, record.item, record.block)
+            self._arrays["debuts"][self._index[record.item_id]] |= record.debut
+        elif record.item_id in self._index:
+            self._take_down(record.item_id)
+        index = self._index.get(record.item_id)
+        if index is not None:  # last, so that whoever reads beside looks at it again
+            self._changed.append(index)
+        self.sequence = self.sequence + 1 if sequence is None else sequence
+
+    def index_of(self, item_id: ItemId) -> int | None:
+        """Return an item's index, None where it was never put."""
+        return self._index.get(item_id)
+
+    def item(self, index: int) -> Item:
+        """Return an item as last described; one taken down has its id and nothing else."""
+        return _decoder.decode(self._items[index])
+
+    def card(self, index: int) -> Card:
+        """Return what a page's record says of an item that it shows."""
+        item = self.item(index)
+        return Card(
+            item_id=item.item_id,
+            block=pack_halves(self.blocks[index]),
+            creator=item.creator,
+            tags=item.tags,
+            duration_s=item.duration_s or 0.0,
+            sound=item.sound,
+            bait=item.bait,
+        )
+
+    def find(self, short_keys: ShortKeys) -> Ints:
+        """Return the indices of items by the low 32 bits of their keys; unknown ones are left out.
+
+        Where several items share them all are found, the further ones at the end.
+        """
+        return self._by_short_key.find(self.keys, short_keys)
+
+    def latest(self) -> Ints:
+        """Return all indices, the latest first, shape (n,); the next call may write to it."""
+        return self._latest.order(self.published_ms)
+
+    def of_creators(self, codes: Ints) -> Ints:
+        """Return the items of some creators, ascending; codes are of `env.items.codes`."""
+        index = self._of_creator.had(codes.tolist())
+        return distinct(index[is_among(self.creators[index], codes)])
+
+    def of_tags(self, codes: Ints) -> Ints:
+        """Return the items with one of some tags among their first ones, ascending."""
+        index = self._of_tag.had(codes.tolist())
+        return distinct(index[is_among(self.tags[index], codes).any(axis=1)])
+
+    def alike(self, codes: Ints) -> Ints:
+        """Return the items that are near-duplicates by one of some codes, ascending."""
+        index = self._alike.had(distinct(codes).tolist())
+        return distinct(index[is_among(self.duplicates[index], codes)])
+
+    @property
+    def n_changes(self) -> int:
+        """How many records changed an item so far; what reads beside asks before the columns."""
+        return len(self._changed)
+
+    def changed_since(self, n_changes: int) -> Ints:
+        """Return the items that changed since so many changes, ascending, new ones too."""
+        return distinct(np.array(self._changed[n_changes:], dtype=np.int64))
+
+    def in_market(self, country: str, index: Ints | slice = slice(None)) -> Bools:
+        """Return which items may be shown there; where that is unknown, the unbound ones.
+
+        Args:
+            country: upper-case.
+            index: shape (m,), the items asked for; else all.
+
+        Returns:
+            Shape (m,), or (n,) for all.
+        """
+        allowed: Bools = self.codes.allow(country)[self.market_sets[index]]
+        return allowed
+
+    def _put(self, item_id: ItemId, item: Item, block: bytes) -> None:
+        if item.item_id != item_id:
+            raise ValueError(f"expected the item {item_id} in its record, got {item.item_id}")
+        values = unpack_halves(block) if len(block) == 2 * N_STATIC else np.empty(0)
+        if not len(values) or not np.isfinite(values).all():
+            raise ValueError(
+                f"expected a block of {N_STATIC} finite halves in the record of item {item_id}, "
+                f"got {len(block)} bytes; was it made by env.items.content.static_block?"
+            )
+        index = self._index.get(item_id)
+        is_old = index is not None
+        if index is None:
+            index = self._append(item_id)
+        self._note(index, item)
+        before_ms = int(self.published_ms[index]) if is_old else None
+        codes = self.codes.put(item)
+        row = {
+            **codes._asdict(),
+            "hashes": int.from_bytes(block_hash(block), "little"),
+            "blocks": values,
+            "vectors": values[:VECTOR_DIM],
+            "n_tags_of": max(np.count_nonzero(codes.tags), 1),
+            "published_ms": item.published_ms,
+            "duration_s": item.duration_s or 0.0,
+            "ratings": item.rating,
+            "baits": bait_beyond_mean(item.bait),
+            "listed": item.listed,
+        }
+        self._group(index, codes, is_old=is_old)
+        for name, value in row.items():
+            self._arrays[name][index] = value
+        if before_ms != item.published_ms:
+            self._latest.put(index, before_ms)
+
+    def _note(self, index: int, item: Item) -> None:
+        """Keep an item as it is described."""
+        self._items[index] = _encoder.encode(item)
+        if item.vector is None:
+            self._with_vector.discard(index)
+        else:
+            self._with_vector.add(index)
+
+    def _group(self, index: int, codes: ItemCodes, *, is_old: bool) -> None:
+        """Put an item to those that it has something in common with, where it was not before."""
+        if codes.creators and codes.creators != self.creators[index]:
+            self._of_creator.put(codes.creators, index)
+        if not is_old or codes.duplicates != self.duplicates[index]:
+            self._alike.put(codes.duplicates, index)
+        for tag in set(codes.tags.tolist()) - set(self.tags[index].tolist()) - {0}:
+            self._of_tag.put(tag, index)
+
+    def _append(self, item_id: ItemId) -> int:
+        index = len(self.ids)
+        if index == len(self._arrays["keys"]):
+            self._arrays = {name: _doubled(column) for name, column in self._arrays.items()}
+        self.ids.append(item_id)
+        self._items.append(b"")
+        self._index[item_id] = index
+        self._arrays["keys"][index] = item_key(item_id)
+        self._show_columns()
+        return index
+
+    def _take_down(self, item_id: ItemId) -> None:
+        index = self._index[item_id]
+        self._note(index, Item(item_id, listed=False))
+        self._arrays["listed"][index] = False
+        for name in ("creators", "countries", "languages", "market_sets", "tags", "sounds"):
+            self._arrays[name][index] = 0
+
+    def _show_columns(self) -> None:
+        for name, column in self._arrays.items():
+            view = column[: len(self.ids)]
+            view.flags.writeable = False
+            setattr(self, name, view)
+
+
+def _doubled(column: _Column) -> _Column:
+    return np.concatenate([column, np.zeros_like(column)])

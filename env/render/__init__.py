@@ -1,0 +1,1 @@
+"""Pictures and films of a swiping session in the simulated world."""

@@ -1,0 +1,1 @@
+"""Figures and stories of simulated users' sessions for reports."""

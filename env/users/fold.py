@@ -1,0 +1,304 @@
+"""How a user's state moves: a pure fold of the log, so a row of a database equals the log.
+
+Interests move with each feedback by the difference in what its card says (`env.users.open_cards`),
+so the same report twice moves nothing and a longer one corrects.
+
+"Not interested" is said of a card and heard as that. At once, by its signal of -2, it turns the
+interests away from what the card is about and pulls down its creator, tags and sound, and the item
+is unwanted (`env.users.state.unwanted_keys`), and its near-duplicates with it. The creator is
+doubted,
+and avoided from the second such card on: users mean the video more often than its maker, and this
+is the one thing that no later evidence can undo, since it ends the evidence. A creator who is
+followed stays followed at the first.
+
+Creators and tags are blocked by a `BlockRecord`, until another takes it back; a follow unblocks its
+creator too. What a user blocked is kept apart from what their answers came to: of the latter the
+last count, and the former is never pushed out by it. Who has blocked as much as is kept is told so
+before there is a record (`has_room`).
+
+Rejected: timestamps in the decay (a user who comes back after a week likes what they liked;
+sessions forget on their own), and blocking a creator at the first "not interested" (as it was:
+one odd video of a favourite creator took all the others along), and letting the oldest block go
+for a new one (whom a user blocked first would be back on their pages, and nobody told them).
+"""
+
+import struct
+from typing import TypeVar
+
+import msgspec
+
+from env.items.content import fold_tag
+from env.records import BlockRecord, FeedbackRecord, PageRecord, Record, UserRecord
+from env.users.interests import NO_INTEREST, add_interest, add_tally
+from env.users.open_cards import OpenCard, find_card, hear, open_page, put_card, still_open
+from env.users.state import (
+    MAX_SEEN,
+    PACE_DWELL_S,
+    SESSION_SILENCE_MS,
+    UserState,
+    come_back,
+    newcomer,
+    register,
+    usual_watch,
+)
+from env.vocabulary import CreatorId, DecisionId, SessionId
+
+MAX_FOLLOWS = 100
+
+MAX_BLOCKED = 1000
+"""Creators, and as many tags, that a user may block."""
+
+MAX_AVOIDED = 100
+
+MAX_DOUBTED = 50
+
+MAX_UNWANTED = 100
+
+LONG_DECAY = 0.995  # a card: half of the weight is in the last 139 answered cards
+
+SESSION_DECAY = 0.9  # a card: half of the weight is in the last 7
+
+BAIT_STEP = 0.05  # of the way from the bait of late to that of a card
+
+_Name = TypeVar("_Name", bound=str)
+
+
+def fold(state: UserState | None, record: Record) -> UserState | None:
+    """Return a user's state after a record of theirs.
+
+    Only a registration makes a state out of None, so that what is still under way when a user
+    is forgotten does not bring them back. Feedback for a card that is not open changes nothing.
+
+    Args:
+        state: None: unknown or forgotten.
+        record: of this user; items and ticks change nothing.
+    """
+    match record:
+        case UserRecord():
+            return _register(state, record)
+        case PageRecord() if state:
+            return _deliver(state, record)
+        case FeedbackRecord() if state:
+            return _answer(state, record)
+        case BlockRecord() if state:
+            return _block(state, record)
+        case _:
+            return state
+
+
+def _register(state: UserState | None, record: UserRecord) -> UserState | None:
+    if record.profile is None:
+        return None
+    if state is None:
+        return newcomer(record.profile)
+    return register(state, record.profile)
+
+
+def _deliver(state: UserState, record: PageRecord) -> UserState:
+    if any(page.page_id == record.page_id for page in state.pages):
+        return state
+    if record.session != state.session:
+        state = _begin_session(state, record.session, record.at_ms)
+    state = _hear_of(state, record.at_ms)
+    pages = still_open((*state.pages, open_page(record)), state.last_ms)
+    return msgspec.structs.replace(state, pages=pages)
+
+
+def _answer(state: UserState, record: FeedbackRecord) -> UserState:
+    place = find_card(state.pages, record.decision_id)
+    if place is None:
+        return state
+    state = _hear_of(state, record.at_ms)
+    card = state.pages[place[0]].cards[place[1]]
+    if not card.impressed:
+        state = _show(state, record.decision_id)
+    heard = hear(card, record.kind, record.value, usual_watch(state))
+    state = _move(state, place, heard)
+    if record.kind == "follow" and card.creator:
+        return _follow(state, card.creator)
+    if heard.unwanted and not card.unwanted:
+        return _turn_away(state, heard)
+    return state
+
+
+def _show(state: UserState, decision: DecisionId) -> UserState:
+    """What comes on screen ends the card before it: if nothing was said of it, it was skipped."""
+    before = find_card(state.pages, state.current)
+    if before is not None:
+        card = state.pages[before[0]].cards[before[1]]
+        if not card.answered:
+            state = _move(state, before, hear(card, "leave", 0.0, usual_watch(state)))
+    return msgspec.structs.replace(state, current=decision)
+
+
+def _move(state: UserState, place: tuple[int, int], card: OpenCard) -> UserState:
+    """Exchange an open card and move all that it weighs in by what it says more than before."""
+    page = state.pages[place[0]]
+    before = page.cards[place[1]]
+    if card == before:
+        return state
+    here = page.session == state.session
+    state = msgspec.structs.replace(state, pages=put_card(state.pages, place, card))
+    if not before.impressed:
+        state = _count_impression(state, card, here)
+    return _count_answer(state, before, card, here)
+
+
+def _count_impression(state: UserState, card: OpenCard, here: bool) -> UserState:
+    n_cards = state.n_cards + 1
+    return msgspec.structs.replace(
+        state,
+        n_cards=n_cards,
+        position=state.position + here,
+        bait_lately=state.bait_lately + BAIT_STEP * (card.bait - state.bait_lately),
+        seen=_put_key(state.seen, card.key, MAX_SEEN),
+        creators=add_tally(state.creators, _known(card.creator), n_cards, 1.0, 0.0),
+        tags=add_tally(state.tags, card.tags, n_cards, 1.0, 0.0),
+        sounds=add_tally(state.sounds, _known(card.sound), n_cards, 1.0, 0.0),
+    )
+
+
+def _count_answer(state: UserState, before: OpenCard, card: OpenCard, here: bool) -> UserState:
+    signal = card.signal - before.signal
+    answer = int(card.answered) - int(before.answered)
+    play = int(card.played) - int(before.played)
+    long, session = LONG_DECAY**answer, SESSION_DECAY**answer
+    state = msgspec.structs.replace(
+        state,
+        evidence=state.evidence * long + answer,
+        plays=state.plays * long + play,
+        watch=state.watch * long + card.watch - before.watch,
+        dwell_s=state.dwell_s * long + _pace_s(card) - _pace_s(before),
+        long_sum=add_interest(state.long_sum, long, signal, card.vector),
+        creators=add_tally(state.creators, _known(card.creator), state.n_cards, 0.0, signal),
+        tags=add_tally(state.tags, card.tags, state.n_cards, 0.0, signal),
+        sounds=add_tally(state.sounds, _known(card.sound), state.n_cards, 0.0, signal),
+    )
+    if not here:
+        return state
+    return msgspec.structs.replace(
+        state,
+        session_evidence=state.session_evidence * session + answer,
+        session_plays=state.session_plays * session + play,
+        session_watched_s=state.session_watched_s + card.dwell_s - before.dwell_s,
+        session_sum=add_interest(state.session_sum, session, signal, card.vector),
+    )
+
+
+def _follow(state: UserState, creator: CreatorId) -> UserState:
+    """Follow a creator, whatever was said of them before."""
+    return msgspec.structs.replace(
+        state,
+        follows=_moved_last(state.follows, (creator,), MAX_FOLLOWS),
+        blocked=_without(state.blocked, (creator,)),
+        doubted=_without(state.doubted, (creator,)),
+        avoided=_without(state.avoided, (creator,)),
+    )
+
+
+def _turn_away(state: UserState, card: OpenCard) -> UserState:
+    """Keep an item away, and doubt its creator; whoever is doubted already is avoided."""
+    unwanted = _put_key(state.unwanted, card.key, MAX_UNWANTED)
+    state = msgspec.structs.replace(state, unwanted=unwanted)
+    creator = _known(card.creator)
+    if card.creator in state.blocked:
+        return state
+    if card.creator in state.doubted or card.creator in state.avoided:
+        return _avoid(state, creator)
+    return msgspec.structs.replace(state, doubted=_moved_last(state.doubted, creator, MAX_DOUBTED))
+
+
+def _avoid(state: UserState, creator: tuple[CreatorId, ...]) -> UserState:
+    return msgspec.structs.replace(
+        state,
+        follows=_without(state.follows, creator),
+        doubted=_without(state.doubted, creator),
+        avoided=_moved_last(state.avoided, creator, MAX_AVOIDED),
+    )
+
+
+def has_room(state: UserState, record: BlockRecord) -> bool:
+    """Return whether a user can have this blocked too, with all that they blocked before."""
+    creators, tags = _named(record)
+    n_creators = len({*state.blocked, *creators})
+    n_tags = len({*state.blocked_tags, *tags})
+    return record.wanted or max(n_creators, n_tags) <= MAX_BLOCKED
+
+
+def _block(state: UserState, record: BlockRecord) -> UserState:
+    creators, tags = _named(record)
+    state = msgspec.structs.replace(
+        state,
+        doubted=_without(state.doubted, creators),
+        avoided=_without(state.avoided, creators),
+    )
+    if record.wanted:
+        return msgspec.structs.replace(
+            state,
+            blocked=_without(state.blocked, creators),
+            blocked_tags=_without(state.blocked_tags, tags),
+        )
+    return msgspec.structs.replace(
+        state,
+        follows=_without(state.follows, creators),
+        blocked=_moved_last(state.blocked, creators, MAX_BLOCKED),
+        blocked_tags=_moved_last(state.blocked_tags, tags, MAX_BLOCKED),
+    )
+
+
+def _named(record: BlockRecord) -> tuple[tuple[CreatorId, ...], tuple[str, ...]]:
+    """Return the creators and the tags of a record, as a state keeps them."""
+    creators = tuple(filter(None, record.creators))
+    return creators, tuple(filter(None, map(fold_tag, record.tags)))
+
+
+def _moved_last(
+    names: tuple[_Name, ...], moved: tuple[_Name, ...], at_most: int
+) -> tuple[_Name, ...]:
+    return (*_without(names, moved), *dict.fromkeys(moved))[-at_most:]
+
+
+def _without(names: tuple[_Name, ...], gone: tuple[_Name, ...]) -> tuple[_Name, ...]:
+    left = frozenset(gone)
+    return tuple(name for name in names if name not in left)
+
+
+def _put_key(ring: bytes, key: int, at_most: int) -> bytes:
+    """Return a ring of short keys with this one as the last."""
+    short = struct.pack("<I", key & 0xFFFFFFFF)
+    place = ring.find(short)
+    while place % len(short) and place >= 0:  # the end of one key and the beginning of the next
+        place = ring.find(short, place + 1)
+    before = ring if place < 0 else ring[:place] + ring[place + len(short) :]
+    return (before + short)[-at_most * len(short) :]
+
+
+def _hear_of(state: UserState, at_ms: int) -> UserState:
+    """Move the last word, which never goes back; a long silence before it ended the session."""
+    if at_ms <= state.last_ms:
+        return state
+    if at_ms - state.last_ms > SESSION_SILENCE_MS:
+        return _begin_session(state, state.session, at_ms)
+    return msgspec.structs.replace(state, last_ms=at_ms)
+
+
+def _begin_session(state: UserState, session: SessionId, at_ms: int) -> UserState:
+    return msgspec.structs.replace(
+        come_back(state, at_ms),
+        session=session,
+        session_ms=at_ms,
+        last_ms=max(state.last_ms, at_ms),
+        position=0,
+        session_evidence=0.0,
+        session_plays=0.0,
+        session_sum=NO_INTEREST,
+        session_watched_s=0.0,
+    )
+
+
+def _known(name: _Name) -> tuple[_Name, ...]:
+    return (name,) if name else ()
+
+
+def _pace_s(card: OpenCard) -> float:
+    return min(card.dwell_s, PACE_DWELL_S)

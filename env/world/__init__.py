@@ -1,0 +1,1 @@
+"""The simulated world: users, moods, answers, returns, and the supply of items."""

@@ -1,0 +1,1 @@
+"""The hybrid bandit: Vowpal Wabbit with posteriors of items and of main effects."""

@@ -1,0 +1,1 @@
+"""Candidates of a page: retrieval sources, filters, eligibility and markets."""

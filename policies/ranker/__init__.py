@@ -1,0 +1,1 @@
+"""The retention ranker's numpy forward pass, and its blend with the bandit."""

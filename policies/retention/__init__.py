@@ -1,1 +1,0 @@
-"""Training for whether people come back, with RLlib and torch: nothing here is ever served."""

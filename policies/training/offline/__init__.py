@@ -1,0 +1,1 @@
+"""Training a ranker from the log alone: BC, MARWIL, IQL and CQL."""

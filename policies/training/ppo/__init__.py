@@ -1,0 +1,1 @@
+"""Training by RLlib's PPO, with a critic of a survival model and constraints."""

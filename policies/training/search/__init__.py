@@ -1,0 +1,1 @@
+"""Search of ranking weights over whole lives in the simulated world."""

@@ -1,0 +1,1 @@
+"""Off-policy estimators of decisions, slates and trajectories, with their intervals."""

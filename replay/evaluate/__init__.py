@@ -1,0 +1,1 @@
+"""Counterfactual evaluation of policies on a log: targets, gates and diagnostics."""

@@ -1,0 +1,1 @@
+"""Logs in other formats: dsjson and the Open Bandit Pipeline's."""

@@ -1,0 +1,1 @@
+"""The event log: its line format and its order over shards."""

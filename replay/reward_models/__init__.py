@@ -1,0 +1,1 @@
+"""Reward models for direct and doubly robust estimates, cross-fitted."""

@@ -1,0 +1,1 @@
+"""The audit: delivery guarantees, exposure and breakout, counted from the log."""

@@ -1,0 +1,1 @@
+"""Deployment files: Kubernetes manifests and the container image."""

@@ -1,0 +1,1 @@
+"""The feed engine: from a request to a drawn and committed page."""

@@ -1,0 +1,390 @@
+"""The engine answers the API's requests, without HTTP: it reads, draws and commits.
+
+It holds idempotent pages, registration at first sight, sessions, feedback and profiles. Items are
+left to `ItemService`, blocks to `Blocking`, readiness to `Status`. A commit is awaited off the
+event loop, so a client that disconnects loses no page. Rejected alternatives:
+`docs/decisions/serve-page-commit.md`.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from env.items.content import load_titles
+from env.records import FeedbackRecord, PageRecord
+from env.users.fold import MAX_BLOCKED
+from env.users.state import UserState, blocked_creators, live_session
+from env.vocabulary import (
+    CreatorId,
+    DecisionId,
+    PageId,
+    Profile,
+    SessionId,
+    ShortKeys,
+    UserId,
+    UserKey,
+    split_decision_id,
+)
+from policies.candidates.markets import Markets
+from serve.config import Config
+from serve.feed.pipeline import PageMaker
+from serve.feed.responses import ResponseBuilder
+from serve.feed.shelf import ItemService
+from serve.learn.served import Folds
+from serve.monitoring.heartbeats import Heartbeats
+from serve.monitoring.status import Status
+from serve.store.ledger import (
+    Conflict,
+    FeedbackOutcome,
+    NoRoomError,
+    PendingPage,
+    WritePath,
+    find_alike,
+)
+from serve.store.store import RegisteredUser, Store, read
+from serve.tokens import Tokens, load_secret
+from serve.wire.codec import ProblemError
+from serve.wire.feed import (
+    Event,
+    FeedbackRequest,
+    FeedbackResponse,
+    FeedRequest,
+    FeedResponse,
+    Refusal,
+    SceneBody,
+)
+from serve.wire.users import BlocksRequest, BlocksResponse, ProfileBody, UserResponse
+
+NO_ROOM = (
+    f"expected at most {MAX_BLOCKED} blocked creators and {MAX_BLOCKED} blocked tags of a user "
+    "with this request; nothing was blocked: take some back first"
+)
+
+
+class Blocking:
+    """Reads and writes users' blocks."""
+
+    def __init__(self, store: Store, ledger: WritePath, *, now_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._now_ms = now_ms
+
+    async def put(self, user_id: UserId, body: BlocksRequest) -> BlocksResponse:
+        """Block or unblock creators and tags; return all of the user's blocks, once on disk.
+
+        No page that is drawn afterwards, on any replica, shows a blocked item to this user.
+
+        Raises:
+            ProblemError: 404, the user is unknown; 409, the user would exceed the maximum number of
+                blocks, and nothing was blocked.
+        """
+        work = partial(
+            self._ledger.block,
+            user_id=user_id,
+            creators=tuple(map(CreatorId, body.creators)),
+            tags=body.tags,
+            wanted=body.wanted,
+            at_ms=self._now_ms(),
+        )
+        try:
+            return _response(user_id, await self._ledger.commit(work, durable=True, about=user_id))
+        except NoRoomError as error:
+            raise ProblemError(409, NO_ROOM) from error
+
+    async def get(self, user_id: UserId) -> BlocksResponse:
+        """Return all of a user's blocks.
+
+        Raises:
+            ProblemError: 404, the user is unknown.
+        """
+        user = await read(self._store, lambda view: view.user(user_id), user_id)
+        return _response(user_id, user and user.state)
+
+
+def nobody(user_id: UserId) -> ProblemError:
+    """Return the problem for an unknown user id."""
+    return ProblemError(404, f"nobody of id {user_id}", "user_id")
+
+
+def _response(user_id: UserId, state: UserState | None) -> BlocksResponse:
+    if state is None:
+        raise nobody(user_id)
+    return BlocksResponse(user_id, blocked_creators(state), state.blocked_tags)
+
+
+MAX_HEADS = 20_000
+
+
+class PageHeader(NamedTuple):
+    """The parts of a page that feedback needs."""
+
+    user: UserKey
+    session: SessionId
+    slots: tuple[int, ...]
+
+
+class PageCache:
+    """A bounded cache of the headers of recently used pages."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._heads: dict[PageId, PageHeader] = {}
+
+    def remember(self, page: PageRecord) -> PageHeader:
+        """Store a page's header, and evict the one that was used longest ago."""
+        head = PageHeader(page.user, page.session, tuple(drawn.slot for drawn in page.drawn))
+        self._heads[page.page_id] = head
+        if len(self._heads) > MAX_HEADS:
+            del self._heads[next(iter(self._heads))]
+        return head
+
+    async def find(self, page_ids: Collection[PageId]) -> dict[PageId, PageHeader]:
+        """Return the headers of those pages that are in the log."""
+        found = {key: head for key in page_ids if (head := self._heads.pop(key, None)) is not None}
+        self._heads |= found
+        unknown = [page_id for page_id in page_ids if page_id not in found]
+        if unknown:
+            pages = await read(self._store, lambda view: view.pages(unknown))
+            found |= {page_id: self.remember(page) for page_id, page in pages.items()}
+        return found
+
+
+MAX_DRAWS = 8
+"""Maximum number of draws of a page while its user or its items change before the commit."""
+
+NOTHING_TO_SHOW = "no item may be shown here"
+
+CHANGING = "what may be shown here is changing; ask again"
+
+FORGED = "the decision_id was not given out here"
+
+NO_SUCH_PAGE = "the page of this decision_id is not known"
+
+FORGOTTEN = "the user was deleted"
+
+_NO_KEYS: ShortKeys = np.zeros(0, dtype=np.uint32)
+
+
+class _Shown(NamedTuple):
+    decision: DecisionId
+    head: PageHeader
+
+
+class Engine:
+    """Answers the requests of one replica."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        maker: PageMaker,
+        *,
+        now_ms: Callable[[], int],
+    ) -> None:
+        """Bring the maker's catalogue up to date; make the secret if it is missing.
+
+        Args:
+            config: names the data folder, the clock and the markets.
+            store: closed by its owner.
+            maker: draws the pages.
+            now_ms: the server's clock, Unix milliseconds.
+        """
+        self._store = store
+        self._maker = maker
+        self._now_ms = now_ms
+        self._simulated = config.clock.simulated
+        self._ledger = WritePath(store)
+        folder = Path(config.data.folder)
+        self._tokens = Tokens(load_secret(folder))
+        self._answers = ResponseBuilder(self._tokens, maker.catalogue, Markets(config.markets))
+        self._heads = PageCache(store)
+        self.shelf = ItemService(
+            store,
+            self._ledger,
+            maker.catalogue,
+            now_ms=now_ms,
+            titles=load_titles() if config.content.titles else None,
+        )
+        self.blocking = Blocking(store, self._ledger, now_ms=now_ms)
+        self.lookout = Status(store, self.shelf, Heartbeats(folder), now_ms=now_ms)
+
+    @property
+    def folds(self) -> Folds:
+        """The folds of the log that an audit reads."""
+        return self._maker.folds
+
+    # --- the feed ---
+
+    async def feed(self, request: FeedRequest) -> FeedResponse:
+        """Return a page that is in the log; the same `request_id` gives the same page again.
+
+        Raises:
+            ProblemError: 409, the user was deleted meanwhile.
+        """
+        now_ms = self._clock(request.scene.at_ms)
+        user, offset = await self._look_up(request.user_id)
+        if user is None:
+            user = await self._register(request.user_id, request.scene, now_ms)
+        await self.shelf.refresh(offset)
+        name = self._tokens.request(user.user, request.request_id)
+        page = await self._find_page(user.user, name) if request.request_id else None
+        return self._answer(page) if page else await self._draw(request, user, name, now_ms)
+
+    async def _draw(
+        self, request: FeedRequest, user: RegisteredUser, name: str, now_ms: int
+    ) -> FeedResponse:
+        """Draw a page and append it; draw again if its user or its items have changed meanwhile.
+
+        Without this check, two concurrent requests would show the same cards, and a page that
+        waited for the writer could show blocked or removed items. All page ids of this request
+        begin with `name`; the first such page in the log is the response.
+        """
+        page_id = self._tokens.page_id(name)
+        for n_left in reversed(range(MAX_DRAWS)):
+            session = self._session(request, user, page_id, now_ms)
+            page = self._maker.page(
+                request,
+                user.user,
+                user.state,
+                session=session,
+                page_id=page_id,
+                now_ms=now_ms,
+                origin=self._tokens.origin(request.scene.address),
+            )
+            if page is None:
+                return FeedResponse(page_id, (), NOTHING_TO_SHOW)
+            # The last draw is appended even if its user's state has changed: a client that sends
+            # feedback without pause gets a page too, and a repeated card costs less than none.
+            draft = self._draft(page, name, user.state, is_last=n_left == 0)
+            work = partial(self._ledger.take_page, draft=draft)
+            match await self._ledger.commit(work, durable=False, about=user.user):
+                case PageRecord() as written:
+                    if written is page:
+                        self._maker.committed(page)
+                    return self._answer(written)
+                case Conflict(state, sequence):
+                    user = RegisteredUser(user.user, state)
+                    await self.shelf.refresh(sequence)
+                case None:
+                    raise ProblemError(409, f"{FORGOTTEN} while the page was made", "user_id")
+        return FeedResponse(page_id, (), CHANGING)
+
+    def _draft(
+        self, page: PageRecord, name: str, state: UserState, *, is_last: bool
+    ) -> PendingPage:
+        catalogue = self._maker.catalogue
+        items = tuple(map(self._answers.item, page.cards))
+        alike = find_alike(catalogue, page) if is_last else _NO_KEYS
+        return PendingPage(page, name, state, catalogue.sequence, items, is_last, alike)
+
+    async def _look_up(self, user_id: str) -> tuple[RegisteredUser | None, int]:
+        return await read(self._store, lambda view: view.arrival(user_id), user_id)
+
+    async def _find_page(self, user: UserKey, name: str) -> PageRecord | None:
+        return await read(self._store, lambda view: view.find_page(user, name), user)
+
+    async def _register(self, user_id: str, scene: SceneBody, now_ms: int) -> RegisteredUser:
+        profile = Profile(country=scene.country, language=scene.language, device=scene.device)
+        work = partial(
+            self._ledger.register, user_id=UserId(user_id), profile=profile, at_ms=now_ms
+        )
+        return await self._ledger.commit(work, durable=False, about=user_id)
+
+    def _session(
+        self, request: FeedRequest, user: RegisteredUser, page_id: PageId, now_ms: int
+    ) -> SessionId:
+        if request.session_id is not None:
+            return self._tokens.session_id(user.user, request.session_id)
+        return live_session(user.state, now_ms) or SessionId(f"s{page_id}")
+
+    def _answer(self, page: PageRecord) -> FeedResponse:
+        self._heads.remember(page)
+        return self._answers.of(page)
+
+    # --- feedback ---
+
+    async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
+        """Accept valid events and return once they are on disk; refuse the others one by one."""
+        shown = await self._find_shown({event.decision_id for event in request.events})
+        heard = [(event, self._hear(event, shown[event.decision_id])) for event in request.events]
+        taken = [(e.event_id, r) for e, r in heard if isinstance(r, FeedbackRecord)]
+        outcomes = await self._ledger.commit_feedback([record for _, record in taken])
+        refused = [Refusal(e.event_id, reason) for e, reason in heard if isinstance(reason, str)]
+        refused += [
+            Refusal(event_id, FORGOTTEN)
+            for (event_id, _), outcome in zip(taken, outcomes, strict=True)
+            if outcome is FeedbackOutcome.FORGOTTEN
+        ]
+        return FeedbackResponse(
+            accepted=outcomes.count(FeedbackOutcome.ACCEPTED),
+            duplicates=outcomes.count(FeedbackOutcome.DUPLICATE),
+            refused=tuple(refused),
+        )
+
+    async def _find_shown(self, given: Collection[str]) -> dict[str, _Shown | str]:
+        """Return the card of each decision id that a client sent, or the reason for having none."""
+        decisions = {each: self._tokens.verify(each) for each in given}
+        page_ids = {split_decision_id(decision)[0] for decision in decisions.values() if decision}
+        heads = await self._heads.find(page_ids)
+        return {each: _shown(decision, heads) for each, decision in decisions.items()}
+
+    def _hear(self, event: Event, shown: _Shown | str) -> FeedbackRecord | str:
+        """Return an event as it is logged, or the reason for refusing it."""
+        if isinstance(shown, str):
+            return shown
+        decision, head = shown
+        return FeedbackRecord(
+            event_id=self._tokens.event_id(head.user, event.event_id),
+            decision_id=decision,
+            at_ms=self._clock(event.at_ms),
+            user=head.user,
+            session=head.session,
+            kind=event.kind,
+            value=event.value or 0.0,
+            client_ms=event.at_ms,
+        )
+
+    # --- users ---
+
+    async def put_user(self, user_id: UserId, body: ProfileBody) -> UserResponse:
+        """Register a user or change their profile; return it once it is on disk."""
+        work = partial(
+            self._ledger.put_user, user_id=user_id, profile=body.profile(), at_ms=self._now_ms()
+        )
+        user = await self._ledger.commit(work, durable=True, about=user_id)
+        return UserResponse(user_id, user.state.profile)
+
+    async def get_user(self, user_id: UserId) -> UserResponse:
+        """Return a user's profile.
+
+        Raises:
+            ProblemError: 404, the user is unknown.
+        """
+        user, _ = await self._look_up(user_id)
+        if user is None:
+            raise nobody(user_id)
+        return UserResponse(user_id, user.state.profile)
+
+    async def delete_user(self, user_id: UserId) -> None:
+        """Forget a user: delete profile and state, and overwrite the user's identity in the log.
+
+        Raises:
+            ProblemError: 404, the user is unknown.
+        """
+        work = partial(self._ledger.forget_user, user_id=user_id, at_ms=self._now_ms())
+        if not await self._ledger.commit(work, durable=True, about=user_id):
+            raise nobody(user_id)
+
+    def _clock(self, client_ms: int | None) -> int:
+        return client_ms if self._simulated and client_ms is not None else self._now_ms()
+
+
+def _shown(decision: DecisionId | None, heads: Mapping[PageId, PageHeader]) -> _Shown | str:
+    if decision is None:
+        return FORGED
+    page_id, slot = split_decision_id(decision)
+    head = heads.get(page_id)
+    return NO_SUCH_PAGE if head is None or slot not in head.slots else _Shown(decision, head)

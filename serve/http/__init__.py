@@ -1,0 +1,1 @@
+"""The HTTP application: operations, admission, OpenAPI, metrics, and the page."""

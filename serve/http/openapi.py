@@ -1,0 +1,91 @@
+"""This module builds the OpenAPI document from the table of operations and the wire types."""
+
+import re
+from typing import Any
+
+import msgspec
+
+from serve.http.operations import OPERATIONS, Operation
+from serve.limits import ExternalUserId, Id
+from serve.wire.codec import JSON, MSGPACK, PROBLEM
+from serve.wire.feed import Problem
+
+_PATH_PARAMETERS = {"item_id": Id, "user_id": ExternalUserId}
+
+_REF = "#/components/schemas/{name}"
+
+
+def openapi() -> dict[str, object]:
+    """Return the OpenAPI 3.1 document of the API."""
+    named = [kind for op in OPERATIONS for kind in (op.body, op.answer) if kind is not None]
+    types = [kind for kind in dict.fromkeys(named) if kind is not type(None)]
+    _, schemas = msgspec.json.schema_components([*types, Problem], ref_template=_REF)
+    paths: dict[str, dict[str, object]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _describe(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "nextswipe",
+            "version": "1",
+            "description": "A feed that learns from every swipe. JSON and msgpack, by "
+            "Content-Type and Accept.",
+        },
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+
+
+def _describe(operation: Operation[Any]) -> dict[str, object]:
+    failures = {str(status): _problem(meaning) for status, meaning in operation.failures}
+    if operation.path.startswith("/v1/"):
+        failures["429"] = _problem("As much is in hand as is taken; `Retry-After` says until when.")
+    described: dict[str, object] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "responses": {
+            str(operation.status): _answer(operation.answer),
+            **failures,
+            "default": _problem("What was wrong, and with which field."),
+        },
+    }
+    if parameters := _parameters(operation):
+        described["parameters"] = parameters
+    if operation.body is not type(None):
+        described["requestBody"] = {"required": True, "content": _content(operation.body)}
+    return described
+
+
+def _parameters(operation: Operation[Any]) -> list[dict[str, object]]:
+    names = re.findall(r"\{(\w+)\}", operation.path)
+    path: list[dict[str, object]] = [
+        {"name": name, "in": "path", "required": True, "schema": _schema(name)} for name in names
+    ]
+    query: list[dict[str, object]] = [
+        {"name": name, "in": "query", "description": meaning, "schema": {"type": "string"}}
+        for name, meaning in operation.query
+    ]
+    return path + query
+
+
+def _schema(name: str) -> dict[str, Any]:
+    return msgspec.json.schema(_PATH_PARAMETERS[name])
+
+
+def _answer(kind: type | None) -> dict[str, object]:
+    if kind is None:
+        return {"description": "Done."}
+    return {"description": "Done.", "content": _content(kind)}
+
+
+def _problem(meaning: str) -> dict[str, object]:
+    return {"description": meaning, "content": {PROBLEM: {"schema": _ref(Problem)}}}
+
+
+def _content(kind: type) -> dict[str, object]:
+    schema = {"schema": _ref(kind)}
+    return {JSON: schema, MSGPACK: schema}
+
+
+def _ref(kind: type) -> dict[str, str]:
+    return {"$ref": _REF.format(name=kind.__name__)}

@@ -1,0 +1,1 @@
+"""Offline jobs: training, evaluation, verification, import, export and backup."""

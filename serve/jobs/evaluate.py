@@ -1,0 +1,294 @@
+"""Evaluation jobs: set up `replay.evaluate.evaluate` for a data folder's log or an external log."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from env.interface import EventLog, Policy
+from env.records import LogLine
+from env.vocabulary import Floats
+from policies.bandit.reward_model import HybridBanditReward
+from replay.estimators.intervals import LEVEL
+from replay.evaluate.calibration import ArmSizes, compare_arm_sizes
+from replay.evaluate.evaluate import Evaluation, evaluate_all
+from replay.evaluate.importance import Importance, importance
+from replay.evaluate.targets import PolicyTarget, Target
+from replay.formats.dsjson_source import DsjsonSource
+from replay.join.dataset import Dataset, read
+from replay.join.our_log import LogSource
+from replay.reward_models.batch_models import Fit, fit_rewards
+from replay.reward_models.page_models import fit_growing
+from replay.source import Batch, Source
+from serve.config import Config
+from serve.errors import JobError
+from serve.importers.obp import ObpSource
+from serve.jobs.policies import behaviour, find_external_policy, find_policy, learned_until
+from serve.learn.settings import vowpal_args
+from serve.store.data_folder import open_data
+
+READERS: dict[str, Callable[[Path], Source]] = {
+    ".json": DsjsonSource,
+    ".dsjson": DsjsonSource,
+    ".csv": ObpSource,
+    ".parquet": ObpSource,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FirstTarget:
+    """Always picks the first candidate, Azure Personalizer's baseline."""
+
+    name: str = "first"
+
+    def probabilities(self, batch: Batch) -> Floats:
+        """Return 1 for each decision's first candidate, shape (m, k)."""
+        pmfs = np.zeros(batch.mask.shape)
+        pmfs[np.arange(len(batch)), np.argmax(batch.mask, axis=1)] = 1.0
+        return pmfs
+
+
+@dataclass(frozen=True, slots=True)
+class BehaviourTarget:
+    """The logging policy: every weight is 1, so it shows the log's own distributions."""
+
+    name: str = "behaviour"
+
+    def probabilities(self, batch: Batch) -> Floats:
+        """Return the logged distributions, shape (m, k), each divided by its sum.
+
+        Raises:
+            ValueError: a decision of the log has none.
+        """
+        if batch.pmf is None or not np.isfinite(batch.pmf).all():
+            raise ValueError(
+                "expected a log with the whole distribution of every decision (p of dsjson, pi_b "
+                "of a table), got one without; evaluate another policy"
+            )
+        totals: Floats = batch.pmf.sum(axis=1, keepdims=True)
+        return batch.pmf / totals
+
+
+TARGETS: dict[str, Target] = {target.name: target for target in (FirstTarget(), BehaviourTarget())}
+
+
+def open_external_log(path: Path) -> Source:
+    """Return the log of a file.
+
+    Raises:
+        Refused: there is no such file, or its suffix is unknown.
+        BadFile: a table is not one of rounds.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        expected = ", ".join(READERS)
+        raise JobError(f"{path}: expected a log that ends in one of {expected}")
+    if not path.is_file():
+        raise JobError(f"{path}: expected a log, found no such file")
+    return reader(path)
+
+
+def external_log_target(name: str) -> Target | None:
+    """Return the policy `first` or `behaviour`; None for another name."""
+    return TARGETS.get(name)
+
+
+Advance = Callable[[int], None]
+"""Called with the number of lines or decisions processed since the last call."""
+
+RewardModelName = Literal["ridge", "vowpal"]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationJob:
+    """An evaluation job: estimate the value of policies on the decisions of a log.
+
+    Attributes:
+        arms: arms of the experiment in the log; None: there is nothing to compare.
+        n_decisions: decisions in the source, for progress bars; 0: not known before reading.
+    """
+
+    source: Source
+    targets: tuple[Target, ...]
+    arms: ArmSizes | None = None
+    n_decisions: int = 0
+
+    def answer(
+        self,
+        *,
+        fit: Fit = fit_rewards,
+        segments: Sequence[str] = (),
+        level: float = LEVEL,
+        force: bool = False,
+        advance: Advance | None = None,
+    ) -> Evaluation:
+        """Return the evaluation.
+
+        Args:
+            fit: makes the reward model, see `reward_fit`.
+            segments: segments to report as well.
+            level: level of the intervals, in (0, 1).
+            force: estimate even where gates fail; such results are marked.
+            advance: progress callback; the total is twice the number of decisions.
+
+        Raises:
+            Refused: the log holds too little, or cannot be trusted.
+        """
+        try:
+            return evaluate_all(
+                self.source,
+                self.targets,
+                fit,
+                segments=segments,
+                arms=self.arms,
+                level=level,
+                force=force,
+                advance=advance,
+            )
+        except ValueError as error:
+            raise JobError(f"the log cannot be evaluated: {error}") from error
+
+    def importance(self) -> Importance:
+        """Return the feature importance for the reward and for those targets that are policies.
+
+        Raises:
+            Refused: the log has no features, or too little data.
+        """
+        policies = [t.policy for t in self.targets if isinstance(t, PolicyTarget)]
+        try:
+            return importance(self.source, policies)
+        except ValueError as error:
+            raise JobError(f"importance cannot be told: {error}") from error
+
+
+@contextmanager
+def open_question(
+    config: Config,
+    names: Sequence[str],
+    *,
+    arm: str = "",
+    held_out: bool = False,
+    advance: Advance | None = None,
+) -> Iterator[EvaluationJob]:
+    """Yield the evaluation job of a data folder's log, which stays open until the end.
+
+    A version evaluated on decisions that it learned from looks better than it is, and the learner
+    learns from all arms. The learned share is therefore reported.
+
+    Args:
+        config: data folder, reward, explorer and experiment.
+        names: names of policies, see `serve.jobs.policies.find_policy`.
+        arm: read the pages of this arm; empty: all pages.
+        held_out: read only pages after everything that any of the policies learned from.
+        advance: progress callback; the total is the number of log lines.
+
+    Raises:
+        Refused: there is no log or no such policy, or the log cannot be trusted.
+        LogCorruption: a line differs from the written one.
+    """
+    with open_data(config) as store:
+        policies: list[Policy] = [find_policy(config, store, name) for name in names]
+        log = store.log
+        learned = [learned_until(config, policy) for policy in policies]
+        try:
+            source = LogSource(
+                log.read,
+                config.reward,
+                arm=arm,
+                after=max(learned) if held_out else 0,
+                behaviour=behaviour(config),
+                advance=advance or (lambda n: None),
+            )
+        except ValueError as error:
+            raise JobError(f"the log cannot be evaluated: {error}") from error
+        if not len(source):
+            raise JobError(f"the log cannot be evaluated: {_why_none(source, arm, held_out)}")
+        shares = {a.name: a.share for a in config.experiment.arms}
+        targets = tuple(
+            PolicyTarget(policy, source.share_until(offset))
+            for policy, offset in zip(policies, learned, strict=True)
+        )
+        yield EvaluationJob(source, targets, compare_arm_sizes(source.users, shares), len(source))
+
+
+def _why_none(source: LogSource, arm: str, held_out: bool) -> str:
+    """Return the reason why a log has no usable decisions, naming the option that left none."""
+    coverage = source.coverage
+    if coverage.drawn:
+        return (
+            f"expected decisions, got none of {coverage.drawn} drawn ({coverage.seen} seen, "
+            f"{coverage.censored} of them censored)"
+        )
+    if arm and arm not in source.users:
+        arms = ", ".join(source.users) or "no arm at all"
+        return f"--arm: expected an arm of the log's pages ({arms}), got {arm!r}"
+    if held_out:
+        of_arm = f" of arm {arm}" if arm else ""
+        return (
+            f"--held-out: expected pages{of_arm} behind those that the policies learned from, "
+            "found none; let more users swipe, or evaluate an older version (vowpal@N)"
+        )
+    return "expected pages, found none; let users swipe first"
+
+
+@contextmanager
+def open_external_evaluation(log: Path, names: Sequence[str]) -> Iterator[EvaluationJob]:
+    """Yield the evaluation job of an external log.
+
+    Args:
+        log: a file of Vowpal Wabbit or of the Open Bandit Pipeline, by its suffix.
+        names: policies that the format knows, or as in `serve.jobs.policies.find_external_policy`.
+
+    Raises:
+        Refused: the file is invalid, or there is no such policy.
+    """
+    source = open_external_log(log)
+    targets = (
+        external_log_target(name) or PolicyTarget(find_external_policy(name)) for name in names
+    )
+    yield EvaluationJob(source, tuple(targets))
+
+
+def reward_fit(config: Config, name: RewardModelName) -> Fit:
+    """Return a function that fits a reward model, cross-fitted by user.
+
+    Args:
+        config: holds the arguments of Vowpal Wabbit.
+        name: `ridge` (shrunk means per candidate where a log has no features), or `vowpal`, for our
+            own log only.
+    """
+    if name == "ridge":
+        return fit_rewards
+    args = vowpal_args(config)
+    return lambda source: fit_growing(source, lambda: HybridBanditReward(args))
+
+
+def read_dataset(
+    config: Config, log: EventLog, arm: str = "", advance: Advance | None = None
+) -> Dataset:
+    """Return the decisions of a log, or of one arm of it.
+
+    Args:
+        config: its reward is used.
+        log: read from its beginning.
+        arm: arm of the experiment; empty: all pages.
+        advance: progress callback, line by line.
+
+    Raises:
+        Refused: the log cannot be trusted; the message says where.
+    """
+    try:
+        lines = _told(log.read(), advance)
+        return read(lines, config.reward, lambda page: not arm or page.arm == arm)
+    except ValueError as error:
+        raise JobError(f"the log cannot be evaluated: {error}") from error
+
+
+def _told(lines: Iterable[LogLine], advance: Advance | None) -> Iterator[LogLine]:
+    for line in lines:
+        if advance is not None:
+            advance(1)
+        yield line

@@ -1,0 +1,246 @@
+"""Resolves the names of policies on the command line, and the policies named by logged pages.
+
+A name is a baseline's; `vowpal`, `retention` or `blend` (current version); one of these with `@N`
+(kept version); or `module:function`, a function without arguments that returns a policy of
+`env.interface`, found in the current folder or among installed packages. A blend is the current
+ranker with a version of vowpal.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import cast
+
+from env.interface import Policy
+from env.records import PageRecord
+from policies import baselines
+from policies.bandit.scorer import HybridBanditScorer
+from policies.baselines import PopularityPolicy, UniformPolicy, mixture_policy
+from policies.explorers import AnyExplorer, explorer_from
+from policies.ranker.blend import BlendedPolicy, blend_args
+from policies.ranker.ranker import RetentionPolicy
+from policies.snapshots import SnapshotCorruption
+from serve.config import Config, Experiment, MixtureSettings
+from serve.errors import JobError
+from serve.learn.rankers import FindRanker, Ranking, load_ranking, open_rankers, ranker_finder
+from serve.learn.settings import open_snapshots
+from serve.store.generations import current_version
+from serve.store.store import Store
+
+FindBandit = Callable[[int, AnyExplorer], Policy | None]
+"""Finds a version of the bandit with this explorer; None: there is none."""
+
+
+def bandit_version(policy: str) -> int | None:
+    """Return the bandit's version in a policy's name, or None.
+
+    >>> bandit_version("vowpal@7"), bandit_version("blend@7"), bandit_version("uniform@0")
+    (7, 7, None)
+    """
+    kind, _, number = policy.partition("@")
+    return int(number) if kind in ("vowpal", "blend") and number.isdecimal() else None
+
+
+def find_logged_policy(page: PageRecord, bandit: FindBandit, ranker: FindRanker) -> Policy | None:
+    """Return the policy that drew a page; None: it, or a part of it, is missing.
+
+    Args:
+        bandit: finds versions of the bandit.
+        ranker: finds rankers.
+
+    Raises:
+        msgspec.ValidationError: no policy of this release has these arguments.
+    """
+    version = bandit_version(page.policy)
+    if version is None:
+        return baselines.baseline(page.policy, explorer_from(page.explorer))
+    if page.policy.startswith("vowpal@"):
+        return bandit(version, explorer_from(page.explorer))
+    args = blend_args(page.explorer)
+    base, values = bandit(version, args.settings.explorer), ranker(args.ranker, args.digest)
+    return None if base is None or values is None else BlendedPolicy(base, values, args)
+
+
+_LEARNED = (
+    "vowpal",
+    "retention",
+    "retention@VERSION",
+    "blend",
+    "blend@VERSION",
+    "vowpal@VERSION",
+)
+
+SCORERS_KEPT = 8
+"""Versions cached while a log is read, 1 MB each; pages of one version stand together."""
+
+
+def find_policy(config: Config, store: Store, name: str) -> Policy:
+    """Return the policy of this name.
+
+    Args:
+        config: explorer, and mixture of the experiment.
+        store: holds the current versions.
+        name: `uniform`, `popularity`, `mixture` (as configured), `vowpal`, `retention` or `blend`
+            with or without `@N`, or `module:function`.
+
+    Raises:
+        Refused: there is no such policy.
+    """
+    kind, _, number = name.partition("@")
+    if kind == "mixture" and number in ("", "0"):
+        return _mixture(config.experiment)
+    if kind in ("vowpal", "retention", "blend") and (not number or number.isdecimal()):
+        return _learned(config, store, kind, number)
+    if kind == "popularity" and number in ("", "0"):
+        return PopularityPolicy()
+    return _find_anywhere(name, ("uniform", "popularity", "mixture", *_LEARNED))
+
+
+def find_external_policy(name: str) -> Policy:
+    """Return the policy of this name that can be evaluated on an external log.
+
+    Popularity and its mixtures are excluded, as they read a column of our own features.
+
+    Raises:
+        Refused: there is no such policy.
+    """
+    return _find_anywhere(name, ("first", "behaviour", "uniform"))
+
+
+def _find_anywhere(name: str, known: tuple[str, ...]) -> Policy:
+    """Return the policy of this name that needs neither our features nor a data folder."""
+    if name in ("uniform", UniformPolicy.name):
+        return UniformPolicy()
+    if ":" in name:
+        return _own_policy(name)
+    raise JobError(f"expected {', '.join(known)} or MODULE:FUNCTION, got {name!r}")
+
+
+def learned_until(config: Config, policy: Policy) -> int:
+    """Return the last log offset that a policy learned from; 0: none."""
+    version, ranker = bandit_version(policy.name), 0
+    kind, _, number = policy.name.partition("@")
+    if kind == "retention" and number.isdecimal():
+        ranker = int(number)
+    elif kind == "blend":
+        ranker = blend_args(policy.explorer).ranker
+    learned = [open_snapshots(config).manifest(version)] if version else []
+    learned += [open_rankers(config).manifest(ranker)] if ranker else []
+    return max((manifest.offsets[0] for manifest in learned), default=0)
+
+
+def behaviour(config: Config) -> Callable[[PageRecord], Policy | None]:
+    """Return a function that finds the policy that drew a page, if it is kept."""
+    store, rankers = open_snapshots(config), ranker_finder(config)
+
+    @lru_cache(maxsize=SCORERS_KEPT)
+    def weights(version: int) -> bytes | None:
+        try:
+            return store.load_part(version, "scorer")
+        except FileNotFoundError:
+            return None
+
+    @lru_cache(maxsize=SCORERS_KEPT)
+    def learned(version: int, explorer: AnyExplorer) -> HybridBanditScorer | None:
+        found = weights(version)
+        return None if found is None else HybridBanditScorer.from_bytes(found, explorer, version)
+
+    return lambda page: find_logged_policy(page, learned, rankers)
+
+
+def _learned(config: Config, store: Store, kind: str, number: str) -> Policy:
+    """Return vowpal, a ranker, or the current ranker blended with vowpal, by version."""
+    if kind == "retention":
+        ranking = _ranking(config, store, int(number or 0))
+        return RetentionPolicy(ranking.ranker, name=f"retention@{ranking.version}")
+    version = int(number or _current(store))
+    if kind == "vowpal":
+        return _scorer(config, version, config.feed.explorer)
+    bandit = _scorer(config, version, config.retention.explorer)
+    return _ranking(config, store, 0).blended(bandit, config.retention)
+
+
+def _ranking(config: Config, store: Store, version: int) -> Ranking:
+    """Return a kept ranker; 0: the current one."""
+    rankers = open_rankers(config)
+    if not version:
+        with store.view() as view:
+            version = view.ranker_move().version
+    try:
+        return load_ranking(rankers, version)
+    except FileNotFoundError:
+        there = ", ".join(map(str, rankers.versions())) or "none"
+        got = version or "none that is current: publish one (nextswipe retention publish)"
+        raise JobError(f"expected a ranker that is kept ({there}), got {got}") from None
+    except SnapshotCorruption as error:
+        raise JobError(str(error)) from error
+
+
+def entry_point(name: str) -> Callable[..., object]:
+    """Return the function named MODULE:FUNCTION, searching the current folder too.
+
+    Raises:
+        Refused: there is none.
+    """
+    module_name, _, function_name = name.partition(":")
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        made: Callable[..., object] = getattr(importlib.import_module(module_name), function_name)
+        return made
+    except (ImportError, AttributeError, ValueError) as error:
+        raise JobError(f"expected a function MODULE:FUNCTION, got {name!r}: {error}") from error
+    finally:
+        sys.path.remove(here)
+
+
+def _own_policy(name: str) -> Policy:
+    make = entry_point(name)
+    try:
+        policy = make()
+    except Exception as error:
+        raise JobError(
+            f"{name}: expected a function that takes nothing and returns a policy, it raised "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    lacking = [
+        part for part in ("name", "explorer", "score", "explore") if not hasattr(policy, part)
+    ]
+    if lacking:
+        raise JobError(
+            f"{name}: expected a policy (env.interface.Policy), got {type(policy).__name__} "
+            f"without {', '.join(lacking)}"
+        )
+    return cast("Policy", policy)
+
+
+def _mixture(experiment: Experiment) -> Policy:
+    """Return the mixture of the experiment's arms, or the default one."""
+    given = {arm.mixture or MixtureSettings() for arm in experiment.arms if arm.policy == "mixture"}
+    if len(given) > 1:
+        raise JobError(
+            "expected one mixture in the experiment's arms, got several: which is meant?"
+        )
+    mixture = given.pop() if given else MixtureSettings()
+    return mixture_policy(mixture.uniform_share, mixture.temperature)
+
+
+def _current(store: Store) -> int:
+    version = current_version(store)
+    if version is None:
+        raise JobError("no version of vowpal was published yet: let users swipe, or train it")
+    return version.version
+
+
+def _scorer(config: Config, version: int, explorer: AnyExplorer) -> HybridBanditScorer:
+    store = open_snapshots(config)
+    try:
+        weights = store.load_part(version, "scorer")
+    except FileNotFoundError:
+        there = ", ".join(map(str, store.versions())) or "none"
+        raise JobError(f"expected a version that is kept ({there}), got {version}") from None
+    except SnapshotCorruption as error:
+        raise JobError(str(error)) from error
+    return HybridBanditScorer.from_bytes(weights, explorer, version)

@@ -1,0 +1,132 @@
+"""The learner's state: policy, item states, audiences and open join at one log offset.
+
+It is a pure fold of the log that can restart at any line: the same log gives the same bytes. The
+learner runs it on the log's tail, an audit on the whole log. Rate-limited impressions count as
+seen, but the policy and the statistics learn nothing from them. Derivation:
+`docs/decisions/serve-learner.md`.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from env.fair_start.audience import Audiences
+from env.fair_start.settings import AudienceArgs
+from env.items.statistics import ItemStates
+from env.records import ItemRecord, LogLine
+from env.reward import Reward, is_censored
+from env.vocabulary import Interaction
+from policies.bandit.policy import HybridBandit, PoisonedModel
+from policies.bandit.settings import HybridBanditArgs
+from policies.snapshots import Snapshot, SnapshotCorruption
+from replay.join.join import Join
+
+logger = logging.getLogger(__name__)
+
+JOIN = "join"
+"""The part of a snapshot that is needed to resume learning, but not to draw pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearningArgs:
+    """The inputs of the fold besides the log."""
+
+    vowpal: HybridBanditArgs  # arguments of the policy
+    reward: Reward
+    settle_ms: int = 2_000  # the join's grace period
+    audiences: AudienceArgs = field(default_factory=AudienceArgs)  # delivery guarantees, rollout
+
+    def manifest_args(self) -> dict[str, Any]:
+        """Return the arguments for a manifest, without the explorer, which folding does not use."""
+        args: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        del args["vowpal"]["explorer"]
+        return args
+
+
+class LearnerState:
+    """The fold: policy, item states, audiences and join at one offset of the log."""
+
+    def __init__(self, args: LearningArgs) -> None:
+        self.offset = 0
+        self.learned = 0
+        self.poisoned = 0
+        self.rollbacks = 0
+        self.args = args
+        self.policy = HybridBandit(args.vowpal)
+        self.states = ItemStates()
+        self.audiences = Audiences(args.audiences)
+        self.join = Join(args.reward, settle_ms=args.settle_ms)
+
+    @classmethod
+    def restore(cls, snapshot: Snapshot, args: LearningArgs) -> "LearnerState":
+        """Return the fold as a snapshot holds it.
+
+        Raises:
+            SnapshotCorruption: a part is missing or cannot be decoded by this release.
+        """
+        learning, manifest, parts = cls(args), snapshot.manifest, snapshot.parts
+        try:
+            learning.offset = sum(manifest.offsets)
+            learning.policy = HybridBandit.from_bytes(
+                parts["model"], args.vowpal, version=manifest.version
+            )
+            learning.states = ItemStates.from_bytes(parts["items"])
+            learning.audiences = Audiences.from_bytes(parts["audiences"], args.audiences)
+            learning.join = Join.from_bytes(parts[JOIN], args.reward, settle_ms=args.settle_ms)
+        except (KeyError, ValueError, msgspec.MsgspecError, RuntimeError) as error:
+            # VW raises RuntimeError for a model that it cannot read.
+            raise SnapshotCorruption(
+                f"version {manifest.version} cannot be decoded: {error!r}"
+            ) from error
+        return learning
+
+    def fold(self, lines: Sequence[LogLine]) -> int:
+        """Fold lines that follow the offset, in order; return the number of closed interactions."""
+        n_closed, known = 0, list[Interaction]()
+        for line in lines:
+            closed = self.join.fold(line.record)
+            n_closed += len(closed)
+            known.extend(filter(self._tells, closed))
+            if isinstance(line.record, ItemRecord):
+                self.audiences.put(line.record)
+        if known:
+            self._learn(known)
+        if lines:
+            self.offset = lines[-1].offset
+        return n_closed
+
+    def _tells(self, interaction: Interaction) -> bool:
+        """Count an interaction; return whether the policy may train on it."""
+        counts = self.audiences.fold(interaction)
+        self.states.fold(interaction, counts)
+        return counts and not is_censored(interaction.feedback, interaction.duration_s)
+
+    def _learn(self, known: Sequence[Interaction]) -> None:
+        """Train; split a batch that breaks the model in halves until the cause stands alone."""
+        try:
+            self.policy.learn(known)
+            self.learned += len(known)
+        except PoisonedModel:
+            self.rollbacks += 1
+            if len(known) == 1:
+                self.poisoned += 1
+                logger.exception("left out decision=%s", known[0].decision_id)
+                return
+            half = len(known) // 2
+            self._learn(known[:half])
+            self._learn(known[half:])
+
+    def parts(self, *, resumable: bool = True) -> dict[str, bytes]:
+        """Return the parts of a snapshot; equal folds give equal bytes.
+
+        Args:
+            resumable: include the parts to resume from; the open join holds an hour of pages and is
+                slow to write.
+        """
+        parts = {"items": self.states.to_bytes(), "audiences": self.audiences.to_bytes()}
+        if resumable:
+            parts |= {"model": self.policy.to_bytes(), JOIN: self.join.to_bytes()}
+        return parts

@@ -1,0 +1,152 @@
+"""The follower loads each new version of the learner and swaps it in between requests.
+
+The version row in the store names the current version. Its snapshot is loaded and prepared on the
+follower's own thread and then replaces the old one by a single assignment, so exactly one version
+draws a page. An unusable version is logged once and left alone. Derivation:
+`docs/decisions/serve-versions.md`.
+"""
+
+import logging
+from collections.abc import Callable
+from threading import Event
+
+import msgspec
+
+from env.columns.schema import SCHEMA
+from env.fair_start.audience import Audiences
+from env.fair_start.settings import AudienceArgs
+from env.items.statistics import ItemStates
+from policies.bandit.scorer import HybridBanditScorer
+from policies.bandit.settings import HybridBanditArgs
+from policies.snapshots import SnapshotCorruption, SnapshotStore
+from serve.learn.served import ServingModel
+from serve.store.store import Store, StoreUnavailable, Version
+
+logger = logging.getLogger(__name__)
+
+
+def keep_polling(
+    poll: Callable[[], object], stop: Event, *, poll_s: float, kept: Callable[[], str]
+) -> None:
+    """Poll until told to stop, also while the store is unavailable.
+
+    Args:
+        poll: polls once.
+        stop: set by another thread.
+        poll_s: time between two polls.
+        kept: describes the state in use, for the log message of a failed poll.
+    """
+    while not stop.is_set():
+        try:
+            poll()
+        except StoreUnavailable as error:
+            logger.warning("kept %s: %s", kept(), error)
+        stop.wait(poll_s)
+
+
+N_LOOKED_AT = 1_000
+"""Maximum number of versions examined in a poll, newest first.
+
+Most snapshots are dropped after a few versions. The ones that a learner can resume from stay, and
+survive the power cut that breaks the others.
+"""
+
+
+class Follower:
+    """Polls for the current version and hands each new one on."""
+
+    def __init__(
+        self,
+        store: Store,
+        snapshots: SnapshotStore,
+        args: HybridBanditArgs,
+        audiences: AudienceArgs,
+        swap: Callable[[ServingModel], None],
+        warm: Callable[[ServingModel], None] | None = None,
+    ) -> None:
+        """Follow the versions of a store.
+
+        Args:
+            store: holds the version rows.
+            snapshots: holds the versions' snapshots.
+            args: arguments of the policy; the explorer is the replica's, so that it can be changed
+                alone.
+            audiences: arguments of the audiences' fold.
+            swap: called with each new version, on the thread that polls.
+            warm: called before `swap` on the same thread, while no page uses the version yet.
+        """
+        self._store = store
+        self._snapshots = snapshots
+        self._args = args
+        self._audiences = audiences
+        self._swap = swap
+        self._warm = warm
+        self._seen = (0, 0)
+        self._refused: set[tuple[int, int]] = set()
+        self._n_refused = 0
+
+    @property
+    def n_refused(self) -> int:
+        """The number of versions that could not be used, each counted once."""
+        return self._n_refused
+
+    def run(self, stop: Event, *, poll_s: float = 0.1) -> None:
+        """Poll until told to stop, also while the store is unavailable."""
+        keep_polling(self.poll, stop, poll_s=poll_s, kept=lambda: f"version={self._seen[1]}")
+
+    def poll(self) -> bool:
+        """Swap in the newest usable version if it is new; return whether there was one.
+
+        An unusable version is tried again at each poll until a newer one is usable: its disk may
+        have failed for a moment only.
+        """
+        with self._store.view() as view:
+            versions = view.versions_after(*self._seen, limit=N_LOOKED_AT)
+        kept = set(self._snapshots.versions()) if len(versions) > 1 else set()
+        for version in versions:
+            if version is not versions[0] and version.version not in kept:
+                continue
+            try:
+                served = self._load(version)
+            except (SnapshotCorruption, FileNotFoundError) as error:
+                self._refuse(version, error)
+                continue
+            if self._warm is not None:
+                self._warm(served)
+            self._swap(served)
+            self._seen = (version.epoch, version.version)
+            self._refused = {key for key in self._refused if key > self._seen}
+            return True
+        return False
+
+    def _refuse(self, version: Version, error: Exception) -> None:
+        key = (version.epoch, version.version)
+        if key not in self._refused:
+            logger.warning(
+                "kept version=%d, refused version=%d: %s", self._seen[1], version.version, error
+            )
+            self._refused.add(key)
+            self._n_refused += 1
+
+    def _load(self, version: Version) -> ServingModel:
+        number = version.version
+        manifest = self._snapshots.manifest(number)
+        if manifest.digest != version.digest:
+            raise SnapshotCorruption(f"version {number} is not the one that was published")
+        if manifest.feature_schema != SCHEMA:
+            raise SnapshotCorruption(
+                f"version {number}: expected feature schema {SCHEMA}, got {manifest.feature_schema}"
+            )
+        try:
+            weights = self._snapshots.load_part(number, "scorer")
+            states = self._snapshots.load_part(number, "items")
+            audiences = self._snapshots.load_part(number, "audiences")
+            return ServingModel(
+                HybridBanditScorer.from_bytes(weights, self._args.explorer, number),
+                ItemStates.from_bytes(states),
+                Audiences.from_bytes(audiences, self._audiences),
+                number,
+                version.offset,
+            )
+        except (KeyError, ValueError, msgspec.MsgspecError) as error:
+            raise SnapshotCorruption(f"version {number} cannot be decoded: {error!r}") from error

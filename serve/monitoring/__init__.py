@@ -1,0 +1,1 @@
+"""Heartbeats of processes, metrics, and the status of the whole server."""

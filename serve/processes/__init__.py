@@ -1,0 +1,1 @@
+"""Processes of a server: Ray Serve, plain uvicorn, the edge, and the doctor."""

@@ -1,0 +1,1 @@
+"""Stores of log, users, catalogue and versions: SQLite and Redis."""

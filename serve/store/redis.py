@@ -1,0 +1,457 @@
+"""The lookups of the Redis store.
+
+Related rows (a user's pseudonym and state, an item) are on one shard. Rows of several shards are
+read one after the other, so such a view is not of one moment. No decision rests on it: a
+transaction's reads are checked when it commits.
+"""
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from itertools import compress
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+import msgspec
+
+from env.records import LogLine, PageRecord, Record
+from env.users.state import UserState, decode_state, encode_state
+from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
+from replay.log.redis.client import RedisError
+from replay.log.redis.log import RedisDatabase, RedisLog, find_pages
+from replay.log.redis.shard import STAMP_BYTES, read_ahead
+from replay.log.redis.writer import ITEMS, Contended, ShardTransaction
+from serve.store.store import (
+    NotKept,
+    RankerActivation,
+    RegisteredUser,
+    StoreLog,
+    Version,
+    translated,
+    unavailable,
+)
+from serve.store.totals import Total, Vectors, count
+
+USERS, STATES, ITEM_ROWS, REMOVED, VERSIONS, MARKS = (
+    "user",
+    "state",
+    "item",
+    "removed",
+    "version",
+    "mark",
+)
+"""Tables. An item's row holds its number, which orders listings, and the item."""
+
+VECTORS, EPOCH, RANKER, NEWEST, NUMBER = "vectors", "epoch", "ranker", "newest", "number"
+"""Marks. `newest` holds the last published versions, so that followers read one row."""
+
+N_NEWEST = 16
+
+LABEL = "\0"
+"""Separator between a total's name and its label."""
+
+
+class ShardRows(Protocol):
+    """The common reads of a shard and of a transaction on it."""
+
+    def rows(self, table: str, keys: Collection[str]) -> list[bytes | None]:
+        """Return rows; None for a missing one."""
+        ...
+
+    def catalogue(self) -> int:
+        """Return the catalogue's mark."""
+        ...
+
+    def find_page(self, beginning: str) -> PageRecord | None:
+        """Return the page whose id has this prefix, the first by id of several, or None."""
+        ...
+
+
+class RedisView:
+    """The lookups of one installation; see `serve.store.store.View`."""
+
+    def __init__(self, database: RedisDatabase, home: int) -> None:
+        self._database = database
+        self._home = home
+
+    # --- users ---
+
+    def user(self, user_id: str) -> RegisteredUser | None:
+        """Return a registered user, or None."""
+        (user,) = self._of(user_id).rows(USERS, [user_id])
+        return self._named(user)
+
+    def users(self) -> dict[UserKey, tuple[UserId, Profile]]:
+        """Return the caller's id and the profile of every registered user."""
+        found: dict[UserKey, tuple[UserId, Profile]] = {}
+        for shard in self._database.shards[ITEMS + 1 :]:
+            states = shard.table(STATES)
+            for user_id, user in shard.table(USERS).items():
+                if (state := states.get(user.decode())) is not None:
+                    profile = decode_state(state).profile
+                    found[UserKey(user.decode())] = UserId(user_id), profile
+        return found
+
+    def user_states(self, users: Collection[UserKey]) -> dict[UserKey, UserState]:
+        """Return the states of these users; unknown and forgotten users are left out."""
+        by_shard: dict[int, list[UserKey]] = {}
+        for user in users:
+            by_shard.setdefault(self._database.shard_of(user), []).append(user)
+        return {
+            user: decode_state(state)
+            for shard, theirs in by_shard.items()
+            for user, state in zip(theirs, self._at(shard).rows(STATES, theirs), strict=True)
+            if state is not None
+        }
+
+    def arrival(self, user_id: str) -> tuple[RegisteredUser | None, int]:
+        """Return the results of `user` and `catalogue_offset`, in two round trips."""
+        home, items = self._database.shards[self._home], self._database.shards[ITEMS]
+        key = USERS, user_id
+        ahead = read_ahead([key], self._database.client.ask_all(home.ask_ahead(items, [key])))
+        user = ahead.rows[key]
+        return self._named(user and user[STAMP_BYTES:]), max(ahead.catalogue, ahead.items)
+
+    def find_page(self, user: UserKey, beginning: str) -> PageRecord | None:
+        """Return a user's page whose id has this prefix, the first by id of several, or None."""
+        return self._of(user).find_page(beginning)
+
+    def pages(self, page_ids: Collection[PageId]) -> dict[PageId, PageRecord]:
+        """Return these pages, of any user; missing ones are left out."""
+        return find_pages(self._database, page_ids)
+
+    # --- items ---
+
+    def catalogue_offset(self) -> int:
+        """Return the offset of the last change of an item.
+
+        A transaction checks that the home shard's mark has not moved. A change that no shard knows
+        of yet counts as well.
+        """
+        return max(self._at(self._home).catalogue(), self._items_catalogue())
+
+    def item_ids(self) -> set[ItemId]:
+        """Return the ids of all items."""
+        return {ItemId(key) for key in self._database.shards[ITEMS].keys_of(ITEM_ROWS)}
+
+    def find_items(self, item_ids: Collection[ItemId]) -> dict[ItemId, Item]:
+        """Return these items as they were last put; missing ones are left out."""
+        return {key: item for key, (_, item) in self._numbered(item_ids).items()}
+
+    def items(self) -> list[Item]:
+        """Return all items, in the order of their first put."""
+        rows = self._database.shards[ITEMS].table(ITEM_ROWS).values()
+        return [item for _, item in sorted(map(_item, rows), key=lambda row: row[0])]
+
+    def removed(self, item_ids: Collection[ItemId]) -> set[ItemId]:
+        """Return those ids of which an item was ever removed."""
+        rows = self._at(ITEMS).rows(REMOVED, item_ids)
+        return {key for key, row in zip(item_ids, rows, strict=True) if row is not None}
+
+    def vectors(self) -> Vectors:
+        """Return how many items have a vector of the caller's, and its length."""
+        row = self._mark(VECTORS)
+        return Vectors(0, 0) if row is None else msgspec.msgpack.decode(row, type=Vectors)
+
+    def search(self, text: str, limit: int) -> list[Item]:
+        """Refuse: this store has no text index.
+
+        Raises:
+            NotKept: always.
+        """
+        raise NotKept("the store on Redis keeps no index of words: search where the items are from")
+
+    # --- versions ---
+
+    def newest_epoch(self) -> int:
+        """Return the epoch of the newest learner; 0: there was none."""
+        return int(self._mark(EPOCH) or 0)
+
+    def current_version(self) -> Version | None:
+        """Return the newest version of the newest epoch that published; None: there is none."""
+        return next(iter(self.versions_after(0, 0, limit=1)), None)
+
+    def versions_after(self, epoch: int, version: int, *, limit: int) -> list[Version]:
+        """Return at most `limit` versions after a given one, the current first."""
+        after = [v for v in self.newest_versions() if (v.epoch, v.version) > (epoch, version)]
+        return sorted(after, key=lambda v: (v.epoch, v.version), reverse=True)[:limit]
+
+    def versions(self) -> list[Version]:
+        """Return all versions ever published, ordered by log offset."""
+        rows = self._database.shards[ITEMS].table(VERSIONS).values()
+        found = [msgspec.msgpack.decode(row, type=Version) for row in rows]
+        return sorted(found, key=lambda version: (version.offset, version.version))
+
+    def last_version_number(self) -> int:
+        """Return the highest version ever published; 0: there is none."""
+        return max((version.version for version in self.newest_versions()), default=0)
+
+    def newest_versions(self) -> list[Version]:
+        """Return the last published versions, at most `N_NEWEST`."""
+        row = self._mark(NEWEST)
+        return [] if row is None else msgspec.msgpack.decode(row, type=list[Version])
+
+    # --- the rest ---
+
+    def totals(self) -> dict[Total, int]:
+        """Return all totals of the log above 0."""
+        found: dict[Total, int] = {}
+        for shard in self._database.shards:
+            for key, n in shard.totals().items():
+                name, _, label = key.partition(LABEL)
+                found[Total(name, label)] = found.get(Total(name, label), 0) + n
+        return found
+
+    def ranker_move(self) -> RankerActivation:
+        """Return the last activation of a ranker."""
+        row = self._mark(RANKER)
+        return (
+            RankerActivation()
+            if row is None
+            else msgspec.msgpack.decode(row, type=RankerActivation)
+        )
+
+    def imported_world(self) -> tuple[bytes, bytes] | None:
+        """Return None: this store takes no import with its world."""
+        return None
+
+    def _numbered(self, item_ids: Collection[ItemId]) -> dict[ItemId, tuple[int, Item]]:
+        rows = self._at(ITEMS).rows(ITEM_ROWS, item_ids)
+        found = zip(item_ids, rows, strict=True)
+        return {key: _item(row) for key, row in found if row is not None}
+
+    def _named(self, user: bytes | None) -> RegisteredUser | None:
+        if user is None:
+            return None
+        key = UserKey(user.decode())
+        states = self.user_states([key])
+        return RegisteredUser(key, states[key]) if states else None
+
+    def _mark(self, name: str) -> bytes | None:
+        (row,) = self._at(ITEMS).rows(MARKS, [name])
+        return row
+
+    def _items_catalogue(self) -> int:
+        return self._database.shards[ITEMS].catalogue()
+
+    def _of(self, name: str) -> ShardRows:
+        return self._at(self._database.shard_of(name))
+
+    def _at(self, shard: int) -> ShardRows:
+        return self._database.shards[shard]
+
+
+def _item(row: bytes) -> tuple[int, Item]:
+    return msgspec.msgpack.decode(row, type=tuple[int, Item])
+
+
+class RedisTransaction(RedisView):
+    """Gathers writes, and reads that the commit checks; see `serve.store.store.Transaction`.
+
+    Rows of another shard can be read, unchecked, but not written.
+    """
+
+    def __init__(self, database: RedisDatabase, home: int, shard: ShardTransaction) -> None:
+        super().__init__(database, home)
+        self._shard = shard
+
+    # --- the log ---
+
+    def append(self, records: Sequence[Record]) -> list[bool]:
+        """Append to the log and update the totals; return for each record whether it was new."""
+        is_new = self._shard.append(records)
+        totals = count(compress(records, is_new))
+        self._shard.add_totals((f"{name}{LABEL}{label}", n) for (name, label), n in totals.items())
+        return is_new
+
+    def forget(self, user: UserKey) -> int:
+        """Overwrite a user's identity in the log; return the number of changed lines."""
+        return self._shard.forget(user)
+
+    # --- users ---
+
+    def arrival(self, user_id: str) -> tuple[RegisteredUser | None, int]:
+        """Return the results of `user` and `catalogue_offset`."""
+        return self.user(user_id), self.catalogue_offset()
+
+    def add_user(self, user_id: UserId, user: UserKey) -> None:
+        """Store the pseudonym of a new user."""
+        self._put(user_id, USERS, user_id, user.encode())
+
+    def remove_user(self, user_id: UserId) -> None:
+        """Remove the pseudonym of a user."""
+        self._put(user_id, USERS, user_id, None)
+
+    def put_states(self, states: Mapping[UserKey, UserState | None]) -> None:
+        """Write users' states; None removes one."""
+        for user, state in states.items():
+            self._put(user, STATES, user, None if state is None else encode_state(state))
+
+    # --- items ---
+
+    def put_items(self, items: Sequence[Item]) -> None:
+        """Write items; the appended records have moved the catalogue's mark."""
+        before = self._numbered([item.item_id for item in items])
+        number = int(self._mark(NUMBER) or 0)
+        for item in items:
+            if item.item_id in before:
+                place = before[item.item_id][0]
+            else:
+                place = number = number + 1
+            self._put("", ITEM_ROWS, item.item_id, msgspec.msgpack.encode((place, item)))
+        self._put("", MARKS, NUMBER, str(number).encode())
+
+    def remove_item(self, item_id: ItemId) -> None:
+        """Remove an item; the appended record has moved the catalogue's mark."""
+        self._put("", ITEM_ROWS, item_id, None)
+        self._put("", REMOVED, item_id, b"")
+
+    def set_vectors(self, vectors: Vectors) -> None:
+        """Write the value of `vectors`."""
+        self._put("", MARKS, VECTORS, msgspec.msgpack.encode(vectors))
+
+    # --- versions and the rest ---
+
+    def set_epoch(self, epoch: int) -> None:
+        """Write the value of `newest_epoch`."""
+        self._put("", MARKS, EPOCH, str(epoch).encode())
+
+    def add_version(self, version: Version) -> None:
+        """Add a version."""
+        newest = sorted([*self.newest_versions(), version], key=lambda v: (v.epoch, v.version))
+        self._put("", VERSIONS, str(version.version), msgspec.msgpack.encode(version))
+        self._put("", MARKS, NEWEST, msgspec.msgpack.encode(newest[-N_NEWEST:]))
+
+    def add_ranker_move(self, move: RankerActivation) -> None:
+        """Write the value of `ranker_move`."""
+        self._put("", MARKS, RANKER, msgspec.msgpack.encode(move))
+
+    def put_imported_world(self, about: bytes, users: bytes) -> None:
+        """Refuse: the items and users of an import are on several shards.
+
+        Raises:
+            NotKept: always.
+        """
+        raise NotKept("the store on Redis takes no import with its world: its users are in shards")
+
+    def _put(self, name: str, table: str, key: str, value: bytes | None) -> None:
+        shard = self._database.shard_of(name) if name else ITEMS
+        if shard != self._home:
+            raise ValueError(
+                f"expected to write on shard {self._home}, got {table} of shard {shard}; whom was "
+                "the transaction said to be about?"
+            )
+        self._shard.put(table, key, value)
+
+    def _items_catalogue(self) -> int:
+        return self._shard.items_catalogue()
+
+    def _at(self, shard: int) -> ShardRows:
+        return self._shard if shard == self._home else super()._at(shard)
+
+
+T = TypeVar("T")
+
+_FAILURES = (RedisError, Contended)
+"""Errors of the database while it is unavailable or under too many concurrent writes."""
+
+
+class RedisStore:
+    """The `serve.store.store.Store` of one installation on a Redis server."""
+
+    def __init__(
+        self,
+        url: str,
+        now_ms: Callable[[], int],
+        *,
+        name: str,
+        n_shards: int,
+        durable: bool,
+        make: bool = True,
+    ) -> None:
+        """Connect to the server.
+
+        Args:
+            url: address of the server, see `replay.log.redis.log.RedisDatabase`.
+            now_ms: the wall clock, for `LogLine.written_ms`.
+            name: name of the installation; one server may hold several.
+            n_shards: number of shards of users, fixed when the installation is made.
+            durable: refuse a server that acknowledges a write before it is on disk.
+            make: make a missing installation; otherwise refuse and write nothing.
+
+        Raises:
+            NotDurable: the server acknowledges too early.
+            NoLog: the installation is missing.
+            ValueError: the number of shards differs, or a newer nextswipe wrote it.
+            StoreUnavailable: the server cannot be reached.
+        """
+        try:
+            self.database = RedisDatabase(
+                url, now_ms, name=name, n_shards=n_shards, durable=durable, make=make
+            )
+        except RedisError as error:
+            raise unavailable(error) from error
+        self._lines = RedisLog(self.database)
+        self.log = StoreLog(self._lines, _FAILURES)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a lookup is a read on this machine: no, it is a round trip."""
+        return False
+
+    def shard_of(self, name: str) -> int:
+        """Return the shard of a user, by the caller's id or the pseudonym."""
+        return self.database.shard_of(name)
+
+    @contextlib.contextmanager
+    def view(self, about: str = "") -> Iterator[RedisView]:
+        """Lend a view; each of its reads is as of its own moment."""
+        if self.database.is_closed:
+            raise RuntimeError("the store is closed")
+        try:
+            yield RedisView(self.database, self._home(about))
+        except RedisError as error:
+            raise unavailable(error) from error
+
+    def write(
+        self,
+        work: Callable[[RedisTransaction], T],
+        *,
+        durable: bool,
+        about: str = "",
+        users: Collection[UserKey] = (),
+    ) -> Future[T]:
+        """Queue a transaction, always durable; see `serve.store.store.Store.write`."""
+        home = self._home(about)
+        # `about` may be an id or a pseudonym: one of the two reads finds nothing.
+        reads = [(USERS, about), (STATES, about)] if about else []
+        reads += [(STATES, user) for user in users if user != about]
+        writing = self.database.write(
+            lambda shard: work(RedisTransaction(self.database, home, shard)),
+            shard=home,
+            reads=reads,
+        )
+        return translated(writing, _FAILURES)
+
+    def item_lines(self, after: int, limit: int) -> Iterator[LogLine]:
+        """Yield at most `limit` lines about items after an offset in their shard."""
+        with self.view():
+            yield from self._lines.item_lines(after, limit)
+
+    def close(self) -> None:
+        """Commit the queued writes and disconnect; a second call does nothing."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _home(self, about: str) -> int:
+        return self.database.shard_of(about) if about else ITEMS

@@ -1,0 +1,405 @@
+"""The lookups of the SQLite store, as of one transaction of its database."""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from itertools import compress
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import msgspec
+
+from env.records import Kind, LogLine, PageRecord, Record
+from env.users.state import UserState, decode_state, encode_state
+from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
+from replay.log.sqlite.database import WAL_BYTES, Database, insert_rows
+from replay.log.sqlite.log import SqliteLog, find, find_page, forget, insert
+from serve.store.store import (
+    RankerActivation,
+    RegisteredUser,
+    StoreLog,
+    Version,
+    translated,
+    unavailable,
+)
+from serve.store.totals import Total, Vectors, count
+
+SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS users (
+        user_id TEXT PRIMARY KEY,
+        user TEXT NOT NULL UNIQUE
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE IF NOT EXISTS user_state (user TEXT PRIMARY KEY, state BLOB NOT NULL) STRICT",
+    """CREATE TABLE IF NOT EXISTS items (
+        number INTEGER PRIMARY KEY,
+        item_id TEXT NOT NULL UNIQUE,
+        item BLOB NOT NULL
+    ) STRICT""",
+    "CREATE TABLE IF NOT EXISTS removed_items (item_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",
+    """CREATE VIRTUAL TABLE IF NOT EXISTS item_search USING fts5(
+        item_id, title, creator, tags, tokenize = 'unicode61 remove_diacritics 2'
+    )""",
+    """CREATE TABLE IF NOT EXISTS versions (
+        version INTEGER PRIMARY KEY,
+        epoch INTEGER NOT NULL,
+        log_offset INTEGER NOT NULL,
+        digest TEXT NOT NULL
+    ) STRICT""",
+    "CREATE INDEX IF NOT EXISTS versions_current ON versions (epoch, version)",
+    "CREATE TABLE IF NOT EXISTS marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT",
+    """INSERT OR IGNORE INTO marks
+        VALUES ('catalogue', 0), ('epoch', 0), ('vectors', 0), ('vector_length', 0)""",
+    # One row at most; see `serve.jobs.imported_world`.
+    """CREATE TABLE IF NOT EXISTS imported_world (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        about BLOB NOT NULL,
+        users BLOB NOT NULL
+    ) STRICT""",
+    """CREATE TABLE IF NOT EXISTS ranker_moves (
+        move INTEGER PRIMARY KEY,
+        version INTEGER NOT NULL,
+        digest TEXT NOT NULL
+    ) STRICT""",
+    """CREATE TABLE IF NOT EXISTS totals (
+        name TEXT NOT NULL,
+        label TEXT NOT NULL,
+        value INTEGER NOT NULL,
+        PRIMARY KEY (name, label)
+    ) STRICT, WITHOUT ROWID""",
+)
+
+
+_PERSON = """SELECT users.user, user_state.state
+    FROM users LEFT JOIN user_state USING (user) WHERE users.user_id = ?"""
+
+_STATE = "SELECT state FROM user_state WHERE user = ?"
+
+_SEARCH = """SELECT items.item FROM item_search JOIN items ON items.number = item_search.rowid
+    WHERE item_search MATCH ? ORDER BY item_search.rank LIMIT ?"""
+
+
+class SqliteView:
+    """Reads through one connection; see `serve.store.store.View`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    # --- users ---
+
+    def user(self, user_id: str) -> RegisteredUser | None:
+        """Return a registered user, or None."""
+        row = self.connection.execute(_PERSON, (user_id,)).fetchone()
+        return (
+            None if row is None or row[1] is None else RegisteredUser(row[0], decode_state(row[1]))
+        )
+
+    def users(self) -> dict[UserKey, tuple[UserId, Profile]]:
+        """Return the caller's id and the profile of every registered user."""
+        query = "SELECT user, user_id, state FROM users JOIN user_state USING (user)"
+        return {
+            user: (user_id, decode_state(state).profile)
+            for user, user_id, state in self.connection.execute(query)
+        }
+
+    def user_states(self, users: Collection[UserKey]) -> dict[UserKey, UserState]:
+        """Return the states of these users; unknown and forgotten users are left out."""
+        rows = ((user, self.connection.execute(_STATE, (user,)).fetchone()) for user in users)
+        return {user: decode_state(row[0]) for user, row in rows if row is not None}
+
+    def arrival(self, user_id: str) -> tuple[RegisteredUser | None, int]:
+        """Return the results of `user` and `catalogue_offset`."""
+        return self.user(user_id), self.catalogue_offset()
+
+    def find_page(self, user: UserKey, beginning: str) -> PageRecord | None:
+        """Return a user's page whose id has this prefix, the first by id of several, or None."""
+        return find_page(self.connection, beginning)
+
+    def pages(self, page_ids: Collection[PageId]) -> dict[PageId, PageRecord]:
+        """Return these pages, of any user; missing ones are left out."""
+        found = {page_id: find(self.connection, f"p/{page_id}") for page_id in page_ids}
+        return {key: page for key, page in found.items() if isinstance(page, PageRecord)}
+
+    # --- items ---
+
+    def catalogue_offset(self) -> int:
+        """Return the log offset of the last change of an item; 0: there was none."""
+        return self._mark("catalogue")
+
+    def item_ids(self) -> set[ItemId]:
+        """Return the ids of all items."""
+        return {item_id for (item_id,) in self.connection.execute("SELECT item_id FROM items")}
+
+    def find_items(self, item_ids: Collection[ItemId]) -> dict[ItemId, Item]:
+        """Return these items as they were last put; missing ones are left out."""
+        query = "SELECT item FROM items WHERE item_id = ?"
+        rows = ((key, self.connection.execute(query, (key,)).fetchone()) for key in item_ids)
+        return {key: _item(row[0]) for key, row in rows if row is not None}
+
+    def items(self) -> list[Item]:
+        """Return all items, in the order of their first put."""
+        rows = self.connection.execute("SELECT item FROM items ORDER BY number").fetchall()
+        return [_item(row[0]) for row in rows]
+
+    def removed(self, item_ids: Collection[ItemId]) -> set[ItemId]:
+        """Return those ids of which an item was ever removed."""
+        query = "SELECT 1 FROM removed_items WHERE item_id = ?"
+        return {key for key in item_ids if self.connection.execute(query, (key,)).fetchone()}
+
+    def vectors(self) -> Vectors:
+        """Return how many items have a vector of the caller's, and its length."""
+        return Vectors(self._mark("vectors"), self._mark("vector_length"))
+
+    def search(self, text: str, limit: int) -> list[Item]:
+        """Return items in whose id, title, creator or tags each word of `text` begins a word."""
+        words = text.replace('"', " ").replace("\0", " ").split()
+        if not words:
+            return []
+        query = " ".join(f'"{word}"*' for word in words)
+        rows = self.connection.execute(_SEARCH, (query, limit)).fetchall()
+        return [_item(item) for (item,) in rows]
+
+    # --- versions ---
+
+    def newest_epoch(self) -> int:
+        """Return the epoch of the newest learner; 0: there was none."""
+        return self._mark("epoch")
+
+    def current_version(self) -> Version | None:
+        """Return the newest version of the newest epoch that published; None: there is none."""
+        return next(iter(self.versions_after(0, 0, limit=1)), None)
+
+    def versions_after(self, epoch: int, version: int, *, limit: int) -> list[Version]:
+        """Return at most `limit` versions after a given one, the current first."""
+        query = """SELECT * FROM versions WHERE (epoch, version) > (?, ?)
+            ORDER BY epoch DESC, version DESC LIMIT ?"""
+        rows = self.connection.execute(query, (epoch, version, limit))
+        return [Version(*row) for row in rows]
+
+    def versions(self) -> list[Version]:
+        """Return all versions ever published, ordered by log offset."""
+        query = "SELECT * FROM versions ORDER BY log_offset, version"
+        return [Version(*row) for row in self.connection.execute(query)]
+
+    def last_version_number(self) -> int:
+        """Return the highest version ever published; 0: there is none."""
+        (number,) = self.connection.execute("SELECT max(version) FROM versions").fetchone()
+        return int(number or 0)
+
+    # --- the rest ---
+
+    def totals(self) -> dict[Total, int]:
+        """Return all totals of the log above 0."""
+        rows = self.connection.execute("SELECT name, label, value FROM totals")
+        return {Total(name, label): value for name, label, value in rows}
+
+    def ranker_move(self) -> RankerActivation:
+        """Return the last activation of a ranker."""
+        query = "SELECT * FROM ranker_moves ORDER BY move DESC LIMIT 1"
+        row = self.connection.execute(query).fetchone()
+        return RankerActivation() if row is None else RankerActivation(*row)
+
+    def imported_world(self) -> tuple[bytes, bytes] | None:
+        """Return the data that `serve.jobs.imported_world` keeps of the current import, or None."""
+        row = self.connection.execute("SELECT about, users FROM imported_world").fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def _mark(self, name: str) -> int:
+        query = "SELECT value FROM marks WHERE name = ?"
+        (value,) = self.connection.execute(query, (name,)).fetchone()
+        return int(value)
+
+
+def _item(packed: bytes) -> Item:
+    return msgspec.msgpack.decode(packed, type=Item)
+
+
+_ADD_TOTALS = (
+    "INSERT INTO totals VALUES",
+    "ON CONFLICT (name, label) DO UPDATE SET value = value + excluded.value",
+)
+
+_PUT_STATES = (
+    "INSERT INTO user_state VALUES",
+    "ON CONFLICT (user) DO UPDATE SET state = excluded.state",
+)
+
+_PUT_ITEM = """INSERT INTO items (item_id, item) VALUES (?, ?)
+    ON CONFLICT (item_id) DO UPDATE SET item = excluded.item RETURNING number"""
+
+_LAST_OFFSET = "SELECT coalesce(max(offset), 0) FROM log"
+
+
+class SqliteTransaction(SqliteView):
+    """Writes through one connection; see `serve.store.store.Transaction`."""
+
+    def __init__(self, connection: sqlite3.Connection, written_ms: int) -> None:
+        super().__init__(connection)
+        self._written_ms = written_ms
+
+    # --- the log ---
+
+    def append(self, records: Sequence[Record]) -> list[bool]:
+        """Append to the log and update the totals; return for each record whether it was new."""
+        is_new = insert(self.connection, records, self._written_ms)
+        rows = [(*total, n) for total, n in count(compress(records, is_new)).items()]
+        begin, end = _ADD_TOTALS
+        insert_rows(self.connection, begin, rows, end)
+        return is_new
+
+    def forget(self, user: UserKey) -> int:
+        """Overwrite a user's identity in the log; return the number of changed lines."""
+        return forget(self.connection, user)
+
+    # --- users ---
+
+    def add_user(self, user_id: UserId, user: UserKey) -> None:
+        """Store the pseudonym of a new user."""
+        self.connection.execute("INSERT INTO users VALUES (?, ?)", (user_id, user))
+
+    def remove_user(self, user_id: UserId) -> None:
+        """Remove the pseudonym of a user."""
+        self.connection.execute("DELETE FROM users WHERE user_id = ?", (user_id,))
+
+    def put_states(self, states: Mapping[UserKey, UserState | None]) -> None:
+        """Write users' states; None removes one."""
+        gone = [(user,) for user, state in states.items() if state is None]
+        self.connection.executemany("DELETE FROM user_state WHERE user = ?", gone)
+        rows = [(user, encode_state(state)) for user, state in states.items() if state is not None]
+        begin, end = _PUT_STATES
+        insert_rows(self.connection, begin, rows, end)
+
+    # --- items ---
+
+    def put_items(self, items: Sequence[Item]) -> None:
+        """Write items and their search rows."""
+        for item in items:
+            row = (item.item_id, msgspec.msgpack.encode(item))
+            (number,) = self.connection.execute(_PUT_ITEM, row).fetchone()
+            self.connection.execute("DELETE FROM item_search WHERE rowid = ?", (number,))
+            self.connection.execute(
+                "INSERT INTO item_search (rowid, item_id, title, creator, tags)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (number, item.item_id, item.title, item.creator, " ".join(item.tags)),
+            )
+        self._mark_catalogue()
+
+    def remove_item(self, item_id: ItemId) -> None:
+        """Remove an item and its search row."""
+        self.connection.execute(
+            "DELETE FROM item_search WHERE rowid = (SELECT number FROM items WHERE item_id = ?)",
+            (item_id,),
+        )
+        self.connection.execute("DELETE FROM items WHERE item_id = ?", (item_id,))
+        self.connection.execute("INSERT OR IGNORE INTO removed_items VALUES (?)", (item_id,))
+        self._mark_catalogue()
+
+    def set_vectors(self, vectors: Vectors) -> None:
+        """Write the value of `vectors`."""
+        self._set_mark("vectors", vectors.n)
+        self._set_mark("vector_length", vectors.length)
+
+    # --- versions and the rest ---
+
+    def set_epoch(self, epoch: int) -> None:
+        """Write the value of `newest_epoch`."""
+        self._set_mark("epoch", epoch)
+
+    def add_version(self, version: Version) -> None:
+        """Add a version."""
+        self.connection.execute("INSERT INTO versions VALUES (?, ?, ?, ?)", version)
+
+    def add_ranker_move(self, move: RankerActivation) -> None:
+        """Write the value of `ranker_move`."""
+        self.connection.execute("INSERT INTO ranker_moves VALUES (?, ?, ?)", move)
+
+    def put_imported_world(self, about: bytes, users: bytes) -> None:
+        """Write the value of `imported_world`."""
+        query = "INSERT OR REPLACE INTO imported_world VALUES (1, ?, ?)"
+        self.connection.execute(query, (about, users))
+
+    def _mark_catalogue(self) -> None:
+        (offset,) = self.connection.execute(_LAST_OFFSET).fetchone()
+        self._set_mark("catalogue", int(offset))
+
+    def _set_mark(self, name: str, value: int) -> None:
+        self.connection.execute("UPDATE marks SET value = ? WHERE name = ?", (value, name))
+
+
+T = TypeVar("T")
+
+_ITEM: tuple[Kind, ...] = ("item",)
+
+
+class SqliteStore:
+    """The `serve.store.store.Store` of one database file."""
+
+    def __init__(
+        self, path: Path, now_ms: Callable[[], int], *, wal_bytes: int = WAL_BYTES
+    ) -> None:
+        """Open the file; make missing tables and a missing file.
+
+        Args:
+            path: path of the file, see `replay.log.sqlite.database.Database`.
+            now_ms: the wall clock, for `LogLine.written_ms`.
+            wal_bytes: length above which the write-ahead log is copied back into the file.
+
+        Raises:
+            ValueError: a newer nextswipe wrote the file.
+            sqlite3.DatabaseError: the file is no database or cannot be opened.
+        """
+        self.database = Database(path, schema=SCHEMA, wal_bytes=wal_bytes)
+        self.log = StoreLog(SqliteLog(self.database, now_ms), (sqlite3.OperationalError,))
+        self._now_ms = now_ms
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a lookup is a read on this machine: yes."""
+        return True
+
+    def shard_of(self, name: str) -> int:  # part of the Store protocol
+        """Return the only shard, 0."""
+        return 0
+
+    @contextlib.contextmanager
+    def view(self, about: str = "") -> Iterator[SqliteView]:
+        """Lend a view; release it soon, because an open view keeps the write-ahead log growing."""
+        try:
+            with self.database.reader() as connection:
+                yield SqliteView(connection)
+        except sqlite3.OperationalError as error:
+            raise unavailable(error) from error
+
+    def write(
+        self,
+        work: Callable[[SqliteTransaction], T],
+        *,
+        durable: bool,
+        about: str = "",
+        users: Collection[UserKey] = (),
+    ) -> Future[T]:
+        """Queue a transaction; see `serve.store.store.Store.write`."""
+        writing = self.database.write(
+            lambda connection: work(SqliteTransaction(connection, self._now_ms())), durable=durable
+        )
+        return translated(writing, sqlite3.OperationalError)
+
+    def item_lines(self, after: int, limit: int) -> Iterator[LogLine]:
+        """Yield lines about items after an offset of the log."""
+        return self.log.read(after, limit, kinds=_ITEM)
+
+    def close(self) -> None:
+        """Commit the queued writes and close the file; a second call does nothing."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,385 @@
+"""The protocol of the server's store: the log, and the lookups that are folds of it.
+
+Lookups are written in the transaction that appends their records, so processes agree and a crash
+cannot separate the two. `View` reads, `Transaction` reads and writes atomically on one shard. All
+rows of a user are on the shard of their id; items, versions and the rest are on one more.
+Derivation and rejected alternatives: `docs/decisions/serve-store.md`.
+
+See also `docs/decisions/serve-rankers.md`, `docs/decisions/serve-versions.md`.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self, TypeVar
+
+from env.interface import EventLog
+from env.records import Kind, LogLine, PageRecord, Record
+from env.users.state import UserState
+from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
+from serve.store.totals import Total, Vectors
+
+
+class RankerActivation(NamedTuple):
+    """The activation of a ranker."""
+
+    move: int = 0  # number of the activation, from 1; 0: there was none yet
+    version: int = 0  # of the ranker; 0: none is current
+    digest: str = ""  # of its manifest; empty without a ranker
+
+
+class Version(NamedTuple):
+    """A published version of the policy."""
+
+    version: int  # rises with each publication
+    epoch: int  # of the learner that published it
+    offset: int  # log offset up to which it has learned
+    digest: str  # of the snapshot's manifest
+
+
+T = TypeVar("T")
+
+
+class RegisteredUser(NamedTuple):
+    """A registered user: pseudonym and state."""
+
+    user: UserKey
+    state: UserState
+
+
+class StoreUnavailable(RuntimeError):  # noqa: N818  # it tells what happened, not a mistake
+    """The store cannot be read or written now; the caller may try again."""
+
+
+class NotKept(RuntimeError):  # noqa: N818  # it tells what happened, not a mistake
+    """This kind of store does not support the operation; another kind does."""
+
+
+class View(Protocol):
+    """The lookups as of one moment."""
+
+    # --- users ---
+
+    def user(self, user_id: str) -> RegisteredUser | None:
+        """Return a registered user, or None."""
+        ...
+
+    def users(self) -> dict[UserKey, tuple[UserId, Profile]]:
+        """Return the caller's id and the profile of every registered user."""
+        ...
+
+    def user_states(self, users: Collection[UserKey]) -> dict[UserKey, UserState]:
+        """Return the states of these users; unknown and forgotten users are left out."""
+        ...
+
+    def arrival(self, user_id: str) -> tuple[RegisteredUser | None, int]:
+        """Return the results of `user` and `catalogue_offset`, which every page request needs."""
+        ...
+
+    def find_page(self, user: UserKey, beginning: str) -> PageRecord | None:
+        """Return a user's page whose id has this prefix, the first by id of several, or None."""
+        ...
+
+    def pages(self, page_ids: Collection[PageId]) -> dict[PageId, PageRecord]:
+        """Return these pages, of any user; missing ones are left out."""
+        ...
+
+    # --- items ---
+
+    def catalogue_offset(self) -> int:
+        """Return the offset of the last change of an item (see `item_lines`); 0: there was none.
+
+        Seen from a user's shard it covers every change that was acknowledged to a client.
+        """
+        ...
+
+    def item_ids(self) -> set[ItemId]:
+        """Return the ids of all items."""
+        ...
+
+    def find_items(self, item_ids: Collection[ItemId]) -> dict[ItemId, Item]:
+        """Return these items as they were last put; missing ones are left out."""
+        ...
+
+    def items(self) -> list[Item]:
+        """Return all items, in the order of their first put."""
+        ...
+
+    def removed(self, item_ids: Collection[ItemId]) -> set[ItemId]:
+        """Return those ids of which an item was ever removed."""
+        ...
+
+    def vectors(self) -> Vectors:
+        """Return how many items have a vector of the caller's, and its length."""
+        ...
+
+    def search(self, text: str, limit: int) -> list[Item]:
+        """Return items in whose id, title, creator or tags each word of `text` begins a word.
+
+        Raises:
+            NotKept: this store has no text index.
+        """
+        ...
+
+    # --- versions ---
+
+    def newest_epoch(self) -> int:
+        """Return the epoch of the newest learner; 0: there was none."""
+        ...
+
+    def current_version(self) -> Version | None:
+        """Return the newest version of the newest epoch that published; None: there is none."""
+        ...
+
+    def versions_after(self, epoch: int, version: int, *, limit: int) -> list[Version]:
+        """Return at most `limit` versions after a given one, the current first."""
+        ...
+
+    def versions(self) -> list[Version]:
+        """Return all versions ever published, ordered by log offset."""
+        ...
+
+    def last_version_number(self) -> int:
+        """Return the highest version ever published; 0: there is none."""
+        ...
+
+    # --- the rest ---
+
+    def totals(self) -> dict[Total, int]:
+        """Return all totals of the log above 0."""
+        ...
+
+    def ranker_move(self) -> RankerActivation:
+        """Return the last activation of a ranker."""
+        ...
+
+    def imported_world(self) -> tuple[bytes, bytes] | None:
+        """Return the data that `serve.jobs.imported_world` keeps of the current import, or None."""
+        ...
+
+
+class Transaction(View, Protocol):
+    """A view that also writes, on the transaction's own shard."""
+
+    def append(self, records: Sequence[Record]) -> list[bool]:
+        """Append to the log and update the totals; return for each record whether it was new.
+
+        A record whose `record_key` is in the log already changes nothing.
+        """
+        ...
+
+    def forget(self, user: UserKey) -> int:
+        """Overwrite a user's identity in the log; return the number of changed lines."""
+        ...
+
+    def add_user(self, user_id: UserId, user: UserKey) -> None:
+        """Store the pseudonym of a new user."""
+        ...
+
+    def remove_user(self, user_id: UserId) -> None:
+        """Remove the pseudonym of a user; `put_states` removes the state."""
+        ...
+
+    def put_states(self, states: Mapping[UserKey, UserState | None]) -> None:
+        """Write users' states; None removes one."""
+        ...
+
+    def put_items(self, items: Sequence[Item]) -> None:
+        """Write items, after their records were appended in the same transaction."""
+        ...
+
+    def remove_item(self, item_id: ItemId) -> None:
+        """Remove an item, after its record was appended in the same transaction."""
+        ...
+
+    def set_vectors(self, vectors: Vectors) -> None:
+        """Write the value of `vectors`, in the transaction that changes the items."""
+        ...
+
+    def set_epoch(self, epoch: int) -> None:
+        """Write the value of `newest_epoch`."""
+        ...
+
+    def add_version(self, version: Version) -> None:
+        """Add a version, which becomes the current one."""
+        ...
+
+    def add_ranker_move(self, move: RankerActivation) -> None:
+        """Write the value of `ranker_move`."""
+        ...
+
+    def put_imported_world(self, about: bytes, users: bytes) -> None:
+        """Write the value of `imported_world`."""
+        ...
+
+
+class Store(Protocol):
+    """An open store; use it as a context manager, or `close` it.
+
+    Threads share it; each process opens its own.
+    """
+
+    @property
+    def log(self) -> EventLog:
+        """The event log in this store."""
+        ...
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a lookup is a read on this machine, which needs no thread."""
+        ...
+
+    def shard_of(self, name: str) -> int:
+        """Return the shard of a user, by the caller's id or the pseudonym."""
+        ...
+
+    def view(self, about: str = "") -> AbstractContextManager[View]:
+        """Lend a view; release it soon.
+
+        Args:
+            about: id or pseudonym of the user concerned; empty: items, versions and the rest.
+
+        Raises:
+            RuntimeError: the store is closed.
+            StoreUnavailable: it cannot be read.
+        """
+        ...
+
+    def write(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        durable: bool,
+        about: str = "",
+        users: Collection[UserKey] = (),
+    ) -> Future[T]:
+        """Queue a transaction; the future resolves with the result of `work` after the commit.
+
+        Work that raises is undone and fails its own future only. It runs on a thread of the store,
+        possibly more than once (the last run counts), so it must change nothing but the
+        transaction. It must be short and must not wait for another write.
+
+        Args:
+            work: called with a transaction.
+            durable: resolve the future only when this work, and all earlier commits on its shard,
+                are on disk; so even work that writes nothing is a barrier.
+            about: id or pseudonym of the user concerned; empty: items, versions and the rest.
+            users: other users of that shard with states to read; a remote store reads them in one
+                batch.
+
+        Raises:
+            RuntimeError: the store is closed.
+        """
+        ...
+
+    def item_lines(self, after: int, limit: int) -> Iterator[LogLine]:
+        """Yield at most `limit` lines about items after an offset, in order.
+
+        The offsets count item changes, like `View.catalogue_offset`; a store of several shards
+        counts them apart from the offsets of its log.
+        """
+        ...
+
+    def close(self) -> None:
+        """Commit the queued writes and release all resources; a second call does nothing."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+def translated(
+    done: Future[T], failures: type[Exception] | tuple[type[Exception], ...]
+) -> Future[T]:
+    """Return a future that raises `StoreUnavailable` where `done` raises one of `failures`."""
+    told = Future[T]()
+
+    def tell(done: Future[T]) -> None:
+        error = done.exception()
+        if isinstance(error, failures):
+            told.set_exception(unavailable(error))
+        elif error is not None:
+            told.set_exception(error)
+        else:
+            told.set_result(done.result())
+
+    done.add_done_callback(tell)
+    return told
+
+
+def unavailable(error: Exception) -> StoreUnavailable:
+    """Return the `StoreUnavailable` for an error of the store's database."""
+    told = StoreUnavailable(f"the store is busy, away or its disk failed: {error}")
+    told.__cause__ = error
+    return told
+
+
+def write_now(store: Store, work: Callable[[Transaction], T], *, about: str = "") -> T:
+    """Run a durable transaction and wait for it."""
+    return store.write(work, durable=True, about=about).result()
+
+
+async def read(store: Store, ask: Callable[[View], T], about: str = "") -> T:
+    """Return the result of `ask` on a view; see `serve.store.store.Store.view`."""
+
+    def asking() -> T:
+        with store.view(about) as view:
+            return ask(view)
+
+    return await off_loop(store, asking)
+
+
+async def off_loop(store: Store, ask: Callable[[], T]) -> T:
+    """Return the result of a function that reads a store; on a thread unless the store is local."""
+    return ask() if store.is_local else await asyncio.to_thread(ask)
+
+
+class StoreLog:
+    """An `EventLog` that raises `StoreUnavailable` for certain errors of the log inside."""
+
+    def __init__(self, log: EventLog, failures: tuple[type[Exception], ...]) -> None:
+        """Wrap `log`; `failures` are its errors while the database is unavailable."""
+        self._log = log
+        self._failures = failures
+
+    def append(self, records: Sequence[Record], *, durable: bool) -> Sequence[bool]:
+        """Append records; return for each whether it was new."""
+        with self._translating():
+            return self._log.append(records, durable=durable)
+
+    def read(
+        self, after: int = 0, limit: int | None = None, kinds: Collection[Kind] | None = None
+    ) -> Iterator[LogLine]:
+        """Yield lines with an offset greater than `after`, in order, up to the log's end."""
+        with self._translating():
+            yield from self._log.read(after, limit, kinds)
+
+    def last_offset(self) -> int:
+        """Return the offset of the last line; 0 while the log is empty."""
+        with self._translating():
+            return self._log.last_offset()
+
+    def count(self) -> int:
+        """Return the number of lines."""
+        with self._translating():
+            return self._log.count()
+
+    def shard_offsets(self, offset: int) -> tuple[int, ...]:
+        """Return each shard's offset once all lines up to `offset` are read."""
+        with self._translating():
+            return self._log.shard_offsets(offset)
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except self._failures as error:
+            raise unavailable(error) from error

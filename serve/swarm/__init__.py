@@ -1,0 +1,1 @@
+"""The swarm: simulated users who swipe over HTTP."""

@@ -1,0 +1,132 @@
+"""The jobs of `nextswipe swarm`: a data folder's simulated users swipe a running server."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from env.world import presets
+from env.world.presets import Preset
+from env.world.user import simulated_users
+from serve.config import Config
+from serve.errors import JobError
+from serve.jobs.import_data import load_world
+from serve.store.data_folder import open_data
+from serve.swarm.attendance import ConstantAttendance
+from serve.swarm.calendar import CalendarReport, WorldCalendar
+from serve.swarm.swarm import Swarm, SwarmTally
+from serve.wire.client import FeedClient
+
+Advance = Callable[[int], None]
+
+CALENDAR_WINDOW_MS = 10_000
+"""Few users are present at a time, and each window costs a request on disk: windows are long."""
+
+
+class SimulatedDays(msgspec.Struct, frozen=True):
+    """Result of simulated days: the users' behaviour, and the requests to the server."""
+
+    calendar: CalendarReport
+    requests: SwarmTally
+
+
+async def swipe_cards(
+    config: Config,
+    address: str,
+    *,
+    n_cards: int,
+    n_present: int,
+    seed: int,
+    now_ms: int,
+    advance: Advance,
+) -> SwarmTally:
+    """Let a fixed number of simulated accounts swipe as a load, until `n_cards` were shown.
+
+    Args:
+        config: names the data folder, with the accounts' world.
+        n_present: accounts at a time.
+        seed: seed of the world and of the accounts' choices.
+        advance: called with the number of cards swiped since the last call.
+
+    Raises:
+        NothingToShowError: the server returned nothing to show for too long.
+    """
+    world, accounts = load_world(config, seed)
+    rush = ConstantAttendance(simulated_users(world, accounts[: 20 * n_present]), n_present)
+    told = 0
+
+    def tell(tally: SwarmTally) -> None:
+        nonlocal told
+        advance(tally.cards - told)
+        told = tally.cards
+
+    async with FeedClient(address) as client:
+        swarm = Swarm(client, rush, seed=seed, start_ms=now_ms)
+        await swarm.swipe(n_cards, on_window=tell)
+        await swarm.leave()
+        return swarm.tally
+
+
+async def live_days(
+    config: Config,
+    address: str,
+    *,
+    n_days: int,
+    n_users: int,
+    preset: str,
+    seed: int,
+    now_ms: int,
+    advance: Advance,
+) -> SimulatedDays:
+    """Let simulated accounts live by the calendar of their world.
+
+    Args:
+        config: also the server's; names the data folder, with a simulated clock.
+        n_users: accounts at a time.
+        preset: how they change, leave and return; see `env.world.presets.load`.
+        seed: seed of the world and of the accounts' choices.
+        now_ms: wall clock; the days begin then, or after the last log line.
+        advance: called with the simulated milliseconds since the last call.
+
+    Raises:
+        NothingToShowError: the server returned nothing to show for too long.
+        Refused: the clock is real, there is no such preset, or there are too few accounts.
+    """
+    if not config.clock.simulated:
+        raise JobError(
+            "days need a simulated clock: expected clock.simulated = true in the settings that "
+            "the server and the swarm are given"
+        )
+    world, accounts = load_world(config, seed, _load(preset))
+    if len(accounts) < n_users:
+        raise JobError(f"expected at most {len(accounts):,} users, as many as there are to play")
+    calendar = WorldCalendar(world, accounts[:n_users], n_days=n_days)
+    async with FeedClient(address) as client:
+        start_ms = max(now_ms, _last_ms(config) + 1)
+        swarm = Swarm(client, calendar, seed=seed, start_ms=start_ms, window_ms=CALENDAR_WINDOW_MS)
+        told_ms = start_ms
+
+        def tell(_: SwarmTally) -> None:
+            nonlocal told_ms
+            advance(swarm.clock_ms - told_ms)
+            told_ms = swarm.clock_ms
+
+        await swarm.live(on_window=tell)
+        return SimulatedDays(calendar.report(), swarm.tally)
+
+
+def _load(name: str) -> Preset:
+    try:
+        preset = presets.load(name)
+    except ValueError as error:
+        raise JobError(str(error)) from error
+    if preset.laws != "swipe":
+        raise JobError(f"expected a preset of our own laws, got {name} of {preset.laws}'s")
+    return preset
+
+
+def _last_ms(config: Config) -> int:
+    """Return the time of the log's last line, behind which the swarm's clock never goes."""
+    with open_data(config) as store:
+        log = store.log
+        lines = log.read(after=log.last_offset() - 1, limit=1)
+        return max((line.record.at_ms for line in lines), default=0)

@@ -1,0 +1,1 @@
+"""Messages of the HTTP API, their codecs, and a client."""

@@ -1,0 +1,350 @@
+"""The page at `/`: its files, and headless Chromium that swipes through the real app."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browsing import (
+    Recorder,
+    Site,
+    hide,
+    make_items,
+    open_feed,
+    open_site,
+    put_items,
+    show,
+    shown_title,
+    swipe,
+)
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from waiting import DEADLINE_S
+
+from env.vocabulary import CreatorId, Item, ItemId
+from serve.http.api import WEB
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
+HOSTILE = '<img src="x" onerror="document.title=1"><script>document.title=2</script>'
+
+
+# --- the files ---
+
+
+def test_the_page_loads_nothing_from_elsewhere() -> None:
+    for path in WEB.iterdir():
+        text = path.read_text("utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(r"https?://\w|@import|url\((?!#)", text), path.name
+
+
+def test_the_page_needs_no_inline_script_or_style() -> None:
+    html = (WEB / "index.html").read_text("utf-8")
+    assert not re.search(r"<style|<script(?![^>]*\bsrc=)|\s(style|on\w+)=", html)
+
+
+def test_every_file_that_the_page_names_is_there() -> None:
+    html = (WEB / "index.html").read_text("utf-8")
+    named = set(re.findall(r'(?:src|href)="web/([^"]+)"', html))
+    for path in WEB.glob("*.js"):
+        named |= set(re.findall(r'from "\./([^"]+)"', path.read_text("utf-8")))
+    assert named | {"index.html"} == {path.name for path in WEB.iterdir()}
+
+
+# --- the real app and the browser ---
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with open_site(tmp_path_factory.mktemp("web"), make_items(60)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def recorder(site: Site) -> Recorder:
+    return site.record()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    opened = browser.new_context(
+        viewport={"width": 390, "height": 844}, has_touch=True, locale="ms-MY"
+    )
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """A page that must not complain: no error, no violation of the content policy."""
+    complaints: list[str] = []
+    opened = context.new_page()
+    opened.set_default_timeout(DEADLINE_S * 1000)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+    yield opened
+    assert [text for text in complaints if "Failed to load resource" not in text] == []
+
+
+# --- swiping ---
+
+
+def test_a_swipe_ends_one_card_and_begins_the_next(
+    page: Page, site: Site, recorder: Recorder
+) -> None:
+    open_feed(page, site, "ann")
+    recorder.wait_for(lambda: len(recorder.events("impression")) == 1)
+    page.keyboard.press("ArrowDown")
+    recorder.wait_for(lambda: len(recorder.events("impression")) == 2)
+    recorder.wait_for(lambda: len(recorder.events("dwell")) == 1)
+    first, second = recorder.card(0, 0), recorder.card(0, 1)
+    impressions = [event.decision_id for event in recorder.events("impression")]
+    (dwell,) = recorder.events("dwell")
+    assert impressions == [first.decision_id, second.decision_id]
+    assert dwell.decision_id == first.decision_id
+    assert dwell.value is not None
+    assert dwell.value > 0.0
+    assert all(not answer.refused for _, answer in recorder.posts)
+    expect(shown_title(page)).to_have_text(second.item.title)
+
+
+def test_every_way_of_swiping_moves_by_one_card_and_back(
+    page: Page, site: Site, recorder: Recorder
+) -> None:
+    open_feed(page, site, "cat")
+    for way in ("wheel", "touch", "j", "Space", "button"):
+        for step, slot in ((1, 1), (-1, 0)):
+            swipe(page, way, step)
+            expect(shown_title(page)).to_have_text(recorder.card(0, slot).item.title)
+
+
+def test_the_next_page_comes_before_the_last_three_cards_are_over(
+    page: Page, site: Site, recorder: Recorder
+) -> None:
+    open_feed(page, site, "ben")
+    for _ in range(5):
+        page.keyboard.press("j")
+    recorder.wait_for(lambda: len(recorder.events("impression")) == 6)
+    assert len(recorder.feeds) == 1
+    page.keyboard.press("j")
+    recorder.wait_for(lambda: len(recorder.feeds) == 2)
+    for _ in range(3):
+        page.keyboard.press("j")
+    expect(page.locator(".card")).to_have_count(3)  # the second page has come
+    for _ in range(5):
+        page.keyboard.press("j")
+    recorder.wait_for(lambda: len(recorder.events("impression")) == 15)
+    served = [card for _, answer in recorder.feeds for card in answer.items]
+    assert [e.decision_id for e in recorder.events("impression")] == [
+        card.decision_id for card in served[:15]
+    ]
+    assert len({card.item_id for card in served}) == len(served)
+    (first, _), (second, _) = recorder.feeds
+    assert first.request_id != second.request_id
+    assert first.session_id == second.session_id
+    assert (first.user_id, first.scene.country, first.scene.language) == ("ben", "MY", "ms")
+    expect(page.locator(".card")).to_have_count(3)
+
+
+# --- what a user does ---
+
+
+def test_a_key_is_one_event_however_often_it_is_pressed(
+    page: Page, site: Site, recorder: Recorder
+) -> None:
+    open_feed(page, site, "dan")
+    kinds = {"l": "like", "s": "share", "f": "follow"}
+    for key in (*kinds, *kinds):
+        page.keyboard.press(key)
+    for kind in kinds.values():
+        button = page.locator(f"#actions [data-action={kind}]")
+        expect(button).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("j")
+    recorder.wait_for(lambda: len(recorder.events("impression")) == 2)
+    for kind in kinds.values():
+        assert [e.decision_id for e in recorder.events(kind)] == [recorder.card(0, 0).decision_id]
+
+
+def test_not_interested_goes_on_to_the_next_card(
+    page: Page, site: Site, recorder: Recorder
+) -> None:
+    open_feed(page, site, "eve")
+    page.keyboard.press("x")
+    recorder.wait_for(lambda: len(recorder.events("not_interested")) == 1)
+    assert recorder.events("not_interested")[0].decision_id == recorder.card(0, 0).decision_id
+    expect(shown_title(page)).to_have_text(recorder.card(0, 1).item.title)
+
+
+def test_a_button_and_a_double_tap_like(page: Page, site: Site, recorder: Recorder) -> None:
+    open_feed(page, site, "fay")
+    page.locator("#actions [data-action=like]").click()
+    page.keyboard.press("j")
+    page.mouse.dblclick(160, 300)
+    recorder.wait_for(lambda: len(recorder.events("like")) == 2)
+    liked = [event.decision_id for event in recorder.events("like")]
+    assert liked == [recorder.card(0, slot).decision_id for slot in (0, 1)]
+
+
+# --- what is reported, and when ---
+
+
+def test_dwell_is_reported_every_ten_seconds_and_stands_still_while_hidden(
+    page: Page, site: Site, recorder: Recorder
+) -> None:
+    page.clock.install()
+    open_feed(page, site, "gil")
+    page.clock.run_for(12_000)
+    recorder.wait_for(lambda: len(recorder.events("dwell")) == 1)
+    hide(page)
+    recorder.wait_for(lambda: len(recorder.events("dwell")) == 2)
+    page.clock.run_for(100_000)
+    show(page)
+    page.keyboard.press("j")
+    recorder.wait_for(lambda: len(recorder.events("dwell")) == 3)
+    first, second, third = (event.value or 0.0 for event in recorder.events("dwell"))
+    assert 10.0 <= first <= second <= third < 100.0
+    assert len({event.decision_id for event in recorder.events("dwell")}) == 1
+
+
+def test_going_away_ends_the_card(page: Page, site: Site, recorder: Recorder) -> None:
+    open_feed(page, site, "hal")
+    recorder.wait_for(lambda: len(recorder.events("impression")) == 1)
+    page.goto("about:blank")
+    recorder.wait_for(lambda: len(recorder.events("leave")) == 1)
+    left = {recorder.events(kind)[0].decision_id for kind in ("impression", "dwell", "leave")}
+    assert left == {recorder.card(0, 0).decision_id}
+
+
+def test_events_of_a_broken_connection_come_once_it_is_back(
+    page: Page, site: Site, recorder: Recorder
+) -> None:
+    open_feed(page, site, "ida")
+    recorder.wait_for(lambda: len(recorder.events("impression")) == 1)
+    page.context.set_offline(True)
+    page.keyboard.press("l")
+    expect(page.locator("#status")).to_contain_text("Offline")
+    page.keyboard.press("j")
+    assert recorder.events("like") == []
+    page.context.set_offline(False)
+    recorder.wait_for(lambda: len(recorder.events("impression")) == 2)
+    assert len(recorder.events("like")) == 1
+    assert sum(answer.duplicates for _, answer in recorder.posts) == 0
+    expect(page.locator("#status")).to_be_hidden()
+
+
+def test_events_whose_answer_was_lost_are_sent_again_under_the_same_id(
+    page: Page, site: Site, recorder: Recorder
+) -> None:
+    open_feed(page, site, "jon")
+    recorder.wait_for(lambda: len(recorder.events("impression")) == 1)
+    recorder.answers_to_lose = 1
+    page.keyboard.press("l")
+    recorder.wait_for(lambda: any(answer.duplicates for _, answer in recorder.posts))
+    (lost, first), (again, second) = recorder.posts[-2:]
+    assert lost == again
+    assert (first.accepted, first.duplicates) == (1, 0)
+    assert (second.accepted, second.duplicates) == (0, 1)
+
+
+# --- what is shown ---
+
+
+def test_the_panel_shows_the_decision_as_it_was_served(
+    page: Page, site: Site, recorder: Recorder
+) -> None:
+    open_feed(page, site, "kim")
+    expect(page.locator("#panel")).to_be_hidden()
+    page.keyboard.press("w")
+    card = recorder.card(0, 0)
+    name, version = card.policy.split("@")
+    shown = {
+        "reason": card.reason,
+        "policy": name,
+        "version": version,
+        "decision": card.decision_id.rpartition(".")[0],
+    }
+    for part, text in shown.items():
+        expect(page.locator(f"[data-show={part}]")).to_have_text(text)
+    assert float(page.locator("[data-show=exact]").inner_text()) == card.propensity
+    page.keyboard.press("Escape")
+    expect(page.locator("#panel")).to_be_hidden()
+
+
+def test_who_a_user_is_stays_with_the_browser(page: Page, site: Site, recorder: Recorder) -> None:
+    open_feed(page, site, "lea")
+    for address in ("", "?user=max", ""):
+        page.goto(f"{site.address}/{address}")
+        shown_title(page).wait_for()
+    assert [asked.user_id for asked, _ in recorder.feeds] == ["lea", "lea", "max", "max"]
+
+
+def test_what_an_item_says_is_text(page: Page, tmp_path: Path) -> None:
+    item = Item(
+        item_id=ItemId(HOSTILE),
+        creator=CreatorId(HOSTILE),
+        title=HOSTILE,
+        tags=("<b>tag</b>",),
+        media="javascript:document.title=3",
+    )
+    with open_site(tmp_path, [item]) as site:
+        open_feed(page, site, "mia")
+        expect(shown_title(page)).to_have_text(HOSTILE)
+        expect(page.locator(".is-current .tags")).to_have_text("#<b>tag</b>")
+        assert page.locator(".card img, .card script, .card video").count() == 0
+        assert page.title() == "nextswipe"
+
+
+def test_a_card_with_a_product_has_a_button_that_is_heard_of(page: Page, tmp_path: Path) -> None:
+    sold = [
+        Item(ItemId("cup"), title="Cup", products={"MY": "https://shop.example/cup?a=1"}),
+        Item(ItemId("elsewhere"), title="Elsewhere", products={"GB": "https://shop.example/uk"}),
+        Item(ItemId("script"), title="Script", products={"MY": "javascript:document.title=4"}),
+    ]
+    with open_site(tmp_path, sold) as site:
+        recorder = site.record()
+        open_feed(page, site, "oda")
+        page.context.route("https://shop.example/**", lambda route: route.fulfill(body="a shop"))
+        shown: dict[str, str | None] = {}
+        for slot in range(3):
+            expect(shown_title(page)).to_have_text(recorder.card(0, slot).item.title)
+            link = page.locator(".card.is-current .product")
+            shown[shown_title(page).inner_text()] = (
+                link.get_attribute("href") if link.is_visible() else None
+            )
+            if link.is_visible():
+                with page.expect_popup() as opened:
+                    link.click()
+                assert opened.value.url == "https://shop.example/cup?a=1"
+            page.keyboard.press("j")
+        assert shown == {"Cup": "https://shop.example/cup?a=1", "Elsewhere": None, "Script": None}
+        recorder.wait_for(lambda: len(recorder.events("product_click")) == 1)
+        clicked = recorder.events("product_click")[0].decision_id
+        cards = {card.item_id: card for card in recorder.feeds[0][1].items}
+        assert clicked == cards[ItemId("cup")].decision_id
+        assert page.title() == "nextswipe"
+
+
+def test_a_feed_without_cards_says_so_and_fills_when_there_are_some(
+    page: Page, tmp_path: Path
+) -> None:
+    with open_site(tmp_path, []) as site:
+        page.goto(f"{site.address}/?user=nia")
+        expect(page.locator("#status")).to_contain_text("no item may be shown here")
+        put_items(site.address, make_items(3))
+        shown_title(page).wait_for()
+        expect(page.locator("#status")).to_be_hidden()

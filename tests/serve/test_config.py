@@ -1,0 +1,201 @@
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from env.vocabulary import UserKey
+from policies.bandit.settings import HybridBanditArgs
+from policies.baselines import mixture_policy
+from policies.candidates.markets import PRESETS, MarketRules
+from policies.explorers import Softmax
+from serve.config import (
+    FREE,
+    SHIPPED,
+    Arm,
+    Config,
+    ConfigError,
+    Experiment,
+    MixtureSettings,
+    load,
+    parse,
+)
+from serve.feed.experiment import assign, baseline
+
+SHIPPED_TEXT = SHIPPED.read_text()
+
+
+def test_the_shipped_file_says_what_the_defaults_are() -> None:
+    assert load(SHIPPED) == Config()
+
+
+def test_an_empty_file_means_the_defaults() -> None:
+    assert parse("") == Config()
+
+
+def test_every_setting_stands_in_the_shipped_file_under_a_comment() -> None:
+    lines = SHIPPED.read_text().splitlines()
+    for name, section in msgspec.to_builtins(Config()).items():
+        start = lines.index(f"[{name}]")
+        if name in FREE:
+            assert lines[start - 1].startswith("# "), f"{name} has no comment"
+            continue
+        for key in section:
+            at = next(
+                i for i, line in enumerate(lines) if i > start and line.startswith(f"{key} =")
+            )
+            assert lines[at - 1].startswith("# "), f"{name}.{key} has no comment"
+
+
+def test_the_learner_is_configured_as_its_policy_was_measured() -> None:
+    learner, args = Config().learner, HybridBanditArgs()
+    assert (learner.bits, learner.learning_rate) == (args.bits, args.learning_rate)
+    configured = msgspec.structs.asdict(learner)
+    known = msgspec.structs.asdict(args)
+    assert {n: v for n, v in configured.items() if n in known} == {
+        n: v for n, v in known.items() if n in configured
+    }
+    assert Config().feed.explorer == args.explorer
+
+
+def test_a_market_of_the_file_takes_the_place_of_the_shipped_one_and_leaves_the_others() -> None:
+    config = parse('[markets.GB]\nlanguages = []\n[markets.BR]\nlanguages = ["pt"]')
+    assert config.markets["GB"] == MarketRules()
+    assert config.markets["BR"] == MarketRules(("pt",))
+    assert config.markets["SG"] == PRESETS["SG"]
+
+
+def test_an_explorer_is_read_with_its_arguments() -> None:
+    config = parse('[feed]\nexplorer = { kind = "softmax", temperature = 0.5 }')
+    assert config.feed.explorer == Softmax(0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[server]\nprot = 1", "server.prot: unknown key; did you mean server.port?"),
+        ("sever = 1", "sever: unknown key; did you mean server?"),
+        ("[x]", "x: unknown key; known are"),
+        ('[server]\nport = "a"', "server.port: Expected `int`, got `str`"),
+        ("[server]\nport = 70000", "server.port: Expected `int` <= 65535"),
+        ("server = 3", "server: Expected `object`, got `int`"),
+        ("[feed]\neps = 1.5", "feed.eps: Expected `float` <= 1.0"),
+        ('[feed]\nexplorer = { kind = "softmax", temp = 1.0 }', "feed.explorer.temp: unknown key"),
+        ('[feed]\nexplorer = { kind = "softmx" }', "feed.explorer.kind: Invalid value 'softmx'"),
+        (
+            '[feed]\nexplorer = { kind = "softmax", temperature = -1.0 }',
+            "feed.explorer: temperature must be above 0",
+        ),
+        (
+            '[feed]\nexplorer = { kind = "greedy" }',
+            "feed: explorer must give every candidate a probability: got {'kind': 'greedy'",
+        ),
+        (
+            '[feed]\nexplorer = { kind = "epsilon", epsilon = 0.0 }',
+            "feed: explorer must give every candidate a probability: got {'kind': 'epsilon'",
+        ),
+        (
+            '[retention]\nexplorer = { kind = "greedy" }',
+            "retention: explorer must give every candidate a probability: got {'kind': 'greedy'",
+        ),
+        (
+            '[retention]\nexplorer = { kind = "softmax", temp = 1.0 }',
+            "retention.explorer.temp: unknown key",
+        ),
+        ("[retention]\nweight = 1.5", "retention: weight must be in [0, 1]"),
+        ("[retention]\nitem_half = 0.0", "retention: weight must be in [0, 1], item_half, user"),
+        ("[retention]\nwieght = 1.0", "retention.wieght: unknown key; did you mean"),
+        ("[reward]\nlike = inf", "reward.like: expected a finite number"),
+        ("[learner]\nlearning_rate = nan", "learner.learning_rate: expected a finite number"),
+        ("[fair_start]\nbudget = 2.0", "fair_start: budget must be in [0, 1], got 2.0"),
+        ("[pools]\ncaps = [300, 200, 1]", "pools: caps must be three rising numbers above 0"),
+        ("[guards]\nslak = 2.0", "guards.slak: unknown key; did you mean guards.slack?"),
+        (
+            "[markets.GB]\ncarts = true",
+            "markets.GB.carts: unknown key; did you mean",
+        ),
+        ("[markets.Gb]\ncart = true", "markets must be upper-case ISO 3166 codes like 'GB'"),
+        (
+            '[experiment]\narms = [{ name = "a", policy = "uniform", shar = 1.0 }]',
+            "experiment.arms[0].shar: unknown key",
+        ),
+        (
+            '[experiment]\narms = [{ name = "a", policy = "best" }]',
+            "experiment.arms[0].policy: Invalid enum value 'best'",
+        ),
+        (
+            '[experiment]\narms = [{name="a",policy="mixture",mixture={uniform_share=1.5}}]',
+            "experiment.arms[0].mixture.uniform_share: Expected `float` <= 1.0",
+        ),
+        (
+            '[experiment]\narms = [{name="a",policy="mixture",mixture={temperature=0.0}}]',
+            "experiment.arms[0].mixture.temperature: Expected `float` > 0.0",
+        ),
+        (
+            '[experiment]\narms = [{name="a",policy="mixture",mixture={temperature=inf}}]',
+            "experiment.arms[0].mixture.temperature: expected a finite number",
+        ),
+        (
+            '[experiment]\narms = [{name="a",policy="mixture",mixture={share=0.5}}]',
+            "experiment.arms[0].mixture.share: unknown key",
+        ),
+        (
+            '[experiment]\narms = [{name="a",policy="uniform",mixture={}}]',
+            "experiment.arms[0]: mixture is for policy mixture, got policy uniform",
+        ),
+        (
+            '[experiment]\narms = [{name="a",policy="uniform"}, {name="a",policy="vowpal"}]',
+            "experiment: expected arms of different names",
+        ),
+        ("[server\n", "no TOML"),
+    ],
+)
+def test_a_bad_setting_is_refused_with_its_path(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse(text)
+    assert message in str(refused.value)
+
+
+def test_a_bad_file_is_refused_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    with pytest.raises(ConfigError, match=r"mine\.toml: cannot be read"):
+        load(path)
+    path.write_text("[server]\nport = true")
+    with pytest.raises(ConfigError, match=r"mine\.toml: server\.port"):
+        load(path)
+
+
+def test_users_are_split_by_the_arms_shares() -> None:
+    experiment = Experiment("split", (Arm("a", "uniform", 1.0), Arm("b", "vowpal", 3.0)))
+    n = 20_000
+    in_b = sum(assign(experiment, UserKey(f"u{i}")).name == "b" for i in range(n))
+    assert abs(in_b / n - 0.75) < 4 * (0.75 * 0.25 / n) ** 0.5
+
+
+def test_experiments_of_different_names_split_independently() -> None:
+    arms = (Arm("a", "uniform"), Arm("b", "vowpal"))
+    first, second = Experiment("first", arms), Experiment("second", arms)
+    users = [UserKey(f"u{i}") for i in range(20_000)]
+    same = sum(assign(first, user) == assign(second, user) for user in users)
+    assert abs(same / len(users) - 0.5) < 4 * (0.25 / len(users)) ** 0.5
+
+
+def test_a_mixture_is_read_with_its_arguments_and_is_the_one_of_the_file_by_default() -> None:
+    texts = ['policy="mixture"', *re.findall(r'policy = "mixture", mixture = {.*?}', SHIPPED_TEXT)]
+    assert len(texts) == 2
+    for text in texts:
+        (arm,) = parse(f'[experiment]\narms = [{{ name = "base", {text} }}]').experiment.arms
+        policy = baseline(arm)
+        assert policy is not None
+        assert policy.name == "mixture@0"
+        assert policy.explorer == mixture_policy(0.2, 0.1).explorer
+    other = Arm("base", "mixture", mixture=MixtureSettings(0.7, 0.5))
+    policy = baseline(other)
+    assert policy is not None
+    assert policy.explorer == mixture_policy(0.7, 0.5).explorer
+
+
+def test_a_user_stays_in_their_arm_from_release_to_release() -> None:
+    experiment = Experiment("first", (Arm("a", "uniform"), Arm("b", "vowpal")))
+    names = "".join(assign(experiment, UserKey(f"u{i}")).name for i in range(8))
+    assert names == "bbabaaab"
