@@ -166,7 +166,7 @@ class LinearScale:
 
 
 EVIDENCE_SCALE = LogScale(5.0)
-"""Of cards that a user answered."""
+"""Scale of the cards that a user answered."""
 
 SESSION_EVIDENCE_SCALE = LogScale(2.5)
 
@@ -177,22 +177,22 @@ SPEED_SCALE = LogScale(4.0)
 VISITS_SCALE = LogScale(4.0)
 
 TENURE_SCALE = LogScale(math.log1p(365.0))
-"""Of days: a year is 1."""
+"""Scale of days: a year is 1."""
 
 WATCHED_SCALE = LogScale(8.0)
 
 AGE_SCALE = LogScale(math.log1p(24.0 * 365.0))
-"""Of hours: a year is 1."""
+"""Scale of hours: a year is 1."""
 
 REWARDED_SCALE = LogScale(math.log1p(1000.0))
-"""Of an item's rewarded impressions."""
+"""Scale of an item's rewarded impressions."""
 
 MINUTES_SCALE = LogScale(1.0)
 
 GAP_SCALE = LinearScale(0.5)
 
 BAIT_SCALE = LinearScale(2.0)
-"""Of bait from `MEAN_BAIT` on."""
+"""Scale of bait minus `MEAN_BAIT`."""
 
 MATCH_SCALE = LinearScale(4.0)
 """Factor on matches, which are expected signals, so that the columns are of order 1."""
