@@ -1,4 +1,4 @@
-"""The table of feedback kinds: what an event about a card may be, and what each part makes of it.
+"""The table of feedback kinds: every event about a card, with its meaning for each reader.
 
 The wire, the user fold, the join, the reward, the exports and the simulated world read their lists
 here. A new kind is a row, its name in `env.records.FeedbackKind` and, where it has them, its flag

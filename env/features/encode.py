@@ -5,8 +5,6 @@ It is the one encoding for Vowpal Wabbit and reinforcement learning, online and 
 sees one. Rejected encodings: `docs/decisions/feature-encoding.md`.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from env.arrays.reals import Reals
@@ -30,14 +28,12 @@ from env.columns.schema import (
     quantise,
     read_user,
 )
+from env.features.user import user_columns
+from env.items.catalogue import Catalogue
+from env.items.popularity import Popular
+from env.items.statistics import ItemStates
+from env.users.state import UserState, come_back
 from env.vocabulary import Features, Float32s, Floats, Ints, Scene
-
-if TYPE_CHECKING:
-    from env.items.catalogue import Catalogue
-    from env.items.popularity import Popular
-    from env.items.statistics import ItemStates
-    from env.users.state import UserState
-
 
 _CELLULAR = frozenset({"cellular", "mobile", "2g", "3g", "4g", "5g"})
 
@@ -51,11 +47,11 @@ _HOUR_MS = 3_600_000
 
 
 def encode(
-    user: "UserState",
+    user: UserState,
     scene: Scene,
-    catalogue: "Catalogue",
+    catalogue: Catalogue,
     index: Ints,
-    states: "ItemStates",
+    states: ItemStates,
 ) -> Features:
     """Return the features of a page's candidates, quantised.
 
@@ -122,9 +118,7 @@ def cohort_columns(cohort: str) -> dict[Column, bool]:
     return {schema.ACTIVE_COHORT: cohort in _ACTIVE, schema.NEW_COHORT: cohort.endswith("new")}
 
 
-def _shared_columns(user: "UserState", scene: Scene) -> list[float]:
-    from env.users.state import come_back
-
+def _shared_columns(user: UserState, scene: Scene) -> list[float]:
     profile = user.profile
     system = profile.os.strip().lower()
     registered = profile.registered_ms > 0
@@ -155,16 +149,14 @@ def _shared_columns(user: "UserState", scene: Scene) -> list[float]:
 
 
 def _dynamic_columns(
-    user: "UserState",
+    user: UserState,
     scene: Scene,
-    catalogue: "Catalogue",
+    catalogue: Catalogue,
     index: Ints,
     vectors: Float32s,
-    states: "ItemStates",
+    states: ItemStates,
 ) -> Floats:
     """Return the columns DYNAMIC, shape (N_DYNAMIC, n), before quantisation."""
-    from env.features.user import user_columns
-
     items = states.aligned(catalogue)
     scale = items.scale(scene.at_ms)
     hours = np.maximum(scene.at_ms - catalogue.published_ms[index], 0) / _HOUR_MS
@@ -188,5 +180,5 @@ def _dynamic_columns(
     return rows
 
 
-def _level(popular: "Popular", index: Ints, scale: float) -> Floats:
+def _level(popular: Popular, index: Ints, scale: float) -> Floats:
     return scale_plays(popular.at(index) * scale, popular.highest * scale)
