@@ -5,8 +5,6 @@ It is the one encoding for Vowpal Wabbit and reinforcement learning, online and 
 sees one. Rejected encodings: `docs/decisions/feature-encoding.md`.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from env.arrays.reals import Reals
@@ -30,13 +28,11 @@ from env.columns.schema import (
     quantise,
     read_user,
 )
+from env.features.query import FeatureQuery
+from env.features.user import user_columns
+from env.items.popularity import Popular
+from env.users.state import UserState, come_back
 from env.vocabulary import Features, Float32s, Floats, Ints, Scene
-
-if TYPE_CHECKING:
-    from env.features.query import FeatureQuery
-    from env.items.popularity import Popular
-    from env.users.state import UserState
-
 
 _CELLULAR = frozenset({"cellular", "mobile", "2g", "3g", "4g", "5g"})
 
@@ -49,7 +45,7 @@ NEW_MS = 14 * 24 * 3_600_000
 _HOUR_MS = 3_600_000
 
 
-def encode(query: "FeatureQuery", index: Ints) -> Features:
+def encode(query: FeatureQuery, index: Ints) -> Features:
     """Return the features of a page's candidates, quantised.
 
     Args:
@@ -113,9 +109,7 @@ def cohort_columns(cohort: str) -> dict[Column, bool]:
     return {schema.ACTIVE_COHORT: cohort in _ACTIVE, schema.NEW_COHORT: cohort.endswith("new")}
 
 
-def _shared_columns(user: "UserState", scene: Scene) -> list[float]:
-    from env.users.state import come_back
-
+def _shared_columns(user: UserState, scene: Scene) -> list[float]:
     profile = user.profile
     system = profile.os.strip().lower()
     registered = profile.registered_ms > 0
@@ -145,10 +139,8 @@ def _shared_columns(user: "UserState", scene: Scene) -> list[float]:
     return [float(columns.get(column, 0.0)) for column in SHARED_COLUMNS]
 
 
-def _dynamic_columns(query: "FeatureQuery", index: Ints, vectors: Float32s) -> Floats:
+def _dynamic_columns(query: FeatureQuery, index: Ints, vectors: Float32s) -> Floats:
     """Return the columns DYNAMIC, shape (N_DYNAMIC, n), before quantisation."""
-    from env.features.user import user_columns
-
     scene, catalogue, items = query.scene, query.catalogue, query.items
     scale = items.scale(scene.at_ms)
     hours = np.maximum(scene.at_ms - catalogue.published_ms[index], 0) / _HOUR_MS
@@ -172,5 +164,5 @@ def _dynamic_columns(query: "FeatureQuery", index: Ints, vectors: Float32s) -> F
     return rows
 
 
-def _level(popular: "Popular", index: Ints, scale: float) -> Floats:
+def _level(popular: Popular, index: Ints, scale: float) -> Floats:
     return scale_plays(popular.at(index) * scale, popular.highest * scale)
