@@ -12,10 +12,10 @@ from functools import lru_cache
 import numpy as np
 from msgspec.structs import replace
 
-from env.calibration.return_gaps import GapCounts, fit_gaps
 from env.vocabulary import Floats
 from env.world.answers import Rates
-from env.world.moments import GAP_DAYS, LogStatistics
+from env.world.log_statistics import GAP_DAYS, LogStatistics
+from env.world.logged_gaps import GapCounts, fit_gaps
 from env.world.moods import StateDynamics
 from env.world.presets import Preset
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from swipes import make_log, visits
 
-from env.calibration.impressions import (
+from env.world.impressions import (
     DAY_MS,
     PAUSE_MS,
     Sessions,

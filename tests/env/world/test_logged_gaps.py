@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from env.calibration.recipes import KUAIRAND_GAPS
-from env.calibration.return_gaps import (
+from env.vocabulary import Ints
+from env.world.logged_gaps import (
     GapCounts,
     GapMixture,
     divergence,
@@ -10,7 +11,6 @@ from env.calibration.return_gaps import (
     kaplan_meier,
     survival_error,
 )
-from env.vocabulary import Ints
 
 TRUTH = GapMixture(np.array([0.6, 0.4]), np.array([0.9, 0.3]))
 
