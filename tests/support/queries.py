@@ -20,7 +20,7 @@ from policies.candidates.query import (
     ReservedCandidates,
     interests_of,
 )
-from policies.candidates.sources import SOURCES
+from policies.candidates.retrieval import SOURCES
 
 NONE = np.zeros(0, dtype=np.int64)
 
