@@ -12,6 +12,8 @@ import msgspec
 import pytest
 from servers import Answer, ask, serving, stocked
 
+from serve.config import Experiment
+
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("env", "policies", "replay", "serve")
 STAGES = (
@@ -56,7 +58,7 @@ async def entered(request: Callable[[], Awaitable[Answer]]) -> set[str]:
 
 async def test_a_warm_request_enters_few_files(tmp_path: Path) -> None:
     body = msgspec.json.encode({"user_id": "ann"})
-    with serving(tmp_path) as server:
+    with serving(tmp_path, experiment=Experiment()) as server:
         await stocked(server)
 
         async def feed() -> Answer:
