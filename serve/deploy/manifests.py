@@ -125,7 +125,7 @@ def training(cluster: Cluster) -> list[Resource]:
     pod = _pod(f"{cluster.image}-train", "train", str(TRAINING_CPUS), "16Gi", [_DATA], {})
     job = _resource("ray.io/v1", "RayJob", TRAINING) | {
         "spec": {
-            "entrypoint": f"nextswipe train retention {DATA}/training --env world "
+            "entrypoint": f"nextswipe train retention search {DATA}/training "
             "--features feed --resume",
             # The operator submits the job, so no further pod has to reach the dashboard.
             "submissionMode": "HTTPMode",
