@@ -17,19 +17,30 @@ PINS := pyproject.toml constraints.txt
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 PACKAGES := env policies replay serve
 
-.PHONY: help install run test study lint clean
+.PHONY: help install run check test study lint wheel clean
+
+# Folders whose tests start no process, train nothing and simulate no world. What takes long in them all
+# the same bears the marker `slow`; a new test of these folders is in the selection by itself.
+QUICK := tests/test_*.py $(wildcard tests/env/test_*.py tests/policies/test_*.py tests/replay/test_*.py) \
+  $(addprefix tests/env/,arrays columns features items pages users) \
+  $(addprefix tests/policies/,candidates ranker slots) \
+  $(addprefix tests/replay/,estimators evaluate formats join report reward_models) \
+  $(addprefix tests/serve/,feed wire)
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "PYTHON=/path/to/python3.11  the interpreter for .venv (default: the first 3.11 or 3.12 found)"
-	@echo "EXTRAS=test                 what make test and make lint install (the default: everything)"
-	@echo "ARGS='...'                  arguments for nextswipe up, or for pytest"
+	@echo "EXTRAS=test                 what make check, test, study and lint install (the default: everything)"
+	@echo "ARGS='...'                  arguments for nextswipe up, pytest, a study or the wheel"
 
 install: .venv/.installed  ## make .venv and install nextswipe into it
 
 run: install  ## install, then start the engine: nextswipe up
 	exec $(BIN)/nextswipe up $(ARGS)
+
+check: lint  ## lint, then the fast half of the tests, in at most 90 seconds on two cores
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -m 'not slow' $(QUICK) $(ARGS)
 
 test: lint  ## install the test tools, lint, then run every test and doctest
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)  # as the server runs
@@ -42,6 +53,9 @@ lint: .venv/.installed-$(EXTRAS)  ## check style, format, types and layers
 
 study: .venv/.installed-$(EXTRAS)  ## run a study of the defaults: make study ARGS='coldstart --json'
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.studies $(ARGS)
+
+wheel: install  ## build the wheel, install it into an empty venv, and let it serve a page
+	$(BIN)/python tests/support/wheels.py $(ARGS)
 
 clean:  ## remove what make made; data/ stays
 	if [ -e $(MADE) ]; then rm -rf .venv; else rm -f .venv/.installed*; fi

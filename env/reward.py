@@ -5,8 +5,11 @@ evaluated by. It is a weighted sum of events with two watch thresholds, the vali
 view. Why linear, and rejected alternatives: `docs/decisions/reward.md`.
 """
 
+from operator import attrgetter
+
 import msgspec
 
+from env.feedback import REACTIONS
 from env.vocabulary import Feedback
 
 REWARD_VERSION = 1
@@ -35,16 +38,11 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         >>> Reward().of(Feedback(seen=True, left=True, dwell_s=9.0, like=True), 30.0)
         1.0
         """
-        return (
-            self.valid_play * is_valid_play(feedback.dwell_s, duration_s)
-            + self.long_view * is_long_view(feedback.dwell_s, duration_s)
-            + self.like * feedback.like
-            + self.comment * feedback.comment
-            + self.share * feedback.share
-            + self.follow * feedback.follow
-            + self.product_click * feedback.product_click
-            + self.not_interested * feedback.not_interested
-        )
+        reward = self.valid_play * is_valid_play(feedback.dwell_s, duration_s)
+        reward += self.long_view * is_long_view(feedback.dwell_s, duration_s)
+        for weight, did in zip(_weights_of(self), _reactions_of(feedback), strict=True):
+            reward += weight * did
+        return reward
 
     def low(self) -> float:
         """Return the smallest possible reward of a card."""
@@ -55,16 +53,15 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return sum(max(w, 0.0) for w in self._weights())
 
     def _weights(self) -> tuple[float, ...]:
-        return (
-            self.valid_play,
-            self.long_view,
-            self.like,
-            self.comment,
-            self.share,
-            self.follow,
-            self.product_click,
-            self.not_interested,
-        )
+        return (self.valid_play, self.long_view, *_weights_of(self))
+
+
+REWARDED = tuple(name for name in Reward.__struct_fields__ if name in REACTIONS)
+"""Reactions in the order in which their rewards are added, which the last bit depends on."""
+
+_weights_of = attrgetter(*REWARDED)
+
+_reactions_of = attrgetter(*REWARDED)
 
 
 def is_valid_play(dwell_s: float, duration_s: float) -> bool:

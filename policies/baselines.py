@@ -6,7 +6,7 @@ compared with. Their pmfs can be checked by hand.
 
 import numpy as np
 
-from env.columns.schema import POPULARITY
+from env.columns.schema import POPULARITY, action_index
 from env.vocabulary import Bools, Context, Floats
 from policies.explorers import AnyExplorer, Mixed, Softmax, Uniform, explorer_args
 
@@ -48,7 +48,7 @@ class PopularityPolicy:
 
     def score(self, context: Context) -> Floats:
         """Return each candidate's popularity, shape (n,)."""
-        return context.features.actions[:, POPULARITY].astype(np.float64)
+        return context.features.actions[:, action_index(POPULARITY)].astype(np.float64)
 
     def explore(self, scores: Floats, mask: Bools) -> Floats:
         """Return the explorer's pmf."""

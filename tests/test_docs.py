@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import pkgutil
 import re
 import shlex
 import tomllib
@@ -16,7 +17,9 @@ import typer
 from histories import config_of, make_history
 from servers import Answer, Server, ask, serving, stocked
 
+from env.columns.schema import N_DYNAMIC, N_SHARED, N_STATIC, SCHEMA
 from env.fair_start.uploads import MAX_REMEMBERED
+from env.records import FORMAT_VERSION
 from env.users.fold import MAX_AVOIDED, MAX_BLOCKED, MAX_UNWANTED
 from env.users.state import MAX_SEEN
 from policies.baselines import UniformPolicy
@@ -30,9 +33,24 @@ from serve.http.operations import OPERATIONS
 from serve.jobs.export import export_lines, export_parquet
 from serve.limits import MAX_BLOCKS
 from serve.processes.edge import ALONE, FAST
+from tests.studies.commands import app as studies
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CHANGELOG.md"]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+STUDY = re.compile(r"make study ARGS='([^']*)'")
+NOT_MODULES = {"env.reset", "serve.yaml"}  # a method of an environment, a file
+FOREIGN_OPTIONS = {
+    "--cb_adf",
+    "--cb_type",
+    "--quadratic",
+    "--dsjson",
+    "--cb_explore_adf",
+    "--l",
+}  # VW's
+PACKAGES = ("env", "policies", "replay", "serve")
 ADDRESS = "http://127.0.0.1:8000"
 
 
@@ -152,10 +170,12 @@ def test_there_are_examples_to_test() -> None:
     assert {request.where.partition(":")[0] for request in REQUESTS} == {"README.md", "http.md"}
 
 
-@pytest.mark.parametrize("command", _commands())
-def test_a_command_of_the_documents_can_be_given(command: str) -> None:
-    words = shlex.split(command)[1:]
-    found: Any = typer.main.get_command(app)
+def _parse(program: typer.Typer, words: list[str], *, only_named: bool = False) -> None:
+    """Parse a command line of the program; raises if a command, option or argument is wrong.
+
+    A command may be `only_named`, without the arguments that it needs.
+    """
+    found: Any = typer.main.get_command(program)
     path: list[str] = []
     while hasattr(found, "commands"):
         if found.invoke_without_command and (not words or words[0].startswith("-")):
@@ -164,7 +184,69 @@ def test_a_command_of_the_documents_can_be_given(command: str) -> None:
         assert name in found.commands, f"no command {[*path, name]}"
         path.append(name)
         found = found.commands[name]
-    found.make_context(" ".join(path), words)  # raises if an option or argument is wrong
+    if words == ["--help"] or (only_named and not words):
+        return
+    found.make_context(" ".join(path), words)
+
+
+def _options(command: Any) -> set[str]:
+    """Return the options of a command and of all commands under it."""
+    own = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+    return own.union(*(_options(inner) for inner in getattr(command, "commands", {}).values()))
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_a_command_of_the_documents_can_be_given(command: str) -> None:
+    blocks = {line for block in _of("sh") for line in block.text.splitlines()}
+    _parse(app, shlex.split(command)[1:], only_named=command not in blocks)
+
+
+@pytest.mark.parametrize(
+    "words", sorted({found for d in DOCUMENTS for found in STUDY.findall(d.read_text())})
+)
+def test_a_study_of_the_documents_can_be_given(words: str) -> None:
+    _parse(studies, shlex.split(words))
+
+
+def test_what_is_a_study_is_not_called_a_command() -> None:
+    names = "|".join(sorted(typer.main.get_command(studies).commands))  # type: ignore[attr-defined]
+    sources = [p for name in PACKAGES for p in (ROOT / name).rglob("*.py")]
+    for path in [*DOCUMENTS, *sources, *(ROOT / "tests" / "studies").rglob("*.py")]:
+        assert not re.search(rf"`(?:nextswipe\s+)?bench\s+({names})\b", path.read_text()), path
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_options_that_are_named_exist(document: Path) -> None:
+    known = FOREIGN_OPTIONS | {"--help"}
+    known |= _options(typer.main.get_command(app)) | _options(typer.main.get_command(studies))
+    spans = re.findall(r"`(--[^`\n]+)`", _prose(document))
+    assert {word for span in spans for word in re.findall(r"--[a-z_-]+", span)} <= known
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_modules_and_names_that_are_named_exist(document: Path) -> None:
+    dotted = rf"`((?:{'|'.join(PACKAGES)})(?:\.\w+)+)(?:\([^`]*\))?`"
+    for name in set(re.findall(dotted, document.read_text())) - NOT_MODULES:
+        pkgutil.resolve_name(name)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_sections_of_the_settings_that_are_named_exist(document: Path) -> None:
+    sections = tomllib.loads(SHIPPED.read_text())
+    for section, key in re.findall(r"`\[(\w+)\]\s+(\w+)", _prose(document)):
+        assert key in sections.get(section, ()), (section, key)
+
+
+def test_the_numbers_of_the_format_are_those_of_the_code() -> None:
+    text = (ROOT / "docs" / "data.md").read_text()
+    for pattern, number in (
+        (r"## The log, format version (\d+)", FORMAT_VERSION),
+        (r"`block`: (\d+) float16", N_STATIC),
+        (r"`dynamic`: `n` x (\d+) float16", N_DYNAMIC),
+        (r"`shared`: (\d+) float16", N_SHARED),
+        (r"`feature_schema`: (\d+);", SCHEMA),
+    ):
+        assert [int(told) for told in re.findall(pattern, text)] == [number], pattern
 
 
 async def test_requests_of_the_documents_are_answered(server: Server) -> None:
@@ -342,9 +424,15 @@ def test_what_stays_of_a_forgotten_user_is_told_where_forgetting_is() -> None:
 
 
 def test_targets_of_make_that_are_named_exist() -> None:
-    made = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {name for d in DOCUMENTS for name in re.findall(r"`?make (\w+)[`\n]", d.read_text())}
-    assert {"run", "test"} <= named <= made
+    makefile = (ROOT / "Makefile").read_text()
+    made = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+    named = {
+        name
+        for document in DOCUMENTS
+        for name in re.findall(r"(?:`|^)make (\w+)(?=[`\n ])", document.read_text(), re.MULTILINE)
+    }
+    assert {"run", "test", "check", "study"} <= named <= made
+    assert made <= set(re.findall(r"^(\w+):.*?## ", makefile, re.MULTILINE))  # stands in the help
 
 
 def test_the_switches_of_the_documents_are_those_that_are_set() -> None:

@@ -7,11 +7,12 @@ holds the assumed bait of items. Rejected alternatives: `docs/decisions/feature-
 """
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from env.arrays.reals import Reals, cos, either, is_below, least, log1p, logistic, most, sin
+from env.arrays.reals import Reals, cos, is_below, least, log1p, logistic, most, sin
 from env.vocabulary import Floats
 
 BAIT_IN_UTILITY = 0.5
@@ -138,15 +139,80 @@ def shrink_rate(count: Reals, n: Reals, typical: Reals) -> Reals:
     return (least(count, n) + RATE_PRIOR * typical) / (n + RATE_PRIOR)
 
 
-_LOG_YEAR_H = math.log1p(24.0 * 365.0)
+@dataclass(frozen=True, slots=True)
+class LogScale:
+    """The scale ln(1 + count) / by."""
 
-_LOG_YEAR_DAYS = math.log1p(365.0)
+    by: float
 
-_LOG_MUCH = math.log1p(1000.0)  # rewarded impressions
+    def __call__(self, count: Reals) -> Reals:
+        """Return the scaled count, which is at least 0.
 
-_GAP_SCALE = 0.5
+        >>> LogScale(5.0)(0.0)
+        0.0
+        """
+        return log1p(count) / self.by
 
-_BAIT_SCALE = 2.0
+
+@dataclass(frozen=True, slots=True)
+class LinearScale:
+    """The scale value * factor."""
+
+    factor: float
+
+    def __call__(self, value: Reals) -> Reals:
+        """Return the scaled value."""
+        return value * self.factor
+
+
+EVIDENCE_SCALE = LogScale(5.0)
+"""Scale of the cards that a user answered."""
+
+SESSION_EVIDENCE_SCALE = LogScale(2.5)
+
+POSITION_SCALE = LogScale(5.0)
+
+SPEED_SCALE = LogScale(4.0)
+
+VISITS_SCALE = LogScale(4.0)
+
+TENURE_SCALE = LogScale(math.log1p(365.0))
+"""Scale of days: a year is 1."""
+
+WATCHED_SCALE = LogScale(8.0)
+
+AGE_SCALE = LogScale(math.log1p(24.0 * 365.0))
+"""Scale of hours: a year is 1."""
+
+REWARDED_SCALE = LogScale(math.log1p(1000.0))
+"""Scale of an item's rewarded impressions."""
+
+MINUTES_SCALE = LogScale(1.0)
+
+GAP_SCALE = LinearScale(0.5)
+
+BAIT_SCALE = LinearScale(2.0)
+"""Scale of bait minus `MEAN_BAIT`."""
+
+MATCH_SCALE = LinearScale(4.0)
+"""Factor on matches, which are expected signals, so that the columns are of order 1."""
+
+_HOUR_ANGLE = 2.0 * math.pi / 24.0
+
+
+def hour_sine(hour: Reals) -> Reals:
+    """Return the sine of an hour of the day."""
+    return sin(hour * _HOUR_ANGLE)
+
+
+def hour_cosine(hour: Reals) -> Reals:
+    """Return the cosine of an hour of the day."""
+    return cos(hour * _HOUR_ANGLE)
+
+
+def is_weekend(weekday: Reals) -> Reals:
+    """Return whether a weekday, 0 (Monday) to 6, is a Saturday or a Sunday."""
+    return is_below(4.5, weekday)
 
 
 class PersonFacts(NamedTuple):
@@ -168,37 +234,9 @@ class PersonFacts(NamedTuple):
     bait_lately: Reals  # bait of recent cards, minus `MEAN_BAIT`; 0 where unknown
 
 
-def scale_user(facts: PersonFacts) -> dict[str, Reals]:
-    """Return the counted columns of `env.columns.schema.SHARED`, by name."""
-    begun = is_below(0.0, facts.position)
-    angle = facts.hour * (2.0 * math.pi / 24.0)
-    return {
-        "hour_sin": sin(angle),
-        "hour_cos": cos(angle),
-        "weekend": is_below(4.5, facts.weekday),
-        "position": log1p(facts.position) / 5.0,
-        "evidence": log1p(facts.evidence) / 5.0,
-        "session_evidence": log1p(facts.session_evidence * begun) / 2.5,
-        "swipe_speed": log1p(facts.swipe_speed) / 4.0,
-        "play_rate": facts.play_rate,
-        "session_play_rate": either(begun, facts.session_play_rate, facts.play_rate),
-        "last_gap": facts.last_gap * _GAP_SCALE,
-        "usual_gap": facts.usual_gap * _GAP_SCALE,
-        "visits": log1p(facts.n_returns) / 4.0,
-        "tenure": log1p(facts.tenure_days) / _LOG_YEAR_DAYS,
-        "session_watched": log1p(facts.session_watched_s * begun) / 8.0,
-        "bait_lately": scale_bait(facts.bait_lately),
-    }
-
-
-def scale_age(hours: Floats) -> Floats:
-    """Return the column `age` of items this many hours old, at least 0."""
-    return np.asarray(np.log1p(hours) / _LOG_YEAR_H)
-
-
-def scale_rewarded(n_rewarded: Floats) -> Floats:
-    """Return the column `item_evidence` of items with so many rewarded impressions."""
-    return np.asarray(np.log1p(n_rewarded) / _LOG_MUCH)
+def has_begun(facts: PersonFacts) -> Reals:
+    """Return whether the visit has shown a card, so that its counts are not the last one's."""
+    return is_below(0.0, facts.position)
 
 
 def scale_plays(plays: Floats, highest: float) -> Floats:
@@ -211,8 +249,3 @@ def scale_plays(plays: Floats, highest: float) -> Floats:
 def bait_beyond_mean(bait: float | None) -> float:
     """Return an item's bait, in [0, 1], minus `MEAN_BAIT`; 0 where unknown."""
     return 0.0 if bait is None else bait - MEAN_BAIT
-
-
-def scale_bait(beyond_mean: Reals) -> Reals:
-    """Return the columns `bait` and `bait_lately` of bait minus `MEAN_BAIT`."""
-    return beyond_mean * _BAIT_SCALE

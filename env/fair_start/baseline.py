@@ -12,30 +12,31 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from env.columns.schema import DYNAMIC, SHARED, STATIC
+from env.columns import schema
+from env.columns.schema import ACTION_COLUMNS, SHARED_COLUMNS, Column
 from env.vocabulary import Floats, Interaction
 
 PERSON_COLUMNS = (
-    "hour_sin",
-    "hour_cos",
-    "position",
-    "evidence",
-    "swipe_speed",
-    "play_rate",
-    "session_play_rate",
+    schema.HOUR_SIN,
+    schema.HOUR_COS,
+    schema.POSITION,
+    schema.EVIDENCE,
+    schema.SWIPE_SPEED,
+    schema.PLAY_RATE,
+    schema.SESSION_PLAY_RATE,
 )
 
 MATCH_COLUMNS = (
-    "long_match",
-    "session_match",
-    "creator_affinity",
-    "followed",
-    "tag_affinity",
-    "same_country",
-    "same_language",
+    schema.LONG_MATCH,
+    schema.SESSION_MATCH,
+    schema.CREATOR_AFFINITY,
+    schema.FOLLOWED,
+    schema.TAG_AFFINITY,
+    schema.SAME_COUNTRY,
+    schema.SAME_LANGUAGE,
 )
 
-CONTROL_COLUMNS = ("reward_mean",)
+CONTROL_COLUMNS = (schema.REWARD_MEAN,)
 
 N_COLUMNS = 1 + len(PERSON_COLUMNS) + len(MATCH_COLUMNS)
 
@@ -48,15 +49,15 @@ _RIDGE = 1.0
 _RIDGE_OF_INTERCEPT = 0.01
 
 
-def _layout(names: Sequence[str], chosen: Sequence[str]) -> struct.Struct:
-    return struct.Struct("<" + "".join("e" if name in chosen else "2x" for name in names))
+def _layout(columns: Sequence[Column], chosen: Sequence[Column]) -> struct.Struct:
+    return struct.Struct("<" + "".join("e" if column in chosen else "2x" for column in columns))
 
 
-_PERSON = _layout(SHARED, PERSON_COLUMNS)
+_PERSON = _layout(SHARED_COLUMNS, PERSON_COLUMNS)
 
-_MATCH = _layout((*STATIC, *DYNAMIC), MATCH_COLUMNS)
+_MATCH = _layout(ACTION_COLUMNS, MATCH_COLUMNS)
 
-_CONTROL = _layout((*STATIC, *DYNAMIC), CONTROL_COLUMNS)
+_CONTROL = _layout(ACTION_COLUMNS, CONTROL_COLUMNS)
 
 _NO_CONTROL = (0.0,) * len(CONTROL_COLUMNS)
 

@@ -5,42 +5,34 @@ It is the one encoding for Vowpal Wabbit and reinforcement learning, online and 
 sees one. Rejected encodings: `docs/decisions/feature-encoding.md`.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from env.arrays.reals import Reals
+from env.columns import schema
 from env.columns.scales import (
     Counted,
     PersonFacts,
     observed,
-    scale_age,
-    scale_bait,
     scale_plays,
-    scale_rewarded,
-    scale_user,
 )
 from env.columns.schema import (
-    _APPS,
-    _REFERRERS,
-    DYNAMIC,
+    DYNAMIC_COLUMNS,
     N_ACTION,
     N_DYNAMIC,
     N_REFERRERS,
     N_STATIC,
-    SHARED,
+    SHARED_COLUMNS,
     VECTOR_DIM,
+    Column,
     bucket_of,
     quantise,
+    read_user,
 )
+from env.features.query import FeatureQuery
+from env.features.user import user_columns
+from env.items.popularity import Popular
+from env.users.state import UserState, come_back
 from env.vocabulary import Features, Float32s, Floats, Ints, Scene
-
-if TYPE_CHECKING:
-    from env.items.catalogue import Catalogue
-    from env.items.popularity import Popular
-    from env.items.statistics import ItemStates
-    from env.users.state import UserState
-
 
 _CELLULAR = frozenset({"cellular", "mobile", "2g", "3g", "4g", "5g"})
 
@@ -53,32 +45,24 @@ NEW_MS = 14 * 24 * 3_600_000
 _HOUR_MS = 3_600_000
 
 
-def encode(
-    user: "UserState",
-    scene: Scene,
-    catalogue: "Catalogue",
-    index: Ints,
-    states: "ItemStates",
-) -> Features:
+def encode(query: FeatureQuery, index: Ints) -> Features:
     """Return the features of a page's candidates, quantised.
 
     Args:
-        user: state of the user the page is for.
-        scene: of the request; position 0 begins a session, whatever the last one was like.
-        catalogue: that `index` refers to.
+        query: gives the user, the scene and the items.
         index: shape (n,), the candidates.
-        states: the log's statistics of the items.
 
     Returns:
         `shared` (N_SHARED,), `actions` (n, N_ACTION), `keys` (n,).
     """
+    catalogue = query.catalogue
     actions = np.empty((len(index), N_ACTION), dtype=np.float32)
     actions[:, :N_STATIC] = catalogue.blocks.take(index, axis=0)
     vectors = actions[:, :VECTOR_DIM]
-    dynamic = _dynamic_columns(user, scene, catalogue, index, vectors, states)
+    dynamic = _dynamic_columns(query, index, vectors)
     actions[:, N_STATIC:] = quantise(dynamic).T
     return Features(
-        shared=quantise(_shared_columns(user, scene)),
+        shared=quantise(_shared_columns(query.user, query.scene)),
         actions=actions,
         keys=catalogue.keys[index],
     )
@@ -87,7 +71,7 @@ def encode(
 def user_facts(
     counted: Counted, *, hour: Reals, weekday: Reals, position: Reals, tenure_days: Reals
 ) -> PersonFacts:
-    """Return the input of `env.columns.scales.scale_user`, for one user or arrays of n users.
+    """Return the input of `env.scales.scale_person`, for one user or arrays of n users.
 
     Args:
         counted: counts of the users, gaps up to now included.
@@ -115,19 +99,17 @@ def user_facts(
     )
 
 
-def device_columns(device: str) -> dict[str, bool]:
+def device_columns(device: str) -> dict[Column, bool]:
     """Return the columns of `SHARED` that depend on the device."""
-    return {"phone": device == "phone", "desktop": device == "desktop"}
+    return {schema.PHONE: device == "phone", schema.DESKTOP: device == "desktop"}
 
 
-def cohort_columns(cohort: str) -> dict[str, bool]:
-    """Return the columns of `SHARED` that depend on the cohort."""
-    return {"active_cohort": cohort in _ACTIVE, "new_cohort": cohort.endswith("new")}
+def cohort_columns(cohort: str) -> dict[Column, bool]:
+    """Return the shared columns that a cohort says; a fresh registration says the second too."""
+    return {schema.ACTIVE_COHORT: cohort in _ACTIVE, schema.NEW_COHORT: cohort.endswith("new")}
 
 
-def _shared_columns(user: "UserState", scene: Scene) -> list[float]:
-    from env.users.state import come_back
-
+def _shared_columns(user: UserState, scene: Scene) -> list[float]:
     profile = user.profile
     system = profile.os.strip().lower()
     registered = profile.registered_ms > 0
@@ -138,57 +120,49 @@ def _shared_columns(user: "UserState", scene: Scene) -> list[float]:
         position=float(scene.position),
         tenure_days=float(scene.tenure_days),
     )
-    columns: dict[str, Reals] = {
-        **scale_user(facts),
+    columns: dict[Column, Reals] = {
+        **read_user(facts),
         **device_columns(scene.device),
         **cohort_columns(profile.cohort),
-        "android": system == "android",
-        "ios": system in _IOS,
-        "wifi": scene.network == "wifi",
-        "cellular": scene.network in _CELLULAR,
-        "known_language": bool(scene.language),
+        schema.ANDROID: system == "android",
+        schema.IOS: system in _IOS,
+        schema.WIFI: scene.network == "wifi",
+        schema.CELLULAR: scene.network in _CELLULAR,
+        schema.KNOWN_LANGUAGE: bool(scene.language),
     }
     if registered and scene.at_ms - profile.registered_ms < NEW_MS:
-        columns["new_cohort"] = 1.0
+        columns[schema.NEW_COHORT] = 1.0
     if user.apps:
-        columns |= zip(_APPS, np.frombuffer(user.apps, dtype="<f2").tolist(), strict=True)
+        columns |= zip(schema.APPS, np.frombuffer(user.apps, dtype="<f2").tolist(), strict=True)
     if scene.referrer:
-        columns[_REFERRERS[bucket_of("referrer", scene.referrer, N_REFERRERS)]] = 1.0
-    return [float(columns.get(name, 0.0)) for name in SHARED]
+        columns[schema.REFERRERS[bucket_of("referrer", scene.referrer, N_REFERRERS)]] = 1.0
+    return [float(columns.get(column, 0.0)) for column in SHARED_COLUMNS]
 
 
-def _dynamic_columns(
-    user: "UserState",
-    scene: Scene,
-    catalogue: "Catalogue",
-    index: Ints,
-    vectors: Float32s,
-    states: "ItemStates",
-) -> Floats:
+def _dynamic_columns(query: FeatureQuery, index: Ints, vectors: Float32s) -> Floats:
     """Return the columns DYNAMIC, shape (N_DYNAMIC, n), before quantisation."""
-    from env.features.user import user_columns
-
-    items = states.aligned(catalogue)
+    scene, catalogue, items = query.scene, query.catalogue, query.items
     scale = items.scale(scene.at_ms)
     hours = np.maximum(scene.at_ms - catalogue.published_ms[index], 0) / _HOUR_MS
     prior = items.popularity.interest(scene, catalogue.vectors)
     columns = {
-        **user_columns(user, scene, catalogue, index, vectors, prior),
-        "age": scale_age(hours),
-        "popularity": _level(items.popularity.everywhere, index, scale),
-        "popularity_here": _level(items.popularity.here(scene), index, scale),
-        "bait": scale_bait(catalogue.baits[index]),
-        "reward_mean": items.reward_mean[index],
-        "reward_sd": items.reward_sd[index],
-        "item_evidence": scale_rewarded(items.rewarded[index]),
-        "same_country": catalogue.countries[index] == catalogue.codes.country(scene.country),
-        "same_language": catalogue.languages[index] == catalogue.codes.language(scene.language),
+        **user_columns(query, index, vectors, prior),
+        schema.AGE: schema.AGE.scaled(hours),
+        schema.POPULARITY: _level(items.popularity.everywhere, index, scale),
+        schema.POPULARITY_HERE: _level(items.popularity.here(scene), index, scale),
+        schema.BAIT: schema.BAIT.scaled(catalogue.baits[index]),
+        schema.REWARD_MEAN: items.reward_mean[index],
+        schema.REWARD_SD: items.reward_sd[index],
+        schema.ITEM_EVIDENCE: schema.ITEM_EVIDENCE.scaled(items.rewarded[index]),
+        schema.SAME_COUNTRY: catalogue.countries[index] == catalogue.codes.country(scene.country),
+        schema.SAME_LANGUAGE: catalogue.languages[index]
+        == catalogue.codes.language(scene.language),
     }
     rows = np.empty((N_DYNAMIC, len(index)))
-    for place, name in enumerate(DYNAMIC):
-        rows[place] = columns[name]
+    for row, column in enumerate(DYNAMIC_COLUMNS):
+        rows[row] = columns[column]
     return rows
 
 
-def _level(popular: "Popular", index: Ints, scale: float) -> Floats:
+def _level(popular: Popular, index: Ints, scale: float) -> Floats:
     return scale_plays(popular.at(index) * scale, popular.highest * scale)

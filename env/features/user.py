@@ -12,38 +12,33 @@ import numpy as np
 import numpy.typing as npt
 
 from env.arrays.index_sets import is_among
+from env.columns import schema
+from env.columns.scales import MATCH_SCALE
+from env.columns.schema import Column
+from env.features.query import FeatureQuery
 from env.items.catalogue import Catalogue
 from env.items.content import fold_tag
 from env.users import state as users
 from env.users.interests import Tally, tally_columns
 from env.users.state import UserState
-from env.vocabulary import Float32s, Floats, Ints, Scene
-
-MATCH_SCALE = 4.0
-"""Factor on matches, which are expected signals, so that the columns are of order 1."""
+from env.vocabulary import Float32s, Floats, Ints
 
 _TALLY_PRIOR = 2.0
 """Exposures by which tallies of creators, tags and sounds are shrunk."""
 
 
 def user_columns(
-    user: UserState,
-    scene: Scene,
-    catalogue: Catalogue,
-    index: Ints,
-    vectors: Float32s,
-    prior: Float32s,
-) -> dict[str, npt.NDArray[np.generic] | float]:
-    """Return the `env.columns.schema.DYNAMIC` columns that depend on the user, by name, (n,) each.
+    query: FeatureQuery, index: Ints, vectors: Float32s, prior: Float32s
+) -> dict[Column, npt.NDArray[np.generic] | float]:
+    """Return the dynamic columns that depend on the user, by name, shape (n,) each.
 
     Args:
-        user: state of the user the page is for.
-        scene: of the request.
-        catalogue: that `index` refers to.
+        query: gives the user, the scene and the catalogue.
         index: shape (n,), the candidates.
         vectors: shape (n, VECTOR_DIM), the candidates'.
         prior: shape (VECTOR_DIM,), interest of the scene's users, `Popularity.interest`.
     """
+    user, scene, catalogue = query.user, query.scene, query.catalogue
     creators = catalogue.creators[index]
     codes = np.array(
         [catalogue.codes.creator(tally.name) for tally in user.creators], dtype=np.int64
@@ -55,15 +50,15 @@ def user_columns(
     long = users.long_interest(user, with_declared=catalogue.is_of_tags)
     session = users.session_interest(user) if scene.position > 0 else np.zeros_like(long)
     return {
-        "long_match": MATCH_SCALE * (vectors @ long),
-        "session_match": MATCH_SCALE * (vectors @ session),
-        "creator_affinity": affinity,
-        "creator_recent": recent,
-        "followed": is_among(creators, catalogue.codes.creators(users.followed(user))),
-        "tag_affinity": felt,
-        "tag_recent": seen,
-        "sound_recent": heard,
-        "scene_match": vectors @ users.scene_interest(user, prior),
+        schema.LONG_MATCH: MATCH_SCALE.factor * (vectors @ long),
+        schema.SESSION_MATCH: MATCH_SCALE.factor * (vectors @ session),
+        schema.CREATOR_AFFINITY: affinity,
+        schema.CREATOR_RECENT: recent,
+        schema.FOLLOWED: is_among(creators, catalogue.codes.creators(users.followed(user))),
+        schema.TAG_AFFINITY: felt,
+        schema.TAG_RECENT: seen,
+        schema.SOUND_RECENT: heard,
+        schema.SCENE_MATCH: vectors @ users.scene_interest(user, prior),
     }
 
 

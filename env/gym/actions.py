@@ -13,6 +13,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from env.columns.scales import MEAN_BAIT
+from env.feedback import SIMULATED_EVENTS
 from env.gym.observation import Screen
 from env.vocabulary import Bools, Float32s, Floats, Ints
 from env.world.answers import BAIT_IN_DISLIKE, COMMENT_IF_LIKED, DURATION_CENTRE, Rates
@@ -22,13 +23,7 @@ from env.world.supply import ITEM_FACTS
 
 SIGNALS = (
     "watch_s",
-    "valid_play",
-    "long_view",
-    "like",
-    "comment",
-    "share",
-    "follow",
-    "not_interested",
+    *SIMULATED_EVENTS,
 )
 
 N_SIGNALS = len(SIGNALS)

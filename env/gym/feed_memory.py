@@ -12,28 +12,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from env.arrays.draws import BIRTH, normals
-from env.arrays.reals import Reals, logistic
+from env.arrays.reals import logistic
+from env.columns import schema
 from env.columns.scales import (
     GAP_DECAY,
     MEAN_BAIT,
     TYPICAL_DWELL_S,
     TYPICAL_PLAY_RATE,
     TYPICAL_WATCH,
-    scale_age,
-    scale_bait,
     scale_plays,
-    scale_rewarded,
     shrink_rate,
 )
-from env.columns.schema import DYNAMIC, VECTOR_DIM, quantise
+from env.columns.schema import VECTOR_DIM, quantise
+from env.feedback import DRAWN_REACTIONS, KINDS
 from env.items.content import static_blocks
 from env.items.popularity import PRIOR_PLAYS, Popular, Popularity
 from env.items.statistics import Prior, posterior
-from env.records import FeedbackKind
 from env.reward import Reward
 from env.users.fold import BAIT_STEP, LONG_DECAY, MAX_FOLLOWS, SESSION_DECAY
 from env.users.interests import DIRECTIONS, MAX_TALLIES, RIDGE, TALLY_DECAY
-from env.users.open_cards import MAX_DWELL_S, SIGNALS
+from env.users.open_cards import MAX_DWELL_S
 from env.users.state import PACE_DWELL_S
 from env.vocabulary import Bools, Float32s, Floats, Ints, Scene
 from env.world.answers import UNCAPPED_S
@@ -44,17 +42,17 @@ from env.world.supply import Stock
 from env.world.world import CAP_S
 
 ITEM_COLUMNS = (
-    "age",
-    "popularity",
-    "popularity_here",
-    "reward_mean",
-    "reward_sd",
-    "item_evidence",
-    "bait",
+    schema.AGE,
+    schema.POPULARITY,
+    schema.POPULARITY_HERE,
+    schema.REWARD_MEAN,
+    schema.REWARD_SD,
+    schema.ITEM_EVIDENCE,
+    schema.BAIT,
 )
-"""Columns of `env.columns.schema.DYNAMIC` that depend on the item alone."""
+"""Dynamic columns that depend on the item alone."""
 
-_PLACES = [DYNAMIC.index(name) for name in ITEM_COLUMNS]
+_PLANES = [schema.index_of(column) for column in ITEM_COLUMNS]
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class FeedItems:
 
     def write(self, rows: Ints, planes: Float32s) -> None:
         """Write the candidates' `ITEM_COLUMNS`, (n, K), into planes, (N_DYNAMIC, n, K)."""
-        planes[_PLACES] = np.moveaxis(self.columns.take(rows, axis=0), -1, 0)
+        planes[_PLANES] = np.moveaxis(self.columns.take(rows, axis=0), -1, 0)
 
 
 def _columns(stock: Stock, reward: Reward, popular: Popular, bait: Floats) -> Floats:
@@ -112,15 +110,15 @@ def _columns(stock: Stock, reward: Reward, popular: Popular, bait: Floats) -> Fl
     popularity = scale_plays(popular.plays, popular.highest)
     hours = np.maximum(stock.day - stock.published, 0.0) * 24.0
     columns = {
-        "age": scale_age(hours),
-        "popularity": popularity,
-        "popularity_here": popularity,
-        "reward_mean": mean,
-        "reward_sd": sd,
-        "item_evidence": scale_rewarded(n_rewarded),
-        "bait": scale_bait(bait),
+        schema.AGE: schema.AGE.scaled(hours),
+        schema.POPULARITY: popularity,
+        schema.POPULARITY_HERE: popularity,
+        schema.REWARD_MEAN: mean,
+        schema.REWARD_SD: sd,
+        schema.ITEM_EVIDENCE: schema.ITEM_EVIDENCE.scaled(n_rewarded),
+        schema.BAIT: schema.BAIT.scaled(bait),
     }
-    return np.column_stack([columns[name] for name in ITEM_COLUMNS])
+    return np.column_stack([columns[column] for column in ITEM_COLUMNS])
 
 
 def _rewards(stock: Stock, reward: Reward) -> tuple[Floats, Floats]:
@@ -303,19 +301,13 @@ class FeedStateBatch:
     def _react(self, who: Ints, swiped: CardOutcome, vectors: Float32s) -> Floats:
         """Move interests by each reaction in turn; return the reactions' signal, (m,)."""
         total, answer = np.zeros(len(who)), swiped.answer
-        events: tuple[tuple[FeedbackKind, Reals], ...] = (
-            ("like", answer.like),
-            ("comment", answer.comment),
-            ("share", answer.share),
-            ("follow", answer.follow),
-            ("not_interested", answer.not_interested),
-        )
-        for kind, event in events:
-            did = np.flatnonzero(np.asarray(event)[who])
-            moved = np.float32(SIGNALS[kind]) * vectors[did]
+        for kind in DRAWN_REACTIONS:
+            did = np.flatnonzero(np.asarray(getattr(answer, kind))[who])
+            signal = KINDS[kind].signal
+            moved = np.float32(signal) * vectors[did]
             self.long_sum[who[did]] += moved
             self.session_sum[who[did]] += moved
-            total[did] += SIGNALS[kind]
+            total[did] += signal
         return total
 
     def _end_session(self, index: Ints) -> None:

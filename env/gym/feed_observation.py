@@ -10,10 +10,19 @@ Exact, estimated and missing columns, and rejected alternatives:
 
 import numpy as np
 
-from env.columns.scales import scale_user
-from env.columns.schema import DYNAMIC, N_DYNAMIC, N_SHARED, N_STATIC, SHARED, quantise
+from env.columns import schema
+from env.columns.scales import MATCH_SCALE
+from env.columns.schema import (
+    N_DYNAMIC,
+    N_SHARED,
+    N_STATIC,
+    Column,
+    index_of,
+    quantise,
+    read_user,
+)
 from env.features.encode import NEW_MS, cohort_columns, device_columns, user_facts
-from env.features.user import MATCH_SCALE, shrink_exposure, shrink_signal
+from env.features.user import shrink_exposure, shrink_signal
 from env.gym.feed_memory import FeedItems, FeedStateBatch
 from env.users.interests import read_interests
 from env.users.state import DAY_MS, scene_weight
@@ -24,8 +33,6 @@ from env.world.supply import EVERYWHERE
 _DAY_H = 24.0
 
 _DAYS_A_WEEK = 7
-
-_PLACE = {name: place for place, name in enumerate(DYNAMIC)}
 
 
 class FeedView:
@@ -70,13 +77,13 @@ class FeedView:
             tenure_days=np.floor(tenure_days),
         )
         columns = np.zeros((N_SHARED, crowd.n))
-        for name, value in scale_user(facts).items():
-            columns[SHARED.index(name)] = value
+        for column, value in read_user(facts).items():
+            columns[index_of(column)] = value
         for classes, code in ((self._devices, users.device), (self._cohorts, users.cohort)):
-            for name, of_class in classes.items():
-                columns[SHARED.index(name)] = of_class[code]
-        columns[SHARED.index("known_language")] = users.language >= 0
-        columns[SHARED.index("new_cohort"), tenure_days < NEW_MS / DAY_MS] = 1.0
+            for column, of_class in classes.items():
+                columns[index_of(column)] = of_class[code]
+        columns[index_of(schema.KNOWN_LANGUAGE)] = users.language >= 0
+        columns[index_of(schema.NEW_COHORT), tenure_days < NEW_MS / DAY_MS] = 1.0
         self.user[:] = quantise(columns).T
 
     def _write_matches(self, items: FeedItems) -> None:
@@ -85,36 +92,36 @@ class FeedView:
         long = read_interests(memory.long_sum, memory.evidence)
         session = read_interests(memory.session_sum, memory.session_evidence)
         scene = items.played * np.asarray(scene_weight(memory.evidence), dtype=np.float32)[:, None]
-        leans = np.stack([MATCH_SCALE * long, MATCH_SCALE * session, scene], axis=-1)
+        leans = np.stack([MATCH_SCALE.factor * long, MATCH_SCALE.factor * session, scene], axis=-1)
         matches = self.items[:, :, : len(items.played)] @ leans.astype(np.float32)
         begun = self._swiping.crowd.position > 0
         matches[:, :, 1] *= begun.reshape(n, 1)
-        for k, name in enumerate(("long_match", "session_match", "scene_match")):
-            self._put(name, matches[:, :, k])
+        for k, column in enumerate((schema.LONG_MATCH, schema.SESSION_MATCH, schema.SCENE_MATCH)):
+            self._put(column, matches[:, :, k])
 
     def _write_meetings(self, rows: Ints) -> None:
         """Write tallies of the candidates' creators and topics, and the follows of creators."""
         memory, stock = self._memory, self._swiping.stock
         creators, topics = stock.creator[rows], stock.topic[rows]
         exposure, signal = memory.creators.read(creators, memory.n_cards)
-        self._put("creator_affinity", shrink_signal(signal, exposure))
-        self._put("creator_recent", shrink_exposure(exposure))
+        self._put(schema.CREATOR_AFFINITY, shrink_signal(signal, exposure))
+        self._put(schema.CREATOR_RECENT, shrink_exposure(exposure))
         exposure, signal = memory.topics.read(topics, memory.n_cards)
-        self._put("tag_affinity", shrink_signal(signal, exposure))
-        self._put("tag_recent", shrink_exposure(exposure))
-        self._put("followed", memory.follows.has(creators))
+        self._put(schema.TAG_AFFINITY, shrink_signal(signal, exposure))
+        self._put(schema.TAG_RECENT, shrink_exposure(exposure))
+        self._put(schema.FOLLOWED, memory.follows.has(creators))
 
     def _write_origins(self, rows: Ints) -> None:
         stock, users = self._swiping.stock, self._swiping.crowd.users
         market = stock.market[rows]
         is_home = (market == users.market[:, None]) & (market != EVERYWHERE)
-        self._put("same_country", is_home)
-        self._put("same_language", stock.language[rows] == users.language[:, None])
+        self._put(schema.SAME_COUNTRY, is_home)
+        self._put(schema.SAME_LANGUAGE, stock.language[rows] == users.language[:, None])
 
-    def _put(self, name: str, values: Floats | Float32s | Bools) -> None:
-        self._planes[_PLACE[name]] = quantise(values)
+    def _put(self, column: Column, values: Floats | Float32s | Bools) -> None:
+        self._planes[index_of(column)] = quantise(values)
 
 
-def _by_class(classes: list[dict[str, bool]]) -> dict[str, Bools]:
-    """Return columns of classes by name, each of shape (n_classes,)."""
-    return {name: np.array([columns[name] for columns in classes]) for name in classes[0]}
+def _by_class(classes: list[dict[Column, bool]]) -> dict[Column, Bools]:
+    """Return columns of classes, each of shape (n_classes,)."""
+    return {column: np.array([one[column] for one in classes]) for column in classes[0]}

@@ -16,7 +16,8 @@ from typing import Protocol
 
 import numpy as np
 
-from env.columns.schema import N_STATIC, STATIC, VECTOR_DIM
+from env.columns import schema
+from env.columns.schema import N_STATIC, VECTOR_DIM
 from env.records import item_key
 from env.reward import LONG_VIEW_S, VALID_PLAY_S
 from env.vocabulary import Float32s, Floats, Item
@@ -30,9 +31,9 @@ MAX_TAGS = 8
 
 _WORD = re.compile(r"\w+")
 
-_DURATION = STATIC.index("log_duration")
-
 _ENDS_S = (0.0, VALID_PLAY_S, LONG_VIEW_S, 60.0, np.inf)
+
+_TO_S = (schema.TO_7_S, schema.TO_18_S, schema.TO_60_S, schema.OVER_60_S)
 
 
 class TitleEncoder(Protocol):
@@ -163,10 +164,10 @@ def _blocks(vectors: Float32s, duration_s: Floats) -> Float32s:
     blocks = np.zeros((len(vectors), N_STATIC), dtype=np.float32)
     blocks[:, :VECTOR_DIM] = vectors
     minutes = np.minimum(duration_s, MAX_DURATION_S) / 60.0
-    blocks[:, _DURATION] = np.log1p(minutes)
-    for place, (low, high) in enumerate(pairwise(_ENDS_S), start=_DURATION + 1):
-        blocks[:, place] = (low < duration_s) & (duration_s <= high)
-    blocks[:, -1] = duration_s == 0.0
+    blocks[:, schema.index_of(schema.LOG_DURATION)] = schema.LOG_DURATION.scaled(minutes)
+    for column, (low, high) in zip(_TO_S, pairwise(_ENDS_S), strict=True):
+        blocks[:, schema.index_of(column)] = (low < duration_s) & (duration_s <= high)
+    blocks[:, schema.index_of(schema.NO_DURATION)] = duration_s == 0.0
     return blocks.astype(np.float16).astype(np.float32)
 
 

@@ -4,6 +4,7 @@ The simulation only holds the current state; a picture also shows the visit's ca
 days of all visits. `Film` plays the steps of a simulation of one user and keeps these.
 """
 
+from env.feedback import DRAWN_REACTIONS
 from env.render.still import Moment, StillCard, StillResponse, Swipe
 from env.vocabulary import Floats, Ints
 from env.world.answers import UNCAPPED_S
@@ -15,8 +16,6 @@ from env.world.world import BAIT, LANGUAGE, TOPIC, terms_of_one
 _WATCH = EVENTS.index("watch_s")
 
 _LIKES = 3
-
-_SAID = ("like", "comment", "share", "follow", "not_interested")
 
 
 class Film:
@@ -110,5 +109,5 @@ def _card(stock: Stock, row: int, languages: tuple[str, ...]) -> StillCard:
 
 
 def _reply(events: Floats) -> StillResponse:
-    said = {name: bool(events[EVENTS.index(name)] > 0.0) for name in _SAID}
+    said = {name: bool(events[EVENTS.index(name)] > 0.0) for name in DRAWN_REACTIONS}
     return StillResponse(watch_s=float(events[_WATCH]), **said)

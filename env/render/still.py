@@ -6,6 +6,7 @@ here and the image of `env.render.render`, use nothing else.
 
 import msgspec
 
+from env.feedback import DRAWN_REACTIONS
 from env.render.palette import TOPIC_NAMES
 
 N_BLOCKS = 20
@@ -40,8 +41,7 @@ class StillResponse(msgspec.Struct, frozen=True):
         >>> StillResponse(3.0, like=True, share=True).words()
         ('like', 'share')
         """
-        named = ("like", "comment", "share", "follow", "not_interested")
-        return tuple(name.replace("_", " ") for name in named if getattr(self, name))
+        return tuple(name.replace("_", " ") for name in DRAWN_REACTIONS if getattr(self, name))
 
 
 class Swipe(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from env.feedback import KINDS
 from env.items.content import fold_tag
 from env.records import BlockRecord, FeedbackRecord, PageRecord, Record, UserRecord
 from env.users.interests import NO_INTEREST, add_interest, add_tally
@@ -98,7 +99,7 @@ def _answer(state: UserState, record: FeedbackRecord) -> UserState:
         state = _show(state, record.decision_id)
     heard = hear(card, record.kind, record.value, usual_watch(state))
     state = _move(state, place, heard)
-    if record.kind == "follow" and card.creator:
+    if KINDS[record.kind].consequence == "follow_creator" and card.creator:
         return _follow(state, card.creator)
     if heard.unwanted and not card.unwanted:
         return _turn_away(state, heard)

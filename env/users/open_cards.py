@@ -11,6 +11,7 @@ import msgspec
 
 from env.columns.scales import bait_beyond_mean
 from env.columns.schema import VECTOR_DIM
+from env.feedback import KINDS, ROWS
 from env.items.content import MAX_TAGS, fold_tag
 from env.records import Card, FeedbackKind, PageRecord, item_key
 from env.reward import is_long_view, is_valid_play
@@ -23,28 +24,18 @@ MAX_CARDS = 48
 
 MAX_DWELL_S = 3600.0
 
-_BIT: dict[FeedbackKind, int] = {
-    "like": 1,
-    "comment": 2,
-    "share": 4,
-    "follow": 8,
-    "not_interested": 16,
-    "product_click": 32,
-}
+_BIT = {kind: row.bit for kind, row in KINDS.items()}
 
-SIGNALS: dict[FeedbackKind, float] = {
-    "like": 1.0,
-    "comment": 1.0,
-    "share": 1.5,
-    "follow": 1.0,
-    "not_interested": -2.0,
-    "product_click": 0.5,
-}
-"""Contribution of each event to a card's interest signal."""
+_ANSWERS = frozenset(row.kind for row in ROWS if row.answers)
 
-_SIGNAL = {_BIT[kind]: signal for kind, signal in SIGNALS.items()}
+_SECONDS = frozenset(row.kind for row in ROWS if row.has_seconds)
 
-_SUMS = [sum(s for bit, s in _SIGNAL.items() if events & bit) for events in range(64)]
+_TURNS_AWAY = sum(row.bit for row in ROWS if row.consequence == "turn_away")
+
+_SUMS = [
+    sum(row.signal for row in ROWS if events & row.bit)
+    for events in range(1 + sum(row.bit for row in ROWS))
+]
 """Summed signal by event bits, added in the order of `SIGNALS`."""
 
 
@@ -86,7 +77,7 @@ class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def unwanted(self) -> bool:
         """Whether the user reported it as not interesting."""
-        return bool(self.events & _BIT["not_interested"])
+        return bool(self.events & _TURNS_AWAY)
 
 
 class OpenPage(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -110,13 +101,13 @@ def hear(card: OpenCard, kind: FeedbackKind, value: float, usual: float) -> Open
 
     A dwell `value` in seconds is ignored unless finite and positive; `usual` is in [0, 1].
     """
-    answers = kind in ("dwell", "leave")
-    sane = kind == "dwell" and math.isfinite(value)
+    answers = kind in _ANSWERS
+    sane = kind in _SECONDS and math.isfinite(value)
     return msgspec.structs.replace(
         card,
         impressed=True,
         answered=card.answered or answers,
-        events=card.events | _BIT.get(kind, 0),
+        events=card.events | _BIT[kind],
         dwell_s=max(card.dwell_s, min(value, MAX_DWELL_S)) if sane else card.dwell_s,
         usual=usual if answers and not card.answered else card.usual,
     )

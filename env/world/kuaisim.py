@@ -13,10 +13,11 @@ from msgspec.structs import replace
 
 from env.arrays.reals import sum_rows
 from env.arrays.validate import require_not_negative, require_positive, require_probabilities
+from env.feedback import SIMULATED_EVENTS
 from env.reward import Reward
 from env.vocabulary import Floats
 
-SIGNALS = ("valid_play", "long_view", "like", "comment", "share", "follow", "not_interested")
+SIGNALS = SIMULATED_EVENTS
 """KuaiSim's is_click, long_view, is_like, is_comment, is_forward, is_follow, is_hate."""
 
 PURE_WEIGHTS = {

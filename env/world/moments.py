@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
+from env.feedback import DRAWN_REACTIONS, SIMULATED_EVENTS
 from env.vocabulary import Bools, Floats
 from env.world.impressions import ImpressionTable, Sessions, day_gaps, tail_slope
 
-SIGNALS = ("valid_play", "long_view", "like", "comment", "share", "follow", "not_interested")
+SIGNALS = SIMULATED_EVENTS
 
-RARE = SIGNALS[2:]
+RARE: tuple[str, ...] = DRAWN_REACTIONS
 
 JOINT = (
     "long_view|valid_play",

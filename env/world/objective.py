@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, get_args
 import msgspec
 import numpy as np
 
+from env.feedback import DRAWN_REACTIONS
 from env.reward import LONG_VIEW_S, VALID_PLAY_S, Reward
 from env.vocabulary import Bools, Floats
 from env.world.answers import Answer
@@ -132,15 +133,10 @@ def plays(watch_s: Floats, cap_s: Floats) -> tuple[Floats, Floats]:
 
 def engagement(reward: Reward, valid_play: Floats, long_view: Floats, answer: Answer) -> Floats:
     """Return `Reward.of` over arrays, shape (n,)."""
-    return np.asarray(
-        reward.valid_play * valid_play
-        + reward.long_view * long_view
-        + reward.like * answer.like
-        + reward.comment * answer.comment
-        + reward.share * answer.share
-        + reward.follow * answer.follow
-        + reward.not_interested * answer.not_interested
-    )
+    total = reward.valid_play * valid_play + reward.long_view * long_view
+    for kind in DRAWN_REACTIONS:
+        total = total + getattr(reward, kind) * getattr(answer, kind)
+    return np.asarray(total)
 
 
 def survey(satisfaction: Floats, uniforms: Floats) -> Floats:

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from env.arrays.draws import life_keys
+from env.feedback import DRAWN_REACTIONS
 from env.reward import Reward
 from env.vocabulary import Bools, Floats, Ints
 from env.world.candidates import CandidateIndex, Candidates, favourite_topics
@@ -47,11 +48,7 @@ EVENTS = (
     "watch_s",
     "valid_play",
     "long_view",
-    "like",
-    "comment",
-    "share",
-    "follow",
-    "not_interested",
+    *DRAWN_REACTIONS,
     "engagement",
     "survey",
     "tail",
@@ -208,11 +205,7 @@ class Simulation:
         happened = (
             answer.watch_s,
             *played,
-            answer.like,
-            answer.comment,
-            answer.share,
-            answer.follow,
-            answer.not_interested,
+            *(getattr(answer, kind) for kind in DRAWN_REACTIONS),
             engagement(self.reward, *played, answer),
             survey(swiped.satisfaction, swiped.survey),
             np.take(stock.is_tail, rows, mode="clip"),

@@ -10,22 +10,11 @@ import math
 import msgspec
 import numpy as np
 
-from env.columns.schema import DYNAMIC, N_ACTION, N_STATIC, SHARED
+from env.columns.schema import ACTION_COLUMNS, N_ACTION, SHARED_COLUMNS, action_index, index_of
 from env.vocabulary import Floats, Ints
 
 MAIN_USER_COLUMNS: Ints = np.array(
-    [
-        SHARED.index(name)
-        for name in (
-            "hour_sin",
-            "hour_cos",
-            "position",
-            "evidence",
-            "swipe_speed",
-            "play_rate",
-            "session_play_rate",
-        )
-    ]
+    [index_of(column) for column in SHARED_COLUMNS if column.prior == "main"]
 )
 """Indices into SHARED of the user's columns. They do not order candidates, but explain rewards that
 are no item's merit."""
@@ -36,22 +25,7 @@ N_COLUMNS = N_USER_COLUMNS + N_ACTION
 """The constant, the user's columns, the item's columns."""
 
 MATCH_COLUMNS: Ints = np.array(
-    [
-        N_USER_COLUMNS + N_STATIC + DYNAMIC.index(name)
-        for name in (
-            "long_match",
-            "session_match",
-            "scene_match",
-            "creator_affinity",
-            "creator_recent",
-            "followed",
-            "tag_affinity",
-            "tag_recent",
-            "sound_recent",
-            "same_country",
-            "same_language",
-        )
-    ]
+    [N_USER_COLUMNS + action_index(column) for column in ACTION_COLUMNS if column.prior == "match"]
 )
 """Indices of the columns that describe user and item together."""
 

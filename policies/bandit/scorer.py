@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from env.columns.schema import DYNAMIC, N_ACTION, N_SHARED, N_STATIC
+from env.columns import schema
+from env.columns.schema import N_ACTION, N_SHARED, action_index
 from env.vocabulary import Bools, Context, Features, Float32s, Floats, Ints, Keys
 from policies.bandit.item_effects import ItemPosteriors
 from policies.bandit.main_effects import MAIN_USER_COLUMNS, N_COLUMNS, N_USER_COLUMNS, weights_from
@@ -32,7 +33,10 @@ CONSTANT = 11_650_396
 # An item's slot among the effects is where VW would have a weight for the feature `|I key`.
 
 OWN_REWARDS = np.array(
-    [N_STATIC + DYNAMIC.index(name) for name in ("reward_mean", "reward_sd", "item_evidence")]
+    [
+        action_index(column)
+        for column in (schema.REWARD_MEAN, schema.REWARD_SD, schema.ITEM_EVIDENCE)
+    ]
 )
 """Action columns that VW does not see: with them it would learn the items' own effects too."""
 

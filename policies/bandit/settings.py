@@ -12,15 +12,14 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from env.columns.schema import N_ACTION, N_SHARED, SHARED
+from env.columns import schema
+from env.columns.scales import EVIDENCE_SCALE
+from env.columns.schema import N_ACTION, N_SHARED, index_of
 from env.records import unpack_halves
 from env.vocabulary import Float32s, Interaction
 from policies.explorers import AnyExplorer, SquareCB
 
-EVIDENCE = SHARED.index("evidence")
-
-EVIDENCE_SCALE = 5.0
-"""The encoder divides log1p(evidence) by this."""
+EVIDENCE = index_of(schema.EVIDENCE)
 
 MOST_LOG_EVIDENCE = 50.0
 
@@ -46,7 +45,7 @@ class ExplorationBonus(msgspec.Struct, frozen=True, array_like=True):
 
     def towards(self, shared: Float32s) -> float:
         """Return the width for the user with these shared columns."""
-        coded = min(max(EVIDENCE_SCALE * float(shared[EVIDENCE]), 0.0), MOST_LOG_EVIDENCE)
+        coded = min(max(EVIDENCE_SCALE.by * float(shared[EVIDENCE]), 0.0), MOST_LOG_EVIDENCE)
         left = self.newcomer_evidence / (self.newcomer_evidence + math.expm1(coded))
         return self.width * (1.0 + self.newcomer * left)
 

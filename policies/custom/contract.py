@@ -21,7 +21,19 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from env.columns.schema import DYNAMIC, N_ACTION, N_SHARED, N_STATIC, SHARED, VECTOR_DIM, quantise
+from env.columns.schema import (
+    HOUR_COS,
+    HOUR_SIN,
+    LONG_MATCH,
+    N_ACTION,
+    N_SHARED,
+    SCENE_MATCH,
+    SESSION_MATCH,
+    VECTOR,
+    action_index,
+    index_of,
+    quantise,
+)
 from env.interface import PMF_TOLERANCE, Policy, fill_page, page_pmfs, redraw
 from env.records import item_key, pack_halves
 from env.vocabulary import (
@@ -54,7 +66,11 @@ LIMIT_S = 0.05
 EXPLORER = SquareCB(gamma=100_000.0)
 """What a function from features to scores is tried with if nothing else is said."""
 
-_SIGNED = ("hour_sin", "hour_cos", "long_match", "session_match", "scene_match")
+_SIGNED_SHARED = [index_of(column) for column in (HOUR_SIN, HOUR_COS)]
+
+_SIGNED_ACTION = [
+    action_index(column) for column in (*VECTOR, LONG_MATCH, SESSION_MATCH, SCENE_MATCH)
+]
 
 
 class BrokenLawError(AssertionError):
@@ -147,11 +163,8 @@ def sample_context(seed: int, n: int, *, is_empty: bool = False) -> Context:
     """
     rng = np.random.default_rng(seed)
     shared, actions = rng.random(N_SHARED), rng.random((n, N_ACTION))
-    signed = [SHARED.index(name) for name in _SIGNED if name in SHARED]
-    shared[signed] = 2.0 * shared[signed] - 1.0
-    matches = [N_STATIC + DYNAMIC.index(name) for name in _SIGNED if name in DYNAMIC]
-    matches += range(VECTOR_DIM)
-    actions[:, matches] = 2.0 * actions[:, matches] - 1.0
+    shared[_SIGNED_SHARED] = 2.0 * shared[_SIGNED_SHARED] - 1.0
+    actions[:, _SIGNED_ACTION] = 2.0 * actions[:, _SIGNED_ACTION] - 1.0
     scale = 0.0 if is_empty else 1.0
     items = tuple(ItemId(f"i{seed}-{k}") for k in range(n))
     return Context(
@@ -249,7 +262,7 @@ def _check_support(make: Make) -> None:
     for context in _contexts():
         scores = policy.score(context)
         for mask in sample_masks(len(context), len(context)):
-            n_zero = int(np.count_nonzero(policy.explore(scores, mask)[mask] <= 0.0))
+            n_zero = int(np.count_nonzero(~(policy.explore(scores, mask)[mask] > 0.0)))
             _require(
                 not n_zero, f"{n_zero} of {np.count_nonzero(mask)} candidates can never be drawn"
             )

@@ -11,17 +11,16 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-from env.columns.schema import DYNAMIC, N_STATIC
+from env.columns import schema
+from env.columns.scales import EVIDENCE_SCALE, REWARDED_SCALE
+from env.columns.schema import action_index
 from env.interface import Policy
 from env.users.fold import LONG_DECAY
 from env.vocabulary import Bools, Context, Features, Float32s, Floats
-from policies.bandit.settings import EVIDENCE, EVIDENCE_SCALE
+from policies.bandit.settings import EVIDENCE
 from policies.explorers import AnyExplorer, SquareCB, explorer_args, has_support
 
-ITEM_EVIDENCE = N_STATIC + DYNAMIC.index("item_evidence")
-
-LOG_MUCH = math.log1p(1000.0)
-"""The encoder divides log1p(rewarded impressions) by this."""
+ITEM_EVIDENCE = action_index(schema.ITEM_EVIDENCE)
 
 MOST_CARDS = 2_000.0
 """The evidence column cannot tell larger counts of answered cards apart."""
@@ -126,7 +125,7 @@ def answered_cards(shared: Float32s) -> float:
 
     The column holds e = (1 - d^c) / (1 - d) for c cards, where d is the decay per card.
     """
-    decayed = math.expm1(min(max(EVIDENCE_SCALE * float(shared[EVIDENCE]), 0.0), 50.0))
+    decayed = math.expm1(min(max(EVIDENCE_SCALE.by * float(shared[EVIDENCE]), 0.0), 50.0))
     left = 1.0 - (1.0 - LONG_DECAY) * decayed
     if left <= LONG_DECAY**MOST_CARDS:
         return MOST_CARDS
@@ -135,7 +134,7 @@ def answered_cards(shared: Float32s) -> float:
 
 def rewarded_impressions(actions: Float32s) -> Floats:
     """Return the number of rewarded impressions of each candidate, shape (n,)."""
-    coded = LOG_MUCH * actions[:, ITEM_EVIDENCE].astype(np.float64)
+    coded = REWARDED_SCALE.by * actions[:, ITEM_EVIDENCE].astype(np.float64)
     return np.asarray(np.expm1(np.clip(coded, 0.0, 50.0)))
 
 

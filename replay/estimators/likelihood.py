@@ -93,8 +93,8 @@ def cressie_read_of(
     quadratic in v and 0 at the estimate.
 
     Consistent where ips is, with at most snips' variance in large logs. Over-covers, more so with
-    fewer effective rewards, at 1.1 to 1.5 times the width of snips' normal interval (`nextswipe
-    bench coverage`). It misses an unseen weight far larger than all others. The standard error is
+    fewer effective rewards, at 1.1 to 1.5 times the width of snips' normal interval (the
+    study `coverage`). It misses an unseen weight far larger than all others. The standard error is
     that of the estimate, not of the interval.
 
     Args:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from env.columns.schema import DYNAMIC, N_ACTION, N_SHARED, SHARED, STATIC
+from env.columns.schema import COLUMNS, DYNAMIC, N_ACTION, N_SHARED, SHARED, STATIC
 from env.interface import Policy, page_pmfs
 from env.vocabulary import Float32s, Floats, Ints, Page
 from replay.estimators.intervals import LEVEL, clustered_se, t_quantile
@@ -29,14 +29,7 @@ N_PAGES = 300
 N_DEALS = 5
 """Permutations of each feature, over which the result is averaged."""
 
-_TOGETHER = {
-    "hour_sin": "hour",
-    "hour_cos": "hour",
-    **{name: "apps" for name in SHARED if name.startswith("app")},
-    **{name: "referrer" for name in SHARED if name.startswith("referrer")},
-    **{name: "content" for name in STATIC if name[:1] == "v" and name[1:].isdecimal()},
-    **{name: "duration" for name in STATIC if name[:1] != "v"},
-}
+_TOGETHER = {column.name: column.family for column in COLUMNS.values() if column.family}
 
 
 class FeatureImportance(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from typing import Self
 import msgspec
 from msgspec.structs import replace
 
+from env.feedback import KINDS
 from env.records import (
     BlockRecord,
     FeedbackRecord,
@@ -96,13 +97,12 @@ def merge(feedback: Feedback, record: FeedbackRecord) -> Feedback:
 
     The join decides whether the card was left, because most cards are left without a `leave`.
     """
-    match record.kind:
-        case "impression" | "leave":
-            return replace(feedback, seen=True)
-        case "dwell":
-            return replace(feedback, seen=True, dwell_s=max(feedback.dwell_s, record.value))
-        case event:
-            return replace(feedback, seen=True, **{event: True})
+    row = KINDS[record.kind]
+    if row.has_seconds:
+        return replace(feedback, seen=True, dwell_s=max(feedback.dwell_s, record.value))
+    if row.is_reaction:
+        return replace(feedback, seen=True, **{row.kind: True})
+    return replace(feedback, seen=True)
 
 
 def attribution_timeout_ms(duration_s: float) -> int:
@@ -292,13 +292,14 @@ class Join:
         page = self._state.pages.get(page_id)
         if page is None or slot not in page.decisions:
             self._state.counts.late += 1
-            if record.kind in {"impression", "leave"}:
+            if KINDS[record.kind].display:
                 self._leave_screen((record.user, record.session))
             return
         self._merge(page, slot, record)
-        if record.kind == "impression":
+        display = KINDS[record.kind].display
+        if display == "begins":
             self._show(page, slot)
-        elif record.kind == "leave":
+        elif display == "ends":
             self._leave_screen(page.visit)
             self._end(page, slot)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from env.columns.schema import SHARED
+from env.columns.schema import NEW_COHORT, index_of
 from env.interface import Policy, page_pmfs
 from env.records import PageRecord
 from env.vocabulary import Bools, Floats, Ints, Page
@@ -24,7 +24,7 @@ MAX_DRAWS = 4 * BATCH_ROWS
 MAX_ROWLESS = 16 * BATCH_ROWS
 """Draws held while no row arrives; beyond it, only pages with rows are kept."""
 
-NEW = SHARED.index("new_cohort")
+NEW = index_of(NEW_COHORT)
 
 
 class PageRows(NamedTuple):

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from env.columns.schema import SCHEMA
+from env.feedback import REACTIONS
 from env.pages.records import Blocks
 from env.records import Drawn, LogLine, PageRecord
 from env.reward import Reward, is_censored
@@ -129,16 +130,7 @@ def _check_drawn(record: PageRecord, drawn: Drawn) -> None:
         )
 
 
-FLAGS = (
-    "seen",
-    "left",
-    "like",
-    "comment",
-    "share",
-    "follow",
-    "not_interested",
-    "product_click",
-)
+FLAGS = ("seen", "left", *REACTIONS)
 
 ROW = np.dtype(
     [

@@ -1,16 +1,16 @@
 """Benchmark of learning from the log: read, check, decode, join, and train in Vowpal Wabbit.
 
 Simulated users swipe pages into a log on disk, which is then read from its beginning in the
-learner's batches: once up to the bandit, once through the whole fold. Vowpal Wabbit's own dsjson
-parser on the same decisions is the peer. Method: `docs/decisions/bench-learn.md`.
+learner's batches: once up to the bandit, once through the whole fold. A study compares it with
+Vowpal Wabbit's own dsjson parser. Method: `docs/decisions/bench-learn.md`.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,7 +18,6 @@ from env.records import LogLine, PageRecord
 from env.reward import is_censored
 from env.vocabulary import Context, Interaction, PageId
 from policies.bandit.policy import HybridBandit
-from policies.bandit.settings import HybridBanditArgs
 from replay.join.join import Join
 from replay.log.sqlite.database import Database
 from replay.log.sqlite.log import SqliteLog
@@ -27,11 +26,11 @@ from serve.config import Config
 from serve.learn.fold import LearnerState
 from serve.learn.learner import BATCH_LINES
 from serve.learn.settings import learning_args
-from tests.studies.peers.vowpal_dsjson import DsjsonLearner, decision_line
 
 N_ITEMS = 2_000
 
-N_TEXT_PAGES = 100
+N_CONTEXTS = 100
+"""Pages whose contexts are kept for a comparison with other learners."""
 
 N_ROUNDS = 3
 """Rounds of each measurement; the fastest counts, as interference only slows a round down."""
@@ -43,10 +42,6 @@ class LearnResult(msgspec.Struct, frozen=True):
     Attributes:
         interactions_per_s: read, decode, join and train the bandit.
         fold_per_s: the same with item states and audiences, as a published version holds.
-        text_per_s: Vowpal Wabbit's parser and learner on the decisions as dsjson lines.
-        chosen_text_per_s: the same on lines that hold the chosen candidate only.
-        ratio_to_text: interactions_per_s / text_per_s.
-        ratio_to_chosen_text: interactions_per_s / chosen_text_per_s.
     """
 
     lines: int
@@ -55,10 +50,14 @@ class LearnResult(msgspec.Struct, frozen=True):
     seed: int
     interactions_per_s: float
     fold_per_s: float
-    text_per_s: float
-    chosen_text_per_s: float
-    ratio_to_text: float
-    ratio_to_chosen_text: float
+
+
+class TimedLearning(NamedTuple):
+    """A result with the interactions that were learned and contexts of the first pages."""
+
+    result: LearnResult
+    known: list[Interaction]
+    contexts: dict[PageId, Context]
 
 
 def run_learn(
@@ -69,7 +68,7 @@ def run_learn(
     clock_ns: Callable[[], int],
     advance: Advance,
     n_items: int = N_ITEMS,
-) -> LearnResult:
+) -> TimedLearning:
     """Swipe pages into a log, then learn from it.
 
     Args:
@@ -87,34 +86,26 @@ def run_learn(
                 lines = room.swipe_page(k)
                 log.append([line.record for line in lines], durable=False)
                 page = lines[0].record
-                if k < N_TEXT_PAGES and isinstance(page, PageRecord):
+                if k < N_CONTEXTS and isinstance(page, PageRecord):
                     contexts[page.page_id] = room.context_of(page)
                 advance("swipe", k + 1, n_pages)
             into_vw = [_time_into_vw(log, config, clock_ns) for _ in range(N_ROUNDS)]
-            advance("learn", 1, 3)
+            advance("learn", 1, 2)
             folds = [_time_fold(log, config, clock_ns) for _ in range(N_ROUNDS)]
-            advance("learn", 2, 3)
+            advance("learn", 2, 2)
         finally:
             database.close()
     seconds, known = min(into_vw, key=itemgetter(0))
     fold_s, n_closed, n_lines = min(folds)
-    whole, chosen = _text_lines(known, contexts)
-    args = learning_args(config).vowpal
-    text_s, chosen_s = (_time_text(args_lines, args, clock_ns) for args_lines in (whole, chosen))
-    advance("learn", 3, 3)
-    rate, text, chosen_text = len(known) / seconds, len(whole) / text_s, len(chosen) / chosen_s
-    return LearnResult(
+    result = LearnResult(
         lines=n_lines,
         interactions=n_closed,
         candidates=config.feed.candidates,
         seed=seed,
-        interactions_per_s=rate,
+        interactions_per_s=len(known) / seconds,
         fold_per_s=n_closed / fold_s,
-        text_per_s=text,
-        chosen_text_per_s=chosen_text,
-        ratio_to_text=rate / text,
-        ratio_to_chosen_text=rate / chosen_text,
     )
+    return TimedLearning(result, known, contexts)
 
 
 def _time_into_vw(
@@ -148,31 +139,3 @@ def _batches(log: SqliteLog) -> Iterator[list[LogLine]]:
     lines = log.read()
     while batch := list(islice(lines, BATCH_LINES)):
         yield batch
-
-
-def _text_lines(
-    known: Sequence[Interaction], contexts: dict[PageId, Context]
-) -> tuple[list[str], list[str]]:
-    """Return interactions as dsjson, with all candidates and with the chosen one only."""
-    whole, chosen = [], []
-    for interaction in known:
-        context = contexts.get(interaction.page_id)
-        if context is None:
-            continue
-        action = context.candidates.index(interaction.item_id)
-        features, told = context.features, (interaction.reward, interaction.propensity)
-        row = slice(action, action + 1)
-        alone = replace(features, actions=features.actions[row], keys=features.keys[row])
-        whole.append(decision_line(features, action, *told))
-        chosen.append(decision_line(alone, 0, *told))
-    return whole, chosen
-
-
-def _time_text(lines: Sequence[str], args: HybridBanditArgs, clock_ns: Callable[[], int]) -> float:
-    spent_ns = []
-    for _ in range(N_ROUNDS):
-        learner = DsjsonLearner(args)
-        began_ns = clock_ns()
-        learner.learn(lines)
-        spent_ns.append(clock_ns() - began_ns)
-    return min(spent_ns) / 1e9

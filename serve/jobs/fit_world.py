@@ -28,6 +28,7 @@ from env.calibration.recipes import (
     with_assumed_visits,
 )
 from env.calibration.simulated import LOG_DAYS, count
+from env.feedback import DRAWN_REACTIONS
 from env.vocabulary import Floats, Item, ItemId, Profile, UserId
 from env.world.gaps import GapCounts, GapMixture, fit_gaps
 from env.world.impressions import ImpressionTable
@@ -97,11 +98,7 @@ def _impressions(dataset: Dataset, item: list[int]) -> ImpressionTable:
         surface=np.zeros(len(dataset), dtype=np.int64),
         play_s=dataset.dwell_s,
         duration_s=dataset.duration_s,
-        like=flags["like"],
-        comment=flags["comment"],
-        share=flags["share"],
-        follow=flags["follow"],
-        not_interested=flags["not_interested"],
+        **{kind: flags[kind] for kind in DRAWN_REACTIONS},
     )
 
 

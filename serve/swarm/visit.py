@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from env.feedback import DRAWN_REACTIONS
 from env.records import FeedbackKind
 from env.vocabulary import Feedback
 from env.world.user import SimulatedUser
@@ -56,11 +57,5 @@ class SwarmVisit:
 
 def answered(answer: Feedback) -> list[Told]:
     """Return the events that a client reports when a card is swiped away."""
-    did: tuple[tuple[FeedbackKind, bool], ...] = (
-        ("like", answer.like),
-        ("comment", answer.comment),
-        ("share", answer.share),
-        ("follow", answer.follow),
-        ("not_interested", answer.not_interested),
-    )
-    return [("dwell", round(answer.dwell_s, 3)), *((kind, None) for kind, done in did if done)]
+    did = [kind for kind in DRAWN_REACTIONS if getattr(answer, kind)]
+    return [("dwell", round(answer.dwell_s, 3)), *((kind, None) for kind in did)]

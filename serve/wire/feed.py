@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from env.feedback import KINDS
 from env.records import FeedbackKind
 from env.vocabulary import Item, ItemId
 from serve.limits import (
@@ -123,9 +124,10 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     value: Annotated[float, Meta(ge=0.0, le=MAX_DWELL_S)] | None = None
 
     def __post_init__(self) -> None:
-        if self.kind == "dwell" and self.value is None:
-            raise ValueError("Expected seconds in field `value` with kind dwell, got none")
-        if self.kind != "dwell" and self.value:
+        has_seconds = KINDS[self.kind].has_seconds
+        if has_seconds and self.value is None:
+            raise ValueError(f"Expected seconds in field `value` with kind {self.kind}, got none")
+        if not has_seconds and self.value:
             raise ValueError(f"Expected no field `value` with kind {self.kind}, got {self.value}")
 
 

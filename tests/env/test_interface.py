@@ -155,6 +155,7 @@ def pages(draw: st.DrawFn) -> tuple[FixedPolicy, list[SlotRule], float, int]:
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(pages())
+@pytest.mark.slow
 def test_every_page_is_exact_repeatable_and_within_its_rules(
     case: tuple[FixedPolicy, list[SlotRule], float, int],
 ) -> None:

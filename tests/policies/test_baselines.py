@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from env.columns.schema import N_ACTION, N_SHARED, POPULARITY
+from env.columns.schema import N_ACTION, N_SHARED, POPULARITY, action_index
 from env.interface import Policy, fill_page
 from env.vocabulary import Context, Features, ItemId, PageId, Scene, SessionId, SlotRule, UserKey
 from policies.baselines import PopularityPolicy, UniformPolicy, mixture_policy
@@ -13,7 +13,7 @@ from policies.explorers import Greedy, explorer_args, explorer_from
 def context(popularity: list[float]) -> Context:
     n = len(popularity)
     actions = np.random.default_rng(3).normal(size=(n, N_ACTION)).astype(np.float32)
-    actions[:, POPULARITY] = popularity
+    actions[:, action_index(POPULARITY)] = popularity
     return Context(
         page_id=PageId("p"),
         user=UserKey("u"),

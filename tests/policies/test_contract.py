@@ -33,6 +33,7 @@ POLICIES: dict[str, Callable[[], Policy]] = {
     "retention": retention,
     "retention, colder, with a floor": lambda: retention(0.3, 0.1),
 }
+SLOW = "speed"  # a time is nothing to assert on a busy machine; tests/policies/custom holds the law
 EXEMPT = {
     "greedy popularity": {"support"},  # for comparison, never served
     "linear UCB": {"support", "saving"},  # the same
@@ -44,7 +45,7 @@ HELD = [
     pytest.param(make, law, id=f"{name}, {law.name}")
     for name, make in POLICIES.items()
     for law in LAWS
-    if law.name not in EXEMPT.get(name, set())
+    if law.name != SLOW and law.name not in EXEMPT.get(name, set())
 ]
 
 

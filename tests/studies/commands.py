@@ -130,7 +130,7 @@ def bench_breakout(
     show(result, as_json)
 
 
-OFFLINE_EXAMPLE = "Example: nextswipe bench offline --json"
+OFFLINE_EXAMPLE = "Example: make study ARGS='offline --json'"
 
 
 def bench_offline(
@@ -209,7 +209,7 @@ def bench_ranker(
     show(result, as_json)
 
 
-RETENTION_EXAMPLE = "Example: nextswipe bench retention --twin --seeds 5 --json"
+RETENTION_EXAMPLE = "Example: make study ARGS='retention --twin --seeds 5 --json'"
 
 
 def bench_retention(
@@ -308,7 +308,7 @@ def _mean(numbers: list[float]) -> float:
     return sum(numbers) / len(numbers)
 
 
-COLDSTART_EXAMPLE = "Example: nextswipe bench coldstart --replicates 4 --json"
+COLDSTART_EXAMPLE = "Example: make study ARGS='coldstart --replicates 4 --json'"
 
 
 def bench_coldstart(
@@ -403,6 +403,31 @@ def bench_learner(
     size = LearnerSize(cards=4 * cards if full else cards)
     with steps() as advance:
         result = run_learner(size, seed=seed, kuairand=kuairand, now_ms=now_ms(), advance=advance)
+    show(result, as_json)
+
+
+def bench_learn_text(
+    pages: Annotated[int, typer.Option(min=50, help="Swiped into the log.")] = 2_000,
+    seed: Seed = 1,
+    full: Full = False,
+    as_json: AsJson = False,
+) -> None:
+    """Time learning from the log beside Vowpal Wabbit's own parser and learner of dsjson lines.
+
+    It should show ratio_to_text of 5 or more.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from tests.studies.peers.learn_text import run_learn_text
+
+    with threadpool_limits(1, user_api="blas"), steps() as advance:
+        result = run_learn_text(
+            n_pages=10 * pages if full else pages,
+            seed=seed,
+            now_ms=now_ms(),
+            clock_ns=time.perf_counter_ns,
+            advance=advance,
+        )
     show(result, as_json)
 
 
@@ -551,16 +576,19 @@ app = typer.Typer(
     add_completion=False,
     help="Studies of the defaults: each prints the figures that the docs quote.",
 )
-app.command("learner", epilog="Example: study learner --cards 6000 --json")(bench_learner)
-app.command("ranker", epilog="Example: study ranker --json")(bench_ranker)
+app.command("learner", epilog="Example: make study ARGS='learner --cards 6000 --json'")(
+    bench_learner
+)
+app.command("ranker", epilog="Example: make study ARGS='ranker --json'")(bench_ranker)
 app.command("offline", epilog=OFFLINE_EXAMPLE)(bench_offline)
-app.command("env", epilog="Example: study env --json")(bench_env)
-app.command("ope", epilog="Example: study ope --json")(bench_ope)
-app.command("selection", epilog="Example: study selection --json")(bench_selection)
-app.command("coverage", epilog="Example: study coverage --json")(bench_coverage)
-app.command("default", epilog="Example: study default --json")(bench_default)
-app.command("newcomers", epilog="Example: study newcomers --json")(bench_newcomers)
-app.command("floor", epilog="Example: study floor --json")(bench_floor)
-app.command("breakout", epilog="Example: study breakout --json")(bench_breakout)
+app.command("learn-text", epilog="Example: make study ARGS='learn-text --json'")(bench_learn_text)
+app.command("env", epilog="Example: make study ARGS='env --json'")(bench_env)
+app.command("ope", epilog="Example: make study ARGS='ope --json'")(bench_ope)
+app.command("selection", epilog="Example: make study ARGS='selection --json'")(bench_selection)
+app.command("coverage", epilog="Example: make study ARGS='coverage --json'")(bench_coverage)
+app.command("default", epilog="Example: make study ARGS='default --json'")(bench_default)
+app.command("newcomers", epilog="Example: make study ARGS='newcomers --json'")(bench_newcomers)
+app.command("floor", epilog="Example: make study ARGS='floor --json'")(bench_floor)
+app.command("breakout", epilog="Example: make study ARGS='breakout --json'")(bench_breakout)
 app.command("coldstart", epilog=COLDSTART_EXAMPLE)(bench_coldstart)
 app.command("retention", epilog=RETENTION_EXAMPLE)(bench_retention)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from env.columns.schema import N_ACTION, N_SHARED, N_STATIC, POPULARITY, SCHEMA
+from env.columns.schema import N_ACTION, N_SHARED, N_STATIC, POPULARITY, SCHEMA, action_index
 from env.interface import Policy, fill_page
 from env.pages.records import page_record
 from env.records import (
@@ -77,7 +77,9 @@ class World:
     def likes(self, page: Page, _decision: Decision | None = None) -> Floats:
         """Return the true chance of a like of each candidate: an oracle."""
         features = page.context.features
-        appeal = 0.2 * features.actions[:, QUALITY] + 0.5 * features.actions[:, POPULARITY]
+        appeal = (
+            0.2 * features.actions[:, QUALITY] + 0.5 * features.actions[:, action_index(POPULARITY)]
+        )
         base = 0.1 + 0.1 * float(features.shared[0]) + self.taste[page.context.user]
         return np.asarray(base + appeal, dtype=np.float64)
 

@@ -133,6 +133,7 @@ def shaken(n_cards: int, seed: int) -> Callable[[Preset, int], LogStatistics]:
 
 
 @pytest.mark.parametrize("n_cards", [40_000, 1_000_000])
+@pytest.mark.slow
 def test_noise_does_not_lead_the_rounds_astray(truth: Preset, wrong: Preset, n_cards: int) -> None:
     """Of six runs none is farther off than 10 standard deviations of what it is told."""
     target = respond(truth)

@@ -175,6 +175,7 @@ def test_the_area_under_the_curve_counts_ties_half() -> None:
 
 
 @pytest.mark.skipif(not KUAIRAND.is_dir(), reason="KuaiRand is not at ../shared/data")
+@pytest.mark.slow
 def test_the_world_fitted_to_kuairand_is_no_giveaway_and_swipes_like_kuairand() -> None:
     data = kuairand.read(KUAIRAND)
     before = data.impressions.before(kuairand.LAST_DAY_MS)

@@ -90,6 +90,7 @@ def test_what_users_choose_by_themselves_need_not_be_reserved() -> None:
     assert np.mean(feed.shares[-len(feed.shares) // 3 :]) == pytest.approx(0.02, abs=0.008)
 
 
+@pytest.mark.slow
 def test_over_the_budget_it_is_said_and_the_earliest_are_served_first() -> None:
     feed = Feed(args_of(), share_of_debt=0.2, an_hour=100)
     feed.run(96)

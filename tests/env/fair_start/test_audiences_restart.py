@@ -71,6 +71,7 @@ def _swipe(rng: np.random.Generator, name: str, at_ms: int) -> Interaction:
     )
 
 
+@pytest.mark.slow
 def test_the_same_stream_gives_the_same_bytes_wherever_it_is_interrupted() -> None:
     stream = a_stream(2500)
     whole = folded(stream, Audiences(QUICK))

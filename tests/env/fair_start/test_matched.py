@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from builders import interaction
 
-from env.columns.schema import DYNAMIC, N_ACTION, N_SHARED, N_STATIC, SHARED, quantise
+from env.columns.schema import N_ACTION, N_SHARED, action_index, index_of, quantise
 from env.fair_start.baseline import (
     CONTROL_COLUMNS,
     MATCH_COLUMNS,
@@ -16,9 +16,9 @@ from env.fair_start.baseline import (
 from env.records import pack_halves, unpack_halves
 from env.vocabulary import Float32s, Interaction
 
-PERSON = [SHARED.index(name) for name in PERSON_COLUMNS]
-MATCH = [N_STATIC + DYNAMIC.index(name) for name in MATCH_COLUMNS]
-CONTROL = [N_STATIC + DYNAMIC.index(name) for name in CONTROL_COLUMNS]
+PERSON = [index_of(column) for column in PERSON_COLUMNS]
+MATCH = [action_index(column) for column in MATCH_COLUMNS]
+CONTROL = [action_index(column) for column in CONTROL_COLUMNS]
 
 
 def met(shared: Float32s, action: Float32s, reward: float = 0.0) -> Interaction:

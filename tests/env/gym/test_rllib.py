@@ -11,6 +11,7 @@ pytest.importorskip("torch", reason="the extra `train` is not installed", exc_ty
 
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own, of which there are many
+@pytest.mark.slow
 def test_ppo_trains_an_iteration_on_the_native_vector_env() -> None:
     arguments = {"obs": "flat", "preset": PRESET, "n_candidates": 5, "horizon_days": 2}
     trained = train_once(

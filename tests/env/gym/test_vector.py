@@ -66,6 +66,7 @@ def assert_lives_alone_as_in_a_vector(
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.slow
 def test_a_user_of_many_is_the_same_user_alone_to_the_last_bit(mode: dict[str, Any]) -> None:
     n = 67
     ones = {k: SwipeEnv(preset=PRESET, **mode) for k in (0, 40, n - 1)}

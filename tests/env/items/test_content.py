@@ -118,6 +118,7 @@ def test_titles_count_only_where_an_encoder_is_given() -> None:
     assert np.array_equal(vector(item(title=" "), LetterCounts()), np.zeros(VECTOR_DIM))
 
 
+@pytest.mark.slow
 def test_the_title_extra_puts_a_translation_nearer_than_another_subject() -> None:
     titles = load_titles()
     cat, katze, tax = (

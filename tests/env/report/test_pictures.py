@@ -23,6 +23,7 @@ def test_a_picture_says_what_is_drawn(tmp_path: Path) -> None:
         assert f"<!-- {text}" in drawn or text in drawn
 
 
+@pytest.mark.slow
 def test_the_same_moments_draw_the_same_picture(tmp_path: Path) -> None:
     assert draw(tmp_path / "one.png") == draw(tmp_path / "other.png")
 

@@ -32,6 +32,7 @@ def test_a_world_without_a_slow_state_does_not_separate() -> None:
     assert not check_separation(fast).passed
 
 
+@pytest.mark.slow
 def test_rollouts_have_the_programmes_values() -> None:
     rows = compare_with_rollouts(n_users=300, names=("optimal for days", "myopic"))
     assert len(rows) == 4

@@ -432,6 +432,7 @@ def events() -> st.SearchStrategy[Record]:
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.lists(events(), max_size=60))
+@pytest.mark.slow
 def test_folding_is_pure_and_nothing_is_lost_in_a_row(records: list[Record]) -> None:
     start = folded(JOIN, page("p0", range(12)), page("p1", range(12, 24)))
     state = row = start
@@ -447,6 +448,7 @@ def test_folding_is_pure_and_nothing_is_lost_in_a_row(records: list[Record]) -> 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(events(), max_size=40), st.data())
+@pytest.mark.slow
 def test_a_report_heard_again_at_once_changes_nothing(
     records: list[Record], data: st.DataObject
 ) -> None:

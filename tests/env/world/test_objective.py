@@ -65,6 +65,7 @@ def test_engagement_is_the_reward_of_the_feedback() -> None:
             assert info["long_view"][k] == is_long_view(feedback.dwell_s, float(cap_s[k]))
 
 
+@pytest.mark.slow
 def test_the_survey_is_rare_and_right_on_average() -> None:
     n, n_steps = 4_000, 40
     env = make(n, reward="satisfaction")
@@ -82,6 +83,7 @@ def test_the_survey_is_rare_and_right_on_average() -> None:
     assert abs(given.mean() - felt.mean()) <= 4.5 * given.std() / len(given) ** 0.5
 
 
+@pytest.mark.slow
 def test_ranking_by_weights_shows_what_the_weights_ask_for() -> None:
     def mean_of(event: str, weights: list[float]) -> float:
         env = make(1_500, actions="weights", page_size=1)

@@ -92,6 +92,7 @@ def test_a_servers_mistakes_about_a_user_have_nothing_to_do_with_them(n_dims: in
     assert 0.2 < share < 1.0
 
 
+@pytest.mark.slow
 def test_nothing_observed_is_beyond_its_bounds() -> None:
     env = make(300, supply="live", steps_per_day=3)
     observation = as_parts(env.reset(seed=0)[0])

@@ -39,6 +39,7 @@ def world() -> World:
     return make_world(generated_responses(), ITEMS, seed=1)
 
 
+@pytest.mark.slow
 def test_the_expected_reward_of_a_card_is_the_mean_over_answers_to_it(world: World) -> None:
     user = simulated_users(world, USERS[:1])[0]
     satiation = np.linspace(0.0, 2.0, 32)

@@ -6,10 +6,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from env.columns.scales import EVIDENCE_SCALE
 from env.columns.schema import N_SHARED
 from env.vocabulary import Floats
 from policies.bandit.item_effects import ItemEffects, ItemPosteriors
-from policies.bandit.settings import EVIDENCE, EVIDENCE_SCALE, ExplorationBonus
+from policies.bandit.settings import EVIDENCE, ExplorationBonus
 
 N_SLOTS = 1024
 FOREVER = 1e6
@@ -78,6 +79,7 @@ def test_an_effect_is_what_columns_leave_over_and_their_doubt_is_a_part_of_its_s
 
 
 @pytest.mark.parametrize("scale", [1.0, 40.0])
+@pytest.mark.slow
 def test_both_variances_are_found_in_whatever_unit(scale: float) -> None:
     found = []
     for seed in range(8):
@@ -98,6 +100,7 @@ def test_both_variances_are_found_in_whatever_unit(scale: float) -> None:
     assert (np.abs(np.mean(found, axis=0)) < 4.0 * error).all()
 
 
+@pytest.mark.slow
 def test_posteriors_are_as_sure_as_they_are_right() -> None:
     squares = []
     for seed in range(20):
@@ -215,7 +218,7 @@ def test_a_newcomer_s_width_narrows_with_evidence_and_any_column_is_borne() -> N
     shared = np.zeros(N_SHARED, dtype=np.float32)
     widths = []
     for evidence in (0.0, 10.0, 1e9):
-        shared[EVIDENCE] = math.log1p(evidence) / EVIDENCE_SCALE
+        shared[EVIDENCE] = math.log1p(evidence) / EVIDENCE_SCALE.by
         widths.append(optimism.towards(shared))
     assert widths == pytest.approx([3.0, 2.5, 2.0], rel=1e-4)
     for column, width in ((-1.0, 3.0), (65504.0, 2.0)):

@@ -195,6 +195,7 @@ def test_a_candidate_s_score_is_the_same_bits_in_any_company_and_memory_layout()
         HybridBanditArgs(bits=12, learning_rate=0.5, power_t=0.5, clip_p=0.0),
     ],
 )
+@pytest.mark.slow
 def test_learning_from_the_chosen_action_alone_equals_vw_learning_from_full_lists(
     args: HybridBanditArgs,
 ) -> None:
@@ -497,6 +498,7 @@ def test_features_of_an_interaction_are_those_of_the_page_s_chosen_row() -> None
     np.testing.assert_array_equal(chosen.keys, features.keys[2:3])
 
 
+@pytest.mark.slow
 def test_the_policy_learns_to_beat_uniform_while_it_explores() -> None:
     """In worlds of 500 items: linear in the features, and an effect of each item's own.
 

@@ -77,6 +77,7 @@ def test_a_number_out_of_range_is_refused(temperature: float, floor: float, mess
         RetentionPolicy(ranker(), temperature, floor)
 
 
+@pytest.mark.slow
 def test_serving_imports_neither_torch_nor_rllib() -> None:
     code = (
         "import sys, serve.processes.ray_app, serve.processes.replica, policies.ranker.ranker; "

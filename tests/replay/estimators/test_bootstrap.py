@@ -57,6 +57,7 @@ def test_sums_of_ratios_are_resampled_as_one() -> None:
     assert bootstrap("ips", (one,), columns.user, 1.0, seed=1).value == ips(columns).value
 
 
+@pytest.mark.slow
 def test_it_covers_as_often_as_it_says() -> None:
     rng, n_logs = np.random.default_rng(4), 300
     truth = float(np.array([0.3, 0.4, 0.5, 0.6]) @ TARGET)

@@ -86,6 +86,7 @@ def test_errors_are_ordered_as_what_is_assumed_is() -> None:
     assert abs(doubly.value - exact_value(FAR)) <= 3.0 * doubly.se
 
 
+@pytest.mark.slow
 def test_rounds_that_do_not_settle_are_refused() -> None:
     log = dataclasses.replace(LOG, discount=np.ones(len(LOG.state)))
     with pytest.raises(ValueError, match="expected values that settle"):

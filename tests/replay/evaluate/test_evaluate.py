@@ -100,6 +100,7 @@ def test_the_logs_own_policy_has_weights_of_one_and_the_logs_own_value() -> None
     assert report.truth is None
 
 
+@pytest.mark.slow
 def test_target_probabilities_follow_the_logged_prefix_mask_and_floor() -> None:
     """The last slot is reserved for even candidates and half of them may be gone."""
     target = asked(LOG, UniformPolicy())

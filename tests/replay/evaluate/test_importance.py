@@ -50,6 +50,7 @@ def test_the_reward_goes_by_what_the_world_goes_by() -> None:
     assert max(f.value for f in nothing) < found["popularity"].value / 5
 
 
+@pytest.mark.slow
 def test_a_policy_goes_by_what_it_looks_at() -> None:
     policies: list[Policy] = [
         mixture_policy(0.2),

@@ -178,6 +178,7 @@ def test_a_log_that_cannot_be_trusted_is_refused(changes: dict[str, object], mes
         list(LogSource(lambda: lines(wrong), LIKES).batches())
 
 
+@pytest.mark.slow
 def test_pages_are_let_go_when_nothing_of_them_is_open_any_more() -> None:
     payloads = [encode_record(record) for record in make_log(n_users=150)]
     n_pages = 900

@@ -12,6 +12,7 @@ import pytest
 from lines import EVERY_KIND, feedback, page, tick
 from redises import new_name, shared_url
 from servers import kept_in, open_kind
+from waiting import DEADLINE_S
 
 from env.interface import EventLog
 from env.records import FeedbackRecord, ItemRecord, LogLine, Record, TickRecord
@@ -20,7 +21,6 @@ from replay.log.redis.log import RedisDatabase, RedisLog
 from replay.log.sqlite.database import Database
 from replay.log.sqlite.log import BATCH_LINES, SqliteLog
 
-DEADLINE_S = 30.0
 WRITTEN_MS = 1_700_000_000_000
 
 
@@ -162,6 +162,7 @@ def test_records_without_an_id_count_every_time(log: EventLog) -> None:
 
 
 @pytest.mark.parametrize("n", [1, BATCH_LINES - 1, BATCH_LINES, 2 * BATCH_LINES + 3])
+@pytest.mark.slow
 def test_reading_goes_on_after_any_offset_and_stops_at_any_limit(log: EventLog, n: int) -> None:
     log.append([tick(i) for i in range(n)], durable=False)
     lines = list(log.read())

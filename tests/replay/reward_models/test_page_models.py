@@ -85,6 +85,7 @@ def test_nobody_is_predicted_by_a_model_that_met_them_and_all_others_are_met() -
     assert sum(len(memory.met) for memory in made) == 2 * len(log)
 
 
+@pytest.mark.slow
 def test_a_doubly_robust_estimate_may_lean_on_vowpal_wabbit() -> None:
     log, target = make_log(120), PolicyTarget(UniformPolicy())
     mine, theirs = (

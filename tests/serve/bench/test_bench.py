@@ -24,10 +24,10 @@ from policies.bandit.settings import HybridBanditArgs
 from policies.explorers import Epsilon
 from replay.estimators.intervals import Estimate
 from serve.bench.decide import run_decide
-from serve.bench.learn import run_learn
 from serve.bench.loop import LoopSize, effect_lag_p95_s, run_loop, uplift
 from serve.config import Config
 from tests.studies.evaluation.learner_settings import LearnerSize, Setting, run_learner
+from tests.studies.peers.learn_text import run_learn_text
 from tests.studies.peers.vowpal_dsjson import DsjsonLearner, decision_line
 
 
@@ -117,7 +117,7 @@ def test_pages_that_look_into_an_index_are_timed_beside_a_smaller_catalogue() ->
 
 def test_learning_is_timed_from_a_log_beside_the_text_of_the_same_decisions() -> None:
     clock = itertools.count(0, 1_000_000)
-    result = run_learn(
+    result = run_learn_text(
         n_pages=60,
         seed=1,
         now_ms=START_MS,

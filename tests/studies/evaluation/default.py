@@ -1,8 +1,8 @@
 """Which estimator should be the default: candidates by their errors in simulated worlds.
 
-16 worlds: those of `bench coverage` (valid or like, mild or strong) with 2,000 and 8,000 decisions,
-and catalogues with rare clicks (34 or 80 items; the sampler or the uniform policy logs) with
-10,000 and 40,000 impressions. Several seeds of each world, several logs of each seed.
+16 worlds: those of the study `coverage` (valid or like, mild or strong) with 2,000 and 8,000
+decisions, and catalogues with rare clicks (34 or 80 items; the sampler or the uniform policy logs)
+with 10,000 and 40,000 impressions. Several seeds of each world, several logs of each seed.
 
 Candidates: Switch-DR and DRos, tuned by SLOPE with several widths (by differences, as
 `replay.estimators.tuning` does, and by intervals, as published), beside what needs no tuning. The

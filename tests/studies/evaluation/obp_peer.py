@@ -1,4 +1,4 @@
-"""The Open Bandit Pipeline's side of `bench ope`: a program for an interpreter of its own.
+"""The Open Bandit Pipeline's side of the study `ope`: a program for an interpreter of its own.
 
 It runs where `sb-obp` is installed, which wants numpy below 2, so it imports nothing of ours. The
 argument is a folder with the logs as arrays; each line of input asks for one estimate, each line of

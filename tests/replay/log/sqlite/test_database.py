@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from waiting import DEADLINE_S
 
 from env.records import FORMAT_VERSION
 from replay.log.sqlite.database import Database
 
-DEADLINE_S = 30.0
 NUMBERS = ("CREATE TABLE IF NOT EXISTS numbers (n INTEGER PRIMARY KEY)",)
 
 
@@ -256,6 +256,7 @@ with Database(path, ("CREATE TABLE IF NOT EXISTS numbers (n INTEGER PRIMARY KEY)
 """
 
 
+@pytest.mark.slow
 def test_processes_may_make_the_file_and_write_to_it_at_the_same_time(path: Path) -> None:
     processes = [
         subprocess.Popen([sys.executable, "-W", "error", "-c", ADDING, str(path), str(100 * k)])

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 from lines import EVERY_KIND, feedback, page, tick
+from waiting import DEADLINE_S
 
 from env.interface import EventLog
 from env.records import (
@@ -39,7 +40,6 @@ from replay.log.sqlite.log import (
     insert,
 )
 
-DEADLINE_S = 30.0
 WRITTEN_MS = 1_700_000_000_000
 
 Open = Callable[[], AbstractContextManager[EventLog]]
@@ -270,6 +270,7 @@ def logged(log: EventLog) -> list[int]:
     return [line.record.at_ms for line in log.read()]
 
 
+@pytest.mark.slow
 def test_what_was_acknowledged_is_there_after_a_kill_at_any_moment(tmp_path: Path) -> None:
     rng = np.random.default_rng(20220430)
     path, n_acknowledged = tmp_path / "swipes.db", 0
@@ -293,6 +294,7 @@ def test_what_was_acknowledged_is_there_after_a_kill_at_any_moment(tmp_path: Pat
                 assert reader.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+@pytest.mark.slow
 def test_processes_append_at_once_and_a_follower_meets_each_line_once(tmp_path: Path) -> None:
     path = tmp_path / "swipes.db"
     with Database(path) as database:
