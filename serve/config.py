@@ -34,7 +34,7 @@ POLICY_NAMES: tuple[str, ...] = get_args(PolicyName)
 
 Section = TypeVar("Section")
 
-FREE = frozenset({"explorer", "by_market", "neighbours", "markets"})
+FREE = frozenset({"explorer", "by_market", "neighbours", "markets", "kinds"})
 """Tables whose keys the operator chooses; their values are checked by type."""
 
 
@@ -62,10 +62,11 @@ class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The store of log and lookups; without a url it is a database in the data folder."""
 
-    url: Annotated[str, Meta(pattern=r"^(|rediss?://.+)$")] = ""
+    url: Annotated[str, Meta(pattern=r"^(|[a-z][a-z0-9+.-]*://.*)$")] = ""
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "nextswipe"
     shards: Annotated[int, Meta(ge=1, le=256)] = 8
     durable: bool = True
+    kinds: dict[str, Annotated[str, Meta(pattern=f"^{NAME.pattern}$")]] = {}
 
 
 class ClockSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""Charts of a report as SVG text: intervals, histograms, and ratios against 1.
+"""Charts of HTML reports as SVG text: intervals, histograms, ratios, curves and stages.
 
 Each is a function from numbers to one `<svg>` that needs no script, font or file. Colours come from
 the page's style by class, so that they follow its light and dark themes.
@@ -27,6 +27,24 @@ class Bar(NamedTuple):
     high: float  # upper end
     note: str  # text at the right
     kind: str = "plain"  # colour class: "main", "plain", "logged" or "forced"
+
+
+class Curve(NamedTuple):
+    """A line of `curves`."""
+
+    label: str
+    note: str  # beside the label
+    values: Sequence[float]  # in [0, 1], at equal steps from the left end to the right end
+    kind: str = "main"  # colour class: "main", "ink", "even" (dashed) or "0" to "5"
+
+
+class Stage(NamedTuple):
+    """A bar of `stages`: how many came, and of these how many went on and were stopped."""
+
+    label: str
+    came: int
+    went_on: int
+    stopped: int
 
 
 def intervals(rows: Sequence[Bar], reference: float | None, title: str) -> str:
@@ -129,6 +147,73 @@ def course(
     return _svg(height, title, parts)
 
 
+def curves(
+    lines: Sequence[Curve],
+    ticks: Sequence[tuple[float, str]],
+    mark: tuple[float, str] | None,
+    title: str,
+) -> str:
+    """Return curves of shares, with their names and notes beside them.
+
+    Args:
+        lines: the first is drawn on top.
+        ticks: places of the horizontal axis, in [0, 1] from its left to its right end, with labels.
+        mark: place and label of a dashed vertical line; None: no line.
+    """
+    left, right, top, bottom = 56, WIDTH - 210, 26, 246
+    parts = []
+    for place, label in ticks:
+        x = left + place * (right - left)
+        parts.append(
+            _line("grid", x, top, x, bottom) + _text(x, bottom + 18, label, "small", "middle")
+        )
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = bottom - share * (bottom - top)
+        parts.append(_line("grid", left, y, right, y))
+        parts.append(_text(left - 8, y + 4, f"{share:.0%}", "small", "end"))
+    if mark is not None:
+        x = left + mark[0] * (right - left)
+        parts.append(_line("reference", x, top, x, bottom))
+        parts.append(_text(x - 6, top - 8, mark[1], "small", "end"))
+    parts += [_curve(line, left, right, top, bottom) for line in reversed(lines)]
+    for row, line in enumerate(lines):
+        y = top + 14 + 22 * row
+        parts.append(_text(right + 16, y, _shortened(line.label, 12), f"name-{line.kind}", "start"))
+        parts.append(_text(WIDTH - 4, y, line.note, "small", "end"))
+    return _svg(max(bottom + 30, top + 22 * len(lines) + 10), title, parts)
+
+
+def stages(rows: Sequence[Stage], title: str) -> str:
+    """Return a bar for each stage, split by who went on, is there, and was stopped.
+
+    A band leads those who went on to the next bar. Heights are shares of the first stage.
+    """
+    step, wide, top, tall = WIDTH / len(rows), 44.0, 34.0, 150.0
+    most = max(rows[0].came, 1)
+    parts = []
+    for place, row in enumerate(rows):
+        x, y, stays = step * place, top, row.came - row.went_on - row.stopped
+        is_last = place == len(rows) - 1
+        parts.append(_text(x, 16, row.label, "label", "start"))
+        if row.went_on and not is_last:
+            parts.append(_band(x + wide, x + step, top, tall * row.went_on / most))
+        shares = (
+            (row.went_on, "main"),
+            (stays, "main" if is_last else "quiet"),
+            (row.stopped, "bad"),
+        )
+        for n, kind in shares:
+            parts.append(_rect(x, y, wide, tall * n / most, f"fill-{kind}"))
+            y += tall * n / most + (2 if n else 0)
+        notes = [f"{row.came:,} came"]
+        notes += [] if is_last else [f"{row.went_on:,} went on"]
+        notes += [f"{stays:,} are there", f"{row.stopped:,} stopped"]
+        for line, note in enumerate(notes):
+            kind = "small" if line else "label"
+            parts.append(_text(x + wide + 8, top + 14 + 17 * line, note, kind, "start"))
+    return _svg(top + tall + 16, title, parts)
+
+
 class _Scale:
     def __init__(self, ends: Sequence[float], left: float, right: float) -> None:
         low, high = min(ends), max(ends)
@@ -169,6 +254,24 @@ def _interval(row: Bar, scale: _Scale, y: float) -> str:
         f'<circle class="fill-{row.kind}" cx="{x}" cy="{y}" r="5"/>'
         + _text(WIDTH - _NOTE + 12, y + 4, row.note, "small", "start")
     )
+
+
+def _curve(line: Curve, left: float, right: float, top: float, bottom: float) -> str:
+    n = max(len(line.values) - 1, 1)
+    points = " ".join(
+        f"{left + (right - left) * place / n:.1f},{bottom - (bottom - top) * share:.1f}"
+        for place, share in enumerate(line.values)
+    )
+    return f'<polyline class="curve curve-{line.kind}" points="{points}"/>'
+
+
+def _band(start: float, end: float, top: float, tall: float) -> str:
+    """Return a band between the tops of two bars."""
+    return _rect(start, top, end - start, tall, "band")
+
+
+def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
 def _shortened(label: str, most: int = 26) -> str:

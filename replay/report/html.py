@@ -1,14 +1,11 @@
-"""The HTML report of an evaluation: one file without scripts or external resources.
+"""The HTML report of an evaluation.
 
-It answers in a reader's order: the result, its reliability, and its limits. External text is
-escaped, and a content policy forbids loading anything. A template engine was rejected (a dependency
-for one page), as were scripted charts (an archived file must still show the same).
+It answers in a reader's order: the result, its reliability, and its limits.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
-from importlib import resources
 
 from replay.estimators.intervals import Estimate
 from replay.evaluate.evaluate import Evaluation, PolicyReport
@@ -16,6 +13,7 @@ from replay.evaluate.health import LogHealth
 from replay.evaluate.importance import FeatureImportance, Importance
 from replay.evaluate.segments import SegmentReport
 from replay.report.charts import Bar, course, intervals, pairs, ratios
+from replay.report.page import bullets, figure, page, section
 from replay.report.words import conclusions, moments, refused, span, users_words, verdict
 
 N_FEATURES = 12
@@ -35,7 +33,6 @@ _WORDS = {
 def report_html(evaluation: Evaluation) -> str:
     """Return the report as one HTML page."""
     importance = evaluation.importance
-    style = resources.files("replay.report").joinpath("report.css").read_text(encoding="utf-8")
     sections = [
         _header(evaluation),
         _answer(evaluation),
@@ -45,14 +42,7 @@ def report_html(evaluation: Evaluation) -> str:
         *([] if importance is None else [_importance(importance)]),
         "<footer>Written by nextswipe. Intervals are clustered by user.</footer>",
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "style-src 'unsafe-inline'\">"
-        f"<title>Counterfactual evaluation</title><style>{style}</style></head>"
-        f"<body><main>{''.join(sections)}</main></body></html>\n"
-    )
+    return page("Counterfactual evaluation", "".join(sections))
 
 
 def _header(evaluation: Evaluation) -> str:
@@ -84,32 +74,32 @@ def _answer(evaluation: Evaluation) -> str:
     rows = [_bar("logged", evaluation.logged, "logged")]
     rows += [_first_bar(report) for report in evaluation.reports]
     title = f"Reward a card by {evaluation.default}, with {evaluation.level:.0%} intervals"
-    return _section(
+    return section(
         "The answer",
         f'<ul class="verdicts">{"".join(cards)}</ul>',
-        _figure(intervals(rows, evaluation.logged.value, title), title),
+        figure(intervals(rows, evaluation.logged.value, title), title),
     )
 
 
 def _conclusions(evaluation: Evaluation) -> str:
     can, cannot = conclusions(evaluation)
-    return _section(
+    return section(
         "What can be concluded, and what cannot",
-        f'<div class="columns"><div><h3>Can</h3>{_list(can)}</div>'
-        f"<div><h3>Cannot</h3>{_list(cannot)}</div></div>",
+        f'<div class="columns"><div><h3>Can</h3>{bullets(can)}</div>'
+        f"<div><h3>Cannot</h3>{bullets(cannot)}</div></div>",
     )
 
 
 def _policy(report: PolicyReport, default: str) -> str:
     health = report.health
-    parts = [_list(refused(refusal) for refusal in report.refusals)] if report.refusals else []
+    parts = [bullets(refused(refusal) for refusal in report.refusals)] if report.refusals else []
     if report.estimates:
         title = f"All estimators; {default} is the one that was chosen beforehand"
         bars = [_bar("logged", report.logged, "logged")]
         for place, estimate in enumerate(report.estimates):
             kind = "forced" if report.forced else "plain" if place else "main"
             bars.append(_bar(estimate.estimator, estimate, kind))
-        parts.append(_figure(intervals(bars, report.logged.value, title), title))
+        parts.append(figure(intervals(bars, report.logged.value, title), title))
     shape = health.shape
     labels = [f"{edge:g}+" for edge in shape.edges]
     last = max(i for i, share in enumerate(shape.decisions) if share > 0.0) + 1
@@ -119,10 +109,10 @@ def _policy(report: PolicyReport, default: str) -> str:
         "share of the decisions at a weight; colour: share of the weight that they carry. A few "
         "bars of colour far to the right mean that few decisions decide."
     )
-    parts += [_figure(overlap, caption), _weights(report)]
+    parts += [figure(overlap, caption), _weights(report)]
     if report.parts:
         parts += [_parts(name, report) for name in dict.fromkeys(p.segment for p in report.parts)]
-    return _section(report.policy, *parts)
+    return section(report.policy, *parts)
 
 
 def _weights(report: PolicyReport) -> str:
@@ -152,7 +142,7 @@ def _weights(report: PolicyReport) -> str:
 def _parts(segment: str, report: PolicyReport) -> str:
     parts = [part for part in report.parts if part.segment == segment]
     title = f"Gain over what was logged (dr), by {segment}"
-    return _figure(intervals([_part_bar(part) for part in parts], 0.0, title), title)
+    return figure(intervals([_part_bar(part) for part in parts], 0.0, title), title)
 
 
 def _log(evaluation: Evaluation) -> str:
@@ -165,7 +155,7 @@ def _log(evaluation: Evaluation) -> str:
             f"all the time: p = {drift.p_value:.2g}"
         )
         values, errors = [p.reward for p in drift.periods], [p.se for p in drift.periods]
-        parts.append(_figure(course(labels, values, errors, "Reward in time"), caption))
+        parts.append(figure(course(labels, values, errors, "Reward in time"), caption))
     rows = [
         ("Pages", f"{health.n_pages:,}"),
         ("Drawn decisions that were seen", f"{health.seen_share:.1%}"),
@@ -179,7 +169,7 @@ def _log(evaluation: Evaluation) -> str:
                 (f"Users of arm {name}", f"{n:,}, expected {health.arms.expected[name]:,.0f}")
             )
         rows.append(("That the arms have their shares", f"p = {health.arms.p_value:.2g}"))
-    return _section("The log", *parts, _table(rows))
+    return section("The log", *parts, _table(rows))
 
 
 def _calibration(health: LogHealth) -> str:
@@ -198,7 +188,7 @@ def _calibration(health: LogHealth) -> str:
         f"Calibration of the logged propensities. {what}: p = {judged.p_value:.2g} over "
         f"{judged.n:,} draws"
     )
-    return _figure(ratios(judged.observed, half, "Calibration"), caption)
+    return figure(ratios(judged.observed, half, "Calibration"), caption)
 
 
 def _importance(importance: Importance) -> str:
@@ -208,7 +198,7 @@ def _importance(importance: Importance) -> str:
         figures.append(
             _features(features, f"For {policy}: how far its first card's distribution moves")
         )
-    return _section("Which features matter", *figures)
+    return section("Which features matter", *figures)
 
 
 def _features(features: Sequence[FeatureImportance], title: str) -> str:
@@ -219,7 +209,7 @@ def _features(features: Sequence[FeatureImportance], title: str) -> str:
     ]
     if not bars:
         return f"<p>{escape(title)}: by no feature.</p>"
-    return _figure(intervals(bars, 0.0, title), title)
+    return figure(intervals(bars, 0.0, title), title)
 
 
 def _first_bar(report: PolicyReport) -> Bar:
@@ -241,18 +231,6 @@ def _part_bar(part: SegmentReport) -> Bar:
     note = f"{part.gain.value:+.3f} [{part.gain.low:+.3f}, {part.gain.high:+.3f}]"
     kind = "forced" if part.forced else "main"
     return Bar(label, part.gain.value, part.gain.low, part.gain.high, note, kind)
-
-
-def _section(title: str, *parts: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>"
-
-
-def _figure(svg: str, caption: str) -> str:
-    return f"<figure><figcaption>{escape(caption)}</figcaption>{svg}</figure>"
-
-
-def _list(sentences: Iterable[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>"
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:

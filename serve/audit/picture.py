@@ -8,7 +8,7 @@ extra `world` and is imported when a picture is drawn. Equal audits give equal p
 import datetime as dt
 import textwrap
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -38,12 +38,11 @@ N_ALARMS = 5
 _BAR, _GAP = 0.24, 0.012
 
 
-def draw_audit(file: Path | IO[bytes], audit: Audit, form: str | None = None) -> None:
+def draw_audit(file: Path, audit: Audit) -> None:
     """Write the picture.
 
     Args:
-        file: path, or a stream; the suffix of a path sets the format: .png, .svg or .pdf.
-        form: format of a stream.
+        file: its suffix sets the format: .png, .svg or .pdf.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -60,7 +59,7 @@ def draw_audit(file: Path | IO[bytes], audit: Audit, form: str | None = None) ->
         figure.text(0.02, 0.957, _title(audit), fontsize=18, fontweight="bold", color=INK)
         figure.text(0.02, 0.926, headline(audit), fontsize=11.5, color=SOFT)
         figure.text(0.02, 0.012, source(audit), fontsize=8.5, color=SOFT)
-        kind = form or Path(str(file)).suffix[1:].lower()
+        kind = file.suffix[1:].lower()
         dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
         figure.savefig(file, format=kind, metadata=dated)
 

@@ -1,8 +1,8 @@
 """Benchmark of durable feedback: events per second of one replica, and acknowledgement latency.
 
 A replica runs behind a real socket in its own process; posters in this one send batches of 50
-events, first in a closed loop (throughput), then on timers (latency). The disk's fsync and a
-Redis's memory are measured in the same run. Method: `docs/decisions/bench-log.md`.
+events, first in a closed loop (throughput), then on timers (latency). The disk's fsync and the
+store's memory are measured in the same run. Method: `docs/decisions/bench-log.md`.
 """
 
 import asyncio
@@ -22,32 +22,13 @@ import numpy as np
 
 from env.vocabulary import Floats
 from env.world import generated
-from replay.log.redis.client import RedisClient
 from serve.config import Config, DataSettings, StoreSettings
 from serve.jobs.import_data import import_items
 from serve.store.data_folder import open_data
+from serve.store.kind import StoreMemory
+from serve.store.open import find_kind
 from serve.wire.client import FeedClient
 from serve.wire.feed import CardBody, Event, FeedbackRequest, FeedRequest
-
-
-def taken_bytes(url: str) -> int:
-    """Return the memory used by the whole Redis server."""
-    client = RedisClient(url)
-    used_bytes, _ = client.memory()
-    client.close()
-    return used_bytes
-
-
-def remove(url: str, name: str) -> None:
-    """Delete an installation, key by key."""
-    client, cursor = RedisClient(url), b"0"
-    while True:
-        cursor, keys = client.ask("SCAN", cursor, "MATCH", f"{{{name}.*", "COUNT", 1_000)
-        client.ask_all([("UNLINK", key) for key in keys])
-        if int(cursor) == 0:
-            break
-    client.close()
-
 
 Advance = Callable[[str, int, int], None]
 """Called with the name of the step, the amount done, and the total."""
@@ -88,8 +69,8 @@ class LogSize(msgspec.Struct, frozen=True):
         return self.events // EVENTS_A_BATCH
 
 
-class RedisMemory(msgspec.Struct, frozen=True):
-    """Bytes of Redis memory per item, page and event, including all that each one changes."""
+class MemoryUse(msgspec.Struct, frozen=True):
+    """Bytes of the store's memory per item, page and event, including all that each one changes."""
 
     item: float
     page: float
@@ -99,7 +80,7 @@ class RedisMemory(msgspec.Struct, frozen=True):
 class LogResult(msgspec.Struct, frozen=True):
     """Measurements; `nextswipe bench log --help` gives the target of each figure.
 
-    `memory` is None for SQLite, which stores on disk.
+    `memory` is None for a store that keeps its data on disk.
     """
 
     store: str
@@ -114,7 +95,7 @@ class LogResult(msgspec.Struct, frozen=True):
     replica_us_per_event: float
     events_acked: int
     events_logged: int
-    memory: RedisMemory | None
+    memory: MemoryUse | None
 
 
 class _Half(msgspec.Struct, frozen=True):
@@ -124,46 +105,47 @@ class _Half(msgspec.Struct, frozen=True):
     acks_s: Floats  # shape (batches,)
 
 
-def run_log(size: LogSize, *, store: str, now_ms: int, advance: Advance) -> LogResult:
+def run_log(size: LogSize, *, store: StoreSettings, now_ms: int, advance: Advance) -> LogResult:
     """Run both halves in a temporary data folder.
 
     Args:
-        store: address of a Redis, in which an installation is made and removed; empty: SQLite.
+        store: where an installation with a name of its own is made, and removed.
     """
     with tempfile.TemporaryDirectory(prefix="nextswipe-log-") as folder:
-        settings = StoreSettings(url=store, name=f"bench-{Path(folder).name[-8:]}")
+        settings = msgspec.structs.replace(store, name=f"bench-{Path(folder).name[-8:]}")
         config = Config(data=DataSettings(folder), store=settings)
-        taken = [_taken_bytes(store)]
+        measured = find_kind(settings).memory
+        taken = [_taken_bytes(measured, config)]
         import_items(config, generated.catalogue(1, N_ITEMS, now_ms), now_ms)
-        taken.append(_taken_bytes(store))
+        taken.append(_taken_bytes(measured, config))
         with _replica(config) as (address, cpu_s):
             fsyncs = _probe(Path(folder))
             drawn = asyncio.run(_draw(address, 2 * size.batches, advance))
-            taken.append(_taken_bytes(store))
+            taken.append(_taken_bytes(measured, config))
             began_s = cpu_s()
             closed = asyncio.run(_post(address, size, drawn[: size.batches], advance, rate=None))
             spent_s = cpu_s() - began_s
-            taken.append(_taken_bytes(store))
+            taken.append(_taken_bytes(measured, config))
             paced = asyncio.run(
                 _post(address, size, drawn[size.batches :], advance, rate=size.rate)
             )
             fsyncs = np.concatenate([fsyncs, _probe(Path(folder))])
-        memory = _memory(taken, size) if store else None
+        memory = None if measured is None else _memory(taken, size)
         result = _result(config, size, closed, paced, fsyncs, spent_s, memory)
-        if store:
-            remove(store, settings.name)
+        if measured is not None:
+            measured.remove(config)
         return result
 
 
-def _taken_bytes(store: str) -> int:
-    return taken_bytes(store) if store else 0
+def _taken_bytes(measured: StoreMemory | None, config: Config) -> int:
+    return 0 if measured is None else measured.used_bytes(config)
 
 
-def _memory(taken: Sequence[int], size: LogSize) -> RedisMemory:
+def _memory(taken: Sequence[int], size: LogSize) -> MemoryUse:
     """Return bytes per item, page and event, from the memory before and after each step."""
     items, pages, events = np.diff(taken).tolist()
     n = size.batches
-    return RedisMemory(items / N_ITEMS, pages / (2 * n), events / (n * EVENTS_A_BATCH))
+    return MemoryUse(items / N_ITEMS, pages / (2 * n), events / (n * EVENTS_A_BATCH))
 
 
 def _result(
@@ -173,14 +155,14 @@ def _result(
     paced: _Half,
     fsyncs: Floats,
     spent_s: float,
-    memory: RedisMemory | None,
+    memory: MemoryUse | None,
 ) -> LogResult:
     n = size.batches * EVENTS_A_BATCH
     fsync_ms, ack_ms = 1e3 * float(np.median(fsyncs)), 1e3 * paced.acks_s
     with open_data(config) as store:
         logged = sum(1 for _ in store.log.read(kinds=["feedback"]))
     return LogResult(
-        store="redis" if config.store.url else "sqlite",
+        store=find_kind(config.store).name,
         size=size,
         events_per_s=n / closed.seconds,
         closed_ack_p50_ms=1e3 * float(np.median(closed.acks_s)),

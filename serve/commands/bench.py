@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from serve.clock import now_ms
-from serve.commands.settings import AsJson, StoreUrl, require_store, show, steps
+from serve.commands.settings import AsJson, StoreUrl, load_settings, show, steps
 
 Seed = Annotated[int, typer.Option(help="Seed of all draws.")]
 
@@ -150,14 +150,15 @@ def bench_log(
     It should show events_per_s of 10,000 or more (each poster sends as soon as it was heard), and
     ack_p99_ratio of 10 or less (batches due at --rate): the p99 of an acknowledgement over the
     larger of the disk's own fsync, in the same run, and 1 ms. events_logged equals events_acked.
-    With --store it makes an installation of its own in that Redis, and tells how many bytes of its
-    memory an item, a page and an event take.
+    With --store it makes an installation of its own there, removes it, and tells how many bytes of
+    its memory an item, a page and an event take.
     """
     from serve.bench.log import LogSize, run_log
 
     size = LogSize(events=events, posters=posters, rate=rate)
+    settings = load_settings(None, None, store).store
     with steps() as advance:
-        result = run_log(size, store=require_store(store or ""), now_ms=now_ms(), advance=advance)
+        result = run_log(size, store=settings, now_ms=now_ms(), advance=advance)
     show(result, as_json)
 
 

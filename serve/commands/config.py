@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from serve.commands.settings import ConfigFile, DataFolder, load_settings
-from serve.config import SHIPPED, load
+from serve.config import SHIPPED
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +42,7 @@ def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="Settings fi
     """
     from serve.learn.custom import require_lawful
 
-    require_lawful(load(file))
+    require_lawful(load_settings(file, None))
     typer.echo(f"{file} is fine")
 
 

@@ -40,16 +40,19 @@ def deploy(
 ) -> None:
     """Write the files that set up a cluster: Serve config, KubeRay manifests, Dockerfile.
 
-    The store must be a Redis, which all machines share. Nothing is started. The address of the
-    store is in kubernetes/store.yaml alone: keep that file private.
+    The store must be one that all machines share, as a Redis is. Nothing is started. The address of
+    the store is in kubernetes/store.yaml alone: keep that file private.
     """
     from serve.deploy.deploy import write_deployment
     from serve.processes.cluster import Cluster
+    from serve.store.open import find_kind
 
     settings = load_settings(config, None, store)
+    kind = find_kind(settings.store)
     cluster = Cluster(
         image,
-        settings.store.url,
+        settings.store.url if kind.is_shared else "",
+        kind.keeps_ray_state,
         min_replicas=min_replicas,
         max_replicas=max_replicas,
         single_node=single_node,

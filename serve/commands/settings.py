@@ -10,6 +10,7 @@ import typer
 
 from serve.config import Config, ConfigError, load
 from serve.errors import JobError
+from serve.store.open import find_kind
 
 ConfigFile = Annotated[
     Path | None,
@@ -26,7 +27,7 @@ StoreUrl = Annotated[
     typer.Option(
         "--store",
         metavar="URL",
-        help="Redis for log and lookups, redis://…; overrides the settings.",
+        help="Address of the store of log and lookups, redis://…; overrides the settings.",
     ),
 ]
 
@@ -45,23 +46,22 @@ def load_settings(file: Path | None, data: Path | None, store: str | None = None
     if data is not None:
         folder = msgspec.structs.replace(config.data, folder=str(data))
         config = msgspec.structs.replace(config, data=folder)
-    return config if store is None else _with_store(config, store)
+    if store is not None:
+        kept = msgspec.structs.replace(config.store, url=require_address(store))
+        config = msgspec.structs.replace(config, store=kept)
+    find_kind(config.store)
+    return config
 
 
-def require_store(url: str) -> str:
-    """Return the address of a Redis, or the empty string.
+def require_address(url: str) -> str:
+    """Return the address of a store, or the empty string for the data folder.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: it has no scheme.
     """
-    if url and not url.startswith(("redis://", "rediss://")):
-        raise ConfigError(f"--store: expected redis:// or rediss://, got {url!r}")
+    if url and "://" not in url:
+        raise ConfigError(f"--store: expected an address such as redis://HOST, got {url!r}")
     return url
-
-
-def _with_store(config: Config, url: str) -> Config:
-    kept = msgspec.structs.replace(config.store, url=require_store(url))
-    return msgspec.structs.replace(config, store=kept)
 
 
 def require_picture(file: Path) -> None:

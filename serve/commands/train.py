@@ -6,7 +6,7 @@ import typer
 
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, bar, load_settings, print_json
 from serve.commands.train_offline import EXAMPLE, train_offline
-from serve.commands.train_retention import train_retention
+from serve.commands.train_retention import register_retention
 
 
 def register(app: typer.Typer) -> None:
@@ -15,10 +15,7 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True, help="Train policies from the log, or in a simulated world."
     )
     group.command("bandit", epilog="Example: nextswipe train bandit --holdout 0.3")(train_bandit)
-    group.command(
-        "retention",
-        epilog="Example: nextswipe train retention training --env world --features feed",
-    )(train_retention)
+    register_retention(group)
     group.command("offline", epilog=EXAMPLE)(train_offline)
     app.add_typer(group, name="train")
 

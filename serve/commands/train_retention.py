@@ -1,12 +1,14 @@
-"""The command `nextswipe train retention`."""
+"""The commands `nextswipe train retention search`, `ppo` and `twin`: one for each method."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import msgspec
 import typer
 
 from serve.commands.settings import AsJson, print_json
-from serve.commands.train_search import refusing, require_method, searched_args, train_search
 from serve.errors import JobError
 
 if TYPE_CHECKING:
@@ -14,186 +16,211 @@ if TYPE_CHECKING:
     from policies.training.ppo.tuning import TuningTrial
     from policies.training.settings import RetentionArgs
     from serve.jobs.train_ppo import TrainingOutcome
+    from serve.jobs.train_search import SearchOutcome
+
+TrainingFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DIR", help="Folder of the training: checkpoints, events and the ranker."
+    ),
+]
+
+Preset = Annotated[str, typer.Option(help="Preset of the world: a name or a file.")]
+
+Columns = Annotated[
+    Literal["world", "feed"],
+    typer.Option("--features", help="Columns: the world's own, or those of a feed."),
+]
+
+CandidateCount = Annotated[int, typer.Option("--candidates", min=2, help="Candidates per card.")]
+
+Seed = Annotated[int, typer.Option(min=0, help="Seed of lives, weights and draws.")]
+
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the training in the folder.")]
+
+PlainPpo = Annotated[
+    bool, typer.Option("--plain", help="Use plain PPO: its own critic, gaps as drawn.")
+]
+
+TrialCount = Annotated[
+    int,
+    typer.Option("--tune", min=0, help="Number of settings to try with Ray Tune; 0: train once."),
+]
+
+RayAddress = Annotated[
+    str | None, typer.Option("--address", help="Address of a Ray cluster; default: Ray runs here.")
+]
 
 
-def train_retention(
-    folder: Annotated[
-        Path, typer.Argument(help="Folder of the training: checkpoints, events and the ranker.")
-    ],
-    env: Annotated[
-        Literal["twin", "world"],
-        typer.Option(help="World: the exact small one (twin), or the full one."),
-    ] = "twin",
-    by: Annotated[
-        Literal["search", "ppo"] | None,
-        typer.Option(help="Training method; default: search in the full world, PPO in the twin."),
-    ] = None,
-    objective: Annotated[
-        str,
-        typer.Option(
-            help="Objective of PPO. twin: watch or days; world: a reward, as mix or retention."
-        ),
-    ] = "",
-    preset: Annotated[
-        str, typer.Option(help="Preset of the full world: a name or a file.")
-    ] = "kuairand",
-    features: Annotated[
-        Literal["world", "feed"],
-        typer.Option(help="Columns in the full world: its own, or those of a feed."),
-    ] = "world",
-    candidates: Annotated[
-        int, typer.Option(min=2, help="Candidates per card in the full world.")
-    ] = 20,
-    horizon: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Days of a life; default: 30 in a search, 60 in the twin, else the preset's.",
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of lives, weights and draws.")] = 0,
-    users: Annotated[
-        int | None, typer.Option(min=1, help="Users that a search learns from; default 512.")
-    ] = None,
+def register_retention(train: typer.Typer) -> None:
+    """Add the group `retention`."""
+    group = typer.Typer(
+        no_args_is_help=True,
+        help="Train a ranker for user retention, in a simulated world (extra: train).",
+    )
+    example = "Example: nextswipe train retention"
+    group.command("search", epilog=f"{example} search training --features feed")(train_search)
+    group.command("ppo", epilog=f"{example} ppo training --features feed --night 0.2")(train_ppo)
+    group.command("twin", epilog=f"{example} twin training --objective days")(train_twin)
+    train.add_typer(group, name="retention")
+
+
+def train_search(
+    folder: TrainingFolder,
+    preset: Preset = "kuairand",
+    features: Columns = "world",
+    candidates: CandidateCount = 20,
+    horizon: Annotated[int, typer.Option(min=1, help="Days of a life.")] = 30,
+    seed: Seed = 0,
+    users: Annotated[int, typer.Option(min=1, help="Number of users to learn from.")] = 512,
     judged: Annotated[
-        int | None,
-        typer.Option(min=2, help="Other users that a search's ranker is judged on; default 1,000."),
+        int, typer.Option(min=2, help="Number of other users to judge the ranker by.")
+    ] = 1_000,
+    generations: Annotated[int, typer.Option(min=1, help="Number of generations.")] = 12,
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search ranking weights in the full world, and clone them into a network.
+
+    The search finds the weights under which simulated users have most active days. The network is
+    judged on other users. After a kill, --resume continues.
+    """
+    from policies.training.search.settings import SearchTrainingArgs
+    from serve.jobs.train_search import search_retention
+
+    with refusing():
+        args = SearchTrainingArgs(
+            preset,
+            candidates,
+            features,
+            seed,
+            n_users=users,
+            n_judged=judged,
+            n_generations=generations,
+            days=horizon,
+        )
+    outcome = search_retention(args, folder, resume=resume, advance=_tell_search)
+    if as_json:
+        print_json(outcome)
+    else:
+        _print_search(outcome)
+
+
+def train_ppo(
+    folder: TrainingFolder,
+    objective: Annotated[str, typer.Option(help="Reward, as mix or retention.")] = "mix",
+    preset: Preset = "kuairand",
+    features: Columns = "world",
+    candidates: CandidateCount = 20,
+    horizon: Annotated[
+        int | None, typer.Option(min=1, help="Days of a life; default: the preset's.")
     ] = None,
-    generations: Annotated[
-        int | None, typer.Option(min=1, help="Generations of a search; default 12.")
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(min=1, help="Cards for PPO; default 400,000 in the twin, else 2,000,000."),
-    ] = None,
+    seed: Seed = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Number of cards.")] = 2_000_000,
     wellbeing: Annotated[
-        float,
-        typer.Option(help="Penalty per minute of a visit beyond its limit (PPO, full world)."),
+        float, typer.Option(help="Penalty per minute of a visit beyond its limit.")
     ] = 0.0,
     visit_limit: Annotated[
         float, typer.Option(metavar="MINUTES", help="Length from which a visit is penalised.")
     ] = 60.0,
-    night: Annotated[
-        float, typer.Option(help="Penalty per minute from 0 to 5 h (PPO, full world).")
-    ] = 0.0,
+    night: Annotated[float, typer.Option(help="Penalty per minute from 0 to 5 h.")] = 0.0,
     most_hate: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="Largest share of 'not interested' cards (full world)."),
+        typer.Option(metavar="SHARE", help="Largest share of 'not interested' cards."),
     ] = None,
     least_exposure: Annotated[
         float | None,
-        typer.Option(
-            metavar="SHARE", help="Least share of cards of the less seen videos (full world)."
-        ),
+        typer.Option(metavar="SHARE", help="Least share of cards of the less seen videos."),
     ] = None,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="Use plain PPO: its own critic, gaps as drawn.")
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the training in the folder.")
-    ] = False,
-    tune: Annotated[
-        int, typer.Option(min=0, help="Try this many settings with Ray Tune instead.")
-    ] = 0,
-    address: Annotated[
-        str | None, typer.Option(help="Address of a Ray cluster; default: Ray runs here.")
-    ] = None,
+    plain: PlainPpo = False,
+    resume: Resume = False,
+    tune: TrialCount = 0,
+    address: RayAddress = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a ranker for user retention, in a simulated world.
+    """Train a network by PPO in the full world, with penalties and limits.
 
-    In the full world, a search finds the weights under which simulated users have most active days,
-    and clones them into a network, which is then judged on other users. With --by ppo, and in the
-    twin, PPO trains a network. Needs the extra train. After a kill, --resume continues. A job of
-    Ray runs on that job's cluster. Penalties and limits are PPO's, and off unless given; limits are
-    judged at the end on other users.
+    Both are off unless given; limits are judged at the end on other users. After a kill, --resume
+    continues. A job of Ray runs on that job's cluster.
     """
-    if (by or ("search" if env == "world" else "ppo")) == "search":
-        if env == "twin":
-            raise JobError("expected --env world with --by search: the twin has PPO alone")
-        require_method(
-            "ppo",
-            {
-                "--objective": objective,
-                "--steps": steps,
-                "--wellbeing": wellbeing,
-                "--night": night,
-                "--most-hate": most_hate is not None,
-                "--least-exposure": least_exposure is not None,
-                "--plain": plain,
-                "--tune": tune,
-                "--address": address,
-            },
-        )
-        sizes = {"n_users": users, "n_judged": judged, "n_generations": generations}
-        with refusing():
-            searched = searched_args(preset, candidates, features, seed, sizes | {"days": horizon})
-        train_search(searched, folder, resume=resume, as_json=as_json)
-        return
-    require_method("search", {"--users": users, "--judged": judged, "--generations": generations})
-    fines = {"wellbeing": wellbeing, "visit_limit_min": visit_limit, "night": night}
-    limits = {"most_hate": most_hate, "least_exposure": least_exposure}
-    if env == "twin":
-        if wellbeing or night:
-            raise JobError(
-                "expected --env world with --wellbeing or --night: the twin has no clock"
-            )
-        args = _twin_args(objective, horizon, seed, steps, limits)
-    else:
-        world = {
-            "preset": preset,
-            "n_candidates": candidates,
-            "horizon_days": horizon,
-            "columns": features,
-        }
-        args = _world_args(objective, world, fines, seed, steps, limits)
-    if plain:
-        args = args.plain()
-    if tune:
-        _tune(args, tune, folder, address, as_json=as_json)
-        return
-    from serve.jobs.train_ppo import train_retention as train
-
-    outcome = train(args, folder, resume=resume, address=address, advance=_tell)
-    if as_json:
-        print_json(outcome)
-    else:
-        _print(outcome)
-
-
-def _twin_args(
-    objective: str, horizon: int | None, seed: int, steps: int | None, limits: dict[str, Any]
-) -> "RetentionArgs":
-    import msgspec
-
-    from policies.training.limits import Constraints
-    from policies.training.settings import RetentionArgs, TwinWorld
-
-    named = {"objective": objective} if objective else {}
-    with refusing():
-        world = msgspec.convert({"type": "twin", "horizon_days": horizon or 60} | named, TwinWorld)
-        args = RetentionArgs(world=world, seed=seed, limits=Constraints(**limits))
-        return args if steps is None else msgspec.structs.replace(args, n_steps=steps)
-
-
-def _world_args(
-    objective: str,
-    world: dict[str, Any],
-    fines: dict[str, float],
-    seed: int,
-    steps: int | None,
-    limits: dict[str, Any],
-) -> "RetentionArgs":
     from env.world.objective import Objective
     from policies.training.limits import Constraints
     from policies.training.settings import FeedWorld, RetentionArgs
 
     with refusing():
-        counted = Objective(objective or "mix", **fines)  # type: ignore[arg-type]  # it checks
-        feed = FeedWorld(objective=counted, **world)
-        return RetentionArgs.of_feed(
-            feed, seed=seed, n_steps=steps or 2_000_000, limits=Constraints(**limits)
+        counted = Objective(
+            objective,  # type: ignore[arg-type]  # it checks
+            wellbeing=wellbeing,
+            visit_limit_min=visit_limit,
+            night=night,
         )
+        world = FeedWorld(
+            objective=counted,
+            preset=preset,
+            n_candidates=candidates,
+            horizon_days=horizon,
+            columns=features,
+        )
+        limits = Constraints(most_hate=most_hate, least_exposure=least_exposure)
+        args = RetentionArgs.of_feed(world, seed=seed, n_steps=steps, limits=limits)
+    args = args.plain() if plain else args
+    _train(args, folder, tune, address, resume=resume, as_json=as_json)
+
+
+def train_twin(
+    folder: TrainingFolder,
+    objective: Annotated[str, typer.Option(help="Reward: watch or days.")] = "watch",
+    horizon: Annotated[int, typer.Option(min=1, help="Days of a life.")] = 60,
+    seed: Seed = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Number of cards.")] = 400_000,
+    plain: PlainPpo = False,
+    resume: Resume = False,
+    tune: TrialCount = 0,
+    address: RayAddress = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a network by PPO in the twin, the small world whose optimum is known.
+
+    The result is graded: 0 for what is watched longest now, 1 for the optimum. After a kill,
+    --resume continues. A job of Ray runs on that job's cluster.
+    """
+    from policies.training.settings import RetentionArgs, TwinWorld
+
+    told = {"type": "twin", "horizon_days": horizon, "objective": objective}
+    with refusing():
+        args = RetentionArgs(world=msgspec.convert(told, TwinWorld), seed=seed, n_steps=steps)
+    args = args.plain() if plain else args
+    _train(args, folder, tune, address, resume=resume, as_json=as_json)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn arguments that are out of range into a message."""
+    try:
+        yield
+    except ValueError as error:
+        raise JobError(str(error)) from error
+
+
+def _train(
+    args: "RetentionArgs",
+    folder: Path,
+    n_trials: int,
+    address: str | None,
+    *,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    if n_trials:
+        _tune(args, n_trials, folder, address, as_json=as_json)
+        return
+    from serve.jobs.train_ppo import train_retention
+
+    outcome = train_retention(args, folder, resume=resume, address=address, advance=_tell)
+    if as_json:
+        print_json(outcome)
+    else:
+        _print(outcome)
 
 
 def _tune(
@@ -239,3 +266,20 @@ def _print(outcome: "TrainingOutcome") -> None:
             f"of the way from myopic to the optimum: {outcome.grade.served:.3f} as served, "
             f"{outcome.grade.greedy:.3f} greedy"
         )
+
+
+def _tell_search(stage: str, done: int, total: int) -> None:
+    typer.echo(f"{stage} {done}/{total}", err=True)
+
+
+def _print_search(outcome: "SearchOutcome") -> None:
+    worth = outcome.worth
+    typer.echo(f"{outcome.seconds:.0f} s: {outcome.ranker}")
+    typer.echo(f"{worth.users:,} users it was not trained with, {worth.days} days:")
+    for lived in worth.lives:
+        typer.echo(f"  {lived.policy:7} {lived.active_days:6.2f} active days, D30 {lived.d30:.3f}")
+    for over, gain in (("myopic", worth.gain_over_myopic), ("chance", worth.gain_over_chance)):
+        bounds = f"[{gain.low:+.1%}, {gain.high:+.1%}]"
+        typer.echo(f"active days over {over}: {gain.value:+.1%} {bounds}")
+    d30 = worth.d30_over_myopic
+    typer.echo(f"D30 over myopic: {d30.value:+.3f} [{d30.low:+.3f}, {d30.high:+.3f}]")

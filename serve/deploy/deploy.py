@@ -31,7 +31,7 @@ def write_deployment(
 
     Args:
         folder: must be missing or empty, without `force`.
-        cluster: size, and the address of an existing Redis, if any.
+        cluster: size, and the address of an existing store, if any.
         own_redis: set up a Redis beside the server.
         force: overwrite the files in the folder.
 
@@ -42,7 +42,7 @@ def write_deployment(
     if folder.exists() and any(folder.iterdir()) and not force:
         raise JobError(f"{folder} holds something: expected an empty folder, or --force")
     if own_redis:
-        cluster = msgspec.structs.replace(cluster, redis=manifests.OWN_REDIS)
+        cluster = msgspec.structs.replace(cluster, store=manifests.OWN_REDIS, keeps_ray_state=True)
     return [
         _write(folder / name, text, is_private=name == SECRET)
         for name, text in files(config, cluster, own_redis=own_redis).items()
@@ -59,8 +59,8 @@ def files(config: Config, cluster: Cluster, *, own_redis: bool) -> dict[str, str
         "train-retention.yaml": to_yaml(*manifests.training(cluster)),
         "Dockerfile": DOCKERFILE.read_text(),
     }
-    if cluster.redis:
-        found[SECRET] = to_yaml(manifests.store_secret(cluster.redis))
+    if cluster.store:
+        found[SECRET] = to_yaml(manifests.store_secret(cluster.store))
     if own_redis:
         found["kubernetes/redis.yaml"] = to_yaml(*manifests.redis())
     return found

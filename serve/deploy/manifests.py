@@ -95,7 +95,7 @@ def service(config: Config, cluster: Cluster, serve_config: str) -> list[Resourc
     """Return the server, its network policy and its disruption budget.
 
     Args:
-        cluster: with the address of its Redis, if any.
+        cluster: with the address of its store, if any.
         serve_config: the Serve config, as YAML.
     """
     spec = {
@@ -125,7 +125,7 @@ def training(cluster: Cluster) -> list[Resource]:
     pod = _pod(f"{cluster.image}-train", "train", str(TRAINING_CPUS), "16Gi", [_DATA], {})
     job = _resource("ray.io/v1", "RayJob", TRAINING) | {
         "spec": {
-            "entrypoint": f"nextswipe train retention {DATA}/training --env world "
+            "entrypoint": f"nextswipe train retention search {DATA}/training "
             "--features feed --resume",
             # The operator submits the job, so no further pod has to reach the dashboard.
             "submissionMode": "HTTPMode",
@@ -139,7 +139,7 @@ def training(cluster: Cluster) -> list[Resource]:
 
 def _serving(config: Config, cluster: Cluster) -> Resource:
     """Return the Ray cluster: a head without replicas, and autoscaled pods with replicas."""
-    mounts = [_DATA, _ADDRESS] if cluster.redis else [_DATA]
+    mounts = [_DATA, _ADDRESS] if cluster.store else [_DATA]
     variables = environment(config)
     if cluster.single_node:
         n_cpus = config.server.replicas + 1
@@ -148,10 +148,11 @@ def _serving(config: Config, cluster: Cluster) -> Resource:
     head = _pod(cluster.image, "head", "2", "4Gi", mounts, variables)
     feed = _pod(cluster.image, "feed", str(CPUS_A_POD), "8Gi", mounts, variables)
     least = cluster.pods(cluster.min_replicas)
+    remembered = _remembered(cluster.store) if cluster.keeps_ray_state else None
     return {
         "enableInTreeAutoscaling": True,
         "autoscalerOptions": {"idleTimeoutSeconds": 300},
-        "gcsFaultToleranceOptions": _remembered(cluster.redis),
+        **({"gcsFaultToleranceOptions": remembered} if remembered else {}),
         "headGroupSpec": _group(head, 0),
         "workerGroupSpecs": [
             {

@@ -8,7 +8,6 @@ copy holds the secret, which signs decisions: keep it as private as the data fol
 
 import os
 import shutil
-import sqlite3
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -22,25 +21,22 @@ from serve.jobs.imported_world import ImportedWorld
 from serve.learn.fold import JOIN
 from serve.learn.rankers import KEPT, open_rankers
 from serve.learn.settings import open_snapshots
-from serve.store.data_folder import open_file, require_idle
-from serve.store.sqlite import SqliteView
+from serve.store.data_folder import copies_of, freeze_data, require_idle
+from serve.store.kind import FileCopies
 
 Advance = Callable[[int], None]
-"""Called with the number of database pages copied since the last call."""
+"""Called with the number of pages of the store copied since the last call."""
 
 FORMAT_VERSION = 1
 
-ABOUT, DATABASE, SECRET, SNAPSHOTS, RANKERS = (
+ABOUT, SECRET, SNAPSHOTS, RANKERS = (
     "backup.json",
-    "nextswipe.db",
     "secret.key",
     "snapshots",
     "retention",
 )
 
 ATTEMPTS = 5
-
-PAGES_A_STEP = 1_000
 
 
 class Backup(msgspec.Struct, frozen=True):
@@ -73,7 +69,8 @@ def backup(config: Config, folder: Path, now_ms: int, advance: Advance | None = 
     if (data / SECRET).exists():
         shutil.copy2(data / SECRET, folder / SECRET)
         (folder / SECRET).chmod(0o600)
-    about = Backup(now_ms, _last_offset(folder / DATABASE), version)
+    copies = copies_of(config)
+    about = Backup(now_ms, copies.last_offset(folder / copies.file), version)
     _flush(folder)
     (folder / ABOUT).write_bytes(msgspec.json.format(msgspec.json.encode(about)))
     _flush(folder)
@@ -86,9 +83,8 @@ def count_pages(config: Config) -> int:
     Raises:
         Refused: as `backup`.
     """
-    with open_file(config) as store, store.database.reader() as connection:
-        (n,) = connection.execute("PRAGMA page_count").fetchone()
-    return int(n)
+    with freeze_data(config) as frozen:
+        return frozen.n_pages()
 
 
 def restore(config: Config, folder: Path, *, force: bool = False) -> Backup:
@@ -102,7 +98,7 @@ def restore(config: Config, folder: Path, *, force: bool = False) -> Backup:
         Refused: the backup is incomplete, the data folder is in use, or it is not empty without
             `force`.
     """
-    about = _checked(folder)
+    about = _checked(copies_of(config), folder)
     data = Path(config.data.folder)
     require_idle(config)
     if not force:
@@ -134,18 +130,15 @@ def _copy_together(config: Config, folder: Path, advance: Advance | None) -> int
 
 
 def _try_copy(config: Config, folder: Path, advance: Advance | None) -> int:
-    with open_file(config) as store:
+    imported = ImportedWorld(Path(config.data.folder))
+    with freeze_data(config) as frozen, imported.alone():
         folder.mkdir(parents=True, exist_ok=True)
-        imported = ImportedWorld(Path(config.data.folder))
-        with imported.alone(), store.database.reader() as connection:
-            view = SqliteView(connection)
-            # A read transaction begins at its first read, and the backup below is part of it.
-            version = view.current_version()
-            if version is not None:
-                _copy_snapshots(open_snapshots(config), folder / SNAPSHOTS, version.version)
-            imported.copy(view, folder)
-            _copy_rankers(open_rankers(config), folder / RANKERS)
-            _copy_database(connection, folder / DATABASE, advance)
+        version = frozen.view.current_version()
+        if version is not None:
+            _copy_snapshots(open_snapshots(config), folder / SNAPSHOTS, version.version)
+        imported.copy(frozen.view, folder)
+        _copy_rankers(open_rankers(config), folder / RANKERS)
+        frozen.copy(folder / copies_of(config).file, advance or _tell_nobody)
     return 0 if version is None else version.version
 
 
@@ -167,34 +160,7 @@ def _copy_rankers(store: SnapshotStore, folder: Path) -> None:
         SnapshotStore(folder, keep=KEPT).publish(snapshot.manifest, snapshot.parts)
 
 
-def _copy_database(connection: sqlite3.Connection, path: Path, advance: Advance | None) -> None:
-    path.unlink(missing_ok=True)
-    target = sqlite3.connect(path)
-
-    done = 0
-
-    def tell(status: int, remaining: int, total: int) -> None:
-        nonlocal done
-        if advance is not None:
-            advance(total - remaining - done)
-        done = total - remaining
-
-    try:
-        connection.backup(target, pages=PAGES_A_STEP, progress=tell)
-    finally:
-        target.close()
-
-
-def _last_offset(path: Path) -> int:
-    connection = sqlite3.connect(path)
-    try:
-        (offset,) = connection.execute("SELECT coalesce(max(offset), 0) FROM log").fetchone()
-    finally:
-        connection.close()
-    return int(offset)
-
-
-def _checked(folder: Path) -> Backup:
+def _checked(copies: FileCopies, folder: Path) -> Backup:
     try:
         about = msgspec.json.decode((folder / ABOUT).read_bytes(), type=Backup)
     except FileNotFoundError:
@@ -203,7 +169,7 @@ def _checked(folder: Path) -> Backup:
         raise JobError(f"{folder / ABOUT}: {error}") from error
     if about.format_version > FORMAT_VERSION:
         raise JobError(f"{folder}: written by a newer nextswipe: upgrade this one")
-    _check_database(folder / DATABASE, about)
+    _check_database(copies, folder / copies.file, about)
     try:
         _check_generations(folder, about)
     except (FileNotFoundError, SnapshotCorruption) as error:
@@ -222,17 +188,13 @@ def _check_generations(folder: Path, about: Backup) -> None:
             rankers.load(version)
 
 
-def _check_database(path: Path, about: Backup) -> None:
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
+def _check_database(copies: FileCopies, path: Path, about: Backup) -> None:
     try:
-        (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-        (offset,) = connection.execute("SELECT coalesce(max(offset), 0) FROM log").fetchone()
-    except sqlite3.DatabaseError as error:
+        offset = copies.check(path)
+    except ValueError as error:
         raise JobError(f"{path}: {error}") from error
-    finally:
-        connection.close()
-    if verdict != "ok" or offset != about.offset:
-        raise JobError(f"{path}: expected a log up to {about.offset}, got {offset} ({verdict})")
+    if offset != about.offset:
+        raise JobError(f"{path}: expected a log up to {about.offset}, got {offset}")
 
 
 def _require_empty(folder: Path, hint: str = "") -> None:
@@ -254,3 +216,7 @@ def _flush_one(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _tell_nobody(n: int) -> None:
+    """Ignore progress."""

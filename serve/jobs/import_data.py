@@ -26,7 +26,7 @@ from serve.importers import kuairand
 from serve.importers.items import ItemLine
 from serve.importers.kuairand import KuaiRand
 from serve.jobs.imported_world import ImportDescription, ImportedWorld, People, digest_of
-from serve.store.data_folder import open_data, open_file
+from serve.store.data_folder import open_data, require_imports
 from serve.store.ledger import WritePath, put_items
 from serve.store.store import Transaction, write_now
 from serve.store.totals import OtherLengthError
@@ -233,9 +233,9 @@ def _write(
     """Write items and users in one transaction, then call `finish` in it."""
     titles = _load_titles(config)
     blocks = [pack_halves(static_block(item, titles)) for item in items]
-    # Users are spread over shards, so only a single-file store can write all or none.
-    opened = open_file if users else open_data
-    with opened(config, must_exist=False, now_ms=lambda: now_ms) as store:
+    if users:
+        require_imports(config)
+    with open_data(config, must_exist=False, now_ms=lambda: now_ms) as store:
         ledger = WritePath(store)
 
         def work(transaction: Transaction) -> tuple[ImportCounts, ImportCounts]:

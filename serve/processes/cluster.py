@@ -52,7 +52,8 @@ class Cluster(msgspec.Struct, frozen=True):
     """The size of a cluster and the addresses of its parts."""
 
     image: str  # container image that serves
-    redis: str = ""  # address of the store; empty: a file, on a single node
+    store: str = ""  # address of the store; empty: a file, on a single node
+    keeps_ray_state: bool = True  # the store is a Redis, where Ray's head keeps its state as well
     min_replicas: int = 4  # of `Feed`; a single node has `server.replicas`
     max_replicas: int = 64  # of `Feed`
     single_node: bool = False  # everything in one pod, which may keep its log in SQLite
@@ -67,7 +68,7 @@ def require_shared(config: Config, cluster: Cluster, *, own_redis: bool) -> None
 
     Args:
         config: the settings.
-        cluster: its `redis` is the address that the operator gave.
+        cluster: its `store` is the address that the operator gave.
         own_redis: whether to set up a Redis beside the server.
 
     Raises:
@@ -78,9 +79,9 @@ def require_shared(config: Config, cluster: Cluster, *, own_redis: bool) -> None
             "expected 1 <= --min-replicas <= --max-replicas, "
             f"got {cluster.min_replicas} and {cluster.max_replicas}"
         )
-    if own_redis and (cluster.redis or cluster.single_node):
+    if own_redis and (cluster.store or cluster.single_node):
         raise JobError("expected --own-redis alone: not with an address, not with --single-node")
-    if not (cluster.redis or own_redis or cluster.single_node):
+    if not (cluster.store or own_redis or cluster.single_node):
         raise JobError(
             f"the store is SQLite in {config.data.folder}, a file on one machine's disk, which the "
             "machines of a cluster cannot share: name a Redis (--store URL, or store.url), have "
@@ -99,7 +100,7 @@ def serve_config(config: Config, cluster: Cluster) -> dict[str, Any]:
                 "name": "nextswipe",
                 "route_prefix": "/",
                 "import_path": "serve.processes.ray_app:build",
-                "args": args_of(config, STORE_FILE if cluster.redis else None),
+                "args": args_of(config, STORE_FILE if cluster.store else None),
                 "deployments": [_feed(config, cluster), _learner()],
             }
         ],

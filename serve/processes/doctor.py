@@ -11,7 +11,6 @@ import os
 import platform
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,21 +18,15 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from pathlib import Path
-from time import perf_counter
-from typing import Literal
 
 import msgspec
 from packaging.requirements import Requirement
 
-from replay.log.redis.client import RedisClient, RedisError
-from replay.log.redis.log import LogNotFound
-from serve.config import Config, StoreSettings
+from serve.config import Config
 from serve.processes.edge import authority
 from serve.processes.haproxy import LISTEN, find_binary, install
-from serve.store.open import open_store
-from serve.store.store import StoreUnavailable, unavailable
-
-Verdict = Literal["well", "look", "wrong"]
+from serve.store.kind import SLOW_S, WRITE_BYTES, Verdict, median_s
+from serve.store.open import find_kind
 
 
 class CheckResult(msgspec.Struct, frozen=True):
@@ -46,16 +39,6 @@ class CheckResult(msgspec.Struct, frozen=True):
 
 LEAST_FREE_BYTES = 1 << 30
 
-SLOW_S = 0.02
-
-NEARLY_FULL = 0.9
-
-N_WRITES = 10
-
-WRITE_BYTES = 4096
-
-KEPT_S = 60
-
 
 def look_at_disk(config: Config) -> tuple[CheckResult, float]:
     """Check the data folder, or its nearest existing parent; also return the fsync's seconds."""
@@ -63,76 +46,35 @@ def look_at_disk(config: Config) -> tuple[CheckResult, float]:
     there = next(each for each in (folder, *folder.parents) if each.exists())
     try:
         with tempfile.NamedTemporaryFile(dir=there) as file:
-            fsync_s = _median_s(lambda: _append(file.fileno()))
+            fsync_s = median_s(lambda: _append(file.fileno()))
     except OSError as error:
         return CheckResult("disk", "wrong", f"{there} cannot be written: {error.strerror}"), 0.0
     free = shutil.disk_usage(there).free
     said = f"{there}: {free / 2**30:.1f} GB free, fsync {1e3 * fsync_s:.1f} ms"
+    is_shared = find_kind(config.store).is_shared
     if free < LEAST_FREE_BYTES:
-        grows = "snapshots come to it" if config.store.url else "the log only grows"
+        grows = "snapshots come to it" if is_shared else "the log only grows"
         return CheckResult("disk", "wrong", f"{said}: less than 1 GB, and {grows}"), fsync_s
-    if fsync_s > SLOW_S and not config.store.url:
+    if fsync_s > SLOW_S and not is_shared:
         return CheckResult("disk", "look", f"{said}: each feedback waits for one"), fsync_s
     return CheckResult("disk", "well", said), fsync_s
 
 
 def look_at_store(config: Config) -> CheckResult:
-    """Check a Redis without making a log there; a file is the disk's check."""
-    settings = config.store
-    if not settings.url:
-        return CheckResult("store", "well", "a database in the data folder")
+    """Ask the store how it is, without making one; a file is the disk's check."""
     try:
-        open_store(config, lambda: 0, make=False).close()
-        said = f"a log of {settings.name}"
-    except LogNotFound:
-        said = f"a log of {settings.name} will be made at the start"
-    except (ValueError, StoreUnavailable) as error:
-        return CheckResult("store", "wrong", f"store.url: {error}")
-    try:
-        return _look_at_redis(settings, said)
-    except RedisError as error:
-        return CheckResult("store", "wrong", f"store.url: {unavailable(error)}")
-
-
-def _look_at_redis(settings: StoreSettings, said: str) -> CheckResult:
-    client, key = RedisClient(settings.url), f"{{{settings.name}.0}}:doctor"
-    try:
-        used_bytes, most_bytes = client.memory()
-        write_s = _median_s(lambda: client.ask("SET", key, bytes(WRITE_BYTES), "EX", KEPT_S))
-        client.ask("UNLINK", key)
-    finally:
-        client.close()
-    said += f", {used_bytes / 2**30:.1f} GB taken, a write {1e3 * write_s:.1f} ms"
-    if not settings.durable:
-        return CheckResult(
-            "store", "look", f"{said}: acknowledged ones may be lost (store.durable)"
-        )
-    if not most_bytes:
-        return CheckResult(
-            "store", "look", f"{said}; no maxmemory: when full it is killed, set one"
-        )
-    said += f", full at {most_bytes / 2**30:.1f} GB"
-    if used_bytes > NEARLY_FULL * most_bytes:
-        return CheckResult(
-            "store", "look", f"{said}: it will refuse writes, and the log only grows"
-        )
-    if write_s > SLOW_S:
-        return CheckResult("store", "look", f"{said}: each feedback waits for one")
-    return CheckResult("store", "well", said)
+        kind = find_kind(config.store)
+        if kind.check is None:
+            return CheckResult("store", "well", f"{kind.name}, in {kind.describe(config)}")
+        health = kind.check(config)
+    except ValueError as error:
+        return CheckResult("store", "wrong", str(error))
+    return CheckResult("store", health.verdict, health.says)
 
 
 def _append(fd: int) -> None:
     os.write(fd, bytes(WRITE_BYTES))
     os.fsync(fd)
-
-
-def _median_s(write: Callable[[], object]) -> float:
-    times_s = []
-    for _ in range(N_WRITES):
-        began_s = perf_counter()
-        write()
-        times_s.append(perf_counter() - began_s)
-    return statistics.median(times_s)
 
 
 LEAST_MEMORY_BYTES = 1_500 << 20

@@ -6,7 +6,6 @@ A job may run beside a server or without one. It refuses before it changes anyth
 import contextlib
 import os
 import socket
-import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,15 +15,13 @@ import msgspec
 from replay.log.sqlite.checkpoint import locked
 from serve.config import Config
 from serve.errors import JobError
-from serve.store.open import DATABASE, open_store
-from serve.store.sqlite import SqliteStore
+from serve.store.kind import FileCopies, FrozenStore, StoreKind
+from serve.store.open import find_kind, open_store
 from serve.store.store import Store, StoreUnavailable
 
 SERVING_LOCK = "serving.lock"
 
 SERVING = "serving.json"
-
-NO_FILE = f"this needs {DATABASE} in the data folder"
 
 
 def open_data(
@@ -38,23 +35,59 @@ def open_data(
         now_ms: the wall clock, for callers that write log lines.
 
     Raises:
-        Refused: the database is missing or invalid, or a newer nextswipe wrote it.
+        JobError: the store is missing or invalid, or a newer nextswipe wrote it.
     """
-    try:
+    with _refusing(config):
         return open_store(config, now_ms, make=not must_exist)
-    except (ValueError, StoreUnavailable, sqlite3.DatabaseError) as error:
-        where = "store.url" if config.store.url else config.data.folder
-        raise JobError(f"{where}: {error}") from error
 
 
-def open_file(
-    config: Config, *, must_exist: bool = True, now_ms: Callable[[], int] = lambda: 0
-) -> SqliteStore:
-    """Open the data folder's database file; raises as `open_data`, and `JobError` for a Redis."""
-    store = None if config.store.url else open_data(config, must_exist=must_exist, now_ms=now_ms)
-    if not isinstance(store, SqliteStore):
-        raise JobError(f"{NO_FILE}: the store is a Redis (store.url)")
-    return store
+@contextlib.contextmanager
+def freeze_data(config: Config) -> Iterator[FrozenStore]:
+    """Lend the data folder's store as of one moment; raises as `open_data` and `copies_of`."""
+    with contextlib.ExitStack() as stack:
+        with _refusing(config):
+            frozen = stack.enter_context(copies_of(config).freeze(config))
+        yield frozen
+
+
+def copies_of(config: Config) -> FileCopies:
+    """Return how the store is copied.
+
+    Raises:
+        JobError: it is no file in the data folder.
+    """
+    kind = find_kind(config.store)
+    if kind.copies is None:
+        raise JobError(f"this needs a store that is a file in the data folder: {_told(kind)}")
+    return kind.copies
+
+
+def require_imports(config: Config) -> None:
+    """Refuse a store that cannot take an import as a whole.
+
+    Raises:
+        JobError: its transactions are about one user, or about items.
+    """
+    kind = find_kind(config.store)
+    if not kind.takes_imports:
+        raise JobError(f"this needs a store that takes an import as a whole: {_told(kind)}")
+
+
+def require_idle(config: Config) -> None:
+    """Refuse a store that a process has open; a missing one is idle.
+
+    Raises:
+        JobError: a server, or another job, is running on it, or nobody can know.
+    """
+    kind = find_kind(config.store)
+    if kind.require_idle is None:
+        raise JobError(
+            f"this needs a store of which it can be known that nobody uses it: {_told(kind)}"
+        )
+    try:
+        kind.require_idle(config)
+    except ValueError as error:
+        raise JobError(str(error)) from error
 
 
 def count_lines(config: Config) -> int:
@@ -63,34 +96,17 @@ def count_lines(config: Config) -> int:
         return store.log.count()
 
 
-def require_idle(config: Config) -> None:
-    """Refuse a data folder that a process has open; a missing one is idle.
+def _told(kind: StoreKind) -> str:
+    return f"SQLite is one, this is {kind.name} (store.url)"
 
-    An exclusive lock on the database decides. Rejected alternative:
-    `docs/decisions/serve-configuration.md`.
 
-    Raises:
-        Refused: a server, or another job, is running on it.
-    """
-    if config.store.url:
-        raise JobError(f"{NO_FILE}, of which it can be known that nobody uses it")
-    path = Path(config.data.folder) / DATABASE
-    if not path.exists():
-        return
-    connection = sqlite3.connect(path, timeout=0.0, isolation_level=None)
+@contextlib.contextmanager
+def _refusing(config: Config) -> Iterator[None]:
+    kind = find_kind(config.store)
     try:
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("SELECT name FROM sqlite_master LIMIT 1").fetchone()
-        connection.execute("ROLLBACK")
-    except sqlite3.OperationalError as error:
-        raise JobError(
-            f"{path.parent} is in use ({error}): stop the server, or the job that runs on it"
-        ) from error
-    except sqlite3.DatabaseError as error:
-        raise JobError(f"{path}: {error}") from error
-    finally:
-        connection.close()
+        yield
+    except (ValueError, StoreUnavailable) as error:
+        raise JobError(f"{kind.describe(config)}: {error}") from error
 
 
 class Holder(msgspec.Struct, frozen=True):

@@ -1,46 +1,61 @@
-"""This module opens the store that the configuration names."""
+"""The kinds of stores by the scheme of an address, and the one that the settings name."""
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from serve.config import Config
-from serve.store.sqlite import SqliteStore
+from serve.config import Config, ConfigError, StoreSettings
+from serve.store.kind import StoreKind
 from serve.store.store import Store
 
-DATABASE = "nextswipe.db"
+KINDS: Mapping[str, str] = {
+    "sqlite": "serve.store.sqlite:SQLITE",
+    "redis": "serve.store.redis:REDIS",
+    "rediss": "serve.store.redis:REDIS",
+}
+"""MODULE:NAME of the `StoreKind` of each scheme; the module is imported when a store is opened."""
+
+DEFAULT = "sqlite"
+"""Scheme of an empty address."""
+
+
+def find_kind(settings: StoreSettings) -> StoreKind:
+    """Return the kind of the store in the settings.
+
+    Raises:
+        ConfigError: no kind has the scheme, or the module of a kind of one's own has none.
+    """
+    scheme = settings.url.partition("://")[0] or DEFAULT
+    known = {**KINDS, **settings.kinds}
+    if scheme not in known:
+        told = ", ".join(f"{each}://" for each in known)
+        raise ConfigError(f"store.url: expected one of {told}, got {scheme}://")
+    module, _, name = known[scheme].partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"store.kinds.{scheme}: {error}") from error
+    if not isinstance(found, StoreKind):
+        raise ConfigError(f"store.kinds.{scheme}: expected a StoreKind as {known[scheme]}")
+    return found
 
 
 def open_store(config: Config, now_ms: Callable[[], int], *, make: bool = True) -> Store:
     """Open the store; the caller closes it.
 
-    The data folder exists with either store: it holds the secret, snapshots and rankers.
+    The data folder exists with every store: it holds the secret, snapshots and rankers.
 
     Args:
-        config: names the data folder or the Redis server.
+        config: names the data folder and the store.
         now_ms: the wall clock, for `LogLine.written_ms`.
         make: make a missing store and data folder; otherwise refuse and write nothing.
 
     Raises:
+        ConfigError: no kind of store has this scheme.
         ValueError: the store is missing, was written by a newer nextswipe, has another number of
-            shards, or lacks the configured durability.
+            shards, lacks the configured durability, or is no store at all.
         StoreUnavailable: the server cannot be reached.
-        sqlite3.DatabaseError: the file is no database or cannot be opened.
     """
-    folder = Path(config.data.folder)
     if make:
-        folder.mkdir(parents=True, exist_ok=True)
-    if config.store.url:
-        from serve.store.redis import RedisStore
-
-        return RedisStore(
-            config.store.url,
-            now_ms,
-            name=config.store.name,
-            n_shards=config.store.shards,
-            durable=config.store.durable,
-            make=make,
-        )
-    path = folder / DATABASE
-    if not make and not path.is_file():
-        raise ValueError(f"expected a data folder with {DATABASE}, found none")
-    return SqliteStore(path, now_ms)
+        Path(config.data.folder).mkdir(parents=True, exist_ok=True)
+    return find_kind(config.store).open(config, now_ms, make=make)

@@ -17,15 +17,25 @@ import msgspec
 from env.records import LogLine, PageRecord, Record
 from env.users.state import UserState, decode_state, encode_state
 from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
-from replay.log.redis.client import RedisError
-from replay.log.redis.log import RedisDatabase, RedisLog, find_pages
+from replay.log.redis.client import RedisClient, RedisError
+from replay.log.redis.log import LogNotFound, RedisDatabase, RedisLog, find_pages
 from replay.log.redis.shard import STAMP_BYTES, read_ahead
 from replay.log.redis.writer import ITEMS, Contended, ShardTransaction
+from serve.config import Config
+from serve.store.kind import (
+    SLOW_S,
+    WRITE_BYTES,
+    StoreHealth,
+    StoreKind,
+    StoreMemory,
+    median_s,
+)
 from serve.store.store import (
     NotKept,
     RankerActivation,
     RegisteredUser,
     StoreLog,
+    StoreUnavailable,
     Version,
     translated,
     unavailable,
@@ -455,3 +465,86 @@ class RedisStore:
 
     def _home(self, about: str) -> int:
         return self.database.shard_of(about) if about else ITEMS
+
+
+NEARLY_FULL = 0.9
+
+KEPT_S = 60
+"""Seconds after which the server forgets the key that a check wrote."""
+
+
+def _open(config: Config, now_ms: Callable[[], int], *, make: bool) -> RedisStore:
+    settings = config.store
+    return RedisStore(
+        settings.url,
+        now_ms,
+        name=settings.name,
+        n_shards=settings.shards,
+        durable=settings.durable,
+        make=make,
+    )
+
+
+def _look(config: Config) -> StoreHealth:
+    """Check the server without making a log there."""
+    name = config.store.name
+    try:
+        _open(config, lambda: 0, make=False).close()
+        said = f"a log of {name}"
+    except LogNotFound:
+        said = f"a log of {name} will be made at the start"
+    except (ValueError, StoreUnavailable) as error:
+        return StoreHealth("wrong", f"store.url: {error}")
+    try:
+        return _look_at_server(config, said)
+    except RedisError as error:
+        return StoreHealth("wrong", f"store.url: {unavailable(error)}")
+
+
+def _look_at_server(config: Config, said: str) -> StoreHealth:
+    key = f"{{{config.store.name}.0}}:doctor"
+    with contextlib.closing(RedisClient(config.store.url)) as client:
+        used_bytes, most_bytes = client.memory()
+        write_s = median_s(lambda: client.ask("SET", key, bytes(WRITE_BYTES), "EX", KEPT_S))
+        client.ask("UNLINK", key)
+    said += f", {used_bytes / 2**30:.1f} GB taken, a write {1e3 * write_s:.1f} ms"
+    if not config.store.durable:
+        return StoreHealth("look", f"{said}: acknowledged ones may be lost (store.durable)")
+    if not most_bytes:
+        return StoreHealth("look", f"{said}; no maxmemory: when full it is killed, set one")
+    said += f", full at {most_bytes / 2**30:.1f} GB"
+    if used_bytes > NEARLY_FULL * most_bytes:
+        return StoreHealth("look", f"{said}: it will refuse writes, and the log only grows")
+    if write_s > SLOW_S:
+        return StoreHealth("look", f"{said}: each feedback waits for one")
+    return StoreHealth("well", said)
+
+
+def _used_bytes(config: Config) -> int:
+    with contextlib.closing(RedisClient(config.store.url)) as client:
+        used_bytes, _ = client.memory()
+    return used_bytes
+
+
+def _remove(config: Config) -> None:
+    """Delete an installation, key by key."""
+    cursor = b"0"
+    with contextlib.closing(RedisClient(config.store.url)) as client:
+        while True:
+            cursor, keys = client.ask(
+                "SCAN", cursor, "MATCH", f"{{{config.store.name}.*", "COUNT", 1_000
+            )
+            client.ask_all([("UNLINK", key) for key in keys])
+            if int(cursor) == 0:
+                return
+
+
+REDIS = StoreKind(
+    name="redis",
+    open=_open,
+    is_shared=True,
+    keeps_ray_state=True,
+    check=_look,
+    memory=StoreMemory(_used_bytes, _remove),
+)
+"""One installation on a Redis server."""

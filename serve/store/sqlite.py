@@ -1,8 +1,8 @@
-"""The lookups of the SQLite store, as of one transaction of its database."""
+"""The store in one database file of the data folder: lookups, transactions, backup copies."""
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import compress
 from pathlib import Path
@@ -16,6 +16,8 @@ from env.users.state import UserState, decode_state, encode_state
 from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
 from replay.log.sqlite.database import WAL_BYTES, Database, insert_rows
 from replay.log.sqlite.log import SqliteLog, find, find_page, forget, insert
+from serve.config import Config
+from serve.store.kind import FileCopies, StoreKind
 from serve.store.store import (
     RankerActivation,
     RegisteredUser,
@@ -403,3 +405,107 @@ class SqliteStore:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+DATABASE = "nextswipe.db"
+
+PAGES_A_STEP = 1_000
+
+
+class FrozenDatabase:
+    """The database as of one read transaction; see `serve.store.kind.FrozenStore`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.view = SqliteView(connection)
+
+    def n_pages(self) -> int:
+        """Return the number of database pages."""
+        (n,) = self._connection.execute("PRAGMA page_count").fetchone()
+        return int(n)
+
+    def copy(self, path: Path, advance: Callable[[int], None]) -> None:
+        """Write a copy of the database; tell the number of pages copied since the last call."""
+        path.unlink(missing_ok=True)
+        done = 0
+
+        def tell(status: int, remaining: int, total: int) -> None:
+            nonlocal done
+            advance(total - remaining - done)
+            done = total - remaining
+
+        with contextlib.closing(sqlite3.connect(path)) as target:
+            self._connection.backup(target, pages=PAGES_A_STEP, progress=tell)
+
+
+@contextlib.contextmanager
+def _freeze(config: Config) -> Generator[FrozenDatabase]:
+    """Lend the database; its read transaction begins at the first read."""
+    with (
+        _open(config, lambda: 0, make=False) as store,
+        store.database.reader() as connection,
+    ):
+        yield FrozenDatabase(connection)
+
+
+def _open(config: Config, now_ms: Callable[[], int], *, make: bool) -> SqliteStore:
+    path = Path(config.data.folder) / DATABASE
+    if not make and not path.is_file():
+        raise ValueError(f"expected a data folder with {DATABASE}, found none")
+    try:
+        return SqliteStore(path, now_ms)
+    except sqlite3.DatabaseError as error:
+        raise ValueError(str(error)) from error
+
+
+def _require_idle(config: Config) -> None:
+    """Raise ValueError while a process has the database open; a missing one is idle.
+
+    An exclusive lock on the database decides. Rejected alternative:
+    `docs/decisions/serve-configuration.md`.
+    """
+    path = Path(config.data.folder) / DATABASE
+    if not path.exists():
+        return
+    with contextlib.closing(sqlite3.connect(path, timeout=0.0, isolation_level=None)) as lock:
+        try:
+            lock.execute("PRAGMA locking_mode=EXCLUSIVE")
+            lock.execute("BEGIN IMMEDIATE")
+            lock.execute("SELECT name FROM sqlite_master LIMIT 1").fetchone()
+            lock.execute("ROLLBACK")
+        except sqlite3.OperationalError as error:
+            raise ValueError(
+                f"{path.parent} is in use ({error}): stop the server, or the job that runs on it"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def _last_offset(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        (offset,) = connection.execute(_LAST_OFFSET).fetchone()
+    return int(offset)
+
+
+def _check(path: Path) -> int:
+    uri = f"{path.absolute().as_uri()}?immutable=1"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            (offset,) = connection.execute(_LAST_OFFSET).fetchone()
+    except sqlite3.DatabaseError as error:
+        raise ValueError(str(error)) from error
+    if verdict != "ok":
+        raise ValueError(f"expected a whole database, got one whose check says: {verdict}")
+    return int(offset)
+
+
+SQLITE = StoreKind(
+    name="sqlite",
+    open=_open,
+    is_searchable=True,
+    takes_imports=True,
+    require_idle=_require_idle,
+    copies=FileCopies(DATABASE, _freeze, _last_offset, _check),
+)
+"""A database in the data folder; its disk is checked with the folder's."""

@@ -21,12 +21,13 @@ from env.users.fold import fold
 from env.users.state import UserState
 from env.vocabulary import UserKey
 from policies.bandit.settings import HybridBanditArgs
-from serve.config import Arm, ClockSettings, Config, DataSettings, Experiment
+from serve.config import Arm, ClockSettings, Config, DataSettings, Experiment, StoreSettings
 from serve.feed.engine import Engine
 from serve.feed.pipeline import Pipeline
 from serve.http.api import make_app
 from serve.learn.served import initial_serving_model
-from serve.store.redis import RedisStore
+from serve.store.data_folder import open_data
+from serve.store.open import open_store
 from serve.store.sqlite import SqliteStore
 from serve.store.store import Store, Transaction
 from serve.wire.items import ItemBody, ItemsRequest
@@ -82,15 +83,30 @@ _kinds = ["sqlite"]
 
 def open_kind(folder: Path, now_ms: Callable[[], int]) -> Store:
     """Open the store of a folder, of the kind that the test runs with."""
-    if _kinds[-1] == "redis":
-        name = f"test-{hashlib.blake2b(str(folder).encode(), digest_size=6).hexdigest()}"
-        return RedisStore(shared_url(), now_ms, name=name, n_shards=3, durable=True)
-    return SqliteStore(folder / "nextswipe.db", now_ms)
+    name = f"test-{hashlib.blake2b(str(folder).encode(), digest_size=6).hexdigest()}"
+    return open_store(Config(data=DataSettings(str(folder)), store=_settings(name)), now_ms)
+
+
+def _settings(name: str) -> StoreSettings:
+    match _kinds[-1]:
+        case "redis":
+            return StoreSettings(shared_url(), name, shards=3)
+        case "toy":
+            return StoreSettings(f"toy://{name}", kinds={"toy": "toy_store:TOY"})
+        case _:
+            return StoreSettings()
+
+
+def open_file(config: Config) -> SqliteStore:
+    """Open a data folder's database, whose tables a test looks into."""
+    store = open_data(config)
+    assert isinstance(store, SqliteStore)
+    return store
 
 
 @contextmanager
 def kept_in(kind: str) -> Iterator[None]:
-    """Open stores of a kind, sqlite or redis, until the end of the block."""
+    """Open stores of a kind, sqlite, redis or toy, until the end of the block."""
     _kinds.append(kind)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What every event log must do, each run through it: on SQLite, and on a real Redis in shards."""
+"""What every event log must do: on SQLite, on a real Redis in shards, and in a toy store."""
 
 import itertools
 import threading
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from lines import EVERY_KIND, feedback, page, tick
 from redises import new_name, shared_url
+from servers import kept_in, open_kind
 from waiting import DEADLINE_S
 
 from env.interface import EventLog
@@ -51,7 +52,13 @@ def redis_log(folder: Path) -> Iterator[RedisLog]:
         database.close()
 
 
-@pytest.fixture(params=[sqlite_log, redis_log])
+@contextmanager
+def toy_log(folder: Path) -> Iterator[EventLog]:
+    with kept_in("toy"), open_kind(folder, lambda: WRITTEN_MS) as store:
+        yield store.log
+
+
+@pytest.fixture(params=[sqlite_log, redis_log, toy_log])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """What opens the same log, in this process or after a restart."""
     store, folder = request.param, tmp_path / new_name()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from crowds import Crowd, gathered, read_lines
 from histories import START_MS, make_learner
+from servers import open_file
 
 from env.items.catalogue import Catalogue
 from env.items.statistics import ItemStates
@@ -19,7 +20,6 @@ from serve.config import Config
 from serve.learn.settings import open_snapshots
 from serve.processes.replica import FeedReplica
 from serve.store import totals
-from serve.store.data_folder import open_file
 from serve.store.generations import current_version
 from serve.store.open import open_store
 from serve.store.sqlite import SqliteView

@@ -6,6 +6,7 @@ from servers import START_MS
 
 from replay.log.redis.client import RedisClient
 from serve.bench.log import LogSize, run_log
+from serve.config import StoreSettings
 
 
 @pytest.mark.parametrize("store", ["sqlite", "redis"])
@@ -13,7 +14,9 @@ def test_what_was_acknowledged_is_logged_and_timed(store: str) -> None:
     told: list[tuple[str, int, int]] = []
     size = LogSize(events=1_000, posters=8, rate=2_000.0)
     url = shared_url() if store == "redis" else ""
-    result = run_log(size, store=url, now_ms=START_MS, advance=lambda *step: told.append(step))
+    result = run_log(
+        size, store=StoreSettings(url), now_ms=START_MS, advance=lambda *step: told.append(step)
+    )
     assert (result.store, result.size) == (store, size)
     assert result.events_acked == result.events_logged == 2 * size.events
     assert result.events_per_s > 0.0

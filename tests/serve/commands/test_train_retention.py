@@ -17,26 +17,20 @@ RUN = CliRunner()
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--objective", "likes"], "Invalid enum value 'likes'"),
-        (["--env", "world", "--by", "ppo", "--objective", "likes"], "expected a reward of watch, "),
-        (["--wellbeing", "1"], "expected --env world with --wellbeing or --night"),
-        (["--most-hate", "0.1"], "expected the full world with limits"),
-        (["--env", "world", "--by", "ppo", "--night", "-1"], "expected night of at least 0"),
-        (
-            ["--env", "world", "--by", "ppo", "--least-exposure", "1"],
-            "expected least_exposure in (0, 1), got 1",
-        ),
-        (["--by", "search"], "expected --env world with --by search"),
-        (["--env", "world", "--steps", "9", "--plain"], "expected --by ppo with --steps, --plain"),
-        (["--env", "world", "--most-hate", "0.1"], "expected --by ppo with --most-hate"),
-        (["--generations", "3"], "expected --by search with --generations"),
-        (["--env", "world", "--preset", "nowhere"], "expected one of "),
+        (["twin", "--objective", "likes"], "Invalid enum value 'likes'"),
+        (["ppo", "--objective", "likes"], "expected a reward of watch, "),
+        (["ppo", "--night", "-1"], "expected night of at least 0"),
+        (["ppo", "--least-exposure", "1"], "expected least_exposure in (0, 1), got 1"),
+        (["search", "--preset", "nowhere"], "expected one of "),
+        (["search", "--steps", "9"], "No such option"),
+        (["twin", "--night", "1"], "No such option"),
     ],
 )
 def test_what_cannot_be_trained_for_is_refused(
     tmp_path: Path, options: list[str], message: str
 ) -> None:
-    result = RUN.invoke(app, ["train", "retention", str(tmp_path / "training"), *options])
+    method, *more = options
+    result = RUN.invoke(app, ["train", "retention", method, str(tmp_path / "training"), *more])
     assert result.exit_code == 2
     assert message in result.output
     assert not (tmp_path / "training").exists()
@@ -45,7 +39,7 @@ def test_what_cannot_be_trained_for_is_refused(
 @pytest.mark.filterwarnings("ignore")  # Ray's own, of which there are many
 def test_a_training_leaves_a_ranker_and_is_not_begun_twice(tmp_path: Path) -> None:
     pytest.importorskip("ray.rllib", reason="the extra `train` is not installed")
-    command = ["train", "retention", str(tmp_path), "--steps", "20000", "--json"]
+    command = ["train", "retention", "twin", str(tmp_path), "--steps", "20000", "--json"]
     result = RUN.invoke(app, command)
     assert result.exit_code == 0, result.output
     outcome = json.loads(result.stdout)
@@ -65,8 +59,7 @@ def test_fines_and_limits_come_from_the_command_to_the_manifest(
     pytest.importorskip("ray.rllib", reason="the extra `train` is not installed")
     monkeypatch.setattr("serve.jobs.train_ppo.N_PEOPLE", 40)
     (tmp_path / "small.json").write_bytes(PRESET.to_json())
-    command = ["train", "retention", str(tmp_path / "training"), "--env", "world"]
-    command += ["--by", "ppo"]
+    command = ["train", "retention", "ppo", str(tmp_path / "training")]
     world = ["--preset", str(tmp_path / "small.json"), "--candidates", "6", "--horizon", "3"]
     fines = ["--wellbeing", "2", "--visit-limit", "30", "--night", "1"]
     limits = ["--least-exposure", "0.9", "--most-hate", "0.5"]

@@ -293,7 +293,7 @@ def test_settings_are_those_that_were_given() -> None:
         (["--own-redis", "--store", "redis://h/0"], "--own-redis alone"),
         (["--own-redis", "--min-replicas", "9", "--max-replicas", "8"], "got 9 and 8"),
         (["--own-redis", "--min-replicas", "0"], "got 0 and 64"),
-        (["--store", "mysql://h"], "expected redis://"),
+        (["--store", "mysql://h"], "redis://, rediss://, got mysql://"),
     ],
 )
 def test_what_cannot_be_deployed_is_refused_in_words(

@@ -22,9 +22,9 @@ from serve.wire.users import ProfileBody
 ANN, BOB = UserId("ann"), UserId("bob")
 
 
-@pytest.fixture(params=["sqlite", "redis"], autouse=True)
+@pytest.fixture(params=["sqlite", "redis", "toy"], autouse=True)
 def kind(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every test runs on both stores."""
+    """Every test runs on every store."""
     with kept_in(request.param):
         yield
 

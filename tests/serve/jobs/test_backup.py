@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from histories import START_MS, config_of, make_history, make_learner
 from kuairands import write_kuairand
+from servers import open_file
 from waiting import DEADLINE_S
 
 from env.records import LogLine, TickRecord
@@ -22,7 +23,6 @@ from serve.learn.fold import JOIN
 from serve.learn.learner import publish
 from serve.learn.settings import open_snapshots
 from serve.processes.replica import LearnerReplica
-from serve.store.data_folder import open_file
 from serve.store.generations import current_version
 from serve.store.open import open_store
 

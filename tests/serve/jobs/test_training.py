@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from histories import config_of, make_history, make_learner
+from servers import open_file
 
 from env.records import PageRecord
 from replay.evaluate.gates import Gates
@@ -16,7 +17,7 @@ from serve.jobs.verify import verify_log
 from serve.learn.fold import LearnerState
 from serve.learn.gate import Gate
 from serve.learn.settings import learning_args, open_snapshots
-from serve.store.data_folder import count_lines, open_file
+from serve.store.data_folder import count_lines
 from serve.store.generations import current_version
 from serve.store.open import open_store
 

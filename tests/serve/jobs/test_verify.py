@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from histories import PAGE_MS, START_MS, config_of, make_history
+from servers import open_file
 
 from env.columns.schema import SCHEMA
 from env.items.content import static_block
@@ -18,7 +19,6 @@ from policies.explorers import Softmax
 from serve.config import Arm, Config, Experiment, MixtureSettings
 from serve.errors import JobError
 from serve.jobs.verify import Verified, verify_log
-from serve.store.data_folder import open_file
 from serve.store.generations import all_versions
 from serve.store.ledger import put_items, remove_item
 from serve.store.open import open_store

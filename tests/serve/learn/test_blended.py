@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from histories import START_MS, config_of, make_history
 from random_rankers import random_ranker
+from servers import open_file
 
 from env.columns.schema import SHARED
 from env.interface import page_pmfs
@@ -24,7 +25,6 @@ from serve.jobs.verify import verify_log
 from serve.learn.rankers import publish_ranker, use_ranker
 from serve.learn.settings import open_snapshots
 from serve.processes.replica import FeedReplica
-from serve.store.data_folder import open_file
 from serve.store.open import open_store
 
 HALVES = Experiment("halves", (Arm("bandit", "vowpal"), Arm("blended", "blend")))

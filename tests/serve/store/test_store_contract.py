@@ -1,4 +1,4 @@
-"""What every store must do beside the log, each run through it: SQLite, and a real Redis."""
+"""What every store must do beside the log: SQLite, a real Redis, and a toy that only tests know."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ ANN = UserId("ann")
 Open = Callable[[], Store]
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis", "toy"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """What opens the same store, for several processes or after a restart."""
     with kept_in(request.param):
