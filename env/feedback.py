@@ -11,7 +11,6 @@ from typing import Literal
 from env.records import FeedbackKind
 
 Display = Literal["", "begins", "ends"]
-
 Consequence = Literal["", "follow_creator", "turn_away"]
 
 
@@ -60,9 +59,7 @@ ROWS = (
 )
 
 KINDS: dict[str, KindRow] = {row.kind: row for row in ROWS}
-
 REACTIONS = tuple(row.kind for row in ROWS if row.is_reaction)
-
 DRAWN_REACTIONS = tuple(row.kind for row in ROWS if row.is_drawn)
 """Reactions of simulated users, in the order of their events."""
 

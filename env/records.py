@@ -41,7 +41,6 @@ FeedbackKind = Literal[
 ]
 
 FEEDBACK_KINDS: tuple[str, ...] = get_args(FeedbackKind)
-
 Kind = Literal["page", "feedback", "item", "user", "block", "tick"]
 """Kind of a log line: the tag of its record."""
 
@@ -158,9 +157,7 @@ class TickRecord(msgspec.Struct, frozen=True, tag="tick", tag_field="t"):
 
 
 Record = PageRecord | FeedbackRecord | ItemRecord | UserRecord | BlockRecord | TickRecord
-
 _encoder = msgspec.msgpack.Encoder()
-
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 
 

@@ -13,9 +13,7 @@ from env.feedback import REACTIONS
 from env.vocabulary import Feedback
 
 REWARD_VERSION = 1
-
 VALID_PLAY_S = 7.0
-
 LONG_VIEW_S = 18.0
 
 
@@ -60,7 +58,6 @@ REWARDED = tuple(name for name in Reward.__struct_fields__ if name in REACTIONS)
 """Reactions in the order in which their rewards are added, which the last bit depends on."""
 
 _weights_of = attrgetter(*REWARDED)
-
 _reactions_of = attrgetter(*REWARDED)
 
 

@@ -14,22 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-
 Float32s = npt.NDArray[np.float32]
-
 Bools = npt.NDArray[np.bool_]
-
 Ints = npt.NDArray[np.int64]
-
 Keys = npt.NDArray[np.uint64]
-
 ShortKeys = npt.NDArray[np.uint32]
 """Low 32 bits of item keys."""
 
 ItemId = NewType("ItemId", str)
-
 CreatorId = NewType("CreatorId", str)
-
 UserId = NewType("UserId", str)
 """A user's id as the caller knows it; it stands in the profile record only."""
 
@@ -37,9 +30,7 @@ UserKey = NewType("UserKey", str)
 """A user's pseudonym in the log, so that forgetting a user erases one record."""
 
 SessionId = NewType("SessionId", str)
-
 PageId = NewType("PageId", str)
-
 DecisionId = NewType("DecisionId", str)
 
 

@@ -18,15 +18,10 @@ from pathlib import Path
 import msgspec
 
 FORMAT_VERSION = 1
-
 MANIFEST = "manifest.json"
-
 _PART_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
-
 _GENERATION = re.compile(r"v([0-9]{12})")
-
 _UNFINISHED = "unfinished-"
-
 _ABANDONED_S = 3600.0
 """An unfinished folder this much older than the newest generation has no writer any more."""
 

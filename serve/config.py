@@ -25,15 +25,10 @@ from policies.ranker.blend import BlendSettings
 from serve.limits import QUEUE
 
 SHIPPED = Path(__file__).with_name("nextswipe.toml")
-
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
-
 PolicyName = Literal["uniform", "popularity", "mixture", "vowpal", "blend"]
-
 POLICY_NAMES: tuple[str, ...] = get_args(PolicyName)
-
 Section = TypeVar("Section")
-
 FREE = frozenset({"explorer", "by_market", "neighbours", "markets", "kinds"})
 """Tables whose keys the operator chooses; their values are checked by type."""
 

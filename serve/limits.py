@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from msgspec import Meta
 
 MAX_BODY_BYTES = 1 << 20
-
 QUEUE = 128
 """Maximum number of requests in flight, per replica."""
 
@@ -19,41 +18,26 @@ RETRY_AFTER_S = 1
 """Seconds after which a refused client may ask again."""
 
 MAX_PAGE = 50
-
 MAX_EVENTS = 500
-
 MAX_ITEMS = 1000
-
 MAX_MS = 4_102_444_799_999
 """The last millisecond of 2099: a valid date in every time zone, and too small for nanoseconds."""
 
 MAX_DWELL_S = 86_400.0
-
 MAX_VECTOR_LENGTH = 1e6
-
 MAX_RATING = 21
-
 MAX_COUNTRIES = 250
-
 MAX_ADDRESS = 2000
-
 MAX_BLOCKS = 100
 """Maximum number of creators, and of tags, that one request may block."""
 
 MAX_ID = 128
-
 ID_RULE = "no control characters, no U+FFFD, and not . or .."
-
 _ID = r"^(?!\.{1,2}$)(?![\s\S]*[\u0000-\u001f\u007f-\u009f\ufffd])"
-
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
 BLOCKS_PATH = "/blocks"
-
 USER_ID_RULE = f"{ID_RULE}; not ending in {BLOCKS_PATH}"
-
 _PERSON_ID = rf"^(?![\s\S]*{BLOCKS_PATH}$){_ID.removeprefix('^')}"
-
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID, pattern=_ID, description=ID_RULE)]
 
 ExternalUserId = Annotated[
@@ -63,11 +47,8 @@ ExternalUserId = Annotated[
 """An id may hold slashes, so a user's id must not end like the path of the user's blocks."""
 
 Word = Annotated[str, Meta(max_length=64)]
-
 Creator = Annotated[str, Meta(max_length=128)]
-
 ADDRESS_RULE = "an address that can be parsed"
-
 Address = Annotated[str, Meta(max_length=MAX_ADDRESS, description=ADDRESS_RULE)]
 
 Country = Annotated[
@@ -88,11 +69,8 @@ IpAddress = Annotated[
 ]
 
 Market = Annotated[str, Meta(pattern="^[A-Z]{2}$", description="ISO 3166 alpha-2")]
-
 Ms = Annotated[int, Meta(ge=0, le=MAX_MS, description="Unix milliseconds")]
-
 Year = Annotated[int, Meta(ge=0, le=2099)]
-
 Number = Annotated[float, Meta(ge=-1e6, le=1e6)]
 
 

@@ -18,7 +18,6 @@ from typing import Literal
 from env.vocabulary import DecisionId, PageId, SessionId, UserKey
 
 N_BYTES = 32
-
 Purpose = Literal["decision", "page", "session", "event", "origin", "draw"]
 
 
@@ -72,13 +71,9 @@ def _link(aside: Path, path: Path) -> None:
 
 
 _MAC_BYTES = 12
-
 _ID_BYTES = 12
-
 _NONCE_BYTES = 6
-
 _ORIGIN_BYTES = 4
-
 _BLOCK_BITS = {4: 24, 6: 48}
 """Leading bits of an address that a household, office or data centre shares, by IP version."""
 

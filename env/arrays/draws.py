@@ -16,20 +16,14 @@ import numpy as np
 from env.vocabulary import Floats, Ints, Keys, ShortKeys
 
 N_LANES = 256
-
 BIRTH = 0
 """Card number under which a life draws its traits; its cards are 1, 2, .."""
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
-
 _SECOND = np.uint64(0x94D049BB133111EB)
-
 _SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
-
 _HALF = 2.0**-32
-
 _TAU = 2.0 * np.pi
 
 

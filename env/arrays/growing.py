@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
-
 _LEAST_ROOM = 1024
 
 

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from env.vocabulary import Bools, Ints
 
 _Whole = TypeVar("_Whole", bound=np.integer[Any])
-
 _TABLE = 1 << 14
 """Up to this highest code, a table is faster than sorting a few hundred codes."""
 

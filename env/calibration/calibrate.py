@@ -20,7 +20,6 @@ from env.world.moods import StateDynamics
 from env.world.presets import Preset
 
 LEAST_RATE = 1e-6
-
 LEAST_APART = 0.5
 """Difference of log-odds below which two classes of return are one."""
 
@@ -201,7 +200,6 @@ Simulate = Callable[[Preset, int], LogStatistics]
 """Returns the statistics of the world under a preset; the number selects the simulated users."""
 
 MOST_STEP = 1.0
-
 MOST_AVERAGED = 6
 """Rounds with new users each, whose steps shrink."""
 

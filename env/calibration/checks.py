@@ -17,21 +17,13 @@ from env.world.log_statistics import RARE, SIGNALS, LogStatistics, watch_distanc
 from env.world.logged_gaps import divergence
 
 RATE_BAND = 0.05
-
 RARE_BAND = 0.25
-
 EXACT = 1e-9
-
 LIFT_BAND = 0.20
-
 TAIL_BAND = 0.25
-
 LEAST_WATCH_DISTANCE = 0.10
-
 LEAST_GAP_DIVERGENCE = 0.005
-
 CLICK_AUC = (0.68, 0.80)
-
 STANDARD_ERRORS = 3.0
 
 

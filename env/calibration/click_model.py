@@ -17,13 +17,9 @@ from env.vocabulary import Bools, Floats, Ints
 from env.world.impressions import ImpressionTable
 
 N_SWEEPS = 10
-
 LEARN_SHARE = 0.75
-
 LEAN_SD = 0.5
-
 TASTE_SD = 0.6
-
 EFFECT_SD = 0.5
 
 

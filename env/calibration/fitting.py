@@ -39,9 +39,7 @@ from env.world.responses import (
 )
 
 GUESS_WORTH = 500.0
-
 N_NODES = 7
-
 N_BISECTIONS = 30
 
 
@@ -108,9 +106,7 @@ def _like_intercept(
 
 
 LOOPED = 1.05
-
 _ROOT_TAU = float(np.sqrt(2.0 * np.pi))
-
 _LEAST_SD = 0.1
 
 
@@ -215,11 +211,8 @@ def _density(z: Floats, sd: float) -> Floats:
 
 
 N_SWEEPS = 12
-
 LEAST_IMPRESSIONS = 100
-
 LEAST_INFORMATION = 0.1
-
 People = Sequence[tuple[UserId, Profile]]
 
 

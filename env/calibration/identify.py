@@ -27,12 +27,11 @@ from env.world.logged_gaps import (
     survival_error,
 )
 from env.world.moods import N_TOPICS, StateDynamics
-from env.world.presets import Cohort, Population, Preset, Uploads
+from env.world.presets import Cohort, Population, Preset, UploadRates
 from env.world.responses import ResponseModel
 from env.world.world import topics
 
 N_STEPS = 30
-
 PRIOR_SD = 5.0
 
 
@@ -106,7 +105,6 @@ def _fit_logistic(design: Floats, y: Floats) -> tuple[Floats, Floats]:
 
 
 FOLLOWED_DAYS = 60
-
 LEAST_DAYS = 14
 """Length in days below which a log's chances of return are assumed and only their weights are
 fitted."""
@@ -198,7 +196,7 @@ def identify(log: WorldLog, start: Preset) -> tuple[Preset, list[ParameterEstima
     ]
 
 
-def _durations(impressions: ImpressionTable, start: Uploads) -> Uploads:
+def _durations(impressions: ImpressionTable, start: UploadRates) -> UploadRates:
     known = impressions.duration_s[impressions.duration_s > 0.0]
     least_s, most_s = np.quantile(known, [0.001, 0.999])
     return replace(

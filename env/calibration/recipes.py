@@ -22,7 +22,7 @@ from env.world.log_statistics import (
 )
 from env.world.logged_gaps import GapMixture
 from env.world.moods import StateDynamics
-from env.world.presets import Cohort, Population, Preset, Uploads
+from env.world.presets import Cohort, Population, Preset, UploadRates
 
 KUAIRAND_SOURCE = (
     "KuaiRand-Pure (Gao et al., CIKM 2022, CC BY-SA 4.0): rates and gaps of all exposures, watch "
@@ -66,15 +66,10 @@ KUAIRAND_GAPS = (
 )  # fmt: skip
 
 SESSION_CARDS = 24.0
-
 DAILY_CARDS = 30.0
-
 DAILY_ENGAGED = 0.6
-
 DEVICE_LEANS = {"desktop": -0.2, "tablet": 0.1}
-
 EVENING = 0.1
-
 VISITS = ("session_cards", "session_tail")
 
 KUAIRAND_DAILY = {
@@ -160,7 +155,7 @@ def daily() -> tuple[Preset, LogStatistics]:
         population=Population(cohorts=cohorts, device_leans=DEVICE_LEANS, evening=EVENING),
         rates=Rates(zero=0.05, watch_mu=_at_mean(24.0), watch_sd=0.9, loop=0.3),
         moods=StateDynamics(return_classes=(0.92, 0.46)),
-        uploads=Uploads(log_duration_mu=float(np.log(30.0)), log_duration_sd=0.8),
+        uploads=UploadRates(log_duration_mu=float(np.log(30.0)), log_duration_sd=0.8),
         intercept=0.5,
     )
     watched = _watched(draft, n=400_000)
@@ -180,7 +175,7 @@ def rapid() -> Preset:
         source="assumed throughout: small and short, for tests",
         population=Population(cohorts={"everybody": Cohort(share=1.0, daily_share=0.6)}),
         moods=StateDynamics(exit=-1.6),
-        uploads=Uploads(n_items=256, n_creators=32, a_day=16.0),
+        uploads=UploadRates(n_items=256, n_creators=32, a_day=16.0),
         horizon_days=14,
     )
 
@@ -200,7 +195,7 @@ def kuaisim() -> Preset:
             cohorts={"everybody": Cohort(share=1.0, daily_share=1.0)}, newcomers=0.0, drift=0.0
         ),
         rates=Rates(satiation=0.0, load=0.0),
-        uploads=Uploads(give_up=0.0),
+        uploads=UploadRates(give_up=0.0),
         laws="kuaisim",
         kuaisim=cross_session(),
         horizon_days=60,

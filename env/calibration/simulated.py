@@ -28,14 +28,11 @@ LOG_DAYS = 31
 """Days of KuaiRand's logs; gaps are cut off at their end in both logs."""
 
 FIRST_PEOPLE, MOST_PEOPLE = 300, 20_000
-
 MOST_CARDS = 1_500_000
 """Approximate number of cards of a run, which bounds its memory."""
 
 SWIPE_MS = 500
-
 HOUR_MS = 3_600_000
-
 MOST_TURNS = 20_000
 
 

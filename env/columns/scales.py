@@ -16,7 +16,6 @@ from env.arrays.reals import Reals, cos, is_below, least, log1p, logistic, most,
 from env.vocabulary import Floats
 
 BAIT_IN_UTILITY = 0.5
-
 MEAN_BAIT = 0.34
 """Mean of `bait_of`; bait enters an item's utility as the difference from it."""
 
@@ -45,11 +44,8 @@ RATE_PRIOR = 4.0
 # Of the standard-exposure log of KuaiRand-Pure: valid plays, watching (half a valid play, half a
 # long view) and seconds a card.
 TYPICAL_PLAY_RATE = 0.46
-
 TYPICAL_WATCH = 0.4
-
 TYPICAL_DWELL_S = 19.4
-
 TYPICAL_GAP = 0.98
 """Mean over users of their mean ln(1 + days away), by the two classes of return."""
 
@@ -169,18 +165,13 @@ EVIDENCE_SCALE = LogScale(5.0)
 """Scale of the cards that a user answered."""
 
 SESSION_EVIDENCE_SCALE = LogScale(2.5)
-
 POSITION_SCALE = LogScale(5.0)
-
 SPEED_SCALE = LogScale(4.0)
-
 VISITS_SCALE = LogScale(4.0)
-
 TENURE_SCALE = LogScale(math.log1p(365.0))
 """Scale of days: a year is 1."""
 
 WATCHED_SCALE = LogScale(8.0)
-
 AGE_SCALE = LogScale(math.log1p(24.0 * 365.0))
 """Scale of hours: a year is 1."""
 
@@ -188,9 +179,7 @@ REWARDED_SCALE = LogScale(math.log1p(1000.0))
 """Scale of an item's rewarded impressions."""
 
 MINUTES_SCALE = LogScale(1.0)
-
 GAP_SCALE = LinearScale(0.5)
-
 BAIT_SCALE = LinearScale(2.0)
 """Scale of bait minus `MEAN_BAIT`."""
 

@@ -40,9 +40,7 @@ from env.records import item_key
 from env.vocabulary import Float32s
 
 SCHEMA = 4
-
 VECTOR_DIM = 32
-
 N_APPS = 8
 """Buckets that the names of installed apps are hashed into, see `env.users.state.hash_apps`."""
 
@@ -50,7 +48,6 @@ N_REFERRERS = 4
 """Buckets that referrers are hashed into."""
 
 Block = Literal["shared", "static", "dynamic"]
-
 PriorGroup = Literal["main", "match", "none"]
 
 
@@ -109,15 +106,10 @@ WEEKEND = Column(
 )
 
 PHONE = Column("phone", "shared", "the device is a phone", prior="none")
-
 DESKTOP = Column("desktop", "shared", "the device is a desktop", prior="none")
-
 ANDROID = Column("android", "shared", "the system is Android", prior="none")
-
 IOS = Column("ios", "shared", "the system is iOS or iPadOS", prior="none")
-
 WIFI = Column("wifi", "shared", "the network is Wi-Fi", prior="none")
-
 CELLULAR = Column("cellular", "shared", "the network is a mobile one", prior="none")
 
 POSITION = Column(
@@ -169,7 +161,6 @@ SESSION_PLAY_RATE = Column(
 )
 
 KNOWN_LANGUAGE = Column("known_language", "shared", "the user's language is known", prior="none")
-
 ACTIVE_COHORT = Column("active_cohort", "shared", "the cohort is one of active users", prior="none")
 
 NEW_COHORT = Column(
@@ -273,13 +264,9 @@ LOG_DURATION = Column(
 )
 
 TO_7_S = Column("to_7_s", "static", "at most 7 s long", family="duration")
-
 TO_18_S = Column("to_18_s", "static", "longer, at most 18 s", family="duration")
-
 TO_60_S = Column("to_60_s", "static", "longer, at most 60 s", family="duration")
-
 OVER_60_S = Column("over_60_s", "static", "longer than 60 s", family="duration")
-
 NO_DURATION = Column("no_duration", "static", "the length is unknown", family="duration")
 
 LONG_MATCH = Column(
@@ -323,7 +310,6 @@ TAG_AFFINITY = Column(
 )
 
 AGE = Column("age", "dynamic", "hours since it was published", span=(0.0, 1e6), scale=AGE_SCALE)
-
 POPULARITY = Column("popularity", "dynamic", "plays relative to the most played item")
 
 POPULARITY_HERE = Column(
@@ -345,7 +331,6 @@ SAME_COUNTRY = Column(
 )
 
 SAME_LANGUAGE = Column("same_language", "dynamic", "its language is the scene's", prior="match")
-
 TAG_RECENT = Column("tag_recent", "dynamic", "shrunk exposure to its tags of late", prior="match")
 
 SOUND_RECENT = Column(
@@ -426,21 +411,13 @@ ACTION_COLUMNS = STATIC_COLUMNS + DYNAMIC_COLUMNS
 """Columns of a candidate's row."""
 
 COLUMNS = {column.name: column for column in SHARED_COLUMNS + ACTION_COLUMNS}
-
 SHARED = tuple(column.name for column in SHARED_COLUMNS)
-
 STATIC = tuple(column.name for column in STATIC_COLUMNS)
-
 DYNAMIC = tuple(column.name for column in DYNAMIC_COLUMNS)
-
 N_SHARED = len(SHARED)
-
 N_STATIC = len(STATIC)
-
 N_DYNAMIC = len(DYNAMIC)
-
 N_ACTION = N_STATIC + N_DYNAMIC
-
 USER_COUNTS = tuple(column for column in SHARED_COLUMNS if column.read is not None)
 """Columns that are read from counts of a user."""
 

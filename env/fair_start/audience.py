@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 
 from env.fair_start.baseline import MatchedBaseline
-from env.fair_start.budget import HOUR_MS, SETTLE_MS, Demand, Payments, Place
+from env.fair_start.budget import HOUR_MS, SETTLE_MS, Demand, MarketKey, PacingController
 from env.fair_start.reach import Reach, UploadState
 from env.fair_start.settings import OPEN_LEVEL, AudienceArgs, FairStart
 from env.fair_start.traffic import Frozen, Heard, Traffic
-from env.fair_start.trial import Trial
+from env.fair_start.trial import UploadTrial
 from env.fair_start.uploads import STOPPED, StoredUploads, Uploads
 from env.fair_start.verdict import Verdicts
 from env.items.catalogue import Catalogue
@@ -73,7 +73,7 @@ def _row(
     return 0, False, *_first_debt(args, catalogue, index, now_ms), 0.0
 
 
-def _debt(trial: Trial, now_ms: int) -> tuple[float, float, float]:
+def _debt(trial: UploadTrial, now_ms: int) -> tuple[float, float, float]:
     """Return a trial's shortfall with test impressions, its deadline and its price."""
     return trial.debt + trial.test(now_ms), trial.due_ms, trial.price(now_ms)
 
@@ -87,7 +87,6 @@ def _first_debt(
 
 
 SILENCE_MS = 7 * 24 * HOUR_MS
-
 IDLE_MS = 30 * 24 * HOUR_MS
 """A trial ends when its upload has had no impression, or has been taken down, for this long."""
 
@@ -106,7 +105,7 @@ class Audiences:
         self._baseline = MatchedBaseline()
         self._traffic = Traffic()
         self._verdicts = Verdicts(self._args.guards.trim)
-        self._payments = Payments()
+        self._payments = PacingController()
         self._demand: Demand | None = None
         self._aligned: tuple[Catalogue, int, Reach] | None = None
 
@@ -133,7 +132,7 @@ class Audiences:
         self._traffic.fold(scene, self._args.guards.young_days)
         counts = self._admit(interaction, trial)
         paying = trial is not None and trial.show(self._clock_ms, counts=counts)
-        place = Place(scene.country, scene.language)
+        place = MarketKey(scene.country, scene.language)
         self._payments.show(place, self._clock_ms, paying=paying)
         if counts and not is_censored(interaction.feedback, interaction.duration_s):
             self._learn(interaction, trial)
@@ -179,7 +178,7 @@ class Audiences:
             country: of the user, upper-case; empty where unknown.
             language: of the user, lower-case; empty where unknown.
         """
-        place = Place(country, language)
+        place = MarketKey(country, language)
         return self._payments.share(place, self._needs().at(place), self._args.fair_start.budget)
 
     def reserved(self, country: str) -> float:
@@ -284,7 +283,7 @@ class Audiences:
             if trial.stopped:
                 self._uploads.follow(trial, self._audited)
 
-    def _admit(self, interaction: Interaction, trial: Trial | None) -> bool:
+    def _admit(self, interaction: Interaction, trial: UploadTrial | None) -> bool:
         """Return whether an interaction counts as evidence of its item, or as ordinary traffic."""
         scene, guards = interaction.scene, self._args.guards
         if trial is None or trial.level == OPEN_LEVEL:
@@ -293,7 +292,7 @@ class Audiences:
         source = self._traffic.source(scene, guards.young_days, trial.country, trial.born_ms)
         return trial.evidence.admit(source, guards, interaction.user)
 
-    def _learn(self, interaction: Interaction, trial: Trial | None) -> None:
+    def _learn(self, interaction: Interaction, trial: UploadTrial | None) -> None:
         scene, guards = interaction.scene, self._args.guards
         uplift = interaction.reward - self._baseline.expect(interaction)
         if not guards.enabled or self._traffic.is_usual(scene, guards.young_days, guards.slack):
@@ -308,7 +307,7 @@ class Audiences:
             self._demand = Demand.of(self._uploads.owing(), rates, self._within_ms, self._clock_ms)
         return self._demand
 
-    def _audited(self, trial: Trial) -> UploadState:
+    def _audited(self, trial: UploadTrial) -> UploadState:
         return trial.state(self._verdicts, self._args.pools.bars)
 
 
@@ -319,6 +318,6 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="audiences/4"):
     baseline: bytes
     traffic: dict[str, bytes]
     verdicts: Verdicts
-    payments: Payments
+    payments: PacingController
     frozen: list[Frozen]  # of the traffic
     heard: dict[str, Heard]  # the same

@@ -37,15 +37,10 @@ MATCH_COLUMNS = (
 )
 
 CONTROL_COLUMNS = (schema.REWARD_MEAN,)
-
 N_COLUMNS = 1 + len(PERSON_COLUMNS) + len(MATCH_COLUMNS)
-
 _N_FITTED = N_COLUMNS + len(CONTROL_COLUMNS)
-
 _SOLVE_EVERY = 256
-
 _RIDGE = 1.0
-
 _RIDGE_OF_INTERCEPT = 0.01
 
 
@@ -54,15 +49,10 @@ def _layout(columns: Sequence[Column], chosen: Sequence[Column]) -> struct.Struc
 
 
 _PERSON = _layout(SHARED_COLUMNS, PERSON_COLUMNS)
-
 _MATCH = _layout(ACTION_COLUMNS, MATCH_COLUMNS)
-
 _CONTROL = _layout(ACTION_COLUMNS, CONTROL_COLUMNS)
-
 _NO_CONTROL = (0.0,) * len(CONTROL_COLUMNS)
-
 _NO_PERSON = (0.0,) * len(PERSON_COLUMNS)
-
 _NO_MATCH = (0.0,) * len(MATCH_COLUMNS)
 
 

@@ -14,11 +14,10 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from env.fair_start.trial import Trial
+from env.fair_start.trial import UploadTrial
 from env.vocabulary import Floats
 
 HOUR_MS = 3_600_000
-
 _LEAST_LEFT = 1.0 / 24.0
 """Fraction of the time allowed; what is due sooner is spread over that much time."""
 
@@ -35,11 +34,10 @@ _UNKNOWN_RATE = 1.0
 """Impressions an hour assumed where no eligible user has come yet."""
 
 _NOW, _LATE, _DUE = 0, 1, 2
-
 _NOTHING = np.zeros(_DUE + len(_HORIZONS))
 
 
-class Place(NamedTuple):
+class MarketKey(NamedTuple):
     """A country and a language, of users or of uploads; empty where unknown."""
 
     country: str
@@ -48,7 +46,7 @@ class Place(NamedTuple):
     def __str__(self) -> str:
         """Return it as text.
 
-        >>> str(Place("MY", "en")), str(Place("MY", ""))
+        >>> str(MarketKey("MY", "en")), str(MarketKey("MY", ""))
         ('MY/en', 'MY')
         """
         return f"{self.country}/{self.language}" if self.language else self.country
@@ -78,7 +76,11 @@ class Demand:
 
     @classmethod
     def of(
-        cls, owing: Iterable[Trial], rates: Mapping[Place, float], within_ms: int, now_ms: int
+        cls,
+        owing: Iterable[UploadTrial],
+        rates: Mapping[MarketKey, float],
+        within_ms: int,
+        now_ms: int,
     ) -> "Demand":
         """Sum the shortfalls of uploads.
 
@@ -88,10 +90,10 @@ class Demand:
             within_ms: the time allowed for a delivery, milliseconds.
             now_ms: the clock.
         """
-        debts: dict[Place, Floats] = {}
+        debts: dict[MarketKey, Floats] = {}
         for trial in owing:
-            place = Place(trial.country, "" if trial.level else trial.language)
-            sums = debts.setdefault(place if trial.country else Place("", ""), _NOTHING.copy())
+            place = MarketKey(trial.country, "" if trial.level else trial.language)
+            sums = debts.setdefault(place if trial.country else MarketKey("", ""), _NOTHING.copy())
             _add(sums, trial, within_ms, now_ms)
         anywhere, at_home, spoken = _NOTHING, dict[str, Floats](), dict[str, dict[str, Floats]]()
         for place, owed in debts.items():
@@ -105,7 +107,7 @@ class Demand:
                 spoken.setdefault(place.country, {})[place.language] = sums
         return cls(anywhere, at_home, spoken)
 
-    def at(self, place: Place) -> Needed:
+    def at(self, place: MarketKey) -> Needed:
         """Return the shares needed of the users of a place."""
         spoken = self.spoken.get(place.country, {})
         sums = self.anywhere + self.at_home.get(place.country, _NOTHING)
@@ -116,7 +118,7 @@ class Demand:
         return Needed(float(sums[_NOW]), float(sums[_DUE:].max()), bool(sums[_LATE] > 0.0))
 
 
-def _add(sums: Floats, trial: Trial, within_ms: int, now_ms: int) -> None:
+def _add(sums: Floats, trial: UploadTrial, within_ms: int, now_ms: int) -> None:
     """Add an upload's shortfall: late ones are due soon, very late ones count as new.
 
     Reserved slots cannot deliver an upload that is late by more than the time allowed. Its price
@@ -132,7 +134,7 @@ def _add(sums: Floats, trial: Trial, within_ms: int, now_ms: int) -> None:
     sums[_DUE + min(horizon, len(_HORIZONS) - 1)] += debt
 
 
-def _rate(place: Place, rates: Mapping[Place, float]) -> float:
+def _rate(place: MarketKey, rates: Mapping[MarketKey, float]) -> float:
     """Return the impressions an hour of the users eligible for a place's uploads, above 0."""
     can_pay = (
         rate
@@ -147,30 +149,23 @@ def _rate(place: Place, rates: Mapping[Place, float]) -> float:
 
 
 MAX_MARKETS = 1_000
-
 SETTLE_MS = 300_000
 """Time between two updates of the integral terms."""
 
 ALARM_MS = 1_800_000
-
 UNFED_MS = 3 * HOUR_MS
-
 _RATE_HALF_LIFE_H = 12.0
-
 _SHORT_HALF_LIFE_H = 1.0
-
 _ETA = 0.2  # per hour
-
 _LEAST_KNOWN_H = 1.0
 """Hours of traffic in a market before the first alarm."""
 
 _LEAST_WATCHED_H = 0.1
-
-_ELSEWHERE = Place("", "")
+_ELSEWHERE = MarketKey("", "")
 """Market of users without a known place, and of all places beyond the first `MAX_MARKETS`."""
 
 
-class Market(msgspec.Struct, array_like=True):
+class MarketPacing(msgspec.Struct, array_like=True):
     """Pacing controller of one market: its recent impressions, decayed to `at_ms`."""
 
     at_ms: int
@@ -216,18 +211,18 @@ class Market(msgspec.Struct, array_like=True):
         self.unfed_ms = (self.unfed_ms or self.at_ms) if is_unfed else 0
 
 
-class Payments(msgspec.Struct, array_like=True, tag="payments/2"):
+class PacingController(msgspec.Struct, array_like=True, tag="payments/2"):
     """The pacing controllers of all markets."""
 
     settled_ms: int = 0  # last update of the integral terms
-    markets: dict[Place, Market] = {}
+    markets: dict[MarketKey, MarketPacing] = {}
 
-    def show(self, place: Place, now_ms: int, *, paying: bool) -> None:
+    def show(self, place: MarketKey, now_ms: int, *, paying: bool) -> None:
         """Count a user's impression; places beyond the first `MAX_MARKETS` share one market."""
         market = self.markets.get(place)
         if market is None:
             place = place if len(self.markets) < MAX_MARKETS else _ELSEWHERE
-            market = self.markets.setdefault(place, Market(now_ms))
+            market = self.markets.setdefault(place, MarketPacing(now_ms))
         market.age(now_ms)
         market.shown += 1.0
         market.recent += 1.0
@@ -241,19 +236,19 @@ class Payments(msgspec.Struct, array_like=True, tag="payments/2"):
             market.age(now_ms)
             market.settle(demand.at(place), budget, hours)
 
-    def rates(self, now_ms: int) -> dict[Place, float]:
+    def rates(self, now_ms: int) -> dict[MarketKey, float]:
         """Return impressions an hour by market; `now_ms` is not before any last impression."""
         return {place: _aged(market, now_ms).rate() for place, market in self.markets.items()}
 
-    def share(self, place: Place, needed: Needed, budget: float) -> float:
+    def share(self, place: MarketKey, needed: Needed, budget: float) -> float:
         """Return the share of a market's cards to reserve."""
-        return self.markets.get(place, Market(0)).share(needed, budget)
+        return self.markets.get(place, MarketPacing(0)).share(needed, budget)
 
-    def overdrawn(self, now_ms: int) -> list[Place]:
+    def overdrawn(self, now_ms: int) -> list[MarketKey]:
         """Return the markets that have been over-committed for `ALARM_MS`."""
         return [p for p, m in self.markets.items() if m.over_ms and now_ms - m.over_ms >= ALARM_MS]
 
-    def unreachable(self, now_ms: int) -> list[Place]:
+    def unreachable(self, now_ms: int) -> list[MarketKey]:
         """Return the markets that have been under-filled for `UNFED_MS`."""
         markets = self.markets.items()
         return [p for p, m in markets if m.unfed_ms and now_ms - m.unfed_ms >= UNFED_MS]
@@ -263,7 +258,7 @@ class Payments(msgspec.Struct, array_like=True, tag="payments/2"):
         self.markets.clear()
 
 
-def _aged(market: Market, now_ms: int) -> Market:
+def _aged(market: MarketPacing, now_ms: int) -> MarketPacing:
     aged = msgspec.structs.replace(market)
     aged.age(now_ms)
     return aged

@@ -13,14 +13,12 @@ from typing import NamedTuple
 import msgspec
 
 from env.fair_start.settings import Guards
-from env.fair_start.traffic import Origins, Source
+from env.fair_start.traffic import Origins, TrafficSource
 from env.records import item_key
 from env.vocabulary import UserKey
 
 N_BITS = 16_384
-
 _N_BYTES = N_BITS // 8
-
 _PLACE_BYTES = 2
 
 
@@ -81,9 +79,7 @@ def _place(user: UserKey) -> int:
 
 
 LOW, HIGH, N_NODES = -2.0, 4.0, 25
-
 _STEP = (HIGH - LOW) / (N_NODES - 1)
-
 _SDS_OF_CHANCE = 2.0
 
 
@@ -103,7 +99,7 @@ class Evidence(msgspec.Struct, array_like=True, gc=False):
     cut_unknown: float = 0.0  # the same for unknown origins
     cut_origins: Origins = msgspec.field(default_factory=Origins)  # the same for each bucket
 
-    def admit(self, source: Source, guards: Guards, user: UserKey) -> bool:
+    def admit(self, source: TrafficSource, guards: Guards, user: UserKey) -> bool:
         """Count an impression or filter it; return whether it counts.
 
         A filtered impression is charged only to the source that exceeded its bound, not to its
@@ -131,7 +127,7 @@ class Evidence(msgspec.Struct, array_like=True, gc=False):
             self.accounts.note(user)
         return counts
 
-    def hears(self, source: Source, guards: Guards) -> bool:
+    def hears(self, source: TrafficSource, guards: Guards) -> bool:
         """Return whether an impression from this source, by an uncounted account, would count."""
         fits = self._fits_young(source, guards) and self._fits_origin(source, guards)
         return fits or not guards.enabled
@@ -154,12 +150,12 @@ class Evidence(msgspec.Struct, array_like=True, gc=False):
         self.nodes = [0.5 * n for n in self.nodes]
         self.accounts = Accounts()
 
-    def _fits_young(self, source: Source, guards: Guards) -> bool:
+    def _fits_young(self, source: TrafficSource, guards: Guards) -> bool:
         if not source.young:
             return True
         return self._fits(self.young, self.cut_young, source.young_share, guards)
 
-    def _fits_origin(self, source: Source, guards: Guards) -> bool:
+    def _fits_origin(self, source: TrafficSource, guards: Guards) -> bool:
         if source.bucket < 0:
             sent, cut = self.unknown, self.cut_unknown
         else:

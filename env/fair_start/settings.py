@@ -12,7 +12,6 @@ from types import MappingProxyType
 import msgspec
 
 N_LEVELS = 4
-
 OPEN_LEVEL = N_LEVELS - 1
 """Level of the open pool: shown wherever its markets allow, without a cap."""
 

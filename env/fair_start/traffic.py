@@ -17,11 +17,8 @@ import numpy as np
 from env.vocabulary import Scene
 
 N_BUCKETS = 256
-
 _WIDTH = 2
-
 _N_BYTES = _WIDTH * N_BUCKETS
-
 _MOST = 65_535
 
 
@@ -71,9 +68,7 @@ def _packed(counts: list[int]) -> bytearray:
 
 
 TOTAL, YOUNG, FIRST_BUCKET = 0, 1, 2
-
 N_COUNTS = FIRST_BUCKET + N_BUCKETS
-
 UNKNOWN = N_COUNTS
 """Column of impressions without an address."""
 
@@ -159,23 +154,17 @@ def _unknown(row: list[float]) -> float:
 
 
 _HOUR_MS = 3_600_000
-
 _FREEZE_EVERY_MS = 6 * _HOUR_MS
-
 _MAX_FROZEN = 8
-
 _FADE_MS = 3 * 24 * _HOUR_MS
-
 _PRIOR = 200.0
 """Impressions that the prior share weighs as much as."""
 
 _SDS_OF_CHANCE = 2.0
-
 _ALLOWANCE = 20.0
 """Impressions that any source may send: a share of few impressions means nothing."""
 
 _MAX_MARKETS = 300
-
 _USUAL_MS = (_MAX_FROZEN - 1) * _FREEZE_EVERY_MS  # before the last frozen state
 
 
@@ -187,7 +176,7 @@ class Heard(NamedTuple):
     unheard: int = 0  # from new accounts, that learners may not train on
 
 
-class Source(NamedTuple):
+class TrafficSource(NamedTuple):
     """Source of an impression, with its shares of earlier traffic in (0, 1]."""
 
     bucket: int  # -1: the origin is unknown
@@ -239,7 +228,7 @@ class Traffic:
         self.heard = {}
         self._look()
 
-    def source(self, scene: Scene, young_days: int, home: str, born_ms: int) -> Source:
+    def source(self, scene: Scene, young_days: int, home: str, born_ms: int) -> TrafficSource:
         """Return the source of an impression, which must be counted already.
 
         Args:
@@ -255,7 +244,7 @@ class Traffic:
         earlier = self._earlier(born_ms)
         origin_share = self._share(origin_column(bucket), home, earlier)
         young_share = self._share(YOUNG, home, earlier) if young else 1.0
-        return Source(bucket, origin_share, young, young_share)
+        return TrafficSource(bucket, origin_share, young, young_share)
 
     def is_usual(self, scene: Scene, young_days: int, slack: float) -> bool:
         """Return whether no source of an impression sends much more of its market than usual.

@@ -11,7 +11,7 @@ import msgspec
 from env.fair_start.evidence import Evidence
 from env.fair_start.reach import UploadState
 from env.fair_start.settings import OPEN_LEVEL, Pools
-from env.fair_start.verdict import LOOK_EVERY, Verdict, Verdicts
+from env.fair_start.verdict import LOOK_EVERY, TestDecision, Verdicts
 from env.vocabulary import CreatorId, ItemId
 
 TEST_PRICE = -2.0
@@ -46,20 +46,16 @@ def _urgency(elapsed: float, paid: float) -> float:
 
 
 BELOW_BAR = "below the bar"
-
 NOT_PROVEN = "cap without a verdict"
-
 NOBODY = "seen by nobody"
-
 TAKEN_DOWN = "taken down"
-
 AIM = 0.8
 """Fraction of the time allowed after which all should be delivered."""
 
 _TEST_TIMES = 3
 
 
-class Trial(msgspec.Struct, array_like=True, gc=False):
+class UploadTrial(msgspec.Struct, array_like=True, gc=False):
     """The state of an upload with a shortfall or under trial.
 
     It is judged by the bar, and bounded by the cap, of the highest level that it reached, so after
@@ -165,14 +161,14 @@ class Trial(msgspec.Struct, array_like=True, gc=False):
             self.met = True
             verdicts.meet(self.evidence)
         match verdicts.judge(self.evidence, self.top, pools, tested=not self.test(now_ms)):
-            case Verdict.PROMOTE:
+            case TestDecision.PROMOTE:
                 self._move(self.level + 1, now_ms)
                 self._owe_test(pools)
-            case Verdict.GIVE_UP:
+            case TestDecision.GIVE_UP:
                 self.tested_at = 0
-            case Verdict.SEND_BACK:
+            case TestDecision.SEND_BACK:
                 self._send_back(now_ms)
-            case Verdict.WAIT:
+            case TestDecision.WAIT:
                 pass
 
     def close(self, pools: Pools) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from env.fair_start.budget import HOUR_MS
 from env.fair_start.reach import UploadState
 from env.fair_start.settings import OPEN_LEVEL, FairStart
-from env.fair_start.trial import TAKEN_DOWN, Trial
+from env.fair_start.trial import TAKEN_DOWN, UploadTrial
 from env.items.catalogue import Catalogue
 from env.items.content import duplicate_key, home_country
 from env.items.statistics import Places
@@ -32,7 +32,7 @@ class StoredUploads(msgspec.Struct, frozen=True, array_like=True, tag="uploads/2
     contents: bytes  # content hash of each id, 8 bytes each
     keys: bytes  # near-duplicate key of each row, 8 bytes each
     standing: bytes  # level or end of each row, a byte each
-    trials: list[Trial]  # current trials
+    trials: list[UploadTrial]  # current trials
     ended: dict[int, UploadState]  # audit records of the latest ended trials, by row
 
     @classmethod
@@ -42,7 +42,7 @@ class StoredUploads(msgspec.Struct, frozen=True, array_like=True, tag="uploads/2
         contents: Mapping[ItemId, int],
         keys: Sequence[int],
         standing: bytes,
-        trials: list[Trial],
+        trials: list[UploadTrial],
         ended: dict[int, UploadState],
     ) -> "StoredUploads":
         """Return the stored form; the same state gives the same bytes."""
@@ -78,7 +78,6 @@ class StoredUploads(msgspec.Struct, frozen=True, array_like=True, tag="uploads/2
 
 
 MAX_REMEMBERED = 10_000
-
 STOPPED = OPEN_LEVEL + 1
 """Standing of a stopped upload; the standing of others is their level."""
 
@@ -98,12 +97,12 @@ class Uploads:
         self._keys: list[int] = []
         self._latest: dict[int, int] = {}
         self._standing = bytearray()
-        self._trials: dict[int, Trial] = {}
-        self._owing: dict[int, Trial] = {}
+        self._trials: dict[int, UploadTrial] = {}
+        self._owing: dict[int, UploadTrial] = {}
         self._ended: dict[int, UploadState] = {}
         self._places = Places()
 
-    def trial(self, item_id: ItemId) -> Trial | None:
+    def trial(self, item_id: ItemId) -> UploadTrial | None:
         """Return an item's trial; None without one, or if it is over."""
         row = self._rows.get(item_id)
         return None if row is None else self._trials.get(row)
@@ -130,7 +129,7 @@ class Uploads:
             trial.unlist(record.item_id, record.at_ms)
         self._stand(trial)
 
-    def follow(self, trial: Trial, audited: Callable[[Trial], UploadState]) -> None:
+    def follow(self, trial: UploadTrial, audited: Callable[[UploadTrial], UploadState]) -> None:
         """Update the indices after a trial changed; store `audited(trial)` if it is over."""
         self._stand(trial)
         if not trial.is_over:
@@ -140,15 +139,15 @@ class Uploads:
         if len(self._ended) > self._max_remembered:
             del self._ended[next(iter(self._ended))]
 
-    def trials(self) -> list[Trial]:
+    def trials(self) -> list[UploadTrial]:
         """Return the current trials, by row."""
         return [self._trials[row] for row in sorted(self._trials)]
 
-    def owing(self) -> list[Trial]:
+    def owing(self) -> list[UploadTrial]:
         """Return the trials with a shortfall, by row, so that sums are the same after a restart."""
         return [self._owing[row] for row in sorted(self._owing)]
 
-    def states(self, audited: Callable[[Trial], UploadState]) -> list[UploadState]:
+    def states(self, audited: Callable[[UploadTrial], UploadState]) -> list[UploadState]:
         """Return an audit record an upload, by row: all under trial and the latest ended."""
         states = {row: audited(trial) for row, trial in self._trials.items()} | self._ended
         return [states[row] for row in sorted(states)]
@@ -158,7 +157,7 @@ class Uploads:
         """Level of each row, or `STOPPED` and beyond; read-only."""
         return self._standing
 
-    def owing_in(self, row: int) -> Trial | None:
+    def owing_in(self, row: int) -> UploadTrial | None:
         """Return the trial of a row if it has a shortfall."""
         return self._owing.get(row)
 
@@ -208,7 +207,7 @@ class Uploads:
         row = self._add_row(key)
         self._place(item, row)
         home = home_country(item)
-        self._trials[row] = Trial(
+        self._trials[row] = UploadTrial(
             row=row,
             item_id=item.item_id,
             creator=item.creator,
@@ -247,7 +246,7 @@ class Uploads:
         if is_other and trial is not None:
             trial.restart(now_ms)
 
-    def _move(self, trial: Trial, item: Item, key: int, now_ms: int) -> Trial | None:
+    def _move(self, trial: UploadTrial, item: Item, key: int, now_ms: int) -> UploadTrial | None:
         """Give an item that is no near-duplicate of its row any more another row.
 
         Returns:
@@ -281,7 +280,7 @@ class Uploads:
         self._standing.append(0)
         return row
 
-    def _leave_row(self, trial: Trial) -> None:
+    def _leave_row(self, trial: UploadTrial) -> None:
         del self._trials[trial.row]
         self._owing.pop(trial.row, None)
         self._standing[trial.row] = _GONE
@@ -292,7 +291,7 @@ class Uploads:
         self._rows[item.item_id] = row
         self._contents[item.item_id] = _content(item)
 
-    def _stand(self, trial: Trial) -> None:
+    def _stand(self, trial: UploadTrial) -> None:
         """Update a trial's standing and its place among the uploads with a shortfall."""
         standing = _GONE if trial.stopped == TAKEN_DOWN else STOPPED
         self._standing[trial.row] = standing if trial.stopped else trial.level

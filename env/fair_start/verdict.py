@@ -17,13 +17,9 @@ LOOK_EVERY = 10
 """Rewards between two test decisions on an upload, for every hundred that it had."""
 
 _NOISE_SD = 0.7
-
 _NOISE_WEIGHT = 100.0
-
 _TAU_OF_NOISE = 0.17
-
 _PRIOR_UPLOADS = 20.0
-
 _PRIOR_OF_MU = 3.0
 """Small, as little is known beforehand of uploads relative to items that a policy chose."""
 
@@ -31,14 +27,13 @@ _LEAST_TAU = 0.25
 """Lower bound of tau relative to the prior: without variation there would be nothing to test."""
 
 _REFRESH_EVERY = 256
-
 _FADE_AT = 65_536.0
 """Rewards after which the histogram is halved, so that the average may drift."""
 
 _FADE_UPLOADS_AT = 4_096.0
 
 
-class Verdict(Enum):
+class TestDecision(Enum):
     """A test decision on an upload."""
 
     PROMOTE = "promote"
@@ -121,7 +116,7 @@ class Verdicts(msgspec.Struct, array_like=True, tag="verdicts/1"):
 
     def judge(
         self, evidence: Evidence, level: int, pools: Pools, *, tested: bool = True
-    ) -> Verdict:
+    ) -> TestDecision:
         """Return the decision on an upload.
 
         Args:
@@ -132,10 +127,10 @@ class Verdicts(msgspec.Struct, array_like=True, tag="verdicts/1"):
         """
         good = self.posterior(evidence, pools.bars[level]).chance
         if good > (pools.promote[level] if tested else max(pools.early, pools.promote[level])):
-            return Verdict.PROMOTE
+            return TestDecision.PROMOTE
         if self.posterior(evidence, pools.bars[max(level - 1, 0)]).chance < pools.demote:
-            return Verdict.SEND_BACK
-        return Verdict.WAIT if good >= pools.hopeless else Verdict.GIVE_UP
+            return TestDecision.SEND_BACK
+        return TestDecision.WAIT if good >= pools.hopeless else TestDecision.GIVE_UP
 
     def _refresh(self) -> None:
         summary = summarise(self.nodes, self.trim)

@@ -145,13 +145,9 @@ def _tag_columns(user: UserState, catalogue: Catalogue, index: Ints) -> tuple[Fl
 
 
 _CELLULAR = frozenset({"cellular", "mobile", "2g", "3g", "4g", "5g"})
-
 _ACTIVE = frozenset({"active", "full_active", "high_active"})
-
 _IOS = frozenset({"ios", "ipados"})
-
 NEW_MS = 14 * 24 * 3_600_000
-
 _HOUR_MS = 3_600_000
 
 

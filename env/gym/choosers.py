@@ -19,13 +19,9 @@ from env.world.observer import PERSONAL
 from env.world.supply import ITEM_FACTS
 
 ChooserName = Literal["uniform", "myopic", "mixed"]
-
 SEEN_COST = 0.04
-
 BAIT_COST = 0.3
-
 _SEEN, _PLAYED = PERSONAL.index("seen_topic"), PERSONAL.index("valid_play")
-
 _BAIT = ITEM_FACTS.index("bait_guess") - len(ITEM_FACTS)
 
 

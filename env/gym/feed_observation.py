@@ -37,7 +37,6 @@ from env.world.simulation import Simulation
 from env.world.supply import EVERYWHERE
 
 _DAY_H = 24.0
-
 _DAYS_A_WEEK = 7
 
 

@@ -22,11 +22,8 @@ from env.world.simulation import Simulation
 from env.world.supply import ITEM_FACTS
 
 ObsMode = Literal["dict", "flat", "ids", "feed", "feed_flat"]
-
 _FLAT = ("flat", "feed_flat")
-
 _FEED = ("feed", "feed_flat")
-
 Observation = dict[str, Any] | Float32s
 
 

@@ -30,12 +30,10 @@ if TYPE_CHECKING:
 
 
 Arrays = NDArray[Any] | dict[str, NDArray[Any]]
-
 Chooser = Callable[[Any], NDArray[Any]]
 """Maps a batch of observations to the actions of n users."""
 
 MOST_STEPS = 200_000
-
 PLACES = 16
 """Number of episodes of an export that are played at a time, which bounds its memory."""
 

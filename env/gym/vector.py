@@ -21,7 +21,6 @@ from env.world.simulation import EVENTS, Simulation, StepResult, add_cards
 from env.world.supply import FixedSupply, Supply
 
 SEEDS = 2**31
-
 Step = tuple[Observation, Floats, Bools, Bools, dict[str, Any]]
 
 

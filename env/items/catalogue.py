@@ -23,11 +23,8 @@ from env.records import Card, ItemRecord, block_hash, item_key, pack_halves, unp
 from env.vocabulary import Bools, Float32s, Floats, Ints, Item, ItemId, Keys, ShortKeys
 
 _CAPACITY = 1024
-
 _Column = npt.NDArray[Any]
-
 _encoder = msgspec.msgpack.Encoder()
-
 _decoder = msgspec.msgpack.Decoder(Item)
 
 

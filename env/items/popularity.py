@@ -21,9 +21,7 @@ MAX_CELLS = 100_000
 """Each takes 12 bytes in a snapshot, some 100 in the learner, and 16 in a replica."""
 
 DEVICES = frozenset({"phone", "tablet", "desktop", "tv"})
-
 HOURS_A_PART = 6
-
 N_BUCKETS = 64
 """Number of buckets for cohorts, and for referrers."""
 
@@ -159,7 +157,6 @@ def _bucket(kind: str, word: str) -> str:
 
 
 PRIOR_PLAYS = 100.0
-
 MAX_REMEMBERED = 1024
 """Scenes cached a version of the statistics, each with its segments' plays and top ranking."""
 

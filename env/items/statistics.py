@@ -61,13 +61,9 @@ class Places:
 
 
 HALF_LIFE_MS = 24 * 3_600_000
-
 _REBASE_HALF_LIVES = 64
-
 _CAPACITY = 1024
-
 _N_COLUMNS = 8
-
 _IMPRESSIONS, _REWARDED, _VALID, _LONG, _LIKES, _SUM, _SQUARES, _POPULARITY = range(_N_COLUMNS)
 """Columns of an item; pages do not use valid plays, long views and likes."""
 

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from env.vocabulary import Bools, Float32s, Floats, Ints, Keys
 
 Halves = npt.NDArray[np.float16]
-
 NEVER = np.inf
 """Gap of a session that no other followed within the window."""
 
@@ -164,7 +163,6 @@ _OF_STEPS = (
 )
 
 _OF_PAGES = ("shared", "rows", "eps")
-
 _OF_LIVES = ("user", "last_page", "last_mask")
 
 

@@ -18,7 +18,6 @@ MAX_Z = 5.0
 """Standard errors attributed to chance: about one false alarm in two million audits."""
 
 N_CELLS = 10
-
 MIN_EXPECTED = 5.0
 """Least expected draws a cell, so that its count is nearly normal."""
 

@@ -14,7 +14,6 @@ from env.world.supply import Stock
 from env.world.world import BAIT, LANGUAGE, TOPIC, terms_of_one
 
 _WATCH = EVENTS.index("watch_s")
-
 _LIKES = 3
 
 

@@ -7,19 +7,12 @@ The names are labels only, assigned by the topic's number; the dynamics do not d
 import colorsys
 
 Colour = tuple[int, int, int]
-
 INK: Colour = (28, 32, 40)
-
 PAPER: Colour = (250, 249, 246)
-
 GREY: Colour = (122, 128, 138)
-
 FAINT: Colour = (226, 227, 230)
-
 GOOD: Colour = (46, 148, 96)
-
 FAIR: Colour = (232, 172, 60)
-
 BAD: Colour = (208, 72, 72)
 
 TOPIC_NAMES = (

@@ -31,15 +31,10 @@ if TYPE_CHECKING:
 
 
 PHONE_W, PHONE_H = 296, 592
-
 _RIM, _CORNER = 9, 40
-
 _HEART: Colour = (238, 70, 96)
-
 _GOLD: Colour = (255, 214, 92)
-
 _TALL = PHONE_H - 2 * _RIM
-
 _N_SPOTS = 7
 
 
@@ -140,24 +135,16 @@ def _draw_progress(ink: "Ink", x: float, y: float, wide: float, swipe: Swipe) ->
 
 
 WIDTH, HEIGHT = 960, 640
-
 SHARPNESS = 2
 """Scale of the drawing before it is scaled down, since Pillow's shapes have hard edges."""
 
 _MARGIN = 40
-
 _LEFT = _MARGIN + PHONE_W + 44
-
 _WIDE = WIDTH - _MARGIN - _LEFT
-
 _N_TOPICS_SHOWN = 6
-
 _N_BARS = 48
-
 _MOST_SATIATION = 2.0
-
 _MOST_LOAD = 2.4
-
 _LONGEST_BAR_S = 120.0
 
 

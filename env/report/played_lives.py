@@ -21,7 +21,6 @@ from env.world.presets import Preset
 from env.world.simulation import Simulation
 
 D30 = 30
-
 Choose = Callable[[Any, Simulation], Ints]
 """Candidates to show, shape (n,), given the observation; only an oracle policy reads the
 simulation."""

@@ -35,7 +35,6 @@ TOPIC_INKS = (
 )
 
 _OTHER = "#b9bcc3"
-
 _BAR_DAYS = 0.62
 
 

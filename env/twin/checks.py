@@ -29,7 +29,6 @@ from env.twin.solve import (
 from env.vocabulary import Bools, Floats, Ints
 
 TAU_AT_LEAST = 0.8
-
 FACTORS = (0.75, 1.25)
 
 
@@ -232,11 +231,8 @@ def _add(rollout: Rollout, here: Ints, info: dict[str, Floats], discount: Floats
 
 
 MYOPIC_AT_MOST = 0.85
-
 CONTROL_WITHIN = 0.005
-
 STANDARD_ERRORS = 3.0
-
 ROLLED_OUT = ("optimal for watch", "optimal for days", "random", "myopic", "nourish diverse")
 """Five policies with different values; "session optimal" equals "myopic" in every state."""
 

@@ -32,7 +32,6 @@ from env.twin.solve import OBJECTIVES, MiniObjective
 from env.vocabulary import Bools, Float32s, Floats, Ints, Keys
 
 CARD_LANE = 0
-
 LEAVE_LANE = 2
 
 
@@ -113,11 +112,8 @@ class MiniUserBatch:
 
 
 ObsMode = Literal["flat", "ids"]
-
 OBS_MODES: tuple[ObsMode, ...] = get_args(ObsMode)
-
 HORIZON_DAYS = 60
-
 N_SEEDS = 2**62
 
 

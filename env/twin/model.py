@@ -17,25 +17,15 @@ from env.arrays.reals import logistic
 from env.vocabulary import Bools, Floats, Ints
 
 N_LEVELS = 21
-
 N_SATIATIONS = 4
-
 N_LOADS = 4
-
 N_PULSES = N_SATIATIONS * N_LOADS
-
 N_STATES = N_LEVELS * N_PULSES
-
 MIDDLE = N_LEVELS // 2
-
 BORED_FROM = 2
-
 DIVERSE_STEP = 2
-
 ACTIONS = ("nourish same", "nourish diverse", "bait same", "bait diverse")
-
 N_ACTIONS = len(ACTIONS)
-
 START = MIDDLE * N_PULSES
 """The state in which a life begins: S = .5, rested."""
 

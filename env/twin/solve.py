@@ -28,9 +28,7 @@ from env.twin.model import (
 from env.vocabulary import Bools, Floats, Ints
 
 MiniObjective = Literal["watch", "days"]
-
 OBJECTIVES: tuple[MiniObjective, ...] = get_args(MiniObjective)
-
 TIE = 1e-9
 """Share of the largest value up to which two actions are equally good."""
 
@@ -165,7 +163,6 @@ def _after_card(model: MiniModel) -> Floats:
 
 
 RETENTION_DAYS = (1, 7, 30)
-
 LATE_DAYS = 10
 
 

@@ -29,22 +29,15 @@ from env.users.state import (
 from env.vocabulary import CreatorId, DecisionId, SessionId
 
 MAX_FOLLOWS = 100
-
 MAX_BLOCKED = 1000
 """Creators, and as many tags, that a user may block; sizes see `env.users.state.encode_state`."""
 
 MAX_AVOIDED = 100
-
 MAX_DOUBTED = 50
-
 MAX_UNWANTED = 100
-
 LONG_DECAY = 0.995  # a card: half of the weight is in the last 139 answered cards
-
 SESSION_DECAY = 0.9  # a card: half of the weight is in the last 7
-
 BAIT_STEP = 0.05  # step of the running mean of bait
-
 _Name = TypeVar("_Name", bound=str)
 
 

@@ -17,9 +17,7 @@ from env.columns.schema import VECTOR_DIM
 from env.vocabulary import Float32s, Floats
 
 MAX_TALLIES = 32
-
 TALLY_DECAY = 0.95
-
 RIDGE = 14.0
 """Variance of a signal, .2, over the variance that taste adds from item to item, .12 squared."""
 

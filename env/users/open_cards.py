@@ -21,15 +21,10 @@ PAGE_OPEN_MS = 60 * 60_000
 """A page is open this long, or until later pages push it out; the join waits as long."""
 
 MAX_CARDS = 48
-
 MAX_DWELL_S = 3600.0
-
 _BIT = {kind: row.bit for kind, row in KINDS.items()}
-
 _ANSWERS = frozenset(row.kind for row in ROWS if row.answers)
-
 _SECONDS = frozenset(row.kind for row in ROWS if row.has_seconds)
-
 _TURNS_AWAY = sum(row.bit for row in ROWS if row.consequence == "turn_away")
 
 _SUMS = [

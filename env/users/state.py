@@ -20,17 +20,11 @@ from env.users.open_cards import OpenPage, is_open
 from env.vocabulary import CreatorId, DecisionId, Float32s, Profile, SessionId, ShortKeys
 
 SESSION_SILENCE_MS = 30 * 60_000
-
 DAY_MS = 24 * 3_600_000
-
 MAX_SEEN = 1000
-
 PRIOR_CARDS = 8.0  # weight of a newcomer's prior interest, in answered cards
-
 DECLARED_SIGNAL = 0.5  # signal of each such card for the tags of the registration
-
 SCENE_SIGNAL = 0.25  # signal of each such card for the content that the scene's users play
-
 PACE_DWELL_S = 60.0
 """Longer dwells carry no more information about a user's pace."""
 
@@ -84,7 +78,6 @@ class UserState(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-
 _decoder = msgspec.msgpack.Decoder(UserState)
 
 

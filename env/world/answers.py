@@ -19,15 +19,10 @@ from env.reward import LONG_VIEW_S, VALID_PLAY_S, Reward
 from env.vocabulary import Floats
 
 N_UNIFORMS = 7
-
 DURATION_CENTRE = 4.3  # ln s: about 74 s, the median of KuaiRand-Pure
-
 UNCAPPED_S = 86_400.0
-
 COMMENT_IF_LIKED = 4.0
-
 BAIT_IN_DISLIKE = 1.5
-
 EVENING_H = 21.0
 
 

@@ -17,17 +17,11 @@ from env.world.supply import EVERYWHERE, Stock
 from env.world.world import N_TOPIC_BITS
 
 CANDIDATE_LANE = 96
-
 MOST_CANDIDATES = 256
-
 N_FAVOURITES = 1 + N_TOPIC_BITS
-
 _BITS = 1 << np.arange(N_TOPIC_BITS)
-
 _ANY_TOPIC = N_TOPICS
-
 _N_AIMS = N_TOPICS + 1
-
 _SCALE = np.float32(2.0**-32)
 
 

@@ -21,7 +21,7 @@ from env.columns.scales import bait_of
 from env.vocabulary import Floats, Ints, Keys
 from env.world.answers import chances
 from env.world.generated import MARKETS
-from env.world.presets import Preset, Uploads
+from env.world.presets import Preset, UploadRates
 from env.world.responses import ResponseModel, generated
 from env.world.supply import EVERYWHERE, LIKED, LONG, N_EVENT_CODES, PLAYED, Stock
 from env.world.world import APPEAL, item_columns, terms_of, topics
@@ -30,25 +30,19 @@ CREATOR, ITEM, DAY = range(3)
 """Kinds of keys of a world."""
 
 LANGUAGES = tuple(sorted({language for market in MARKETS for language in market.languages}))
-
 ALWAYS_GLOBAL = 128
 """The first this many serial numbers are shown in every market, so that each class of rows has such
 an item."""
 
 TRIAL_DAYS = 3
-
 TRIALS = 3
-
 FAIR_AUDIENCES = 2.0
 """Number of audiences that an upload gets in its trial days under even exposure, if a live supply
 knows the cards shown a day; with less, an even spread loses creators by chance alone."""
 
 _UNIFORM_LANE = 128
-
 _CREATOR_LANE, _LOCAL_LANE, _HISTORY_LANE = 132, 134, 136
-
 _CODES = np.arange(N_EVENT_CODES)
-
 _HISTORY_MU, _HISTORY_SD = 5.0, 1.2  # of ln exposures: assumed
 
 
@@ -80,7 +74,7 @@ def world_keys(world_seed: int, kind: int, numbers: Ints) -> Keys:
     return life_keys(np.repeat(root, len(numbers)), numbers)
 
 
-def draw_creators(uploads: Uploads, world_seed: int) -> Creators:
+def draw_creators(uploads: UploadRates, world_seed: int) -> Creators:
     """Return the creators of a world."""
     keys = world_keys(world_seed, CREATOR, np.arange(uploads.n_creators))
     cards = np.full(len(keys), BIRTH)
@@ -130,7 +124,7 @@ class LiveSupply:
             cards_a_day: shown to all users together. If given, exposures are scaled so that an even
                 share in the trial days is `FAIR_AUDIENCES` audiences: giving up then depends on how
                 exposure is spread, not on the number of simulated users. None: a card is one
-                exposure. `Uploads.exposures_per_swipe` multiplies either.
+                exposure. `UploadRates.exposures_per_swipe` multiplies either.
         """
         uploads = preset.uploads
         self._uploads = uploads

@@ -37,7 +37,6 @@ from env.world.supply import Stock
 from env.world.world import APPEAL, BAIT, CAP_S, LANGUAGE, TOPIC, terms_of
 
 ANSWER_LANE, MOOD_LANE, PARTING_LANE, WANDER_LANE = 0, 6, 8, 16
-
 N_ANSWER_UNIFORMS = N_UNIFORMS + 3  # leaves; is asked; which star
 
 

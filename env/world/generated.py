@@ -13,15 +13,10 @@ import numpy as np
 from env.vocabulary import CreatorId, Floats, Item, ItemId, Profile, UserId
 
 DAY_MS = 86_400_000
-
 OLDEST_DAYS = 30
-
 LOCAL_SHARE = 0.1
-
 ITEMS_PER_CREATOR = 12
-
 SUBTOPICS = ("basics", "daily", "challenge", "review", "tips", "live", "fails", "story")
-
 COHORTS = {"full_active": 0.6, "high_active": 0.2, "middle_active": 0.1, "low_active": 0.1}
 
 

@@ -96,9 +96,7 @@ class ImpressionTable:
 
 
 DAY_MS = 86_400_000
-
 PAUSE_MS = 1_800_000
-
 LEAST_CARDS = 3.0
 """Mean session length below which slopes and tails are meaningless, since the log holds only parts
 of sessions."""

@@ -32,7 +32,6 @@ PURE_WEIGHTS = {
 """Positives for each negative in KuaiRand-Pure, with a minus for dislikes."""
 
 TINY = 1e-30
-
 LEAST_CHANCE, MOST_CHANCE = 0.001, 0.999
 
 

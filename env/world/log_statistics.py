@@ -14,7 +14,6 @@ from env.vocabulary import Bools, Floats
 from env.world.impressions import ImpressionTable, Sessions, day_gaps, tail_slope
 
 SIGNALS = SIMULATED_EVENTS
-
 RARE: tuple[str, ...] = DRAWN_REACTIONS
 
 JOINT = (
@@ -27,7 +26,6 @@ JOINT = (
 )
 
 GAP_DAYS = 16
-
 QUANTILES = np.arange(1, 100) / 100.0
 
 

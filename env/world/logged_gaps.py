@@ -15,7 +15,6 @@ import numpy as np
 from env.vocabulary import Floats, Ints
 
 N_ROUNDS = 5_000
-
 ENOUGH = 1e-12
 """Gain of the mean log-likelihood at which EM ends."""
 

@@ -20,7 +20,6 @@ from env.arrays.validate import (
 from env.vocabulary import Floats, Ints
 
 N_TOPICS = 32
-
 BASE_SATISFACTION = 0.5
 
 

@@ -22,15 +22,10 @@ from env.vocabulary import Bools, Floats
 from env.world.answers import Answer
 
 RewardName = Literal["watch", "engagement", "satisfaction", "retention", "mix"]
-
 ASKED_SHARE = 0.005
-
 N_STARS = 5
-
 MEAN_WATCH_S = 20.0
-
 LONG_VISIT_S = 3600.0
-
 NIGHT_H = 5.0
 """The night is from midnight to this hour."""
 

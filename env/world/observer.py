@@ -41,18 +41,13 @@ USER_FACTS = (
 )
 
 PERSONAL = ("match", "seen_topic", "same_language", "valid_play")
-
 BOUND = 100.0
 """Bound of the absolute value of every number of an observation."""
 
 MOST_EVIDENCE = 640.0
-
 CARDS_A_DAY = 12.0
-
 RECENT = 0.05
-
 USUAL_GAP = 2.0
-
 BELIEF_LANE = 100
 
 (

@@ -20,7 +20,6 @@ from env.world.supply import EVERYWHERE
 from env.world.world import World
 
 _TRAIT_LANE = 0
-
 _TASTE_LANE = 16
 
 

@@ -1,9 +1,9 @@
 """Presets: all constants of a simulated world in one value, built in or from a file.
 
 A preset holds the answer model (`Rates`), the hidden state (`StateDynamics`), the spread between
-users (`Priors`, `Population`), the supply (`Uploads`) and, if fitted, the target statistics of its
-log. Built-in presets are packaged JSON files; `nextswipe world fit` writes others. Results compare
-only
+users (`Priors`, `Population`), the supply (`UploadRates`) and, if fitted, the target statistics of
+its log. Built-in presets are packaged JSON files; `nextswipe world fit` writes others. Results
+compare only
 within a preset: published days of return differ twofold between simulators' constants.
 """
 
@@ -26,7 +26,6 @@ from env.world.moods import StateDynamics
 from env.world.responses import Priors
 
 NAMED = ("kuairand", "daily", "kuaisim", "rapid")
-
 Laws = Literal["swipe", "kuaisim"]
 
 
@@ -82,7 +81,7 @@ class Population(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return sum(cohort.share * cohort.daily_share for cohort in self.cohorts.values())
 
 
-class Uploads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class UploadRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Constants of the items and their creators."""
 
     n_items: int = 4_096  # live at a time; an upload replaces the oldest
@@ -123,7 +122,7 @@ class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rates: Rates = Rates()
     moods: StateDynamics = StateDynamics()
     priors: Priors = Priors()
-    uploads: Uploads = Uploads()
+    uploads: UploadRates = UploadRates()
     intercept: float = 0.0  # of the log-odds of engagement, at mean affinity and effect
     duration: tuple[float, float, float] = (0.1, -0.05, -0.1)
     horizon_days: int = 60  # length of an episode

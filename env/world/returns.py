@@ -16,9 +16,7 @@ from env.vocabulary import Floats
 from env.world.presets import Population
 
 DAY_H = 24.0
-
 LONGEST_GAP = 3_650.0
-
 SHORTEST_AWAY = 0.25
 """Least number of days between two sessions, whatever their hours."""
 

@@ -21,9 +21,7 @@ from env.world.answers import UNCAPPED_S, log_duration
 from env.world.world import BAIT, LANGUAGE, TOPIC, World, terms_of
 
 EVERYWHERE = -1
-
 PLAYED, LONG, LIKED = 1, 2, 4
-
 N_EVENT_CODES = 8
 
 ITEM_FACTS = (
@@ -39,11 +37,8 @@ ITEM_FACTS = (
 """Columns of the table after an item's vector."""
 
 PRIOR_IMPRESSIONS = 20.0
-
 PRIOR_RATES = (0.46, 0.33, 0.02)  # valid play, long view, like
-
 BAIT_GUESS_SD = 0.2
-
 GUESS_LANE = 140
 
 

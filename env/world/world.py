@@ -22,15 +22,10 @@ from env.world.presets import Population, Preset
 from env.world.responses import Cohorts, Posteriors, ResponseModel, generated
 
 APPEAL, BAIT, LANGUAGE, TOPIC = range(4)
-
 CAP_S = 9
-
 N_COLUMNS = 12
-
 NO_LANGUAGE = -1
-
 N_TOPIC_BITS = 5
-
 USUAL_PEAKS = (12.5, 20.5)
 """Peaks of users whose cohort is not in the population."""
 

@@ -18,7 +18,6 @@ from env.columns.schema import index_of
 from env.vocabulary import Float32s, Floats, Ints
 
 EVIDENCE = index_of(schema.EVIDENCE)
-
 MOST_LOG_EVIDENCE = 50.0
 
 
@@ -142,9 +141,7 @@ PRIOR_ITEMS = 20.0
 """Weight of the prior of tau^2, in often shown items."""
 
 _CAPACITY = 256
-
 _CHUNK = 4096
-
 LEAST_SHARE = 0.04
 """Share of the prior tau^2 that always remains: an estimate of 0 would end exploration for good."""
 

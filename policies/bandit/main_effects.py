@@ -20,7 +20,6 @@ MAIN_USER_COLUMNS: Ints = np.array(
 are no item's merit."""
 
 N_USER_COLUMNS = 1 + len(MAIN_USER_COLUMNS)
-
 N_COLUMNS = N_USER_COLUMNS + N_ACTION
 """The constant, the user's columns, the item's columns."""
 
@@ -30,7 +29,6 @@ MATCH_COLUMNS: Ints = np.array(
 """Indices of the columns that describe user and item together."""
 
 SOLVE_EVERY = 64
-
 CONSTANT_PRECISION = 0.01
 """Precision of the constant's prior, in rewards."""
 

@@ -138,7 +138,6 @@ class PredictionMonitor:
 
 
 _log = logging.getLogger(__name__)
-
 KEPT_COLUMNS = 3
 """VW keeps weight, gradient and norm of a feature; the fourth column is scratch."""
 

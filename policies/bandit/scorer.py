@@ -20,13 +20,9 @@ from policies.explorers import AnyExplorer, explorer_args
 # VW hashes a namespace by murmur3 (seed 0) of its name; a feature named by a number is that number
 # further on; a pair is (first * FNV prime) xor second; the constant has a number of its own.
 SHARED_HASH = 0xC1350D02
-
 ACTION_HASH = 0x54DCF7CE
-
 ITEM_HASH = 0x5491DFCA
-
 PAIR_PRIME = 16_777_619
-
 CONSTANT = 11_650_396
 
 # An item's slot among the effects is where VW would have a weight for the feature `|I key`.

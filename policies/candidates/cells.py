@@ -22,7 +22,6 @@ from env.vocabulary import Float32s, Floats, Ints
 from policies.candidates.query import EXPECTED, MATCH_STEP, Query
 
 Bytes = npt.NDArray[np.uint8]
-
 LEAST_ITEMS = 50_000
 """An index is faster than an exact search from this many items on."""
 
@@ -50,11 +49,8 @@ MAX_TAIL = 20_000
 """Upper bound on risen items in the tail; those with the highest mean reward are kept."""
 
 _BANDS = np.array([-0.2, -0.1, -0.05, -1e-9, 1e-9, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5])
-
 _WORTH, _TIES, _DIM = VECTOR_DIM, VECTOR_DIM + 1, VECTOR_DIM + 8
-
 _SAMPLE, _ROUNDS = 40, 6
-
 _CHUNK = 1 << 16
 
 

@@ -23,13 +23,11 @@ from policies.candidates.context import UserHistory
 from policies.candidates.markets import Markets
 
 Codes = npt.NDArray[np.int8]
-
 REASONS = ("unlisted", "market", "rating", "pool", "language")
 """Reasons against an item; the first that applies is stored. "language" is a soft rule, and so is
 "pool" for stopped items."""
 
 UNLISTED, MARKET, RATING, POOL, LANGUAGE = range(len(REASONS))
-
 NOTHING = np.int8(-1)
 """Code of an eligible item."""
 
@@ -162,7 +160,6 @@ MAX_REMEMBERED = 300
 `_MIN_REMEMBERED`."""
 
 _MIN_REMEMBERED = 16
-
 MAX_BYTES = 1 << 28
 """Upper bound on the cache: 2 bytes an item for each kind, and 2 for each relaxed rule."""
 

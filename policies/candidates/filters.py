@@ -100,9 +100,7 @@ class Recent:
 
 
 _SUITABLE: Sequence[Filter] = (Blocked(), Delivered(), Seen(), Duplicate())
-
 _PAUSE = Recent()
-
 FILTERS: Sequence[Filter] = (*_SUITABLE, CreatorCap(), _PAUSE)
 """The filters in their order: the first that removes an item is the reason that is counted. Soft
 rules give way from the last to the first."""

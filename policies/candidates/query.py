@@ -69,7 +69,6 @@ _TRIES = 2
 few of them are wanted, all items are examined."""
 
 _ONE, _OUT = np.float32(1.0), np.float32(1e9)
-
 _NONE = np.zeros(0, dtype=np.int64)
 
 
@@ -197,7 +196,7 @@ class Query(FeatureQuery):
         return self._near[n]
 
 
-class Source(Protocol):
+class CandidateSource(Protocol):
     """A retrieval source: it ranks eligible items in its own way."""
 
     @property

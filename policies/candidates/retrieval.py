@@ -15,7 +15,7 @@ from env.arrays.index_sets import first_indices
 from env.items.popularity import Popular
 from env.users import state as users
 from env.vocabulary import Bools, Float32s, Floats, Ints
-from policies.candidates.query import MATCH_STEP, Query, Source, matches_of
+from policies.candidates.query import MATCH_STEP, CandidateSource, Query, matches_of
 
 FRESH_POOL = 5
 """A fresh list of n is drawn from the n x FRESH_POOL latest uploads, so that a bulk import does not
@@ -28,9 +28,7 @@ _MOST_TRIES = 8_192
 """Beyond this number it is faster to select from all wanted items."""
 
 _SAMPLED = 8
-
 _NONE = np.zeros(0, dtype=np.int64)
-
 _STEPS = np.float32(1.0 / MATCH_STEP)
 
 
@@ -147,7 +145,7 @@ class Again:
         return _choose(query.history.again(query.eligible.allowed), n, query.rng)
 
 
-SOURCES: Sequence[Source] = (
+SOURCES: Sequence[CandidateSource] = (
     BestMatches("long_interest", 0.25),
     BestMatches("session_interest", 0.2),
     Best(),
@@ -159,10 +157,10 @@ SOURCES: Sequence[Source] = (
 """The sources that share the candidates, in the order in which they are asked and draw. An item
 that several propose is credited to the one whose turn comes first."""
 
-FIRST: Source = Debut()
+FIRST: CandidateSource = Debut()
 """The source of the first candidates, up to as many as are wanted."""
 
-LAST: Source = Again()
+LAST: CandidateSource = Again()
 """The source of what the others leave missing."""
 
 
@@ -275,7 +273,7 @@ class Retrieved:
         return self.names[int(self.source[row])]
 
 
-def retrieve(query: Query, n: int, sources: Sequence[Source] = SOURCES) -> Retrieved:
+def retrieve(query: Query, n: int, sources: Sequence[CandidateSource] = SOURCES) -> Retrieved:
     """Return n items for a user, fewer only where the sources that have a share know no more.
 
     Blocked items and items that are not eligible are never proposed. Items that the user has seen

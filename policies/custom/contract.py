@@ -60,9 +60,7 @@ SIZES = (1, 2, 100, 200)
 """Numbers of candidates that pages are tried with."""
 
 N_SLOTS = 10
-
 LIMIT_S = 0.05
-
 EXPLORER = SquareCB(gamma=100_000.0)
 """What a function from features to scores is tried with if nothing else is said."""
 
@@ -102,7 +100,7 @@ class Law:
         return ""
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class LawResult(msgspec.Struct, frozen=True):
     """How a policy stands to a law.
 
     Attributes:
@@ -116,7 +114,7 @@ class Verdict(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def check_policy(make: Make, laws: Sequence[Law] | None = None) -> tuple[Verdict, ...]:
+def check_policy(make: Make, laws: Sequence[Law] | None = None) -> tuple[LawResult, ...]:
     """Return how a policy stands to each law.
 
     Args:
@@ -124,7 +122,7 @@ def check_policy(make: Make, laws: Sequence[Law] | None = None) -> tuple[Verdict
         laws: to hold it to; None: all.
     """
     held = LAWS if laws is None else laws
-    return tuple(Verdict(law.name, law.sentence, law.reason(make)) for law in held)
+    return tuple(LawResult(law.name, law.sentence, law.reason(make)) for law in held)
 
 
 def broken_laws(make: Make, laws: Sequence[Law] | None = None) -> list[str]:
@@ -134,7 +132,7 @@ def broken_laws(make: Make, laws: Sequence[Law] | None = None) -> list[str]:
 
 def check_named(
     name: str, folder: Path, explorer: AnyExplorer = EXPLORER, limit_s: float = LIMIT_S
-) -> tuple[Verdict, ...]:
+) -> tuple[LawResult, ...]:
     """Return how the policy of a name stands to each law, that it can be loaded among them.
 
     Args:
@@ -148,9 +146,9 @@ def check_named(
         code = load(name, folder)
         code.make(explorer)
     except CustomPolicyError as error:
-        return (Verdict("loads", sentence, str(error)),)
+        return (LawResult("loads", sentence, str(error)),)
     laws = (*(law for law in LAWS if law.name != "speed"), speed_law(limit_s))
-    return (Verdict("loads", sentence), *check_policy(lambda: code.make(explorer), laws))
+    return (LawResult("loads", sentence), *check_policy(lambda: code.make(explorer), laws))
 
 
 def sample_context(seed: int, n: int, *, is_empty: bool = False) -> Context:

@@ -18,7 +18,6 @@ from policies.custom.load import say
 from policies.custom.policy import CustomPolicy
 
 logger = logging.getLogger(__name__)
-
 Replaced = Literal["raised", "slow", "paused"]
 """Why a page was drawn uniformly instead."""
 

@@ -32,9 +32,7 @@ NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 """What a name looks like."""
 
 _OURS = frozenset({"env", "policies", "replay", "serve"})
-
 _HOME = Path(__file__).parents[2]
-
 _STAMPS = "__nextswipe_sources__"
 """Under this name a policy's module keeps the hashes of the sources that it was loaded from."""
 

@@ -21,7 +21,6 @@ from policies.bandit.item_effects import EVIDENCE
 from policies.explorers import AnyExplorer, SquareCB, explorer_args, has_support
 
 ITEM_EVIDENCE = action_index(schema.ITEM_EVIDENCE)
-
 MOST_CARDS = 2_000.0
 """The evidence column cannot tell larger counts of answered cards apart."""
 

@@ -19,7 +19,6 @@ from policies.ranker.tensors import pack, read_verified, unpack, write_verified
 from policies.snapshots import SnapshotCorruption
 
 FORMAT_VERSION = 1
-
 LIMIT = 10.0
 """Scaled columns are clipped to [-LIMIT, LIMIT]."""
 

@@ -73,9 +73,7 @@ def _open(mask: Bools, little: Bools) -> SlotRule:
 
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
-
 _SHIFT = np.uint64(32)
-
 _N_SIGNS = 5
 
 

@@ -27,7 +27,6 @@ from policies.training.rankings import NetworkRanking, WeightedRanking, columns,
 from policies.training.settings import Columns
 
 MINIBATCH = 256
-
 LR = 3e-3
 
 
@@ -110,7 +109,6 @@ def record_demonstrations(
 
 
 HIDDEN, EMBED = 32, 16
-
 EPOCHS = 10
 
 

@@ -64,15 +64,10 @@ class LocalLinear(NamedTuple):
 
 
 MOST_DEGREE = 3
-
 N_ROUNDS = 30
-
 CLOSE = 1e-3
-
 LONGEST_STEP = 3.0
-
 PRECISIONS = (1e-2, 1e4)
-
 LEAST_CHANCE = 1e-6
 
 
@@ -278,7 +273,6 @@ LEAST_EXIT = 1e-3
 """Least exit probability of the fitted model; without it values within sessions are unbounded."""
 
 LEAST_SHARE = 1e-12
-
 MOST_DISCOUNT = 0.999
 """Upper bound on a fitted discount: lines extrapolate beyond it where no data is."""
 

@@ -19,9 +19,7 @@ LEAST_SD = 1e-3
 """Columns that vary less are not scaled up to vary by 1."""
 
 _LEAST_KNOWN_SD = 0.1
-
 _STILL_SD = 1e-6
-
 _NOTHING = 1e-6
 
 

@@ -16,9 +16,7 @@ import numpy as np
 from env.vocabulary import Floats
 
 INTEGRAL = 0.1
-
 PROPORTIONAL = 1.0
-
 ENOUGH = 100.0
 """Number of events from which a share is known to about a tenth."""
 

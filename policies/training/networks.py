@@ -17,7 +17,6 @@ MASKED = -1e9
 """The logit of a candidate that may not be chosen."""
 
 _HIDDEN_GAIN = math.sqrt(2.0)
-
 _SCORE_GAIN = 0.01
 """Small, so that the first policy is nearly uniform."""
 

@@ -38,16 +38,12 @@ COLUMNS = (
 )
 
 N_WEIGHTS = 2 * len(COLUMNS)
-
 SATIATED_AT = 2.0
 """Recent cards of a topic from which one more is too much: (.9 * 2 + 1) * .35 is about 1."""
 
 _LOAD_DECAY = 0.95
-
 _POSITIONS = 50.0
-
 _PERSONAL = ("valid_play", "seen_topic", "match")
-
 _ITEM = ("log_duration", "long_view_rate", "like_rate", "bait_guess")
 
 
@@ -156,9 +152,7 @@ def _position(items: Float32s) -> int:
 
 
 RIDGE = 10.0
-
 EXPLORED = 0.3
-
 N_FITS = 3
 
 

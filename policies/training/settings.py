@@ -12,13 +12,9 @@ from env.world.objective import Objective
 from policies.training.limits import Constraints
 
 CriticName = Literal["fitted", "network"]
-
 Columns = Literal["world", "feed"]
-
 _COUNTS = ("n_steps", "n_envs", "n_cards", "minibatch", "epochs", "hidden", "embed")
-
 _SIZES = ("seed", "n_runners", "lr_end", "entropy", "entropy_end", "value_coef")
-
 _RATES = ("lr", "clip", "grad_clip")
 
 

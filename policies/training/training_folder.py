@@ -21,7 +21,6 @@ RANKER = "ranker.safetensors"
 """The result of a training, which `nextswipe retention publish` takes."""
 
 _ARGS, _PRESET = "training.json", "preset.json"
-
 WRITING = ".writing"
 """Suffix of an incomplete file or folder."""
 
@@ -109,7 +108,6 @@ def sync_folder(folder: Path) -> None:
 
 
 _PREFIX = "checkpoint-"
-
 KEPT = 2
 
 

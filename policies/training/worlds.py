@@ -30,9 +30,7 @@ TWIN_GRID = Grid((N_LEVELS, N_SATIATIONS, N_LOADS))
 """The twin's observed state: satisfaction, and the modes satiation and load."""
 
 _N_SAMPLED = 64
-
 _N_CARDS_SAMPLED = 200
-
 _SAMPLE_SEED = 2**20
 
 

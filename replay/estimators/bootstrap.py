@@ -14,7 +14,6 @@ from replay.estimators.intervals import LEVEL, Estimate, count_users
 from replay.estimators.ratios import SumRatio, value_of
 
 SAMPLES = 1000
-
 _BLOCK = 1 << 22
 
 

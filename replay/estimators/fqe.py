@@ -24,9 +24,7 @@ from replay.estimators.intervals import (
 from replay.estimators.trajectories import MarkovSteps, StepValues, Trajectories
 
 FOLDS = 5
-
 MAX_ROUNDS = 10_000
-
 L2 = 0.3
 """Ridge penalty for features in [-1, 1]; measured in `docs/decisions/sequence-estimators.md`."""
 

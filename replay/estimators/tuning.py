@@ -27,7 +27,6 @@ WIDTH = 1.5
 """Largest difference of two agreeing estimates, in standard errors of the difference."""
 
 _GROUPS = 1 << 16
-
 Reweigh = Callable[[Floats, float], Floats]
 """Maps weights, (n,), and a parameter to shrunken weights, (n,)."""
 

@@ -14,9 +14,7 @@ from env.vocabulary import Bools, Floats
 from replay.source import Draws
 
 N_CELLS = 20
-
 N_PARTS = 4
-
 MIN_EXPECTED = 5.0
 """Expected draws that a cell needs for its count to be nearly normal."""
 

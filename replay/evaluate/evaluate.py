@@ -29,7 +29,6 @@ from replay.reward_models.ridge import Predictor
 from replay.source import Source, Watched
 
 GATES = Gates()
-
 Advance = Callable[[int], None]
 """Progress callback; its argument is the number of decisions done since the last call."""
 

@@ -23,9 +23,7 @@ from replay.reward_models.batch_models import chosen_features, fit_ridges, folds
 from replay.source import Batch, Source
 
 N_DECISIONS = 20_000
-
 N_PAGES = 300
-
 N_DEALS = 5
 """Permutations of each feature, over which the result is averaged."""
 

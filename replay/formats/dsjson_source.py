@@ -30,9 +30,7 @@ from replay.log.format import LinePosition, flat_members
 from replay.source import BATCH_ROWS, Batch, Draws
 
 N_SHARED = 32
-
 N_ACTION = 32
-
 MAX_VALUE = 1e6
 """Clipping bound of a number, so that a time in milliseconds does not dominate its column."""
 
@@ -40,7 +38,6 @@ _KEPT = 8_192
 """Size of the cache of candidates' columns, since candidates recur."""
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
 _list = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -102,9 +99,7 @@ MAX_LINE = 16 * 1024 * 1024
 """Bytes; about ten times a decision with 1,000 candidates of 100 features."""
 
 MAX_DEPTH = 64
-
 VERSION = "1"
-
 _OWN = frozenset({"a", "p", "_p", "c", "EventId", "Timestamp", "pdrop", "_skipLearn"})
 
 _OTHER_PROBLEMS = {
@@ -115,17 +110,11 @@ _OTHER_PROBLEMS = {
 }
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
-
 _NOT_A_NUMBER = re.compile(rb'"(\w+)"\s*:\s*(-?(?:NaN|Infinity))')
-
 _MAY_BE_HUGE = re.compile(rb"[0-9][eE]\+?[0-9]{3}|[0-9]{300}")
-
 _NESTING = np.zeros(256, dtype=np.int8)
-
 _NESTING[list(b"{[")] = 1
-
 _NESTING[list(b"}]")] = -1
-
 _decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -258,7 +247,6 @@ BATCH_CELLS = 131_072
 """Limit of decisions times candidates in a batch, at which its columns take 34 MB."""
 
 _HOUR_MS = 3_600_000
-
 T = TypeVar("T")
 
 

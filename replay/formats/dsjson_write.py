@@ -64,7 +64,6 @@ def _members(decision: DsjsonDecision) -> dict[str, object]:
 
 
 _ACTION = STATIC + DYNAMIC
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

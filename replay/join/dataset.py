@@ -34,9 +34,7 @@ from replay.join.rows import FLAGS, ROW_COLUMNS, CoverageCounts, Pages, read_row
 from replay.source import Batch
 
 _ABOUT = b"nextswipe"
-
 _SCENE = ("country", "language", "device", "network", "hour", "weekday", "position")
-
 _page_decoder = msgspec.msgpack.Decoder(PageRecord)
 
 

@@ -39,9 +39,7 @@ from env.vocabulary import (
 )
 
 UNSEEN_MS = 3_600_000
-
 ATTRIBUTION_TIMEOUT_MS = 60_000
-
 UNKNOWN_ATTRIBUTION_TIMEOUT_MS = 120_000
 
 
@@ -162,7 +160,6 @@ def _open_decisions(record: PageRecord) -> dict[int, OpenDecision]:
 
 
 SETTLE_MS = 2_000
-
 LATE_MS = 3_600_000
 
 
@@ -192,9 +189,7 @@ class _State(msgspec.Struct, array_like=True, tag="join/1"):
 
 
 _encoder = msgspec.msgpack.Encoder()
-
 _decoder = msgspec.msgpack.Decoder(_State)
-
 _UNSEEN = -1  # in place of a slot: a deadline of all decisions of a page that no user saw
 
 

@@ -23,7 +23,6 @@ SHARD_STEPS = 20_000
 """Approximate steps of a shard: 40 MB of columns on pages of one card, 10 MB on those of 5."""
 
 _DAY_MS = 86_400_000
-
 _LENGTH = 4
 
 
@@ -46,7 +45,6 @@ class _PageSteps(msgspec.Struct, array_like=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-
 _decoder = msgspec.msgpack.Decoder(_PageSteps)
 
 

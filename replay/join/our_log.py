@@ -25,7 +25,6 @@ Lines = Callable[[], Iterable[LogLine]]
 """Reads the whole log from its beginning at each call."""
 
 _CHUNK = 8_192
-
 _EVICT_EVERY = 1_024
 
 

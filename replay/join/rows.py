@@ -149,7 +149,6 @@ ROW = np.dtype(
 )
 
 ROW_COLUMNS = tuple(ROW.names or ())
-
 Table = npt.NDArray[np.void]
 
 

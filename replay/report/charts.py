@@ -10,11 +10,8 @@ from html import escape
 from typing import NamedTuple
 
 WIDTH = 760
-
 _LABEL = 190
-
 _ROW = 28
-
 _NOTE = 170
 
 

@@ -17,7 +17,6 @@ from replay.report.page import bullets, figure, page, section
 from replay.report.words import conclusions, moments, refused, span, users_words, verdict
 
 N_FEATURES = 12
-
 NOTHING = 1e-9
 """Largest importance that is treated as 0, to allow for rounding."""
 

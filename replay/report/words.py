@@ -12,9 +12,7 @@ from replay.evaluate.gates import GateFailure
 from replay.evaluate.health import LogHealth
 
 MUCH_CENSORED = 0.05
-
 MUCH_LEARNED = 0.01
-
 LITTLE_P = 0.01
 
 

@@ -127,7 +127,6 @@ def _shrink(count: Floats, mean: Floats, parent: Floats, within: float) -> Float
 
 
 _CHUNK = 4096
-
 FeatureArray = Floats | Float32s
 
 

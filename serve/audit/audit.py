@@ -22,7 +22,6 @@ from serve.learn.served import Folds
 from serve.wire.codec import ProblemError
 
 DEFAULT_UPLOADS = 100
-
 MAX_UPLOADS = 1_000
 
 

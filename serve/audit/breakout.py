@@ -24,7 +24,6 @@ from serve.audit.response import (
 )
 
 BEST_PART = 0.1
-
 AT_LEAST = 10
 """Judged uploads below which there is no best tenth."""
 
@@ -64,9 +63,7 @@ def has_reached(upload: UploadState, level: int) -> bool:
 
 
 SHOWN_REASONS = 20
-
 SHOWN_DAYS = 14
-
 SHOWN_CUTS = 10
 
 

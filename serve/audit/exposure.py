@@ -17,7 +17,6 @@ from serve.audit.response import ExposureBody
 from serve.learn.served import Folds
 
 BOTTOM = 0.8
-
 _STEPS = 100
 
 

@@ -58,7 +58,6 @@ class WaitingTimes:
 
 
 HOUR_MS = 3_600_000
-
 CURVE_SPANS = 1.5
 """Span of the delivery curve, in multiples of `FairStart.within_h`."""
 

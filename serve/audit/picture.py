@@ -20,21 +20,13 @@ if TYPE_CHECKING:
 
 
 INK, SOFT, LINE = "#1c2430", "#5d6878", "#d9dee6"
-
 MAIN, QUIET, BAD = "#2563c9", "#c3d4f2", "#c9574b"
-
 VIDEOS, CREATORS = "#2563c9", "#d07a1c"
-
 MARKETS = ("#d07a1c", "#1b8a6b", "#8a4fb5", "#b83a5e", "#5c7f1f", "#3c8fb0")
-
 POOLS = ("Pool 0: first audience", "Pool 1: home country", "Pool 2: neighbours", "Pool 3: open")
-
 TICKS, PERCENTS = (0.0, 0.25, 0.5, 0.75, 1.0), ("0%", "25%", "50%", "75%", "100%")
-
 N_REASONS = 5
-
 N_ALARMS = 5
-
 _BAR, _GAP = 0.24, 0.012
 
 

@@ -28,9 +28,7 @@ AUDIENCES = "audiences"
 """Name of the snapshot part that holds `env.fair_start.audience`."""
 
 BATCH_LINES = 1_000
-
 NOTHING = Version(0, 0, 0, "")
-
 Advance = Callable[[int], None]
 """Called with the number of log lines processed since the last call."""
 

@@ -16,7 +16,6 @@ from serve.audit.response import (
 )
 
 NONE = "–"
-
 _LOUD = 0.2
 """Share of new accounts' impressions not trained on, above which a sentence reports it."""
 

@@ -121,11 +121,8 @@ def measure_uploads(
 
 
 T = TypeVar("T")
-
 N_WARM_PAGES = 500
-
 N_TEXT_PAGES = 200
-
 BASE_ITEMS = 10_000
 
 

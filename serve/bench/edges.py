@@ -62,13 +62,9 @@ def _memory(pid: int) -> int:
 
 
 Edge = Literal["haproxy", "proxy", "bare"]
-
 START_S = 180.0
-
 STOP_S = 90.0
-
 POLL_S = 0.2
-
 SAID = 2_000
 
 

@@ -19,7 +19,6 @@ from serve.bench.edges import Edge, ServerProcess, fill_generated, running
 from serve.bench.open_loop import Generator, Load, LoadResult
 
 Advance = Callable[[str, int, int], None]
-
 EDGES: tuple[Edge, ...] = ("bare", "haproxy", "proxy")
 
 

@@ -28,7 +28,6 @@ from serve.learn.learner import BATCH_LINES
 from serve.learn.settings import learning_args
 
 N_ITEMS = 2_000
-
 N_CONTEXTS = 100
 """Pages whose contexts are kept for a comparison with other learners."""
 

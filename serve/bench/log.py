@@ -34,20 +34,14 @@ Advance = Callable[[str, int, int], None]
 """Called with the name of the step, the amount done, and the total."""
 
 CARDS = 10
-
 EVENTS_A_CARD = 5
-
 EVENTS_A_BATCH = CARDS * EVENTS_A_CARD
-
 PAGES_OPEN = 4
 """Pages drawn per user before the first is answered: as many as stay open."""
 
 N_ITEMS = 1_000
-
 PHASES_SEED = 1
-
 N_PROBES = 200
-
 PROBE_BYTES = 4_096
 
 

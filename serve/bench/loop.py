@@ -42,9 +42,7 @@ from serve.wire.client import FeedClient
 from serve.wire.feed import CardBody
 
 FIRST_SWIPE_MS = 12 * 3_600_000
-
 N_GENERATED_ITEMS = 2_000
-
 IMPORTED_MS = 0
 """Imports are dated before the simulated clock begins, because the join's time never runs
 backwards.
@@ -82,7 +80,6 @@ def uplift(learned: Estimate, uniform: Estimate) -> tuple[float, float]:
 
 
 logger = logging.getLogger(__name__)
-
 Advance = Callable[[str, int, int], None]
 """Called with the name of the step, the amount done, and the total."""
 

@@ -19,9 +19,7 @@ import msgspec
 from serve.wire.feed import Event, FeedbackRequest, FeedRequest
 
 JSON = {"Content-Type": "application/json"}
-
 TIMEOUT_S = 30.0
-
 DWELL_S = 9.0
 
 

@@ -53,9 +53,7 @@ def median_seconds(call: Callable[[], object], rounds: int, clock_ns: Clock) -> 
 
 
 Advance = Callable[[str, int, int], None]
-
 N_PEOPLE = 100
-
 N_WORLD_ITEMS = 10_000
 """Items with simulated responses; a further item is answered as one of these."""
 

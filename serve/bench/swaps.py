@@ -30,9 +30,7 @@ from serve.learn.settings import learning_args, open_snapshots
 from serve.store.open import open_store
 
 Advance = Callable[[str, int, int], None]
-
 KEPT = 1_000
-
 SETTINGS = f"[learner]\nsnapshots_kept = {KEPT}\n[join]\nsettle_ms = 0\n"
 """Keeps the snapshots needed to redraw pages, and learns from feedback at once."""
 

@@ -10,7 +10,6 @@ from serve.clock import now_ms
 from serve.commands.settings import AsJson, StoreUrl, load_settings, show, steps
 
 Seed = Annotated[int, typer.Option(help="Seed of all draws.")]
-
 Full = Annotated[bool, typer.Option("--full", help="The long one.")]
 
 
@@ -75,9 +74,7 @@ def bench_learn(
 
 
 FEED_EXAMPLE = "Example: nextswipe bench feed --json"
-
 SWAPS_EXAMPLE = "Example: nextswipe bench swaps --json"
-
 Items = Annotated[int, typer.Option(min=200, help="In the catalogue.")]
 
 

@@ -5,7 +5,6 @@ import typer
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
 
 EXAMPLE = "Example: nextswipe doctor --config settings.toml"
-
 _SIGNS = {"well": "ok", "look": "look", "wrong": "WRONG"}
 
 

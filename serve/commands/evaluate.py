@@ -61,9 +61,7 @@ def _one_of(allowed: tuple[Word, ...], word: str, option: str) -> Word:
 
 
 EPILOG = "Example: nextswipe evaluate uniform popularity --segment country --report report.html"
-
 _OF_OBD_ALONE = frozenset({"campaign", "behaviour", "target"})
-
 _OF_OBD = _OF_OBD_ALONE | {"obd", "force", "as_json", "config", "data"}
 """Parameters that are allowed with --obd."""
 

@@ -32,7 +32,6 @@ StoreUrl = Annotated[
 ]
 
 PICTURES = (".png", ".svg", ".pdf")
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 

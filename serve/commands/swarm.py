@@ -12,9 +12,7 @@ from serve.config import Config
 from serve.errors import JobError
 
 N_CARDS, N_PRESENT, N_PEOPLE = 5_000, 100, 500
-
 PRESET = "kuairand"
-
 DAY_MS = 86_400_000
 
 

@@ -33,9 +33,7 @@ Columns = Annotated[
 ]
 
 CandidateCount = Annotated[int, typer.Option("--candidates", min=2, help="Candidates per card.")]
-
 Seed = Annotated[int, typer.Option(min=0, help="Seed of lives, weights and draws.")]
-
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the training in the folder.")]
 
 PlainPpo = Annotated[

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 
 RECENT = 1_000
-
 MAX_LINES = 5_000
 
 
@@ -111,15 +110,10 @@ def _play_rate(interactions: "deque[Interaction] | list[Interaction]") -> str:
 
 
 N_ITEMS = 2_000
-
 PRESENT = 40
-
 CARDS_AT_ONCE = 20
-
 PAUSE_S = 0.5
-
 REFRESH_S = 0.5
-
 EXAMPLE = "Example: nextswipe up --data ./data"
 
 

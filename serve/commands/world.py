@@ -82,7 +82,6 @@ def cells(graded: "Graded") -> list[str]:
 
 
 NUMBERS = ("found", "at least", "at most")
-
 STYLES = {"pass": "", "fail": "bold red", "unjudged": "dim"}
 
 PresetName = Annotated[
@@ -279,7 +278,6 @@ def _show_checks(title: str, rows: "Sequence[Check]") -> None:
 
 
 STORIES: tuple["ChooserName", ...] = ("myopic", "mixed")
-
 PAGE = 6
 
 

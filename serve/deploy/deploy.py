@@ -20,7 +20,6 @@ from serve.errors import JobError
 from serve.processes.cluster import Cluster, require_shared, serve_config
 
 DOCKERFILE = Path(__file__).with_name("Dockerfile")
-
 SECRET = "kubernetes/store.yaml"  # noqa: S105 - the name of a file
 
 

@@ -20,36 +20,22 @@ from serve.processes.cluster import (
 )
 
 Resource = dict[str, Any]
-
 NAME = "nextswipe"
-
 TRAINING = "nextswipe-training"
-
 REDIS = "nextswipe-redis"
-
 REDIS_IMAGE = "redis:7.2"
-
 REDIS_PORT = 6379
-
 OWN_REDIS = f"redis://{REDIS}:{REDIS_PORT}/0"
-
 CLIENT = "nextswipe-client"
-
 STORE = "nextswipe-store"
-
 VOLUME = "nextswipe-data"
-
 USER = 1000
-
 GRACE_S = 60
-
 TRAINING_CPUS = 8
-
 OBJECT_STORE = 100_000_000
 """Bytes of Ray's object store on each node; the feed puts nothing there."""
 
 REDIS_POD_GIB = 16
-
 REDIS_FULL_GIB = REDIS_POD_GIB * 5 // 8
 """Memory limit; the rest is for pages written while it rewrites its file."""
 

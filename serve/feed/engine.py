@@ -206,15 +206,10 @@ MAX_DRAWS = 8
 """Maximum number of draws of a page while its user or its items change before the commit."""
 
 NOTHING_TO_SHOW = "no item may be shown here"
-
 CHANGING = "what may be shown here is changing; ask again"
-
 FORGED = "the decision_id was not given out here"
-
 NO_SUCH_PAGE = "the page of this decision_id is not known"
-
 FORGOTTEN = "the user was deleted"
-
 _NO_KEYS: ShortKeys = np.zeros(0, dtype=np.uint32)
 
 

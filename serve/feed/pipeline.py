@@ -191,7 +191,6 @@ class Stopwatch:
 
 
 Lap = Callable[[str], None]
-
 SPARE = 1.4
 """Items retrieved per candidate wanted, to make up for those that the filters remove."""
 

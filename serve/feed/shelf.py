@@ -29,9 +29,7 @@ from serve.wire.codec import ProblemError
 from serve.wire.items import FoundResponse, ItemBody, ItemsRequest, ItemsResponse
 
 logger = logging.getLogger(__name__)
-
 POLL_S = 1.0
-
 NICE = 10
 
 

@@ -75,11 +75,8 @@ class Admission:
 
 
 logger = logging.getLogger(__name__)
-
 WEB = Path(__file__).with_name("web")
-
 BODY_TIMEOUT_S = 30.0
-
 UNROUTED = "none"
 """Operation label, in the metrics, of requests that match no operation of the API."""
 
@@ -100,7 +97,6 @@ _MEDIA = {
 }
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 

@@ -19,11 +19,8 @@ from serve.wire.items import FoundResponse, ItemBody, ItemsRequest, ItemsRespons
 from serve.wire.users import BlocksRequest, BlocksResponse, ProfileBody, UserResponse
 
 MAX_QUERY = 200
-
 MAX_FOUND = 100
-
 B = TypeVar("B")
-
 Parameters = Mapping[str, str]
 
 

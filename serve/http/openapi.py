@@ -11,7 +11,6 @@ from serve.wire.codec import JSON, MSGPACK, PROBLEM
 from serve.wire.feed import Problem
 
 _PATH_PARAMETERS = {"item_id": Id, "user_id": ExternalUserId}
-
 _REF = "#/components/schemas/{name}"
 
 

@@ -46,9 +46,7 @@ def to_body(path: Path, line: int, cells: object, kind: type[B], *, strict: bool
 
 
 FIELDS = Item.__struct_fields__
-
 SEVERAL = ("tags", "markets", "vector")
-
 PRODUCTS = "products"
 
 

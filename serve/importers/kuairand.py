@@ -24,9 +24,7 @@ from serve.wire.items import ItemBody
 from serve.wire.users import ProfileBody
 
 ZONE = ZoneInfo("Asia/Shanghai")
-
 REGISTERED_BEFORE = datetime(2022, 4, 30, tzinfo=ZONE)
-
 LAST_DAY_MS = int(REGISTERED_BEFORE.timestamp() * 1000)
 """Midnight of 30 April 2022 in Shanghai: that day is held out to judge the response model.
 

@@ -18,15 +18,10 @@ from serve.errors import BadFile
 from serve.importers.tables import Row, read_table
 
 Campaign = Literal["all", "men", "women"]
-
 Behaviour = Literal["random", "bts"]
-
 CAMPAIGNS: tuple[Campaign, ...] = ("all", "men", "women")
-
 BEHAVIOURS: tuple[Behaviour, ...] = ("random", "bts")
-
 N_POSITIONS = 3
-
 _COLUMNS = ("item_id", "position", "click", "propensity_score")
 
 

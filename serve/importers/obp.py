@@ -24,7 +24,6 @@ BATCH_CELLS = 4_000_000
 """Maximum of rounds times candidates in a batch: 32 MB per matrix."""
 
 _REQUIRED = ("action", "reward", "pscore")
-
 _OPTIONAL = ("position", "n_rounds", "n_actions")
 
 

@@ -119,9 +119,7 @@ Advance = Callable[[int], None]
 """Called with the cards simulated since the last call."""
 
 SEED = 10_000_000
-
 N_ROUNDS = 14
-
 NOT_OF_PURE = ("leaving", "leaving when satiated", "return classes", "back by day 1, 7")
 
 VISITS_OF_PURE = [

@@ -26,9 +26,7 @@ from replay.log.sqlite.checkpoint import locked
 from serve.store.store import Transaction, View
 
 MODEL, IMPRESSIONS = "model", "impressions.npz"
-
 LOCK = "nextswipe.db-import"
-
 People = list[tuple[UserId, Profile]]
 
 

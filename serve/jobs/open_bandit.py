@@ -41,7 +41,6 @@ DRAWS = 100_000
 """Number of draws in the publication."""
 
 SEED = 12_345
-
 _BLOCK = 10_000
 
 
@@ -134,7 +133,6 @@ MORE_DRAWS = 400_000
 """Enough draws that their noise is below the fourth digit."""
 
 BOOTSTRAPS = 100
-
 Advance = Callable[[int], None]
 """Called with the number of settings finished since the last call."""
 

@@ -98,7 +98,6 @@ def _draw(ranker: Ranker, rng: np.random.Generator) -> Chooser:
 
 
 MUCH_BAIT = 0.5
-
 AT = (0.5, 0.95, 0.99)
 """Quantiles of visits."""
 

@@ -40,7 +40,6 @@ Advance = Callable[[int], None]
 """Called with the number of log lines processed since the last call."""
 
 BATCH_LINES = 1_000
-
 SHOWN_VIOLATIONS = 20
 
 

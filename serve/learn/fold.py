@@ -27,7 +27,6 @@ from policies.snapshots import Snapshot, SnapshotCorruption
 from replay.join.join import Join
 
 logger = logging.getLogger(__name__)
-
 JOIN = "join"
 """The part of a snapshot that is needed to resume learning, but not to draw pages."""
 

@@ -28,7 +28,6 @@ from serve.store.generations import (
 from serve.store.store import Store, StoreUnavailable, Version, write_now
 
 logger = logging.getLogger(__name__)
-
 BATCH_LINES = 8_000
 """Log lines folded at a time; each batch costs 3 ms to check the model and keep a rollback copy."""
 

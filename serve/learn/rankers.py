@@ -31,7 +31,6 @@ KEPT = 1_000_000
 """Number of rankers to keep: all of them."""
 
 PART = "ranker"
-
 RANKERS_KEPT = 8
 """Rankers held in memory while a log is read."""
 

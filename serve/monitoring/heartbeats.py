@@ -14,14 +14,11 @@ from typing import Literal
 import msgspec
 
 logger = logging.getLogger(__name__)
-
 FOLDER = "beats"
-
 GONE_MS = 300_000
 """A feed replica that was silent for so long is no longer counted, and its file may be removed."""
 
 _NAME = re.compile(r"(feed-[0-9a-f]+|learner-[0-9]+)")
-
 Labels = dict[str, str]
 
 
@@ -62,7 +59,6 @@ class LearnerHeartbeat(msgspec.Struct, frozen=True, tag="learner"):
 
 
 Beat = FeedHeartbeat | LearnerHeartbeat
-
 _decoder: msgspec.msgpack.Decoder[Beat] = msgspec.msgpack.Decoder(Beat)
 
 

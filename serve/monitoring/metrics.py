@@ -14,7 +14,6 @@ from serve.monitoring.heartbeats import Family
 from serve.wire.feed import FeedbackResponse, FeedResponse
 
 CUSTOM_REPLACED = "nextswipe_custom_pages_replaced"
-
 LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 

@@ -24,7 +24,6 @@ from serve.processes.edge import (
 )
 
 PORT = 8000
-
 DATA = "/data"
 """Mount point of the shared volume: secret, snapshots, rankers, heartbeats."""
 
@@ -32,9 +31,7 @@ HOME = "/opt/nextswipe/edge"
 """HAProxy's private folder in the image; the Dockerfile makes it, and the program in it."""
 
 STORE_FILE = "/etc/nextswipe/store/url"
-
 FALLBACK_PORT = 8500
-
 TARGET_ONGOING = 8
 """Target number of requests in flight per replica.
 
@@ -43,7 +40,6 @@ queue (`server.queue`, 128) at once.
 """
 
 CPUS_A_POD = 4
-
 REPLICAS_A_POD = 3
 """Replicas in a pod; the fourth core serves HAProxy, the raylet and the kernel."""
 

@@ -78,7 +78,6 @@ def _append(fd: int) -> None:
 
 
 LEAST_MEMORY_BYTES = 1_500 << 20
-
 TIMEOUT_S = 60.0
 
 _REPLICA = """

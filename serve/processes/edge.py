@@ -22,9 +22,7 @@ from serve.limits import RETRY_AFTER_S
 from serve.processes.haproxy import BINARY, LISTEN, end_leftovers, find_binary, install
 
 LOOPBACK = "127.0.0.1"
-
 LEARNER_NICENESS = 10
-
 MAX_CONNECTIONS = 4096
 """HAProxy's default limit of concurrent requests, those with slow bodies included."""
 

@@ -21,9 +21,7 @@ LISTEN = "NEXTSWIPE_LISTEN"
 """Variable that holds the address of the one listener, as `host:port`."""
 
 HEADER_TIMEOUT_S = 10
-
 _FRONTEND = "frontend http_frontend"
-
 _DROPPED = ("frontend prometheus", "listen stats")
 
 _STEERING = (

@@ -32,11 +32,8 @@ from serve.store.open import open_store
 from serve.tokens import derive_key, load_secret
 
 logger = logging.getLogger(__name__)
-
 STOP_TIMEOUT_S = 10.0
-
 BEAT_S = 1.0
-
 SWITCH_S = 0.001
 """Time after which a computing thread yields to others.
 

@@ -26,9 +26,7 @@ from serve.processes.edge import LEARNER_NICENESS, authority
 from serve.processes.replica import FeedReplica, LearnerReplica
 
 BACKLOG = 2048
-
 KEEP_ALIVE_S = 90
-
 STOP_S = 30.0
 
 

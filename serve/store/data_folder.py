@@ -20,7 +20,6 @@ from serve.store.open import find_kind, open_store
 from serve.store.store import Store, StoreUnavailable
 
 SERVING_LOCK = "serving.lock"
-
 SERVING = "serving.json"
 
 

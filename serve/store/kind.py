@@ -17,9 +17,7 @@ from serve.config import Config
 from serve.store.store import Store, View
 
 N_WRITES = 10
-
 WRITE_BYTES = 4096
-
 SLOW_S = 0.02
 """Seconds of a write from which feedback, which waits for one, is slow."""
 

@@ -151,7 +151,6 @@ def _dated(item: Item, before: Item | None, at_ms: int) -> Item:
 
 
 T = TypeVar("T")
-
 PersonRecord = PageRecord | FeedbackRecord | UserRecord | BlockRecord
 """Records that change a user's state."""
 

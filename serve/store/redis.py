@@ -56,7 +56,6 @@ VECTORS, EPOCH, RANKER, NEWEST, NUMBER = "vectors", "epoch", "ranker", "newest",
 """Marks. `newest` holds the last published versions, so that followers read one row."""
 
 N_NEWEST = 16
-
 LABEL = "\0"
 """Separator between a total's name and its label."""
 
@@ -361,7 +360,6 @@ class RedisTransaction(RedisView):
 
 
 T = TypeVar("T")
-
 _FAILURES = (RedisError, Contended)
 """Errors of the database while it is unavailable or under too many concurrent writes."""
 
@@ -468,7 +466,6 @@ class RedisStore:
 
 
 NEARLY_FULL = 0.9
-
 KEPT_S = 60
 """Seconds after which the server forgets the key that a check wrote."""
 

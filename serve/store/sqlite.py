@@ -330,7 +330,6 @@ class SqliteTransaction(SqliteView):
 
 
 T = TypeVar("T")
-
 _ITEM: tuple[Kind, ...] = ("item",)
 
 
@@ -408,7 +407,6 @@ class SqliteStore:
 
 
 DATABASE = "nextswipe.db"
-
 PAGES_A_STEP = 1_000
 
 

@@ -16,9 +16,7 @@ from serve.swarm.visit import SwarmVisit
 from serve.wire.feed import SceneBody
 
 ARRIVAL_SPREAD_MS = 20_000
-
 DAY_MS = 86_400_000
-
 NETWORKS = ("wifi", "cellular")
 
 

@@ -17,7 +17,6 @@ from serve.swarm.swarm import Swarm, SwarmTally
 from serve.wire.client import FeedClient
 
 Advance = Callable[[int], None]
-
 CALENDAR_WINDOW_MS = 10_000
 """Few users are present at a time, and each window costs a request on disk: windows are long."""
 

@@ -74,14 +74,11 @@ class RetryLimit:
 
 
 WINDOW_MS = 1_000
-
 SWIPE_MS = 400
-
 REPORT_MS = 30_000
 """A longer dwell is reported in parts, so that the join does not take the user for gone."""
 
 MAX_EVENTS = 400
-
 Witness = Callable[[CardBody, UserParameters, SimulatedUserState], None]
 """Called with the user and their state before a card is answered."""
 

@@ -29,13 +29,9 @@ from serve.wire.items import FoundResponse, ItemBody, ItemsRequest, ItemsRespons
 from serve.wire.users import BlocksRequest, BlocksResponse, ProfileBody, UserResponse
 
 MSGPACK = "application/msgpack"
-
 FIRST_PAUSE_S = 0.05
-
 MAX_PAUSE_S = 10.0
-
 _BROKEN = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError)
-
 T = TypeVar("T")
 
 

@@ -14,14 +14,11 @@ import msgspec
 from serve.wire.feed import Problem
 
 JSON = "application/json"
-
 MSGPACK = "application/msgpack"
-
 PROBLEM = "application/problem+json"
 
 # Defaults of `curl -d` and `sendBeacon`.
 _AS_JSON = {"", JSON, "application/x-www-form-urlencoded", "text/plain"}
-
 _AS_MSGPACK = {MSGPACK, "application/x-msgpack", "application/vnd.msgpack"}
 
 _NAMES = {
@@ -30,9 +27,7 @@ _NAMES = {
 }
 
 _MAX_DETAIL = 300
-
 _FIELD = re.compile(r"field `([^`]*)`")
-
 T = TypeVar("T")
 
 

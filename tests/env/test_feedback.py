@@ -45,7 +45,6 @@ from serve.wire.feed import FeedbackRequest
 ROOT = Path(__file__).parents[2]
 USER = UserKey("u")
 VALUE_S = 3.5
-
 each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.kind)
 each_reaction = pytest.mark.parametrize("kind", REACTIONS)
 

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 
 PresetName = Annotated[str, typer.Option(help="Of the world: a name, or a JSON file.")]
-
 Items = Annotated[int, typer.Option(min=256, help="In the catalogue at the start.")]
-
 CardsADay = Annotated[int, typer.Option(min=1_000, help="Of all users together.")]
 
 

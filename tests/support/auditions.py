@@ -21,7 +21,6 @@ FEW = AudienceArgs(FairStart(impressions=3, by_market={"TH": 5}))
 START_MS = 1_800_000_000_000
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
-
 REWARDS = np.array([0.0, 0.5, 1.0, 1.5, 2.5, 4.0])
 CHANCES = np.array([0.37, 0.30, 0.22, 0.07, 0.03, 0.01])
 """Of an ordinary card: its reward has a mean of .59 and a standard deviation of .67."""

@@ -33,7 +33,6 @@ from serve.store.store import Store, Transaction
 from serve.wire.items import ItemBody, ItemsRequest
 
 R = TypeVar("R", bound=Record)
-
 START_MS = 1_800_000_000_000
 JSON = (("content-type", "application/json"),)
 ONE_ARM = Experiment("test", (Arm("all", "uniform"),))

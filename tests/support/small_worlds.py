@@ -6,7 +6,7 @@ import numpy as np
 
 from env.gym.observation import Observation
 from env.gym.vector import SwipeVectorEnv
-from env.world.presets import Cohort, Population, Preset, Uploads
+from env.world.presets import Cohort, Population, Preset, UploadRates
 
 PRESET = Preset(
     name="small",
@@ -19,7 +19,7 @@ PRESET = Preset(
         },
         newcomers=0.3,
     ),
-    uploads=Uploads(n_items=600, n_creators=40, a_day=30.0, audience=10),
+    uploads=UploadRates(n_items=600, n_creators=40, a_day=30.0, audience=10),
     horizon_days=6,
 )
 

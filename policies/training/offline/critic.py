@@ -15,7 +15,6 @@ from policies.training.offline.episodes import minibatches
 from policies.training.offline.expectile import QS, CandidateValues
 
 _MOST_OFFSET = 20.0
-
 _ROWS = 4_096
 
 

@@ -52,7 +52,6 @@ from policies.training.offline.settings import OfflineArgs
 from policies.training.offline.tempering import Scores, choose_share
 
 AnyColumns = dict[str, Any]
-
 AddColumns = Callable[[LoggedSteps, Any], AnyColumns]
 """Returns columns of a batch besides observations and actions, given the module."""
 
@@ -86,7 +85,6 @@ class LivesConfig(MARWILConfig):
 
 
 _SAMPLED_PAGES = 5_000
-
 _LR_END = 0.1
 
 
@@ -100,7 +98,6 @@ class OfflineProgress(NamedTuple):
 
 
 Advance = Callable[[OfflineProgress], None]
-
 Targets = Callable[[Lives], Floats]
 """Target probabilities of a policy at each step, shape (n, K)."""
 

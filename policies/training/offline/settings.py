@@ -10,9 +10,7 @@ import msgspec
 from env.pages.lives import LifeReward
 
 Method = Literal["bc", "marwil", "iql", "cql"]
-
 Credit = Literal["life", "session"]
-
 _COUNTS = ("prior_passes", "critic_passes", "policy_passes", "minibatch", "hidden", "embed")
 
 

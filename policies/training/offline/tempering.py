@@ -17,9 +17,7 @@ Scores = Callable[[Lives], Floats]
 """Logits of the candidates of lives' pages, shape (p, K)."""
 
 LEAST_SHARE = 1e-3
-
 LEAST_WEIGHT = 1e-12
-
 _ROUNDS = 10
 
 

@@ -26,7 +26,6 @@ from policies.training.settings import RetentionArgs
 from policies.training.worlds import TWIN_GRID, TrainingEnvironment
 
 _JUDGING = "judging"
-
 _RLLIB_STREAM = 1
 
 

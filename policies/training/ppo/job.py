@@ -33,9 +33,7 @@ from policies.training.training_folder import Checkpoints
 from policies.training.worlds import open_world
 
 _DRAWS_STREAM = 2
-
 _STEPS_SAMPLED = ("env_runners", "num_env_steps_sampled_lifetime")
-
 CHECKPOINT_EVERY = 10
 
 

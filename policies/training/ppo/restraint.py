@@ -16,7 +16,6 @@ from policies.training.limits import Constraint, ConstraintState, Multipliers
 from policies.training.ppo.advantages import Steps, standardise
 
 RIDGE = 10.0
-
 LEAST_VARIANCE = 1e-6
 
 

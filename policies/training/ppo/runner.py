@@ -14,7 +14,6 @@ SEEDS_APART = 2**20
 """Distance between the runners' seeds, larger than the number of users of an environment."""
 
 _LIVES = "lives"
-
 _HELD = ("env", "_ongoing_episodes", "_cached_to_module", "_needs_initial_reset")
 
 

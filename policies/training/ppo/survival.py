@@ -23,9 +23,7 @@ GROWTH = 0.1
 """The model is fitted again when this share of the kept ends is newer than the last fit."""
 
 RIDGE = 10.0
-
 N_NEWTON = 8
-
 LEAST_VARIANCE = 1e-6
 
 

@@ -122,12 +122,10 @@ REWARD_WORTH = 0.01
 returns."""
 
 N_ELITE = 6
-
 N_SAMPLES = 24
 """Samples of weights in a generation."""
 
 NOISE = 0.3
-
 SPREAD = (0.6, 0.5, 1.0, 0.1, 0.3, 0.1, 0.3, 0.3, 0.2)
 """Standard deviations of the first samples, by column: times a column's usual range, some tenths of
 a score."""

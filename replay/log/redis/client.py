@@ -15,13 +15,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 TIMEOUT_S = 10.0
-
 RedisError = redis.RedisError
-
 ResponseError = redis.ResponseError
-
 NoScriptError = redis.exceptions.NoScriptError
-
 Entry = tuple[bytes, dict[bytes, bytes]]
 """An entry of a stream, as id and fields."""
 

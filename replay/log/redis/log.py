@@ -22,9 +22,7 @@ from replay.log.redis.writer import ITEMS, Job, ShardTransaction, Work, Writer, 
 from replay.log.shards import gather, scatter
 
 T = TypeVar("T")
-
 _MEMORY = ("maxmemory", "maxmemory-policy")
-
 _SETTINGS = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 
 
@@ -151,7 +149,6 @@ def _require_known(client: RedisClient, meta: str, name: str, n_shards: int) -> 
 
 
 ROUND_LINES = 1_000
-
 _ROUNDS_READ = 64
 
 

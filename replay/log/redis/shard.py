@@ -72,7 +72,6 @@ def is_kind(line: ShardLine, kinds: Collection[Kind] | None) -> bool:
 
 
 STAMP_BYTES = 8
-
 LAST_CHARACTER = "\U0010ffff"
 """Appended to a prefix, it sorts after every string with that prefix."""
 

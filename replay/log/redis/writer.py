@@ -218,9 +218,7 @@ def idempotence_key(record: Record) -> Key | None:
 
 
 T = TypeVar("T")
-
 Work = Callable[[ShardTransaction], T]
-
 ITEMS = 0
 """The shard of items, and of all records about no user."""
 

@@ -59,11 +59,8 @@ def checkpoint_lock(path: Path) -> Path:
 
 
 logger = logging.getLogger(__name__)
-
 POLL_S = 0.25
-
 IDLE_POLLS = 40
-
 COUNT_COMMIT = "UPDATE meta SET value = value + 1 WHERE name = 'commits'"
 """A statement that always changes a row, so that its commit writes and fsyncs."""
 

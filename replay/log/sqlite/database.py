@@ -88,7 +88,6 @@ class CommitQueue(Generic[J]):
 
 
 Value = str | int | bytes
-
 MOST_ROWS = 64
 
 
@@ -140,16 +139,12 @@ def _parts(rows: Sequence[Sequence[Value]]) -> Iterator[Sequence[Sequence[Value]
 
 
 T = TypeVar("T")
-
 Work = Callable[[sqlite3.Connection], T]
-
 BUSY_S = 30.0
-
 WAL_BYTES = 4 * 2**20
 """A commit waits for the disk that a checkpoint writes to, so the limit is small."""
 
 _META = "CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL)"
-
 _START = "INSERT OR IGNORE INTO meta VALUES ('format', ?), ('commits', 0)"
 
 

@@ -48,18 +48,14 @@ SCHEMA = (
 )
 
 _INSERT = "INSERT INTO log (kind, key, user, at_ms, written_ms, crc, payload) VALUES"
-
 _KNOWN = "SELECT key FROM log WHERE key <> '' AND key IN"
-
 _LINES = "SELECT offset, written_ms, crc, payload FROM log WHERE offset > ?"
-
 _FIND = "SELECT offset, crc, payload FROM log WHERE key = ? AND key <> ''"
 
 _PAGE = """SELECT offset, crc, payload FROM log
     WHERE key >= ? AND key < ? AND key <> '' ORDER BY key LIMIT 1"""
 
 _PERSON = "SELECT offset, crc, payload FROM log WHERE kind IN ('user', 'block') AND user = ?"
-
 _OVERWRITE = "UPDATE log SET crc = ?, payload = ? WHERE offset = ?"
 
 

@@ -20,17 +20,17 @@ from builders import catalogue_of, make_item, put
 
 from env.fair_start.audience import IDLE_MS, SILENCE_MS, Audiences
 from env.fair_start.settings import OPEN_LEVEL, AudienceArgs, FairStart, Guards, Pools
-from env.fair_start.trial import AIM, BELOW_BAR, NOBODY, Trial
+from env.fair_start.trial import AIM, BELOW_BAR, NOBODY, UploadTrial
 from env.fair_start.uploads import Uploads
 from env.vocabulary import CreatorId, Feedback, ItemId
 
 QUICK = AudienceArgs(FairStart(impressions=10), Pools(caps=(20, 40, 80), at_least=10))
 
 
-def a_trial(owed: int) -> Trial:
+def a_trial(owed: int) -> UploadTrial:
     """Return an upload that was born at 0 and is owed so many impressions within a day."""
     name = ItemId("a")
-    return Trial(0, name, CreatorId(""), "GB", "en", {name: "en"}, 0, owed, DAY_MS, 0)
+    return UploadTrial(0, name, CreatorId(""), "GB", "en", {name: "en"}, 0, owed, DAY_MS, 0)
 
 
 def test_what_never_debuted_is_open_and_owed_nothing() -> None:

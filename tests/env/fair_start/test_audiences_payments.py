@@ -11,17 +11,17 @@ from env.fair_start.budget import (
     SETTLE_MS,
     UNFED_MS,
     Demand,
-    Market,
+    MarketKey,
+    MarketPacing,
     Needed,
-    Payments,
-    Place,
+    PacingController,
 )
 from env.fair_start.settings import AudienceArgs, FairStart
-from env.fair_start.trial import AIM, Trial
+from env.fair_start.trial import AIM, UploadTrial
 from env.vocabulary import CreatorId, Floats, ItemId
 
 OWED = 10
-GB = Place("GB", "en")
+GB = MarketKey("GB", "en")
 
 
 def asked(debt: int) -> float:
@@ -49,15 +49,15 @@ def demand_of(share: float) -> Demand:
     return Demand(np.zeros(9), {"GB": np.array([share, 0.0, *[share] * 7])}, {})
 
 
-def a_debt(home: Place, debt: int, due_h: float = 24.0, level: int = 0) -> Trial:
+def a_debt(home: MarketKey, debt: int, due_h: float = 24.0, level: int = 0) -> UploadTrial:
     """Return an upload that is owed so many, at the time 0, and had the 24 h before it is due."""
     due_ms = round(due_h * HOUR_MS)
     born_ms = due_ms - DAY_MS
     me = ItemId("a"), CreatorId("c"), home.country, home.language, {ItemId("a"): home.language}
-    return Trial(0, *me, born_ms, debt, due_ms, born_ms, level=level)
+    return UploadTrial(0, *me, born_ms, debt, due_ms, born_ms, level=level)
 
 
-def needed_at(place: Place, owing: list[Trial], rates: dict[Place, float]) -> Needed:
+def needed_at(place: MarketKey, owing: list[UploadTrial], rates: dict[MarketKey, float]) -> Needed:
     return Demand.of(owing, rates, DAY_MS, 0).at(place)
 
 
@@ -150,7 +150,12 @@ def test_a_debt_without_a_home_is_spread_over_all_markets() -> None:
         assert audiences.reserved(country) == pytest.approx(expected, rel=0.02)
 
 
-MY_EN, MY_MS, MY, US = Place("MY", "en"), Place("MY", "ms"), Place("MY", ""), Place("US", "en")
+MY_EN, MY_MS, MY, US = (
+    MarketKey("MY", "en"),
+    MarketKey("MY", "ms"),
+    MarketKey("MY", ""),
+    MarketKey("US", "en"),
+)
 RATES = {MY_EN: 30.0, MY_MS: 60.0, MY: 10.0, US: 100.0}
 
 
@@ -161,12 +166,16 @@ RATES = {MY_EN: 30.0, MY_MS: 60.0, MY: 10.0, US: 100.0}
         (MY_MS, 0, {MY_EN: 0.0, MY_MS: 1 / 70, MY: 1 / 70, US: 0.0}),
         (MY, 0, {MY_EN: 1 / 100, MY_MS: 1 / 100, MY: 1 / 100, US: 0.0}),
         (MY_EN, 1, {MY_EN: 1 / 100, MY_MS: 1 / 100, MY: 1 / 100, US: 0.0}),
-        (Place("", "en"), 0, {MY_EN: 1 / 200, MY_MS: 1 / 200, MY: 1 / 200, US: 1 / 200}),
-        (Place("SG", "en"), 0, {MY_EN: 0.0, Place("SG", "en"): 1.0, Place("SG", "zh"): 0.0}),
+        (MarketKey("", "en"), 0, {MY_EN: 1 / 200, MY_MS: 1 / 200, MY: 1 / 200, US: 1 / 200}),
+        (
+            MarketKey("SG", "en"),
+            0,
+            {MY_EN: 0.0, MarketKey("SG", "en"): 1.0, MarketKey("SG", "zh"): 0.0},
+        ),
     ],
 )
 def test_a_debt_is_spread_over_those_who_may_be_shown_the_upload(
-    home: Place, level: int, expected: dict[Place, float]
+    home: MarketKey, level: int, expected: dict[MarketKey, float]
 ) -> None:
     owing = [a_debt(home, 24, level=level)]
     for place, an_hour in expected.items():
@@ -177,7 +186,7 @@ def test_a_debt_is_spread_over_those_who_may_be_shown_the_upload(
 
 
 def test_debts_that_a_user_can_pay_add_up() -> None:
-    owing = [a_debt(home, 24) for home in (MY_EN, MY_EN, MY_MS, MY, Place("", ""))]
+    owing = [a_debt(home, 24) for home in (MY_EN, MY_EN, MY_MS, MY, MarketKey("", ""))]
     assert needed_at(MY_EN, owing, RATES).even == pytest.approx(2 / 40 + 1 / 100 + 1 / 200)
     unknown = needed_at(MY, owing, RATES).even
     assert unknown == pytest.approx(2 / 40 + 1 / 70 + 1 / 100 + 1 / 200)
@@ -219,7 +228,7 @@ def test_where_two_languages_are_spoken_slots_are_reserved_for_who_can_pay() -> 
 
 def test_a_market_is_overdrawn_once_it_has_been_for_half_an_hour() -> None:
     over, under = demand_of(0.11), demand_of(0.09)
-    payments = Payments(markets={GB: Market(START_MS, 200.0, 2.0)})
+    payments = PacingController(markets={GB: MarketPacing(START_MS, 200.0, 2.0)})
     payments.settle(over, 0.1, START_MS)
     assert payments.overdrawn(START_MS + ALARM_MS - 1) == []
     assert payments.overdrawn(START_MS + ALARM_MS) == [GB]
@@ -272,7 +281,7 @@ def test_what_nobody_may_be_shown_does_not_wind_up_the_integral() -> None:
 
 
 def test_a_new_rate_of_traffic_is_learned_within_a_day() -> None:
-    market = Market(START_MS)
+    market = MarketPacing(START_MS)
     for k in range(1, 48 * 10 + 1):
         market.age(START_MS + k * HOUR_MS // 10)
         market.shown += 1.0
@@ -284,7 +293,7 @@ def test_a_new_rate_of_traffic_is_learned_within_a_day() -> None:
 
 
 def test_the_rate_is_right_from_the_first_hour() -> None:
-    market = Market(START_MS)
+    market = MarketPacing(START_MS)
     for k in range(1, 101):
         market.age(START_MS + k * HOUR_MS // 100)
         market.shown += 1.0
@@ -292,7 +301,7 @@ def test_the_rate_is_right_from_the_first_hour() -> None:
 
 
 def test_the_integral_moves_by_what_is_missing_and_stays_within_its_bounds() -> None:
-    payments = Payments()
+    payments = PacingController()
     payments.show(GB, START_MS, paying=False)
     payments.settled_ms = START_MS
     demand = demand_of(0.06)
@@ -311,11 +320,11 @@ def test_the_integral_moves_by_what_is_missing_and_stays_within_its_bounds() -> 
 
 
 def test_countries_without_bound_share_a_market() -> None:
-    payments = Payments()
+    payments = PacingController()
     for k in range(3000):
-        payments.show(Place("GB", f"c{k}"), START_MS, paying=False)
+        payments.show(MarketKey("GB", f"c{k}"), START_MS, paying=False)
     assert len(payments.markets) <= MAX_MARKETS + 1
-    assert payments.markets[Place("", "")].shown == 3000 - MAX_MARKETS
+    assert payments.markets[MarketKey("", "")].shown == 3000 - MAX_MARKETS
 
 
 def test_no_budget_reserves_nothing_and_owes_all_the_same() -> None:

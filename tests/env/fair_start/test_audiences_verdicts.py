@@ -8,8 +8,8 @@ from auditions import draw_rewards
 
 from env.fair_start.evidence import Evidence
 from env.fair_start.settings import OPEN_LEVEL, Pools
-from env.fair_start.trial import BELOW_BAR, NOT_PROVEN, Trial
-from env.fair_start.verdict import Verdict, Verdicts
+from env.fair_start.trial import BELOW_BAR, NOT_PROVEN, UploadTrial
+from env.fair_start.verdict import TestDecision, Verdicts
 from env.vocabulary import CreatorId, Floats, ItemId
 
 NOISE_SD = 0.7
@@ -27,12 +27,12 @@ def verdicts_of(uplifts: Floats, trim: float = TRIM) -> Verdicts:
     return verdicts
 
 
-def trial_of(row: int, owed: int = 0) -> Trial:
+def trial_of(row: int, owed: int = 0) -> UploadTrial:
     name = ItemId(f"u{row}")
-    return Trial(row, name, CreatorId(""), "GB", "", {name: ""}, 0, owed, 0, 0)
+    return UploadTrial(row, name, CreatorId(""), "GB", "", {name: ""}, 0, owed, 0, 0)
 
 
-def show(trial: Trial, uplifts: Floats, verdicts: Verdicts, pools: Pools) -> None:
+def show(trial: UploadTrial, uplifts: Floats, verdicts: Verdicts, pools: Pools) -> None:
     """Show an upload until these uplifts are seen or it leaves its level."""
     level = trial.level
     for uplift in uplifts.tolist():
@@ -93,7 +93,7 @@ def test_without_an_effect_as_many_are_promoted_as_the_posterior_says() -> None:
         evidence = Evidence()
         for uplift in rng.normal(0.0, NOISE_SD, 100).tolist():
             evidence.add(uplift)
-        promoted += verdicts.judge(evidence, 0, ONE_LOOK) is Verdict.PROMOTE
+        promoted += verdicts.judge(evidence, 0, ONE_LOOK) is TestDecision.PROMOTE
     # chance > .8 is d / sqrt(v) * tau / sqrt(tau^2 + v) > z(.8), and d ~ N(0, v).
     z = 0.8416 * math.sqrt(1.0 + v / tau**2)
     expected = 0.5 * math.erfc(z / math.sqrt(2.0))

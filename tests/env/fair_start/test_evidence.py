@@ -8,10 +8,10 @@ import pytest
 
 from env.fair_start.evidence import HIGH, LOW, N_BITS, N_NODES, Evidence, add_uplift, summarise
 from env.fair_start.settings import Guards
-from env.fair_start.traffic import N_BUCKETS, Origins, Source, Traffic
+from env.fair_start.traffic import N_BUCKETS, Origins, Traffic, TrafficSource
 from env.vocabulary import Floats, Scene, UserKey
 
-ANYBODY = Source(-1, 1.0, False, 1.0)
+ANYBODY = TrafficSource(-1, 1.0, False, 1.0)
 UNKNOWN = UserKey("")
 
 
@@ -97,7 +97,7 @@ def test_nothing_summarises_to_nothing() -> None:
 def test_forgetting_half_keeps_the_mean_and_halves_the_weight() -> None:
     evidence = Evidence()
     for uplift in (0.5, 1.0, -0.3):
-        assert evidence.admit(Source(3, 0.1, True, 0.5), Guards(at_least=5), UNKNOWN)
+        assert evidence.admit(TrafficSource(3, 0.1, True, 0.5), Guards(at_least=5), UNKNOWN)
         evidence.add(uplift)
     before = summarise(evidence.nodes, 0.1)
     evidence.forget_half()
@@ -233,7 +233,7 @@ def test_few_accounts_are_taken_for_known_ones_as_the_filter_s_fill_says() -> No
 
 
 def test_the_further_impressions_of_an_account_do_not_speak_against_its_origin() -> None:
-    evidence, source = Evidence(), Source(3, 0.01, False, 1.0)
+    evidence, source = Evidence(), TrafficSource(3, 0.01, False, 1.0)
     assert evidence.admit(source, Guards(), UserKey("ann"))
     for _ in range(50):
         assert not evidence.admit(source, Guards(), UserKey("ann"))
@@ -243,7 +243,7 @@ def test_the_further_impressions_of_an_account_do_not_speak_against_its_origin()
 
 def test_an_account_that_was_cut_off_for_its_origin_was_not_counted_yet() -> None:
     evidence, guards = Evidence(), Guards(at_least=1)
-    farm = Source(3, 0.001, False, 1.0)
+    farm = TrafficSource(3, 0.001, False, 1.0)
     assert evidence.admit(farm, guards, UserKey("ann"))
     assert not evidence.admit(farm, guards, UserKey("bob"))
     assert evidence.admit(ANYBODY, guards, UserKey("bob"))

@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from env.fair_start.traffic import N_BUCKETS, Frozen, Heard, Source, Traffic
+from env.fair_start.traffic import N_BUCKETS, Frozen, Heard, Traffic, TrafficSource
 from env.vocabulary import Scene
 
 HOUR_MS = 3_600_000
@@ -34,7 +34,7 @@ def fold(traffic: Traffic, visits: list[Scene]) -> Traffic:
     return traffic
 
 
-def shares(traffic: Traffic, home: str = "GB", born_ms: int = 0) -> Source:
+def shares(traffic: Traffic, home: str = "GB", born_ms: int = 0) -> TrafficSource:
     """Return the shares of a young account at the farm's address."""
     return traffic.source(visit("farm", 0), YOUNG_DAYS, home, born_ms)
 
@@ -108,7 +108,9 @@ def test_states_are_kept_for_two_days_and_the_oldest_serves_what_is_older() -> N
 def test_where_everybody_is_young_and_has_one_carrier_all_of_it_is_expected(n: int) -> None:
     traffic = fold(Traffic(), flood(n))
     traffic.freeze(0)
-    assert shares(fold(traffic, flood(500))) == Source(shares(traffic).bucket, 1.0, True, 1.0)
+    assert shares(fold(traffic, flood(500))) == TrafficSource(
+        shares(traffic).bucket, 1.0, True, 1.0
+    )
 
 
 def test_where_all_are_young_in_one_market_they_are_expected_at_home_only() -> None:

@@ -4,9 +4,9 @@ import msgspec
 import pytest
 from auditions import DAY_MS, HOUR_MS
 
-from env.fair_start.budget import Demand, Place
+from env.fair_start.budget import Demand, MarketKey
 from env.fair_start.settings import Pools
-from env.fair_start.trial import TEST_PRICE, Trial
+from env.fair_start.trial import TEST_PRICE, UploadTrial
 from env.fair_start.verdict import Verdicts
 from env.vocabulary import CreatorId, ItemId
 
@@ -14,12 +14,12 @@ POOLS = Pools(tests=(200, 50), early=0.99, hopeless=0.1)
 PROMISING, GOOD, BEST, ORDINARY = 0.12, 0.2, 0.7, 0.0
 
 
-def a_trial(owed: int = 100) -> Trial:
+def a_trial(owed: int = 100) -> UploadTrial:
     name = ItemId("a")
-    return Trial(0, name, CreatorId(""), "GB", "en", {name: "en"}, 0, owed, DAY_MS, 0)
+    return UploadTrial(0, name, CreatorId(""), "GB", "en", {name: "en"}, 0, owed, DAY_MS, 0)
 
 
-def show(trial: Trial, uplift: float, n: int, pools: Pools = POOLS, at_ms: int = 1) -> None:
+def show(trial: UploadTrial, uplift: float, n: int, pools: Pools = POOLS, at_ms: int = 1) -> None:
     """Show it to so many who all earn the same; uploads differ as their prior says, by .12."""
     known = Verdicts(trim=0.1)
     for _ in range(n):
@@ -27,7 +27,7 @@ def show(trial: Trial, uplift: float, n: int, pools: Pools = POOLS, at_ms: int =
         trial.learn(uplift, known, pools, at_ms)
 
 
-def promoted() -> Trial:
+def promoted() -> UploadTrial:
     trial = a_trial()
     show(trial, PROMISING, 100)
     assert trial.level == 1
@@ -82,7 +82,7 @@ def test_a_test_lapses_and_is_judged_by_what_there_is() -> None:
     trial, late_ms = promoted(), 3 * DAY_MS + 1
     assert (trial.test(late_ms - 1), trial.test(late_ms)) == (200, 0)
     assert (trial.price(late_ms - 1), trial.price(late_ms)) == (TEST_PRICE, 0.0)
-    here = Place("GB", "en")
+    here = MarketKey("GB", "en")
     assert Demand.of([trial], {here: 100.0}, DAY_MS, late_ms).at(here).share == 0.0
     show(trial, GOOD, 179)
     assert trial.level == 1
@@ -114,19 +114,19 @@ def test_a_debt_goes_before_a_test_however_little_it_suits() -> None:
 
 @pytest.mark.parametrize("now_h", [1.0, 71.0])
 def test_a_test_is_reserved_for_but_never_late_nor_an_alarm(now_h: float) -> None:
-    trial, here = promoted(), Place("GB", "en")
+    trial, here = promoted(), MarketKey("GB", "en")
     now_ms = round(now_h * HOUR_MS)
     needed = Demand.of([trial], {here: 100.0}, DAY_MS, now_ms).at(here)
     assert needed.share == pytest.approx(200 / 12 / 100.0), "200 in half a day"
     assert (needed.even, needed.late) == (0.0, False)
-    other = Demand.of([trial], {Place("GB", "cy"): 100.0}, DAY_MS, now_ms)
-    assert other.at(Place("GB", "cy")).share == needed.share, "pool 1 is the country"
+    other = Demand.of([trial], {MarketKey("GB", "cy"): 100.0}, DAY_MS, now_ms)
+    assert other.at(MarketKey("GB", "cy")).share == needed.share, "pool 1 is the country"
 
 
 def test_a_state_of_before_tests_is_read() -> None:
     trial = promoted()
     row = msgspec.to_builtins(trial)
-    old = msgspec.convert(row[:-1], Trial)
+    old = msgspec.convert(row[:-1], UploadTrial)
     assert (old.level, old.test(1), old.is_owing) == (1, 0, False)
 
 

@@ -18,7 +18,7 @@ from auditions import (
 )
 
 from env.fair_start.audience import IDLE_MS, Audiences
-from env.fair_start.budget import Place
+from env.fair_start.budget import MarketKey
 from env.fair_start.settings import OPEN_LEVEL, AudienceArgs, FairStart, Pools
 from env.fair_start.trial import BELOW_BAR, NOBODY, TAKEN_DOWN
 from env.fair_start.uploads import Uploads
@@ -162,7 +162,7 @@ def test_the_debt_of_an_upload_is_that_of_the_market_where_it_is_at_home() -> No
     audiences = folded([debut("a", country="GB", markets=("TH",)), *[shown("old")] * 9])
     assert (audiences.share("GB", "en"), audiences.share("TH", "en") > 0.0) == (0.0, True)
     assert audiences.aligned(catalogue_after([debut("a", markets=("TH",))])).owed[0] == 5.0
-    assert str(Place(only(audiences).country, "en")) == "TH/en"
+    assert str(MarketKey(only(audiences).country, "en")) == "TH/en"
 
 
 # --- pauses ---

@@ -8,7 +8,7 @@ from small_worlds import PRESET
 from env.vocabulary import Ints
 from env.world import generated
 from env.world.creators import TRIAL_DAYS, TRIALS, LiveSupply, poisson, response_model
-from env.world.presets import Preset, Uploads
+from env.world.presets import Preset, UploadRates
 from env.world.responses import generated as generated_responses
 from env.world.supply import (
     EVERYWHERE,
@@ -250,4 +250,4 @@ def test_uploads_are_poisson(rate: float) -> None:
 )
 def test_uploads_that_cannot_be_are_refused(changes: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Uploads(**changes)  # type: ignore[arg-type] # a field at a time
+        UploadRates(**changes)  # type: ignore[arg-type] # a field at a time

@@ -28,7 +28,6 @@ from env.world.user import SimulatedUserState, expected_reward, newborn, simulat
 from env.world.world import World, make_world
 
 Draw = Callable[[Keys, Ints, int, int], Floats]
-
 NOW_MS = 1_700_000_000_000
 ITEMS = generated.catalogue(seed=1, n=400, now_ms=NOW_MS)
 USERS = generated.users(seed=1, n=300, now_ms=NOW_MS)

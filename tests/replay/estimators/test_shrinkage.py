@@ -15,7 +15,6 @@ LOGGING = np.array([0.5, 0.3, 0.18, 0.02])
 TARGET = np.array([0.1, 0.2, 0.2, 0.5])
 BASE = np.array([0.2, 0.3, 0.4, 0.5])
 MODEL = np.array([0.25, 0.3, 0.35, 0.3])
-
 Shrunken = Callable[[Columns, RewardPredictions, float], Estimate]
 
 

@@ -34,7 +34,6 @@ N_SLOTS = 3
 PAGES = np.array(list(product(range(N_CARDS), repeat=N_SLOTS)))  # every page, equally likely logged
 TARGET = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8], [0.6, 0.0, 0.4]])  # by slot
 APPEAL = np.array([[1.0, 0.2, 0.5], [0.3, 0.9, 0.4], [0.0, 0.7, 1.5]])  # by slot and card
-
 Weighted = Callable[[Slates], Estimate]
 
 

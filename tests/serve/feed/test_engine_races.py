@@ -24,7 +24,6 @@ from serve.wire.users import BlocksRequest, ProfileBody
 
 ANN = UserId("ann")
 N_ITEMS = 200
-
 Meddle = Callable[[PageRecord], Coroutine[object, object, object]]
 
 

@@ -30,7 +30,6 @@ from tests.studies.retention.offline import mediocre, write_log
 from tests.studies.retention.offline_world import WorldArgs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # RLlib's own, of which there are many
-
 WORLD = WorldArgs(users=12, days=12, candidates=8, page=3)
 ARGS = OfflineArgs(
     prior_passes=1,

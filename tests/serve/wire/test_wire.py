@@ -26,7 +26,6 @@ from serve.wire.items import ItemBody, ItemsRequest
 from serve.wire.users import BlocksRequest, ProfileBody
 
 EVENT = {"event_id": "e", "decision_id": "d", "kind": "like", "at_ms": 1}
-
 COUNTRIES = [first + second for first in ascii_uppercase for second in ascii_uppercase[:10]]
 
 BAD = [

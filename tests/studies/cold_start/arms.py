@@ -29,23 +29,14 @@ from tests.studies.peers.linear import LinearArgs, LinThompson, LinUcb
 from tests.studies.peers.vowpal_peers import COVER, RND, VowpalPeer
 
 UNIFORM = "uniform"
-
 DEFAULT = "vowpal (default)"
-
 EPSILON = "vowpal, epsilon .05"
-
 EPSILON_MEAN = "vowpal's mean, epsilon .05"
-
 EPSILONS = (EPSILON, EPSILON_MEAN)
-
 LIN_UCB = "linucb"
-
 LIN_THOMPSON = "lints"
-
 LINEAR = (LIN_UCB, LIN_THOMPSON)
-
 EXPLORERS = ("vowpal, squarecb 400", "vowpal, softmax .02", "vowpal, greedy")
-
 PEERS = ("VW --cover 16", "VW --rnd 3")
 
 

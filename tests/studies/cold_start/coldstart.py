@@ -44,9 +44,7 @@ from tests.studies.cold_start.world import WorldArgs, draw_world
 from tests.studies.peers.linear import LinearArgs
 
 Advance = Callable[[int], None]
-
 Runs = Mapping[str, Sequence[Run]]
-
 _APART = 1_000_000
 """Replicates from this one on are those for tuning."""
 

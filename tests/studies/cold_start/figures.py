@@ -21,11 +21,8 @@ from replay.estimators.intervals import t_quantile
 from serve.audit.exposure import gini
 
 ENOUGH = 20
-
 BREAKOUT_SHARES = 2.5
-
 BEST = 0.1
-
 LEVEL = 0.95
 
 

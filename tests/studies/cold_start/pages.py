@@ -35,11 +35,8 @@ from tests.studies.cold_start.figures import Run, run_of
 from tests.studies.cold_start.world import ColdWorld
 
 FLOOR = 0.02
-
 _USER, _SESSION = UserKey("u"), SessionId("s")
-
 _LOG_MUCH = np.log1p(1000.0)  # as env.columns.schema scales evidence
-
 _KNOWN = [N_STATIC + DYNAMIC.index(name) for name in ("reward_mean", "reward_sd", "item_evidence")]
 
 

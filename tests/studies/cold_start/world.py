@@ -38,7 +38,6 @@ from env.records import ItemRecord, pack_halves
 from env.vocabulary import Float32s, Floats, Ints, Item, ItemId
 
 DURATION_S = 20.0
-
 _ROUND_MS = 1_000
 
 

@@ -100,19 +100,12 @@ def count_in_band(
 
 
 Advance = Callable[[str, int, int], None]
-
 SIGNALS: tuple[Signal, ...] = ("valid", "like")
-
 DISTANCES: tuple[Distance, ...] = ("mild", "strong")
-
 SCALES: tuple[Scale, ...] = ("event", "amount")
-
 SIZES = (2_000, 8_000, 32_000)
-
 BAND = (0.93, 0.97)
-
 INTERVALS = ("dr", "snips", "cr", "symmetric")
-
 _RUNS_AT_ONCE = 25
 
 

@@ -38,15 +38,10 @@ from tests.studies.evaluation.worlds import (
 )
 
 Advance = Callable[[str, int, int], None]
-
 SIZES = (1_000, 4_000)
-
 PAGES_A_PERSON = 10
-
 N_FOLDS = 5
-
 PRIOR_PAGES = 5.0
-
 BAND = (0.91, 0.99)
 
 APPLY = (

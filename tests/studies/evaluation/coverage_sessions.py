@@ -36,25 +36,15 @@ from tests.studies.evaluation.coverage import Covered, count_in_band, tally
 from tests.studies.evaluation.worlds import MiniLog, live, mixed, session_value
 
 Advance = Callable[[str, int, int], None]
-
 N_RUNS = 400
-
 N_PEOPLE = 200
-
 N_SESSIONS = 4
-
 N_DAYS = 30
-
 LOGGED_SHARE = 0.5
-
 NEAR_SHARE = 0.575
-
 LEVELS_A_STATE = 3
-
 RUNS_AT_ONCE = 25
-
 BAND = (0.91, 0.99)
-
 APPLY = ("fqe", "dr-rl")
 
 

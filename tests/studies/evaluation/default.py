@@ -27,11 +27,8 @@ from tests.studies.evaluation.coverage import DISTANCES, SIGNALS, columns_of, pr
 from tests.studies.evaluation.worlds import CatalogueWorld, World
 
 Advance = Callable[[str, int, int], None]
-
 Draw = Callable[[np.random.Generator], tuple[Columns, RewardPredictions]]
-
 WIDTHS = (0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 3.0)
-
 IMPRESSIONS = (10_000, 40_000)
 
 

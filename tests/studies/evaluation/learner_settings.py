@@ -52,9 +52,7 @@ Advance = Callable[[str, int, int], None]
 """Told the name of the step, how much is done, and of how much."""
 
 VERSION_CARDS = 500
-
 DEFAULT = HybridBanditArgs()
-
 RATES = ((0.25, 0.5), (0.25, 0.0), (0.1, 0.0), (1.0, 0.5), (4.0, 0.5))
 
 

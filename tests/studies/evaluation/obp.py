@@ -50,7 +50,6 @@ NEEDS = (
 )
 
 INSTALL_TIMEOUT_S = 300.0
-
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """Both sides compute on one core."""
 
@@ -178,13 +177,9 @@ def _last_line(said: str) -> str:
 
 
 Kind = Literal["mixed", "certain"]
-
 N_DIMS = 8
-
 ROWS_A_USER = 10
-
 N_CLUSTERS = 5
-
 _BLOCK = 50_000
 
 

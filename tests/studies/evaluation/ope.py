@@ -29,9 +29,7 @@ from tests.studies.evaluation.obp import (
 )
 
 Advance = Callable[[str, int, int], None]
-
 Step = Callable[[], object]
-
 REWARDS = (0.0, 1.0)
 
 

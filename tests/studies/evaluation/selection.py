@@ -31,7 +31,6 @@ from replay.reward_models.ridge import FOLDS, RegressionMoments, RidgeModel
 from tests.studies.evaluation.worlds import Pmf, SwipeLog, feature, known_of, play_log
 
 FLOOR = 0.02
-
 LOGGING_FLOOR = 0.2
 
 

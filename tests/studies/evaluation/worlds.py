@@ -31,7 +31,6 @@ from replay.estimators.trajectories import MarkovSteps, Trajectories
 from replay.reward_models.ridge import cross_fitted_predictions
 
 POSITIONS = 3
-
 _DRAWS = 50_000
 
 
@@ -91,13 +90,9 @@ def _thompson(rate: Floats, rng: np.random.Generator) -> Floats:
 
 
 Signal = Literal["valid", "like"]
-
 Distance = Literal["mild", "strong"]
-
 Scale = Literal["event", "amount"]
-
 KINDS, ACTIONS, DIMS = 512, 20, 8
-
 DECISIONS = 4
 """Of each user."""
 
@@ -105,11 +100,8 @@ SEGMENTS = 8
 """Groups of kinds that the reward model can tell apart: it knows less than the world."""
 
 _TICKS = 1024
-
 _FLOOR = 0.1
-
 _BASES = {"valid": -0.2, "like": -4.2}
-
 _SHARPNESS = {"mild": 2.2, "strong": 4.5}
 
 
@@ -191,20 +183,14 @@ def _segments(contexts: Floats) -> Ints:
 
 
 N_SCENES = 8
-
 N_ITEMS = 6
-
 N_SLOTS = 5
-
 ORDERS = np.array(list(permutations(range(N_ITEMS), N_SLOTS)), dtype=np.int64)  # (720, 5)
-
 MOODS = np.array([-0.6, 0.0, 0.6])
 """Log-odds by which a kind of user likes cards more; kinds are equally frequent."""
 
 FLOOR = 0.1
-
 BOREDOM = 0.8
-
 STAY = (0.7, 2.7)
 """Log-odds to see the next card, after one not liked and after one liked."""
 

@@ -42,12 +42,10 @@ from tests.studies.served_world.users import Person, Said, report
 from tests.studies.served_world.world import START_MS, ServedWorld, WorldSize
 
 SKIP_S = 0.4
-
 CARD_MS = 500
 """Between two of their cards on the server's clock: nobody is really watching."""
 
 DEVICE = "phone"
-
 _ALL: tuple[FeedbackKind, ...] = ("like", "share", "leave")
 
 
@@ -72,7 +70,6 @@ class AttackSize(msgspec.Struct, frozen=True):
 
 
 CHEAP = AttackSize()
-
 OLD = AttackSize(origins=1_000, tenure_days=400.0, cohort="full_active")
 
 

@@ -129,7 +129,6 @@ def _item(pipeline: Pipeline, item_id: ItemId) -> Item | None:
 
 
 Advance = Callable[[str, int, int], None]
-
 TOP = 0.1
 
 

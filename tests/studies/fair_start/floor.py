@@ -398,7 +398,6 @@ class UploadWaits:
 
 
 Advance = Callable[[str, int, int], None]
-
 HOUR_MS = 3_600_000
 
 

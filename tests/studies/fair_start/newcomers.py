@@ -140,7 +140,6 @@ def forget_items(users: Sequence[Person]) -> list[Person]:
 
 
 _EXPLORER = Softmax(0.005)
-
 _STEP = 0.1
 """Of affinity, over which a slope is taken."""
 
@@ -262,7 +261,6 @@ class ReferenceStage(Stage):
 
 
 Advance = Callable[[str, int, int], None]
-
 _HERE = N_STATIC + DYNAMIC.index("popularity_here")
 
 

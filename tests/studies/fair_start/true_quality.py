@@ -29,7 +29,6 @@ N_PEOPLE = 300
 """Of a market, at most."""
 
 _BATCH = 50
-
 _POPULATION = 2**40
 """Seeds from here on: of no place of a world."""
 

@@ -116,7 +116,6 @@ MATCH = (
 """Columns of a candidate that are of user and item together."""
 
 LEAST_CHANCE = 1e-30
-
 _NODES = np.linspace(-6.0, 6.0, 17)
 
 

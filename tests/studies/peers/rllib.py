@@ -34,13 +34,9 @@ from policies.training.ppo.job import running_ray, seed_draws
 from tests.studies.peers.weighing import Gaussians, Weighed, WeighedVector
 
 CARDS, WEIGHTS = "nextswipe/MiniSwipeInUnits-v0", "nextswipe/MiniSwipeByWeights-v0"
-
 GAMMA = 0.998
-
 UNITS: dict[MiniObjective, float] = {"watch": MEAN_WATCH_S, "days": 1.0}
-
 HIDDEN = (64, 64)
-
 LR = 1e-3
 
 

@@ -17,7 +17,6 @@ from tests.studies.peers.rllib import PeerArgs, train_appo, train_dqn, train_imp
 from tests.studies.peers.weighing import Gaussians, chances, ranked_first
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of which there are many
-
 STATES = observe("flat", np.arange(N_STATES))
 WATCH_S = MiniModel.of(MiniConstants()).watch_s
 

@@ -26,9 +26,7 @@ from policies.bandit.scorer import make_layout
 from policies.explorers import Softmax, explorer_args
 
 LEAST_CHANCE = 1e-30
-
 COVER = ("--cover", "16", "--psi", "0.1")
-
 RND = ("--rnd", "3", "--epsilon", "0")
 
 

@@ -27,9 +27,7 @@ LIMIT = 1.0
 """Weights are in [-LIMIT, LIMIT], as `SwipeEnv` takes them; what is beyond is cut."""
 
 N_COLUMNS = 3
-
 N_WEIGHTS = N_ACTIONS * (N_COLUMNS + 1)
-
 _SPACE = spaces.Box(-LIMIT, LIMIT, (N_WEIGHTS,), np.float32)
 
 

@@ -129,23 +129,17 @@ def compare(policy: str, lived: Lived, behaviour: Lived) -> OnPolicy:
 
 
 FITTED = "fitted world"
-
 METHODS: tuple[Method, ...] = ("iql", "cql", "marwil", "bc")
-
 CARDS_A_LIFE = 240
 """About what a user sees in three weeks of the preset."""
 
 UNIFORM = 0.3
-
 POPULARITY = 2.0
 """By how much logits follow an item's popularity, whose sd is .16 in the preset."""
 
 NOISE_SD = 0.5
-
 PLAY_SEED = 1_000_000
-
 WORSE_SHARE = 2.0 / 3.0
-
 BATCH_LINES = 5_000
 
 

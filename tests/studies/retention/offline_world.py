@@ -53,7 +53,6 @@ CARD_MS = 1_000
 """From one card's news to the next; within a turn all users swipe at this pace."""
 
 _DONE: tuple[FeedbackKind, ...] = ("like", "comment", "share", "follow", "not_interested")
-
 Logits = Callable[[Float32s, Float32s], Floats]
 """From users (n, N_SHARED) and candidates (n, K, N_ACTION) to logits, shape (n, K)."""
 

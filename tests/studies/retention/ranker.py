@@ -45,7 +45,6 @@ def random_ranker(args: RankerArgs, rng: np.random.Generator) -> Ranker:
 
 
 MOST_CANDIDATES = 200
-
 N_PAGES = 64
 """Different ones that are timed in turn."""
 

@@ -21,9 +21,7 @@ from env.twin.solve import OBJECTIVES, DynamicProgramme, MiniObjective
 from tests.studies.retention.twin_arms import ARMS, BASELINES, Task, TwinBudget
 
 Advance = Callable[[str, int, int], None]
-
 NANOSECONDS = 1e9
-
 MAIN, PLANNER = "ppo", "planner"
 
 

@@ -25,7 +25,6 @@ from tests.studies.peers.planner import People, Planner, PlannerArgs, greedy, pl
 from tests.studies.peers.tabular_q import TabularArgs, TabularQ
 
 WORTHS: dict[MiniObjective, ObjectiveWeights] = {"watch": WATCH, "days": DAYS}
-
 STRAYS = 0.05
 """Share at random of what is served by values: epsilon-greedy."""
 

@@ -179,9 +179,7 @@ _PROBABILITIES = frozenset(
 )  # fmt: skip
 
 _LOG_ODDS = frozenset({"like", "exit", "intercept"})
-
 _LOGARITHMS = frozenset({"skip_mu", "watch_mu", "log_duration_mu"})
-
 _DECAYS = frozenset({"satiation_decay", "load_decay"})
 
 _KEPT = frozenset(
@@ -261,7 +259,6 @@ Advance = Callable[[str, int, int], None]
 """Told a stage, how many of its tasks are done, and of how many."""
 
 K = TypeVar("K", bound=Hashable)
-
 T = TypeVar("T")
 
 

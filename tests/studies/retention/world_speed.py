@@ -26,11 +26,8 @@ from env.gym.vector import SwipeVectorEnv
 from env.world.presets import Preset
 
 Advance = Callable[[str, int, int], None]
-
 Clock = Callable[[], int]
-
 MORE_CANDIDATES = 100
-
 N_LIVES = 8
 
 

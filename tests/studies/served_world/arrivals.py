@@ -18,7 +18,6 @@ from env.world.presets import Preset
 from env.world.supply import Stock
 
 _GAP_LANE = 142
-
 _CHUNK = 256
 
 

@@ -52,7 +52,6 @@ _DONE: tuple[tuple[FeedbackKind, int], ...] = (
 )
 
 Said = PageRecord | FeedbackRecord
-
 RowOf = Callable[[ItemId], int]
 """Finds an item's row in the stock."""
 

@@ -40,9 +40,7 @@ from tests.studies.served_world.items import DAY_MS, Shelf
 from tests.studies.served_world.users import Person, Said, Shard
 
 START_MS = 1_700_000_000_000
-
 DRAW_KEY = b"served world"
-
 CARD_MS = 20_000
 """About what a card takes in KuaiRand; a page of them is over before the server gives it up."""
 

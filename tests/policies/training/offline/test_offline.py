@@ -19,7 +19,6 @@ from policies.training.offline.settings import Method, OfflineArgs
 from policies.training.offline.tempering import choose_share, kl_from_log
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # RLlib's own, of which there are many
-
 LIVES = draw_lives(150, seed=2)
 OTHERS = draw_lives(150, seed=3)
 ARGS = OfflineArgs(minibatch=256, lr=2e-2, policy_passes=2, hidden=16, embed=8)

@@ -41,7 +41,6 @@ from replay.log.sqlite.log import (
 )
 
 WRITTEN_MS = 1_700_000_000_000
-
 Open = Callable[[], AbstractContextManager[EventLog]]
 
 
