@@ -11,7 +11,7 @@ import msgspec
 from env.fair_start.evidence import Evidence
 from env.fair_start.reach import UploadState
 from env.fair_start.settings import OPEN_LEVEL, Pools
-from env.fair_start.verdict import LOOK_EVERY, TestDecision, Verdicts
+from env.fair_start.verdict import LOOK_EVERY, RolloutDecision, Verdicts
 from env.vocabulary import CreatorId, ItemId
 
 TEST_PRICE = -2.0
@@ -161,14 +161,14 @@ class UploadTrial(msgspec.Struct, array_like=True, gc=False):
             self.met = True
             verdicts.meet(self.evidence)
         match verdicts.judge(self.evidence, self.top, pools, tested=not self.test(now_ms)):
-            case TestDecision.PROMOTE:
+            case RolloutDecision.PROMOTE:
                 self._move(self.level + 1, now_ms)
                 self._owe_test(pools)
-            case TestDecision.GIVE_UP:
+            case RolloutDecision.GIVE_UP:
                 self.tested_at = 0
-            case TestDecision.SEND_BACK:
+            case RolloutDecision.SEND_BACK:
                 self._send_back(now_ms)
-            case TestDecision.WAIT:
+            case RolloutDecision.WAIT:
                 pass
 
     def close(self, pools: Pools) -> None:

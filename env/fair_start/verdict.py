@@ -33,7 +33,7 @@ _FADE_AT = 65_536.0
 _FADE_UPLOADS_AT = 4_096.0
 
 
-class TestDecision(Enum):
+class RolloutDecision(Enum):
     """A test decision on an upload."""
 
     PROMOTE = "promote"
@@ -116,7 +116,7 @@ class Verdicts(msgspec.Struct, array_like=True, tag="verdicts/1"):
 
     def judge(
         self, evidence: Evidence, level: int, pools: Pools, *, tested: bool = True
-    ) -> TestDecision:
+    ) -> RolloutDecision:
         """Return the decision on an upload.
 
         Args:
@@ -127,10 +127,10 @@ class Verdicts(msgspec.Struct, array_like=True, tag="verdicts/1"):
         """
         good = self.posterior(evidence, pools.bars[level]).chance
         if good > (pools.promote[level] if tested else max(pools.early, pools.promote[level])):
-            return TestDecision.PROMOTE
+            return RolloutDecision.PROMOTE
         if self.posterior(evidence, pools.bars[max(level - 1, 0)]).chance < pools.demote:
-            return TestDecision.SEND_BACK
-        return TestDecision.WAIT if good >= pools.hopeless else TestDecision.GIVE_UP
+            return RolloutDecision.SEND_BACK
+        return RolloutDecision.WAIT if good >= pools.hopeless else RolloutDecision.GIVE_UP
 
     def _refresh(self) -> None:
         summary = summarise(self.nodes, self.trim)

@@ -1,16 +1,12 @@
 """The command `nextswipe train offline`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json, steps
 from serve.errors import JobError
-
-if TYPE_CHECKING:
-    from serve.jobs.train_offline import OfflineResult
-
 
 EXAMPLE = "Example: nextswipe train offline training --method iql --holdout 0.4"
 
@@ -89,24 +85,6 @@ def train_offline(
     if as_json:
         print_json(result)
     else:
-        _print(result)
+        typer.echo("\n".join(result.lines()))
     if result.ranker is None:
         raise typer.Exit(1)
-
-
-def _print(result: "OfflineResult") -> None:
-    gain, logged = result.report.gain, result.report.logged
-    typer.echo(
-        f"{result.method}, from {result.n_steps:,} cards of {result.n_lives:,} users: "
-        f"{logged.value:.3f} a session as logged, {gain.value:+.3f} "
-        f"[{gain.low:+.3f}, {gain.high:+.3f}] as trained, by {gain.ess:,.0f} "
-        f"effective decisions of {gain.n_users:,} other users, {result.report.kl:.4f} nats a card"
-    )
-    for refusal in result.refusals:
-        typer.echo(f"gate not passed: {refusal}")
-    if result.version is not None:
-        typer.echo(f"wrote {result.ranker}, which is current as ranker {result.version}")
-    elif result.ranker is not None:
-        typer.echo(f"wrote {result.ranker}: nextswipe retention publish takes it")
-    else:
-        typer.echo("not written")

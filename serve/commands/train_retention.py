@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from policies.training.ppo.job import Progress
     from policies.training.ppo.tuning import TuningTrial
     from policies.training.settings import RetentionArgs
-    from serve.jobs.train_ppo import TrainingOutcome
-    from serve.jobs.train_search import SearchOutcome
 
 TrainingFolder = Annotated[
     Path,
@@ -101,7 +99,7 @@ def train_search(
     if as_json:
         print_json(outcome)
     else:
-        _print_search(outcome)
+        typer.echo("\n".join(outcome.lines()))
 
 
 def train_ppo(
@@ -218,7 +216,7 @@ def _train(
     if as_json:
         print_json(outcome)
     else:
-        _print(outcome)
+        typer.echo("\n".join(outcome.lines()))
 
 
 def _tune(
@@ -251,33 +249,5 @@ def _tell(progress: "Progress") -> None:
     )
 
 
-def _print(outcome: "TrainingOutcome") -> None:
-    typer.echo(f"{outcome.n_steps:,} cards in {outcome.seconds:.0f} s: {outcome.ranker}")
-    for kept in outcome.limits:
-        typer.echo(
-            f"{kept.name} {kept.bound:g}: {'met' if kept.is_met else 'not met'}, "
-            f"{kept.share.value:.5f} ± {kept.share.se:.5f} of the cards of other users, "
-            f"multiplier {kept.multiplier:.3f}"
-        )
-    if outcome.grade is not None:
-        typer.echo(
-            f"of the way from myopic to the optimum: {outcome.grade.served:.3f} as served, "
-            f"{outcome.grade.greedy:.3f} greedy"
-        )
-
-
 def _tell_search(stage: str, done: int, total: int) -> None:
     typer.echo(f"{stage} {done}/{total}", err=True)
-
-
-def _print_search(outcome: "SearchOutcome") -> None:
-    worth = outcome.worth
-    typer.echo(f"{outcome.seconds:.0f} s: {outcome.ranker}")
-    typer.echo(f"{worth.users:,} users it was not trained with, {worth.days} days:")
-    for lived in worth.lives:
-        typer.echo(f"  {lived.policy:7} {lived.active_days:6.2f} active days, D30 {lived.d30:.3f}")
-    for over, gain in (("myopic", worth.gain_over_myopic), ("chance", worth.gain_over_chance)):
-        bounds = f"[{gain.low:+.1%}, {gain.high:+.1%}]"
-        typer.echo(f"active days over {over}: {gain.value:+.1%} {bounds}")
-    d30 = worth.d30_over_myopic
-    typer.echo(f"D30 over myopic: {d30.value:+.3f} [{d30.low:+.3f}, {d30.high:+.3f}]")

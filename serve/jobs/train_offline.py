@@ -115,6 +115,24 @@ class OfflineResult(msgspec.Struct, frozen=True):
     ranker: str | None
     version: int | None
 
+    def lines(self) -> list[str]:
+        """Return the outcome in words."""
+        gain, logged = self.report.gain, self.report.logged
+        refused = [f"gate not passed: {refusal}" for refusal in self.refusals]
+        if self.version is not None:
+            written = f"wrote {self.ranker}, which is current as ranker {self.version}"
+        elif self.ranker is not None:
+            written = f"wrote {self.ranker}: nextswipe retention publish takes it"
+        else:
+            written = "not written"
+        first = (
+            f"{self.method}, from {self.n_steps:,} cards of {self.n_lives:,} users: "
+            f"{logged.value:.3f} a session as logged, {gain.value:+.3f} "
+            f"[{gain.low:+.3f}, {gain.high:+.3f}] as trained, by {gain.ess:,.0f} "
+            f"effective decisions of {gain.n_users:,} other users, {self.report.kl:.4f} nats a card"
+        )
+        return [first, *refused, written]
+
 
 def train_offline(
     config: Config,

@@ -76,6 +76,22 @@ class TrainingOutcome(msgspec.Struct, frozen=True):
     grade: Grade | None
     limits: tuple[LimitResult, ...] = ()
 
+    def lines(self) -> list[str]:
+        """Return the outcome in words."""
+        lines = [f"{self.n_steps:,} cards in {self.seconds:.0f} s: {self.ranker}"]
+        lines += [
+            f"{kept.name} {kept.bound:g}: {'met' if kept.is_met else 'not met'}, "
+            f"{kept.share.value:.5f} ± {kept.share.se:.5f} of the cards of other users, "
+            f"multiplier {kept.multiplier:.3f}"
+            for kept in self.limits
+        ]
+        if self.grade is not None:
+            lines.append(
+                f"of the way from myopic to the optimum: {self.grade.served:.3f} as served, "
+                f"{self.grade.greedy:.3f} greedy"
+            )
+        return lines
+
 
 def train_retention(
     args: RetentionArgs,

@@ -104,6 +104,22 @@ class SearchOutcome(msgspec.Struct, frozen=True):
     seconds: float
     worth: RankerEvaluation
 
+    def lines(self) -> list[str]:
+        """Return the outcome in words."""
+        worth, d30 = self.worth, self.worth.d30_over_myopic
+        lines = [
+            f"{self.seconds:.0f} s: {self.ranker}",
+            f"{worth.users:,} users it was not trained with, {worth.days} days:",
+        ]
+        lines += [
+            f"  {lived.policy:7} {lived.active_days:6.2f} active days, D30 {lived.d30:.3f}"
+            for lived in worth.lives
+        ]
+        for over, gain in (("myopic", worth.gain_over_myopic), ("chance", worth.gain_over_chance)):
+            bounds = f"[{gain.low:+.1%}, {gain.high:+.1%}]"
+            lines.append(f"active days over {over}: {gain.value:+.1%} {bounds}")
+        return [*lines, f"D30 over myopic: {d30.value:+.3f} [{d30.low:+.3f}, {d30.high:+.3f}]"]
+
 
 def search_retention(
     args: SearchTrainingArgs,

@@ -7,12 +7,7 @@ that was paused and resumes cannot overwrite its successor. Rejected alternative
 See also `docs/decisions/serve-rankers.md`.
 """
 
-from typing import TYPE_CHECKING
-
-from serve.store.store import RankerActivation, Version
-
-if TYPE_CHECKING:
-    from serve.store.store import Store, Transaction, View
+from serve.store.store import RankerActivation, Store, Transaction, Version, View
 
 
 class ActivationConflict(RuntimeError):  # noqa: N818  # it tells what happened, not a mistake
@@ -20,12 +15,12 @@ class ActivationConflict(RuntimeError):  # noqa: N818  # it tells what happened,
 
 
 def move_ranker(
-    transaction: "Transaction", known: RankerActivation, version: int, digest: str
+    transaction: Transaction, known: RankerActivation, version: int, digest: str
 ) -> RankerActivation:
     """Activate a ranker (version 0: none) and return the activation.
 
     Raises:
-        StaleMove: `known` is not the last activation; nothing was written.
+        ActivationConflict: `known` is not the last activation; nothing was written.
     """
     last = transaction.ranker_move()
     if last != known:
@@ -42,33 +37,33 @@ class StaleEpoch(RuntimeError):  # noqa: N818  # it tells what happened, not a m
     """A newer learner has taken over: this one must not publish and should stop."""
 
 
-def begin_epoch(transaction: "Transaction") -> int:
+def begin_epoch(transaction: Transaction) -> int:
     """Begin the next epoch and return it; older epochs can no longer publish."""
     epoch = transaction.newest_epoch() + 1
     transaction.set_epoch(epoch)
     return epoch
 
 
-def require_epoch(view: "View", epoch: int) -> None:
+def require_epoch(view: View, epoch: int) -> None:
     """Raise `StaleEpoch` unless an epoch is the newest."""
     newest = view.newest_epoch()
     if epoch != newest:
         raise StaleEpoch(f"expected epoch {newest}, got {epoch}: another learner runs")
 
 
-def publish_version(transaction: "Transaction", version: Version) -> None:
+def publish_version(transaction: Transaction, version: Version) -> None:
     """Make a version the current one; raises `StaleEpoch` unless its epoch is the newest."""
     require_epoch(transaction, version.epoch)
     transaction.add_version(version)
 
 
-def current_version(store: "Store") -> Version | None:
+def current_version(store: Store) -> Version | None:
     """Return the newest version of the newest epoch that published; None: there is none."""
     with store.view() as view:
         return view.current_version()
 
 
-def all_versions(store: "Store") -> list[Version]:
+def all_versions(store: Store) -> list[Version]:
     """Return all versions ever published, ordered by log offset."""
     with store.view() as view:
         return view.versions()

@@ -9,7 +9,7 @@ from auditions import draw_rewards
 from env.fair_start.evidence import Evidence
 from env.fair_start.settings import OPEN_LEVEL, Pools
 from env.fair_start.trial import BELOW_BAR, NOT_PROVEN, UploadTrial
-from env.fair_start.verdict import TestDecision, Verdicts
+from env.fair_start.verdict import RolloutDecision, Verdicts
 from env.vocabulary import CreatorId, Floats, ItemId
 
 NOISE_SD = 0.7
@@ -93,7 +93,7 @@ def test_without_an_effect_as_many_are_promoted_as_the_posterior_says() -> None:
         evidence = Evidence()
         for uplift in rng.normal(0.0, NOISE_SD, 100).tolist():
             evidence.add(uplift)
-        promoted += verdicts.judge(evidence, 0, ONE_LOOK) is TestDecision.PROMOTE
+        promoted += verdicts.judge(evidence, 0, ONE_LOOK) is RolloutDecision.PROMOTE
     # chance > .8 is d / sqrt(v) * tau / sqrt(tau^2 + v) > z(.8), and d ~ N(0, v).
     z = 0.8416 * math.sqrt(1.0 + v / tau**2)
     expected = 0.5 * math.erfc(z / math.sqrt(2.0))
