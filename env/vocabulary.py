@@ -220,3 +220,12 @@ def split_decision_id(decision: str) -> tuple[PageId, int]:
     if not colon or not page_id or not (slot.isascii() and slot.isdecimal()):
         raise ValueError(f"expected a decision id `page:slot`, got {decision!r}")
     return PageId(page_id), int(slot)
+
+
+def primary_language(language: str) -> str:
+    """Return a language in lower case without its region; empty: unknown.
+
+    >>> primary_language("pt_BR")
+    'pt'
+    """
+    return language.strip().lower().replace("_", "-").partition("-")[0]

@@ -18,7 +18,7 @@ from msgspec import Meta
 from env.fair_start.settings import AudienceArgs, FairStart, Guards, Pools
 from env.reward import Reward
 from policies.candidates.markets import PRESETS, MarketRules, Markets
-from policies.candidates.sources import default_shares
+from policies.candidates.retrieval import default_shares
 from policies.custom.load import NAME
 from policies.explorers import AnyExplorer, SquareCB, explorer_args, has_support
 from policies.ranker.blend import BlendSettings

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from env.vocabulary import Floats
 from env.world.answers import Rates
-from env.world.gaps import GapCounts, fit_gaps
-from env.world.moments import GAP_DAYS, LogStatistics
+from env.world.log_statistics import GAP_DAYS, LogStatistics
+from env.world.logged_gaps import GapCounts, fit_gaps
 from env.world.moods import StateDynamics
 from env.world.presets import Preset
 

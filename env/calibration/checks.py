@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from env.world.gaps import divergence
 from env.world.impressions import LEAST_CARDS
-from env.world.moments import RARE, SIGNALS, LogStatistics, watch_distance
+from env.world.log_statistics import RARE, SIGNALS, LogStatistics, watch_distance
+from env.world.logged_gaps import divergence
 
 RATE_BAND = 0.05
 

@@ -11,10 +11,16 @@ import numpy as np
 from msgspec.structs import replace
 
 from env.world.answers import N_UNIFORMS, Rates, answer, item_terms
-from env.world.gaps import GapMixture
 from env.world.impressions import ImpressionTable
 from env.world.kuaisim import cross_session
-from env.world.moments import GAP_DAYS, RARE, LogStatistics, log_statistics, poststratify
+from env.world.log_statistics import (
+    GAP_DAYS,
+    RARE,
+    LogStatistics,
+    log_statistics,
+    poststratify,
+)
+from env.world.logged_gaps import GapMixture
 from env.world.moods import StateDynamics
 from env.world.presets import Cohort, Population, Preset, Uploads
 

@@ -16,7 +16,7 @@ from env.vocabulary import Floats, Ints
 from env.world.answers import UNCAPPED_S
 from env.world.creators import LiveSupply
 from env.world.impressions import DAY_MS, ImpressionTable, Sessions, length_survival
-from env.world.moments import RARE, LogStatistics, log_statistics, pool
+from env.world.log_statistics import RARE, LogStatistics, log_statistics, pool
 from env.world.population import DrawnUsers
 from env.world.presets import Preset
 from env.world.settings import Settings

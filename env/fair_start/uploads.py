@@ -18,10 +18,10 @@ from env.fair_start.reach import UploadState
 from env.fair_start.settings import OPEN_LEVEL, FairStart
 from env.fair_start.trial import TAKEN_DOWN, Trial
 from env.items.catalogue import Catalogue
-from env.items.content import duplicate_key, home_country, primary_language
+from env.items.content import duplicate_key, home_country
 from env.items.statistics import Places
 from env.records import ItemRecord, item_key
-from env.vocabulary import Ints, Item, ItemId
+from env.vocabulary import Ints, Item, ItemId, primary_language
 
 
 class StoredUploads(msgspec.Struct, frozen=True, array_like=True, tag="uploads/2"):

@@ -10,9 +10,8 @@ from functools import cache
 from importlib import resources
 from zoneinfo import ZoneInfo
 
-from env.items.content import primary_language
 from env.users.state import UserState, live_session
-from env.vocabulary import Scene, SessionId
+from env.vocabulary import Scene, SessionId, primary_language
 
 _DAY_MS = 24 * 3_600_000
 

@@ -16,9 +16,8 @@ from env.items.content import (
     fold_tag,
     home_country,
     market_set,
-    primary_language,
 )
-from env.vocabulary import Bools, Ints, Item
+from env.vocabulary import Bools, Ints, Item, primary_language
 
 _K = TypeVar("_K", bound=Hashable)
 

@@ -113,15 +113,6 @@ def market_set(item: Item) -> frozenset[str]:
     return frozenset(market.strip().upper() for market in item.markets)
 
 
-def primary_language(language: str) -> str:
-    """Return a language in lower case without its region; empty: unknown.
-
-    >>> primary_language("pt_BR")
-    'pt'
-    """
-    return language.strip().lower().replace("_", "-").partition("-")[0]
-
-
 def static_block(item: Item, titles: TitleEncoder | None = None) -> Float32s:
     """Return the `env.columns.schema.STATIC` columns of an item, shape (N_STATIC,), quantised.
 

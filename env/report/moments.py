@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from env.vocabulary import Floats
-from env.world.moments import QUANTILES, SIGNALS, LogStatistics
+from env.world.log_statistics import QUANTILES, SIGNALS, LogStatistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

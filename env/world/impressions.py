@@ -12,7 +12,7 @@ import numpy as np
 
 from env.reward import LONG_VIEW_S, VALID_PLAY_S
 from env.vocabulary import Bools, Floats, Ints
-from env.world.gaps import GapCounts
+from env.world.logged_gaps import GapCounts
 
 
 class WatchTail(NamedTuple):

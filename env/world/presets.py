@@ -21,7 +21,7 @@ from env.arrays.validate import (
 )
 from env.world.answers import Rates
 from env.world.kuaisim import KuaiSimLaws
-from env.world.moments import LogStatistics
+from env.world.log_statistics import LogStatistics
 from env.world.moods import StateDynamics
 from env.world.responses import Priors
 

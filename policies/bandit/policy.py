@@ -221,7 +221,9 @@ class HybridBandit:
         vw, (main, covariance) = self._workspace.weights()[:, 0, 0], self._main.posterior()
         kernel = Kernel(self._layout, vw, main, self._worth.share(self._effects.noise))
         beliefs = self._effects.beliefs(main, covariance)
-        return HybridBanditScorer(kernel, self.args.explorer, version, beliefs, self.args.hopes())
+        return HybridBanditScorer(
+            kernel, self.args.explorer, version, beliefs, self.args.exploration_bonus()
+        )
 
     def learn(self, interactions: Sequence[Interaction]) -> None:
         """Learn from these interactions, in this order; refused ones are counted.

@@ -13,9 +13,8 @@ import numpy as np
 from env.columns import schema
 from env.columns.schema import N_ACTION, N_SHARED, action_index
 from env.vocabulary import Bools, Context, Features, Float32s, Floats, Ints, Keys
-from policies.bandit.item_effects import ItemPosteriors
+from policies.bandit.item_effects import ExplorationBonus, ItemPosteriors
 from policies.bandit.main_effects import MAIN_USER_COLUMNS, N_COLUMNS, N_USER_COLUMNS, weights_from
-from policies.bandit.settings import ExplorationBonus
 from policies.explorers import AnyExplorer, explorer_args
 
 # VW hashes a namespace by murmur3 (seed 0) of its name; a feature named by a number is that number
@@ -129,7 +128,7 @@ class Kernel:
 class _ScorerState(msgspec.Struct, frozen=True, array_like=True):
     """The part of a snapshot that a replica reads."""
 
-    hopes: ExplorationBonus
+    bonus: ExplorationBonus
     weights: bytes
     main: bytes
     share: float
@@ -148,18 +147,18 @@ class HybridBanditScorer:
         explorer: AnyExplorer,
         version: int,
         beliefs: ItemPosteriors | None = None,
-        hopes: ExplorationBonus | None = None,
+        bonus: ExplorationBonus | None = None,
     ) -> None:
         """Serve these weights with this explorer under this version.
 
         Args:
             beliefs: the items' posterior; None: no item was shown, so all are alike.
-            hopes: the exploration bonus; None: none.
+            bonus: the exploration bonus; None: none.
         """
         self._kernel = kernel
         self._explorer = explorer
         self._beliefs = beliefs or ItemPosteriors.unmet(kernel.layout.mask + 1)
-        self._hopes = hopes or ExplorationBonus()
+        self._bonus = bonus or ExplorationBonus()
         self.version = version
 
     @property
@@ -175,7 +174,7 @@ class HybridBanditScorer:
     def score(self, context: Context) -> Floats:
         """Return each candidate's expected reward plus exploration bonus, shape (n,)."""
         expected, sd = self._judge(context.features)
-        scores: Floats = expected + self._hopes.towards(context.features.shared) * sd
+        scores: Floats = expected + self._bonus.width_for(context.features.shared) * sd
         return scores
 
     def predict(self, context: Context) -> Floats:
@@ -192,7 +191,7 @@ class HybridBanditScorer:
         weights, main = kernel.weights.astype("<f4").tobytes(), kernel.main.astype("<f8").tobytes()
         beliefs = self._beliefs.to_bytes()
         return msgspec.msgpack.encode(
-            _ScorerState(self._hopes, weights, main, kernel.share, beliefs)
+            _ScorerState(self._bonus, weights, main, kernel.share, beliefs)
         )
 
     @classmethod
@@ -213,7 +212,7 @@ class HybridBanditScorer:
             raise ValueError(
                 f"expected 4 * 2^bits bytes of weights and what is believed of items, got: {error}"
             ) from error
-        return cls(kernel, explorer, version, beliefs, state.hopes)
+        return cls(kernel, explorer, version, beliefs, state.bonus)
 
     def _judge(self, features: Features) -> tuple[Floats, Floats]:
         """Return expected reward and sd of the own effect of each candidate, each (n,)."""

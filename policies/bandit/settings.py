@@ -6,52 +6,20 @@ defaults were chosen, and how the arguments interact: `docs/decisions/hybrid-ban
 See also `docs/decisions/exploration.md`.
 """
 
-import math
 from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 
-from env.columns import schema
-from env.columns.scales import EVIDENCE_SCALE
-from env.columns.schema import N_ACTION, N_SHARED, index_of
+from env.columns.schema import N_ACTION, N_SHARED
 from env.records import unpack_halves
-from env.vocabulary import Float32s, Interaction
+from env.vocabulary import Interaction
+from policies.bandit.item_effects import ExplorationBonus
 from policies.explorers import AnyExplorer, SquareCB
-
-EVIDENCE = index_of(schema.EVIDENCE)
-
-MOST_LOG_EVIDENCE = 50.0
-
-
-class ExplorationBonus(msgspec.Struct, frozen=True, array_like=True):
-    """Number of posterior sds that are added to an item's score.
-
-    For a new user it is (1 + newcomer) times as large; the difference fades by n0 / (n0 +
-    evidence).
-    """
-
-    width: float = 0.0  # in [0, 100], for a well-known user
-    newcomer: float = 0.0  # in [-1, 100], relative difference for a new user; -1 gives no bonus
-    newcomer_evidence: float = 20.0  # n0 > 0, answered cards that halve the difference
-
-    def __post_init__(self) -> None:
-        sizes = 0.0 <= self.width <= 100.0 and -1.0 <= self.newcomer <= 100.0
-        if not (sizes and 0.0 < self.newcomer_evidence < math.inf):
-            raise ValueError(
-                "width must be in [0, 100], newcomer in [-1, 100] and newcomer_evidence above 0, "
-                f"got {self}"
-            )
-
-    def towards(self, shared: Float32s) -> float:
-        """Return the width for the user with these shared columns."""
-        coded = min(max(EVIDENCE_SCALE.by * float(shared[EVIDENCE]), 0.0), MOST_LOG_EVIDENCE)
-        left = self.newcomer_evidence / (self.newcomer_evidence + math.expm1(coded))
-        return self.width * (1.0 + self.newcomer * left)
 
 
 class HybridBanditArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Arguments of a VowpalPolicy."""
+    """Arguments of a HybridBandit."""
 
     explorer: AnyExplorer = SquareCB(gamma=100_000.0)  # turns scores into a pmf
     bits: int = 18  # the model has 2^bits weights, 4 bytes each in a replica and 16 in the learner
@@ -121,7 +89,7 @@ class HybridBanditArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         names = ("main_sd", "match_sd", "main_memory", "item_sd", "item_memory")
         return [*self.command(), *(f"{name}={getattr(self, name)}" for name in names)]
 
-    def hopes(self) -> ExplorationBonus:
+    def exploration_bonus(self) -> ExplorationBonus:
         """Return the exploration bonus, on which scores depend and learning does not."""
         return ExplorationBonus(self.optimism, self.newcomer_optimism, self.newcomer_evidence)
 

@@ -17,7 +17,7 @@ from env.columns.schema import action_index
 from env.interface import Policy
 from env.users.fold import LONG_DECAY
 from env.vocabulary import Bools, Context, Features, Float32s, Floats
-from policies.bandit.settings import EVIDENCE
+from policies.bandit.item_effects import EVIDENCE
 from policies.explorers import AnyExplorer, SquareCB, explorer_args, has_support
 
 ITEM_EVIDENCE = action_index(schema.ITEM_EVIDENCE)

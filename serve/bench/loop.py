@@ -20,6 +20,7 @@ from env.interface import EventLog
 from env.records import LogLine, PageRecord
 from env.reward import Reward
 from env.vocabulary import Decision, DecisionId, Floats, Page
+from env.world import generated
 from env.world.user import SimulatedUserState, expected_reward, simulated_users
 from env.world.world import UserParameters, World
 from policies.bandit.scorer import HybridBanditScorer
@@ -27,9 +28,9 @@ from replay.estimators.intervals import Estimate, clustered_estimate
 from replay.evaluate.evaluate import evaluate
 from replay.join.dataset import read
 from replay.join.join import Join
-from serve.bench.grounds import fill_data_folder, first_swipe_ms
 from serve.config import Arm, ClockSettings, Config, DataSettings, Experiment, ServerSettings
-from serve.jobs.import_data import load_world
+from serve.importers.kuairand import read as read_kuairand
+from serve.jobs.import_data import import_items, import_kuairand, import_users, load_world
 from serve.jobs.imported_world import People
 from serve.jobs.verify import verify_log
 from serve.learn.settings import open_snapshots
@@ -40,6 +41,38 @@ from serve.swarm.attendance import ConstantAttendance
 from serve.swarm.swarm import Swarm, SwarmTally
 from serve.wire.client import FeedClient
 from serve.wire.feed import CardBody
+
+FIRST_SWIPE_MS = 12 * 3_600_000
+
+N_GENERATED_ITEMS = 2_000
+
+IMPORTED_MS = 0
+"""Imports are dated before the simulated clock begins, because the join's time never runs
+backwards.
+"""
+
+
+def fill_data_folder(
+    config: Config, seed: int, kuairand: Path | None, now_ms: int, n_users: int
+) -> float | None:
+    """Import or generate a catalogue with its users; return the response model's AUC.
+
+    Args:
+        kuairand: a KuaiRand folder; None: generated data, and no AUC.
+        n_users: users to generate.
+    """
+    if kuairand is not None:
+        return import_kuairand(config, read_kuairand(kuairand), IMPORTED_MS).response_auc
+    import_items(config, generated.catalogue(seed, N_GENERATED_ITEMS, now_ms), IMPORTED_MS)
+    import_users(config, generated.users(seed, n_users, now_ms), IMPORTED_MS)
+    return None
+
+
+def first_swipe_ms(config: Config) -> int:
+    """Return the time half a day after the newest upload."""
+    with open_data(config) as store, store.view() as view:
+        items = view.items()
+    return max(item.published_ms for item in items) + FIRST_SWIPE_MS
 
 
 def uplift(learned: Estimate, uniform: Estimate) -> tuple[float, float]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from env.calibration.identify import ParameterEstimate, WorldLog
     from env.gym.choosers import ChooserName
     from env.twin.policies import Graded
-    from env.world.moments import LogStatistics
+    from env.world.log_statistics import LogStatistics
     from env.world.presets import Preset
 
 

@@ -24,7 +24,7 @@ from env.twin.checks import (
 )
 from env.twin.policies import SAME
 from env.vocabulary import Ints
-from env.world.moments import LogStatistics
+from env.world.log_statistics import LogStatistics
 from env.world.presets import Preset
 from serve.errors import JobError
 

@@ -30,9 +30,9 @@ from env.calibration.recipes import (
 from env.calibration.simulated import LOG_DAYS, count
 from env.feedback import DRAWN_REACTIONS
 from env.vocabulary import Floats, Item, ItemId, Profile, UserId
-from env.world.gaps import GapCounts, GapMixture, fit_gaps
 from env.world.impressions import ImpressionTable
-from env.world.moments import GAP_DAYS, LogStatistics, log_statistics
+from env.world.log_statistics import GAP_DAYS, LogStatistics, log_statistics
+from env.world.logged_gaps import GapCounts, GapMixture, fit_gaps
 from env.world.presets import Population, Preset
 from replay.join.dataset import Dataset
 from replay.join.rows import FLAGS

@@ -133,12 +133,16 @@ def at_once(store: Store) -> Iterator[None]:
 
 @contextmanager
 def serving(
-    folder: Path, *, watch: Watch | None = None, simulated: bool = False
+    folder: Path,
+    *,
+    watch: Watch | None = None,
+    simulated: bool = False,
+    experiment: Experiment = ONE_ARM,
 ) -> Iterator[Server]:
     """Open a replica over a folder; several may be open over the same one."""
     watch = watch or Watch()
     config = Config(
-        data=DataSettings(str(folder)), clock=ClockSettings(simulated), experiment=ONE_ARM
+        data=DataSettings(str(folder)), clock=ClockSettings(simulated), experiment=experiment
     )
     with open_kind(folder, watch) as store:
         pipeline = Pipeline(

@@ -14,7 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from gymnasium import spaces
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.marwil import MARWILConfig
+from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.evaluation.postprocessing import Postprocessing
@@ -28,12 +32,12 @@ from policies.ranker.ranker import Ranker
 from policies.training.export import export, load
 from policies.training.layout import ObservationLayout, Scaling
 from policies.training.module import ModuleConfig, RankerModule
-from policies.training.offline.batches import AddColumns, AnyColumns, LivesConfig, LivesConnector
 from policies.training.offline.critic import (
     OfflineCritic,
     centred,
     page_pmfs,
     page_scores,
+    tensors,
     values_of,
 )
 from policies.training.offline.episodes import (
@@ -46,6 +50,40 @@ from policies.training.offline.episodes import (
 from policies.training.offline.expectile import CandidateValues, PolicyLearner, ValuesLearner
 from policies.training.offline.settings import OfflineArgs
 from policies.training.offline.tempering import Scores, choose_share
+
+AnyColumns = dict[str, Any]
+
+AddColumns = Callable[[LoggedSteps, Any], AnyColumns]
+"""Returns columns of a batch besides observations and actions, given the module."""
+
+
+class LivesConnector(ConnectorV2):
+    """Turns whole lives into a batch of their cards, with columns that `add` returns."""
+
+    def __init__(self, add: AddColumns) -> None:
+        super().__init__()
+        self._add = add
+
+    def __call__(
+        self, *, rl_module: Any, batch: dict[str, Any], episodes: Sequence[Any], **kwargs: Any
+    ) -> dict[str, Any]:
+        """Return the module's batch as tensors."""
+        steps = LoggedSteps.of(episodes)
+        module = rl_module[DEFAULT_MODULE_ID]
+        columns = {Columns.ACTIONS: steps.actions, **self._add(steps, module)}
+        return {DEFAULT_MODULE_ID: {Columns.OBS: tensors(steps.observations), **tensors(columns)}}
+
+
+class LivesConfig(MARWILConfig):
+    """RLlib's MARWIL (BC with beta 0) without its own advantages, which have one constant discount.
+
+    Our own learners use it too: a configuration without an algorithm knows no module.
+    """
+
+    def build_learner_connector(self, *spaces_: Any, **kwargs: Any) -> Any:
+        """Return the pipeline of any algorithm."""
+        return AlgorithmConfig.build_learner_connector(self, *spaces_, **kwargs)
+
 
 _SAMPLED_PAGES = 5_000
 

@@ -7,8 +7,8 @@ from msgspec.structs import replace
 from env.arrays.reals import normal_tail
 from env.calibration.calibrate import LEAST_REGULAR, calibrate, learn, watching
 from env.calibration.recipes import daily
-from env.world.gaps import GapMixture
-from env.world.moments import GAP_DAYS, LogStatistics
+from env.world.log_statistics import GAP_DAYS, LogStatistics
+from env.world.logged_gaps import GapMixture
 from env.world.presets import Cohort, Population, Preset
 
 POPULATION = Population(

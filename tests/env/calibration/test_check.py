@@ -13,7 +13,7 @@ from env.calibration.checks import (
     gap_divergence,
 )
 from env.calibration.recipes import daily
-from env.world.moments import SIGNALS, LogStatistics
+from env.world.log_statistics import SIGNALS, LogStatistics
 
 _, TARGET = daily()
 

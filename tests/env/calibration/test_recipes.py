@@ -10,7 +10,7 @@ from env.calibration.recipes import (
     kuairand_target,
     with_assumed_visits,
 )
-from env.world.moments import RARE
+from env.world.log_statistics import RARE
 from env.world.presets import Cohort, Population
 
 

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from env.calibration.recipes import rapid
 from env.calibration.simulated import Simulated, count, simulate
 from env.world.impressions import DAY_MS, Sessions
-from env.world.moments import log_statistics
+from env.world.log_statistics import log_statistics
 from env.world.presets import Preset
 
 PRESET = rapid()

@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from env.calibration.recipes import KUAIRAND_GAPS, KUAIRAND_RATES, kuaisim, rapid
-from env.world.moments import SIGNALS
+from env.world.log_statistics import SIGNALS
 from env.world.presets import NAMED, Preset, load
 
 FROZEN = "f96cd7fac9822b42099d7e492f3a23f2dc08f1b8176bf689da9096e30a2a5e1a"

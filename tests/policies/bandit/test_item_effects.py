@@ -9,8 +9,7 @@ import pytest
 from env.columns.scales import EVIDENCE_SCALE
 from env.columns.schema import N_SHARED
 from env.vocabulary import Floats
-from policies.bandit.item_effects import ItemEffects, ItemPosteriors
-from policies.bandit.settings import EVIDENCE, ExplorationBonus
+from policies.bandit.item_effects import EVIDENCE, ExplorationBonus, ItemEffects, ItemPosteriors
 
 N_SLOTS = 1024
 FOREVER = 1e6
@@ -219,11 +218,11 @@ def test_a_newcomer_s_width_narrows_with_evidence_and_any_column_is_borne() -> N
     widths = []
     for evidence in (0.0, 10.0, 1e9):
         shared[EVIDENCE] = math.log1p(evidence) / EVIDENCE_SCALE.by
-        widths.append(optimism.towards(shared))
+        widths.append(optimism.width_for(shared))
     assert widths == pytest.approx([3.0, 2.5, 2.0], rel=1e-4)
     for column, width in ((-1.0, 3.0), (65504.0, 2.0)):
         shared[EVIDENCE] = column
-        assert optimism.towards(shared) == pytest.approx(width)
+        assert optimism.width_for(shared) == pytest.approx(width)
 
 
 @pytest.mark.parametrize("optimism", [(-1.0, 0.0, 1.0), (1.0, math.inf, 1.0), (1.0, 0.0, 0.0)])

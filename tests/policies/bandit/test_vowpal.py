@@ -154,7 +154,7 @@ def test_what_a_learned_model_expects_is_main_effects_vw_s_share_and_the_items_e
     expected = main + own - share * vw_costs(policy._workspace, features)
     context = context_of(features)
     np.testing.assert_allclose(policy.predict(context), expected, rtol=0, atol=1e-6)
-    width = policy.args.hopes().towards(features.shared)
+    width = policy.args.exploration_bonus().width_for(features.shared)
     assert width >= policy.args.optimism > 0.0
     np.testing.assert_allclose(policy.score(context), expected + width * sd, rtol=0, atol=1e-6)
     assert sd[:50].mean() < sd[50:].mean()

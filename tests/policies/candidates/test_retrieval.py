@@ -16,16 +16,17 @@ from env.items.statistics import ItemStates
 from env.records import item_key
 from env.users.state import UserState, long_interest, newcomer, session_interest
 from env.vocabulary import Bools, CreatorId, Floats, Interaction, Ints, Profile, Scene
-from policies.candidates.interests import MATCH_STEP
-from policies.candidates.query import Query
-from policies.candidates.retrieval import Retrieved, _merge, retrieve
-from policies.candidates.sources import (
+from policies.candidates.query import MATCH_STEP, Query
+from policies.candidates.retrieval import (
     FRESH_POOL,
     SOURCES,
+    Retrieved,
     _first_popular,
     _highest,
+    _merge,
     _some,
     default_shares,
+    retrieve,
 )
 
 SCENE = Scene(NOW_MS, country="GB", position=5)

@@ -1,5 +1,6 @@
 """Policies of one's own: found by name, hashed, held to the laws, guarded."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -362,3 +363,14 @@ def test_a_state_of_other_code_is_not_loaded(tmp_path: Path) -> None:
     write(tmp_path, f"{MEANS}# changed\n")
     with pytest.raises(ValueError, match="learned by other code"):
         CustomLearning(load("mine:Means", tmp_path), kept)
+
+
+def test_the_document_tells_the_laws_and_its_policies_keep_them(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "policies.md").read_text()
+    told = re.findall(r"^\| `(\w+)` \| (.+) \|$", text, re.MULTILINE)
+    assert told[1:] == [(law.name, law.sentence) for law in LAWS]
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    for name, block in zip(("good_match", "ItemMeans"), blocks, strict=False):
+        write(tmp_path, block)
+        assert [v for v in check_named(f"mine:{name}", tmp_path) if v.reason] == []
+        assert sum(bool(line.strip()) for line in block.splitlines()) <= 20

@@ -33,7 +33,7 @@ from env.vocabulary import (
     SlotRule,
     UserKey,
 )
-from policies.bandit.settings import EVIDENCE
+from policies.bandit.item_effects import EVIDENCE
 from policies.baselines import PopularityPolicy
 from policies.explorers import Greedy, Softmax, SquareCB
 from policies.ranker.blend import (

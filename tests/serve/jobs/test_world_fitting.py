@@ -12,7 +12,7 @@ from env.calibration.identify import WorldLog
 from env.calibration.recipes import daily, rapid
 from env.calibration.simulated import simulate
 from env.vocabulary import Item, ItemId, Profile, UserId
-from env.world.moments import log_statistics
+from env.world.log_statistics import log_statistics
 from env.world.presets import Preset, load
 from serve.errors import JobError
 from serve.jobs.fit_world import Fitted, fit_log, make_named, read_log

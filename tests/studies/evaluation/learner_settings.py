@@ -34,8 +34,7 @@ from policies.explorers import AnyExplorer, Epsilon, SquareCB
 from replay.estimators.intervals import Estimate, clustered_estimate
 from replay.join.dataset import Dataset, read
 from replay.reward_models.ridge import RidgeModel
-from serve.bench.grounds import fill_data_folder, first_swipe_ms
-from serve.bench.loop import uplift
+from serve.bench.loop import fill_data_folder, first_swipe_ms, uplift
 from serve.config import Arm, ClockSettings, Config, DataSettings, Experiment, PolicyName
 from serve.feed.engine import Engine
 from serve.feed.pipeline import Pipeline

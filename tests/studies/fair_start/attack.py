@@ -30,13 +30,13 @@ import numpy as np
 from env.records import FeedbackKind
 from env.users.state import newcomer
 from env.vocabulary import Ints, ItemId, Profile, UserKey
-from env.world.arrivals import Arrivals
 from env.world.generated import MARKETS
 from env.world.presets import Preset
 from replay.estimators.intervals import clustered_se
 from replay.estimators.ratios import SumRatio, influence_of
 from serve.config import Config
 from tests.studies.fair_start.true_quality import Quality
+from tests.studies.served_world.arrivals import Arrivals
 from tests.studies.served_world.items import DAY_MS, item_id
 from tests.studies.served_world.users import Person, Said, report
 from tests.studies.served_world.world import START_MS, ServedWorld, WorldSize

@@ -27,7 +27,6 @@ from env.interface import Policy
 from env.items.statistics import ItemStates
 from env.records import ItemRecord, LogLine, PageRecord, Record
 from env.vocabulary import Ints, ItemId
-from env.world.arrivals import Arrivals
 from env.world.presets import Preset
 from serve.config import Config
 from serve.feed.pipeline import Pipeline
@@ -35,6 +34,7 @@ from serve.learn.fold import LearnerState
 from serve.learn.served import ServingModel, initial_serving_model
 from serve.learn.settings import learning_args, vowpal_args
 from serve.wire.feed import FeedRequest
+from tests.studies.served_world.arrivals import Arrivals
 from tests.studies.served_world.cards import Shown
 from tests.studies.served_world.items import DAY_MS, Shelf
 from tests.studies.served_world.users import Person, Said, Shard

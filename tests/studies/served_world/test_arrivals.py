@@ -3,12 +3,12 @@ import pytest
 from small_worlds import PRESET
 
 from env.reward import Reward
-from env.world.arrivals import Arrivals
 from env.world.creators import LiveSupply
 from env.world.population import DrawnUsers
 from env.world.settings import Settings
 from env.world.simulation import Simulation
 from env.world.supply import Stock
+from tests.studies.served_world.arrivals import Arrivals
 
 COLUMNS = ("serial", "creator", "market", "vectors", "columns", "keys")
 

@@ -3,7 +3,14 @@ import pytest
 
 from env.calibration.recipes import KUAIRAND_GAPS
 from env.vocabulary import Ints
-from env.world.gaps import GapCounts, GapMixture, divergence, fit_gaps, kaplan_meier, survival_error
+from env.world.logged_gaps import (
+    GapCounts,
+    GapMixture,
+    divergence,
+    fit_gaps,
+    kaplan_meier,
+    survival_error,
+)
 
 TRUTH = GapMixture(np.array([0.6, 0.4]), np.array([0.9, 0.3]))
 

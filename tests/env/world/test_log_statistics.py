@@ -4,7 +4,13 @@ from msgspec.structs import replace
 from swipes import make_log, visits
 
 from env.world.impressions import ImpressionTable
-from env.world.moments import LogStatistics, log_statistics, pool, poststratify, watch_distance
+from env.world.log_statistics import (
+    LogStatistics,
+    log_statistics,
+    pool,
+    poststratify,
+    watch_distance,
+)
 
 
 def random_log(n: int, seed: int, first_user: int = 0) -> ImpressionTable:
