@@ -21,14 +21,15 @@ from serve.learn.fold import LearnerState
 from serve.learn.served import Folds
 from serve.learn.settings import learning_args, open_snapshots
 from serve.store.data_folder import open_data
-from serve.store.generations import current_version
-from serve.store.store import Version
+from serve.store.generations import NOTHING, current_version
+from serve.store.store import Activation
 
 AUDIENCES = "audiences"
 """Name of the snapshot part that holds `env.fair_start.audience`."""
 
 BATCH_LINES = 1_000
-NOTHING = Version(0, 0, 0, "")
+
+
 Advance = Callable[[int], None]
 """Called with the number of log lines processed since the last call."""
 
@@ -86,7 +87,7 @@ def _read_catalogue(log: EventLog) -> Catalogue:
     return catalogue
 
 
-def _load(config: Config, version: Version, catalogue: Catalogue) -> Folds:
+def _load(config: Config, version: Activation, catalogue: Catalogue) -> Folds:
     store = open_snapshots(config)
     number = version.version
     try:

@@ -36,6 +36,7 @@ from serve.jobs.verify import verify_log
 from serve.learn.settings import open_snapshots
 from serve.processes.start import serving
 from serve.store.data_folder import open_data
+from serve.store.generations import current_activation
 from serve.swarm.attendance import ConstantAttendance
 from serve.swarm.swarm import Swarm, SwarmTally
 from serve.wire.client import FeedClient
@@ -197,7 +198,7 @@ def _run(
         advance("read the log", 1, 3)
         by_arm = {"uniform": report.logged, "learned": _earned(log, config.reward)}
         with store.view() as view:
-            offsets = {version.version: version.offset for version in view.versions()}
+            offsets = {version.version: version.offset for version in view.activations("policy")}
         lag_s = effect_lag_p95_s(list(log.read()), config, offsets)
         n_feedback = sum(1 for _ in log.read(kinds=["feedback"]))
     advance("read the log", 2, 3)
@@ -292,7 +293,7 @@ class _Oracle:
 def _freeze(config: Config) -> HybridBanditScorer:
     """Return the current version as a replica would load it."""
     with open_data(config) as store, store.view() as view:
-        version = view.current_version()
+        version = current_activation(view, "policy")
     if version is None:
         raise RuntimeError("expected a published version after learning, found none")
     weights = open_snapshots(config).load_part(version.version, "scorer")

@@ -22,6 +22,7 @@ from serve.learn.fold import JOIN
 from serve.learn.rankers import KEPT, open_rankers
 from serve.learn.settings import open_snapshots
 from serve.store.data_folder import copies_of, freeze_data, require_idle
+from serve.store.generations import current_activation
 from serve.store.kind import FileCopies
 
 Advance = Callable[[int], None]
@@ -133,7 +134,7 @@ def _try_copy(config: Config, folder: Path, advance: Advance | None) -> int:
     imported = ImportedWorld(Path(config.data.folder))
     with freeze_data(config) as frozen, imported.alone():
         folder.mkdir(parents=True, exist_ok=True)
-        version = frozen.view.current_version()
+        version = current_activation(frozen.view, "policy")
         if version is not None:
             _copy_snapshots(open_snapshots(config), folder / SNAPSHOTS, version.version)
         imported.copy(frozen.view, folder)

@@ -35,7 +35,7 @@ from serve.learn.custom import (
 )
 from serve.learn.rankers import FindRanker, Ranking, load_ranking, open_rankers, ranker_finder
 from serve.learn.settings import open_snapshots
-from serve.store.generations import current_version
+from serve.store.generations import NOTHING, current_activation, current_version
 from serve.store.store import Store
 
 FindBandit = Callable[[int, AnyExplorer], Policy | None]
@@ -198,7 +198,7 @@ def _ranking(config: Config, store: Store, version: int) -> Ranking:
     rankers = open_rankers(config)
     if not version:
         with store.view() as view:
-            version = view.ranker_move().version
+            version = (current_activation(view, "ranker") or NOTHING).version
     try:
         return load_ranking(rankers, version)
     except FileNotFoundError:

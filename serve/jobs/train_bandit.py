@@ -22,8 +22,8 @@ from serve.learn.gate import Gate
 from serve.learn.learner import BATCH_LINES, publish
 from serve.learn.settings import learning_args, open_snapshots
 from serve.store.data_folder import open_data, require_idle
-from serve.store.generations import StaleEpoch, begin_epoch, require_epoch
-from serve.store.store import Transaction, Version, write_now
+from serve.store.generations import ActivationConflict, begin_epoch, require_epoch
+from serve.store.store import Activation, Transaction, write_now
 
 Advance = Callable[[int], None]
 """Called with the number of log lines folded since the last call."""
@@ -45,7 +45,7 @@ class TrainedBandit(msgspec.Struct, frozen=True):
     report: PolicyReport
     refusals: tuple[str, ...]
     learned: int
-    version: Version | None
+    version: Activation | None
 
     def describe(self) -> str:
         """Return the outcome in words, a line for each finding."""
@@ -98,7 +98,7 @@ def train_bandit(
     with open_data(config) as store:
         log = store.log
         with store.view() as view:
-            epoch, last = view.newest_epoch(), view.last_version_number()
+            epoch, last = view.newest_epoch("policy"), view.last_version_number("policy")
         split = _split(log, holdout)
         learning = LearnerState(learning_args(config))
         _fold(learning, log, split.offset, advance)
@@ -111,7 +111,7 @@ def train_bandit(
         try:
             taken = write_now(store, partial(_take_epoch, epoch))
             version = publish(store, open_snapshots(config), learning, taken)
-        except StaleEpoch as error:
+        except ActivationConflict as error:
             raise JobError(f"nothing was published: {error}") from error
         return TrainedBandit(report, refusals, learning.learned, version)
 

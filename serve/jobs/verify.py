@@ -33,7 +33,7 @@ from serve.learn.served import initial_model
 from serve.learn.settings import learning_args
 from serve.store.data_folder import open_data
 from serve.store.generations import all_versions
-from serve.store.store import Version
+from serve.store.store import Activation
 from serve.tokens import derive_key, load_secret
 
 Advance = Callable[[int], None]
@@ -134,7 +134,7 @@ class _Audit:
         violations = (*self._draws.violations(), *self.found.violations)[: self._n_shown]
         return msgspec.structs.replace(self.found, violations=violations)
 
-    def freeze(self, version: Version) -> None:
+    def freeze(self, version: Activation) -> None:
         """Keep what a version would draw with, if a page names it."""
         if version.version in self._last_uses:
             self._scorers[version.version] = self._learning.policy.frozen(version.version)
@@ -255,8 +255,8 @@ def _last_uses(log: EventLog, end: int) -> dict[_Used, int]:
 
 
 def _stretches(
-    log: EventLog, versions: Iterable[Version], end: int
-) -> Iterator[tuple[Version | None, list[LogLine]]]:
+    log: EventLog, versions: Iterable[Activation], end: int
+) -> Iterator[tuple[Activation | None, list[LogLine]]]:
     """Yield the log up to an offset in batches that end where a version was published.
 
     A version is yielded after its last batch, with no lines.

@@ -23,7 +23,7 @@ from policies.custom.policy import CustomPolicy
 from policies.snapshots import SnapshotCorruption, SnapshotStore
 from serve.learn.custom import Customs, kept_state
 from serve.learn.served import ServingModel
-from serve.store.store import Store, StoreUnavailable, Version
+from serve.store.store import Activation, Store, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class Follower:
         have failed for a moment only.
         """
         with self._store.view() as view:
-            versions = view.versions_after(*self._seen, limit=N_LOOKED_AT)
+            versions = view.activations_after("policy", *self._seen, limit=N_LOOKED_AT)
         kept = set(self._snapshots.versions()) if len(versions) > 1 else set()
         for version in versions:
             if version is not versions[0] and version.version not in kept:
@@ -125,7 +125,7 @@ class Follower:
             return True
         return False
 
-    def _refuse(self, version: Version, error: Exception) -> None:
+    def _refuse(self, version: Activation, error: Exception) -> None:
         key = (version.epoch, version.version)
         if key not in self._refused:
             logger.warning(
@@ -134,7 +134,7 @@ class Follower:
             self._refused.add(key)
             self._n_refused += 1
 
-    def _load(self, version: Version) -> ServingModel:
+    def _load(self, version: Activation) -> ServingModel:
         number = version.version
         manifest = self._snapshots.manifest(number)
         if manifest.digest != version.digest:

@@ -19,13 +19,13 @@ from policies.snapshots import Manifest, SnapshotCorruption, SnapshotStore
 from serve.learn.fold import JOIN, LearnerState, LearningArgs
 from serve.monitoring.heartbeats import Heartbeats, LearnerHeartbeat
 from serve.store.generations import (
-    StaleEpoch,
+    ActivationConflict,
+    activate,
     begin_epoch,
     current_version,
-    publish_version,
     require_epoch,
 )
-from serve.store.store import Store, StoreUnavailable, Version, write_now
+from serve.store.store import Activation, Store, StoreUnavailable, write_now
 
 logger = logging.getLogger(__name__)
 BATCH_LINES = 8_000
@@ -100,7 +100,7 @@ class OnlineLearner:
                     stop.wait(poll_s)
             self.publish_if_due(force=True)
             self._beat("stopped")
-        except (StaleEpoch, StoreUnavailable) as error:
+        except (ActivationConflict, StoreUnavailable) as error:
             logger.warning("stopped learning: %s", error)
 
     def _step_if_available(self) -> bool:
@@ -123,7 +123,7 @@ class OnlineLearner:
             self._beat("learning")
         return bool(lines)
 
-    def publish_if_due(self, *, force: bool = False) -> Version | None:
+    def publish_if_due(self, *, force: bool = False) -> Activation | None:
         """Publish if the model has learned something and the pace allows it.
 
         `force` ignores the pace, and publishes a resumable version if the last one is not.
@@ -135,7 +135,7 @@ class OnlineLearner:
             return self.publish(resumable=True)
         return None if is_behind or is_known or not due else self.publish()
 
-    def publish(self, *, resumable: bool = False) -> Version:
+    def publish(self, *, resumable: bool = False) -> Activation:
         """Publish a version now; raises as the function `publish`.
 
         A `resumable` one includes the state to resume from, even if its share of the time is used
@@ -196,7 +196,7 @@ class OnlineLearner:
             self._log.append([TickRecord(at_ms=self._now_ms())], durable=False)
         self._active_s = self._monotonic_s()
 
-    def _resume(self, current: Version | None, args: LearningArgs) -> LearnerState:
+    def _resume(self, current: Activation | None, args: LearningArgs) -> LearnerState:
         for number in reversed(self._snapshots.versions()):
             try:
                 if JOIN not in self._snapshots.manifest(number).parts:
@@ -212,7 +212,7 @@ class OnlineLearner:
 
 
 def _obstacle(
-    manifest: Manifest, current: Version | None, args: LearningArgs, log: EventLog
+    manifest: Manifest, current: Activation | None, args: LearningArgs, log: EventLog
 ) -> str:
     """Return the reason why a snapshot cannot be resumed from; empty if it can.
 
@@ -237,7 +237,7 @@ def publish(
     epoch: int,
     *,
     resumable: bool = True,
-) -> Version:
+) -> Activation:
     """Make a fold the current version; all events it has learned from are then on disk.
 
     Args:
@@ -248,12 +248,12 @@ def publish(
         resumable: whether a learner can resume from it, also after a power cut.
 
     Raises:
-        StaleEpoch: a newer learner has taken over; at most an unused snapshot was written.
+        ActivationConflict: a newer learner has taken over; at most an unused snapshot was written.
     """
     # A durable barrier: after it, all folded lines are on disk.
     write_now(store, partial(require_epoch, epoch=epoch))
     with store.view() as view:
-        number = max(view.last_version_number(), *snapshots.versions(), 0) + 1
+        number = max(view.last_version_number("policy"), *snapshots.versions(), 0) + 1
     manifest = Manifest(
         version=number,
         epoch=epoch,
@@ -266,7 +266,7 @@ def publish(
     parts = {**learning.parts(resumable=resumable), "scorer": scorer}
     # Other snapshots lost in a power cut are folded again, so feedback need not wait for a flush.
     written = snapshots.publish(manifest, parts, durable=resumable)
-    version = Version(number, epoch, learning.offset, written.digest)
-    write_now(store, partial(publish_version, version=version))
+    version = Activation(number, epoch, learning.offset, written.digest)
+    write_now(store, partial(activate, activation=version))
     logger.info("published version=%d offset=%d", number, learning.offset)
     return version

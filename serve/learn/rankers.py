@@ -24,8 +24,8 @@ from serve.config import Config
 from serve.errors import JobError
 from serve.learn.follower import keep_polling
 from serve.store.data_folder import open_data
-from serve.store.generations import ActivationConflict, move_ranker
-from serve.store.store import RankerActivation, Store, Transaction, write_now
+from serve.store.generations import NOTHING, ActivationConflict, activate_after, current_activation
+from serve.store.store import Activation, Store, Transaction, write_now
 
 KEPT = 1_000_000
 """Number of rankers to keep: all of them."""
@@ -125,7 +125,7 @@ class RankerFollower:
     ) -> None:
         """Hand each new ranker to `swap` on the thread that polls; None: no ranker is current."""
         self._store, self._kept, self._swap = store, rankers, swap
-        self._seen, self._refused = RankerActivation(), RankerActivation()
+        self._seen, self._refused = NOTHING, NOTHING
         self._n_refused = 0
 
     @property
@@ -148,29 +148,32 @@ class RankerFollower:
         An unusable ranker is tried again at each poll: its disk may have failed for a moment.
         """
         with self._store.view() as view:
-            move = view.ranker_move()
-        if move.move <= self._seen.move:
+            activation = current_activation(view, "ranker") or NOTHING
+        if activation.epoch <= self._seen.epoch:
             return False
         try:
-            ranking = self._load(move)
+            ranking = self._load(activation)
         except (SnapshotCorruption, FileNotFoundError) as error:
-            self._refuse(move, error)
+            self._refuse(activation, error)
             return False
         self._swap(ranking)
-        self._seen = move
+        self._seen = activation
         return True
 
-    def _load(self, move: RankerActivation) -> Ranking | None:
-        if not move.version:
+    def _load(self, activation: Activation) -> Ranking | None:
+        if not activation.version:
             return None
-        return load_ranking(self._kept, move.version, move.digest)
+        return load_ranking(self._kept, activation.version, activation.digest)
 
-    def _refuse(self, move: RankerActivation, error: Exception) -> None:
-        if move != self._refused:
+    def _refuse(self, activation: Activation, error: Exception) -> None:
+        if activation != self._refused:
             logger.warning(
-                "kept ranker=%d, refused ranker=%d: %s", self._seen.version, move.version, error
+                "kept ranker=%d, refused ranker=%d: %s",
+                self._seen.version,
+                activation.version,
+                error,
             )
-            self._refused = move
+            self._refused = activation
             self._n_refused += 1
 
 
@@ -202,11 +205,11 @@ def publish_ranker(config: Config, data: bytes, *, origin: str, offset: int = 0)
         raise JobError(f"the ranker cannot be published: {error}") from error
     with open_data(config) as store:
         with store.view() as view:
-            known = view.ranker_move()
+            known = current_activation(view, "ranker") or NOTHING
         rankers = open_rankers(config)
         manifest = Manifest(
             version=max(rankers.versions(), default=0) + 1,
-            epoch=known.move + 1,
+            epoch=known.epoch + 1,
             offsets=(offset,),
             feature_schema=SCHEMA,
             reward_version=config.reward.version,
@@ -214,13 +217,13 @@ def publish_ranker(config: Config, data: bytes, *, origin: str, offset: int = 0)
         )
         try:
             written = rankers.publish(manifest, {PART: data})
-            write_now(store, _mover(known, written.version, written.digest))
+            write_now(store, _activating(known, written.version, written.digest))
         except (FileExistsError, ActivationConflict) as error:
             raise JobError(f"the ranker was not made current: {error}") from error
     return _published(written, is_current=True)
 
 
-def use_ranker(config: Config, version: int) -> RankerActivation:
+def use_ranker(config: Config, version: int) -> Activation:
     """Activate a published ranker; version 0 lets the bandit serve alone.
 
     Raises:
@@ -228,10 +231,10 @@ def use_ranker(config: Config, version: int) -> RankerActivation:
     """
     with open_data(config) as store:
         with store.view() as view:
-            known = view.ranker_move()
+            known = current_activation(view, "ranker") or NOTHING
         digest = _usable_digest(open_rankers(config), version) if version else ""
         try:
-            return write_now(store, _mover(known, version, digest))
+            return write_now(store, _activating(known, version, digest))
         except ActivationConflict as error:
             raise JobError(str(error)) from error
 
@@ -244,7 +247,7 @@ def list_rankers(config: Config) -> list[PublishedRanker]:
         SnapshotCorruption: a manifest cannot be read.
     """
     with open_data(config) as store, store.view() as view:
-        current = view.ranker_move()
+        current = current_activation(view, "ranker") or NOTHING
     rankers = open_rankers(config)
     manifests = [rankers.manifest(version) for version in rankers.versions()]
     return [_published(m, is_current=m.digest == current.digest) for m in manifests]
@@ -261,10 +264,10 @@ def _usable_digest(rankers: SnapshotStore, version: int) -> str:
     return rankers.manifest(version).digest
 
 
-def _mover(
-    known: RankerActivation, version: int, digest: str
-) -> Callable[[Transaction], RankerActivation]:
-    return partial(move_ranker, known=known, version=version, digest=digest)
+def _activating(
+    known: Activation, version: int, digest: str
+) -> Callable[[Transaction], Activation]:
+    return partial(activate_after, known=known, version=version, digest=digest, name="ranker")
 
 
 def _published(manifest: Manifest, *, is_current: bool) -> PublishedRanker:

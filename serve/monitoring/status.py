@@ -12,7 +12,8 @@ from typing import Protocol
 
 from serve.monitoring.heartbeats import GONE_MS, Beat, FeedHeartbeat, Heartbeats, LearnerHeartbeat
 from serve.monitoring.metrics import CUSTOM_REPLACED
-from serve.store.store import Store, StoreUnavailable, Version
+from serve.store.generations import current_activation
+from serve.store.store import Activation, Store, StoreUnavailable
 from serve.store.totals import Total
 from serve.wire.feed import Health, LearnerHealth
 
@@ -27,7 +28,7 @@ class Readings:
     totals: dict[Total, int]
     offset: int  # of the log's last line
     catalogue_offset: int  # of the last line about an item
-    version: Version | None  # the current one; None: no version was published
+    version: Activation | None  # the current one; None: no version was published
     epoch: int  # of the newest learner, the only one that can publish; 0: there was none
 
 
@@ -129,6 +130,6 @@ class Status:
                 view.totals(),
                 self._store.log.last_offset(),
                 view.catalogue_offset(),
-                view.current_version(),
-                view.newest_epoch(),
+                current_activation(view, "policy"),
+                view.newest_epoch("policy"),
             )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import compress
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -31,29 +31,45 @@ from serve.store.kind import (
     median_s,
 )
 from serve.store.store import (
+    Activation,
+    ActivationName,
     NotKept,
-    RankerActivation,
     RegisteredUser,
     StoreLog,
     StoreUnavailable,
-    Version,
     translated,
     unavailable,
 )
 from serve.store.totals import Total, Vectors, count
 
-USERS, STATES, ITEM_ROWS, REMOVED, VERSIONS, MARKS = (
+USERS, STATES, ITEM_ROWS, REMOVED, MARKS = (
     "user",
     "state",
     "item",
     "removed",
-    "version",
     "mark",
 )
 """Tables. An item's row holds its number, which orders listings, and the item."""
 
-VECTORS, EPOCH, RANKER, NEWEST, NUMBER = "vectors", "epoch", "ranker", "newest", "number"
-"""Marks. `newest` holds the last published versions, so that followers read one row."""
+VECTORS, NUMBER, OLD_RANKER = "vectors", "number", "ranker"
+"""Marks. The release of 29 November 2026 kept the last activation of a ranker in `ranker`."""
+
+
+class ActivationKeys(NamedTuple):
+    """Table of all activations of one name, and marks of its newest epoch and activations.
+
+    The last few stand in one mark as well, so that followers read one row.
+    """
+
+    table: str
+    epoch: str
+    newest: str
+
+
+ACTIVATIONS: Mapping[ActivationName, ActivationKeys] = {
+    "policy": ActivationKeys("version", "epoch", "newest"),
+    "ranker": ActivationKeys("ranker", "ranker_epoch", "ranker_newest"),
+}
 
 N_NEWEST = 16
 LABEL = "\0"
@@ -170,35 +186,38 @@ class RedisView:
         """
         raise NotKept("the store on Redis keeps no index of words: search where the items are from")
 
-    # --- versions ---
+    # --- activations ---
 
-    def newest_epoch(self) -> int:
-        """Return the epoch of the newest learner; 0: there was none."""
-        return int(self._mark(EPOCH) or 0)
+    def newest_epoch(self, name: ActivationName) -> int:
+        """Return the epoch of the newest writer; 0: there was none."""
+        row, old = self._at(ITEMS).rows(MARKS, [ACTIVATIONS[name].epoch, OLD_RANKER])
+        return int(row or 0) or max((each.epoch for each in _adopted(name, old)), default=0)
 
-    def current_version(self) -> Version | None:
-        """Return the newest version of the newest epoch that published; None: there is none."""
-        return next(iter(self.versions_after(0, 0, limit=1)), None)
+    def activations_after(
+        self, name: ActivationName, epoch: int, version: int, *, limit: int
+    ) -> list[Activation]:
+        """Return at most `limit` activations after a given one, the current first."""
+        newest = self.newest_activations(name)
+        after = [each for each in newest if (each.epoch, each.version) > (epoch, version)]
+        return sorted(after, key=lambda each: (each.epoch, each.version), reverse=True)[:limit]
 
-    def versions_after(self, epoch: int, version: int, *, limit: int) -> list[Version]:
-        """Return at most `limit` versions after a given one, the current first."""
-        after = [v for v in self.newest_versions() if (v.epoch, v.version) > (epoch, version)]
-        return sorted(after, key=lambda v: (v.epoch, v.version), reverse=True)[:limit]
+    def activations(self, name: ActivationName) -> list[Activation]:
+        """Return all activations ever made, ordered by log offset and version."""
+        rows = self._database.shards[ITEMS].table(ACTIVATIONS[name].table).values()
+        found = [msgspec.msgpack.decode(row, type=Activation) for row in rows]
+        found += _adopted(name, self._mark(OLD_RANKER))
+        return sorted(found, key=lambda each: (each.offset, each.version))
 
-    def versions(self) -> list[Version]:
-        """Return all versions ever published, ordered by log offset."""
-        rows = self._database.shards[ITEMS].table(VERSIONS).values()
-        found = [msgspec.msgpack.decode(row, type=Version) for row in rows]
-        return sorted(found, key=lambda version: (version.offset, version.version))
+    def last_version_number(self, name: ActivationName) -> int:
+        """Return the highest version ever activated; 0: there is none."""
+        return max((each.version for each in self.newest_activations(name)), default=0)
 
-    def last_version_number(self) -> int:
-        """Return the highest version ever published; 0: there is none."""
-        return max((version.version for version in self.newest_versions()), default=0)
-
-    def newest_versions(self) -> list[Version]:
-        """Return the last published versions, at most `N_NEWEST`."""
-        row = self._mark(NEWEST)
-        return [] if row is None else msgspec.msgpack.decode(row, type=list[Version])
+    def newest_activations(self, name: ActivationName) -> list[Activation]:
+        """Return the last activations, at most `N_NEWEST`."""
+        row, old = self._at(ITEMS).rows(MARKS, [ACTIVATIONS[name].newest, OLD_RANKER])
+        if row is None:
+            return _adopted(name, old)
+        return msgspec.msgpack.decode(row, type=list[Activation])
 
     # --- the rest ---
 
@@ -210,15 +229,6 @@ class RedisView:
                 name, _, label = key.partition(LABEL)
                 found[Total(name, label)] = found.get(Total(name, label), 0) + n
         return found
-
-    def ranker_move(self) -> RankerActivation:
-        """Return the last activation of a ranker."""
-        row = self._mark(RANKER)
-        return (
-            RankerActivation()
-            if row is None
-            else msgspec.msgpack.decode(row, type=RankerActivation)
-        )
 
     def imported_world(self) -> tuple[bytes, bytes] | None:
         """Return None: this store takes no import with its world."""
@@ -248,6 +258,14 @@ class RedisView:
 
     def _at(self, shard: int) -> ShardRows:
         return self._database.shards[shard]
+
+
+def _adopted(name: ActivationName, row: bytes | None) -> list[Activation]:
+    """Return the activation of a ranker that the release of 29 November wrote, if any."""
+    if name != "ranker" or row is None:
+        return []
+    move, version, digest = msgspec.msgpack.decode(row, type=tuple[int, int, str])
+    return [Activation(version, move, 0, digest)]
 
 
 def _item(row: bytes) -> tuple[int, Item]:
@@ -319,21 +337,19 @@ class RedisTransaction(RedisView):
         """Write the value of `vectors`."""
         self._put("", MARKS, VECTORS, msgspec.msgpack.encode(vectors))
 
-    # --- versions and the rest ---
+    # --- activations and the rest ---
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, name: ActivationName, epoch: int) -> None:
         """Write the value of `newest_epoch`."""
-        self._put("", MARKS, EPOCH, str(epoch).encode())
+        self._put("", MARKS, ACTIVATIONS[name].epoch, str(epoch).encode())
 
-    def add_version(self, version: Version) -> None:
-        """Add a version."""
-        newest = sorted([*self.newest_versions(), version], key=lambda v: (v.epoch, v.version))
-        self._put("", VERSIONS, str(version.version), msgspec.msgpack.encode(version))
-        self._put("", MARKS, NEWEST, msgspec.msgpack.encode(newest[-N_NEWEST:]))
-
-    def add_ranker_move(self, move: RankerActivation) -> None:
-        """Write the value of `ranker_move`."""
-        self._put("", MARKS, RANKER, msgspec.msgpack.encode(move))
+    def add_activation(self, name: ActivationName, activation: Activation) -> None:
+        """Add an activation."""
+        keys, row = ACTIVATIONS[name], f"{activation.epoch}/{activation.version}"
+        newest = [*self.newest_activations(name), activation]
+        newest.sort(key=lambda each: (each.epoch, each.version))
+        self._put("", keys.table, row, msgspec.msgpack.encode(activation))
+        self._put("", MARKS, keys.newest, msgspec.msgpack.encode(newest[-N_NEWEST:]))
 
     def put_imported_world(self, about: bytes, users: bytes) -> None:
         """Refuse: the items and users of an import are on several shards.

@@ -19,10 +19,10 @@ from replay.log.sqlite.log import SqliteLog, find, find_page, forget, insert
 from serve.config import Config
 from serve.store.kind import FileCopies, StoreKind
 from serve.store.store import (
-    RankerActivation,
+    Activation,
+    ActivationName,
     RegisteredUser,
     StoreLog,
-    Version,
     translated,
     unavailable,
 )
@@ -43,26 +43,26 @@ SCHEMA = (
     """CREATE VIRTUAL TABLE IF NOT EXISTS item_search USING fts5(
         item_id, title, creator, tags, tokenize = 'unicode61 remove_diacritics 2'
     )""",
-    """CREATE TABLE IF NOT EXISTS versions (
-        version INTEGER PRIMARY KEY,
+    """CREATE TABLE IF NOT EXISTS activations (
+        name TEXT NOT NULL,
+        version INTEGER NOT NULL,
         epoch INTEGER NOT NULL,
         log_offset INTEGER NOT NULL,
-        digest TEXT NOT NULL
-    ) STRICT""",
-    "CREATE INDEX IF NOT EXISTS versions_current ON versions (epoch, version)",
+        digest TEXT NOT NULL,
+        PRIMARY KEY (name, epoch, version)
+    ) STRICT, WITHOUT ROWID""",
+    # A version of the policy is a fold of the log: a second one of its number is another's.
+    """CREATE UNIQUE INDEX IF NOT EXISTS activations_policy ON activations (version)
+        WHERE name = 'policy'""",
     "CREATE TABLE IF NOT EXISTS marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT",
     """INSERT OR IGNORE INTO marks
-        VALUES ('catalogue', 0), ('epoch', 0), ('vectors', 0), ('vector_length', 0)""",
+        VALUES ('catalogue', 0), ('epoch', 0), ('ranker_epoch', 0),
+            ('vectors', 0), ('vector_length', 0)""",
     # One row at most; see `serve.jobs.imported_world`.
     """CREATE TABLE IF NOT EXISTS imported_world (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         about BLOB NOT NULL,
         users BLOB NOT NULL
-    ) STRICT""",
-    """CREATE TABLE IF NOT EXISTS ranker_moves (
-        move INTEGER PRIMARY KEY,
-        version INTEGER NOT NULL,
-        digest TEXT NOT NULL
     ) STRICT""",
     """CREATE TABLE IF NOT EXISTS totals (
         name TEXT NOT NULL,
@@ -72,6 +72,19 @@ SCHEMA = (
     ) STRICT, WITHOUT ROWID""",
 )
 
+_EPOCHS: Mapping[ActivationName, str] = {"policy": "epoch", "ranker": "ranker_epoch"}
+"""Marks of the newest epochs."""
+
+_ADOPT = (
+    """INSERT INTO activations
+        SELECT 'policy', version, epoch, log_offset, digest FROM versions""",
+    "INSERT INTO activations SELECT 'ranker', version, move, 0, digest FROM ranker_moves",
+    """UPDATE marks SET value = (SELECT coalesce(max(move), 0) FROM ranker_moves)
+        WHERE name = 'ranker_epoch'""",
+    "DROP TABLE versions",
+    "DROP TABLE ranker_moves",
+)
+"""Moves what the release of 29 November 2026 kept in two tables."""
 
 _PERSON = """SELECT users.user, user_state.state
     FROM users LEFT JOIN user_state USING (user) WHERE users.user_id = ?"""
@@ -162,31 +175,32 @@ class SqliteView:
         rows = self.connection.execute(_SEARCH, (query, limit)).fetchall()
         return [_item(item) for (item,) in rows]
 
-    # --- versions ---
+    # --- activations ---
 
-    def newest_epoch(self) -> int:
-        """Return the epoch of the newest learner; 0: there was none."""
-        return self._mark("epoch")
+    def newest_epoch(self, name: ActivationName) -> int:
+        """Return the epoch of the newest writer; 0: there was none."""
+        return self._mark(_EPOCHS[name])
 
-    def current_version(self) -> Version | None:
-        """Return the newest version of the newest epoch that published; None: there is none."""
-        return next(iter(self.versions_after(0, 0, limit=1)), None)
-
-    def versions_after(self, epoch: int, version: int, *, limit: int) -> list[Version]:
-        """Return at most `limit` versions after a given one, the current first."""
-        query = """SELECT * FROM versions WHERE (epoch, version) > (?, ?)
+    def activations_after(
+        self, name: ActivationName, epoch: int, version: int, *, limit: int
+    ) -> list[Activation]:
+        """Return at most `limit` activations after a given one, the current first."""
+        query = """SELECT version, epoch, log_offset, digest FROM activations
+            WHERE name = ? AND (epoch, version) > (?, ?)
             ORDER BY epoch DESC, version DESC LIMIT ?"""
-        rows = self.connection.execute(query, (epoch, version, limit))
-        return [Version(*row) for row in rows]
+        rows = self.connection.execute(query, (name, epoch, version, limit))
+        return [Activation(*row) for row in rows]
 
-    def versions(self) -> list[Version]:
-        """Return all versions ever published, ordered by log offset."""
-        query = "SELECT * FROM versions ORDER BY log_offset, version"
-        return [Version(*row) for row in self.connection.execute(query)]
+    def activations(self, name: ActivationName) -> list[Activation]:
+        """Return all activations ever made, ordered by log offset and version."""
+        query = """SELECT version, epoch, log_offset, digest FROM activations
+            WHERE name = ? ORDER BY log_offset, version"""
+        return [Activation(*row) for row in self.connection.execute(query, (name,))]
 
-    def last_version_number(self) -> int:
-        """Return the highest version ever published; 0: there is none."""
-        (number,) = self.connection.execute("SELECT max(version) FROM versions").fetchone()
+    def last_version_number(self, name: ActivationName) -> int:
+        """Return the highest version ever activated; 0: there is none."""
+        query = "SELECT max(version) FROM activations WHERE name = ?"
+        (number,) = self.connection.execute(query, (name,)).fetchone()
         return int(number or 0)
 
     # --- the rest ---
@@ -195,12 +209,6 @@ class SqliteView:
         """Return all totals of the log above 0."""
         rows = self.connection.execute("SELECT name, label, value FROM totals")
         return {Total(name, label): value for name, label, value in rows}
-
-    def ranker_move(self) -> RankerActivation:
-        """Return the last activation of a ranker."""
-        query = "SELECT * FROM ranker_moves ORDER BY move DESC LIMIT 1"
-        row = self.connection.execute(query).fetchone()
-        return RankerActivation() if row is None else RankerActivation(*row)
 
     def imported_world(self) -> tuple[bytes, bytes] | None:
         """Return the data that `serve.jobs.imported_world` keeps of the current import, or None."""
@@ -302,19 +310,16 @@ class SqliteTransaction(SqliteView):
         self._set_mark("vectors", vectors.n)
         self._set_mark("vector_length", vectors.length)
 
-    # --- versions and the rest ---
+    # --- activations and the rest ---
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, name: ActivationName, epoch: int) -> None:
         """Write the value of `newest_epoch`."""
-        self._set_mark("epoch", epoch)
+        self._set_mark(_EPOCHS[name], epoch)
 
-    def add_version(self, version: Version) -> None:
-        """Add a version."""
-        self.connection.execute("INSERT INTO versions VALUES (?, ?, ?, ?)", version)
-
-    def add_ranker_move(self, move: RankerActivation) -> None:
-        """Write the value of `ranker_move`."""
-        self.connection.execute("INSERT INTO ranker_moves VALUES (?, ?, ?)", move)
+    def add_activation(self, name: ActivationName, activation: Activation) -> None:
+        """Add an activation."""
+        query = "INSERT INTO activations VALUES (?, ?, ?, ?, ?)"
+        self.connection.execute(query, (name, *activation))
 
     def put_imported_world(self, about: bytes, users: bytes) -> None:
         """Write the value of `imported_world`."""
@@ -327,6 +332,18 @@ class SqliteTransaction(SqliteView):
 
     def _set_mark(self, name: str, value: int) -> None:
         self.connection.execute("UPDATE marks SET value = ? WHERE name = ?", (value, name))
+
+
+def _is_of_two_tables(connection: sqlite3.Connection) -> bool:
+    query = "SELECT 1 FROM sqlite_master WHERE name = 'ranker_moves'"
+    return connection.execute(query).fetchone() is not None
+
+
+def _adopt(connection: sqlite3.Connection) -> None:
+    """Move the rows of an older release, unless another process has just done it."""
+    if _is_of_two_tables(connection):
+        for statement in _ADOPT:
+            connection.execute(statement)
 
 
 T = TypeVar("T")
@@ -351,6 +368,10 @@ class SqliteStore:
             sqlite3.DatabaseError: the file is no database or cannot be opened.
         """
         self.database = Database(path, schema=SCHEMA, wal_bytes=wal_bytes)
+        with self.database.reader() as connection:
+            is_old = _is_of_two_tables(connection)
+        if is_old:
+            self.database.write(_adopt, durable=True).result()
         self.log = StoreLog(SqliteLog(self.database, now_ms), (sqlite3.OperationalError,))
         self._now_ms = now_ms
 

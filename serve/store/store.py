@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self, TypeVar
+from typing import Literal, NamedTuple, Protocol, Self, TypeVar
 
 from env.interface import EventLog
 from env.records import Kind, LogLine, PageRecord, Record
@@ -21,22 +21,17 @@ from env.users.state import UserState
 from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
 from serve.store.totals import Total, Vectors
 
-
-class RankerActivation(NamedTuple):
-    """The activation of a ranker."""
-
-    move: int = 0  # number of the activation, from 1; 0: there was none yet
-    version: int = 0  # of the ranker; 0: none is current
-    digest: str = ""  # of its manifest; empty without a ranker
+ActivationName = Literal["policy", "ranker"]
+"""Something of which one version is current: the bandit's policy, or the retention ranker."""
 
 
-class Version(NamedTuple):
-    """A published version of the policy."""
+class Activation(NamedTuple):
+    """A version that was made current; the last one of the newest epoch is."""
 
-    version: int  # rises with each publication
-    epoch: int  # of the learner that published it
-    offset: int  # log offset up to which it has learned
-    digest: str  # of the snapshot's manifest
+    version: int = 0  # number of what was made current; 0: nothing is
+    epoch: int = 0  # of the writer, from 1; see `serve.store.generations`
+    offset: int = 0  # log offset up to which it has learned; 0: it is no fold of the log
+    digest: str = ""  # of its manifest; empty: nothing is current
 
 
 T = TypeVar("T")
@@ -123,36 +118,30 @@ class View(Protocol):
         """
         ...
 
-    # --- versions ---
+    # --- activations ---
 
-    def newest_epoch(self) -> int:
-        """Return the epoch of the newest learner; 0: there was none."""
+    def newest_epoch(self, name: ActivationName) -> int:
+        """Return the epoch of the newest writer; 0: there was none."""
         ...
 
-    def current_version(self) -> Version | None:
-        """Return the newest version of the newest epoch that published; None: there is none."""
+    def activations_after(
+        self, name: ActivationName, epoch: int, version: int, *, limit: int
+    ) -> list[Activation]:
+        """Return at most `limit` activations after a given one, the current first."""
         ...
 
-    def versions_after(self, epoch: int, version: int, *, limit: int) -> list[Version]:
-        """Return at most `limit` versions after a given one, the current first."""
+    def activations(self, name: ActivationName) -> list[Activation]:
+        """Return all activations ever made, ordered by log offset and version."""
         ...
 
-    def versions(self) -> list[Version]:
-        """Return all versions ever published, ordered by log offset."""
-        ...
-
-    def last_version_number(self) -> int:
-        """Return the highest version ever published; 0: there is none."""
+    def last_version_number(self, name: ActivationName) -> int:
+        """Return the highest version ever activated; 0: there is none."""
         ...
 
     # --- the rest ---
 
     def totals(self) -> dict[Total, int]:
         """Return all totals of the log above 0."""
-        ...
-
-    def ranker_move(self) -> RankerActivation:
-        """Return the last activation of a ranker."""
         ...
 
     def imported_world(self) -> tuple[bytes, bytes] | None:
@@ -198,16 +187,12 @@ class Transaction(View, Protocol):
         """Write the value of `vectors`, in the transaction that changes the items."""
         ...
 
-    def set_epoch(self, epoch: int) -> None:
+    def set_epoch(self, name: ActivationName, epoch: int) -> None:
         """Write the value of `newest_epoch`."""
         ...
 
-    def add_version(self, version: Version) -> None:
-        """Add a version, which becomes the current one."""
-        ...
-
-    def add_ranker_move(self, move: RankerActivation) -> None:
-        """Write the value of `ranker_move`."""
+    def add_activation(self, name: ActivationName, activation: Activation) -> None:
+        """Add an activation; one of the newest epoch becomes the current one."""
         ...
 
     def put_imported_world(self, about: bytes, users: bytes) -> None:

@@ -26,7 +26,7 @@ from serve.learn.settings import learning_args, open_snapshots
 from serve.processes.replica import FeedReplica
 from serve.store.generations import current_version
 from serve.store.open import open_store
-from serve.store.store import Version
+from serve.store.store import Activation
 from serve.wire.feed import Event, FeedbackRequest, FeedRequest, FeedResponse, SceneBody
 
 GOLDEN = Path(__file__).parent / "2026-11-29"
@@ -68,7 +68,7 @@ def test_it_is_drawn_again_without_a_mismatch(home: Path) -> None:
 
 
 def test_the_next_version_that_is_learned_is_that_release_s_byte_for_byte(home: Path) -> None:
-    version = msgspec.json.decode(run("learn_on", home), type=Version)
+    version = msgspec.json.decode(run("learn_on", home), type=Activation)
     assert version._asdict() == expected_of(home).next
     kept, learned = home / "next", home / "data" / "snapshots" / f"v{version.version:012d}"
     assert contents(learned) == contents(kept)
@@ -96,7 +96,7 @@ def test_it_is_served_heard_and_learned_on(home: Path) -> None:
 def test_it_holds_all_that_a_log_may_hold(home: Path) -> None:
     expected, pages, kinds = expected_of(home), Counter[str](), set[str]()
     with open_store(config_of(home), lambda: 0) as store:
-        assert current_version(store) == Version(**expected.published)  # type: ignore[arg-type]
+        assert current_version(store) == Activation(**expected.published)  # type: ignore[arg-type]
         records = [line.record for line in store.log.read()]
     for record in records:
         if isinstance(record, PageRecord):

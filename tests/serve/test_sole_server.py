@@ -82,4 +82,4 @@ def learner_of(address: str) -> str:
 
 def epoch_of(data: Path) -> int:
     with open_store(config_of(data), lambda: 0) as store, store.view() as view:
-        return view.newest_epoch()
+        return view.newest_epoch("policy")

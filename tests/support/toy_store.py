@@ -21,7 +21,14 @@ from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
 from replay.log.sqlite.log import anonymous
 from serve.config import Config
 from serve.store.kind import StoreKind
-from serve.store.store import NotKept, RankerActivation, RegisteredUser, Transaction, Version, View
+from serve.store.store import (
+    Activation,
+    ActivationName,
+    NotKept,
+    RegisteredUser,
+    Transaction,
+    View,
+)
 from serve.store.totals import Total, Vectors, count
 
 T = TypeVar("T")
@@ -39,9 +46,8 @@ class Tables:
     removed: set[ItemId] = field(default_factory=set)
     catalogue: int = 0
     vectors: Vectors = field(default_factory=lambda: Vectors(0, 0))
-    epoch: int = 0
-    versions: list[Version] = field(default_factory=list)
-    ranker: RankerActivation = field(default_factory=RankerActivation)
+    epochs: Counter[ActivationName] = field(default_factory=Counter)
+    activations: list[tuple[ActivationName, Activation]] = field(default_factory=list)
     totals: Counter[Total] = field(default_factory=Counter)
 
     def copied(self) -> "Tables":
@@ -99,27 +105,24 @@ class ToyView:
     def search(self, text: str, limit: int) -> list[Item]:
         raise NotKept("the toy keeps no index of words")
 
-    def newest_epoch(self) -> int:
-        return self.tables.epoch
+    def newest_epoch(self, name: ActivationName) -> int:
+        return self.tables.epochs[name]
 
-    def current_version(self) -> Version | None:
-        return next(iter(self.versions_after(0, 0, limit=1)), None)
+    def activations_after(
+        self, name: ActivationName, epoch: int, version: int, *, limit: int
+    ) -> list[Activation]:
+        after = [a for a in self.activations(name) if (a.epoch, a.version) > (epoch, version)]
+        return sorted(after, key=lambda a: (a.epoch, a.version), reverse=True)[:limit]
 
-    def versions_after(self, epoch: int, version: int, *, limit: int) -> list[Version]:
-        after = [v for v in self.tables.versions if (v.epoch, v.version) > (epoch, version)]
-        return sorted(after, key=lambda v: (v.epoch, v.version), reverse=True)[:limit]
+    def activations(self, name: ActivationName) -> list[Activation]:
+        made = [activation for of, activation in self.tables.activations if of == name]
+        return sorted(made, key=lambda a: (a.offset, a.version))
 
-    def versions(self) -> list[Version]:
-        return sorted(self.tables.versions, key=lambda v: (v.offset, v.version))
-
-    def last_version_number(self) -> int:
-        return max((v.version for v in self.tables.versions), default=0)
+    def last_version_number(self, name: ActivationName) -> int:
+        return max((a.version for a in self.activations(name)), default=0)
 
     def totals(self) -> dict[Total, int]:
         return dict(self.tables.totals)
-
-    def ranker_move(self) -> RankerActivation:
-        return self.tables.ranker
 
     def imported_world(self) -> tuple[bytes, bytes] | None:
         return None
@@ -184,14 +187,11 @@ class ToyTransaction(ToyView):
     def set_vectors(self, vectors: Vectors) -> None:
         self.tables.vectors = vectors
 
-    def set_epoch(self, epoch: int) -> None:
-        self.tables.epoch = epoch
+    def set_epoch(self, name: ActivationName, epoch: int) -> None:
+        self.tables.epochs[name] = epoch
 
-    def add_version(self, version: Version) -> None:
-        self.tables.versions.append(version)
-
-    def add_ranker_move(self, move: RankerActivation) -> None:
-        self.tables.ranker = move
+    def add_activation(self, name: ActivationName, activation: Activation) -> None:
+        self.tables.activations.append((name, activation))
 
     def put_imported_world(self, about: bytes, users: bytes) -> None:
         raise NotKept("the toy takes no import with its world")

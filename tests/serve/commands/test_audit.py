@@ -21,9 +21,9 @@ from serve.commands.main import app
 from serve.config import Arm, Config, Experiment
 from serve.learn.settings import open_snapshots
 from serve.processes.replica import FeedReplica
-from serve.store.generations import publish_version
+from serve.store.generations import activate
 from serve.store.open import open_store
-from serve.store.store import Version, write_now
+from serve.store.store import Activation, write_now
 from serve.wire.items import ItemBody, ItemsRequest
 
 OWED = 6
@@ -240,6 +240,6 @@ def _publish(config: Config, manifest: Manifest, parts: dict[str, bytes]) -> Non
     """Publish the next version, of the same offset, with these parts."""
     following = msgspec.structs.replace(manifest, version=manifest.version + 1, parts={})
     written = open_snapshots(config).publish(following, parts)
-    version = Version(written.version, written.epoch, written.offsets[0], written.digest)
+    version = Activation(written.version, written.epoch, written.offsets[0], written.digest)
     with open_store(config, lambda: 0) as store:
-        write_now(store, partial(publish_version, version=version))
+        write_now(store, partial(activate, activation=version))

@@ -79,7 +79,7 @@ def test_a_search_is_not_begun_twice(outcome: SearchOutcome) -> None:
 
 
 def test_the_command_tells_what_the_ranker_is_worth(tmp_path: Path) -> None:
-    command = ["train", "retention", str(tmp_path / "training"), "--env", "world"]
+    command = ["train", "retention", "search", str(tmp_path / "training")]
     small = ["--users", "8", "--judged", "4", "--generations", "1", "--horizon", "2"]
     done = RUN.invoke(app, [*command, "--preset", "rapid", "--candidates", "4", *small])
     assert done.exit_code == 0, done.output

@@ -44,10 +44,10 @@ from serve.learn.learner import publish
 from serve.learn.served import ServingModel, initial_model, initial_serving_model
 from serve.learn.settings import learning_args, open_snapshots
 from serve.processes.replica import Background, FeedReplica
-from serve.store.generations import StaleEpoch, begin_epoch, publish_version
+from serve.store.generations import ActivationConflict, activate, begin_epoch
 from serve.store.open import open_store
 from serve.store.sqlite import SqliteStore
-from serve.store.store import Store, Version, write_now
+from serve.store.store import Activation, Store, write_now
 
 ARGS = HybridBanditArgs(bits=10)
 AUDIENCES = AudienceArgs()
@@ -67,14 +67,14 @@ class Installation:
     def follower(self) -> Follower:
         return Follower(self.store, self.snapshots, ARGS, AUDIENCES, self.swapped.append)
 
-    def publish(self, *, resumable: bool = True) -> Version:
+    def publish(self, *, resumable: bool = True) -> Activation:
         """Learn something and publish it."""
         offset = self.learning.offset = self.learning.offset + 1
         self.learning.policy.learn([interaction(offset)])
         self.learning.states.fold(interaction(offset))
         return publish(self.store, self.snapshots, self.learning, self.epoch, resumable=resumable)
 
-    def home(self, version: Version) -> Path:
+    def home(self, version: Activation) -> Path:
         return self.folder / f"v{version.version:012d}"
 
 
@@ -247,11 +247,11 @@ def test_a_version_of_an_older_epoch_is_left_alone(installation: Installation) -
     version = installation.publish()
     assert follower.poll()
     installation.epoch = stale_epoch
-    with pytest.raises(StaleEpoch):
+    with pytest.raises(ActivationConflict):
         installation.publish()
     assert not follower.poll()
-    cheat = Version(version.version + 9, stale_epoch, 99, "of a learner that cheats")
-    write_now(installation.store, lambda transaction: transaction.add_version(cheat))
+    cheat = Activation(version.version + 9, stale_epoch, 99, "of a learner that cheats")
+    write_now(installation.store, lambda transaction: transaction.add_activation("policy", cheat))
     assert not follower.poll()
     assert [served.version for served in installation.swapped] == [version.version]
 
@@ -339,8 +339,8 @@ def publish_parts(
         snapshots.manifest(1), version=number, feature_schema=feature_schema
     )
     kept = {name: data for name, data in parts.items() if name != without}
-    version = Version(number, installation.epoch, 5, snapshots.publish(manifest, kept).digest)
-    write_now(installation.store, partial(publish_version, version=version))
+    version = Activation(number, installation.epoch, 5, snapshots.publish(manifest, kept).digest)
+    write_now(installation.store, partial(activate, activation=version))
 
 
 def _with_weights(scorer: bytes, weights: bytes) -> bytes:

@@ -36,14 +36,14 @@ from serve.learn.learner import OnlineLearner, publish
 from serve.learn.settings import learning_args, open_snapshots
 from serve.processes.replica import FeedReplica, LearnerReplica
 from serve.store.generations import (
-    StaleEpoch,
+    ActivationConflict,
+    activate,
     all_versions,
     begin_epoch,
     current_version,
-    publish_version,
 )
 from serve.store.open import open_store
-from serve.store.store import Store, Version, write_now
+from serve.store.store import Activation, Store, write_now
 from serve.wire.feed import Event, FeedbackRequest, FeedRequest
 
 SMALL = Settings(bits=12, publish_every_s=0.1)
@@ -277,7 +277,7 @@ def test_a_learner_that_was_overtaken_cannot_publish_and_stops(
         new = learner_of(config, store)
         assert new.learning.parts() == old.learning.parts()
         snapshots = open_snapshots(config).versions()
-        with pytest.raises(StaleEpoch):
+        with pytest.raises(ActivationConflict):
             learn_all(old)
         assert open_snapshots(config).versions() == snapshots, "it left one that nobody uses"
         old.run(Stop())  # returns, though nobody told it to stop
@@ -374,8 +374,8 @@ def test_a_learner_whose_last_snapshot_cannot_be_decoded_resumes_from_the_one_be
             harmed = {JOIN: snapshot.parts[JOIN]}
         manifest = msgspec.structs.replace(snapshot.manifest, version=good.version + 1)
         digest = snapshots.publish(manifest, harmed).digest
-        current = Version(good.version + 1, good.epoch, good.offset, digest)
-        write_now(store, partial(publish_version, version=current))
+        current = Activation(good.version + 1, good.epoch, good.offset, digest)
+        write_now(store, partial(activate, activation=current))
         learner = learner_of(config, store)
         assert learner.learning.offset == good.offset
         assert f"passed over version={current.version}: " in caplog.text
@@ -445,8 +445,8 @@ def test_what_an_earlier_release_folded_is_folded_anew(
             before["audiences"] = msgspec.msgpack.encode(("audiences/3", *fields))
         manifest = msgspec.structs.replace(snapshot.manifest, version=good.version + 1, args=args)
         digest = open_snapshots(config).publish(manifest, before).digest
-        current = Version(good.version + 1, good.epoch, good.offset, digest)
-        write_now(store, partial(publish_version, version=current))
+        current = Activation(good.version + 1, good.epoch, good.offset, digest)
+        write_now(store, partial(activate, activation=current))
         learner = learner_of(config, store, batch_lines=5000)
         assert learner.learning.offset == 0
         assert f"passed over version={current.version}: " in caplog.text
@@ -572,7 +572,7 @@ def test_what_is_published_is_durable_before_anybody_hears_of_it(
         learning = folded(history.args, history.lines)
         version = publish(store, open_snapshots(config), learning, epoch)
         assert current_version(store) == version
-        assert version == Version(1, epoch, history.lines[-1].offset, version.digest)
+        assert version == Activation(1, epoch, history.lines[-1].offset, version.digest)
         assert SnapshotStore(tmp_path / "data" / "snapshots").manifest(1).digest == version.digest
 
 

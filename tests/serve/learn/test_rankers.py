@@ -3,7 +3,6 @@
 import logging
 import shutil
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -29,9 +28,9 @@ from serve.learn.rankers import (
     publish_ranker,
     use_ranker,
 )
-from serve.store.generations import ActivationConflict, move_ranker
+from serve.store.generations import NOTHING, ActivationConflict, activate_after, current_activation
 from serve.store.open import open_store
-from serve.store.store import RankerActivation, Store, write_now
+from serve.store.store import Activation, Store, write_now
 
 BLENDED = Experiment("blended", (Arm("all", "blend"),))
 
@@ -106,23 +105,23 @@ def test_without_a_log_nothing_is_published(tmp_path: Path) -> None:
 
 
 def test_of_two_that_decide_at_once_one_is_refused(store: Store) -> None:
-    def move(version: int, known: RankerActivation) -> RankerActivation:
-        work = partial(move_ranker, known=known, version=version, digest=f"d{version}")
-        return write_now(store, work)
+    def move(version: int, known: Activation) -> Activation:
+        digest = f"d{version}"
+        return write_now(store, lambda t: activate_after(t, known, version, digest, "ranker"))
 
-    first = move(1, RankerActivation())
-    with pytest.raises(ActivationConflict, match=r"expected ranker 0 to be current .*, got 1"):
-        move(2, RankerActivation())
+    first = move(1, Activation())
+    with pytest.raises(ActivationConflict, match=r"expected epoch 0 of the ranker .*, got 1"):
+        move(2, Activation())
     second = move(2, first)
     with store.view() as view:
-        assert view.ranker_move() == second == RankerActivation(2, 2, "d2")
+        assert current_activation(view, "ranker") == second == Activation(2, 2, 0, "d2")
 
 
 def test_one_can_go_back_to_an_older_ranker_and_to_none(config: Config) -> None:
     publish(config, 1), publish(config, 2)
-    assert use_ranker(config, 1).move == 3
+    assert use_ranker(config, 1).epoch == 3
     assert [r.is_current for r in list_rankers(config)] == [True, False]
-    assert use_ranker(config, 0) == RankerActivation(4, 0, "")
+    assert use_ranker(config, 0) == Activation(0, 4)
     assert not any(r.is_current for r in list_rankers(config))
     with pytest.raises(JobError, match=r"a ranker that is kept \(1, 2\), got 3"):
         use_ranker(config, 3)
@@ -201,7 +200,9 @@ def test_a_ranker_of_another_feature_schema_is_refused_in_words(
     publish(config, 1), publish(config, 2)
     _rewrite(config, feature_schema=SCHEMA - 1)
     digest = open_rankers(config).manifest(2).digest
-    write_now(store, lambda t: move_ranker(t, t.ranker_move(), 2, digest))
+    with store.view() as view:
+        known = current_activation(view, "ranker") or NOTHING
+    write_now(store, lambda t: activate_after(t, known, 2, digest, "ranker"))
     follower, swapped = follow(config, store)
     with caplog.at_level(logging.WARNING):
         assert not follower.poll()

@@ -15,16 +15,17 @@ from env.records import BlockRecord, FeedbackRecord, ItemRecord, PageRecord, Rec
 from env.users.state import blocked_creators
 from env.vocabulary import CreatorId, Item, ItemId, PageId, Profile, UserId, UserKey
 from serve.store.generations import (
+    NOTHING,
     ActivationConflict,
-    StaleEpoch,
+    activate,
+    activate_after,
     all_versions,
     begin_epoch,
+    current_activation,
     current_version,
-    move_ranker,
-    publish_version,
 )
 from serve.store.ledger import fold_states
-from serve.store.store import RankerActivation, RegisteredUser, Store, Transaction, Version
+from serve.store.store import Activation, RegisteredUser, Store, Transaction
 from serve.store.totals import Total, Vectors, count
 
 T = TypeVar("T")
@@ -203,17 +204,17 @@ def test_a_version_is_published_under_the_newest_epoch_only(reopen: Open) -> Non
     with reopen() as store:
         assert current_version(store) is None
         old = write(store, begin_epoch, "")
-        write(store, lambda t: publish_version(t, Version(1, old, 10, "a")), "")
+        write(store, lambda t: activate(t, Activation(1, old, 10, "a")), "")
         new = write(store, begin_epoch, "")
-        with pytest.raises(StaleEpoch, match="another learner runs"):
-            write(store, lambda t: publish_version(t, Version(2, old, 20, "b")), "")
-        assert current_version(store) == Version(1, old, 10, "a")
-        write(store, lambda t: publish_version(t, Version(2, new, 5, "c")), "")
+        with pytest.raises(ActivationConflict, match="another writer has"):
+            write(store, lambda t: activate(t, Activation(2, old, 20, "b")), "")
+        assert current_version(store) == Activation(1, old, 10, "a")
+        write(store, lambda t: activate(t, Activation(2, new, 5, "c")), "")
     with reopen() as store, store.view() as view:
-        assert view.current_version() == Version(2, new, 5, "c")
-        assert view.last_version_number() == 2
-        assert view.versions_after(old, 1, limit=9) == [Version(2, new, 5, "c")]
-        assert [v.version for v in view.versions_after(0, 0, limit=9)] == [2, 1]
+        assert current_activation(view, "policy") == Activation(2, new, 5, "c")
+        assert view.last_version_number("policy") == 2
+        assert view.activations_after("policy", old, 1, limit=9) == [Activation(2, new, 5, "c")]
+        assert [v.version for v in view.activations_after("policy", 0, 0, limit=9)] == [2, 1]
         assert [v.version for v in all_versions(store)] == [2, 1], "by what they had learned"
 
 
@@ -224,12 +225,30 @@ def test_epochs_are_never_given_out_twice(reopen: Open) -> None:
     assert sorted(epochs) == list(range(1, 41))
 
 
-def test_a_ranker_moves_only_from_the_move_that_is_known(store: Store) -> None:
-    first = write(store, lambda t: move_ranker(t, RankerActivation(), 1, "d1"), "")
-    with pytest.raises(ActivationConflict):
-        write(store, lambda t: move_ranker(t, RankerActivation(), 2, "d2"), "")
+def test_a_ranker_is_activated_only_after_the_activation_that_is_known(reopen: Open) -> None:
+    def activating(known: Activation, version: int) -> Callable[[Transaction], Activation]:
+        return lambda t: activate_after(t, known, version, f"d{version}", "ranker")
+
+    with reopen() as store:
+        first = write(store, activating(NOTHING, 4), "")
+        with pytest.raises(ActivationConflict):
+            write(store, activating(NOTHING, 5), "")
+        assert first == Activation(4, 1, 0, "d4")
+        second = write(store, activating(first, 3), "")
+    with reopen() as store, store.view() as view:
+        assert current_activation(view, "ranker") == second == Activation(3, 2, 0, "d3")
+        assert view.activations("ranker") == [second, first]
+        assert view.newest_epoch("ranker") == 2
+
+
+def test_what_is_current_of_one_name_says_nothing_of_another(store: Store) -> None:
+    epoch = write(store, begin_epoch, "")
+    write(store, lambda t: activate(t, Activation(7, epoch, 10, "a")), "")
     with store.view() as view:
-        assert view.ranker_move() == first == RankerActivation(1, 1, "d1")
+        assert current_activation(view, "ranker") is None
+        assert (view.newest_epoch("ranker"), view.last_version_number("ranker")) == (0, 0)
+    write(store, lambda t: activate_after(t, NOTHING, 1, "b", "ranker"), "")
+    assert current_version(store) == Activation(7, epoch, 10, "a")
 
 
 def test_vectors_are_what_was_written_last(store: Store) -> None:
