@@ -183,7 +183,7 @@ def expected_reward(
 
 
 def simulated_users(world: World, users: Sequence[tuple[UserId, Profile]]) -> list[SimulatedUser]:
-    """Return these users as viewers, rested and neutral.
+    """Return these users as simulated users, rested and neutral.
 
     A user with imported impressions is drawn from their posterior, any other from the prior of
     their cohort.

@@ -58,10 +58,10 @@ class ConstantAttendance:
             n_present: visits at a time.
 
         Raises:
-            ValueError: there are not more viewers than `n_present`.
+            ValueError: there are not more users than `n_present`.
         """
         if len(users) <= n_present:
-            raise ValueError(f"expected more than {n_present} viewers, got {len(users)}")
+            raise ValueError(f"expected more than {n_present} users, got {len(users)}")
         self._users = users
         self._n_present = n_present
         self._absent = list(range(len(users)))

@@ -1,4 +1,4 @@
-"""A crowd of simulated viewers in front of a real engine, in one process and without HTTP."""
+"""A crowd of simulated users in front of a real engine, in one process and without HTTP."""
 
 import asyncio
 from collections.abc import Iterator

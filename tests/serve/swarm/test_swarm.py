@@ -223,5 +223,5 @@ def give_up(tally: SwarmTally) -> None:
 
 def test_a_swarm_needs_more_users_than_are_present_at_a_time() -> None:
     users = users_of(clips(5), 10)
-    with pytest.raises(ValueError, match="expected more than 10 viewers, got 10"):
+    with pytest.raises(ValueError, match="expected more than 10 users, got 10"):
         ConstantAttendance(users, 10)
