@@ -69,7 +69,7 @@ def measure_recall(
 
 def _query(pipeline: Pipeline, state: UserState, scene: Scene, source: str, seed: int) -> Query:
     """Return a query that only one source answers."""
-    whole = pipeline.inventory()
+    whole = pipeline.inventory(pipeline.served)
     alone = replace(whole, settings=replace(whole.settings, shares=ALONE[source]))
     return Query.of(alone, state, scene, 1, seed)
 

@@ -287,9 +287,9 @@ class Pipeline:
         """The index in which best matches are searched; None: all items are scanned."""
         return self._nearest
 
-    def inventory(self) -> Inventory:
-        """Return the items and the version that the next page is drawn from."""
-        served, catalogue = self._served, self.catalogue
+    def inventory(self, served: ServingModel) -> Inventory:
+        """Return the items and the version that a page is drawn from."""
+        catalogue = self.catalogue
         return Inventory(
             catalogue,
             served.states.aligned(catalogue),
@@ -338,7 +338,7 @@ class Pipeline:
 
         scene = _observe(request, state, session, now_ms, origin)
         lap("observe")
-        query = Query.of(self.inventory(), state, scene, request.size, seed)
+        query = Query.of(self.inventory(served), state, scene, request.size, seed)
         query = query.reserving(self._owed.offer(query, served.audiences))
         chosen = _choose(query, lap)
         if not len(chosen.index):
