@@ -134,7 +134,7 @@ def test_a_learner_that_started_meanwhile_is_not_overwritten(swiped: Config) -> 
         with open_store(swiped, lambda: 0) as store:
             make_learner(swiped, store)
 
-    with pytest.raises(JobError, match="another learner runs"):
+    with pytest.raises(JobError, match="another writer has made one current"):
         train_bandit(swiped, gate=LENIENT, advance=start_a_learner)
     with open_store(swiped, lambda: 0) as store:
         assert current_version(store) is None
@@ -145,6 +145,6 @@ def _rows(config: Config) -> list[tuple[object, ...]]:
     with open_file(config) as store, store.database.reader() as connection:
         return [
             *connection.execute("SELECT * FROM marks ORDER BY name"),
-            *connection.execute("SELECT * FROM versions"),
+            *connection.execute("SELECT * FROM activations"),
             *connection.execute("SELECT max(offset), count(*) FROM log"),
         ]
