@@ -29,7 +29,7 @@ from replay.evaluate.targets import PolicyTarget
 from replay.join.dataset import load
 from serve.commands.main import app
 from serve.config import SHIPPED, Arm, Config, DataSettings, Experiment, parse
-from serve.http.operations import OPERATIONS
+from serve.http.endpoints import OPERATIONS
 from serve.jobs.export import export_lines, export_parquet
 from serve.limits import MAX_BLOCKS
 from serve.processes.edge import ALONE, FAST

@@ -12,9 +12,9 @@ from functools import lru_cache
 import numpy as np
 from msgspec.structs import replace
 
+from env.calibration.return_gaps import GapCounts, fit_gaps
 from env.vocabulary import Floats
 from env.world.answers import Rates
-from env.world.gaps import GapCounts, fit_gaps
 from env.world.moments import GAP_DAYS, LogStatistics
 from env.world.moods import StateDynamics
 from env.world.presets import Preset

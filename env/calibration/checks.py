@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from env.world.gaps import divergence
-from env.world.impressions import LEAST_CARDS
+from env.calibration.impressions import LEAST_CARDS
+from env.calibration.return_gaps import divergence
 from env.world.moments import RARE, SIGNALS, LogStatistics, watch_distance
 
 RATE_BAND = 0.05

@@ -12,9 +12,9 @@ import numpy as np
 
 from env.arrays.reals import logistic
 from env.calibration.fitting import auc
+from env.calibration.impressions import ImpressionTable
 from env.calibration.random_effects import UnitBlock
 from env.vocabulary import Bools, Floats, Ints
-from env.world.impressions import ImpressionTable
 
 N_SWEEPS = 10
 

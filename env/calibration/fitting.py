@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from env.arrays.reals import logistic, normal_tail
+from env.calibration.impressions import ImpressionTable
 from env.calibration.random_effects import Block, CommonBlock, GroupBlock, PersonBlock, UnitBlock
 from env.columns.scales import MEAN_BAIT
 from env.columns.schema import VECTOR_DIM
@@ -27,7 +28,6 @@ from env.world.answers import (
     item_terms,
     log_duration,
 )
-from env.world.impressions import ImpressionTable
 from env.world.responses import (
     Cohorts,
     FittedItems,

@@ -15,11 +15,17 @@ from msgspec.structs import replace
 
 from env.arrays.reals import logistic
 from env.calibration.fitting import People, fit
+from env.calibration.impressions import DAY_MS, LEAST_CARDS, ImpressionTable, Sessions, day_gaps
 from env.calibration.random_effects import CommonBlock
+from env.calibration.return_gaps import (
+    GapCounts,
+    GapMixture,
+    fit_gaps,
+    kaplan_meier,
+    survival_error,
+)
 from env.items.content import vector
 from env.vocabulary import Floats, Ints, Item
-from env.world.gaps import GapCounts, GapMixture, fit_gaps, kaplan_meier, survival_error
-from env.world.impressions import DAY_MS, LEAST_CARDS, ImpressionTable, Sessions, day_gaps
 from env.world.moods import N_TOPICS, StateDynamics
 from env.world.presets import Cohort, Population, Preset, Uploads
 from env.world.responses import ResponseModel

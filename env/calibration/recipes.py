@@ -10,9 +10,9 @@ Sources and assumptions: `docs/decisions/world-presets.md`.
 import numpy as np
 from msgspec.structs import replace
 
+from env.calibration.impressions import ImpressionTable
+from env.calibration.return_gaps import GapMixture
 from env.world.answers import N_UNIFORMS, Rates, answer, item_terms
-from env.world.gaps import GapMixture
-from env.world.impressions import ImpressionTable
 from env.world.kuaisim import cross_session
 from env.world.moments import GAP_DAYS, RARE, LogStatistics, log_statistics, poststratify
 from env.world.moods import StateDynamics

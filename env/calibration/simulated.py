@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from msgspec.structs import replace
 
+from env.calibration.impressions import DAY_MS, ImpressionTable, Sessions, length_survival
 from env.reward import Reward
 from env.vocabulary import Floats, Ints
 from env.world.answers import UNCAPPED_S
 from env.world.creators import LiveSupply
-from env.world.impressions import DAY_MS, ImpressionTable, Sessions, length_survival
 from env.world.moments import RARE, LogStatistics, log_statistics, pool
 from env.world.population import DrawnUsers
 from env.world.presets import Preset

@@ -21,8 +21,14 @@ from env.columns.schema import (
     quantise,
     read_user,
 )
-from env.features.encode import NEW_MS, cohort_columns, device_columns, user_facts
-from env.features.user import shrink_exposure, shrink_signal
+from env.features.encode import (
+    NEW_MS,
+    cohort_columns,
+    device_columns,
+    shrink_exposure,
+    shrink_signal,
+    user_facts,
+)
 from env.gym.feed_memory import FeedItems, FeedStateBatch
 from env.users.interests import read_interests
 from env.users.state import DAY_MS, scene_weight

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
+from env.calibration.impressions import ImpressionTable, Sessions, day_gaps, tail_slope
 from env.feedback import DRAWN_REACTIONS, SIMULATED_EVENTS
 from env.vocabulary import Bools, Floats
-from env.world.impressions import ImpressionTable, Sessions, day_gaps, tail_slope
 
 SIGNALS = SIMULATED_EVENTS
 

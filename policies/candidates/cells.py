@@ -19,8 +19,7 @@ from env.items.catalogue import Catalogue
 from env.items.popularity import Popularity
 from env.items.statistics import Aligned
 from env.vocabulary import Float32s, Floats, Ints
-from policies.candidates.interests import EXPECTED, MATCH_STEP
-from policies.candidates.query import Query
+from policies.candidates.query import EXPECTED, MATCH_STEP, Query
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -15,8 +15,7 @@ from env.arrays.index_sets import first_indices
 from env.items.popularity import Popular
 from env.users import state as users
 from env.vocabulary import Bools, Float32s, Floats, Ints
-from policies.candidates.interests import MATCH_STEP, matches_of
-from policies.candidates.query import Query, Source
+from policies.candidates.query import MATCH_STEP, Query, Source, matches_of
 
 FRESH_POOL = 5
 """A fresh list of n is drawn from the n x FRESH_POOL latest uploads, so that a bulk import does not
@@ -39,7 +38,7 @@ _STEPS = np.float32(1.0 / MATCH_STEP)
 class BestMatches:
     """The items that match one of the user's interests best, the best first."""
 
-    name: str  # of the interest, see `policies.candidates.interests.interests_of`
+    name: str  # of the interest, see `policies.candidates.query.interests_of`
     share: float
 
     def propose(self, query: Query, n: int) -> Ints:

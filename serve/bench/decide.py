@@ -20,8 +20,7 @@ from env.users.state import UserState, live_session
 from env.vocabulary import Context, Floats, Ints, Item, ItemId, Scene, SessionId
 from policies.bandit.policy import features_text, text_parser
 from policies.candidates.cells import LEAST_ITEMS
-from policies.candidates.interests import MATCH_STEP, interests_of, matches_of
-from policies.candidates.query import Query
+from policies.candidates.query import MATCH_STEP, Query, interests_of, matches_of
 from policies.candidates.retrieval import retrieve
 from policies.candidates.sources import SOURCES
 from serve.bench.room import Advance, InProcessServer

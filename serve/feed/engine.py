@@ -11,27 +11,30 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
+from env.items.catalogue import Catalogue
 from env.items.content import load_titles
-from env.records import FeedbackRecord, PageRecord
+from env.records import Card, FeedbackRecord, PageRecord
 from env.users.fold import MAX_BLOCKED
 from env.users.state import UserState, blocked_creators, live_session
 from env.vocabulary import (
     CreatorId,
     DecisionId,
+    Item,
     PageId,
     Profile,
     SessionId,
     ShortKeys,
     UserId,
     UserKey,
+    decision_id,
     split_decision_id,
 )
-from policies.candidates.markets import Markets
+from policies.candidates.markets import Markets, product
 from serve.config import Config
 from serve.feed.pipeline import PageMaker
-from serve.feed.responses import ResponseBuilder
 from serve.feed.shelf import ItemService
 from serve.learn.served import Folds
 from serve.monitoring.heartbeats import Heartbeats
@@ -48,6 +51,7 @@ from serve.store.store import RegisteredUser, Store, read
 from serve.tokens import Tokens, load_secret
 from serve.wire.codec import ProblemError
 from serve.wire.feed import (
+    CardBody,
     Event,
     FeedbackRequest,
     FeedbackResponse,
@@ -57,6 +61,52 @@ from serve.wire.feed import (
     SceneBody,
 )
 from serve.wire.users import BlocksRequest, BlocksResponse, ProfileBody, UserResponse
+
+
+class ResponseBuilder:
+    """Builds feed responses from page records."""
+
+    def __init__(self, tokens: Tokens, catalogue: Catalogue, markets: Markets) -> None:
+        self._tokens = tokens
+        self._catalogue = catalogue
+        self._markets = markets
+
+    def of(self, page: PageRecord) -> FeedResponse:
+        """Return the response that delivers a page."""
+        cards = zip(page.drawn, page.cards, page.reasons, strict=True)
+        items = tuple(
+            self._card(page, drawn.slot, drawn.propensity, card, reason)
+            for drawn, card, reason in cards
+        )
+        return FeedResponse(page.page_id, items, page.degraded)
+
+    def _card(
+        self, page: PageRecord, slot: int, propensity: float, card: Card, reason: str
+    ) -> CardBody:
+        item = self.item(card)
+        country = page.scene.country
+        return CardBody(
+            decision_id=self._tokens.sign(decision_id(page.page_id, slot)),
+            item_id=card.item_id,
+            slot=slot,
+            propensity=propensity,
+            policy=page.policy,
+            reason=reason,
+            item=_for_client(item),
+            product=product(item, country, self._markets.of(country)),
+        )
+
+    def item(self, card: Card) -> Item:
+        """Return a card's item as it is now; a removed item is reduced to its id."""
+        index = self._catalogue.index_of(card.item_id)
+        return Item(card.item_id, listed=False) if index is None else self._catalogue.item(index)
+
+
+def _for_client(item: Item) -> Item:
+    if item.vector is None and not item.products and item.bait is None:
+        return item
+    return msgspec.structs.replace(item, vector=None, products={}, bait=None)
+
 
 NO_ROOM = (
     f"expected at most {MAX_BLOCKED} blocked creators and {MAX_BLOCKED} blocked tags of a user "

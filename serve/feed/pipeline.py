@@ -5,8 +5,10 @@ fill, record. Policy, item statistics and audiences are one object that the foll
 exactly one version draws a page. Rejected alternatives: `docs/decisions/serve-feed-pipeline.md`.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +24,7 @@ from env.pages.records import page_record
 from env.records import PageRecord
 from env.users.state import UserState
 from env.vocabulary import Context, Ints, Page, PageId, Scene, SessionId, SlotRule, UserKey
+from policies.baselines import PopularityPolicy, UniformPolicy, mixture_policy
 from policies.candidates import filters
 from policies.candidates.eligibility import Eligibility
 from policies.candidates.filters import Filtered
@@ -34,17 +37,51 @@ from policies.candidates.query import (
     ReservedCandidates,
 )
 from policies.candidates.retrieval import Retrieved, retrieve
-from policies.slots import offers as fair_start
-from policies.slots import reserved as pools
-from policies.slots import spacing
-from policies.slots.offers import PendingImpressions
-from serve.config import Arm, Config
+from policies.slots.offers import PendingImpressions, choose_reserved, uploads_with_shortfall
+from policies.slots.rules import reserve, slots, spaced
+from serve.config import Arm, Config, Experiment, MixtureSettings
 from serve.feed.custom_pages import CustomPages
-from serve.feed.experiment import assign, baseline
 from serve.learn.custom import load_customs
 from serve.learn.rankers import Ranking
 from serve.learn.served import Folds, ServingModel
 from serve.wire.feed import FeedRequest
+
+
+def assign(experiment: Experiment, user: UserKey) -> Arm:
+    """Return the arm of a user, drawn in proportion to the arms' shares.
+
+    >>> both = Experiment("half", (Arm("control", "uniform"), Arm("treated", "vowpal")))
+    >>> {assign(both, UserKey(f"u{i}")).name for i in range(20)} == {"control", "treated"}
+    True
+    """
+    edges = list(accumulate(arm.share for arm in experiment.arms))
+    point = _uniform(experiment.name, user) * edges[-1]
+    return next(
+        (arm for arm, edge in zip(experiment.arms, edges, strict=True) if point < edge),
+        experiment.arms[-1],
+    )
+
+
+def baseline(arm: Arm) -> Policy | None:
+    """Return the policy of an arm that needs no learner; None for a learned or custom policy."""
+    match arm.policy:
+        case "uniform":
+            return UniformPolicy()
+        case "popularity":
+            return PopularityPolicy()
+        case "mixture":
+            mixture = arm.mixture or MixtureSettings()
+            return mixture_policy(mixture.uniform_share, mixture.temperature)
+        case _:
+            return None
+
+
+def _uniform(name: str, user: UserKey) -> float:
+    """Return a number in [0, 1) with 53 bits, the same everywhere for the same name and user."""
+    message = f"{name}\0{user}".encode()
+    digest = hashlib.blake2b(message, digest_size=8, person=b"arm").digest()
+    return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
+
 
 _TIMES_ASKED = 4
 """Maximum number of rounds in which rate-limited uploads are replaced by others."""
@@ -60,14 +97,14 @@ class SlotReservations:
     def offer(self, query: Query, audiences: Audiences) -> ReservedCandidates:
         """Return the slots a page reserves for uploads with a shortfall, and their candidates."""
         scene, pending = query.scene, self._undelivered.pending(query.reach, query.scene.at_ms)
-        owed = fair_start.uploads_with_shortfall(query.catalogue, query.reach, query.new, pending)
+        owed = uploads_with_shortfall(query.catalogue, query.reach, query.new, pending)
         owed = filters.suitable(query, owed)
         # Uploads without any impression, delivered or in flight from this replica, go first.
         unmet = owed[(query.items.impressions[owed] == 0.0) & (pending[owed] == 0)]
         share = audiences.share(scene.country, scene.language)
         if len(unmet):
             share, owed = max(share, query.settings.unmet_budget), unmet
-        places = pools.reserve(share, query.size, query.seed)
+        places = reserve(share, query.size, query.seed)
         return ReservedCandidates(places, _suited(query, audiences, owed, len(places)))
 
     def committed(self, page: PageRecord) -> None:
@@ -84,7 +121,7 @@ def _suited(query: Query, audiences: Audiences, owed: Ints, n_reserved: int) -> 
         return hearing
     at_most, ids = max(query.n_candidates // 2, n_reserved), query.catalogue.ids
     for _ in range(_TIMES_ASKED):
-        suited = fair_start.choose_reserved(query, owed, n_reserved, at_most)
+        suited = choose_reserved(query, owed, n_reserved, at_most)
         hears = np.array([audiences.hears(query.scene, ids[i]) for i in suited.tolist()], np.bool_)
         hearing = suited[hears]
         if hears.all():
@@ -307,12 +344,12 @@ class Pipeline:
         chosen = _choose(query, lap)
         if not len(chosen.index):
             return None
-        slots = spacing.spaced(query, chosen.index, pools.slots(query, chosen.index))
+        rules = spaced(query, chosen.index, slots(query, chosen.index))
         encoded = encode(query, chosen.index)
         lap("encode")
         candidates = tuple(map(self.catalogue.ids.__getitem__, chosen.index.tolist()))
         context = Context(page_id, user, session, scene, candidates, encoded)
-        page, replaced = self._fill(arm, served, context, slots, seed)
+        page, replaced = self._fill(arm, served, context, rules, seed)
         lap("fill")
         record = self._record(page, chosen, arm.name, request.size, replaced)
         lap("record")

@@ -2,7 +2,7 @@
 
 It validates size, format, types, ranges and browser origin, so that nothing behind it has to. Tests
 drive the app without a server, and Ray Serve mounts the same app. Rejected alternatives:
-`docs/decisions/serve-http-api.md`.
+`docs/decisions/serve-http-api.md`. Admission control: `docs/decisions/serve-admission.md`.
 """
 
 import asyncio
@@ -21,9 +21,8 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from serve.feed.engine import Engine
-from serve.http.admission import Admission, FullError
+from serve.http.endpoints import OPERATIONS, Operation
 from serve.http.openapi import openapi
-from serve.http.operations import OPERATIONS, Operation
 from serve.http.scrape import CONTENT_TYPE, scrape
 from serve.limits import MAX_BODY_BYTES, QUEUE, RETRY_AFTER_S
 from serve.monitoring.metrics import Metrics
@@ -39,6 +38,41 @@ from serve.wire.codec import (
     problem,
 )
 from serve.wire.feed import Problem
+
+
+class FullError(Exception):
+    """The maximum number of requests is in flight; the client may ask again later."""
+
+
+class Admission:
+    """The request slots of one app; `async with` takes one and gives it back."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._n_in_hand = 0
+
+    def check(self) -> None:
+        """Raise `FullError` if no slot is free now."""
+        if self._n_in_hand >= self._limit:
+            raise FullError
+
+    async def __aenter__(self) -> None:
+        """Take a slot, then let every request that has arrived be counted.
+
+        Raises:
+            FullError: no slot is free.
+        """
+        self.check()
+        self._n_in_hand += 1
+        try:
+            await asyncio.sleep(0)
+        except BaseException:
+            self._n_in_hand -= 1
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._n_in_hand -= 1
+
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from serve.http.operations import OPERATIONS, Operation
+from serve.http.endpoints import OPERATIONS, Operation
 from serve.limits import ExternalUserId, Id
 from serve.wire.codec import JSON, MSGPACK, PROBLEM
 from serve.wire.feed import Problem

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from env.calibration.impressions import ImpressionTable
 from env.vocabulary import CreatorId, Ints, Item, ItemId, Profile, UserId
-from env.world.impressions import ImpressionTable
 from serve.errors import BadFile
 from serve.importers.items import to_body
 from serve.importers.tables import Row, read_table

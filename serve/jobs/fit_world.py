@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from env.calibration.calibrate import calibrate
 from env.calibration.checks import Check, check_fit, check_holdout
 from env.calibration.identify import LEAST_DAYS, ParameterEstimate, WorldLog, identify
+from env.calibration.impressions import ImpressionTable
 from env.calibration.recipes import (
     DAILY_SOURCE,
     KUAIRAND_GAPS,
@@ -27,11 +28,10 @@ from env.calibration.recipes import (
     rapid,
     with_assumed_visits,
 )
+from env.calibration.return_gaps import GapCounts, GapMixture, fit_gaps
 from env.calibration.simulated import LOG_DAYS, count
 from env.feedback import DRAWN_REACTIONS
 from env.vocabulary import Floats, Item, ItemId, Profile, UserId
-from env.world.gaps import GapCounts, GapMixture, fit_gaps
-from env.world.impressions import ImpressionTable
 from env.world.moments import GAP_DAYS, LogStatistics, log_statistics
 from env.world.presets import Population, Preset
 from replay.join.dataset import Dataset

@@ -12,11 +12,11 @@ from pathlib import Path
 import msgspec
 
 from env.calibration.fitting import fit, holdout_auc
+from env.calibration.impressions import WatchTail
 from env.items.content import TitleEncoder, load_titles, static_block
 from env.records import pack_halves
 from env.vocabulary import Item, Profile, UserId, UserKey
 from env.world import generated, responses
-from env.world.impressions import WatchTail
 from env.world.presets import Preset
 from env.world.responses import ResponseModel
 from env.world.world import World, make_world, model_of

@@ -19,8 +19,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from env.calibration.impressions import ImpressionTable
 from env.vocabulary import Item, Profile, UserId, UserKey
-from env.world.impressions import ImpressionTable
 from env.world.responses import ResponseModel
 from replay.log.sqlite.checkpoint import locked
 from serve.store.store import Transaction, View

@@ -246,7 +246,7 @@ def feed_options(config: Config) -> Options:
     """Return the options of the deployment `Feed`.
 
     The app bounds the requests in flight and answers the rest with a problem
-    (`serve.http.admission`). Serve's own bounds are as wide as HAProxy's, because Serve refuses in
+    (`serve.http.api`). Serve's own bounds are as wide as HAProxy's, because Serve refuses in
     plain text.
     """
     return {

@@ -20,7 +20,7 @@ from serve.config import (
     load,
     parse,
 )
-from serve.feed.experiment import assign, baseline
+from serve.feed.pipeline import assign, baseline
 
 SHIPPED_TEXT = SHIPPED.read_text()
 

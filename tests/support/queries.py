@@ -13,8 +13,13 @@ from env.users.state import UserState
 from env.vocabulary import Bools, Ints, Scene
 from policies.candidates.context import CREATOR_GAP, UserHistory
 from policies.candidates.eligibility import Eligible
-from policies.candidates.interests import interests_of
-from policies.candidates.query import MatchIndex, Query, QuerySettings, ReservedCandidates
+from policies.candidates.query import (
+    MatchIndex,
+    Query,
+    QuerySettings,
+    ReservedCandidates,
+    interests_of,
+)
 from policies.candidates.sources import SOURCES
 
 NONE = np.zeros(0, dtype=np.int64)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from env.calibration.impressions import DAY_MS, ImpressionTable
 from env.vocabulary import Bools, Floats, Ints
-from env.world.impressions import DAY_MS, ImpressionTable
 
 
 def make_log(

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from env.arrays.reals import normal_tail
 from env.calibration.calibrate import LEAST_REGULAR, calibrate, learn, watching
 from env.calibration.recipes import daily
-from env.world.gaps import GapMixture
+from env.calibration.return_gaps import GapMixture
 from env.world.moments import GAP_DAYS, LogStatistics
 from env.world.presets import Cohort, Population, Preset
 

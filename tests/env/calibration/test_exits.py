@@ -4,7 +4,7 @@ from swipes import make_log, visits
 
 from env.arrays.reals import logistic
 from env.calibration.identify import fit_exits, satiation
-from env.world.impressions import DAY_MS, Sessions
+from env.calibration.impressions import DAY_MS, Sessions
 from env.world.moods import N_TOPICS, StateDynamics, satiate
 
 BASE, POSITION, SKIPPED, SATIATED = -2.0, 1.5, 0.4, 0.6

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from env.calibration.fitting import auc, fit, holdout_auc, predict_valid_play
+from env.calibration.impressions import ImpressionTable
 from env.reward import Reward
 from env.vocabulary import Item, ItemId, Profile, UserId
 from env.world.answers import N_UNIFORMS, ItemTerms, Rates, answer, utility
-from env.world.impressions import ImpressionTable
 from env.world.responses import Posteriors, Priors, ResponseModel, generated
 from env.world.user import simulated_users
 from env.world.world import APPEAL, World, make_world, terms_of

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from env.calibration.impressions import DAY_MS, Sessions
 from env.calibration.recipes import rapid
 from env.calibration.simulated import Simulated, count, simulate
-from env.world.impressions import DAY_MS, Sessions
 from env.world.moments import log_statistics
 from env.world.presets import Preset
 

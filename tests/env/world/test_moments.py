@@ -3,7 +3,7 @@ import pytest
 from msgspec.structs import replace
 from swipes import make_log, visits
 
-from env.world.impressions import ImpressionTable
+from env.calibration.impressions import ImpressionTable
 from env.world.moments import LogStatistics, log_statistics, pool, poststratify, watch_distance
 
 

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from swipes import make_log, visits
 
-from env.world.impressions import DAY_MS, PAUSE_MS, Sessions, day_gaps, length_survival, tail_slope
+from env.calibration.impressions import (
+    DAY_MS,
+    PAUSE_MS,
+    Sessions,
+    day_gaps,
+    length_survival,
+    tail_slope,
+)
 
 
 def test_a_session_ends_where_nothing_happened_for_half_an_hour() -> None:

@@ -17,8 +17,7 @@ from env.users.state import UserState
 from env.vocabulary import Bools, Floats, Ints, ItemId
 from policies.candidates import cells
 from policies.candidates.cells import RISE, ClusterIndex
-from policies.candidates.interests import MATCH_STEP, interests_of, matches_of
-from policies.candidates.query import MatchIndex
+from policies.candidates.query import MATCH_STEP, MatchIndex, interests_of, matches_of
 from policies.candidates.retrieval import retrieve
 from tests.policies.candidates.test_retrieval import SCENE, a_user
 

@@ -16,8 +16,7 @@ from env.items.statistics import ItemStates
 from env.records import item_key
 from env.users.state import UserState, long_interest, newcomer, session_interest
 from env.vocabulary import Bools, CreatorId, Floats, Interaction, Ints, Profile, Scene
-from policies.candidates.interests import MATCH_STEP
-from policies.candidates.query import Query
+from policies.candidates.query import MATCH_STEP, Query
 from policies.candidates.retrieval import Retrieved, _merge, retrieve
 from policies.candidates.sources import (
     FRESH_POOL,

@@ -33,7 +33,7 @@ from env.vocabulary import (
 )
 from policies.bandit.scorer import HybridBanditScorer, Kernel, make_layout
 from policies.explorers import SquareCB
-from policies.slots.reserved import FAIR_START, LITTLE_EVIDENCE, reserve, slots
+from policies.slots.rules import FAIR_START, LITTLE_EVIDENCE, reserve, slots
 
 NOWHERE: Ints = np.zeros(0, dtype=np.int64)
 

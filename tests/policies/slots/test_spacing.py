@@ -7,8 +7,7 @@ import pytest
 from builders import catalogue_of
 
 from env.vocabulary import Bools, Ints, Item, ItemId, SlotRule
-from policies.slots.reserved import FAIR_START
-from policies.slots.spacing import gap_for, spread, topics
+from policies.slots.rules import FAIR_START, gap_for, spread, topics
 
 N_SLOTS = 8
 

@@ -47,10 +47,9 @@ from policies.bandit.scorer import HybridBanditScorer, Kernel, make_layout
 from policies.baselines import PopularityPolicy, UniformPolicy, mixture_policy
 from policies.explorers import AnyExplorer, Greedy, SquareCB
 from policies.slots.offers import PENDING_TIMEOUT_MS
-from policies.slots.reserved import FAIR_START, LITTLE_EVIDENCE
+from policies.slots.rules import FAIR_START, LITTLE_EVIDENCE
 from serve.config import Arm, Config, Experiment, FeedSettings, PolicyName
-from serve.feed.experiment import assign
-from serve.feed.pipeline import SHORT_PAGE, Pipeline, Stopwatch
+from serve.feed.pipeline import SHORT_PAGE, Pipeline, Stopwatch, assign
 from serve.learn.served import ServingModel
 from serve.wire.feed import FeedRequest, SceneBody
 

@@ -21,13 +21,13 @@ STAGES = (
     "policies/candidates/eligibility.py",
     "policies/candidates/context.py",
     "policies/candidates/query.py",
-    "policies/candidates/interests.py",
+    "policies/candidates/query.py",
     "policies/candidates/cells.py",
     "policies/slots/offers.py",
-    "policies/slots/reserved.py",
-    "policies/slots/spacing.py",
+    "policies/slots/rules.py",
+    "policies/slots/rules.py",
     "env/features/encode.py",
-    "env/features/user.py",
+    "env/features/encode.py",
 )
 
 

@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 from servers import ask, serving, stocked
 
-from serve.http.admission import Admission, FullError
-from serve.http.api import make_app
+from serve.http.api import Admission, FullError, make_app
 
 FEED = b'{"user_id": "ann", "size": 2}'
 

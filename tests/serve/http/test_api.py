@@ -14,7 +14,7 @@ from servers import JSON, Answer, Server, ask, measured, sample, serving, stocke
 
 from env.records import PageRecord
 from serve.http.api import make_app
-from serve.http.operations import OPERATIONS
+from serve.http.endpoints import OPERATIONS
 from serve.store.sqlite import SqliteStore
 from serve.wire.feed import FeedRequest, FeedResponse
 

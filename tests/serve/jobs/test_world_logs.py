@@ -5,7 +5,7 @@ import pytest
 from histories import config_of, make_history
 from kuairands import write_kuairand
 
-from env.world.impressions import Sessions
+from env.calibration.impressions import Sessions
 from serve.errors import BadFile, JobError
 from serve.importers import kuairand
 from serve.jobs.fit_world import read_log

@@ -29,7 +29,7 @@ from env.vocabulary import (
     SlotRule,
     UserKey,
 )
-from policies.slots.reserved import LITTLE_EVIDENCE
+from policies.slots.rules import LITTLE_EVIDENCE
 from tests.studies.cold_start.arms import Player
 from tests.studies.cold_start.figures import Run, run_of
 from tests.studies.cold_start.world import ColdWorld

@@ -36,7 +36,7 @@ from env.records import PageRecord
 from env.vocabulary import Bools, Context, Decision, Floats, Ints, Page, PageId
 from env.world.generated import MARKETS
 from env.world.presets import Preset, load
-from policies.slots.reserved import FAIR_START
+from policies.slots.rules import FAIR_START
 from serve.audit.exposure import gini
 from serve.config import Config
 from serve.feed.pipeline import Pipeline

@@ -4,7 +4,7 @@ import pytest
 from served_worlds import CONFIG, make
 
 from env.records import PageRecord
-from policies.slots.reserved import FAIR_START
+from policies.slots.rules import FAIR_START
 from serve.feed.pipeline import Pipeline
 from tests.studies.fair_start.floor import (
     NEVER_MS,

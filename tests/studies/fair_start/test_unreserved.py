@@ -6,7 +6,7 @@ from served_worlds import make
 
 from env.fair_start.settings import FairStart
 from env.records import PageRecord
-from policies.slots.reserved import FAIR_START
+from policies.slots.rules import FAIR_START
 from tests.studies.fair_start.floor import Unreserved
 from tests.studies.served_world.users import Shard
 from tests.studies.served_world.world import ServedWorld

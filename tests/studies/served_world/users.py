@@ -36,7 +36,7 @@ from env.world.presets import Preset
 from env.world.settings import Settings
 from env.world.simulation import EVENTS, Simulation, StepResult
 from env.world.supply import Supply
-from policies.slots.reserved import FAIR_START
+from policies.slots.rules import FAIR_START
 from tests.studies.evaluation.worlds import expected_of
 from tests.studies.served_world.cards import Shown
 from tests.studies.served_world.items import DAY_MS

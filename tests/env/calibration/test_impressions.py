@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from env.calibration.impressions import ImpressionTable
 from env.reward import is_long_view, is_valid_play
 from env.vocabulary import Bools, Floats, Ints
-from env.world.impressions import ImpressionTable
 
 
 def impressions(play_s: Floats, duration_s: Floats, surface: Ints | None = None) -> ImpressionTable:

@@ -2,8 +2,15 @@ import numpy as np
 import pytest
 
 from env.calibration.recipes import KUAIRAND_GAPS
+from env.calibration.return_gaps import (
+    GapCounts,
+    GapMixture,
+    divergence,
+    fit_gaps,
+    kaplan_meier,
+    survival_error,
+)
 from env.vocabulary import Ints
-from env.world.gaps import GapCounts, GapMixture, divergence, fit_gaps, kaplan_meier, survival_error
 
 TRUTH = GapMixture(np.array([0.6, 0.4]), np.array([0.9, 0.3]))
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from env.calibration.return_gaps import GapCounts
 from env.reward import LONG_VIEW_S, VALID_PLAY_S
 from env.vocabulary import Bools, Floats, Ints
-from env.world.gaps import GapCounts
 
 
 class WatchTail(NamedTuple):
