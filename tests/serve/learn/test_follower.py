@@ -190,18 +190,21 @@ def test_a_version_is_warmed_safely_while_the_catalogue_grows() -> None:
     first = ServingModel(initial_model(ARGS), ItemStates(), Audiences())
     pipeline = Pipeline(Config(), draw_key=b"", served=first, catalogue=catalogue)
 
+    all_warm = Event()
+
     def warm_all(stop: Event) -> None:
         for served in versions:
-            known = len(catalogue)
+            known = len(catalogue.debuts)  # which grows last
             pipeline.warm(served)
             assert len(served.states.aligned(catalogue).impressions) >= known
+        all_warm.set()
         stop.wait()
 
     warming = Background("warming", warm_all)
     for record in records:
         catalogue.apply(record)
+    wait_until(partial(has_done, warming, all_warm))
     warming.close()
-    warming.check()
     fresh = Audiences.from_bytes(audiences.to_bytes()).aligned(catalogue)
     popular = ItemStates.from_bytes(states.to_bytes()).aligned(catalogue)
     for served in versions:
@@ -416,6 +419,12 @@ def test_a_follower_that_dies_is_heard_of() -> None:
         wait_until(partial(is_failing, following))
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
     following.close()
+
+
+def has_done(background: Background, done: Event) -> bool:
+    """Raise where it has failed instead."""
+    background.check()
+    return done.is_set()
 
 
 def is_failing(background: Background) -> bool:

@@ -3,43 +3,13 @@
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from live import POLL_S
+from live import get, live
 from redises import new_name, shared_url
 from waiting import DEADLINE_S, wait_until
-
-
-@contextmanager
-def server(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run `nextswipe up` on a free port; it is stopped by its own Ctrl-C."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = folder / "settings.toml"
-    settings.write_text(
-        f'[server]\nport = {port}\n[data]\nfolder = "{folder / "data"}"\n'
-        f'[store]\nname = "{new_name()}"\n'
-    )
-    command = [sys.executable, "-m", "serve.commands.main", "up", "--config", str(settings)]
-    process = subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        wait_until(lambda: is_ready(address, process), pause_s=POLL_S)
-        yield address, process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 @pytest.mark.parametrize("store", ["sqlite", "redis"])
@@ -47,7 +17,9 @@ def test_a_newcomer_is_served_heard_and_learned_from_and_ctrl_c_leaves_nothing(
     tmp_path: Path, store: str
 ) -> None:
     chosen = ("--store", shared_url()) if store == "redis" else ()
-    with server(tmp_path, "--swarm", *chosen) as (address, process):
+    name = f'[store]\nname = "{new_name()}"'
+    with live(tmp_path, "--swarm", *chosen, settings=name) as server:
+        address, process = server.address, server.process
         assert b"<html" in get(address + "/")
         page = post(address + "/v1/feed", {"user_id": "me", "size": 5})
         assert len(page["items"]) == 5
@@ -80,22 +52,6 @@ def version_of(address: str) -> int:
     name, _, version = page["items"][0]["policy"].partition("@")
     assert name == "vowpal"
     return int(version)
-
-
-def is_ready(address: str, process: subprocess.Popen[str]) -> bool:
-    if process.poll() is not None:
-        output, _ = process.communicate()
-        pytest.fail(f"the server ended with {process.returncode}:\n{output}")
-    try:
-        return bool(json.loads(get(address + "/readyz"))["ready"])
-    except OSError:
-        return False
-
-
-def get(address: str) -> bytes:
-    with urllib.request.urlopen(address, timeout=DEADLINE_S) as response:
-        body: bytes = response.read()
-        return body
 
 
 def post(address: str, body: object) -> dict[str, list[dict[str, str]]]:
