@@ -24,7 +24,7 @@ PACKAGES := env policies replay serve
 QUICK := tests/test_*.py $(wildcard tests/env/test_*.py tests/policies/test_*.py tests/replay/test_*.py) \
   $(addprefix tests/env/,arrays columns features items pages users) \
   $(addprefix tests/policies/,candidates ranker slots) \
-  $(addprefix tests/replay/,estimators evaluate formats join report reward_models) \
+  $(addprefix tests/replay/,estimators join report) \
   $(addprefix tests/serve/,feed wire)
 
 help:  ## list what can be made

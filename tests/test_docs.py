@@ -353,6 +353,7 @@ def uniform_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("target", ["mixture_policy(0.8)", "mixture_policy(1.0)"])
+@pytest.mark.slow
 def test_estimators_without_a_command_answer_as_shown(
     target: str,
     uniform_log: Path,
