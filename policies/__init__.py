@@ -1,1 +1,1 @@
-"""What chooses the next card: retrieval, filters, pools, explorers, learners; imports only env."""
+"""Choice of the next card: retrieval, filters, pools, explorers, learners; imports only env."""

@@ -1,1 +1,1 @@
-"""What the log can prove: the join, datasets and off-policy estimators; imports only env."""
+"""Evidence from the log: the join, datasets and off-policy estimators; imports only env."""

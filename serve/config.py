@@ -18,6 +18,7 @@ from msgspec import Meta
 from env.fair_start.settings import AudienceArgs, FairStart, Guards, Pools
 from env.reward import Reward
 from policies.candidates.markets import PRESETS, MarketRules, Markets
+from policies.candidates.sources import default_shares
 from policies.custom.load import NAME
 from policies.explorers import AnyExplorer, SquareCB, explorer_args, has_support
 from policies.ranker.blend import BlendSettings
@@ -83,8 +84,11 @@ class FeedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     topic_gap: Annotated[int, Meta(ge=1, le=10)] = 2
     newcomer_topic_gap: Annotated[int, Meta(ge=1, le=10)] = 4
     explorer: AnyExplorer = SquareCB(gamma=100_000.0)
+    sources: dict[str, Share] = msgspec.field(default_factory=default_shares)
 
     def __post_init__(self) -> None:
+        if not any(self.sources.values()):
+            raise ValueError("sources must not all have a share of 0: none would propose an item")
         if not has_support(self.explorer):
             raise ValueError(
                 "explorer must give every candidate a probability: "
@@ -262,6 +266,8 @@ def read(raw: dict[str, Any]) -> Config:
     _refuse_unknown_rules(raw.get("markets"))
     _refuse_not_finite(raw, "")
     raw = {**raw, "markets": _markets_with(raw.get("markets"))}
+    if isinstance(feed := raw.get("feed"), dict) and isinstance(given := feed.get("sources"), dict):
+        raw["feed"] = {**feed, "sources": {**default_shares(), **given}}
     try:
         config = msgspec.convert(raw, Config)
     except msgspec.ValidationError as error:

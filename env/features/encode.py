@@ -5,8 +5,6 @@ It is the one encoding for Vowpal Wabbit and reinforcement learning, online and 
 sees one. Rejected encodings: `docs/decisions/feature-encoding.md`.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from env.arrays.reals import Reals
@@ -30,14 +28,11 @@ from env.columns.schema import (
     quantise,
     read_user,
 )
+from env.features.query import FeatureQuery
+from env.features.user import user_columns
+from env.items.popularity import Popular
+from env.users.state import UserState, come_back
 from env.vocabulary import Features, Float32s, Floats, Ints, Scene
-
-if TYPE_CHECKING:
-    from env.items.catalogue import Catalogue
-    from env.items.popularity import Popular
-    from env.items.statistics import ItemStates
-    from env.users.state import UserState
-
 
 _CELLULAR = frozenset({"cellular", "mobile", "2g", "3g", "4g", "5g"})
 
@@ -50,32 +45,24 @@ NEW_MS = 14 * 24 * 3_600_000
 _HOUR_MS = 3_600_000
 
 
-def encode(
-    user: "UserState",
-    scene: Scene,
-    catalogue: "Catalogue",
-    index: Ints,
-    states: "ItemStates",
-) -> Features:
+def encode(query: FeatureQuery, index: Ints) -> Features:
     """Return the features of a page's candidates, quantised.
 
     Args:
-        user: state of the user the page is for.
-        scene: of the request; position 0 begins a session, whatever the last one was like.
-        catalogue: that `index` refers to.
+        query: gives the user, the scene and the items.
         index: shape (n,), the candidates.
-        states: the log's statistics of the items.
 
     Returns:
         `shared` (N_SHARED,), `actions` (n, N_ACTION), `keys` (n,).
     """
+    catalogue = query.catalogue
     actions = np.empty((len(index), N_ACTION), dtype=np.float32)
     actions[:, :N_STATIC] = catalogue.blocks.take(index, axis=0)
     vectors = actions[:, :VECTOR_DIM]
-    dynamic = _dynamic_columns(user, scene, catalogue, index, vectors, states)
+    dynamic = _dynamic_columns(query, index, vectors)
     actions[:, N_STATIC:] = quantise(dynamic).T
     return Features(
-        shared=quantise(_shared_columns(user, scene)),
+        shared=quantise(_shared_columns(query.user, query.scene)),
         actions=actions,
         keys=catalogue.keys[index],
     )
@@ -122,9 +109,7 @@ def cohort_columns(cohort: str) -> dict[Column, bool]:
     return {schema.ACTIVE_COHORT: cohort in _ACTIVE, schema.NEW_COHORT: cohort.endswith("new")}
 
 
-def _shared_columns(user: "UserState", scene: Scene) -> list[float]:
-    from env.users.state import come_back
-
+def _shared_columns(user: UserState, scene: Scene) -> list[float]:
     profile = user.profile
     system = profile.os.strip().lower()
     registered = profile.registered_ms > 0
@@ -154,23 +139,14 @@ def _shared_columns(user: "UserState", scene: Scene) -> list[float]:
     return [float(columns.get(column, 0.0)) for column in SHARED_COLUMNS]
 
 
-def _dynamic_columns(
-    user: "UserState",
-    scene: Scene,
-    catalogue: "Catalogue",
-    index: Ints,
-    vectors: Float32s,
-    states: "ItemStates",
-) -> Floats:
+def _dynamic_columns(query: FeatureQuery, index: Ints, vectors: Float32s) -> Floats:
     """Return the columns DYNAMIC, shape (N_DYNAMIC, n), before quantisation."""
-    from env.features.user import user_columns
-
-    items = states.aligned(catalogue)
+    scene, catalogue, items = query.scene, query.catalogue, query.items
     scale = items.scale(scene.at_ms)
     hours = np.maximum(scene.at_ms - catalogue.published_ms[index], 0) / _HOUR_MS
     prior = items.popularity.interest(scene, catalogue.vectors)
     columns = {
-        **user_columns(user, scene, catalogue, index, vectors, prior),
+        **user_columns(query, index, vectors, prior),
         schema.AGE: schema.AGE.scaled(hours),
         schema.POPULARITY: _level(items.popularity.everywhere, index, scale),
         schema.POPULARITY_HERE: _level(items.popularity.here(scene), index, scale),
@@ -188,5 +164,5 @@ def _dynamic_columns(
     return rows
 
 
-def _level(popular: "Popular", index: Ints, scale: float) -> Floats:
+def _level(popular: Popular, index: Ints, scale: float) -> Floats:
     return scale_plays(popular.at(index) * scale, popular.highest * scale)

@@ -15,35 +15,30 @@ from env.arrays.index_sets import is_among
 from env.columns import schema
 from env.columns.scales import MATCH_SCALE
 from env.columns.schema import Column
+from env.features.query import FeatureQuery
 from env.items.catalogue import Catalogue
 from env.items.content import fold_tag
 from env.users import state as users
 from env.users.interests import Tally, tally_columns
 from env.users.state import UserState
-from env.vocabulary import Float32s, Floats, Ints, Scene
+from env.vocabulary import Float32s, Floats, Ints
 
 _TALLY_PRIOR = 2.0
 """Exposures by which tallies of creators, tags and sounds are shrunk."""
 
 
 def user_columns(
-    user: UserState,
-    scene: Scene,
-    catalogue: Catalogue,
-    index: Ints,
-    vectors: Float32s,
-    prior: Float32s,
+    query: FeatureQuery, index: Ints, vectors: Float32s, prior: Float32s
 ) -> dict[Column, npt.NDArray[np.generic] | float]:
-    """Return the `env.columns.schema.DYNAMIC` columns that depend on the user, by name, (n,) each.
+    """Return the dynamic columns that depend on the user, by name, shape (n,) each.
 
     Args:
-        user: state of the user the page is for.
-        scene: of the request.
-        catalogue: that `index` refers to.
+        query: gives the user, the scene and the catalogue.
         index: shape (n,), the candidates.
         vectors: shape (n, VECTOR_DIM), the candidates'.
         prior: shape (VECTOR_DIM,), interest of the scene's users, `Popularity.interest`.
     """
+    user, scene, catalogue = query.user, query.scene, query.catalogue
     creators = catalogue.creators[index]
     codes = np.array(
         [catalogue.codes.creator(tally.name) for tally in user.creators], dtype=np.int64

@@ -5,7 +5,7 @@ reward bands for the long-term interest. Items that changed after the build are 
 Measurements and rejected alternatives: `docs/decisions/nearest-neighbour-index.md`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,8 +18,9 @@ from env.columns.schema import VECTOR_DIM
 from env.items.catalogue import Catalogue
 from env.items.popularity import Popularity
 from env.items.statistics import Aligned
-from env.vocabulary import Bools, Float32s, Floats, Ints
-from policies.candidates.nearest import EXPECTED, MATCH_STEP
+from env.vocabulary import Float32s, Floats, Ints
+from policies.candidates.interests import EXPECTED, MATCH_STEP
+from policies.candidates.query import Query
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -100,17 +101,10 @@ class ClusterIndex:
             _Inverted(vectors, worth, _banded(worth), ties),
         )
 
-    def near(
-        self,
-        catalogue: Catalogue,
-        items: Aligned,
-        interests: Mapping[str, Float32s],
-        wanted: Bools,
-        n_wanted: int,
-        n: int,
-        rng: np.random.Generator,
-    ) -> dict[str, Ints] | None:
-        """Return wanted items that contain nearly all of the n best matches, see `Nearest`."""
+    def near(self, query: Query, n: int) -> dict[str, Ints] | None:
+        """Return new items that contain nearly all of the n best matches, see `MatchIndex`."""
+        catalogue, wanted, n_wanted = query.catalogue, query.new, query.n_new
+        items, interests, rng = query.items, query.interests, query.rng
         if n_wanted <= max(_FEW, n):
             return dict.fromkeys(interests, np.flatnonzero(wanted))
         bitmap = np.packbits(wanted, bitorder="little")

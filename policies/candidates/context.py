@@ -28,6 +28,8 @@ _NOTHING = np.zeros(0, dtype=np.int64)
 class UserHistory:
     """A user's history in the catalogue's indices and codes."""
 
+    user: UserState
+    catalogue: Catalogue
     items: Ints  # indices of items that were seen or are on an open page, ascending
     seen: Ints  # indices of recently seen items
     delivered: Ints  # indices of items on an open page
@@ -64,6 +66,8 @@ class UserHistory:
         creators = _recent_creators(user, coming, creator_gap)
         sounds = _within(user.sounds, [c.sound for c in coming], user.n_cards, creator_gap)
         return cls(
+            user,
+            catalogue,
             items,
             seen,
             delivered,
@@ -102,12 +106,12 @@ class UserHistory:
             else self.items
         )
 
-    def is_blocked(self, catalogue: Catalogue, index: Ints) -> Bools:
+    def is_blocked(self, index: Ints) -> Bools:
         """Return, shape of `index`, which items are blocked, by all of their tags.
 
         The catalogue's columns hold an item's first tags only; items with more are looked up.
         """
-        blocked = is_among(index, self.blocked)
+        catalogue, blocked = self.catalogue, is_among(index, self.blocked)
         if not self.blocked_tags:
             return blocked
         for row in np.flatnonzero(~blocked & (catalogue.n_tags_of[index] >= MAX_TAGS)):

@@ -197,26 +197,20 @@ class Eligibility:
         self._ratings: Ints = np.zeros(0, dtype=np.int64)
         self._kept: dict[_Kind, EligibilityAnswers] = {}
 
-    def eligible(
-        self,
-        catalogue: Catalogue,
-        reach: Reach,
-        scene: Scene,
-        profile: Profile,
-        known: UserHistory,
-        at_least: int,
-    ) -> Eligible:
+    def eligible(self, known: UserHistory, reach: Reach, scene: Scene, at_least: int) -> Eligible:
         """Return the items that may be shown to a user now.
 
         Args:
+            known: the user's history in the catalogue.
             reach: where items under rollout may be shown, aligned to the catalogue.
             scene: gives the market's country and the user's language.
             at_least: number of items that must remain. If the market's languages leave fewer unseen
                 and unblocked items, all languages are allowed; if that leaves fewer even with seen
                 items, items that were stopped in this home market are allowed.
         """
+        catalogue = known.catalogue
         self._keep_up(catalogue, reach)
-        age = age_in(profile, scene, self._markets.of(scene.country).least_age)
+        age = age_in(known.user.profile, scene, self._markets.of(scene.country).least_age)
         n_ratings = int(self._ratings.searchsorted(age, side="right"))
         kind = _Kind(scene.country, scene.language, n_ratings)
         kept = self._kept.get(kind)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from env.arrays.growing import grown
-from env.arrays.index_sets import distinct
+from env.arrays.index_sets import distinct, first_indices
 from env.fair_start.reach import Reach
 from env.items.catalogue import Catalogue
 from env.vocabulary import Bools, Float32s, Floats, Ints
-from policies.candidates.retrieval import first_indices
+from policies.candidates.query import Query
 
 OFFERED = 4
 """Guaranteed uploads offered for each reserved slot at most, so that the policy still has a
@@ -52,22 +52,14 @@ def uploads_with_shortfall(catalogue: Catalogue, reach: Reach, new: Bools, pendi
     return owed[np.argsort(-reach.price[owed], kind="stable")]
 
 
-def choose_reserved(
-    interests: Mapping[str, Float32s],
-    catalogue: Catalogue,
-    reach: Reach,
-    owed: Ints,
-    n_reserved: int,
-    at_most: int,
-    seed: int,
-) -> Ints:
+def choose_reserved(query: Query, owed: Ints, n_reserved: int, at_most: int) -> Ints:
     """Return the guaranteed uploads that suit a user best, the most urgent match first.
 
     There is one for each reserved slot, and further ones within `MARGIN` of the first; of
     near-duplicates only the first is kept.
 
     Args:
-        interests: the user's interest vectors by source.
+        query: gives the user's interests, the items and their shadow prices.
         owed: shape (m,), see `uploads_with_shortfall`.
         n_reserved: slots that choose from them, at least 0.
         at_most: upper bound on the result; not below n_reserved.
@@ -78,8 +70,9 @@ def choose_reserved(
     n = min(OFFERED * n_reserved, at_most)
     if not len(owed) or n <= 0:
         return owed[:0]
-    owed = np.random.default_rng(seed ^ _TIES).permutation(owed)
-    worth = _match(interests, catalogue.vectors[owed]) + reach.price[owed]
+    catalogue = query.catalogue
+    owed = np.random.default_rng(query.seed ^ _TIES).permutation(owed)
+    worth = _match(query.interests, catalogue.vectors[owed]) + query.reach.price[owed]
     # The order of equals is random, so the choice that a partition makes among them is as well.
     best = np.argpartition(-worth, n - 1)[:n] if n < len(owed) else np.arange(len(owed))
     best = _distinct(best, worth, catalogue, owed)

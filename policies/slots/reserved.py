@@ -7,9 +7,9 @@ slot spreads its floor over candidates with little evidence. Rejected alternativ
 
 import numpy as np
 
-from env.items.catalogue import Catalogue
-from env.items.statistics import ItemStates
+from env.arrays.index_sets import is_among
 from env.vocabulary import Bools, Ints, SlotRule
+from policies.candidates.query import Query
 
 LITTLE_EVIDENCE = 30
 """Items with fewer impressions have little evidence."""
@@ -39,23 +39,18 @@ def reserve(share: float, n_slots: int, seed: int) -> Ints:
     return rng.permutation(n_slots)[:n_reserved]
 
 
-def slots(
-    n_slots: int,
-    catalogue: Catalogue,
-    index: Ints,
-    states: ItemStates,
-    owed: Bools,
-    places: Ints,
-) -> tuple[SlotRule, ...]:
+def slots(query: Query, index: Ints) -> tuple[SlotRule, ...]:
     """Return a page's slot rules, one object for equal ones.
 
+    As many of the reserved slots are used as there are candidates with a shortfall.
+
     Args:
-        index: shape (n,), the candidates.
-        owed: shape (n,), candidates with a shortfall; the first ones are the most urgent.
-        places: from `reserve`; as many are used as there are candidates with a shortfall.
+        query: gives the reserved slots and the uploads for them.
+        index: shape (n,), the candidates; among those with a shortfall the most urgent come first.
     """
-    little = states.aligned(catalogue).impressions[index] < LITTLE_EVIDENCE
-    debut = owed.nonzero()[0]
+    n_slots, places = query.size, query.reserved.places
+    little = query.items.impressions[index] < LITTLE_EVIDENCE
+    debut = is_among(index, query.reserved.debut).nonzero()[0]
     places = places[: len(debut)]
     if not len(places):
         return (_open(np.ones(len(index), dtype=np.bool_), little),) * n_slots

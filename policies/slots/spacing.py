@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from env.items.catalogue import Catalogue
 from env.vocabulary import Ints, SlotRule
+from policies.candidates.query import Query
 from policies.slots.reserved import FAIR_START
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -19,6 +20,13 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
 
 _N_SIGNS = 5
+
+
+def spaced(query: Query, index: Ints, rules: Sequence[SlotRule]) -> tuple[SlotRule, ...]:
+    """Return a page's slot rules for the candidates at `index`, narrowed by the user's gap."""
+    by = query.settings
+    gap = gap_for(query.user.evidence, by.topic_gap, by.newcomer_topic_gap, by.newcomer_evidence)
+    return spread(rules, topics(query.catalogue, index), gap, query.seed)
 
 
 def topics(catalogue: Catalogue, index: Ints) -> Ints:

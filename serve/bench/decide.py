@@ -6,6 +6,7 @@ against a catalogue of 10,000 items. Scoring is compared with Vowpal Wabbit's te
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from threading import Thread
 from typing import TypeVar
 
@@ -18,11 +19,11 @@ from env.records import ItemRecord, pack_halves
 from env.users.state import UserState, live_session
 from env.vocabulary import Context, Floats, Ints, Item, ItemId, Scene, SessionId
 from policies.bandit.policy import features_text, text_parser
-from policies.candidates import retrieval
 from policies.candidates.cells import LEAST_ITEMS
-from policies.candidates.context import UserHistory
-from policies.candidates.nearest import MATCH_STEP, MatchIndex, interests_of, matches_of
-from policies.candidates.retrieval import Shares
+from policies.candidates.interests import MATCH_STEP, interests_of, matches_of
+from policies.candidates.query import Query
+from policies.candidates.retrieval import retrieve
+from policies.candidates.sources import SOURCES
 from serve.bench.room import Advance, InProcessServer
 from serve.config import Config
 from serve.feed.pipeline import Pipeline, Stopwatch
@@ -31,7 +32,7 @@ from serve.feed.shelf import Indexing
 N_BEST = 200
 
 ALONE = {
-    source: Shares(**{name: float(name == source) for name in Shares.__struct_fields__})
+    source: {other.name: float(other.name == source) for other in SOURCES}
     for source in ("long_interest", "session_interest")
 }
 """Shares that use one source only."""
@@ -57,38 +58,22 @@ def measure_recall(
             matches = matches_of(source, interest, catalogue.vectors, items.reward_mean)
             steps = np.rint(matches / MATCH_STEP)
             exact, some = (
-                _retrieve(pipeline, state, scene, source, nearest, seed + k)
-                for nearest in (None, pipeline.nearest)
+                retrieve(replace(query, nearest=nearest), N_BEST).index
+                for nearest, query in (
+                    (nearest, _query(pipeline, state, scene, source, seed + k))
+                    for nearest in (None, pipeline.nearest)
+                )
             )
             if len(exact):
                 found[source].append(_part(steps, exact, some))
     return {source: float(np.mean(parts)) for source, parts in found.items() if parts}
 
 
-def _retrieve(
-    pipeline: Pipeline,
-    state: UserState,
-    scene: Scene,
-    source: str,
-    nearest: MatchIndex | None,
-    seed: int,
-) -> Ints:
-    catalogue = pipeline.catalogue
-    known = UserHistory.of(state, catalogue, scene.at_ms)
-    allowed = pipeline.eligible(pipeline.served, state, scene, known, 1).allowed
-    states, shares = pipeline.served.states, ALONE[source]
-    return retrieval.retrieve(
-        state,
-        scene,
-        catalogue,
-        states,
-        known,
-        allowed,
-        N_BEST,
-        seed,
-        shares=shares,
-        nearest=nearest,
-    ).index
+def _query(pipeline: Pipeline, state: UserState, scene: Scene, source: str, seed: int) -> Query:
+    """Return a query that only one source answers."""
+    whole = pipeline.inventory()
+    alone = replace(whole, settings=replace(whole.settings, shares=ALONE[source]))
+    return Query.of(alone, state, scene, 1, seed)
 
 
 def _part(steps: Floats, exact: Ints, some: Ints) -> float:
@@ -128,20 +113,7 @@ def measure_uploads(
         record = ItemRecord(item.item_id, now_ms, item, pack_halves(static_block(item)))
         began_ns = clock_ns()
         catalogue.apply(record)
-        known = UserHistory.of(state, catalogue, now_ms)
-        allowed = pipeline.eligible(pipeline.served, state, scene, known, 1).allowed
-        found = retrieval.retrieve(
-            state,
-            scene,
-            catalogue,
-            served,
-            known,
-            allowed,
-            N_BEST,
-            k,
-            shares=ALONE["session_interest"],
-            nearest=pipeline.nearest,
-        )
+        found = retrieve(_query(pipeline, state, scene, "session_interest", k), N_BEST)
         longest_ns = max(longest_ns, clock_ns() - began_ns)
         if catalogue.index_of(item.item_id) not in found.index:
             raise RuntimeError(f"expected {item.item_id} among what suits best, it is not there")

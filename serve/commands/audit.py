@@ -1,10 +1,11 @@
 """The command `nextswipe audit`, and the group with `nextswipe audit policy`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from serve.audit.response import Audit
 from serve.commands.settings import (
     AsJson,
     ConfigFile,
@@ -14,31 +15,9 @@ from serve.commands.settings import (
     print_json,
     require_picture,
 )
+from serve.config import Config
 from serve.errors import JobError
-
-if TYPE_CHECKING:
-    from serve.audit.response import Audit
-    from serve.config import Config
-    from serve.jobs.policy_audit import PolicyAudit, RatioEstimate
-    from serve.learn.served import Folds
-
-
-FIGURES = {
-    "active days": "active_days",
-    "mean bait": "bait",
-    "cards of much bait": "bait_share",
-    "topic entropy, nats": "topic_entropy",
-    "visits beyond an hour": "long_visits",
-    "watching beyond it": "overtime",
-    "cards from 0 to 5 h": "night",
-    "cards not interested in": "not_interested",
-    "cards of the less seen half": "tail",
-}
-
-VISITS = {
-    "cards a visit, p50 p95 p99": "visit_cards",
-    "minutes a visit, p50 p95 p99": "visit_minutes",
-}
+from serve.learn.served import Folds
 
 
 def audit_policy(
@@ -71,7 +50,7 @@ def audit_policy(
     """
     from env.world.presets import load
     from serve.jobs.policy_audit import audit_policy as audit
-    from serve.jobs.policy_audit import find_chooser, open_world
+    from serve.jobs.policy_audit import find_chooser, open_world, print_audits
 
     try:
         env = open_world(load(preset), users, days)
@@ -86,30 +65,7 @@ def audit_policy(
     if as_json:
         print_json(audits)
     else:
-        _print_policies(audits)
-
-
-def _print_policies(audits: "list[PolicyAudit]") -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    first = audits[0]
-    table = Table(title=f"{first.users:,} users, up to {first.days} days, simulated")
-    table.add_column("")
-    for audit in audits:
-        table.add_column(escape(audit.policy), justify="right")
-    for title, name in FIGURES.items():
-        table.add_row(title, *(_told(getattr(audit, name)) for audit in audits))
-    for title, name in VISITS.items():
-        table.add_row(
-            title, *("  ".join(f"{n:,.0f}" for n in getattr(audit, name)) for audit in audits)
-        )
-    Console(highlight=False).print(table)
-
-
-def _told(figure: "RatioEstimate") -> str:
-    return f"{figure.value:.4f} ± {figure.se:.4f}"
+        print_audits(audits)
 
 
 N_UPLOADS = 20
@@ -192,7 +148,7 @@ def _refuse_options(context: typer.Context) -> None:
             )
 
 
-def _folds(settings: "Config", from_log: bool) -> "Folds":
+def _folds(settings: Config, from_log: bool) -> Folds:
     from serve.audit.read import fold_log, read_snapshot
     from serve.store.data_folder import count_lines
 
@@ -202,7 +158,7 @@ def _folds(settings: "Config", from_log: bool) -> "Folds":
         return fold_log(settings, advance)
 
 
-def _print(made: "Audit") -> None:
+def _print(made: Audit) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -223,7 +179,7 @@ def _print(made: "Audit") -> None:
         console.print(sentence, markup=False, soft_wrap=True)
 
 
-def _draw(made: "Audit", html: Path | None, picture: Path | None) -> None:
+def _draw(made: Audit, html: Path | None, picture: Path | None) -> None:
     from serve.audit.html import audit_html
     from serve.audit.picture import draw_audit
 

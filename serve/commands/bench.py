@@ -9,14 +9,14 @@ import typer
 from serve.clock import now_ms
 from serve.commands.settings import AsJson, StoreUrl, require_store, show, steps
 
-Seed = Annotated[int, typer.Option(help="Of all that is drawn.")]
+Seed = Annotated[int, typer.Option(help="Seed of all draws.")]
 
 Full = Annotated[bool, typer.Option("--full", help="The long one.")]
 
 
 def bench_decide(
     items: Annotated[int, typer.Option(min=200, help="In the catalogue.")] = 10_000,
-    candidates: Annotated[int, typer.Option(min=10, help="Of a page.")] = 200,
+    candidates: Annotated[int, typer.Option(min=10, help="Candidates of a page.")] = 200,
     pages: Annotated[int, typer.Option(min=10, help="Timed.")] = 2_000,
     seed: Seed = 1,
     full: Full = False,
@@ -83,8 +83,10 @@ Items = Annotated[int, typer.Option(min=200, help="In the catalogue.")]
 
 def bench_feed(
     items: Items = 10_000,
-    connections: Annotated[int, typer.Option(min=1, help="Of the closed loop.")] = 8,
-    rounds: Annotated[int, typer.Option(min=1, help="Of a window for each edge.")] = 7,
+    connections: Annotated[int, typer.Option(min=1, help="Connections of the closed loop.")] = 8,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Rounds; each edge has one window a round.")
+    ] = 7,
     window_s: Annotated[float, typer.Option(min=0.1, help="Seconds of a window.")] = 3.0,
     rate: Annotated[float, typer.Option(min=1.0, help="Pages a second of the open loop.")] = 100.0,
     open_s: Annotated[float, typer.Option(min=0.1, help="Seconds of the open loop.")] = 30.0,
@@ -116,7 +118,7 @@ def bench_feed(
 def bench_swaps(
     swaps: Annotated[int, typer.Option(min=2, help="Models to swap in.")] = 1_000,
     items: Items = 10_000,
-    connections: Annotated[int, typer.Option(min=1, help="Of the closed loop.")] = 8,
+    connections: Annotated[int, typer.Option(min=1, help="Connections of the closed loop.")] = 8,
     seed: Seed = 1,
     as_json: AsJson = False,
 ) -> None:

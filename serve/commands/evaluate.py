@@ -1,41 +1,23 @@
 """The command `nextswipe evaluate`."""
 
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 import typer
-
-from serve.commands.settings import AsJson, ConfigFile, DataFolder, bar, load_settings, print_json
-from serve.errors import JobError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rich.console import Console
-
-    from replay.evaluate.evaluate import Evaluation
-    from serve.config import Config
-    from serve.jobs.evaluate import EvaluationJob
-    from serve.jobs.open_bandit import ObdReport
-from typing import TYPE_CHECKING
-
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from replay.evaluate.evaluate import PolicyReport
+from replay.estimators.intervals import Estimate
+from replay.evaluate.evaluate import Evaluation, PolicyReport
+from replay.evaluate.importance import FeatureImportance, Importance
+from replay.evaluate.segments import SegmentReport
 from replay.report.words import users_words
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from replay.estimators.intervals import Estimate
-    from replay.evaluate.evaluate import Evaluation
-    from replay.evaluate.importance import FeatureImportance, Importance
-    from replay.evaluate.segments import SegmentReport
-
+from serve.commands.settings import AsJson, ConfigFile, DataFolder, bar, load_settings, print_json
+from serve.errors import JobError
 
 Word = TypeVar("Word", bound=str)
 
@@ -68,7 +50,7 @@ def evaluate_obd(
     if as_json:
         print_json(report)
     else:
-        print_report(report)
+        obd.print_report(report)
 
 
 def _one_of(allowed: tuple[Word, ...], word: str, option: str) -> Word:
@@ -76,64 +58,6 @@ def _one_of(allowed: tuple[Word, ...], word: str, option: str) -> Word:
         if each == word:
             return each
     raise JobError(f"{option}: expected one of {', '.join(allowed)}, got {word!r}")
-
-
-def print_report(report: "ObdReport") -> None:
-    """Print refusals, estimates and errors as tables."""
-    from rich.console import Console
-
-    console = Console()
-    for refusal in report.refusals:
-        mark = "shown by force" if report.forced else "refused"
-        console.print(f"{mark}: {refusal}; {refusal.advice}", highlight=False)
-    _print_estimates(console, report)
-    _print_settings(console, report)
-
-
-def _print_estimates(console: "Console", report: "ObdReport") -> None:
-    from rich.table import Table
-
-    console.print(
-        "the dataset names nobody: each impression counts as a user of its own, though three of "
-        "them make a page",
-        highlight=False,
-    )
-    title = f"{report.target} on the log of {report.behaviour}, campaign {report.campaign}"
-    table = Table(title=title)
-    for column in ("", "clicks an impression", "95% interval", "effective n"):
-        table.add_column(column, justify="left" if not column else "right")
-    named = [("default: ", report.default)] if report.default is not None else []
-    named += [("", estimate) for estimate in (report.logged, *report.estimates)]
-    for mark, estimate in named:
-        interval = f"{estimate.low:.6f} to {estimate.high:.6f}"
-        name = f"{mark}{estimate.estimator}"
-        table.add_row(name, f"{estimate.value:.6f}", interval, f"{estimate.ess:,.0f}")
-    console.print(table)
-    if report.on_policy is not None:
-        error = report.relative_error
-        told = "" if error is None else f", so ips is off by {error:.4f} of it"
-        console.print(
-            f"the sample of {report.target} itself has {report.on_policy:.6f}{told}",
-            highlight=False,
-        )
-    if report.ips_more_draws is not None:
-        console.print(f"ips with 400,000 draws: {report.ips_more_draws:.6f}", highlight=False)
-
-
-def _print_settings(console: "Console", report: "ObdReport") -> None:
-    from rich.table import Table
-
-    if report.mean_relative_error is None:
-        return
-    table = Table(title="the default estimator's relative error against the full data")
-    for column in ("campaign", "log", "target", "error", "gates"):
-        table.add_column(column, justify="right" if column == "error" else "left")
-    for s in report.settings:
-        gates = ", ".join(refusal.gate for refusal in s.refusals)
-        mark = f"forced: {gates}" if gates else "passed"
-        table.add_row(s.campaign, s.behaviour, s.target, f"{s.relative_error:.3f}", mark)
-    table.add_row("mean", "", "", f"{report.mean_relative_error:.3f}", "")
-    console.print(table)
 
 
 EPILOG = "Example: nextswipe evaluate uniform popularity --segment country --report report.html"
@@ -228,9 +152,17 @@ def evaluate(
         raise JobError(f"--report: expected a file in a folder that is there, got {report}")
     names = policies or ["vowpal" if log is None else "uniform"]
     settings = load_settings(config, data)
-    from serve.jobs.evaluate import reward_fit
+    from serve.jobs.evaluate import open_external_evaluation, open_question, reward_fit
+    from serve.store.data_folder import count_lines
 
-    with _question(settings, names, arm, held_out, log) as question:
+    with ExitStack() as stack:
+        if log is not None:
+            question = stack.enter_context(open_external_evaluation(log, names))
+        else:
+            with bar("reading", count_lines(settings)) as advance:
+                question = stack.enter_context(
+                    open_question(settings, names, arm=arm, held_out=held_out, advance=advance)
+                )
         with bar("evaluating", 2 * question.n_decisions) as advance:
             evaluation = question.answer(
                 fit=reward_fit(settings, reward_model),
@@ -247,12 +179,10 @@ def evaluate(
     _write(msgspec.structs.replace(evaluation, importance=found), report, as_json)
 
 
-def _write(evaluation: "Evaluation", report: Path | None, as_json: bool) -> None:
+def _write(evaluation: Evaluation, report: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(evaluation)
     else:
-        from serve.commands.evaluate import print_evaluation
-
         print_evaluation(evaluation)
     if report is not None:
         from replay.report.html import report_html
@@ -286,28 +216,11 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-@contextmanager
-def _question(
-    settings: "Config", names: list[str], arm: str, held_out: bool, log: Path | None
-) -> "Iterator[EvaluationJob]":
-    from serve.jobs.evaluate import open_external_evaluation, open_question
-    from serve.store.data_folder import count_lines
-
-    with ExitStack() as stack:
-        if log is not None:
-            yield stack.enter_context(open_external_evaluation(log, names))
-            return
-        with bar("reading", count_lines(settings)) as advance:
-            asked = open_question(settings, names, arm=arm, held_out=held_out, advance=advance)
-            question = stack.enter_context(asked)
-        yield question
-
-
 N_FEATURES = 12
 """Features printed; the report and JSON hold all."""
 
 
-def print_evaluation(evaluation: "Evaluation") -> None:
+def print_evaluation(evaluation: Evaluation) -> None:
     """Print an evaluation."""
     console = Console(highlight=False)
     console.print(_policies(evaluation))
@@ -325,7 +238,7 @@ def print_evaluation(evaluation: "Evaluation") -> None:
         _print_importance(console, evaluation.importance)
 
 
-def _print_importance(console: Console, found: "Importance") -> None:
+def _print_importance(console: Console, found: Importance) -> None:
     console.print(
         _features("growth of the squared error, in variances of the reward", found.reward)
     )
@@ -333,7 +246,7 @@ def _print_importance(console: Console, found: "Importance") -> None:
         console.print(_features(f"by how much the first card of {policy} moves", features))
 
 
-def _policies(evaluation: "Evaluation") -> Table:
+def _policies(evaluation: Evaluation) -> Table:
     made_by = ", ".join(evaluation.reports[0].logged_policies[:3])
     of_whom = f" on the log of {made_by}" if made_by else ""
     table = _table(
@@ -361,7 +274,7 @@ def _row(report: PolicyReport) -> tuple[str, ...]:
     return (report.policy, f"{first.value:.4f}{mark}", _interval(first), _gain(report), ess)
 
 
-def _gain(found: "PolicyReport | SegmentReport") -> str:
+def _gain(found: PolicyReport | SegmentReport) -> str:
     """Return the gain with its interval, or the failed gates."""
     gain = found.gain
     if gain is None:
@@ -370,7 +283,7 @@ def _gain(found: "PolicyReport | SegmentReport") -> str:
     return f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]{mark}"
 
 
-def _estimators(report: "PolicyReport") -> Table:
+def _estimators(report: PolicyReport) -> Table:
     title = f"all estimators of {report.policy}{', forced' if report.forced else ''}"
     columns = ("", "reward a card", _interval_title(report.logged.level), "effective n")
     table = _table(title, columns)
@@ -380,7 +293,7 @@ def _estimators(report: "PolicyReport") -> Table:
     return table
 
 
-def _parts(report: "PolicyReport") -> Table:
+def _parts(report: PolicyReport) -> Table:
     columns = ("", "decisions", "gain over logged (dr)", "effective n")
     table = _table(f"{report.policy} by part of the log", columns)
     for part in report.parts:
@@ -389,7 +302,7 @@ def _parts(report: "PolicyReport") -> Table:
     return table
 
 
-def _features(title: str, features: "Sequence[FeatureImportance]") -> Table:
+def _features(title: str, features: Sequence[FeatureImportance]) -> Table:
     table = _table(title, ("feature", "of", "importance", "95% interval"))
     for feature in features[:N_FEATURES]:
         interval = f"{feature.low:.4f} to {feature.high:.4f}"
@@ -397,14 +310,14 @@ def _features(title: str, features: "Sequence[FeatureImportance]") -> Table:
     return table
 
 
-def _print_refusals(console: Console, report: "PolicyReport") -> None:
+def _print_refusals(console: Console, report: PolicyReport) -> None:
     said = "forced, do not rely on it" if report.forced else "refused"
     _print_text(console, f"{report.policy}: {said}")
     for refusal in report.refusals:
         _print_text(console, f"  {refusal}\n    {refusal.advice}")
 
 
-def _print_health(console: Console, report: "PolicyReport") -> None:
+def _print_health(console: Console, report: PolicyReport) -> None:
     health, log = report.health, report.health.log
     judged = log.calibration
     calibration = (
@@ -452,5 +365,5 @@ def _interval_title(level: float) -> str:
     return f"{level:.1%} interval".replace(".0%", "%")
 
 
-def _interval(estimate: "Estimate") -> str:
+def _interval(estimate: Estimate) -> str:
     return f"{estimate.low:.4f} to {estimate.high:.4f}"

@@ -1,15 +1,12 @@
 """The commands `nextswipe train bandit`, `retention` and `offline`."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, bar, load_settings, print_json
 from serve.commands.train_offline import EXAMPLE, train_offline
 from serve.commands.train_retention import train_retention
-
-if TYPE_CHECKING:
-    from serve.jobs.train_bandit import TrainedBandit
 
 
 def register(app: typer.Typer) -> None:
@@ -56,25 +53,6 @@ def train_bandit(
     if as_json:
         print_json(trained)
     else:
-        _print(trained)
+        typer.echo(trained.describe())
     if trained.version is None:
         raise typer.Exit(1)
-
-
-def _print(trained: "TrainedBandit") -> None:
-    logged, gain, health = trained.report.logged, trained.report.gain, trained.report.health
-    more = (
-        ""
-        if gain is None
-        else f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] as trained, "
-    )
-    typer.echo(
-        f"held-out pages: {logged.value:.4f} a card as logged, {more}by {health.ess:,.0f} "
-        f"effective decisions of {health.n_users:,} users"
-    )
-    for refusal in trained.refusals:
-        typer.echo(f"gate not passed: {refusal}")
-    if trained.version is not None:
-        typer.echo(f"published version {trained.version.version}")
-    else:
-        typer.echo("not published")

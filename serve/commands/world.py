@@ -1,29 +1,22 @@
 """The commands `nextswipe world`: fit, check, twin, story and export."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 import typer
 
-from serve.commands.settings import AsJson, bar, print_json
+from serve.commands.settings import AsJson, bar, print_json, require_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from env.calibration.checks import Check
-    from env.calibration.identify import WorldLog
-    from env.twin.policies import Graded
-    from env.world.presets import Preset
-    from serve.jobs.check_world import WorldChecks
-    from serve.jobs.fit_world import Fitted
-from typing import TYPE_CHECKING, Any, Literal
-
-from serve.commands.settings import require_picture
-
-if TYPE_CHECKING:
+    from env.calibration.identify import ParameterEstimate, WorldLog
     from env.gym.choosers import ChooserName
+    from env.twin.policies import Graded
+    from env.world.moments import LogStatistics
     from env.world.presets import Preset
 
 
@@ -172,7 +165,11 @@ def fit(
     if as_json:
         print_json(fitted)
     else:
-        _show_fit(fitted)
+        checks = {
+            "Simulated, against what it was made from": fitted.checks,
+            "Simulated, against the part that was kept out": fitted.holdout,
+        }
+        _show_fit(fitted.preset.name, fitted.findings, checks)
     if missed := fitted.missed():
         names = ", ".join(f"{row.name} ({row.group})" for row in missed)
         typer.echo(f"outside of the band: {names}", err=True)
@@ -211,7 +208,7 @@ def check(
     with threadpool_limits(1, user_api="blas"), bar("checking", 2 * cards) as advance:
         checked = check_world(world, seed, Sizes(cards=cards), advance)
     if picture is not None:
-        _draw(picture, world, checked)
+        _draw(picture, world, checked.moments, checked.survival)
     if as_json:
         print_json(msgspec.structs.replace(checked, survival=()))
     else:
@@ -227,7 +224,7 @@ def _read(log: Path) -> "WorldLog":
     return read_log(log)
 
 
-def _draw(file: Path, world: "Preset", checked: "WorldChecks") -> None:
+def _draw(file: Path, world: "Preset", found: "LogStatistics", survival: tuple[float, ...]) -> None:
     from env.report.moments import draw_moments
     from serve.errors import JobError
 
@@ -236,9 +233,9 @@ def _draw(file: Path, world: "Preset", checked: "WorldChecks") -> None:
     try:
         draw_moments(
             file,
-            checked.moments,
+            found,
             world.moments,
-            np.array(checked.survival),
+            np.array(survival),
             title=f"The world “{world.name}” beside the figures that it is made from",
             source=world.source,
         )
@@ -248,22 +245,21 @@ def _draw(file: Path, world: "Preset", checked: "WorldChecks") -> None:
         raise JobError(f"{file}: {error}") from error
 
 
-def _show_fit(fitted: "Fitted") -> None:
+def _show_fit(
+    name: str, findings: "Sequence[ParameterEstimate]", checks: "Mapping[str, Sequence[Check]]"
+) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"The world {fitted.preset.name}")
+    table = Table(title=f"The world {name}")
     for column in ("", "came out at", "how it is known"):
         table.add_column(column)
-    for finding in fitted.findings:
+    for finding in findings:
         style = "" if finding.identified else "dim"
         table.add_row(finding.name, finding.value, finding.how, style=style)
-    if fitted.findings:
+    if findings:
         Console().print(table)
-    for title, rows in (
-        ("Simulated, against what it was made from", fitted.checks),
-        ("Simulated, against the part that was kept out", fitted.holdout),
-    ):
+    for title, rows in checks.items():
         if rows:
             _show_checks(title, rows)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from env.arrays.index_sets import is_among
 from env.columns.schema import N_STATIC, SCHEMA
-from env.fair_start.reach import Reach
+from env.fair_start.audience import Audiences
 from env.features.encode import encode
 from env.features.scenes import observe
 from env.interface import Policy, fill_page, page_seed
@@ -21,25 +21,19 @@ from env.items.catalogue import Catalogue
 from env.pages.records import page_record
 from env.records import PageRecord
 from env.users.state import UserState
-from env.vocabulary import (
-    Bools,
-    Context,
-    Float32s,
-    Ints,
-    Page,
-    PageId,
-    Scene,
-    SessionId,
-    SlotRule,
-    UserKey,
-)
-from policies.candidates import filters, retrieval
-from policies.candidates.context import UserHistory
-from policies.candidates.eligibility import Eligibility, Eligible
+from env.vocabulary import Context, Ints, Page, PageId, Scene, SessionId, SlotRule, UserKey
+from policies.candidates import filters
+from policies.candidates.eligibility import Eligibility
 from policies.candidates.filters import Filtered
 from policies.candidates.markets import Markets
-from policies.candidates.nearest import MatchIndex, interests_of
-from policies.candidates.retrieval import DEBUT, Retrieved
+from policies.candidates.query import (
+    Inventory,
+    MatchIndex,
+    Query,
+    QuerySettings,
+    ReservedCandidates,
+)
+from policies.candidates.retrieval import Retrieved, retrieve
 from policies.slots import offers as fair_start
 from policies.slots import reserved as pools
 from policies.slots import spacing
@@ -52,64 +46,29 @@ from serve.learn.rankers import Ranking
 from serve.learn.served import Folds, ServingModel
 from serve.wire.feed import FeedRequest
 
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """The inputs of one page, which every stage of the pipeline reads."""
-
-    state: UserState
-    scene: Scene
-    served: ServingModel
-    size: int  # number of cards, at least 1
-    seed: int  # seed of the page's draws
-
-
 _TIMES_ASKED = 4
 """Maximum number of rounds in which rate-limited uploads are replaced by others."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReservedCandidates:
-    """The slots that one page reserves, and the candidates for them."""
-
-    places: Ints  # slots to reserve, in random order
-    debut: Ints  # catalogue indices of the candidates, the most urgent first
 
 
 class SlotReservations:
     """Computes the reservations of one replica's pages and counts its deliveries in flight."""
 
-    def __init__(self, config: Config, catalogue: Catalogue) -> None:
-        self._config = config
+    def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._undelivered = PendingImpressions()
 
-    def offer(
-        self,
-        asked: Query,
-        interests: Mapping[str, Float32s],
-        known: UserHistory,
-        eligible: Eligible,
-        new: Bools,
-    ) -> ReservedCandidates:
-        """Return the slots a page reserves for uploads with a shortfall, and their candidates.
-
-        Args:
-            asked: the query of the page.
-            interests: the user's interests, see `policies.candidates.nearest.interests_of`.
-            known: the user's history.
-            eligible: items that the user may be shown.
-            new: shape (n_items,), eligible items that are new to the user.
-        """
-        reach = asked.served.audiences.aligned(self._catalogue)
-        pending = self._undelivered.pending(reach, asked.scene.at_ms)
-        owed = self._owed_to(reach, pending, known, eligible, new)
-        unmet = owed[self._is_unmet(asked, pending, owed)]
-        share = asked.served.audiences.share(asked.scene.country, asked.scene.language)
+    def offer(self, query: Query, audiences: Audiences) -> ReservedCandidates:
+        """Return the slots a page reserves for uploads with a shortfall, and their candidates."""
+        scene, pending = query.scene, self._undelivered.pending(query.reach, query.scene.at_ms)
+        owed = fair_start.uploads_with_shortfall(query.catalogue, query.reach, query.new, pending)
+        owed = filters.suitable(query, owed)
+        # Uploads without any impression, delivered or in flight from this replica, go first.
+        unmet = owed[(query.items.impressions[owed] == 0.0) & (pending[owed] == 0)]
+        share = audiences.share(scene.country, scene.language)
         if len(unmet):
-            share, owed = max(share, self._config.fair_start.budget), unmet
-        places = pools.reserve(share, asked.size, asked.seed)
-        return ReservedCandidates(places, self._suited(asked, interests, reach, owed, len(places)))
+            share, owed = max(share, query.settings.unmet_budget), unmet
+        places = pools.reserve(share, query.size, query.seed)
+        return ReservedCandidates(places, _suited(query, audiences, owed, len(places)))
 
     def committed(self, page: PageRecord) -> None:
         """Count the cards of a committed page as deliveries in flight."""
@@ -117,49 +76,21 @@ class SlotReservations:
         index = np.array([i for i in places if i is not None], dtype=np.int64)
         self._undelivered.drew(index, page.at_ms)
 
-    def _owed_to(
-        self, reach: Reach, pending: Ints, known: UserHistory, eligible: Eligible, new: Bools
-    ) -> Ints:
-        """Return the uploads with a shortfall that this user can be offered, most urgent first."""
-        owed = fair_start.uploads_with_shortfall(self._catalogue, reach, new, pending)
-        return filters.filter_candidates(
-            known, eligible, self._catalogue, owed, at_least=0, per_creator=max(len(owed), 1)
-        ).kept
 
-    def _is_unmet(self, asked: Query, pending: Ints, owed: Ints) -> Bools:
-        """Return the uploads without any impression, delivered or in flight from this replica."""
-        impressions = asked.served.states.aligned(self._catalogue).impressions
-        unmet: Bools = (impressions[owed] == 0.0) & (pending[owed] == 0)
-        return unmet
-
-    def _suited(
-        self,
-        asked: Query,
-        interests: Mapping[str, Float32s],
-        reach: Reach,
-        owed: Ints,
-        n_reserved: int,
-    ) -> Ints:
-        if not n_reserved:
-            return owed[:0]
-        n_candidates = max(self._config.feed.candidates, asked.size)
-        at_most = max(n_candidates // 2, n_reserved)
-        hearing = owed[:0]
-        for _ in range(_TIMES_ASKED):
-            suited = fair_start.choose_reserved(
-                interests, self._catalogue, reach, owed, n_reserved, at_most, asked.seed
-            )
-            hears = self._hears(asked, suited)
-            hearing = suited[hears]
-            if hears.all():
-                break
-            owed = owed[~is_among(owed, suited[~hears])]
+def _suited(query: Query, audiences: Audiences, owed: Ints, n_reserved: int) -> Ints:
+    """Return the uploads that suit the user and whose audience accepts their impression."""
+    hearing = owed[:0]
+    if not n_reserved:
         return hearing
-
-    def _hears(self, asked: Query, index: Ints) -> Bools:
-        """Return the uploads whose audience would accept an impression of this user."""
-        audiences, ids = asked.served.audiences, self._catalogue.ids
-        return np.array([audiences.hears(asked.scene, ids[i]) for i in index.tolist()], np.bool_)
+    at_most, ids = max(query.n_candidates // 2, n_reserved), query.catalogue.ids
+    for _ in range(_TIMES_ASKED):
+        suited = fair_start.choose_reserved(query, owed, n_reserved, at_most)
+        hears = np.array([audiences.hears(query.scene, ids[i]) for i in suited.tolist()], np.bool_)
+        hearing = suited[hears]
+        if hears.all():
+            break
+        owed = owed[~is_among(owed, suited[~hears])]
+    return hearing
 
 
 class PageMaker(Protocol):
@@ -237,17 +168,10 @@ class PageCandidates:
     index: Ints  # (n,) catalogue indices
     retrieved: Retrieved
     filtered: Filtered
-    places: Ints  # slots to reserve for delivery guarantees, in random order
 
     def reason(self, action: int) -> str:
         """Return the source that proposed a candidate."""
         return self.retrieved.reason(int(self.filtered.rows[action]))
-
-    @property
-    def owed(self) -> Bools:
-        """Candidates proposed because of a shortfall in their delivery guarantee, shape (n,)."""
-        owed: Bools = self.retrieved.source[self.filtered.rows[: len(self.index)]] == DEBUT
-        return owed
 
 
 class Pipeline:
@@ -280,8 +204,9 @@ class Pipeline:
         self._served = served
         self._ranking: Ranking | None = None
         self._nearest: MatchIndex | None = None
+        self._settings = query_settings(config)
         self._eligibility = Eligibility(Markets(config.markets), config.pools)
-        self._owed = SlotReservations(config, self.catalogue)
+        self._owed = SlotReservations(self.catalogue)
         self._custom = custom or CustomPages(config, load_customs(config))
         arms = config.experiment.arms
         self._baselines: Mapping[str, Policy] = {
@@ -326,18 +251,16 @@ class Pipeline:
         """The index in which best matches are searched; None: all items are scanned."""
         return self._nearest
 
-    def eligible(
-        self,
-        served: ServingModel,
-        state: UserState,
-        scene: Scene,
-        known: UserHistory,
-        at_least: int,
-    ) -> Eligible:
-        """Return the items that one version may show to a user."""
-        reach = served.audiences.aligned(self.catalogue)
-        return self._eligibility.eligible(
-            self.catalogue, reach, scene, state.profile, known, at_least
+    def inventory(self) -> Inventory:
+        """Return the items and the version that the next page is drawn from."""
+        served, catalogue = self._served, self.catalogue
+        return Inventory(
+            catalogue,
+            served.states.aligned(catalogue),
+            served.audiences,
+            self._eligibility,
+            self._settings,
+            self._nearest,
         )
 
     def look_in(self, nearest: MatchIndex) -> None:
@@ -379,16 +302,13 @@ class Pipeline:
 
         scene = _observe(request, state, session, now_ms, origin)
         lap("observe")
-        asked = Query(state, scene, served, request.size, seed)
-        chosen = self._choose(asked, lap)
+        query = Query.of(self.inventory(), state, scene, request.size, seed)
+        query = query.reserving(self._owed.offer(query, served.audiences))
+        chosen = _choose(query, lap)
         if not len(chosen.index):
             return None
-        slots = pools.slots(
-            request.size, self.catalogue, chosen.index, served.states, chosen.owed, chosen.places
-        )
-        about = spacing.topics(self.catalogue, chosen.index)
-        slots = spacing.spread(slots, about, self._topic_gap(state), seed)
-        encoded = encode(state, scene, self.catalogue, chosen.index, served.states)
+        slots = spacing.spaced(query, chosen.index, pools.slots(query, chosen.index))
+        encoded = encode(query, chosen.index)
         lap("encode")
         candidates = tuple(map(self.catalogue.ids.__getitem__, chosen.index.tolist()))
         context = Context(page_id, user, session, scene, candidates, encoded)
@@ -397,10 +317,6 @@ class Pipeline:
         record = self._record(page, chosen, arm.name, request.size, replaced)
         lap("record")
         return record
-
-    def _topic_gap(self, state: UserState) -> int:
-        feed, half = self._config.feed, self._config.learner.newcomer_evidence
-        return spacing.gap_for(state.evidence, feed.topic_gap, feed.newcomer_topic_gap, half)
 
     def committed(self, page: PageRecord) -> None:
         """Learn that a page was committed; a page that is drawn again never is."""
@@ -421,41 +337,6 @@ class Pipeline:
             return ranking.blended(served.policy, self._config.retention)
         return self._baselines.get(arm.name, served.policy)
 
-    def _choose(self, asked: Query, lap: Lap) -> PageCandidates:
-        feed, scene, catalogue = self._config.feed, asked.scene, self.catalogue
-        wanted = max(feed.candidates, asked.size)
-        known = UserHistory.of(asked.state, catalogue, scene.at_ms, feed.creator_gap)
-        eligible = self.eligible(asked.served, asked.state, scene, known, asked.size)
-        new = known.new(eligible.allowed)
-        items = asked.served.states.aligned(catalogue)
-        interests = interests_of(asked.state, scene, catalogue, items)
-        offer = self._owed.offer(asked, interests, known, eligible, new)
-        retrieved = retrieval.retrieve(
-            asked.state,
-            scene,
-            catalogue,
-            asked.served.states,
-            known,
-            eligible.allowed,
-            round(SPARE * wanted),
-            asked.seed,
-            interests=interests,
-            debut=offer.debut,
-            nearest=self._nearest,
-            new=new,
-        )
-        lap("retrieve")
-        filtered = filters.filter_candidates(
-            known,
-            eligible,
-            catalogue,
-            retrieved.index,
-            at_least=asked.size,
-            per_creator=feed.per_creator,
-        )
-        lap("filter")
-        return PageCandidates(filtered.kept[:wanted], retrieved, filtered, offer.places)
-
     def _record(
         self, page: Page, chosen: PageCandidates, arm: str, size: int, replaced: str
     ) -> PageRecord:
@@ -472,6 +353,30 @@ class Pipeline:
             degraded="; ".join(filter(None, (chosen.filtered.degraded, short, replaced))),
             removed=chosen.filtered.counts(),
         )
+
+
+def _choose(query: Query, lap: Lap) -> PageCandidates:
+    """Return the page's candidates."""
+    retrieved = retrieve(query, round(SPARE * query.n_candidates))
+    lap("retrieve")
+    filtered = filters.filter_candidates(query, retrieved.index)
+    lap("filter")
+    return PageCandidates(filtered.kept[: query.n_candidates], retrieved, filtered)
+
+
+def query_settings(config: Config) -> QuerySettings:
+    """Return the settings that the stages of a page read."""
+    feed = config.feed
+    return QuerySettings(
+        candidates=feed.candidates,
+        per_creator=feed.per_creator,
+        creator_gap=feed.creator_gap,
+        topic_gap=feed.topic_gap,
+        newcomer_topic_gap=feed.newcomer_topic_gap,
+        newcomer_evidence=config.learner.newcomer_evidence,
+        unmet_budget=config.fair_start.budget,
+        shares=feed.sources,
+    )
 
 
 def _observe(

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from env.vocabulary import Floats, Ints
 from replay.estimators.choice import default
@@ -355,3 +357,55 @@ def _predict(log: ObdLog, pmf: Floats, rows: Ints | None = None) -> RewardPredic
     position = log.position[rows]
     target = pmf.T[position]
     return cross_fitted_predictions(rows, position, log.item[rows], log.click[rows], target)
+
+
+def print_report(report: ObdReport) -> None:
+    """Print refusals, estimates and errors as tables."""
+    console = Console()
+    for refusal in report.refusals:
+        mark = "shown by force" if report.forced else "refused"
+        console.print(f"{mark}: {refusal}; {refusal.advice}", highlight=False)
+    _print_estimates(console, report)
+    _print_settings(console, report)
+
+
+def _print_estimates(console: Console, report: ObdReport) -> None:
+    console.print(
+        "the dataset names nobody: each impression counts as a user of its own, though three of "
+        "them make a page",
+        highlight=False,
+    )
+    title = f"{report.target} on the log of {report.behaviour}, campaign {report.campaign}"
+    table = Table(title=title)
+    for column in ("", "clicks an impression", "95% interval", "effective n"):
+        table.add_column(column, justify="left" if not column else "right")
+    named = [("default: ", report.default)] if report.default is not None else []
+    named += [("", estimate) for estimate in (report.logged, *report.estimates)]
+    for mark, estimate in named:
+        interval = f"{estimate.low:.6f} to {estimate.high:.6f}"
+        name = f"{mark}{estimate.estimator}"
+        table.add_row(name, f"{estimate.value:.6f}", interval, f"{estimate.ess:,.0f}")
+    console.print(table)
+    if report.on_policy is not None:
+        error = report.relative_error
+        told = "" if error is None else f", so ips is off by {error:.4f} of it"
+        console.print(
+            f"the sample of {report.target} itself has {report.on_policy:.6f}{told}",
+            highlight=False,
+        )
+    if report.ips_more_draws is not None:
+        console.print(f"ips with 400,000 draws: {report.ips_more_draws:.6f}", highlight=False)
+
+
+def _print_settings(console: Console, report: ObdReport) -> None:
+    if report.mean_relative_error is None:
+        return
+    table = Table(title="the default estimator's relative error against the full data")
+    for column in ("campaign", "log", "target", "error", "gates"):
+        table.add_column(column, justify="right" if column == "error" else "left")
+    for s in report.settings:
+        gates = ", ".join(refusal.gate for refusal in s.refusals)
+        mark = f"forced: {gates}" if gates else "passed"
+        table.add_row(s.campaign, s.behaviour, s.target, f"{s.relative_error:.3f}", mark)
+    table.add_row("mean", "", "", f"{report.mean_relative_error:.3f}", "")
+    console.print(table)

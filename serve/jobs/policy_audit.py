@@ -11,6 +11,9 @@ from typing import Any, get_args
 
 import msgspec
 import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from env.columns.schema import N_ACTION, N_SHARED
 from env.gym.choosers import ChooserName, best, chooser
@@ -260,3 +263,41 @@ def entropy(counts: Floats) -> Floats:
 
 def _quantiles(visits: list[Floats]) -> tuple[float, ...]:
     return tuple(np.quantile(np.concatenate(visits), AT).tolist())
+
+
+FIGURES = {
+    "active days": "active_days",
+    "mean bait": "bait",
+    "cards of much bait": "bait_share",
+    "topic entropy, nats": "topic_entropy",
+    "visits beyond an hour": "long_visits",
+    "watching beyond it": "overtime",
+    "cards from 0 to 5 h": "night",
+    "cards not interested in": "not_interested",
+    "cards of the less seen half": "tail",
+}
+
+VISITS = {
+    "cards a visit, p50 p95 p99": "visit_cards",
+    "minutes a visit, p50 p95 p99": "visit_minutes",
+}
+
+
+def print_audits(audits: list[PolicyAudit]) -> None:
+    """Print the audits side by side, as a table."""
+    first = audits[0]
+    table = Table(title=f"{first.users:,} users, up to {first.days} days, simulated")
+    table.add_column("")
+    for audit in audits:
+        table.add_column(escape(audit.policy), justify="right")
+    for title, name in FIGURES.items():
+        table.add_row(title, *(_told(getattr(audit, name)) for audit in audits))
+    for title, name in VISITS.items():
+        table.add_row(
+            title, *("  ".join(f"{n:,.0f}" for n in getattr(audit, name)) for audit in audits)
+        )
+    Console(highlight=False).print(table)
+
+
+def _told(figure: RatioEstimate) -> str:
+    return f"{figure.value:.4f} ± {figure.se:.4f}"

@@ -47,6 +47,25 @@ class TrainedBandit(msgspec.Struct, frozen=True):
     learned: int
     version: Version | None
 
+    def describe(self) -> str:
+        """Return the outcome in words, a line for each finding."""
+        logged, gain, health = self.report.logged, self.report.gain, self.report.health
+        more = (
+            ""
+            if gain is None
+            else f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] as trained, "
+        )
+        lines = [
+            (
+                f"held-out pages: {logged.value:.4f} a card as logged, {more}by {health.ess:,.0f} "
+                f"effective decisions of {health.n_users:,} users"
+            )
+        ]
+        lines += [f"gate not passed: {refusal}" for refusal in self.refusals]
+        version = self.version
+        lines.append("not published" if version is None else f"published version {version.version}")
+        return "\n".join(lines)
+
 
 class _Split(NamedTuple):
     """Start of the held-out pages."""

@@ -17,6 +17,8 @@ import numpy as np
 from env.pages.lives import LifeReward, Lives
 from env.vocabulary import Bools, Floats, Keys
 from policies.ranker.tensors import remove_verified
+from policies.training.offline.critic import page_scores
+from policies.training.offline.job import train_offline as train
 from policies.training.offline.settings import OfflineArgs
 from policies.training.offline.tempering import kl_from_log
 from policies.training.training_folder import RANKER, keep_args, require_room
@@ -138,9 +140,6 @@ def train_offline(
     Raises:
         Refused: there is no log, the log is too small, or the folder holds another training.
     """
-    from policies.training.offline.critic import page_scores
-    from policies.training.offline.job import train_offline as train
-
     path = folder / RANKER
     try:
         require_room(folder, args)

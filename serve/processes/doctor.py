@@ -25,6 +25,8 @@ from typing import Literal
 import msgspec
 from packaging.requirements import Requirement
 
+from replay.log.redis.client import RedisClient, RedisError
+from replay.log.redis.log import LogNotFound
 from serve.config import Config, StoreSettings
 from serve.processes.edge import authority
 from serve.processes.haproxy import LISTEN, find_binary, install
@@ -79,9 +81,6 @@ def look_at_store(config: Config) -> CheckResult:
     settings = config.store
     if not settings.url:
         return CheckResult("store", "well", "a database in the data folder")
-    from replay.log.redis.client import RedisError
-    from replay.log.redis.log import LogNotFound
-
     try:
         open_store(config, lambda: 0, make=False).close()
         said = f"a log of {settings.name}"
@@ -96,8 +95,6 @@ def look_at_store(config: Config) -> CheckResult:
 
 
 def _look_at_redis(settings: StoreSettings, said: str) -> CheckResult:
-    from replay.log.redis.client import RedisClient
-
     client, key = RedisClient(settings.url), f"{{{settings.name}.0}}:doctor"
     try:
         used_bytes, most_bytes = client.memory()

@@ -1,5 +1,6 @@
 """This module runs the whole server on this machine, with Ray or without, for all commands."""
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,6 +8,8 @@ import msgspec
 
 from serve.config import Config
 from serve.learn.custom import require_lawful
+from serve.processes.edge import switched
+from serve.processes.uvicorn_app import running as running_bare
 
 
 @contextmanager
@@ -22,15 +25,11 @@ def serving(config: Config, *, with_ray: bool = True) -> Iterator[str]:
     """
     require_lawful(config)
     if with_ray:
-        from serve.processes.edge import switched
-
         with switched(config.server) as server:
-            from serve.processes.ray_app import running
-
-            with running(msgspec.structs.replace(config, server=server)) as address:
+            # Ray reads its switches while it is imported, so the import must follow them.
+            ray_app = importlib.import_module("serve.processes.ray_app")
+            with ray_app.running(msgspec.structs.replace(config, server=server)) as address:
                 yield address
     else:
-        from serve.processes.uvicorn_app import running as running_bare
-
         with running_bare(config) as address:
             yield address

@@ -202,3 +202,13 @@ def test_a_user_stays_in_their_arm_from_release_to_release() -> None:
     experiment = Experiment("first", (Arm("a", "uniform"), Arm("b", "vowpal")))
     names = "".join(assign(experiment, UserKey(f"u{i}")).name for i in range(8))
     assert names == "bbabaaab"
+
+
+def test_a_share_of_an_unknown_source_is_refused_and_one_left_out_keeps_its_default() -> None:
+    with pytest.raises(ConfigError, match=r"feed.sources.freshh: .*feed.sources.fresh\?"):
+        parse("[feed.sources]\nfreshh = 0.2")
+    sources = parse("[feed.sources]\nfresh = 0.5").feed.sources
+    assert sources == Config().feed.sources | {"fresh": 0.5}
+    none = ", ".join(f"{name} = 0" for name in sources)
+    with pytest.raises(ConfigError, match="must not all have a share of 0"):
+        parse(f"[feed]\nsources = {{ {none} }}")

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 from histories import config_of
-from live import get, live, wait_until
+from live import get, live
 from servers import START_MS
+from waiting import DEADLINE_S, wait_until
 
 from serve.errors import JobError
 from serve.store.data_folder import SERVING, SERVING_LOCK, Holder, sole_server
 from serve.store.open import open_store
 
 UP = [sys.executable, "-m", "serve.commands.main", "up"]
-DEADLINE_S = 300.0
 
 
 @pytest.mark.parametrize("mode", ["--ray", "--no-ray"])
@@ -38,7 +38,7 @@ def test_a_second_server_is_refused_and_the_first_learns_on_until_it_dies(
         assert line.startswith(f"nextswipe: {data} is served already, by `nextswipe up` as process")
         assert f" {server.process.pid} on {socket.gethostname()}, since 20" in line
         assert epoch_of(data) == epoch
-        assert learner_of(server.address) == "learning"
+        wait_until(lambda: learner_of(server.address) == "learning")
         server.process.send_signal(signal.SIGKILL)
         server.process.wait(DEADLINE_S)
     with live(tmp_path, mode, "--no-swarm") as again:

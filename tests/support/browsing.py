@@ -13,6 +13,7 @@ import msgspec
 import uvicorn
 from playwright.sync_api import Locator, Page
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from waiting import DEADLINE_S
 
 from env.vocabulary import CreatorId, Item, ItemId
 from serve.config import Config, DataSettings
@@ -26,7 +27,6 @@ from serve.wire.feed import (
     FeedResponse,
 )
 
-DEADLINE_S = 20.0
 VISIBILITY = """state => {
     Object.defineProperty(document, "visibilityState", {get: () => state, configurable: true});
     document.dispatchEvent(new Event("visibilitychange"));

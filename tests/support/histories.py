@@ -1,8 +1,9 @@
 """A data folder in which users have swiped and a learner has published, made without a server."""
 
 import asyncio
-import time
 from pathlib import Path
+
+from waiting import wait_until
 
 from env.records import FeedbackKind
 from env.vocabulary import CreatorId, Item, ItemId, UserId
@@ -131,7 +132,4 @@ def _answer(card: CardBody, taste: str, at_ms: int) -> list[Event]:
 
 
 def _await_version(replica: FeedReplica, version: int) -> None:
-    deadline = time.monotonic() + 20.0
-    while replica.pipeline.served.version < version:
-        assert time.monotonic() < deadline, f"version {version} was not followed"
-        time.sleep(0.01)
+    wait_until(lambda: replica.pipeline.served.version >= version)

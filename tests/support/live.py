@@ -4,17 +4,17 @@ import json
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from waiting import DEADLINE_S, wait_until
 
-START_S = 90.0
-WAIT_S = 60.0
+POLL_S = 0.2
+"""A server is asked so seldom whether it is ready, as it has other work."""
 LISTENS = "0A"
 """State of a listening socket in /proc/net/tcp."""
 
@@ -57,13 +57,13 @@ def live(folder: Path, *options: str, settings: str = "", program: str = "") -> 
     )
     server = Live(f"http://127.0.0.1:{port}", process)
     try:
-        wait_until(lambda: is_ready(server), START_S)
+        wait_until(lambda: is_ready(server), pause_s=POLL_S)
         yield server
     finally:
         if process.poll() is None:
             process.terminate()
             try:
-                process.communicate(timeout=WAIT_S)
+                process.communicate(timeout=DEADLINE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
         process.communicate()
@@ -87,16 +87,9 @@ def is_ready(server: Live) -> bool:
 
 
 def get(address: str) -> bytes:
-    with urllib.request.urlopen(address, timeout=30) as response:
+    with urllib.request.urlopen(address, timeout=DEADLINE_S) as response:
         body: bytes = response.read()
         return body
-
-
-def wait_until(holds: Callable[[], bool], deadline_s: float = WAIT_S) -> None:
-    end_s = time.monotonic() + deadline_s
-    while not holds():
-        assert time.monotonic() < end_s, "nothing happened in time"
-        time.sleep(0.2)
 
 
 def listeners_of(pids: set[int]) -> list[tuple[str, int, str]]:

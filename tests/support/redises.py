@@ -17,8 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import redis
-
-DEADLINE_S = 20.0
+from waiting import DEADLINE_S
 
 
 class Server:
@@ -37,7 +36,7 @@ class Server:
         arguments += ["--dir", str(self._folder), "--save", "", "--appendonly", "yes"]
         arguments += ["--appendfsync", self._appendfsync, "--logfile", str(self._folder / "log")]
         self.process = subprocess.Popen(arguments)
-        client, deadline = redis.Redis.from_url(self.url), time.monotonic() + DEADLINE_S
+        client, deadline_s = redis.Redis.from_url(self.url), time.monotonic() + DEADLINE_S
         while True:
             try:
                 if client.info("server")["process_id"] == self.process.pid:
@@ -45,7 +44,7 @@ class Server:
             except redis.ConnectionError:
                 pass  # it is starting
             assert self.process.poll() is None, (self._folder / "log").read_text()
-            assert time.monotonic() < deadline
+            assert time.monotonic() < deadline_s
             time.sleep(0.01)
         client.close()
 

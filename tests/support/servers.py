@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from redises import shared_url
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message
+from waiting import DEADLINE_S
 
 from env.records import Record
 from env.users.fold import fold
@@ -104,10 +105,10 @@ def at_once(store: Store) -> Iterator[None]:
 
     def wait(transaction: Transaction) -> None:
         begun.set()
-        may_end.wait(10)
+        may_end.wait(DEADLINE_S)
 
     store.write(wait, durable=False)
-    assert begun.wait(10)
+    assert begun.wait(DEADLINE_S)
     try:
         yield
     finally:

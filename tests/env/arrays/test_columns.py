@@ -7,9 +7,8 @@ import numpy.typing as npt
 import pytest
 
 from env.arrays.growing import grown, with_room
-from env.arrays.index_sets import distinct, is_among
+from env.arrays.index_sets import distinct, first_indices, is_among
 from env.items.orders import Groups
-from policies.candidates.retrieval import first_indices
 
 
 def test_a_column_that_grows_keeps_its_rows_and_is_copied_rarely() -> None:

@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 from builders import NOW_MS, SKIPPED, catalogue_of, interaction, make_item, put
+from queries import feature_query
 
 from env.columns.scales import MATCH_SCALE, observed
 from env.columns.schema import (
@@ -104,7 +105,9 @@ def some_states() -> ItemStates:
 
 def encoded(user: UserState | None = None, scene: Scene = SCENE) -> Features:
     catalogue = catalogue_of(*ITEMS)
-    return encode(user or known_user(), scene, catalogue, np.arange(6), some_states())
+    return encode(
+        feature_query(user or known_user(), scene, catalogue, some_states()), np.arange(6)
+    )
 
 
 def column(features: Features, name: str) -> Float32s:
@@ -159,7 +162,7 @@ def test_the_same_arguments_give_the_same_bytes() -> None:
 
 def test_a_candidates_row_does_not_depend_on_the_others_but_for_rounding() -> None:
     catalogue, states, index = catalogue_of(*ITEMS), some_states(), np.array([4, 1])
-    part = encode(known_user(), SCENE, catalogue, index, states)
+    part = encode(feature_query(known_user(), SCENE, catalogue, states), index)
     np.testing.assert_allclose(part.actions, encoded().actions[index], rtol=2**-10, atol=2**-20)
 
 
@@ -223,7 +226,9 @@ def test_popularity_is_relative_to_the_most_popular_item() -> None:
 
 
 def test_before_there_are_plays_nothing_is_popular() -> None:
-    features = encode(known_user(), SCENE, catalogue_of(*ITEMS), np.arange(6), ItemStates())
+    features = encode(
+        feature_query(known_user(), SCENE, catalogue_of(*ITEMS), ItemStates()), np.arange(6)
+    )
     assert not column(features, "popularity").any()
     assert not column(features, "popularity_here").any()
 
@@ -311,7 +316,7 @@ def test_exposure_to_tags_and_sounds_is_known_whatever_was_felt_at_them() -> Non
         tags=(Tally("b", 2.0, -1.0, 40), Tally("gone", 9.0, 9.0, 40)),
         sounds=(Tally("song", 6.0, 0.0, 40), Tally("gone", 9.0, 9.0, 40)),
     )
-    features = encode(heard, SCENE, catalogue_of(*items), np.arange(3), ItemStates())
+    features = encode(feature_query(heard, SCENE, catalogue_of(*items), ItemStates()), np.arange(3))
     assert column(features, "tag_recent").tolist() == [0.25, 0.5, 0.0]
     assert column(features, "sound_recent").tolist() == [0.75, 0.0, 0.0]
     assert not column(encoded(), "sound_recent").any()
@@ -325,13 +330,16 @@ def test_a_newcomer_is_matched_with_what_users_of_the_same_scene_play() -> None:
         states.fold(interaction("i1", scene=there))
     rows = {
         scene.country: column(
-            encode(newcomer(Profile()), scene, catalogue, np.arange(6), states), "scene_match"
+            encode(feature_query(newcomer(Profile()), scene, catalogue, states), np.arange(6)),
+            "scene_match",
         )
         for scene in (here, there)
     }
     assert int(rows["TH"].argmax()) == 2
     assert int(rows["GB"].argmax()) in (1, 5)  # the two tagged t1
-    strangers = encode(newcomer(Profile()), here, catalogue, np.arange(6), ItemStates())
+    strangers = encode(
+        feature_query(newcomer(Profile()), here, catalogue, ItemStates()), np.arange(6)
+    )
     assert not column(strangers, "scene_match").any()
 
 
@@ -402,7 +410,7 @@ def test_tags_are_known_by_what_the_user_felt_at_them_and_by_those_declared() ->
 def test_no_candidates_are_no_error() -> None:
     none = np.zeros(0, dtype=np.int64)
     for catalogue in (Catalogue(), catalogue_of(*ITEMS)):
-        features = encode(known_user(), SCENE, catalogue, none, ItemStates())
+        features = encode(feature_query(known_user(), SCENE, catalogue, ItemStates()), none)
         assert features.actions.shape == (0, N_ACTION)
 
 

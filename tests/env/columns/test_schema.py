@@ -49,7 +49,7 @@ OTHER_OBSERVATIONS = {
 }
 """The simulated world's own observation, whose columns are others than the feed's."""
 
-OTHER_USES = {("serve/commands/audit.py", "bait")}
+OTHER_USES = {("serve/jobs/policy_audit.py", "bait")}
 """Rows of tables that are no columns."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 import pytest
+from queries import feature_query
 from small_worlds import as_parts
 
 from env.columns.scales import MEAN_BAIT
@@ -122,7 +123,8 @@ class Server:
         """Return the features of the page that a user would be served now."""
         at_ms, rows = self.at_ms(user), self._env.swiping.candidates.rows[user]
         state, session = self.states[user], SessionId(f"s{self.n_sessions[user]}")
-        return encode(state, observe(state, session, at_ms), self.catalogue, rows, ItemStates())
+        scene = observe(state, session, at_ms)
+        return encode(feature_query(state, scene, self.catalogue, ItemStates()), rows)
 
     def at_ms(self, user: int) -> int:
         """Return when a user's next card is asked for."""

@@ -1,8 +1,11 @@
 """Cells: nearly what looking at all would find, current at once, and nothing that is not wanted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from builders import NOW_MS, folded, interaction, make_item
+from queries import only, query_of
 
 from env.arrays.index_sets import is_among
 from env.columns.schema import VECTOR_DIM
@@ -14,16 +17,13 @@ from env.users.state import UserState
 from env.vocabulary import Bools, Floats, Ints, ItemId
 from policies.candidates import cells
 from policies.candidates.cells import RISE, ClusterIndex
-from policies.candidates.context import UserHistory
-from policies.candidates.nearest import MATCH_STEP, MatchIndex, interests_of, matches_of
-from policies.candidates.retrieval import Shares, retrieve
+from policies.candidates.interests import MATCH_STEP, interests_of, matches_of
+from policies.candidates.query import MatchIndex
+from policies.candidates.retrieval import retrieve
 from tests.policies.candidates.test_retrieval import SCENE, a_user
 
 N, N_BEST = 12_000, 100
-ALONE = {
-    source: Shares(**{name: float(name == source) for name in Shares.__struct_fields__})
-    for source in ("long_interest", "session_interest")
-}
+ALONE = {source: only(source) for source in ("long_interest", "session_interest")}
 
 
 @pytest.fixture(autouse=True)
@@ -78,21 +78,17 @@ def found(
     allowed: Bools | None = None,
     seed: int = 7,
 ) -> Ints:
-    known = UserHistory.of(user, catalogue, NOW_MS)
-    allowed = catalogue.listed.copy() if allowed is None else allowed
-    shares = ALONE[source]
-    return retrieve(
+    query = query_of(
         user,
         SCENE,
         catalogue,
         states,
-        known,
-        allowed,
-        N_BEST,
-        seed,
-        shares=shares,
+        allowed=catalogue.listed.copy() if allowed is None else allowed,
+        shares=ALONE[source],
         nearest=nearest,
-    ).index
+        seed=seed,
+    )
+    return retrieve(query, N_BEST).index
 
 
 @pytest.mark.parametrize("source", list(ALONE))
@@ -182,10 +178,9 @@ def test_what_has_risen_since_is_found_and_what_has_fallen_is_ranked_as_it_is() 
 
 def near(index: ClusterIndex, states: ItemStates, source: str, wanted: Bools) -> Ints | None:
     """Return where the best matches of one interest are looked for."""
-    items, user = states.aligned(CATALOGUE), a_match(5)
-    interest = {source: interests_of(user, SCENE, CATALOGUE, items)[source]}
-    rng, n_wanted = np.random.default_rng(7), int(np.count_nonzero(wanted))
-    found = index.near(CATALOGUE, items, interest, wanted, n_wanted, N_BEST, rng)
+    query = query_of(a_match(5), SCENE, CATALOGUE, states, allowed=wanted, seed=7)
+    interests = {source: query.interests[source]}
+    found = index.near(replace(query, interests=interests), N_BEST)
     return None if found is None else found[source]
 
 

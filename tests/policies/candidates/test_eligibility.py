@@ -40,7 +40,7 @@ def eligible(
     known = UserHistory.of(user, catalogue, NOW_MS)
     scene = Scene(NOW_MS, country, language)
     rules = rules or Eligibility(MARKETS, POOLS)
-    return rules.eligible(catalogue, reach, scene, profile, known, at_least)
+    return rules.eligible(known, reach, scene, at_least)
 
 
 def names(catalogue: Catalogue, found: Eligible) -> list[str]:
@@ -183,7 +183,7 @@ def test_what_was_stopped_stays_away_while_what_was_seen_fills_the_page() -> Non
     known = replace(nobody, items=np.array([0]))
     rules, scene = Eligibility(MARKETS, POOLS), Scene(NOW_MS, "MY")
     for at_least, expected in ((1, ["seen"]), (2, ["seen", "stopped"])):
-        found = rules.eligible(catalogue, reach, scene, Profile(), known, at_least)
+        found = rules.eligible(known, reach, scene, at_least)
         assert names(catalogue, found) == expected
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from builders import NOW_MS, catalogue_with
+from queries import query_of
 from reaches import reach_with
 
 from env.fair_start.audience import Audiences
@@ -101,12 +102,17 @@ def apply(
     known = UserHistory.of(user, catalogue, scene.at_ms, creator_gap)
     markets = Markets({scene.country: MarketRules(languages)})
     reach = Audiences().aligned(catalogue)
-    eligible = Eligibility(markets, Pools()).eligible(
-        catalogue, reach, scene, user.profile, known, at_least
+    eligible = Eligibility(markets, Pools()).eligible(known, reach, scene, at_least)
+    query = query_of(
+        user,
+        scene,
+        catalogue,
+        eligible=eligible,
+        size=at_least,
+        per_creator=per_creator,
+        creator_gap=creator_gap,
     )
-    return filters.filter_candidates(
-        known, eligible, catalogue, index, at_least=at_least, per_creator=per_creator
-    )
+    return filters.filter_candidates(query, index)
 
 
 def everything(catalogue: Catalogue) -> Ints:
@@ -223,9 +229,10 @@ def test_where_only_what_was_stopped_at_home_is_left_the_page_says_so() -> None:
         (2, ["a", "c"], "gave way: language, pool"),
         (3, ["a", "c"], "gave way: language, pool"),
     ):
-        found = rules.eligible(catalogue, reach, SCENE, Profile(), known, at_least)
+        found = rules.eligible(known, reach, SCENE, at_least)
         left = filters.filter_candidates(
-            known, found, catalogue, everything(catalogue), at_least=at_least
+            query_of(known.user, SCENE, catalogue, eligible=found, size=at_least),
+            everything(catalogue),
         )
         assert (names_of(catalogue, left.kept), left.degraded) == (expected, degraded)
 

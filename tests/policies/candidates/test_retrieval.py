@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 from builders import NOW_MS, SKIPPED, catalogue_with, folded, interaction, make_item, put
+from queries import only, query_of
 
 from env.columns.schema import VECTOR_DIM
 from env.items.catalogue import Catalogue
@@ -14,18 +15,17 @@ from env.items.popularity import Popular
 from env.items.statistics import ItemStates
 from env.records import item_key
 from env.users.state import UserState, long_interest, newcomer, session_interest
-from env.vocabulary import Bools, CreatorId, Floats, Interaction, Profile, Scene
-from policies.candidates.context import UserHistory
-from policies.candidates.nearest import MATCH_STEP, _highest
-from policies.candidates.retrieval import (
+from env.vocabulary import Bools, CreatorId, Floats, Interaction, Ints, Profile, Scene
+from policies.candidates.interests import MATCH_STEP
+from policies.candidates.query import Query
+from policies.candidates.retrieval import Retrieved, _merge, retrieve
+from policies.candidates.sources import (
     FRESH_POOL,
     SOURCES,
-    Retrieved,
-    Shares,
     _first_popular,
-    _merge,
+    _highest,
     _some,
-    retrieve,
+    default_shares,
 )
 
 SCENE = Scene(NOW_MS, country="GB", position=5)
@@ -75,10 +75,6 @@ def seen_ring(*names: str) -> bytes:
     return np.array([item_key(name) for name in names], dtype=np.uint64).astype("<u4").tobytes()
 
 
-def only(source: str) -> Shares:
-    return Shares(**{name: float(name == source) for name in Shares.__struct_fields__})
-
-
 def from_source(retrieved: Retrieved, source: str) -> list[int]:
     rows = range(len(retrieved.index))
     return [int(retrieved.index[row]) for row in rows if retrieved.reason(row) == source]
@@ -94,18 +90,21 @@ def found(
     catalogue: Catalogue,
     states: ItemStates,
     n: int,
-    shares: Shares | None = None,
+    shares: dict[str, float] | None = None,
     seed: int = 0,
     debut: tuple[int, ...] = (),
 ) -> Retrieved:
-    known, allowed = (
-        UserHistory.of(user, catalogue, scene.at_ms),
-        available(catalogue, scene.country),
+    query = query_of(
+        user,
+        scene,
+        catalogue,
+        states,
+        allowed=available(catalogue, scene.country),
+        shares=shares,
+        debut=np.array(debut, dtype=np.int64),
+        seed=seed,
     )
-    owed = np.array(debut, dtype=np.int64)
-    return retrieve(
-        user, scene, catalogue, states, known, allowed, n, seed, debut=owed, shares=shares
-    )
+    return retrieve(query, n)
 
 
 def plays(name: str, n: int, **scene: object) -> list[Interaction]:
@@ -125,7 +124,7 @@ def test_the_same_arguments_give_the_same_items() -> None:
 
 def test_another_seed_changes_what_is_chosen_by_chance_and_nothing_else() -> None:
     catalogue, states = a_world()
-    shares = Shares(popular=0.0, fresh=0.0, followed=0.0)
+    shares = default_shares() | dict.fromkeys(("popular", "fresh", "followed"), 0.0)
     one, two = (found(a_user(), SCENE, catalogue, states, 60, shares, seed=s) for s in (7, 8))
     assert from_source(one, "random") != from_source(two, "random")
     same = set(from_source(one, "long_interest")) & set(from_source(two, "long_interest"))
@@ -274,13 +273,13 @@ def test_however_few_are_allowed_fresh_are_the_latest_of_them_and_random_are_any
     n_items, n, n_pages = 800, 10, 200
     catalogue = catalogue_with(**{f"i{i}": {"published_ms": i + 1} for i in range(n_items)})
     allowed = np.arange(n_items) % step == 0
-    known = UserHistory.of(NOBODY, catalogue, NOW_MS)
     states, counts = ItemStates(), {source: np.zeros(n_items) for source in ("fresh", "random")}
     for source, count in counts.items():
         for seed in range(n_pages):
-            chosen = retrieve(
-                NOBODY, SCENE, catalogue, states, known, allowed, n, seed, shares=only(source)
+            query = query_of(
+                NOBODY, SCENE, catalogue, states, allowed=allowed, shares=only(source), seed=seed
             )
+            chosen = retrieve(query, n)
             assert len(chosen.index) == n
             count[chosen.index] += 1
     first = np.flatnonzero(counts["fresh"])[0]
@@ -313,22 +312,20 @@ def test_a_newcomer_gets_a_full_page_of_what_is_popular_fresh_or_any() -> None:
 
 
 def test_sources_have_their_shares_from_the_top_to_the_end() -> None:
-    shares = Shares(0.4, 0.2, 0.1, 0.1, 0.0, 0.0, 0.2)
-    lists = {
-        name: np.arange(100) + 100 * i for i, name in enumerate(Shares.__struct_fields__)
-    }  # no two propose the same
+    shares = (0.4, 0.2, 0.1, 0.1, 0.0, 0.0, 0.2)
+    lists = [np.arange(100) + 100 * i for i in range(len(shares))]  # no two propose the same
     index, source = _merge(lists, shares, 100)
     assert np.array_equal(index // 100, source)
     for n in range(1, 101):
         counts = np.bincount(source[:n], minlength=len(lists))
-        assert np.abs(counts - n * np.array(msgspec.structs.astuple(shares))).max() <= 1.0
+        assert np.abs(counts - n * np.array(shares)).max() <= 1.0
 
 
 def test_an_item_of_two_sources_stands_where_the_first_puts_it() -> None:
-    lists = {"popular": np.array([5, 6]), "fresh": np.array([6, 5, 7])}
-    index, source = _merge(lists, Shares(0.0, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0), 9)
+    lists = [np.array([5, 6]), np.array([6, 5, 7])]
+    index, source = _merge(lists, (0.5, 0.5), 9)
     assert index.tolist() == [5, 6, 7]
-    assert [SOURCES[code] for code in source] == ["popular", "fresh", "fresh"]
+    assert source.tolist() == [0, 1, 1]
 
 
 def test_what_was_seen_comes_again_only_where_nothing_else_is_left() -> None:
@@ -364,8 +361,7 @@ def test_only_what_is_allowed_comes_from_any_source_and_again() -> None:
     user = a_user(seen=seen_ring("i2", "i3"))
     allowed = np.zeros(len(catalogue), dtype=np.bool_)
     allowed[[2, 4, 6, 8]] = True
-    known = UserHistory.of(user, catalogue, NOW_MS)
-    retrieved = retrieve(user, SCENE, catalogue, states, known, allowed, 50, 0)
+    retrieved = retrieve(query_of(user, SCENE, catalogue, states, allowed=allowed), 50)
     assert set(retrieved.index.tolist()) == {2, 4, 6, 8}
     assert [retrieved.reason(row) for row in range(4)].count("again") == 1
 
@@ -409,12 +405,25 @@ def test_fewer_come_only_where_fewer_are(n_items: int, n: int, expected: int) ->
     assert retrieved.index.dtype == np.int64
 
 
-@pytest.mark.parametrize(
-    "shares", [{"popular": -0.1}, dict.fromkeys(Shares.__struct_fields__, 0.0), {"fresh": np.nan}]
-)
-def test_shares_that_are_none_are_refused(shares: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="shares must be at least 0 and not all 0"):
-        Shares(**shares)
+class Oldest:
+    """A source of one's own."""
+
+    name, share = "oldest", 0.5
+
+    def propose(self, query: Query, n: int) -> Ints:
+        oldest = query.catalogue.latest()[::-1]
+        return oldest[query.new[oldest]][:n]
+
+
+def test_a_source_of_ones_own_is_a_class_and_an_entry_in_the_list() -> None:
+    catalogue, states = a_world()
+    query = query_of(a_user(), SCENE, catalogue, states, allowed=available(catalogue))
+    retrieved = retrieve(query, 60, [*SOURCES, Oldest()])
+    proposed = from_source(retrieved, "oldest")
+    assert len(proposed) >= 15
+    assert proposed == Oldest().propose(query, 60)[: len(proposed)].tolist()
+    alone = query_of(a_user(), SCENE, catalogue, states, shares=only("none"))
+    assert len(from_source(retrieve(alone, 9, [*SOURCES, Oldest()]), "oldest")) == 9
 
 
 def test_a_small_market_keeps_no_ranking_of_what_is_played_elsewhere() -> None:

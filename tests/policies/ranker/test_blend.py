@@ -9,6 +9,7 @@ import pytest
 from auditions import debut, shown
 from hypothesis import given
 from hypothesis import strategies as st
+from queries import feature_query
 from random_rankers import random_ranker
 from threadpoolctl import threadpool_limits
 
@@ -127,7 +128,7 @@ def test_impressions_are_recovered(impressions: float) -> None:
 def test_evidence_is_what_the_encoding_makes_of_answered_cards() -> None:
     state = UserState(Profile(), evidence=evidence_of(40.0))
     nothing = np.zeros(0, dtype=np.int64)
-    features = encode(state, Scene(at_ms=1), Catalogue(), nothing, ItemStates())
+    features = encode(feature_query(state, Scene(at_ms=1), Catalogue(), ItemStates()), nothing)
     assert answered_cards(features.shared) == pytest.approx(40.0, rel=0.01)
 
 
@@ -137,7 +138,7 @@ def test_rewarded_impressions_are_what_the_encoding_makes_of_the_log() -> None:
     for k in range(25):
         states.fold(shown("film", k))
     index = np.zeros(1, dtype=np.int64)
-    features = encode(UserState(Profile()), Scene(at_ms=1), catalogue, index, states)
+    features = encode(feature_query(UserState(Profile()), Scene(at_ms=1), catalogue, states), index)
     assert rewarded_impressions(features.actions)[0] == pytest.approx(25.0, rel=0.01)
 
 

@@ -6,17 +6,16 @@ import msgspec
 import numpy as np
 import pytest
 from builders import NOW_MS, catalogue_with, make_item, put
+from queries import query_of
 from reaches import reach_with
 
 from env.columns.schema import VECTOR_DIM
 from env.fair_start.reach import Reach
 from env.fair_start.trial import TEST_PRICE
 from env.items.catalogue import Catalogue
-from env.items.statistics import ItemStates
 from env.users.interests import DIRECTIONS, RIDGE
 from env.users.state import UserState, newcomer
 from env.vocabulary import Ints, Profile, Scene
-from policies.candidates.nearest import interests_of
 from policies.slots.offers import (
     OFFERED,
     PENDING_TIMEOUT_MS,
@@ -65,8 +64,8 @@ def offered(
     """Return what is offered to n slots; as many, if not more are asked for."""
     at_most = n if at_most is None else at_most
     owed = uploads_with_shortfall(catalogue, reach, everything(catalogue), nothing(catalogue))
-    interests = interests_of(user, SCENE, catalogue, ItemStates().aligned(catalogue))
-    found = choose_reserved(interests, catalogue, reach, owed, n, at_most, seed)
+    query = query_of(user, SCENE, catalogue, reach=reach, seed=seed)
+    found = choose_reserved(query, owed, n, at_most)
     return [catalogue.ids[i] for i in found]
 
 

@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 from builders import NOW_MS, SKIPPED, catalogue_named, folded, interaction
+from queries import query_of
 
 from env.columns.schema import N_ACTION, N_SHARED, N_STATIC, SCHEMA
 from env.interface import Policy, draw, fill_page, redraw, slot_pmf, slot_uniform
@@ -14,6 +15,7 @@ from env.pages.records import Blocks, page_record
 from env.pages.verify import audit_page
 from env.pages.verify_many import DrawAudit
 from env.records import Card, block_hash, item_key, pack_halves
+from env.users.state import newcomer
 from env.vocabulary import (
     Bools,
     Context,
@@ -23,6 +25,7 @@ from env.vocabulary import (
     ItemId,
     Page,
     PageId,
+    Profile,
     Scene,
     SessionId,
     SlotRule,
@@ -49,7 +52,29 @@ def rules(n_slots: int, n: int, owed: list[int], places: list[int]) -> tuple[Slo
     mask = none_owed(n)
     mask[owed] = True
     index = np.array(places, dtype=np.int64)
-    return slots(n_slots, new_items(n), np.arange(n), ItemStates(), mask, index)
+    return asked(
+        new_items(n),
+        ItemStates(),
+        np.arange(n),
+        owed=np.flatnonzero(mask),
+        places=index,
+        size=n_slots,
+    )
+
+
+def asked(
+    catalogue: Catalogue,
+    states: ItemStates,
+    index: Ints,
+    *,
+    size: int,
+    owed: Ints = NOWHERE,
+    places: Ints = NOWHERE,
+) -> tuple[SlotRule, ...]:
+    """Return the slot rules of a page of these candidates."""
+    scene, user = Scene(1), newcomer(Profile())
+    query = query_of(user, scene, catalogue, states, debut=owed, places=places, size=size)
+    return slots(query, index)
 
 
 @cache
@@ -59,7 +84,7 @@ def new_items(n: int) -> Catalogue:
 
 def test_the_floor_goes_to_candidates_with_little_evidence() -> None:
     catalogue, states = world(known=LITTLE_EVIDENCE, nearly=LITTLE_EVIDENCE - 1, new=0)
-    rule, *_ = slots(3, catalogue, np.array([2, 0, 1]), states, none_owed(3), NOWHERE)
+    rule, *_ = asked(catalogue, states, np.array([2, 0, 1]), size=3)
     assert rule.mask.tolist() == [True, True, True]
     assert rule.eligible.tolist() == [True, False, True]
     assert rule.name == "open"
@@ -67,7 +92,7 @@ def test_the_floor_goes_to_candidates_with_little_evidence() -> None:
 
 def test_where_all_are_known_the_floor_goes_to_all() -> None:
     catalogue, states = world(a=LITTLE_EVIDENCE, b=LITTLE_EVIDENCE + 1)
-    rule, *_ = slots(1, catalogue, np.array([0, 1]), states, none_owed(2), NOWHERE)
+    rule, *_ = asked(catalogue, states, np.array([0, 1]), size=1)
     assert rule.eligible.tolist() == [True, True]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from lines import EVERY_KIND, feedback, page, tick
 from redises import new_name, shared_url
+from waiting import DEADLINE_S
 
 from env.interface import EventLog
 from env.records import FeedbackRecord, ItemRecord, LogLine, Record, TickRecord
@@ -19,7 +20,6 @@ from replay.log.redis.log import RedisDatabase, RedisLog
 from replay.log.sqlite.database import Database
 from replay.log.sqlite.log import BATCH_LINES, SqliteLog
 
-DEADLINE_S = 30.0
 WRITTEN_MS = 1_700_000_000_000
 
 

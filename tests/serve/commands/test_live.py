@@ -6,6 +6,7 @@ from pathlib import Path
 from histories import START_MS, config_of, make_history
 from rich.console import Console
 from rich.table import Table
+from waiting import DEADLINE_S
 
 from serve.commands.up import Figures
 
@@ -57,9 +58,9 @@ def test_figures_are_closed_while_they_are_read_and_stay_readable(tmp_path: Path
     threads = [threading.Thread(target=read) for _ in range(2)]
     for thread in threads:
         thread.start()
-    assert reading.wait(20.0)
+    assert reading.wait(DEADLINE_S)
     figures.close()
     for thread in threads:
-        thread.join(20.0)
+        thread.join(DEADLINE_S)
     assert errors == []
     assert texts(figures.table())[0][:2] == ["pages", "10"]

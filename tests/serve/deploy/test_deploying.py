@@ -19,6 +19,7 @@ from live import free_port
 from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
 from ray.serve.schema import ServeDeploySchema
 from typer.testing import CliRunner
+from waiting import DEADLINE_S
 
 from serve.commands.main import app
 from serve.config import Config, parse
@@ -43,7 +44,6 @@ explorer = { kind = "softmax", temperature = 0.5 }
 [markets.GB]
 languages = ["en"]
 """
-START_S = 20.0
 
 
 @pytest.fixture(params=["own", "named", "single"])
@@ -205,7 +205,7 @@ def own_redis(tmp_path: Path) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(START_S)
+        process.wait(DEADLINE_S)
 
 
 def test_a_redis_of_its_own_is_one_that_the_store_takes(own_redis: str) -> None:
@@ -234,7 +234,7 @@ def test_a_redis_of_its_own_is_full_before_its_pod_is_and_then_refuses_writes(
 
 
 def wait_for(client: "redis.Redis") -> None:
-    end_s = time.monotonic() + START_S
+    end_s = time.monotonic() + DEADLINE_S
     while True:
         try:
             client.ping()

@@ -7,7 +7,7 @@ from env.items.content import static_block
 from env.records import ItemRecord, pack_halves
 from env.vocabulary import Item, ItemId
 from policies.candidates.cells import ClusterIndex
-from policies.candidates.nearest import MatchIndex
+from policies.candidates.query import MatchIndex
 from serve.feed.shelf import Indexing
 from tests.serve.feed.test_pipeline import draw, drawn, pipeline_of, served
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from crowds import clips
 from histories import START_MS
+from queries import feature_query
 
 from env.columns.schema import N_STATIC
 from env.fair_start.audience import Audiences
@@ -250,7 +251,7 @@ def test_every_page_comes_from_exactly_one_version_while_others_are_swapped_in()
 def assert_encoded_with(states: ItemStates, record: PageRecord, catalogue: Catalogue) -> None:
     """The item states that a page was encoded with are those of the version it names."""
     index = np.array([catalogue.index_of(item_id) for item_id in record.candidates])
-    encoded = encode(newcomer(Profile()), record.scene, catalogue, index, states)
+    encoded = encode(feature_query(newcomer(Profile()), record.scene, catalogue, states), index)
     assert pack_halves(encoded.actions[:, N_STATIC:]) == record.dynamic
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from browsing import (
-    DEADLINE_S,
     Recorder,
     Site,
     hide,
@@ -19,6 +18,7 @@ from browsing import (
     swipe,
 )
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from waiting import DEADLINE_S
 
 from env.vocabulary import CreatorId, Item, ItemId
 from serve.http.api import WEB

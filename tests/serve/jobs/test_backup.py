@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from histories import START_MS, config_of, make_history, make_learner
 from kuairands import write_kuairand
+from waiting import DEADLINE_S
 
 from env.records import LogLine, TickRecord
 from serve.config import Config, DataSettings
@@ -90,7 +91,7 @@ def test_a_backup_fits_together_while_the_server_writes(config: Config, tmp_path
     writer = threading.Thread(target=append)
     writer.start()
     try:
-        assert appended.wait(20.0)
+        assert appended.wait(DEADLINE_S)
         about = backup(config, tmp_path / "copy", START_MS)
     finally:
         stop.set()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from histories import START_MS, config_of
 from kuairands import N_ITEMS, N_USERS, write_kuairand
+from waiting import DEADLINE_S
 
 from env.vocabulary import Profile, UserId
 from serve.config import Config
@@ -107,7 +108,7 @@ async def test_a_running_server_sees_all_of_an_import_at_once_and_refuses_nobody
     def pause(n: int) -> None:
         if not half_way.is_set():
             half_way.set()
-            assert go_on.wait(20.0)
+            assert go_on.wait(DEADLINE_S)
 
     replica = FeedReplica(config, now_ms=lambda: START_MS)
     try:

@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 from replay.evaluate.gates import Gates
-from serve.commands.evaluate import print_report
 from serve.commands.main import app
 from serve.errors import BadFile, JobError
 from serve.importers.obd import BetaPriors, read_click_rates, read_log, read_prior
@@ -23,6 +22,7 @@ from serve.jobs.open_bandit import (
     ask,
     columns_of,
     evaluate_obd,
+    print_report,
 )
 
 FOLDER = Path("../shared/data/obd")

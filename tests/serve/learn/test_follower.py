@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 from auditions import START_MS, debut, shown
+from waiting import wait_until
 
 from env.columns.schema import N_ACTION, N_SHARED, SCHEMA, quantise
 from env.fair_start.audience import Audiences
@@ -49,7 +49,6 @@ from serve.store.open import open_store
 from serve.store.sqlite import SqliteStore
 from serve.store.store import Store, Version, write_now
 
-DEADLINE_S = 20.0
 ARGS = HybridBanditArgs(bits=10)
 AUDIENCES = AudienceArgs()
 
@@ -394,11 +393,13 @@ def test_a_follower_that_runs_swaps_until_it_is_told_to_stop(installation: Insta
     try:
         for _ in range(3):
             version = installation.publish()
-            deadline = time.monotonic() + DEADLINE_S
-            while not installation.swapped or installation.swapped[-1].version < version.version:
-                assert time.monotonic() < deadline
+
+            def is_followed(wanted: int = version.version) -> bool:
                 following.check()
-                time.sleep(0.001)
+                swapped = installation.swapped
+                return bool(swapped) and swapped[-1].version >= wanted
+
+            wait_until(is_followed)
     finally:
         following.close()
     installation.publish()
@@ -412,13 +413,12 @@ def test_a_follower_that_dies_is_heard_of() -> None:
 
     following = Background("follower", die)
     with pytest.raises(RuntimeError, match="follower has stopped") as raised:
-        check_for_a_while(following)
+        wait_until(partial(is_failing, following))
     assert isinstance(raised.value.__cause__, ZeroDivisionError)
     following.close()
 
 
-def check_for_a_while(background: Background) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        background.check()
-        time.sleep(0.001)
+def is_failing(background: Background) -> bool:
+    """Raise once it has failed, and return False until then."""
+    background.check()
+    return False

@@ -20,6 +20,7 @@ import pytest
 from crowds import clips, gathered, read_lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import DEADLINE_S, wait_until
 
 from env.columns.schema import SCHEMA
 from env.records import LogLine, TickRecord
@@ -45,7 +46,6 @@ from serve.store.open import open_store
 from serve.store.store import Store, Version, write_now
 from serve.wire.feed import Event, FeedbackRequest, FeedRequest
 
-DEADLINE_S = 30.0
 SMALL = Settings(bits=12, publish_every_s=0.1)
 ROOT = Path(__file__).parents[3]
 
@@ -303,10 +303,7 @@ def test_a_learner_that_was_overtaken_stands_by_and_is_not_started_again(
         with opened(config) as store:
             newer = write_now(store, begin_epoch)
         swipe_and_leave(config)
-        deadline = time.monotonic() + DEADLINE_S
-        while "stopped learning" not in caplog.text:
-            assert time.monotonic() < deadline
-            Stop().wait(0.01)
+        wait_until(lambda: "stopped learning" in caplog.text)
         replica.check()
         with opened(config) as store:
             assert all_versions(store) == []
@@ -520,7 +517,7 @@ def test_in_a_quiet_log_ticks_close_what_waits(tmp_path: Path) -> None:
     config = Config(data=DataSettings(str(tmp_path)), learner=SMALL, join=JoinTimes(settle_ms=100))
     swipe_and_leave(config)
     with opened(config) as store:
-        stop, log = Stop(), store.log
+        log = store.log
         learner = OnlineLearner(
             store,
             open_snapshots(config),
@@ -530,10 +527,12 @@ def test_in_a_quiet_log_ticks_close_what_waits(tmp_path: Path) -> None:
             publish_every_s=0.0,
             tick_after_s=0.05,
         )
-        deadline = time.monotonic() + DEADLINE_S
-        while learner.learning.learned == 0:
-            assert time.monotonic() < deadline
-            learner.step() or stop.wait(0.01)
+
+        def has_learned() -> bool:
+            learner.step()
+            return learner.learning.learned > 0
+
+        wait_until(has_learned)
         assert learner.learning.join.n_waiting == 0
         ticks = [line for line in log.read() if isinstance(line.record, TickRecord)]
         assert ticks

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import msgspec
 from histories import catalogue, config_of
 from servers import JSON, START_MS, Server, Watch, ask, measured, sample, serving, stocked
+from waiting import wait_until
 
 from serve.jobs.import_data import import_items
 from serve.learn.learner import OnlineLearner
@@ -20,8 +20,6 @@ from serve.monitoring.status import SILENT_S
 from serve.processes.replica import FeedReplica, LearnerReplica
 from serve.store.generations import current_version
 from serve.wire.feed import FeedResponse, Health, LearnerHealth
-
-DEADLINE_S = 20.0
 
 
 def learner_of(
@@ -168,15 +166,15 @@ def test_a_learner_that_is_closed_says_so_and_one_that_swaps_is_seen_by_all(
     with ExitStack() as stack:
         replicas = [stack.enter_context(closing(FeedReplica(config, now_ms=clock))) for _ in "ab"]
         with closing(LearnerReplica(config, now_ms=clock)):
-            eventually(lambda: "learning" in states_of(tmp_path))
+            wait_until(lambda: "learning" in states_of(tmp_path))
         assert states_of(tmp_path) == ["stopped"]
         one, other = replicas
         asyncio.run(_ask_both(one, other))
-        eventually(
+        wait_until(
             lambda: len([n for n in Heartbeats(tmp_path).read() if n.startswith("feed-")]) == 2
         )
-        eventually(lambda: asyncio.run(_count_feeds(one)) == 3.0)
-        eventually(lambda: asyncio.run(_count_feeds(other)) == 3.0)
+        wait_until(lambda: asyncio.run(_count_feeds(one)) == 3.0)
+        wait_until(lambda: asyncio.run(_count_feeds(other)) == 3.0)
         samples = asyncio.run(measured(other.app))
         processes = {of["process"] for of, _ in samples["nextswipe_served_version"]}
         assert len(processes) == 2
@@ -197,13 +195,6 @@ async def _count_feeds(replica: FeedReplica) -> float:
 
 def states_of(folder: Path) -> list[str]:
     return [b.state for b in Heartbeats(folder).read().values() if isinstance(b, LearnerHeartbeat)]
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 async def test_replicas_that_are_gone_are_left_out_and_then_dropped(tmp_path: Path) -> None:

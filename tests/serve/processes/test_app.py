@@ -6,17 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from live import POLL_S
 from redises import new_name, shared_url
-
-START_S = 90.0
-WAIT_S = 60.0
+from waiting import DEADLINE_S, wait_until
 
 
 @contextmanager
@@ -36,7 +34,7 @@ def server(folder: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[
     )
     try:
         address = f"http://127.0.0.1:{port}"
-        wait_until(lambda: is_ready(address, process), START_S)
+        wait_until(lambda: is_ready(address, process), pause_s=POLL_S)
         yield address, process
     finally:
         if process.poll() is None:
@@ -55,14 +53,14 @@ def test_a_newcomer_is_served_heard_and_learned_from_and_ctrl_c_leaves_nothing(
         assert len(page["items"]) == 5
         told = post(address + "/v1/feedback", {"events": liked(page["items"][0]["decision_id"])})
         assert told == {"accepted": 3, "duplicates": 0, "refused": []}
-        wait_until(lambda: version_of(address) > 0, WAIT_S)
+        wait_until(lambda: version_of(address) > 0)
         raylets = children_of(process.pid)
         assert raylets
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=WAIT_S)
+        output, _ = process.communicate(timeout=DEADLINE_S)
         assert process.returncode == 0, output
         assert "Traceback" not in output
-        wait_until(lambda: not any(is_alive(pid) for pid in raylets), WAIT_S)
+        wait_until(lambda: not any(is_alive(pid) for pid in raylets))
 
 
 def liked(decision_id: str) -> list[dict[str, object]]:
@@ -95,7 +93,7 @@ def is_ready(address: str, process: subprocess.Popen[str]) -> bool:
 
 
 def get(address: str) -> bytes:
-    with urllib.request.urlopen(address, timeout=30) as response:
+    with urllib.request.urlopen(address, timeout=DEADLINE_S) as response:
         body: bytes = response.read()
         return body
 
@@ -104,7 +102,7 @@ def post(address: str, body: object) -> dict[str, list[dict[str, str]]]:
     request = urllib.request.Request(
         address, data=json.dumps(body).encode(), headers={"content-type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.urlopen(request, timeout=DEADLINE_S) as response:
         answer: dict[str, list[dict[str, str]]] = json.load(response)
         return answer
 
@@ -132,10 +130,3 @@ def is_alive(pid: int) -> bool:
     except (ProcessLookupError, FileNotFoundError):
         return False
     return state != "Z"
-
-
-def wait_until(holds: Callable[[], bool], deadline_s: float) -> None:
-    end_s = time.monotonic() + deadline_s
-    while not holds():
-        assert time.monotonic() < end_s, "nothing happened in time"
-        time.sleep(0.2)

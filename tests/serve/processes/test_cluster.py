@@ -17,6 +17,7 @@ from pathlib import Path
 import aiohttp
 from live import Live, get, live
 from redises import new_name, shared_url
+from waiting import DEADLINE_S
 
 from env.records import FeedbackRecord, PageRecord
 from env.world import generated
@@ -98,7 +99,6 @@ with switched(config.server):
 """
 N_SWIPING = 4
 N_AFTER = 100
-STEP_S = 120.0
 RETRY_S = 0.1
 PAUSE_S = 0.05
 N_TOLD = 2
@@ -187,14 +187,14 @@ def epoch_of(store: Store) -> int:
 
 async def until(holds: Callable[[], bool]) -> None:
     """Return once it holds; whoever swipes tells nobody."""
-    async with asyncio.timeout(STEP_S):
+    async with asyncio.timeout(DEADLINE_S):
         while not holds():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
 async def all_running(server: Live, without: Collection[str] = ()) -> Placed:
     """Return where replicas are, once all of them run, without these replicas and nodes."""
-    async with asyncio.timeout(STEP_S):
+    async with asyncio.timeout(DEADLINE_S):
         while True:
             found = await asyncio.to_thread(command, server, "places")
             counts = {name: len(replicas) for name, replicas in found.items()}

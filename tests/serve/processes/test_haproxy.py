@@ -3,11 +3,10 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from waiting import DEADLINE_S, wait_until
 
 from serve.processes.haproxy import LISTEN, end_leftovers, find_binary, install, narrow
 
@@ -114,16 +113,9 @@ def test_what_a_reload_has_left_in_a_folder_is_ended_and_no_other(tmp_path: Path
     try:
         wait_until(lambda: all((tmp_path / name / "s").exists() for name in started))
         end_leftovers(tmp_path / "ours")
-        assert started["ours"].wait(10.0) != 0
+        assert started["ours"].wait(DEADLINE_S) != 0
         assert started["other"].poll() is None
     finally:
         for process in started.values():
             process.kill()
             process.wait()
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 10.0
-    while not holds():
-        assert time.monotonic() < end_s
-        time.sleep(0.01)

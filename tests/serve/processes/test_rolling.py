@@ -7,6 +7,7 @@ from pathlib import Path
 
 import aiohttp
 from live import Live, live
+from waiting import DEADLINE_S
 
 from env.world import generated
 from serve.config import Config, DataSettings
@@ -32,7 +33,6 @@ with switched(config.server) as server:
 """
 N_SWIPING = 4
 STEPS = (("update the one there is", "1 127"), ("add a replica", "2 127"), ("remove one", "1 127"))
-STEP_S = 120.0
 
 
 @dataclass
@@ -63,7 +63,7 @@ async def swipe_through(server: Live) -> Tally:
         for _, wanted in STEPS:
             n_before = tally.n_pages
             await asyncio.to_thread(command, server, wanted)
-            async with asyncio.timeout(STEP_S):
+            async with asyncio.timeout(DEADLINE_S):
                 while tally.n_pages < n_before + 20:  # noqa: ASYNC110  # whoever swipes tells nobody
                     await asyncio.sleep(0.05)
         for user in users:

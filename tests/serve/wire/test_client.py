@@ -8,6 +8,7 @@ import pytest
 import uvicorn
 from servers import START_MS, Server, items, serving, stocked
 from starlette.types import ASGIApp
+from waiting import DEADLINE_S
 
 from env.records import FeedbackRecord, PageRecord
 from env.vocabulary import Profile
@@ -16,8 +17,6 @@ from serve.wire.client import ClientError, FeedClient
 from serve.wire.feed import Event, FeedbackRequest, FeedRequest, SceneBody
 from serve.wire.items import ItemBody, ItemsResponse
 from serve.wire.users import BlocksRequest, ProfileBody
-
-DEADLINE_S = 10.0
 
 
 @asynccontextmanager

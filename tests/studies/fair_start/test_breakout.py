@@ -8,7 +8,7 @@ from env.fair_start.reach import Reach
 from env.fair_start.settings import OPEN_LEVEL, Pools
 from env.items.catalogue import Catalogue
 from env.records import PageRecord
-from env.vocabulary import Item, ItemId, Profile, Scene
+from env.vocabulary import Item, ItemId, Scene
 from policies.candidates.context import UserHistory
 from policies.candidates.eligibility import Eligibility, Eligible
 from serve.feed.pipeline import Pipeline
@@ -83,17 +83,9 @@ class Guests:
 class DeafEligibility(Eligibility):
     """Wrong: hears no language."""
 
-    def eligible(
-        self,
-        catalogue: Catalogue,
-        reach: Reach,
-        scene: Scene,
-        profile: Profile,
-        known: UserHistory,
-        at_least: int,
-    ) -> Eligible:
+    def eligible(self, known: UserHistory, reach: Reach, scene: Scene, at_least: int) -> Eligible:
         scene = msgspec.structs.replace(scene, language="")
-        return super().eligible(catalogue, reach, scene, profile, known, at_least)
+        return super().eligible(known, reach, scene, at_least)
 
 
 def open_to_all(audiences: Audiences, catalogue: Catalogue) -> Reach:

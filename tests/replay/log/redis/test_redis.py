@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from lines import feedback, page, tick
 from redises import Server, counted_trips, new_name, proxied, running, shared_url
+from waiting import DEADLINE_S
 
 from env.records import FORMAT_VERSION, ItemRecord, LogLine, Record
 from env.vocabulary import ItemId, PageId, UserKey
@@ -240,10 +241,10 @@ def held_up(database: RedisDatabase) -> threading.Event:
 
     def wait(transaction: ShardTransaction) -> None:
         begun.set()
-        may_end.wait(10)
+        may_end.wait(DEADLINE_S)
 
     database.write(wait, shard=1)
-    assert begun.wait(10)
+    assert begun.wait(DEADLINE_S)
     return may_end
 
 

@@ -2,25 +2,17 @@
 
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from waiting import DEADLINE_S, wait_until
 
 from replay.log.sqlite.checkpoint import Checkpointer, checkpoint_lock, locked
 from replay.log.sqlite.database import Database
 
-DEADLINE_S = 30.0
 WAL_BYTES = 2**18
 ROWS = ("CREATE TABLE IF NOT EXISTS rows (n INTEGER PRIMARY KEY, filling BLOB)",)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline_s, "it did not happen"
-        time.sleep(0.001)
 
 
 def fill(n: int, size: int = 2_000) -> Callable[[sqlite3.Connection], None]:

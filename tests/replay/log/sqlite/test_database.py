@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from waiting import DEADLINE_S
 
 from env.records import FORMAT_VERSION
 from replay.log.sqlite.database import Database
 
-DEADLINE_S = 30.0
 NUMBERS = ("CREATE TABLE IF NOT EXISTS numbers (n INTEGER PRIMARY KEY)",)
 
 

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 from lines import EVERY_KIND, feedback, page, tick
+from waiting import DEADLINE_S
 
 from env.interface import EventLog
 from env.records import (
@@ -39,7 +40,6 @@ from replay.log.sqlite.log import (
     insert,
 )
 
-DEADLINE_S = 30.0
 WRITTEN_MS = 1_700_000_000_000
 
 Open = Callable[[], AbstractContextManager[EventLog]]

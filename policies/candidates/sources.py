@@ -1,0 +1,263 @@
+"""The retrieval sources: each ranks eligible items for a user in its own way.
+
+A source is a class with a name, a share and a method `propose`; a new one is one class, in a file
+of its own where it is larger, and one line in `SOURCES`. Uploads with a shortfall come first and
+seen items last; `policies.candidates.retrieval` merges the others by their shares. Sources, costs
+and rejected alternatives: `docs/decisions/candidate-retrieval.md`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from env.arrays.index_sets import first_indices
+from env.items.popularity import Popular
+from env.users import state as users
+from env.vocabulary import Bools, Float32s, Floats, Ints
+from policies.candidates.interests import MATCH_STEP, matches_of
+from policies.candidates.query import Query, Source
+
+FRESH_POOL = 5
+"""A fresh list of n is drawn from the n x FRESH_POOL latest uploads, so that a bulk import does not
+always lead with the same few."""
+
+_LEAST_POOL = 2
+"""A pool of fewer than this times the items examined hardly has enough wanted items."""
+
+_MOST_TRIES = 8_192
+"""Beyond this number it is faster to select from all wanted items."""
+
+_SAMPLED = 8
+
+_NONE = np.zeros(0, dtype=np.int64)
+
+_STEPS = np.float32(1.0 / MATCH_STEP)
+
+
+@dataclass(frozen=True)
+class BestMatches:
+    """The items that match one of the user's interests best, the best first."""
+
+    name: str  # of the interest, see `policies.candidates.interests.interests_of`
+    share: float
+
+    def propose(self, query: Query, n: int) -> Ints:
+        """Return the n best matches; none where the user has no such interest."""
+        interest, n = query.interests.get(self.name), min(n, query.n_new)
+        if interest is None or n == 0:
+            return _NONE
+        catalogue, mean, sd = query.catalogue, query.items.reward_mean, query.items.reward_sd
+        near = query.near(n)
+        if near is None:
+            matches = matches_of(self.name, interest, catalogue.vectors, mean)
+            return _nearest(_steps(matches) + query.handicap, mean, sd, n, query.rng)
+        index = near[self.name]
+        matches = matches_of(self.name, interest, catalogue.vectors[index], mean[index])
+        return index[_nearest(_steps(matches), mean[index], sd[index], n, query.rng)]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The items of the highest mean reward."""
+
+    name: str = "best"
+    share: float = 0.15
+
+    def propose(self, query: Query, n: int) -> Ints:
+        """Return the first n of the ranking by mean reward."""
+        return _first(query.items.best, query.new, n, query.n_tries(n))
+
+
+@dataclass(frozen=True)
+class MostPopular:
+    """The most popular items of the scene."""
+
+    name: str = "popular"
+    share: float = 0.1
+
+    def propose(self, query: Query, n: int) -> Ints:
+        """Return the first n of the scene's ranking."""
+        popular = query.items.popularity.here(query.scene)
+        return _first_popular(popular, query.new, n, query.n_tries(n))
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Some of the latest items."""
+
+    name: str = "fresh"
+    share: float = 0.1
+
+    def propose(self, query: Query, n: int) -> Ints:
+        """Return n of the n x `FRESH_POOL` latest items, in random order."""
+        return _some_latest(query, n * FRESH_POOL, n)
+
+
+@dataclass(frozen=True)
+class Followed:
+    """Items of the creators that the user follows."""
+
+    name: str = "followed"
+    share: float = 0.1
+
+    def propose(self, query: Query, n: int) -> Ints:
+        """Return the latest n of them, the latest first."""
+        catalogue = query.catalogue
+        codes = catalogue.codes.creators(users.followed(query.user))
+        if not len(codes):
+            return codes
+        theirs = catalogue.of_creators(codes)
+        theirs = theirs[query.new[theirs]]
+        return theirs[np.argsort(-catalogue.published_ms[theirs], kind="stable")][:n]
+
+
+@dataclass(frozen=True)
+class AtRandom:
+    """Any items."""
+
+    name: str = "random"
+    share: float = 0.1
+
+    def propose(self, query: Query, n: int) -> Ints:
+        """Return n items, all equally likely."""
+        return _some_latest(query, len(query.catalogue), n)
+
+
+@dataclass(frozen=True)
+class Debut:
+    """Uploads with a shortfall in their delivery guarantee; they come before all others."""
+
+    name: str = "debut"
+    share: float = 0.0
+
+    def propose(self, query: Query, n: int) -> Ints:
+        """Return the uploads that the page has reserved slots for."""
+        return query.reserved.debut[:n]
+
+
+@dataclass(frozen=True)
+class Again:
+    """Items that the user has seen or has on an open page, where nothing else is left."""
+
+    name: str = "again"
+    share: float = 0.0
+
+    def propose(self, query: Query, n: int) -> Ints:
+        """Return n of them, in random order; the filters decide about them."""
+        return _choose(query.history.again(query.eligible.allowed), n, query.rng)
+
+
+SOURCES: Sequence[Source] = (
+    BestMatches("long_interest", 0.25),
+    BestMatches("session_interest", 0.2),
+    Best(),
+    MostPopular(),
+    Fresh(),
+    Followed(),
+    AtRandom(),
+)
+"""The sources that share the candidates, in the order in which they are asked and draw. An item
+that several propose is credited to the one whose turn comes first."""
+
+FIRST: Source = Debut()
+"""The source of the first candidates, up to as many as are wanted."""
+
+LAST: Source = Again()
+"""The source of what the others leave missing."""
+
+
+def default_shares() -> dict[str, float]:
+    """Return the shares of the sources by name; only their ratios count."""
+    return {source.name: source.share for source in SOURCES}
+
+
+def _first(ranking: Ints, wanted: Bools, n: int, n_tries: int) -> Ints:
+    """Return the first n wanted items of a ranking; its head is examined first."""
+    head = ranking[:n_tries]
+    first = head[wanted[head]][:n]
+    return first if len(first) == n else ranking[wanted[ranking]][:n]
+
+
+def _first_popular(popular: Popular, wanted: Bools, n: int, n_tries: int) -> Ints:
+    """Return the first n wanted items of a scene's ranking; its head is ranked first."""
+    if n_tries <= _MOST_TRIES:
+        head = popular.head(n_tries)
+        first = head[wanted[head]][:n]
+        if len(first) == n:
+            return first
+    return popular.first_of(wanted, n)
+
+
+def _some_latest(query: Query, n_pool: int, n: int) -> Ints:
+    """Return at most n distinct new items of the latest n_pool, in random order."""
+    latest = query.catalogue.latest()
+    return _some(latest, n_pool, query.new, n, query.n_tries(n), query.rng)
+
+
+def _some(
+    ranking: Ints, n_pool: int, wanted: Bools, n: int, n_tries: int, rng: np.random.Generator
+) -> Ints:
+    """Return at most n distinct wanted items of the first n_pool of a ranking, in random order.
+
+    Where too few of these are wanted, the pool is the first n_pool wanted items.
+    """
+    pool = ranking[:n_pool]
+    if len(pool) == len(wanted) and min(n_tries, _LEAST_POOL * len(pool)) > _MOST_TRIES:
+        return _choose(np.flatnonzero(wanted), n, rng)
+    if n_tries < _LEAST_POOL * len(pool):  # else the pool has hardly n wanted items
+        tried = pool[_draw_distinct(len(pool), n_tries, rng)]
+        found = tried[wanted[tried]][:n]
+        if len(found) == n:
+            return found
+    return _choose(_first(ranking, wanted, n_pool, n_pool * n_tries // max(n, 1)), n, rng)
+
+
+def _choose(index: Ints, n: int, rng: np.random.Generator) -> Ints:
+    """Return at most n distinct elements of an index, in random order."""
+    return rng.choice(index, size=min(n, len(index)), replace=False)
+
+
+def _draw_distinct(n: int, n_tries: int, rng: np.random.Generator) -> Ints:
+    """Return the distinct results of n_tries draws below n, in the order drawn.
+
+    All orders are equally likely, so any long enough part of the result is a uniform choice.
+    """
+    drawn = (rng.random(n_tries if n else 0) * n).astype(np.int64)
+    return drawn[first_indices(drawn)]
+
+
+def _steps(matches: Float32s) -> Float32s:
+    """Return matches in whole steps; those in one step count as equal."""
+    steps = matches * _STEPS
+    np.rint(steps, out=steps)
+    return steps
+
+
+def _nearest(
+    steps: Float32s, reward_mean: Floats, reward_sd: Floats, n: int, rng: np.random.Generator
+) -> Ints:
+    """Return the positions of the n highest, equal ones in the order of a draw of their reward."""
+    best = _highest(steps, n)
+    worth = rng.standard_normal(len(best))
+    worth *= reward_sd[best]
+    worth += reward_mean[best]
+    worth /= 2.0 + 2.0 * np.abs(worth)  # less than half a step
+    worth += steps[best]
+    return best[worth.argsort()[: -n - 1 : -1]]
+
+
+def _highest(steps: Float32s, n: int) -> Ints:
+    """Return the indices of the n highest values and of all that equal the last of them.
+
+    Every eighth value gives a bound that about 2 n values reach; only these are partitioned.
+    """
+    sample = steps[::_SAMPLED]
+    rank = len(sample) - 2 * n // _SAMPLED - 1
+    some = (steps >= np.partition(sample, rank)[rank]).nonzero()[0] if rank >= 0 else _NONE
+    if len(some) < n:
+        some = np.arange(len(steps))
+    values = steps[some]
+    n_others = len(values) - n
+    highest: Ints = some[values >= np.partition(values, n_others)[n_others]]
+    return highest
