@@ -125,6 +125,7 @@ POLICIES: list[Policy] = [
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda p: f"{p.name}-{p.explorer['kind']}")
+@pytest.mark.slow
 def test_the_true_implementation_passes_every_check(policy: Policy) -> None:
     pages = filled(fill_page, policy, 300)
 
@@ -214,6 +215,7 @@ def record_of(page: Page, like: PageRecord, blocks: Blocks) -> PageRecord:
     )
 
 
+@pytest.mark.slow
 def test_pages_that_are_filled_right_pass_the_audit_of_the_log(
     history: Path, tmp_path: Path
 ) -> None:
@@ -256,6 +258,7 @@ def test_many_draws_show_a_mutant_without_the_seeds(name: str) -> None:
     assert check in {v.check for v in audited_together(pages, LEARNED)}
 
 
+@pytest.mark.slow
 def test_one_seed_for_all_pages_is_seen_without_knowing_it() -> None:
     pages = [(fill_page(context(i), LEARNED, rules(i), EPS, 5), 5) for i in range(600)]
 

@@ -48,6 +48,7 @@ def matches_and_affinities(n_answers: int) -> tuple[Floats, Floats]:
 
 
 @pytest.mark.parametrize("n_answers", [8, 20, 100])
+@pytest.mark.slow
 def test_a_match_is_worth_what_it_says_after_few_answers_and_after_many(n_answers: int) -> None:
     matches, affinities = matches_and_affinities(n_answers)
     square, product = (matches**2).sum(1), (matches * affinities).sum(1)

@@ -119,6 +119,7 @@ def test_where_few_are_wanted_the_best_are_exact(source: str) -> None:
     assert sorted(some.tolist()) == sorted(exact.tolist())
 
 
+@pytest.mark.slow
 def test_the_same_page_is_found_again_and_another_seed_decides_between_equals() -> None:
     catalogue, states = Catalogue(), ItemStates()
     topics = np.random.default_rng(5).standard_normal((4, VECTOR_DIM))
@@ -217,6 +218,7 @@ def test_where_cells_hold_too_few_twice_as_many_are_looked_at_and_then_all(
     assert some.tolist() == exact.tolist(), "but for what matches alike"
 
 
+@pytest.mark.slow
 def test_another_index_is_due_when_the_tail_has_grown() -> None:
     catalogue, states = clustered(2_000), ItemStates()
     index = ClusterIndex.build(catalogue, None)

@@ -269,6 +269,7 @@ def test_fresh_are_different_ones_of_the_latest() -> None:
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 40])
+@pytest.mark.slow
 def test_however_few_are_allowed_fresh_are_the_latest_of_them_and_random_are_any(step: int) -> None:
     n_items, n, n_pages = 800, 10, 200
     catalogue = catalogue_with(**{f"i{i}": {"published_ms": i + 1} for i in range(n_items)})

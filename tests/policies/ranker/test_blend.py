@@ -198,6 +198,7 @@ def test_more_evidence_moves_every_score_farther_from_the_bandit_s() -> None:
     level=st.floats(-100.0, 100.0),
     temper=st.floats(0.1, 100.0),
 )
+@pytest.mark.slow
 def test_the_level_and_temper_of_a_ranker_do_not_matter(
     seed: int, level: float, temper: float
 ) -> None:
@@ -208,6 +209,7 @@ def test_the_level_and_temper_of_a_ranker_do_not_matter(
 
 
 @given(seed=st.integers(0, 1000))
+@pytest.mark.slow
 def test_the_page_s_sum_is_the_bandit_s_so_new_videos_are_neither_favoured_nor_pushed_out(
     seed: int,
 ) -> None:

@@ -133,6 +133,7 @@ def test_of_many_that_are_late_a_few_are_offered_for_each_slot() -> None:
     assert len(offered(newcomer(Profile()), catalogue, reach, 1, at_most=2)) == 2
 
 
+@pytest.mark.slow
 def test_between_equals_each_has_the_same_chance_and_the_seed_decides() -> None:
     catalogue = a_catalogue()
     reach = reach_with(catalogue, owed=dict.fromkeys(NAMES, 1.0))

@@ -212,6 +212,7 @@ def test_a_page_with_reserved_slots_is_drawn_again_from_its_record_alone() -> No
     assert n_reserved == 2 * 40
 
 
+@pytest.mark.slow
 def test_an_audit_of_many_pages_with_reserved_slots_is_clean() -> None:
     audit = DrawAudit()
     for seed in range(1_000):
@@ -219,6 +220,7 @@ def test_an_audit_of_many_pages_with_reserved_slots_is_clean() -> None:
     assert audit.violations() == []
 
 
+@pytest.mark.slow
 def test_reserved_draws_follow_their_propensities() -> None:
     """Pearson's chi-square of 100,000 draws over five pages' reserved slots, p above .01."""
     n_each, chi_square, freedom = 10_000, 0.0, 0

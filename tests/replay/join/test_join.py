@@ -482,6 +482,7 @@ def through(records: Sequence[Record]) -> tuple[list[Interaction], bytes]:
 
 @thorough
 @given(logs(), st.data())
+@pytest.mark.slow
 def test_a_join_restored_anywhere_goes_on_as_if_it_had_never_stopped(
     records: list[Record], data: st.DataObject
 ) -> None:

@@ -91,6 +91,7 @@ async def test_a_page_that_lost_a_race_is_answered_with_the_winner(tmp_path: Pat
 
 
 @pytest.mark.parametrize("kind", ["sqlite"], indirect=True)  # it looks into the files
+@pytest.mark.slow
 async def test_what_a_power_cut_took_back_is_drawn_under_another_id_and_takes_no_feedback(
     tmp_path: Path,
 ) -> None:
@@ -243,6 +244,7 @@ async def test_feedback_finds_its_page_on_a_replica_that_did_not_make_it(tmp_pat
         assert answer.accepted == len(events)
 
 
+@pytest.mark.slow
 async def test_live_state_is_the_fold_of_the_log_under_several_replicas(tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     with serving(tmp_path) as one, serving(tmp_path) as other:

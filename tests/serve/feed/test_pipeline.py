@@ -216,6 +216,7 @@ def test_a_logged_page_is_redrawn_exactly(policy: PolicyName) -> None:
         assert "policy" in violations(record, served(8).policy, blocks)
 
 
+@pytest.mark.slow
 def test_every_page_comes_from_exactly_one_version_while_others_are_swapped_in() -> None:
     ids = [record.item_id for record in item_records()]
     versions = {
@@ -499,6 +500,7 @@ def debuts(n: int, n_old: int, *, owed: int, budget: float) -> tuple[Pipeline, A
     return pipeline_of([*old, *new], first=first), audiences, blocks_of([*old, *new])
 
 
+@pytest.mark.slow
 def test_owed_uploads_have_their_reserved_share_and_such_pages_are_redrawn_exactly() -> None:
     n_pages, size, share = 300, 6, 0.2
     pipeline, _, blocks = debuts(60, 200, owed=500, budget=share)

@@ -92,6 +92,7 @@ async def test_a_problem_is_raised_with_its_field(client: FeedClient) -> None:
     assert (problem.status, problem.field) == (404, "item_id")
 
 
+@pytest.mark.slow
 async def test_many_users_at_once_are_all_answered(server: Server, client: FeedClient) -> None:
     asked = (client.feed(FeedRequest(f"u{i % 20}", size=3)) for i in range(100))
     pages = await asyncio.gather(*asked)
@@ -129,6 +130,7 @@ async def test_a_delete_whose_answer_was_lost_is_done(server: Server) -> None:
             await client.delete_item("i1")
 
 
+@pytest.mark.slow
 async def test_a_server_that_is_full_is_asked_again_when_it_says(server: Server) -> None:
     n_asked = 6
     async with listening(make_app(server.engine, queue=1)) as address:
