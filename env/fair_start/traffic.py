@@ -238,7 +238,7 @@ class Traffic:
             born_ms: launch time of the upload.
 
         >>> Traffic().source(Scene(0, tenure_days=40), young_days=7, home="GB", born_ms=0)
-        Source(bucket=-1, origin_share=1.0, young=False, young_share=1.0)
+        TrafficSource(bucket=-1, origin_share=1.0, young=False, young_share=1.0)
         """
         bucket, young = bucket_of(scene.origin), scene.tenure_days < young_days
         earlier = self._earlier(born_ms)

@@ -110,7 +110,7 @@ class UploadRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         require_positive(self, "n_items", "n_creators", "least_s", "a_day")
         require_not_negative(self, "log_duration_sd", "output_sd", "audience")
         if not 5 <= self.n_dims <= 128:
-            raise ValueError(f"expected 5 to 128 dimensions in Uploads.n_dims, got {self.n_dims}")
+            raise ValueError(f"expected 5 to 128 for UploadRates.n_dims, got {self.n_dims}")
 
 
 class Preset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from ports import free_port
 from waiting import DEADLINE_S, wait_until
 
 POLL_S = 0.2
@@ -99,13 +100,6 @@ def end(process: subprocess.Popen[str]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
     process.communicate()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def is_ready(address: str) -> bool:

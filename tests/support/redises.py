@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import redis
+from ports import free_port
 from waiting import DEADLINE_S
 
 
@@ -24,9 +25,7 @@ class Server:
     """A redis-server over a folder, which can be stopped, killed and started again."""
 
     def __init__(self, folder: Path, *, appendfsync: str = "always") -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder, self._appendfsync = folder, appendfsync
         self.start()

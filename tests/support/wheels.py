@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ import urllib.error
 import urllib.request
 import zipfile
 from pathlib import Path
+
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"env", "policies", "replay", "serve"}
@@ -76,9 +77,7 @@ def install(wheel: Path, folder: Path) -> Path:
 
 def serve(command: Path, folder: Path) -> None:
     """Start the server in an empty folder, ask it for one page and stop it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = folder / "port.toml"
     settings.write_text(f"[server]\nport = {port}\n")
     words = [str(command), "up", "--no-ray", "--config", str(settings), "--data", "data"]

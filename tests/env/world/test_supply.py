@@ -241,11 +241,11 @@ def test_uploads_are_poisson(rate: float) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"local_share": 1.2}, r"a probability in \[0, 1\] for Uploads.local_share, got 1.2"),
-        ({"give_up": -0.1}, r"a probability in \[0, 1\] for Uploads.give_up, got -0.1"),
-        ({"n_items": 0}, "above 0 for Uploads.n_items, got 0"),
-        ({"n_dims": 4}, "5 to 128 dimensions in Uploads.n_dims, got 4"),
-        ({"n_dims": 129}, "5 to 128 dimensions in Uploads.n_dims, got 129"),
+        ({"local_share": 1.2}, r"a probability in \[0, 1\] for UploadRates.local_share, got 1.2"),
+        ({"give_up": -0.1}, r"a probability in \[0, 1\] for UploadRates.give_up, got -0.1"),
+        ({"n_items": 0}, "above 0 for UploadRates.n_items, got 0"),
+        ({"n_dims": 4}, "5 to 128 for UploadRates.n_dims, got 4"),
+        ({"n_dims": 129}, "5 to 128 for UploadRates.n_dims, got 129"),
     ],
 )
 def test_uploads_that_cannot_be_are_refused(changes: dict[str, float], message: str) -> None:

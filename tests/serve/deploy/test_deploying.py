@@ -15,7 +15,7 @@ import redis
 import typer
 import yaml
 from lines import tick
-from live import free_port
+from ports import free_port
 from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
 from ray.serve.schema import ServeDeploySchema
 from typer.testing import CliRunner
