@@ -97,6 +97,8 @@ class PageRecord(msgspec.Struct, frozen=True, tag="page", tag_field="t", omit_de
     arm: str = ""  # of the experiment; empty without one
     degraded: str = ""  # why the page falls short of the request; empty if it does not
     removed: dict[str, int] = {}  # number of retrieved items that the filters removed, by reason
+    # Number of sources that proposed each drawn card, in slot order; empty in older logs.
+    proposers: tuple[int, ...] = ()
 
 
 class FeedbackRecord(

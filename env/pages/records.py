@@ -85,6 +85,7 @@ def page_record(
     arm: str = "",
     degraded: str = "",
     removed: Mapping[str, int] | None = None,
+    proposers: tuple[int, ...] = (),
 ) -> PageRecord:
     """Return the log record of a page; `Blocks.page` is its inverse.
 
@@ -98,6 +99,7 @@ def page_record(
         arm: name of the experiment's arm; empty without one.
         degraded: reason why the page falls short of the request; empty if it does not.
         removed: number of items that the filters removed, by reason; None for none.
+        proposers: number of sources that proposed each drawn item, in slot order.
     """
     context = page.context
     rules, slots = _distinct_rules(page.slots)
@@ -123,6 +125,7 @@ def page_record(
         arm=arm,
         degraded=degraded,
         removed=dict(removed or {}),
+        proposers=proposers,
     )
 
 

@@ -267,10 +267,16 @@ class Retrieved:
     index: Ints  # (m,) distinct catalogue indices
     source: Ints  # (m,) codes into `names`
     names: tuple[str, ...]  # names of the sources, logged as reasons
+    proposals: Ints  # (k,) what the sources with a share proposed, an item once for each of them
 
     def reason(self, row: int) -> str:
         """Return the name of the source that proposed the item in this row."""
         return self.names[int(self.source[row])]
+
+    def n_proposers(self, index: Ints) -> tuple[int, ...]:
+        """Return how many sources proposed each of a few items at `index`, at least 1."""
+        counts = np.count_nonzero(self.proposals[:, None] == index, axis=0)
+        return tuple(np.maximum(counts, 1).tolist())
 
 
 def retrieve(query: Query, n: int, sources: Sequence[CandidateSource] = SOURCES) -> Retrieved:
@@ -289,15 +295,19 @@ def retrieve(query: Query, n: int, sources: Sequence[CandidateSource] = SOURCES)
     n -= len(debut)
     given = query.settings.shares
     shares = [given.get(source.name, source.share) for source in sources]
-    index, source = _merge([source.propose(query, n) for source in sources], shares, n)
+    lists = [source.propose(query, n) for source in sources]
+    shared = [items for items, share in zip(lists, shares, strict=True) if share > 0.0]
+    proposals = np.concatenate([_NONE, *shared])
+    index, source = _merge(lists, shares, n)
     again = LAST.propose(query, n - len(index)) if len(index) < n else index[:0]
     if not len(debut) and not len(again):
-        return Retrieved(index, source, names)
+        return Retrieved(index, source, names, proposals)
     codes = np.repeat([len(sources), len(sources) + 1], [len(debut), len(again)])
     return Retrieved(
         np.concatenate([debut, index, again]),
         np.concatenate([codes[: len(debut)], source, codes[len(debut) :]]),
         names,
+        proposals,
     )
 
 

@@ -1,4 +1,4 @@
-"""The commands `nextswipe log export` and `nextswipe log verify`."""
+"""The commands `nextswipe log export`, `nextswipe log verify` and `nextswipe log sources`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,9 +10,10 @@ from serve.commands.settings import AsJson, ConfigFile, DataFolder, bar, load_se
 
 def register(app: typer.Typer) -> None:
     """Add the group `log`."""
-    group = typer.Typer(no_args_is_help=True, help="Export and verify the event log.")
+    group = typer.Typer(no_args_is_help=True, help="Export, verify and read the event log.")
     group.command("export", epilog="Example: nextswipe log export log.jsonl")(export)
     group.command("verify", epilog="Example: nextswipe log verify --json")(verify)
+    group.command("sources", epilog="Example: nextswipe log sources --json")(sources)
     app.add_typer(group, name="log")
 
 
@@ -79,3 +80,28 @@ def verify(as_json: AsJson = False, config: ConfigFile = None, data: DataFolder 
             typer.echo(f"{violation.decision_id}: {violation.check}: {violation.message}")
     if not verified.is_clean:
         raise typer.Exit(1)
+
+
+def sources(
+    arm: Annotated[str, typer.Option(help="Count only cards of this arm.")] = "",
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+) -> None:
+    """Show what each retrieval source earned and found that no other did; a server may be running.
+
+    A card counts for the source that is logged as its reason. Compare sources with care: the policy
+    chooses among their proposals, so a source that finds what others find earns little by itself.
+    """
+    from rich.console import Console
+
+    from serve.jobs.sources import count_sources, table
+    from serve.store.data_folder import count_lines
+
+    settings = load_settings(config, data)
+    with bar("reading", count_lines(settings)) as advance:
+        found = count_sources(settings, arm=arm, advance=advance)
+    if as_json:
+        print_json(found)
+    else:
+        Console().print(table(found))

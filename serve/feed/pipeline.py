@@ -405,6 +405,7 @@ class Pipeline:
             arm=arm,
             degraded="; ".join(filter(None, (chosen.filtered.degraded, short, replaced))),
             removed=chosen.filtered.counts(),
+            proposers=chosen.retrieved.n_proposers(chosen.index[drawn]),
         )
 
 
