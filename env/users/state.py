@@ -75,6 +75,8 @@ class UserState(msgspec.Struct, frozen=True, array_like=True):
     session_watched_s: float = 0.0  # seconds that the session's answered cards were on screen
     # running mean of the shown cards' bait, minus `env.columns.scales.MEAN_BAIT`
     bait_lately: float = 0.0
+    # languages of recent cards, the latest last; the signal of each is its count of valid plays
+    languages: tuple[Tally, ...] = ()
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -287,9 +287,7 @@ def retrieve(query: Query, n: int, sources: Sequence[CandidateSource] = SOURCES)
     names = (*(source.name for source in sources), FIRST.name, LAST.name)
     debut = FIRST.propose(query, n)
     n -= len(debut)
-    given = query.settings.shares
-    shares = [given.get(source.name, source.share) for source in sources]
-    index, source = _merge([source.propose(query, n) for source in sources], shares, n)
+    index, source = _by_language(query, n, sources)
     again = LAST.propose(query, n - len(index)) if len(index) < n else index[:0]
     if not len(debut) and not len(again):
         return Retrieved(index, source, names)
@@ -299,6 +297,37 @@ def retrieve(query: Query, n: int, sources: Sequence[CandidateSource] = SOURCES)
         np.concatenate([codes[: len(debut)], source, codes[len(debut) :]]),
         names,
     )
+
+
+def _by_language(query: Query, n: int, sources: Sequence[CandidateSource]) -> tuple[Ints, Ints]:
+    """Return at most n distinct items and their sources' codes, by the page's languages.
+
+    The slots that ask for another language have their share of the items, which come first. Where
+    own ones are missing, the nearest others take their place.
+    """
+    if not query.languages.is_split:
+        return _propose(query, n, sources)
+    parts = [
+        _propose(query.among(wanted), round(n * n_slots / query.size), sources)
+        for wanted, n_slots in query.languages.pools()
+    ]
+    n_left = n - sum(len(index) for index, _ in parts)
+    parts.append(_propose(query.among(query.languages.is_own()), n_left, sources))
+    for wanted in query.languages.substitutes():
+        index = np.concatenate([index for index, _ in parts])
+        if len(index) >= n:
+            break
+        wanted[index] = False
+        parts.append(_propose(query.among(wanted), n - len(index), sources))
+    index, source = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return index, source
+
+
+def _propose(query: Query, n: int, sources: Sequence[CandidateSource]) -> tuple[Ints, Ints]:
+    """Return what the sources propose together, at most n distinct items, and their codes."""
+    given = query.settings.shares
+    shares = [given.get(source.name, source.share) for source in sources]
+    return _merge([source.propose(query, n) for source in sources], shares, n)
 
 
 def _merge(lists: Sequence[Ints], shares: Sequence[float], n: int) -> tuple[Ints, Ints]:

@@ -118,25 +118,27 @@ def gap_for(evidence: float, gap: int, newcomer_gap: int, half: float) -> int:
 def spread(rules: Sequence[SlotRule], topic: Ints, gap: int, seed: int) -> tuple[SlotRule, ...]:
     """Return the rules with open slots narrowed so that a topic repeats after gap slots at least.
 
-    If a group has fewer candidates than slots to fill, the rules are unchanged.
+    If a group has fewer candidates of a rule than slots to fill, that rule is unchanged.
 
     Args:
-        rules: of a page's slots; open ones are one object.
+        rules: of a page's slots; equal ones are one object, and different masks share nothing.
         topic: shape (n,), a code for each candidate.
         gap: slots from a topic to its next card, at least 1; 1 changes nothing.
         seed: of the page; deals the topics to groups.
     """
-    gap = min(gap, len(rules))
-    open_slots = [slot for slot, rule in enumerate(rules) if rule.name != FAIR_START]
-    if gap < 2 or not open_slots:
+    gap, spaced_rules = min(gap, len(rules)), list(rules)
+    if gap < 2:
         return tuple(rules)
-    rule = rules[open_slots[0]]
     group = _deal(topic, gap, seed)
-    wanted = np.bincount([slot % gap for slot in open_slots], minlength=gap)
-    if (np.bincount(group[rule.mask], minlength=gap) < wanted).any():
-        return tuple(rules)
-    narrowed = [_narrow(rule, group == g) for g in range(gap)]
-    return tuple(r if r.name == FAIR_START else narrowed[s % gap] for s, r in enumerate(rules))
+    for rule in {id(rule): rule for rule in rules if rule.name != FAIR_START}.values():
+        slots_of = [slot for slot, other in enumerate(rules) if other is rule]
+        wanted = np.bincount([slot % gap for slot in slots_of], minlength=gap)
+        if (np.bincount(group[rule.mask], minlength=gap) < wanted).any():
+            continue
+        narrowed = [_narrow(rule, group == g) for g in range(gap)]
+        for slot in slots_of:
+            spaced_rules[slot] = narrowed[slot % gap]
+    return tuple(spaced_rules)
 
 
 def _deal(topic: Ints, gap: int, seed: int) -> Ints:
