@@ -225,3 +225,17 @@ def primary_language(language: str) -> str:
     """
     primary = language.strip().lower().replace("_", "-").partition("-")[0]
     return "" if primary in _NO_LANGUAGE else primary
+
+
+_ALSO = {"tl": "fil", "fil": "tl", "he": "iw", "iw": "he", "id": "in", "in": "id"}
+"""Other codes of the same language: Filipino is Tagalog, and two have a former code."""
+
+
+def spoken_by(language: str) -> tuple[str, ...]:
+    """Return the codes of a user's own language, none where it is unknown.
+
+    >>> spoken_by("tl"), spoken_by("th"), spoken_by("")
+    (('tl', 'fil'), ('th',), ())
+    """
+    codes = language, _ALSO.get(language, "")
+    return tuple(filter(None, codes))

@@ -7,7 +7,8 @@ and are stored in a form ready for a database row. Derivation, constants and rej
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import msgspec
@@ -109,6 +110,72 @@ def tally_columns(recent: Sequence[Tally], n_cards: int) -> tuple[list[str], Flo
     exposure = np.array([tally.exposure for tally in recent]) * aged
     signal = np.array([tally.signal for tally in recent]) * aged
     return [tally.name for tally in recent], exposure, signal
+
+
+LANGUAGE_CARDS = 4.0
+"""Weight of the prior of a language's rate, in cards of that language."""
+
+OWN_RATE, OTHER_RATE = 0.5, 0.05
+"""Prior rates of valid plays of the user's own languages, and of any other."""
+
+LIKED_RATE = 0.1
+"""A language that is played at this rate or more is one that the user plays."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageRates:
+    """A user's posterior rates of valid plays a card, by language.
+
+    The prior says that users play their own languages and hardly any other; a few cards of a
+    language outweigh it. Constants and rejected alternatives: `docs/decisions/languages.md`.
+    """
+
+    own: float = OWN_RATE  # of the user's own languages together
+    other: float = OTHER_RATE  # of a language that the user never met
+    met: dict[str, float] = field(default_factory=dict)  # of the languages of recent cards
+
+    @classmethod
+    def of(cls, recent: Sequence[Tally], n_cards: int, own: Collection[str]) -> "LanguageRates":
+        """Return the rates of (state.languages, state.n_cards).
+
+        Args:
+            recent: tallies whose signal is the count of valid plays.
+            n_cards: the user's current count of cards.
+            own: the user's own languages; none where they are unknown, so that any may be.
+        """
+        names, exposure, plays = tally_columns(recent, n_cards)
+        prior = OTHER_RATE if own else OWN_RATE
+        met = {
+            name: _rate(plays[k], exposure[k], prior)
+            for k, name in enumerate(names)
+            if name not in own
+        }
+        is_own = [k for k, name in enumerate(names) if name in own]
+        rate = _rate(
+            sum(float(plays[k]) for k in is_own), sum(float(exposure[k]) for k in is_own), OWN_RATE
+        )
+        return cls(rate, prior, met)
+
+    @property
+    def liked(self) -> dict[str, float]:
+        """The rates of the other languages that the user plays."""
+        return {name: rate for name, rate in self.met.items() if rate >= LIKED_RATE}
+
+    @property
+    def liked_share(self) -> float:
+        """The share of the user's cards that the other languages deserve, in [0, 1)."""
+        liked = sum(self.liked.values())
+        return liked / (self.own + liked)
+
+    @property
+    def best(self) -> float:
+        """The rate of the language that the user plays most gladly."""
+        return max(self.own, *self.met.values()) if self.met else self.own
+
+
+def _rate(plays: float, exposure: float, prior: float) -> float:
+    """Return the posterior mean of a rate whose prior weighs `LANGUAGE_CARDS` cards."""
+    return (float(plays) + LANGUAGE_CARDS * prior) / (float(exposure) + LANGUAGE_CARDS)
 
 
 @lru_cache(maxsize=4_096)

@@ -18,8 +18,7 @@ from env.arrays.index_sets import distinct
 from env.fair_start.reach import Reach
 from env.fair_start.settings import OPEN_LEVEL, Pools
 from env.items.catalogue import Catalogue
-from env.users.languages import spoken_by
-from env.vocabulary import Bools, Ints, Profile, Scene
+from env.vocabulary import Bools, Ints, Profile, Scene, spoken_by
 from policies.candidates.context import UserHistory
 from policies.candidates.markets import Markets
 
@@ -54,19 +53,27 @@ class Eligible:
     distance: Codes | None = None
 
     @classmethod
-    def of(cls, reason: Codes, relaxed: tuple[str, ...] = ()) -> "Eligible":
-        """Return the answer with these reasons, shape (n,)."""
+    def of(
+        cls, reason: Codes, relaxed: tuple[str, ...] = (), distance: Codes | None = None
+    ) -> "Eligible":
+        """Return the answer with these reasons and distances of languages, shape (n,) each."""
         allowed = reason < 0
-        return cls(allowed, reason, int(np.count_nonzero(allowed)), relaxed)
+        return cls(allowed, reason, int(np.count_nonzero(allowed)), relaxed, distance)
 
-    def moved(self, index: Ints, reason: Codes, n: int) -> "Eligible":
-        """Return the answer for n items with new reasons for some, which include all new items."""
+    def moved(self, index: Ints, reason: Codes, distance: Codes | None, n: int) -> "Eligible":
+        """Return the answer for n items with new reasons for some, which include all new items.
+
+        Args:
+            index: shape (m,), distinct.
+            reason: shape (m,), against each.
+            distance: shape (n,), of all items.
+        """
         allowed, reasons = grown(self.allowed, n), grown(self.reason, n)
         allowed[len(self.allowed) :] = False
         n_allowed = self.n_allowed - int(np.count_nonzero(allowed[index]))
         allowed[index], reasons[index] = reason < 0, reason
         n_allowed += int(np.count_nonzero(allowed[index]))
-        return Eligible(allowed, reasons, n_allowed, self.relaxed)
+        return Eligible(allowed, reasons, n_allowed, self.relaxed, distance)
 
 
 class EligibilityAnswers:
@@ -78,7 +85,7 @@ class EligibilityAnswers:
         Args:
             distance: shape (n,), of each item's language.
         """
-        self.strict, self.distance = Eligible.of(reason), distance
+        self.strict, self.distance = Eligible.of(reason, (), distance), distance
         self.n_changes, self.n_steps = n_changes, n_steps
         self._wide: Eligible | None = None
         self._last: Eligible | None = None
@@ -102,7 +109,7 @@ class EligibilityAnswers:
         self.distance = grown(self.distance, n)
         self.distance[index] = distance
         strict, wide, last = self.strict, self._wide, self._last
-        self.strict = strict.moved(index, reason, n)
+        self.strict = strict.moved(index, reason, self.distance, n)
         if wide is not None:
             foreign = reason == LANGUAGE
             self._wide = _follow(wide, strict, self.strict, index, reason, foreign, LANGUAGE)
@@ -120,7 +127,7 @@ class EligibilityAnswers:
             foreign = self.strict.reason == LANGUAGE
             if foreign.any():
                 reason = np.where(foreign, NOTHING, self.strict.reason)
-                self._wide = Eligible.of(reason, (REASONS[LANGUAGE],))
+                self._wide = Eligible.of(reason, (REASONS[LANGUAGE],), self.distance)
             else:
                 self._wide = self.strict
         return self._wide
@@ -137,7 +144,8 @@ class EligibilityAnswers:
             if len(back):
                 reason = wide.reason.copy()
                 reason[back] = NOTHING
-                self._last = Eligible.of(reason, (*wide.relaxed, REASONS[POOL]))
+                relaxed = (*wide.relaxed, REASONS[POOL])
+                self._last = Eligible.of(reason, relaxed, self.distance)
             else:
                 self._last = wide
         return self._last
@@ -164,7 +172,8 @@ def _follow(
     """
     if wider is before:
         return None if gives_way.any() else narrower
-    moved = wider.moved(index, np.where(gives_way, NOTHING, reason), len(narrower.reason))
+    reason = np.where(gives_way, NOTHING, reason)
+    moved = wider.moved(index, reason, narrower.distance, len(narrower.reason))
     if moved.n_allowed == narrower.n_allowed:
         return narrower
     return replace(moved, relaxed=(*narrower.relaxed, REASONS[rule]))
@@ -231,7 +240,7 @@ class Eligibility:
         found = self._found(catalogue, reach, kind, answers, known, at_least)
         if answers.n_bytes > n_bytes:
             self._forget()
-        return replace(found, distance=answers.distance)
+        return found
 
     def _found(
         self,

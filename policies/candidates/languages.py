@@ -13,8 +13,8 @@ import numpy as np
 
 from env.features.query import FeatureQuery
 from env.items.catalogue import Catalogue
-from env.users.languages import LanguageRates, spoken_by
-from env.vocabulary import Bools, Ints
+from env.users.interests import LanguageRates
+from env.vocabulary import Bools, Ints, spoken_by
 from policies.candidates.eligibility import MARKET_LANGUAGE, OWN, REGION, Codes, Eligible
 
 FIRST_SHARE = 2.0
@@ -54,7 +54,8 @@ class PageLanguages:
         distance = eligible.distance
         if share >= 1.0 or distance is None or not (distance[eligible.allowed] > OWN).any():
             return cls()
-        rates = LanguageRates.of(query.user, spoken_by(query.scene.language))
+        user = query.user
+        rates = LanguageRates.of(user.languages, user.n_cards, spoken_by(query.scene.language))
         share *= FIRST_SHARE if not rates.met else 1.0
         rng = np.random.default_rng(seed ^ _LANGUAGES)
         n_other = _drawn(share * n_slots, n_slots, rng)

@@ -37,9 +37,8 @@ from policies.candidates.query import (
     ReservedCandidates,
 )
 from policies.candidates.retrieval import Retrieved, retrieve
-from policies.slots.languages import by_language, gave_way
 from policies.slots.offers import PendingImpressions, choose_reserved, uploads_with_shortfall
-from policies.slots.rules import reserve, slots, spaced
+from policies.slots.rules import by_language, gave_way, reserve, slots, spaced
 from serve.config import Arm, Config, Experiment, MixtureSettings
 from serve.feed.custom_pages import CustomPages
 from serve.learn.custom import load_customs
@@ -405,9 +404,9 @@ def _choose(query: Query, lap: Lap) -> PageCandidates:
 
 
 def _relaxed(page: Page, chosen: PageCandidates) -> str:
-    """Return the rules that gave way for a page, the slot rules' included; empty for none."""
-    relaxed = (*chosen.filtered.relaxed, *gave_way(page.slots))
-    return replace(chosen.filtered, relaxed=relaxed).degraded
+    """Return the note of the rules that gave way for a page; empty for none."""
+    filtered = chosen.filtered
+    return replace(filtered, relaxed=gave_way(page.slots, filtered.relaxed)).degraded
 
 
 def query_settings(config: Config) -> QuerySettings:
