@@ -112,7 +112,7 @@ def tally_columns(recent: Sequence[Tally], n_cards: int) -> tuple[list[str], Flo
     return [tally.name for tally in recent], exposure, signal
 
 
-LANGUAGE_CARDS = 4.0
+LANGUAGE_CARDS = 2.0
 """Weight of the prior of a language's rate, in cards of that language."""
 
 OWN_RATE, OTHER_RATE = 0.5, 0.05
@@ -132,7 +132,8 @@ class LanguageRates:
 
     own: float = OWN_RATE  # of the user's own languages together
     other: float = OTHER_RATE  # of a language that the user never met
-    met: dict[str, float] = field(default_factory=dict)  # of the languages of recent cards
+    met: dict[str, float] = field(default_factory=dict)  # of other languages of recent cards
+    n_met: float = 0.0  # decayed count of cards in these
 
     @classmethod
     def of(cls, recent: Sequence[Tally], n_cards: int, own: Collection[str]) -> "LanguageRates":
@@ -154,7 +155,9 @@ class LanguageRates:
         rate = _rate(
             sum(float(plays[k]) for k in is_own), sum(float(exposure[k]) for k in is_own), OWN_RATE
         )
-        return cls(rate, prior, met)
+        return cls(
+            rate, prior, met, float(exposure.sum()) - sum(float(exposure[k]) for k in is_own)
+        )
 
     @property
     def liked(self) -> dict[str, float]:

@@ -17,8 +17,9 @@ from env.users.interests import LanguageRates
 from env.vocabulary import Bools, Ints, spoken_by
 from policies.candidates.eligibility import MARKET_LANGUAGE, OWN, REGION, Codes, Eligible
 
-FIRST_SHARE = 2.0
-"""The share for finding out is this many times as large until another language was met."""
+FIRST_SHARE, FIRST_CARDS = 2.0, 1.0
+"""The share for finding out is this many times as large until the decayed count of cards in another
+language comes to so many, which takes two pages with one."""
 
 _LANGUAGES = 0x6C616E67756167
 """Keeps these draws apart from all others of the page's seed."""
@@ -56,7 +57,8 @@ class PageLanguages:
             return cls()
         user = query.user
         rates = LanguageRates.of(user.languages, user.n_cards, spoken_by(query.scene.language))
-        share *= FIRST_SHARE if not rates.met else 1.0
+        if rates.n_met < FIRST_CARDS:
+            share = min(FIRST_SHARE * share, 1.0)
         rng = np.random.default_rng(seed ^ _LANGUAGES)
         n_other = _drawn(share * n_slots, n_slots, rng)
         n_liked = _drawn(rates.liked_share * (n_slots - n_other), n_slots - n_other, rng)

@@ -6,7 +6,7 @@ another, and repeats a topic only after a gap. Rejected alternatives: `docs/deci
 `docs/decisions/reserved-slots.md`, `docs/decisions/topic-spacing.md`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -186,27 +186,46 @@ def gap_for(evidence: float, gap: int, newcomer_gap: int, half: float) -> int:
 def spread(rules: Sequence[SlotRule], topic: Ints, gap: int, seed: int) -> tuple[SlotRule, ...]:
     """Return the rules with open slots narrowed so that a topic repeats after gap slots at least.
 
-    If a group has fewer candidates of a rule than slots to fill, that rule is unchanged.
+    If a group has fewer candidates of a rule than slots to fill, that rule is unchanged, and so are
+    the rules that share candidates with it.
 
     Args:
-        rules: of a page's slots; equal ones are one object, and different masks share nothing.
+        rules: of a page's slots; equal ones are one object.
         topic: shape (n,), a code for each candidate.
         gap: slots from a topic to its next card, at least 1; 1 changes nothing.
         seed: of the page; deals the topics to groups.
     """
-    gap, spaced_rules = min(gap, len(rules)), list(rules)
+    gap = min(gap, len(rules))
     if gap < 2:
         return tuple(rules)
     group = _deal(topic, gap, seed)
-    for rule in {id(rule): rule for rule in rules if rule.name != FAIR_START}.values():
-        slots_of = [slot for slot, other in enumerate(rules) if other is rule]
-        wanted = np.bincount([slot % gap for slot in slots_of], minlength=gap)
-        if (np.bincount(group[rule.mask], minlength=gap) < wanted).any():
-            continue
-        narrowed = [_narrow(rule, group == g, rule.name) for g in range(gap)]
-        for slot in slots_of:
-            spaced_rules[slot] = narrowed[slot % gap]
-    return tuple(spaced_rules)
+    open_rules = {id(rule): rule for rule in rules if rule.name != FAIR_START}
+    rivals = {key: _overlapping(rule, open_rules) for key, rule in open_rules.items()}
+    short = {
+        key
+        for key, rule in open_rules.items()
+        if _is_short(rule, group, [s for s, r in enumerate(rules) if id(r) in rivals[key]], gap)
+    }
+    narrowed = {
+        key: [_narrow(rule, group == g, rule.name) for g in range(gap)]
+        for key, rule in open_rules.items()
+        if short.isdisjoint(rivals[key])
+    }
+    return tuple(
+        narrowed[id(rule)][slot % gap] if id(rule) in narrowed else rule
+        for slot, rule in enumerate(rules)
+    )
+
+
+def _overlapping(rule: SlotRule, rules: Mapping[int, SlotRule]) -> set[int]:
+    """Return the keys of the rules that share a candidate with this one, its own included."""
+    return {key for key, r in rules.items() if r is rule or (r.mask & rule.mask).any()}
+
+
+def _is_short(rule: SlotRule, group: Ints, slots_of: Sequence[int], gap: int) -> bool:
+    """Return whether a group has fewer candidates of a rule than these slots take from it."""
+    wanted = np.bincount([slot % gap for slot in slots_of], minlength=gap)
+    return bool((np.bincount(group[rule.mask], minlength=gap) < wanted).any())
 
 
 def _deal(topic: Ints, gap: int, seed: int) -> Ints:

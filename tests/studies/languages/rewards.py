@@ -29,11 +29,6 @@ class Rewards(NamedTuple):
     own_before: float
     own_after: float
 
-    @property
-    def low(self) -> float:
-        """The lower end of the mean's interval over seeds; the mean where there is one seed."""
-        return mean_and_low(self.ratios)[1]
-
 
 def mean_and_low(ratios: list[float]) -> tuple[float, float]:
     """Return the mean of paired ratios and the lower end of its Student interval.
