@@ -170,10 +170,9 @@ class LanguageRates:
         liked = sum(self.liked.values())
         return liked / (self.own + liked)
 
-    @property
-    def best(self) -> float:
-        """The rate of the language that the user plays most gladly."""
-        return max(self.own, *self.met.values()) if self.met else self.own
+    def share_of(self, rate: float) -> float:
+        """Return the share of a language of this rate beside the user's own, in (0, 1)."""
+        return rate / (rate + self.own)
 
 
 def _rate(plays: float, exposure: float, prior: float) -> float:

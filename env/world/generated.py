@@ -174,23 +174,28 @@ def _make_profile(rng: np.random.Generator, home: Market, cohort: str, now_ms: i
 def _with_least_shares(items: Sequence[Item], rng: np.random.Generator) -> list[Item]:
     """Return the items with creators moved to the languages that have less than `LEAST_SHARE`.
 
-    A creator who uploads in the commonest language only moves, to where the rarer one is at home.
+    A creator who uploads in one common language only moves, to where the rarest one is at home.
     """
+    least = LEAST_SHARE * len(items)
     homes = {market.languages[0]: market for market in reversed(MARKETS)}
     of_creator: dict[CreatorId, list[Item]] = {}
     for item in items:
         of_creator.setdefault(item.creator, []).append(item)
-    counts = Counter(item.language for item in items)
+    counts = Counter(_spoken(items))
     moved: dict[CreatorId, Market] = {}
     for name in rng.permutation(list(of_creator)).tolist():
         theirs = of_creator[name]
-        common, rare = counts.most_common(1)[0][0], min(homes, key=lambda code: counts[code])
-        missing = LEAST_SHARE * len(items) - counts[rare]
-        if len(theirs) <= missing and {item.language for item in theirs} == {common}:
+        common, rare = theirs[0].language, min(homes, key=lambda code: counts[code])
+        is_common = counts[common] - len(theirs) >= 2.0 * least
+        if is_common and len(theirs) <= least - counts[rare] and len({*_spoken(theirs)}) == 1:
             moved[name] = homes[rare]
             counts[rare] += len(theirs)
             counts[common] -= len(theirs)
     return [_moved(item, moved[item.creator]) if item.creator in moved else item for item in items]
+
+
+def _spoken(items: Sequence[Item]) -> list[str]:
+    return [item.language for item in items]
 
 
 def _moved(item: Item, home: Market) -> Item:
