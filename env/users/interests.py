@@ -14,6 +14,7 @@ from functools import lru_cache
 import msgspec
 import numpy as np
 
+from env.arrays.reals import Reals
 from env.columns.schema import VECTOR_DIM
 from env.vocabulary import Float32s, Floats
 
@@ -147,17 +148,14 @@ class LanguageRates:
         names, exposure, plays = tally_columns(recent, n_cards)
         prior = OTHER_RATE if own else OWN_RATE
         met = {
-            name: _rate(plays[k], exposure[k], prior)
+            name: float(language_rate(plays[k], exposure[k], prior))
             for k, name in enumerate(names)
             if name not in own
         }
         is_own = [k for k, name in enumerate(names) if name in own]
-        rate = _rate(
-            sum(float(plays[k]) for k in is_own), sum(float(exposure[k]) for k in is_own), OWN_RATE
-        )
-        return cls(
-            rate, prior, met, float(exposure.sum()) - sum(float(exposure[k]) for k in is_own)
-        )
+        n_own, n_plays = (sum(float(column[k]) for k in is_own) for column in (exposure, plays))
+        rate = float(language_rate(n_plays, n_own, OWN_RATE))
+        return cls(rate, prior, met, sum(map(float, exposure)) - n_own)
 
     @property
     def liked(self) -> dict[str, float]:
@@ -170,14 +168,15 @@ class LanguageRates:
         liked = sum(self.liked.values())
         return liked / (self.own + liked)
 
-    def share_of(self, rate: float) -> float:
-        """Return the share of a language of this rate beside the user's own, in (0, 1)."""
-        return rate / (rate + self.own)
+
+def language_rate(plays: Reals, exposure: Reals, prior: Reals) -> Reals:
+    """Return a language's posterior rate of plays; the prior weighs `LANGUAGE_CARDS`."""
+    return (plays + LANGUAGE_CARDS * prior) / (exposure + LANGUAGE_CARDS)
 
 
-def _rate(plays: float, exposure: float, prior: float) -> float:
-    """Return the posterior mean of a rate whose prior weighs `LANGUAGE_CARDS` cards."""
-    return (float(plays) + LANGUAGE_CARDS * prior) / (float(exposure) + LANGUAGE_CARDS)
+def language_share(rate: Reals, own: Reals) -> Reals:
+    """Return the share of a language of this rate beside the user's own, in (0, 1)."""
+    return rate / (rate + own)
 
 
 @lru_cache(maxsize=4_096)

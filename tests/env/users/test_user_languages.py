@@ -1,10 +1,16 @@
 """The tally of languages: a pure fold of plays, in rows and records of before as well."""
 
 import msgspec
+import numpy as np
 import pytest
+from builders import NOW_MS, catalogue_with
+from queries import feature_query
 
+from env.columns.schema import LANGUAGE_SHARE, action_index
+from env.features.encode import encode
 from env.items.catalogue import Catalogue
 from env.items.content import static_block
+from env.items.statistics import ItemStates
 from env.records import (
     Card,
     Drawn,
@@ -179,3 +185,24 @@ def test_without_a_known_language_all_begin_alike() -> None:
     found = rates(state, ())
     assert found.other == OWN_RATE
     assert found.met["en"] > OWN_RATE > found.met["es"]
+
+
+def test_a_language_has_the_share_of_its_rate_beside_the_own_ones() -> None:
+    items = {"own": "th-TH", "none": "zxx", "en": "en", "unmet": "vi"}
+    catalogue = catalogue_with(**{name: {"language": code} for name, code in items.items()})
+    fresh = folded()
+    state = folded(page(*["en"] * 4), *[said(k, "dwell", PLAY_S) for k in range(4)], start=fresh)
+
+    def shares(user: UserState, language: str) -> list[float]:
+        query = feature_query(user, Scene(NOW_MS, "TH", language), catalogue, ItemStates())
+        column = encode(query, np.arange(4)).actions[:, action_index(LANGUAGE_SHARE)]
+        return [float(value) for value in column]
+
+    unmet = OTHER_RATE / (OTHER_RATE + OWN_RATE)
+    assert shares(fresh, "th") == pytest.approx([0.5, 0.5, unmet, unmet], abs=1e-3)
+    rate = rates(state).met["en"]
+    moved = [0.5, 0.5, rate / (rate + OWN_RATE), unmet]
+    assert shares(state, "th") == pytest.approx(moved, abs=1e-3)
+    assert moved[2] > 0.5
+    assert shares(fresh, "") == [0.5] * 4
+    assert shares(state, "")[2] > 0.5
