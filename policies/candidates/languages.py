@@ -53,7 +53,7 @@ class PageLanguages:
             seed: of the page.
         """
         distance = eligible.distance
-        if share >= 1.0 or distance is None or not (distance[eligible.allowed] > OWN).any():
+        if share >= 1.0 or distance is None or not (eligible.allowed & (distance > OWN)).any():
             return cls()
         user = query.user
         rates = LanguageRates.of(user.languages, user.n_cards, spoken_by(query.scene.language))
@@ -93,6 +93,8 @@ class PageLanguages:
         if self.catalogue is None:
             return distances > OWN
         liked = np.zeros(len(distances), dtype=np.bool_)
+        if not len(self.liked):
+            return liked
         languages = self.catalogue.languages[index]
         for code in self.liked.tolist():
             liked |= languages == code
@@ -103,12 +105,12 @@ class PageLanguages:
         others: Bools = (self._distances(index) == MARKET_LANGUAGE) & ~self.is_liked(index)
         return others
 
-    def pools(self) -> Iterator[tuple[Bools, int]]:
-        """Yield the items of each kind, shape (n_items,), with the slots for it; own ones last."""
+    def pools(self) -> Iterator[tuple[Bools, int, bool]]:
+        """Yield the items, shape (n_items,), that slots ask for, these slots, and whether liked."""
         if len(self.liked_slots):
-            yield self.is_liked(), len(self.liked_slots)
+            yield self.is_liked(), len(self.liked_slots), True
         if len(self.other_slots):
-            yield self.is_other(), len(self.other_slots)
+            yield self.is_other(), len(self.other_slots), False
 
     def substitutes(self) -> Iterator[Bools]:
         """Yield items for what own ones leave missing, nearer ones first, shapes (n_items,)."""

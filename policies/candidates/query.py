@@ -162,9 +162,15 @@ class Query(FeatureQuery):
             languages=PageLanguages.of(asked, eligible, settings.foreign_share, size, seed),
         )
 
-    def among(self, wanted: Bools) -> "Query":
-        """Return the query for some of the new items only, by a mask of shape (n_items,)."""
-        return replace(self, new=self.new & wanted, _near={})
+    def among(self, wanted: Bools, *, by_interest: bool = True) -> "Query":
+        """Return the query for some of the new items only.
+
+        Args:
+            wanted: shape (n_items,).
+            by_interest: whether sources look for matches of the user's interests.
+        """
+        interests = self.interests if by_interest else {}
+        return replace(self, new=self.new & wanted, interests=interests, _near={})
 
     def reserving(self, reserved: ReservedCandidates) -> "Query":
         """Return the query with slots reserved; only they propose the uploads reserved for."""

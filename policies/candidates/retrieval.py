@@ -302,14 +302,15 @@ def retrieve(query: Query, n: int, sources: Sequence[CandidateSource] = SOURCES)
 def _by_language(query: Query, n: int, sources: Sequence[CandidateSource]) -> tuple[Ints, Ints]:
     """Return at most n distinct items and their sources' codes, by the page's languages.
 
-    The slots that ask for another language have their share of the items, which come first. Where
+    The slots that ask for another language have their share of the items, which come first. For
+    finding out there are items that are good for anybody: a match would cost as much again. Where
     own ones are missing, the nearest others take their place.
     """
     if not query.languages.is_split:
         return _propose(query, n, sources)
     parts = [
-        _propose(query.among(wanted), round(n * n_slots / query.size), sources)
-        for wanted, n_slots in query.languages.pools()
+        _propose(query.among(wanted, by_interest=liked), round(n * n_slots / query.size), sources)
+        for wanted, n_slots, liked in query.languages.pools()
     ]
     n_left = n - sum(len(index) for index, _ in parts)
     parts.append(_propose(query.among(query.languages.is_own()), n_left, sources))

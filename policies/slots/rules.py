@@ -100,13 +100,15 @@ def by_language(query: Query, index: Ints, rules: Sequence[SlotRule]) -> tuple[S
     taken = {slot: rule for slot, rule in enumerate(rules) if rule.name == FAIR_START}
     # A reserved slot that may show another language counts as one of those that ask for it.
     n_fewer = sum(bool((reserved.mask & ~own).any()) for reserved in taken.values())
-    for name, places, wanted in (
-        (OTHER, languages.other_slots, languages.is_other(index)),
-        (LIKED, languages.liked_slots, languages.is_liked(index)),
+    for name, places, is_wanted in (
+        (OTHER, languages.other_slots, languages.is_other),
+        (LIKED, languages.liked_slots, languages.is_liked),
     ):
+        if not len(places):
+            continue
         free = [slot for slot in places.tolist() if slot not in taken]
         n_fewer, free = max(n_fewer - len(free), 0), free[n_fewer:]
-        narrowed = _narrow(rule, wanted, name)
+        narrowed = _narrow(rule, is_wanted(index), name)
         taken.update(dict.fromkeys(free[: np.count_nonzero(narrowed.mask)], narrowed))
     return _with_own(rule, own, taken, len(rules))
 
