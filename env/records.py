@@ -55,6 +55,7 @@ class Card(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     duration_s: float = 0.0  # 0 where unknown
     sound: str = ""  # id of the music; empty where unknown
     bait: float | None = None  # `Item.bait`; None where unknown
+    language: str = ""  # lower-case, without its region; empty where unknown or without words
 
 
 class Drawn(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -43,7 +43,7 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     tags: tuple[str, ...] = ()  # topics, in the caller's own words
     duration_s: float | None = None  # length in seconds; None where unknown, never 0
     published_ms: int = 0  # upload time, Unix milliseconds
-    language: str = ""  # ISO 639 code; empty where unknown
+    language: str = ""  # ISO 639 code; empty where unknown, "zxx" without words
     country: str = ""  # ISO 3166 alpha-2 code of its home market; empty where unknown
     markets: tuple[str, ...] = ()  # countries in which it may be shown; empty for everywhere
     sound: str = ""  # id of the music; empty where unknown
@@ -213,10 +213,29 @@ def split_decision_id(decision: str) -> tuple[PageId, int]:
     return PageId(page_id), int(slot)
 
 
-def primary_language(language: str) -> str:
-    """Return a language in lower case without its region; empty: unknown.
+_NO_LANGUAGE = frozenset({"zxx", "und"})
+"""ISO 639 codes of an item without words, and of a language that nobody determined."""
 
-    >>> primary_language("pt_BR")
-    'pt'
+
+def primary_language(language: str) -> str:
+    """Return a language in lower case without its region; empty: unknown, or without words.
+
+    >>> primary_language("pt_BR"), primary_language("zxx")
+    ('pt', '')
     """
-    return language.strip().lower().replace("_", "-").partition("-")[0]
+    primary = language.strip().lower().replace("_", "-").partition("-")[0]
+    return "" if primary in _NO_LANGUAGE else primary
+
+
+_ALSO = {"tl": "fil", "fil": "tl", "he": "iw", "iw": "he", "id": "in", "in": "id"}
+"""Other codes of the same language: Filipino is Tagalog, and two have a former code."""
+
+
+def spoken_by(language: str) -> tuple[str, ...]:
+    """Return the codes of a user's own language, none where it is unknown.
+
+    >>> spoken_by("tl"), spoken_by("th"), spoken_by("")
+    (('tl', 'fil'), ('th',), ())
+    """
+    codes = language, _ALSO.get(language, "")
+    return tuple(filter(None, codes))

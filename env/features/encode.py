@@ -38,9 +38,9 @@ from env.items.catalogue import Catalogue
 from env.items.content import fold_tag
 from env.items.popularity import Popular
 from env.users import state as users
-from env.users.interests import Tally, tally_columns
+from env.users.interests import LanguageRates, Tally, language_share, tally_columns
 from env.users.state import UserState, come_back
-from env.vocabulary import Features, Float32s, Floats, Ints, Scene
+from env.vocabulary import Features, Float32s, Floats, Ints, Scene, spoken_by
 
 _TALLY_PRIOR = 2.0
 """Exposures by which tallies of creators, tags and sounds are shrunk."""
@@ -126,6 +126,18 @@ def shrink_signal(signal: Floats, exposure: Floats, expected: Floats | float = 0
 def shrink_exposure(exposure: Floats) -> Floats:
     """Return the recent exposure to a creator, tag or sound, in [0, 1)."""
     return exposure / (exposure + _TALLY_PRIOR)
+
+
+def _language_shares(query: FeatureQuery, index: Ints) -> Floats:
+    """Return the share of each item's language beside the user's own, (n,); half without words."""
+    user, codes = query.user, query.catalogue.codes
+    own = spoken_by(query.scene.language)
+    rates = LanguageRates.of(user.languages, user.n_cards, own)
+    by_code = {codes.language(name): rate for name, rate in rates.met.items()}
+    by_code |= {0: rates.own, **dict.fromkeys(map(codes.language, own), rates.own)}
+    languages = query.catalogue.languages[index].tolist()
+    rate = np.array([by_code.get(language, rates.other) for language in languages])
+    return np.asarray(language_share(rate, rates.own))
 
 
 def _tag_columns(user: UserState, catalogue: Catalogue, index: Ints) -> tuple[Floats, Floats]:
@@ -266,7 +278,7 @@ def _dynamic_columns(query: FeatureQuery, index: Ints, vectors: Float32s) -> Flo
         schema.TOPIC_SIGNAL: 0.0,
         schema.CO_MATCH: 0.0,
         schema.CO_KNOWN: 0.0,
-        schema.LANGUAGE_SHARE: 0.0,
+        schema.LANGUAGE_SHARE: _language_shares(query, index),
     }
     rows = np.empty((N_DYNAMIC, len(index)))
     for row, column in enumerate(DYNAMIC_COLUMNS):

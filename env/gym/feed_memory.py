@@ -214,6 +214,7 @@ class FeedStateBatch:
         self.session_sum: Float32s = np.zeros((n, VECTOR_DIM), dtype=np.float32)
         self.creators, self.topics = Tallies(n, MAX_TALLIES), Tallies(n, MAX_TALLIES)
         self.follows = Tallies(n, MAX_FOLLOWS)
+        self.languages = Tallies(n, MAX_TALLIES)  # plays in place of signals
 
     def items(self, stock: Stock) -> FeedItems:
         """Return a stock as columns, cached until another one is requested."""
@@ -227,7 +228,7 @@ class FeedStateBatch:
         self.n_cards[index] = 0
         for column in (self.n_returns, self.last_gap, self.gap_sum, self.bait_lately):
             column[index] = 0.0
-        for tallies in (self.creators, self.topics, self.follows):
+        for tallies in (self.creators, self.topics, self.follows, self.languages):
             tallies.clear(index)
         self._end_session(index)
         self.now[index] = self.born[index] = _day(crowd, index)
@@ -264,6 +265,10 @@ class FeedStateBatch:
         at = self.n_cards[who]
         self.creators.add(who, stock.creator[shown], at, signal)
         self.topics.add(who, stock.topic[shown], at, signal)
+        wanted = played * (np.asarray(swiped.answer.not_interested)[who] == 0.0)
+        language = stock.language[shown].astype(np.int64)
+        spoken = language >= 0
+        self.languages.add(who[spoken], language[spoken], at[spoken], wanted[spoken])
         follows = np.asarray(swiped.answer.follow)[who] > 0.0
         self.follows.add(who[follows], stock.creator[shown][follows], at[follows], signal[follows])
         self.bait_lately[who] += BAIT_STEP * (items.bait[shown] - self.bait_lately[who])

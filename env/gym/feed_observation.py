@@ -30,7 +30,13 @@ from env.features.encode import (
     user_facts,
 )
 from env.gym.feed_memory import FeedItems, FeedStateBatch
-from env.users.interests import read_interests
+from env.users.interests import (
+    OTHER_RATE,
+    OWN_RATE,
+    language_rate,
+    language_share,
+    read_interests,
+)
 from env.users.state import DAY_MS, scene_weight
 from env.vocabulary import Bools, Float32s, Floats, Ints
 from env.world.simulation import Simulation
@@ -122,6 +128,19 @@ class FeedView:
         is_home = (market == users.market[:, None]) & (market != EVERYWHERE)
         self._put(schema.SAME_COUNTRY, is_home)
         self._put(schema.SAME_LANGUAGE, stock.language[rows] == users.language[:, None])
+        self._write_languages(stock.language[rows].astype(np.int64), users.language[:, None])
+
+    def _write_languages(self, languages: Ints, own: Ints) -> None:
+        """Write the share of the candidates' languages, (n, K), beside the users' own, (n, 1)."""
+        memory, n_cards = self._memory, self._memory.n_cards
+        has_own = own >= 0
+        exposure, plays = memory.languages.read(own, n_cards)
+        own_rate = language_rate(plays * has_own, exposure * has_own, OWN_RATE)
+        exposure, plays = memory.languages.read(languages, n_cards)
+        rate = language_rate(plays, exposure, np.where(has_own, OTHER_RATE, OWN_RATE))
+        is_own = (languages < 0) | (languages == own)
+        rate = np.where(is_own, own_rate, rate)
+        self._put(schema.LANGUAGE_SHARE, np.asarray(language_share(rate, own_rate)))
 
     def _put(self, column: Column, values: Floats | Float32s | Bools) -> None:
         self._planes[index_of(column)] = quantise(values)

@@ -20,7 +20,17 @@ from env.items.codes import Codes, ItemCodes
 from env.items.content import MAX_TAGS, copy_keys
 from env.items.orders import Groups, Latest, ShortKeyIndex
 from env.records import Card, ItemRecord, block_hash, item_key, pack_halves, unpack_halves
-from env.vocabulary import Bools, Float32s, Floats, Ints, Item, ItemId, Keys, ShortKeys
+from env.vocabulary import (
+    Bools,
+    Float32s,
+    Floats,
+    Ints,
+    Item,
+    ItemId,
+    Keys,
+    ShortKeys,
+    primary_language,
+)
 
 _CAPACITY = 1024
 _Column = npt.NDArray[Any]
@@ -145,6 +155,7 @@ class Catalogue:
             duration_s=item.duration_s or 0.0,
             sound=item.sound,
             bait=item.bait,
+            language=primary_language(item.language),
         )
 
     def find(self, short_keys: ShortKeys) -> Ints:

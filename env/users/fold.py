@@ -134,6 +134,7 @@ def _count_impression(state: UserState, card: OpenCard, here: bool) -> UserState
         creators=add_tally(state.creators, _known(card.creator), n_cards, 1.0, 0.0),
         tags=add_tally(state.tags, card.tags, n_cards, 1.0, 0.0),
         sounds=add_tally(state.sounds, _known(card.sound), n_cards, 1.0, 0.0),
+        languages=add_tally(state.languages, _known(card.language), n_cards, 1.0, 0.0),
     )
 
 
@@ -152,6 +153,9 @@ def _count_answer(state: UserState, before: OpenCard, card: OpenCard, here: bool
         creators=add_tally(state.creators, _known(card.creator), state.n_cards, 0.0, signal),
         tags=add_tally(state.tags, card.tags, state.n_cards, 0.0, signal),
         sounds=add_tally(state.sounds, _known(card.sound), state.n_cards, 0.0, signal),
+        languages=add_tally(
+            state.languages, _known(card.language), state.n_cards, 0.0, _wanted(card, before)
+        ),
     )
     if not here:
         return state
@@ -267,6 +271,12 @@ def _begin_session(state: UserState, session: SessionId, at_ms: int) -> UserStat
 
 def _known(name: _Name) -> tuple[_Name, ...]:
     return (name,) if name else ()
+
+
+def _wanted(card: OpenCard, before: OpenCard) -> float:
+    """Return the change of whether a card was played and not turned away, in [-1, 1]."""
+    is_wanted, was_wanted = (c.played and not c.unwanted for c in (card, before))
+    return float(is_wanted) - float(was_wanted)
 
 
 def _pace_s(card: OpenCard) -> float:

@@ -7,12 +7,14 @@ and are stored in a form ready for a database row. Derivation, constants and rej
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import msgspec
 import numpy as np
 
+from env.arrays.reals import Reals
 from env.columns.schema import VECTOR_DIM
 from env.vocabulary import Float32s, Floats
 
@@ -109,6 +111,72 @@ def tally_columns(recent: Sequence[Tally], n_cards: int) -> tuple[list[str], Flo
     exposure = np.array([tally.exposure for tally in recent]) * aged
     signal = np.array([tally.signal for tally in recent]) * aged
     return [tally.name for tally in recent], exposure, signal
+
+
+LANGUAGE_CARDS = 2.0
+"""Weight of the prior of a language's rate, in cards of that language."""
+
+OWN_RATE, OTHER_RATE = 0.5, 0.05
+"""Prior rates of valid plays of the user's own languages, and of any other."""
+
+LIKED_RATE = 0.1
+"""A language that is played at this rate or more is one that the user plays."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageRates:
+    """A user's posterior rates of valid plays a card, by language.
+
+    The prior says that users play their own languages and hardly any other; a few cards of a
+    language outweigh it. Constants and rejected alternatives: `docs/decisions/languages.md`.
+    """
+
+    own: float = OWN_RATE  # of the user's own languages together
+    other: float = OTHER_RATE  # of a language that the user never met
+    met: dict[str, float] = field(default_factory=dict)  # of other languages of recent cards
+    n_met: float = 0.0  # decayed count of cards in these
+
+    @classmethod
+    def of(cls, recent: Sequence[Tally], n_cards: int, own: Collection[str]) -> "LanguageRates":
+        """Return the rates of (state.languages, state.n_cards).
+
+        Args:
+            recent: tallies whose signal is the count of valid plays.
+            n_cards: the user's current count of cards.
+            own: the user's own languages; none where they are unknown, so that any may be.
+        """
+        names, exposure, plays = tally_columns(recent, n_cards)
+        prior = OTHER_RATE if own else OWN_RATE
+        met = {
+            name: float(language_rate(plays[k], exposure[k], prior))
+            for k, name in enumerate(names)
+            if name not in own
+        }
+        is_own = [k for k, name in enumerate(names) if name in own]
+        n_own, n_plays = (sum(float(column[k]) for k in is_own) for column in (exposure, plays))
+        rate = float(language_rate(n_plays, n_own, OWN_RATE))
+        return cls(rate, prior, met, sum(map(float, exposure)) - n_own)
+
+    @property
+    def liked(self) -> dict[str, float]:
+        """The rates of the other languages that the user plays."""
+        return {name: rate for name, rate in self.met.items() if rate >= LIKED_RATE}
+
+    @property
+    def liked_share(self) -> float:
+        """The share of the user's cards that the other languages deserve, in [0, 1)."""
+        liked = sum(self.liked.values())
+        return liked / (self.own + liked)
+
+
+def language_rate(plays: Reals, exposure: Reals, prior: Reals) -> Reals:
+    """Return a language's posterior rate of plays; the prior weighs `LANGUAGE_CARDS`."""
+    return (plays + LANGUAGE_CARDS * prior) / (exposure + LANGUAGE_CARDS)
+
+
+def language_share(rate: Reals, own: Reals) -> Reals:
+    """Return the share of a language of this rate beside the user's own, in (0, 1)."""
+    return rate / (rate + own)
 
 
 @lru_cache(maxsize=4_096)

@@ -51,6 +51,7 @@ class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
     # id of its music; empty where unknown. Rows older than this field and later ones lack them.
     sound: str = ""
     bait: float = 0.0  # of its item, minus `env.columns.scales.MEAN_BAIT`; 0 where unknown
+    language: str = ""  # lower-case; empty where unknown or without words
 
     @property
     def played(self) -> bool:
@@ -153,4 +154,5 @@ def _open_card(slot: int, card: Card) -> OpenCard:
         duration_s=card.duration_s,
         sound=card.sound,
         bait=bait_beyond_mean(card.bait),
+        language=card.language,
     )

@@ -76,6 +76,8 @@ class UserState(msgspec.Struct, frozen=True, array_like=True):
     # running mean of the shown cards' bait, minus `env.columns.scales.MEAN_BAIT`
     bait_lately: float = 0.0
     seen_sets: tuple[SeenSet, ...] = ()  # all items seen before those in `seen`, oldest first
+    # languages of recent cards, the latest last; the signal of each is its count of valid plays
+    languages: tuple[Tally, ...] = ()
 
 
 _encoder = msgspec.msgpack.Encoder()

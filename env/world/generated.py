@@ -1,13 +1,16 @@
 """A synthetic catalogue and synthetic users for a first run, before any import.
 
 There are eight markets of short video, each with its languages. A creator has one home market, one
-or two topics and an output that varies widely; most items are shown everywhere. Ids, titles and
-numbers depend on the seed alone.
+or two topics and an output that varies widely; most items are shown everywhere. Every language has
+enough items for the first pages of its audience, and some music and dance is without words. Ids,
+titles and numbers depend on the seed alone.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from env.vocabulary import CreatorId, Floats, Item, ItemId, Profile, UserId
@@ -16,6 +19,12 @@ DAY_MS = 86_400_000
 OLDEST_DAYS = 30
 LOCAL_SHARE = 0.1
 ITEMS_PER_CREATOR = 12
+LEAST_SHARE = 0.1
+"""Each language has this share of the items at least: the first pages of a small audience need as
+many as those of a large one."""
+
+WORDLESS = ("music", "dance")
+WORDLESS_SHARE = 0.5
 SUBTOPICS = ("basics", "daily", "challenge", "review", "tips", "live", "fails", "story")
 COHORTS = {"full_active": 0.6, "high_active": 0.2, "middle_active": 0.1, "low_active": 0.1}
 
@@ -74,10 +83,12 @@ def catalogue(seed: int, n: int, now_ms: int) -> list[Item]:
     age_ms = np.sort(rng.exponential(OLDEST_DAYS / 4.0, n).clip(0.0, OLDEST_DAYS) * DAY_MS)
     duration_s = np.exp(rng.normal(np.log(30.0), 0.8, n)).clip(5.0, 600.0)
     who = rng.choice(len(creators.share), n, p=creators.share)
-    return [
+    items = [
         _make_item(rng, k, creators, int(who[k]), float(duration_s[k]), now_ms - int(age_ms[k]))
         for k in range(n)
     ]
+    own_rng = np.random.default_rng([seed, 6])  # so that all else is drawn as without languages
+    return _without_words(_with_least_shares(items, own_rng), own_rng)
 
 
 def users(
@@ -158,6 +169,56 @@ def _make_profile(rng: np.random.Generator, home: Market, cohort: str, now_ms: i
         cohort=cohort,
         registered_ms=now_ms - int(rng.integers(1, 3 * 365)) * DAY_MS,
     )
+
+
+def _with_least_shares(items: Sequence[Item], rng: np.random.Generator) -> list[Item]:
+    """Return the items with creators moved to the languages that have less than `LEAST_SHARE`.
+
+    A creator who uploads in one common language only moves, to where the rarest one is at home.
+    """
+    least = LEAST_SHARE * len(items)
+    homes = {market.languages[0]: market for market in reversed(MARKETS)}
+    of_creator: dict[CreatorId, list[Item]] = {}
+    for item in items:
+        of_creator.setdefault(item.creator, []).append(item)
+    counts = Counter(_spoken(items))
+    moved: dict[CreatorId, Market] = {}
+    for name in rng.permutation(list(of_creator)).tolist():
+        theirs = of_creator[name]
+        common, rare = theirs[0].language, min(homes, key=lambda code: counts[code])
+        is_common = counts[common] - len(theirs) >= 2.0 * least
+        if is_common and len(theirs) <= least - counts[rare] and len({*_spoken(theirs)}) == 1:
+            moved[name] = homes[rare]
+            counts[rare] += len(theirs)
+            counts[common] -= len(theirs)
+    return [_moved(item, moved[item.creator]) if item.creator in moved else item for item in items]
+
+
+def _spoken(items: Sequence[Item]) -> list[str]:
+    return [item.language for item in items]
+
+
+def _moved(item: Item, home: Market) -> Item:
+    language, topic = home.languages[0], item.tags[0]
+    _, dot, rest = item.title.partition(" · ")
+    return msgspec.structs.replace(
+        item,
+        title=f"{TOPICS[topic].get(language, topic)}{dot}{rest}",
+        language=language,
+        country=home.country,
+        markets=(home.country,) if item.markets else (),
+    )
+
+
+def _without_words(items: Sequence[Item], rng: np.random.Generator) -> list[Item]:
+    """Return the items, a part of the music and dance without a language."""
+    is_wordless = rng.random(len(items)) < WORDLESS_SHARE
+    return [
+        msgspec.structs.replace(item, language="zxx")
+        if wordless and item.tags[0] in WORDLESS
+        else item
+        for item, wordless in zip(items, is_wordless.tolist(), strict=True)
+    ]
 
 
 def _pick(rng: np.random.Generator, choices: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from env.arrays.index_sets import distinct
 from env.fair_start.reach import Reach
 from env.fair_start.settings import OPEN_LEVEL, Pools
 from env.items.catalogue import Catalogue
-from env.vocabulary import Bools, Ints, Profile, Scene
+from env.vocabulary import Bools, Ints, Profile, Scene, spoken_by
 from policies.candidates.context import UserHistory
 from policies.candidates.markets import Markets
 
@@ -30,6 +30,10 @@ REASONS = ("unlisted", "market", "rating", "pool", "language")
 UNLISTED, MARKET, RATING, POOL, LANGUAGE = range(len(REASONS))
 NOTHING = np.int8(-1)
 """Code of an eligible item."""
+
+OWN, MARKET_LANGUAGE, REGION, FAR = range(4)
+"""Distances of an item's language from the user: their own, or no words; another of the market's;
+neither, but the item is from the country or a related one; neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +49,43 @@ class Eligible:
     # Rules that gave way: "language" if items in other languages than the market's are allowed,
     # "pool" if items that were stopped at home are.
     relaxed: tuple[str, ...] = ()
+    # (n,) distance of each item's language, `OWN` to `FAR`; None: all items count as the user's own
+    distance: Codes | None = None
 
     @classmethod
-    def of(cls, reason: Codes, relaxed: tuple[str, ...] = ()) -> "Eligible":
-        """Return the answer with these reasons, shape (n,)."""
+    def of(
+        cls, reason: Codes, relaxed: tuple[str, ...] = (), distance: Codes | None = None
+    ) -> "Eligible":
+        """Return the answer with these reasons and distances of languages, shape (n,) each."""
         allowed = reason < 0
-        return cls(allowed, reason, int(np.count_nonzero(allowed)), relaxed)
+        return cls(allowed, reason, int(np.count_nonzero(allowed)), relaxed, distance)
 
-    def moved(self, index: Ints, reason: Codes, n: int) -> "Eligible":
-        """Return the answer for n items with new reasons for some, which include all new items."""
+    def moved(self, index: Ints, reason: Codes, distance: Codes | None, n: int) -> "Eligible":
+        """Return the answer for n items with new reasons for some, which include all new items.
+
+        Args:
+            index: shape (m,), distinct.
+            reason: shape (m,), against each.
+            distance: shape (n,), of all items.
+        """
         allowed, reasons = grown(self.allowed, n), grown(self.reason, n)
         allowed[len(self.allowed) :] = False
         n_allowed = self.n_allowed - int(np.count_nonzero(allowed[index]))
         allowed[index], reasons[index] = reason < 0, reason
         n_allowed += int(np.count_nonzero(allowed[index]))
-        return Eligible(allowed, reasons, n_allowed, self.relaxed)
+        return Eligible(allowed, reasons, n_allowed, self.relaxed, distance)
 
 
 class EligibilityAnswers:
     """The strict and the relaxed answers for one kind of request."""
 
-    def __init__(self, reason: Codes, n_changes: int, n_steps: int) -> None:
-        """Start from the reasons against each item, shape (n,), after these changes and steps."""
-        self.strict = Eligible.of(reason)
+    def __init__(self, reason: Codes, distance: Codes, n_changes: int, n_steps: int) -> None:
+        """Start from the reasons against each item, shape (n,), after these changes and steps.
+
+        Args:
+            distance: shape (n,), of each item's language.
+        """
+        self.strict, self.distance = Eligible.of(reason, (), distance), distance
         self.n_changes, self.n_steps = n_changes, n_steps
         self._wide: Eligible | None = None
         self._last: Eligible | None = None
@@ -76,18 +94,22 @@ class EligibilityAnswers:
     def n_bytes(self) -> int:
         """Size of the arrays in bytes, without their spare capacity."""
         held = {id(some): some for some in (self.strict, self._wide, self._last) if some}
-        return sum(some.allowed.nbytes + some.reason.nbytes for some in held.values())
+        masks = sum(some.allowed.nbytes + some.reason.nbytes for some in held.values())
+        return masks + self.distance.nbytes
 
-    def move(self, index: Ints, reason: Codes, is_back: Bools, n: int) -> None:
+    def move(self, index: Ints, reason: Codes, is_back: Bools, distance: Codes, n: int) -> None:
         """Replace the reasons of some of n items, which include all new items.
 
         Args:
             index: shape (m,), distinct.
             reason: shape (m,), against each.
             is_back: shape (m,), items that are stopped and would otherwise reach these users.
+            distance: shape (m,), of each item's language.
         """
+        self.distance = grown(self.distance, n)
+        self.distance[index] = distance
         strict, wide, last = self.strict, self._wide, self._last
-        self.strict = strict.moved(index, reason, n)
+        self.strict = strict.moved(index, reason, self.distance, n)
         if wide is not None:
             foreign = reason == LANGUAGE
             self._wide = _follow(wide, strict, self.strict, index, reason, foreign, LANGUAGE)
@@ -105,7 +127,7 @@ class EligibilityAnswers:
             foreign = self.strict.reason == LANGUAGE
             if foreign.any():
                 reason = np.where(foreign, NOTHING, self.strict.reason)
-                self._wide = Eligible.of(reason, (REASONS[LANGUAGE],))
+                self._wide = Eligible.of(reason, (REASONS[LANGUAGE],), self.distance)
             else:
                 self._wide = self.strict
         return self._wide
@@ -122,7 +144,8 @@ class EligibilityAnswers:
             if len(back):
                 reason = wide.reason.copy()
                 reason[back] = NOTHING
-                self._last = Eligible.of(reason, (*wide.relaxed, REASONS[POOL]))
+                relaxed = (*wide.relaxed, REASONS[POOL])
+                self._last = Eligible.of(reason, relaxed, self.distance)
             else:
                 self._last = wide
         return self._last
@@ -149,7 +172,8 @@ def _follow(
     """
     if wider is before:
         return None if gives_way.any() else narrower
-    moved = wider.moved(index, np.where(gives_way, NOTHING, reason), len(narrower.reason))
+    reason = np.where(gives_way, NOTHING, reason)
+    moved = wider.moved(index, reason, narrower.distance, len(narrower.reason))
     if moved.n_allowed == narrower.n_allowed:
         return narrower
     return replace(moved, relaxed=(*narrower.relaxed, REASONS[rule]))
@@ -161,7 +185,7 @@ MAX_REMEMBERED = 300
 
 _MIN_REMEMBERED = 16
 MAX_BYTES = 1 << 28
-"""Upper bound on the cache: 2 bytes an item for each kind, and 2 for each relaxed rule."""
+"""Upper bound on the cache: 3 bytes an item for each kind, and 2 for each relaxed rule."""
 
 _MAX_STEPS = 32
 """Versions of the reach that are remembered; an older answer is computed again from scratch."""
@@ -269,14 +293,16 @@ class Eligibility:
         found = self._kept.pop(kind, None)
         if found is None or self._n_steps - found.n_steps > _MAX_STEPS:
             reason = self._against(catalogue, reach, kind, slice(0, len(catalogue)))
-            found = EligibilityAnswers(reason, self._n_changes, self._n_steps)
+            distance = self._distances(catalogue, kind, slice(0, len(catalogue)))
+            found = EligibilityAnswers(reason, distance, self._n_changes, self._n_steps)
         elif (found.n_changes, found.n_steps) != (self._n_changes, self._n_steps):
             steps = range(found.n_steps + 1, self._n_steps + 1)
             moved = [catalogue.changed_since(found.n_changes), *map(self._steps.__getitem__, steps)]
             index = distinct(np.concatenate(moved))
             against = self._against(catalogue, reach, kind, index)
             is_back = self._is_stopped_here(catalogue, reach, kind, index)
-            found.move(index, against, is_back, len(catalogue))
+            distance = self._distances(catalogue, kind, index)
+            found.move(index, against, is_back, distance, len(catalogue))
             found.n_changes, found.n_steps = self._n_changes, self._n_steps
         self._kept[kind] = found
         return found
@@ -312,8 +338,26 @@ class Eligibility:
         languages, codes = self._markets.of(kind.country).languages, catalogue.languages[index]
         if not languages:
             return np.zeros(len(codes), dtype=np.bool_)
-        spoken = [catalogue.codes.language(name) for name in (*languages, kind.language)]
+        spoken = map(catalogue.codes.language, (*languages, *spoken_by(kind.language)))
         return ~_is_any(codes, [0, *spoken])
+
+    def _distances(self, catalogue: Catalogue, kind: _Kind, index: Ints | slice) -> Codes:
+        """Return the distance of each item's language from the user, shape (m,).
+
+        Without a registered language all languages of the market are the user's own.
+        """
+        languages, codes = self._markets.of(kind.country).languages, catalogue.languages[index]
+        own = spoken_by(kind.language) or languages
+        if not own:
+            return np.full(len(codes), OWN, dtype=np.int8)
+        distance = np.full(len(codes), FAR if languages else MARKET_LANGUAGE, dtype=np.int8)
+        if languages:
+            near = map(catalogue.codes.country, (kind.country, *self._homes.get(kind.country, ())))
+            distance[_is_any(catalogue.countries[index], [*near])] = REGION
+            spoken = map(catalogue.codes.language, languages)
+            distance[_is_any(codes, [*spoken])] = MARKET_LANGUAGE
+        distance[_is_any(codes, [0, *map(catalogue.codes.language, own)])] = OWN
+        return distance
 
     def _stopped_here(self, catalogue: Catalogue, reach: Reach, kind: _Kind) -> Ints:
         """Return the stopped items that would otherwise reach this user."""

@@ -22,6 +22,7 @@ from env.users.state import UserState
 from env.vocabulary import Bools, CreatorId, Float32s, Floats, Ints, Scene
 from policies.candidates.context import CREATOR_GAP, UserHistory
 from policies.candidates.eligibility import Eligibility, Eligible
+from policies.candidates.languages import PageLanguages
 
 MATCH_STEP = 2.0**-12
 """Matches, or expected rewards from them, that differ by less count as equal."""
@@ -83,6 +84,8 @@ class QuerySettings:
     newcomer_topic_gap: int = 1  # the same for users without evidence
     newcomer_evidence: float = 1.0  # evidence at which half of the difference is left
     unmet_budget: float = 0.0  # least share of reserved slots while an upload has no impression
+    # share of the cards that asks for another language, for finding out; 1: languages are alike
+    foreign_share: float = 1.0
     # Shares of the sources by name; those of the sources themselves where a name is missing.
     shares: Mapping[str, float] = field(default_factory=dict)
 
@@ -130,6 +133,7 @@ class Query(FeatureQuery):
     reach: Reach  # where items under rollout may be shown
     nearest: "MatchIndex | None" = None
     reserved: ReservedCandidates = field(default_factory=ReservedCandidates)
+    languages: PageLanguages = field(default_factory=PageLanguages)
     _near: "dict[int, dict[str, Ints] | None]" = field(default_factory=dict)
 
     @classmethod
@@ -144,6 +148,7 @@ class Query(FeatureQuery):
         history = UserHistory.of(user, catalogue, scene.at_ms, settings.creator_gap, own)
         reach = inventory.reach
         eligible = inventory.eligibility.eligible(history, reach, scene, size)
+        asked = FeatureQuery(user, scene, inventory.catalogue, inventory.items)
         return cls(
             user,
             scene,
@@ -159,7 +164,18 @@ class Query(FeatureQuery):
             rng=np.random.default_rng(seed),
             nearest=inventory.nearest,
             reach=reach,
+            languages=PageLanguages.of(asked, eligible, settings.foreign_share, size, seed),
         )
+
+    def among(self, wanted: Bools, *, by_interest: bool = True) -> "Query":
+        """Return the query for some of the new items only.
+
+        Args:
+            wanted: shape (n_items,).
+            by_interest: whether sources look for matches of the user's interests.
+        """
+        interests = self.interests if by_interest else {}
+        return replace(self, new=self.new & wanted, interests=interests, _near={})
 
     def reserving(self, reserved: ReservedCandidates) -> "Query":
         """Return the query with slots reserved; only they propose the uploads reserved for."""

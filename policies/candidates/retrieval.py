@@ -260,6 +260,10 @@ def _highest(steps: Float32s, n: int) -> Ints:
     return highest
 
 
+_Proposed = tuple[Ints, Ints, Ints]
+"""Distinct items, the codes of their sources, and what all sources proposed."""
+
+
 @dataclass(frozen=True)
 class Retrieved:
     """Proposed items, the most wanted first."""
@@ -293,12 +297,7 @@ def retrieve(query: Query, n: int, sources: Sequence[CandidateSource] = SOURCES)
     names = (*(source.name for source in sources), FIRST.name, LAST.name)
     debut = FIRST.propose(query, n)
     n -= len(debut)
-    given = query.settings.shares
-    shares = [given.get(source.name, source.share) for source in sources]
-    lists = [source.propose(query, n) for source in sources]
-    shared = [items for items, share in zip(lists, shares, strict=True) if share > 0.0]
-    proposals = np.concatenate([_NONE, *shared])
-    index, source = _merge(lists, shares, n)
+    index, source, proposals = _by_language(query, n, sources)
     again = LAST.propose(query, n - len(index)) if len(index) < n else index[:0]
     if not len(debut) and not len(again):
         return Retrieved(index, source, names, proposals)
@@ -309,6 +308,40 @@ def retrieve(query: Query, n: int, sources: Sequence[CandidateSource] = SOURCES)
         names,
         proposals,
     )
+
+
+def _by_language(query: Query, n: int, sources: Sequence[CandidateSource]) -> _Proposed:
+    """Return at most n distinct items, their sources' codes and proposals, by languages.
+
+    The slots that ask for another language have their share of the items, which come first. For
+    finding out there are items that are good for anybody: a match would cost as much again. Where
+    own ones are missing, the nearest others take their place.
+    """
+    if not query.languages.is_split:
+        return _propose(query, n, sources)
+    parts = [
+        _propose(query.among(wanted, by_interest=liked), round(n * n_slots / query.size), sources)
+        for wanted, n_slots, liked in query.languages.pools()
+    ]
+    n_left = n - sum(len(part[0]) for part in parts)
+    parts.append(_propose(query.among(query.languages.is_own()), n_left, sources))
+    for wanted in query.languages.substitutes():
+        index = np.concatenate([part[0] for part in parts])
+        if len(index) >= n:
+            break
+        wanted[index] = False
+        parts.append(_propose(query.among(wanted), n - len(index), sources))
+    index, source, proposals = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return index, source, proposals
+
+
+def _propose(query: Query, n: int, sources: Sequence[CandidateSource]) -> _Proposed:
+    """Return what the sources propose together: at most n distinct items, codes, proposals."""
+    given = query.settings.shares
+    shares = [given.get(source.name, source.share) for source in sources]
+    lists = [source.propose(query, n) for source in sources]
+    shared = [items for items, share in zip(lists, shares, strict=True) if share > 0.0]
+    return *_merge(lists, shares, n), np.concatenate([_NONE, *shared])
 
 
 def _merge(lists: Sequence[Ints], shares: Sequence[float], n: int) -> tuple[Ints, Ints]:

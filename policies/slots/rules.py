@@ -1,11 +1,12 @@
 """Slot rules: the candidates that each slot may take and those that share its exploration floor.
 
 Reserved slots take only uploads with a delivery guarantee, at positions drawn at random. An open
-slot spreads its floor over candidates with little evidence, and repeats a topic only after a gap.
-Rejected alternatives: `docs/decisions/reserved-slots.md`, `docs/decisions/topic-spacing.md`.
+slot spreads its floor over candidates with little evidence, asks for the user's own language or for
+another, and repeats a topic only after a gap. Rejected alternatives: `docs/decisions/languages.md`,
+`docs/decisions/reserved-slots.md`, `docs/decisions/topic-spacing.md`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from env.arrays.index_sets import is_among
 from env.items.catalogue import Catalogue
 from env.vocabulary import Bools, Ints, SlotRule
+from policies.candidates.eligibility import LANGUAGE, REASONS
 from policies.candidates.query import Query
 
 LITTLE_EVIDENCE = 30
@@ -72,6 +74,74 @@ def _open(mask: Bools, little: Bools) -> SlotRule:
     return SlotRule(mask, eligible if eligible.any() else mask)
 
 
+LIKED, OTHER, SUBSTITUTE = "liked_language", "other_language", "substitute_language"
+"""Names of the rules of slots for another language: one that is played, one for finding out, and
+one in place of the user's own."""
+
+OWN_LANGUAGE = "own language"
+"""Name of the rule that gives way where own items are missing."""
+
+
+def by_language(query: Query, index: Ints, rules: Sequence[SlotRule]) -> tuple[SlotRule, ...]:
+    """Return a page's slot rules, the open ones narrowed by language.
+
+    Args:
+        query: gives the page's languages.
+        index: shape (n,), the candidates.
+        rules: of the slots; the open ones are one object.
+    """
+    languages = query.languages
+    open_slots = [slot for slot, rule in enumerate(rules) if rule.name != FAIR_START]
+    if not languages.is_split or not open_slots:
+        return tuple(rules)
+    rule, own = rules[open_slots[0]], languages.is_own(index)
+    if own.all():
+        return tuple(rules)
+    taken = {slot: rule for slot, rule in enumerate(rules) if rule.name == FAIR_START}
+    # A reserved slot that may show another language counts as one of those that ask for it.
+    n_fewer = sum(bool((reserved.mask & ~own).any()) for reserved in taken.values())
+    for name, places, is_wanted in (
+        (OTHER, languages.other_slots, languages.is_other),
+        (LIKED, languages.liked_slots, languages.is_liked),
+    ):
+        if not len(places):
+            continue
+        free = [slot for slot in places.tolist() if slot not in taken]
+        n_fewer, free = max(n_fewer - len(free), 0), free[n_fewer:]
+        narrowed = _narrow(rule, is_wanted(index), name)
+        taken.update(dict.fromkeys(free[: np.count_nonzero(narrowed.mask)], narrowed))
+    return _with_own(rule, own, taken, len(rules))
+
+
+def gave_way(rules: Sequence[SlotRule], relaxed: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the rules that gave way for a page: those that did before, then that of the slots.
+
+    Where the market's languages gave way, the user's own did as well, and it is not said twice.
+    """
+    is_short = any(rule.name == SUBSTITUTE for rule in rules)
+    return (*relaxed, OWN_LANGUAGE) if is_short and REASONS[LANGUAGE] not in relaxed else relaxed
+
+
+def _with_own(
+    rule: SlotRule, own: Bools, taken: dict[int, SlotRule], n_slots: int
+) -> tuple[SlotRule, ...]:
+    """Return the rules with own items in all slots that are left, as far as they suffice.
+
+    Where they do not, a slot for another language keeps its rule only if the substitutes cannot
+    use up its candidates.
+    """
+    left = [slot for slot in range(n_slots) if slot not in taken]
+    narrowed = _narrow(rule, own, rule.name)
+    n_own = int(np.count_nonzero(narrowed.mask))
+    if n_own < len(left):
+        substitute = _narrow(rule, ~own, SUBSTITUTE)
+        of_others = {slot: r for slot, r in taken.items() if r.name != FAIR_START}
+        n_others = len(left) - n_own + len(of_others)
+        scarce = [s for s, r in of_others.items() if np.count_nonzero(r.mask) < n_others]
+        taken.update(dict.fromkeys([*left[n_own:], *scarce], substitute))
+    return tuple(taken.get(slot, narrowed) for slot in range(n_slots))
+
+
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
 _N_SIGNS = 5
@@ -118,25 +188,46 @@ def gap_for(evidence: float, gap: int, newcomer_gap: int, half: float) -> int:
 def spread(rules: Sequence[SlotRule], topic: Ints, gap: int, seed: int) -> tuple[SlotRule, ...]:
     """Return the rules with open slots narrowed so that a topic repeats after gap slots at least.
 
-    If a group has fewer candidates than slots to fill, the rules are unchanged.
+    If a group has fewer candidates of a rule than slots to fill, that rule is unchanged, and so are
+    the rules that share candidates with it.
 
     Args:
-        rules: of a page's slots; open ones are one object.
+        rules: of a page's slots; equal ones are one object.
         topic: shape (n,), a code for each candidate.
         gap: slots from a topic to its next card, at least 1; 1 changes nothing.
         seed: of the page; deals the topics to groups.
     """
     gap = min(gap, len(rules))
-    open_slots = [slot for slot, rule in enumerate(rules) if rule.name != FAIR_START]
-    if gap < 2 or not open_slots:
+    if gap < 2:
         return tuple(rules)
-    rule = rules[open_slots[0]]
     group = _deal(topic, gap, seed)
-    wanted = np.bincount([slot % gap for slot in open_slots], minlength=gap)
-    if (np.bincount(group[rule.mask], minlength=gap) < wanted).any():
-        return tuple(rules)
-    narrowed = [_narrow(rule, group == g) for g in range(gap)]
-    return tuple(r if r.name == FAIR_START else narrowed[s % gap] for s, r in enumerate(rules))
+    open_rules = {id(rule): rule for rule in rules if rule.name != FAIR_START}
+    rivals = {key: _overlapping(rule, open_rules) for key, rule in open_rules.items()}
+    short = {
+        key
+        for key, rule in open_rules.items()
+        if _is_short(rule, group, [s for s, r in enumerate(rules) if id(r) in rivals[key]], gap)
+    }
+    narrowed = {
+        key: [_narrow(rule, group == g, rule.name) for g in range(gap)]
+        for key, rule in open_rules.items()
+        if short.isdisjoint(rivals[key])
+    }
+    return tuple(
+        narrowed[id(rule)][slot % gap] if id(rule) in narrowed else rule
+        for slot, rule in enumerate(rules)
+    )
+
+
+def _overlapping(rule: SlotRule, rules: Mapping[int, SlotRule]) -> set[int]:
+    """Return the keys of the rules that share a candidate with this one, its own included."""
+    return {key for key, r in rules.items() if r is rule or (r.mask & rule.mask).any()}
+
+
+def _is_short(rule: SlotRule, group: Ints, slots_of: Sequence[int], gap: int) -> bool:
+    """Return whether a group has fewer candidates of a rule than these slots take from it."""
+    wanted = np.bincount([slot % gap for slot in slots_of], minlength=gap)
+    return bool((np.bincount(group[rule.mask], minlength=gap) < wanted).any())
 
 
 def _deal(topic: Ints, gap: int, seed: int) -> Ints:
@@ -147,7 +238,7 @@ def _deal(topic: Ints, gap: int, seed: int) -> Ints:
     return groups
 
 
-def _narrow(rule: SlotRule, group: npt.NDArray[np.bool_]) -> SlotRule:
-    mask = rule.mask & group
+def _narrow(rule: SlotRule, wanted: npt.NDArray[np.bool_], name: str) -> SlotRule:
+    mask = rule.mask & wanted
     eligible = rule.eligible & mask
-    return SlotRule(mask, eligible if eligible.any() else mask, rule.name)
+    return SlotRule(mask, eligible if eligible.any() else mask, name)

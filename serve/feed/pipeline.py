@@ -7,7 +7,7 @@ exactly one version draws a page. Rejected alternatives: `docs/decisions/serve-f
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Protocol
 
@@ -48,7 +48,7 @@ from policies.candidates.query import (
 )
 from policies.candidates.retrieval import Retrieved, retrieve
 from policies.slots.offers import PendingImpressions, choose_reserved, uploads_with_shortfall
-from policies.slots.rules import reserve, slots, spaced
+from policies.slots.rules import by_language, gave_way, reserve, slots, spaced
 from serve.config import Arm, Config, Experiment, MixtureSettings
 from serve.feed.custom_pages import CustomPages
 from serve.learn.custom import load_customs
@@ -109,6 +109,8 @@ class SlotReservations:
         scene, pending = query.scene, self._undelivered.pending(query.reach, query.scene.at_ms)
         owed = uploads_with_shortfall(query.catalogue, query.reach, query.new, pending)
         owed = filters.suitable(query, owed)
+        if query.languages.is_split and not query.languages.asks_for_others:
+            owed = owed[query.languages.is_own(owed)]
         # Uploads without any impression, delivered or in flight from this replica, go first.
         unmet = owed[(query.items.impressions[owed] == 0.0) & (pending[owed] == 0)]
         share = audiences.share(scene.country, scene.language)
@@ -360,7 +362,8 @@ class Pipeline:
         chosen = _choose(query, lap)
         if not len(chosen.index):
             return None
-        rules = spaced(query, chosen.index, slots(query, chosen.index))
+        rules = by_language(query, chosen.index, slots(query, chosen.index))
+        rules = spaced(query, chosen.index, rules)
         encoded = encode(query, chosen.index)
         lap("encode")
         candidates = tuple(map(self.catalogue.ids.__getitem__, chosen.index.tolist()))
@@ -403,7 +406,7 @@ class Pipeline:
             cards=tuple(self.catalogue.card(int(chosen.index[action])) for action in drawn),
             reasons=tuple(chosen.reason(action) for action in drawn),
             arm=arm,
-            degraded="; ".join(filter(None, (chosen.filtered.degraded, short, replaced))),
+            degraded="; ".join(filter(None, (_relaxed(page, chosen), short, replaced))),
             removed=chosen.filtered.counts(),
             proposers=chosen.retrieved.n_proposers(chosen.index[drawn]),
         )
@@ -418,6 +421,12 @@ def _choose(query: Query, lap: Lap) -> PageCandidates:
     return PageCandidates(filtered.kept[: query.n_candidates], retrieved, filtered)
 
 
+def _relaxed(page: Page, chosen: PageCandidates) -> str:
+    """Return the note of the rules that gave way for a page; empty for none."""
+    filtered = chosen.filtered
+    return replace(filtered, relaxed=gave_way(page.slots, filtered.relaxed)).degraded
+
+
 def query_settings(config: Config) -> QuerySettings:
     """Return the settings that the stages of a page read."""
     feed = config.feed
@@ -430,6 +439,7 @@ def query_settings(config: Config) -> QuerySettings:
         newcomer_evidence=config.learner.newcomer_evidence,
         unmet_budget=config.fair_start.budget,
         shares=feed.sources,
+        foreign_share=feed.foreign_share,
     )
 
 

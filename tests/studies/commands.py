@@ -128,6 +128,33 @@ def bench_breakout(
     show(result, as_json)
 
 
+def bench_language(
+    users: Annotated[int, typer.Option(min=2, help="Newcomers of each market and habit.")] = 40,
+    warm_pages: Annotated[int, typer.Option(min=1, help="Of the warm-up.")] = 2_000,
+    items: Annotated[int, typer.Option(min=500, help="In each catalogue.")] = 2_000,
+    cards: Annotated[int, typer.Option(min=1_000, help="Seen in each rewarded world.")] = 40_000,
+    seeds: Annotated[int, typer.Option(min=0, help="Of that world, in pairs; 0: none.")] = 5,
+    seed: Seed = 1,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Serve newcomers of each market their own language, and others as far as they play them.
+
+    It should show own_language_min of .9 or more, foreign_followed far above foreign_never, and
+    reward_ratio_low of .98 or more: reward a card in the KuaiRand world against a feed to which all
+    languages of a market are alike.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from tests.studies.languages.language import LanguageSize, run_language
+
+    size = LanguageSize(users, warm_pages, items, cards, seeds)
+    settings = load_settings(config, None)
+    with threadpool_limits(1, user_api="blas"), steps() as advance:
+        result = run_language(size, seed=seed, advance=advance, config=settings)
+    show(result, as_json)
+
+
 OFFLINE_EXAMPLE = "Example: make study ARGS='offline --json'"
 
 
@@ -613,6 +640,7 @@ app.command("default", epilog="Example: make study ARGS='default --json'")(bench
 app.command("repeats", epilog="Example: make study ARGS='repeats --json'")(bench_repeats)
 app.command("newcomers", epilog="Example: make study ARGS='newcomers --json'")(bench_newcomers)
 app.command("floor", epilog="Example: make study ARGS='floor --json'")(bench_floor)
+app.command("language", epilog="Example: make study ARGS='language --json'")(bench_language)
 app.command("breakout", epilog="Example: make study ARGS='breakout --json'")(bench_breakout)
 app.command("coldstart", epilog=COLDSTART_EXAMPLE)(bench_coldstart)
 app.command("retention", epilog=RETENTION_EXAMPLE)(bench_retention)

@@ -45,7 +45,7 @@ SUMMED = ("long_match", "session_match")
 """Inner products, whose sums are in another order: the same to half precision."""
 TALLIED = (
     *("creator_affinity", "creator_recent", "followed", "tag_affinity", "tag_recent"),
-    *("same_language", "sound_recent", "bait"),
+    *("same_language", "sound_recent", "bait", "language_share"),
 )
 
 

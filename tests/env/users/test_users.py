@@ -66,7 +66,15 @@ JOIN = UserRecord(USER, 0, UserId("me"), Profile(country="GB", follows=(CreatorI
 def card(i: int, duration_s: float = 30.0) -> Card:
     item = Item(ItemId(f"i{i}"), CreatorId(f"c{i % 5}"), tags=(f"t{i % 3}",), duration_s=duration_s)
     block = pack_halves(static_block(item))
-    return Card(item.item_id, block, item.creator, item.tags, duration_s, "song" if i % 7 else "")
+    return Card(
+        item.item_id,
+        block,
+        item.creator,
+        item.tags,
+        duration_s,
+        "song" if i % 7 else "",
+        language=("en", "", "th")[i % 3],
+    )
 
 
 CARDS = [card(i) for i in range(120)]

@@ -1,4 +1,7 @@
+from collections import Counter
+
 import numpy as np
+import pytest
 
 from env.reward import is_long_view, is_valid_play
 from env.world import generated
@@ -21,6 +24,27 @@ def test_a_generated_catalogue_is_plausible_and_the_same_for_the_same_seed() -> 
     assert all(0 <= NOW_MS - item.published_ms <= 30 * 86_400_000 for item in items)
     uploads = np.sort(np.unique([item.creator for item in items], return_counts=True)[1])
     assert uploads[-len(uploads) // 5 :].sum() > 0.5 * uploads.sum()  # a fifth makes half of it
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_every_language_has_enough_items_for_the_first_pages_of_its_audience(seed: int) -> None:
+    items = generated.catalogue(seed=seed, n=2_000, now_ms=NOW_MS)
+    counts = Counter(item.language for item in items)
+    spoken = {language for market in generated.MARKETS for language in market.languages}
+    assert set(counts) == spoken | {"zxx"}
+    for language in spoken:
+        with_words = [item for item in items if item.language == language]
+        assert len(with_words) > 0.07 * len(items), language
+        assert len(with_words) + counts["zxx"] >= generated.LEAST_SHARE * len(items), language
+        assert len({item.creator for item in with_words}) >= 8, language
+        homes = {m.country for m in generated.MARKETS if language in m.languages}
+        assert {item.country for item in with_words} <= homes
+        assert all(item.markets in ((), (item.country,)) for item in with_words)
+    for item in items:
+        assert (item.language == "zxx") <= (item.tags[0] in generated.WORDLESS)
+        if item.language not in ("en", "zxx"):
+            word = generated.TOPICS[item.tags[0]].get(item.language, item.tags[0])
+            assert item.title.startswith(f"{word} · ")
 
 
 def test_one_item_is_a_catalogue_too() -> None:

@@ -349,12 +349,12 @@ def test_uploads_make_nobody_s_answer_be_worked_out_anew() -> None:
 
 
 def test_the_memory_of_answers_where_rules_gave_way_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eligibility, "MAX_BYTES", 2 * 4 * 40)
+    monkeypatch.setattr(eligibility, "MAX_BYTES", 3 * 4 * 36)
     catalogue = catalogue_with(a={}, b={"language": "th"}, c={"country": "MY"}, d={})
     reach, rules = reach_with(catalogue, stopped=("c",)), Eligibility(MARKETS, POOLS)
     for k in range(60):
         eligible(catalogue, reach, "MY", f"x{k}", rules=rules)
-    assert len(rules._kept) == 40
+    assert len(rules._kept) == 36
     for k in range(60):
         eligible(catalogue, reach, "MY", f"y{k}", at_least=9, rules=rules)
     assert len(rules._kept) == eligibility._MIN_REMEMBERED

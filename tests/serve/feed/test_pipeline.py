@@ -288,7 +288,7 @@ def test_the_floor_is_what_is_configured_and_goes_to_those_of_which_little_is_kn
 
 def test_a_topic_is_on_a_page_in_every_other_slot_at_most() -> None:
     pipeline, blocks, n_repeats = pipeline_of(), blocks_of(item_records()), 0
-    for k in range(40):
+    for k in range(160):
         record = drawn(pipeline, f"p{k}", size=6)
         if blocks.page(record).slots[0].mask.all():
             continue  # too few candidates of one half of the topics

@@ -29,7 +29,7 @@ STAGES = (
 )
 
 
-N_FEED = 45
+N_FEED = 46
 """Files that a warm feed request enters at most."""
 
 N_FEEDBACK = 20
