@@ -17,6 +17,7 @@ from env.columns.schema import N_APPS, bucket_of
 from env.items.content import tags_vector
 from env.users.interests import DIRECTIONS, NO_INTEREST, RIDGE, Tally, add_interest, read_interest
 from env.users.open_cards import OpenPage, is_open
+from env.users.topics import Answers
 from env.vocabulary import CreatorId, DecisionId, Float32s, Profile, SessionId, ShortKeys
 
 SESSION_SILENCE_MS = 30 * 60_000
@@ -75,6 +76,8 @@ class UserState(msgspec.Struct, frozen=True, array_like=True):
     session_watched_s: float = 0.0  # seconds that the session's answered cards were on screen
     # running mean of the shown cards' bait, minus `env.columns.scales.MEAN_BAIT`
     bait_lately: float = 0.0
+    # latest answers by topic, oldest first; see `env.users.topics.topic_posterior`
+    answers: Answers = ()
 
 
 _encoder = msgspec.msgpack.Encoder()

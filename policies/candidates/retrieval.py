@@ -13,6 +13,7 @@ import numpy as np
 
 from env.arrays.index_sets import first_indices
 from env.items.popularity import Popular
+from env.items.topics import topics
 from env.users import state as users
 from env.vocabulary import Bools, Float32s, Floats, Ints
 from policies.candidates.query import MATCH_STEP, CandidateSource, Query, matches_of
@@ -64,6 +65,25 @@ class Best:
     def propose(self, query: Query, n: int) -> Ints:
         """Return the first n of the ranking by mean reward."""
         return _first(query.items.best, query.new, n, query.n_tries(n))
+
+
+@dataclass(frozen=True)
+class InsistedTopics:
+    """The items of the highest mean reward of the topics that the user insists on."""
+
+    name: str = "topics"
+    share: float = 0.25
+
+    def propose(self, query: Query, n: int) -> Ints:
+        """Return n of them, in turn by topic, the best of each first."""
+        wanted, _ = query.insisted
+        if not len(wanted):
+            return _NONE
+        best = query.items.best[query.new[query.items.best]]
+        topic = topics(query.catalogue, best)
+        lists = [best[topic == code][:n] for code in wanted.tolist()]
+        rank = np.concatenate([np.arange(len(some)) for some in lists])
+        return np.concatenate(lists)[np.argsort(rank, kind="stable")][:n]
 
 
 @dataclass(frozen=True)
@@ -148,6 +168,7 @@ class Again:
 SOURCES: Sequence[CandidateSource] = (
     BestMatches("long_interest", 0.25),
     BestMatches("session_interest", 0.2),
+    InsistedTopics(),
     Best(),
     MostPopular(),
     Fresh(),

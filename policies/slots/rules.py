@@ -11,15 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from env.arrays.index_sets import is_among
-from env.items.catalogue import Catalogue
+from env.items.topics import topics
 from env.vocabulary import Bools, Ints, SlotRule
 from policies.candidates.query import Query
+from policies.slots.following import FAIR_START, NAMED, Following, follow
 
 LITTLE_EVIDENCE = 30
 """Items with fewer impressions have little evidence."""
-
-FAIR_START = "fair_start"
-"""Name of a reserved slot's rule."""
 
 _PLACES = 0x706C61636573
 """Keeps these draws apart from all others of the page's seed."""
@@ -74,28 +72,17 @@ def _open(mask: Bools, little: Bools) -> SlotRule:
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
-_N_SIGNS = 5
 
 
 def spaced(query: Query, index: Ints, rules: Sequence[SlotRule]) -> tuple[SlotRule, ...]:
-    """Return a page's slot rules for the candidates at `index`, narrowed by the user's gap."""
+    """Return a page's slot rules for the candidates at `index`, narrowed by what the user insists on
+    and, of the slots that are left, by the user's gap.
+    """
     by = query.settings
     gap = gap_for(query.user.evidence, by.topic_gap, by.newcomer_topic_gap, by.newcomer_evidence)
-    return spread(rules, topics(query.catalogue, index), gap, query.seed)
-
-
-def topics(catalogue: Catalogue, index: Ints) -> Ints:
-    """Return a topic code for each of the items at `index`, shape (n,).
-
-    The code is that of the first tag, where callers put the topic. An item without tags gets a
-    negative code from the signs of its vector's first numbers, which near vectors share (Charikar,
-    "Similarity estimation techniques from rounding algorithms", STOC 2002).
-    """
-    first: Ints = catalogue.tags[index, 0]
-    if first.all():
-        return first
-    signs = (catalogue.vectors[index, :_N_SIGNS] > 0.0) @ (1 << np.arange(_N_SIGNS))
-    return np.where(first > 0, first, -1 - signs)
+    topic = topics(query.catalogue, index)
+    rules = follow(rules, topic, Following.of(query), query.seed)
+    return spread(rules, topic, gap, query.seed)
 
 
 def gap_for(evidence: float, gap: int, newcomer_gap: int, half: float) -> int:
@@ -127,24 +114,33 @@ def spread(rules: Sequence[SlotRule], topic: Ints, gap: int, seed: int) -> tuple
         seed: of the page; deals the topics to groups.
     """
     gap = min(gap, len(rules))
-    open_slots = [slot for slot, rule in enumerate(rules) if rule.name != FAIR_START]
+    open_slots = [slot for slot, rule in enumerate(rules) if rule.name not in NAMED]
     if gap < 2 or not open_slots:
         return tuple(rules)
     rule = rules[open_slots[0]]
-    group = _deal(topic, gap, seed)
+    group, n_topics = _deal(topic, rule.mask, gap, seed)
+    gap = min(gap, n_topics)
+    if gap < 2:
+        return tuple(rules)
     wanted = np.bincount([slot % gap for slot in open_slots], minlength=gap)
     if (np.bincount(group[rule.mask], minlength=gap) < wanted).any():
         return tuple(rules)
     narrowed = [_narrow(rule, group == g) for g in range(gap)]
-    return tuple(r if r.name == FAIR_START else narrowed[s % gap] for s, r in enumerate(rules))
+    return tuple(r if r.name in NAMED else narrowed[s % gap] for s, r in enumerate(rules))
 
 
-def _deal(topic: Ints, gap: int, seed: int) -> Ints:
-    """Return each candidate's group: a multiplicative hash of its topic (TAOCP, 6.4)."""
-    mixed = (topic.astype(np.uint64) ^ np.uint64(seed & 0xFFFFFFFFFFFFFFFF)) * _MIX
-    mixed = (mixed ^ (mixed >> _SHIFT)) * _MIX
-    groups: Ints = ((mixed >> _SHIFT) % np.uint64(gap)).astype(np.int64)
-    return groups
+def _deal(topic: Ints, mask: Bools, gap: int, seed: int) -> tuple[Ints, int]:
+    """Return each candidate's group, and the number of topics that the mask has.
+
+    The mask's topics are dealt in turn, in the order of a multiplicative hash (TAOCP, 6.4), so that
+    groups have as many topics as each other; the group of a candidate off the mask has no meaning.
+    """
+    distinct = np.unique(topic[mask])
+    mixed = (distinct.astype(np.uint64) ^ np.uint64(seed & 0xFFFFFFFFFFFFFFFF)) * _MIX
+    mixed = ((mixed ^ (mixed >> _SHIFT)) * _MIX) >> _SHIFT
+    groups = np.empty(len(distinct), dtype=np.int64)
+    groups[np.argsort(mixed, kind="stable")] = np.arange(len(distinct)) % gap
+    return groups.take(distinct.searchsorted(topic), mode="clip"), len(distinct)
 
 
 def _narrow(rule: SlotRule, group: npt.NDArray[np.bool_]) -> SlotRule:

@@ -572,6 +572,9 @@ def bench_insistent(
         int, typer.Option(min=0, help="Of the KuaiRand world, with and without; 0: none.")
     ] = 5,
     crowd_cards: Annotated[int, typer.Option(min=1_000, help="Of each.")] = 60_000,
+    ahead: Annotated[
+        int, typer.Option(min=0, max=9, help="Cards left when the next page is asked for.")
+    ] = 0,
     before: Annotated[bool, typer.Option(help="Measure without following as well.")] = True,
     seed: Seed = 1,
     config: ConfigFile = None,
@@ -589,7 +592,7 @@ def bench_insistent(
     from tests.studies.person.insistent import InsistentSize, run_insistent
 
     size = InsistentSize(
-        tries=tries, learn=learn, crowd=CrowdSize(seeds=crowd_seeds, cards=crowd_cards)
+        tries=tries, learn=learn, ahead=ahead, crowd=CrowdSize(seeds=crowd_seeds, cards=crowd_cards)
     )
     settings = load_settings(config, None)
     with threadpool_limits(1, user_api="blas"), steps() as advance:

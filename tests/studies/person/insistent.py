@@ -48,6 +48,7 @@ class InsistentSize(msgspec.Struct, frozen=True):
         learn: cards of the crowd before they come.
         users: accounts of the crowd.
         present: of these at a time.
+        ahead: cards left on a page when newcomers ask for the next; the browser's page has 3.
         crowd: size of the comparison in the KuaiRand world.
     """
 
@@ -55,6 +56,7 @@ class InsistentSize(msgspec.Struct, frozen=True):
     learn: int = 8_000
     users: int = 800
     present: int = 40
+    ahead: int = 0
     crowd: CrowdSize = CrowdSize()
 
 
@@ -162,7 +164,7 @@ async def _meet(
     """Let the crowd swipe, then the newcomers."""
     async with FeedClient(address) as client:
         now_ms = await _teach(config, size, seed, client, advance)
-        users = _newcomers(size.tries, seed, now_ms)
+        users = _newcomers(size, seed, now_ms)
         insistent = [user for user, _, _ in users.insistent]
         others = [*(user for user, _, _ in users.of_two), *users.indifferent]
         await swipe_all(client, insistent, BEFORE_TURN + AFTER_TURN)
@@ -184,20 +186,21 @@ async def _teach(
     return swarm.clock_ms + REST_MS
 
 
-def _newcomers(tries: int, seed: int, now_ms: int) -> _Users:
+def _newcomers(size: InsistentSize, seed: int, now_ms: int) -> _Users:
+    tries, ahead = size.tries, size.ahead
     topics = list(generated.TOPICS)[:N_TOPICS]
     pairs = [(topics[k % N_TOPICS], topics[(k + 1 + k // N_TOPICS) % N_TOPICS]) for k in range(tries)]
     return _Users(
         [
-            (Newcomer(f"insistent-{k}", _likes_in_turn(old, new), now_ms), old, new)
+            (Newcomer(f"insistent-{k}", _likes_in_turn(old, new), now_ms, ahead), old, new)
             for k, (old, new) in enumerate(pairs)
         ],
         [
-            (Newcomer(f"of-two-{k}", _likes_any_of(a, b), now_ms), a, b)
+            (Newcomer(f"of-two-{k}", _likes_any_of(a, b), now_ms, ahead), a, b)
             for k, (a, b) in enumerate(pairs)
         ],
         [
-            Newcomer(f"indifferent-{k}", _likes_by_chance(seed, k), now_ms)
+            Newcomer(f"indifferent-{k}", _likes_by_chance(seed, k), now_ms, ahead)
             for k in range(tries)
         ],
     )

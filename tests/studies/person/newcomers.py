@@ -1,8 +1,8 @@
 """Newcomers with a mind of their own, in front of a server whose crowd was learned before.
 
-Each asks for pages as the page of the browser does: ten cards, and the next page while three are
-left. What they like they watch and like; all else they skip after a second. So a page is drawn
-before the last three cards of the one before it are answered, as a user of the product meets it.
+Each asks for pages as the page of the browser does: ten cards, and the next page while some are
+left. What they like they watch and like; all else they skip after a second. So a page may
+be drawn before the last cards of the one before it are answered, as a user of the product meets it.
 """
 
 import asyncio
@@ -15,7 +15,6 @@ from serve.wire.client import FeedClient
 from serve.wire.feed import CardBody, Event, FeedbackRequest, FeedRequest, SceneBody
 
 PAGE_SIZE = 10
-CARDS_LEFT = 3
 SKIP_S = 1.0
 WATCH_S = 25.0
 SWIPE_MS = 400
@@ -29,19 +28,21 @@ class Newcomer:
     """A user who has just come, with the topics that they were shown.
 
     Attributes:
+        ahead: cards left on a page when the next one is asked for.
         topics: first tags of the cards seen, in order.
     """
 
     name: str
     likes: Likes
     now_ms: int
+    ahead: int
     topics: list[str] = field(default_factory=list)
     _deck: list[CardBody] = field(default_factory=list)
 
     async def swipe(self, client: FeedClient, n_cards: int) -> None:
         """See n_cards more cards."""
         for _ in range(n_cards):
-            if len(self._deck) <= CARDS_LEFT:
+            if len(self._deck) <= self.ahead:
                 await self._ask(client)
             if not self._deck:
                 raise RuntimeError(f"{self.name}: expected a card after {len(self.topics)}")
