@@ -33,7 +33,7 @@ _BETWEEN = np.array([0.005, 0.02, 0.08, 0.3, 1.0])
 TYPICAL_NOISE, NOISE_LOG_SD = 0.2, 1.0
 """The crowd's variance within a topic, and the spread of its logarithm between users."""
 
-TYPICAL_BETWEEN, BETWEEN_LOG_SD = 0.3, 1.5
+TYPICAL_BETWEEN, BETWEEN_LOG_SD = 0.4, 1.5
 """The same between the topics of a user."""
 
 
@@ -90,6 +90,11 @@ class TopicPosterior:
     def mean(self) -> Floats:
         """The expected effect of each topic, shape (k,); that of any other topic is 0."""
         return np.asarray(np.einsum("g,gk->k", self.weights, self.means))
+
+    @property
+    def between(self) -> float:
+        """The expected variance of effects between topics."""
+        return float(np.einsum("g,g->", self.weights, GRID_BETWEEN))
 
     def chance_above(self, effect: float) -> Floats:
         """Return the probability that each topic's effect is above this one, shape (k,)."""

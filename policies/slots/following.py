@@ -29,7 +29,10 @@ LATELY = 10
 """Answers after which a topic without interest may come again."""
 
 LITTLE_KNOWN = 20.0
-"""Evidence below which slots look elsewhere even where no topic is followed."""
+"""Evidence below which a user may insist on topics that were not shown yet."""
+
+INSISTENT_BETWEEN = 0.2
+"""Variance between topics of a user who insists on some, also while these are not found."""
 
 _SPARE = 2
 _PLACES = 0x746F70696373
@@ -42,7 +45,8 @@ class Following:
 
     topics: Ints  # (f,) codes of the topics to follow, the surest first
     share: float  # of the page's open slots, in [0, 1]
-    tired: Ints  # codes of topics for which the other slots have no use now
+    is_looking: bool  # whether the other slots look for topics that the user may insist on
+    tired: Ints  # codes of topics for which these slots have no use now
 
     @classmethod
     def of(cls, query: Query) -> "Following":
@@ -50,7 +54,8 @@ class Following:
         topics, chances = query.insisted
         doubt = 4.0 * (1.0 - float(chances[0])) if len(chances) else 2.0  # 1 at three to one
         share = query.settings.follow * min(2.0 - doubt, 1.0)
-        return cls(topics, share, _tired(query, topics))
+        is_looking = bool(query.settings.follow) and _is_looking(query, len(topics))
+        return cls(topics, share, is_looking, _tired(query) if is_looking else topics[:0])
 
 
 def follow(
@@ -102,11 +107,14 @@ def _rest(mask: Bools, topic: Ints, following: Following, n_slots: int) -> Bools
     return mask
 
 
-def _tired(query: Query, followed: Ints) -> Ints:
-    """Return the topics of the latest cards that are neither followed nor liked."""
+def _is_looking(query: Query, n_followed: int) -> bool:
+    is_known = query.user.evidence >= LITTLE_KNOWN
+    return not is_known or n_followed > 0 or query.by_topic.between > INSISTENT_BETWEEN
+
+
+def _tired(query: Query) -> Ints:
+    """Return the topics of the latest cards that the user does not like."""
     user = query.user
-    if not query.settings.follow or not (len(followed) or user.evidence < LITTLE_KNOWN):
-        return np.zeros(0, dtype=np.int64)
     latest = [answer.topic for answer in user.answers[-LATELY:]]
     if user.pages:
         latest += [topic_name(card.tags, card.vector) for card in user.pages[-1].cards]

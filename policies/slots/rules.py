@@ -80,8 +80,10 @@ def spaced(query: Query, index: Ints, rules: Sequence[SlotRule]) -> tuple[SlotRu
     """
     by = query.settings
     gap = gap_for(query.user.evidence, by.topic_gap, by.newcomer_topic_gap, by.newcomer_evidence)
-    topic = topics(query.catalogue, index)
-    rules = follow(rules, topic, Following.of(query), query.seed)
+    topic, following = topics(query.catalogue, index), Following.of(query)
+    if following.is_looking:
+        gap = max(gap, by.newcomer_topic_gap)
+    rules = follow(rules, topic, following, query.seed)
     return spread(rules, topic, gap, query.seed)
 
 
