@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from env.items.catalogue import Catalogue
-from env.vocabulary import Float32s, Ints
+from env.vocabulary import Bools, Float32s, Ints
 
 N_SIGNS = 5
 UNKNOWN = -1 - (1 << N_SIGNS)
@@ -30,6 +30,14 @@ def topics(catalogue: Catalogue, index: Ints) -> Ints:
     if first.all():
         return first
     return np.where(first > 0, first, -1 - _signs(catalogue.vectors[index]))
+
+
+def has_topic(catalogue: Catalogue, code: int) -> Bools:
+    """Return which items are of the topic of a code, shape (n_items,)."""
+    first: Ints = catalogue.tags[:, 0]
+    if code > 0:
+        return np.asarray(first == code)
+    return np.asarray((first == 0) & (-1 - _signs(catalogue.vectors) == code))
 
 
 def topic_name(tags: Sequence[str], vector: bytes) -> str:

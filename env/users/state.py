@@ -112,7 +112,7 @@ def hash_apps(apps: Iterable[str]) -> Float32s:
 
 
 def encode_state(state: UserState) -> bytes:
-    """Return a state as a database row: 14 KB for a busy user, 41 KB at the most.
+    """Return a state as a database row: 14 KB for a busy user, 42 KB at the most.
 
     The largest state is that of a user with 1,000 blocked creators and as many blocked tags.
     """

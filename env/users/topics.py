@@ -115,11 +115,11 @@ def topic_posterior(answers: Answers) -> TopicPosterior:
     place = np.array([names.index(answer.topic) for answer in known], dtype=np.int64)
     signal = np.array([answer.signal for answer in known])
     weight = weights_of([answer.topic for answer in known])
-    n, total, squares = (
-        np.bincount(place, weights=part, minlength=len(names))
-        for part in (weight, weight * signal, weight * signal**2)
-    )
-    mean = total / n
+    n, total, squares = np.zeros((3, len(names)))
+    np.add.at(n, place, weight)
+    np.add.at(total, place, weight * signal)
+    np.add.at(squares, place, weight * signal**2)
+    mean: Floats = total / n
     return _posterior(names, n, mean, float(np.add.reduce(np.maximum(squares - n * mean**2, 0.0))))
 
 
@@ -136,9 +136,7 @@ def weights_of(topics: Sequence[str]) -> Floats:
     return weights
 
 
-def _posterior(
-    names: tuple[str, ...], n: Floats, mean: Floats, squares: float
-) -> TopicPosterior:
+def _posterior(names: tuple[str, ...], n: Floats, mean: Floats, squares: float) -> TopicPosterior:
     """Return the posterior from each topic's weight and mean, (k,), and squares within topics."""
     noise, between = GRID_NOISE[:, None], GRID_BETWEEN[:, None]
     spread = between + noise / n  # of a topic's mean around the user's, (g, k)
@@ -146,8 +144,11 @@ def _posterior(
     usual = np.add.reduce(mean / spread, axis=1) / precision  # (g,) the user's mean signal
     fit = np.add.reduce(np.log(noise / n) - np.log(spread) - mean**2 / spread, axis=1)
     log_weight = GRID_LOG_PRIOR + 0.5 * (
-        fit + usual**2 * precision - np.log(precision)
-        - np.add.reduce(n) * np.log(GRID_NOISE) - squares / GRID_NOISE
+        fit
+        + usual**2 * precision
+        - np.log(precision)
+        - np.add.reduce(n) * np.log(GRID_NOISE)
+        - squares / GRID_NOISE
     )
     weights = np.exp(log_weight - log_weight.max())
     kept = between / spread  # share of a deviation that is the topic's

@@ -19,11 +19,8 @@ from policies.candidates.query import Query
 FOLLOWED_TOPIC = "followed_topic"
 """Name of the rule of a slot that follows."""
 
-FAIR_START = "fair_start"
-"""Name of a reserved slot's rule."""
-
-NAMED = frozenset({FAIR_START, FOLLOWED_TOPIC})
-"""Names of the rules of slots that are not open."""
+OPEN = "open"
+"""Name of the rule of a slot that anything may fill."""
 
 LATELY = 10
 """Answers after which a topic without interest may come again."""
@@ -69,7 +66,7 @@ def follow(
         following: of the user.
         seed: of the page; deals the places.
     """
-    open_slots = [slot for slot, rule in enumerate(rules) if rule.name not in NAMED]
+    open_slots = [slot for slot, rule in enumerate(rules) if rule.name == OPEN]
     if not open_slots or not (len(following.topics) or len(following.tired)):
         return tuple(rules)
     rule = rules[open_slots[0]]
@@ -80,7 +77,7 @@ def follow(
     narrowed = {code: _narrow(rule, topic == code, FOLLOWED_TOPIC) for code in given.values()}
     other = _narrow(rule, rest, rule.name)
     return tuple(
-        narrowed[given[slot]] if slot in given else (r if r.name in NAMED else other)
+        narrowed[given[slot]] if slot in given else (other if r.name == OPEN else r)
         for slot, r in enumerate(rules)
     )
 
@@ -120,7 +117,8 @@ def _tired(query: Query) -> Ints:
         latest += [topic_name(card.tags, card.vector) for card in user.pages[-1].cards]
     posterior = query.by_topic
     liked = {name for name, mean in zip(posterior.names, posterior.mean, strict=True) if mean > 0.0}
-    return topic_codes(query.catalogue, [name for name in dict.fromkeys(latest) if name not in liked])
+    tired = [name for name in dict.fromkeys(latest) if name not in liked]
+    return topic_codes(query.catalogue, tired)
 
 
 def _narrow(rule: SlotRule, some: Bools, name: str) -> SlotRule:

@@ -14,10 +14,13 @@ from env.arrays.index_sets import is_among
 from env.items.topics import topics
 from env.vocabulary import Bools, Ints, SlotRule
 from policies.candidates.query import Query
-from policies.slots.following import FAIR_START, NAMED, Following, follow
+from policies.slots.following import OPEN, Following, follow
 
 LITTLE_EVIDENCE = 30
 """Items with fewer impressions have little evidence."""
+
+FAIR_START = "fair_start"
+"""Name of a reserved slot's rule."""
 
 _PLACES = 0x706C61636573
 """Keeps these draws apart from all others of the page's seed."""
@@ -75,8 +78,10 @@ _SHIFT = np.uint64(32)
 
 
 def spaced(query: Query, index: Ints, rules: Sequence[SlotRule]) -> tuple[SlotRule, ...]:
-    """Return a page's slot rules for the candidates at `index`, narrowed by what the user insists on
-    and, of the slots that are left, by the user's gap.
+    """Return a page's slot rules for the candidates at `index`, narrowed by topic.
+
+    Some slots follow what the user insists on, see `policies.slots.following`; the gap holds for
+    the others.
     """
     by = query.settings
     gap = gap_for(query.user.evidence, by.topic_gap, by.newcomer_topic_gap, by.newcomer_evidence)
@@ -116,7 +121,7 @@ def spread(rules: Sequence[SlotRule], topic: Ints, gap: int, seed: int) -> tuple
         seed: of the page; deals the topics to groups.
     """
     gap = min(gap, len(rules))
-    open_slots = [slot for slot, rule in enumerate(rules) if rule.name not in NAMED]
+    open_slots = [slot for slot, rule in enumerate(rules) if rule.name == OPEN]
     if gap < 2 or not open_slots:
         return tuple(rules)
     rule = rules[open_slots[0]]
@@ -128,7 +133,7 @@ def spread(rules: Sequence[SlotRule], topic: Ints, gap: int, seed: int) -> tuple
     if (np.bincount(group[rule.mask], minlength=gap) < wanted).any():
         return tuple(rules)
     narrowed = [_narrow(rule, group == g) for g in range(gap)]
-    return tuple(r if r.name in NAMED else narrowed[s % gap] for s, r in enumerate(rules))
+    return tuple(narrowed[s % gap] if r.name == OPEN else r for s, r in enumerate(rules))
 
 
 def _deal(topic: Ints, mask: Bools, gap: int, seed: int) -> tuple[Ints, int]:

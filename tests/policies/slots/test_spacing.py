@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from builders import catalogue_of
 
+from env.items.topics import topics
 from env.vocabulary import Bools, Ints, Item, ItemId, SlotRule
-from policies.slots.rules import FAIR_START, gap_for, spread, topics
+from policies.slots.rules import FAIR_START, gap_for, spread
 
 N_SLOTS = 8
 

@@ -189,7 +189,9 @@ async def _teach(
 def _newcomers(size: InsistentSize, seed: int, now_ms: int) -> _Users:
     tries, ahead = size.tries, size.ahead
     topics = list(generated.TOPICS)[:N_TOPICS]
-    pairs = [(topics[k % N_TOPICS], topics[(k + 1 + k // N_TOPICS) % N_TOPICS]) for k in range(tries)]
+    pairs = [
+        (topics[k % N_TOPICS], topics[(k + 1 + k // N_TOPICS) % N_TOPICS]) for k in range(tries)
+    ]
     return _Users(
         [
             (Newcomer(f"insistent-{k}", _likes_in_turn(old, new), now_ms, ahead), old, new)

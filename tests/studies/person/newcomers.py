@@ -70,9 +70,7 @@ class Newcomer:
             raise RuntimeError(f"{self.name}: expected no refusal, got {told.refused}")
         self.topics.append(topic)
 
-    def _event(
-        self, card: CardBody, kind: str, at_ms: int, value: float | None = None
-    ) -> Event:
+    def _event(self, card: CardBody, kind: str, at_ms: int, value: float | None = None) -> Event:
         event_id = f"{kind}-{card.decision_id}"[:64]
         return Event(event_id, card.decision_id, kind, at_ms, value)  # type: ignore[arg-type]
 
