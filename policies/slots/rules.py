@@ -143,6 +143,8 @@ def _deal(topic: Ints, mask: Bools, gap: int, seed: int) -> tuple[Ints, int]:
     groups have as many topics as each other; the group of a candidate off the mask has no meaning.
     """
     distinct = np.unique(topic[mask])
+    if not len(distinct):
+        return np.zeros(len(topic), dtype=np.int64), 0
     mixed = (distinct.astype(np.uint64) ^ np.uint64(seed & 0xFFFFFFFFFFFFFFFF)) * _MIX
     mixed = ((mixed ^ (mixed >> _SHIFT)) * _MIX) >> _SHIFT
     groups = np.empty(len(distinct), dtype=np.int64)
