@@ -22,7 +22,7 @@ from env.columns.schema import N_DYNAMIC, N_SHARED, N_STATIC, SCHEMA
 from env.fair_start.uploads import MAX_REMEMBERED
 from env.records import FORMAT_VERSION
 from env.users.fold import MAX_AVOIDED, MAX_BLOCKED, MAX_UNWANTED
-from env.users.state import MAX_SEEN
+from env.users.seen import MAX_RECENT
 from policies.baselines import UniformPolicy
 from replay.estimators.trajectories import logged_return
 from replay.evaluate.episodes import read_lives
@@ -422,7 +422,7 @@ def test_files_that_are_named_exist(document: Path) -> None:
         ("fair-start.md", r"up to\s+([\d,]+) of each", MAX_BLOCKED),
         ("fair-start.md", r"the last ([\d,]+) such cards", MAX_UNWANTED),
         ("fair-start.md", r"the last ([\d,]+) such creators", MAX_AVOIDED),
-        ("fair-start.md", r"Seen items \(the last ([\d,]+)\)", MAX_SEEN),
+        ("decisions/seen-items.md", r"the latest ([\d,]+) items", MAX_RECENT),
     ],
 )
 def test_limits_of_the_documents_are_those_of_the_code(

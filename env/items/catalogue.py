@@ -17,7 +17,7 @@ from env.arrays.index_sets import distinct, is_among
 from env.columns.scales import bait_beyond_mean
 from env.columns.schema import N_STATIC, VECTOR_DIM
 from env.items.codes import Codes, ItemCodes
-from env.items.content import MAX_TAGS
+from env.items.content import MAX_TAGS, copy_keys
 from env.items.orders import Groups, Latest, ShortKeyIndex
 from env.records import Card, ItemRecord, block_hash, item_key, pack_halves, unpack_halves
 from env.vocabulary import Bools, Float32s, Floats, Ints, Item, ItemId, Keys, ShortKeys
@@ -53,6 +53,7 @@ class Catalogue:
     tags: Ints  # (n, MAX_TAGS) codes of the first tags, 0 where there are no more
     n_tags_of: Floats  # (n,) how many of them an item has, 1 at least
     duplicates: Ints  # (n,) code that near-duplicates share
+    copies: Ints  # (n,) code that a creator's copies of an upload share, 0 where there are none
     published_ms: Ints  # (n,) 0 where unknown
     duration_s: Floats  # (n,) 0 where unknown
     sounds: Ints  # (n,) code
@@ -71,6 +72,7 @@ class Catalogue:
         self._latest = Latest()
         self._changed = array("i")
         self._of_creator, self._of_tag, self._alike = Groups(), Groups(), Groups()
+        self._copies, self._first_copy = Groups(), dict[int, int]()
         self._with_vector: set[int] = set()
         self._arrays: dict[str, _Column] = {
             "keys": np.zeros(_CAPACITY, dtype=np.uint64),
@@ -84,6 +86,7 @@ class Catalogue:
             "tags": np.zeros((_CAPACITY, MAX_TAGS), dtype=np.int64),
             "n_tags_of": np.ones(_CAPACITY, dtype=np.float64),
             "duplicates": np.zeros(_CAPACITY, dtype=np.int64),
+            "copies": np.zeros(_CAPACITY, dtype=np.int64),
             "published_ms": np.zeros(_CAPACITY, dtype=np.int64),
             "duration_s": np.zeros(_CAPACITY, dtype=np.float64),
             "sounds": np.zeros(_CAPACITY, dtype=np.int64),
@@ -170,6 +173,16 @@ class Catalogue:
         index = self._alike.had(distinct(codes).tolist())
         return distinct(index[is_among(self.duplicates[index], codes)])
 
+    def with_copies(self, index: Ints) -> Ints:
+        """Return the items at `index` and all copies of them, ascending."""
+        codes = self.copies[index]
+        if not np.count_nonzero(codes):
+            return distinct(index)
+        codes = distinct(codes[codes > 0])
+        copies = self._copies.had(codes.tolist())
+        copies = copies[is_among(self.copies[copies], codes)]
+        return distinct(np.concatenate([index, copies]))
+
     @property
     def n_changes(self) -> int:
         """Number of changes so far; a concurrent reader reads it before the columns."""
@@ -221,6 +234,7 @@ class Catalogue:
             "listed": item.listed,
         }
         self._group(index, codes, is_old=is_old)
+        self._join_copies(index, item)
         for name, value in row.items():
             self._arrays[name][index] = value
         if before_ms != item.published_ms:
@@ -242,6 +256,25 @@ class Catalogue:
             self._alike.put(codes.duplicates, index)
         for tag in set(codes.tags.tolist()) - set(self.tags[index].tolist()) - {0}:
             self._of_tag.put(tag, index)
+
+    def _join_copies(self, index: int, item: Item) -> None:
+        """Give an item the code of an upload that it is a copy of; the first of them names it."""
+        copies, keys = self._arrays["copies"], copy_keys(item)
+        found = (self._first_copy.setdefault(key, index) for key in keys)
+        first = next((other for other in found if other != index), index)
+        for key in keys:
+            self._first_copy.setdefault(key, index)
+        if first == index:
+            copies[index] *= int(copies[index] == index + 1)
+            return
+        code = int(copies[first]) or first + 1
+        if not copies[first]:
+            copies[first] = code
+            self._copies.put(code, first)
+            self._changed.append(first)
+        if copies[index] != code:
+            copies[index] = code
+            self._copies.put(code, index)
 
     def _append(self, item_id: ItemId) -> int:
         index = len(self.ids)

@@ -146,6 +146,25 @@ def duplicate_key(item: Item) -> int:
     return item_key(f"item {item.item_id}")
 
 
+def copy_keys(item: Item) -> tuple[int, ...]:
+    """Return 64-bit keys of which two uploads of one creator share one if they are copies.
+
+    They are copies if the caller's vectors, the media, or the titles together with the sounds are
+    the same. Tags say nothing here, and neither does anything that is empty.
+    """
+    if not item.creator:
+        return ()
+    said = []
+    if item.media:
+        said.append(f"media {item.media}")
+    title = " ".join(_folded(item.title).split())
+    if title and item.sound:
+        said.append(f"title {title}\0{item.sound}")
+    if item.vector is not None and any(item.vector):
+        said.append(f"vector {np.array(item.vector, dtype='<f4').tobytes().hex()}")
+    return tuple(item_key(f"copy {item.creator}\0{what}") for what in said)
+
+
 def _blocks(vectors: Float32s, duration_s: Floats) -> Float32s:
     """Return static blocks of vectors (n, VECTOR_DIM) and durations (n,), 0 where unknown."""
     blocks = np.zeros((len(vectors), N_STATIC), dtype=np.float32)

@@ -6,7 +6,6 @@ such card on. Explicit blocks are stored apart from these. Reasons, bounds and r
 alternatives: `docs/decisions/user-state.md`.
 """
 
-import struct
 from typing import TypeVar
 
 import msgspec
@@ -17,8 +16,8 @@ from env.items.topics import topic_name
 from env.records import BlockRecord, FeedbackRecord, PageRecord, Record, UserRecord
 from env.users.interests import NO_INTEREST, add_interest, add_tally
 from env.users.open_cards import OpenCard, find_card, hear, open_page, put_card, still_open
+from env.users.seen import KEY_BYTES, Seen, put_key, see
 from env.users.state import (
-    MAX_SEEN,
     PACE_DWELL_S,
     SESSION_SILENCE_MS,
     UserState,
@@ -126,12 +125,14 @@ def _move(state: UserState, place: tuple[int, int], card: OpenCard) -> UserState
 
 def _count_impression(state: UserState, card: OpenCard, here: bool) -> UserState:
     n_cards = state.n_cards + 1
+    seen = see(Seen(state.seen, state.seen_sets), card.key, state.last_ms)
     return msgspec.structs.replace(
         state,
         n_cards=n_cards,
         position=state.position + here,
         bait_lately=state.bait_lately + BAIT_STEP * (card.bait - state.bait_lately),
-        seen=_put_key(state.seen, card.key, MAX_SEEN),
+        seen=seen.ring,
+        seen_sets=seen.sets,
         creators=add_tally(state.creators, _known(card.creator), n_cards, 1.0, 0.0),
         tags=add_tally(state.tags, card.tags, n_cards, 1.0, 0.0),
         sounds=add_tally(state.sounds, _known(card.sound), n_cards, 1.0, 0.0),
@@ -187,7 +188,7 @@ def _follow(state: UserState, creator: CreatorId) -> UserState:
 
 def _turn_away(state: UserState, card: OpenCard) -> UserState:
     """Hide an item and doubt its creator; avoid a creator already doubted."""
-    unwanted = _put_key(state.unwanted, card.key, MAX_UNWANTED)
+    unwanted = put_key(state.unwanted, card.key)[-MAX_UNWANTED * KEY_BYTES :]
     state = msgspec.structs.replace(state, unwanted=unwanted)
     creator = _known(card.creator)
     if card.creator in state.blocked:
@@ -250,16 +251,6 @@ def _moved_last(
 def _without(names: tuple[_Name, ...], gone: tuple[_Name, ...]) -> tuple[_Name, ...]:
     left = frozenset(gone)
     return tuple(name for name in names if name not in left)
-
-
-def _put_key(ring: bytes, key: int, at_most: int) -> bytes:
-    """Return a ring of short keys with this one moved or added to its end."""
-    short = struct.pack("<I", key & 0xFFFFFFFF)
-    place = ring.find(short)
-    while place % len(short) and place >= 0:  # a match across two keys
-        place = ring.find(short, place + 1)
-    before = ring if place < 0 else ring[:place] + ring[place + len(short) :]
-    return (before + short)[-at_most * len(short) :]
 
 
 def _hear_of(state: UserState, at_ms: int) -> UserState:

@@ -17,12 +17,12 @@ from env.columns.schema import N_APPS, bucket_of
 from env.items.content import tags_vector
 from env.users.interests import DIRECTIONS, NO_INTEREST, RIDGE, Tally, add_interest, read_interest
 from env.users.open_cards import OpenPage, is_open
+from env.users.seen import SeenSet
 from env.users.topics import Answers
 from env.vocabulary import CreatorId, DecisionId, Float32s, Profile, SessionId, ShortKeys
 
 SESSION_SILENCE_MS = 30 * 60_000
 DAY_MS = 24 * 3_600_000
-MAX_SEEN = 1000
 PRIOR_CARDS = 8.0  # weight of a newcomer's prior interest, in answered cards
 DECLARED_SIGNAL = 0.5  # signal of each such card for the tags of the registration
 SCENE_SIGNAL = 0.25  # signal of each such card for the content that the scene's users play
@@ -49,7 +49,7 @@ class UserState(msgspec.Struct, frozen=True, array_like=True):
     session_plays: float = 0.0  # decayed count of valid plays among them
     session_sum: bytes = NO_INTEREST  # as `long_sum`, of the session; see `session_interest`
     current: DecisionId = DecisionId("")  # decision of the current impression, as far as is known
-    # ring of the last `MAX_SEEN` items, low 32 bits of keys, oldest first; see `seen_keys`
+    # ring of the latest items seen, low 32 bits of keys, oldest first; see `seen_keys`
     seen: bytes = b""
     # delivered pages that may still receive feedback, oldest first; see `delivered_keys`
     pages: tuple[OpenPage, ...] = ()
@@ -76,6 +76,7 @@ class UserState(msgspec.Struct, frozen=True, array_like=True):
     session_watched_s: float = 0.0  # seconds that the session's answered cards were on screen
     # running mean of the shown cards' bait, minus `env.columns.scales.MEAN_BAIT`
     bait_lately: float = 0.0
+    seen_sets: tuple[SeenSet, ...] = ()  # all items seen before those in `seen`, oldest first
     # latest answers by topic, oldest first; see `env.users.topics.topic_posterior`
     answers: Answers = ()
 
@@ -112,7 +113,9 @@ def hash_apps(apps: Iterable[str]) -> Float32s:
 
 
 def encode_state(state: UserState) -> bytes:
-    """Return a state as a database row: 14 KB for a busy user, 42 KB at the most.
+    """Return a state as a database row.
+
+    It takes 14 KB for a busy user, 45 KB at the most, and 2 KB for each 1,000 cards ever seen.
 
     The largest state is that of a user with 1,000 blocked creators and as many blocked tags.
     """
@@ -195,7 +198,7 @@ def usual_watch(state: UserState) -> float:
 
 
 def seen_keys(state: UserState) -> ShortKeys:
-    """Return the short keys of the last `MAX_SEEN` items seen, oldest first."""
+    """Return the short keys of the latest items seen, oldest first; older ones are in sets."""
     return np.frombuffer(state.seen, dtype="<u4")
 
 

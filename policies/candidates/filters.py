@@ -31,6 +31,18 @@ class Blocked:
 
 
 @dataclass(frozen=True)
+class Own:
+    """The user's own uploads."""
+
+    name: str = "own"
+    is_hard: bool = True
+
+    def removes(self, query: Query, index: Ints, left: Bools) -> Bools:
+        """Remove the user's own uploads."""
+        return is_among(index, query.history.own)
+
+
+@dataclass(frozen=True)
 class Delivered:
     """Items on an open page."""
 
@@ -44,14 +56,14 @@ class Delivered:
 
 @dataclass(frozen=True)
 class Seen:
-    """Recently seen items."""
+    """Items that the user has ever seen, and copies of them."""
 
     name: str = "seen"
     is_hard: bool = False
 
     def removes(self, query: Query, index: Ints, left: Bools) -> Bools:
         """Remove seen items."""
-        return is_among(index, query.history.seen)
+        return query.history.is_seen(index)
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,7 @@ class Recent:
         return recent
 
 
-_SUITABLE: Sequence[Filter] = (Blocked(), Delivered(), Seen(), Duplicate())
+_SUITABLE: Sequence[Filter] = (Blocked(), Own(), Delivered(), Seen(), Duplicate())
 _PAUSE = Recent()
 FILTERS: Sequence[Filter] = (*_SUITABLE, CreatorCap(), _PAUSE)
 """The filters in their order: the first that removes an item is the reason that is counted. Soft

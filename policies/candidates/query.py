@@ -19,7 +19,7 @@ from env.items.catalogue import Catalogue
 from env.items.statistics import Aligned
 from env.users import state as users
 from env.users.state import UserState
-from env.vocabulary import Bools, Float32s, Floats, Ints, Scene
+from env.vocabulary import Bools, CreatorId, Float32s, Floats, Ints, Scene
 from policies.candidates.context import CREATOR_GAP, UserHistory
 from policies.candidates.eligibility import Eligibility, Eligible
 
@@ -101,6 +101,8 @@ class Inventory:
     eligibility: Eligibility
     settings: QuerySettings
     nearest: "MatchIndex | None" = None  # index for the best matches; None: all items are ranked
+    # The creator as whom the user uploads: callers give both the same id. None: unknown.
+    own: CreatorId | None = None
 
     @property
     def reach(self) -> Reach:
@@ -140,7 +142,10 @@ class Query(FeatureQuery):
     ) -> "Query":
         """Look up all that the stages of a page need, each once."""
         settings = inventory.settings
-        history = UserHistory.of(user, inventory.catalogue, scene.at_ms, settings.creator_gap)
+        catalogue = inventory.catalogue
+        code = catalogue.codes.creators([inventory.own or ""])
+        own = catalogue.of_creators(code) if len(code) else _NONE
+        history = UserHistory.of(user, catalogue, scene.at_ms, settings.creator_gap, own)
         reach = inventory.reach
         eligible = inventory.eligibility.eligible(history, reach, scene, size)
         return cls(

@@ -165,8 +165,8 @@ class Again:
     share: float = 0.0
 
     def propose(self, query: Query, n: int) -> Ints:
-        """Return n of them, in random order; the filters decide about them."""
-        return _choose(query.history.again(query.eligible.allowed), n, query.rng)
+        """Return the n of them that were seen first; the filters decide about them."""
+        return query.history.again(query.eligible.allowed)[:n]
 
 
 SOURCES: Sequence[CandidateSource] = (

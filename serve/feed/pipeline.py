@@ -23,7 +23,17 @@ from env.items.catalogue import Catalogue
 from env.pages.records import page_record
 from env.records import PageRecord
 from env.users.state import UserState
-from env.vocabulary import Context, Ints, Page, PageId, Scene, SessionId, SlotRule, UserKey
+from env.vocabulary import (
+    Context,
+    CreatorId,
+    Ints,
+    Page,
+    PageId,
+    Scene,
+    SessionId,
+    SlotRule,
+    UserKey,
+)
 from policies.baselines import PopularityPolicy, UniformPolicy, mixture_policy
 from policies.candidates import filters
 from policies.candidates.eligibility import Eligibility
@@ -287,8 +297,13 @@ class Pipeline:
         """The index in which best matches are searched; None: all items are scanned."""
         return self._nearest
 
-    def inventory(self, served: ServingModel) -> Inventory:
-        """Return the items and the version that a page is drawn from."""
+    def inventory(self, served: ServingModel, own: CreatorId | None = None) -> Inventory:
+        """Return the items and the version that a page is drawn from.
+
+        Args:
+            served: the version.
+            own: the creator whose uploads are the user's own; None: nobody.
+        """
         catalogue = self.catalogue
         return Inventory(
             catalogue,
@@ -297,6 +312,7 @@ class Pipeline:
             self._eligibility,
             self._settings,
             self._nearest,
+            own,
         )
 
     def look_in(self, nearest: MatchIndex) -> None:
@@ -338,7 +354,8 @@ class Pipeline:
 
         scene = _observe(request, state, session, now_ms, origin)
         lap("observe")
-        query = Query.of(self.inventory(served), state, scene, request.size, seed)
+        inventory = self.inventory(served, CreatorId(request.user_id))
+        query = Query.of(inventory, state, scene, request.size, seed)
         query = query.reserving(self._owed.offer(query, served.audiences))
         chosen = _choose(query, lap)
         if not len(chosen.index):

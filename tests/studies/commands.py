@@ -604,6 +604,31 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nextswipe"
 
 
+def bench_repeats(
+    users: Annotated[int, typer.Option(min=1, help="With long histories.")] = 4,
+    cards: Annotated[int, typer.Option(min=5_000, help="Of each user.")] = 20_000,
+    items: Annotated[int, typer.Option(min=10_000, help="In the catalogue.")] = 100_000,
+    pages: Annotated[int, typer.Option(min=10, help="Of the feed, the last of these cards.")] = 300,
+    seed: Seed = 1,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show long histories nothing twice, and measure what is kept of them.
+
+    It should show repeats 0 with many unseen items left, bytes_per_10000 of 20,480 at most,
+    false_positive of .001 at most and page_ratio of 1.1 at most.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from tests.studies.feed.repeats import RepeatsSize, run_repeats
+
+    size = RepeatsSize(users=users, cards=cards, items=items, pages=pages)
+    settings = load_settings(config, None)
+    with threadpool_limits(1, user_api="blas"), steps() as advance:
+        result = run_repeats(size, settings, seed=seed, advance=advance)
+    show(result, as_json)
+
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -620,6 +645,7 @@ app.command("ope", epilog="Example: make study ARGS='ope --json'")(bench_ope)
 app.command("selection", epilog="Example: make study ARGS='selection --json'")(bench_selection)
 app.command("coverage", epilog="Example: make study ARGS='coverage --json'")(bench_coverage)
 app.command("default", epilog="Example: make study ARGS='default --json'")(bench_default)
+app.command("repeats", epilog="Example: make study ARGS='repeats --json'")(bench_repeats)
 app.command("newcomers", epilog="Example: make study ARGS='newcomers --json'")(bench_newcomers)
 app.command("floor", epilog="Example: make study ARGS='floor --json'")(bench_floor)
 app.command("insistent", epilog="Example: make study ARGS='insistent --json'")(bench_insistent)

@@ -19,8 +19,8 @@ from env.records import (
 from env.users.fold import MAX_AVOIDED, MAX_BLOCKED, MAX_UNWANTED, fold, has_room
 from env.users.interests import RIDGE, tally_columns
 from env.users.open_cards import OpenCard
+from env.users.seen import MAX_RECENT, SLACK
 from env.users.state import (
-    MAX_SEEN,
     UserState,
     blocked_creators,
     decode_state,
@@ -162,7 +162,7 @@ def test_a_card_of_no_interest_pulls_down_its_content_creator_tags_and_sound_at_
 
 def test_what_was_of_no_interest_is_known_when_the_ring_of_the_seen_has_forgotten_it() -> None:
     state = folded(said("p:1"), start=DELIVERED)
-    for k in range(1 + MAX_SEEN // 40):
+    for k in range(1 + (MAX_RECENT + SLACK) // 40):
         name = f"q{k}"
         state = folded(page(name, 100 + 40 * k, 40), start=state)
         state = folded(*(said(f"{name}:{slot}", "impression") for slot in range(40)), start=state)

@@ -1,11 +1,13 @@
 """Filters: everybody who goes has one reason, the hard rules hold, the others give way in order."""
 
+import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 import pytest
-from builders import NOW_MS, catalogue_with
+from builders import NOW_MS, catalogue_named, catalogue_with, make_item, put
 from queries import query_of
 from reaches import reach_with
 
@@ -16,6 +18,7 @@ from env.items.content import MAX_TAGS
 from env.records import BlockRecord, Drawn, FeedbackKind, FeedbackRecord, PageRecord
 from env.users.fold import fold
 from env.users.open_cards import PAGE_OPEN_MS
+from env.users.seen import SeenSet, fingerprints, pack
 from env.users.state import UserState, newcomer
 from env.vocabulary import (
     CreatorId,
@@ -29,10 +32,11 @@ from env.vocabulary import (
     UserKey,
 )
 from policies.candidates import filters
-from policies.candidates.context import UserHistory
+from policies.candidates.context import SeenIndex, UserHistory
 from policies.candidates.eligibility import Eligibility
-from policies.candidates.filters import REASONS, Filtered
+from policies.candidates.filters import REASONS, Filtered, filter_candidates
 from policies.candidates.markets import MarketRules, Markets
+from policies.candidates.retrieval import retrieve
 
 USER, SESSION = UserKey("u"), SessionId("s")
 SCENE = Scene(NOW_MS, country="GB")
@@ -397,3 +401,127 @@ def test_the_preview_agrees_with_the_filter_on_many_items() -> None:
     preview = UserHistory.of(user, catalogue, NOW_MS).new(np.ones(300, dtype=np.bool_))
     filtered = apply(user, SCENE, catalogue, everything(catalogue), per_creator=100)
     assert np.flatnonzero(preview).tolist() == filtered.kept.tolist()
+
+
+# --- nothing twice ---
+
+
+def with_long_history(user: UserState, catalogue: Catalogue, months: list[list[str]]) -> UserState:
+    """Return the user after lists of items, one a month, that went into sets."""
+    sets = []
+    for month, names in enumerate(months):
+        index = [catalogue.index_of(ItemId(name)) or 0 for name in names]
+        values = np.unique(fingerprints(catalogue.keys[index].astype(np.uint32)))
+        sets.append(SeenSet(month, len(values), pack(values)))
+    return msgspec.structs.replace(user, seen_sets=tuple(sets))
+
+
+def test_what_was_seen_long_ago_is_seen_and_comes_again_in_the_order_of_its_times() -> None:
+    catalogue = catalogue_named("abcdefgh")
+    user = a_user(catalogue, seen="c a", delivered="e")
+    user = with_long_history(user, catalogue, [["g", "a"], ["b"]])
+    known = UserHistory.of(user, catalogue, NOW_MS)
+    everybody = np.ones(8, dtype=np.bool_)
+    assert np.flatnonzero(known.new(everybody)).tolist() == [3, 5, 7]
+    assert known.n_new(everybody, 8) == 3
+    assert known.is_seen(np.arange(8)).tolist() == [True] * 3 + [False, True, False, True, False]
+    assert [catalogue.ids[k] for k in known.again(everybody)] == ["g", "b", "c", "a", "e"]
+
+
+def test_seen_items_come_again_only_as_far_as_unseen_ones_are_missing_the_first_seen_first() -> (
+    None
+):
+    catalogue = catalogue_named("abcdefgh")
+    user = with_long_history(a_user(catalogue, seen="c d"), catalogue, [["a", "b"], ["e"]])
+    query = query_of(user, SCENE, catalogue, size=5)
+    found = retrieve(query, 100)
+    filtered = filter_candidates(query, found.index)
+    names = [catalogue.ids[k] for k in filtered.kept]
+    assert sorted(names) == ["a", "b", "f", "g", "h"]
+    assert filtered.degraded == "gave way: seen"
+    reasons = {catalogue.ids[k]: found.reason(row) for row, k in enumerate(found.index)}
+    assert {name for name, reason in reasons.items() if reason == "again"} == set("abcde")
+
+
+def test_items_that_come_later_are_looked_up_and_others_are_not_asked_again() -> None:
+    catalogue = catalogue_named("ab")
+    user = with_long_history(newcomer(Profile()), catalogue_named("abcd"), [["a", "d"]])
+    everybody = np.ones(3, dtype=np.bool_)
+    assert UserHistory.of(user, catalogue, NOW_MS).earlier.tolist() == [0]
+    catalogue.apply(put(make_item("d")))
+    known = UserHistory.of(user, catalogue, NOW_MS)
+    assert known.new(everybody).tolist() == [False, True, False]
+
+
+def test_the_cache_of_long_histories_is_bounded() -> None:
+    catalogue = catalogue_named(str(k) for k in range(2_000))
+    users = [
+        with_long_history(newcomer(Profile()), catalogue, [[str(k) for k in range(u, 2_000, 20)]])
+        for u in range(20)
+    ]
+    index = SeenIndex(max_bytes=5_000)
+    for _ in range(2):
+        for u, user in enumerate(users):
+            found = index.find(user.seen_sets, catalogue)
+            assert found.tolist() == list(range(u, 2_000, 20))
+            assert index.n_bytes <= 5_000
+
+
+COPIES: Mapping[str, Mapping[str, object]] = {
+    "vector": {"creator": "ann", "vector": [0.0, 1.0]},
+    "media": {"creator": "ann", "media": "https://media/1"},
+    "title and sound": {"creator": "ann", "title": "A day", "sound": "s1"},
+}
+ALIKE: Mapping[str, Mapping[str, object]] = {
+    "tags": {"creator": "ann", "tags": ["cats", "dogs"]},
+    "a zero vector": {"creator": "ann", "vector": [0.0, 0.0]},
+    "a title": {"creator": "ann", "title": "A day"},
+    "a sound": {"creator": "ann", "sound": "s1"},
+    "nothing": {"creator": "ann"},
+    "no creator": {"media": "https://media/1", "vector": [0.0, 1.0]},
+}
+
+
+@pytest.mark.parametrize("what", COPIES)
+@pytest.mark.parametrize("when", ["lately", "long ago"])
+def test_copies_by_the_same_creator_count_as_seen(what: str, when: str) -> None:
+    fields = COPIES[what]
+    other = {**fields, "creator": "bob"}
+    catalogue = catalogue_with(a=fields, b=fields, c=other, d={})
+    user = a_user(catalogue, seen="a") if when == "lately" else newcomer(Profile())
+    if when == "long ago":
+        user = with_long_history(user, catalogue, [["a"]])
+    known = UserHistory.of(user, catalogue, NOW_MS)
+    assert known.new(np.ones(4, dtype=np.bool_)).tolist() == [False, False, True, True]
+    catalogue.apply(put(make_item("e", **fields)))
+    later = UserHistory.of(user, catalogue, NOW_MS)
+    assert later.new(np.ones(5, dtype=np.bool_)).tolist() == [False, False, True, True, False]
+
+
+@pytest.mark.parametrize("what", ALIKE)
+def test_items_that_are_merely_alike_are_no_copies(what: str) -> None:
+    catalogue = catalogue_with(a=ALIKE[what], b=ALIKE[what])
+    user = a_user(catalogue, seen="a")
+    known = UserHistory.of(user, catalogue, NOW_MS)
+    assert known.new(np.ones(2, dtype=np.bool_)).tolist() == [False, True]
+
+
+def test_an_item_that_is_changed_is_no_copy_any_more() -> None:
+    catalogue = catalogue_with(a=COPIES["media"], b=COPIES["media"])
+    catalogue.apply(put(make_item("b", creator="ann", media="https://media/2")))
+    assert catalogue.with_copies(np.array([0])).tolist() == [0]
+
+
+def test_users_never_get_their_own_uploads_not_even_where_nothing_else_is_left() -> None:
+    catalogue = catalogue_with(a={"creator": "ann"}, b={"creator": "ann"}, c={"creator": "bob"})
+    own = catalogue.of_creators(catalogue.codes.creators(["ann"]))
+    user = a_user(catalogue, seen="a c")
+    known = UserHistory.of(user, catalogue, NOW_MS, 10, own)
+    everybody = np.ones(3, dtype=np.bool_)
+    assert not known.new(everybody).any()
+    assert known.again(everybody).tolist() == [2]
+    assert known.n_wanted(everybody, 3) == 1
+    query = dataclasses.replace(query_of(user, SCENE, catalogue, size=3), history=known)
+    filtered = filter_candidates(query, np.arange(3))
+    assert filtered.kept.tolist() == [2]
+    assert filtered.counts() == {"own": 2}

@@ -10,6 +10,8 @@ import pytest
 from servers import START_MS, Server, Watch, at_once, items, kept_in, serving, stocked
 
 from env.records import FEEDBACK_KINDS, FeedbackRecord, ItemRecord, PageRecord, UserRecord
+from env.users import seen
+from env.users.open_cards import PAGE_OPEN_MS
 from env.users.state import SESSION_SILENCE_MS
 from env.vocabulary import ItemId, Profile, UserId
 from serve.feed.engine import FORGED, FORGOTTEN, MAX_DRAWS, NO_SUCH_PAGE, NOTHING_TO_SHOW
@@ -128,6 +130,40 @@ async def test_nothing_delivered_is_shown_again_while_its_page_is_open(server: S
         for card in (await server.engine.feed(FeedRequest(ANN, size=10))).items
     ]
     assert len(set(shown)) == 30
+
+
+async def test_users_get_nothing_twice_on_any_device_until_all_is_seen_and_then_the_oldest(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seen, "MAX_RECENT", 4)
+    monkeypatch.setattr(seen, "SLACK", 2)
+    await stocked(server, 23)
+    shown: list[ItemId] = []
+    for k, size in enumerate((5, 5, 5, 5, 4)):
+        server.watch.now_ms += PAGE_OPEN_MS
+        page = await server.engine.feed(FeedRequest(ANN, session_id=f"device {k % 2}", size=size))
+        events = tuple(event(card, "leave", f"{k} {card.slot}") for card in page.items)
+        assert page.degraded == ("" if k < 4 else "gave way: seen")
+        await server.engine.feedback(FeedbackRequest(events))
+        shown += [ItemId(card.item_id) for card in page.items]
+    assert (len(set(shown[:20])), len(set(shown))) == (20, 23)
+    *_, record = server.of(PageRecord)
+    told = zip(record.cards, record.reasons, strict=True)
+    again = [card.item_id for card, reason in told if reason == "again"]
+    assert len(again) == 1
+    assert again[0] in shown[:7]
+    assert server.live_states() == server.folded_states()
+    (state,) = server.live_states().values()
+    assert sum(some.n for some in state.seen_sets) + len(state.seen) // 4 >= 23
+
+
+async def test_users_do_not_get_their_own_uploads(server: Server) -> None:
+    own = tuple(ItemBody(f"own {k}", creator=ANN) for k in range(6))
+    await server.engine.shelf.put_many(ItemsRequest((*items(6).items, *own)))
+    for user, n in ((ANN, 6), (BOB, 12)):
+        page = await server.engine.feed(FeedRequest(user, size=12))
+        assert len(page.items) == n
+        assert any(card.item_id.startswith("own") for card in page.items) == (user == BOB)
 
 
 async def test_an_empty_catalogue_gives_an_empty_page_that_says_so(server: Server) -> None:
