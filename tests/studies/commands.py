@@ -571,7 +571,7 @@ def bench_insistent(
     crowd_seeds: Annotated[
         int, typer.Option(min=0, help="Of the KuaiRand world, with and without; 0: none.")
     ] = 5,
-    crowd_cards: Annotated[int, typer.Option(min=1_000, help="Of each.")] = 60_000,
+    crowd_cards: Annotated[int, typer.Option(min=1_000, help="Of each.")] = 30_000,
     ahead: Annotated[
         int, typer.Option(min=0, max=9, help="Cards left when the next page is asked for.")
     ] = 0,

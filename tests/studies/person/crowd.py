@@ -26,8 +26,8 @@ class CrowdSize(msgspec.Struct, frozen=True):
     """How much of the KuaiRand world is played; no seeds: nothing."""
 
     seeds: int = 5
-    cards: int = 60_000
-    users: int = 2_000
+    cards: int = 30_000
+    users: int = 1_000
 
 
 @dataclass(frozen=True, slots=True)
