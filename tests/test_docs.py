@@ -345,6 +345,8 @@ def uniform_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with an export of a log that was drawn uniformly."""
     folder = tmp_path_factory.mktemp("uniform")
     config = config_of(folder / "data", Experiment("one", (Arm("all", "uniform"),)))
+    unspaced = msgspec.structs.replace(config.feed, topic_gap=1, newcomer_topic_gap=1, follow=0.0)
+    config = msgspec.structs.replace(config, feed=unspaced)  # else all pages earn the same
     (folder / "data").mkdir()
     (folder / "data" / "secret.key").write_bytes(bytes(range(32)))  # draws the same log each time
     make_history(config, n_users=40, rounds=range(3), publish=False)

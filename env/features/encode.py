@@ -37,6 +37,7 @@ from env.features.query import FeatureQuery
 from env.items.catalogue import Catalogue
 from env.items.content import fold_tag
 from env.items.popularity import Popular
+from env.items.topics import topics
 from env.users import state as users
 from env.users.interests import LanguageRates, Tally, language_share, tally_columns
 from env.users.state import UserState, come_back
@@ -275,7 +276,7 @@ def _dynamic_columns(query: FeatureQuery, index: Ints, vectors: Float32s) -> Flo
         schema.SAME_COUNTRY: catalogue.countries[index] == catalogue.codes.country(scene.country),
         schema.SAME_LANGUAGE: catalogue.languages[index]
         == catalogue.codes.language(scene.language),
-        schema.TOPIC_SIGNAL: 0.0,
+        schema.TOPIC_SIGNAL: _topic_signal(query, index),
         schema.CO_MATCH: 0.0,
         schema.CO_KNOWN: 0.0,
         schema.LANGUAGE_SHARE: _language_shares(query, index),
@@ -284,6 +285,15 @@ def _dynamic_columns(query: FeatureQuery, index: Ints, vectors: Float32s) -> Flo
     for row, column in enumerate(DYNAMIC_COLUMNS):
         rows[row] = columns[column]
     return rows
+
+
+def _topic_signal(query: FeatureQuery, index: Ints) -> Floats:
+    """Return the effect that the user's answers expect of each item's topic, shape (n,)."""
+    codes, effects = query.answered_topics, query.by_topic.mean
+    if not len(codes):
+        return np.zeros(len(index))
+    same = topics(query.catalogue, index)[:, None] == codes
+    return np.asarray(np.einsum("nk,k->n", same, effects))
 
 
 def _level(popular: Popular, index: Ints, scale: float) -> Floats:

@@ -1,11 +1,14 @@
 """The part of a query that the features of its candidates depend on."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from env.items.catalogue import Catalogue
 from env.items.statistics import Aligned
+from env.items.topics import topic_codes
 from env.users.state import UserState
-from env.vocabulary import Scene
+from env.users.topics import TopicPosterior, topic_posterior
+from env.vocabulary import Ints, Scene
 
 
 @dataclass(frozen=True)
@@ -16,3 +19,13 @@ class FeatureQuery:
     scene: Scene  # position 0 begins a session, however the last one was
     catalogue: Catalogue
     items: Aligned  # the version's statistics, aligned to the catalogue
+
+    @property
+    def by_topic(self) -> TopicPosterior:
+        """The posterior of the user's topic effects, of the answers so far."""
+        return topic_posterior(self.user.topic_answers)
+
+    @cached_property
+    def answered_topics(self) -> Ints:
+        """The codes of the posterior's topics, shape (k,); one of no item where none has it."""
+        return topic_codes(self.catalogue, self.by_topic.names)

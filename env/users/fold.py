@@ -12,6 +12,7 @@ import msgspec
 
 from env.feedback import KINDS
 from env.items.content import fold_tag
+from env.items.topics import topic_name
 from env.records import BlockRecord, FeedbackRecord, PageRecord, Record, UserRecord
 from env.users.interests import NO_INTEREST, add_interest, add_tally
 from env.users.open_cards import OpenCard, find_card, hear, open_page, put_card, still_open
@@ -25,6 +26,7 @@ from env.users.state import (
     register,
     usual_watch,
 )
+from env.users.topics import Answer, Answers, put_answer
 from env.vocabulary import CreatorId, DecisionId, SessionId
 
 MAX_FOLLOWS = 100
@@ -156,6 +158,7 @@ def _count_answer(state: UserState, before: OpenCard, card: OpenCard, here: bool
         languages=add_tally(
             state.languages, _known(card.language), state.n_cards, 0.0, _wanted(card, before)
         ),
+        topic_answers=_put_answer(state.topic_answers, before, card),
     )
     if not here:
         return state
@@ -166,6 +169,14 @@ def _count_answer(state: UserState, before: OpenCard, card: OpenCard, here: bool
         session_watched_s=state.session_watched_s + card.dwell_s - before.dwell_s,
         session_sum=add_interest(state.session_sum, session, signal, card.vector),
     )
+
+
+def _put_answer(answers: Answers, before: OpenCard, card: OpenCard) -> Answers:
+    """Return the answers with a card's signal, once anything but its impression is reported."""
+    if not card.is_told:
+        return answers
+    answer = Answer(card.key, topic_name(card.tags, card.vector), card.signal)
+    return put_answer(answers, answer, is_new=not before.is_told)
 
 
 def _follow(state: UserState, creator: CreatorId) -> UserState:

@@ -71,6 +71,11 @@ class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return beyond + _SUMS[self.events]
 
     @property
+    def is_told(self) -> bool:
+        """Whether anything beyond the impression was reported."""
+        return self.answered or self.events != 0
+
+    @property
     def unwanted(self) -> bool:
         """Whether the user reported it as not interesting."""
         return bool(self.events & _TURNS_AWAY)

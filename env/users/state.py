@@ -18,6 +18,7 @@ from env.items.content import tags_vector
 from env.users.interests import DIRECTIONS, NO_INTEREST, RIDGE, Tally, add_interest, read_interest
 from env.users.open_cards import OpenPage, is_open
 from env.users.seen import SeenSet
+from env.users.topics import Answers
 from env.vocabulary import CreatorId, DecisionId, Float32s, Profile, SessionId, ShortKeys
 
 SESSION_SILENCE_MS = 30 * 60_000
@@ -78,6 +79,8 @@ class UserState(msgspec.Struct, frozen=True, array_like=True):
     seen_sets: tuple[SeenSet, ...] = ()  # all items seen before those in `seen`, oldest first
     # languages of recent cards, the latest last; the signal of each is its count of valid plays
     languages: tuple[Tally, ...] = ()
+    # latest answers by topic, oldest first; see `env.users.topics.topic_posterior`
+    topic_answers: Answers = ()
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -114,7 +117,7 @@ def hash_apps(apps: Iterable[str]) -> Float32s:
 def encode_state(state: UserState) -> bytes:
     """Return a state as a database row.
 
-    It takes 14 KB for a busy user, 43 KB at the most, and 2 KB for each 1,000 cards ever seen.
+    It takes 14 KB for a busy user, 45 KB at the most, and 2 KB for each 1,000 cards ever seen.
 
     The largest state is that of a user with 1,000 blocked creators and as many blocked tags.
     """

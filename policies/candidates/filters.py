@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from env.arrays.index_sets import first_indices, is_among
+from env.items.topics import topics
 from env.vocabulary import Bools, Ints
 from policies.candidates.eligibility import REASONS as INELIGIBLE
 from policies.candidates.query import Filter, Query
@@ -103,11 +104,14 @@ class Recent:
     is_hard: bool = False
 
     def removes(self, query: Query, index: Ints, left: Bools) -> Bools:
-        """Remove items of recent creators and sounds."""
+        """Remove items of recent creators and sounds, unless the user insists on their topic."""
         history, catalogue = query.history, query.catalogue
         recent = is_among(catalogue.creators[index], history.recent_creators)
         if len(history.recent_sounds):
             recent |= is_among(catalogue.sounds[index], history.recent_sounds)
+        insisted, _ = query.insisted
+        if len(insisted):
+            recent &= ~is_among(topics(catalogue, index), insisted)
         return recent
 
 

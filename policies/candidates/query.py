@@ -65,6 +65,9 @@ def matches_of(source: str, interest: Float32s, vectors: Float32s, reward_mean: 
     return matches
 
 
+INSISTENT_SIGNAL = 0.3
+"""Effect of a topic on a user's signals above which the user insists on it."""
+
 _TRIES = 2
 """Items that are examined for each item needed, divided by the wanted share of all items. If too
 few of them are wanted, all items are examined."""
@@ -83,6 +86,7 @@ class QuerySettings:
     topic_gap: int = 1  # slots before a topic may come again, see `policies.slots.rules`
     newcomer_topic_gap: int = 1  # the same for users without evidence
     newcomer_evidence: float = 1.0  # evidence at which half of the difference is left
+    follow: float = 0.0  # most of a page's open slots for the topics that the user insists on
     unmet_budget: float = 0.0  # least share of reserved slots while an upload has no impression
     # share of the cards that asks for another language, for finding out; 1: languages are alike
     foreign_share: float = 1.0
@@ -184,6 +188,18 @@ class Query(FeatureQuery):
             new = new.copy()
             new[reserved.debut] = False
         return replace(self, new=new, reserved=reserved, _near={})
+
+    @cached_property
+    def insisted(self) -> tuple[Ints, Floats]:
+        """The topics that the user insists on, the surest first, and how sure that is.
+
+        Codes and probabilities, shape (f,) each, of an effect above `INSISTENT_SIGNAL`; none below
+        one half. There are none where the settings follow nobody.
+        """
+        chances = self.by_topic.chance_above(INSISTENT_SIGNAL)
+        order = np.argsort(-chances, kind="stable")
+        order = order[(chances[order] > 0.5) & (self.settings.follow > 0.0)]
+        return self.answered_topics[order], chances[order]
 
     @cached_property
     def n_new(self) -> int:

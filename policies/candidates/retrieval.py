@@ -13,6 +13,7 @@ import numpy as np
 
 from env.arrays.index_sets import first_indices
 from env.items.popularity import Popular
+from env.items.topics import has_topic
 from env.users import state as users
 from env.vocabulary import Bools, Float32s, Floats, Ints
 from policies.candidates.query import MATCH_STEP, CandidateSource, Query, matches_of
@@ -64,6 +65,29 @@ class Best:
     def propose(self, query: Query, n: int) -> Ints:
         """Return the first n of the ranking by mean reward."""
         return _first(query.items.best, query.new, n, query.n_tries(n))
+
+
+@dataclass(frozen=True)
+class InsistedTopics:
+    """The best items of the topics that the user insists on, by a draw of their mean reward."""
+
+    name: str = "topics"
+    share: float = 0.25
+
+    def propose(self, query: Query, n: int) -> Ints:
+        """Return n of them, in turn by topic, the best of each first."""
+        wanted, _ = query.insisted
+        if not len(wanted):
+            return _NONE
+        lists = [self._best_of(query, code)[:n] for code in wanted.tolist()]
+        rank = np.concatenate([np.arange(len(some)) for some in lists])
+        return np.concatenate(lists)[np.argsort(rank, kind="stable")][:n]
+
+    def _best_of(self, query: Query, code: int) -> Ints:
+        """Return the new items of a topic, the best first."""
+        index = (query.new & has_topic(query.catalogue, code)).nonzero()[0]
+        worth = query.rng.standard_normal(len(index)) * query.items.reward_sd[index]
+        return index[np.argsort(-(query.items.reward_mean[index] + worth), kind="stable")]
 
 
 @dataclass(frozen=True)
@@ -148,6 +172,7 @@ class Again:
 SOURCES: Sequence[CandidateSource] = (
     BestMatches("long_interest", 0.25),
     BestMatches("session_interest", 0.2),
+    InsistedTopics(),
     Best(),
     MostPopular(),
     Fresh(),

@@ -6,16 +6,17 @@ another, and repeats a topic only after a gap. Rejected alternatives: `docs/deci
 `docs/decisions/reserved-slots.md`, `docs/decisions/topic-spacing.md`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from env.arrays.index_sets import is_among
-from env.items.catalogue import Catalogue
+from env.items.topics import topics
 from env.vocabulary import Bools, Ints, SlotRule
 from policies.candidates.eligibility import LANGUAGE, REASONS
 from policies.candidates.query import Query
+from policies.slots.following import FOLLOWED_TOPIC, Following, follow
 
 LITTLE_EVIDENCE = 30
 """Items with fewer impressions have little evidence."""
@@ -144,28 +145,21 @@ def _with_own(
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
-_N_SIGNS = 5
 
 
 def spaced(query: Query, index: Ints, rules: Sequence[SlotRule]) -> tuple[SlotRule, ...]:
-    """Return a page's slot rules for the candidates at `index`, narrowed by the user's gap."""
+    """Return a page's slot rules for the candidates at `index`, narrowed by topic.
+
+    Some slots follow what the user insists on, see `policies.slots.following`; the gap holds for
+    the others.
+    """
     by = query.settings
     gap = gap_for(query.user.evidence, by.topic_gap, by.newcomer_topic_gap, by.newcomer_evidence)
-    return spread(rules, topics(query.catalogue, index), gap, query.seed)
-
-
-def topics(catalogue: Catalogue, index: Ints) -> Ints:
-    """Return a topic code for each of the items at `index`, shape (n,).
-
-    The code is that of the first tag, where callers put the topic. An item without tags gets a
-    negative code from the signs of its vector's first numbers, which near vectors share (Charikar,
-    "Similarity estimation techniques from rounding algorithms", STOC 2002).
-    """
-    first: Ints = catalogue.tags[index, 0]
-    if first.all():
-        return first
-    signs = (catalogue.vectors[index, :_N_SIGNS] > 0.0) @ (1 << np.arange(_N_SIGNS))
-    return np.where(first > 0, first, -1 - signs)
+    topic, following = topics(query.catalogue, index), Following.of(query)
+    if following.is_looking:
+        gap = max(gap, by.newcomer_topic_gap)
+    rules = follow(rules, topic, following, query.seed)
+    return spread(rules, topic, gap, query.seed)
 
 
 def gap_for(evidence: float, gap: int, newcomer_gap: int, half: float) -> int:
@@ -188,8 +182,7 @@ def gap_for(evidence: float, gap: int, newcomer_gap: int, half: float) -> int:
 def spread(rules: Sequence[SlotRule], topic: Ints, gap: int, seed: int) -> tuple[SlotRule, ...]:
     """Return the rules with open slots narrowed so that a topic repeats after gap slots at least.
 
-    If a group has fewer candidates of a rule than slots to fill, that rule is unchanged, and so are
-    the rules that share candidates with it.
+    Slots that follow a topic are not narrowed, nor those of rules that share candidates.
 
     Args:
         rules: of a page's slots; equal ones are one object.
@@ -200,42 +193,51 @@ def spread(rules: Sequence[SlotRule], topic: Ints, gap: int, seed: int) -> tuple
     gap = min(gap, len(rules))
     if gap < 2:
         return tuple(rules)
-    group = _deal(topic, gap, seed)
-    open_rules = {id(rule): rule for rule in rules if rule.name != FAIR_START}
-    rivals = {key: _overlapping(rule, open_rules) for key, rule in open_rules.items()}
-    short = {
-        key
-        for key, rule in open_rules.items()
-        if _is_short(rule, group, [s for s, r in enumerate(rules) if id(r) in rivals[key]], gap)
-    }
-    narrowed = {
-        key: [_narrow(rule, group == g, rule.name) for g in range(gap)]
-        for key, rule in open_rules.items()
-        if short.isdisjoint(rivals[key])
-    }
-    return tuple(
-        narrowed[id(rule)][slot % gap] if id(rule) in narrowed else rule
-        for slot, rule in enumerate(rules)
-    )
+    places: dict[int, list[int]] = {}
+    for slot, rule in enumerate(rules):
+        if rule.name not in (FAIR_START, FOLLOWED_TOPIC):
+            places.setdefault(id(rule), []).append(slot)
+    by_slot = dict(enumerate(rules))
+    kinds = [rules[slots_of[0]] for slots_of in places.values()]
+    for rule, slots_of in zip(kinds, places.values(), strict=True):
+        if not any((rule.mask & other.mask).any() for other in kinds if other is not rule):
+            by_slot.update(_spaced(rule, slots_of, topic, gap, seed))
+    return tuple(by_slot.values())
 
 
-def _overlapping(rule: SlotRule, rules: Mapping[int, SlotRule]) -> set[int]:
-    """Return the keys of the rules that share a candidate with this one, its own included."""
-    return {key for key, r in rules.items() if r is rule or (r.mask & rule.mask).any()}
+def _spaced(
+    rule: SlotRule, places: Sequence[int], topic: Ints, gap: int, seed: int
+) -> dict[int, SlotRule]:
+    """Return the rules of the slots of one rule, narrowed so that a topic repeats after a gap.
+
+    Where the rule has fewer topics than that, the gap is as many slots; where a group has fewer
+    candidates than slots, nothing is narrowed.
+    """
+    group, n_topics = _deal(topic, rule.mask, gap, seed)
+    gap = min(gap, n_topics)
+    if gap < 2:
+        return {}
+    wanted = np.bincount([slot % gap for slot in places], minlength=gap)
+    if (np.bincount(group[rule.mask], minlength=gap) < wanted).any():
+        return {}
+    narrowed = [_narrow(rule, group == g, rule.name) for g in range(gap)]
+    return {slot: narrowed[slot % gap] for slot in places}
 
 
-def _is_short(rule: SlotRule, group: Ints, slots_of: Sequence[int], gap: int) -> bool:
-    """Return whether a group has fewer candidates of a rule than these slots take from it."""
-    wanted = np.bincount([slot % gap for slot in slots_of], minlength=gap)
-    return bool((np.bincount(group[rule.mask], minlength=gap) < wanted).any())
+def _deal(topic: Ints, mask: Bools, gap: int, seed: int) -> tuple[Ints, int]:
+    """Return each candidate's group, and the number of topics that the mask has.
 
-
-def _deal(topic: Ints, gap: int, seed: int) -> Ints:
-    """Return each candidate's group: a multiplicative hash of its topic (TAOCP, 6.4)."""
-    mixed = (topic.astype(np.uint64) ^ np.uint64(seed & 0xFFFFFFFFFFFFFFFF)) * _MIX
-    mixed = (mixed ^ (mixed >> _SHIFT)) * _MIX
-    groups: Ints = ((mixed >> _SHIFT) % np.uint64(gap)).astype(np.int64)
-    return groups
+    The mask's topics are dealt in turn, in the order of a multiplicative hash (TAOCP, 6.4), so that
+    groups have as many topics as each other; the group of a candidate off the mask has no meaning.
+    """
+    distinct = np.unique(topic[mask])
+    if not len(distinct):
+        return np.zeros(len(topic), dtype=np.int64), 0
+    mixed = (distinct.astype(np.uint64) ^ np.uint64(seed & 0xFFFFFFFFFFFFFFFF)) * _MIX
+    mixed = ((mixed ^ (mixed >> _SHIFT)) * _MIX) >> _SHIFT
+    groups = np.empty(len(distinct), dtype=np.int64)
+    groups[np.argsort(mixed, kind="stable")] = np.arange(len(distinct)) % gap
+    return groups.take(distinct.searchsorted(topic), mode="clip"), len(distinct)
 
 
 def _narrow(rule: SlotRule, wanted: npt.NDArray[np.bool_], name: str) -> SlotRule:

@@ -437,6 +437,7 @@ def query_settings(config: Config) -> QuerySettings:
         topic_gap=feed.topic_gap,
         newcomer_topic_gap=feed.newcomer_topic_gap,
         newcomer_evidence=config.learner.newcomer_evidence,
+        follow=feed.follow,
         unmet_budget=config.fair_start.budget,
         shares=feed.sources,
         foreign_share=feed.foreign_share,

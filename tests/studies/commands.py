@@ -592,6 +592,41 @@ def bench_default(
     show(result, as_json)
 
 
+def bench_insistent(
+    tries: Annotated[int, typer.Option(min=1, help="Newcomers of each kind.")] = 12,
+    learn: Annotated[int, typer.Option(min=0, help="Cards of the crowd before them.")] = 8_000,
+    crowd_seeds: Annotated[
+        int, typer.Option(min=0, help="Of the KuaiRand world, with and without; 0: none.")
+    ] = 5,
+    crowd_cards: Annotated[int, typer.Option(min=1_000, help="Of each.")] = 30_000,
+    ahead: Annotated[
+        int, typer.Option(min=0, max=9, help="Cards left when the next page is asked for.")
+    ] = 0,
+    before: Annotated[bool, typer.Option(help="Measure without following as well.")] = True,
+    seed: Seed = 1,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let newcomers like one topic only, then another, and see how soon the feed follows.
+
+    It should show cards_11_20 of 4 or more, cards_21_30 of 5, cards_51_60 of 6, old_after_turn of 2
+    or less, new_after_turn of 4 or more, distinct_without_preference of 6.5 or more,
+    redrawn_mismatches 0 and reward_ratio_low of .98 or more.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from tests.studies.person.crowd import CrowdSize
+    from tests.studies.person.insistent import InsistentSize, run_insistent
+
+    size = InsistentSize(
+        tries=tries, learn=learn, ahead=ahead, crowd=CrowdSize(seeds=crowd_seeds, cards=crowd_cards)
+    )
+    settings = load_settings(config, None)
+    with threadpool_limits(1, user_api="blas"), steps() as advance:
+        result = run_insistent(size, seed=seed, config=settings, compare=before, advance=advance)
+    show(result, as_json)
+
+
 def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nextswipe"
 
@@ -641,6 +676,7 @@ app.command("repeats", epilog="Example: make study ARGS='repeats --json'")(bench
 app.command("newcomers", epilog="Example: make study ARGS='newcomers --json'")(bench_newcomers)
 app.command("floor", epilog="Example: make study ARGS='floor --json'")(bench_floor)
 app.command("language", epilog="Example: make study ARGS='language --json'")(bench_language)
+app.command("insistent", epilog="Example: make study ARGS='insistent --json'")(bench_insistent)
 app.command("breakout", epilog="Example: make study ARGS='breakout --json'")(bench_breakout)
 app.command("coldstart", epilog=COLDSTART_EXAMPLE)(bench_coldstart)
 app.command("retention", epilog=RETENTION_EXAMPLE)(bench_retention)

@@ -53,6 +53,7 @@ def query_of(
     size: int = 1,
     per_creator: int = 3,
     creator_gap: int = CREATOR_GAP,
+    follow: float = 0.0,
     seed: int = 0,
 ) -> Query:
     """Return a query; all items are eligible unless it is said which are."""
@@ -71,7 +72,7 @@ def query_of(
         new=history.new(eligible.allowed),
         interests=interests_of(user, scene, catalogue, items),
         settings=QuerySettings(
-            per_creator=per_creator, creator_gap=creator_gap, shares=shares or {}
+            per_creator=per_creator, creator_gap=creator_gap, shares=shares or {}, follow=follow
         ),
         size=size,
         seed=seed,

@@ -3,6 +3,7 @@
 const REASONS = {
   long_interest: ["For you", "close to what this person has watched over time"],
   session_interest: ["Right now", "close to what was watched in this session"],
+  topics: ["Your topic", "of a topic that this person's latest answers insist on"],
   popular: ["Popular here", "watched a lot in this country lately"],
   fresh: ["New", "uploaded lately, hardly seen yet"],
   debut: ["Just in", "an upload that is owed its first audience"],

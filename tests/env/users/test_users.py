@@ -399,7 +399,7 @@ def test_a_state_full_of_everything_stays_a_small_row() -> None:
     assert len(state.unwanted) == 4 * MAX_UNWANTED
     assert sum(len(p.cards) for p in state.pages) <= MAX_CARDS
     n_bytes = len(encode_state(state))
-    assert n_bytes < 43_000
+    assert n_bytes < 45_000
     assert n_bytes - len(encode_state(_without_blocks(state))) < 24_000
     assert seen_keys(state)[-1] == item_key("item-1599") & 0xFFFF_FFFF
 
@@ -491,3 +491,28 @@ def check_sound(state: UserState) -> None:
         assert len(set(names)) == len(names)
     for recent in (state.creators, state.tags, state.sounds):
         assert len({tally.name for tally in recent}) == len(recent) <= MAX_TALLIES
+
+
+def test_a_state_keeps_the_latest_answers_as_the_log_says_them() -> None:
+    said: list[Record] = [
+        feedback("p:0", "impression"),
+        feedback("p:0", "like"),
+        feedback("p:0", "dwell", 25.0),
+    ]
+
+    def answers(*more: Record) -> list[tuple[str, float]]:
+        state = folded(*more, start=DELIVERED)
+        assert decode_state(encode_state(state)) == state
+        return [(answer.topic, answer.signal) for answer in state.topic_answers]
+
+    assert answers(said[0]) == []
+    assert answers(*said[:2]) == [("t0", 1.0)]
+    ((topic, signal),) = answers(*said)
+    assert topic == "t0"
+    assert signal > 1.0
+    assert answers(*said, *said) == answers(*said)
+    skipped = answers(*said, feedback("p:1", "impression"), feedback("p:2", "impression"))
+    assert [topic for topic, _ in skipped] == ["t0", "t1"]
+    assert skipped[1][1] < 0.0
+    later = answers(*said, page("q", range(20, 30)), feedback("q:0", "dwell", 1.0))
+    assert [topic for topic, _ in later] == ["t0", "t2"]

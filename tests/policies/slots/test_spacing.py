@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from builders import catalogue_of
 
+from env.items.topics import topics
 from env.vocabulary import Bools, Ints, Item, ItemId, SlotRule
-from policies.slots.rules import FAIR_START, gap_for, spread, topics
+from policies.slots.rules import FAIR_START, gap_for, spread
 
 N_SLOTS = 8
 
@@ -102,3 +103,9 @@ def test_a_newcomers_gap_narrows_with_evidence_and_ends_at_that_of_everybody() -
     assert gaps[-1] == 2
     assert all(later <= earlier for earlier, later in itertools.pairwise(gaps))
     assert [gap_for(evidence, 3, 3, 20.0) for evidence in (0.0, 5.0, 1e6)] == [3, 3, 3]
+
+
+def test_where_all_candidates_are_reserved_nothing_is_spaced() -> None:
+    fair, none = np.ones(8, dtype=np.bool_), np.zeros(8, dtype=np.bool_)
+    rules = (SlotRule(fair, fair, FAIR_START), SlotRule(none, none))
+    assert spread(rules, codes(8, 4), 2, 1) == rules

@@ -137,12 +137,17 @@ def pipeline_of(
     eps: float = 0.1,
     per_creator: int = 2,
     creator_gap: int = 10,
+    newcomer_topic_gap: int = 10,
     policy: PolicyName = "vowpal",
     first: ServingModel | None = None,
 ) -> Pipeline:
     config = Config(
         feed=FeedSettings(
-            candidates=candidates, eps=eps, per_creator=per_creator, creator_gap=creator_gap
+            candidates=candidates,
+            eps=eps,
+            per_creator=per_creator,
+            creator_gap=creator_gap,
+            newcomer_topic_gap=newcomer_topic_gap,
         ),
         experiment=Experiment("one", (Arm("all", policy),)),
     )
@@ -287,7 +292,8 @@ def test_the_floor_is_what_is_configured_and_goes_to_those_of_which_little_is_kn
 
 
 def test_a_topic_is_on_a_page_in_every_other_slot_at_most() -> None:
-    pipeline, blocks, n_repeats = pipeline_of(), blocks_of(item_records()), 0
+    pipeline = pipeline_of(newcomer_topic_gap=2)
+    blocks, n_repeats = blocks_of(item_records()), 0
     for k in range(160):
         record = drawn(pipeline, f"p{k}", size=6)
         if blocks.page(record).slots[0].mask.all():

@@ -29,10 +29,10 @@ STAGES = (
 )
 
 
-N_FEED = 46
+N_FEED = 52
 """Files that a warm feed request enters at most."""
 
-N_FEEDBACK = 20
+N_FEEDBACK = 22
 """Files that a warm feedback event enters at most."""
 
 
