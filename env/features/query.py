@@ -1,7 +1,9 @@
 """The part of a query that the features of its candidates depend on."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
+from env.features.collaborative import NO_FACTORS, ItemFactors, Taste
 from env.items.catalogue import Catalogue
 from env.items.statistics import Aligned
 from env.users.state import UserState
@@ -16,3 +18,9 @@ class FeatureQuery:
     scene: Scene  # position 0 begins a session, however the last one was
     catalogue: Catalogue
     items: Aligned  # the version's statistics, aligned to the catalogue
+    factors: ItemFactors = NO_FACTORS  # of the collaborative generation
+
+    @cached_property
+    def taste(self) -> Taste | None:
+        """The user's taste among others' answers; None where nothing is known of it."""
+        return self.factors.taste_of(self.user)

@@ -14,6 +14,7 @@ import msgspec
 from env.feedback import KINDS
 from env.items.content import fold_tag
 from env.records import BlockRecord, FeedbackRecord, PageRecord, Record, UserRecord
+from env.users.answers import put_answer
 from env.users.interests import NO_INTEREST, add_interest, add_tally
 from env.users.open_cards import OpenCard, find_card, hear, open_page, put_card, still_open
 from env.users.state import (
@@ -151,6 +152,7 @@ def _count_answer(state: UserState, before: OpenCard, card: OpenCard, here: bool
         creators=add_tally(state.creators, _known(card.creator), state.n_cards, 0.0, signal),
         tags=add_tally(state.tags, card.tags, state.n_cards, 0.0, signal),
         sounds=add_tally(state.sounds, _known(card.sound), state.n_cards, 0.0, signal),
+        answers=_put_value(state.answers, before, card),
     )
     if not here:
         return state
@@ -161,6 +163,13 @@ def _count_answer(state: UserState, before: OpenCard, card: OpenCard, here: bool
         session_watched_s=state.session_watched_s + card.dwell_s - before.dwell_s,
         session_sum=add_interest(state.session_sum, session, signal, card.vector),
     )
+
+
+def _put_value(answers: bytes, before: OpenCard, card: OpenCard) -> bytes:
+    """Return the answers with this card's, where it says something new."""
+    if not card.answered or (before.answered and before.value == card.value):
+        return answers
+    return put_answer(answers, card.key, card.value)
 
 
 def _follow(state: UserState, creator: CreatorId) -> UserState:

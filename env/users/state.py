@@ -75,6 +75,9 @@ class UserState(msgspec.Struct, frozen=True, array_like=True):
     session_watched_s: float = 0.0  # seconds that the session's answered cards were on screen
     # running mean of the shown cards' bait, minus `env.columns.scales.MEAN_BAIT`
     bait_lately: float = 0.0
+    # ring of the last answered items with the answers' values, oldest first; see
+    # `env.users.answers`
+    answers: bytes = b""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -109,7 +112,7 @@ def hash_apps(apps: Iterable[str]) -> Float32s:
 
 
 def encode_state(state: UserState) -> bytes:
-    """Return a state as a database row: 14 KB for a busy user, 41 KB at the most.
+    """Return a state as a database row: 15 KB for a busy user, 42 KB at the most.
 
     The largest state is that of a user with 1,000 blocked creators and as many blocked tags.
     """
