@@ -7,7 +7,7 @@ columns `co_match` and `co_known`. Derivation, constants and rejected alternativ
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 import numpy as np
@@ -30,12 +30,24 @@ PLAYED = 0.5
 _FORMAT = "factors/1"
 
 
+class Crowd(NamedTuple):
+    """What is known of a user before any answer, from the tastes of all users."""
+
+    mean: Float32s  # (d,) mean taste
+    precision: Float32s  # (d, d) of a taste about the mean, in units of an answer's noise
+    unseen: Float32s  # (d, d) precision by which items that were never answered count against
+    typical: float  # answers of a user at which it counts in full, at least 1
+
+
 class _Stored(msgspec.Struct, frozen=True, array_like=True, tag=_FORMAT):
     n_dims: int
     keys: bytes  # uint64
     counts: bytes  # uint32
     factors: bytes  # float32, n_dims an item
-    prior: bytes  # float32, n_dims x n_dims
+    mean: bytes  # float32, n_dims
+    precision: bytes  # float32, n_dims x n_dims
+    unseen: bytes  # float32, n_dims x n_dims
+    typical: float
 
 
 def targets_of(values: Floats) -> tuple[Float32s, Float32s]:
@@ -49,7 +61,11 @@ def targets_of(values: Floats) -> tuple[Float32s, Float32s]:
     return targets.astype(np.float32), np.maximum(weights, 1.0).astype(np.float32)
 
 
-SKIPPED = -0.5
+def _floats(data: bytes) -> Float32s:
+    return np.frombuffer(data, dtype="<f4").astype(np.float32)
+
+
+SKIPPED = 0.2
 """Target of a skip; that of a play is 1, and that of an item never answered is 0."""
 
 EAGERNESS = 0.5
@@ -64,14 +80,14 @@ class ItemFactors:
         keys: shape (m,), ascending `env.records.item_key` of the items that have factors.
         counts: shape (m,), answers that each is learned from.
         factors: shape (m + 1, d); the last row is zero and stands for all other items.
-        prior: shape (d, d), precision of a taste without answers.
+        crowd: what is known of a user before any answer.
         version: number of the generation; 0: there is none.
     """
 
     keys: Keys
     counts: Floats
     factors: Float32s
-    prior: Float32s
+    crowd: Crowd
     version: int
     _short: ShortKeys  # (m,) ascending
     _by_short: Ints  # (m,) row of each short key
@@ -79,7 +95,7 @@ class ItemFactors:
 
     @classmethod
     def of(
-        cls, keys: Keys, counts: Floats, factors: Float32s, prior: Float32s, version: int = 0
+        cls, keys: Keys, counts: Floats, factors: Float32s, crowd: Crowd, version: int = 0
     ) -> Self:
         """Return a generation.
 
@@ -87,22 +103,23 @@ class ItemFactors:
             keys: shape (m,), ascending and distinct.
             counts: shape (m,), at least 0.
             factors: shape (m, d), finite.
-            prior: shape (d, d), positive definite.
+            crowd: of the same d; its precision positive definite.
             version: number of the generation.
 
         Raises:
             ValueError: the shapes do not fit, keys are not ascending, or a number is not finite.
         """
         m, d = factors.shape
-        if keys.shape != (m,) or counts.shape != (m,) or prior.shape != (d, d):
+        shapes = [keys.shape, counts.shape, *(part.shape for part in crowd[:3])]
+        if shapes != [(m,), (m,), (d,), (d, d), (d, d)]:
             raise ValueError(
-                f"expected keys and counts ({m},) and a prior ({d}, {d}) for factors ({m}, {d}), "
-                f"got {keys.shape}, {counts.shape} and {prior.shape}"
+                f"expected ({m},) keys and counts and a crowd of {d} dimensions for factors "
+                f"({m}, {d}), got {shapes}"
             )
         if np.any(keys[1:] <= keys[:-1]):
             raise ValueError("expected ascending and distinct keys")
-        if not (np.isfinite(factors).all() and np.isfinite(prior).all()):
-            raise ValueError("expected finite factors and a finite prior")
+        if not all(np.isfinite(part).all() for part in (factors, *crowd)):
+            raise ValueError("expected finite factors and a finite crowd")
         short = keys.astype(np.uint32)
         order = np.argsort(short, kind="stable")
         known = np.append(counts / (counts + ITEM_HALF), 0.0)
@@ -111,7 +128,7 @@ class ItemFactors:
             keys,
             counts,
             padded,
-            prior.astype(np.float32),
+            crowd,
             version,
             short[order],
             order,
@@ -130,13 +147,20 @@ class ItemFactors:
         except msgspec.MsgspecError as error:
             raise ValueError(f"no item factors: {error}") from error
         d = stored.n_dims
-        if d < 1 or len(stored.factors) % (4 * d) or len(stored.prior) != 4 * d * d:
+        lengths = len(stored.mean), len(stored.precision), len(stored.unseen)
+        if d < 1 or len(stored.factors) % (4 * d) or lengths != (4 * d, 4 * d * d, 4 * d * d):
             raise ValueError(f"expected factors of {d} dimensions, got other lengths")
+        crowd = Crowd(
+            _floats(stored.mean),
+            _floats(stored.precision).reshape(d, d),
+            _floats(stored.unseen).reshape(d, d),
+            stored.typical,
+        )
         return cls.of(
             np.frombuffer(stored.keys, dtype="<u8").astype(np.uint64),
             np.frombuffer(stored.counts, dtype="<u4").astype(np.float64),
-            np.frombuffer(stored.factors, dtype="<f4").reshape(-1, d).astype(np.float32),
-            np.frombuffer(stored.prior, dtype="<f4").reshape(d, d).astype(np.float32),
+            _floats(stored.factors).reshape(-1, d),
+            crowd,
             version,
         )
 
@@ -148,7 +172,8 @@ class ItemFactors:
                 self.keys.astype("<u8").tobytes(),
                 self.counts.astype("<u4").tobytes(),
                 self.factors[:-1].astype("<f4").tobytes(),
-                self.prior.astype("<f4").tobytes(),
+                *(part.astype("<f4").tobytes() for part in self.crowd[:3]),
+                self.crowd.typical,
             )
         )
 
@@ -172,9 +197,11 @@ class ItemFactors:
         if not len(rows):
             return None
         targets, weights = targets_of(values[there])
-        near = self.factors.take(rows, axis=0)
+        near, crowd = self.factors.take(rows, axis=0), self.crowd
         weighed = near * weights[:, None]
-        vector = np.linalg.solve(self.prior + weighed.T @ near, targets @ weighed)
+        share = np.float32(min(len(rows) / crowd.typical, 1.0))
+        precision = crowd.precision + share * crowd.unseen + weighed.T @ near
+        vector = np.linalg.solve(precision, targets @ weighed + crowd.precision @ crowd.mean)
         return Taste(self, vector, len(rows) / (len(rows) + USER_HALF))
 
     def rows_of(self, keys: Keys) -> Ints:
@@ -209,7 +236,9 @@ class Taste:
     known: float
 
     def columns(self, keys: Keys) -> tuple[Float32s, Float32s]:
-        """Return how well items match, and how much is known of it; 0 for items without factors.
+        """Return how much better items match than for the mean user, and how much is known of it.
+
+        Both are 0 for items without factors.
 
         Args:
             keys: shape (n,), of the items.
@@ -218,7 +247,7 @@ class Taste:
             Shape (n,) each: the first at most `MAX_MATCH` either way, the second in [0, 1).
         """
         rows = self.factors.rows_of(keys)
-        matches = self.factors.factors.take(rows, axis=0) @ self.vector
+        matches = self.factors.factors.take(rows, axis=0) @ (self.vector - self.factors.crowd.mean)
         known = self.factors._known.take(rows)  # noqa: SLF001
         return matches.clip(-MAX_MATCH, MAX_MATCH), known * np.float32(self.known)
 
@@ -232,6 +261,11 @@ NO_FACTORS = ItemFactors.of(
     np.zeros(0, dtype=np.uint64),
     np.zeros(0),
     np.zeros((0, 1), dtype=np.float32),
-    np.eye(1, dtype=np.float32),
+    Crowd(
+        np.zeros(1, dtype=np.float32),
+        np.eye(1, dtype=np.float32),
+        np.zeros((1, 1), dtype=np.float32),
+        1.0,
+    ),
 )
 """The factors before the first generation."""

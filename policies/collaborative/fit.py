@@ -12,9 +12,12 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from env.features.collaborative import ItemFactors, targets_of
+from env.features.collaborative import Crowd, ItemFactors, targets_of
 from env.vocabulary import Float32s, Ints
 from policies.collaborative.answers import Answers
+
+LEAST_SPREAD = 0.05
+"""Least spread of tastes in any direction, as a share of the mean one."""
 
 _BLOCK = 1 << 16
 """Answers that are looked at together, padding included: 8 MB of factors at 32 dimensions."""
@@ -25,7 +28,7 @@ class FitArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     dims: int = 32  # of a factor, at least 1
     rounds: int = 6  # of users, then items
-    unseen: float = 0.02  # weight of an item that a user has not answered, at least 0
+    unseen: float = 0.03  # weight of an item that a user has not answered, at least 0
     ridge: float = 3.0  # precision of each factor's prior, above 0
     items: int = 16_384  # the most answered ones get factors
     least: int = 2  # answers that an item must have
@@ -90,16 +93,45 @@ def fit(answers: Answers, args: FitArgs, version: int = 0) -> ItemFactors:
     by_user, by_item = _Side.of(users, answers.n_users), _Side.of(items, len(kept))
     users, items = np.append(users, answers.n_users), np.append(items, len(kept))
     factors = _first_factors(len(kept), args)
+    tastes = np.zeros((answers.n_users + 1, args.dims), dtype=np.float32)
     for _ in range(args.rounds):
-        prior = _prior(factors, args)
-        tastes = _solved(by_user, factors, items, targets, weights, prior)
+        tastes = _solved(by_user, factors, items, targets, weights, _prior(factors, args))
         factors = _solved(by_item, tastes, users, targets, weights, _prior(tastes, args))
+    tastes = _solved(by_user, factors, items, targets, weights, _prior(factors, args))
+    errors = targets - np.einsum("ij,ij->i", tastes[users], factors[items])
+    noise = float(np.average(errors**2, weights=weights)) if len(used) else 1.0
+    n_answers = np.diff(by_user.begins)
+    crowd = _crowd(tastes[:-1], n_answers, factors, noise, args)
     return ItemFactors.of(
-        answers.keys[kept],
-        counts[kept].astype(np.float64),
-        factors[:-1],
-        _prior(factors, args),
-        version,
+        answers.keys[kept], counts[kept].astype(np.float64), factors[:-1], crowd, version
+    )
+
+
+def _crowd(
+    tastes: Float32s, n_answers: Ints, factors: Float32s, noise: float, args: FitArgs
+) -> Crowd:
+    """Return the mean and spread of the users' tastes, those with many answers above all.
+
+    Args:
+        tastes: shape (n, dims).
+        n_answers: of each, shape (n,).
+        factors: of the items, shape (m + 1, dims).
+        noise: variance of an answer about its expectation.
+        args: of the fit.
+    """
+    weights = n_answers / max(n_answers.sum(), 1)
+    mean = np.einsum("i,ij->j", weights, tastes.astype(np.float64))
+    apart = tastes - mean
+    spread = np.einsum("i,ij,ik->jk", weights, apart, apart)
+    least = max(LEAST_SPREAD * float(np.trace(spread)) / args.dims, 1e-6)
+    precision = noise * np.linalg.inv(spread + least * np.eye(args.dims))
+    unseen = args.unseen * np.einsum("ij,ik->jk", factors, factors)
+    typical = float(np.einsum("i,i->", weights, n_answers.astype(np.float64)))
+    return Crowd(
+        mean.astype(np.float32),
+        precision.astype(np.float32),
+        unseen.astype(np.float32),
+        max(typical, 1.0),
     )
 
 
