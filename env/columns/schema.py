@@ -39,7 +39,7 @@ from env.columns.scales import (
 from env.records import item_key
 from env.vocabulary import Float32s
 
-SCHEMA = 4
+SCHEMA = 5
 VECTOR_DIM = 32
 N_APPS = 8
 """Buckets that the names of installed apps are hashed into, see `env.users.state.hash_apps`."""
@@ -347,6 +347,30 @@ SCENE_MATCH = Column(
 
 BAIT = Column("bait", "dynamic", "its bait beyond the mean", span=(-1.0, 1.0), scale=BAIT_SCALE)
 
+TOPIC_SIGNAL = Column(
+    "topic_signal",
+    "dynamic",
+    "signal that this user is expected to give its topic, beyond their usual one",
+    span=(-100.0, 100.0),
+    prior="match",
+)
+
+CO_MATCH = Column(
+    "co_match",
+    "dynamic",
+    "match with what users play who played the same",
+    span=(-100.0, 100.0),
+    prior="match",
+)
+
+CO_KNOWN = Column(
+    "co_known", "dynamic", "how much plays say about this user and the item", prior="match"
+)
+
+LANGUAGE_SHARE = Column(
+    "language_share", "dynamic", "share of its language in what the user plays", prior="match"
+)
+
 SHARED_COLUMNS = (
     HOUR_SIN,
     HOUR_COS,
@@ -405,6 +429,10 @@ DYNAMIC_COLUMNS = (
     SOUND_RECENT,
     SCENE_MATCH,
     BAIT,
+    TOPIC_SIGNAL,
+    CO_MATCH,
+    CO_KNOWN,
+    LANGUAGE_SHARE,
 )
 
 ACTION_COLUMNS = STATIC_COLUMNS + DYNAMIC_COLUMNS
@@ -418,6 +446,13 @@ N_SHARED = len(SHARED)
 N_STATIC = len(STATIC)
 N_DYNAMIC = len(DYNAMIC)
 N_ACTION = N_STATIC + N_DYNAMIC
+DYNAMIC_WIDTHS = {4: 18, SCHEMA: N_DYNAMIC}
+"""Number of dynamic columns by schema, of the schemas whose logs and rankers are read. Schemas
+differ in nothing else; columns that a log does not have are read as 0."""
+
+ACTION_WIDTHS = tuple(N_STATIC + width for width in DYNAMIC_WIDTHS.values())
+"""Widths of a candidate's row in these schemas."""
+
 USER_COUNTS = tuple(column for column in SHARED_COLUMNS if column.read is not None)
 """Columns that are read from counts of a user."""
 
@@ -428,6 +463,18 @@ _INDEX = {
 }
 
 _ACTION_INDEX = {column: index for index, column in enumerate(ACTION_COLUMNS)}
+
+
+def widened(halves: bytes) -> bytes:
+    """Return the float16 bytes of a row's dynamic columns, those of later schemas 0.
+
+    A row that is of no schema is returned as it is.
+
+    >>> [len(widened(bytes(2 * width))) // 2 == N_DYNAMIC for width in (18, N_DYNAMIC, 5)]
+    [True, True, False]
+    """
+    is_of_feed = len(halves) // 2 in DYNAMIC_WIDTHS.values()
+    return halves.ljust(2 * N_DYNAMIC, b"\0") if is_of_feed else halves
 
 
 def declared(name: str) -> Column:

@@ -263,6 +263,10 @@ def _dynamic_columns(query: FeatureQuery, index: Ints, vectors: Float32s) -> Flo
         schema.SAME_COUNTRY: catalogue.countries[index] == catalogue.codes.country(scene.country),
         schema.SAME_LANGUAGE: catalogue.languages[index]
         == catalogue.codes.language(scene.language),
+        schema.TOPIC_SIGNAL: 0.0,
+        schema.CO_MATCH: 0.0,
+        schema.CO_KNOWN: 0.0,
+        schema.LANGUAGE_SHARE: 0.0,
     }
     rows = np.empty((N_DYNAMIC, len(index)))
     for row, column in enumerate(DYNAMIC_COLUMNS):

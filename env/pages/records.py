@@ -6,9 +6,11 @@ alone. Rejected alternatives: `docs/decisions/event-records.md`.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
+from env.columns.schema import ACTION_WIDTHS, N_ACTION
 from env.records import (
     Card,
     Drawn,
@@ -153,8 +155,25 @@ class Blocks:
     def page(self, record: PageRecord) -> Page:
         """Return the page that a record was made of, equal to the last bit.
 
+        It has today's columns; those that an earlier schema did not have are 0.
+
         Raises:
             KeyError: a candidate's block is not in the part of the log that was folded.
+        """
+        written = self.written_page(record)
+        features = written.context.features
+        width = features.actions.shape[1]
+        if width == N_ACTION or width not in ACTION_WIDTHS:
+            return written
+        actions = np.pad(features.actions, ((0, 0), (0, N_ACTION - width)))
+        features = replace(features, actions=actions)
+        return replace(written, context=replace(written.context, features=features))
+
+    def written_page(self, record: PageRecord) -> Page:
+        """Return the page with the columns of the schema that it was written with.
+
+        Raises:
+            KeyError: as `page`.
         """
         n = len(record.candidates)
         hashes = (record.blocks[8 * i : 8 * i + 8] for i in range(n))

@@ -10,7 +10,14 @@ import math
 import msgspec
 import numpy as np
 
-from env.columns.schema import ACTION_COLUMNS, N_ACTION, SHARED_COLUMNS, action_index, index_of
+from env.columns.schema import (
+    ACTION_COLUMNS,
+    ACTION_WIDTHS,
+    N_ACTION,
+    SHARED_COLUMNS,
+    action_index,
+    index_of,
+)
 from env.vocabulary import Floats, Ints
 
 MAIN_USER_COLUMNS: Ints = np.array(
@@ -148,12 +155,14 @@ class MainEffects:
 
 
 def weights_from(data: bytes) -> Floats:
-    """Return the weights in these bytes, shape (N_COLUMNS,).
+    """Return the weights in these bytes, shape (N_COLUMNS,), or fewer of an earlier schema.
 
     Raises:
-        ValueError: there are not N_COLUMNS of them, or one is not finite.
+        ValueError: their number is that of no schema, or one is not finite.
     """
-    return _read(data, (N_COLUMNS,))
+    widths = (N_USER_COLUMNS + width for width in ACTION_WIDTHS)
+    n_columns = next((width for width in widths if 8 * width == len(data)), N_COLUMNS)
+    return _read(data, (n_columns,))
 
 
 def _read(data: bytes, shape: tuple[int, ...]) -> Floats:

@@ -14,7 +14,7 @@ from env.columns import schema
 from env.columns.schema import N_ACTION, N_SHARED, action_index
 from env.vocabulary import Bools, Context, Features, Float32s, Floats, Ints, Keys
 from policies.bandit.item_effects import ExplorationBonus, ItemPosteriors
-from policies.bandit.main_effects import MAIN_USER_COLUMNS, N_COLUMNS, N_USER_COLUMNS, weights_from
+from policies.bandit.main_effects import MAIN_USER_COLUMNS, N_USER_COLUMNS, weights_from
 from policies.explorers import AnyExplorer, explorer_args
 
 # VW hashes a namespace by murmur3 (seed 0) of its name; a feature named by a number is that number
@@ -41,8 +41,8 @@ class WeightLayout:
     """The index of each feature's weight among the 2^bits; two features may share one."""
 
     shared: Ints  # (N_SHARED,)
-    action: Ints  # (N_ACTION,)
-    pairs: Ints  # (N_SHARED, N_ACTION)
+    action: Ints  # (n_action,), N_ACTION but for models of earlier schemas
+    pairs: Ints  # (N_SHARED, n_action)
     constant: int
     mask: int  # 2^bits - 1
 
@@ -51,15 +51,15 @@ class WeightLayout:
         return ((keys + np.uint64(ITEM_HASH)) & np.uint64(self.mask)).astype(np.int64)
 
 
-def make_layout(bits: int) -> WeightLayout:
-    """Return the layout of a model of 2^bits weights.
+def make_layout(bits: int, n_action: int = N_ACTION) -> WeightLayout:
+    """Return the layout of a model of 2^bits weights and n_action columns of a candidate.
 
     >>> make_layout(18).pairs.shape == (N_SHARED, N_ACTION)
     True
     """
     mask = (1 << bits) - 1
     shared = (SHARED_HASH + np.arange(N_SHARED, dtype=np.int64)) & mask
-    action = (ACTION_HASH + np.arange(N_ACTION, dtype=np.int64)) & mask
+    action = (ACTION_HASH + np.arange(n_action, dtype=np.int64)) & mask
     pairs = (shared[:, None] * PAIR_PRIME ^ action[None, :]) & mask
     return WeightLayout(shared, action, pairs, CONSTANT & mask, mask)
 
@@ -88,7 +88,7 @@ class Kernel:
 
         Args:
             weights: shape (2^bits,), VW's current weights.
-            main: main effects of the columns, shape (N_COLUMNS,); None: nothing.
+            main: main effects of the columns, shape (N_USER_COLUMNS + n_action,); None: nothing.
             share: of VW's prediction that counts, in [0, 1].
 
         Raises:
@@ -99,7 +99,7 @@ class Kernel:
         self.layout = layout
         self.weights = weights.copy()
         self.weights.flags.writeable = False
-        self.main: Floats = np.zeros(N_COLUMNS) if main is None else main.copy()
+        self.main: Floats = _nothing(layout) if main is None else main.copy()
         self.main.flags.writeable = False
         self.share = share
         self._shared: Floats = share * weights[layout.shared].astype(np.float64)
@@ -112,7 +112,10 @@ class Kernel:
         self._constant = share * float(weights[layout.constant]) - float(self.main[0])
 
     def predict(self, features: Features) -> Floats:
-        """Return each candidate's predicted cost, shape (n,): VW's share less the main effects."""
+        """Return each candidate's predicted cost, shape (n,): VW's share less the main effects.
+
+        The features must have the columns of the model's schema.
+        """
         shared = features.shared.astype(np.float64)
         actions = features.actions.astype(np.float64, order="C")
         slope = self._action + np.einsum("i,ij->j", shared, self._pairs)
@@ -194,6 +197,8 @@ class HybridBanditScorer:
     def from_bytes(cls, data: bytes, explorer: AnyExplorer, version: int) -> "HybridBanditScorer":
         """Return the scorer that `to_bytes` wrote; its scores are the same to the last bit.
 
+        One of an earlier schema scores features of that schema.
+
         Raises:
             ValueError: these are no bytes of a scorer, the number of weights is no power of two, a
                 part has another length, or a number is not finite.
@@ -202,7 +207,9 @@ class HybridBanditScorer:
             state = msgspec.msgpack.decode(data, type=_ScorerState)
             if not 0.0 <= state.share <= 1.0:
                 raise ValueError(f"expected a share of VW in [0, 1], got {state.share}")
-            kernel = Kernel(*_weights_from(state.weights), weights_from(state.main), state.share)
+            main = weights_from(state.main)
+            layout, weights = _weights_from(state.weights, len(main) - N_USER_COLUMNS)
+            kernel = Kernel(layout, weights, main, state.share)
             beliefs = ItemPosteriors.from_bytes(state.beliefs, kernel.layout.mask + 1)
         except msgspec.DecodeError as error:
             raise ValueError(
@@ -216,11 +223,15 @@ class HybridBanditScorer:
         return mean - self._kernel.predict(features), sd
 
 
-def _weights_from(data: bytes) -> tuple[WeightLayout, Float32s]:
+def _nothing(layout: WeightLayout) -> Floats:
+    return np.zeros(N_USER_COLUMNS + len(layout.action))
+
+
+def _weights_from(data: bytes, n_action: int) -> tuple[WeightLayout, Float32s]:
     n_weights = len(data) // 4
     if len(data) % 4 or n_weights < 2 or n_weights & (n_weights - 1):
         raise ValueError(f"expected 4 * 2^bits bytes of weights, got {len(data)}")
     weights = np.frombuffer(data, dtype="<f4").astype(np.float32)
     if not np.isfinite(weights).all():
         raise ValueError("expected finite weights; was the snapshot's part verified?")
-    return make_layout(n_weights.bit_length() - 1), weights
+    return make_layout(n_weights.bit_length() - 1, n_action), weights

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from env.columns.schema import N_ACTION, N_SHARED
+from env.columns.schema import ACTION_WIDTHS, N_ACTION, N_SHARED
 from env.vocabulary import Bools, Context, Float32s, Floats
 from policies.explorers import AnyExplorer, Mixed, Softmax, Uniform, explorer_args
 from policies.ranker.tensors import pack, read_verified, unpack, write_verified
@@ -147,11 +147,13 @@ class Ranker:
 
         Args:
             user: shape (n_user,).
-            items: shape (K, n_item).
+            items: shape (K, n_item). A ranker of an earlier feature schema is given the feed's
+                columns and reads those that it knows.
 
         Raises:
             ValueError: a shape is another one.
         """
+        items = self._known(items)
         self._require_shapes(user.shape, items.shape)
         user_hidden = self._user.embed(user[None, :])
         of_item = self._of_item + self._of_both * user_hidden.T
@@ -180,6 +182,7 @@ class Ranker:
                 f"expected users of shape (n, {self.args.n_user}) and candidates of shape "
                 f"(n, K, {self.args.n_item}), got {user.shape} and {items.shape}"
             )
+        items = self._known(items)
         self._require_shapes(user.shape[1:], items.shape[1:])
         n, k = items.shape[:2]
         scores = np.empty((n, k))
@@ -202,6 +205,11 @@ class Ranker:
         np.tanh(hidden, out=hidden)
         scores: Float32s = (hidden @ self._outer).reshape(n, k)
         return scores
+
+    def _known(self, items: Float32s) -> Float32s:
+        """Return the candidates' columns without those that came after this ranker's schema."""
+        is_of_feed = items.shape[-1] == N_ACTION and self.args.n_item in ACTION_WIDTHS
+        return items[..., : self.args.n_item] if is_of_feed else items
 
     def _require_shapes(self, user: tuple[int, ...], items: tuple[int, ...]) -> None:
         args = self.args
@@ -278,7 +286,8 @@ class RetentionPolicy:
         """Serve a ranker.
 
         Args:
-            ranker: of the feed's columns: N_SHARED of a user and N_ACTION of a candidate.
+            ranker: of the feed's columns: N_SHARED of a user and N_ACTION of a candidate, or fewer
+                of an earlier schema.
             temperature: of the softmax, above 0; 1 is the trained policy.
             floor: share of uniform over the mask, in [0, 1), besides that of the page.
 
@@ -286,7 +295,7 @@ class RetentionPolicy:
             ValueError: the ranker has other columns, or a number is out of range.
         """
         columns = (ranker.args.n_user, ranker.args.n_item)
-        if columns != (N_SHARED, N_ACTION):
+        if not ranks_feeds(*columns):
             raise ValueError(
                 f"expected a ranker of the feed's {N_SHARED} columns of a user and {N_ACTION} of "
                 f"a candidate, got {columns}"
@@ -312,6 +321,11 @@ class RetentionPolicy:
     def pmf(self, context: Context, mask: Bools) -> Floats:
         """Return the pmf of one card over the mask, shape (n,)."""
         return self.explore(self.score(context), mask)
+
+
+def ranks_feeds(n_user: int, n_item: int) -> bool:
+    """Return whether these are the numbers of columns of a feed, of this or an earlier schema."""
+    return n_user == N_SHARED and n_item in ACTION_WIDTHS
 
 
 def _explorer(temperature: float, floor: float) -> AnyExplorer:

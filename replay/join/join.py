@@ -13,6 +13,7 @@ from typing import Self
 import msgspec
 from msgspec.structs import replace
 
+from env.columns.schema import widened
 from env.feedback import KINDS
 from env.records import (
     BlockRecord,
@@ -149,7 +150,7 @@ def _open_decisions(record: PageRecord) -> dict[int, OpenDecision]:
             item_id=card.item_id,
             propensity=drawn.propensity,
             n_actions=(masks[record.slots[drawn.slot]] & left).bit_count(),
-            action=card.block + row,
+            action=card.block + widened(row),
             duration_s=card.duration_s,
             feedback=Feedback(),
             impressed=False,

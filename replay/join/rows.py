@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from env.columns.schema import SCHEMA
+from env.columns.schema import DYNAMIC_WIDTHS
 from env.feedback import REACTIONS
 from env.pages.records import Blocks
 from env.records import Drawn, LogLine, PageRecord
@@ -97,10 +97,11 @@ def check_page(record: PageRecord) -> None:
         ValueError: a propensity is out of (0, 1], a slot is not on the page, an action is not a
             candidate or not on its slot's mask, or the feature schema is another one.
     """
-    if record.feature_schema != SCHEMA:
+    if record.feature_schema not in DYNAMIC_WIDTHS:
+        known = " or ".join(map(str, DYNAMIC_WIDTHS))
         raise ValueError(
-            f"expected features of schema {SCHEMA}, got {record.feature_schema} in page "
-            f"{record.page_id}; read logs of one schema at a time"
+            f"expected features of schema {known}, got {record.feature_schema} in page "
+            f"{record.page_id}; a log of another schema cannot be evaluated"
         )
     for drawn in record.drawn:
         _check_drawn(record, drawn)

@@ -26,7 +26,7 @@ from env.world.objective import LONG_VISIT_S, is_night, overtime_s
 from env.world.presets import Preset
 from env.world.simulation import EVENTS, StepResult
 from env.world.world import BAIT
-from policies.ranker.ranker import Ranker
+from policies.ranker.ranker import Ranker, ranks_feeds
 from serve.errors import JobError
 from serve.jobs.policies import entry_point
 
@@ -69,7 +69,7 @@ def _ranker_chooser(ranker: Ranker, env: SwipeVectorEnv) -> MakeChooser:
     screen = env.screen
     expected = screen.user.shape[1], screen.items.shape[2] + screen.personal.shape[2]
     got = ranker.args.n_user, ranker.args.n_item
-    if got == (N_SHARED, N_ACTION):
+    if ranks_feeds(*got):
         feed = Screen(env.swiping, "feed", keeps_items=False)
         return lambda seed: _look(feed, _draw(ranker, np.random.default_rng(seed)))
     if got != expected:

@@ -8,11 +8,12 @@ because wrong seeds redraw exactly but are not independent. Method and memory bo
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from env.columns.schema import SCHEMA
+from env.columns.schema import DYNAMIC_WIDTHS, SCHEMA
 from env.interface import EventLog, Policy, page_pmfs, page_seed, redraw
 from env.pages.records import Blocks
 from env.pages.verify import Violation, audit_page
@@ -23,6 +24,7 @@ from policies.bandit.scorer import HybridBanditScorer
 from policies.custom.load import say
 from policies.custom.policy import custom_args, custom_version
 from policies.explorers import AnyExplorer, explorer_args
+from policies.snapshots import SnapshotCorruption, SnapshotStore
 from serve.config import Config
 from serve.errors import JobError
 from serve.jobs.policies import bandit_version, find_logged_policy
@@ -30,7 +32,7 @@ from serve.learn.custom import CustomFinder, Customs, OtherCodeError, load_custo
 from serve.learn.fold import LearnerState
 from serve.learn.rankers import FindRanker, ranker_finder
 from serve.learn.served import initial_model
-from serve.learn.settings import learning_args
+from serve.learn.settings import learning_args, open_snapshots
 from serve.store.data_folder import open_data
 from serve.store.generations import all_versions
 from serve.store.store import Activation
@@ -51,8 +53,8 @@ class Verified(msgspec.Struct, frozen=True):
         max_error: largest relative difference between a logged and a refolded propensity; infinite
             if a page's policy is unknown.
         violations: the first violations, see `env.pages.verify`.
-        n_older: pages of another feature schema, which this release cannot redraw; they are in no
-            other count.
+        n_older: pages of an earlier feature schema whose version is not kept as a snapshot, which
+            this release cannot redraw; they are in no other count.
         other_code: pages drawn by a custom policy whose code is different now, or not among the
             arms, by name and hash of the code; they are in no other count.
     """
@@ -92,7 +94,8 @@ def verify_log(
         versions = all_versions(store)
         last_uses, learning = _last_uses(log, end), LearnerState(learning_args(config))
         ranker, customs = ranker_finder(config), load_customs(config)
-        audit = _Audit(learning, draw_key, last_uses, ranker, customs, n_shown)
+        kept = open_snapshots(config)
+        audit = _Audit(learning, draw_key, last_uses, ranker, customs, kept, n_shown)
         for version, lines in _stretches(log, versions, end):
             audit.walk(lines)
             if version is not None:
@@ -112,6 +115,7 @@ class _Audit:
         last_uses: "Mapping[_Used, int]",
         ranker: FindRanker,
         customs: Customs,
+        kept: SnapshotStore,
         n_shown: int,
     ) -> None:
         self.found = Verified()
@@ -120,6 +124,7 @@ class _Audit:
         self._draw_key = draw_key
         self._last_uses = last_uses  # by version, the offset of the last page that names it
         self._ranker = ranker
+        self._kept = kept
         self._custom_states: dict[tuple[str, int], bytes] = {}
         self._custom = CustomFinder(
             customs, lambda policy, version: self._custom_states.get((policy, version))
@@ -155,12 +160,15 @@ class _Audit:
         self._learning.fold(lines)
 
     def _check(self, record: PageRecord) -> None:
-        if record.feature_schema != SCHEMA:
-            self.found = msgspec.structs.replace(self.found, n_older=self.found.n_older + 1)
+        if record.feature_schema not in DYNAMIC_WIDTHS:
+            self._add_older()
             return
-        page = self._blocks.page(record)
+        is_older = record.feature_schema != SCHEMA
+        page = self._blocks.written_page(record)
+        width = page.context.features.actions.shape[1]
+        find = partial(self._kept_bandit, width) if is_older else self._bandit
         try:
-            policy = find_logged_policy(record, self._bandit, self._ranker, self._custom)
+            policy = find_logged_policy(record, find, self._ranker, self._custom)
         except OtherCodeError as error:
             counted = {**self.found.other_code}
             counted[str(error)] = counted.get(str(error), 0) + 1
@@ -168,6 +176,9 @@ class _Audit:
             return
         except ValueError as error:
             self._add_lost(record, page, str(error))
+            return
+        if policy is None and is_older:
+            self._add_older()
             return
         if policy is None:
             self._add_lost(record, page, _unknown(record))
@@ -179,6 +190,10 @@ class _Audit:
             self._compare(record, page, policy)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it is a stranger's code
             self._add_lost(record, page, f"the policy raised {say(error)}: {record.policy}")
+
+    def _add_older(self) -> None:
+        """Count a page of an earlier feature schema whose policy is not kept."""
+        self.found = msgspec.structs.replace(self.found, n_older=self.found.n_older + 1)
 
     def _compare(self, record: PageRecord, page: Page, policy: Policy) -> None:
         seed = page_seed(self._draw_key, record.page_id)
@@ -209,6 +224,22 @@ class _Audit:
         if scorer is None or scorer.explorer == explorer_args(explorer):
             return scorer
         return HybridBanditScorer.from_bytes(scorer.to_bytes(), explorer, version)
+
+    def _kept_bandit(self, width: int, version: int, explorer: AnyExplorer) -> Policy | None:
+        """Return a version of an earlier feature schema; None: its snapshot is gone.
+
+        A fold by today's schema has more columns and would round differently.
+
+        Args:
+            width: number of columns of a candidate in that schema.
+        """
+        if version == 0:
+            return initial_model(self._learning.args.vowpal, explorer, width)
+        try:
+            data = self._kept.load_part(version, "scorer")
+        except (FileNotFoundError, SnapshotCorruption):
+            return None
+        return HybridBanditScorer.from_bytes(data, explorer, version)
 
     def _add(
         self, page: Page, mismatches: int, error: float, violations: Iterable[Violation]

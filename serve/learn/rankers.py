@@ -15,10 +15,10 @@ from typing import Any
 
 import msgspec
 
-from env.columns.schema import N_ACTION, N_SHARED, SCHEMA
+from env.columns.schema import DYNAMIC_WIDTHS, N_ACTION, N_SHARED, SCHEMA
 from env.interface import Policy
 from policies.ranker.blend import BlendArgs, BlendedPolicy, BlendSettings
-from policies.ranker.ranker import Ranker
+from policies.ranker.ranker import Ranker, ranks_feeds
 from policies.snapshots import Manifest, SnapshotCorruption, SnapshotStore
 from serve.config import Config
 from serve.errors import JobError
@@ -64,7 +64,7 @@ def decode_ranker(data: bytes) -> Ranker:
     """
     ranker = Ranker.from_bytes(data)
     got = ranker.args.n_user, ranker.args.n_item
-    if got != (N_SHARED, N_ACTION):
+    if not ranks_feeds(*got):
         raise ValueError(
             f"expected {N_SHARED} columns of a user and {N_ACTION} of a candidate, as the feed "
             f"encodes them (schema {SCHEMA}), got {got[0]} and {got[1]}; a ranker of the simulated "
@@ -88,9 +88,10 @@ def load_ranking(store: SnapshotStore, version: int, digest: str = "") -> Rankin
     manifest = store.manifest(version)
     if digest and manifest.digest != digest:
         raise SnapshotCorruption(f"ranker {version} is not the one that was published")
-    if manifest.feature_schema != SCHEMA:
+    if manifest.feature_schema not in DYNAMIC_WIDTHS:
+        known = " or ".join(map(str, DYNAMIC_WIDTHS))
         raise SnapshotCorruption(
-            f"ranker {version}: expected feature schema {SCHEMA}, got {manifest.feature_schema}"
+            f"ranker {version}: expected feature schema {known}, got {manifest.feature_schema}"
         )
     try:
         ranker = decode_ranker(store.load_part(version, PART))

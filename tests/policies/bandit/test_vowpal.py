@@ -162,8 +162,8 @@ def test_what_a_learned_model_expects_is_main_effects_vw_s_share_and_the_items_e
 
 
 def test_vw_is_believed_as_far_as_its_predictions_came_true() -> None:
-    def share_of(pairs: float) -> float:
-        rng = np.random.default_rng(40)
+    def share_of(pairs: float, seed: int) -> float:
+        rng = np.random.default_rng(seed)
         stream = []
         for _ in range(3_000):
             features = random_features(rng, 1)
@@ -172,7 +172,9 @@ def test_vw_is_believed_as_far_as_its_predictions_came_true() -> None:
         policy = learned(stream)
         return policy._worth.share(policy._effects.noise)
 
-    assert share_of(0.0) < 0.2 < 0.5 < share_of(1.0) <= 1.0
+    # One bad step of VW early in a stream costs it much of its share for long.
+    nothing, all_of_it = ([share_of(pairs, seed) for seed in (40, 41, 42)] for pairs in (0.0, 1.0))
+    assert np.median(nothing) < 0.2 < 0.5 < np.median(all_of_it) <= 1.0
 
 
 def test_a_candidate_s_score_is_the_same_bits_in_any_company_and_memory_layout() -> None:

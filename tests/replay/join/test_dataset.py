@@ -209,7 +209,7 @@ def changed(page: PageRecord, changes: dict[str, object]) -> PageRecord:
         ({"action": -1}, r"one of 12 candidates, got -1 in decision uniformp0-0:0"),
         ({"slot": 4}, r"slot must be one of 4, got 4 in decision uniformp0-0:4"),
         ({"slot": 3, "action": 1}, r"on the mask of its slot, got 1 in decision uniformp0-0:3"),
-        ({"feature_schema": 99}, r"schema \d+, got 99 in page uniformp0-0"),
+        ({"feature_schema": 99}, r"schema 4 or \d+, got 99 in page uniformp0-0"),
         ({"blocks": b"unknown!" * 12}, r"page uniformp0-0 has candidate .* features are not in"),
     ],
 )

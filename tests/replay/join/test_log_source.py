@@ -1,7 +1,6 @@
 """A log read batch by batch says what the dataset in memory says, and holds open pages only."""
 
 import gc
-from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
@@ -137,12 +136,13 @@ def test_draws_of_pages_without_a_row_are_judged_too() -> None:
     batch = gathered(source)
     pages = [r for r in RECORDS if isinstance(r, PageRecord)]
     # A card is over when the next one is seen, or its user leaves.
-    over = Counter(
-        split_decision_id(r.decision_id)[0]
+    heard = [
+        (r.user, split_decision_id(r.decision_id)[0])
         for r in silent
         if isinstance(r, FeedbackRecord) and r.kind in ("impression", "leave")
-    )
-    answered = [page for page, n in over.items() if n > 1]
+    ]
+    last = {user: k for k, (user, _) in enumerate(heard)}
+    answered = {page for k, (user, page) in enumerate(heard) if k < last[user]}
     assert len(pages) // 2 < len(answered) < len(pages)
     assert len(batch.pages) == len(answered)
     assert len(batch.draws.action) == sum(len(page.drawn) for page in pages)
@@ -162,7 +162,7 @@ def test_an_empty_log_has_no_batches() -> None:
     [
         (
             {"feature_schema": 99},
-            r"log line \d+: expected .* schema \d+, got 99 in page uniformp0-0",
+            r"log line \d+: expected .* schema 4 or \d+, got 99 in page uniformp0-0",
         ),
         ({"blocks": b"unknown!" * 12}, "page uniformp0-0 has candidate .* features are not in"),
     ],

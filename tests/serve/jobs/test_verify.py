@@ -11,7 +11,6 @@ import pytest
 from histories import PAGE_MS, START_MS, config_of, make_history
 from servers import open_file
 
-from env.columns.schema import SCHEMA
 from env.items.content import static_block
 from env.records import Drawn, PageRecord, decode_record, encode_record, pack_halves
 from env.vocabulary import CreatorId, Item, ItemId
@@ -162,7 +161,7 @@ def test_a_lie_about_one_page_is_found(
 
 def test_pages_of_an_older_encoding_are_counted_and_not_drawn_again(config: Config) -> None:
     def older(page: PageRecord) -> PageRecord:
-        return msgspec.structs.replace(page, feature_schema=SCHEMA - 1, shared=page.shared[:-8])
+        return msgspec.structs.replace(page, feature_schema=3, shared=page.shared[:-8])
 
     _rewrite_last_learned_page(config, older)
     verified = verify_log(config)

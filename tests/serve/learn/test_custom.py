@@ -134,7 +134,7 @@ def test_a_page_of_a_policy_that_fails_is_drawn_uniformly_counted_told_and_drawn
 
 
 async def _asked(replica: FeedReplica) -> tuple[float, dict[str, int]]:
-    for k in range(8):
+    for k in range(30):
         body = msgspec.json.encode({"user_id": f"p{k}", "size": 2})
         assert (await ask(replica.app, "POST", "/v1/feed", body)).status == 200
     replica._beat()
