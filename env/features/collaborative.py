@@ -172,7 +172,9 @@ class ItemFactors:
                 self.keys.astype("<u8").tobytes(),
                 self.counts.astype("<u4").tobytes(),
                 self.factors[:-1].astype("<f4").tobytes(),
-                *(part.astype("<f4").tobytes() for part in self.crowd[:3]),
+                self.crowd.mean.astype("<f4").tobytes(),
+                self.crowd.precision.astype("<f4").tobytes(),
+                self.crowd.unseen.astype("<f4").tobytes(),
                 self.crowd.typical,
             )
         )
@@ -184,7 +186,7 @@ class ItemFactors:
     @property
     def n_dims(self) -> int:
         """Number of dimensions d."""
-        return self.factors.shape[1]
+        return int(self.factors.shape[1])
 
     def taste_of(self, user: UserState) -> "Taste | None":
         """Return the taste that a user's answers give; None where no item answered has factors."""

@@ -264,14 +264,25 @@ def _dynamic_columns(query: FeatureQuery, index: Ints, vectors: Float32s) -> Flo
         schema.SAME_LANGUAGE: catalogue.languages[index]
         == catalogue.codes.language(scene.language),
         schema.TOPIC_SIGNAL: 0.0,
-        schema.CO_MATCH: 0.0,
-        schema.CO_KNOWN: 0.0,
+        **_collaborative_columns(query, index),
         schema.LANGUAGE_SHARE: 0.0,
     }
     rows = np.empty((N_DYNAMIC, len(index)))
     for row, column in enumerate(DYNAMIC_COLUMNS):
         rows[row] = columns[column]
     return rows
+
+
+def _collaborative_columns(query: FeatureQuery, index: Ints) -> dict[Column, Reals]:
+    """Return the columns of the user's taste among others' answers, 0 where none is known."""
+    taste = query.taste
+    if taste is None:
+        return {schema.CO_MATCH: 0.0, schema.CO_KNOWN: 0.0}
+    match, known = taste.columns(query.catalogue.keys[index])
+    return {
+        schema.CO_MATCH: match.astype(np.float64),
+        schema.CO_KNOWN: known.astype(np.float64),
+    }
 
 
 def _level(popular: Popular, index: Ints, scale: float) -> Floats:

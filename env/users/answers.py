@@ -60,4 +60,4 @@ def put_answer(ring: bytes, key: int, value: float) -> bytes:
 def read_answers(ring: bytes) -> tuple[ShortKeys, Floats]:
     """Return the short keys of the items answered and the values, (n,) each, oldest first."""
     rows = np.frombuffer(ring, dtype=_ROWS)
-    return rows["key"], rows["value"] * STEP
+    return rows["key"], rows["value"].astype(np.float64) * STEP

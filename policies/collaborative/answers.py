@@ -90,7 +90,7 @@ class AnswerWindow:
         late = _is_late(users, per_user)
         keys, number = np.unique(items[late], return_inverse=True)
         ids, who = np.unique(users[late], return_inverse=True)
-        return Answers(who, number, values[late] * STEP, keys, len(ids))
+        return Answers(who, number, values[late].astype(np.float64) * STEP, keys, len(ids))
 
     def to_bytes(self) -> bytes:
         """Return the window; the same answers give the same bytes, however often interrupted."""

@@ -144,15 +144,16 @@ def _most_answered(counts: Ints, args: FitArgs) -> Ints:
 def _first_factors(n: int, args: FitArgs) -> Float32s:
     """Return small random factors, the last row zero, shape (n + 1, dims)."""
     rng = np.random.default_rng(args.seed)
-    factors = 0.1 * rng.standard_normal((n + 1, args.dims))
+    factors = (0.1 * rng.standard_normal((n + 1, args.dims))).astype(np.float32)
     factors[-1] = 0.0
-    return factors.astype(np.float32)
+    return factors
 
 
 def _prior(factors: Float32s, args: FitArgs) -> Float32s:
     """Return the precision that the prior and the unseen of the other side give, (dims, dims)."""
     seen = np.einsum("ij,ik->jk", factors, factors)
-    return (args.unseen * seen + args.ridge * np.eye(args.dims)).astype(np.float32)
+    prior = args.unseen * seen + args.ridge * np.eye(args.dims)
+    return np.asarray(prior, dtype=np.float32)
 
 
 def _solved(

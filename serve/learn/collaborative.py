@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from threading import Event, get_native_id
+from typing import Final
 
 from env.columns.schema import SCHEMA
 from env.features.collaborative import NO_FACTORS, ItemFactors
@@ -38,7 +39,7 @@ PART = "factors"
 NICE = 10
 """How far the thread's priority is lowered, where the system has priorities of threads."""
 
-_NAME = "collaborative"
+_NAME: Final = "collaborative"
 
 
 def open_generations(config: Config) -> SnapshotStore:

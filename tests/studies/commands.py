@@ -580,8 +580,8 @@ def bench_collaborative(
     """Learn what others like a user liked: latent tastes, KuaiRand's history, KuaiRand's world.
 
     It should show own_taste_after_5 of .95 or more, own_taste_after_2 of .80 or more,
-    recall_ratio_popularity of 1.5 or more, recall_ratio_item_item of 1 or more, and uplift_low above
-    0. Without a KuaiRand folder the history is skipped, and `skipped` says so.
+    recall_ratio_popularity of 1.5 or more, recall_ratio_item_item of 1 or more, and uplift_low
+    above 0. Without a KuaiRand folder the history is skipped, and `skipped` says so.
     """
     from tests.studies.collaborative.collaborative import CollaborativeSize, run_collaborative
     from tests.studies.collaborative.reward import RewardSize

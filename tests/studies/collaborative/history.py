@@ -102,9 +102,7 @@ def run_history(folder: Path, size: HistorySize, *, seed: int, config: Config) -
         for item, value in zip(items, values, strict=True):
             window.put(user, int(keys[item]), value)
     args = FitArgs(dims=settings.dims, items=settings.items)
-    source = Proposals(
-        plays, keys, fit(window.answers(settings.per_user), args), config
-    )
+    source = Proposals(plays, keys, fit(window.answers(settings.per_user), args), config)
     counts = Counts(plays)
     return _result(
         n,
@@ -131,7 +129,8 @@ def read_plays(path: Path, n_hidden: int) -> Plays:
     rows = zip(table["watch_seq"], table["long_watch_seq"], table["like_seq"], strict=True)
     numbers: dict[int, int] = {}
     plays = Plays([], [], [], [])
-    for watched, long, liked in rows:
+    for watched, seen_long, seen_liked in rows:
+        long, liked = set(seen_long), set(seen_liked)
         if len(watched) < LEAST_PLAYS:
             continue
         hidden = set(watched[-n_hidden:])
@@ -140,7 +139,6 @@ def read_plays(path: Path, n_hidden: int) -> Plays:
             continue
         for video in (*known, *hidden):
             numbers.setdefault(video, len(numbers))
-        long, liked = set(long), set(liked)
         plays.known.append([numbers[video] for video in known])
         plays.hidden.append([numbers[video] for video in hidden])
         plays.values.append(
@@ -153,9 +151,7 @@ def read_plays(path: Path, n_hidden: int) -> Plays:
 class Proposals:
     """The collaborative source over a catalogue of these items."""
 
-    def __init__(
-        self, plays: Plays, keys: Keys, factors: ItemFactors, config: Config
-    ) -> None:
+    def __init__(self, plays: Plays, keys: Keys, factors: ItemFactors, config: Config) -> None:
         catalogue = Catalogue()
         for item_id in plays.items:
             item = Item(item_id)

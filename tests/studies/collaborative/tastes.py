@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from env.interface import Policy
 from env.items.content import static_block
-from env.records import ItemRecord, LogLine, PageRecord, Record, UserRecord, pack_halves
+from env.records import FeedbackKind, ItemRecord, LogLine, PageRecord, Record, pack_halves
 from env.users import fold as user_fold
 from env.users.state import UserState, newcomer
 from env.vocabulary import CreatorId, Item, ItemId, PageId, Profile, SessionId, UserKey
@@ -153,7 +152,7 @@ class TwoTastes:
         likes = is_own and plays and self._rng.random() < LIKED
         dwell_s = WATCHED_S if plays else SKIPPED_S
         at_ms = self.clock_ms + CARD_MS * (k + 1)
-        liked = [("like", 0.0)] if likes else []
+        liked: list[tuple[FeedbackKind, float]] = [("like", 0.0)] if likes else []
         return report(page, k, [("dwell", dwell_s), *liked, ("leave", 0.0)], at_ms)
 
     def _draw(self, user: _User, size: int) -> PageRecord:
