@@ -114,7 +114,7 @@ class Collaborative:
     """The items that match best by the answers of all users, the best first."""
 
     name: str = "collaborative"
-    share: float = 0.15
+    share: float = 0.05
 
     def propose(self, query: Query, n: int) -> Ints:
         """Return the n best matches; none where nothing is known of the user's taste."""
