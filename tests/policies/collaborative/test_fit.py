@@ -168,7 +168,8 @@ def test_bytes_that_are_no_generation_are_refused(data: bytes) -> None:
 
 def test_factors_that_are_not_finite_or_do_not_fit_are_refused() -> None:
     two = np.array([1, 2], dtype=np.uint64)
-    crowd = Crowd(*(np.zeros(s, dtype=np.float32) for s in ((2,), (2, 2), (2, 2))), typical=1.0)
+    square = np.eye(2, dtype=np.float32)
+    crowd = Crowd(square[0], square, square, 1.0)
     ones = np.ones((2, 2), dtype=np.float32)
     with pytest.raises(ValueError, match="finite"):
         ItemFactors.of(two, np.ones(2), ones * np.float32(np.nan), crowd)

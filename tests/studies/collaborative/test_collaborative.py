@@ -55,7 +55,8 @@ def test_without_a_folder_the_history_is_skipped_and_said_to_be(tmp_path: Path) 
             size, seed=1, config=Config(), kuairand=folder, advance=nobody, processes=1
         )
         assert said in result.skipped
-        assert result.history is result.recall_ratio_item_item is None
+        assert result.history is None
+        assert result.recall_ratio_item_item is None
 
 
 def test_hidden_plays_of_a_history_are_found(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_hidden_plays_of_a_history_are_found(tmp_path: Path) -> None:
         {"user_id": user, "watch_seq": [3 * ((user + k) % 30) + user % 3 for k in range(20)]}
         for user in range(150)
     ]
-    blank = {"like_seq": [], "long_watch_seq": []}
+    blank: dict[str, list[int]] = {"like_seq": [], "long_watch_seq": []}
     schema = pa.schema(
         [
             ("user_id", pa.int64()),
