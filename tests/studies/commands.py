@@ -572,7 +572,7 @@ def bench_collaborative(
     users: Annotated[int, typer.Option(min=20, help="Of the two tastes.")] = 400,
     newcomers: Annotated[int, typer.Option(min=10, help="Of the two tastes.")] = 400,
     seeds: Annotated[int, typer.Option(min=2, max=10, help="KuaiRand worlds.")] = 5,
-    cards: Annotated[int, typer.Option(min=1_000, help="Of each of their arms.")] = 60_000,
+    cards: Annotated[int, typer.Option(min=1_000, help="Of each of their arms.")] = 40_000,
     seed: Seed = 1,
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -581,7 +581,8 @@ def bench_collaborative(
 
     It should show own_taste_after_5 of .95 or more, own_taste_after_2 of .80 or more,
     recall_ratio_popularity of 1.5 or more, recall_ratio_item_item of 1 or more, and uplift_low
-    above 0. Without a KuaiRand folder the history is skipped, and `skipped` says so.
+    above 0; uplift_low_without_vectors is that of items without vectors, as KuaiRand's catalogue
+    has them. Without a KuaiRand folder the history is skipped, and `skipped` says so.
     """
     from tests.studies.collaborative.collaborative import CollaborativeSize, run_collaborative
     from tests.studies.collaborative.reward import RewardSize

@@ -29,7 +29,8 @@ class CollaborativeResult(msgspec.Struct, frozen=True):
     Attributes:
         tastes: with two latent tastes.
         history: on KuaiRand's history.
-        reward: in KuaiRand's world.
+        reward: in KuaiRand's world, items with vectors that say all about tastes.
+        reward_without_vectors: the same, items with tags and creators as in KuaiRand's catalogue.
         skipped: why the history was; empty if it was not.
     """
 
@@ -38,9 +39,11 @@ class CollaborativeResult(msgspec.Struct, frozen=True):
     recall_ratio_popularity: float | None
     recall_ratio_item_item: float | None
     uplift_low: float
+    uplift_low_without_vectors: float
     tastes: TastesResult
     history: HistoryResult | None
     reward: RewardResult
+    reward_without_vectors: RewardResult
     skipped: str
     seed: int
 
@@ -76,12 +79,16 @@ def run_collaborative(
         history = None
         if kuairand is not None and not skipped:
             history = run_history(kuairand, size.history, seed=seed, config=config)
-    reward = run_reward(
-        size.reward,
-        seed=seed,
-        config=config,
-        advance=_told(advance, "worlds", 2 * size.reward.seeds),
-        processes=processes,
+    told = _told(advance, "worlds", 4 * size.reward.seeds)
+    reward, without_vectors = (
+        run_reward(
+            msgspec.structs.replace(size.reward, vectors=vectors),
+            seed=seed,
+            config=config,
+            advance=told,
+            processes=processes,
+        )
+        for vectors in (True, False)
     )
     return CollaborativeResult(
         own_taste_after_5=tastes.own_taste_after_5,
@@ -89,9 +96,11 @@ def run_collaborative(
         recall_ratio_popularity=history.recall_ratio_popularity if history else None,
         recall_ratio_item_item=history.recall_ratio_item_item if history else None,
         uplift_low=reward.uplift_low,
+        uplift_low_without_vectors=without_vectors.uplift_low,
         tastes=tastes,
         history=history,
         reward=reward,
+        reward_without_vectors=without_vectors,
         skipped=skipped,
         seed=seed,
     )

@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from env.records import PageRecord
+from env.items.content import static_block
+from env.records import ItemRecord, PageRecord, pack_halves
 from env.world.presets import load
 from policies.collaborative.fit import fit
 from serve.config import CollaborativeSettings, Config
@@ -35,12 +36,15 @@ class RewardSize(msgspec.Struct, frozen=True):
         cards: of each arm.
         fit_every: answers between two fits.
         world: its users and items.
+        vectors: whether items come with vectors, which here are the very coordinates that tastes
+            are made in. KuaiRand's own catalogue has none: its items have tags and creators.
     """
 
     seeds: int = 5
-    cards: int = 100_000
+    cards: int = 40_000
     fit_every: int = 5_000
-    world: WorldSize = WorldSize(users=1_000, items=1_024, cards_a_day=50_000)
+    world: WorldSize = WorldSize(users=500, items=1_024, cards_a_day=50_000)
+    vectors: bool = True
 
 
 class RewardResult(msgspec.Struct, frozen=True):
@@ -59,6 +63,17 @@ class RewardResult(msgspec.Struct, frozen=True):
     uplift_high: float
     uplifts: list[float]
     share_of_source: float
+
+
+class WorldWithoutVectors(ServedWorld):
+    """A served world whose items come as KuaiRand's catalogue has them, without vectors."""
+
+    def _put(self, record: ItemRecord) -> None:
+        if record.item is not None:
+            item = msgspec.structs.replace(record.item, vector=None)
+            block = pack_halves(static_block(item))
+            record = msgspec.structs.replace(record, item=item, block=block)
+        super()._put(record)
 
 
 @dataclass(slots=True)
@@ -129,7 +144,8 @@ def _play(task: tuple[RewardSize, int, Config, bool]) -> tuple[float, float]:
     settings = msgspec.structs.replace(config.collaborative, enabled=enabled)
     config = msgspec.structs.replace(config, collaborative=settings)
     with threadpool_limits(1, user_api="blas"):
-        world = ServedWorld(size.world, preset=load("kuairand"), seed=seed, config=config)
+        made = ServedWorld if size.vectors else WorldWithoutVectors
+        world = made(size.world, preset=load("kuairand"), seed=seed, config=config)
         fitting = Fitting(settings, size.fit_every)
         world.onlookers.append(fitting)
         world.run(size.cards)

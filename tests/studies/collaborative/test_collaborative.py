@@ -57,6 +57,7 @@ def test_without_a_folder_the_history_is_skipped_and_said_to_be(tmp_path: Path) 
         assert said in result.skipped
         assert result.history is None
         assert result.recall_ratio_item_item is None
+        assert result.reward != result.reward_without_vectors
 
 
 def test_hidden_plays_of_a_history_are_found(tmp_path: Path) -> None:
