@@ -119,6 +119,18 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     snapshots_kept: Annotated[int, Meta(ge=2, le=1000)] = 5
 
 
+class CollaborativeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Settings of the item factors that are learned from the answers of all users."""
+
+    enabled: bool = True
+    dims: Annotated[int, Meta(ge=1, le=256)] = 32
+    every_s: Annotated[float, Meta(ge=0.1, le=86_400.0)] = 60.0
+    least_answers: Annotated[int, Meta(ge=1, le=100_000_000)] = 500
+    answers: Annotated[int, Meta(ge=1_000, le=100_000_000)] = 1_000_000
+    per_user: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    items: Annotated[int, Meta(ge=1, le=1_000_000)] = 16_384
+
+
 class JoinTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The grace period after which an interaction counts as over."""
 
@@ -198,6 +210,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     feed: FeedSettings = FeedSettings()
     content: ContentSettings = ContentSettings()
     learner: LearnerSettings = LearnerSettings()
+    collaborative: CollaborativeSettings = CollaborativeSettings()
     join: JoinTimes = JoinTimes()
     reward: Reward = Reward()
     retention: BlendSettings = BlendSettings()

@@ -277,8 +277,7 @@ def _dynamic_columns(query: FeatureQuery, index: Ints, vectors: Float32s) -> Flo
         schema.SAME_LANGUAGE: catalogue.languages[index]
         == catalogue.codes.language(scene.language),
         schema.TOPIC_SIGNAL: _topic_signal(query, index),
-        schema.CO_MATCH: 0.0,
-        schema.CO_KNOWN: 0.0,
+        **_collaborative_columns(query, index),
         schema.LANGUAGE_SHARE: _language_shares(query, index),
     }
     rows = np.empty((N_DYNAMIC, len(index)))
@@ -294,6 +293,18 @@ def _topic_signal(query: FeatureQuery, index: Ints) -> Floats:
         return np.zeros(len(index))
     same = topics(query.catalogue, index)[:, None] == codes
     return np.asarray(np.einsum("nk,k->n", same, effects))
+
+
+def _collaborative_columns(query: FeatureQuery, index: Ints) -> dict[Column, Reals]:
+    """Return the columns of the user's taste among others' answers, 0 where none is known."""
+    taste = query.taste
+    if taste is None:
+        return {schema.CO_MATCH: 0.0, schema.CO_KNOWN: 0.0}
+    match, known = taste.columns(query.catalogue.keys[index])
+    return {
+        schema.CO_MATCH: match.astype(np.float64),
+        schema.CO_KNOWN: known.astype(np.float64),
+    }
 
 
 def _level(popular: Popular, index: Ints, scale: float) -> Floats:

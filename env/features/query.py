@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from env.features.collaborative import NO_FACTORS, ItemFactors, Taste
 from env.items.catalogue import Catalogue
 from env.items.statistics import Aligned
 from env.items.topics import topic_codes
@@ -19,6 +20,7 @@ class FeatureQuery:
     scene: Scene  # position 0 begins a session, however the last one was
     catalogue: Catalogue
     items: Aligned  # the version's statistics, aligned to the catalogue
+    factors: ItemFactors = NO_FACTORS  # of the collaborative generation
 
     @property
     def by_topic(self) -> TopicPosterior:
@@ -29,3 +31,8 @@ class FeatureQuery:
     def answered_topics(self) -> Ints:
         """The codes of the posterior's topics, shape (k,); one of no item where none has it."""
         return topic_codes(self.catalogue, self.by_topic.names)
+
+    @cached_property
+    def taste(self) -> Taste | None:
+        """The user's taste among others' answers; None where nothing is known of it."""
+        return self.factors.taste_of(self.user)

@@ -14,6 +14,7 @@ from env.feedback import KINDS
 from env.items.content import fold_tag
 from env.items.topics import topic_name
 from env.records import BlockRecord, FeedbackRecord, PageRecord, Record, UserRecord
+from env.users.answers import put_answer
 from env.users.interests import NO_INTEREST, add_interest, add_tally
 from env.users.open_cards import OpenCard, find_card, hear, open_page, put_card, still_open
 from env.users.seen import KEY_BYTES, Seen, put_key, see
@@ -26,7 +27,7 @@ from env.users.state import (
     register,
     usual_watch,
 )
-from env.users.topics import Answer, Answers, put_answer
+from env.users.topics import Answer, Answers, put_topic_answer
 from env.vocabulary import CreatorId, DecisionId, SessionId
 
 MAX_FOLLOWS = 100
@@ -158,7 +159,8 @@ def _count_answer(state: UserState, before: OpenCard, card: OpenCard, here: bool
         languages=add_tally(
             state.languages, _known(card.language), state.n_cards, 0.0, _wanted(card, before)
         ),
-        topic_answers=_put_answer(state.topic_answers, before, card),
+        topic_answers=_put_topic_answer(state.topic_answers, before, card),
+        answers=_put_value(state.answers, before, card),
     )
     if not here:
         return state
@@ -171,12 +173,19 @@ def _count_answer(state: UserState, before: OpenCard, card: OpenCard, here: bool
     )
 
 
-def _put_answer(answers: Answers, before: OpenCard, card: OpenCard) -> Answers:
+def _put_topic_answer(answers: Answers, before: OpenCard, card: OpenCard) -> Answers:
     """Return the answers with a card's signal, once anything but its impression is reported."""
     if not card.is_told:
         return answers
     answer = Answer(card.key, topic_name(card.tags, card.vector), card.signal)
-    return put_answer(answers, answer, is_new=not before.is_told)
+    return put_topic_answer(answers, answer, is_new=not before.is_told)
+
+
+def _put_value(answers: bytes, before: OpenCard, card: OpenCard) -> bytes:
+    """Return the answers with this card's, where it says something new."""
+    if not card.answered or (before.answered and before.value == card.value):
+        return answers
+    return put_answer(answers, card.key, card.value)
 
 
 def _follow(state: UserState, creator: CreatorId) -> UserState:

@@ -76,6 +76,11 @@ class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return self.answered or self.events != 0
 
     @property
+    def value(self) -> float:
+        """The card's watching plus its events, as `env.users.answers.value_of` says it."""
+        return self.watch + _SUMS[self.events]
+
+    @property
     def unwanted(self) -> bool:
         """Whether the user reported it as not interesting."""
         return bool(self.events & _TURNS_AWAY)

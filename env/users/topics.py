@@ -59,7 +59,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
 Answers = tuple[Answer, ...]
 
 
-def put_answer(answers: Answers, answer: Answer, *, is_new: bool) -> Answers:
+def put_topic_answer(answers: Answers, answer: Answer, *, is_new: bool) -> Answers:
     """Return the answers with one more, or with the last one of its item corrected.
 
     Args:

@@ -14,6 +14,7 @@ import numpy as np
 
 from env.fair_start.audience import Audiences
 from env.fair_start.reach import Reach
+from env.features.collaborative import NO_FACTORS, ItemFactors
 from env.features.query import FeatureQuery
 from env.items.catalogue import Catalogue
 from env.items.statistics import Aligned
@@ -104,6 +105,8 @@ class Inventory:
     eligibility: Eligibility
     settings: QuerySettings
     nearest: "MatchIndex | None" = None  # index for the best matches; None: all items are ranked
+    factors: ItemFactors = NO_FACTORS  # of the collaborative generation
+    factor_index: Ints = field(default_factory=_NONE.copy)  # its `places_in` the catalogue
     # The creator as whom the user uploads: callers give both the same id. None: unknown.
     own: CreatorId | None = None
 
@@ -136,6 +139,7 @@ class Query(FeatureQuery):
     rng: np.random.Generator  # generator of the sources, which draw in their order
     reach: Reach  # where items under rollout may be shown
     nearest: "MatchIndex | None" = None
+    factor_index: Ints = field(default_factory=_NONE.copy)  # (m,) of `factors`; -1: no such item
     reserved: ReservedCandidates = field(default_factory=ReservedCandidates)
     languages: PageLanguages = field(default_factory=PageLanguages)
     _near: "dict[int, dict[str, Ints] | None]" = field(default_factory=dict)
@@ -169,6 +173,8 @@ class Query(FeatureQuery):
             nearest=inventory.nearest,
             reach=reach,
             languages=PageLanguages.of(asked, eligible, settings.foreign_share, size, seed),
+            factors=inventory.factors,
+            factor_index=inventory.factor_index,
         )
 
     def among(self, wanted: Bools, *, by_interest: bool = True) -> "Query":

@@ -134,6 +134,24 @@ class Followed:
 
 
 @dataclass(frozen=True)
+class Collaborative:
+    """The items that match best by the answers of all users, the best first."""
+
+    name: str = "collaborative"
+    share: float = 0.05
+
+    def propose(self, query: Query, n: int) -> Ints:
+        """Return the n best matches; none where nothing is known of the user's taste."""
+        taste = query.taste
+        if taste is None or not len(query.new):
+            return _NONE
+        index, matches = query.factor_index, taste.matches()
+        matches[~query.new.take(index, mode="clip") | (index < 0)] = -np.inf
+        best = _largest(matches, n)
+        return index[best[np.isfinite(matches[best])]]
+
+
+@dataclass(frozen=True)
 class AtRandom:
     """Any items."""
 
@@ -177,6 +195,7 @@ SOURCES: Sequence[CandidateSource] = (
     MostPopular(),
     Fresh(),
     Followed(),
+    Collaborative(),
     AtRandom(),
 )
 """The sources that share the candidates, in the order in which they are asked and draw. An item
@@ -233,6 +252,16 @@ def _some(
         if len(found) == n:
             return found
     return _choose(_first(ranking, wanted, n_pool, n_pool * n_tries // max(n, 1)), n, rng)
+
+
+def _largest(values: Float32s, n: int) -> Ints:
+    """Return the indices of the n largest values, the largest first."""
+    if n < len(values):
+        best = np.argpartition(values, len(values) - n)[len(values) - n :]
+    else:
+        best = np.arange(len(values))
+    largest: Ints = best[np.argsort(-values[best], kind="stable")]
+    return largest
 
 
 def _choose(index: Ints, n: int, rng: np.random.Generator) -> Ints:

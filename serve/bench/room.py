@@ -17,6 +17,7 @@ from env.vocabulary import Context, PageId, SessionId, UserKey
 from env.world import generated, responses
 from env.world.user import SimulatedUser, simulated_users
 from env.world.world import make_world
+from policies.collaborative.fit import FitArgs, fit
 from serve.bench.embedded import EmbeddingGenerator
 from serve.config import Config
 from serve.feed.pipeline import Pipeline, Stopwatch
@@ -58,6 +59,8 @@ N_WORLD_ITEMS = 10_000
 """Items with simulated responses; a further item is answered as one of these."""
 
 CARD_MS = 20_000
+PER_USER = 100
+"""Answers of a user that item factors are learned from."""
 
 
 @dataclass
@@ -113,7 +116,7 @@ class InProcessServer:
         return self.resident - before
 
     def warm_up(self, n_pages: int, advance: Advance) -> None:
-        """Swipe some pages, then serve the model that was learned from them."""
+        """Swipe some pages, then serve the model and the item factors learned from them."""
         for k in range(n_pages):
             self.swipe_page(k)
             advance("warm up", k + 1, n_pages)
@@ -122,6 +125,8 @@ class InProcessServer:
         served = ServingModel(policy, learning.states, learning.audiences, 1)
         self.pipeline.warm(served)
         self.pipeline.swap(served)
+        if learning.window is not None:
+            self.pipeline.collaborate(fit(learning.window.answers(PER_USER), FitArgs(), 1))
 
     def draw_page(self, k: int, page_id: str, stopwatch: Stopwatch | None = None) -> PageRecord:
         """Draw a page for the next user in turn."""

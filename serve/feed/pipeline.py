@@ -16,6 +16,7 @@ import numpy as np
 from env.arrays.index_sets import is_among
 from env.columns.schema import N_STATIC, SCHEMA
 from env.fair_start.audience import Audiences
+from env.features.collaborative import NO_FACTORS, ItemFactors
 from env.features.encode import encode
 from env.features.scenes import observe
 from env.interface import Policy, fill_page, page_seed
@@ -252,6 +253,7 @@ class Pipeline:
         self._served = served
         self._ranking: Ranking | None = None
         self._nearest: MatchIndex | None = None
+        self._factors = NO_FACTORS, NO_FACTORS.places_in(self.catalogue)
         self._settings = query_settings(config)
         self._eligibility = Eligibility(Markets(config.markets), config.pools)
         self._owed = SlotReservations(self.catalogue)
@@ -307,6 +309,7 @@ class Pipeline:
             own: the creator whose uploads are the user's own; None: nobody.
         """
         catalogue = self.catalogue
+        factors, places = self._factors
         return Inventory(
             catalogue,
             served.states.aligned(catalogue),
@@ -314,8 +317,19 @@ class Pipeline:
             self._eligibility,
             self._settings,
             self._nearest,
+            factors,
+            places,
             own,
         )
+
+    def collaborate(self, factors: ItemFactors) -> None:
+        """Match all further pages with this generation of item factors."""
+        self._factors = factors, factors.places_in(self.catalogue)
+
+    @property
+    def factors(self) -> ItemFactors:
+        """The generation of item factors that pages are matched with."""
+        return self._factors[0]
 
     def look_in(self, nearest: MatchIndex) -> None:
         """Search the best matches of all further pages in this index."""

@@ -1,4 +1,4 @@
-"""The learner's state: policy, item states, audiences and open join at one log offset.
+"""The learner's state: policy, item states, audiences, answers and open join at one log offset.
 
 It is a pure fold of the log that can restart at any line: the same log gives the same bytes. The
 learner runs it on the log's tail, an audit on the whole log. Rate-limited impressions count as
@@ -21,14 +21,15 @@ from env.reward import Reward, is_censored
 from env.vocabulary import Interaction
 from policies.bandit.policy import HybridBandit, PoisonedModel
 from policies.bandit.settings import HybridBanditArgs
+from policies.collaborative.answers import AnswerWindow
 from policies.custom.learning import CustomLearning, decode_state, part_name
 from policies.custom.load import CustomCode, say
 from policies.snapshots import Snapshot, SnapshotCorruption
 from replay.join.join import Join
 
 logger = logging.getLogger(__name__)
-JOIN = "join"
-"""The part of a snapshot that is needed to resume learning, but not to draw pages."""
+JOIN, ANSWERS = "join", "answers"
+"""Parts of a snapshot that are needed to resume learning, but not to draw pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +41,21 @@ class LearningArgs:
     settle_ms: int = 2_000  # the join's grace period
     audiences: AudienceArgs = field(default_factory=AudienceArgs)  # delivery guarantees, rollout
     custom: tuple[CustomCode, ...] = ()  # custom policies that learn beside it
+    answers: int = 0  # size of the window that item factors are learned from; 0: none is kept
 
     def manifest_args(self) -> dict[str, Any]:
         """Return the arguments for a manifest, without the explorer, which folding does not use."""
         args: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(replace(self, custom=())))
         del args["vowpal"]["explorer"], args["custom"]
+        if not self.answers:  # without it, the arguments are those of a release that knew of none
+            del args["answers"]
         if self.custom:  # without any, the arguments are those of a release that knew of none
             args["custom"] = {code.name: code.code for code in self.custom}
         return args
 
 
 class LearnerState:
-    """The fold: policy, item states, audiences and join at one offset of the log."""
+    """The fold: policy, item states, audiences, answers and join at one offset of the log."""
 
     def __init__(self, args: LearningArgs) -> None:
         self.offset = 0
@@ -64,6 +68,7 @@ class LearnerState:
         self.audiences = Audiences(args.audiences)
         self.join = Join(args.reward, settle_ms=args.settle_ms)
         self.custom = tuple(CustomLearning(code) for code in args.custom)
+        self.window = AnswerWindow(args.answers) if args.answers else None
 
     @classmethod
     def restore(cls, snapshot: Snapshot, args: LearningArgs) -> "LearnerState":
@@ -81,6 +86,8 @@ class LearnerState:
             learning.states = ItemStates.from_bytes(parts["items"])
             learning.audiences = Audiences.from_bytes(parts["audiences"], args.audiences)
             learning.join = Join.from_bytes(parts[JOIN], args.reward, settle_ms=args.settle_ms)
+            if args.answers:
+                learning.window = AnswerWindow.from_bytes(parts[ANSWERS], args.answers)
             learning.custom = tuple(
                 CustomLearning(code, decode_state(parts[part_name(code.name)]))
                 for code in args.custom
@@ -103,6 +110,8 @@ class LearnerState:
                 self.audiences.put(line.record)
         if known:
             self._learn(known)
+            if self.window is not None:
+                self.window.fold(known)
             for custom in self.custom:
                 custom.learn(known)
         if lines:
@@ -140,6 +149,8 @@ class LearnerState:
         parts = {"items": self.states.to_bytes(), "audiences": self.audiences.to_bytes()}
         if resumable:
             parts |= {"model": self.policy.to_bytes(), JOIN: self.join.to_bytes()}
+            if self.window is not None:
+                parts[ANSWERS] = self.window.to_bytes()
         return parts | dict(self._custom_parts())
 
     def _custom_parts(self) -> Iterator[tuple[str, bytes]]:

@@ -50,6 +50,7 @@ class OnlineLearner:
         tick_after_s: float | None = 2.0,
         batch_lines: int = BATCH_LINES,
         beats: Heartbeats | None = None,
+        told: Callable[[LearnerState], object] | None = None,
     ) -> None:
         """Resume from the newest usable snapshot, or else from the start of the log.
 
@@ -64,6 +65,7 @@ class OnlineLearner:
             tick_after_s: quiet time after which a tick lets the join close; None: never.
             batch_lines: lines folded at a time.
             beats: receives a heartbeat about once a second; None: no heartbeats.
+            told: called with the fold after each batch, on the learner's thread; None: nobody.
         """
         self._log = store.log
         self._store = store
@@ -75,6 +77,7 @@ class OnlineLearner:
         self._tick_after_s = tick_after_s
         self._batch_lines = batch_lines
         self._beats = beats
+        self._told = told
         self._beat_s = float("-inf")
         self._published_s = monotonic_s()
         self._active_s = monotonic_s()
@@ -119,6 +122,8 @@ class OnlineLearner:
         else:
             self._tick_if_quiet()
         self.publish_if_due()
+        if self._told is not None:
+            self._told(self.learning)
         if self._beats is not None and self._monotonic_s() - self._beat_s >= BEAT_S:
             self._beat("learning")
         return bool(lines)

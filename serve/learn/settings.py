@@ -44,6 +44,7 @@ def learning_args(config: Config) -> LearningArgs:
         config.join.settle_ms,
         config.audiences,
         load_customs(config).learners,
+        config.collaborative.answers if config.collaborative.enabled else 0,
     )
 
 

@@ -79,6 +79,17 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._collaborative = Gauge(
+            "nextswipe_served_collaborative",
+            "Generation of the item factors that pages are matched with; 0: none.",
+            registry=self._registry,
+        )
+        self._collaborative_refused = Gauge(
+            "nextswipe_collaborative_refused",
+            "Current generations of item factors that could not be used, since the start.",
+            registry=self._registry,
+        )
+
     def answered(self, operation: str, status: int, seconds: float, answer: object) -> None:
         """Count a request and its outcome."""
         self._requests.labels(operation, str(status)).inc()
@@ -101,6 +112,11 @@ class Metrics:
         """Set the current ranker and the number of rankers that could not be used."""
         self._ranker.set(version)
         self._rankers_refused.set(n_refused)
+
+    def collaborated(self, version: int, n_refused: int) -> None:
+        """Set the current generation of item factors and the number that could not be used."""
+        self._collaborative.set(version)
+        self._collaborative_refused.set(n_refused)
 
     def replaced(self, policy: str, reason: Replaced) -> None:
         """Count a page that was drawn uniformly in place of a policy of one's own."""

@@ -20,6 +20,11 @@ from serve.feed.engine import Engine
 from serve.feed.pipeline import Pipeline
 from serve.feed.shelf import Indexing
 from serve.http.api import make_app
+from serve.learn.collaborative import (
+    CollaborativeFollower,
+    CollaborativeTrainer,
+    open_generations,
+)
 from serve.learn.custom import load_customs
 from serve.learn.follower import Follower
 from serve.learn.learner import OnlineLearner
@@ -94,11 +99,16 @@ class FeedReplica:
             customs,
         )
         self._rankers = RankerFollower(self._store, open_rankers(config), self.pipeline.rank)
+        self._tastes = CollaborativeFollower(
+            self._store, open_generations(config), self.pipeline.collaborate
+        )
         self._follower.poll()
         self._rankers.poll()
+        self._tastes.poll()
         self._following = Background("follower", self._follower.run)
         self._indexing = Background("indexing", Indexing(self.pipeline).run)
         self._ranking = Background("ranker follower", self._rankers.run)
+        self._collaborating = Background("collaborative follower", self._tastes.run)
         self._beating = Background("beats", self._beat_until)
         self.app: Starlette = make_app(self.engine, self._metrics, queue=config.server.queue)
 
@@ -107,6 +117,7 @@ class FeedReplica:
         self._following.check()
         self._indexing.check()
         self._ranking.check()
+        self._collaborating.check()
         self._beating.check()
 
     def close(self) -> None:
@@ -114,6 +125,7 @@ class FeedReplica:
         self._following.close()
         self._indexing.close()
         self._ranking.close()
+        self._collaborating.close()
         self._beating.close()
         self._store.close()
 
@@ -127,6 +139,7 @@ class FeedReplica:
     def _beat(self) -> None:
         self._metrics.followed(self.pipeline.served.version, self._follower.n_refused)
         self._metrics.ranked(self._rankers.version, self._rankers.n_refused)
+        self._metrics.collaborated(self._tastes.version, self._tastes.n_refused)
         self._beats.write(
             self._metrics.process, FeedHeartbeat(self._now_ms(), self._metrics.families())
         )
@@ -142,11 +155,19 @@ def _learn(learner: OnlineLearner, stop: Event) -> None:
     stop.wait()
 
 
+def _train(trainer: CollaborativeTrainer, stop: Event) -> None:
+    """Train until told to stop; a trainer that was overtaken stands by, as a learner does."""
+    trainer.run(stop)
+    stop.wait()
+
+
 class LearnerReplica:
     """The online learner on its own thread; a second one takes over by epoch, not by a lock."""
 
     def __init__(self, config: Config, *, now_ms: Callable[[], int]) -> None:
         self._store = open_store(config, now_ms)
+        self._training: Background | None = None
+        trainer = self._trainer(config)
         learner = OnlineLearner(
             self._store,
             open_snapshots(config),
@@ -156,14 +177,29 @@ class LearnerReplica:
             publish_every_s=config.learner.publish_every_s,
             tick_after_s=None if config.clock.simulated else max(config.join.settle_ms / 1000, 1.0),
             beats=Heartbeats(Path(config.data.folder)),
+            told=None if trainer is None else trainer.offer,
         )
+        if trainer is not None:
+            self._training = Background("collaborative", partial(_train, trainer))
         self._learning = Background("learner", partial(_learn, learner))
 
     def check(self) -> None:
         """Raise if learning has failed; one that was overtaken stands by and is healthy."""
         self._learning.check()
+        if self._training is not None:
+            self._training.check()
 
     def close(self) -> None:
         """Publish the last version and close the store."""
         self._learning.close()
+        if self._training is not None:
+            self._training.close()
         self._store.close()
+
+    def _trainer(self, config: Config) -> CollaborativeTrainer | None:
+        settings = config.collaborative
+        if not settings.enabled:
+            return None
+        return CollaborativeTrainer(
+            self._store, open_generations(config), settings, monotonic_s=time.monotonic
+        )

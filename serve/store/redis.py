@@ -69,6 +69,7 @@ class ActivationKeys(NamedTuple):
 ACTIVATIONS: Mapping[ActivationName, ActivationKeys] = {
     "policy": ActivationKeys("version", "epoch", "newest"),
     "ranker": ActivationKeys("ranker", "ranker_epoch", "ranker_newest"),
+    "collaborative": ActivationKeys("collaborative", "collaborative_epoch", "collaborative_newest"),
 }
 
 N_NEWEST = 16

@@ -57,7 +57,7 @@ SCHEMA = (
     "CREATE TABLE IF NOT EXISTS marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT",
     """INSERT OR IGNORE INTO marks
         VALUES ('catalogue', 0), ('epoch', 0), ('ranker_epoch', 0),
-            ('vectors', 0), ('vector_length', 0)""",
+            ('collaborative_epoch', 0), ('vectors', 0), ('vector_length', 0)""",
     # One row at most; see `serve.jobs.imported_world`.
     """CREATE TABLE IF NOT EXISTS imported_world (
         one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -72,7 +72,11 @@ SCHEMA = (
     ) STRICT, WITHOUT ROWID""",
 )
 
-_EPOCHS: Mapping[ActivationName, str] = {"policy": "epoch", "ranker": "ranker_epoch"}
+_EPOCHS: Mapping[ActivationName, str] = {
+    "policy": "epoch",
+    "ranker": "ranker_epoch",
+    "collaborative": "collaborative_epoch",
+}
 """Marks of the newest epochs."""
 
 _ADOPT = (

@@ -21,8 +21,9 @@ from env.users.state import UserState
 from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
 from serve.store.totals import Total, Vectors
 
-ActivationName = Literal["policy", "ranker"]
-"""Something of which one version is current: the bandit's policy, or the retention ranker."""
+ActivationName = Literal["policy", "ranker", "collaborative"]
+"""Something of which one version is current: the bandit's policy, the retention ranker, or the item
+factors of what others like a user liked."""
 
 
 class Activation(NamedTuple):

@@ -656,6 +656,41 @@ def bench_repeats(
     show(result, as_json)
 
 
+def bench_collaborative(
+    kuairand: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="KuaiRand folder with its history file.")
+    ] = None,
+    users: Annotated[int, typer.Option(min=20, help="Of the two tastes.")] = 400,
+    newcomers: Annotated[int, typer.Option(min=10, help="Of the two tastes.")] = 400,
+    seeds: Annotated[int, typer.Option(min=2, max=10, help="KuaiRand worlds.")] = 5,
+    cards: Annotated[int, typer.Option(min=1_000, help="Of each of their arms.")] = 40_000,
+    seed: Seed = 1,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Learn what others like a user liked: latent tastes, KuaiRand's history, KuaiRand's world.
+
+    It should show own_taste_after_5 of .95 or more, own_taste_after_2 of .80 or more,
+    recall_ratio_popularity of 1.5 or more, recall_ratio_item_item of 1 or more, and uplift_low
+    above 0; uplift_low_without_vectors is that of items without vectors, as KuaiRand's catalogue
+    has them. Without a KuaiRand folder the history is skipped, and `skipped` says so.
+    """
+    from tests.studies.collaborative.collaborative import CollaborativeSize, run_collaborative
+    from tests.studies.collaborative.reward import RewardSize
+    from tests.studies.collaborative.tastes import TastesSize
+
+    size = CollaborativeSize(
+        tastes=TastesSize(users=users, newcomers=newcomers),
+        reward=RewardSize(seeds=seeds, cards=cards),
+    )
+    settings = load_settings(config, None)
+    with steps() as advance:
+        result = run_collaborative(
+            size, seed=seed, config=settings, kuairand=kuairand, advance=advance
+        )
+    show(result, as_json)
+
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -672,6 +707,9 @@ app.command("ope", epilog="Example: make study ARGS='ope --json'")(bench_ope)
 app.command("selection", epilog="Example: make study ARGS='selection --json'")(bench_selection)
 app.command("coverage", epilog="Example: make study ARGS='coverage --json'")(bench_coverage)
 app.command("default", epilog="Example: make study ARGS='default --json'")(bench_default)
+app.command("collaborative", epilog="Example: make study ARGS='collaborative --json'")(
+    bench_collaborative
+)
 app.command("repeats", epilog="Example: make study ARGS='repeats --json'")(bench_repeats)
 app.command("newcomers", epilog="Example: make study ARGS='newcomers --json'")(bench_newcomers)
 app.command("floor", epilog="Example: make study ARGS='floor --json'")(bench_floor)

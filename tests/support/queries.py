@@ -6,6 +6,7 @@ import numpy as np
 
 from env.fair_start.audience import Audiences
 from env.fair_start.reach import Reach
+from env.features.collaborative import NO_FACTORS, ItemFactors
 from env.features.query import FeatureQuery
 from env.items.catalogue import Catalogue
 from env.items.statistics import ItemStates
@@ -55,6 +56,7 @@ def query_of(
     creator_gap: int = CREATOR_GAP,
     follow: float = 0.0,
     seed: int = 0,
+    factors: ItemFactors = NO_FACTORS,
 ) -> Query:
     """Return a query; all items are eligible unless it is said which are."""
     history = UserHistory.of(user, catalogue, scene.at_ms, creator_gap)
@@ -79,5 +81,7 @@ def query_of(
         rng=np.random.default_rng(seed),
         reach=reach or Audiences().aligned(catalogue),
         nearest=nearest,
+        factors=factors,
+        factor_index=factors.places_in(catalogue),
     )
     return query.reserving(ReservedCandidates(places, debut))

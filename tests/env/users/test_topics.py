@@ -17,7 +17,7 @@ from env.users.topics import (
     TOPIC_DECAY,
     Answer,
     Answers,
-    put_answer,
+    put_topic_answer,
     topic_posterior,
     weights_of,
 )
@@ -111,12 +111,12 @@ def test_weights_fall_with_later_cards_and_faster_with_those_of_the_topic() -> N
 def test_an_answer_is_corrected_in_its_place_and_the_oldest_goes() -> None:
     said: Answers = ()
     for k in range(MAX_ANSWERS + 3):
-        said = put_answer(said, Answer(k, "a", 0.0), is_new=True)
+        said = put_topic_answer(said, Answer(k, "a", 0.0), is_new=True)
     assert [answer.key for answer in said] == list(range(3, MAX_ANSWERS + 3))
-    corrected = put_answer(said, Answer(10, "a", 1.0), is_new=False)
+    corrected = put_topic_answer(said, Answer(10, "a", 1.0), is_new=False)
     assert [a.key for a in corrected] == [a.key for a in said]
     assert [a.key for a in corrected if a.signal] == [10]
-    assert put_answer(said, Answer(0, "a", 1.0), is_new=False) == said
+    assert put_topic_answer(said, Answer(0, "a", 1.0), is_new=False) == said
 
 
 def test_topics_have_the_same_code_by_name_and_by_item() -> None:

@@ -320,7 +320,9 @@ def test_rows_of_the_former_layout_are_read_as_they_were_and_fold_on() -> None:
         )
         for page in state.pages
     )
-    expected = msgspec.structs.replace(state, pages=silent, sounds=(), topic_answers=())
+    expected = msgspec.structs.replace(
+        state, pages=silent, sounds=(), topic_answers=(), answers=b""
+    )
 
     assert decode_state(row) == expected
     moved = folded(said("p:1"), blocking("c9", ("t",)), start=decode_state(row))

@@ -1,0 +1,151 @@
+"""The window of the last answers of all users, a bounded fold of closed interactions.
+
+It is the training data of the item factors: who answered which item, and how it was taken. The
+learner folds it beside the policy and resumes it from its snapshot. Memory is that of the window,
+17 bytes an answer. Rejected alternatives: `docs/decisions/collaborative.md`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+import msgspec
+import numpy as np
+
+from env.records import item_key
+from env.users.answers import STEP, quantise_value, value_of
+from env.vocabulary import Floats, Interaction, Ints, Keys
+
+
+class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="answers/1"):
+    size: int
+    n_folded: int
+    users: bytes  # uint64, oldest first, as all of these
+    items: bytes  # uint64
+    values: bytes  # int8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """Answers in the order of the log, one of each user and item."""
+
+    users: Ints  # (n,) number of each answer's user, from 0
+    items: Ints  # (n,) number of its item, an index of `keys`
+    values: Floats  # (n,) see `env.users.answers.value_of`
+    keys: Keys  # (m,) ascending keys of the items
+    n_users: int
+
+
+class AnswerWindow:
+    """The last `size` answers of the log."""
+
+    def __init__(self, size: int) -> None:
+        """Start before the first answer.
+
+        Args:
+            size: answers kept, at least 1.
+
+        Raises:
+            ValueError: size is below 1.
+        """
+        if size < 1:
+            raise ValueError(f"expected a window of at least 1 answer, got {size}")
+        self.size = size
+        self.n_folded = 0
+        self._users = np.zeros(size, dtype=np.uint64)
+        self._items = np.zeros(size, dtype=np.uint64)
+        self._values = np.zeros(size, dtype=np.int8)
+
+    def __len__(self) -> int:
+        """Return the number of answers in the window."""
+        return min(self.n_folded, self.size)
+
+    def fold(self, interactions: Iterable[Interaction]) -> None:
+        """Add closed interactions; their dwell must be known."""
+        for each in interactions:
+            self.put(item_key(each.user), each.item_key, value_of(each.feedback, each.duration_s))
+
+    def put(self, user: int, item: int, value: float) -> None:
+        """Add an answer by the keys of its user and item."""
+        place = self.n_folded % self.size
+        self._users[place] = user
+        self._items[place] = item
+        self._values[place] = quantise_value(value)
+        self.n_folded += 1
+
+    def copy(self) -> "AnswerWindow":
+        """Return a copy that further answers do not move."""
+        other = AnswerWindow(self.size)
+        other.n_folded = self.n_folded
+        other._users, other._items = self._users.copy(), self._items.copy()
+        other._values = self._values.copy()
+        return other
+
+    def answers(self, per_user: int) -> Answers:
+        """Return the last answer of each user to each item, at most `per_user` of each user."""
+        order = self._order()
+        users, items, values = self._users[order], self._items[order], self._values[order]
+        last = _last_of_pairs(users, items)
+        users, items, values = users[last], items[last], values[last]
+        late = _is_late(users, per_user)
+        keys, number = np.unique(items[late], return_inverse=True)
+        ids, who = np.unique(users[late], return_inverse=True)
+        return Answers(who, number, values[late].astype(np.float64) * STEP, keys, len(ids))
+
+    def to_bytes(self) -> bytes:
+        """Return the window; the same answers give the same bytes, however often interrupted."""
+        order = self._order()
+        return msgspec.msgpack.encode(
+            _Stored(
+                self.size,
+                self.n_folded,
+                self._users[order].astype("<u8").tobytes(),
+                self._items[order].astype("<u8").tobytes(),
+                self._values[order].tobytes(),
+            )
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes, size: int) -> Self:
+        """Return the window that `to_bytes` wrote.
+
+        Raises:
+            ValueError: the bytes are no window of this size.
+        """
+        try:
+            stored = msgspec.msgpack.decode(data, type=_Stored)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"no window of answers: {error}") from error
+        n = min(stored.n_folded, size)
+        lengths = len(stored.users), len(stored.items), len(stored.values)
+        if stored.size != size or lengths != (8 * n, 8 * n, n):
+            raise ValueError(f"expected a window of {size} answers, got another")
+        window = cls(size)
+        window.n_folded = stored.n_folded
+        order = window._order()
+        window._users[order] = np.frombuffer(stored.users, dtype="<u8")
+        window._items[order] = np.frombuffer(stored.items, dtype="<u8")
+        window._values[order] = np.frombuffer(stored.values, dtype="i1")
+        return window
+
+    def _order(self) -> Ints:
+        """Return the places in use, oldest first."""
+        n = len(self)
+        return np.arange(self.n_folded - n, self.n_folded) % self.size
+
+
+def _last_of_pairs(users: Keys, items: Keys) -> Ints:
+    """Return the places, ascending, of the last answer of each user to each item."""
+    order = np.lexsort((items, users))  # stable: equal pairs stay in the order of the log
+    who, what = users[order], items[order]
+    is_last = np.ones(len(order), dtype=np.bool_)
+    is_last[:-1] = (who[1:] != who[:-1]) | (what[1:] != what[:-1])
+    return np.sort(order[is_last])
+
+
+def _is_late(users: Keys, per_user: int) -> Ints:
+    """Return the places, ascending, of each user's last `per_user` answers."""
+    order = np.argsort(users, kind="stable")
+    who = users[order]
+    ends = np.searchsorted(who, who, side="right")
+    return np.sort(order[ends - np.arange(len(who)) <= per_user])
