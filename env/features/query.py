@@ -22,7 +22,7 @@ class FeatureQuery:
     items: Aligned  # the version's statistics, aligned to the catalogue
     factors: ItemFactors = NO_FACTORS  # of the collaborative generation
 
-    @property
+    @cached_property
     def by_topic(self) -> TopicPosterior:
         """The posterior of the user's topic effects, of the answers so far."""
         return topic_posterior(self.user.topic_answers)

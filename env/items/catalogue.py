@@ -17,7 +17,7 @@ from env.arrays.index_sets import distinct, is_among
 from env.columns.scales import bait_beyond_mean
 from env.columns.schema import N_STATIC, VECTOR_DIM
 from env.items.codes import Codes, ItemCodes
-from env.items.content import MAX_TAGS, copy_keys
+from env.items.content import MAX_COPY_KEYS, MAX_TAGS
 from env.items.orders import Groups, Latest, ShortKeyIndex
 from env.records import Card, ItemRecord, block_hash, item_key, pack_halves, unpack_halves
 from env.vocabulary import (
@@ -63,7 +63,8 @@ class Catalogue:
     tags: Ints  # (n, MAX_TAGS) codes of the first tags, 0 where there are no more
     n_tags_of: Floats  # (n,) how many of them an item has, 1 at least
     duplicates: Ints  # (n,) code that near-duplicates share
-    copies: Ints  # (n,) code that a creator's copies of an upload share, 0 where there are none
+    copies: Ints  # (n, MAX_COPY_KEYS) codes of `env.items.content.copy_keys`, 0 for none
+    has_copies: Bools  # (n,) whether another item has, or had, one of its copy codes
     published_ms: Ints  # (n,) 0 where unknown
     duration_s: Floats  # (n,) 0 where unknown
     sounds: Ints  # (n,) code
@@ -82,7 +83,7 @@ class Catalogue:
         self._latest = Latest()
         self._changed = array("i")
         self._of_creator, self._of_tag, self._alike = Groups(), Groups(), Groups()
-        self._copies, self._first_copy = Groups(), dict[int, int]()
+        self._of_copies = Groups()
         self._with_vector: set[int] = set()
         self._arrays: dict[str, _Column] = {
             "keys": np.zeros(_CAPACITY, dtype=np.uint64),
@@ -96,7 +97,8 @@ class Catalogue:
             "tags": np.zeros((_CAPACITY, MAX_TAGS), dtype=np.int64),
             "n_tags_of": np.ones(_CAPACITY, dtype=np.float64),
             "duplicates": np.zeros(_CAPACITY, dtype=np.int64),
-            "copies": np.zeros(_CAPACITY, dtype=np.int64),
+            "copies": np.zeros((_CAPACITY, MAX_COPY_KEYS), dtype=np.int64),
+            "has_copies": np.zeros(_CAPACITY, dtype=np.bool_),
             "published_ms": np.zeros(_CAPACITY, dtype=np.int64),
             "duration_s": np.zeros(_CAPACITY, dtype=np.float64),
             "sounds": np.zeros(_CAPACITY, dtype=np.int64),
@@ -185,13 +187,17 @@ class Catalogue:
         return distinct(index[is_among(self.duplicates[index], codes)])
 
     def with_copies(self, index: Ints) -> Ints:
-        """Return the items at `index` and all copies of them, ascending."""
-        codes = self.copies[index]
-        if not np.count_nonzero(codes):
+        """Return the items at `index` and all copies of each, ascending.
+
+        A copy of a copy is not among them, unless it is a copy of one of these as well.
+        """
+        some = index[self.has_copies[index]]
+        if not len(some):
             return distinct(index)
-        codes = distinct(codes[codes > 0])
-        copies = self._copies.had(codes.tolist())
-        copies = copies[is_among(self.copies[copies], codes)]
+        codes = distinct(self.copies[some].ravel())
+        codes = codes[codes > 0]
+        found = self._of_copies.had(codes.tolist())
+        copies = found[is_among(self.copies[found], codes).any(axis=1)]
         return distinct(np.concatenate([index, copies]))
 
     @property
@@ -245,7 +251,6 @@ class Catalogue:
             "listed": item.listed,
         }
         self._group(index, codes, is_old=is_old)
-        self._join_copies(index, item)
         for name, value in row.items():
             self._arrays[name][index] = value
         if before_ms != item.published_ms:
@@ -265,27 +270,13 @@ class Catalogue:
             self._of_creator.put(codes.creators, index)
         if not is_old or codes.duplicates != self.duplicates[index]:
             self._alike.put(codes.duplicates, index)
+        for copy in set(codes.copies.tolist()) - set(self.copies[index].tolist()) - {0}:
+            first = self._of_copies.first_of(copy)
+            self._of_copies.put(copy, index)
+            if first >= 0:
+                self._arrays["has_copies"][[first, index]] = True
         for tag in set(codes.tags.tolist()) - set(self.tags[index].tolist()) - {0}:
             self._of_tag.put(tag, index)
-
-    def _join_copies(self, index: int, item: Item) -> None:
-        """Give an item the code of an upload that it is a copy of; the first of them names it."""
-        copies, keys = self._arrays["copies"], copy_keys(item)
-        found = (self._first_copy.setdefault(key, index) for key in keys)
-        first = next((other for other in found if other != index), index)
-        for key in keys:
-            self._first_copy.setdefault(key, index)
-        if first == index:
-            copies[index] *= int(copies[index] == index + 1)
-            return
-        code = int(copies[first]) or first + 1
-        if not copies[first]:
-            copies[first] = code
-            self._copies.put(code, first)
-            self._changed.append(first)
-        if copies[index] != code:
-            copies[index] = code
-            self._copies.put(code, index)
 
     def _append(self, item_id: ItemId) -> int:
         index = len(self.ids)

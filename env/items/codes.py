@@ -11,7 +11,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from env.items.content import (
+    MAX_COPY_KEYS,
     MAX_TAGS,
+    copy_keys,
     duplicate_key,
     fold_tag,
     home_country,
@@ -32,6 +34,7 @@ class ItemCodes(NamedTuple):
     tags: Ints  # (MAX_TAGS,) of its first tags, 0 where there are no more
     duplicates: int  # that near-duplicates share
     sounds: int
+    copies: Ints  # (MAX_COPY_KEYS,) of its copy keys, 0 where there are no more
 
 
 class Codes:
@@ -41,6 +44,7 @@ class Codes:
         self._creators, self._countries, self._languages = {"": 0}, {"": 0}, {"": 0}
         self._tags, self._sounds = {"": 0}, {"": 0}
         self._duplicates: dict[int, int] = {}
+        self._copies = {0: 0}
         self._market_sets: dict[frozenset[str], int] = {frozenset(): 0}
 
     @property
@@ -68,6 +72,7 @@ class Codes:
             tags=self._put_tags(item),
             duplicates=_code(self._duplicates, duplicate_key(item)),
             sounds=_code(self._sounds, item.sound),
+            copies=self._put_copies(item),
         )
 
     def creators(self, creators: Iterable[str]) -> Ints:
@@ -104,6 +109,12 @@ class Codes:
         tags = list(filter(None, map(fold_tag, item.tags)))[:MAX_TAGS]
         codes = np.zeros(MAX_TAGS, dtype=np.int64)
         codes[: len(tags)] = [_code(self._tags, tag) for tag in tags]
+        return codes
+
+    def _put_copies(self, item: Item) -> Ints:
+        keys = copy_keys(item)
+        codes = np.zeros(MAX_COPY_KEYS, dtype=np.int64)
+        codes[: len(keys)] = [_code(self._copies, key) for key in keys]
         return codes
 
 

@@ -27,6 +27,9 @@ MIN_TITLE_LETTERS = 12
 MAX_TAGS = 8
 """Number of an item's tags that are indexed one by one; its vector uses all of them."""
 
+MAX_COPY_KEYS = 3
+"""Number of `copy_keys` that an item has at most."""
+
 _WORD = re.compile(r"\w+")
 _ENDS_S = (0.0, VALID_PLAY_S, LONG_VIEW_S, 60.0, np.inf)
 _TO_S = (schema.TO_7_S, schema.TO_18_S, schema.TO_60_S, schema.OVER_60_S)

@@ -37,6 +37,10 @@ class Groups:
         else:
             self._further[code] = array("i", [index])
 
+    def first_of(self, code: int) -> int:
+        """Return the first item that had a code, -1 where there is none."""
+        return self._first[code] if code < len(self._first) else -1
+
     def had(self, codes: Iterable[int]) -> Ints:
         """Return all items that ever had one of these codes, unordered, possibly repeated."""
         found = [index for code in codes for index in self._of(code)]

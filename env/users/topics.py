@@ -74,6 +74,10 @@ def put_topic_answer(answers: Answers, answer: Answer, *, is_new: bool) -> Answe
     return answers  # it is older than those kept
 
 
+LEAST_WEIGHT = 1e-6
+"""Pairs of variances that are less likely are left out of probabilities."""
+
+
 @dataclass(frozen=True, eq=False)
 class TopicPosterior:
     """The posterior of a user's topic effects, beyond their mean signal; read-only.
@@ -98,9 +102,10 @@ class TopicPosterior:
 
     def chance_above(self, effect: float) -> Floats:
         """Return the probability that each topic's effect is above this one, shape (k,)."""
-        z = (self.means - effect) / np.sqrt(2.0 * self.variances)
+        likely = self.weights > LEAST_WEIGHT
+        z = (self.means[likely] - effect) / np.sqrt(2.0 * self.variances[likely])
         above = np.array([[0.5 * math.erfc(-v) for v in row] for row in z.tolist()])
-        return np.asarray(np.einsum("g,gk->k", self.weights, above.reshape(z.shape)))
+        return np.asarray(np.einsum("g,gk->k", self.weights[likely], above.reshape(z.shape)))
 
 
 @lru_cache(maxsize=256)

@@ -34,11 +34,12 @@ MAX_BYTES = 1 << 26
 class _Found:
     values: Fingerprints  # (n,) ascending
     n_changes: int  # changes of the catalogue that are in `index`
-    index: Ints  # items that have one of them, and their copies, ascending
+    direct: Ints  # items that have one of them
+    index: Ints  # these and their copies, ascending
 
     @property
     def n_bytes(self) -> int:
-        return self.values.nbytes + self.index.nbytes
+        return self.values.nbytes + self.direct.nbytes + self.index.nbytes
 
 
 class SeenIndex:
@@ -60,7 +61,7 @@ class SeenIndex:
         found = self._found.pop(key, None)
         if found is None:
             values = np.unique(np.concatenate([unpack(some.packed, some.n) for some in sets]))
-            found = _Found(values, 0, _NOTHING)
+            found = _Found(values, 0, _NOTHING, _NOTHING)
         else:
             self._n_bytes -= found.n_bytes
         _follow(found, catalogue)
@@ -96,7 +97,8 @@ def _follow(found: _Found, catalogue: Catalogue) -> None:
     short = fingerprints(catalogue.keys[changed].astype(np.uint32))
     values = found.values
     is_seen = values.take(values.searchsorted(short), mode="clip") == short
-    found.index = catalogue.with_copies(np.concatenate([found.index, changed[is_seen]]))
+    found.direct = distinct(np.concatenate([found.direct, changed[is_seen]]))
+    found.index = catalogue.with_copies(found.direct)
     found.n_changes = n_changes
 
 

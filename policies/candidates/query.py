@@ -73,6 +73,9 @@ _TRIES = 2
 """Items that are examined for each item needed, divided by the wanted share of all items. If too
 few of them are wanted, all items are examined."""
 
+_OF_THE_USER = ("by_topic", "answered_topics", "insisted", "taste")
+"""Cached properties that depend on the user alone."""
+
 _ONE, _OUT = np.float32(1.0), np.float32(1e9)
 _NONE = np.zeros(0, dtype=np.int64)
 
@@ -182,10 +185,14 @@ class Query(FeatureQuery):
 
         Args:
             wanted: shape (n_items,).
-            by_interest: whether sources look for matches of the user's interests.
+            by_interest: whether sources look for what suits this user, and not anybody.
         """
-        interests = self.interests if by_interest else {}
-        return replace(self, new=self.new & wanted, interests=interests, _near={})
+        new = self.new & wanted
+        if by_interest:
+            return self._with(new=new)
+        anybodys = replace(self, new=new, interests={}, _near={})
+        anybodys.__dict__.update(insisted=(_NONE, np.zeros(0)), taste=None)
+        return anybodys
 
     def reserving(self, reserved: ReservedCandidates) -> "Query":
         """Return the query with slots reserved; only they propose the uploads reserved for."""
@@ -193,7 +200,14 @@ class Query(FeatureQuery):
         if len(reserved.debut):
             new = new.copy()
             new[reserved.debut] = False
-        return replace(self, new=new, reserved=reserved, _near={})
+        return self._with(new=new, reserved=reserved)
+
+    def _with(self, **changes: object) -> "Query":
+        """Return the query with changes that leave what is known of the user as it was found."""
+        changed = replace(self, _near={}, **changes)  # type: ignore[arg-type] # by name
+        found = self.__dict__
+        changed.__dict__.update({name: found[name] for name in _OF_THE_USER if name in found})
+        return changed
 
     @cached_property
     def insisted(self) -> tuple[Ints, Floats]:

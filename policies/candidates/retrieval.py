@@ -143,7 +143,7 @@ class Collaborative:
     def propose(self, query: Query, n: int) -> Ints:
         """Return the n best matches; none where nothing is known of the user's taste."""
         taste = query.taste
-        if taste is None or not len(query.new):
+        if taste is None or not len(query.new) or not n:
             return _NONE
         index, matches = query.factor_index, taste.matches()
         matches[~query.new.take(index, mode="clip") | (index < 0)] = -np.inf
@@ -391,6 +391,8 @@ def _by_language(query: Query, n: int, sources: Sequence[CandidateSource]) -> _P
 
 def _propose(query: Query, n: int, sources: Sequence[CandidateSource]) -> _Proposed:
     """Return what the sources propose together: at most n distinct items, codes, proposals."""
+    if n <= 0:
+        return _NONE, _NONE, _NONE
     given = query.settings.shares
     shares = [given.get(source.name, source.share) for source in sources]
     lists = [source.propose(query, n) for source in sources]

@@ -68,9 +68,10 @@ def measure_recall(
 
 
 def _query(pipeline: Pipeline, state: UserState, scene: Scene, source: str, seed: int) -> Query:
-    """Return a query that only one source answers."""
+    """Return a query that only one source answers, whatever the items' languages."""
     whole = pipeline.inventory(pipeline.served)
-    alone = replace(whole, settings=replace(whole.settings, shares=ALONE[source]))
+    settings = replace(whole.settings, shares=ALONE[source], foreign_share=1.0)
+    alone = replace(whole, settings=settings)
     return Query.of(alone, state, scene, 1, seed)
 
 

@@ -506,10 +506,20 @@ def test_items_that_are_merely_alike_are_no_copies(what: str) -> None:
     assert known.new(np.ones(2, dtype=np.bool_)).tolist() == [False, True]
 
 
-def test_an_item_that_is_changed_is_no_copy_any_more() -> None:
+def test_a_copy_of_a_copy_is_no_copy() -> None:
+    both = {**COPIES["media"], **COPIES["title and sound"]}
+    catalogue = catalogue_with(a=COPIES["media"], b=both, c=COPIES["title and sound"])
+    assert catalogue.with_copies(np.array([0])).tolist() == [0, 1]
+    assert catalogue.with_copies(np.array([1])).tolist() == [0, 1, 2]
+
+
+def test_an_item_that_is_changed_is_no_copy_any_more_for_whoever_looked_before() -> None:
     catalogue = catalogue_with(a=COPIES["media"], b=COPIES["media"])
+    user = with_long_history(newcomer(Profile()), catalogue, [["a"]])
+    assert UserHistory.of(user, catalogue, NOW_MS).earlier.tolist() == [0, 1]
     catalogue.apply(put(make_item("b", creator="ann", media="https://media/2")))
     assert catalogue.with_copies(np.array([0])).tolist() == [0]
+    assert UserHistory.of(user, catalogue, NOW_MS).earlier.tolist() == [0]
 
 
 def test_users_never_get_their_own_uploads_not_even_where_nothing_else_is_left() -> None:
