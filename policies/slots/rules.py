@@ -158,8 +158,33 @@ def spaced(query: Query, index: Ints, rules: Sequence[SlotRule]) -> tuple[SlotRu
     topic, following = topics(query.catalogue, index), Following.of(query)
     if following.is_looking:
         gap = max(gap, by.newcomer_topic_gap)
-    rules = follow(rules, topic, following, query.seed)
-    return spread(rules, topic, gap, query.seed)
+    narrowed = spread(follow(rules, topic, following, query.seed), topic, gap, query.seed)
+    return fillable(narrowed, rules)
+
+
+def fillable(narrowed: Sequence[SlotRule], rules: Sequence[SlotRule]) -> tuple[SlotRule, ...]:
+    """Return the narrowed rules, with those taken back whose slots might find nothing left.
+
+    A slot finds a candidate, whatever was drawn before, if its rule has at least as many as there
+    are slots that may take one of them.
+
+    Args:
+        narrowed: the rules of a page's slots.
+        rules: those that they were before, slot by slot.
+    """
+    now = list(narrowed)
+    for _ in rules:
+        kinds = {id(rule): rule for rule in now}
+        masks = np.stack([rule.mask for rule in kinds.values()]).astype(np.float32)
+        shared = masks @ masks.T
+        n_slots = np.array([sum(rule is kind for rule in now) for kind in kinds.values()])
+        is_short = shared.diagonal() < (shared > 0.0) @ n_slots
+        short = {key for key, bad in zip(kinds, is_short.tolist(), strict=True) if bad}
+        wider = [b if id(r) in short else r for r, b in zip(now, rules, strict=True)]
+        if all(w is r for w, r in zip(wider, now, strict=True)):
+            break
+        now = wider
+    return tuple(now)
 
 
 def gap_for(evidence: float, gap: int, newcomer_gap: int, half: float) -> int:

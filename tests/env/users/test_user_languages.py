@@ -133,7 +133,7 @@ def test_the_row_holds_all_of_it_and_a_row_or_record_of_before_has_none() -> Non
     )
     former = decode_state(row)
     assert former.languages == ()
-    assert former == msgspec.structs.replace(state, languages=())
+    assert former == msgspec.structs.replace(state, languages=(), topic_answers=(), answers=b"")
     silent = msgspec.structs.replace(
         delivered,
         cards=tuple(msgspec.structs.replace(card, language="") for card in delivered.cards),

@@ -55,7 +55,7 @@ def insistent(*liked: str, n_likes: int = 5) -> UserState:
     said += [(topic, 1.7) for topic in liked] * n_likes
     answers = tuple(Answer(k, topic, signal) for k, (topic, signal) in enumerate(said))
     return msgspec.structs.replace(
-        newcomer(Profile()), answers=answers, evidence=float(len(answers))
+        newcomer(Profile()), topic_answers=answers, evidence=float(len(answers))
     )
 
 
@@ -129,7 +129,7 @@ def test_reserved_slots_stay_as_they_are() -> None:
 
 def test_a_newcomer_is_not_shown_what_was_just_skipped() -> None:
     said = tuple(Answer(k, f"t{k}", -0.3) for k in range(4))
-    user = msgspec.structs.replace(newcomer(Profile()), answers=said, evidence=4.0)
+    user = msgspec.structs.replace(newcomer(Profile()), topic_answers=said, evidence=4.0)
     rules = page_rules(asked(user))
     shown = np.logical_or.reduce([rule.mask for rule in rules])
     assert set(TOPIC[shown].tolist()) == set(TOPIC[4:N_TOPICS].tolist())
