@@ -205,8 +205,7 @@ class Query(FeatureQuery):
     def _with(self, **changes: object) -> "Query":
         """Return the query with changes that leave what is known of the user as it was found."""
         changed = replace(self, _near={}, **changes)  # type: ignore[arg-type] # by name
-        found = self.__dict__
-        changed.__dict__.update({name: found[name] for name in _OF_THE_USER if name in found})
+        changed.__dict__.update({name: getattr(self, name) for name in _OF_THE_USER})
         return changed
 
     @cached_property
