@@ -78,7 +78,7 @@ class FeedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     per_creator: Annotated[int, Meta(ge=1, le=50)] = 2
     creator_gap: Annotated[int, Meta(ge=0, le=100)] = 10
     topic_gap: Annotated[int, Meta(ge=1, le=10)] = 3
-    newcomer_topic_gap: Annotated[int, Meta(ge=1, le=10)] = 7
+    newcomer_topic_gap: Annotated[int, Meta(ge=1, le=10)] = 8
     foreign_share: Share = 0.05
     follow: Share = 0.9
     explorer: AnyExplorer = SquareCB(gamma=100_000.0)

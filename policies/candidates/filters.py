@@ -83,7 +83,10 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class CreatorCap:
-    """Items of a creator beyond `per_creator`."""
+    """Items of a creator beyond `per_creator`, or beyond twice that of topics insisted on.
+
+    A topic may have few creators, and a user who insists on it would see no more of it.
+    """
 
     name: str = "creator"
     is_hard: bool = False
@@ -92,7 +95,8 @@ class CreatorCap:
         """Remove all but the first of a creator's items; unknown creators have no cap."""
         creators = query.catalogue.creators[index]
         nth = _nth_of_left(creators, left)
-        beyond: Bools = (nth >= query.settings.per_creator) & (creators > 0)
+        most = query.settings.per_creator * (1 + _is_insisted(query, index))
+        beyond: Bools = (nth >= most) & (creators > 0)
         return beyond
 
 
@@ -109,10 +113,7 @@ class Recent:
         recent = is_among(catalogue.creators[index], history.recent_creators)
         if len(history.recent_sounds):
             recent |= is_among(catalogue.sounds[index], history.recent_sounds)
-        insisted, _ = query.insisted
-        if len(insisted):
-            recent &= ~is_among(topics(catalogue, index), insisted)
-        return recent
+        return recent & ~_is_insisted(query, index)
 
 
 _SUITABLE: Sequence[Filter] = (Blocked(), Own(), Delivered(), Seen(), Duplicate())
@@ -205,6 +206,14 @@ def _give_way(reason: Ints, filters: Sequence[Filter], at_least: int) -> tuple[s
             relaxed.append(rule.name)
             missing -= len(back)
     return tuple(relaxed)
+
+
+def _is_insisted(query: Query, index: Ints) -> Bools:
+    """Return, shape (n,), which items are of a topic that the user insists on."""
+    insisted, _ = query.insisted
+    if not len(insisted):
+        return np.zeros(len(index), dtype=np.bool_)
+    return is_among(topics(query.catalogue, index), insisted)
 
 
 def _repeats(codes: Ints, left: Bools) -> Bools:

@@ -30,6 +30,7 @@ from env.vocabulary import (
     UserKey,
 )
 from policies.baselines import UniformPolicy
+from policies.candidates.filters import filter_candidates
 from policies.candidates.query import Query
 from policies.candidates.retrieval import InsistedTopics
 from policies.slots.following import FOLLOWED_TOPIC, Following, follow
@@ -142,6 +143,17 @@ def test_its_source_proposes_new_items_of_the_topics_in_turn() -> None:
     assert [int(k) % N_TOPICS in (3, 5) for k in index] == [True] * 12
     assert sum(int(k) % N_TOPICS == 3 for k in index) == 6
     assert not len(InsistedTopics().propose(asked(insistent()), 12))
+
+
+def test_a_creator_may_have_twice_as_many_candidates_of_a_topic_that_is_insisted_on() -> None:
+    """Each topic has five creators with four items, of which three are kept."""
+
+    def kept(user: UserState) -> list[int]:
+        index = filter_candidates(asked(user), ALL).kept
+        return [int(np.count_nonzero(TOPIC[index] == TOPIC[topic])) for topic in (3, 4)]
+
+    assert kept(insistent("t3")) == [20, 15]
+    assert kept(insistent()) == [15, 15]
 
 
 def test_the_topic_signal_is_the_posterior_mean_of_the_item_s_topic() -> None:
