@@ -6,11 +6,10 @@ alone. Rejected alternatives: `docs/decisions/event-records.md`.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
-from env.columns.schema import ACTION_WIDTHS, N_ACTION
+from env.columns.schema import widened
 from env.records import (
     Card,
     Drawn,
@@ -158,30 +157,17 @@ class Blocks:
     def page(self, record: PageRecord) -> Page:
         """Return the page that a record was made of, equal to the last bit.
 
-        It has today's columns; those that an earlier schema did not have are 0.
+        Columns that an earlier schema did not have are 0.
 
         Raises:
             KeyError: a candidate's block is not in the part of the log that was folded.
         """
-        written = self.written_page(record)
-        features = written.context.features
-        width = features.actions.shape[1]
-        if width == N_ACTION or width not in ACTION_WIDTHS:
-            return written
-        actions = np.pad(features.actions, ((0, 0), (0, N_ACTION - width)))
-        features = replace(features, actions=actions)
-        return replace(written, context=replace(written.context, features=features))
-
-    def written_page(self, record: PageRecord) -> Page:
-        """Return the page with the columns of the schema that it was written with.
-
-        Raises:
-            KeyError: as `page`.
-        """
         n = len(record.candidates)
         hashes = (record.blocks[8 * i : 8 * i + 8] for i in range(n))
         static = np.stack([self._blocks[h] for h in hashes])
-        dynamic = unpack_halves(record.dynamic).reshape(n, -1)
+        width = len(record.dynamic) // n
+        rows = (record.dynamic[k * width : (k + 1) * width] for k in range(n))
+        dynamic = unpack_halves(b"".join(map(widened, rows))).reshape(n, -1)
         features = Features(
             shared=unpack_halves(record.shared),
             actions=np.concatenate([static, dynamic], axis=1),

@@ -114,10 +114,10 @@ class Kernel:
     def predict(self, features: Features) -> Floats:
         """Return each candidate's predicted cost, shape (n,): VW's share less the main effects.
 
-        The features must have the columns of the model's schema.
+        A model of an earlier schema reads the columns that it knows, which come first.
         """
         shared = features.shared.astype(np.float64)
-        actions = features.actions.astype(np.float64, order="C")
+        actions = features.actions[:, : len(self._action)].astype(np.float64, order="C")
         slope = self._action + np.einsum("i,ij->j", shared, self._pairs)
         level = self._constant + np.einsum("i,i->", shared, self._shared)
         costs: Floats = np.einsum("ij,j->i", actions, slope) + level
@@ -196,8 +196,6 @@ class HybridBanditScorer:
     @classmethod
     def from_bytes(cls, data: bytes, explorer: AnyExplorer, version: int) -> "HybridBanditScorer":
         """Return the scorer that `to_bytes` wrote; its scores are the same to the last bit.
-
-        One of an earlier schema scores features of that schema.
 
         Raises:
             ValueError: these are no bytes of a scorer, the number of weights is no power of two, a

@@ -22,7 +22,7 @@ from policies.custom.policy import CustomArgs, CustomPolicy, custom_args, custom
 from policies.explorers import AnyExplorer, explorer_from
 from policies.ranker.blend import BlendedPolicy, blend_args
 from policies.ranker.ranker import RetentionPolicy
-from policies.snapshots import SnapshotCorruption
+from policies.snapshots import SnapshotCorruption, SnapshotStore
 from serve.config import Config, Experiment, FeedSettings, MixtureSettings
 from serve.errors import JobError
 from serve.learn.custom import (
@@ -153,9 +153,8 @@ def learned_until(config: Config, policy: Policy) -> int:
     return max((manifest.offsets[0] for manifest in learned), default=0)
 
 
-def behaviour(config: Config) -> Callable[[PageRecord], Policy | None]:
-    """Return a function that finds the policy that drew a page, if it is kept."""
-    store, rankers = open_snapshots(config), ranker_finder(config)
+def kept_bandits(store: SnapshotStore) -> FindBandit:
+    """Return a function that finds the versions of the bandit that are kept as snapshots."""
 
     @lru_cache(maxsize=SCORERS_KEPT)
     def weights(version: int) -> bytes | None:
@@ -165,11 +164,17 @@ def behaviour(config: Config) -> Callable[[PageRecord], Policy | None]:
             return None
 
     @lru_cache(maxsize=SCORERS_KEPT)
-    def learned(version: int, explorer: AnyExplorer) -> HybridBanditScorer | None:
+    def find(version: int, explorer: AnyExplorer) -> Policy | None:
         found = weights(version)
         return None if found is None else HybridBanditScorer.from_bytes(found, explorer, version)
 
-    customs = load_customs(config)
+    return find
+
+
+def behaviour(config: Config) -> Callable[[PageRecord], Policy | None]:
+    """Return a function that finds the policy that drew a page, if it is kept."""
+    store, rankers = open_snapshots(config), ranker_finder(config)
+    learned, customs = kept_bandits(store), load_customs(config)
     custom = CustomFinder(customs, snapshot_states(customs, store))
 
     def find(page: PageRecord) -> Policy | None:

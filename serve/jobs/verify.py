@@ -8,7 +8,6 @@ because wrong seeds redraw exactly but are not independent. Method and memory bo
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -24,10 +23,10 @@ from policies.bandit.scorer import HybridBanditScorer
 from policies.custom.load import say
 from policies.custom.policy import custom_args, custom_version
 from policies.explorers import AnyExplorer, explorer_args
-from policies.snapshots import SnapshotCorruption, SnapshotStore
+from policies.snapshots import SnapshotCorruption
 from serve.config import Config
 from serve.errors import JobError
-from serve.jobs.policies import bandit_version, find_logged_policy
+from serve.jobs.policies import FindBandit, bandit_version, find_logged_policy, kept_bandits
 from serve.learn.custom import CustomFinder, Customs, OtherCodeError, load_customs
 from serve.learn.fold import LearnerState
 from serve.learn.rankers import FindRanker, ranker_finder
@@ -94,7 +93,7 @@ def verify_log(
         versions = all_versions(store)
         last_uses, learning = _last_uses(log, end), LearnerState(learning_args(config))
         ranker, customs = ranker_finder(config), load_customs(config)
-        kept = open_snapshots(config)
+        kept = kept_bandits(open_snapshots(config))
         audit = _Audit(learning, draw_key, last_uses, ranker, customs, kept, n_shown)
         for version, lines in _stretches(log, versions, end):
             audit.walk(lines)
@@ -115,7 +114,7 @@ class _Audit:
         last_uses: "Mapping[_Used, int]",
         ranker: FindRanker,
         customs: Customs,
-        kept: SnapshotStore,
+        kept: FindBandit,
         n_shown: int,
     ) -> None:
         self.found = Verified()
@@ -164,9 +163,8 @@ class _Audit:
             self._add_older()
             return
         is_older = record.feature_schema != SCHEMA
-        page = self._blocks.written_page(record)
-        width = page.context.features.actions.shape[1]
-        find = partial(self._kept_bandit, width) if is_older else self._bandit
+        page = self._blocks.page(record)
+        find = self._older_bandit if is_older else self._bandit
         try:
             policy = find_logged_policy(record, find, self._ranker, self._custom)
         except OtherCodeError as error:
@@ -225,21 +223,17 @@ class _Audit:
             return scorer
         return HybridBanditScorer.from_bytes(scorer.to_bytes(), explorer, version)
 
-    def _kept_bandit(self, width: int, version: int, explorer: AnyExplorer) -> Policy | None:
-        """Return a version of an earlier feature schema; None: its snapshot is gone.
+    def _older_bandit(self, version: int, explorer: AnyExplorer) -> Policy | None:
+        """Return a version of an earlier schema; None: it is not kept, or damaged.
 
         A fold by today's schema has more columns and would round differently.
-
-        Args:
-            width: number of columns of a candidate in that schema.
         """
-        if version == 0:
-            return initial_model(self._learning.args.vowpal, explorer, width)
+        if not version:
+            return self._bandit(version, explorer)
         try:
-            data = self._kept.load_part(version, "scorer")
-        except (FileNotFoundError, SnapshotCorruption):
+            return self._kept(version, explorer)
+        except SnapshotCorruption:
             return None
-        return HybridBanditScorer.from_bytes(data, explorer, version)
 
     def _add(
         self, page: Page, mismatches: int, error: float, violations: Iterable[Violation]

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from env.columns.schema import N_ACTION
 from env.fair_start.audience import Audiences
 from env.fair_start.settings import AudienceArgs
 from env.interface import Policy
@@ -17,7 +16,6 @@ from env.items.statistics import ItemStates
 from policies.bandit.scorer import HybridBanditScorer, Kernel, make_layout
 from policies.bandit.settings import HybridBanditArgs
 from policies.custom.policy import CustomPolicy
-from policies.explorers import AnyExplorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +37,11 @@ def initial_serving_model(
     return ServingModel(initial_model(args), ItemStates(), Audiences(audiences))
 
 
-def initial_model(
-    args: HybridBanditArgs, explorer: AnyExplorer | None = None, n_action: int = N_ACTION
-) -> HybridBanditScorer:
-    """Return the policy of version 0, which scores all candidates alike.
-
-    Args:
-        args: of the bandit.
-        explorer: explores with it; None: with that of `args`.
-        n_action: number of columns of a candidate; fewer in an earlier feature schema.
-    """
-    layout = make_layout(args.bits, n_action)
+def initial_model(args: HybridBanditArgs) -> HybridBanditScorer:
+    """Return the policy of version 0, which scores all candidates alike."""
+    layout = make_layout(args.bits)
     nothing = np.zeros(layout.mask + 1, dtype=np.float32)
-    return HybridBanditScorer(Kernel(layout, nothing), explorer or args.explorer, 0)
+    return HybridBanditScorer(Kernel(layout, nothing), args.explorer, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from histories import make_learner
 from env.pages.records import Blocks
 from env.records import FEEDBACK_KINDS, FeedbackRecord, Kind, PageRecord
 from policies.bandit.scorer import HybridBanditScorer
+from replay.evaluate.evaluate import Evaluation
 from serve.config import Config, DataSettings, parse
 from serve.jobs.policies import bandit_version
 from serve.jobs.verify import Verified
@@ -113,6 +114,17 @@ def test_what_is_learned_expects_the_rewards_that_the_release_expected(home: Pat
     assert len(then) > 1000
     np.testing.assert_allclose(now, then, atol=ROUNDING)
     assert then.std() > 100.0 * ROUNDING
+
+
+def test_it_is_evaluated_and_its_propensities_hold_as_far_as_versions_are_kept(home: Path) -> None:
+    options = ["--config", str(home / "nextswipe.toml"), "--data", str(home / "data")]
+    words = ["evaluate", "vowpal@5", "uniform", *options, "--force", "--json"]
+    found = msgspec.json.decode(program("-m", "serve.commands.main", *words), type=Evaluation)
+    assert [report.policy for report in found.reports] == ["vowpal@5", "uniform@0"]
+    assert found.health.calibration is not None
+    assert (found.health.calibration.max_error, found.health.n_pages) == (0.0, 355)
+    assert found.health.calibration.n > 1000
+    assert all(report.estimate().n > 1000 for report in found.reports)
 
 
 def test_it_is_served_heard_and_learned_on(home: Path) -> None:
@@ -233,7 +245,7 @@ def expect(home: Path) -> None:
     now = learning.policy.frozen(6)
     expected = Expectations([], [])
     for page in pages:
-        expected.then.extend(then.predict(blocks.written_page(page).context).tolist())
+        expected.then.extend(then.predict(blocks.page(page).context).tolist())
         expected.now.extend(now.predict(blocks.page(page).context).tolist())
     sys.stdout.write(msgspec.json.encode(expected).decode())
 
