@@ -164,7 +164,7 @@ def copy_keys(item: Item) -> tuple[int, ...]:
     if title and item.sound:
         said.append(f"title {title}\0{item.sound}")
     if item.vector is not None and any(item.vector):
-        said.append(f"vector {np.array(item.vector, dtype='<f4').tobytes().hex()}")
+        said.append(f"vector {np.array(item.vector, dtype='<f8').tobytes().hex()}")
     return tuple(item_key(f"copy {item.creator}\0{what}") for what in said)
 
 

@@ -21,7 +21,7 @@ from policies.collaborative.fit import FitArgs, fit
 from policies.snapshots import Manifest, SnapshotCorruption, SnapshotStore
 from serve.config import CollaborativeSettings, Config
 from serve.learn.fold import LearnerState
-from serve.learn.follower import keep_polling
+from serve.learn.follower import ActivationFollower
 from serve.store.generations import (
     NOTHING,
     ActivationConflict,
@@ -163,62 +163,11 @@ class CollaborativeTrainer:
         return activation
 
 
-class CollaborativeFollower:
-    """Polls for the current generation and hands each new one on."""
-
-    def __init__(
-        self, store: Store, generations: SnapshotStore, swap: Callable[[ItemFactors], None]
-    ) -> None:
-        """Hand each new generation to `swap` on the thread that polls."""
-        self._store, self._generations, self._swap = store, generations, swap
-        self._seen, self._refused = NOTHING, NOTHING
-        self._n_refused = 0
-
-    @property
-    def version(self) -> int:
-        """Number of the last generation that was handed on; 0: none."""
-        return self._seen.version
-
-    @property
-    def n_refused(self) -> int:
-        """The number of generations that could not be used, each counted once."""
-        return self._n_refused
-
-    def run(self, stop: Event, *, poll_s: float = 0.5) -> None:
-        """Poll until told to stop, also while the store is unavailable."""
-        keep_polling(
-            self.poll, stop, poll_s=poll_s, kept=lambda: f"collaborative={self._seen.version}"
-        )
-
-    def poll(self) -> bool:
-        """Hand the current generation on if it is new; return whether there was one.
-
-        An unusable generation is tried again at each poll: its disk may have failed for a moment.
-        """
-        with self._store.view() as view:
-            activation = current_activation(view, _NAME) or NOTHING
-        if (activation.epoch, activation.version) <= (self._seen.epoch, self._seen.version):
-            return False
-        try:
-            factors = load_factors(self._generations, activation)
-        except (SnapshotCorruption, FileNotFoundError) as error:
-            self._refuse(activation, error)
-            return False
-        self._swap(factors)
-        self._seen = activation
-        return True
-
-    def _refuse(self, activation: Activation, error: Exception) -> None:
-        if activation == self._refused:
-            return
-        logger.warning(
-            "kept collaborative=%d, refused collaborative=%d: %s",
-            self._seen.version,
-            activation.version,
-            error,
-        )
-        self._refused = activation
-        self._n_refused += 1
+def follow_generations(
+    store: Store, generations: SnapshotStore, swap: Callable[[ItemFactors], None]
+) -> ActivationFollower[ItemFactors]:
+    """Return what hands each new generation to `swap`."""
+    return ActivationFollower(store, _NAME, partial(load_factors, generations), swap)
 
 
 def load_factors(generations: SnapshotStore, activation: Activation) -> ItemFactors:

@@ -9,6 +9,7 @@ draws a page. An unusable version is logged once and left alone. Derivation:
 import logging
 from collections.abc import Callable, Iterator
 from threading import Event
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -23,9 +24,11 @@ from policies.custom.policy import CustomPolicy
 from policies.snapshots import SnapshotCorruption, SnapshotStore
 from serve.learn.custom import Customs, kept_state
 from serve.learn.served import ServingModel
-from serve.store.store import Activation, Store, StoreUnavailable
+from serve.store.generations import NOTHING, current_activation
+from serve.store.store import Activation, ActivationName, Store, StoreUnavailable
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 def keep_polling(
@@ -45,6 +48,70 @@ def keep_polling(
         except StoreUnavailable as error:
             logger.warning("kept %s: %s", kept(), error)
         stop.wait(poll_s)
+
+
+class ActivationFollower(Generic[T]):
+    """Polls for what is current under one name and hands each new one on."""
+
+    def __init__(
+        self,
+        store: Store,
+        name: ActivationName,
+        load: Callable[[Activation], T],
+        swap: Callable[[T], None],
+    ) -> None:
+        """Hand what is loaded to `swap`, on the thread that polls.
+
+        Args:
+            store: holds the activations.
+            name: of what is followed.
+            load: raises SnapshotCorruption or FileNotFoundError for what cannot be used; it is
+                given version 0 where nothing is current any more.
+            swap: called with each new one.
+        """
+        self._store, self._name, self._load, self._swap = store, name, load, swap
+        self._seen, self._refused = NOTHING, NOTHING
+        self._n_refused = 0
+
+    @property
+    def version(self) -> int:
+        """Version of the last one that was handed on; 0: none."""
+        return self._seen.version
+
+    @property
+    def n_refused(self) -> int:
+        """The number of those that could not be used, each counted once."""
+        return self._n_refused
+
+    def run(self, stop: Event, *, poll_s: float = 0.1) -> None:
+        """Poll until told to stop, also while the store is unavailable."""
+        keep_polling(self.poll, stop, poll_s=poll_s, kept=lambda: f"{self._name}={self.version}")
+
+    def poll(self) -> bool:
+        """Hand the current one on if it is new; return whether there was one.
+
+        An unusable one is tried again at each poll: its disk may have failed for a moment.
+        """
+        with self._store.view() as view:
+            activation = current_activation(view, self._name) or NOTHING
+        if (activation.epoch, activation.version) <= (self._seen.epoch, self._seen.version):
+            return False
+        try:
+            loaded = self._load(activation)
+        except (SnapshotCorruption, FileNotFoundError) as error:
+            self._refuse(activation, error)
+            return False
+        self._swap(loaded)
+        self._seen = activation
+        return True
+
+    def _refuse(self, activation: Activation, error: Exception) -> None:
+        if activation == self._refused:
+            return
+        kept, name, refused = self.version, self._name, activation.version
+        logger.warning("kept %s=%d, refused %s=%d: %s", name, kept, name, refused, error)
+        self._refused = activation
+        self._n_refused += 1
 
 
 N_LOOKED_AT = 1_000

@@ -5,12 +5,10 @@ be drawn again only if the ranker is still there. A ranker must read the columns
 encodes. Derivation: `docs/decisions/serve-rankers.md`.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import msgspec
@@ -22,7 +20,7 @@ from policies.ranker.ranker import Ranker, ranks_feeds
 from policies.snapshots import Manifest, SnapshotCorruption, SnapshotStore
 from serve.config import Config
 from serve.errors import JobError
-from serve.learn.follower import keep_polling
+from serve.learn.follower import ActivationFollower
 from serve.store.data_folder import open_data
 from serve.store.generations import NOTHING, ActivationConflict, activate_after, current_activation
 from serve.store.store import Activation, Store, Transaction, write_now
@@ -115,67 +113,17 @@ def ranker_finder(config: Config) -> FindRanker:
     return find
 
 
-logger = logging.getLogger(__name__)
+def follow_rankers(
+    store: Store, rankers: SnapshotStore, swap: Callable[[Ranking | None], None]
+) -> ActivationFollower[Ranking | None]:
+    """Return what hands each new ranker to `swap`; None: no ranker is current."""
 
-
-class RankerFollower:
-    """Polls for the current ranker and hands each new one on."""
-
-    def __init__(
-        self, store: Store, rankers: SnapshotStore, swap: Callable[[Ranking | None], None]
-    ) -> None:
-        """Hand each new ranker to `swap` on the thread that polls; None: no ranker is current."""
-        self._store, self._kept, self._swap = store, rankers, swap
-        self._seen, self._refused = NOTHING, NOTHING
-        self._n_refused = 0
-
-    @property
-    def version(self) -> int:
-        """Version of the last ranker that was handed on; 0: none."""
-        return self._seen.version
-
-    @property
-    def n_refused(self) -> int:
-        """The number of rankers that could not be used, each counted once."""
-        return self._n_refused
-
-    def run(self, stop: Event, *, poll_s: float = 0.1) -> None:
-        """Poll until told to stop, also while the store is unavailable."""
-        keep_polling(self.poll, stop, poll_s=poll_s, kept=lambda: f"ranker={self._seen.version}")
-
-    def poll(self) -> bool:
-        """Hand the current ranker on if it is new; return whether there was one.
-
-        An unusable ranker is tried again at each poll: its disk may have failed for a moment.
-        """
-        with self._store.view() as view:
-            activation = current_activation(view, "ranker") or NOTHING
-        if activation.epoch <= self._seen.epoch:
-            return False
-        try:
-            ranking = self._load(activation)
-        except (SnapshotCorruption, FileNotFoundError) as error:
-            self._refuse(activation, error)
-            return False
-        self._swap(ranking)
-        self._seen = activation
-        return True
-
-    def _load(self, activation: Activation) -> Ranking | None:
+    def load(activation: Activation) -> Ranking | None:
         if not activation.version:
             return None
-        return load_ranking(self._kept, activation.version, activation.digest)
+        return load_ranking(rankers, activation.version, activation.digest)
 
-    def _refuse(self, activation: Activation, error: Exception) -> None:
-        if activation != self._refused:
-            logger.warning(
-                "kept ranker=%d, refused ranker=%d: %s",
-                self._seen.version,
-                activation.version,
-                error,
-            )
-            self._refused = activation
-            self._n_refused += 1
+    return ActivationFollower(store, "ranker", load, swap)
 
 
 class PublishedRanker(msgspec.Struct, frozen=True):

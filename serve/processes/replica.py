@@ -21,14 +21,14 @@ from serve.feed.pipeline import Pipeline
 from serve.feed.shelf import Indexing
 from serve.http.api import make_app
 from serve.learn.collaborative import (
-    CollaborativeFollower,
     CollaborativeTrainer,
+    follow_generations,
     open_generations,
 )
 from serve.learn.custom import load_customs
 from serve.learn.follower import Follower
 from serve.learn.learner import OnlineLearner
-from serve.learn.rankers import RankerFollower, open_rankers
+from serve.learn.rankers import follow_rankers, open_rankers
 from serve.learn.served import initial_serving_model
 from serve.learn.settings import learning_args, open_snapshots, vowpal_args
 from serve.monitoring.heartbeats import FeedHeartbeat, Heartbeats
@@ -98,8 +98,8 @@ class FeedReplica:
             self.pipeline.warm,
             customs,
         )
-        self._rankers = RankerFollower(self._store, open_rankers(config), self.pipeline.rank)
-        self._tastes = CollaborativeFollower(
+        self._rankers = follow_rankers(self._store, open_rankers(config), self.pipeline.rank)
+        self._tastes = follow_generations(
             self._store, open_generations(config), self.pipeline.collaborate
         )
         self._follower.poll()

@@ -506,6 +506,14 @@ def test_items_that_are_merely_alike_are_no_copies(what: str) -> None:
     assert known.new(np.ones(2, dtype=np.bool_)).tolist() == [False, True]
 
 
+def test_vectors_that_differ_only_beyond_single_precision_are_no_copies() -> None:
+    vectors = ([1e300, 1.0], [1e301, 1.0], [1.0, 1e-12], [1.0, 0.0])
+    fields = [{"creator": "ann", "vector": vector} for vector in vectors]
+    catalogue = catalogue_with(**dict(zip("abcd", fields, strict=True)))
+    for k in range(4):
+        assert catalogue.with_copies(np.array([k])).tolist() == [k]
+
+
 def test_a_copy_of_a_copy_is_no_copy() -> None:
     both = {**COPIES["media"], **COPIES["title and sound"]}
     catalogue = catalogue_with(a=COPIES["media"], b=both, c=COPIES["title and sound"])

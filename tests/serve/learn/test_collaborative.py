@@ -25,12 +25,13 @@ from serve.config import Arm, CollaborativeSettings, Config, Experiment
 from serve.jobs.verify import verify_log
 from serve.learn.collaborative import (
     PART,
-    CollaborativeFollower,
     CollaborativeTrainer,
     fit_args,
+    follow_generations,
     open_generations,
 )
 from serve.learn.fold import LearnerState
+from serve.learn.follower import ActivationFollower
 from serve.learn.learner import OnlineLearner
 from serve.learn.settings import learning_args
 from serve.processes.replica import FeedReplica, LearnerReplica
@@ -90,9 +91,11 @@ def trained(config: Config, store: Store) -> tuple[CollaborativeTrainer, Learner
     return trainer, learning
 
 
-def followed(config: Config, store: Store) -> tuple[CollaborativeFollower, list[ItemFactors]]:
+def followed(
+    config: Config, store: Store
+) -> tuple[ActivationFollower[ItemFactors], list[ItemFactors]]:
     swapped: list[ItemFactors] = []
-    return CollaborativeFollower(store, open_generations(config), swapped.append), swapped
+    return follow_generations(store, open_generations(config), swapped.append), swapped
 
 
 # --- the window is a fold of the log ---

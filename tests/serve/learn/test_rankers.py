@@ -18,10 +18,11 @@ from serve.config import Arm, Config, Experiment
 from serve.errors import JobError
 from serve.jobs.backup import backup, restore
 from serve.jobs.policies import find_policy, learned_until
+from serve.learn.follower import ActivationFollower
 from serve.learn.rankers import (
     PART,
-    RankerFollower,
     Ranking,
+    follow_rankers,
     list_rankers,
     load_ranking,
     open_rankers,
@@ -52,9 +53,11 @@ def publish(config: Config, seed: int = 0, origin: str = "a test") -> int:
     return publish_ranker(config, random_ranker(seed).to_bytes(), origin=origin).version
 
 
-def follow(config: Config, store: Store) -> tuple[RankerFollower, list[Ranking | None]]:
+def follow(
+    config: Config, store: Store
+) -> tuple[ActivationFollower[Ranking | None], list[Ranking | None]]:
     swapped: list[Ranking | None] = []
-    return RankerFollower(store, open_rankers(config), swapped.append), swapped
+    return follow_rankers(store, open_rankers(config), swapped.append), swapped
 
 
 # --- publishing ---
