@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from env.items.catalogue import Catalogue
-from env.vocabulary import Bools, Float32s, Ints
+from env.vocabulary import Float32s, Ints
 
 N_SIGNS = 5
 UNKNOWN = -1 - (1 << N_SIGNS)
@@ -32,12 +32,13 @@ def topics(catalogue: Catalogue, index: Ints) -> Ints:
     return np.where(first > 0, first, -1 - _signs(catalogue.vectors[index]))
 
 
-def has_topic(catalogue: Catalogue, code: int) -> Bools:
-    """Return which items are of the topic of a code, shape (n_items,)."""
-    first: Ints = catalogue.tags[:, 0]
+def of_topic(catalogue: Catalogue, code: int) -> Ints:
+    """Return the items of the topic of a code, ascending."""
     if code > 0:
-        return np.asarray(first == code)
-    return np.asarray((first == 0) & (-1 - _signs(catalogue.vectors) == code))
+        tagged = catalogue.of_tags(np.array([code]))
+        return tagged[catalogue.tags[tagged, 0] == code]
+    is_of = (catalogue.tags[:, 0] == 0) & (-1 - _signs(catalogue.vectors) == code)
+    return is_of.nonzero()[0]
 
 
 def topic_name(tags: Sequence[str], vector: bytes) -> str:

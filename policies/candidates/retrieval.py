@@ -13,7 +13,7 @@ import numpy as np
 
 from env.arrays.index_sets import first_indices
 from env.items.popularity import Popular
-from env.items.topics import has_topic
+from env.items.topics import of_topic
 from env.users import state as users
 from env.vocabulary import Bools, Float32s, Floats, Ints
 from policies.candidates.query import MATCH_STEP, CandidateSource, Query, matches_of
@@ -85,7 +85,8 @@ class InsistedTopics:
 
     def _best_of(self, query: Query, code: int) -> Ints:
         """Return the new items of a topic, the best first."""
-        index = (query.new & has_topic(query.catalogue, code)).nonzero()[0]
+        index = of_topic(query.catalogue, code)
+        index = index[query.new[index]]
         worth = query.rng.standard_normal(len(index)) * query.items.reward_sd[index]
         return index[np.argsort(-(query.items.reward_mean[index] + worth), kind="stable")]
 
