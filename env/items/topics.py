@@ -36,9 +36,11 @@ def of_topic(catalogue: Catalogue, code: int) -> Ints:
     """Return the items of the topic of a code, ascending."""
     if code > 0:
         tagged = catalogue.of_tags(np.array([code]))
-        return tagged[catalogue.tags[tagged, 0] == code]
+        of_tag: Ints = tagged[catalogue.tags[tagged, 0] == code]
+        return of_tag
     is_of = (catalogue.tags[:, 0] == 0) & (-1 - _signs(catalogue.vectors) == code)
-    return is_of.nonzero()[0]
+    by_signs: Ints = is_of.nonzero()[0]
+    return by_signs
 
 
 def topic_name(tags: Sequence[str], vector: bytes) -> str:
