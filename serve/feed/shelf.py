@@ -17,8 +17,8 @@ from threading import Event, get_native_id
 import numpy as np
 
 from env.items.catalogue import Catalogue
-from env.items.content import TitleEncoder, static_block
-from env.records import ItemRecord, LogLine, pack_halves
+from env.items.content import ContentEncoder, EncodedBlock, TitleEncoder, encoded
+from env.records import ItemRecord, LogLine, ProjectionRecord
 from env.vocabulary import Item, ItemId
 from policies.candidates.cells import LEAST_ITEMS, ClusterIndex
 from serve.feed.pipeline import Pipeline
@@ -190,8 +190,9 @@ class ItemService:
         await self._catch_up()
         return answer
 
-    def _blocks(self, items: Sequence[Item]) -> list[bytes]:
-        return [pack_halves(static_block(item, self._titles)) for item in items]
+    def _blocks(self, items: Sequence[Item]) -> list[EncodedBlock]:
+        encoder = ContentEncoder(self._titles, self._catalogue.projections)
+        return [encoded(item, encoder) for item in items]
 
     def _search(self, text: str, limit: int) -> list[Item]:
         with self._store.view() as view:
@@ -205,7 +206,7 @@ class ItemService:
 
     def _apply(self, lines: Sequence[LogLine]) -> int:
         for line in lines:
-            if isinstance(line.record, ItemRecord):
+            if isinstance(line.record, ItemRecord | ProjectionRecord):
                 self._catalogue.apply(line.record, sequence=line.offset)
         return len(lines)
 

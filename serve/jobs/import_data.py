@@ -12,8 +12,7 @@ from pathlib import Path
 import msgspec
 
 from env.calibration.fitting import fit, holdout_auc
-from env.items.content import TitleEncoder, load_titles, static_block
-from env.records import pack_halves
+from env.items.content import ContentEncoder, TitleEncoder, encoded, load_titles
 from env.vocabulary import Item, Profile, UserId, UserKey
 from env.world import generated, responses
 from env.world.impressions import WatchTail
@@ -26,8 +25,9 @@ from serve.importers import kuairand
 from serve.importers.items import ItemLine
 from serve.importers.kuairand import KuaiRand
 from serve.jobs.imported_world import ImportDescription, ImportedWorld, People, digest_of
+from serve.learn.projections import first_projections, known_projections
 from serve.store.data_folder import open_data, require_imports
-from serve.store.ledger import WritePath, put_items
+from serve.store.ledger import WritePath, put_items, put_projection
 from serve.store.store import Transaction, write_now
 from serve.store.totals import OtherLengthError
 
@@ -232,13 +232,19 @@ def _write(
 ) -> tuple[ImportCounts, ImportCounts]:
     """Write items and users in one transaction, then call `finish` in it."""
     titles = _load_titles(config)
-    blocks = [pack_halves(static_block(item, titles)) for item in items]
     if users:
         require_imports(config)
     with open_data(config, must_exist=False, now_ms=lambda: now_ms) as store:
         ledger = WritePath(store)
+        encoder = ContentEncoder(titles, known_projections(store))
+        learned = first_projections(items, encoder, now_ms)
+        for record in learned:
+            encoder = ContentEncoder(titles, encoder.projections.after(record))
+        blocks = [encoded(item, encoder) for item in items]
 
         def work(transaction: Transaction) -> tuple[ImportCounts, ImportCounts]:
+            for record in learned:
+                put_projection(transaction, record)
             put = put_items(transaction, items, blocks, now_ms, are_new=False)
             advance(len(items))
             keys, counts = [], ImportCounts()

@@ -14,6 +14,7 @@ from threading import Event, Thread
 
 from starlette.applications import Starlette
 
+from env.items.content import load_titles
 from serve.config import Config
 from serve.feed.custom_pages import CustomPages
 from serve.feed.engine import Engine
@@ -28,6 +29,7 @@ from serve.learn.collaborative import (
 from serve.learn.custom import load_customs
 from serve.learn.follower import Follower
 from serve.learn.learner import OnlineLearner
+from serve.learn.projections import ProjectionTrainer
 from serve.learn.rankers import follow_rankers, open_rankers
 from serve.learn.served import initial_serving_model
 from serve.learn.settings import learning_args, open_snapshots, vowpal_args
@@ -168,6 +170,11 @@ class LearnerReplica:
         self._store = open_store(config, now_ms)
         self._training: Background | None = None
         trainer = self._trainer(config)
+        projecting = ProjectionTrainer(
+            self._store,
+            titles=load_titles() if config.content.titles else None,
+            now_ms=now_ms,
+        )
         learner = OnlineLearner(
             self._store,
             open_snapshots(config),
@@ -177,21 +184,24 @@ class LearnerReplica:
             publish_every_s=config.learner.publish_every_s,
             tick_after_s=None if config.clock.simulated else max(config.join.settle_ms / 1000, 1.0),
             beats=Heartbeats(Path(config.data.folder)),
-            told=None if trainer is None else trainer.offer,
+            told=(projecting.offer,) if trainer is None else (projecting.offer, trainer.offer),
         )
         if trainer is not None:
             self._training = Background("collaborative", partial(_train, trainer))
+        self._projecting = Background("projections", projecting.run)
         self._learning = Background("learner", partial(_learn, learner))
 
     def check(self) -> None:
         """Raise if learning has failed; one that was overtaken stands by and is healthy."""
         self._learning.check()
+        self._projecting.check()
         if self._training is not None:
             self._training.check()
 
     def close(self) -> None:
         """Publish the last version and close the store."""
         self._learning.close()
+        self._projecting.close()
         if self._training is not None:
             self._training.close()
         self._store.close()

@@ -18,8 +18,15 @@ import msgspec
 import numpy as np
 
 from env.items.catalogue import Catalogue
-from env.items.content import fold_tag
-from env.records import BlockRecord, FeedbackRecord, ItemRecord, PageRecord, UserRecord
+from env.items.content import EncodedBlock, fold_tag
+from env.records import (
+    BlockRecord,
+    FeedbackRecord,
+    ItemRecord,
+    PageRecord,
+    ProjectionRecord,
+    UserRecord,
+)
 from env.users.fold import fold, has_room
 from env.users.state import UserState, blocked_creators, unwanted_keys
 from env.vocabulary import CreatorId, Item, ItemId, Profile, ShortKeys, UserId, UserKey
@@ -87,7 +94,7 @@ DEBUT_MS = 7 * 86_400_000
 def put_items(
     transaction: Transaction,
     items: Sequence[Item],
-    blocks: Sequence[bytes],
+    blocks: Sequence[EncodedBlock],
     at_ms: int,
     *,
     are_new: bool,
@@ -97,7 +104,7 @@ def put_items(
     Args:
         transaction: of the store.
         items: each id once; one without an upload time gets the time of its first put.
-        blocks: static feature blocks of the items, float16 bytes.
+        blocks: of the items, in their order.
         at_ms: time of the change.
         are_new: whether items put for the first time, if uploaded lately, are launches.
 
@@ -113,7 +120,8 @@ def put_items(
             item.item_id,
             at_ms,
             item,
-            block,
+            block.block,
+            encoding=block.encoding,
             debut=are_new
             and old is None
             and item.item_id not in removed
@@ -130,6 +138,25 @@ def put_items(
         transaction.put_items(changed)
         transaction.set_vectors(vectors)
     return ItemsResponse(added, len(changes) - added, len(items) - len(changes))
+
+
+def put_projection(transaction: Transaction, record: ProjectionRecord) -> None:
+    """Append a projection; items put from now on are encoded with it."""
+    transaction.append([record])
+
+
+def put_blocks(
+    transaction: Transaction, items: Sequence[Item], blocks: Sequence[EncodedBlock], at_ms: int
+) -> None:
+    """Put items again with new blocks; one that has changed meanwhile is left alone."""
+    found = transaction.find_items([item.item_id for item in items])
+    changes = [
+        ItemRecord(item.item_id, at_ms, item, block.block, encoding=block.encoding)
+        for item, block in zip(items, blocks, strict=True)
+        if found.get(item.item_id) == item
+    ]
+    if changes:
+        transaction.append(changes)
 
 
 def remove_item(transaction: Transaction, item_id: ItemId, at_ms: int) -> bool:
