@@ -88,10 +88,10 @@ def learned_projection(
     """Return a projection onto the directions in which items, and tastes, differ most.
 
     These are eigenvectors of C / tr C + T / tr T, with the second moments C of the embeddings and T
-    of tastes, without the directions in which T is negative. The first `VECTOR_DIM` of them, which become columns, and
-    the others are each turned to agree with the projection before, by an orthogonal Procrustes
-    rotation (Schönemann, "A generalized solution of the orthogonal Procrustes problem",
-    Psychometrika 1966).
+    of tastes, without the directions in which T is negative. The first `VECTOR_DIM` of them, which
+    become columns, are turned to agree with the projection before, and so are the others, by an
+    orthogonal Procrustes rotation (Schönemann, "A generalized solution of the orthogonal Procrustes
+    problem", Psychometrika 1966).
 
     Args:
         embeddings: shape (n, m), m above `CONTENT_DIM`, each of unit length or zero.
@@ -108,6 +108,32 @@ def learned_projection(
     parts = (slice(0, VECTOR_DIM), slice(VECTOR_DIM, CONTENT_DIM))
     turned = [_turned(best[part], before.weights[part], moment) for part in parts]
     return Projection(number, np.concatenate(turned))
+
+
+NEAREST, QUERIES, POOL = 9, 500, 5_000
+"""Neighbours that are looked for, of how many items, among how many."""
+
+
+def neighbours_kept(projection: Projection, embeddings: Float32s) -> float:
+    """Return the share of the items' nearest neighbours that are still nearest in the image.
+
+    Args:
+        projection: of embeddings of this length.
+        embeddings: shape (n, m), of unit length or zero; the first `POOL` of them are looked at.
+    """
+    pool = embeddings[:POOL]
+    image = pool @ projection.weights.T.astype(np.float32)
+    length = np.linalg.norm(image, axis=1, keepdims=True)
+    before, after = _nearest(pool), _nearest(image / np.maximum(length, np.float32(1e-12)))
+    found = [np.isin(one, other) for one, other in zip(before, after, strict=True)]
+    return float(np.mean(found))
+
+
+def _nearest(rows: Float32s) -> Ints:
+    """Return the `NEAREST` other rows of each of the first `QUERIES`."""
+    cosine = rows[:QUERIES] @ rows.T
+    np.fill_diagonal(cosine, -np.inf)
+    return np.asarray(np.argpartition(-cosine, NEAREST, axis=1)[:, :NEAREST])
 
 
 def second_moment_of_tastes(

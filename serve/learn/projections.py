@@ -24,6 +24,7 @@ from env.items.projections import (
     Projections,
     Space,
     learned_projection,
+    neighbours_kept,
     second_moment_of_tastes,
 )
 from env.records import ItemRecord, ProjectionRecord, item_key
@@ -180,6 +181,10 @@ class ProjectionTrainer:
             n_items=len(self._encodings[space]),
             n_answers=0 if window is None else window.n_folded,
         )
+        if record is None:
+            self._n_items[space] = len(self._encodings[space])
+            logger.info("kept projection=%d of=%s", self._encoder.projections.newest(space), space)
+            return
         write_now(self._store, partial(put_projection, record=record))
         logger.info(
             "learned projection=%d of=%s items=%d answers=%d",
@@ -247,7 +252,8 @@ def first_projections(
         if len(found) >= LEAST_ITEMS and len(lengths) == 1 and min(lengths) > CONTENT_DIM:
             embeddings = np.array(found, dtype=np.float32)
             n = sum(encoder.space(item) == space for item in items)
-            records.append(_learned(space, embeddings, encoder.projections, at_ms, n_items=n))
+            record = _learned(space, embeddings, encoder.projections, at_ms, n_items=n)
+            records += [] if record is None else [record]
     return records
 
 
@@ -269,11 +275,13 @@ def _learned(
     n_items: int,
     n_answers: int = 0,
     tastes: Floats | None = None,
-) -> ProjectionRecord:
-    """Return the record of a space's next projection."""
+) -> ProjectionRecord | None:
+    """Return the record of a space's next projection; None if it would lose neighbours."""
     before = projections.of(space, embeddings.shape[1])
     number = projections.newest(space) + 1
     projection = learned_projection(embeddings, before, number=number, tastes=tastes)
+    if neighbours_kept(projection, embeddings) < neighbours_kept(before, embeddings):
+        return None
     halves = projection.halves()
     return ProjectionRecord(space, number, at_ms, halves, n_items=n_items, n_answers=n_answers)
 

@@ -10,6 +10,7 @@ from env.items.projections import (
     UNLEARNED,
     Projection,
     learned_projection,
+    neighbours_kept,
     second_moment_of_tastes,
 )
 from env.records import ProjectionRecord, decode_record, encode_record
@@ -91,6 +92,15 @@ def test_a_direction_in_which_only_tastes_differ_is_kept() -> None:
     told = learned_projection(embeddings, before, number=2, tastes=tastes)
     kept = [np.linalg.norm(projection.weights @ taste) for projection in (blind, told)]
     assert kept[0] < 0.3 < 0.8 < kept[1]
+
+
+def test_neighbours_are_counted_as_they_are() -> None:
+    embeddings = clustered(2, 900)
+    same = Projection(2, np.eye(M))
+    assert neighbours_kept(same, embeddings) == 1.0
+    assert neighbours_kept(Projection(2, np.eye(1, M)), embeddings) < 0.1
+    by_signs = neighbours_kept(NO_PROJECTIONS.of("vector", M), embeddings)
+    assert by_signs < neighbours_kept(first(embeddings), embeddings)
 
 
 def test_a_record_carries_a_projection_and_an_older_one_changes_nothing() -> None:
