@@ -276,11 +276,12 @@ def _learned(
     n_answers: int = 0,
     tastes: Floats | None = None,
 ) -> ProjectionRecord | None:
-    """Return the record of a space's next projection; None if it would lose neighbours."""
+    """Return the record of a space's next projection; None if random signs keep neighbours better."""
     before = projections.of(space, embeddings.shape[1])
     number = projections.newest(space) + 1
     projection = learned_projection(embeddings, before, number=number, tastes=tastes)
-    if neighbours_kept(projection, embeddings) < neighbours_kept(before, embeddings):
+    by_signs = NO_PROJECTIONS.of(space, embeddings.shape[1])
+    if neighbours_kept(projection, embeddings) < neighbours_kept(by_signs, embeddings):
         return None
     halves = projection.halves()
     return ProjectionRecord(space, number, at_ms, halves, n_items=n_items, n_answers=n_answers)
