@@ -14,7 +14,7 @@ from serve.wire.feed import Problem
 from serve.wire.items import ItemBody
 from serve.wire.users import ProfileBody
 
-_RECORDS = {ItemBody: Item, ProfileBody: Profile}
+_RECORDS: dict[type, type] = {ItemBody: Item, ProfileBody: Profile}
 _PATH_PARAMETERS = {"item_id": Id, "user_id": ExternalUserId}
 _ABOUT = (
     "A feed that learns from every swipe. Bodies are JSON or msgpack, by Content-Type and Accept. "

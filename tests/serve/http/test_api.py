@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import JSON, Answer, Server, ask, measured, sample, serving, stocked
-
 from starlette.applications import Starlette
 
 from env.records import PageRecord

@@ -33,7 +33,8 @@ from nextswipe_client.models import (
 client = Client(base_url=sys.argv[1])
 item = put_item.sync(client=client, item_id="clip-1", body=ItemBody(title="One pan pasta"))
 assert isinstance(item, Item), item
-page = feed.sync(client=client, body=FeedRequest(user_id="me", size=2, scene=SceneBody(country="MY")))
+asked = FeedRequest(user_id="me", size=2, scene=SceneBody(country="MY"))
+page = feed.sync(client=client, body=asked)
 assert isinstance(page, FeedResponse), page
 card = page.items[0]
 seen = Event(event_id="e-1", decision_id=card.decision_id, kind=EventKind.IMPRESSION, at_ms=1)
