@@ -1,4 +1,4 @@
-"""A world of one's own that a test trains in, by the name `custom_worlds:tastes`, and wrong ones."""
+"""A world of one's own to train in, by the name `custom_worlds:tastes`, and wrong ones."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ CARDS_A_VISIT, CARDS_A_LIFE = 10, 30
 class Tastes(VectorEnv[Any, Any, Any]):
     """Users like items along their taste; a life is three visits of ten cards."""
 
-    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
 
     def __init__(self, num_envs: int) -> None:
         self.num_envs = num_envs

@@ -25,7 +25,7 @@ RUN = CliRunner()
         (["ppo", "--env", "a world"], "expected a name like module:function"),
         (
             ["ppo", "--env", "custom_worlds:tastes", "--night", "1"],
-            "expected --env without --night",
+            "--env without --night",
         ),
         (["ppo", "--env", "custom_worlds:tastes", "--most-hate", "0.1"], "expected no limits in"),
         (["ppo", "--env", "custom_worlds:one_alone"], "expected a gymnasium.vector.VectorEnv"),
