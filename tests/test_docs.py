@@ -354,6 +354,18 @@ def uniform_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
+def test_the_features_of_an_export_are_read_as_shown(
+    uniform_log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = [b for b in _of("python") if "candidates.drop_columns" in b.text]
+    monkeypatch.chdir(uniform_log)
+    exec(compile(example.text, example.document, "exec"), {})
+    n, *columns = capsys.readouterr().out.split()
+    assert int(n) == len(load(Path("decisions")))
+    assert columns[::2] == ["reward:", "propensity:", "long_match:", "log_duration:"]
+
+
 @pytest.mark.parametrize("target", ["mixture_policy(0.8)", "mixture_policy(1.0)"])
 @pytest.mark.slow
 def test_estimators_without_a_command_answer_as_shown(

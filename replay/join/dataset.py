@@ -14,9 +14,11 @@ from typing import overload
 
 import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from env.pages.records import Blocks
-from env.records import LogLine, PageRecord, encode_record, item_key
+from env.records import LogLine, PageRecord, item_key
 from env.reward import Reward
 from env.vocabulary import (
     Bools,
@@ -31,11 +33,11 @@ from env.vocabulary import (
 )
 from replay.join.page_batches import PageRows, page_batches
 from replay.join.rows import FLAGS, ROW_COLUMNS, CoverageCounts, Pages, read_rows
+from replay.join.tables import COMPRESSION, DECISIONS, read_blocks, read_pages, write_pages
 from replay.source import Batch
 
 _ABOUT = b"nextswipe"
 _SCENE = ("country", "language", "device", "network", "hour", "weekday", "position")
-_page_decoder = msgspec.msgpack.Decoder(PageRecord)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,52 +192,37 @@ def read(
 
 
 def save(dataset: Dataset, folder: Path) -> None:
-    """Write a dataset as three Parquet files: `decisions`, `pages` and `blocks`.
+    """Write a dataset as four Parquet files of plain columns, see `replay.join.tables`.
 
-    `decisions.parquet` has one row per decision in plain columns (ids, scene, feedback, reward) for
-    use by other tools. `pages.parquet` holds page records as msgpack, as in the log, and
-    `blocks.parquet` the static features that pages refer to by content hash.
+    Raises:
+        ValueError: a page's features are not as wide as its schema says.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     folder.mkdir(parents=True, exist_ok=True)
-    used = np.unique(dataset.page)
-    records = [dataset.pages[place] for place in used]
-    hashes = {r.blocks[i : i + 8]: None for r in records for i in range(0, len(r.blocks), 8)}
+    records = [dataset.pages[place] for place in np.unique(dataset.page)]
     about = msgspec.json.encode([dataset.coverage, dataset.reward_version])
-    decisions = pa.table(_decisions(dataset)).replace_schema_metadata({_ABOUT: about})
-    pages = pa.table(
-        {
-            "page_id": [r.page_id for r in records],
-            "at_ms": pa.array([r.at_ms for r in records], pa.int64()),
-            "record": pa.array([encode_record(r) for r in records], pa.large_binary()),
-        }
+    decisions = pa.table(_decisions(dataset), schema=DECISIONS)
+    pq.write_table(
+        decisions.replace_schema_metadata({_ABOUT: about}),
+        folder / "decisions.parquet",
+        compression=COMPRESSION,
     )
-    blocks = pa.table({"block": pa.array([dataset.blocks.block(h) for h in hashes], pa.binary())})
-    for name, table in (("decisions", decisions), ("pages", pages), ("blocks", blocks)):
-        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+    write_pages(records, dataset.blocks, folder)
 
 
 def load(folder: Path) -> Dataset:
     """Return the dataset that `save` wrote; its decisions may have been filtered since.
 
     Raises:
-        FileNotFoundError: one of the three files is missing.
+        FileNotFoundError: one of the four files is missing.
         ValueError: `decisions.parquet` was not written by `save`, a page fails the checks of
-            `read`, or a decision does not match its page's draw.
-        msgspec.ValidationError: `pages.parquet` holds something other than pages.
+            `read`, candidates or blocks were changed, or a decision does not match its page's draw.
     """
-    import pyarrow.parquet as pq
-
-    table, pages, stored = (
-        pq.read_table(folder / f"{name}.parquet") for name in ("decisions", "pages", "blocks")
-    )
+    table = pq.read_table(folder / "decisions.parquet")
     about = (table.schema.metadata or {}).get(_ABOUT)
     if about is None:
         raise ValueError(f"expected a dataset that nextswipe wrote, got {folder}")
     coverage, reward_version = msgspec.json.decode(about, type=tuple[CoverageCounts, int])
-    kept = _load_pages(pages.to_pydict()["record"], stored.to_pydict()["block"])
+    kept = _load_pages(read_pages(folder), read_blocks(folder))
     ids = table.select(["page_id", "user"]).to_pydict()
     codes: dict[UserKey, int] = {}
     columns = {name: table[name].to_numpy() for name in ROW_COLUMNS if name in table.schema.names}
@@ -257,12 +244,12 @@ def load(folder: Path) -> Dataset:
     return dataset
 
 
-def _load_pages(records: Iterable[bytes], blocks: Iterable[bytes]) -> Pages:
+def _load_pages(records: Iterable[PageRecord], blocks: Iterable[bytes]) -> Pages:
     pages = Pages()
     for block in blocks:
         pages.blocks.add(block)
-    for data in records:
-        pages.keep(_page_decoder.decode(data))
+    for record in records:
+        pages.keep(record)
     return pages
 
 
