@@ -197,7 +197,8 @@ def test_files_that_were_changed_are_refused(tmp_path: Path, name: str, message:
         pq.write_table(table.slice(1), file)
     else:
         place = table.schema.get_field_index("v0")
-        changed = (np.asarray(table["v0"]) + np.float32(1.0)).tolist()
-        pq.write_table(table.set_column(place, table.schema.field("v0"), [changed]), file)
+        shifted = (np.asarray(table["v0"]) + np.float32(1.0)).tolist()
+        changed = pa.array(shifted, pa.float32())
+        pq.write_table(table.set_column(place, table.schema.field("v0"), changed), file)
     with pytest.raises(ValueError, match=message):
         dataset.load(tmp_path)
