@@ -27,7 +27,7 @@ from policies.baselines import UniformPolicy
 from replay.estimators.trajectories import logged_return
 from replay.evaluate.episodes import read_lives
 from replay.evaluate.targets import PolicyTarget
-from replay.join.dataset import load
+from replay.join.exported import load
 from serve.commands.main import app
 from serve.config import SHIPPED, Arm, Config, DataSettings, Experiment, parse
 from serve.http.endpoints import OPERATIONS

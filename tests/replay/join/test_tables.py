@@ -16,7 +16,7 @@ from env.columns.schema import DYNAMIC, DYNAMIC_WIDTHS, SHARED, STATIC
 from env.records import PageRecord, Record
 from env.vocabulary import Page
 from policies.baselines import mixture_policy
-from replay.join import dataset, tables
+from replay.join import dataset, exported, tables
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "data.md"
 FEATURES = {
@@ -42,7 +42,7 @@ PAGES, RECORDS = make_log()
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("export")
-    dataset.save(dataset.read(lines(RECORDS), LIKES), place)
+    exported.save(dataset.read(lines(RECORDS), LIKES), place)
     return place
 
 
@@ -190,7 +190,7 @@ def test_a_page_of_another_width_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_files_that_were_changed_are_refused(tmp_path: Path, name: str, message: str) -> None:
-    dataset.save(dataset.read(lines(RECORDS), LIKES), tmp_path)
+    exported.save(dataset.read(lines(RECORDS), LIKES), tmp_path)
     file = tmp_path / f"{name}.parquet"
     table = pq.read_table(file)
     if name == "candidates":
@@ -201,4 +201,4 @@ def test_files_that_were_changed_are_refused(tmp_path: Path, name: str, message:
         changed = pa.array(shifted, pa.float32())
         pq.write_table(table.set_column(place, table.schema.field("v0"), changed), file)
     with pytest.raises(ValueError, match=message):
-        dataset.load(tmp_path)
+        exported.load(tmp_path)

@@ -16,7 +16,7 @@ from kuairands import write_kuairand
 from typer.testing import CliRunner
 
 from replay.formats.dsjson_source import DsjsonSource
-from replay.join.dataset import load as load_dataset
+from replay.join.exported import load as load_dataset
 from serve.commands.main import app
 from serve.config import SHIPPED, Config, parse
 
