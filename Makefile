@@ -17,7 +17,7 @@ PINS := pyproject.toml constraints.txt
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 PACKAGES := env policies replay serve
 
-.PHONY: help install run check test study lint wheel clean
+.PHONY: help install run check test clients study lint wheel clean
 
 # Folders whose tests start no process, train nothing and simulate no world. What takes long in them all
 # the same bears the marker `slow`; a new test of these folders is in the selection by itself.
@@ -45,6 +45,8 @@ check: lint  ## lint, then the fast half of the tests, in at most 90 seconds on 
 test: lint  ## install the test tools, lint, then run every test and doctest
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)  # as the server runs
 
+clients: .venv/clients/.installed  ## install generators of clients, which make test then tries on the API
+
 lint: .venv/.installed-$(EXTRAS)  ## check style, format, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -68,6 +70,16 @@ clean:  ## remove what make made; data/ stays
 
 .venv/.installed-$(EXTRAS): $(PINS) | $(BIN)/pip
 	$(PIP_INSTALL) --editable '.[$(EXTRAS)]'
+	touch $@
+
+# A folder of its own: openapi-python-client asks for an older typer than nextswipe has.
+.venv/clients/.installed: $(wildcard tests/serve/http/clients/*.txt tests/serve/http/clients/*.json) | $(BIN)/pip
+	$(BIN)/python -m venv .venv/clients
+	.venv/clients/bin/pip install --disable-pip-version-check --requirement tests/serve/http/clients/requirements.txt
+	if command -v npm >/dev/null; then \
+	  cp tests/serve/http/clients/package.json .venv/clients/ && \
+	  npm install --prefix .venv/clients --no-package-lock --no-audit --no-fund; \
+	else echo "without npm, the test of TypeScript's types is skipped" >&2; fi
 	touch $@
 
 # Each candidate is run, not just looked up: a shim may be on the path with no Python behind it, and

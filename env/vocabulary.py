@@ -35,42 +35,73 @@ DecisionId = NewType("DecisionId", str)
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A video as its uploader describes it."""
+    """A video as its uploader describes it.
 
-    item_id: ItemId  # the caller's id
-    creator: CreatorId = CreatorId("")  # uploader; empty where unknown
-    title: str = ""  # as shown on the card
-    tags: tuple[str, ...] = ()  # topics, in the caller's own words
-    duration_s: float | None = None  # length in seconds; None where unknown, never 0
-    published_ms: int = 0  # upload time, Unix milliseconds
-    language: str = ""  # ISO 639 code; empty where unknown, "zxx" without words
-    country: str = ""  # ISO 3166 alpha-2 code of its home market; empty where unknown
-    markets: tuple[str, ...] = ()  # countries in which it may be shown; empty for everywhere
-    sound: str = ""  # id of the music; empty where unknown
-    media: str = ""  # address of the video, for the client
-    # the caller's own embedding, of one length throughout a catalogue
+    Attributes:
+        item_id: the caller's id.
+        creator: id of the uploader; empty where unknown.
+        title: as shown on the card.
+        tags: topics, in the caller's own words.
+        duration_s: length in seconds; None where unknown, never 0.
+        published_ms: upload time, Unix milliseconds.
+        language: ISO 639 code; empty where unknown, "zxx" without words.
+        country: ISO 3166 alpha-2 code of its home market; empty where unknown.
+        markets: countries in which it may be shown; empty for everywhere.
+        sound: id of the music; empty where unknown.
+        media: address of the video, for the client.
+        vector: the caller's own embedding, of one length throughout a catalogue.
+        rating: minimum age in years; 0 for everybody.
+        products: address of the product by country of sale (ISO 3166 alpha-2).
+        listed: false hides it from every feed without forgetting it.
+        bait: the caller's own score of its clickbait, in [0, 1]; None where unknown.
+    """
+
+    item_id: ItemId
+    creator: CreatorId = CreatorId("")
+    title: str = ""
+    tags: tuple[str, ...] = ()
+    duration_s: float | None = None
+    published_ms: int = 0
+    language: str = ""
+    country: str = ""
+    markets: tuple[str, ...] = ()
+    sound: str = ""
+    media: str = ""
     vector: tuple[float, ...] | None = None
-    rating: int = 0  # minimum age in years; 0 for everybody
-    products: dict[str, str] = {}  # address of the product by country of sale (ISO 3166 alpha-2)
-    listed: bool = True  # False hides it from every feed without forgetting it
-    # the caller's own score of its clickbait, in [0, 1]; None where unknown
+    rating: int = 0
+    products: dict[str, str] = {}
+    listed: bool = True
     bait: float | None = None
 
 
 class Profile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A user's registration data."""
+    """A user's registration data.
 
-    country: str = ""  # ISO 3166 alpha-2 code
-    language: str = ""  # ISO 639 code
-    time_zone: str = ""  # IANA name; empty for the country's most populous zone
-    device: str = ""  # "phone", "tablet", "desktop" or "tv"
-    os: str = ""  # for example "android"
-    apps: tuple[str, ...] = ()  # installed apps, in the caller's own words
-    cohort: str = ""  # the caller's activity class, for example "full_active"
-    tags: tuple[str, ...] = ()  # the caller's own segments
-    registered_ms: int = 0  # Unix milliseconds
-    follows: tuple[CreatorId, ...] = ()  # creators followed at registration
-    birth_year: int = 0  # 0 where unknown
+    Attributes:
+        country: ISO 3166 alpha-2 code.
+        language: ISO 639 code.
+        time_zone: IANA name; empty for the country's most populous zone.
+        device: "phone", "tablet", "desktop" or "tv".
+        os: for example "android".
+        apps: installed apps, in the caller's own words.
+        cohort: the caller's activity class, for example "full_active".
+        tags: the caller's own segments.
+        registered_ms: Unix milliseconds.
+        follows: creators followed at registration.
+        birth_year: 0 where unknown.
+    """
+
+    country: str = ""
+    language: str = ""
+    time_zone: str = ""
+    device: str = ""
+    os: str = ""
+    apps: tuple[str, ...] = ()
+    cohort: str = ""
+    tags: tuple[str, ...] = ()
+    registered_ms: int = 0
+    follows: tuple[CreatorId, ...] = ()
+    birth_year: int = 0
 
 
 class Scene(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -26,6 +26,7 @@ from serve.limits import QUEUE
 
 SHIPPED = Path(__file__).with_name("nextswipe.toml")
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+_ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]{1,300}")
 PolicyName = Literal["uniform", "popularity", "mixture", "vowpal", "blend"]
 POLICY_NAMES: tuple[str, ...] = get_args(PolicyName)
 Section = TypeVar("Section")
@@ -45,7 +46,16 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replicas: Annotated[int, Meta(ge=1, le=64)] = 1
     edge: Literal["haproxy", "proxy"] = "haproxy"
     queue: Annotated[int, Meta(ge=1, le=100_000)] = QUEUE
+    origins: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
     drain_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 3.0
+
+    def __post_init__(self) -> None:
+        for origin in self.origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    "origins must be sites as a browser names them, like https://feed.example: "
+                    f"small letters, no path; got {origin!r}"
+                )
 
 
 class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

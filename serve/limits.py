@@ -64,7 +64,13 @@ IpAddress = Annotated[
     str,
     Meta(
         max_length=45,
-        extra_json_schema={"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}, {"const": ""}]},
+        extra_json_schema={
+            "anyOf": [
+                {"type": "string", "format": "ipv4"},
+                {"type": "string", "format": "ipv6"},
+                {"type": "string", "const": ""},
+            ]
+        },
     ),
 ]
 

@@ -27,7 +27,7 @@ from policies.baselines import UniformPolicy
 from replay.estimators.trajectories import logged_return
 from replay.evaluate.episodes import read_lives
 from replay.evaluate.targets import PolicyTarget
-from replay.join.dataset import load
+from replay.join.exported import load
 from serve.commands.main import app
 from serve.config import SHIPPED, Arm, Config, DataSettings, Experiment, parse
 from serve.http.endpoints import OPERATIONS
@@ -352,6 +352,18 @@ def uniform_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_history(config, n_users=40, rounds=range(3), publish=False)
     export_parquet(config, folder / "decisions")
     return folder
+
+
+@pytest.mark.slow
+def test_the_features_of_an_export_are_read_as_shown(
+    uniform_log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = [b for b in _of("python") if "candidates.drop_columns" in b.text]
+    monkeypatch.chdir(uniform_log)
+    exec(compile(example.text, example.document, "exec"), {})
+    n, *columns = capsys.readouterr().out.split()
+    assert int(n) == len(load(Path("decisions")))
+    assert columns[::2] == ["reward:", "propensity:", "long_match:", "log_duration:"]
 
 
 @pytest.mark.parametrize("target", ["mixture_policy(0.8)", "mixture_policy(1.0)"])

@@ -1,15 +1,14 @@
 """Action spaces of the environments, and the cards that an action shows.
 
-An illegal action raises before the state changes, so a caller that catches the error can choose
-again.
+Every action of a space is legal, so learners that draw each card of a page by itself can train: a
+repeated candidate is replaced by the next that is not on the page. An action outside of the space,
+or of an item that may not be shown, raises before the state changes.
 """
 
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from env.columns.scales import MEAN_BAIT
@@ -71,44 +70,6 @@ def rank(predicted: list[Floats], actions: Floats, mask: np.ndarray, n_cards: in
     return np.argsort(-scores, axis=1, kind="stable")[:, :n_cards]
 
 
-class PageSpace(spaces.MultiDiscrete):
-    """Ordered pages of m different candidates out of K, alone or a batch of them."""
-
-    def __init__(
-        self, k: int, shape: tuple[int, ...], seed: int | np.random.Generator | None = None
-    ) -> None:
-        """Create the space of arrays of shape (m,) or (n, m), with m at most k."""
-        super().__init__(np.full(shape, k), seed=seed)
-        self.k = k
-
-    def sample(self, mask: Any = None, probability: Any = None) -> Ints:
-        """Return a uniformly drawn page, or a batch of pages.
-
-        Raises:
-            ValueError: a mask or probabilities are given; pages support neither.
-        """
-        if mask is not None or probability is not None:
-            raise ValueError("expected neither mask nor probability: pages are drawn uniformly")
-        keys = self.np_random.random((*self.nvec.shape[:-1], self.k))
-        return np.argsort(keys, axis=-1)[..., : self.nvec.shape[-1]].astype(np.int64)
-
-    def contains(self, x: Any) -> bool:
-        """Return whether x is in range and without a repeat."""
-        return bool(super().contains(x)) and not has_repeats(np.asarray(x)).any()
-
-
-@batch_space.register(PageSpace)
-def _batch(space: PageSpace, n: int = 1) -> PageSpace:
-    """Return the space of n pages, with a copy of the random state."""
-    return PageSpace(space.k, (n, *space.nvec.shape), seed=deepcopy(space.np_random))
-
-
-def has_repeats(pages: Ints) -> Any:
-    """Return whether pages of shape (..., m) repeat a candidate, shape (...)."""
-    in_order = np.sort(pages, axis=-1)
-    return (in_order[..., 1:] == in_order[..., :-1]).any(axis=-1)
-
-
 def action_space(settings: Settings, shape: tuple[int, ...] = ()) -> spaces.Space[Any]:
     """Return the space of one action, or of a batch of shape (n,)."""
     k = settings.n_candidates
@@ -116,7 +77,7 @@ def action_space(settings: Settings, shape: tuple[int, ...] = ()) -> spaces.Spac
         case "next":
             return spaces.MultiDiscrete(np.full(shape, k)) if shape else spaces.Discrete(k)
         case "page":
-            return PageSpace(k, (*shape, settings.page_size))
+            return spaces.MultiDiscrete(np.full((*shape, settings.page_size), k))
         case "weights":
             return spaces.Box(-1.0, 1.0, (*shape, N_SIGNALS), np.float32)
 
@@ -125,8 +86,8 @@ def cards_of(actions: Any, swiping: Simulation, screen: Screen) -> Ints:
     """Return the candidates that actions show, in order, shape (n, m).
 
     Raises:
-        ValueError: an action has the wrong shape, is out of range, is masked or repeats a
-            candidate. Actions of finished episodes are not checked.
+        ValueError: an action has the wrong shape, is out of range or is masked. Actions of finished
+            episodes are not checked.
     """
     n, settings = len(swiping.over), swiping.settings
     given = np.asarray(actions)
@@ -142,7 +103,42 @@ def cards_of(actions: Any, swiping: Simulation, screen: Screen) -> Ints:
         raise ValueError(f"expected whole numbers as actions, got {given.dtype}")
     cards = given.astype(np.int64).reshape(n, settings.n_cards)
     _refuse(cards, swiping)
-    return np.where(swiping.over[:, None], np.arange(settings.n_cards), cards)
+    legal = np.where(swiping.over[:, None], np.arange(settings.n_cards), cards)
+    return without_repeats(legal, swiping.candidates.mask > 0)
+
+
+def without_repeats(pages: Ints, allowed: Bools) -> Ints:
+    """Return pages on which no candidate stands twice; those without repeats stay as they are.
+
+    A candidate that stands on the page before is replaced by the next one, in order of index and
+    after the last the first, that is allowed and has no place on the page.
+
+    Args:
+        pages: candidates in order, shape (n, m).
+        allowed: candidates that may take a place, shape (n, K), at least m of each user.
+
+    >>> without_repeats(np.array([[1, 1, 2, 3]]), np.array([[True, True, True, True, False]]))
+    array([[1, 0, 2, 3]])
+    """
+    whole, k = pages.copy(), allowed.shape[1]
+    users = np.flatnonzero(has_repeats(whole))
+    free = allowed[users]
+    np.put_along_axis(free, whole[users], values=False, axis=1)
+    for slot in range(1, whole.shape[1]):
+        card = whole[users, slot]
+        again = np.flatnonzero((whole[users, :slot] == card[:, None]).any(axis=1))
+        following = (card[again, None] + np.arange(1, k)) % k
+        first = np.take_along_axis(free[again], following, axis=1).argmax(axis=1)
+        chosen = following[np.arange(len(again)), first]
+        free[again, chosen] = False
+        whole[users[again], slot] = chosen
+    return whole
+
+
+def has_repeats(pages: Ints) -> Bools:
+    """Return whether pages of shape (n, m) repeat a candidate, shape (n,)."""
+    in_order = np.sort(pages, axis=1)
+    return np.asarray((in_order[:, 1:] == in_order[:, :-1]).any(axis=1))
 
 
 def _ranked(weights: NDArray[Any], swiping: Simulation, screen: Screen) -> Ints:
@@ -165,13 +161,6 @@ def _refuse(cards: Ints, swiping: Simulation) -> None:
         raise ValueError(
             f"expected candidates 0 to {k - 1}, got {cards[user].tolist()} for user {user}"
         )
-    if cards.shape[1] > 1:
-        user = _first(has_repeats(cards) & live)
-        if user is not None:
-            raise ValueError(
-                f"expected {cards.shape[1]} different candidates on a page, "
-                f"got {cards[user].tolist()} for user {user}"
-            )
     if swiping.settings.masked:
         inside = np.clip(cards, 0, k - 1)
         allowed = np.take_along_axis(swiping.candidates.mask, inside, axis=1) > 0

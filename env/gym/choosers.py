@@ -51,7 +51,7 @@ def myopic_scores(observation: Any) -> Floats:
 def mixed_scores(observation: Any) -> Floats:
     """Return the myopic scores minus costs of often-seen topics and of bait, shape (n, K)."""
     seen = observation["personal"][..., _SEEN].astype(np.float64)
-    bait = observation["items"][..., _BAIT].astype(np.float64)
+    bait = observation["item"][..., _BAIT].astype(np.float64)
     return np.asarray(myopic_scores(observation) - SEEN_COST * seen - BAIT_COST * bait)
 
 

@@ -1,6 +1,6 @@
 """The observation of n simulated users as arrays, in five forms, and their spaces.
 
-    dict       user (n, U), items (n, K, F), personal (n, K, P), mask (n, K)
+    dict       user (n, U), item (n, K, F), personal (n, K, P), mask (n, K)
     flat       the first three in one row per user, for learners that take one Box
     ids        candidates (n, K), rows of `Stock.table`, and mask
     feed       as dict, in the columns of the HTTP feed
@@ -83,7 +83,7 @@ class Screen:
 
     def _arrays(self) -> dict[str, Float32s]:
         seen = self if self._feed is None else self._feed
-        return {"user": seen.user, "items": seen.items, "personal": seen.personal}
+        return {"user": seen.user, "item": seen.items, "personal": seen.personal}
 
     def _space(self) -> spaces.Space[Any]:
         k = self.items.shape[1]

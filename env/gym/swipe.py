@@ -26,7 +26,7 @@ class SwipeEnv(gymnasium.Env[Observation, Any]):
     - `user` (U,): belief of interests, one number per item dimension; topics shown lately (32);
       session, calendar and running means (`env.world.observer.USER_FACTS`); one-hot cohort, device,
       country and language.
-    - `items` (K, F): each candidate's vector, then `env.world.supply.ITEM_FACTS`: duration, age,
+    - `item` (K, F): each candidate's vector, then `env.world.supply.ITEM_FACTS`: duration, age,
       exposures, posterior log-odds and uncertainty of a valid play, rates, a guess of its bait.
     - `personal` (K, 4): match with the belief, topic shown lately, same language, predicted valid
       play.
@@ -34,7 +34,7 @@ class SwipeEnv(gymnasium.Env[Observation, Any]):
 
     `obs="flat"` is the first three in one Box; `obs="ids"` the rows of the candidates and the mask.
     `obs="feed"` is the Dict of the HTTP feed's columns (`env.columns.schema`: `user` SHARED,
-    `items` STATIC, `personal` DYNAMIC; see `env.gym.feed_observation`), `obs="feed_flat"` the same
+    `item` STATIC, `personal` DYNAMIC; see `env.gym.feed_observation`), `obs="feed_flat"` the same
     in one Box; a ranker trained on either can be served.
 
     Hidden are satisfaction, taste, load, true bait and the class of return.
@@ -42,8 +42,9 @@ class SwipeEnv(gymnasium.Env[Observation, Any]):
     # Action
 
     - `"next"`, Discrete(K): the candidate to show.
-    - `"page"`, m different candidates of K, in order. Feedback comes after the page, and the user
-      may leave inside it.
+    - `"page"`, MultiDiscrete of m candidates of K, in order. One that stands on the page already is
+      replaced by the next candidate that does not: the next index, after K - 1 comes 0, masked ones
+      passed over. Feedback comes after the page, and the user may leave inside it.
     - `"weights"`, Box(-1, 1, (8,)): log multipliers of the predictions that rank a page of m; see
       `env.gym.actions`.
 
@@ -65,8 +66,8 @@ class SwipeEnv(gymnasium.Env[Observation, Any]):
     Components of the reward (`watch_s`, `engagement`, `survey`, `retention`) and events of the
     step, `n_cards` seen, `tail` (cards of the less exposed half of the items), `session_end`,
     `gap_days` (0 within a session and without a return), and `discount`: 1 within a session,
-    `day_discount ** gap_days` at its end, 0 without a return. With pages also `page_<event>`, card
-    by card.
+    `day_discount ** gap_days` at its end, 0 without a return. With pages also `page`, the
+    candidates as they were shown, and `page_<event>`, card by card.
 
     # Arguments
 

@@ -150,13 +150,14 @@ class SwipeVectorEnv(VectorEnv[Observation, Any, Any]):
         """
         if not self.is_seeded:
             raise RuntimeError("expected reset() before the first step()")
-        turn = self.play(cards_of(actions, self.swiping, self.screen))
+        cards = cards_of(actions, self.swiping, self.screen)
+        turn = self.play(cards)
         return (
             self.screen.write(copy=self._copy),
             self.objective.of(turn.worth),
             turn.terminated,
             turn.truncated,
-            _info(turn),
+            _info(turn, cards),
         )
 
     def _seeds(self, seed: int | Sequence[int] | None) -> Ints:
@@ -187,7 +188,7 @@ def _supply(supply: str | Supply, world: Preset, world_seed: int, cards_a_day: i
     return live if supply == "live" else FixedSupply(live.stock)
 
 
-def _info(turn: StepResult) -> dict[str, Any]:
+def _info(turn: StepResult, cards: Ints) -> dict[str, Any]:
     worth = turn.worth
     info: dict[str, Any] = {
         "n_cards": turn.n_cards,
@@ -199,5 +200,6 @@ def _info(turn: StepResult) -> dict[str, Any]:
     info |= dict(zip(EVENTS, add_cards(turn.events), strict=True))
     if len(turn.events) > 1:
         pages = (f"page_{name}" for name in EVENTS)
+        info["page"] = cards
         info |= dict(zip(pages, turn.events.transpose(1, 2, 0), strict=True))
     return info

@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
 
 from env.arrays.draws import life_keys, uniforms
 from env.twin.model import (
@@ -114,6 +115,8 @@ class MiniUserBatch:
 ObsMode = Literal["flat", "ids"]
 OBS_MODES: tuple[ObsMode, ...] = get_args(ObsMode)
 HORIZON_DAYS = 60
+COLOURS = ((86, 196, 142), (236, 176, 88), (226, 104, 118))
+"""Of the bars of satisfaction, satiation and load."""
 N_SEEDS = 2**62
 
 
@@ -156,13 +159,13 @@ class MiniSwipeEnv(gymnasium.Env[Float32s | np.int64, int | np.int64]):
 
     ## Arguments
     `reward`, `obs`, `horizon_days` (60), `constants` (`env.twin.model.MiniConstants`),
-    `render_mode` (None or "ansi").
+    `render_mode` (None, "ansi" or "rgb_array").
 
     ## Version
     v0: the constants are frozen; another set makes another version.
     """
 
-    metadata = {"render_modes": ["ansi"], "render_fps": 1}
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 1}
 
     def __init__(
         self,
@@ -175,7 +178,8 @@ class MiniSwipeEnv(gymnasium.Env[Float32s | np.int64, int | np.int64]):
     ) -> None:
         require_options(reward, obs, horizon_days)
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(f"render_mode must be None or 'ansi', got {render_mode!r}")
+            modes = ", ".join(self.metadata["render_modes"])
+            raise ValueError(f"render_mode must be None or one of {modes}, got {render_mode!r}")
         self.render_mode = render_mode
         self.observation_space = observation_space(obs)
         self.action_space = spaces.Discrete(N_ACTIONS)
@@ -228,12 +232,17 @@ class MiniSwipeEnv(gymnasium.Env[Float32s | np.int64, int | np.int64]):
         return observation, float(rewards[self._reward][0]), terminated, truncated, told
 
     # Gymnasium's type of a frame is a variable that no class binds.
-    def render(self) -> str | None:  # type: ignore[override]
-        """Return the user's state and last action as one line, in mode "ansi"."""
+    def render(self) -> str | NDArray[np.uint8] | None:  # type: ignore[override]
+        """Return the user's state: with the last action as one line, or as three bars.
+
+        The image of mode "rgb_array" has shape (96, 192, 3): satisfaction, satiation and load.
+        """
         if self.render_mode is None or self._user is None:
             return None
         state = int(self._user.state[0])
         level, satiation, load = split(state)
+        if self.render_mode == "rgb_array":
+            return _paint(observe("flat", self._user.state)[0])
         return (
             f"day {int(self._user.day[0])}, card {int(self._user.cards[0])}: "
             f"satisfaction {'#' * level:.<{N_LEVELS - 1}} {level / (N_LEVELS - 1):.2f}, "
@@ -312,6 +321,14 @@ def account(
         "discount": discount,
     }
     return rewards, info
+
+
+def _paint(shares: Float32s) -> NDArray[np.uint8]:
+    """Return a bar for each share, in [0, 1], one below the other."""
+    frame = np.full((96, 192, 3), 24, dtype=np.uint8)
+    for k, (share, colour) in enumerate(zip(shares.tolist(), COLOURS, strict=True)):
+        frame[8 + 29 * k : 8 + 29 * k + 22, 8 : 8 + round(176 * share)] = colour
+    return frame
 
 
 def _tell(action: int, swipes: MiniCardOutcome) -> str:

@@ -98,6 +98,17 @@ def load(name: str, folder: Path) -> CustomCode:
     Raises:
         CustomPolicyError: no such module or function, or one of a wrong signature.
     """
+    found = load_function(name, folder)
+    _require_entry(name, found.entry)
+    return found
+
+
+def load_function(name: str, folder: Path) -> CustomCode:
+    """Return what a name stands for, whatever it is; see `load`.
+
+    Raises:
+        CustomPolicyError: no such module or function.
+    """
     if not NAME.fullmatch(name):
         raise CustomPolicyError(f"expected a name like module:function, got {name!r}")
     module_name, _, function_name = name.partition(":")
@@ -119,7 +130,8 @@ def load(name: str, folder: Path) -> CustomCode:
     entry = getattr(module, function_name, None)
     if entry is None:
         raise CustomPolicyError(f"{name}: {sources[module_name]} has no {function_name}")
-    _require_entry(name, entry)
+    if not callable(entry):
+        raise CustomPolicyError(f"{name}: expected a function, got {type(entry).__name__}")
     return CustomCode(name, hash_sources(texts), entry)
 
 
@@ -257,9 +269,7 @@ def _digest(text: bytes) -> str:
     return hashlib.sha256(text).hexdigest()
 
 
-def _require_entry(name: str, entry: object) -> None:
-    if not callable(entry):
-        raise CustomPolicyError(f"{name}: expected a function, got {type(entry).__name__}")
+def _require_entry(name: str, entry: Callable[..., object]) -> None:
     is_marked = isinstance(entry, ScoreFunction)
     called = entry.function if isinstance(entry, ScoreFunction) else entry
     if _takes(called, 1 if is_marked else 0):

@@ -102,7 +102,7 @@ def record_demonstrations(
         if turn % KEPT_EVERY == 0:
             seen: Any = observation if screen is None else screen.write(copy=False)
             user_rows.append(seen["user"].copy())
-            rows.append(np.concatenate([seen["items"], seen["personal"]], axis=-1))
+            rows.append(np.concatenate([seen["item"], seen["personal"]], axis=-1))
             pmfs.append(pmf.astype(np.float32))
         observation = env.step(draw(pmf, rng))[0]
     return np.concatenate(user_rows), np.concatenate(rows), np.concatenate(pmfs)

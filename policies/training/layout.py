@@ -1,10 +1,10 @@
 """The layout maps an environment's observation to one user and K candidate rows.
 
-    dict    user (n, U), items (n, K, F), personal (n, K, P), mask (n, K)
+    dict    user (n, U), item (n, K, F), personal (n, K, P), mask (n, K)
     flat    user | items (K * F) | personal (K * P), one row a user, no mask
     fixed   user (n, U) alone: the candidates are always the same K one-hot rows
 
-A candidate's row is its columns of `items` followed by those of `personal`. Rejected alternatives:
+A candidate's row is its columns of `item` followed by those of `personal`. Rejected alternatives:
 `docs/decisions/ranker-network.md`.
 """
 
@@ -84,7 +84,7 @@ class ObservationLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     n_user: int  # columns of a user
     n_candidates: int  # K
-    n_item: int  # columns of `items`; K in a fixed layout
+    n_item: int  # columns of `item`; K in a fixed layout
     n_personal: int = 0  # columns of `personal`
     is_fixed: bool = False  # whether the observation omits the candidates
 
@@ -103,7 +103,7 @@ class ObservationLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     @classmethod
     def of(cls, space: Any) -> "ObservationLayout":
         """Return the layout of one user's observation in the form `dict`, a Dict of Boxes."""
-        (n_user,), (k, n_item) = space["user"].shape, space["items"].shape
+        (n_user,), (k, n_item) = space["user"].shape, space["item"].shape
         n_personal = space["personal"].shape[1] if "personal" in space.keys() else 0  # noqa: SIM118
         return cls(n_user, k, n_item, n_personal)
 
@@ -145,7 +145,7 @@ class ObservationLayout(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         """Return users (n, n_user), rows (n, K, n_row) and mask (n, K) of n users' observation."""
         if isinstance(observation, dict):
             user, mask = observation["user"], observation["mask"].astype(np.bool_)
-            blocks = [observation["items"]]
+            blocks = [observation["item"]]
             if self.n_personal:
                 blocks.append(observation["personal"])
         else:

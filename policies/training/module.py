@@ -126,7 +126,7 @@ class RankerModule(TorchRLModule, ValueFunctionAPI):
         """Return users (n, U), rows (n or 1, K, n_row) and the mask (n, K) if there is one."""
         observation, layout = batch[Columns.OBS], self.settings.layout
         if isinstance(observation, Mapping):
-            user, blocks = observation["user"], [observation["items"]]
+            user, blocks = observation["user"], [observation["item"]]
             if layout.n_personal:
                 blocks.append(observation["personal"])
             mask = observation.get("mask")

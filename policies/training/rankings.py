@@ -82,7 +82,7 @@ class NetworkRanking(msgspec.Struct, frozen=True, tag="network"):
         ranker, rng = Ranker.from_bytes(self.ranker), np.random.default_rng(seed)
 
         def choose(observation: Any, swiping: Simulation) -> Ints:
-            rows = np.concatenate([observation["items"], observation["personal"]], axis=-1)
+            rows = np.concatenate([observation["item"], observation["personal"]], axis=-1)
             logits = ranker.batch_scores(observation["user"], rows)
             return draw(softmax(logits), rng)
 
@@ -104,7 +104,7 @@ def columns(observation: Any, cheat: Simulation | None = None) -> tuple[list[Flo
     Args:
         cheat: the simulation that gives the true bait and load; None: they are estimated.
     """
-    items, personal = observation["items"], observation["personal"]
+    items, personal = observation["item"], observation["personal"]
     played, seen, match = (personal[..., PERSONAL.index(name)] for name in _PERSONAL)
     duration, long_rate, like_rate, bait = (items[..., _place(name)] for name in _ITEM)
     if cheat is None:

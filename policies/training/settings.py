@@ -40,10 +40,18 @@ class FeedWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="wo
     columns: Columns = "world"
 
 
+class CustomWorld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="custom"):
+    """A world of one's own, see `policies.training.custom_world`."""
+
+    name: str  # MODULE:FUNCTION
+    code: str  # hash of its code, so that a changed world is another training
+    folder: str = "."  # where its module is looked for first
+
+
 class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All arguments of a training."""
 
-    world: TwinWorld | FeedWorld = TwinWorld()  # the environment
+    world: TwinWorld | FeedWorld | CustomWorld = TwinWorld()  # the environment
     seed: int = 0  # seed of lives, weights and draws
     n_steps: int = 400_000  # cards in total
     # Source of the values: a model fitted to the policy's own transitions (twin only, where states
@@ -89,12 +97,17 @@ class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         is_twin = isinstance(self.world, TwinWorld)
         if self.critic == "fitted" and not is_twin:
             raise ValueError(
-                'expected critic="network" in the full world: a model is fitted to states that are '
-                "few and seen whole, as the twin's are"
+                'expected critic="network" outside of the twin: a model is fitted to states that '
+                "are few and seen whole, as the twin's are"
             )
         if self.limits.listed() and is_twin:
             raise ValueError(
                 "expected the full world with limits: the twin has neither dislikes nor items"
+            )
+        if self.limits.listed() and isinstance(self.world, CustomWorld):
+            raise ValueError(
+                "expected no limits in a world of one's own, which counts no dislikes: "
+                "put their price into its reward"
             )
 
     @property
@@ -110,6 +123,8 @@ class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 return 1.0 if objective == "days" else 0.0
             case FeedWorld(objective=Objective(name=name, beta=beta)):
                 return {"retention": 1.0, "mix": beta}.get(name, 0.0)
+            case CustomWorld():
+                return 0.0
 
     def plain(self) -> "RetentionArgs":
         """Return the arguments of plain PPO, with its own critic and the observed gaps."""
@@ -127,12 +142,12 @@ class RetentionArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @classmethod
     def of_feed(
         cls,
-        world: FeedWorld,
+        world: FeedWorld | CustomWorld,
         *,
         seed: int = 0,
         n_steps: int = 2_000_000,
         limits: Constraints = Constraints(),  # noqa: B008  # frozen
     ) -> "RetentionArgs":
-        """Return arguments for the full world: the network's critic and the expected return."""
+        """Return arguments outside of the twin: the network's critic and the expected return."""
         plain = cls(world=TwinWorld(), seed=seed, n_steps=n_steps).plain()
         return msgspec.structs.replace(plain, world=world, expected_return=True, limits=limits)

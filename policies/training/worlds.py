@@ -4,13 +4,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import VectorEnv
 
 from env.gym.registration import register_envs
 from env.gym.vector import SwipeVectorEnv
 from env.twin.model import N_ACTIONS, N_LEVELS, N_LOADS, N_SATIATIONS
+from env.vocabulary import Float32s
+from policies.training.custom_world import ENV_ID, CustomVectorEnv, arguments_of
 from policies.training.fitted_model import Grid
 from policies.training.layout import ObservationLayout, Scaling
-from policies.training.settings import FeedWorld, TwinWorld
+from policies.training.settings import CustomWorld, FeedWorld, TwinWorld
 
 TUNED, JUDGED, SEARCHED = 2**33, 2**34, 2**35
 """Ranges of a searched ranker: user_rows of the bandit's fits, of the comparison of fits, and of
@@ -45,10 +48,10 @@ class TrainingEnvironment:
     item_scaling: Scaling | None = None  # of a candidate's row; None: unscaled
 
 
-def open_world(world: TwinWorld | FeedWorld) -> TrainingEnvironment:
+def open_world(world: TwinWorld | FeedWorld | CustomWorld) -> TrainingEnvironment:
     """Return the description of an environment.
 
-    The full world's columns are scaled by a sample under a random policy, always the same one.
+    Outside of the twin, columns are scaled by a sample under a random policy, always the same one.
     """
     match world:
         case TwinWorld(objective=objective, horizon_days=days):
@@ -61,6 +64,13 @@ def open_world(world: TwinWorld | FeedWorld) -> TrainingEnvironment:
         case FeedWorld():
             register_envs()
             return _open_feed(world)
+        case CustomWorld():
+            arguments = arguments_of(world)
+            users = CustomVectorEnv(_N_SAMPLED, **arguments)
+            user, row = _sample(users, users.layout)
+            users.close()
+            scalings = Scaling.of_known(user), Scaling.of_known(row)
+            return TrainingEnvironment(ENV_ID, arguments, users.layout, *scalings)
 
 
 def _open_feed(world: FeedWorld) -> TrainingEnvironment:
@@ -76,18 +86,26 @@ def _open_feed(world: FeedWorld) -> TrainingEnvironment:
     is_feed = world.columns == "feed"
     users = SwipeVectorEnv(_N_SAMPLED, obs="feed" if is_feed else "dict", **arguments)
     layout = ObservationLayout.of(users.single_observation_space)
-    user_rows, rows = [], []
-    generator = np.random.default_rng(_SAMPLE_SEED)
-    users.reset(seed=_SAMPLE_SEED)
-    for _ in range(_N_CARDS_SAMPLED):
-        actions = generator.integers(world.n_candidates, size=_N_SAMPLED)
-        user, row, _ = layout.arrays(users.step(actions)[0])
-        user_rows.append(user)
-        rows.append(row[np.arange(_N_SAMPLED), actions])
+    user, row = _sample(users, layout)
     return TrainingEnvironment(
         "env.gym.registration:nextswipe/Swipe-v0",
         arguments | {"obs": "feed_flat" if is_feed else "flat"},
         layout,
-        Scaling.of_columns(np.concatenate(user_rows), of_feed=is_feed),
-        Scaling.of_columns(np.concatenate(rows), of_feed=is_feed),
+        Scaling.of_columns(user, of_feed=is_feed),
+        Scaling.of_columns(row, of_feed=is_feed),
     )
+
+
+def _sample(
+    users: "VectorEnv[Any, Any, Any]", layout: ObservationLayout
+) -> tuple[Float32s, Float32s]:
+    """Return users (m, n_user) and shown candidates (m, n_row) of a sample."""
+    user_rows, rows = [], []
+    generator = np.random.default_rng(_SAMPLE_SEED)
+    users.reset(seed=_SAMPLE_SEED)
+    for _ in range(_N_CARDS_SAMPLED):
+        actions = generator.integers(layout.n_candidates, size=_N_SAMPLED)
+        user, row, _ = layout.arrays(users.step(actions)[0])
+        user_rows.append(user)
+        rows.append(row[np.arange(_N_SAMPLED), actions])
+    return np.concatenate(user_rows), np.concatenate(rows)

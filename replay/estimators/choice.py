@@ -5,8 +5,10 @@ every log. Scores of all candidates, the role of the Open Bandit Dataset, and ho
 default: `docs/decisions/default-estimator.md`.
 """
 
+from collections.abc import Sequence
+
 from replay.estimators.columns import Columns, RewardPredictions
-from replay.estimators.decisions import ESTIMATORS
+from replay.estimators.decisions import ESTIMATORS, Estimator
 from replay.estimators.intervals import LEVEL, Estimate
 from replay.estimators.likelihood import cressie_read
 from replay.estimators.tuning import tuned_dros
@@ -29,15 +31,16 @@ def estimates_of(
     predictions: RewardPredictions,
     level: float,
     reward_range: tuple[float, float] | None = None,
+    further: Sequence[Estimator] = (),
 ) -> tuple[Estimate, ...]:
-    """Return the estimate of every estimator, the default one first.
+    """Return the estimate of every estimator, the default one first, further ones last.
 
     Args:
         reward_range: lowest and highest possible reward, used by the cautious interval; None if
             unknown: then the range of the log's rewards, 0 and 1.
 
     Raises:
-        ValueError: the target never agrees with the log.
+        ValueError: the target never agrees with the log, or a further estimator fails.
     """
     first = default(columns, predictions, level)
     others = (
@@ -47,4 +50,5 @@ def estimates_of(
     )
     if reward_range is None:
         reward_range = min(float(columns.reward.min()), 0.0), max(float(columns.reward.max()), 1.0)
-    return (first, *others, cressie_read(columns, reward_range, level))
+    own = (estimator(columns, predictions, level) for estimator in further)
+    return (first, *others, cressie_read(columns, reward_range, level), *own)

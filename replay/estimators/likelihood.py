@@ -120,7 +120,7 @@ def cressie_read_of(
         level=level,
         n=sums.n,
         n_users=sums.n_users,
-        ess=float(sums.first[1]) ** 2 / max(sums.squared_weights, np.finfo(float).tiny),
+        ess=float(sums.first[1]) ** 2 / max(sums.squared_weights, float(np.finfo(float).tiny)),
         interval="cressie-read by user",
     )
 

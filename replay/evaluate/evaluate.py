@@ -15,7 +15,7 @@ from env.interface import Policy
 from env.vocabulary import Ints
 from replay.estimators.choice import DEFAULT, estimates_of
 from replay.estimators.columns import Columns, RewardPredictions
-from replay.estimators.decisions import dr_gain, logged
+from replay.estimators.decisions import Estimator, dr_gain, logged
 from replay.estimators.intervals import LEVEL, Estimate
 from replay.evaluate.calibration import ArmSizes
 from replay.evaluate.gates import OF_LOG, GateFailure, Gates
@@ -112,6 +112,7 @@ def evaluate_all(
     level: float = LEVEL,
     gates: Gates = GATES,
     force: bool = False,
+    estimators: Sequence[Estimator] = (),
     advance: Advance | None = None,
 ) -> Evaluation:
     """Return the evaluation of several policies, all queried in one pass over the log.
@@ -125,11 +126,12 @@ def evaluate_all(
         oracle: true expected rewards, in a simulated world.
         level: coverage of the intervals, in (0, 1).
         force: estimate even if a gate fails; the report is marked.
+        estimators: further ones, beside ours.
         advance: progress callback; it counts each decision once to fit and once to replay.
 
     Raises:
         ValueError: no target, no decision, decisions of one user only, an unknown segment, an
-            invalid pmf of a target, or a target whose code fails.
+            invalid pmf of a target, a target whose code fails, or a further estimator that fails.
     """
     if not targets:
         raise ValueError("an evaluation needs policies, got none")
@@ -141,7 +143,7 @@ def evaluate_all(
         unknown = [name for name in segments if name not in replayed.labels]
         if unknown:
             raise ValueError(f"expected segments of {sorted(replayed.labels)}, got {unknown}")
-        asking = _Asking(source, replayed, arms, segments, level, gates, force)
+        asking = _Asking(source, replayed, arms, segments, level, gates, force, estimators)
         reports = tuple(asking.report(place, target) for place, target in enumerate(targets))
         hidden = {name: n for name in segments if (n := replayed.n_hidden(name))}
         return Evaluation(DEFAULT, level, reports[0].logged, asking.log_health, reports, hidden)
@@ -157,7 +159,9 @@ class _Asking:
         level: float,
         gates: Gates,
         force: bool,
+        estimators: Sequence[Estimator],
     ) -> None:
+        self._estimators = estimators
         self._replayed, self._segments = replayed, segments
         self._level, self._gates, self._force = level, gates, force
         self._reward_version, self._reward_range = source.reward_version, source.reward_range
@@ -186,9 +190,7 @@ class _Asking:
             logged_policies=self._replayed.policies,
             reward_version=self._reward_version,
             logged=logged(columns, self._level),
-            estimates=(
-                estimates_of(columns, predictions, self._level, self._reward_range) if shown else ()
-            ),
+            estimates=self._estimates(columns, predictions) if shown else (),
             gain=dr_gain(columns, predictions, self._level) if shown else None,
             health=health,
             refusals=refusals,
@@ -197,6 +199,9 @@ class _Asking:
             learned_share=target.learned_share if isinstance(target, PolicyTarget) else 0.0,
             truth=self._replayed.truth(place),
         )
+
+    def _estimates(self, columns: Columns, predictions: RewardPredictions) -> tuple[Estimate, ...]:
+        return estimates_of(columns, predictions, self._level, self._reward_range, self._estimators)
 
     def _parts(
         self,

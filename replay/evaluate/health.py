@@ -114,7 +114,7 @@ def weights_of(columns: Columns) -> WeightDiagnostics:
     """Return the diagnostics of decisions of at least two users (else ValueError)."""
     counts = columns.row_weights
     weights, n = columns.per_row(columns.weights), len(columns)
-    total = max(float(weights.sum()), np.finfo(float).tiny)
+    total = max(float(weights.sum()), float(np.finfo(float).tiny))
     mean, ess = float(weights.sum() / counts.sum()), effective_sample_size(weights)
     differences = _differences(columns.reward)
     influence = (weights - mean * counts) * (n / float(counts.sum()))
@@ -187,5 +187,5 @@ def _period(columns: Columns, at_ms: Ints, rows: Ints) -> Period:
 
 
 def _shares(counts: npt.NDArray[np.number]) -> tuple[float, ...]:
-    total = max(float(counts.sum()), np.finfo(float).tiny)
+    total = max(float(counts.sum()), float(np.finfo(float).tiny))
     return tuple(float(count) / total for count in counts)

@@ -119,7 +119,7 @@ def _of_reward(
     errors = (sample.reward - model.predict_rows(sample.features, sample.fold)) ** 2
     mean = np.average(sample.reward, weights=sample.counts)
     squares = np.average((sample.reward - mean) ** 2, weights=sample.counts)
-    variance = max(float(squares), np.finfo(float).tiny)
+    variance = max(float(squares), float(np.finfo(float).tiny))
     found = []
     for group in groups:
         columns = group.columns + (n_shared if group.of == "item" else 0)

@@ -9,15 +9,13 @@ with the decision that shows it. Layout and rejected alternatives:
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import overload
 
-import msgspec
 import numpy as np
 
 from env.columns.schema import static_of
 from env.pages.records import Blocks
-from env.records import LogLine, PageRecord, encode_record, item_key
+from env.records import LogLine, PageRecord, item_key
 from env.reward import Reward
 from env.vocabulary import (
     Bools,
@@ -31,12 +29,8 @@ from env.vocabulary import (
     decision_id,
 )
 from replay.join.page_batches import PageRows, page_batches
-from replay.join.rows import FLAGS, ROW_COLUMNS, CoverageCounts, Pages, read_rows
+from replay.join.rows import FLAGS, ROW_COLUMNS, CoverageCounts, read_rows
 from replay.source import Batch
-
-_ABOUT = b"nextswipe"
-_SCENE = ("country", "language", "device", "network", "hour", "weekday", "position")
-_page_decoder = msgspec.msgpack.Decoder(PageRecord)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,114 +182,3 @@ def read(
         reward_version=reward.version,
         **columns,
     )
-
-
-def save(dataset: Dataset, folder: Path) -> None:
-    """Write a dataset as three Parquet files: `decisions`, `pages` and `blocks`.
-
-    `decisions.parquet` has one row per decision in plain columns (ids, scene, feedback, reward) for
-    use by other tools. `pages.parquet` holds page records as msgpack, as in the log, and
-    `blocks.parquet` the static features that pages refer to by content hash.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    folder.mkdir(parents=True, exist_ok=True)
-    used = np.unique(dataset.page)
-    records = [dataset.pages[place] for place in used]
-    hashes = {r.blocks[i : i + 8]: None for r in records for i in range(0, len(r.blocks), 8)}
-    about = msgspec.json.encode([dataset.coverage, dataset.reward_version])
-    decisions = pa.table(_decisions(dataset)).replace_schema_metadata({_ABOUT: about})
-    pages = pa.table(
-        {
-            "page_id": [r.page_id for r in records],
-            "at_ms": pa.array([r.at_ms for r in records], pa.int64()),
-            "record": pa.array([encode_record(r) for r in records], pa.large_binary()),
-        }
-    )
-    blocks = pa.table({"block": pa.array([dataset.blocks.block(h) for h in hashes], pa.binary())})
-    for name, table in (("decisions", decisions), ("pages", pages), ("blocks", blocks)):
-        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
-
-
-def load(folder: Path) -> Dataset:
-    """Return the dataset that `save` wrote; its decisions may have been filtered since.
-
-    Raises:
-        FileNotFoundError: one of the three files is missing.
-        ValueError: `decisions.parquet` was not written by `save`, a page fails the checks of
-            `read`, or a decision does not match its page's draw.
-        msgspec.ValidationError: `pages.parquet` holds something other than pages.
-    """
-    import pyarrow.parquet as pq
-
-    table, pages, stored = (
-        pq.read_table(folder / f"{name}.parquet") for name in ("decisions", "pages", "blocks")
-    )
-    about = (table.schema.metadata or {}).get(_ABOUT)
-    if about is None:
-        raise ValueError(f"expected a dataset that nextswipe wrote, got {folder}")
-    coverage, reward_version = msgspec.json.decode(about, type=tuple[CoverageCounts, int])
-    kept = _load_pages(pages.to_pydict()["record"], stored.to_pydict()["block"])
-    ids = table.select(["page_id", "user"]).to_pydict()
-    codes: dict[UserKey, int] = {}
-    columns = {name: table[name].to_numpy() for name in ROW_COLUMNS if name in table.schema.names}
-    columns |= {
-        "page": np.array([kept.place(page_id) for page_id in ids["page_id"]]),
-        "user": np.array([codes.setdefault(user, len(codes)) for user in ids["user"]]),
-        "flags": np.stack([table[flag].to_numpy() for flag in FLAGS], axis=1),
-    }
-    order = np.lexsort((columns["slot"], columns["page"]))
-    dataset = Dataset(
-        pages=tuple(kept.known(place) for place in range(len(kept))),
-        blocks=kept.blocks,
-        users=tuple(codes),
-        coverage=coverage,
-        reward_version=reward_version,
-        **{name: column[order] for name, column in columns.items()},
-    )
-    _check_drawn(dataset)
-    return dataset
-
-
-def _load_pages(records: Iterable[bytes], blocks: Iterable[bytes]) -> Pages:
-    pages = Pages()
-    for block in blocks:
-        pages.blocks.add(block)
-    for data in records:
-        pages.keep(_page_decoder.decode(data))
-    return pages
-
-
-def _check_drawn(dataset: Dataset) -> None:
-    drawn = [{d.slot: (d.action, d.propensity) for d in page.drawn} for page in dataset.pages]
-    for row in range(len(dataset)):
-        got = (int(dataset.action[row]), float(dataset.propensity[row]))
-        expected = drawn[dataset.page[row]].get(int(dataset.slot[row]))
-        if got != expected:
-            raise ValueError(
-                f"expected action and propensity {expected} as the page drew them, got {got} in "
-                f"decision {dataset.decision(row)}; was decisions.parquet changed?"
-            )
-
-
-def _decisions(dataset: Dataset) -> dict[str, object]:
-    """Return the columns of `decisions.parquet`, ids and scenes spelled out."""
-    records = [dataset.pages[place] for place in dataset.page]
-    plain = {name: getattr(dataset, name) for name in ROW_COLUMNS if name not in ("page", "flags")}
-    return {
-        "decision_id": [dataset.decision(row) for row in range(len(dataset))],
-        "page_id": [record.page_id for record in records],
-        "session": [record.session for record in records],
-        "policy": [record.policy for record in records],
-        "arm": [record.arm for record in records],
-        "at_ms": [record.at_ms for record in records],
-        "item_id": [
-            record.candidates[action]
-            for record, action in zip(records, dataset.action, strict=True)
-        ],
-        **{field: [getattr(record.scene, field) for record in records] for field in _SCENE},
-        **plain,
-        "user": [record.user for record in records],
-        **{flag: dataset.flags[:, i] for i, flag in enumerate(FLAGS)},
-    }

@@ -116,6 +116,12 @@ def evaluate(
             help="Also answer by country, cohort, 'new users', slot or hour; may be repeated."
         ),
     ] = None,
+    estimator: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION", help="Also estimate by one of your own; may be repeated."
+        ),
+    ] = None,
     level: Annotated[
         float, typer.Option(min=0.5, max=0.999, help="Level of the intervals.")
     ] = 0.95,
@@ -150,8 +156,15 @@ def evaluate(
         raise JobError(f"--report: expected a file in a folder that is there, got {report}")
     names = policies or ["vowpal" if log is None else "uniform"]
     settings = load_settings(config, data)
-    from serve.jobs.evaluate import open_external_evaluation, open_question, reward_fit
+    from serve.jobs.evaluate import (
+        find_estimator,
+        open_external_evaluation,
+        open_question,
+        reward_fit,
+    )
     from serve.store.data_folder import count_lines
+
+    own = [find_estimator(settings, name) for name in estimator or ()]
 
     with ExitStack() as stack:
         if log is not None:
@@ -167,6 +180,7 @@ def evaluate(
                 segments=segment or (),
                 level=level,
                 force=force,
+                estimators=own,
                 advance=advance,
             )
         try:
@@ -225,7 +239,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for report in evaluation.reports:
         if report.refusals:
             _print_refusals(console, report)
-        if report.estimates and len(evaluation.reports) == 1:
+        is_own = any(":" in estimate.estimator for estimate in report.estimates)
+        if report.estimates and (is_own or len(evaluation.reports) == 1):
             console.print(_estimators(report))
         if report.parts:
             console.print(_parts(report))

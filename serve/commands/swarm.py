@@ -8,8 +8,9 @@ import typer
 
 from serve.clock import now_ms
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, bar, load_settings, print_json
-from serve.config import Config
+from serve.config import Config, ServerSettings
 from serve.errors import JobError
+from serve.processes.edge import authority
 
 N_CARDS, N_PRESENT, N_PEOPLE = 5_000, 100, 500
 PRESET = "kuairand"
@@ -22,9 +23,10 @@ def register(app: typer.Typer) -> None:
 
 
 def swarm(
-    address: Annotated[
-        str, typer.Option("--url", help="Address of the server.")
-    ] = "http://127.0.0.1:8000",
+    url: Annotated[
+        str | None,
+        typer.Option("--url", help="Address of the server; default: as the settings have it."),
+    ] = None,
     cards: Annotated[
         int | None, typer.Option(min=1, help=f"Cards to swipe; default {N_CARDS:,}.")
     ] = None,
@@ -59,6 +61,7 @@ def swarm(
     true).
     """
     settings = load_settings(config, data)
+    address = url or _address_of(settings.server)
     if days is None:
         if users is not None or preset is not None:
             raise JobError("expected --users and --preset together with --days, got no --days")
@@ -67,6 +70,18 @@ def swarm(
         raise JobError("expected --days without --cards and --present: users come as they please")
     else:
         _live(settings, address, days, users or N_PEOPLE, preset or PRESET, seed, as_json)
+
+
+def _address_of(server: ServerSettings) -> str:
+    """Return the address at which a server with these settings is reached on its own machine.
+
+    Raises:
+        JobError: the server takes a free port, which only it knows.
+    """
+    if server.port == 0:
+        raise JobError("expected --url: with server.port = 0 the server says its address itself")
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104
+    return f"http://{authority(msgspec.structs.replace(server, host=here))}"
 
 
 def _swipe(

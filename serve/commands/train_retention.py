@@ -103,10 +103,15 @@ def train_search(
 
 
 def train_ppo(
+    context: typer.Context,
     folder: TrainingFolder,
     objective: Annotated[str, typer.Option(help="Reward, as mix or retention.")] = "mix",
     preset: Preset = "kuairand",
     features: Columns = "world",
+    own: Annotated[
+        str | None,
+        typer.Option("--env", metavar="MODULE:FUNCTION", help="World of one's own, in its place."),
+    ] = None,
     candidates: CandidateCount = 20,
     horizon: Annotated[
         int | None, typer.Option(min=1, help="Days of a life; default: the preset's.")
@@ -136,13 +141,24 @@ def train_ppo(
 ) -> None:
     """Train a network by PPO in the full world, with penalties and limits.
 
-    Both are off unless given; limits are judged at the end on other users. After a kill, --resume
+    Both are off unless given; limits are judged at the end on other users. --env names a function
+    that makes a world of one's own, looked for in the current folder first. After a kill, --resume
     continues. A job of Ray runs on that job's cluster.
     """
     from env.world.objective import Objective
+    from policies.training.custom_world import name_world
     from policies.training.limits import Constraints
     from policies.training.settings import FeedWorld, RetentionArgs
 
+    with refusing():
+        limits = Constraints(most_hate=most_hate, least_exposure=least_exposure)
+    if own is not None:
+        _refuse_given(context, own)
+        with refusing():
+            args = RetentionArgs.of_feed(name_world(own), seed=seed, n_steps=steps, limits=limits)
+        args = args.plain() if plain else args
+        _train(args, folder, tune, address, resume=resume, as_json=as_json)
+        return
     with refusing():
         counted = Objective(
             objective,  # type: ignore[arg-type]  # it checks
@@ -157,10 +173,32 @@ def train_ppo(
             horizon_days=horizon,
             columns=features,
         )
-        limits = Constraints(most_hate=most_hate, least_exposure=least_exposure)
         args = RetentionArgs.of_feed(world, seed=seed, n_steps=steps, limits=limits)
     args = args.plain() if plain else args
     _train(args, folder, tune, address, resume=resume, as_json=as_json)
+
+
+_OF_OUR_WORLD = (
+    "objective",
+    "preset",
+    "features",
+    "candidates",
+    "horizon",
+    "wellbeing",
+    "visit_limit",
+    "night",
+)
+
+
+def _refuse_given(context: typer.Context, own: str) -> None:
+    """Raise a `JobError` for options that say how our world is, where it is not used."""
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in _OF_OUR_WORLD
+        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
+    ]
+    if given:
+        raise JobError(f"expected --env without {', '.join(given)}: {own} says how its world is")
 
 
 def train_twin(

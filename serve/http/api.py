@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
@@ -76,6 +78,9 @@ class Admission:
 
 logger = logging.getLogger(__name__)
 WEB = Path(__file__).with_name("web")
+REFERENCE = Path(__file__).with_name("reference")
+PREFLIGHT_S = 600
+"""Seconds for which a browser remembers that another site's page may call the API."""
 BODY_TIMEOUT_S = 30.0
 UNROUTED = "none"
 """Operation label, in the metrics, of requests that match no operation of the API."""
@@ -101,7 +106,12 @@ Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 
 def make_app(
-    engine: Engine, metrics: Metrics | None = None, *, web: Path = WEB, queue: int = QUEUE
+    engine: Engine,
+    metrics: Metrics | None = None,
+    *,
+    web: Path = WEB,
+    queue: int = QUEUE,
+    origins: tuple[str, ...] = (),
 ) -> Starlette:
     """Return the app that serves an engine, which its owner closes.
 
@@ -110,19 +120,26 @@ def make_app(
         metrics: counts the requests; the app makes its own if None.
         web: folder of the page at `/`; each file in it is served as `/web/NAME`.
         queue: maximum number of requests in flight, at least 1; further ones are answered 429.
+        origins: further sites whose pages may call the API from a browser.
     """
     metrics = metrics or Metrics()
     admission = Admission(queue)
     routes = [
         Route(
             operation.path.replace("}", ":path}"),
-            _endpoint(operation, engine, metrics, admission),
+            _endpoint(operation, engine, metrics, admission, origins),
             methods=[operation.method],
         )
         for operation in OPERATIONS
     ]
     return Starlette(
-        routes=[*routes, *_documents(engine, metrics), *_pages(web)],
+        routes=[
+            *routes,
+            *_documents(engine, metrics),
+            *_pages(web, "/", "/web"),
+            *_pages(REFERENCE, "/docs", "/docs"),
+        ],
+        middleware=_sharing(origins),
         exception_handlers={
             HTTPException: _counted(_refuse, metrics),
             Exception: _counted(_apologise, metrics),
@@ -130,8 +147,28 @@ def make_app(
     )
 
 
+def _sharing(origins: tuple[str, ...]) -> list[Middleware]:
+    """Return what tells browsers that pages of these sites may read the answers."""
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=sorted({operation.method for operation in OPERATIONS}),
+            allow_headers=["Content-Type"],
+            expose_headers=["Retry-After"],
+            max_age=PREFLIGHT_S,
+        )
+    ]
+
+
 def _endpoint(
-    operation: Operation[Any], engine: Engine, metrics: Metrics, admission: Admission
+    operation: Operation[Any],
+    engine: Engine,
+    metrics: Metrics,
+    admission: Admission,
+    origins: tuple[str, ...],
 ) -> Endpoint:
     decoder = Decoder(operation.body)
     # Health checks are never refused: they matter most under load.
@@ -139,7 +176,7 @@ def _endpoint(
 
     async def answer(request: Request) -> tuple[Response, object]:
         form, raw, body = JSON, b"", None
-        _check_origin(request)
+        _check_origin(request, origins)
         if operation.body is not type(None):
             form = body_format(request.headers.get("content-type", ""))
             form_out = answer_format(request.headers.get("accept", ""), form)
@@ -202,10 +239,11 @@ def _documents(engine: Engine, metrics: Metrics) -> list[Route]:
     return [Route("/openapi.json", describe), Route("/metrics", measure)]
 
 
-def _pages(web: Path) -> list[Route]:
-    files = sorted(path for path in web.glob("*") if path.suffix in _MEDIA)
-    names = [(f"/web/{path.name}", path) for path in files]
-    names += [("/", path) for path in files if path.name == "index.html"]
+def _pages(folder: Path, page: str, below: str) -> list[Route]:
+    """Return the routes of a folder's files under a path, and of its index at the page's."""
+    files = sorted(path for path in folder.glob("*") if path.suffix in _MEDIA)
+    names = [(f"{below}/{path.name}", path) for path in files]
+    names += [(page, path) for path in files if path.name == "index.html"]
     return [Route(name, _file(path)) for name, path in names]
 
 
@@ -240,14 +278,16 @@ async def _read_stream(request: Request) -> bytes:
     return bytes(body)
 
 
-def _check_origin(request: Request) -> None:
-    """Refuse a request that a page of another site makes a browser send to this server."""
-    if request.method in ("GET", "HEAD"):
-        return
+def _check_origin(request: Request, origins: tuple[str, ...]) -> None:
+    """Refuse a request that a page of an unknown site makes a browser send to this server."""
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+    if request.method in ("GET", "HEAD") or origin in origins:
+        return
     foreign = origin is not None and not _is_of(origin, request.headers.get("host"))
     if site == "cross-site" or (site is None and foreign):
-        raise ProblemError(403, "expected a request from this site's own pages", "Origin")
+        raise ProblemError(
+            403, "expected a request from this site's pages or one of server.origins", "Origin"
+        )
 
 
 def _is_of(origin: str, host: str | None) -> bool:

@@ -5,20 +5,27 @@ from typing import Any
 
 import msgspec
 
+from env.vocabulary import Item, Profile
 from serve.http.endpoints import OPERATIONS, Operation
+from serve.http.schemas import REF, components
 from serve.limits import ExternalUserId, Id
 from serve.wire.codec import JSON, MSGPACK, PROBLEM
 from serve.wire.feed import Problem
+from serve.wire.items import ItemBody
+from serve.wire.users import ProfileBody
 
+_RECORDS: dict[type, type] = {ItemBody: Item, ProfileBody: Profile}
 _PATH_PARAMETERS = {"item_id": Id, "user_id": ExternalUserId}
-_REF = "#/components/schemas/{name}"
+_ABOUT = (
+    "A feed that learns from every swipe. Bodies are JSON or msgpack, by Content-Type and Accept. "
+    "A field at its default may be left out, and is left out of answers."
+)
 
 
 def openapi() -> dict[str, object]:
     """Return the OpenAPI 3.1 document of the API."""
     named = [kind for op in OPERATIONS for kind in (op.body, op.answer) if kind is not None]
     types = [kind for kind in dict.fromkeys(named) if kind is not type(None)]
-    _, schemas = msgspec.json.schema_components([*types, Problem], ref_template=_REF)
     paths: dict[str, dict[str, object]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _describe(operation)
@@ -27,11 +34,10 @@ def openapi() -> dict[str, object]:
         "info": {
             "title": "nextswipe",
             "version": "1",
-            "description": "A feed that learns from every swipe. JSON and msgpack, by "
-            "Content-Type and Accept.",
+            "description": _ABOUT,
         },
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {"schemas": components([*types, Problem], _RECORDS)},
     }
 
 
@@ -42,6 +48,7 @@ def _describe(operation: Operation[Any]) -> dict[str, object]:
     described: dict[str, object] = {
         "operationId": operation.name,
         "summary": operation.summary,
+        "tags": [_tag(operation.path)],
         "responses": {
             str(operation.status): _answer(operation.answer),
             **failures,
@@ -51,8 +58,22 @@ def _describe(operation: Operation[Any]) -> dict[str, object]:
     if parameters := _parameters(operation):
         described["parameters"] = parameters
     if operation.body is not type(None):
-        described["requestBody"] = {"required": True, "content": _content(operation.body)}
+        # openapi-python-client refuses a body in a second format; the answers have both.
+        described["requestBody"] = {
+            "required": True,
+            "description": f"Or the same as {MSGPACK}.",
+            "content": {JSON: {"schema": _ref(operation.body)}},
+        }
     return described
+
+
+def _tag(path: str) -> str:
+    """Return the noun under which an operation is listed.
+
+    >>> _tag("/v1/items/{item_id}"), _tag("/healthz")
+    ('items', 'health')
+    """
+    return path.split("/")[2] if path.startswith("/v1/") else "health"
 
 
 def _parameters(operation: Operation[Any]) -> list[dict[str, object]]:
@@ -87,4 +108,4 @@ def _content(kind: type) -> dict[str, object]:
 
 
 def _ref(kind: type) -> dict[str, str]:
-    return {"$ref": _REF.format(name=kind.__name__)}
+    return {"$ref": REF.format(name=kind.__name__)}

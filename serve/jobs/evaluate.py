@@ -12,6 +12,9 @@ from env.interface import EventLog, Policy
 from env.records import LogLine
 from env.vocabulary import Floats
 from policies.bandit.reward_model import HybridBanditReward
+from policies.custom.load import CustomPolicyError, load_function
+from replay.estimators.custom import checked
+from replay.estimators.decisions import Estimator
 from replay.estimators.intervals import LEVEL
 from replay.evaluate.calibration import ArmSizes, compare_arm_sizes
 from replay.evaluate.evaluate import Evaluation, evaluate_all
@@ -27,6 +30,7 @@ from serve.config import Config
 from serve.errors import JobError
 from serve.importers.obp import ObpSource
 from serve.jobs.policies import behaviour, find_external_policy, find_policy, learned_until
+from serve.learn.custom import custom_folder
 from serve.learn.settings import vowpal_args
 from serve.store.data_folder import open_data
 
@@ -123,6 +127,7 @@ class EvaluationJob:
         segments: Sequence[str] = (),
         level: float = LEVEL,
         force: bool = False,
+        estimators: Sequence[Estimator] = (),
         advance: Advance | None = None,
     ) -> Evaluation:
         """Return the evaluation.
@@ -132,6 +137,7 @@ class EvaluationJob:
             segments: segments to report as well.
             level: level of the intervals, in (0, 1).
             force: estimate even where gates fail; such results are marked.
+            estimators: of one's own, see `find_estimator`.
             advance: progress callback; the total is twice the number of decisions.
 
         Raises:
@@ -146,6 +152,7 @@ class EvaluationJob:
                 arms=self.arms,
                 level=level,
                 force=force,
+                estimators=estimators,
                 advance=advance,
             )
         except ValueError as error:
@@ -250,6 +257,23 @@ def open_external_evaluation(log: Path, names: Sequence[str]) -> Iterator[Evalua
         external_log_target(name) or PolicyTarget(find_external_policy(name)) for name in names
     )
     yield EvaluationJob(source, tuple(targets))
+
+
+def find_estimator(config: Config, name: str) -> Estimator:
+    """Return an estimator of one's own, looked for where policies of one's own are.
+
+    Args:
+        config: `custom.folder`, else the current folder.
+        name: MODULE:FUNCTION, see `replay.estimators.custom`.
+
+    Raises:
+        Refused: there is no such function.
+    """
+    try:
+        found = load_function(name, custom_folder(config))
+    except CustomPolicyError as error:
+        raise JobError(f"--estimator: {error}") from error
+    return checked(name, found.entry)
 
 
 def reward_fit(config: Config, name: RewardModelName) -> Fit:

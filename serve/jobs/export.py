@@ -1,7 +1,7 @@
 """Exports the log for other tools: every line as JSON, or the decisions that can be evaluated.
 
 A JSON line is one `{"offset", "written_ms", "record"}`, with bytes in base64. The other formats
-hold seen and closed decisions: Parquet (`replay.join.dataset.save`), Vowpal Wabbit's dsjson
+hold seen and closed decisions: Parquet (`replay.join.exported.save`), Vowpal Wabbit's dsjson
 (`replay.formats.dsjson_write`), or the arrays of the Open Bandit Pipeline as `.npz`
 (`replay.formats.obp_write`). A file appears only once it is complete.
 """
@@ -17,7 +17,7 @@ import numpy as np
 
 from replay.formats.dsjson_write import page_decisions, write_dsjson
 from replay.formats.obp_write import bandit_feedback
-from replay.join.dataset import save
+from replay.join.exported import save
 from replay.join.our_log import LogSource
 from serve.config import Config
 from serve.errors import JobError

@@ -90,7 +90,7 @@ def _draw(ranker: Ranker, rng: np.random.Generator) -> Chooser:
     """Return a chooser that samples a candidate from the softmax of its logits (Gumbel trick)."""
 
     def choose(observation: Any) -> Any:
-        rows = np.concatenate([observation["items"], observation["personal"]], axis=-1)
+        rows = np.concatenate([observation["item"], observation["personal"]], axis=-1)
         logits = ranker.batch_scores(observation["user"], rows)
         return best(logits + rng.gumbel(size=logits.shape), observation["mask"], 1)
 

@@ -159,7 +159,8 @@ def build(args: dict[str, Any]) -> Application:
 
 def application(config: Config, feed: Options, learner: Options) -> Application:
     """Return feed and learner as one application, each with only the settings that it uses."""
-    inside = msgspec.structs.replace(config, server=ServerSettings(queue=config.server.queue))
+    used = ServerSettings(queue=config.server.queue, origins=config.server.origins)
+    inside = msgspec.structs.replace(config, server=used)
     learning = msgspec.structs.replace(config, server=ServerSettings())
     bound = ray_serve.deployment(**learner)(Learner).bind(learning)
     return ray_serve.deployment(**feed)(Feed).bind(inside, bound)

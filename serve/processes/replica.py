@@ -112,7 +112,12 @@ class FeedReplica:
         self._ranking = Background("ranker follower", self._rankers.run)
         self._collaborating = Background("collaborative follower", self._tastes.run)
         self._beating = Background("beats", self._beat_until)
-        self.app: Starlette = make_app(self.engine, self._metrics, queue=config.server.queue)
+        self.app: Starlette = make_app(
+            self.engine,
+            self._metrics,
+            queue=config.server.queue,
+            origins=config.server.origins,
+        )
 
     def check(self) -> None:
         """Raise if a thread has died."""

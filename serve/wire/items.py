@@ -27,7 +27,7 @@ from serve.limits import (
 
 
 class ItemBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A video as its uploader describes it; see `env.vocabulary.Item`.
+    """A video as its uploader describes it.
 
     Attributes:
         published_ms: 0: the time of the first put.

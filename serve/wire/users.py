@@ -41,7 +41,7 @@ class BlocksResponse(msgspec.Struct, frozen=True):
 
 
 class ProfileBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A user's profile; see `env.vocabulary.Profile`.
+    """A user's profile, as it is registered.
 
     Attributes:
         time_zone: IANA name; empty: the country's most populous zone.

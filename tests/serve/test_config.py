@@ -79,6 +79,8 @@ def test_an_explorer_is_read_with_its_arguments() -> None:
         ('[server]\nport = "a"', "server.port: Expected `int`, got `str`"),
         ("[server]\nport = 70000", "server.port: Expected `int` <= 65535"),
         ("server = 3", "server: Expected `object`, got `int`"),
+        ('[server]\norigins = ["*"]', "server: origins must be sites as a browser names them"),
+        ('[server]\norigins = ["https://a.b/"]', "no path; got 'https://a.b/'"),
         ("[feed]\neps = 1.5", "feed.eps: Expected `float` <= 1.0"),
         ('[feed]\nexplorer = { kind = "softmax", temp = 1.0 }', "feed.explorer.temp: unknown key"),
         ('[feed]\nexplorer = { kind = "softmx" }', "feed.explorer.kind: Invalid value 'softmx'"),

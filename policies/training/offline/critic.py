@@ -61,7 +61,7 @@ def _observed(lives: Lives, rows: slice) -> dict[str, torch.Tensor]:
     return tensors(
         {
             "user": lives.users(pages),
-            "items": lives.candidates(pages),
+            "item": lives.candidates(pages),
             "mask": lives.mask[rows].astype(np.int8),
         }
     )

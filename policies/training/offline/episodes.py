@@ -34,7 +34,7 @@ def observation_space(layout: ObservationLayout) -> spaces.Dict:
     return spaces.Dict(
         {
             "user": spaces.Box(-np.inf, np.inf, (layout.n_user,), np.float32),
-            "items": spaces.Box(-np.inf, np.inf, (k, layout.n_item), np.float32),
+            "item": spaces.Box(-np.inf, np.inf, (k, layout.n_item), np.float32),
             "mask": spaces.Box(0, 1, (k,), np.int8),
         }
     )
@@ -71,7 +71,7 @@ def _episode(
     last_mask = lives.last_mask[life] if goes_on else lives.mask[steps][-1]
     seen = {
         "user": lives.users(pages),
-        "items": lives.candidates(pages),
+        "item": lives.candidates(pages),
         "mask": np.vstack([lives.mask[steps], last_mask]).astype(np.int8),
     }
     n = len(pages) - 1

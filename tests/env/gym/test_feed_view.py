@@ -166,7 +166,7 @@ def moments() -> Iterator[tuple[Float32s, Float32s, Float32s, Float32s]]:
         if turn % 5 == 0:
             for user in np.flatnonzero(alive).tolist():
                 features = server.encode(user)
-                rows = [observation[name][user] for name in ("items", "personal")]
+                rows = [observation[name][user] for name in ("item", "personal")]
                 ours = observation["user"][user], np.concatenate(rows, axis=1)
                 yield *ours, features.shared, features.actions
         actions = rng.integers(0, K, N)
@@ -232,8 +232,8 @@ def test_all_is_quantised_and_of_the_feeds_widths(obs: ObsMode) -> None:
     assert env.observation_space.contains(observation)
     if isinstance(observation, dict):
         assert observation["user"].shape == (5, N_SHARED)
-        assert observation["items"].shape[2] + observation["personal"].shape[2] == N_ACTION
-        arrays = [observation[name] for name in ("user", "items", "personal")]
+        assert observation["item"].shape[2] + observation["personal"].shape[2] == N_ACTION
+        arrays = [observation[name] for name in ("user", "item", "personal")]
     else:
         assert observation.shape == (5, N_SHARED + K * N_ACTION)
         arrays = [observation]
@@ -246,7 +246,7 @@ def test_the_flat_form_is_the_dict_in_one_row() -> None:
     one, other = flat.reset(seed=4)[0], parts.reset(seed=4)[0]
     assert isinstance(other, dict)
     assert not isinstance(one, dict)
-    blocks = [other[name].reshape(5, -1) for name in ("user", "items", "personal")]
+    blocks = [other[name].reshape(5, -1) for name in ("user", "item", "personal")]
     assert np.array_equal(one, np.concatenate(blocks, axis=1))
 
 

@@ -1,12 +1,8 @@
-from typing import Any
-
 import gymnasium
-import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from small_worlds import PRESET
 
-from env.gym.actions import PageSpace
 from env.gym.registration import register_envs
 from env.gym.swipe import SwipeEnv
 from env.world.presets import NAMED
@@ -101,26 +97,3 @@ def test_a_reset_without_a_seed_begins_some_life() -> None:
     observation, info = env.reset()
     assert env.observation_space.contains(observation)
     assert info == {}
-
-
-def pages(n: int) -> Any:
-    space = PageSpace(6, (n, 4), seed=0)
-    return space, space.sample()
-
-
-def test_sampled_pages_are_legal_and_uniform() -> None:
-    n = 30_000
-    space, sample = pages(n)
-    assert space.contains(sample)
-    for slot in range(4):
-        counts = np.bincount(sample[:, slot], minlength=6)
-        chi2 = float(((counts - n / 6) ** 2 / (n / 6)).sum())
-        assert abs(chi2 - 5.0) <= 4.5 * 10.0**0.5
-
-
-def test_a_page_with_a_repeat_is_not_in_the_space() -> None:
-    space, sample = pages(3)
-    sample[1, 2] = sample[1, 0]
-    assert not space.contains(sample)
-    with pytest.raises(ValueError, match="neither mask nor probability"):
-        space.sample(mask=np.ones(6))

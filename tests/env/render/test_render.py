@@ -228,7 +228,7 @@ def test_a_policy_never_takes_what_is_masked_and_knows_its_costs() -> None:
     items: Float32s = np.zeros((1, 3, 24), dtype=np.float32)
     personal[0, :, 3] = 0.9, 0.6, 0.5
     items[0, 1, -1] = 0.5
-    observation = {"mask": mask, "personal": personal, "items": items}
+    observation = {"mask": mask, "personal": personal, "item": items}
     assert chooser("myopic", 0)(observation).tolist() == [1]
     assert chooser("mixed", 0)(observation).tolist() == [2]
     assert chooser("myopic", 0, 2)(observation).tolist() == [[1, 2]]

@@ -7,7 +7,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from env.gym.registration import register_envs
-from env.twin.env import MiniSwipeEnv, MiniSwipeVectorEnv
+from env.twin.env import COLOURS, MiniSwipeEnv, MiniSwipeVectorEnv
 from env.twin.model import START
 from env.twin.solve import MiniObjective
 
@@ -173,6 +173,20 @@ def test_a_user_is_told_in_a_line() -> None:
     assert "left, back after" in str(env.render())
 
 
+def test_an_image_has_a_bar_for_each_part_of_the_state() -> None:
+    env = MiniSwipeEnv(render_mode="rgb_array")
+    env.reset(seed=0)
+    observation = np.zeros(3)
+    for _ in range(5):
+        observation = np.asarray(env.step(0)[0])
+        frame = np.asarray(env.render())
+        assert frame.shape == (96, 192, 3)
+        assert frame.dtype == np.uint8
+        bars = [int((frame == colour).all(axis=2).any(axis=0).sum()) for colour in COLOURS]
+        assert bars == [round(176 * share) for share in observation.tolist()]
+    assert observation.all()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -211,7 +225,7 @@ def test_wrong_use_is_refused() -> None:
         MiniSwipeVectorEnv(0)
     with pytest.raises(ValueError, match="render_mode=None of many users, got 'ansi'"):
         MiniSwipeVectorEnv(2, render_mode="ansi")
-    with pytest.raises(ValueError, match="render_mode must be None or 'ansi', got 'human'"):
+    with pytest.raises(ValueError, match="None or one of ansi, rgb_array, got 'human'"):
         MiniSwipeEnv(render_mode="human")
 
 

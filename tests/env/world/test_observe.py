@@ -28,8 +28,8 @@ def test_the_observation_says_what_its_names_say() -> None:
     for market, place in enumerate(MARKETS):
         assert np.array_equal(user[f"country_{place.country}"], crowd.users.market == market)
     rows = env.swiping.candidates.rows
-    assert np.array_equal(observation["items"], stock.table[rows])
-    assert observation["items"].shape[2] == 16 + len(ITEM_FACTS)
+    assert np.array_equal(observation["item"], stock.table[rows])
+    assert observation["item"].shape[2] == 16 + len(ITEM_FACTS)
     personal = dict(zip(PERSONAL, np.moveaxis(observation["personal"], -1, 0), strict=True))
     match = np.einsum("nkd,dn->nk", stock.vectors.T[rows], observer.belief)
     np.testing.assert_allclose(personal["match"], match, atol=1e-5)
@@ -46,14 +46,14 @@ def test_the_flat_observation_is_the_dict_in_one_row() -> None:
     one = flat.reset(seed=4)[0]
     other = as_parts(parts.reset(seed=4)[0])
     assert not isinstance(one, dict)
-    blocks = [other[name].reshape(9, -1) for name in ("user", "items", "personal")]
+    blocks = [other[name].reshape(9, -1) for name in ("user", "item", "personal")]
     assert np.array_equal(one, np.concatenate(blocks, axis=1))
 
 
 def test_the_ids_lead_to_the_items_of_the_dict() -> None:
     ids, parts = make(9, obs="ids"), make(9)
     one, other = as_parts(ids.reset(seed=4)[0]), as_parts(parts.reset(seed=4)[0])
-    assert np.array_equal(ids.swiping.stock.table[one["candidates"]], other["items"])
+    assert np.array_equal(ids.swiping.stock.table[one["candidates"]], other["item"])
 
 
 def test_the_server_comes_to_know_what_users_like() -> None:
@@ -99,7 +99,7 @@ def test_nothing_observed_is_beyond_its_bounds() -> None:
     for _ in range(150):
         observation = as_parts(env.step(np.zeros(300, dtype=np.int64))[0])
     assert env.observation_space.contains(observation)
-    assert max(np.abs(observation[name]).max() for name in ("user", "items")) < BOUND
+    assert max(np.abs(observation[name]).max() for name in ("user", "item")) < BOUND
 
 
 @pytest.mark.parametrize("copy", [True, False])
@@ -108,5 +108,5 @@ def test_a_copied_observation_stays_and_the_other_is_written_over(copy: bool) ->
     first = as_parts(env.reset(seed=0)[0])
     kept = {name: array.copy() for name, array in first.items()}
     env.step(np.zeros(10, dtype=np.int64))
-    for name in ("user", "items", "personal"):
+    for name in ("user", "item", "personal"):
         assert np.array_equal(first[name], kept[name]) == copy

@@ -18,7 +18,7 @@ from policies.training.worlds import open_world
         ({"lr": 0.0}, "expected lr above 0, got 0.0"),
         ({"clip": float("nan")}, "expected clip above 0, got nan"),
         ({"lambda_": 1.5}, r"expected lambda_ in \[0, 1\], got 1.5"),
-        ({"world": FeedWorld()}, 'expected critic="network" in the full world'),
+        ({"world": FeedWorld()}, 'expected critic="network" outside of the twin'),
     ],
 )
 def test_what_cannot_be_trained_with_is_refused(changes: dict[str, object], message: str) -> None:

@@ -37,7 +37,7 @@ def observation(seed: int, n: int) -> dict[str, Any]:
     mask[:, 2] = True
     return {
         "user": rng.normal(size=(n, 6)).astype(np.float32),
-        "items": rng.normal(size=(n, 5, 4)).astype(np.float32),
+        "item": rng.normal(size=(n, 5, 4)).astype(np.float32),
         "personal": rng.normal(size=(n, 5, 3)).astype(np.float32),
         "mask": mask.astype(np.int8),
     }
@@ -45,7 +45,7 @@ def observation(seed: int, n: int) -> dict[str, Any]:
 
 def flat(observed: dict[str, Any]) -> Float32s:
     n = len(observed["user"])
-    return np.hstack([observed[part].reshape(n, -1) for part in ("user", "items", "personal")])
+    return np.hstack([observed[part].reshape(n, -1) for part in ("user", "item", "personal")])
 
 
 def batch(observed: dict[str, Any] | Float32s) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def test_a_candidate_off_the_mask_is_never_drawn_and_changes_nothing() -> None:
     module, observed = make(), observation(4, 200)
     changed = {name: part.copy() for name, part in observed.items()}
     off = observed["mask"] == 0
-    changed["items"][off], changed["personal"][off] = 9.0, -9.0
+    changed["item"][off], changed["personal"][off] = 9.0, -9.0
     assert (logits(module, observed)[off] == MASKED).all()
     assert np.array_equal(logits(module, observed), logits(module, changed))
     assert np.array_equal(values(module, observed), values(module, changed))
@@ -150,7 +150,7 @@ def test_a_candidate_off_the_mask_is_never_drawn_and_changes_nothing() -> None:
 def test_values_do_not_depend_on_the_order_of_candidates() -> None:
     module, observed = make(), observation(5, 50)
     order = np.random.default_rng(5).permutation(5)
-    other = {**observed, **{n: observed[n][:, order] for n in ("items", "personal", "mask")}}
+    other = {**observed, **{n: observed[n][:, order] for n in ("item", "personal", "mask")}}
     assert values(module, other) == pytest.approx(values(module, observed), abs=1e-5)
     assert logits(module, other)[:, :] == pytest.approx(
         logits(module, observed)[:, order], abs=1e-5

@@ -14,7 +14,7 @@ from env.records import Drawn, LogLine, PageRecord, Record
 from env.reward import Reward, is_censored
 from env.vocabulary import Page
 from policies.baselines import UniformPolicy, mixture_policy
-from replay.join import dataset
+from replay.join import dataset, exported
 from replay.join.dataset import Dataset
 from replay.join.join import join_all
 from replay.join.rows import FLAGS, CoverageCounts
@@ -132,8 +132,8 @@ def test_an_empty_log_is_an_empty_dataset() -> None:
 
 
 def test_a_dataset_written_as_parquet_comes_back_the_same(data: Dataset, tmp_path: Path) -> None:
-    dataset.save(data, tmp_path / "log")
-    back = dataset.load(tmp_path / "log")
+    exported.save(data, tmp_path / "log")
+    back = exported.load(tmp_path / "log")
     assert_equal(back, data)
     for (mine, _), (theirs, _) in zip(back.by_page(), data.by_page(), strict=True):
         np.testing.assert_array_equal(
@@ -145,19 +145,19 @@ def test_a_part_of_a_dataset_is_written_with_its_own_pages_only(
     data: Dataset, tmp_path: Path
 ) -> None:
     part = data.select(np.flatnonzero(data.page < 5))
-    dataset.save(part, tmp_path)
-    back = dataset.load(tmp_path)
+    exported.save(part, tmp_path)
+    back = exported.load(tmp_path)
     assert_equal(back, part)
     assert len(back.pages) == 5
 
 
 def test_an_empty_dataset_comes_back_empty(data: Dataset, tmp_path: Path) -> None:
-    dataset.save(data.select(data.reward > 99.0), tmp_path)
-    assert len(dataset.load(tmp_path)) == 0
+    exported.save(data.select(data.reward > 99.0), tmp_path)
+    assert len(exported.load(tmp_path)) == 0
 
 
 def test_decisions_are_plain_columns_for_everybody_else(data: Dataset, tmp_path: Path) -> None:
-    dataset.save(data, tmp_path)
+    exported.save(data, tmp_path)
     table = pq.read_table(tmp_path / "decisions.parquet")
     assert table.num_rows == len(data)
     assert set(table["country"].to_pylist()) == {"MY"}
@@ -167,7 +167,7 @@ def test_decisions_are_plain_columns_for_everybody_else(data: Dataset, tmp_path:
 
 
 def test_decisions_that_their_page_did_not_draw_are_refused(data: Dataset, tmp_path: Path) -> None:
-    dataset.save(data, tmp_path)
+    exported.save(data, tmp_path)
     file = tmp_path / "decisions.parquet"
     table = pq.read_table(file)
     column = table.schema.get_field_index("propensity")
@@ -176,15 +176,15 @@ def test_decisions_that_their_page_did_not_draw_are_refused(data: Dataset, tmp_p
     with pytest.raises(
         ValueError, match=r"as the page drew them, got .* in decision uniformp0-0:0"
     ):
-        dataset.load(tmp_path)
+        exported.load(tmp_path)
 
 
 def test_a_file_that_a_user_else_wrote_is_refused(data: Dataset, tmp_path: Path) -> None:
-    dataset.save(data, tmp_path)
+    exported.save(data, tmp_path)
     table = pq.read_table(tmp_path / "decisions.parquet").replace_schema_metadata(None)
     pq.write_table(table, tmp_path / "decisions.parquet")
     with pytest.raises(ValueError, match="expected a dataset that nextswipe wrote"):
-        dataset.load(tmp_path)
+        exported.load(tmp_path)
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from kuairands import write_kuairand
 from typer.testing import CliRunner
 
 from replay.formats.dsjson_source import DsjsonSource
-from replay.join.dataset import load as load_dataset
+from replay.join.exported import load as load_dataset
 from serve.commands.main import app
 from serve.config import SHIPPED, Config, parse
 
@@ -139,6 +139,36 @@ def test_a_swarm_without_a_server_gives_up(tmp_path: Path, monkeypatch: pytest.M
     done = _run("swarm", "--url", "http://127.0.0.1:9", "--present", "2", *data, code=2)
     assert done.stderr.startswith("nextswipe: gave up after asking 8 times in a row for something")
     assert "POST /v1/feed: Cannot connect to host 127.0.0.1:9" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("server", "asked"),
+    [
+        ("port = 9", "127.0.0.1:9"),
+        ('host = "0.0.0.0"\nport = 9', "127.0.0.1:9"),
+        ('host = "::"\nport = 9', "::1:9"),
+    ],
+)
+def test_a_swarm_asks_the_server_of_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str, asked: str
+) -> None:
+    monkeypatch.setattr("serve.swarm.swarm.MAX_PAUSE_S", 0.0)
+    monkeypatch.setattr("serve.wire.client.FIRST_PAUSE_S", 0.0)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("item_id\na\n")
+    (tmp_path / "feed.toml").write_text(f"[server]\n{server}\n")
+    _run("import", "items", "a.csv")
+    done = _run("swarm", "--config", "feed.toml", "--present", "2", code=2)
+    assert f"Cannot connect to host {asked}" in done.stderr
+
+
+def test_a_swarm_needs_the_address_of_a_server_that_took_a_free_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "feed.toml").write_text("[server]\nport = 0\n")
+    done = _run("swarm", "--config", "feed.toml", code=2)
+    assert done.stderr.startswith("nextswipe: expected --url: with server.port = 0")
 
 
 @pytest.mark.parametrize(

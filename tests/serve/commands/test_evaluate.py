@@ -116,3 +116,46 @@ def test_a_policy_of_ones_own_that_fails_is_named(
     assert result.exit_code == 2
     said = " ".join(result.output.split())
     assert re.search(message, said), said
+
+
+@pytest.mark.parametrize("more", [[], ["--force"]])
+def test_a_policy_that_never_agrees_with_the_log_is_refused_in_json_too(
+    tmp_path: Path, more: list[str]
+) -> None:
+    rows = "".join(f"u{k % 100},{1 + k % 4},{k % 3 // 2},0.25,5\n" for k in range(1_000))
+    log = tmp_path / "log.csv"
+    log.write_text(f"user,action,reward,pscore,n_actions\n{rows}")
+    result = runner.invoke(app, [*asked(log, "first"), "--json", *more])
+    assert result.exit_code == 0, result.output
+    (report,) = json.loads(result.stdout)["reports"]
+    assert report["estimates"] == []
+    assert report["health"]["max_weight_share"] == report["health"]["max_user_share"] == 0.0
+    assert "mean weight" in [refusal["gate"] for refusal in report["refusals"]]
+
+
+def test_an_estimator_of_ones_own_is_shown_beside_ours(log: Path) -> None:
+    command = asked(log, "uniform", "behaviour", "--estimator", "custom_estimators:capped")
+    result = runner.invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("custom_estimators:capped") == 2
+    in_json = runner.invoke(app, [*command, "--json"])
+    for report in json.loads(in_json.stdout)["reports"]:
+        assert report["estimates"][-1]["estimator"] == "custom_estimators:capped"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("custom_estimators:nothing", "--estimator: custom_estimators:nothing: "),
+        ("no_such_module:f", "--estimator: no_such_module:f: found no module no_such_module"),
+        ("capped", "--estimator: expected a name like module:function, got 'capped'"),
+        ("custom_estimators:fails", "custom_estimators:fails raised ZeroDivisionError: no rows"),
+    ],
+)
+def test_an_estimator_that_cannot_be_used_is_refused_in_words(
+    log: Path, name: str, message: str
+) -> None:
+    result = runner.invoke(app, asked(log, "--estimator", name))
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import JSON, Answer, Server, ask, measured, sample, serving, stocked
+from starlette.applications import Starlette
 
 from env.records import PageRecord
 from serve.http.api import make_app
@@ -343,6 +344,41 @@ async def test_the_page_is_served_with_its_files_only(server: Server, tmp_path: 
     script = await ask(app, "GET", "/web/app.js")
     assert script.headers["content-type"].startswith("text/javascript")
     assert (await ask(app, "GET", "/web/notes.txt")).status == 404
+
+
+SHOP = "https://shop.example"
+
+
+@pytest.fixture
+def shared(server: Server) -> Starlette:
+    return make_app(server.engine, origins=(SHOP,))
+
+
+async def test_a_page_of_a_named_site_may_call_the_api(shared: Starlette) -> None:
+    preflight = (
+        ("origin", SHOP),
+        ("access-control-request-method", "POST"),
+        ("access-control-request-headers", "content-type"),
+    )
+    allowed = await ask(shared, "OPTIONS", "/v1/feed", headers=preflight)
+    assert allowed.status == 200
+    assert allowed.headers["access-control-allow-origin"] == SHOP
+    assert {"POST", "PUT", "DELETE"} <= set(
+        allowed.headers["access-control-allow-methods"].split(", ")
+    )
+    sent = (*JSON, ("origin", SHOP), ("sec-fetch-site", "cross-site"))
+    for body, status in ((ANN, 200), (b"{}", 422)):
+        answer = await ask(shared, "POST", "/v1/feed", body, sent)
+        assert (answer.status, answer.headers["access-control-allow-origin"]) == (status, SHOP)
+
+
+async def test_a_page_of_another_site_may_not(shared: Starlette, server: Server) -> None:
+    other = (*JSON, ("origin", f"{SHOP}.evil.example"), ("sec-fetch-site", "cross-site"))
+    answer = await ask(shared, "POST", "/v1/feed", ANN, other)
+    assert answer.problem() == (403, "Origin")
+    assert "access-control-allow-origin" not in answer.headers
+    alone = await ask(server.app, "GET", "/healthz", headers=(("origin", SHOP),))
+    assert "access-control-allow-origin" not in alone.headers
 
 
 async def test_whatever_the_page_names_is_served(server: Server) -> None:

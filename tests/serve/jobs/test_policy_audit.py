@@ -150,7 +150,7 @@ def test_a_ranker_of_the_world_is_drawn_from_its_softmax(
     env.reset(seed=0)
     observation = env.screen.write(copy=True)
     assert isinstance(observation, dict)
-    rows = np.concatenate([observation["items"], observation["personal"]], axis=-1)
+    rows = np.concatenate([observation["item"], observation["personal"]], axis=-1)
     logits = ranker.batch_scores(observation["user"], rows)
     pmf = np.exp(logits - logits.max(axis=1, keepdims=True))
     pmf /= pmf.sum(axis=1, keepdims=True)
@@ -180,7 +180,7 @@ def test_a_ranker_of_the_feed_s_columns_is_asked_by_these(tmp_path: Path) -> Non
     told, seen = world.reset(seed=0)[0], feed.reset(seed=0)[0]
     for _ in range(12):
         assert isinstance(seen, dict)
-        rows = np.concatenate([seen["items"], seen["personal"]], axis=-1)
+        rows = np.concatenate([seen["item"], seen["personal"]], axis=-1)
         logits = ranker.batch_scores(seen["user"], rows)
         expected = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
         cards = choose(told)

@@ -186,7 +186,7 @@ class _Columns:
         return quantise(columns)
 
     def _dynamic(self, observation: Mapping[str, Any]) -> Float32s:
-        items, personal = observation["items"].astype(np.float64), observation["personal"]
+        items, personal = observation["item"].astype(np.float64), observation["personal"]
 
         def fact(name: str) -> Floats:
             return np.asarray(items[..., self.n_dims + ITEM_FACTS.index(name)])

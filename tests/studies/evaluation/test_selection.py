@@ -65,7 +65,7 @@ def test_features_are_found_by_name() -> None:
     assert isinstance(observation, dict)
     known = known_of(observation)
     np.testing.assert_array_equal(known[..., feature("match")], observation["personal"][..., 0])
-    np.testing.assert_array_equal(known[..., feature("bait_guess")], observation["items"][..., -1])
+    np.testing.assert_array_equal(known[..., feature("bait_guess")], observation["item"][..., -1])
 
 
 def test_a_users_rewards_do_not_reach_their_own_predictions(log: SwipeLog) -> None:

@@ -463,7 +463,7 @@ def play_log(
 
 def known_of(observation: Mapping[str, Any]) -> Float32s:
     """Return what a server knows of candidates but their vectors, (n, K, facts + personal)."""
-    facts = observation["items"][..., -len(ITEM_FACTS) :]
+    facts = observation["item"][..., -len(ITEM_FACTS) :]
     return np.concatenate([facts, observation["personal"]], axis=-1)
 
 

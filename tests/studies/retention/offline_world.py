@@ -143,7 +143,7 @@ def play(args: WorldArgs, policy: PagePolicy, seed: int) -> Iterator[Turned]:
             raise TypeError("expected an environment of dict observations")
         uniforms = generator.random((args.page, n))
         shared = observation["user"]
-        actions = np.concatenate([observation["items"], observation["personal"]], axis=-1)
+        actions = np.concatenate([observation["item"], observation["personal"]], axis=-1)
         action, propensity = _draw(policy, shared, actions, uniforms)
         crowd, here = env.swiping.crowd, np.flatnonzero(alive)
         seconds = crowd.day * 86_400.0 + crowd.hour * 3_600.0 + crowd.watched_s

@@ -47,7 +47,7 @@ def test_episodes_are_whole_users_and_hold_what_was_logged() -> None:
     np.testing.assert_array_equal(steps.actions, lives.action)
     np.testing.assert_array_equal(steps.rewards, reward.rewards(lives))
     np.testing.assert_array_equal(steps.discounts, reward.discounts(lives))
-    np.testing.assert_array_equal(steps.observations["items"], lives.candidates(lives.page))
+    np.testing.assert_array_equal(steps.observations["item"], lives.candidates(lives.page))
     np.testing.assert_array_equal(steps.last["user"][0], lives.users(np.array([7]))[0])
 
 

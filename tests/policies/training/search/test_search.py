@@ -113,7 +113,7 @@ def test_who_learns_sees_the_feed_s_columns_of_the_users_that_the_teacher_serves
         if turn % KEPT_EVERY == 0:
             at = slice(turn // KEPT_EVERY * 8, (turn // KEPT_EVERY + 1) * 8)
             assert user_rows[at].tolist() == seen["user"].tolist()
-            expected = np.concatenate([seen["items"], seen["personal"]], axis=-1)
+            expected = np.concatenate([seen["item"], seen["personal"]], axis=-1)
             assert rows[at].tolist() == expected.tolist()
         chances = softmax(scores(*columns(told), np.array(PLAYED.weights)), SOFTNESS)
         cards = draw(chances, rng)

@@ -1,0 +1,117 @@
+"""Datasets in files: the export that any tool reads, and its way back, exact to the last bit.
+
+Columns and files are those of `replay.join.tables`.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from env.records import PageRecord
+from env.vocabulary import UserKey
+from replay.join.dataset import Dataset
+from replay.join.rows import FLAGS, ROW_COLUMNS, CoverageCounts, Pages
+from replay.join.tables import COMPRESSION, DECISIONS, read_blocks, read_pages, write_pages
+
+_ABOUT = b"nextswipe"
+_SCENE = ("country", "language", "device", "network", "hour", "weekday", "position")
+
+
+def save(dataset: Dataset, folder: Path) -> None:
+    """Write a dataset as four Parquet files of plain columns, see `replay.join.tables`.
+
+    Raises:
+        ValueError: a page's features are not as wide as its schema says.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    records = [dataset.pages[place] for place in np.unique(dataset.page)]
+    about = msgspec.json.encode([dataset.coverage, dataset.reward_version])
+    decisions = pa.table(_decisions(dataset), schema=DECISIONS)
+    pq.write_table(
+        decisions.replace_schema_metadata({_ABOUT: about}),
+        folder / "decisions.parquet",
+        compression=COMPRESSION,
+    )
+    write_pages(records, dataset.blocks, folder)
+
+
+def load(folder: Path) -> Dataset:
+    """Return the dataset that `save` wrote; its decisions may have been filtered since.
+
+    Raises:
+        FileNotFoundError: one of the four files is missing.
+        ValueError: `decisions.parquet` was not written by `save`, a page fails the checks of
+            `read`, candidates or blocks were changed, or a decision does not match its page's draw.
+    """
+    table = pq.read_table(folder / "decisions.parquet")
+    about = (table.schema.metadata or {}).get(_ABOUT)
+    if about is None:
+        raise ValueError(f"expected a dataset that nextswipe wrote, got {folder}")
+    coverage, reward_version = msgspec.json.decode(about, type=tuple[CoverageCounts, int])
+    kept = _load_pages(read_pages(folder), read_blocks(folder))
+    ids = table.select(["page_id", "user"]).to_pydict()
+    codes: dict[UserKey, int] = {}
+    columns = {name: table[name].to_numpy() for name in ROW_COLUMNS if name in table.schema.names}
+    columns |= {
+        "page": np.array([kept.place(page_id) for page_id in ids["page_id"]]),
+        "user": np.array([codes.setdefault(user, len(codes)) for user in ids["user"]]),
+        "flags": np.stack([table[flag].to_numpy() for flag in FLAGS], axis=1),
+    }
+    order = np.lexsort((columns["slot"], columns["page"]))
+    dataset = Dataset(
+        pages=tuple(kept.known(place) for place in range(len(kept))),
+        blocks=kept.blocks,
+        users=tuple(codes),
+        coverage=coverage,
+        reward_version=reward_version,
+        **{name: column[order] for name, column in columns.items()},
+    )
+    _check_drawn(dataset)
+    return dataset
+
+
+def _load_pages(records: Iterable[PageRecord], blocks: Iterable[bytes]) -> Pages:
+    pages = Pages()
+    for block in blocks:
+        pages.blocks.add(block)
+    for record in records:
+        pages.keep(record)
+    return pages
+
+
+def _check_drawn(dataset: Dataset) -> None:
+    drawn = [{d.slot: (d.action, d.propensity) for d in page.drawn} for page in dataset.pages]
+    for row in range(len(dataset)):
+        got = (int(dataset.action[row]), float(dataset.propensity[row]))
+        expected = drawn[dataset.page[row]].get(int(dataset.slot[row]))
+        if got != expected:
+            raise ValueError(
+                f"expected action and propensity {expected} as the page drew them, got {got} in "
+                f"decision {dataset.decision(row)}; was decisions.parquet changed?"
+            )
+
+
+def _decisions(dataset: Dataset) -> dict[str, object]:
+    """Return the columns of `decisions.parquet`, ids and scenes spelled out."""
+    records = [dataset.pages[place] for place in dataset.page]
+    plain = {name: getattr(dataset, name) for name in ROW_COLUMNS if name not in ("page", "flags")}
+    return {
+        "decision_id": [dataset.decision(row) for row in range(len(dataset))],
+        "page_id": [record.page_id for record in records],
+        "session": [record.session for record in records],
+        "policy": [record.policy for record in records],
+        "arm": [record.arm for record in records],
+        "at_ms": [record.at_ms for record in records],
+        "item_id": [
+            record.candidates[action]
+            for record, action in zip(records, dataset.action, strict=True)
+        ],
+        **{field: [getattr(record.scene, field) for record in records] for field in _SCENE},
+        **plain,
+        "user": [record.user for record in records],
+        **{flag: dataset.flags[:, i] for i, flag in enumerate(FLAGS)},
+    }
