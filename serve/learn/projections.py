@@ -276,7 +276,7 @@ def _learned(
     n_answers: int = 0,
     tastes: Floats | None = None,
 ) -> ProjectionRecord | None:
-    """Return the record of a space's next projection; None if random signs keep neighbours better."""
+    """Return the record of a space's next projection; None if random signs keep more."""
     before = projections.of(space, embeddings.shape[1])
     number = projections.newest(space) + 1
     projection = learned_projection(embeddings, before, number=number, tastes=tastes)
