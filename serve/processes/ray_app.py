@@ -8,7 +8,7 @@ the snapshot folder. Neither imports torch or rllib. Rejected alternatives:
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -93,12 +93,13 @@ def _add_loopback_port(add_port: Any, server: Any, address: str) -> int:
 
 
 @contextmanager
-def running(config: Config) -> Iterator[str]:
+def running(config: Config, *, listens: Callable[[], object]) -> Iterator[str]:
     """Run the whole server on this machine; yield its address and stop everything afterwards.
 
     Args:
         config: its server settings come from `serve.processes.edge.switched`. The listener binds to
             their host and port; everything else stays on loopback.
+        listens: called when the listener answers, before there is an application.
 
     Raises:
         RuntimeError: Ray was imported before its environment variables were set.
@@ -116,6 +117,7 @@ def running(config: Config) -> Iterator[str]:
     )
     try:
         ray_serve.start(http_options=_http_options(config.server), logging_config=QUIET)
+        listens()
         deploy(config)
         yield f"http://{authority(config.server)}"
     finally:
