@@ -142,7 +142,18 @@ def main(binary: str, arguments: list[str]) -> None:
     aside = path.with_suffix(".narrowed")
     aside.write_text(narrowed)
     aside.replace(path)  # Serve knows its HAProxy by this path in the command line
-    os.execv(binary, [binary, *arguments])  # noqa: S606 - no shell is involved
+    os.execv(binary, [binary, *_sharing(arguments)])  # noqa: S606 - no shell is involved
+
+
+def _sharing(arguments: list[str]) -> list[str]:
+    """Return the arguments such that the first HAProxy may share its port.
+
+    The process that starts the server has the port until HAProxy answers. Serve forbids sharing
+    (-dR); a reload, which names its predecessor (-sf), keeps to that.
+    """
+    if "-sf" in arguments:
+        return arguments
+    return [each for each in arguments if each != "-dR"]
 
 
 def _sections(config: str) -> Iterator[list[str]]:
