@@ -18,7 +18,15 @@ from env.reward import is_censored, is_valid_play
 from env.vocabulary import Interaction
 from replay.join.join import Join
 from serve.clock import now_ms
-from serve.commands.settings import ConfigFile, DataFolder, StoreUrl, load_settings
+from serve.commands.settings import (
+    ConfigFile,
+    DataFolder,
+    Host,
+    Port,
+    StoreUrl,
+    listening_at,
+    load_settings,
+)
 from serve.config import Config
 from serve.store.generations import current_version
 from serve.store.open import open_store
@@ -139,31 +147,41 @@ def up(
     config: ConfigFile = None,
     data: DataFolder = None,
     store: StoreUrl = None,
+    host: Host = None,
+    port: Port = None,
 ) -> None:
     """Run the feed on this machine until Ctrl-C.
 
-    A data folder without items gets a generated catalogue and some simulated users who swipe it,
-    so
+    A data folder without items gets a generated catalogue and some simulated users who swipe it, so
     that there is something to see: open the page and swipe along. A folder that is already served
-    is refused.
+    is refused, as is a machine on which the server could not run (see nextswipe doctor). While it
+    starts, the port answers 503.
     """
+    from serve.processes.doctor import require_startable
     from serve.store.data_folder import sole_server
 
-    settings = load_settings(config, data, store)
-    with sole_server(settings, now_ms()):
-        _serve(settings, simulated=simulated, with_ray=ray)
+    settings = listening_at(load_settings(config, data, store), host, port)
+    with sole_server(settings, now_ms()) as say:
+        require_startable(settings, with_ray=ray)
+        _serve(settings, say, simulated=simulated, with_ray=ray)
 
 
-def _serve(settings: Config, *, simulated: bool | None, with_ray: bool) -> None:
+def _serve(
+    settings: Config, say: Callable[[str], None], *, simulated: bool | None, with_ray: bool
+) -> None:
     """Run the feed until Ctrl-C, with a catalogue where there is none."""
-    from serve.processes.start import serving
+    from serve.processes.start import opening, serving_behind
 
-    if _is_empty(settings):
-        _generate(settings)
-    with_viewers = _is_generated(settings) if simulated is None else simulated
-    typer.echo(f"starting {'Ray Serve' if with_ray else 'the server'} ...")
     stopped = (KeyboardInterrupt, asyncio.CancelledError)
-    with contextlib.suppress(*stopped), serving(settings, with_ray=with_ray) as address:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.suppress(*stopped))
+        door = stack.enter_context(opening(settings, with_ray=with_ray))
+        say(door.address)
+        if _is_empty(settings):
+            _generate(settings)
+        with_viewers = _is_generated(settings) if simulated is None else simulated
+        typer.echo(f"starting {'Ray Serve' if with_ray else 'the server'} ...")
+        address = stack.enter_context(serving_behind(door, settings, with_ray=with_ray))
         signal.signal(signal.SIGTERM, _stop)  # Ray has put its own
         typer.echo(f"the feed is served at {address}: open it and swipe; Ctrl-C stops it")
         try:

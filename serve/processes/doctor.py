@@ -5,6 +5,7 @@ key on a Redis. A process that imports the modules of a replica measures the rep
 and memory.
 """
 
+import errno
 import importlib.metadata
 import json
 import os
@@ -22,7 +23,8 @@ from pathlib import Path
 import msgspec
 from packaging.requirements import Requirement
 
-from serve.config import Config
+from serve.config import Config, ServerSettings
+from serve.errors import JobError
 from serve.processes.edge import authority
 from serve.processes.haproxy import LISTEN, find_binary, install
 from serve.store.kind import SLOW_S, WRITE_BYTES, Verdict, median_s
@@ -40,24 +42,42 @@ class CheckResult(msgspec.Struct, frozen=True):
 LEAST_FREE_BYTES = 1 << 30
 
 
+LEAST_TO_START_BYTES = 64 << 20
+"""Free bytes without which no server starts."""
+
+
 def look_at_disk(config: Config) -> tuple[CheckResult, float]:
     """Check the data folder, or its nearest existing parent; also return the fsync's seconds."""
     folder = Path(config.data.folder).absolute()
     there = next(each for each in (folder, *folder.parents) if each.exists())
+    if not there.is_dir():
+        return CheckResult("disk", "wrong", _expected_folder(there)), 0.0
     try:
         with tempfile.NamedTemporaryFile(dir=there) as file:
             fsync_s = median_s(lambda: _append(file.fileno()))
     except OSError as error:
-        return CheckResult("disk", "wrong", f"{there} cannot be written: {error.strerror}"), 0.0
+        return CheckResult("disk", "wrong", _unwritable(there, error)), 0.0
     free = shutil.disk_usage(there).free
     said = f"{there}: {free / 2**30:.1f} GB free, fsync {1e3 * fsync_s:.1f} ms"
     is_shared = find_kind(config.store).is_shared
     if free < LEAST_FREE_BYTES:
         grows = "snapshots come to it" if is_shared else "the log only grows"
-        return CheckResult("disk", "wrong", f"{said}: less than 1 GB, and {grows}"), fsync_s
+        verdict: Verdict = "wrong" if free < LEAST_TO_START_BYTES else "look"
+        return CheckResult("disk", verdict, f"{said}: less than 1 GB, and {grows}"), fsync_s
     if fsync_s > SLOW_S and not is_shared:
         return CheckResult("disk", "look", f"{said}: each feedback waits for one"), fsync_s
     return CheckResult("disk", "well", said), fsync_s
+
+
+def _expected_folder(file: Path) -> str:
+    return f"expected a folder, got the file {file}: name another data folder (--data)"
+
+
+def _unwritable(folder: Path, error: OSError) -> str:
+    return (
+        f"expected to write into {folder}, got: {error.strerror}; "
+        "chown it, or name another data folder (--data)"
+    )
 
 
 def look_at_store(config: Config) -> CheckResult:
@@ -127,6 +147,27 @@ def examine(config: Config) -> Diagnosis:
         replica_mb=round(size_bytes / 2**20, 1),
         fsync_ms=round(1e3 * fsync_s, 3),
     )
+
+
+def require_startable(config: Config, *, with_ray: bool) -> None:
+    """Refuse to start a server that would fail later.
+
+    Args:
+        config: the settings.
+        with_ray: whether Ray Serve and its HAProxy are to run.
+
+    Raises:
+        JobError: the port, the folder, the store, the disk or a version is wrong; says all.
+    """
+    disk, _ = look_at_disk(config)
+    checks = [_python, _packages, _secret, look_at_store, *([_haproxy] if with_ray else [])]
+    wrong = [each.says for each in (check(config) for check in checks) if each.verdict == "wrong"]
+    if disk.verdict == "wrong":
+        wrong.insert(0, disk.says)
+    if config.server.port and (obstacle := _find_port_obstacle(config.server)):
+        wrong.insert(0, obstacle)
+    if wrong:
+        raise JobError("; ".join(wrong))
 
 
 def _python(config: Config) -> CheckResult:
@@ -202,15 +243,10 @@ def _port(config: Config) -> CheckResult:
     address = authority(server)
     if server.port == 0:
         return CheckResult("port", "well", "0: a free one will be taken")
-    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-    try:
-        socket.create_server((server.host, server.port), family=family).close()
-    except PermissionError:
-        return CheckResult("port", "wrong", f"{address}: ports below 1024 are root's; take another")
-    except OSError as error:
-        if _is_nextswipe(address):
-            return CheckResult("port", "look", f"{address}: a nextswipe answers there already")
-        return CheckResult("port", "wrong", f"{address}: {error.strerror}; set server.port or host")
+    obstacle = _find_port_obstacle(server)
+    if obstacle:
+        is_ours = _is_nextswipe(address)
+        return CheckResult("port", "look" if is_ours else "wrong", obstacle)
     beyond = server.host not in ("127.0.0.1", "::1", "localhost")
     if beyond:
         return CheckResult(
@@ -221,12 +257,22 @@ def _port(config: Config) -> CheckResult:
     return CheckResult("port", "well", f"{address} is free, on loopback")
 
 
-def _is_nextswipe(address: str) -> bool:
+def _find_port_obstacle(server: ServerSettings) -> str:
+    """Return why the server cannot listen at its address, and the remedy; empty if it can."""
+    address = authority(server)
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
     try:
-        with urllib.request.urlopen(f"http://{address}/healthz", timeout=5) as answer:
-            return "ready" in json.load(answer)
-    except (OSError, ValueError, HTTPException):
-        return False
+        socket.create_server((server.host, server.port), family=family).close()
+    except PermissionError:
+        return f"expected a port of 1024 or more, got {address}: those below are root's (--port)"
+    except socket.gaierror:
+        return f"expected an address of this machine, got {server.host}: change --host"
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            who = "a nextswipe that runs" if _is_nextswipe(address) else "another program"
+            return f"expected a free port, got {address}, which {who} has: take another (--port)"
+        return f"expected to listen at {address}, got: {error.strerror}; change --host or --port"
+    return ""
 
 
 def _secret(config: Config) -> CheckResult:

@@ -41,8 +41,7 @@ def opening(config: Config, *, with_ray: bool) -> AbstractContextManager[Door]:
 def serving_behind(door: Door, config: Config, *, with_ray: bool) -> Iterator[str]:
     """Run the server on a port that was taken; see `serving`."""
     require_lawful(config)
-    port = msgspec.structs.replace(config.server, port=door.port)
-    config = msgspec.structs.replace(config, server=port)
+    config = msgspec.structs.replace(config, server=door.settings)
     if not with_ray:
         with running_bare(config, door) as address:
             yield address

@@ -12,8 +12,11 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import msgspec
+
 from serve.config import ServerSettings
 from serve.limits import MAX_BODY_BYTES, RETRY_AFTER_S
+from serve.processes.edge import authority
 
 BACKLOG = 2048
 CLIENT_TIMEOUT_S = 5.0
@@ -64,10 +67,12 @@ class Door:
 
     Attributes:
         listener: bound to the server's address, and not blocking.
+        settings: of the server, with the port that it listens on.
     """
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, server: ServerSettings) -> None:
         self.listener = listener
+        self.settings = msgspec.structs.replace(server, port=int(listener.getsockname()[1]))
         self._server = _WaitingServer(listener)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), name="starting", daemon=True
@@ -76,9 +81,9 @@ class Door:
         self._is_open = True
 
     @property
-    def port(self) -> int:
-        """The port that is listened on."""
-        return int(self.listener.getsockname()[1])
+    def address(self) -> str:
+        """The address of the API."""
+        return f"http://{authority(self.settings)}"
 
     def hand_over(self) -> None:
         """Stop answering; the processes of the server do from now on."""
@@ -114,14 +119,14 @@ def answering(server: ServerSettings, *, is_shared: bool) -> Iterator[Door]:
     Raises:
         OSError: the port is taken, or the host is none of this machine's.
     """
-    door = Door(listen(server, is_shared=is_shared))
+    door = Door(listen(server, is_shared=is_shared), server)
     try:
         yield door
     finally:
         door.close()
 
 
-def listen(server: ServerSettings, *, is_shared: bool = False) -> socket.socket:
+def listen(server: ServerSettings, *, is_shared: bool) -> socket.socket:
     """Return a socket that listens at the server's address, and does not block."""
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
     listener = socket.create_server(

@@ -6,6 +6,7 @@ A job may run beside a server or without one. It refuses before it changes anyth
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,8 @@ from serve.store.store import Store, StoreUnavailable
 
 SERVING_LOCK = "serving.lock"
 SERVING = "serving.json"
+NOT_SAID = "a process that has just begun or ended"
+TRIES, PAUSE_S = 4, 0.05
 
 
 def open_data(
@@ -115,24 +118,33 @@ class Holder(msgspec.Struct, frozen=True):
         pid: of the process, on its machine.
         host: name of the machine.
         since_ms: Unix milliseconds.
+        address: where its API listens; empty: not known yet.
     """
 
     pid: int
     host: str
     since_ms: int
+    address: str = ""
 
     def __str__(self) -> str:
         """Say where it can be found.
 
         >>> str(Holder(7, "box", 0))
         'process 7 on box, since 1970-01-01 00:00:00 UTC'
+        >>> str(Holder(7, "box", 0, "http://127.0.0.1:8000"))
+        'process 7 on box, since 1970-01-01 00:00:00 UTC, at http://127.0.0.1:8000'
         """
         since = datetime.fromtimestamp(self.since_ms / 1000, UTC)
-        return f"process {self.pid} on {self.host}, since {since:%Y-%m-%d %H:%M:%S} UTC"
+        said = f"process {self.pid} on {self.host}, since {since:%Y-%m-%d %H:%M:%S} UTC"
+        return f"{said}, at {self.address}" if self.address else said
+
+
+Say = Callable[[str], None]
+"""Writes down where the server listens."""
 
 
 @contextlib.contextmanager
-def sole_server(config: Config, now_ms: int) -> Iterator[None]:
+def sole_server(config: Config, now_ms: int) -> Iterator[Say]:
     """Be the one server on a data folder, which is made where it is missing.
 
     A second one would take over the learning of the first. The kernel lets go of the lock when
@@ -142,27 +154,102 @@ def sole_server(config: Config, now_ms: int) -> Iterator[None]:
         config: names the folder.
         now_ms: Unix milliseconds.
 
+    Yields:
+        What writes down the address of the server, once it is known.
+
     Raises:
-        Refused: another server is on it, and which.
+        JobError: another server is on it, and which; or the folder cannot be made.
     """
     folder = Path(config.data.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    said = folder / SERVING
-    with locked(folder / SERVING_LOCK, wait=False) as is_ours:
+    _make(folder)
+    file = folder / SERVING
+    with _lock(folder) as is_ours:
         if not is_ours:
             raise JobError(
-                f"{folder} is served already, by `nextswipe up` as {_read_holder(said)}: "
+                f"{folder} is served already, by `nextswipe up` as {_told_holder(folder)}: "
                 "stop that one, or serve another folder (--data)"
             )
-        said.write_bytes(msgspec.json.encode(Holder(os.getpid(), socket.gethostname(), now_ms)))
+
+        def say(address: str) -> None:
+            holder = Holder(os.getpid(), socket.gethostname(), now_ms, address)
+            aside = file.with_suffix(".new")
+            aside.write_bytes(msgspec.json.encode(holder))
+            aside.replace(file)
+
+        say("")
         try:
-            yield
+            yield say
         finally:
-            said.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
 
 
-def _read_holder(file: Path) -> Holder | str:
+def find_server(config: Config) -> Holder | None:
+    """Return who serves a data folder; None: nobody does.
+
+    Raises:
+        JobError: somebody does, and has not said who.
+    """
+    folder = Path(config.data.folder)
+    if not (folder / SERVING_LOCK).exists():
+        return None
+    with _lock(folder) as is_free:
+        if is_free:
+            return None
+    holder = _read_holder(folder)
+    if holder is None:
+        raise JobError(f"{folder} is served by {NOT_SAID}: ask again")
+    return holder
+
+
+def _make(folder: Path) -> None:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Holder)
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise JobError(
+            f"expected a folder, got a file at {folder} or above it: name another (--data)"
+        ) from error
+    except OSError as error:
+        raise JobError(
+            f"expected to make the data folder {folder}, got: {error.strerror}; "
+            "make it, or name another (--data)"
+        ) from error
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[bool]:
+    """Take the lock of a folder if it is free, and yield whether it was.
+
+    Who only asks holds it for a moment, so a taken one is tried a few times.
+    """
+    for _ in range(TRIES - 1):
+        with _locked(folder) as is_ours:
+            if is_ours:
+                yield True
+                return
+        time.sleep(PAUSE_S)
+    with _locked(folder) as is_ours:
+        yield is_ours
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    with contextlib.ExitStack() as stack:
+        try:
+            is_ours = stack.enter_context(locked(folder / SERVING_LOCK, wait=False))
+        except PermissionError as error:
+            raise JobError(
+                f"expected to write into {folder}, got: {error.strerror}; "
+                "chown it, or name another data folder (--data)"
+            ) from error
+        yield is_ours
+
+
+def _told_holder(folder: Path) -> Holder | str:
+    return _read_holder(folder) or NOT_SAID
+
+
+def _read_holder(folder: Path) -> Holder | None:
+    try:
+        return msgspec.json.decode((folder / SERVING).read_bytes(), type=Holder)
     except (OSError, msgspec.MsgspecError):
-        return "a process that has just begun or ended"
+        return None
