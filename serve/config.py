@@ -28,6 +28,7 @@ SHIPPED = Path(__file__).with_name("nextswipe.toml")
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 PolicyName = Literal["uniform", "popularity", "mixture", "vowpal", "blend"]
 POLICY_NAMES: tuple[str, ...] = get_args(PolicyName)
+LogLevel = Literal["debug", "info", "warning", "error"]
 Section = TypeVar("Section")
 FREE = frozenset({"explorer", "by_market", "neighbours", "markets", "kinds"})
 """Tables whose keys the operator chooses; their values are checked by type."""
@@ -46,6 +47,13 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     edge: Literal["haproxy", "proxy"] = "haproxy"
     queue: Annotated[int, Meta(ge=1, le=100_000)] = QUEUE
     drain_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 3.0
+
+
+class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The log lines of the server's processes."""
+
+    level: LogLevel = "info"
+    form: Literal["text", "json"] = "text"
 
 
 class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -204,6 +212,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings; `Config()` equals the shipped file."""
 
     server: ServerSettings = ServerSettings()
+    log: LogSettings = LogSettings()
     data: DataSettings = DataSettings()
     store: StoreSettings = StoreSettings()
     clock: ClockSettings = ClockSettings()

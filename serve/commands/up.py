@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
+import msgspec
 import typer
 from rich.table import Table
 
@@ -27,7 +28,7 @@ from serve.commands.settings import (
     listening_at,
     load_settings,
 )
-from serve.config import Config
+from serve.config import Config, LogLevel, LogSettings
 from serve.store.generations import current_version
 from serve.store.open import open_store
 
@@ -149,6 +150,12 @@ def up(
     store: StoreUrl = None,
     host: Host = None,
     port: Port = None,
+    log_level: Annotated[
+        LogLevel | None, typer.Option(help="Least level of log lines; overrides the settings.")
+    ] = None,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Write each log line as one JSON object.")
+    ] = False,
 ) -> None:
     """Run the feed on this machine until Ctrl-C.
 
@@ -158,12 +165,20 @@ def up(
     starts, the port answers 503.
     """
     from serve.processes.doctor import require_startable
+    from serve.processes.logs import collecting
     from serve.store.data_folder import sole_server
 
     settings = listening_at(load_settings(config, data, store), host, port)
-    with sole_server(settings, now_ms()) as say:
+    settings = _logging(settings, log_level, log_json=log_json)
+    with sole_server(settings, now_ms()) as say, collecting(settings.log):
         require_startable(settings, with_ray=ray)
         _serve(settings, say, simulated=simulated, with_ray=ray)
+
+
+def _logging(settings: Config, level: LogLevel | None, *, log_json: bool) -> Config:
+    log = settings.log
+    log = LogSettings(level or log.level, "json" if log_json else log.form)
+    return msgspec.structs.replace(settings, log=log)
 
 
 def _serve(

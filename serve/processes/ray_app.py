@@ -34,6 +34,7 @@ from serve.processes.edge import (
     feed_options,
     learner_options,
 )
+from serve.processes.logs import write_logs
 from serve.processes.replica import FeedReplica, LearnerReplica
 
 _ADD_PORT = "add_port_to_grpc_server"
@@ -47,6 +48,7 @@ class Feed:
     def __init__(self, config: Config, learner: object) -> None:
         """Open the data folder; `learner` is never called, it makes one application of the two."""
         _stay_on_loopback()
+        write_logs(config.log, "feed")
         self._replica = FeedReplica(config, now_ms=now_ms)
 
     def __serve_build_asgi_app__(self) -> Starlette:
@@ -67,6 +69,7 @@ class Learner:
     def __init__(self, config: Config) -> None:
         """Resume from the newest snapshot and start learning, at a lower priority than replicas."""
         _stay_on_loopback()
+        write_logs(config.log, "learner")
         os.nice(LEARNER_NICENESS)
         self._replica = LearnerReplica(config, now_ms=now_ms)
 

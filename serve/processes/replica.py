@@ -186,6 +186,7 @@ class LearnerReplica:
             beats=self._beats,
             told=self._tell,
         )
+        logger.info("learning epoch=%d from offset=%d", learner.epoch, learner.learning.offset)
         if config.collaborative.enabled:
             self._trainer = CollaborativeTrainer(
                 self._store,
@@ -209,7 +210,6 @@ class LearnerReplica:
             if stop.is_set():
                 return
             learner = self._begin()
-            logger.warning("learning again epoch=%d", learner.epoch)
 
     def _tell(self, learning: LearnerState) -> None:
         if self._trainer is not None:

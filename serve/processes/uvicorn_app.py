@@ -25,6 +25,7 @@ import uvicorn
 from serve.clock import now_ms
 from serve.config import Config
 from serve.processes.edge import LEARNER_NICENESS, authority
+from serve.processes.logs import write_logs
 from serve.processes.replica import FeedReplica, LearnerReplica
 from serve.processes.starting import Door
 
@@ -171,6 +172,7 @@ def _describe(process: SpawnProcess) -> str:
 def _serve(config: Config, listener: socket.socket, ready: Connection) -> None:
     """Answer requests until SIGTERM; uvicorn then finishes the requests in flight."""
     _end_with_parent()
+    write_logs(config.log, "feed")
     with closing(FeedReplica(config, now_ms=now_ms)) as replica:
         gc.collect()
         gc.freeze()  # as Serve does: spares later collections the long-lived objects
@@ -180,6 +182,7 @@ def _serve(config: Config, listener: socket.socket, ready: Connection) -> None:
             uvicorn.Config(
                 replica.app,
                 access_log=False,
+                log_config=None,  # its lines are written as ours are
                 log_level="warning",
                 timeout_keep_alive=KEEP_ALIVE_S,
                 lifespan="off",
@@ -203,6 +206,7 @@ class _Server(uvicorn.Server):
 
 def _learn(config: Config, ready: Connection) -> None:
     _end_with_parent()
+    write_logs(config.log, "learner")
     stopped = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
