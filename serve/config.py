@@ -249,7 +249,10 @@ def load(path: Path) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"{path}: cannot be read: {reason}; `nextswipe config show --default` prints one"
+        ) from error
     try:
         return _placed(parse(text), path.resolve().parent)
     except ConfigError as error:

@@ -107,6 +107,8 @@ def _tell_misuse(error: TyperException) -> None:
     """Print what is wrong, and which help says more; the help itself was printed already."""
     message, context = error.format_message(), getattr(error, "ctx", None)
     if message:
+        given = getattr(error.__cause__, "errors", list)()  # what pydantic refused
+        message += f", got {given[0]['input']!r}" if given and "got" not in message else ""
         more = "" if context is None else f" ({context.command_path} --help)"
         _tell(f"{message}{more}")
 

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
@@ -27,6 +28,7 @@ from serve.config import Config, ServerSettings
 from serve.errors import JobError
 from serve.processes.edge import authority
 from serve.processes.haproxy import LISTEN, find_binary, install
+from serve.processes.starting import REASON
 from serve.store.kind import SLOW_S, WRITE_BYTES, Verdict, median_s
 from serve.store.open import find_kind
 
@@ -97,6 +99,9 @@ def _append(fd: int) -> None:
     os.fsync(fd)
 
 
+ASK_S = 1.0
+"""Seconds within which a nextswipe that has the port says so."""
+
 LEAST_MEMORY_BYTES = 1_500 << 20
 TIMEOUT_S = 60.0
 
@@ -160,10 +165,13 @@ def require_startable(config: Config, *, with_ray: bool) -> None:
         JobError: the port, the folder, the store, the disk or a version is wrong; says all.
     """
     disk, _ = look_at_disk(config)
-    checks = [_python, _packages, _secret, look_at_store, *([_haproxy] if with_ray else [])]
+    checks = [_python, _packages, look_at_store, *([_haproxy] if with_ray else [])]
     wrong = [each.says for each in (check(config) for check in checks) if each.verdict == "wrong"]
     if disk.verdict == "wrong":
         wrong.insert(0, disk.says)
+    key = Path(config.data.folder) / "secret.key"
+    if key.exists() and not os.access(key, os.R_OK):
+        wrong.insert(0, _unreadable(key))
     if config.server.port and (obstacle := _find_port_obstacle(config.server)):
         wrong.insert(0, obstacle)
     if wrong:
@@ -265,14 +273,26 @@ def _find_port_obstacle(server: ServerSettings) -> str:
         socket.create_server((server.host, server.port), family=family).close()
     except PermissionError:
         return f"expected a port of 1024 or more, got {address}: those below are root's (--port)"
-    except socket.gaierror:
-        return f"expected an address of this machine, got {server.host}: change --host"
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             who = "a nextswipe that runs" if _is_nextswipe(address) else "another program"
             return f"expected a free port, got {address}, which {who} has: take another (--port)"
-        return f"expected to listen at {address}, got: {error.strerror}; change --host or --port"
+        if error.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME):
+            return f"expected an address of this machine, got {server.host}: change --host"
+        reason = os.strerror(error.errno or 0)
+        return f"expected to listen at {address}, got: {reason}; change --host or --port"
     return ""
+
+
+def _is_nextswipe(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{address}/healthz", timeout=ASK_S) as answer:
+            return "ready" in json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return REASON.encode() in error.read()
+    except (OSError, ValueError, HTTPException):
+        return False
 
 
 def _secret(config: Config) -> CheckResult:
@@ -280,10 +300,14 @@ def _secret(config: Config) -> CheckResult:
     if not key.exists():
         return CheckResult("secret", "well", f"{key} will be made at the start")
     if not os.access(key, os.R_OK):
-        return CheckResult("secret", "wrong", f"{key} cannot be read by this user: chown it")
+        return CheckResult("secret", "wrong", _unreadable(key))
     if key.stat().st_mode & 0o077:
         return CheckResult("secret", "wrong", f"{key} can be read by others: chmod 600 it")
     return CheckResult("secret", "well", f"{key} is this user's alone")
+
+
+def _unreadable(key: Path) -> str:
+    return f"expected to read {key}, got: it is another user's; chown it"
 
 
 def _memory(config: Config) -> CheckResult:
