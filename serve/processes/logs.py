@@ -68,6 +68,11 @@ class _Sender(logging.Handler):
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.settimeout(SEND_TIMEOUT_S)
 
+    def close(self) -> None:
+        """Close the socket; a second call does nothing."""
+        self._socket.close()
+        super().close()
+
     def emit(self, record: logging.LogRecord) -> None:
         """Send one line."""
         line = self.format(record)
@@ -110,9 +115,20 @@ def collecting(settings: LogSettings) -> Iterator[None]:
                 yield
             finally:
                 _restore(before)
+                _stop_writing()
                 with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
                     end.sendto(b"", path)
                 thread.join()
+
+
+def _stop_writing() -> None:
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        for handler in logger.handlers:
+            handler.close()
+        logger.handlers = []
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
 
 
 def _collect(collector: socket.socket) -> None:

@@ -182,7 +182,7 @@ def bench_offline(
         from tests.studies.retention.offline import METHODS, OfflineSize, run_offline
     except ImportError as error:
         raise JobError(
-            'training comes with the extra "train": pip install "nextswipe[train]"'
+            'training comes with the extra "train": make install EXTRAS=train'
         ) from error
     from policies.training.offline.settings import Method
 
@@ -218,7 +218,7 @@ def bench_ranker(
         from tests.studies.retention.ranker import run_ranker
     except ImportError as error:
         raise JobError(
-            'torch comes with the extra "train": pip install "nextswipe[train]"'
+            'torch comes with the extra "train": make install EXTRAS=train'
         ) from error
 
     # Of torch as well, which counts its threads with OpenMP.
