@@ -3,6 +3,7 @@
 import json
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import msgspec
 import typer
@@ -17,8 +18,10 @@ from serve.commands.settings import (
     print_json,
 )
 from serve.config import Config
+from serve.monitoring.heartbeats import Heartbeats
+from serve.monitoring.status import Overview, read_store
 from serve.store.data_folder import Holder, find_server, open_data
-from serve.store.generations import current_activation
+from serve.store.generations import NOTHING
 
 EXAMPLE = "Example: nextswipe status --data ./data"
 ASK_S = 5.0
@@ -81,11 +84,13 @@ def look(config: Config) -> ServerStatus:
         JobError: there is no store, or it cannot be read.
     """
     with open_data(config, now_ms=now_ms) as store, store.view() as view:
-        version = current_activation(view, "policy")
         items, lines = len(view.item_ids()), store.log.count()
-        last = store.log.last_offset()
+        readings = read_store(store, view)
     holder = find_server(config)
-    is_ready, says, learner = _ask(holder)
+    beats = Heartbeats(Path(config.data.folder)).read()
+    learner = Overview(now_ms(), beats, readings).learner_health.state
+    is_ready, says = _ask(holder)
+    version = readings.version or NOTHING
     return ServerStatus(
         served_by=holder,
         is_ready=is_ready,
@@ -93,15 +98,15 @@ def look(config: Config) -> ServerStatus:
         learner=learner,
         items=items,
         lines=lines,
-        version=version.version if version else 0,
-        behind=last - version.offset if version else last,
+        version=version.version,
+        behind=readings.offset - version.offset,
     )
 
 
-def _ask(holder: Holder | None) -> tuple[bool, str, str]:
-    """Return whether a server is ready, the reason if not, and the state of its learner."""
+def _ask(holder: Holder | None) -> tuple[bool, str]:
+    """Return whether a server is ready, and the reason if not."""
     if holder is None:
-        return False, "nobody serves it: nextswipe up", "none"
+        return False, "start it: nextswipe up"
     try:
         with urllib.request.urlopen(f"{holder.address}/readyz", timeout=ASK_S) as answer:  # noqa: S310
             told = json.load(answer)
@@ -109,9 +114,8 @@ def _ask(holder: Holder | None) -> tuple[bool, str, str]:
         with error:
             told = json.load(error)
     except (OSError, ValueError) as error:
-        return False, f"it does not answer: {error}", "none"
-    says = told.get("reason") or told.get("detail") or ""
-    return bool(told.get("ready")), says, told.get("learner", {}).get("state", "none")
+        return False, f"it does not answer: {error}"
+    return bool(told.get("ready")), told.get("detail", "")
 
 
 def _rows(config: Config, found: ServerStatus) -> list[tuple[str, str]]:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import logging
+import os
 import signal
 import threading
 from collections import deque
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from env.vocabulary import ItemId
 
 
+logger = logging.getLogger(__name__)
 RECENT = 1_000
 MAX_LINES = 5_000
 
@@ -170,9 +173,15 @@ def up(
 
     settings = listening_at(load_settings(config, data, store), host, port)
     settings = _logging(settings, log_level, log_json=log_json)
-    with sole_server(settings, now_ms()) as say, collecting(settings.log):
+    with sole_server(settings, now_ms(), lost=_give_up) as say, collecting(settings.log):
         require_startable(settings, with_ray=ray)
         _serve(settings, say, simulated=simulated, with_ray=ray)
+
+
+def _give_up(reason: str) -> None:
+    """End the program as SIGTERM would: another server has the store."""
+    logger.error("stopping: %s", reason)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _logging(settings: Config, level: LogLevel | None, *, log_json: bool) -> Config:

@@ -13,7 +13,7 @@ from typing import Protocol
 from serve.monitoring.heartbeats import GONE_MS, Beat, FeedHeartbeat, Heartbeats, LearnerHeartbeat
 from serve.monitoring.metrics import CUSTOM_REPLACED
 from serve.store.generations import current_activation
-from serve.store.store import Activation, Store, StoreUnavailable
+from serve.store.store import Activation, Store, StoreUnavailable, View
 from serve.store.totals import Total
 from serve.wire.feed import Health, LearnerHealth
 
@@ -126,13 +126,18 @@ class Status:
 
     def _read(self) -> Readings:
         with self._store.view() as view:
-            return Readings(
-                view.totals(),
-                self._store.log.last_offset(),
-                view.catalogue_offset(),
-                current_activation(view, "policy"),
-                view.newest_epoch("policy"),
-            )
+            return read_store(self._store, view)
+
+
+def read_store(store: Store, view: View) -> Readings:
+    """Return the state of a store; raises `StoreUnavailable` if it cannot be read."""
+    return Readings(
+        view.totals(),
+        store.log.last_offset(),
+        view.catalogue_offset(),
+        current_activation(view, "policy"),
+        view.newest_epoch("policy"),
+    )
 
 
 def _find_obstacle(n_items: int, learner: LearnerHealth) -> str:
@@ -144,8 +149,8 @@ def _find_obstacle(n_items: int, learner: LearnerHealth) -> str:
             return "learning has stopped: feeds are answered from the last version"
         case "silent":
             return (
-                f"the learner has been silent for {learner.age_s or 0.0:.0f} s: feeds are answered "
-                "from the last version until it is started again"
+                f"the learner is silent since {learner.age_s or 0.0:.0f} s: feeds are answered from "
+                "the last version until one learns again"
             )
         case "none" | "learning":
             return ""

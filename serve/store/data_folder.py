@@ -17,6 +17,7 @@ from replay.log.sqlite.checkpoint import locked
 from serve.config import Config
 from serve.errors import JobError
 from serve.store.kind import FileCopies, FrozenStore, StoreKind
+from serve.store.lease import LeaseHeld
 from serve.store.open import find_kind, open_store
 from serve.store.store import Store, StoreUnavailable
 
@@ -144,15 +145,19 @@ Say = Callable[[str], None]
 
 
 @contextlib.contextmanager
-def sole_server(config: Config, now_ms: int) -> Iterator[Say]:
-    """Be the one server on a data folder, which is made where it is missing.
+def sole_server(
+    config: Config, now_ms: int, *, lost: Callable[[str], None] = lambda reason: None
+) -> Iterator[Say]:
+    """Be the one server on a data folder, which is made where it is missing, and on its store.
 
     A second one would take over the learning of the first. The kernel lets go of the lock when
-    this process dies, however it does, and none of its children has it.
+    this process dies, however it does, and none of its children has it. A store that several
+    machines share has a lease besides.
 
     Args:
         config: names the folder.
         now_ms: Unix milliseconds.
+        lost: called with the reason where another server has taken the lease meanwhile.
 
     Yields:
         What writes down the address of the server, once it is known.
@@ -170,17 +175,45 @@ def sole_server(config: Config, now_ms: int) -> Iterator[Say]:
                 "stop that one, or serve another folder (--data)"
             )
 
+        me = Holder(os.getpid(), socket.gethostname(), now_ms)
+
         def say(address: str) -> None:
-            holder = Holder(os.getpid(), socket.gethostname(), now_ms, address)
+            holder = msgspec.structs.replace(me, address=address)
             aside = file.with_suffix(".new")
             aside.write_bytes(msgspec.json.encode(holder))
             aside.replace(file)
 
         say("")
         try:
-            yield say
+            with _leased(config, me, lost):
+                yield say
         finally:
             file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _leased(config: Config, me: Holder, lost: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lease of a store that has one."""
+    kind = find_kind(config.store)
+    if kind.lease is None:
+        yield
+        return
+
+    def tell(holder: bytes) -> None:
+        lost(f"the store is served by {_decode(holder) or 'another server'} since")
+
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(kind.lease(config, msgspec.json.encode(me), tell))
+        except LeaseHeld as error:
+            raise JobError(
+                f"{kind.describe(config)} is served already, by `nextswipe up` as "
+                f"{_decode(error.holder) or NOT_SAID}: stop that one, or take another name for "
+                "this installation (store.name)"
+            ) from error
+        except StoreUnavailable as error:
+            raise JobError(f"{kind.describe(config)}: {error}") from error
+        yield
 
 
 def find_server(config: Config) -> Holder | None:
@@ -250,6 +283,13 @@ def _told_holder(folder: Path) -> Holder | str:
 
 def _read_holder(folder: Path) -> Holder | None:
     try:
-        return msgspec.json.decode((folder / SERVING).read_bytes(), type=Holder)
-    except (OSError, msgspec.MsgspecError):
+        return _decode((folder / SERVING).read_bytes())
+    except OSError:
+        return None
+
+
+def _decode(holder: bytes) -> Holder | None:
+    try:
+        return msgspec.json.decode(holder, type=Holder)
+    except msgspec.MsgspecError:
         return None
