@@ -691,6 +691,24 @@ def bench_collaborative(
     show(result, as_json)
 
 
+def bench_two_servers(
+    ray: Annotated[
+        bool | None, typer.Option("--ray/--no-ray", help="Only with Ray, or without; default both.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start two servers on one folder in every order, and kill or stop one.
+
+    It should show as many that learn as there are cases (20), and no lies of /readyz.
+    """
+    from tests.studies.serving.two_servers import CASES, run_two_servers
+
+    modes = (False, True) if ray is None else (ray,)
+    with bar("playing", len(CASES) * len(modes)) as advance:
+        result = run_two_servers(CASES, modes, advance)
+    show(result, as_json)
+
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -716,5 +734,8 @@ app.command("floor", epilog="Example: make study ARGS='floor --json'")(bench_flo
 app.command("language", epilog="Example: make study ARGS='language --json'")(bench_language)
 app.command("insistent", epilog="Example: make study ARGS='insistent --json'")(bench_insistent)
 app.command("breakout", epilog="Example: make study ARGS='breakout --json'")(bench_breakout)
+app.command("two-servers", epilog="Example: make study ARGS='two-servers --json'")(
+    bench_two_servers
+)
 app.command("coldstart", epilog=COLDSTART_EXAMPLE)(bench_coldstart)
 app.command("retention", epilog=RETENTION_EXAMPLE)(bench_retention)
