@@ -28,7 +28,9 @@ def require_own_packages() -> None:
     home = Path(__file__).resolve().parent
     for package, module in PACKAGES.items():
         spec = importlib.util.find_spec(package)
-        places = [] if spec is None else list(spec.submodule_search_locations or [spec.origin or ""])
+        places = (
+            [] if spec is None else list(spec.submodule_search_locations or [spec.origin or ""])
+        )
         if not places:
             raise NameTaken(
                 f"expected the package {package!r} in {home}, found none: install nextswipe again"

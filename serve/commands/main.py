@@ -7,6 +7,8 @@ fast.
 import importlib.metadata
 import sqlite3
 import sys
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -65,12 +67,23 @@ EXTRAS = {
 class Commands(TyperGroup):
     """Prints expected errors as messages; any other error is a bug and keeps its traceback."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run the command line; a wrong use of it is one line, and exit code 2."""
+        run = partial(
+            super().main, args, prog_name, complete_var, False, windows_expand_args, **extra
+        )
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+            return run()
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = run()
         except TyperException as error:
             _tell_misuse(error)
             sys.exit(error.exit_code)
@@ -107,7 +120,7 @@ def _tell_misuse(error: TyperException) -> None:
     """Print what is wrong, and which help says more; the help itself was printed already."""
     message, context = error.format_message(), getattr(error, "ctx", None)
     if message:
-        given = getattr(error.__cause__, "errors", list)()  # what pydantic refused
+        given: list[Any] = getattr(error.__cause__, "errors", list)()  # what pydantic refused
         message += f", got {given[0]['input']!r}" if given and "got" not in message else ""
         more = "" if context is None else f" ({context.command_path} --help)"
         _tell(f"{message}{more}")
@@ -125,7 +138,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="A self-hosted For You feed that learns from every swipe.",
 )
-
 
 
 @app.callback()

@@ -1,4 +1,4 @@
-"""The command `nextswipe status`: who serves a data folder, whether it is ready, what it learned."""
+"""The command `nextswipe status`: who serves a data folder, if it is ready, what it learned."""
 
 import json
 import urllib.error

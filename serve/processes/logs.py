@@ -1,4 +1,4 @@
-"""The log lines of a server: time, level, component and message, from all its processes in one place.
+"""The log lines of a server: time, level, component and message, of all its processes in one place.
 
 The process that starts the server collects the lines of the others on a socket in a private folder,
 because Ray keeps its workers' output in files of its own. On a cluster nobody collects, and each

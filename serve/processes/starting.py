@@ -44,7 +44,8 @@ class _Waiter(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(_PROBLEM)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer
+    # The names are the base's.
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer  # noqa: N815
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
         """Write no line for each request."""

@@ -2,7 +2,8 @@
 
 It is meant for one machine. The feed processes accept from one socket and so share the requests.
 There is no time limit for request headers and no update without an outage; a learner that dies is
-started again, and a feed process that dies takes the server down. Rejected alternatives: `docs/decisions/serve-processes.md`.
+started again, and a feed process that dies takes the server down. Rejected alternatives:
+`docs/decisions/serve-processes.md`.
 """
 
 import gc
@@ -158,7 +159,9 @@ class _Processes:
             self._n_restarts = 0
         pause_s = PAUSES_S[min(self._n_restarts, len(PAUSES_S) - 1)]
         logger.error(
-            "the learner ended with %s and is started again in %g s", ended.process.exitcode, pause_s
+            "the learner ended with %s and is started again in %g s",
+            ended.process.exitcode,
+            pause_s,
         )
         self._n_restarts += 1
         if not self._stopping.wait(pause_s):

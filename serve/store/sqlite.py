@@ -475,8 +475,8 @@ def _open(config: Config, now_ms: Callable[[], int], *, make: bool) -> SqliteSto
     path = Path(config.data.folder) / DATABASE
     if not make and not path.is_file():
         raise ValueError(
-            f"expected a data folder with {DATABASE}, found none: `nextswipe up` makes one, or name "
-            "another (--data)"
+            f"expected a data folder with {DATABASE}, found none: `nextswipe up` makes one, or "
+            "name another (--data)"
         )
     try:
         return SqliteStore(path, now_ms)

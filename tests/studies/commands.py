@@ -217,9 +217,7 @@ def bench_ranker(
     try:
         from tests.studies.retention.ranker import run_ranker
     except ImportError as error:
-        raise JobError(
-            'torch comes with the extra "train": make install EXTRAS=train'
-        ) from error
+        raise JobError('torch comes with the extra "train": make install EXTRAS=train') from error
 
     # Of torch as well, which counts its threads with OpenMP.
     with threadpool_limits(1), steps() as advance:

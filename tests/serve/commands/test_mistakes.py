@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from waiting import DEADLINE_S
 
 from serve.commands.main import EXTRAS, app
-from serve.processes.starting import listen
 from serve.config import ServerSettings
+from serve.processes.starting import listen
 from serve.store.data_folder import sole_server
 
 runner = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
@@ -38,8 +38,8 @@ FILES: dict[str, str | bytes] = {
     "weight.toml": "[reward]\nlikes = 1.0\n",
     "pace.toml": "[learner]\npublish_every_s = -1\n",
     "arm.toml": '[experiment]\nname = "a"\n[[experiment.arms]]\nname = "a"\npolicy = "best"\n',
-    "own.toml": '[experiment]\nname = "a"\n[[experiment.arms]]\nname = "a"\npolicy = "three:make"\n',
-    "three.py": "def make():\n    return 3\n",
+    "own.toml": '[experiment]\nname = "a"\n[[experiment.arms]]\nname = "a"\npolicy = "own:make"\n',
+    "own.py": "def make():\n    return 3\n",
     "broken.py": "def make(:\n",
     "raises.py": "def make():\n    raise KeyError('x')\n",
     "list.csv": 'item_id,tags\na,"[""x"",""y""]"\n',
@@ -107,7 +107,7 @@ MISTAKES = (
     wrong("up --config weight.toml", "did you mean reward.like?"),
     wrong("up --config pace.toml", "learner.publish_every_s: Expected `float` >= 0.1"),
     wrong("up --config arm.toml", "experiment.arms[0]: expected a policy", "got 'best'"),
-    wrong("up --port 0 --config own.toml", "three:make: expected a policy", "got int"),
+    wrong("up --port 0 --config own.toml", "own:make: expected a policy", "got int"),
     wrong("config check key.toml", "did you mean server.port?"),
     # --- files of items ---
     wrong("import items none.csv", "none.csv: cannot be read"),
@@ -132,7 +132,7 @@ MISTAKES = (
     wrong(f"evaluate best {DATA}", "expected uniform, popularity", "got 'best'"),
     wrong(f"evaluate vowpal@9 {DATA}", "expected a version that is kept (1, 2, 3), got 9"),
     wrong(f"evaluate retention {DATA}", "got none that is current", "retention publish"),
-    wrong(f"evaluate three:make {DATA}", "three:make: expected a policy", "got int"),
+    wrong(f"evaluate own:make {DATA}", "own:make: expected a policy", "got int"),
     wrong(f"evaluate broken:make {DATA}", "broken:make", "SyntaxError", "line 1"),
     wrong(f"evaluate raises:make {DATA}", "raises:make: the factory raised KeyError"),
     wrong(f"evaluate absent:make {DATA}", "absent:make: found no module absent"),
@@ -172,10 +172,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def names(home: Path) -> Iterator[dict[str, int]]:
     """Hold a port and a data folder, and return the numbers that the table names in braces."""
-    with closing(listen(ServerSettings(port=0), is_shared=False)) as busy:
-        with sole_server(config_of(home / "served"), 0):
-            port = busy.getsockname()[1]
-            yield {"busy": port, "free": free_port(), "pid": os.getpid()}
+    with (
+        closing(listen(ServerSettings(port=0), is_shared=False)) as busy,
+        sole_server(config_of(home / "served"), 0),
+    ):
+        port = busy.getsockname()[1]
+        yield {"busy": port, "free": free_port(), "pid": os.getpid()}
 
 
 def check(mistake: Mistake, names: dict[str, int], code: int, stdout: str, stderr: str) -> None:

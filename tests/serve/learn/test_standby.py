@@ -21,7 +21,6 @@ from serve.store.open import open_store
 from serve.store.store import Store, write_now
 
 
-
 @contextmanager
 def waiting(store: Store, folder: Path, clock: Callable[[], float]) -> Iterator[threading.Thread]:
     """Let somebody stand by, on a clock that the test moves."""

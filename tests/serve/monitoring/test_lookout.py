@@ -103,7 +103,9 @@ async def test_the_learner_s_state_and_figures_are_those_of_its_last_beat(tmp_pa
         assert counts.closed == 4
 
 
-async def test_a_silent_learner_makes_the_server_unready_though_feeds_are_answered(tmp_path: Path) -> None:
+async def test_a_silent_learner_makes_the_server_unready_though_feeds_are_answered(
+    tmp_path: Path,
+) -> None:
     with serving(tmp_path) as server:
         await stocked(server)
         learner_of(server, tmp_path, itertools.count().__next__).step()

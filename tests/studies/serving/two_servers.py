@@ -26,9 +26,11 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 
+from env.world import generated
 from serve.bench.edges import family
 from serve.clock import now_ms
 from serve.config import Config, DataSettings
+from serve.jobs.import_data import import_items
 from serve.monitoring.heartbeats import Heartbeats, LearnerHeartbeat
 from serve.monitoring.status import SILENT_S
 from serve.store.generations import current_version
@@ -36,6 +38,7 @@ from serve.store.open import open_store
 
 DEADLINE_S = 300.0
 POLL_S = 0.1
+N_ITEMS = 300
 SLACK_S = 5.0
 """Seconds that a busy machine may take to notice, on top of `SILENT_S`."""
 
@@ -122,16 +125,15 @@ class Stage:
         port = _free_port()
         file = self.folder / f"{port}.toml"
         file.write_text(
-            f'[server]\nport = {port}\ndrain_s = 0.5\n[data]\nfolder = "{self.config.data.folder}"\n'
+            f"[server]\nport = {port}\ndrain_s = 0.5\n"
+            f'[data]\nfolder = "{self.config.data.folder}"\n'
             "[join]\nsettle_ms = 100\n[learner]\nbits = 12\n"
         )
         mode = "--ray" if self.ray else "--no-ray"
         up = ["-m", "serve.commands.main", "up", "--no-swarm", mode, "--config", str(file)]
         command = [sys.executable, *(["-c", MET, str(file), mode] if met else up)]
         with (self.folder / f"{port}.log").open("wb") as log:
-            process = subprocess.Popen(  # noqa: S603 - a program of this project
-                command, stdout=log, stderr=log, start_new_session=True
-            )
+            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         self.servers.append(Server(port, process))
         return self.servers[-1]
 
@@ -284,6 +286,8 @@ def _play(name: str, case: Case, ray: bool) -> CaseResult:
 def _staged(ray: bool) -> Iterator[Stage]:
     with TemporaryDirectory(prefix="two-servers-") as folder:
         stage = Stage(Path(folder), ray)
+        began_ms = now_ms()
+        import_items(stage.config, generated.catalogue(1, N_ITEMS, began_ms), began_ms)
         try:
             yield stage
         finally:
@@ -329,10 +333,10 @@ def _swipe(server: Server) -> None:
 
 
 def _post(url: str, body: object) -> dict[str, list[dict[str, str]]]:
-    request = urllib.request.Request(  # noqa: S310 - loopback
+    request = urllib.request.Request(
         url, data=json.dumps(body).encode(), headers={"content-type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30) as response:
         answer: dict[str, list[dict[str, str]]] = json.load(response)
         return answer
 
