@@ -38,8 +38,8 @@ def require_own_packages() -> None:
         found = Path(places[0]).resolve()
         if found != home / package or not (found / f"{module}.py").is_file():
             raise NameTaken(
-                f"expected the package {package!r} of nextswipe in {home}, got {found}, which is in "
-                "the way: rename it, or keep it off Python's path (docs/depend.md)"
+                f"expected the package {package!r} of nextswipe in {home}, got {found}, which is "
+                "in the way: rename it, or keep it off Python's path (docs/depend.md)"
             )
 
 

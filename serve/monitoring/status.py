@@ -149,7 +149,7 @@ def _find_obstacle(n_items: int, learner: LearnerHealth) -> str:
             return "learning has stopped: feeds are answered from the last version"
         case "silent":
             return (
-                f"the learner is silent since {learner.age_s or 0.0:.0f} s: feeds are answered "
+                f"the learner has been silent for {learner.age_s or 0.0:.0f} s: feeds are answered "
                 "from the last version until one learns again"
             )
         case "none" | "learning":

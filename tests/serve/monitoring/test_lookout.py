@@ -114,7 +114,7 @@ async def test_a_silent_learner_makes_the_server_unready_though_feeds_are_answer
         assert health.learner is not None
         assert health.learner.state == "learning"
         server.watch.now_ms += 1
-        await told_of_learner(server, "the learner is silent since 10 s")
+        await told_of_learner(server, "the learner has been silent for 10 s")
         await swipe(server, "whoever")
         samples = await measured(server.app)
         assert sample(samples, "nextswipe_learner_up") == 0
@@ -143,7 +143,7 @@ async def test_a_learner_that_was_overtaken_is_silent_until_its_successor_speaks
         assert (await health_of(server)).learner == LearnerHealth("learning", 0.0)
         new = learner_of(server, tmp_path, itertools.count().__next__)
         old.step()
-        await told_of_learner(server, "the learner is silent since 0 s")
+        await told_of_learner(server, "the learner has been silent for 0 s")
         samples = await measured(server.app)
         assert sample(samples, "nextswipe_learner_up") == 0
         new.step()
