@@ -100,9 +100,9 @@ async def live_days(
             "the server and the swarm are given"
         )
     world, accounts = load_world(config, seed, _load(preset))
-    await require_server(address)
     if len(accounts) < n_users:
         raise JobError(f"expected at most {len(accounts):,} users, as many as there are to play")
+    await require_server(address)
     calendar = WorldCalendar(world, accounts[:n_users], n_days=n_days)
     async with FeedClient(address) as client:
         start_ms = max(now_ms, _last_ms(config) + 1)

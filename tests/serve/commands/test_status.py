@@ -33,7 +33,7 @@ def status_of(data: Path, code: int) -> ServerStatus:
 
 def test_a_folder_that_nobody_serves_says_what_is_in_it(data: Path) -> None:
     found = status_of(data, 1)
-    assert (found.served_by, found.is_ready, found.learner) == (None, False, "stopped")
+    assert (found.served_by, found.is_ready, found.learner) == (None, False, "none")
     assert (found.version, found.behind) == (3, 0)
     assert found.lines > found.items > 0
     shown = runner.invoke(app, ["status", "--data", str(data)])

@@ -4,7 +4,10 @@ import http.client
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from live import end
@@ -16,19 +19,27 @@ from serve.limits import RETRY_AFTER_S
 from serve.processes.starting import answering
 
 
-def ask(port: int, method: str = "GET", body: bytes | None = None) -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request(method, "/readyz", body)
-    return connection.getresponse()
+class Answer(NamedTuple):
+    """What was answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
-def check_starting(answer: http.client.HTTPResponse, *, has_body: bool = True) -> None:
+def ask(port: int, method: str = "GET", body: bytes | None = None) -> Answer:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.request(method, "/readyz", body)
+        with connection.getresponse() as response:
+            return Answer(response.status, dict(response.headers), response.read())
+
+
+def check_starting(answer: Answer, *, has_body: bool = True) -> None:
     assert answer.status == 503
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers["Retry-After"] == str(RETRY_AFTER_S)
-    told = answer.read()
     if has_body:
-        assert json.loads(told)["detail"] == "the server is starting; ask again"
+        assert json.loads(answer.body)["detail"] == "the server is starting; ask again"
 
 
 @pytest.mark.parametrize("is_shared", [False, True])
@@ -83,8 +94,8 @@ def test_from_the_first_answer_on_no_request_finds_the_port_closed(
         n_starting = 0
         while (answer := ask(port)).status != 200:
             assert process.poll() is None
-            told = json.loads(answer.read())
-            assert answer.headers["Content-Type"] == "application/problem+json", told
+            told = json.loads(answer.body)
+            assert told["status"] == 503, told
             n_starting += "starting" in told["detail"]
         assert n_starting > 0
     finally:
