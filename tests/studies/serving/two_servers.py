@@ -39,6 +39,8 @@ from serve.store.open import open_store
 DEADLINE_S = 300.0
 POLL_S = 0.1
 N_ITEMS = 300
+SAID = 2_000
+"""Characters of a server's output that an error shows."""
 SLACK_S = 5.0
 """Seconds that a busy machine may take to notice, on top of `SILENT_S`."""
 
@@ -88,6 +90,7 @@ class Server:
 
     port: int
     process: subprocess.Popen[bytes]
+    log: Path
 
     @property
     def address(self) -> str:
@@ -132,9 +135,10 @@ class Stage:
         mode = "--ray" if self.ray else "--no-ray"
         up = ["-m", "serve.commands.main", "up", "--no-swarm", mode, "--config", str(file)]
         command = [sys.executable, *(["-c", MET, str(file), mode] if met else up)]
-        with (self.folder / f"{port}.log").open("wb") as log:
+        file = self.folder / f"{port}.log"
+        with file.open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        self.servers.append(Server(port, process))
+        self.servers.append(Server(port, process, file))
         return self.servers[-1]
 
     def up(self, *, met: bool = False) -> Server:
@@ -345,7 +349,8 @@ def _wait(holds: Callable[[], bool], server: Server | None = None) -> None:
     end_s = time.monotonic() + DEADLINE_S
     while not holds():
         if server is not None and server.process.poll() is not None:
-            raise RuntimeError(f"a server ended with {server.process.returncode}")
+            said = server.log.read_text(errors="replace")[-SAID:]
+            raise RuntimeError(f"a server ended with {server.process.returncode}: {said}")
         if time.monotonic() > end_s:
             raise RuntimeError(f"expected it within {DEADLINE_S:g} s")
         time.sleep(POLL_S)
