@@ -30,7 +30,7 @@ def written(settings: LogSettings) -> list[str]:
         process.start()
         process.join()
         try:
-            raise ValueError("broken")
+            int("broken")
         except ValueError:
             logger.exception("it failed")
     return out.getvalue().splitlines()
@@ -42,7 +42,8 @@ def test_a_line_has_time_level_component_and_message() -> None:
     assert re.fullmatch(at + r" WARNING server  epoch=3", first)
     assert re.fullmatch(at + r" INFO    learner in another process", second)
     assert re.fullmatch(at + r" ERROR   server  it failed", third)
-    assert (trace[0], trace[-1]) == ("Traceback (most recent call last):", "ValueError: broken")
+    assert trace[0] == "Traceback (most recent call last):"
+    assert trace[-1].startswith("ValueError: invalid literal")
 
 
 def test_a_line_can_be_one_json_object() -> None:
@@ -54,7 +55,7 @@ def test_a_line_can_be_one_json_object() -> None:
     assert [line["level"] for line in lines] == ["warning", "info", "error"]
     assert [line["component"] for line in lines] == ["server", "learner", "server"]
     assert {line["logger"] for line in lines} == {"serve.learn.learner"}
-    assert str(lines[2]["error"]).endswith("ValueError: broken")
+    assert "ValueError: invalid literal" in str(lines[2]["error"])
 
 
 def test_the_least_level_is_kept_to_and_all_is_put_back() -> None:
