@@ -29,6 +29,7 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 _ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]{1,300}")
 PolicyName = Literal["uniform", "popularity", "mixture", "vowpal", "blend"]
 POLICY_NAMES: tuple[str, ...] = get_args(PolicyName)
+LogLevel = Literal["debug", "info", "warning", "error"]
 Section = TypeVar("Section")
 FREE = frozenset({"explorer", "by_market", "neighbours", "markets", "kinds"})
 """Tables whose keys the operator chooses; their values are checked by type."""
@@ -56,6 +57,13 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     "origins must be sites as a browser names them, like https://feed.example: "
                     f"small letters, no path; got {origin!r}"
                 )
+
+
+class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The log lines of the server's processes."""
+
+    level: LogLevel = "info"
+    form: Literal["text", "json"] = "text"
 
 
 class DataSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -214,6 +222,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings; `Config()` equals the shipped file."""
 
     server: ServerSettings = ServerSettings()
+    log: LogSettings = LogSettings()
     data: DataSettings = DataSettings()
     store: StoreSettings = StoreSettings()
     clock: ClockSettings = ClockSettings()
@@ -250,7 +259,10 @@ def load(path: Path) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"{path}: cannot be read: {reason}; `nextswipe config show --default` prints one"
+        ) from error
     try:
         return _placed(parse(text), path.resolve().parent)
     except ConfigError as error:

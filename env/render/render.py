@@ -217,7 +217,7 @@ def render_frame(still: Moment) -> npt.NDArray[np.uint8]:
     except ImportError as error:
         raise ImportError(
             "render_mode='rgb_array' draws with Pillow, which is not installed: "
-            'pip install "nextswipe[world]"'
+            "make install EXTRAS=world"
         ) from error
     image = Image.new("RGB", (WIDTH * SHARPNESS, HEIGHT * SHARPNESS), PAPER)
     ink = Ink(ImageDraw.Draw(image))

@@ -189,4 +189,4 @@ def _draw(made: Audit, html: Path | None, picture: Path | None) -> None:
         if picture is not None:
             draw_audit(picture, made)
     except ImportError as error:
-        raise JobError('a picture needs matplotlib: pip install "nextswipe[world]"') from error
+        raise JobError("a picture needs matplotlib: make install EXTRAS=world") from error

@@ -2,7 +2,16 @@
 
 import typer
 
-from serve.commands.settings import AsJson, ConfigFile, DataFolder, load_settings, print_json
+from serve.commands.settings import (
+    AsJson,
+    ConfigFile,
+    DataFolder,
+    Host,
+    Port,
+    listening_at,
+    load_settings,
+    print_json,
+)
 
 EXAMPLE = "Example: nextswipe doctor --config settings.toml"
 _SIGNS = {"well": "ok", "look": "look", "wrong": "WRONG"}
@@ -13,14 +22,20 @@ def register(app: typer.Typer) -> None:
     app.command("doctor", epilog=EXAMPLE)(doctor)
 
 
-def doctor(config: ConfigFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+def doctor(
+    config: ConfigFile = None,
+    data: DataFolder = None,
+    host: Host = None,
+    port: Port = None,
+    as_json: AsJson = False,
+) -> None:
     """Check versions, ports, permissions, store, disk and memory, and measure a replica.
 
     The exit code is 1 if something is wrong; each problem is printed with its remedy.
     """
     from serve.processes.doctor import examine
 
-    diagnosis = examine(load_settings(config, data))
+    diagnosis = examine(listening_at(load_settings(config, data), host, port))
     if as_json:
         print_json(diagnosis)
     else:

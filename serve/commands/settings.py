@@ -31,6 +31,16 @@ StoreUrl = Annotated[
     ),
 ]
 
+Port = Annotated[
+    int | None,
+    typer.Option("--port", min=0, max=65535, help="Port; 0: a free one; overrides the settings."),
+]
+
+Host = Annotated[
+    str | None,
+    typer.Option("--host", metavar="ADDRESS", help="Address to listen at; overrides the settings."),
+]
+
 PICTURES = (".png", ".svg", ".pdf")
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -50,6 +60,16 @@ def load_settings(file: Path | None, data: Path | None, store: str | None = None
         config = msgspec.structs.replace(config, store=kept)
     find_kind(config.store)
     return config
+
+
+def listening_at(config: Config, host: str | None, port: int | None) -> Config:
+    """Return the settings with this host and port, where they are given."""
+    server = config.server
+    if host is not None:
+        server = msgspec.structs.replace(server, host=host)
+    if port is not None:
+        server = msgspec.structs.replace(server, port=port)
+    return msgspec.structs.replace(config, server=server)
 
 
 def require_address(url: str) -> str:

@@ -63,7 +63,7 @@ def train_offline(
         import policies.training.offline.job  # noqa: F401  # torch and RLlib, before a log is read
     except ImportError as error:
         raise JobError(
-            'training comes with the extra "train": pip install "nextswipe[train]"'
+            'training comes with the extra "train": make install EXTRAS=train'
         ) from error
     args = OfflineArgs(
         method=method,

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import logging
+import os
 import signal
 import threading
 from collections import deque
@@ -10,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
+import msgspec
 import typer
 from rich.table import Table
 
@@ -18,8 +21,16 @@ from env.reward import is_censored, is_valid_play
 from env.vocabulary import Interaction
 from replay.join.join import Join
 from serve.clock import now_ms
-from serve.commands.settings import ConfigFile, DataFolder, StoreUrl, load_settings
-from serve.config import Config
+from serve.commands.settings import (
+    ConfigFile,
+    DataFolder,
+    Host,
+    Port,
+    StoreUrl,
+    listening_at,
+    load_settings,
+)
+from serve.config import Config, LogLevel, LogSettings
 from serve.store.generations import current_version
 from serve.store.open import open_store
 
@@ -27,6 +38,7 @@ if TYPE_CHECKING:
     from env.vocabulary import ItemId
 
 
+logger = logging.getLogger(__name__)
 RECENT = 1_000
 MAX_LINES = 5_000
 
@@ -139,31 +151,61 @@ def up(
     config: ConfigFile = None,
     data: DataFolder = None,
     store: StoreUrl = None,
+    host: Host = None,
+    port: Port = None,
+    log_level: Annotated[
+        LogLevel | None, typer.Option(help="Least level of log lines; overrides the settings.")
+    ] = None,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Write each log line as one JSON object.")
+    ] = False,
 ) -> None:
     """Run the feed on this machine until Ctrl-C.
 
-    A data folder without items gets a generated catalogue and some simulated users who swipe it,
-    so
+    A data folder without items gets a generated catalogue and some simulated users who swipe it, so
     that there is something to see: open the page and swipe along. A folder that is already served
-    is refused.
+    is refused, as is a machine on which the server could not run (see nextswipe doctor). While it
+    starts, the port answers 503.
     """
+    from serve.processes.doctor import require_startable
+    from serve.processes.logs import collecting
     from serve.store.data_folder import sole_server
 
-    settings = load_settings(config, data, store)
-    with sole_server(settings, now_ms()):
-        _serve(settings, simulated=simulated, with_ray=ray)
+    settings = listening_at(load_settings(config, data, store), host, port)
+    settings = _logging(settings, log_level, log_json=log_json)
+    with sole_server(settings, now_ms(), lost=_give_up) as say, collecting(settings.log):
+        require_startable(settings, with_ray=ray)
+        _serve(settings, say, simulated=simulated, with_ray=ray)
 
 
-def _serve(settings: Config, *, simulated: bool | None, with_ray: bool) -> None:
+def _give_up(reason: str) -> None:
+    """End the program as SIGTERM would: another server has the store."""
+    logger.error("stopping: %s", reason)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _logging(settings: Config, level: LogLevel | None, *, log_json: bool) -> Config:
+    log = settings.log
+    log = LogSettings(level or log.level, "json" if log_json else log.form)
+    return msgspec.structs.replace(settings, log=log)
+
+
+def _serve(
+    settings: Config, say: Callable[[str], None], *, simulated: bool | None, with_ray: bool
+) -> None:
     """Run the feed until Ctrl-C, with a catalogue where there is none."""
-    from serve.processes.start import serving
+    from serve.processes.start import opening, serving_behind
 
-    if _is_empty(settings):
-        _generate(settings)
-    with_viewers = _is_generated(settings) if simulated is None else simulated
-    typer.echo(f"starting {'Ray Serve' if with_ray else 'the server'} ...")
     stopped = (KeyboardInterrupt, asyncio.CancelledError)
-    with contextlib.suppress(*stopped), serving(settings, with_ray=with_ray) as address:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.suppress(*stopped))
+        door = stack.enter_context(opening(settings, with_ray=with_ray))
+        say(door.address)
+        if _is_empty(settings):
+            _generate(settings)
+        with_viewers = _is_generated(settings) if simulated is None else simulated
+        typer.echo(f"starting {'Ray Serve' if with_ray else 'the server'} ...")
+        address = stack.enter_context(serving_behind(door, settings, with_ray=with_ray))
         signal.signal(signal.SIGTERM, _stop)  # Ray has put its own
         typer.echo(f"the feed is served at {address}: open it and swipe; Ctrl-C stops it")
         try:

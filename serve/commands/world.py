@@ -239,7 +239,7 @@ def _draw(file: Path, world: "Preset", found: "LogStatistics", survival: tuple[f
             source=world.source,
         )
     except ImportError as error:
-        raise JobError('a picture needs matplotlib: pip install "nextswipe[world]"') from error
+        raise JobError("a picture needs matplotlib: make install EXTRAS=world") from error
     except ValueError as error:
         raise JobError(f"{file}: {error}") from error
 
@@ -328,7 +328,7 @@ def story(
             "Topic names are labels.",
         )
     except ImportError as error:
-        raise JobError('a picture needs matplotlib: pip install "nextswipe[world]"') from error
+        raise JobError("a picture needs matplotlib: make install EXTRAS=world") from error
     except ValueError as error:
         raise JobError(f"{out}: {error}") from error
     typer.echo(f"user {user} in {out}")
@@ -379,7 +379,7 @@ def export(
                 advance=advance,
             )
     except ImportError as error:
-        raise JobError('a dataset needs Minari: pip install "nextswipe[world]"') from error
+        raise JobError("a dataset needs Minari: make install EXTRAS=world") from error
     except ValueError as error:
         raise JobError(str(error)) from error
     told = {

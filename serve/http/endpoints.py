@@ -236,7 +236,9 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         _readyz,
         type(None),
         Health,
-        failures=((503, "The database cannot be read, or no item is listed."),),
+        failures=(
+            (503, "The database cannot be read, no item is listed, or learning has stopped."),
+        ),
     ),
 )
 

@@ -42,8 +42,15 @@ def to_body(path: Path, line: int, cells: object, kind: type[B], *, strict: bool
         problem = misfit(error).problem
         is_id_rule = problem.field == "item_id" and "regex" in problem.detail
         detail = f"expected {ID_RULE}" if is_id_rule else problem.detail
+        value = cells.get(problem.field) if isinstance(cells, dict) else None
+        if isinstance(value, str | int | float):
+            link = ":" if ", got" in detail else ", got"
+            detail += f"{link} {str(value)[:SHOWN]!r}"
         raise BadFile(path, detail[:1].lower() + detail[1:], line, problem.field) from None
 
+
+SHOWN = 60
+"""Characters of a wrong value that a message shows."""
 
 FIELDS = Item.__struct_fields__
 SEVERAL = ("tags", "markets", "vector")
@@ -96,6 +103,9 @@ def _read_csv(path: Path) -> Iterator[ItemLine]:
 def _cell(path: Path, number: int, column: str, text: str) -> object:
     if column == PRODUCTS:
         return dict(_product(path, number, part) for part in text.split("|"))
+    if column in SEVERAL and text.startswith("["):
+        problem = f"expected values separated by |, as in a|b, got a JSON list: {text[:SHOWN]}"
+        raise BadFile(path, problem, number, column)
     return text.split("|") if column in SEVERAL else text
 
 

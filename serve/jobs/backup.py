@@ -198,9 +198,9 @@ def _check_database(copies: FileCopies, path: Path, about: Backup) -> None:
         raise JobError(f"{path}: expected a log up to {about.offset}, got {offset}")
 
 
-def _require_empty(folder: Path, hint: str = "") -> None:
+def _require_empty(folder: Path, hint: str = ": name another folder") -> None:
     if folder.exists() and not folder.is_dir():
-        raise JobError(f"{folder}: expected a folder")
+        raise JobError(f"{folder}: expected a folder, got a file: name another")
     if folder.is_dir() and any(folder.iterdir()):
         raise JobError(f"{folder} is not empty{hint}")
 

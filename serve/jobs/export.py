@@ -64,6 +64,7 @@ def export_parquet(
     _require_free(folder)
     with open_data(config) as store:
         dataset = read_dataset(config, store.log, arm, advance)
+    _require_some(len(dataset), arm)
     aside = folder.with_name(f".{folder.name}.unfinished")
     save(dataset, aside)
     aside.rename(folder)
@@ -78,7 +79,9 @@ def export_dsjson(
     Args and errors are those of `export_parquet`, with a file for the folder.
     """
     with _whole(file) as out, _source(config, arm, advance) as source:
-        return sum(write_dsjson(page_decisions(batch), out) for batch in source.batches())
+        n = sum(write_dsjson(page_decisions(batch), out) for batch in source.batches())
+        _require_some(n, arm)
+        return n
 
 
 def export_obp(config: Config, file: Path, *, arm: str = "", advance: Advance | None = None) -> int:
@@ -88,6 +91,7 @@ def export_obp(config: Config, file: Path, *, arm: str = "", advance: Advance | 
     """
     with _whole(file) as out, _source(config, arm, advance) as source:
         feedback = {name: np.asarray(value) for name, value in bandit_feedback(source).items()}
+        _require_some(len(feedback["reward"]), arm)
         np.savez(out, allow_pickle=False, **feedback)
         return len(feedback["reward"])
 
@@ -122,6 +126,12 @@ def _whole(file: Path) -> Iterator[BinaryIO]:
         aside.rename(file)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _require_some(n: int, arm: str) -> None:
+    """Refuse an arm without decisions: its name is most likely misspelt."""
+    if arm and not n:
+        raise JobError(f"--arm: expected an arm with decisions in the log, got {arm!r}")
 
 
 def _require_free(path: Path) -> None:

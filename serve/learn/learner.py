@@ -79,6 +79,7 @@ class OnlineLearner:
         self._beats = beats
         self._told = told
         self._beat_s = float("-inf")
+        self._checked_s = float("-inf")
         self._published_s = monotonic_s()
         self._active_s = monotonic_s()
         self._said_overdrawn: frozenset[str] = frozenset()
@@ -108,10 +109,21 @@ class OnlineLearner:
 
     def _step_if_available(self) -> bool:
         try:
+            self._require_office()
             return self.step()
         except StoreUnavailable as error:
             logger.warning("waits at offset=%d: %s", self.learning.offset, error)
             return False
+
+    def _require_office(self) -> None:
+        """Raise `ActivationConflict` if a newer learner has begun; looked up about once a second.
+
+        A learner with nothing to publish would not notice otherwise.
+        """
+        if self._monotonic_s() - self._checked_s >= BEAT_S:
+            with self._store.view() as view:
+                require_epoch(view, self.epoch)
+            self._checked_s = self._monotonic_s()
 
     def step(self) -> bool:
         """Fold the new lines and publish if due; return whether there were new lines."""
@@ -273,5 +285,5 @@ def publish(
     written = snapshots.publish(manifest, parts, durable=resumable)
     version = Activation(number, epoch, learning.offset, written.digest)
     write_now(store, partial(activate, activation=version))
-    logger.info("published version=%d offset=%d", number, learning.offset)
+    logger.debug("published version=%d offset=%d", number, learning.offset)
     return version

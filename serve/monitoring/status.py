@@ -13,7 +13,7 @@ from typing import Protocol
 from serve.monitoring.heartbeats import GONE_MS, Beat, FeedHeartbeat, Heartbeats, LearnerHeartbeat
 from serve.monitoring.metrics import CUSTOM_REPLACED
 from serve.store.generations import current_activation
-from serve.store.store import Activation, Store, StoreUnavailable
+from serve.store.store import Activation, Store, StoreUnavailable, View
 from serve.store.totals import Total
 from serve.wire.feed import Health, LearnerHealth
 
@@ -111,25 +111,46 @@ class Status:
         return Health(True, self._shelf.n_listed)
 
     async def ready(self) -> Health:
-        """Return whether feeds can be answered: the database can be read and items are listed.
+        """Return whether the server does all of its work: it can answer feeds, and it learns.
 
-        A silent learner is reported, but does not make a replica unready: its last version still
-        draws pages.
+        Feeds are answered without a learner too, from its last version; a server on which none has
+        begun yet is ready.
         """
         overview = await asyncio.to_thread(self.look)
         if overview.readings is None:
             return Health(False, self._shelf.n_listed, overview.reason)
         await self._shelf.refresh(overview.readings.catalogue_offset)
-        n_items = self._shelf.n_listed
-        reason = "" if n_items else "the catalogue is empty: put items that are listed"
-        return Health(n_items > 0, n_items, reason, overview.learner_health, overview.replaced)
+        n_items, learner = self._shelf.n_listed, overview.learner_health
+        reason = _find_obstacle(n_items, learner)
+        return Health(not reason, n_items, reason, learner, overview.replaced)
 
     def _read(self) -> Readings:
         with self._store.view() as view:
-            return Readings(
-                view.totals(),
-                self._store.log.last_offset(),
-                view.catalogue_offset(),
-                current_activation(view, "policy"),
-                view.newest_epoch("policy"),
+            return read_store(self._store, view)
+
+
+def read_store(store: Store, view: View) -> Readings:
+    """Return the state of a store; raises `StoreUnavailable` if it cannot be read."""
+    return Readings(
+        view.totals(),
+        store.log.last_offset(),
+        view.catalogue_offset(),
+        current_activation(view, "policy"),
+        view.newest_epoch("policy"),
+    )
+
+
+def _find_obstacle(n_items: int, learner: LearnerHealth) -> str:
+    """Return why a server whose store can be read is not ready; empty if it is."""
+    if not n_items:
+        return "the catalogue is empty: put items that are listed"
+    match learner.state:
+        case "stopped":
+            return "learning has stopped: feeds are answered from the last version"
+        case "silent":
+            return (
+                f"the learner has been silent for {learner.age_s or 0.0:.0f} s: feeds are answered "
+                "from the last version until one learns again"
             )
+        case "none" | "learning":
+            return ""

@@ -5,6 +5,7 @@ key on a Redis. A process that imports the modules of a replica measures the rep
 and memory.
 """
 
+import errno
 import importlib.metadata
 import json
 import os
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from http.client import HTTPException
@@ -22,9 +24,11 @@ from pathlib import Path
 import msgspec
 from packaging.requirements import Requirement
 
-from serve.config import Config
+from serve.config import Config, ServerSettings
+from serve.errors import JobError
 from serve.processes.edge import authority
 from serve.processes.haproxy import LISTEN, find_binary, install
+from serve.processes.starting import REASON
 from serve.store.kind import SLOW_S, WRITE_BYTES, Verdict, median_s
 from serve.store.open import find_kind
 
@@ -40,24 +44,42 @@ class CheckResult(msgspec.Struct, frozen=True):
 LEAST_FREE_BYTES = 1 << 30
 
 
+LEAST_TO_START_BYTES = 64 << 20
+"""Free bytes without which no server starts."""
+
+
 def look_at_disk(config: Config) -> tuple[CheckResult, float]:
     """Check the data folder, or its nearest existing parent; also return the fsync's seconds."""
     folder = Path(config.data.folder).absolute()
     there = next(each for each in (folder, *folder.parents) if each.exists())
+    if not there.is_dir():
+        return CheckResult("disk", "wrong", _expected_folder(there)), 0.0
     try:
         with tempfile.NamedTemporaryFile(dir=there) as file:
             fsync_s = median_s(lambda: _append(file.fileno()))
     except OSError as error:
-        return CheckResult("disk", "wrong", f"{there} cannot be written: {error.strerror}"), 0.0
+        return CheckResult("disk", "wrong", _unwritable(there, error)), 0.0
     free = shutil.disk_usage(there).free
     said = f"{there}: {free / 2**30:.1f} GB free, fsync {1e3 * fsync_s:.1f} ms"
     is_shared = find_kind(config.store).is_shared
     if free < LEAST_FREE_BYTES:
         grows = "snapshots come to it" if is_shared else "the log only grows"
-        return CheckResult("disk", "wrong", f"{said}: less than 1 GB, and {grows}"), fsync_s
+        verdict: Verdict = "wrong" if free < LEAST_TO_START_BYTES else "look"
+        return CheckResult("disk", verdict, f"{said}: less than 1 GB, and {grows}"), fsync_s
     if fsync_s > SLOW_S and not is_shared:
         return CheckResult("disk", "look", f"{said}: each feedback waits for one"), fsync_s
     return CheckResult("disk", "well", said), fsync_s
+
+
+def _expected_folder(file: Path) -> str:
+    return f"expected a folder, got the file {file}: name another data folder (--data)"
+
+
+def _unwritable(folder: Path, error: OSError) -> str:
+    return (
+        f"expected to write into {folder}, got: {error.strerror}; "
+        "chown it, or name another data folder (--data)"
+    )
 
 
 def look_at_store(config: Config) -> CheckResult:
@@ -76,6 +98,9 @@ def _append(fd: int) -> None:
     os.write(fd, bytes(WRITE_BYTES))
     os.fsync(fd)
 
+
+ASK_S = 1.0
+"""Seconds within which a nextswipe that has the port says so."""
 
 LEAST_MEMORY_BYTES = 1_500 << 20
 TIMEOUT_S = 60.0
@@ -127,6 +152,30 @@ def examine(config: Config) -> Diagnosis:
         replica_mb=round(size_bytes / 2**20, 1),
         fsync_ms=round(1e3 * fsync_s, 3),
     )
+
+
+def require_startable(config: Config, *, with_ray: bool) -> None:
+    """Refuse to start a server that would fail later.
+
+    Args:
+        config: the settings.
+        with_ray: whether Ray Serve and its HAProxy are to run.
+
+    Raises:
+        JobError: the port, the folder, the store, the disk or a version is wrong; says all.
+    """
+    disk, _ = look_at_disk(config)
+    checks = [_python, _packages, look_at_store, *([_haproxy] if with_ray else [])]
+    wrong = [each.says for each in (check(config) for check in checks) if each.verdict == "wrong"]
+    if disk.verdict == "wrong":
+        wrong.insert(0, disk.says)
+    key = Path(config.data.folder) / "secret.key"
+    if key.exists() and not os.access(key, os.R_OK):
+        wrong.insert(0, _unreadable(key))
+    if config.server.port and (obstacle := _find_port_obstacle(config.server)):
+        wrong.insert(0, obstacle)
+    if wrong:
+        raise JobError("; ".join(wrong))
 
 
 def _python(config: Config) -> CheckResult:
@@ -202,15 +251,10 @@ def _port(config: Config) -> CheckResult:
     address = authority(server)
     if server.port == 0:
         return CheckResult("port", "well", "0: a free one will be taken")
-    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-    try:
-        socket.create_server((server.host, server.port), family=family).close()
-    except PermissionError:
-        return CheckResult("port", "wrong", f"{address}: ports below 1024 are root's; take another")
-    except OSError as error:
-        if _is_nextswipe(address):
-            return CheckResult("port", "look", f"{address}: a nextswipe answers there already")
-        return CheckResult("port", "wrong", f"{address}: {error.strerror}; set server.port or host")
+    obstacle = _find_port_obstacle(server)
+    if obstacle:
+        is_ours = _is_nextswipe(address)
+        return CheckResult("port", "look" if is_ours else "wrong", obstacle)
     beyond = server.host not in ("127.0.0.1", "::1", "localhost")
     if beyond:
         return CheckResult(
@@ -221,10 +265,32 @@ def _port(config: Config) -> CheckResult:
     return CheckResult("port", "well", f"{address} is free, on loopback")
 
 
+def _find_port_obstacle(server: ServerSettings) -> str:
+    """Return why the server cannot listen at its address, and the remedy; empty if it can."""
+    address = authority(server)
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    try:
+        socket.create_server((server.host, server.port), family=family).close()
+    except PermissionError:
+        return f"expected a port of 1024 or more, got {address}: those below are root's (--port)"
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            who = "a nextswipe that runs" if _is_nextswipe(address) else "another program"
+            return f"expected a free port, got {address}, which {who} has: take another (--port)"
+        if error.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME):
+            return f"expected an address of this machine, got {server.host}: change --host"
+        reason = os.strerror(error.errno or 0)
+        return f"expected to listen at {address}, got: {reason}; change --host or --port"
+    return ""
+
+
 def _is_nextswipe(address: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{address}/healthz", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{address}/healthz", timeout=ASK_S) as answer:
             return "ready" in json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return REASON.encode() in error.read()
     except (OSError, ValueError, HTTPException):
         return False
 
@@ -234,10 +300,14 @@ def _secret(config: Config) -> CheckResult:
     if not key.exists():
         return CheckResult("secret", "well", f"{key} will be made at the start")
     if not os.access(key, os.R_OK):
-        return CheckResult("secret", "wrong", f"{key} cannot be read by this user: chown it")
+        return CheckResult("secret", "wrong", _unreadable(key))
     if key.stat().st_mode & 0o077:
         return CheckResult("secret", "wrong", f"{key} can be read by others: chmod 600 it")
     return CheckResult("secret", "well", f"{key} is this user's alone")
+
+
+def _unreadable(key: Path) -> str:
+    return f"expected to read {key}, got: it is another user's; chown it"
 
 
 def _memory(config: Config) -> CheckResult:

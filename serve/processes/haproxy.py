@@ -22,6 +22,10 @@ LISTEN = "NEXTSWIPE_LISTEN"
 
 HEADER_TIMEOUT_S = 10
 _FRONTEND = "frontend http_frontend"
+_NOWHERE = "backend default_backend"
+"""Section that answers while no application is there; the feed takes all paths later."""
+
+STARTING = "starting.http"
 _DROPPED = ("frontend prometheus", "listen stats")
 
 _STEERING = (
@@ -103,9 +107,15 @@ def narrow(config: str, listen: str, folder: Path) -> str:
 def write_failures(folder: Path) -> None:
     """Write the problem responses that HAProxy sends when no replica answers."""
     for status, (title, detail, more) in _FAILURES.items():
-        body = f'{{"type":"about:blank","title":"{title}","status":{status},"detail":"{detail}"}}'
-        answer = _PROBLEM.format(status=status, title=title, length=len(body), more=more, body=body)
-        (folder / f"{status}.http").write_bytes(answer.encode())
+        _write_problem(folder / f"{status}.http", status, title, detail, more)
+    title, _, more = _FAILURES["503"]
+    _write_problem(folder / STARTING, "503", title, "the server is starting; ask again", more)
+
+
+def _write_problem(file: Path, status: str, title: str, detail: str, more: str) -> None:
+    body = f'{{"type":"about:blank","title":"{title}","status":{status},"detail":"{detail}"}}'
+    answer = _PROBLEM.format(status=status, title=title, length=len(body), more=more, body=body)
+    file.write_bytes(answer.encode())
 
 
 def end_leftovers(folder: Path) -> None:
@@ -132,7 +142,18 @@ def main(binary: str, arguments: list[str]) -> None:
     aside = path.with_suffix(".narrowed")
     aside.write_text(narrowed)
     aside.replace(path)  # Serve knows its HAProxy by this path in the command line
-    os.execv(binary, [binary, *arguments])  # noqa: S606 - no shell is involved
+    os.execv(binary, [binary, *_sharing(arguments)])  # noqa: S606 - no shell is involved
+
+
+def _sharing(arguments: list[str]) -> list[str]:
+    """Return the arguments such that the first HAProxy may share its port.
+
+    The process that starts the server has the port until HAProxy answers. Serve forbids sharing
+    (-dR); a reload, which names its predecessor (-sf), keeps to that.
+    """
+    if "-sf" in arguments:
+        return arguments
+    return [each for each in arguments if each != "-dR"]
 
 
 def _sections(config: str) -> Iterator[list[str]]:
@@ -156,6 +177,8 @@ def _rewritten(section: list[str], listen: str, folder: Path) -> Iterator[str]:
                 raise ValueError(f"expected no listener in {name!r}, got {line.strip()!r}")
             case ["log", *_]:
                 pass  # a line for each request that no program reads
+            case ["http-request", "return", "status", "404", *_] if name == _NOWHERE:
+                yield f"    http-request return status 503 errorfile {folder / STARTING}\n"
             case ["errorfile", status, _] if status in _FAILURES:
                 yield f"    errorfile {status} {folder / f'{status}.http'}\n"
             case _:

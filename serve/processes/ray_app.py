@@ -8,7 +8,7 @@ the snapshot folder. Neither imports torch or rllib. Rejected alternatives:
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -34,6 +34,7 @@ from serve.processes.edge import (
     feed_options,
     learner_options,
 )
+from serve.processes.logs import write_logs
 from serve.processes.replica import FeedReplica, LearnerReplica
 
 _ADD_PORT = "add_port_to_grpc_server"
@@ -47,6 +48,7 @@ class Feed:
     def __init__(self, config: Config, learner: object) -> None:
         """Open the data folder; `learner` is never called, it makes one application of the two."""
         _stay_on_loopback()
+        write_logs(config.log, "feed")
         self._replica = FeedReplica(config, now_ms=now_ms)
 
     def __serve_build_asgi_app__(self) -> Starlette:
@@ -67,6 +69,7 @@ class Learner:
     def __init__(self, config: Config) -> None:
         """Resume from the newest snapshot and start learning, at a lower priority than replicas."""
         _stay_on_loopback()
+        write_logs(config.log, "learner")
         os.nice(LEARNER_NICENESS)
         self._replica = LearnerReplica(config, now_ms=now_ms)
 
@@ -93,12 +96,13 @@ def _add_loopback_port(add_port: Any, server: Any, address: str) -> int:
 
 
 @contextmanager
-def running(config: Config) -> Iterator[str]:
+def running(config: Config, *, listens: Callable[[], object]) -> Iterator[str]:
     """Run the whole server on this machine; yield its address and stop everything afterwards.
 
     Args:
         config: its server settings come from `serve.processes.edge.switched`. The listener binds to
             their host and port; everything else stays on loopback.
+        listens: called when the listener answers, before there is an application.
 
     Raises:
         RuntimeError: Ray was imported before its environment variables were set.
@@ -116,6 +120,7 @@ def running(config: Config) -> Iterator[str]:
     )
     try:
         ray_serve.start(http_options=_http_options(config.server), logging_config=QUIET)
+        listens()
         deploy(config)
         yield f"http://{authority(config.server)}"
     finally:

@@ -27,14 +27,17 @@ from serve.learn.collaborative import (
     open_generations,
 )
 from serve.learn.custom import load_customs
+from serve.learn.fold import LearnerState
 from serve.learn.follower import Follower
 from serve.learn.learner import OnlineLearner
 from serve.learn.projections import ProjectionTrainer
 from serve.learn.rankers import follow_rankers, open_rankers
 from serve.learn.served import initial_serving_model
 from serve.learn.settings import learning_args, open_snapshots, vowpal_args
+from serve.learn.standby import stand_by
 from serve.monitoring.heartbeats import FeedHeartbeat, Heartbeats
 from serve.monitoring.metrics import Metrics
+from serve.monitoring.status import SILENT_S
 from serve.store.open import open_store
 from serve.tokens import derive_key, load_secret
 
@@ -152,69 +155,101 @@ class FeedReplica:
         )
 
 
-def _learn(learner: OnlineLearner, stop: Event) -> None:
-    """Learn until told to stop; a learner that was overtaken stands by until then.
-
-    If it ended instead, it would be started again under a newer epoch than its successor's, and the
-    two would take over from each other for ever.
-    """
-    learner.run(stop)
-    stop.wait()
-
-
-def _train(trainer: CollaborativeTrainer, stop: Event) -> None:
-    """Train until told to stop; a trainer that was overtaken stands by, as a learner does."""
-    trainer.run(stop)
-    stop.wait()
-
-
 class LearnerReplica:
-    """The online learner on its own thread; a second one takes over by epoch, not by a lock."""
+    """The online learner, and the trainer of item factors beside it, each on its own thread.
 
-    def __init__(self, config: Config, *, now_ms: Callable[[], int]) -> None:
+    A second learner takes over by epoch, not by a lock. The one that was overtaken stands by and
+    takes over again when its successor is gone, under an epoch of its own.
+    """
+
+    def __init__(
+        self, config: Config, *, now_ms: Callable[[], int], silent_s: float = SILENT_S
+    ) -> None:
+        """Begin to learn.
+
+        Args:
+            config: the settings.
+            now_ms: the wall clock.
+            silent_s: seconds without a sign of life after which a successor counts as gone.
+        """
+        self._config, self._now_ms, self._silent_s = config, now_ms, silent_s
         self._store = open_store(config, now_ms)
+        self._beats = Heartbeats(Path(config.data.folder))
+        self._trainer: CollaborativeTrainer | None = None
         self._training: Background | None = None
-        trainer = self._trainer(config)
-        projecting = ProjectionTrainer(
+        self._projections = ProjectionTrainer(
             self._store,
             titles=load_titles() if config.content.titles else None,
             now_ms=now_ms,
         )
+        self._projecting = Background("projections", self._projections.run)
+        self._learning = Background("learner", partial(self._learn, self._begin()))
+
+    def _begin(self) -> OnlineLearner:
+        """Take the next epoch of learning, and then of training."""
+        config = self._config
         learner = OnlineLearner(
             self._store,
             open_snapshots(config),
             learning_args(config),
-            now_ms=now_ms,
+            now_ms=self._now_ms,
             monotonic_s=time.monotonic,
             publish_every_s=config.learner.publish_every_s,
             tick_after_s=None if config.clock.simulated else max(config.join.settle_ms / 1000, 1.0),
-            beats=Heartbeats(Path(config.data.folder)),
-            told=(projecting.offer,) if trainer is None else (projecting.offer, trainer.offer),
+            beats=self._beats,
+            told=(self._tell,),
         )
-        if trainer is not None:
-            self._training = Background("collaborative", partial(_train, trainer))
-        self._projecting = Background("projections", projecting.run)
-        self._learning = Background("learner", partial(_learn, learner))
+        logger.info("learning epoch=%d from offset=%d", learner.epoch, learner.learning.offset)
+        if config.collaborative.enabled:
+            self._trainer = CollaborativeTrainer(
+                self._store,
+                open_generations(config),
+                config.collaborative,
+                monotonic_s=time.monotonic,
+            )
+            self._training = Background("collaborative", partial(_train, self._trainer))
+        return learner
+
+    def _learn(self, learner: OnlineLearner, stop: Event) -> None:
+        """Learn until told to stop; while a newer learner lives, stand by."""
+        while True:
+            learner.run(stop)
+            if stop.is_set():
+                return
+            self._end_training()
+            stand_by(
+                self._store, self._beats, stop, monotonic_s=time.monotonic, silent_s=self._silent_s
+            )
+            if stop.is_set():
+                return
+            learner = self._begin()
+
+    def _tell(self, learning: LearnerState) -> None:
+        self._projections.offer(learning)
+        if self._trainer is not None:
+            self._trainer.offer(learning)
+
+    def _end_training(self) -> None:
+        if self._training is not None:
+            self._training.close()
+        self._trainer, self._training = None, None
 
     def check(self) -> None:
         """Raise if learning has failed; one that was overtaken stands by and is healthy."""
         self._learning.check()
         self._projecting.check()
-        if self._training is not None:
-            self._training.check()
+        if (training := self._training) is not None:
+            training.check()
 
     def close(self) -> None:
         """Publish the last version and close the store."""
         self._learning.close()
         self._projecting.close()
-        if self._training is not None:
-            self._training.close()
+        self._end_training()
         self._store.close()
 
-    def _trainer(self, config: Config) -> CollaborativeTrainer | None:
-        settings = config.collaborative
-        if not settings.enabled:
-            return None
-        return CollaborativeTrainer(
-            self._store, open_generations(config), settings, monotonic_s=time.monotonic
-        )
+
+def _train(trainer: CollaborativeTrainer, stop: Event) -> None:
+    """Train until told to stop; a trainer that was overtaken waits for its learner to notice."""
+    trainer.run(stop)
+    stop.wait()

@@ -6,6 +6,7 @@ A job may run beside a server or without one. It refuses before it changes anyth
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +17,14 @@ from replay.log.sqlite.checkpoint import locked
 from serve.config import Config
 from serve.errors import JobError
 from serve.store.kind import FileCopies, FrozenStore, StoreKind
+from serve.store.lease import LeaseHeld
 from serve.store.open import find_kind, open_store
 from serve.store.store import Store, StoreUnavailable
 
 SERVING_LOCK = "serving.lock"
 SERVING = "serving.json"
+NOT_SAID = "a process that has just begun or ended"
+TRIES, PAUSE_S = 4, 0.05
 
 
 def open_data(
@@ -115,54 +119,177 @@ class Holder(msgspec.Struct, frozen=True):
         pid: of the process, on its machine.
         host: name of the machine.
         since_ms: Unix milliseconds.
+        address: where its API listens; empty: not known yet.
     """
 
     pid: int
     host: str
     since_ms: int
+    address: str = ""
 
     def __str__(self) -> str:
         """Say where it can be found.
 
         >>> str(Holder(7, "box", 0))
         'process 7 on box, since 1970-01-01 00:00:00 UTC'
+        >>> str(Holder(7, "box", 0, "http://127.0.0.1:8000"))
+        'process 7 on box, since 1970-01-01 00:00:00 UTC, at http://127.0.0.1:8000'
         """
         since = datetime.fromtimestamp(self.since_ms / 1000, UTC)
-        return f"process {self.pid} on {self.host}, since {since:%Y-%m-%d %H:%M:%S} UTC"
+        said = f"process {self.pid} on {self.host}, since {since:%Y-%m-%d %H:%M:%S} UTC"
+        return f"{said}, at {self.address}" if self.address else said
+
+
+Say = Callable[[str], None]
+"""Writes down where the server listens."""
 
 
 @contextlib.contextmanager
-def sole_server(config: Config, now_ms: int) -> Iterator[None]:
-    """Be the one server on a data folder, which is made where it is missing.
+def sole_server(
+    config: Config, now_ms: int, *, lost: Callable[[str], None] = lambda reason: None
+) -> Iterator[Say]:
+    """Be the one server on a data folder, which is made where it is missing, and on its store.
 
     A second one would take over the learning of the first. The kernel lets go of the lock when
-    this process dies, however it does, and none of its children has it.
+    this process dies, however it does, and none of its children has it. A store that several
+    machines share has a lease besides.
 
     Args:
         config: names the folder.
         now_ms: Unix milliseconds.
+        lost: called with the reason where another server has taken the lease meanwhile.
+
+    Yields:
+        What writes down the address of the server, once it is known.
 
     Raises:
-        Refused: another server is on it, and which.
+        JobError: another server is on it, and which; or the folder cannot be made.
     """
     folder = Path(config.data.folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    said = folder / SERVING
-    with locked(folder / SERVING_LOCK, wait=False) as is_ours:
+    _make(folder)
+    file = folder / SERVING
+    with _lock(folder) as is_ours:
         if not is_ours:
             raise JobError(
-                f"{folder} is served already, by `nextswipe up` as {_read_holder(said)}: "
+                f"{folder} is served already, by `nextswipe up` as {_told_holder(folder)}: "
                 "stop that one, or serve another folder (--data)"
             )
-        said.write_bytes(msgspec.json.encode(Holder(os.getpid(), socket.gethostname(), now_ms)))
+
+        me = Holder(os.getpid(), socket.gethostname(), now_ms)
+
+        def say(address: str) -> None:
+            holder = msgspec.structs.replace(me, address=address)
+            aside = file.with_suffix(".new")
+            aside.write_bytes(msgspec.json.encode(holder))
+            aside.replace(file)
+
+        say("")
         try:
-            yield
+            with _leased(config, me, lost):
+                yield say
         finally:
-            said.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
 
 
-def _read_holder(file: Path) -> Holder | str:
+@contextlib.contextmanager
+def _leased(config: Config, me: Holder, lost: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lease of a store that has one."""
+    kind = find_kind(config.store)
+    if kind.lease is None:
+        yield
+        return
+
+    def tell(holder: bytes) -> None:
+        lost(f"the store is served by {_decode(holder) or 'another server'} since")
+
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(kind.lease(config, msgspec.json.encode(me), tell))
+        except LeaseHeld as error:
+            raise JobError(
+                f"{kind.describe(config)} is served already, by `nextswipe up` as "
+                f"{_decode(error.holder) or NOT_SAID}: stop that one, or take another name for "
+                "this installation (store.name)"
+            ) from error
+        except StoreUnavailable as error:
+            raise JobError(f"{kind.describe(config)}: {error}") from error
+        yield
+
+
+def find_server(config: Config) -> Holder | None:
+    """Return who serves a data folder; None: nobody does.
+
+    Raises:
+        JobError: somebody does, and has not said who.
+    """
+    folder = Path(config.data.folder)
+    if not (folder / SERVING_LOCK).exists():
+        return None
+    with _lock(folder) as is_free:
+        if is_free:
+            return None
+    holder = _read_holder(folder)
+    if holder is None:
+        raise JobError(f"{folder} is served by {NOT_SAID}: ask again")
+    return holder
+
+
+def _make(folder: Path) -> None:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Holder)
-    except (OSError, msgspec.MsgspecError):
-        return "a process that has just begun or ended"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise JobError(
+            f"expected a folder, got a file at {folder} or above it: name another (--data)"
+        ) from error
+    except OSError as error:
+        raise JobError(
+            f"expected to make the data folder {folder}, got: {error.strerror}; "
+            "make it, or name another (--data)"
+        ) from error
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[bool]:
+    """Take the lock of a folder if it is free, and yield whether it was.
+
+    Who only asks holds it for a moment, so a taken one is tried a few times.
+    """
+    for _ in range(TRIES - 1):
+        with _locked(folder) as is_ours:
+            if is_ours:
+                yield True
+                return
+        time.sleep(PAUSE_S)
+    with _locked(folder) as is_ours:
+        yield is_ours
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    with contextlib.ExitStack() as stack:
+        try:
+            is_ours = stack.enter_context(locked(folder / SERVING_LOCK, wait=False))
+        except PermissionError as error:
+            raise JobError(
+                f"expected to write into {folder}, got: {error.strerror}; "
+                "chown it, or name another data folder (--data)"
+            ) from error
+        yield is_ours
+
+
+def _told_holder(folder: Path) -> Holder | str:
+    return _read_holder(folder) or NOT_SAID
+
+
+def _read_holder(folder: Path) -> Holder | None:
+    try:
+        return _decode((folder / SERVING).read_bytes())
+    except OSError:
+        return None
+
+
+def _decode(holder: bytes) -> Holder | None:
+    try:
+        return msgspec.json.decode(holder, type=Holder)
+    except msgspec.MsgspecError:
+        return None

@@ -40,6 +40,16 @@ class OpenKind(Protocol):
         ...
 
 
+class OpenLease(Protocol):
+    """A function that holds a store's lease."""
+
+    def __call__(
+        self, config: Config, holder: bytes, lost: Callable[[bytes], None]
+    ) -> AbstractContextManager[None]:
+        """Hold the lease; see `serve.store.lease.held`."""
+        ...
+
+
 class FrozenStore(Protocol):
     """A store as of one moment, to be copied while others write to it."""
 
@@ -102,6 +112,8 @@ class StoreKind:
             state as well.
         check: looks at it without making anything, for `nextswipe doctor`; None: opening it is the
             only check.
+        lease: lends the lease that one server at a time holds; None: the lock of the data folder is
+            enough. See `serve.store.lease.held`.
         require_idle: raises ValueError while a process has it open; None: nobody can know.
         copies: None: `nextswipe backup` refuses it.
         memory: None: it keeps its data on disk.
@@ -114,6 +126,7 @@ class StoreKind:
     takes_imports: bool = False
     keeps_ray_state: bool = False
     check: Callable[[Config], StoreHealth] | None = None
+    lease: OpenLease | None = None
     require_idle: Callable[[Config], None] | None = None
     copies: FileCopies | None = None
     memory: StoreMemory | None = None

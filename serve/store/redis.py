@@ -17,7 +17,7 @@ import msgspec
 from env.records import LogLine, PageRecord, Record
 from env.users.state import UserState, decode_state, encode_state
 from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
-from replay.log.redis.client import RedisClient, RedisError
+from replay.log.redis.client import RELEASE, TAKE, RedisClient, RedisError
 from replay.log.redis.log import LogNotFound, RedisDatabase, RedisLog, find_pages
 from replay.log.redis.shard import STAMP_BYTES, read_ahead
 from replay.log.redis.writer import ITEMS, Contended, ShardTransaction
@@ -30,6 +30,7 @@ from serve.store.kind import (
     StoreMemory,
     median_s,
 )
+from serve.store.lease import held
 from serve.store.store import (
     Activation,
     ActivationName,
@@ -553,12 +554,47 @@ def _remove(config: Config) -> None:
                 return
 
 
+class RedisLease:
+    """The lease of an installation; see `serve.store.lease.LeaseStore`."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._client = RedisClient(url)
+        self._key = f"{{{name}.{ITEMS}}}:server"
+
+    def take(self, value: bytes, mine: bytes, lease_s: float) -> bytes:
+        """Write a value if there is none, or `mine`; return the value that stands there then."""
+        found: bytes = self._client.ask(
+            "EVAL", TAKE, 1, self._key, value, mine, round(1000 * lease_s)
+        )
+        return found
+
+    def release(self, mine: bytes) -> None:
+        """Remove the value if it is `mine`."""
+        self._client.ask("EVAL", RELEASE, 1, self._key, mine)
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._client.close()
+
+
+@contextlib.contextmanager
+def _lease(config: Config, holder: bytes, lost: Callable[[bytes], None]) -> Iterator[None]:
+    try:
+        lease = held(RedisLease(config.store.url, config.store.name), holder, lost, _FAILURES)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(lease)
+            yield
+    except RedisError as error:
+        raise unavailable(error) from error
+
+
 REDIS = StoreKind(
     name="redis",
     open=_open,
     is_shared=True,
     keeps_ray_state=True,
     check=_look,
+    lease=_lease,
     memory=StoreMemory(_used_bytes, _remove),
 )
 """One installation on a Redis server."""

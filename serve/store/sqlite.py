@@ -473,11 +473,17 @@ def _freeze(config: Config) -> Generator[FrozenDatabase]:
 def _open(config: Config, now_ms: Callable[[], int], *, make: bool) -> SqliteStore:
     path = Path(config.data.folder) / DATABASE
     if not make and not path.is_file():
-        raise ValueError(f"expected a data folder with {DATABASE}, found none")
+        raise ValueError(
+            f"expected a data folder with {DATABASE}, found none: `nextswipe up` makes one, or "
+            "name another (--data)"
+        )
     try:
         return SqliteStore(path, now_ms)
     except sqlite3.DatabaseError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(
+            f"expected {DATABASE} to be a database of nextswipe, got: {error}; restore a backup "
+            "(nextswipe restore), or name another folder (--data)"
+        ) from error
 
 
 def _require_idle(config: Config) -> None:

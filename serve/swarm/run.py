@@ -1,6 +1,8 @@
 """The jobs of `nextswipe swarm`: a data folder's simulated users swipe a running server."""
 
+import asyncio
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -17,6 +19,7 @@ from serve.swarm.swarm import Swarm, SwarmTally
 from serve.wire.client import FeedClient
 
 Advance = Callable[[int], None]
+CONNECT_S = 2.0
 CALENDAR_WINDOW_MS = 10_000
 """Few users are present at a time, and each window costs a request on disk: windows are long."""
 
@@ -49,6 +52,7 @@ async def swipe_cards(
     Raises:
         NothingToShowError: the server returned nothing to show for too long.
     """
+    await require_server(address)
     world, accounts = load_world(config, seed)
     rush = ConstantAttendance(simulated_users(world, accounts[: 20 * n_present]), n_present)
     told = 0
@@ -98,6 +102,7 @@ async def live_days(
     world, accounts = load_world(config, seed, _load(preset))
     if len(accounts) < n_users:
         raise JobError(f"expected at most {len(accounts):,} users, as many as there are to play")
+    await require_server(address)
     calendar = WorldCalendar(world, accounts[:n_users], n_days=n_days)
     async with FeedClient(address) as client:
         start_ms = max(now_ms, _last_ms(config) + 1)
@@ -111,6 +116,37 @@ async def live_days(
 
         await swarm.live(on_window=tell)
         return SimulatedDays(calendar.report(), swarm.tally)
+
+
+async def require_server(address: str) -> None:
+    """Refuse an address at which nobody listens; a server that starts may take its time.
+
+    Raises:
+        JobError: the address is none, or nobody answers there.
+    """
+    host, port = _parse_address(address)
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except OSError as error:
+        reason = error.strerror or "no answer"
+        raise JobError(
+            f"--url: expected a server at {address}, got: {reason}; start it (nextswipe up), or "
+            "name another"
+        ) from error
+    writer.close()
+
+
+def _parse_address(address: str) -> tuple[str, int]:
+    problem = f"--url: expected an address such as http://HOST:PORT, got {address!r}"
+    try:
+        parts = urlsplit(address)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    except ValueError as error:
+        raise JobError(problem) from error
+    if not port or not parts.hostname or parts.scheme not in ("http", "https"):
+        raise JobError(problem)
+    return parts.hostname, port
 
 
 def _load(name: str) -> Preset:

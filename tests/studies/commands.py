@@ -182,7 +182,7 @@ def bench_offline(
         from tests.studies.retention.offline import METHODS, OfflineSize, run_offline
     except ImportError as error:
         raise JobError(
-            'training comes with the extra "train": pip install "nextswipe[train]"'
+            'training comes with the extra "train": make install EXTRAS=train'
         ) from error
     from policies.training.offline.settings import Method
 
@@ -217,9 +217,7 @@ def bench_ranker(
     try:
         from tests.studies.retention.ranker import run_ranker
     except ImportError as error:
-        raise JobError(
-            'torch comes with the extra "train": pip install "nextswipe[train]"'
-        ) from error
+        raise JobError('torch comes with the extra "train": make install EXTRAS=train') from error
 
     # Of torch as well, which counts its threads with OpenMP.
     with threadpool_limits(1), steps() as advance:
@@ -713,6 +711,24 @@ def bench_collaborative(
     show(result, as_json)
 
 
+def bench_two_servers(
+    ray: Annotated[
+        bool | None, typer.Option("--ray/--no-ray", help="Only with Ray, or without; default both.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start two servers on one folder in every order, and kill or stop one.
+
+    It should show as many that learn as there are cases (20), and no lies of /readyz.
+    """
+    from tests.studies.serving.two_servers import CASES, run_two_servers
+
+    modes = (False, True) if ray is None else (ray,)
+    with bar("playing", len(CASES) * len(modes)) as advance:
+        result = run_two_servers(CASES, modes, advance)
+    show(result, as_json)
+
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -739,5 +755,8 @@ app.command("content", epilog="Example: make study ARGS='content --json'")(bench
 app.command("language", epilog="Example: make study ARGS='language --json'")(bench_language)
 app.command("insistent", epilog="Example: make study ARGS='insistent --json'")(bench_insistent)
 app.command("breakout", epilog="Example: make study ARGS='breakout --json'")(bench_breakout)
+app.command("two-servers", epilog="Example: make study ARGS='two-servers --json'")(
+    bench_two_servers
+)
 app.command("coldstart", epilog=COLDSTART_EXAMPLE)(bench_coldstart)
 app.command("retention", epilog=RETENTION_EXAMPLE)(bench_retention)

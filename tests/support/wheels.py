@@ -21,7 +21,7 @@ from pathlib import Path
 from ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = {"env", "policies", "replay", "serve"}
+PACKAGES = {"env", "nextswipe.py", "policies", "replay", "serve"}
 START_S = 120.0
 
 

@@ -193,6 +193,24 @@ return 1
 """KEYS: the merge order. ARGV: its last entry as it was read, the new entry, its bounds."""
 
 
+TAKE = """
+local found = redis.call('GET', KEYS[1])
+if not found or found == ARGV[2] then
+    redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+    return ARGV[1]
+end
+return found
+"""
+"""KEYS: a value that ends by itself. ARGV: the new value, the one that may be replaced, its
+milliseconds. Returns the value that stands there then."""
+
+RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 0
+"""
+"""KEYS: a value. ARGV: the value that may be removed."""
+
+
 class ChangeLine(NamedTuple):
     """A line to append."""
 

@@ -17,7 +17,7 @@ from serve.jobs.import_data import import_items
 from serve.jobs.verify import verify_log
 from serve.learn.rankers import publish_ranker
 from serve.learn.settings import open_snapshots
-from serve.processes.uvicorn_app import running
+from serve.processes.start import serving
 from serve.store.open import open_store
 from serve.swarm.run import swipe_cards
 
@@ -42,7 +42,7 @@ def test_a_blended_feed_is_served_over_http_and_every_decision_is_drawn_again(
     import_items(config, generated.catalogue(1, 300, START_MS), START_MS)
     publish_ranker(config, random_ranker(1).to_bytes(), origin="random")
 
-    with running(config) as address:
+    with serving(config, with_ray=False) as address:
         _swipe(config, address, 1)
         publish_ranker(config, random_ranker(2).to_bytes(), origin="random")
         _swipe(config, address, 2)

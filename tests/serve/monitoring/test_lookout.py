@@ -44,6 +44,13 @@ async def health_of(server: Server) -> Health:
     return msgspec.json.decode(answer.body, type=Health)
 
 
+async def told_of_learner(server: Server, says: str) -> None:
+    """Check that the server is not ready, and says this of its learner."""
+    answer = await ask(server.app, "GET", "/readyz")
+    assert answer.problem() == (503, "")
+    assert says in answer.body.decode()
+
+
 async def swipe(server: Server, user_id: str) -> None:
     """Ask for two cards, see the first and leave, and say something late about nothing open."""
     answer = await ask(server.app, "POST", "/v1/feed", f'{{"user_id":"{user_id}"}}'.encode(), JSON)
@@ -96,7 +103,9 @@ async def test_the_learner_s_state_and_figures_are_those_of_its_last_beat(tmp_pa
         assert counts.closed == 4
 
 
-async def test_a_silent_learner_is_told_and_takes_nothing_out_of_rotation(tmp_path: Path) -> None:
+async def test_a_silent_learner_makes_the_server_unready_though_feeds_are_answered(
+    tmp_path: Path,
+) -> None:
     with serving(tmp_path) as server:
         await stocked(server)
         learner_of(server, tmp_path, itertools.count().__next__).step()
@@ -105,9 +114,8 @@ async def test_a_silent_learner_is_told_and_takes_nothing_out_of_rotation(tmp_pa
         assert health.learner is not None
         assert health.learner.state == "learning"
         server.watch.now_ms += 1
-        health = await health_of(server)
-        assert health.learner is not None
-        assert (health.ready, health.learner.state) == (True, "silent")
+        await told_of_learner(server, "the learner has been silent for 10 s")
+        await swipe(server, "whoever")
         samples = await measured(server.app)
         assert sample(samples, "nextswipe_learner_up") == 0
         assert sample(samples, "nextswipe_learner_beat_age_seconds") == SILENT_S + 0.001
@@ -135,7 +143,7 @@ async def test_a_learner_that_was_overtaken_is_silent_until_its_successor_speaks
         assert (await health_of(server)).learner == LearnerHealth("learning", 0.0)
         new = learner_of(server, tmp_path, itertools.count().__next__)
         old.step()
-        assert (await health_of(server)).learner == LearnerHealth("silent", 0.0)
+        await told_of_learner(server, "the learner has been silent for 0 s")
         samples = await measured(server.app)
         assert sample(samples, "nextswipe_learner_up") == 0
         new.step()

@@ -8,7 +8,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from live import Live, get, listeners_of, live
+from live import Live, get, is_ready, listeners_of, live
 from waiting import DEADLINE_S, wait_until
 
 from serve.bench.edges import family
@@ -33,15 +33,28 @@ def test_the_same_app_is_served_and_learned_from_without_ray(tmp_path: Path) -> 
         wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in processes))
 
 
-def test_a_process_that_dies_takes_the_server_down_and_is_named(tmp_path: Path) -> None:
+def test_a_learner_that_dies_is_started_again_and_said_so(tmp_path: Path) -> None:
     with live(tmp_path, "--no-ray", "--no-swarm") as server:
         (learner,) = learners_of(server)
         wanted = min(niceness_of(server.process.pid) + LEARNER_NICENESS, LEAST_PRIORITY)
         wait_until(lambda: niceness_of(learner) == wanted)
         os.kill(learner, signal.SIGKILL)
+        wait_until(lambda: learners_of(server) not in ([learner], []))
+        wait_until(lambda: is_ready(server.address))
+        server.process.send_signal(signal.SIGINT)
+        output, _ = server.process.communicate(timeout=DEADLINE_S)
+        assert server.process.returncode == 0, output
+        assert "the learner ended with -9 and is started again" in output
+
+
+def test_a_feed_process_that_dies_takes_the_server_down_and_is_named(tmp_path: Path) -> None:
+    with live(tmp_path, "--no-ray", "--no-swarm") as server:
+        listening = {pid for pid in family(server.process.pid) if listeners_of({pid})}
+        (feed,) = listening - {server.process.pid}
+        os.kill(feed, signal.SIGKILL)
         output, _ = server.process.communicate(timeout=DEADLINE_S)
         assert server.process.returncode != 0
-        assert "'learner'" in output
+        assert "'feed 0'" in output
 
 
 def test_serving_without_ray_imports_none_of_it() -> None:

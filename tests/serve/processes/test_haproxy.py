@@ -71,7 +71,8 @@ def test_the_program_becomes_haproxy_with_what_it_has_narrowed(
     assert done.returncode == 0, done.stderr
     assert "Configuration file is valid" in done.stdout
     assert binds(config.read_text()) == ["bind 127.0.0.1:8000"]
-    for status in ("502", "503", "504"):
+    assert f"return status 503 errorfile {tmp_path / 'starting.http'}" in config.read_text()
+    for status in ("502", "503", "504", "starting"):
         head, _, body = (tmp_path / f"{status}.http").read_bytes().partition(b"\r\n\r\n")
         assert f"Content-Length: {len(body)}".encode() in head
 
