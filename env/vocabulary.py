@@ -48,13 +48,16 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     markets: tuple[str, ...] = ()  # countries in which it may be shown; empty for everywhere
     sound: str = ""  # id of the music; empty where unknown
     media: str = ""  # address of the video, for the client
-    # the caller's own embedding, of one length throughout a catalogue
+    # the caller's own embedding, or an embedder's; of one length throughout a catalogue
     vector: tuple[float, ...] | None = None
     rating: int = 0  # minimum age in years; 0 for everybody
     products: dict[str, str] = {}  # address of the product by country of sale (ISO 3166 alpha-2)
     listed: bool = True  # False hides it from every feed without forgetting it
     # the caller's own score of its clickbait, in [0, 1]; None where unknown
     bait: float | None = None
+    description: str = ""  # of the uploader; not on the card
+    # the hook that was asked about this media; empty: none was, or the vector is the caller's own
+    embedder: str = ""
 
 
 class Profile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -58,8 +58,8 @@ def vector(item: Item, titles: TitleEncoder | None = None) -> Float32s:
 
     The caller's own vector takes precedence. Another length is projected by random signs, which
     keep distances within about 1 / sqrt(VECTOR_DIM) (Achlioptas, JCSS 2003). Without a vector it is
-    the sum of a fixed random direction for each distinct tag, plus the title's embedding if
-    `titles` is given.
+    the sum of a fixed random direction for each distinct tag, plus the embedding of
+    `embedded_text` if `titles` is given.
 
     Raises:
         ValueError: the caller's vector has a number that is not finite.
@@ -67,10 +67,20 @@ def vector(item: Item, titles: TitleEncoder | None = None) -> Float32s:
     if item.vector is not None:
         return _unit(_resized(np.array(item.vector, dtype=np.float64), item)).astype(np.float32)
     total = _sum_of_tags(item.tags)
-    if titles is not None and item.title.strip():
-        embedding = titles.encode(item.title).astype(np.float64)
+    text = embedded_text(item)
+    if titles is not None and text:
+        embedding = titles.encode(text).astype(np.float64)
         total = _unit(total) + _unit(_resized(embedding, item))
     return _unit(total).astype(np.float32)
+
+
+def embedded_text(item: Item) -> str:
+    """Return the text of an item that is embedded: title and description; may be empty.
+
+    >>> embedded_text(Item("a", title="First light ", description="Lisbon at six."))
+    'First light Lisbon at six.'
+    """
+    return " ".join(filter(None, (item.title.strip(), item.description.strip())))
 
 
 def tags_vector(tags: Sequence[str]) -> Float32s:

@@ -15,6 +15,9 @@ from threading import Event, Thread
 from starlette.applications import Starlette
 
 from serve.config import Config
+from serve.content.embedding import Embedder
+from serve.content.hook import HookArgs
+from serve.content.titles import configured_titles
 from serve.feed.custom_pages import CustomPages
 from serve.feed.engine import Engine
 from serve.feed.pipeline import Pipeline
@@ -162,12 +165,18 @@ def _train(trainer: CollaborativeTrainer, stop: Event) -> None:
 
 
 class LearnerReplica:
-    """The online learner on its own thread; a second one takes over by epoch, not by a lock."""
+    """The online learner on its own thread; a second one takes over by epoch, not by a lock.
+
+    Item factors are trained and uploads embedded beside it, since there is one learner and no
+    request waits for it.
+    """
 
     def __init__(self, config: Config, *, now_ms: Callable[[], int]) -> None:
         self._store = open_store(config, now_ms)
         self._training: Background | None = None
+        self._embedding: Background | None = None
         trainer = self._trainer(config)
+        embedder = self._embedder(config, now_ms)
         learner = OnlineLearner(
             self._store,
             open_snapshots(config),
@@ -178,7 +187,10 @@ class LearnerReplica:
             tick_after_s=None if config.clock.simulated else max(config.join.settle_ms / 1000, 1.0),
             beats=Heartbeats(Path(config.data.folder)),
             told=None if trainer is None else trainer.offer,
+            embedding=None if embedder is None else embedder.counts,
         )
+        if embedder is not None:
+            self._embedding = Background("embedding", embedder.run)
         if trainer is not None:
             self._training = Background("collaborative", partial(_train, trainer))
         self._learning = Background("learner", partial(_learn, learner))
@@ -186,15 +198,23 @@ class LearnerReplica:
     def check(self) -> None:
         """Raise if learning has failed; one that was overtaken stands by and is healthy."""
         self._learning.check()
-        if self._training is not None:
-            self._training.check()
+        for background in (self._training, self._embedding):
+            if background is not None:
+                background.check()
 
     def close(self) -> None:
         """Publish the last version and close the store."""
         self._learning.close()
-        if self._training is not None:
-            self._training.close()
+        for background in (self._training, self._embedding):
+            if background is not None:
+                background.close()
         self._store.close()
+
+    def _embedder(self, config: Config, now_ms: Callable[[], int]) -> Embedder | None:
+        args = HookArgs.of(config)
+        if args is None:
+            return None
+        return Embedder(self._store, args, now_ms=now_ms, titles=configured_titles(config))
 
     def _trainer(self, config: Config) -> CollaborativeTrainer | None:
         settings = config.collaborative

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import msgspec
 
 from serve.config import Config
+from serve.content.titles import configured_titles
+from serve.content.worker import require_hook
 from serve.learn.custom import require_lawful
 from serve.processes.edge import switched
 from serve.processes.uvicorn_app import running as running_bare
@@ -21,9 +23,12 @@ def serving(config: Config, *, with_ray: bool = True) -> Iterator[str]:
         with_ray: use Ray Serve; otherwise plain uvicorn, with a process for each replica.
 
     Raises:
-        Refused: an arm's custom policy cannot be loaded, or breaks a law.
+        JobError: an arm's custom policy cannot be loaded or breaks a law, or the hook that embeds
+            items or the encoder of titles cannot be loaded.
     """
     require_lawful(config)
+    require_hook(config)
+    configured_titles(config)
     if with_ray:
         with switched(config.server) as server:
             # Ray reads its switches while it is imported, so the import must follow them.

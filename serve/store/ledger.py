@@ -18,8 +18,15 @@ import msgspec
 import numpy as np
 
 from env.items.catalogue import Catalogue
-from env.items.content import fold_tag
-from env.records import BlockRecord, FeedbackRecord, ItemRecord, PageRecord, UserRecord
+from env.items.content import fold_tag, static_block
+from env.records import (
+    BlockRecord,
+    FeedbackRecord,
+    ItemRecord,
+    PageRecord,
+    UserRecord,
+    pack_halves,
+)
 from env.users.fold import fold, has_room
 from env.users.state import UserState, blocked_creators, unwanted_keys
 from env.vocabulary import CreatorId, Item, ItemId, Profile, ShortKeys, UserId, UserKey
@@ -91,6 +98,7 @@ def put_items(
     at_ms: int,
     *,
     are_new: bool,
+    keep_vectors: bool = True,
 ) -> ItemsResponse:
     """Put items; unchanged ones are left alone.
 
@@ -100,6 +108,8 @@ def put_items(
         blocks: static feature blocks of the items, float16 bytes.
         at_ms: time of the change.
         are_new: whether items put for the first time, if uploaded lately, are launches.
+        keep_vectors: whether an item without a vector keeps what an embedder said about the same
+            media.
 
     Raises:
         OtherLengthError: a vector has another length than those of the catalogue.
@@ -108,18 +118,20 @@ def put_items(
     before = [found.get(item.item_id) for item in items]
     removed = transaction.removed([key.item_id for key in items if key.item_id not in found])
     dated = [_dated(item, old, at_ms) for item, old in zip(items, before, strict=True)]
+    if keep_vectors:
+        dated = list(map(_with_kept_vector, dated, before))
     changes = [
         ItemRecord(
             item.item_id,
             at_ms,
             item,
-            block,
+            block if item.vector is given.vector else pack_halves(static_block(item)),
             debut=are_new
             and old is None
             and item.item_id not in removed
             and at_ms - item.published_ms <= DEBUT_MS,
         )
-        for item, old, block in zip(dated, before, blocks, strict=True)
+        for item, given, old, block in zip(dated, items, before, blocks, strict=True)
         if item != old
     ]
     added = before.count(None)
@@ -148,6 +160,14 @@ def _dated(item: Item, before: Item | None, at_ms: int) -> Item:
     if item.published_ms:
         return item
     return msgspec.structs.replace(item, published_ms=before.published_ms if before else at_ms)
+
+
+def _with_kept_vector(item: Item, before: Item | None) -> Item:
+    """Return an item with what an embedder said about its media, unless it says that itself."""
+    is_told = item.vector is not None or item.embedder
+    if is_told or before is None or not before.embedder or item.media != before.media:
+        return item
+    return msgspec.structs.replace(item, vector=before.vector, embedder=before.embedder)
 
 
 T = TypeVar("T")
