@@ -245,7 +245,7 @@ def _generate(settings: Config) -> None:
     from serve.jobs.import_data import import_items
 
     # A generated title says a tag again and a number: its embedding would blur the tags.
-    content = msgspec.structs.replace(settings.content, titles=False, embed="")
+    content = msgspec.structs.replace(settings.content, titles=False)
     settings = msgspec.structs.replace(settings, content=content)
     counts = import_items(settings, generated.catalogue(1, N_ITEMS, now_ms()), now_ms())
     typer.echo(f"{Path(settings.data.folder)}: a generated catalogue, {counts.new:,} items")
