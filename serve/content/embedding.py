@@ -101,12 +101,7 @@ class Embedder:
         if self._outdated:
             self._clear(list(islice(self._outdated.values(), LINES)))
             return True
-        batch = list(islice(self._waiting.values(), BATCH))
-        if not batch:
-            return n_lines > 0
-        items = [record.item for record in batch if record.item is not None]
-        self._put(list(map(Asked, batch, items, worker.embed(items))))
-        return True
+        return self._put_batch(worker) or n_lines > 0
 
     def _read(self) -> int:
         with self._store.view() as view:
@@ -129,16 +124,21 @@ class Embedder:
             return
         (self._waiting if item.vector is None else self._outdated)[record.item_id] = record
 
-    def _put(self, asked: Sequence[Asked]) -> None:
-        """Put the items with their answers; they wait no longer."""
+    def _put_batch(self, worker: HookWorker) -> bool:
+        """Put some items with the hook's answers; return whether any had waited."""
+        batch = list(islice(self._waiting.values(), BATCH))
+        items = [record.item for record in batch if record.item is not None]
+        if not items:
+            return False
+        asked = list(map(Asked, batch, items, worker.embed(items)))
         work = partial(put_answers, asked=asked, hook=self._args.name, at_ms=self._now_ms())
         for item_id, answer in write_now(self._store, work):
             self._outcomes[answer.outcome] += 1
             if answer.problem:
                 logger.warning("not embedded item=%s: %s", item_id, answer.problem)
         for each in asked:
-            if self._waiting.get(each.item.item_id) is each.record:
-                del self._waiting[each.item.item_id]
+            self._waiting.pop(each.item.item_id)
+        return True
 
     def _clear(self, records: Sequence[ItemRecord]) -> None:
         """Take other hooks' vectors away first: there is one length in a catalogue."""

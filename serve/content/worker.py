@@ -25,7 +25,7 @@ from serve.content.hook import Embedded, HookArgs, HookError, embed, load_hook
 from serve.errors import JobError
 
 LIMIT_S = 300.0
-"""Longest time of one call, loading included; the process is ended after it."""
+"""Longest time of one call, and of loading the hook; the process is ended after it."""
 
 POLL_S = 0.1
 STOP_S = 5.0
@@ -105,7 +105,7 @@ class HookWorker:
             connection.send_bytes(msgspec.msgpack.encode(items))
         except OSError as error:  # it has ended since the last call
             raise self._ended() from error
-        return _answers.decode(self._receive(connection))
+        return _answers.decode(self._receive(connection, self._limit_s))
 
     def _running(self) -> Connection:
         """Return the connection to a process that has loaded the hook."""
@@ -123,7 +123,7 @@ class HookWorker:
         self._connection = Connection(ours.detach())
         try:
             self._connection.send_bytes(msgspec.msgpack.encode(self._args))
-            problem = self._receive(self._connection).decode()
+            problem = self._receive(self._connection, LIMIT_S).decode()
         except OSError:
             problem = f"loading it {self._ended()}"
         except _Ended as error:
@@ -133,9 +133,9 @@ class HookWorker:
             raise HookError(f"{self._args.name}: {problem}")
         return self._connection
 
-    def _receive(self, connection: Connection) -> bytes:
+    def _receive(self, connection: Connection, limit_s: float) -> bytes:
         try:
-            for _ in range(max(round(self._limit_s / POLL_S), 1)):
+            for _ in range(max(round(limit_s / POLL_S), 1)):
                 if connection.poll(POLL_S):
                     return connection.recv_bytes()
                 if self._stop.is_set():
@@ -143,7 +143,7 @@ class HookWorker:
         except (EOFError, OSError) as error:
             raise self._ended() from error
         self.close()
-        raise _Ended(f"took longer than {self._limit_s:g} s")
+        raise _Ended(f"took longer than {limit_s:g} s")
 
     def _ended(self) -> _Ended:
         process = self._process
