@@ -30,6 +30,9 @@ MAX_TAGS = 8
 MAX_COPY_KEYS = 3
 """Number of `copy_keys` that an item has at most."""
 
+MAX_TEXT_LETTERS = 500
+"""Letters of an item's text that are embedded: the time of an embedding grows with them."""
+
 _WORD = re.compile(r"\w+")
 _ENDS_S = (0.0, VALID_PLAY_S, LONG_VIEW_S, 60.0, np.inf)
 _TO_S = (schema.TO_7_S, schema.TO_18_S, schema.TO_60_S, schema.OVER_60_S)
@@ -75,12 +78,15 @@ def vector(item: Item, titles: TitleEncoder | None = None) -> Float32s:
 
 
 def embedded_text(item: Item) -> str:
-    """Return the text of an item that is embedded: title and description; may be empty.
+    """Return the text of an item that is embedded, at most `MAX_TEXT_LETTERS`; may be empty.
+
+    It is the title, then the description.
 
     >>> embedded_text(Item("a", title="First light ", description="Lisbon at six."))
     'First light Lisbon at six.'
     """
-    return " ".join(filter(None, (item.title.strip(), item.description.strip())))
+    said = (item.title.strip(), item.description.strip())
+    return " ".join(filter(None, said))[:MAX_TEXT_LETTERS]
 
 
 def tags_vector(tags: Sequence[str]) -> Float32s:
