@@ -111,6 +111,10 @@ class HookWorker:
         """Return the connection to a process that has loaded the hook."""
         if self._connection is not None:
             return self._connection
+        if not Path(self._args.media_folder).is_dir():
+            raise HookError(
+                f"{self._args.name}: there is no media folder {self._args.media_folder}"
+            )
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - this module
@@ -172,8 +176,6 @@ def require_hook(config: Config) -> None:
     args = HookArgs.of(config)
     if args is None:
         return
-    if not Path(args.media_folder).is_dir():
-        raise JobError(f"content.media_folder: there is no folder {args.media_folder}")
     try:
         with HookWorker(args) as worker:
             worker.start()

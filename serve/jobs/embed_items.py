@@ -18,7 +18,7 @@ from serve.config import Config
 from serve.content.embedding import BATCH, of_one_length
 from serve.content.hook import Embedded, HookArgs, HookError, needs_embedding, with_answer
 from serve.content.titles import configured_titles, content_blocks
-from serve.content.worker import HookWorker, require_hook
+from serve.content.worker import HookWorker
 from serve.errors import JobError
 from serve.store.data_folder import open_data
 
@@ -60,7 +60,6 @@ def embed_items(
     index = [] if args is None else _waiting(config, items, args.name)
     tell(len(items) - len(index))
     if args is not None and index:
-        require_hook(config)
         answers = _ask(config, args, [items[k] for k in index], tell)
         for k, answer in zip(index, of_one_length(answers, _length(config, items)), strict=True):
             outcomes[answer.outcome] += 1

@@ -91,7 +91,9 @@ def test_a_hook_that_cannot_be_loaded_is_refused_in_one_line(
 def test_a_missing_media_folder_is_refused(folder: Path) -> None:
     (folder / "media").rmdir()
     content, custom = hook_settings(folder)
-    with pytest.raises(JobError, match=r"content\.media_folder: there is no folder .*/media"):
+    with pytest.raises(
+        JobError, match=r"content\.embed: hooks:embed: there is no media folder .*/media"
+    ):
         require_hook(Config(content=content, custom=custom))
 
 
