@@ -72,6 +72,8 @@ def embed_items(
 def _waiting(config: Config, items: Sequence[Item], hook: str) -> list[int]:
     """Return the indices of the items that the hook is to be asked about."""
     index = [k for k, item in enumerate(items) if needs_embedding(item, hook)]
+    if not index:
+        return []
     with open_data(config, must_exist=False) as store, store.view() as view:
         known = view.find_items([items[k].item_id for k in index])
     asked = {item.item_id: item.media for item in known.values() if not needs_embedding(item, hook)}
