@@ -1,4 +1,4 @@
-"""The records of the event log: pages, feedback, items, users, blocks and clock ticks.
+"""The records of the event log: pages, feedback, items, projections, users, blocks, clock ticks.
 
 All state is a fold of these records, so each is complete in itself: a page carries its features,
 slot rules and exact probabilities. Users appear by pseudonym except in `UserRecord.user_id`, so
@@ -41,7 +41,7 @@ FeedbackKind = Literal[
 ]
 
 FEEDBACK_KINDS: tuple[str, ...] = get_args(FeedbackKind)
-Kind = Literal["page", "feedback", "item", "user", "block", "tick"]
+Kind = Literal["page", "feedback", "item", "projection", "user", "block", "tick"]
 """Kind of a log line: the tag of its record."""
 
 
@@ -49,7 +49,7 @@ class Card(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Description of a shown item at the time: all that folds need of it."""
 
     item_id: ItemId
-    block: bytes  # the item's static feature block, float16 bytes
+    block: bytes  # the item's, see `ItemRecord.block`
     creator: CreatorId = CreatorId("")
     tags: tuple[str, ...] = ()
     duration_s: float = 0.0  # 0 where unknown
@@ -127,8 +127,23 @@ class ItemRecord(msgspec.Struct, frozen=True, tag="item", tag_field="t", omit_de
     item_id: ItemId
     at_ms: int
     item: Item | None = None
+    # Float16: the static feature block, then what its content vector has beyond those columns.
     block: bytes = b""
     debut: bool = False
+    encoding: int = 0  # number of the block's encoding, see `env.items.projections`
+
+
+class ProjectionRecord(
+    msgspec.Struct, frozen=True, tag="projection", tag_field="t", omit_defaults=True
+):
+    """A learned projection of embeddings; items are encoded with it from now on, and once anew."""
+
+    space: str  # `env.items.projections.Space`
+    number: int  # one more than that of the projection before
+    at_ms: int
+    weights: bytes  # float16, (CONTENT_DIM, m) row by row
+    n_items: int = 0  # with an embedding, when it was learned
+    n_answers: int = 0  # that it was learned from
 
 
 class UserRecord(msgspec.Struct, frozen=True, tag="user", tag_field="t", omit_defaults=True):
@@ -159,7 +174,20 @@ class TickRecord(msgspec.Struct, frozen=True, tag="tick", tag_field="t"):
     at_ms: int
 
 
-Record = PageRecord | FeedbackRecord | ItemRecord | UserRecord | BlockRecord | TickRecord
+Record = (
+    PageRecord
+    | FeedbackRecord
+    | ItemRecord
+    | ProjectionRecord
+    | UserRecord
+    | BlockRecord
+    | TickRecord
+)
+CatalogueRecord = ItemRecord | ProjectionRecord
+"""Records that change the catalogue."""
+
+CATALOGUE_KINDS: tuple[Kind, ...] = ("item", "projection")
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 

@@ -16,7 +16,7 @@ import numpy as np
 from env.arrays.reals import logistic, normal_tail
 from env.calibration.random_effects import Block, CommonBlock, GroupBlock, PersonBlock, UnitBlock
 from env.columns.scales import MEAN_BAIT
-from env.columns.schema import VECTOR_DIM
+from env.columns.schema import CONTENT_DIM, VECTOR_DIM
 from env.items.content import vector
 from env.vocabulary import Bools, Float32s, Floats, Ints, Item, ItemId, Profile, UserId
 from env.world.answers import (
@@ -413,7 +413,8 @@ def _to_model(
 
 
 def _vectors(items: Sequence[Item], index: Ints) -> Float32s:
-    return np.array([vector(items[k]) for k in index], dtype=np.float32).reshape(-1, VECTOR_DIM)
+    content = np.array([vector(items[k]) for k in index], dtype=np.float32)
+    return content.reshape(-1, CONTENT_DIM)[:, :VECTOR_DIM].copy()
 
 
 def _same_language(shown: ImpressionTable, items: Sequence[Item], users: People) -> Floats:

@@ -41,6 +41,11 @@ from env.vocabulary import Float32s
 
 SCHEMA = 5
 VECTOR_DIM = 32
+"""Numbers of a content vector that are columns: its first ones."""
+
+CONTENT_DIM = 64
+"""Numbers of a content vector. Matches and searches use all of them."""
+
 N_APPS = 8
 """Buckets that the names of installed apps are hashed into, see `env.users.state.hash_apps`."""
 
@@ -450,6 +455,10 @@ DYNAMIC_WIDTHS = {4: 18, SCHEMA: N_DYNAMIC}
 """Number of dynamic columns by schema, of the schemas whose logs and rankers are read. Schemas
 differ in nothing else; columns that a log does not have are read as 0."""
 
+BLOCK_WIDTHS = (N_STATIC, N_STATIC + CONTENT_DIM - VECTOR_DIM)
+"""Numbers of an item's block: its static columns, then the rest of its content vector if that is
+not 0. Logs before 4 December have no rest."""
+
 ACTION_WIDTHS = tuple(N_STATIC + width for width in DYNAMIC_WIDTHS.values())
 """Widths of a candidate's row in these schemas."""
 
@@ -475,6 +484,21 @@ def widened(halves: bytes) -> bytes:
     """
     is_of_feed = len(halves) // 2 in DYNAMIC_WIDTHS.values()
     return halves.ljust(2 * N_DYNAMIC, b"\0") if is_of_feed else halves
+
+
+def static_of(block: bytes) -> bytes:
+    """Return the static columns of an item's block, float16 bytes."""
+    return block[: 2 * N_STATIC]
+
+
+def content_of(block: bytes) -> bytes:
+    """Return the content vector of an item's block, float16 bytes; empty where it has none.
+
+    >>> [len(content_of(bytes(2 * width))) // 2 for width in (*BLOCK_WIDTHS, 5)]
+    [32, 64, 0]
+    """
+    is_known = len(block) // 2 in BLOCK_WIDTHS
+    return block[: 2 * VECTOR_DIM] + block[2 * N_STATIC :] if is_known else b""
 
 
 def declared(name: str) -> Column:

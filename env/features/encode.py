@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from env.arrays.index_sets import is_among
 from env.arrays.reals import Reals
+from env.arrays.vectors import products
 from env.columns import schema
 from env.columns.scales import (
     MATCH_SCALE,
@@ -27,7 +28,6 @@ from env.columns.schema import (
     N_REFERRERS,
     N_STATIC,
     SHARED_COLUMNS,
-    VECTOR_DIM,
     Column,
     bucket_of,
     quantise,
@@ -55,8 +55,8 @@ def user_columns(
     Args:
         query: gives the user, the scene and the catalogue.
         index: shape (n,), the candidates.
-        vectors: shape (n, VECTOR_DIM), the candidates'.
-        prior: shape (VECTOR_DIM,), interest of the scene's users, `Popularity.interest`.
+        vectors: shape (n, d), the candidates'; see `env.arrays.vectors`.
+        prior: shape (d,), interest of the scene's users, `Popularity.interest`.
     """
     user, scene, catalogue = query.user, query.scene, query.catalogue
     creators = catalogue.creators[index]
@@ -70,15 +70,15 @@ def user_columns(
     long = users.long_interest(user, with_declared=catalogue.is_of_tags)
     session = users.session_interest(user) if scene.position > 0 else np.zeros_like(long)
     return {
-        schema.LONG_MATCH: MATCH_SCALE.factor * (vectors @ long),
-        schema.SESSION_MATCH: MATCH_SCALE.factor * (vectors @ session),
+        schema.LONG_MATCH: MATCH_SCALE.factor * products(vectors, long),
+        schema.SESSION_MATCH: MATCH_SCALE.factor * products(vectors, session),
         schema.CREATOR_AFFINITY: affinity,
         schema.CREATOR_RECENT: recent,
         schema.FOLLOWED: is_among(creators, catalogue.codes.creators(users.followed(user))),
         schema.TAG_AFFINITY: felt,
         schema.TAG_RECENT: seen,
         schema.SOUND_RECENT: heard,
-        schema.SCENE_MATCH: vectors @ users.scene_interest(user, prior),
+        schema.SCENE_MATCH: products(vectors, users.scene_interest(user, prior)),
     }
 
 
@@ -177,7 +177,7 @@ def encode(query: FeatureQuery, index: Ints) -> Features:
     catalogue = query.catalogue
     actions = np.empty((len(index), N_ACTION), dtype=np.float32)
     actions[:, :N_STATIC] = catalogue.blocks.take(index, axis=0)
-    vectors = actions[:, :VECTOR_DIM]
+    vectors = catalogue.vectors.take(index, axis=0)
     dynamic = _dynamic_columns(query, index, vectors)
     actions[:, N_STATIC:] = quantise(dynamic).T
     return Features(

@@ -1,4 +1,4 @@
-"""The catalogue: all items as columns, a fold of the log's `ItemRecord`s.
+"""The catalogue: all items as columns, a fold of the log's records of items and projections.
 
 Retrieval, filters and features read whole columns, so a request touches no Python object per item.
 An item keeps its index for good; a takedown blanks the item and leaves the index unused. Feature
@@ -15,11 +15,28 @@ import numpy.typing as npt
 
 from env.arrays.index_sets import distinct, is_among
 from env.columns.scales import bait_beyond_mean
-from env.columns.schema import N_STATIC, VECTOR_DIM
+from env.columns.schema import (
+    BLOCK_WIDTHS,
+    CONTENT_DIM,
+    N_STATIC,
+    VECTOR_DIM,
+    content_of,
+    static_of,
+)
 from env.items.codes import Codes, ItemCodes
 from env.items.content import MAX_COPY_KEYS, MAX_TAGS
 from env.items.orders import Groups, Latest, ShortKeyIndex
-from env.records import Card, ItemRecord, block_hash, item_key, pack_halves, unpack_halves
+from env.items.projections import NO_PROJECTIONS
+from env.records import (
+    Card,
+    CatalogueRecord,
+    ItemRecord,
+    ProjectionRecord,
+    block_hash,
+    item_key,
+    pack_halves,
+    unpack_halves,
+)
 from env.vocabulary import (
     Bools,
     Float32s,
@@ -50,12 +67,15 @@ class Catalogue:
         sequence: of the last record applied, see `apply`.
         ids: item ids by index.
         codes: numbers of names, as they stand in the columns.
+        projections: with which new items are encoded.
     """
 
     keys: Keys  # (n,) `env.records.item_key`
     hashes: Keys  # (n,) content hash of the block; its bytes are those of `block_hash`
     blocks: Float32s  # (n, N_STATIC) quantised
-    vectors: Float32s  # (n, VECTOR_DIM) of the blocks, of unit length or zero; apart for its speed
+    # (n, d) content vectors, of unit length or zero: d is VECTOR_DIM until one has more numbers,
+    # then CONTENT_DIM
+    vectors: Float32s
     creators: Ints  # (n,) code
     countries: Ints  # (n,) code of the home, `env.items.content.home_country`
     languages: Ints  # (n,) code
@@ -77,6 +97,7 @@ class Catalogue:
         self.sequence = 0
         self.ids: list[ItemId] = []
         self.codes = Codes()
+        self.projections = NO_PROJECTIONS
         self._items: list[bytes] = []
         self._index: dict[ItemId, int] = {}
         self._by_short_key = ShortKeyIndex()
@@ -118,16 +139,23 @@ class Catalogue:
         """Whether no item has its own vector, so that tags and items share one space."""
         return not self._with_vector
 
-    def apply(self, record: ItemRecord, sequence: int | None = None) -> None:
-        """Put, change or take down an item.
+    def apply(self, record: CatalogueRecord, sequence: int | None = None) -> None:
+        """Put, change or take down an item, or learn how the next ones are encoded.
 
         Args:
-            record: with the item's block; a takedown has neither item nor block.
+            record: of an item, with its block, a takedown having neither; or of a projection.
             sequence: position of the record in the log; None counts on from the last.
 
         Raises:
             ValueError: the record's item has another id, or its block is malformed.
         """
+        if isinstance(record, ProjectionRecord):
+            self.projections = self.projections.after(record)
+        else:
+            self._apply_item(record)
+        self.sequence = self.sequence + 1 if sequence is None else sequence
+
+    def _apply_item(self, record: ItemRecord) -> None:
         if record.item is not None:
             self._put(record.item_id, record.item, record.block)
             self._arrays["debuts"][self._index[record.item_id]] |= record.debut
@@ -136,7 +164,6 @@ class Catalogue:
         index = self._index.get(record.item_id)
         if index is not None:  # last, so that concurrent readers look again
             self._changed.append(index)
-        self.sequence = self.sequence + 1 if sequence is None else sequence
 
     def index_of(self, item_id: ItemId) -> int | None:
         """Return an item's index, None where it was never put."""
@@ -151,7 +178,7 @@ class Catalogue:
         item = self.item(index)
         return Card(
             item_id=item.item_id,
-            block=pack_halves(self.blocks[index]),
+            block=self.block(index),
             creator=item.creator,
             tags=item.tags,
             duration_s=item.duration_s or 0.0,
@@ -159,6 +186,12 @@ class Catalogue:
             bait=item.bait,
             language=primary_language(item.language),
         )
+
+    def block(self, index: int) -> bytes:
+        """Return an item's block as its record has it, float16 bytes."""
+        rest = self.vectors[index, VECTOR_DIM:]
+        static = pack_halves(self.blocks[index])
+        return static + pack_halves(rest) if rest.any() else static
 
     def find(self, short_keys: ShortKeys) -> Ints:
         """Return the indices of items by the low 32 bits of their keys, without unknown ones.
@@ -225,12 +258,14 @@ class Catalogue:
     def _put(self, item_id: ItemId, item: Item, block: bytes) -> None:
         if item.item_id != item_id:
             raise ValueError(f"expected the item {item_id} in its record, got {item.item_id}")
-        values = unpack_halves(block) if len(block) == 2 * N_STATIC else np.empty(0)
-        if not len(values) or not np.isfinite(values).all():
+        content = unpack_halves(content_of(block))
+        if not len(content) or not np.isfinite(unpack_halves(block)).all():
             raise ValueError(
-                f"expected a block of {N_STATIC} finite halves in the record of item {item_id}, "
-                f"got {len(block)} bytes; was it made by env.items.content.static_block?"
+                f"expected a block of {' or '.join(map(str, BLOCK_WIDTHS))} finite halves in the "
+                f"record of item {item_id}, got {len(block)} bytes; was it made by "
+                "env.items.content.static_block?"
             )
+        self._widen(len(content))
         index = self._index.get(item_id)
         is_old = index is not None
         if index is None:
@@ -241,8 +276,7 @@ class Catalogue:
         row = {
             **codes._asdict(),
             "hashes": int.from_bytes(block_hash(block), "little"),
-            "blocks": values,
-            "vectors": values[:VECTOR_DIM],
+            "blocks": unpack_halves(static_of(block)),
             "n_tags_of": max(np.count_nonzero(codes.tags), 1),
             "published_ms": item.published_ms,
             "duration_s": item.duration_s or 0.0,
@@ -253,8 +287,19 @@ class Catalogue:
         self._group(index, codes, is_old=is_old)
         for name, value in row.items():
             self._arrays[name][index] = value
+        self._arrays["vectors"][index] = 0.0
+        self._arrays["vectors"][index, : len(content)] = content
         if before_ms != item.published_ms:
             self._latest.put(index, before_ms)
+
+    def _widen(self, n_dims: int) -> None:
+        """Make room for vectors of this many numbers."""
+        narrow = self._arrays["vectors"]
+        if narrow.shape[1] < n_dims:
+            wide = np.zeros((len(narrow), CONTENT_DIM), dtype=np.float32)
+            wide[:, :VECTOR_DIM] = narrow
+            self._arrays["vectors"] = wide
+            self._show_columns()
 
     def _note(self, index: int, item: Item) -> None:
         """Keep an item's encoded description."""

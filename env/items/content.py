@@ -1,24 +1,32 @@
 """The content of an uploaded item as numbers: content vector, static block, near-duplicate key.
 
-Nothing here is learned, so an item has its features at upload and they never go stale. All
-pseudo-random numbers are bits of a hash, so an item has the same block on any machine. Rejected
-alternatives: `docs/decisions/item-content.md`.
+An item has its features at upload. They are encoded anew when a projection of embeddings has been
+learned (`env.items.projections`). All pseudo-random numbers are bits of a hash, so an item has the
+same block on any machine. Rejected alternatives: `docs/decisions/item-content.md`.
 """
 
-import hashlib
 import importlib
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from env.columns import schema
-from env.columns.schema import N_STATIC, VECTOR_DIM
-from env.records import item_key
+from env.columns.schema import CONTENT_DIM, N_STATIC, VECTOR_DIM
+from env.items.projections import (
+    NO_PROJECTIONS,
+    UNLEARNED,
+    Projection,
+    Projections,
+    Space,
+    signs_of,
+)
+from env.records import item_key, pack_halves
 from env.reward import LONG_VIEW_S, VALID_PLAY_S
 from env.vocabulary import Float32s, Floats, Item
 
@@ -41,7 +49,7 @@ _TO_S = (schema.TO_7_S, schema.TO_18_S, schema.TO_60_S, schema.OVER_60_S)
 class TitleEncoder(Protocol):
     """Turns a text into an embedding of a fixed length."""
 
-    def encode(self, text: str) -> Float32s:
+    def encode(self, text: str, /) -> Float32s:
         """Return shape (m,), finite."""
         ...
 
@@ -56,24 +64,62 @@ def load_titles() -> TitleEncoder:
     return encoder
 
 
-def vector(item: Item, titles: TitleEncoder | None = None) -> Float32s:
-    """Return an item's content vector, shape (VECTOR_DIM,), of unit length or zero.
+@dataclass(frozen=True, slots=True)
+class ContentEncoder:
+    """All that turns an item's content into numbers."""
 
-    The caller's own vector takes precedence. Another length is projected by random signs, which
-    keep distances within about 1 / sqrt(VECTOR_DIM) (Achlioptas, JCSS 2003). Without a vector it is
-    the sum of a fixed random direction for each distinct tag, plus the embedding of
-    `embedded_text` if `titles` is given.
+    titles: TitleEncoder | None = None  # None: titles say nothing
+    projections: Projections = NO_PROJECTIONS
+
+    def space(self, item: Item) -> Space | None:
+        """Return the space of an item's embedding: the caller's vector, else the title."""
+        if item.vector is not None:
+            return "vector"
+        return "title" if self.titles is not None and embedded_text(item) else None
+
+    def embedding(self, item: Item) -> tuple[Space, Floats] | None:
+        """Return an item's embedding and its space; None where it has none.
+
+        Shape (m,), of unit length or zero.
+
+        Raises:
+            ValueError: a number is not finite.
+        """
+        space = self.space(item)
+        if space is None:
+            return None
+        if item.vector is not None:
+            return space, _embedding(np.array(item.vector, dtype=np.float64), item)
+        assert self.titles is not None  # noqa: S101  # else there is no space
+        values = self.titles.encode(embedded_text(item)).astype(np.float64)
+        return space, _embedding(values, item)
+
+    def project(self, space: Space, embedding: Floats) -> Floats:
+        """Return the image of an embedding, shape (CONTENT_DIM,)."""
+        projection: Projection = self.projections.of(space, len(embedding))
+        return projection.apply(embedding)
+
+
+PLAIN = ContentEncoder()
+
+
+def vector(item: Item, encoder: ContentEncoder = PLAIN) -> Float32s:
+    """Return an item's content vector, shape (CONTENT_DIM,), of unit length or zero.
+
+    It is the projection of the caller's own vector. Without one it is the sum of a fixed random
+    direction for each distinct tag, among the first `VECTOR_DIM` numbers, plus the projection of
+    the embedding of `embedded_text` if the encoder embeds titles.
 
     Raises:
         ValueError: the caller's vector has a number that is not finite.
     """
-    if item.vector is not None:
-        return _unit(_resized(np.array(item.vector, dtype=np.float64), item)).astype(np.float32)
-    total = _sum_of_tags(item.tags)
-    text = embedded_text(item)
-    if titles is not None and text:
-        embedding = titles.encode(text).astype(np.float64)
-        total = _unit(total) + _unit(_resized(embedding, item))
+    found = encoder.embedding(item)
+    if item.vector is not None and found is not None:
+        return _unit(encoder.project(*found)).astype(np.float32)
+    total = np.zeros(CONTENT_DIM)
+    total[:VECTOR_DIM] = _sum_of_tags(item.tags)
+    if found is not None:
+        total = _unit(total) + _unit(encoder.project(*found))
     return _unit(total).astype(np.float32)
 
 
@@ -128,15 +174,33 @@ def market_set(item: Item) -> frozenset[str]:
     return frozenset(market.strip().upper() for market in item.markets)
 
 
-def static_block(item: Item, titles: TitleEncoder | None = None) -> Float32s:
-    """Return the `env.columns.schema.STATIC` columns of an item, shape (N_STATIC,), quantised.
+def static_block(item: Item, encoder: ContentEncoder = PLAIN) -> Float32s:
+    """Return an item's block, quantised: its columns, then the rest of its vector if not 0.
+
+    Shape (N_STATIC,) or (N_STATIC + CONTENT_DIM - VECTOR_DIM,), see
+    `env.columns.schema.BLOCK_WIDTHS`.
 
     Raises:
         ValueError: the vector or the duration is not finite.
     """
-    duration_s = np.array([_known_duration(item)])
-    block: Float32s = _blocks(vector(item, titles)[None], duration_s)[0]
-    return block
+    content, duration_s = vector(item, encoder), np.array([_known_duration(item)])
+    block: Float32s = _blocks(content[None, :VECTOR_DIM], duration_s)[0]
+    rest = content[VECTOR_DIM:].astype(np.float16).astype(np.float32)
+    return np.concatenate([block, rest]) if rest.any() else block
+
+
+class EncodedBlock(NamedTuple):
+    """An item's block as its record holds it."""
+
+    block: bytes  # float16
+    encoding: int  # see `env.records.ItemRecord`
+
+
+def encoded(item: Item, encoder: ContentEncoder = PLAIN) -> EncodedBlock:
+    """Return an item's block for its record; raises as `static_block`."""
+    space = encoder.space(item)
+    number = UNLEARNED if space is None else encoder.projections.newest(space)
+    return EncodedBlock(pack_halves(static_block(item, encoder)), number)
 
 
 def static_blocks(vectors: Floats, duration_s: Floats) -> Float32s:
@@ -218,25 +282,14 @@ def _folded(text: str) -> str:
 
 def _direction(tag: str) -> Floats:
     """Return a fixed corner of the cube for a tag, nearly orthogonal to those of other tags."""
-    direction: Floats = _signs(f"tag {tag}", VECTOR_DIM) / VECTOR_DIM**0.5
+    direction: Floats = signs_of(f"tag {tag}", VECTOR_DIM) / VECTOR_DIM**0.5
     return direction
 
 
-def _resized(values: Floats, item: Item) -> Floats:
+def _embedding(values: Floats, item: Item) -> Floats:
     if not np.isfinite(values).all():
         raise ValueError(f"expected a vector of finite numbers in item {item.item_id}")
-    if len(values) == VECTOR_DIM:
-        return values
-    scaled = _unit(values)
-    signs = _signs(f"projection {len(values)}", VECTOR_DIM * len(values))
-    projected: Floats = np.sum(signs.reshape(VECTOR_DIM, -1) * scaled, axis=1)
-    return projected
-
-
-def _signs(name: str, n: int) -> Floats:
-    """Return n values of -1 or 1, the bits of an extendable hash of the name."""
-    bits = np.frombuffer(hashlib.shake_256(name.encode()).digest((n + 7) // 8), dtype=np.uint8)
-    return 2.0 * np.unpackbits(bits, count=n).astype(np.float64) - 1.0
+    return _unit(values)
 
 
 def _unit(values: Floats) -> Floats:

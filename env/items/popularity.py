@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from env.arrays.index_sets import distinct, is_among
-from env.columns.schema import VECTOR_DIM, bucket_of
+from env.arrays.vectors import padded_sum
+from env.columns.schema import bucket_of
 from env.vocabulary import Bools, Float32s, Floats, Ints, Scene
 
 MAX_CELLS = 100_000
@@ -274,14 +275,14 @@ class Popularity:
         return popular
 
     def interest(self, scene: Scene, vectors: Float32s) -> Float32s:
-        """Return the mean content vector of a scene's plays, shape (VECTOR_DIM,), read-only.
+        """Return the mean content vector of a scene's plays, shape (d,), read-only.
 
         Its length is at most 1, and 0 without plays. Cached like `here`.
 
         Args:
             scene: of the request.
-            vectors: shape (n, VECTOR_DIM), of the catalogue that this is aligned with, each of unit
-                length or zero.
+            vectors: shape (n, d), of the catalogue that this is aligned with, each of unit length
+                or zero.
         """
         names = self._names(scene)
         interest = self._interests.get(names)
@@ -334,11 +335,11 @@ class Popularity:
             around = self._mean(names[:-1], vectors) if around is None else around
             index, weights = self._placed(names[-1])
         else:
-            around, index = np.zeros(VECTOR_DIM, dtype=np.float32), self.everywhere.played
+            around, index = np.zeros(vectors.shape[1], dtype=np.float32), self.everywhere.played
             weights = self.everywhere.at(index)
         shares = (weights / (float(weights.sum()) + self.prior_plays)).astype(np.float32)
         kept = np.float32(1.0 - float(shares.sum()))
-        mean: Float32s = kept * around + shares @ vectors[index]
+        mean = padded_sum(kept * around, shares @ vectors[index])
         self._interests[names] = mean
         return mean
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from env.columns.schema import widened
+from env.columns.schema import static_of, widened
 from env.records import (
     Card,
     Drawn,
@@ -28,7 +28,6 @@ from env.vocabulary import (
     Decision,
     Features,
     Feedback,
-    Float32s,
     Interaction,
     ItemId,
     Keys,
@@ -129,10 +128,10 @@ def page_record(
 
 
 class Blocks:
-    """Static feature blocks by content hash: a fold of the log's `ItemRecord`s."""
+    """The items' blocks by content hash: a fold of the log's `ItemRecord`s."""
 
     def __init__(self) -> None:
-        self._blocks: dict[bytes, Float32s] = {}
+        self._blocks: dict[bytes, bytes] = {}
 
     def fold(self, record: Record) -> None:
         """Remember the block of an item record; other records change nothing."""
@@ -140,19 +139,19 @@ class Blocks:
             self.add(record.block)
 
     def add(self, block: bytes) -> None:
-        """Remember a static block, float16 bytes."""
-        self._blocks.setdefault(block_hash(block), unpack_halves(block))
+        """Remember an item's block, float16 bytes."""
+        self._blocks.setdefault(block_hash(block), block)
 
     def __contains__(self, content_hash: bytes) -> bool:
         return content_hash in self._blocks
 
     def block(self, content_hash: bytes) -> bytes:
-        """Return the static block of a content hash, float16 bytes.
+        """Return the block of a content hash, float16 bytes.
 
         Raises:
             KeyError: it was never added.
         """
-        return pack_halves(self._blocks[content_hash])
+        return self._blocks[content_hash]
 
     def page(self, record: PageRecord) -> Page:
         """Return the page that a record was made of, equal to the last bit.
@@ -164,13 +163,13 @@ class Blocks:
         """
         n = len(record.candidates)
         hashes = (record.blocks[8 * i : 8 * i + 8] for i in range(n))
-        static = np.stack([self._blocks[h] for h in hashes])
+        static = unpack_halves(b"".join(static_of(self._blocks[h]) for h in hashes))
         width = len(record.dynamic) // n
         rows = (record.dynamic[k * width : (k + 1) * width] for k in range(n))
         dynamic = unpack_halves(b"".join(map(widened, rows))).reshape(n, -1)
         features = Features(
             shared=unpack_halves(record.shared),
-            actions=np.concatenate([static, dynamic], axis=1),
+            actions=np.concatenate([static.reshape(n, -1), dynamic], axis=1),
             keys=_keys(record.candidates),
         )
         context = Context(

@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 
 from env.arrays.reals import Reals
-from env.columns.schema import VECTOR_DIM
+from env.arrays.vectors import padded_sum
+from env.columns.schema import CONTENT_DIM, VECTOR_DIM
 from env.vocabulary import Float32s, Floats
 
 MAX_TALLIES = 32
@@ -30,6 +31,9 @@ MAX_LENGTH = 4.0
 """Largest length of an interest; the expected length of a taste, tau sqrt(d), is .5."""
 
 NO_INTEREST = np.zeros(VECTOR_DIM, dtype="<f4").tobytes()
+"""A sum is as long as the longest vector in it; the numbers that a vector lacks are 0."""
+
+_HALVES = (2 * VECTOR_DIM, 2 * CONTENT_DIM)
 
 
 class Tally(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -45,12 +49,12 @@ def add_interest(total: bytes, decay: float, signal: float, vector: bytes) -> by
     """Return `decay * total + signal * vector`.
 
     Args:
-        total: float32 bytes, (VECTOR_DIM,).
+        total: float32 bytes, (VECTOR_DIM,) or (CONTENT_DIM,).
         decay: in (0, 1].
         signal: finite.
-        vector: float16 bytes, (VECTOR_DIM,); bytes of another length count as 0.
+        vector: float16 bytes, as long as either; bytes of another length count as 0.
     """
-    says_nothing = signal == 0.0 or len(vector) != 2 * VECTOR_DIM
+    says_nothing = signal == 0.0 or len(vector) not in _HALVES
     if says_nothing and decay == 1.0:
         return total
     kept: Float32s = np.frombuffer(total, dtype="<f4")
@@ -58,14 +62,14 @@ def add_interest(total: bytes, decay: float, signal: float, vector: bytes) -> by
         kept = kept * np.float32(decay)
     if says_nothing:
         return kept.tobytes()
-    return (kept + np.float32(signal) * _unpacked(vector)).tobytes()
+    return padded_sum(kept, np.float32(signal) * _unpacked(vector)).tobytes()
 
 
 def read_interest(total: bytes, evidence: float) -> Float32s:
-    """Return the posterior mean of a taste, shape (VECTOR_DIM,), cut to `MAX_LENGTH`.
+    """Return the posterior mean of a taste, as long as the sum, cut to `MAX_LENGTH`.
 
     Args:
-        total: decayed sum of signal x vector, float32 bytes, (VECTOR_DIM,).
+        total: decayed sum of signal x vector, float32 bytes, (VECTOR_DIM,) or (CONTENT_DIM,).
         evidence: decayed count of the answers in it, at least 0.
     """
     mean: Float32s = np.frombuffer(total, dtype="<f4").astype(np.float32)

@@ -10,7 +10,7 @@ import math
 import msgspec
 
 from env.columns.scales import bait_beyond_mean
-from env.columns.schema import VECTOR_DIM
+from env.columns.schema import content_of
 from env.feedback import KINDS, ROWS
 from env.items.content import MAX_TAGS, fold_tag
 from env.records import Card, FeedbackKind, PageRecord, item_key
@@ -158,7 +158,7 @@ def _open_card(slot: int, card: Card) -> OpenCard:
     return OpenCard(
         slot=slot,
         key=item_key(card.item_id),
-        vector=card.block[: 2 * VECTOR_DIM],
+        vector=content_of(card.block),
         creator=card.creator,
         tags=tuple(filter(None, map(fold_tag, card.tags)))[:MAX_TAGS],
         duration_s=card.duration_s,

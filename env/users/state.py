@@ -157,7 +157,7 @@ def come_back(state: UserState, at_ms: int) -> UserState:
 def long_interest(
     state: UserState, *, with_declared: bool = True, prior: Float32s | None = None
 ) -> Float32s:
-    """Return the long-term interest, shape (VECTOR_DIM,), see `env.users.interests`.
+    """Return the long-term interest, shape (d,), see `env.users.interests`.
 
     With t the vector of the profile's tags, p the interest of the scene's users, s the decayed sum
     of signal x vector and n the evidence, it is
@@ -180,12 +180,12 @@ def long_interest(
 
 
 def session_interest(state: UserState) -> Float32s:
-    """Return the interest of this session alone, shape (VECTOR_DIM,), 0 at its beginning."""
+    """Return the interest of this session alone, as `long_interest`; 0 at its beginning."""
     return read_interest(state.session_sum, state.session_evidence)
 
 
 def scene_interest(state: UserState, prior: Float32s) -> Float32s:
-    """Return the interest of the scene's users, faded by this user's own evidence, (VECTOR_DIM,).
+    """Return the interest of the scene's users, shape (d,), faded by this user's own evidence.
 
     Half of it is left after `RIDGE` x `DIRECTIONS` answers, as of a prior mean.
     """

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from env.columns.scales import bait_of, quality_of
-from env.columns.schema import VECTOR_DIM
+from env.columns.schema import CONTENT_DIM, VECTOR_DIM
 from env.items.content import vector
 from env.vocabulary import Floats, Ints, Item, ItemId, Profile, UserId
 from env.world.answers import ItemTerms, item_terms
@@ -111,7 +111,8 @@ def make_world(
     """
     posteriors = Posteriors(model)
     languages = {code: k for k, code in enumerate(sorted({item.language for item in items} - {""}))}
-    vectors = np.array([vector(item) for item in items], dtype=np.float64).reshape(-1, VECTOR_DIM)
+    content = np.array([vector(item) for item in items], dtype=np.float64)
+    vectors = content.reshape(-1, CONTENT_DIM)[:, :VECTOR_DIM].copy()
     duration_s = np.array([item.duration_s or 0.0 for item in items], dtype=np.float64)
     effect, bait = _draw_items(posteriors, items, seed)
     language = np.array([languages.get(item.language, NO_LANGUAGE - 1) for item in items])

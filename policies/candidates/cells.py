@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from env.arrays.index_sets import distinct
-from env.columns.schema import VECTOR_DIM
 from env.items.catalogue import Catalogue
 from env.items.popularity import Popularity
 from env.items.statistics import Aligned
@@ -49,7 +48,9 @@ MAX_TAIL = 20_000
 """Upper bound on risen items in the tail; those with the highest mean reward are kept."""
 
 _BANDS = np.array([-0.2, -0.1, -0.05, -1e-9, 1e-9, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5])
-_WORTH, _TIES, _DIM = VECTOR_DIM, VECTOR_DIM + 1, VECTOR_DIM + 8
+_N_TIES = 7
+"""Columns of numbers that break ties; before them stand an item's vector and its worth."""
+
 _SAMPLE, _ROUNDS = 40, 6
 _CHUNK = 1 << 16
 
@@ -163,18 +164,18 @@ class _Inverted:
     ) -> None:
         faiss.omp_set_num_threads(1)
         centres, cells = _cluster(vectors, worth, bands)
-        self._quantiser = faiss.IndexFlatIP(_DIM)
+        self._n_dims, dim = vectors.shape[1], centres.shape[1]
+        self._quantiser = faiss.IndexFlatIP(dim)
         self._quantiser.add(centres)
         half = faiss.ScalarQuantizer.QT_fp16
         self._index = faiss.IndexIVFScalarQuantizer(
-            self._quantiser, _DIM, len(centres), half, faiss.METRIC_INNER_PRODUCT
+            self._quantiser, dim, len(centres), half, faiss.METRIC_INNER_PRODUCT
         )
         self._index.is_trained = True  # halves need no training, and the centres are given
         for begin in range(0, len(vectors), _CHUNK):
             rows = slice(begin, min(begin + _CHUNK, len(vectors)))
-            block = np.empty((rows.stop - begin, _DIM), dtype=np.float32)
-            block[:, :_WORTH], block[:, _WORTH] = vectors[rows], worth[rows]
-            block[:, _TIES:] = ties.random((len(block), _DIM - _TIES)) - 0.5
+            drawn = ties.random((rows.stop - begin, _N_TIES)) - 0.5
+            block = np.column_stack([vectors[rows], worth[rows], drawn]).astype(np.float32)
             index = np.arange(begin, rows.stop, dtype=np.int64)
             pointers = [faiss.swig_ptr(column) for column in (block, index, cells[rows])]
             self._index.add_core(len(block), *pointers)
@@ -205,13 +206,15 @@ class _Inverted:
         """Return up to 1.5 n wanted items that match best, fewer where fewer were found.
 
         Args:
-            interest: shape (VECTOR_DIM,).
+            interest: shape (d,).
             bitmap: a bit for each item, set where it is wanted.
             n_codes: items that are visited, wanted or not.
         """
-        query = np.empty((1, _DIM), dtype=np.float32)
-        query[0, :_WORTH], query[0, _WORTH] = interest, 1.0
-        query[0, _TIES:] = rng.uniform(-MATCH_STEP, MATCH_STEP, _DIM - _TIES) / (_DIM - _TIES)
+        n_dims = self._n_dims
+        query = np.zeros((1, n_dims + 1 + _N_TIES), dtype=np.float32)
+        query[0, : len(interest)] = interest[:n_dims]
+        query[0, n_dims] = 1.0
+        query[0, n_dims + 1 :] = rng.uniform(-MATCH_STEP, MATCH_STEP, _N_TIES) / _N_TIES
         faiss.omp_set_num_threads(1)
         args = faiss.SearchParametersIVF(
             sel=faiss.IDSelectorBitmap(bitmap),
@@ -233,7 +236,7 @@ def _banded(worth: Float32s) -> list[Ints]:
 
 
 def _cluster(vectors: Float32s, worth: Float32s, bands: Sequence[Ints]) -> tuple[Float32s, Ints]:
-    """Return the centres of cells, shape (n_cells, _DIM), and each item's cell, shape (n,)."""
+    """Return the centres of cells, (n_cells, d + 1 + _N_TIES), and each item's cell, shape (n,)."""
     cells = np.zeros(len(vectors), dtype=np.int64)
     n_cells = 0
     for index in bands:
@@ -241,10 +244,11 @@ def _cluster(vectors: Float32s, worth: Float32s, bands: Sequence[Ints]) -> tuple
         n_cells = int(cells[index].max()) + 1
     taken, cells = np.unique(cells, return_inverse=True)
     sizes = np.bincount(cells, minlength=len(taken))
-    centres = np.zeros((len(taken), _DIM), dtype=np.float32)
-    for column in range(VECTOR_DIM):
+    n_dims = vectors.shape[1]
+    centres = np.zeros((len(taken), n_dims + 1 + _N_TIES), dtype=np.float32)
+    for column in range(n_dims):
         centres[:, column] = _sums(cells, vectors[:, column], sizes)
-    centres[:, _WORTH] = _sums(cells, worth, sizes)
+    centres[:, n_dims] = _sums(cells, worth, sizes)
     return centres, cells
 
 
@@ -258,11 +262,11 @@ def _clustered(vectors: Float32s, index: Ints) -> Ints:
     n = -(-len(index) // CELL)
     if n == 1:
         return np.zeros(len(index), dtype=np.int64)
-    means = faiss.Clustering(VECTOR_DIM, n)
+    means = faiss.Clustering(vectors.shape[1], n)
     means.niter, means.spherical, means.seed = _ROUNDS, True, 1
     means.min_points_per_centroid = 1
     sample = index[:: max(len(index) // (_SAMPLE * n), 1)]
-    flat = faiss.IndexFlatIP(VECTOR_DIM)
+    flat = faiss.IndexFlatIP(vectors.shape[1])
     means.train(np.ascontiguousarray(vectors[sample]), flat)
     found = np.empty(len(index), dtype=np.int64)
     for begin in range(0, len(index), _CHUNK):

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from env.arrays.vectors import products
 from env.fair_start.audience import Audiences
 from env.fair_start.reach import Reach
 from env.features.collaborative import NO_FACTORS, ItemFactors
@@ -42,7 +43,7 @@ def interests_of(
         scene: its popular content is the prior interest of a new user.
 
     Returns:
-        Vectors of shape (VECTOR_DIM,), none of them zero.
+        Vectors of shape (d,), see `env.arrays.vectors`, none of them zero.
     """
     prior = items.popularity.interest(scene, catalogue.vectors)
     long = users.long_interest(user, with_declared=catalogue.is_of_tags, prior=prior)
@@ -56,14 +57,14 @@ def matches_of(source: str, interest: Float32s, vectors: Float32s, reward_mean: 
     """Return each item's match with an interest, shape (n,).
 
     Args:
-        interest: shape (VECTOR_DIM,).
-        vectors: of the items, shape (n, VECTOR_DIM).
+        interest: shape (d,).
+        vectors: of the items, shape (n, d); see `env.arrays.vectors`.
         reward_mean: of the items, shape (n,).
     """
-    matches = vectors @ interest
+    found = products(vectors, interest)
     if source == EXPECTED:
-        matches += reward_mean.astype(np.float32)
-    return matches
+        found += reward_mean.astype(np.float32)
+    return found
 
 
 INSISTENT_SIGNAL = 0.3
@@ -135,7 +136,7 @@ class Query(FeatureQuery):
     history: UserHistory
     eligible: Eligible
     new: Bools  # (n_items,) eligible items that are new to the user and not reserved
-    interests: Mapping[str, Float32s]  # vectors (VECTOR_DIM,) by source
+    interests: Mapping[str, Float32s]  # vectors (d,) by source
     settings: QuerySettings
     size: int  # number of cards, at least 1
     seed: int  # seed of the page's draws, at least 0

@@ -13,6 +13,7 @@ import numpy as np
 
 from env.arrays.growing import grown
 from env.arrays.index_sets import distinct, first_indices
+from env.arrays.vectors import products
 from env.fair_start.reach import Reach
 from env.items.catalogue import Catalogue
 from env.vocabulary import Bools, Float32s, Floats, Ints
@@ -90,7 +91,8 @@ def _distinct(places: Ints, worth: Floats, catalogue: Catalogue, owed: Ints) -> 
 
 def _match(interests: Mapping[str, Float32s], content: Float32s) -> Floats:
     """Return the better of the matches with long and session interest, 0 without any."""
-    matches = [content @ vector for vector in interests.values()] or [np.zeros(len(content))]
+    none = np.zeros(len(content), dtype=np.float32)
+    matches = [products(content, interest) for interest in interests.values()] or [none]
     best: Floats = np.max(matches, axis=0).astype(np.float64)
     return best
 

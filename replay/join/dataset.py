@@ -15,6 +15,7 @@ from typing import overload
 import msgspec
 import numpy as np
 
+from env.columns.schema import static_of
 from env.pages.records import Blocks
 from env.records import LogLine, PageRecord, encode_record, item_key
 from env.reward import Reward
@@ -108,7 +109,7 @@ class Dataset:
         record, slot, action = self.pages[self.page[row]], self.slot[row], self.action[row]
         item_id = record.candidates[action]
         width = len(record.dynamic) // len(record.candidates)
-        block = self.blocks.block(record.blocks[8 * action : 8 * action + 8])
+        block = static_of(self.blocks.block(record.blocks[8 * action : 8 * action + 8]))
         return Interaction(
             decision_id=decision_id(record.page_id, int(slot)),
             page_id=record.page_id,

@@ -13,7 +13,7 @@ from typing import Self
 import msgspec
 from msgspec.structs import replace
 
-from env.columns.schema import widened
+from env.columns.schema import static_of, widened
 from env.feedback import KINDS
 from env.records import (
     BlockRecord,
@@ -21,6 +21,7 @@ from env.records import (
     ItemRecord,
     LogLine,
     PageRecord,
+    ProjectionRecord,
     Record,
     TickRecord,
     UserRecord,
@@ -150,7 +151,7 @@ def _open_decisions(record: PageRecord) -> dict[int, OpenDecision]:
             item_id=card.item_id,
             propensity=drawn.propensity,
             n_actions=(masks[record.slots[drawn.slot]] & left).bit_count(),
-            action=card.block + widened(row),
+            action=static_of(card.block) + widened(row),
             duration_s=card.duration_s,
             feedback=Feedback(),
             impressed=False,
@@ -264,7 +265,7 @@ class Join:
                 self._hear(record)
             case TickRecord():
                 self._state.counts.ticks += 1
-            case ItemRecord() | UserRecord() | BlockRecord():
+            case ItemRecord() | ProjectionRecord() | UserRecord() | BlockRecord():
                 pass  # other folds use these; here only their time counts
         return closed
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from env.pages.records import Blocks, decisions_of
-from env.records import FeedbackKind, FeedbackRecord, ItemRecord, LogLine, PageRecord, pack_halves
+from env.records import FeedbackKind, FeedbackRecord, ItemRecord, LogLine, PageRecord
 from env.users import fold as user_fold
 from env.users import state as user_state
 from env.users.state import UserState
@@ -177,7 +177,7 @@ class InProcessServer:
         catalogue = self.pipeline.catalogue
         for item_id in page.candidates:
             k = catalogue.index_of(item_id) or 0
-            block = pack_halves(catalogue.blocks[k])
+            block = catalogue.block(k)
             self.blocks.fold(ItemRecord(item_id, self.now_ms, catalogue.item(k), block))
         return self.blocks.page(page).context
 

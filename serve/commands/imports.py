@@ -61,10 +61,11 @@ def import_items(
 
     settings = load_settings(config, data)
     found = items.read(file)
+    at_ms = now_ms()
     with bar("embedding", 2 * len(found)) as advance:
-        embedded = embed_items(settings, [line.item for line in found], advance)
+        embedded = embed_items(settings, [line.item for line in found], at_ms, advance)
     with bar("importing", len(found)) as advance:
-        counts = importing.import_lines(settings, file, found, now_ms(), advance, embedded)
+        counts = importing.import_lines(settings, file, found, at_ms, advance, embedded)
     typer.echo(f"{counts.total:,} items ({counts})")
     outcomes = embedded.outcomes
     if outcomes:

@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from env.items.content import static_block
-from env.records import ItemRecord, LogLine, pack_halves
+from env.items.content import ContentEncoder, EncodedBlock, encoded
+from env.items.projections import NO_PROJECTIONS, Projections
+from env.records import ItemRecord, LogLine, ProjectionRecord
 from env.vocabulary import Item, ItemId
 from serve.content.hook import Embedded, HookArgs, HookError, needs_embedding, with_answer
 from serve.content.titles import TextsEncoder, content_blocks
@@ -63,6 +64,7 @@ class Embedder:
             titles: encodes titles of items that lose another hook's vector.
         """
         self._store, self._args, self._now_ms, self._titles = store, args, now_ms, titles
+        self._projections = NO_PROJECTIONS
         self._offset = 0
         self._waiting: dict[ItemId, ItemRecord] = {}
         self._outdated: dict[ItemId, ItemRecord] = {}
@@ -105,7 +107,7 @@ class Embedder:
 
     def _read(self) -> int:
         with self._store.view() as view:
-            if view.catalogue_offset() == self._offset:
+            if view.catalogue_offset() <= self._offset:
                 return 0
         lines = list(self._store.item_lines(self._offset, LINES))
         for line in lines:
@@ -115,6 +117,8 @@ class Embedder:
     def _note(self, line: LogLine) -> None:
         record = line.record
         self._offset = line.offset
+        if isinstance(record, ProjectionRecord):
+            self._projections = self._projections.after(record)
         if not isinstance(record, ItemRecord):
             return
         self._waiting.pop(record.item_id, None)
@@ -131,7 +135,13 @@ class Embedder:
         if not items:
             return False
         asked = list(map(Asked, batch, items, worker.embed(items)))
-        work = partial(put_answers, asked=asked, hook=self._args.name, at_ms=self._now_ms())
+        work = partial(
+            put_answers,
+            asked=asked,
+            hook=self._args.name,
+            at_ms=self._now_ms(),
+            projections=self._projections,
+        )
         for item_id, answer in write_now(self._store, work):
             self._outcomes[answer.outcome] += 1
             if answer.problem:
@@ -144,7 +154,7 @@ class Embedder:
         """Take other hooks' vectors away first: there is one length in a catalogue."""
         before = [record.item for record in records if record.item is not None]
         after = [msgspec.structs.replace(item, vector=None, embedder="") for item in before]
-        blocks = content_blocks(after, self._titles)
+        blocks = content_blocks(after, self._titles, self._projections)
         work = partial(
             _put_cleared, before=before, after=after, blocks=blocks, at_ms=self._now_ms()
         )
@@ -155,7 +165,11 @@ class Embedder:
 
 
 def put_answers(
-    transaction: Transaction, asked: Sequence[Asked], hook: str, at_ms: int
+    transaction: Transaction,
+    asked: Sequence[Asked],
+    hook: str,
+    at_ms: int,
+    projections: Projections,
 ) -> list[tuple[ItemId, Embedded]]:
     """Put items with a hook's answers, unless they have changed meanwhile; return what was done.
 
@@ -168,8 +182,11 @@ def put_answers(
     items = [
         with_answer(each.item, answer, hook) for each, answer in zip(same, answers, strict=True)
     ]
+    encoder = ContentEncoder(projections=projections)
     blocks = [
-        each.record.block if item.vector is None else pack_halves(static_block(item))
+        EncodedBlock(each.record.block, each.record.encoding)
+        if item.vector is None
+        else encoded(item, encoder)
         for each, item in zip(same, items, strict=True)
     ]
     put_items(transaction, items, blocks, at_ms, are_new=False)
@@ -201,7 +218,7 @@ def _put_cleared(
     transaction: Transaction,
     before: Sequence[Item],
     after: Sequence[Item],
-    blocks: Sequence[bytes],
+    blocks: Sequence[EncodedBlock],
     at_ms: int,
 ) -> int:
     """Put items without a vector, unless they have changed meanwhile; return how many."""

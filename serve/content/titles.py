@@ -7,8 +7,15 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
-from env.items.content import embedded_text, load_titles, static_block
-from env.records import pack_halves
+from env.items.content import (
+    ContentEncoder,
+    EncodedBlock,
+    TitleEncoder,
+    embedded_text,
+    encoded,
+    load_titles,
+)
+from env.items.projections import NO_PROJECTIONS, Projections
 from env.vocabulary import Float32s, Item
 from serve.config import Config
 from serve.errors import JobError
@@ -17,10 +24,10 @@ BATCH = 64
 
 
 class TextsEncoder(Protocol):
-    """Turns texts into embeddings of a fixed length."""
+    """Turns one text or many into embeddings of a fixed length."""
 
-    def encode(self, texts: list[str]) -> Float32s:
-        """Return shape (n, m), finite."""
+    def encode(self, texts: str | list[str], /) -> Float32s:
+        """Return shape (m,) of a text, and (n, m) of a list; finite."""
         ...
 
 
@@ -42,37 +49,48 @@ def configured_titles(config: Config) -> TextsEncoder | None:
 
 
 def content_blocks(
-    items: Sequence[Item], titles: TextsEncoder | None, advance: Callable[[int], None] | None = None
-) -> list[bytes]:
-    """Return the static blocks of items, float16 bytes.
+    items: Sequence[Item],
+    titles: TextsEncoder | None,
+    projections: Projections = NO_PROJECTIONS,
+    advance: Callable[[int], None] | None = None,
+) -> list[EncodedBlock]:
+    """Return the blocks of items.
 
     Args:
         items: those with a vector need no title.
         titles: encodes the texts of the others; None leaves them out.
+        projections: project what is embedded.
         advance: called with the number of items done since the last call; None: nobody is.
 
     Raises:
         ValueError: see `env.items.content.static_block`.
     """
-    blocks: list[bytes] = []
+    blocks: list[EncodedBlock] = []
     for start in range(0, len(items), BATCH):
         some = items[start : start + BATCH]
-        known = None if titles is None else _EncodedTexts(titles, some)
-        blocks += [pack_halves(static_block(item, known)) for item in some]
+        encoder = ContentEncoder(encode_texts(titles, some), projections)
+        blocks += [encoded(item, encoder) for item in some]
         if advance is not None:
             advance(len(some))
     return blocks
 
 
+def encode_texts(titles: TextsEncoder | None, items: Sequence[Item]) -> TitleEncoder | None:
+    """Return an encoder that knows the texts of some items; None without an encoder."""
+    return None if titles is None else _EncodedTexts(titles, items)
+
+
 class _EncodedTexts:
-    """The embeddings of the texts of some items, one `env.items.content.TitleEncoder`."""
+    """The embeddings of the texts of items without a vector, encoded a batch at a time."""
 
     def __init__(self, titles: TextsEncoder, items: Sequence[Item]) -> None:
         said = (embedded_text(item) for item in items if item.vector is None)
         texts = list(dict.fromkeys(filter(None, said)))
-        vectors = titles.encode(texts) if texts else ()
-        self._embeddings: dict[str, Float32s] = dict(zip(texts, vectors, strict=True))
+        self._embeddings: dict[str, Float32s] = {}
+        for start in range(0, len(texts), BATCH):
+            some = texts[start : start + BATCH]
+            self._embeddings |= dict(zip(some, titles.encode(some), strict=True))
 
-    def encode(self, text: str) -> Float32s:
+    def encode(self, text: str, /) -> Float32s:
         """Return the embedding of one of the texts."""
         return self._embeddings[text]

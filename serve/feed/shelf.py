@@ -17,7 +17,7 @@ from threading import Event, get_native_id
 import numpy as np
 
 from env.items.catalogue import Catalogue
-from env.records import ItemRecord, LogLine
+from env.records import ItemRecord, LogLine, ProjectionRecord
 from env.vocabulary import Item, ItemId
 from policies.candidates.cells import LEAST_ITEMS, ClusterIndex
 from serve.content.titles import TextsEncoder, content_blocks
@@ -184,8 +184,16 @@ class ItemService:
                 await asyncio.sleep(0)
 
     async def _put(self, items: Sequence[Item]) -> ItemsResponse:
-        blocks = await asyncio.to_thread(content_blocks, items, self._titles)
-        work = partial(put_items, items=items, blocks=blocks, at_ms=self._now_ms(), are_new=True)
+        projections = self._catalogue.projections
+        blocks = await asyncio.to_thread(content_blocks, items, self._titles, projections)
+        work = partial(
+            put_items,
+            items=items,
+            blocks=blocks,
+            at_ms=self._now_ms(),
+            are_new=True,
+            projections=projections,
+        )
         answer = await self._ledger.commit(work, durable=True)
         await self._catch_up()
         return answer
@@ -202,7 +210,7 @@ class ItemService:
 
     def _apply(self, lines: Sequence[LogLine]) -> int:
         for line in lines:
-            if isinstance(line.record, ItemRecord):
+            if isinstance(line.record, ItemRecord | ProjectionRecord):
                 self._catalogue.apply(line.record, sequence=line.offset)
         return len(lines)
 

@@ -11,15 +11,25 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from queue import SimpleQueue
 
+from env.items.content import ContentEncoder, EncodedBlock, embedded_text
+from env.items.projections import LEAST_ITEMS, Projections
+from env.records import ProjectionRecord
 from env.vocabulary import Item
 from serve.config import Config
 from serve.content.embedding import BATCH, of_one_length
 from serve.content.hook import Embedded, HookArgs, HookError, needs_embedding, with_answer
-from serve.content.titles import configured_titles, content_blocks
+from serve.content.titles import (
+    TextsEncoder,
+    configured_titles,
+    content_blocks,
+    encode_texts,
+)
 from serve.content.worker import HookWorker
 from serve.errors import JobError
+from serve.learn.projections import AT_IMPORT, first_projections, known_projections
 from serve.store.data_folder import open_data
 
 logger = logging.getLogger(__name__)
@@ -36,19 +46,23 @@ class EmbeddedItems:
 
     Attributes:
         items: in the order given.
-        blocks: their static blocks, float16 bytes.
+        blocks: of the items.
+        projections: what encoded them.
+        learned: records of those among the projections that are new.
         outcomes: number of items that the hook was asked about, by outcome.
     """
 
     items: list[Item]
-    blocks: list[bytes]
+    blocks: list[EncodedBlock]
+    projections: Projections
+    learned: list[ProjectionRecord]
     outcomes: Counter[str] = field(default_factory=Counter)
 
 
 def embed_items(
-    config: Config, items: Sequence[Item], advance: Advance | None = None
+    config: Config, items: Sequence[Item], now_ms: int, advance: Advance | None = None
 ) -> EmbeddedItems:
-    """Embed media by the configured hook, and titles.
+    """Embed media by the configured hook, and titles; learn projections that are not known yet.
 
     Raises:
         JobError: the hook or the encoder of titles cannot be loaded.
@@ -66,7 +80,24 @@ def embed_items(
             given[k] = with_answer(items[k], answer, args.name)
             if answer.problem:
                 logger.warning("not embedded item=%s: %s", items[k].item_id, answer.problem)
-    return EmbeddedItems(given, content_blocks(given, titles, tell), outcomes)
+    projections, learned = _project(config, given, titles, now_ms)
+    blocks = content_blocks(given, titles, projections, tell)
+    return EmbeddedItems(given, blocks, projections, learned, outcomes)
+
+
+def _project(
+    config: Config, items: Sequence[Item], titles: TextsEncoder | None, now_ms: int
+) -> tuple[Projections, list[ProjectionRecord]]:
+    """Return the projections to encode with, and the records of those that are new."""
+    with open_data(config, must_exist=False) as store:
+        projections = known_projections(store)
+    with_text = (item for item in items if item.vector is None and embedded_text(item))
+    sample = [] if "title" in projections.learned else list(islice(with_text, AT_IMPORT))
+    texts = encode_texts(titles, sample) if len(sample) >= LEAST_ITEMS else None
+    learned = first_projections(items, ContentEncoder(texts, projections), now_ms)
+    for record in learned:
+        projections = projections.after(record)
+    return projections, learned
 
 
 def _waiting(config: Config, items: Sequence[Item], hook: str) -> list[int]:

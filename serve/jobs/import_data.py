@@ -26,7 +26,7 @@ from serve.importers.kuairand import KuaiRand
 from serve.jobs.embed_items import EmbeddedItems, embed_items
 from serve.jobs.imported_world import ImportDescription, ImportedWorld, People, digest_of
 from serve.store.data_folder import open_data, require_imports
-from serve.store.ledger import WritePath, put_items
+from serve.store.ledger import WritePath, put_items, put_projection
 from serve.store.store import Transaction, write_now
 from serve.store.totals import OtherLengthError
 
@@ -244,12 +244,21 @@ def _write(
     """Write items and users in one transaction, then call `finish` in it."""
     if users:
         require_imports(config)
-    ready = items if isinstance(items, EmbeddedItems) else embed_items(config, items)
+    ready = items if isinstance(items, EmbeddedItems) else embed_items(config, items, now_ms)
     with open_data(config, must_exist=False, now_ms=lambda: now_ms) as store:
         ledger = WritePath(store)
 
         def work(transaction: Transaction) -> tuple[ImportCounts, ImportCounts]:
-            put = put_items(transaction, ready.items, ready.blocks, now_ms, are_new=False)
+            for record in ready.learned:
+                put_projection(transaction, record)
+            put = put_items(
+                transaction,
+                ready.items,
+                ready.blocks,
+                now_ms,
+                are_new=False,
+                projections=ready.projections,
+            )
             advance(len(ready.items))
             keys, counts = [], ImportCounts()
             for user_id, profile in users:

@@ -7,7 +7,7 @@ alternatives: `docs/decisions/serve-learner.md`.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Event
 from typing import Literal
@@ -50,7 +50,7 @@ class OnlineLearner:
         tick_after_s: float | None = 2.0,
         batch_lines: int = BATCH_LINES,
         beats: Heartbeats | None = None,
-        told: Callable[[LearnerState], object] | None = None,
+        told: Sequence[Callable[[LearnerState], object]] = (),
         embedding: Callable[[], EmbeddingCounts] | None = None,
     ) -> None:
         """Resume from the newest usable snapshot, or else from the start of the log.
@@ -66,7 +66,7 @@ class OnlineLearner:
             tick_after_s: quiet time after which a tick lets the join close; None: never.
             batch_lines: lines folded at a time.
             beats: receives a heartbeat about once a second; None: no heartbeats.
-            told: called with the fold after each batch, on the learner's thread; None: nobody.
+            told: each is called with the fold after each batch, on the learner's thread.
             embedding: counts the embedded items, for the heartbeats; None: none are.
         """
         self._log = store.log
@@ -125,8 +125,8 @@ class OnlineLearner:
         else:
             self._tick_if_quiet()
         self.publish_if_due()
-        if self._told is not None:
-            self._told(self.learning)
+        for tell in self._told:
+            tell(self.learning)
         if self._beats is not None and self._monotonic_s() - self._beat_s >= BEAT_S:
             self._beat("learning")
         return bool(lines)

@@ -31,6 +31,7 @@ from serve.learn.collaborative import (
 from serve.learn.custom import load_customs
 from serve.learn.follower import Follower
 from serve.learn.learner import OnlineLearner
+from serve.learn.projections import ProjectionTrainer
 from serve.learn.rankers import follow_rankers, open_rankers
 from serve.learn.served import initial_serving_model
 from serve.learn.settings import learning_args, open_snapshots, vowpal_args
@@ -177,6 +178,8 @@ class LearnerReplica:
         self._embedding: Background | None = None
         trainer = self._trainer(config)
         embedder = self._embedder(config, now_ms)
+        titles = configured_titles(config)
+        projecting = ProjectionTrainer(self._store, titles=titles, now_ms=now_ms)
         learner = OnlineLearner(
             self._store,
             open_snapshots(config),
@@ -186,18 +189,20 @@ class LearnerReplica:
             publish_every_s=config.learner.publish_every_s,
             tick_after_s=None if config.clock.simulated else max(config.join.settle_ms / 1000, 1.0),
             beats=Heartbeats(Path(config.data.folder)),
-            told=None if trainer is None else trainer.offer,
+            told=(projecting.offer,) if trainer is None else (projecting.offer, trainer.offer),
             embedding=None if embedder is None else embedder.counts,
         )
         if embedder is not None:
             self._embedding = Background("embedding", embedder.run)
         if trainer is not None:
             self._training = Background("collaborative", partial(_train, trainer))
+        self._projecting = Background("projections", projecting.run)
         self._learning = Background("learner", partial(_learn, learner))
 
     def check(self) -> None:
         """Raise if learning has failed; one that was overtaken stands by and is healthy."""
         self._learning.check()
+        self._projecting.check()
         for background in (self._training, self._embedding):
             if background is not None:
                 background.check()
@@ -205,6 +210,7 @@ class LearnerReplica:
     def close(self) -> None:
         """Publish the last version and close the store."""
         self._learning.close()
+        self._projecting.close()
         for background in (self._training, self._embedding):
             if background is not None:
                 background.close()

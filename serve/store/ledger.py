@@ -18,14 +18,15 @@ import msgspec
 import numpy as np
 
 from env.items.catalogue import Catalogue
-from env.items.content import fold_tag, static_block
+from env.items.content import ContentEncoder, EncodedBlock, encoded, fold_tag
+from env.items.projections import NO_PROJECTIONS, Projections
 from env.records import (
     BlockRecord,
     FeedbackRecord,
     ItemRecord,
     PageRecord,
+    ProjectionRecord,
     UserRecord,
-    pack_halves,
 )
 from env.users.fold import fold, has_room
 from env.users.state import UserState, blocked_creators, unwanted_keys
@@ -94,22 +95,24 @@ DEBUT_MS = 7 * 86_400_000
 def put_items(
     transaction: Transaction,
     items: Sequence[Item],
-    blocks: Sequence[bytes],
+    blocks: Sequence[EncodedBlock],
     at_ms: int,
     *,
     are_new: bool,
     keep_vectors: bool = True,
+    projections: Projections = NO_PROJECTIONS,
 ) -> ItemsResponse:
     """Put items; unchanged ones are left alone.
 
     Args:
         transaction: of the store.
         items: each id once; one without an upload time gets the time of its first put.
-        blocks: static feature blocks of the items, float16 bytes.
+        blocks: of the items, in their order.
         at_ms: time of the change.
         are_new: whether items put for the first time, if uploaded lately, are launches.
         keep_vectors: whether an item without a vector keeps what an embedder said about the same
             media.
+        projections: encode the vectors that are kept.
 
     Raises:
         OtherLengthError: a vector has another length than those of the catalogue.
@@ -120,18 +123,24 @@ def put_items(
     dated = [_dated(item, old, at_ms) for item, old in zip(items, before, strict=True)]
     if keep_vectors:
         dated = list(map(_with_kept_vector, dated, before))
+    kept_encoder = ContentEncoder(projections=projections)
+    blocks = [
+        block if item.vector is given.vector else encoded(item, kept_encoder)
+        for item, given, block in zip(dated, items, blocks, strict=True)
+    ]
     changes = [
         ItemRecord(
             item.item_id,
             at_ms,
             item,
-            block if item.vector is given.vector else pack_halves(static_block(item)),
+            block.block,
+            encoding=block.encoding,
             debut=are_new
             and old is None
             and item.item_id not in removed
             and at_ms - item.published_ms <= DEBUT_MS,
         )
-        for item, given, old, block in zip(dated, items, before, blocks, strict=True)
+        for item, old, block in zip(dated, before, blocks, strict=True)
         if item != old
     ]
     added = before.count(None)
@@ -142,6 +151,25 @@ def put_items(
         transaction.put_items(changed)
         transaction.set_vectors(vectors)
     return ItemsResponse(added, len(changes) - added, len(items) - len(changes))
+
+
+def put_projection(transaction: Transaction, record: ProjectionRecord) -> None:
+    """Append a projection; items put from now on are encoded with it."""
+    transaction.append([record])
+
+
+def put_blocks(
+    transaction: Transaction, items: Sequence[Item], blocks: Sequence[EncodedBlock], at_ms: int
+) -> None:
+    """Put items again with new blocks; one that has changed meanwhile is left alone."""
+    found = transaction.find_items([item.item_id for item in items])
+    changes = [
+        ItemRecord(item.item_id, at_ms, item, block.block, encoding=block.encoding)
+        for item, block in zip(items, blocks, strict=True)
+        if found.get(item.item_id) == item
+    ]
+    if changes:
+        transaction.append(changes)
 
 
 def remove_item(transaction: Transaction, item_id: ItemId, at_ms: int) -> bool:

@@ -11,7 +11,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from env.records import Kind, LogLine, PageRecord, Record
+from env.records import CATALOGUE_KINDS, LogLine, PageRecord, Record
 from env.users.state import UserState, decode_state, encode_state
 from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
 from replay.log.sqlite.database import WAL_BYTES, Database, insert_rows
@@ -358,7 +358,6 @@ def _adopt(connection: sqlite3.Connection) -> None:
 
 
 T = TypeVar("T")
-_ITEM: tuple[Kind, ...] = ("item",)
 
 
 class SqliteStore:
@@ -420,7 +419,7 @@ class SqliteStore:
 
     def item_lines(self, after: int, limit: int) -> Iterator[LogLine]:
         """Yield lines about items after an offset of the log."""
-        return self.log.read(after, limit, kinds=_ITEM)
+        return self.log.read(after, limit, kinds=CATALOGUE_KINDS)
 
     def close(self) -> None:
         """Commit the queued writes and close the file; a second call does nothing."""

@@ -14,6 +14,7 @@ from env.records import (
     FeedbackRecord,
     ItemRecord,
     PageRecord,
+    ProjectionRecord,
     Record,
     TickRecord,
     UserRecord,
@@ -84,8 +85,8 @@ def _of(record: Record) -> Iterator[tuple[Total, int]]:
             yield from _of_page(record)
         case FeedbackRecord():
             yield Total("feedback_events", record.kind), 1
-        case TickRecord():
-            pass  # a tick is no news to an operator
+        case TickRecord() | ProjectionRecord():
+            pass  # no news to an operator
         case _:
             yield _of_change(record), 1
 

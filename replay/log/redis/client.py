@@ -148,7 +148,7 @@ for _, line in ipairs(change.lines) do
         fields[#fields + 1] = offset
     end
     if kind == 'page' then redis.call('ZADD', prefix .. 'pages', 0, page) end
-    if kind == 'item' then catalogue = offset end
+    if kind == 'item' or kind == 'projection' then catalogue = offset end
 end
 for _, fields in pairs(said) do redis.call('HSET', unpack(fields)) end
 if catalogue > 0 then redis.call('HSET', KEYS[1], 'catalogue', catalogue) end

@@ -13,7 +13,17 @@ from concurrent.futures import Future
 from itertools import chain, islice
 from typing import NamedTuple, TypeVar
 
-from env.records import FORMAT_VERSION, ItemRecord, Kind, LogLine, PageRecord, Record, TickRecord
+from env.records import (
+    CATALOGUE_KINDS,
+    FORMAT_VERSION,
+    ItemRecord,
+    Kind,
+    LogLine,
+    PageRecord,
+    ProjectionRecord,
+    Record,
+    TickRecord,
+)
 from env.vocabulary import PageId
 from replay.log.format import require_known_format
 from replay.log.redis.client import ROUND, Entry, RedisClient, ResponseError
@@ -344,7 +354,7 @@ class RedisLog:
             lines = self._database.shards[ITEMS].lines(after, READ_LINES)
             for line in lines:
                 after = line.offset
-                if line.kind == "item" and left > 0:
+                if line.kind in CATALOGUE_KINDS and left > 0:
                     left -= 1
                     yield LogLine(line.offset, line.record(), line.written_ms)
             if len(lines) < READ_LINES:
@@ -363,7 +373,7 @@ class RedisLog:
         return self._order.shard_offsets(offset)
 
     def _shard_of(self, record: Record) -> int:
-        if isinstance(record, ItemRecord | TickRecord):
+        if isinstance(record, ItemRecord | ProjectionRecord | TickRecord):
             return ITEMS
         return self._database.shard_of(record.user)
 

@@ -21,6 +21,7 @@ _LETTERS: dict[Kind, bytes] = {
     "page": b"p",
     "feedback": b"f",
     "item": b"i",
+    "projection": b"j",
     "user": b"u",
     "block": b"b",
     "tick": b"t",

@@ -5,8 +5,24 @@ import sys
 import numpy as np
 import pytest
 
-from env.columns.schema import N_STATIC, STATIC, VECTOR_DIM
-from env.items.content import duplicate_key, load_titles, static_block, vector
+from env.columns.schema import (
+    CONTENT_DIM,
+    N_STATIC,
+    STATIC,
+    VECTOR_DIM,
+    content_of,
+    static_of,
+)
+from env.items.content import (
+    ContentEncoder,
+    duplicate_key,
+    encoded,
+    load_titles,
+    static_block,
+    vector,
+)
+from env.items.projections import UNLEARNED
+from env.records import pack_halves, unpack_halves
 from env.vocabulary import CreatorId, Float32s, Item, ItemId
 
 CAT = Item(
@@ -31,6 +47,9 @@ class LetterCounts:
         return np.array([text.count(c) for c in "abcdefghijklmnopqrstuvwxyz"], dtype=np.float32)
 
 
+BY_LETTERS = ContentEncoder(LetterCounts())
+
+
 def test_a_vector_is_of_unit_length_or_zero() -> None:
     for known in (
         CAT,
@@ -41,12 +60,14 @@ def test_a_vector_is_of_unit_length_or_zero() -> None:
         assert np.linalg.norm(vector(known)) == pytest.approx(1.0, abs=1e-6)
     for unknown in (item(), item(tags=("", " # ")), item(vector=()), item(vector=(0.0, 0.0))):
         assert not vector(unknown).any()
-        assert vector(unknown).shape == (VECTOR_DIM,)
+        assert vector(unknown).shape == (CONTENT_DIM,)
 
 
 def test_the_vector_of_a_tag_is_the_same_for_ever() -> None:
-    signs = "".join("-+"[int(v > 0)] for v in vector(item(tags=("cats",))))
+    direction = vector(item(tags=("cats",)))
 
+    signs = "".join("-+"[int(v > 0)] for v in direction[:VECTOR_DIM])
+    assert not direction[VECTOR_DIM:].any()
     assert signs == "+-+++---+++---+-++--+++-+-----+-"
 
 
@@ -65,12 +86,29 @@ def test_items_with_a_common_tag_are_nearer_than_others() -> None:
     assert abs(far.mean()) < 4 * far.std() / np.sqrt(200)
 
 
-def test_a_caller_s_vector_of_the_right_length_is_only_scaled() -> None:
-    values = np.random.default_rng(1).normal(size=VECTOR_DIM)
+@pytest.mark.parametrize("n", [1, 7, VECTOR_DIM, CONTENT_DIM])
+def test_a_caller_s_vector_that_fits_is_only_scaled(n: int) -> None:
+    values = np.random.default_rng(1).normal(size=n)
 
     own = vector(item(vector=tuple(values), tags=("cats",)))
 
-    assert own == pytest.approx(values / np.linalg.norm(values), abs=1e-6)
+    assert own[:n] == pytest.approx(values / np.linalg.norm(values), abs=1e-6)
+    assert not own[n:].any()
+
+
+def test_a_block_has_the_rest_of_a_vector_only_where_there_is_one() -> None:
+    long = item(vector=tuple(range(1, CONTENT_DIM + 1)))
+    short = item(vector=tuple(range(1, VECTOR_DIM + 1)))
+
+    whole = pack_halves(static_block(long))
+    assert [len(static_block(each)) for each in (CAT, short, long)] == [
+        N_STATIC,
+        N_STATIC,
+        N_STATIC + CONTENT_DIM - VECTOR_DIM,
+    ]
+    assert len(static_of(whole)) == 2 * N_STATIC
+    assert unpack_halves(content_of(whole)) == pytest.approx(vector(long), abs=1e-3)
+    assert encoded(long) == (whole, UNLEARNED)
 
 
 def test_a_caller_s_vector_of_another_length_keeps_its_angles() -> None:
@@ -86,9 +124,9 @@ def test_a_caller_s_vector_of_another_length_keeps_its_angles() -> None:
     ]
 
     error = np.array(projected) - true
-    assert error.std() < 1.5 / np.sqrt(VECTOR_DIM)
-    # The cosine of projections is biased towards 0 by at most 1 / VECTOR_DIM at this angle.
-    assert abs(error.mean()) < 1 / VECTOR_DIM + 4 * error.std() / np.sqrt(300)
+    assert error.std() < 1.5 / np.sqrt(CONTENT_DIM)
+    # The cosine of projections is biased towards 0 by at most 1 / CONTENT_DIM at this angle.
+    assert abs(error.mean()) < 1 / CONTENT_DIM + 4 * error.std() / np.sqrt(300)
 
 
 def test_a_huge_vector_does_not_overflow() -> None:
@@ -110,19 +148,19 @@ def test_a_duration_that_is_none_is_refused_with_the_item_s_id(bad: float) -> No
 
 
 def test_titles_count_only_where_an_encoder_is_given() -> None:
-    plain, titled = vector(CAT), vector(CAT, LetterCounts())
+    plain, titled = vector(CAT), vector(CAT, BY_LETTERS)
 
     assert not np.array_equal(plain, titled)
-    assert np.array_equal(vector(item(title="abc")), np.zeros(VECTOR_DIM))
-    assert np.linalg.norm(vector(item(title="abc"), LetterCounts())) == pytest.approx(1.0)
-    assert np.array_equal(vector(item(title=" "), LetterCounts()), np.zeros(VECTOR_DIM))
+    assert np.array_equal(vector(item(title="abc")), np.zeros(CONTENT_DIM))
+    assert np.linalg.norm(vector(item(title="abc"), BY_LETTERS)) == pytest.approx(1.0)
+    assert np.array_equal(vector(item(title=" "), BY_LETTERS), np.zeros(CONTENT_DIM))
 
 
 @pytest.mark.slow
 def test_the_title_extra_puts_a_translation_nearer_than_another_subject() -> None:
-    titles = load_titles()
+    encoder = ContentEncoder(load_titles())
     cat, katze, tax = (
-        vector(item(title=title), titles)
+        vector(item(title=title), encoder)
         for title in (
             "a cat sleeps on the sofa",
             "eine Katze schläft auf dem Sofa",

@@ -12,6 +12,7 @@ from hooks import answer_to, asked, hook_args, hook_settings, with_media, write_
 from servers import START_MS, Server, kept_in, measured, sample, serving
 from waiting import wait_until
 
+from env.columns.schema import N_STATIC
 from env.items.content import static_block
 from env.records import ItemRecord, pack_halves
 from env.vocabulary import Item, ItemId
@@ -72,7 +73,7 @@ async def test_an_upload_is_taken_at_once_and_its_vector_follows(kind: str, fold
     assert asked(folder) == ["a.jpg", "none"]
     assert index is not None
     assert catalogue.item(index) == embedded
-    assert np.array_equal(catalogue.blocks[index], static_block(embedded))
+    assert np.array_equal(catalogue.blocks[index], static_block(embedded)[:N_STATIC])
 
 
 async def test_what_has_a_vector_or_no_media_is_not_asked_about(

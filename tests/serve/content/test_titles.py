@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from servers import Server, serving
 
-from env.items.content import static_block
+from env.columns.schema import N_STATIC, VECTOR_DIM
 from env.records import ItemRecord, unpack_halves
 from env.vocabulary import Float32s, Item, ItemId
 from serve.config import Config, ContentSettings
@@ -23,7 +23,8 @@ class LetterCounts:
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
 
-    def encode(self, texts: list[str]) -> Float32s:
+    def encode(self, texts: str | list[str], /) -> Float32s:
+        assert isinstance(texts, list), "one by one takes longer"
         self.calls.append(texts)
         return np.array([[text.count(letter) for letter in "abc"] for text in texts], np.float32)
 
@@ -56,9 +57,9 @@ async def test_an_upload_s_block_has_its_title_and_description(tmp_path: Path) -
 
 
 def block_of(record: ItemRecord) -> Float32s:
-    """Return the content columns of a record's block: no item here has a length."""
-    assert record.item is not None
-    return unpack_halves(record.block) - static_block(Item(ItemId("nothing")))
+    """Return the content vector in a record's block."""
+    values = unpack_halves(record.block)
+    return np.concatenate([values[:VECTOR_DIM], values[N_STATIC:]])
 
 
 def test_texts_are_encoded_together_and_only_where_they_count() -> None:
@@ -69,7 +70,7 @@ def test_texts_are_encoded_together_and_only_where_they_count() -> None:
         Item(ItemId("4"), tags=("cats",)),
     ]
     titles, told = LetterCounts(), list[int]()
-    blocks = content_blocks(items, titles, told.append)
+    blocks = content_blocks(items, titles, advance=told.append)
     assert titles.calls == [["ab c"]]
     assert blocks[0] == blocks[1]
     assert blocks[2:] == content_blocks(items, None)[2:]

@@ -39,7 +39,7 @@ def test_media_are_embedded_in_order_with_progress(config: Config, tmp_path: Pat
     items = [with_media("m" * (k + 1), f"i{k}") for k in range(50)]
     items[7:7] = [with_media("none"), with_media("raise"), Item(ItemId("plain"))]
     told: list[int] = []
-    embedded = embed_items(config, items, told.append)
+    embedded = embed_items(config, items, START_MS, told.append)
     assert sum(told) == 2 * len(items)
     assert len(told) > 4
     assert embedded.outcomes == {"vector": 50, "none": 1, "failed": 1}
@@ -89,7 +89,7 @@ def test_a_hook_that_cannot_be_loaded_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"content\.embed: hooks:embed: importing it raised"):
         import_items(config, [with_media("a")], START_MS)
     assert records(config) == []
-    assert isinstance(embed_items(config, [Item(ItemId("plain"))]), EmbeddedItems)
+    assert isinstance(embed_items(config, [Item(ItemId("plain"))], START_MS), EmbeddedItems)
 
 
 def test_the_command_says_what_came_of_it(tmp_path: Path) -> None:

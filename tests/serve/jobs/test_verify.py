@@ -11,7 +11,7 @@ import pytest
 from histories import PAGE_MS, START_MS, config_of, make_history
 from servers import open_file
 
-from env.items.content import static_block
+from env.items.content import EncodedBlock, static_block
 from env.records import Drawn, PageRecord, decode_record, encode_record, pack_halves
 from env.vocabulary import CreatorId, Item, ItemId
 from policies.explorers import Softmax
@@ -83,7 +83,7 @@ def test_a_log_with_an_address_that_cannot_be_parsed_is_served_learned_on_and_dr
 ) -> None:
     upload = Item(ItemId("x"), CreatorId("eve"), title="An upload of its own", media="http://[")
     block = pack_halves(static_block(upload))
-    put = partial(put_items, items=[upload], blocks=[block], at_ms=LATER_MS, are_new=True)
+    put = partial(put_items, items=[upload], blocks=[EncodedBlock(block, 0)], at_ms=LATER_MS, are_new=True)
     with open_store(config, lambda: 0) as store:
         write_now(store, put)
     make_history(config, rounds=range(4, 6))
