@@ -126,6 +126,7 @@ def running(edge: Edge, filled: Path, home: Path, *, more: str = "") -> Iterator
     front = "haproxy" if edge == "bare" else edge
     settings = (
         f'[server]\nport = {port}\nedge = "{front}"\n'
+        "[content]\ntitles = false\n"  # whatever extras are installed
         f"[data]\nfolder = {json.dumps(str(home / 'data'))}\n{more}"
     )
     file, log = home / "settings.toml", home / "up.log"

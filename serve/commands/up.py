@@ -10,7 +10,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import msgspec
 import typer
 from rich.table import Table
 
@@ -244,9 +243,6 @@ def _generate(settings: Config) -> None:
     from env.world import generated
     from serve.jobs.import_data import import_items
 
-    # A generated title says a tag again and a number: its embedding would blur the tags.
-    content = msgspec.structs.replace(settings.content, titles=False)
-    settings = msgspec.structs.replace(settings, content=content)
     counts = import_items(settings, generated.catalogue(1, N_ITEMS, now_ms()), now_ms())
     typer.echo(f"{Path(settings.data.folder)}: a generated catalogue, {counts.new:,} items")
 

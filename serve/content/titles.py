@@ -5,12 +5,11 @@ The encoder of the extra `titles` takes many texts at once in less time than one
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from env.items.content import (
     ContentEncoder,
     EncodedBlock,
-    TitleEncoder,
     embedded_text,
     encoded,
     load_titles,
@@ -48,11 +47,45 @@ def configured_titles(config: Config) -> TextsEncoder | None:
         ) from error
 
 
+class EncodedTexts(NamedTuple):
+    """Texts with their embeddings, a `env.items.content.TitleEncoder` of these alone."""
+
+    embeddings: dict[str, Float32s]
+
+    def encode(self, text: str, /) -> Float32s:
+        """Return the embedding of one of the texts."""
+        return self.embeddings[text]
+
+
+def encode_texts(
+    titles: TextsEncoder | None, items: Sequence[Item], known: EncodedTexts | None = None
+) -> EncodedTexts | None:
+    """Return the texts of items without a vector, encoded a batch at a time.
+
+    Args:
+        titles: the encoder; None gives None.
+        items: have the texts.
+        known: is asked first.
+    """
+    if titles is None:
+        return None
+    said = (embedded_text(item) for item in items if item.vector is None)
+    texts = list(dict.fromkeys(filter(None, said)))
+    before = {} if known is None else known.embeddings
+    found = {text: before[text] for text in texts if text in before}
+    new = [text for text in texts if text not in before]
+    for start in range(0, len(new), BATCH):
+        some = new[start : start + BATCH]
+        found |= dict(zip(some, titles.encode(some), strict=True))
+    return EncodedTexts(found)
+
+
 def content_blocks(
     items: Sequence[Item],
     titles: TextsEncoder | None,
     projections: Projections = NO_PROJECTIONS,
     advance: Callable[[int], None] | None = None,
+    known: EncodedTexts | None = None,
 ) -> list[EncodedBlock]:
     """Return the blocks of items.
 
@@ -61,6 +94,7 @@ def content_blocks(
         titles: encodes the texts of the others; None leaves them out.
         projections: project what is embedded.
         advance: called with the number of items done since the last call; None: nobody is.
+        known: texts that were encoded before.
 
     Raises:
         ValueError: see `env.items.content.static_block`.
@@ -68,29 +102,8 @@ def content_blocks(
     blocks: list[EncodedBlock] = []
     for start in range(0, len(items), BATCH):
         some = items[start : start + BATCH]
-        encoder = ContentEncoder(encode_texts(titles, some), projections)
+        encoder = ContentEncoder(encode_texts(titles, some, known), projections)
         blocks += [encoded(item, encoder) for item in some]
         if advance is not None:
             advance(len(some))
     return blocks
-
-
-def encode_texts(titles: TextsEncoder | None, items: Sequence[Item]) -> TitleEncoder | None:
-    """Return an encoder that knows the texts of some items; None without an encoder."""
-    return None if titles is None else _EncodedTexts(titles, items)
-
-
-class _EncodedTexts:
-    """The embeddings of the texts of items without a vector, encoded a batch at a time."""
-
-    def __init__(self, titles: TextsEncoder, items: Sequence[Item]) -> None:
-        said = (embedded_text(item) for item in items if item.vector is None)
-        texts = list(dict.fromkeys(filter(None, said)))
-        self._embeddings: dict[str, Float32s] = {}
-        for start in range(0, len(texts), BATCH):
-            some = texts[start : start + BATCH]
-            self._embeddings |= dict(zip(some, titles.encode(some), strict=True))
-
-    def encode(self, text: str, /) -> Float32s:
-        """Return the embedding of one of the texts."""
-        return self._embeddings[text]

@@ -22,6 +22,7 @@ from serve.config import Config
 from serve.content.embedding import BATCH, of_one_length
 from serve.content.hook import Embedded, HookArgs, HookError, needs_embedding, with_answer
 from serve.content.titles import (
+    EncodedTexts,
     TextsEncoder,
     configured_titles,
     content_blocks,
@@ -80,15 +81,15 @@ def embed_items(
             given[k] = with_answer(items[k], answer, args.name)
             if answer.problem:
                 logger.warning("not embedded item=%s: %s", items[k].item_id, answer.problem)
-    projections, learned = _project(config, given, titles, now_ms)
-    blocks = content_blocks(given, titles, projections, tell)
+    projections, learned, texts = _project(config, given, titles, now_ms)
+    blocks = content_blocks(given, titles, projections, tell, texts)
     return EmbeddedItems(given, blocks, projections, learned, outcomes)
 
 
 def _project(
     config: Config, items: Sequence[Item], titles: TextsEncoder | None, now_ms: int
-) -> tuple[Projections, list[ProjectionRecord]]:
-    """Return the projections to encode with, and the records of those that are new."""
+) -> tuple[Projections, list[ProjectionRecord], EncodedTexts | None]:
+    """Return the projections to encode with, the records of new ones, and texts encoded for it."""
     with open_data(config, must_exist=False) as store:
         projections = known_projections(store)
     with_text = (item for item in items if item.vector is None and embedded_text(item))
@@ -97,7 +98,7 @@ def _project(
     learned = first_projections(items, ContentEncoder(texts, projections), now_ms)
     for record in learned:
         projections = projections.after(record)
-    return projections, learned
+    return projections, learned, texts
 
 
 def _waiting(config: Config, items: Sequence[Item], hook: str) -> list[int]:

@@ -43,6 +43,10 @@ def wider(items):
     return [[0.5, *answer(item.media)] for item in items]
 
 
+def many(items):
+    return [[float((7 * len(item.media) + 3) ** k % 101) for k in range(80)] for item in items]
+
+
 def too_few(items):
     return []
 

@@ -1,13 +1,17 @@
 """An import embeds before it writes: in several processes, with progress, each media once."""
 
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 from histories import START_MS, config_of
 from hooks import answer_to, asked, hook_settings, with_media, write_hook
+from servers import serving
 from typer.testing import CliRunner
 
+from env.columns.schema import CONTENT_DIM, N_STATIC, VECTOR_DIM
+from env.items.projections import LEAST_ITEMS
 from env.records import ItemRecord
 from env.vocabulary import Item, ItemId
 from serve.commands.main import app
@@ -15,7 +19,10 @@ from serve.config import Config
 from serve.errors import JobError
 from serve.jobs.embed_items import EmbeddedItems, embed_items
 from serve.jobs.import_data import ImportCounts, import_items
+from serve.store.ledger import put_items, put_projection
 from serve.store.open import open_store
+from serve.store.store import Transaction, write_now
+from serve.wire.items import ItemBody
 
 
 @pytest.fixture
@@ -74,6 +81,31 @@ def test_vectors_of_the_import_s_own_set_the_length(
     assert [r.item.vector for r in records(config) if r.item] == [None, (1.0, 0.0)]
     told = "not embedded item=a: expected 2 numbers as in the catalogue's vectors, got 3"
     assert caplog.messages == [told]
+
+
+async def test_what_keeps_its_vector_is_encoded_with_the_projection_of_the_import(
+    tmp_path: Path,
+) -> None:
+    write_hook(tmp_path)
+    items = [with_media("m" * (k + 1), f"i{k}") for k in range(LEAST_ITEMS)]
+    embedded = embed_items(hooked(tmp_path, "hooks:many"), items, START_MS)
+    with serving(tmp_path / "data") as server:
+        write_now(server.store, partial(_put, embedded=embedded))
+    with serving(tmp_path / "data") as server:
+        await server.engine.shelf.put(ItemId("i7"), ItemBody(title="Renamed", media="m" * 8))
+        first, last = server.of(ItemRecord)[7], server.of(ItemRecord)[-1]
+    (learned,) = embedded.learned
+    assert (first.encoding, last.encoding) == (learned.number, learned.number)
+    assert (first.block, len(first.block)) == (
+        last.block,
+        2 * (N_STATIC + CONTENT_DIM - VECTOR_DIM),
+    )
+
+
+def _put(transaction: Transaction, embedded: EmbeddedItems) -> None:
+    for record in embedded.learned:
+        put_projection(transaction, record)
+    put_items(transaction, embedded.items, embedded.blocks, START_MS, are_new=False)
 
 
 def test_own_vectors_of_another_length_replace_all_of_a_hook_s(config: Config) -> None:
