@@ -88,8 +88,8 @@ def learned_projection(
     """Return a projection onto the directions in which items, and tastes, differ most.
 
     These are eigenvectors of C / tr C + T / tr T, with the second moments C of the embeddings and T
-    of tastes, without the directions in which T is negative. The first `VECTOR_DIM` of them, which become columns, and
-    the others are each turned to agree with the projection before, by an orthogonal Procrustes
+    of tastes, without the directions in which T is negative. The first `VECTOR_DIM` of them, which
+    become columns, and the others are each turned to agree with the projection before, by an orthogonal Procrustes
     rotation (Schönemann, "A generalized solution of the orthogonal Procrustes problem",
     Psychometrika 1966).
 

@@ -201,7 +201,10 @@ def test_the_sequence_is_the_place_in_the_log_where_it_is_given() -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (ItemRecord(ItemId("a"), 0, CARD), "expected a block of 38 or 70 finite halves.*got 0 bytes"),
+        (
+            ItemRecord(ItemId("a"), 0, CARD),
+            "expected a block of 38 or 70 finite halves.*got 0 bytes",
+        ),
         (ItemRecord(ItemId("a"), 0, CARD, b"\0" * 10), "item a, got 10 bytes"),
         (ItemRecord(ItemId("a"), 0, CARD, b"\0\x7e" * N_STATIC), "finite halves"),
         (ItemRecord(ItemId("b"), 0, CARD, put(CARD).block), "expected the item b.*got a"),

@@ -83,7 +83,9 @@ def test_a_log_with_an_address_that_cannot_be_parsed_is_served_learned_on_and_dr
 ) -> None:
     upload = Item(ItemId("x"), CreatorId("eve"), title="An upload of its own", media="http://[")
     block = pack_halves(static_block(upload))
-    put = partial(put_items, items=[upload], blocks=[EncodedBlock(block, 0)], at_ms=LATER_MS, are_new=True)
+    put = partial(
+        put_items, items=[upload], blocks=[EncodedBlock(block, 0)], at_ms=LATER_MS, are_new=True
+    )
     with open_store(config, lambda: 0) as store:
         write_now(store, put)
     make_history(config, rounds=range(4, 6))
