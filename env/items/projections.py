@@ -89,9 +89,9 @@ def learned_projection(
 
     These are eigenvectors of C / tr C + T / tr T, with the second moments C of the embeddings and T
     of tastes, without the directions in which T is negative. The first `VECTOR_DIM` of them, which
-    become columns, and the others are each turned to agree with the projection before, by an orthogonal Procrustes
-    rotation (Schönemann, "A generalized solution of the orthogonal Procrustes problem",
-    Psychometrika 1966).
+    become columns, and the others are each turned to agree with the projection before, by an
+    orthogonal Procrustes rotation (Schönemann, "A generalized solution of the orthogonal Procrustes
+    problem", Psychometrika 1966).
 
     Args:
         embeddings: shape (n, m), m above `CONTENT_DIM`, each of unit length or zero.
