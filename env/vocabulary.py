@@ -49,11 +49,14 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         markets: countries in which it may be shown; empty for everywhere.
         sound: id of the music; empty where unknown.
         media: address of the video, for the client.
-        vector: the caller's own embedding, of one length throughout a catalogue.
+        vector: the caller's own embedding, or an embedder's; of one length throughout a catalogue.
         rating: minimum age in years; 0 for everybody.
         products: address of the product by country of sale (ISO 3166 alpha-2).
         listed: false hides it from every feed without forgetting it.
         bait: the caller's own score of its clickbait, in [0, 1]; None where unknown.
+        description: of the uploader; not on the card.
+        embedder: the hook that was asked about this media; empty: none was, or the vector is the
+            caller's own.
     """
 
     item_id: ItemId
@@ -72,6 +75,8 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     products: dict[str, str] = {}
     listed: bool = True
     bait: float | None = None
+    description: str = ""
+    embedder: str = ""
 
 
 class Profile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -115,7 +115,9 @@ class FeedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ContentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of the analysis of an item."""
 
-    titles: bool = False
+    titles: bool | Literal["auto"] = "auto"
+    embed: Annotated[str, Meta(pattern=f"^(|{NAME.pattern})$")] = ""
+    media_folder: str = ""
 
 
 class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -198,7 +200,7 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Policies of one's own: where they are, and what they are held to while they serve."""
+    """Code of one's own: where it is, and what policies are held to while they serve."""
 
     folder: str = ""
     limit_ms: Annotated[float, Meta(gt=0.0, le=60_000.0)] = 50.0
@@ -270,11 +272,14 @@ def load(path: Path) -> Config:
 
 
 def _placed(config: Config, folder: Path) -> Config:
-    """Return settings that say where policies of one's own are, whoever reads them, and where."""
-    if not any(arm.is_custom for arm in config.experiment.arms):
+    """Return settings that say where code of one's own and media are, whoever reads them."""
+    content = config.content
+    if content.embed:
+        content = msgspec.structs.replace(content, media_folder=str(folder / content.media_folder))
+    elif not any(arm.is_custom for arm in config.experiment.arms):
         return config
     custom = msgspec.structs.replace(config.custom, folder=str(folder / config.custom.folder))
-    return msgspec.structs.replace(config, custom=custom)
+    return msgspec.structs.replace(config, custom=custom, content=content)
 
 
 def parse(text: str) -> Config:

@@ -38,6 +38,9 @@ MAX_TAGS = 8
 MAX_COPY_KEYS = 3
 """Number of `copy_keys` that an item has at most."""
 
+MAX_TEXT_LETTERS = 500
+"""Letters of an item's text that are embedded: the time of an embedding grows with them."""
+
 _WORD = re.compile(r"\w+")
 _ENDS_S = (0.0, VALID_PLAY_S, LONG_VIEW_S, 60.0, np.inf)
 _TO_S = (schema.TO_7_S, schema.TO_18_S, schema.TO_60_S, schema.OVER_60_S)
@@ -46,7 +49,7 @@ _TO_S = (schema.TO_7_S, schema.TO_18_S, schema.TO_60_S, schema.OVER_60_S)
 class TitleEncoder(Protocol):
     """Turns a text into an embedding of a fixed length."""
 
-    def encode(self, text: str) -> Float32s:
+    def encode(self, text: str, /) -> Float32s:
         """Return shape (m,), finite."""
         ...
 
@@ -72,7 +75,7 @@ class ContentEncoder:
         """Return the space of an item's embedding: the caller's vector, else the title."""
         if item.vector is not None:
             return "vector"
-        return "title" if self.titles is not None and item.title.strip() else None
+        return "title" if self.titles is not None and embedded_text(item) else None
 
     def embedding(self, item: Item) -> tuple[Space, Floats] | None:
         """Return an item's embedding and its space; None where it has none.
@@ -88,7 +91,8 @@ class ContentEncoder:
         if item.vector is not None:
             return space, _embedding(np.array(item.vector, dtype=np.float64), item)
         assert self.titles is not None  # noqa: S101  # else there is no space
-        return space, _embedding(self.titles.encode(item.title).astype(np.float64), item)
+        values = self.titles.encode(embedded_text(item)).astype(np.float64)
+        return space, _embedding(values, item)
 
     def project(self, space: Space, embedding: Floats) -> Floats:
         """Return the image of an embedding, shape (CONTENT_DIM,)."""
@@ -104,7 +108,7 @@ def vector(item: Item, encoder: ContentEncoder = PLAIN) -> Float32s:
 
     It is the projection of the caller's own vector. Without one it is the sum of a fixed random
     direction for each distinct tag, among the first `VECTOR_DIM` numbers, plus the projection of
-    the title's embedding if the encoder embeds titles.
+    the embedding of `embedded_text` if the encoder embeds titles.
 
     Raises:
         ValueError: the caller's vector has a number that is not finite.
@@ -117,6 +121,18 @@ def vector(item: Item, encoder: ContentEncoder = PLAIN) -> Float32s:
     if found is not None:
         total = _unit(total) + _unit(encoder.project(*found))
     return _unit(total).astype(np.float32)
+
+
+def embedded_text(item: Item) -> str:
+    """Return the text of an item that is embedded, at most `MAX_TEXT_LETTERS`; may be empty.
+
+    It is the title, then the description.
+
+    >>> embedded_text(Item("a", title="First light ", description="Lisbon at six."))
+    'First light Lisbon at six.'
+    """
+    said = (item.title.strip(), item.description.strip())
+    return " ".join(filter(None, said))[:MAX_TEXT_LETTERS]
 
 
 def tags_vector(tags: Sequence[str]) -> Float32s:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from env.world import generated
-from serve.config import Config, DataSettings, parse
+from serve.config import Config, ContentSettings, DataSettings, parse
 from serve.jobs.import_data import import_items, import_users
 from serve.processes.edge import LOOPBACK, free_port
 
@@ -105,7 +105,7 @@ def fill_generated(
     folder: Path, *, items: int, users: int, seed: int, now_ms: int
 ) -> tuple[str, ...]:
     """Generate a catalogue and registered users in a data folder; return the users' ids."""
-    config = Config(data=DataSettings(str(folder)))
+    config = Config(data=DataSettings(str(folder)), content=ContentSettings(titles=False))
     crowd = generated.users(seed, users, now_ms)
     import_items(config, generated.catalogue(seed, items, now_ms), now_ms)
     import_users(config, crowd, now_ms)
@@ -126,6 +126,7 @@ def running(edge: Edge, filled: Path, home: Path, *, more: str = "") -> Iterator
     front = "haproxy" if edge == "bare" else edge
     settings = (
         f'[server]\nport = {port}\nedge = "{front}"\n'
+        "[content]\ntitles = false\n"  # whatever extras are installed
         f"[data]\nfolder = {json.dumps(str(home / 'data'))}\n{more}"
     )
     file, log = home / "settings.toml", home / "up.log"

@@ -22,7 +22,7 @@ import numpy as np
 
 from env.vocabulary import Floats
 from env.world import generated
-from serve.config import Config, DataSettings, StoreSettings
+from serve.config import Config, ContentSettings, DataSettings, StoreSettings
 from serve.jobs.import_data import import_items
 from serve.store.data_folder import open_data
 from serve.store.kind import StoreMemory
@@ -107,7 +107,9 @@ def run_log(size: LogSize, *, store: StoreSettings, now_ms: int, advance: Advanc
     """
     with tempfile.TemporaryDirectory(prefix="nextswipe-log-") as folder:
         settings = msgspec.structs.replace(store, name=f"bench-{Path(folder).name[-8:]}")
-        config = Config(data=DataSettings(folder), store=settings)
+        config = Config(
+            data=DataSettings(folder), store=settings, content=ContentSettings(titles=False)
+        )
         measured = find_kind(settings).memory
         taken = [_taken_bytes(measured, config)]
         import_items(config, generated.catalogue(1, N_ITEMS, now_ms), now_ms)

@@ -28,7 +28,15 @@ from replay.estimators.intervals import Estimate, clustered_estimate
 from replay.evaluate.evaluate import evaluate
 from replay.join.dataset import read
 from replay.join.join import Join
-from serve.config import Arm, ClockSettings, Config, DataSettings, Experiment, ServerSettings
+from serve.config import (
+    Arm,
+    ClockSettings,
+    Config,
+    ContentSettings,
+    DataSettings,
+    Experiment,
+    ServerSettings,
+)
 from serve.importers.kuairand import read as read_kuairand
 from serve.jobs.import_data import import_items, import_kuairand, import_users, load_world
 from serve.jobs.imported_world import People
@@ -159,6 +167,7 @@ def run_loop(
             server=ServerSettings(port=0),
             data=DataSettings(folder),
             clock=ClockSettings(simulated=True),
+            content=ContentSettings(titles=False),  # whatever extras are installed
         )
         config = msgspec.structs.replace(
             config, learner=msgspec.structs.replace(config.learner, snapshots_kept=1_000)

@@ -57,9 +57,19 @@ def import_items(
     """
     from serve.importers import items
     from serve.jobs import import_data as importing
+    from serve.jobs.embed_items import embed_items
 
     settings = load_settings(config, data)
     found = items.read(file)
+    at_ms = now_ms()
+    with bar("embedding", 2 * len(found)) as advance:
+        embedded = embed_items(settings, [line.item for line in found], at_ms, advance)
     with bar("importing", len(found)) as advance:
-        counts = importing.import_lines(settings, file, found, now_ms(), advance)
+        counts = importing.import_lines(settings, file, found, at_ms, advance, embedded)
     typer.echo(f"{counts.total:,} items ({counts})")
+    outcomes = embedded.outcomes
+    if outcomes:
+        typer.echo(
+            f"embedded by {settings.content.embed}: {outcomes['vector']:,} with a vector, "
+            f"{outcomes['none']:,} without, {outcomes['failed']:,} failed"
+        )

@@ -15,7 +15,6 @@ import msgspec
 import numpy as np
 
 from env.items.catalogue import Catalogue
-from env.items.content import load_titles
 from env.records import Card, FeedbackRecord, PageRecord
 from env.users.fold import MAX_BLOCKED
 from env.users.state import UserState, blocked_creators, live_session
@@ -34,6 +33,7 @@ from env.vocabulary import (
 )
 from policies.candidates.markets import Markets, product
 from serve.config import Config
+from serve.content.titles import configured_titles
 from serve.feed.pipeline import PageMaker
 from serve.feed.shelf import ItemService
 from serve.learn.served import Folds
@@ -103,9 +103,10 @@ class ResponseBuilder:
 
 
 def _for_client(item: Item) -> Item:
-    if item.vector is None and not item.products and item.bait is None:
-        return item
-    return msgspec.structs.replace(item, vector=None, products={}, bait=None)
+    """Return an item without what no card shows."""
+    return msgspec.structs.replace(
+        item, vector=None, products={}, bait=None, description="", embedder=""
+    )
 
 
 NO_ROOM = (
@@ -251,7 +252,7 @@ class Engine:
             self._ledger,
             maker.catalogue,
             now_ms=now_ms,
-            titles=load_titles() if config.content.titles else None,
+            titles=configured_titles(config),
         )
         self.blocking = Blocking(store, self._ledger, now_ms=now_ms)
         self.lookout = Status(store, self.shelf, Heartbeats(folder), now_ms=now_ms)

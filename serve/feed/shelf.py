@@ -17,10 +17,10 @@ from threading import Event, get_native_id
 import numpy as np
 
 from env.items.catalogue import Catalogue
-from env.items.content import ContentEncoder, EncodedBlock, TitleEncoder, encoded
 from env.records import ItemRecord, LogLine, ProjectionRecord
 from env.vocabulary import Item, ItemId
 from policies.candidates.cells import LEAST_ITEMS, ClusterIndex
+from serve.content.titles import TextsEncoder, content_blocks
 from serve.feed.pipeline import Pipeline
 from serve.store.ledger import WritePath, put_items, remove_item
 from serve.store.store import NotKept, Store, off_loop, read
@@ -89,7 +89,7 @@ class ItemService:
         catalogue: Catalogue,
         *,
         now_ms: Callable[[], int],
-        titles: TitleEncoder | None = None,
+        titles: TextsEncoder | None = None,
     ) -> None:
         """Bring the catalogue up to the log's end; from now on only this object updates it.
 
@@ -184,15 +184,19 @@ class ItemService:
                 await asyncio.sleep(0)
 
     async def _put(self, items: Sequence[Item]) -> ItemsResponse:
-        blocks = await asyncio.to_thread(self._blocks, items)
-        work = partial(put_items, items=items, blocks=blocks, at_ms=self._now_ms(), are_new=True)
+        projections = self._catalogue.projections
+        blocks = await asyncio.to_thread(content_blocks, items, self._titles, projections)
+        work = partial(
+            put_items,
+            items=items,
+            blocks=blocks,
+            at_ms=self._now_ms(),
+            are_new=True,
+            projections=projections,
+        )
         answer = await self._ledger.commit(work, durable=True)
         await self._catch_up()
         return answer
-
-    def _blocks(self, items: Sequence[Item]) -> list[EncodedBlock]:
-        encoder = ContentEncoder(self._titles, self._catalogue.projections)
-        return [encoded(item, encoder) for item in items]
 
     def _search(self, text: str, limit: int) -> list[Item]:
         with self._store.view() as view:

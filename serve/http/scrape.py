@@ -10,7 +10,13 @@ from collections.abc import Iterable, Iterator
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.registry import Collector
 
-from serve.monitoring.heartbeats import GONE_MS, Family, FeedHeartbeat, LearnerHeartbeat
+from serve.monitoring.heartbeats import (
+    GONE_MS,
+    EmbeddingCounts,
+    Family,
+    FeedHeartbeat,
+    LearnerHeartbeat,
+)
 from serve.monitoring.metrics import Metrics
 from serve.monitoring.status import Overview, Readings
 
@@ -112,6 +118,17 @@ def _learned(beat: LearnerHeartbeat) -> Iterator[Metric]:
     metric = Metric("nextswipe_fair_start_overdrawn", meaning, "gauge")
     for market, share in sorted(beat.overdrawn.items()):
         metric.add_sample("nextswipe_fair_start_overdrawn", {"market": market}, share)
+    yield metric
+    if beat.embedding is not None:
+        yield from _embedding(beat.embedding, of)
+
+
+def _embedding(counts: EmbeddingCounts, of: dict[str, str]) -> Iterator[Metric]:
+    yield _gauge("embedding_waiting", "Items that wait for their vector.", counts.waiting)
+    meaning = "Items that the embedding hook was asked about, by outcome."
+    metric = Metric("nextswipe_embedding_items", meaning, "counter")
+    for outcome, n in sorted(counts.outcomes.items()):
+        metric.add_sample("nextswipe_embedding_items_total", {**of, "outcome": outcome}, n)
     yield metric
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 
 from env.calibration.fitting import fit, holdout_auc
-from env.items.content import ContentEncoder, TitleEncoder, encoded, load_titles
 from env.vocabulary import Item, Profile, UserId, UserKey
 from env.world import generated, responses
 from env.world.impressions import WatchTail
@@ -20,12 +19,12 @@ from env.world.presets import Preset
 from env.world.responses import ResponseModel
 from env.world.world import World, make_world, model_of
 from serve.config import Config
-from serve.errors import BadFile, JobError
+from serve.errors import BadFile
 from serve.importers import kuairand
 from serve.importers.items import ItemLine
 from serve.importers.kuairand import KuaiRand
+from serve.jobs.embed_items import EmbeddedItems, embed_items
 from serve.jobs.imported_world import ImportDescription, ImportedWorld, People, digest_of
-from serve.learn.projections import first_projections, known_projections
 from serve.store.data_folder import open_data, require_imports
 from serve.store.ledger import WritePath, put_items, put_projection
 from serve.store.store import Transaction, write_now
@@ -90,12 +89,15 @@ class Imported(msgspec.Struct, frozen=True):
 
 
 def import_items(
-    config: Config, items: Sequence[Item], now_ms: int, advance: Advance | None = None
+    config: Config,
+    items: Sequence[Item] | EmbeddedItems,
+    now_ms: int,
+    advance: Advance | None = None,
 ) -> ImportCounts:
     """Import items, all or none; return the counts once they are on disk.
 
     Args:
-        items: each id once.
+        items: each id once; they are embedded first, unless they are already.
         now_ms: Unix milliseconds; upload time of items without one.
         advance: progress callback, on another thread.
 
@@ -111,14 +113,23 @@ def import_lines(
     lines: Sequence[ItemLine],
     now_ms: int,
     advance: Advance | None = None,
+    embedded: EmbeddedItems | None = None,
 ) -> ImportCounts:
     """Import the items of a file, as `import_items` does.
+
+    Args:
+        file: for messages.
+        lines: its items.
+        now_ms: as of `import_items`.
+        advance: progress callback, on another thread.
+        embedded: the same items from `embed_items`; None: they are embedded first.
 
     Raises:
         BadFile: a vector's length differs from the catalogue's; nothing was imported.
     """
     try:
-        return import_items(config, [line.item for line in lines], now_ms, advance)
+        items = embedded or [line.item for line in lines]
+        return import_items(config, items, now_ms, advance)
     except OtherLengthError as error:
         raise BadFile(file, str(error), lines[error.place].number, "vector") from error
 
@@ -224,29 +235,31 @@ def _fit(data: KuaiRand) -> tuple[ResponseModel, float]:
 
 def _write(
     config: Config,
-    items: Sequence[Item],
+    items: Sequence[Item] | EmbeddedItems,
     users: People,
     now_ms: int,
     advance: Advance,
     finish: Finish | None = None,
 ) -> tuple[ImportCounts, ImportCounts]:
     """Write items and users in one transaction, then call `finish` in it."""
-    titles = _load_titles(config)
     if users:
         require_imports(config)
+    ready = items if isinstance(items, EmbeddedItems) else embed_items(config, items, now_ms)
     with open_data(config, must_exist=False, now_ms=lambda: now_ms) as store:
         ledger = WritePath(store)
-        encoder = ContentEncoder(titles, known_projections(store))
-        learned = first_projections(items, encoder, now_ms)
-        for record in learned:
-            encoder = ContentEncoder(titles, encoder.projections.after(record))
-        blocks = [encoded(item, encoder) for item in items]
 
         def work(transaction: Transaction) -> tuple[ImportCounts, ImportCounts]:
-            for record in learned:
+            for record in ready.learned:
                 put_projection(transaction, record)
-            put = put_items(transaction, items, blocks, now_ms, are_new=False)
-            advance(len(items))
+            put = put_items(
+                transaction,
+                ready.items,
+                ready.blocks,
+                now_ms,
+                are_new=False,
+                projections=ready.projections,
+            )
+            advance(len(ready.items))
             keys, counts = [], ImportCounts()
             for user_id, profile in users:
                 user, count = _put_user(transaction, ledger, user_id, profile, now_ms)
@@ -258,15 +271,6 @@ def _write(
             return ImportCounts(put.added, put.changed, put.unchanged), counts
 
         return write_now(store, work)
-
-
-def _load_titles(config: Config) -> TitleEncoder | None:
-    try:
-        return load_titles() if config.content.titles else None
-    except ModuleNotFoundError as error:
-        raise JobError(
-            f"content.titles needs the extra `titles` ({error}): make install EXTRAS=titles"
-        ) from error
 
 
 def _put_user(

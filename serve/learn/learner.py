@@ -17,7 +17,7 @@ from env.interface import EventLog
 from env.records import TickRecord
 from policies.snapshots import Manifest, SnapshotCorruption, SnapshotStore
 from serve.learn.fold import JOIN, LearnerState, LearningArgs
-from serve.monitoring.heartbeats import Heartbeats, LearnerHeartbeat
+from serve.monitoring.heartbeats import EmbeddingCounts, Heartbeats, LearnerHeartbeat
 from serve.store.generations import (
     ActivationConflict,
     activate,
@@ -51,6 +51,7 @@ class OnlineLearner:
         batch_lines: int = BATCH_LINES,
         beats: Heartbeats | None = None,
         told: Sequence[Callable[[LearnerState], object]] = (),
+        embedding: Callable[[], EmbeddingCounts] | None = None,
     ) -> None:
         """Resume from the newest usable snapshot, or else from the start of the log.
 
@@ -66,6 +67,7 @@ class OnlineLearner:
             batch_lines: lines folded at a time.
             beats: receives a heartbeat about once a second; None: no heartbeats.
             told: each is called with the fold after each batch, on the learner's thread.
+            embedding: counts the embedded items, for the heartbeats; None: none are.
         """
         self._log = store.log
         self._store = store
@@ -78,6 +80,7 @@ class OnlineLearner:
         self._batch_lines = batch_lines
         self._beats = beats
         self._told = told
+        self._embedding = embedding
         self._beat_s = float("-inf")
         self._checked_s = float("-inf")
         self._published_s = monotonic_s()
@@ -191,6 +194,7 @@ class OnlineLearner:
             rollbacks=learning.rollbacks,
             overdrawn=self._overdrawn(),
             custom_failed={custom.name: custom.failed for custom in learning.custom},
+            embedding=None if self._embedding is None else self._embedding(),
         )
         self._beats.write(f"learner-{self.epoch}", beat)
         self._beat_s = self._monotonic_s()

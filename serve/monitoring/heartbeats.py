@@ -38,6 +38,13 @@ class FeedHeartbeat(msgspec.Struct, frozen=True, tag="feed"):
     families: tuple[Family, ...] = ()
 
 
+class EmbeddingCounts(msgspec.Struct, frozen=True):
+    """Items that wait for the embedding hook, and those it was asked about, by outcome."""
+
+    waiting: int = 0
+    outcomes: dict[str, int] = {}  # "vector", "none" and "failed", since the start
+
+
 class LearnerHeartbeat(msgspec.Struct, frozen=True, tag="learner"):
     """The heartbeat of a learner; counts cover the log up to `offset`."""
 
@@ -56,6 +63,7 @@ class LearnerHeartbeat(msgspec.Struct, frozen=True, tag="learner"):
     rollbacks: int = 0  # times the canary restored the model, since the start
     overdrawn: dict[str, float] = {}  # by over-committed market, the card share its uploads need
     custom_failed: dict[str, int] = {}  # interactions that a custom policy raised on, by name
+    embedding: EmbeddingCounts | None = None  # None: there is no hook
 
 
 Beat = FeedHeartbeat | LearnerHeartbeat

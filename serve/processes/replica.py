@@ -14,8 +14,10 @@ from threading import Event, Thread
 
 from starlette.applications import Starlette
 
-from env.items.content import load_titles
 from serve.config import Config
+from serve.content.embedding import Embedder
+from serve.content.hook import HookArgs
+from serve.content.titles import configured_titles
 from serve.feed.custom_pages import CustomPages
 from serve.feed.engine import Engine
 from serve.feed.pipeline import Pipeline
@@ -156,7 +158,11 @@ class FeedReplica:
 
 
 class LearnerReplica:
-    """The online learner, and the trainer of item factors beside it, each on its own thread.
+    """The online learner, and what trains and embeds beside it, each on its own thread.
+
+    Item factors and projections are trained and uploads embedded here, since there is one learner
+    and no request waits for it.
+
 
     A second learner takes over by epoch, not by a lock. The one that was overtaken stands by and
     takes over again when its successor is gone, under an epoch of its own.
@@ -177,12 +183,15 @@ class LearnerReplica:
         self._beats = Heartbeats(Path(config.data.folder))
         self._trainer: CollaborativeTrainer | None = None
         self._training: Background | None = None
-        self._projections = ProjectionTrainer(
-            self._store,
-            titles=load_titles() if config.content.titles else None,
-            now_ms=now_ms,
-        )
+        titles = configured_titles(config)
+        self._projections = ProjectionTrainer(self._store, titles=titles, now_ms=now_ms)
         self._projecting = Background("projections", self._projections.run)
+        args = HookArgs.of(config)
+        self._embedder: Embedder | None = None
+        self._embedding: Background | None = None
+        if args is not None:
+            self._embedder = Embedder(self._store, args, now_ms=now_ms, titles=titles)
+            self._embedding = Background("embedding", self._embedder.run)
         self._learning = Background("learner", partial(self._learn, self._begin()))
 
     def _begin(self) -> OnlineLearner:
@@ -198,6 +207,7 @@ class LearnerReplica:
             tick_after_s=None if config.clock.simulated else max(config.join.settle_ms / 1000, 1.0),
             beats=self._beats,
             told=(self._tell,),
+            embedding=None if self._embedder is None else self._embedder.counts,
         )
         logger.info("learning epoch=%d from offset=%d", learner.epoch, learner.learning.offset)
         if config.collaborative.enabled:
@@ -238,13 +248,16 @@ class LearnerReplica:
         """Raise if learning has failed; one that was overtaken stands by and is healthy."""
         self._learning.check()
         self._projecting.check()
-        if (training := self._training) is not None:
-            training.check()
+        for background in (self._training, self._embedding):
+            if background is not None:
+                background.check()
 
     def close(self) -> None:
         """Publish the last version and close the store."""
         self._learning.close()
         self._projecting.close()
+        if self._embedding is not None:
+            self._embedding.close()
         self._end_training()
         self._store.close()
 

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 import msgspec
 
 from serve.config import Config
+from serve.content.titles import configured_titles
+from serve.content.worker import require_hook
 from serve.learn.custom import require_lawful
 from serve.processes.edge import switched
 from serve.processes.starting import Door, answering
@@ -22,7 +24,8 @@ def serving(config: Config, *, with_ray: bool = True) -> Iterator[str]:
         with_ray: use Ray Serve; otherwise plain uvicorn, with a process for each replica.
 
     Raises:
-        JobError: an arm's custom policy cannot be loaded, or breaks a law.
+        JobError: an arm's custom policy cannot be loaded or breaks a law, or the hook that embeds
+            items or the encoder of titles cannot be loaded.
         OSError: the port is taken.
     """
     with (
@@ -41,6 +44,8 @@ def opening(config: Config, *, with_ray: bool) -> AbstractContextManager[Door]:
 def serving_behind(door: Door, config: Config, *, with_ray: bool) -> Iterator[str]:
     """Run the server on a port that was taken; see `serving`."""
     require_lawful(config)
+    require_hook(config)
+    configured_titles(config)
     config = msgspec.structs.replace(config, server=door.settings)
     if not with_ray:
         with running_bare(config, door) as address:

@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 
 from env.items.catalogue import Catalogue
-from env.items.content import EncodedBlock, fold_tag
+from env.items.content import ContentEncoder, EncodedBlock, encoded, fold_tag
+from env.items.projections import NO_PROJECTIONS, Projections
 from env.records import (
     BlockRecord,
     FeedbackRecord,
@@ -98,6 +99,8 @@ def put_items(
     at_ms: int,
     *,
     are_new: bool,
+    keep_vectors: bool = True,
+    projections: Projections = NO_PROJECTIONS,
 ) -> ItemsResponse:
     """Put items; unchanged ones are left alone.
 
@@ -107,6 +110,9 @@ def put_items(
         blocks: of the items, in their order.
         at_ms: time of the change.
         are_new: whether items put for the first time, if uploaded lately, are launches.
+        keep_vectors: whether an item without a vector keeps what an embedder said about the same
+            media.
+        projections: encode the vectors that are kept.
 
     Raises:
         OtherLengthError: a vector has another length than those of the catalogue.
@@ -115,6 +121,13 @@ def put_items(
     before = [found.get(item.item_id) for item in items]
     removed = transaction.removed([key.item_id for key in items if key.item_id not in found])
     dated = [_dated(item, old, at_ms) for item, old in zip(items, before, strict=True)]
+    if keep_vectors:
+        dated = list(map(_with_kept_vector, dated, before))
+    kept_encoder = ContentEncoder(projections=projections)
+    blocks = [
+        block if item.vector is given.vector else encoded(item, kept_encoder)
+        for item, given, block in zip(dated, items, blocks, strict=True)
+    ]
     changes = [
         ItemRecord(
             item.item_id,
@@ -175,6 +188,14 @@ def _dated(item: Item, before: Item | None, at_ms: int) -> Item:
     if item.published_ms:
         return item
     return msgspec.structs.replace(item, published_ms=before.published_ms if before else at_ms)
+
+
+def _with_kept_vector(item: Item, before: Item | None) -> Item:
+    """Return an item with what an embedder said about its media, unless it says that itself."""
+    is_told = item.vector is not None or item.embedder
+    if is_told or before is None or not before.embedder or item.media != before.media:
+        return item
+    return msgspec.structs.replace(item, vector=before.vector, embedder=before.embedder)
 
 
 T = TypeVar("T")

@@ -171,7 +171,7 @@ class SqliteView:
         return Vectors(self._mark("vectors"), self._mark("vector_length"))
 
     def search(self, text: str, limit: int) -> list[Item]:
-        """Return items in whose id, title, creator or tags each word of `text` begins a word."""
+        """Return items of whose fields each word of `text` begins a word."""
         words = text.replace('"', " ").replace("\0", " ").split()
         if not words:
             return []
@@ -295,7 +295,14 @@ class SqliteTransaction(SqliteView):
             self.connection.execute(
                 "INSERT INTO item_search (rowid, item_id, title, creator, tags)"
                 " VALUES (?, ?, ?, ?, ?)",
-                (number, item.item_id, item.title, item.creator, " ".join(item.tags)),
+                # A column of its own for the description would need a new table in old folders.
+                (
+                    number,
+                    item.item_id,
+                    item.title,
+                    item.creator,
+                    " ".join((*item.tags, item.description)),
+                ),
             )
         self._mark_catalogue()
 

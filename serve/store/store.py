@@ -112,7 +112,9 @@ class View(Protocol):
         ...
 
     def search(self, text: str, limit: int) -> list[Item]:
-        """Return items in whose id, title, creator or tags each word of `text` begins a word.
+        """Return items of which each word of `text` begins a word.
+
+        These are the words of id, title, description, creator and tags.
 
         Raises:
             NotKept: this store has no text index.

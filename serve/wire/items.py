@@ -37,6 +37,9 @@ class ItemBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
         products: address of the product that the card sells, by country of sale.
         listed: false takes it out of every feed without forgetting it.
         bait: how much it attracts beyond its value to users, 0 to 1; absent if unknown.
+        description: searched and embedded, but not on the card.
+        embedder: as an item came from here; then the `vector` beside it is not the caller's own,
+            and is left out.
     """
 
     item_id: Id | None = None
@@ -55,6 +58,8 @@ class ItemBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     products: Annotated[dict[Market, Address], Meta(max_length=MAX_COUNTRIES)] = {}
     listed: bool = True
     bait: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
+    description: Annotated[str, Meta(max_length=2000)] = ""
+    embedder: Annotated[str, Meta(max_length=200)] = ""
 
     def __post_init__(self) -> None:
         if self.vector is not None and math.hypot(*self.vector) > MAX_VECTOR_LENGTH:
@@ -77,11 +82,12 @@ class ItemBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
             markets=self.markets,
             sound=self.sound,
             media=self.media,
-            vector=self.vector,
+            vector=None if self.embedder else self.vector,
             rating=self.rating,
             products=self.products,
             listed=self.listed,
             bait=self.bait,
+            description=self.description,
         )
 
 

@@ -214,3 +214,31 @@ def test_a_share_of_an_unknown_source_is_refused_and_one_left_out_keeps_its_defa
     none = ", ".join(f"{name} = 0" for name in sources)
     with pytest.raises(ConfigError, match="must not all have a share of 0"):
         parse(f"[feed]\nsources = {{ {none} }}")
+
+
+@pytest.mark.parametrize("value", ["true", "false", '"auto"'])
+def test_titles_are_on_off_or_auto(value: str) -> None:
+    titles = parse(f"[content]\ntitles = {value}").content.titles
+    assert titles == {"true": True, "false": False, '"auto"': "auto"}[value]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('titles = "maybe"', "content.titles"),
+        ("titles = 1", "content.titles"),
+        ('embed = "hooks"', "content.embed"),
+        ('embed = "hooks:embed()"', "content.embed"),
+    ],
+)
+def test_other_settings_of_content_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(f"[content]\n{text}")
+
+
+def test_a_hook_and_its_media_are_looked_for_beside_the_settings(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('[content]\nembed = "hooks:embed"\nmedia_folder = "media"\n')
+    config = load(file)
+    assert config.custom.folder == str(tmp_path)
+    assert config.content.media_folder == str(tmp_path / "media")

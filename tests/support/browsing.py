@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from waiting import DEADLINE_S
 
 from env.vocabulary import CreatorId, Item, ItemId
-from serve.config import Config, DataSettings
+from serve.config import Config, ContentSettings, DataSettings
 from serve.processes.replica import FeedReplica
 from serve.wire.feed import (
     CardBody,
@@ -110,7 +110,7 @@ class Site:
 @contextmanager
 def open_site(folder: Path, items: Sequence[Item]) -> Iterator[Site]:
     """Serve the real app with these items on a free port."""
-    config = Config(data=DataSettings(folder=str(folder)))
+    config = Config(data=DataSettings(folder=str(folder)), content=ContentSettings(titles=False))
     replica = FeedReplica(config, now_ms=lambda: int(time.time() * 1000))
     site = Site(replica.app, replica.app)
     server = uvicorn.Server(uvicorn.Config(site, log_level="critical", lifespan="off", ws="none"))

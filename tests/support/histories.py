@@ -12,6 +12,7 @@ from serve.config import (
     Arm,
     ClockSettings,
     Config,
+    ContentSettings,
     DataSettings,
     Experiment,
     FeedSettings,
@@ -36,6 +37,7 @@ def config_of(folder: Path, experiment: Experiment = HALVES) -> Config:
     return Config(
         data=DataSettings(str(folder)),
         clock=ClockSettings(simulated=True),
+        content=ContentSettings(titles=False),
         feed=FeedSettings(candidates=20, eps=0.1, explorer=SquareCB(gamma=300.0)),
         learner=LearnerSettings(bits=12, learning_rate=1.0),
         experiment=experiment,

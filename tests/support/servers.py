@@ -21,7 +21,15 @@ from env.users.fold import fold
 from env.users.state import UserState
 from env.vocabulary import UserKey
 from policies.bandit.settings import HybridBanditArgs
-from serve.config import Arm, ClockSettings, Config, DataSettings, Experiment, StoreSettings
+from serve.config import (
+    Arm,
+    ClockSettings,
+    Config,
+    ContentSettings,
+    DataSettings,
+    Experiment,
+    StoreSettings,
+)
 from serve.feed.engine import Engine
 from serve.feed.pipeline import Pipeline
 from serve.http.api import make_app
@@ -35,6 +43,7 @@ from serve.wire.items import ItemBody, ItemsRequest
 R = TypeVar("R", bound=Record)
 START_MS = 1_800_000_000_000
 JSON = (("content-type", "application/json"),)
+NO_TITLES = ContentSettings(titles=False)
 ONE_ARM = Experiment("test", (Arm("all", "uniform"),))
 
 
@@ -137,11 +146,15 @@ def serving(
     watch: Watch | None = None,
     simulated: bool = False,
     experiment: Experiment = ONE_ARM,
+    content: ContentSettings = NO_TITLES,
 ) -> Iterator[Server]:
     """Open a replica over a folder; several may be open over the same one."""
     watch = watch or Watch()
     config = Config(
-        data=DataSettings(str(folder)), clock=ClockSettings(simulated), experiment=experiment
+        data=DataSettings(str(folder)),
+        clock=ClockSettings(simulated),
+        content=content,
+        experiment=experiment,
     )
     with open_kind(folder, watch) as store:
         pipeline = Pipeline(

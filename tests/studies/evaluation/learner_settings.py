@@ -35,7 +35,15 @@ from replay.estimators.intervals import Estimate, clustered_estimate
 from replay.join.dataset import Dataset, read
 from replay.reward_models.ridge import RidgeModel
 from serve.bench.loop import fill_data_folder, first_swipe_ms, uplift
-from serve.config import Arm, ClockSettings, Config, DataSettings, Experiment, PolicyName
+from serve.config import (
+    Arm,
+    ClockSettings,
+    Config,
+    ContentSettings,
+    DataSettings,
+    Experiment,
+    PolicyName,
+)
 from serve.feed.engine import Engine
 from serve.feed.pipeline import Pipeline
 from serve.jobs.import_data import load_world
@@ -255,6 +263,7 @@ def _config(folder: Path, policy: PolicyName, setting: Setting) -> Config:
     config = Config(
         data=DataSettings(str(folder)),
         clock=ClockSettings(simulated=True),
+        content=ContentSettings(titles=False),
         experiment=Experiment("learner", (Arm("all", policy),)),
     )
     return msgspec.structs.replace(
