@@ -11,7 +11,6 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from env.vocabulary import Floats
 from replay.estimators.intervals import LEVEL, clustered_se
 from replay.estimators.ratios import SumRatio, influence_of, value_of
 

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from policies.snapshots import SnapshotCorruption
 from replay.log.sqlite.log import LogCorruption
 from serve.commands import (
+    arms,
     audit,
     backup,
     bench,
@@ -74,6 +75,7 @@ for command in (
     train,
     retention,
     evaluate,
+    arms,
     world,
     log,
     policy,

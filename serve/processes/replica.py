@@ -31,9 +31,11 @@ from serve.learn.learner import OnlineLearner
 from serve.learn.rankers import follow_rankers, open_rankers
 from serve.learn.served import initial_serving_model
 from serve.learn.settings import learning_args, open_snapshots, vowpal_args
+from serve.monitoring.arms import ArmsFollower
 from serve.monitoring.heartbeats import FeedHeartbeat, Heartbeats
 from serve.monitoring.metrics import Metrics
 from serve.store.open import open_store
+from serve.store.store import Store
 from serve.tokens import derive_key, load_secret
 
 logger = logging.getLogger(__name__)
@@ -161,6 +163,15 @@ def _train(trainer: CollaborativeTrainer, stop: Event) -> None:
     stop.wait()
 
 
+def _read_arms(store: Store, config: Config, now_ms: Callable[[], int]) -> Background | None:
+    """Start to follow the experiment for the metrics; None: there is none."""
+    if len(config.experiment.arms) < 2:
+        return None
+    beats = Heartbeats(Path(config.data.folder))
+    follower = ArmsFollower(store, beats, config, now_ms=now_ms, monotonic_s=time.monotonic)
+    return Background("arms", follower.run)
+
+
 class LearnerReplica:
     """The online learner on its own thread; a second one takes over by epoch, not by a lock."""
 
@@ -181,19 +192,22 @@ class LearnerReplica:
         )
         if trainer is not None:
             self._training = Background("collaborative", partial(_train, trainer))
+        self._reading = _read_arms(self._store, config, now_ms)
         self._learning = Background("learner", partial(_learn, learner))
 
     def check(self) -> None:
         """Raise if learning has failed; one that was overtaken stands by and is healthy."""
         self._learning.check()
-        if self._training is not None:
-            self._training.check()
+        for beside in (self._training, self._reading):
+            if beside is not None:
+                beside.check()
 
     def close(self) -> None:
         """Publish the last version and close the store."""
         self._learning.close()
-        if self._training is not None:
-            self._training.close()
+        for beside in (self._training, self._reading):
+            if beside is not None:
+                beside.close()
         self._store.close()
 
     def _trainer(self, config: Config) -> CollaborativeTrainer | None:
