@@ -79,9 +79,8 @@ def verdict(readout: Readout) -> str:
     better = [arm.arm for arm in readout.arms if arm.verdict == "better"]
     if better:
         return f"better than {readout.control}: {', '.join(better)}; which of them is not told"
-    return (
-        f"no arm differs from {readout.control} by {readout.rules.worth:.0%} of its reward a card"
-    )
+    worth = f"{readout.rules.worth:.0%}"
+    return f"no arm is better than {readout.control} by as much as {worth} of its reward a card"
 
 
 def _gain(readout: Readout, arm: str) -> str:

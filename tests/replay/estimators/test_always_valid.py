@@ -1,4 +1,4 @@
-"""Differences between arms: the delta method by user, and intervals that bear any number of looks."""
+"""Differences between arms: the delta method by user, intervals that bear any number of looks."""
 
 import numpy as np
 import pytest
@@ -27,6 +27,15 @@ def swiping(rng: np.random.Generator, n: int) -> SumRatio:
     cards = 1.0 + rng.poisson(9.0 * np.exp(fondness))
     expected = MEAN + fondness - _tilt()
     return SumRatio(cards * expected + rng.normal(size=n) * 0.6 * np.sqrt(cards), cards)
+
+
+def growing(rng: np.random.Generator, n: int) -> list[SumRatio]:
+    """The same users at ten looks, each with more cards than before."""
+    fondness = rng.normal(0.0, 0.1, n)
+    cards = 1.0 + np.cumsum(rng.poisson(2.0, (10, n)), axis=0)
+    fresh = np.diff(cards, axis=0, prepend=0.0)
+    earned = fresh * (MEAN + fondness) + rng.normal(size=(10, n)) * 0.6 * np.sqrt(fresh)
+    return [SumRatio(*look) for look in zip(np.cumsum(earned, axis=0), cards, strict=True)]
 
 
 def _tilt() -> float:
@@ -62,6 +71,7 @@ def misses(n_experiments: int, width: float | None) -> tuple[float, float]:
     return float(missed.any(axis=1).mean()), float(missed[:, -1].mean())
 
 
+@pytest.mark.slow
 def test_alike_arms_are_told_apart_in_fewer_than_one_of_twenty_experiments_at_any_look() -> None:
     n = 1_000
     at_any, _ = misses(n, None)
@@ -69,12 +79,27 @@ def test_alike_arms_are_told_apart_in_fewer_than_one_of_twenty_experiments_at_an
     assert 0.002 < at_any < 0.05 + 2.0 * error
 
 
+@pytest.mark.slow
 def test_a_usual_interval_holds_at_one_look_and_not_at_ten() -> None:
     n = 1_000
     at_any, at_last = misses(n, 1.96)
     error = (0.05 * 0.95 / n) ** 0.5
     assert abs(at_last - 0.05) < 4.0 * error
     assert at_any > 0.05 + 8.0 * error
+
+
+@pytest.mark.slow
+def test_users_who_come_again_between_two_looks_do_not_break_it() -> None:
+    rng, n = np.random.default_rng(2), 1_000
+    missed_by_ours = missed_by_usual = 0
+    for _ in range(n):
+        looks = [[ratio(one) for one in growing(rng, users)] for users in (60, 240)]
+        told = [difference(a, b, scale=0.1 * MEAN) for b, a in zip(*looks, strict=True)]
+        missed_by_ours += any(not one.low <= 0.0 <= one.high for one in told)
+        missed_by_usual += any(abs(one.value) > 1.96 * one.se for one in told)
+    error = (0.05 * 0.95 / n) ** 0.5
+    assert missed_by_ours / n < 0.05 + 2.0 * error
+    assert missed_by_usual / n > 0.05 + 4.0 * error
 
 
 def test_cards_taken_for_units_miss_far_more_often() -> None:
