@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from rich.table import Table
 
-from replay.evaluate.arms import ArmFigure, ArmsFold, FigureName, Readout
+from replay.evaluate.arms import ArmFigure, ArmsFold, FigureName, Readout, Verdict
 from serve.config import Config
 from serve.errors import JobError
 from serve.monitoring.arms import arms_fold, rules_of
@@ -21,6 +21,8 @@ LABELS: dict[FigureName, str] = {
     "active_days_per_user": "active days a user",
     "returned_next_day": "back the next day",
 }
+
+SURE: tuple[Verdict, ...] = ("better", "worse")
 
 
 def read_arms(config: Config, *, control: str = "", advance: Advance | None = None) -> Readout:
@@ -105,7 +107,8 @@ def _too_early(readout: Readout) -> str:
             f"the interval of {', '.join(early)} holds both 0 and differences of {worth:.0%} or "
             "more"
         )
-    return f"too early to say: {reason}; {_wait(readout)}"
+    sure = [f"{arm.arm} is {arm.verdict}; " for arm in readout.arms if arm.verdict in SURE]
+    return f"{''.join(sure)}too early to say: {reason}; {_wait(readout)}"
 
 
 def _wait(readout: Readout) -> str:

@@ -24,9 +24,10 @@ def swiping(rng: np.random.Generator, n: int) -> SumRatio:
     The expected reward of a card is MEAN: liking counts by the cards that it brings.
     """
     fondness = rng.normal(0.0, 0.2, n)
-    cards = 1.0 + rng.poisson(9.0 * np.exp(fondness))
+    cards: Floats = 1.0 + rng.poisson(9.0 * np.exp(fondness)).astype(np.float64)
     expected = MEAN + fondness - _tilt()
-    return SumRatio(cards * expected + rng.normal(size=n) * 0.6 * np.sqrt(cards), cards)
+    earned: Floats = cards * expected + rng.normal(size=n) * 0.6 * np.sqrt(cards)
+    return SumRatio(earned, cards)
 
 
 def growing(rng: np.random.Generator, n: int) -> list[SumRatio]:

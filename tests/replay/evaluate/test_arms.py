@@ -34,7 +34,9 @@ def card(
     if dwell_s is None:
         return
     told: list[tuple[FeedbackKind, float]] = [("impression", 0.0), ("dwell", dwell_s)]
-    told += [("like", 0.0)] * like + [("leave", 0.0)]
+    if like:
+        told.append(("like", 0.0))
+    told.append(("leave", 0.0))
     for k, (kind, value) in enumerate(told):
         yield FeedbackRecord(
             event_id=f"{page_id}-{k}",

@@ -144,7 +144,12 @@ def test_the_settings_hold_the_rules_and_the_control() -> None:
         (("worse", "worse"), "a", True, "a wins: every other arm earns less"),
         (("worse", "no difference"), "", True, "no arm is better than a by as much as 5%"),
         (("better", "worse"), "", False, "not to be trusted: the arms' users are not as"),
-        (("better", "too early"), "", True, "too early to say: the interval of c holds both"),
+        (
+            ("better", "too early"),
+            "",
+            True,
+            "b is better; too early to say: the interval of c holds",
+        ),
     ],
 )
 def test_the_verdict_says_no_more_than_is_known(
