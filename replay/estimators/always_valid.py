@@ -73,7 +73,7 @@ def half_width(se: float, scale: float, level: float = LEVEL) -> float:
     se sqrt((1 + s) (log(1 + 1 / s) + 2 log(1 / alpha))) with s = (se / scale)^2 and alpha = 1 -
     level: the normal mixture boundary over the information 1 / se^2 (Robbins, "Statistical Methods
     Related to the Law of the Iterated Logarithm", Annals of Mathematical Statistics 1970, in the
-    form of Howard et al. 2021, equation 14). It is 3 to 4 standard errors at 95%, for which a
+    two-sided form of Howard et al. 2021). It is 3 to 4 standard errors at 95%, for which a
     single look needs 1.96. Exact for sums of independent normal steps, else in the limit
     (Waudby-Smith et al., "Time-uniform central limit theory", Annals of Statistics 2024).
 
@@ -81,7 +81,7 @@ def half_width(se: float, scale: float, level: float = LEVEL) -> float:
         ValueError: the scale is not above 0, or the level not in (0, 1).
 
     >>> round(half_width(1.0, 2.8), 2), round(half_width(1.0, 0.5), 2)
-    (3.03, 5.59)
+    (3.04, 5.57)
     """
     if not scale > 0.0 or not 0.0 < level < 1.0:
         raise ValueError(f"expected a scale above 0 and a level in (0, 1), got {scale}, {level}")

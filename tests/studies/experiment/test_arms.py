@@ -1,4 +1,4 @@
-"""The readout of README's split: too early at 500 cards, at 20,000 the winner that the world knows."""
+"""The readout of README's split: too early at 500 cards; at 20,000 the winner the world knows."""
 
 import re
 from pathlib import Path
