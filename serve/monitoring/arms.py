@@ -58,6 +58,7 @@ class ArmsFollower:
         self._fold, self._rules = arms_fold(config), rules_of(config)
         self._control = config.experiment.control
         self._offset = 0
+        self._is_caught_up = False  # a part of the log would tell a verdict of its own
         self._is_stale = False  # whether lines were folded since the last readout
         self._readout = self._fold.readout(self._control, self._rules)
         self._due_s = float("-inf")
@@ -71,13 +72,14 @@ class ArmsFollower:
                 logger.warning("arms wait at offset=%d: %s", self._offset, error)
 
     def step(self) -> bool:
-        """Fold the next lines and report if due; return whether there were new lines."""
+        """Fold the next lines and, once caught up, report; return whether there were new lines."""
         lines = list(self._log.read(self._offset, BATCH_LINES))
         for line in lines:
             self._fold.fold(line.record)
             self._offset = line.offset
         self._is_stale |= bool(lines)
-        if self._monotonic_s() >= self._due_s:
+        self._is_caught_up |= len(lines) < BATCH_LINES
+        if self._is_caught_up and self._monotonic_s() >= self._due_s:
             self._beat()
         return bool(lines)
 

@@ -78,6 +78,21 @@ def test_it_is_printed_in_words_as_a_table_and_as_json(config: Config, tmp_path:
     assert msgspec.json.decode(as_json.output, type=Readout).is_early
 
 
+def test_an_old_log_is_not_told_before_it_is_read_to_its_end(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.monitoring.arms.BATCH_LINES", 100)
+    beats = Heartbeats(tmp_path)
+    with open_data(config) as store:
+        follower = ArmsFollower(store, beats, config, now_ms=lambda: 7, monotonic_s=lambda: 0.0)
+        assert follower.step()
+        assert store.log.last_offset() > 200
+        assert beats.read() == {}
+        while follower.step():
+            pass
+    assert list(beats.read()) == [ARMS]
+
+
 def test_the_metrics_say_the_same(config: Config, tmp_path: Path) -> None:
     beats, seconds = Heartbeats(tmp_path), iter(range(0, 10_000, 10))
     with open_data(config) as store:
