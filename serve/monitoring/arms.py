@@ -43,6 +43,7 @@ class ArmsFollower:
         *,
         now_ms: Callable[[], int],
         monotonic_s: Callable[[], float],
+        batch_lines: int = BATCH_LINES,
     ) -> None:
         """Start before the log's first line.
 
@@ -52,8 +53,9 @@ class ArmsFollower:
             config: the experiment, of two arms or more, and the reward.
             now_ms: the server's clock.
             monotonic_s: a steady clock, for the pace.
+            batch_lines: lines folded at a time.
         """
-        self._log, self._beats = store.log, beats
+        self._log, self._beats, self._batch_lines = store.log, beats, batch_lines
         self._now_ms, self._monotonic_s = now_ms, monotonic_s
         self._fold, self._rules = arms_fold(config), rules_of(config)
         self._control = config.experiment.control
@@ -73,12 +75,12 @@ class ArmsFollower:
 
     def step(self) -> bool:
         """Fold the next lines and, once caught up, report; return whether there were new lines."""
-        lines = list(self._log.read(self._offset, BATCH_LINES))
+        lines = list(self._log.read(self._offset, self._batch_lines))
         for line in lines:
             self._fold.fold(line.record)
             self._offset = line.offset
         self._is_stale |= bool(lines)
-        self._is_caught_up |= len(lines) < BATCH_LINES
+        self._is_caught_up |= len(lines) < self._batch_lines
         if self._is_caught_up and self._monotonic_s() >= self._due_s:
             self._beat()
         return bool(lines)

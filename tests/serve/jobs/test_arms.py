@@ -79,12 +79,13 @@ def test_it_is_printed_in_words_as_a_table_and_as_json(config: Config, tmp_path:
 
 
 def test_an_old_log_is_not_told_before_it_is_read_to_its_end(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Config, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("serve.monitoring.arms.BATCH_LINES", 100)
     beats = Heartbeats(tmp_path)
     with open_data(config) as store:
-        follower = ArmsFollower(store, beats, config, now_ms=lambda: 7, monotonic_s=lambda: 0.0)
+        follower = ArmsFollower(
+            store, beats, config, now_ms=lambda: 7, monotonic_s=lambda: 0.0, batch_lines=100
+        )
         assert follower.step()
         assert store.log.last_offset() > 200
         assert beats.read() == {}
