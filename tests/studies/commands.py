@@ -693,7 +693,8 @@ def bench_collaborative(
 
 def bench_arms(
     worlds: Annotated[int, typer.Option(min=1, help="Of one server each.")] = 4,
-    cards: Annotated[int, typer.Option(min=1_000, help="Swiped in each world.")] = 20_000,
+    warm: Annotated[int, typer.Option(min=0, help="Cards before the split.")] = 10_000,
+    cards: Annotated[int, typer.Option(min=1_000, help="Cards of the split.")] = 20_000,
     seed: Seed = 1,
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -712,7 +713,7 @@ def bench_arms(
         settings = msgspec.structs.replace(settings, experiment=Experiment("first-test", tenth))
     seeds = range(seed, seed + worlds)
     with steps() as advance:
-        result = run_arms(settings, ArmsSize(cards=cards), seeds=seeds, advance=advance)
+        result = run_arms(settings, ArmsSize(warm=warm, cards=cards), seeds=seeds, advance=advance)
     show(result, as_json)
 
 

@@ -1,8 +1,8 @@
 """What `nextswipe arms` says of simulated users whose expected rewards are known.
 
-A real server splits the users of a generated catalogue as the settings say, and a swarm swipes it.
-The world is asked for the expected reward of each card as it is shown; the difference of the arms'
-means is the truth that the interval has to hold.
+A real server learns from a swarm first, as after `nextswipe up`; then another one on the same
+data folder splits the users as the settings say. The world is asked for the expected reward of each
+card as it is shown; the difference of the arms' means is the truth that the interval has to hold.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from env.vocabulary import ItemId
 from env.world.user import SimulatedUserState, expected_reward, simulated_users
 from env.world.world import UserParameters, World
 from serve.bench.loop import fill_data_folder, first_swipe_ms
-from serve.config import ClockSettings, Config, DataSettings, ServerSettings
+from serve.config import ClockSettings, Config, DataSettings, Experiment, ServerSettings
 from serve.jobs.arms import read_arms, verdict
 from serve.jobs.import_data import load_world
 from serve.processes.start import serving
 from serve.swarm.attendance import ConstantAttendance
-from serve.swarm.swarm import Swarm
+from serve.swarm.swarm import Swarm, Witness
 from serve.wire.client import FeedClient
 from serve.wire.feed import CardBody
 
@@ -34,8 +34,9 @@ FIRST_MS = 1_767_225_600_000
 
 
 class ArmsSize(msgspec.Struct, frozen=True):
-    """Size of one world: cards at the two looks, and users; as those of `nextswipe swarm`."""
+    """Size of one world: cards before the split, those at its two looks, and users."""
 
+    warm: int = 10_000
     early: int = 500
     cards: int = 20_000
     present: int = 100
@@ -124,32 +125,50 @@ def _run_world(given: Config, size: ArmsSize, seed: int, advance: Advance) -> Ar
             clock=ClockSettings(simulated=True),
         )
         fill_data_folder(config, seed, None, FIRST_MS, size.users)
+        swiping = _Swiping(config, size, seed, advance)
+        if size.warm:
+            whole = msgspec.structs.replace(config, experiment=Experiment())
+            with serving(whole, with_ray=False) as address:
+                asyncio.run(swiping.warm(address))
         with serving(config, with_ray=False) as address:
-            return ArmsWorld(seed, asyncio.run(_swipe(config, size, seed, address, advance)))
+            return ArmsWorld(seed, asyncio.run(swiping.split(address)))
 
 
-async def _swipe(
-    config: Config, size: ArmsSize, seed: int, address: str, advance: Advance
-) -> tuple[ArmsLook, ...]:
-    world, accounts = load_world(config, seed)
-    users, truth = simulated_users(world, accounts), _Truth(world, config)
-    async with FeedClient(address) as client:
-        swarm = Swarm(
-            client,
-            ConstantAttendance(users, size.present),
-            seed=seed,
-            start_ms=first_swipe_ms(config),
-            witness=truth,
+class _Swiping:
+    """The users of one world, who keep their state from one server to the next."""
+
+    def __init__(self, config: Config, size: ArmsSize, seed: int, advance: Advance) -> None:
+        self._config, self._size, self._seed, self._advance = config, size, seed, advance
+        world, accounts = load_world(config, seed)
+        self._users, self._truth = simulated_users(world, accounts), _Truth(world, config)
+        self._clock_ms = first_swipe_ms(config)
+
+    async def warm(self, address: str) -> None:
+        async with FeedClient(address) as client:
+            swarm = self._swarm(client, self._seed, None)
+            await self._swipe(swarm, "warm", self._size.warm)
+            await swarm.leave()
+            self._clock_ms = swarm.clock_ms
+
+    async def split(self, address: str) -> tuple[ArmsLook, ...]:
+        async with FeedClient(address) as client:
+            swarm, looks = self._swarm(client, self._seed + 1_000, self._truth), []
+            for cards in (self._size.early, self._size.cards):
+                await self._swipe(swarm, "split", cards)
+                looks.append(_look(self._config, self._truth, swarm.tally.cards))
+            await swarm.leave()
+        return tuple(looks)
+
+    def _swarm(self, client: FeedClient, seed: int, witness: Witness | None) -> Swarm:
+        present = ConstantAttendance(self._users, self._size.present)
+        return Swarm(client, present, seed=seed, start_ms=self._clock_ms, witness=witness)
+
+    async def _swipe(self, swarm: Swarm, step: str, until: int) -> None:
+        name = f"world {self._seed}, {step}"
+        await swarm.swipe(
+            until - swarm.tally.cards,
+            on_window=lambda tally: self._advance(name, tally.cards, until),
         )
-        looks = []
-        for cards in (size.early, size.cards):
-            await swarm.swipe(
-                cards - swarm.tally.cards,
-                on_window=lambda tally: advance(f"world {seed}", tally.cards, size.cards),
-            )
-            looks.append(_look(config, truth, swarm.tally.cards))
-        await swarm.leave()
-    return tuple(looks)
 
 
 def _look(config: Config, truth: _Truth, cards: int) -> ArmsLook:
