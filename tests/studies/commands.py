@@ -701,8 +701,9 @@ def bench_arms(
 ) -> None:
     """Ask `nextswipe arms` who won after 500 cards and at the end, where the world knows.
 
-    It should show held 1, or .95 over many worlds, wrong 0 and early 1. The settings' experiment is
-    used; without a file, README's split of a tenth uniform and the rest learned.
+    It should show held 1, or .95 over many worlds, wrong 0 and early 1; named says how often the
+    cards were enough. The settings' experiment is used; without a file, README's split of a tenth
+    uniform and the rest learned.
     """
     from serve.config import Arm, Experiment
     from tests.studies.experiment.arms import ArmsSize, run_arms
