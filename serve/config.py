@@ -208,16 +208,33 @@ class Custom(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pause_s: Annotated[float, Meta(ge=0.0, le=86_400.0)] = 60.0
 
 
+CONTROL = "control"
+"""Name of the arm that the others are compared to; without it that is the first one."""
+
+
 class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The split of the users between policies; a single arm is no experiment."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64)] = "first"
     arms: Annotated[tuple[Arm, ...], Meta(min_length=1, max_length=20)] = (Arm("all", "vowpal"),)
+    worth: Annotated[float, Meta(gt=0.0, le=10.0)] = 0.05
+    least_users: Annotated[int, Meta(ge=20, le=100_000_000)] = 50
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
         if len(set(names)) != len(names):
             raise ValueError(f"expected arms of different names, got {names}")
+
+    @property
+    def control(self) -> str:
+        """The arm that the others are compared to: the one named "control", else the first."""
+        names = [arm.name for arm in self.arms]
+        return CONTROL if CONTROL in names else names[0]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Each arm's share of the users, relative to their sum."""
+        return {arm.name: arm.share for arm in self.arms}
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

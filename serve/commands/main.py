@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 from policies.snapshots import SnapshotCorruption
 from replay.log.sqlite.log import LogCorruption
 from serve.commands import (
+    arms,
     audit,
     backup,
     bench,
@@ -160,6 +161,7 @@ for command in (
     train,
     retention,
     evaluate,
+    arms,
     world,
     log,
     policy,

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.registry import Collector
 
+from replay.evaluate.arms import Readout
 from serve.monitoring.heartbeats import (
     GONE_MS,
+    ArmsHeartbeat,
     EmbeddingCounts,
     Family,
     FeedHeartbeat,
@@ -58,6 +60,8 @@ def _whole(overview: Overview, n_items: int) -> Iterator[Metric]:
     if overview.readings is not None:
         yield from _log(overview.readings)
     yield from _learner(overview)
+    if overview.arms is not None:
+        yield from _arms(overview.arms)
 
 
 def _log(readings: Readings) -> Iterator[Metric]:
@@ -130,6 +134,50 @@ def _embedding(counts: EmbeddingCounts, of: dict[str, str]) -> Iterator[Metric]:
     for outcome, n in sorted(counts.outcomes.items()):
         metric.add_sample("nextswipe_embedding_items_total", {**of, "outcome": outcome}, n)
     yield metric
+
+
+def _arms(beat: ArmsHeartbeat) -> Iterator[Metric]:
+    """Yield the experiment's readout; the control has no difference, hence no such sample."""
+    readout = beat.readout
+    yield _gauge("arms_offset", "Offset up to which the experiment was read.", beat.offset)
+    trusted = "Whether the arms' users are as their shares say; 0: do not believe the figures."
+    yield _gauge("arms_trusted", trusted, readout.trusted)
+    if readout.sample_ratio is not None:
+        meaning = "Chance of arms so far from their shares (chi-square test)."
+        yield _gauge("arms_sample_ratio_p", meaning, readout.sample_ratio.p_value)
+    counts = (
+        ("users", "Users dealt to the arm.", {arm.arm: arm.users for arm in readout.arms}),
+        ("active_users", "Of these, who saw a card.", {a.arm: a.active for a in readout.arms}),
+        ("cards", "Answered cards of the arm.", {arm.arm: arm.cards for arm in readout.arms}),
+    )
+    for name, meaning, by_arm in counts:
+        metric = Metric(f"nextswipe_arm_{name}", meaning, "gauge")
+        for arm, n in by_arm.items():
+            metric.add_sample(f"nextswipe_arm_{name}", {"arm": arm}, n)
+        yield metric
+    yield from _arm_figures(readout)
+    metric = Metric("nextswipe_arm_verdict", "The verdict on the arm by reward a card.", "gauge")
+    for one in readout.arms:
+        if one.verdict is not None:
+            labels = {"arm": one.arm, "verdict": one.verdict}
+            metric.add_sample("nextswipe_arm_verdict", labels, 1.0)
+    yield metric
+
+
+def _arm_figures(readout: Readout) -> Iterator[Metric]:
+    value = Metric("nextswipe_arm_value", "Figure of the arm, the user as its unit.", "gauge")
+    apart = Metric("nextswipe_arm_difference", "Its difference to the control.", "gauge")
+    low = Metric("nextswipe_arm_difference_low", "Lower end; may be looked at any time.", "gauge")
+    high = Metric("nextswipe_arm_difference_high", "Upper end; may be looked at any time.", "gauge")
+    for one in readout.figures:
+        labels = {"arm": one.arm, "figure": one.figure}
+        if one.value is not None:
+            value.add_sample(value.name, labels, one.value)
+        if one.difference is not None:
+            apart.add_sample(apart.name, labels, one.difference.value)
+            low.add_sample(low.name, labels, one.difference.low)
+            high.add_sample(high.name, labels, one.difference.high)
+    yield from (value, apart, low, high)
 
 
 def _processes(metrics: Metrics, overview: Overview) -> Iterator[Metric]:

@@ -213,12 +213,13 @@ def open_question(
             raise JobError(f"the log cannot be evaluated: {error}") from error
         if not len(source):
             raise JobError(f"the log cannot be evaluated: {_why_none(source, arm, held_out)}")
-        shares = {a.name: a.share for a in config.experiment.arms}
         targets = tuple(
             PolicyTarget(policy, source.share_until(offset))
             for policy, offset in zip(policies, learned, strict=True)
         )
-        yield EvaluationJob(source, targets, compare_arm_sizes(source.users, shares), len(source))
+        yield EvaluationJob(
+            source, targets, compare_arm_sizes(source.users, config.experiment.shares), len(source)
+        )
 
 
 def _why_none(source: LogSource, arm: str, held_out: bool) -> str:

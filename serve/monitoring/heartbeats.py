@@ -13,12 +13,17 @@ from typing import Literal
 
 import msgspec
 
+from replay.evaluate.arms import Readout
+
 logger = logging.getLogger(__name__)
 FOLDER = "beats"
 GONE_MS = 300_000
 """A feed replica that was silent for so long is no longer counted, and its file may be removed."""
 
-_NAME = re.compile(r"(feed-[0-9a-f]+|learner-[0-9]+)")
+ARMS = "arms"
+"""Name of the heartbeat of the experiment's readout, of which there is one."""
+
+_NAME = re.compile(rf"(feed-[0-9a-f]+|learner-[0-9]+|{ARMS})")
 Labels = dict[str, str]
 
 
@@ -66,7 +71,15 @@ class LearnerHeartbeat(msgspec.Struct, frozen=True, tag="learner"):
     embedding: EmbeddingCounts | None = None  # None: there is no hook
 
 
-Beat = FeedHeartbeat | LearnerHeartbeat
+class ArmsHeartbeat(msgspec.Struct, frozen=True, tag="arms"):
+    """The heartbeat of the experiment's readout; it covers the log up to `offset`."""
+
+    at_ms: int
+    offset: int
+    readout: Readout
+
+
+Beat = FeedHeartbeat | LearnerHeartbeat | ArmsHeartbeat
 _decoder: msgspec.msgpack.Decoder[Beat] = msgspec.msgpack.Decoder(Beat)
 
 
@@ -81,7 +94,7 @@ class Heartbeats:
         """Replace a process's heartbeat and remove obsolete files; a failure is only logged, once.
 
         Args:
-            name: `feed-` and hex digits, or `learner-EPOCH`.
+            name: `feed-` and hex digits, `learner-EPOCH`, or `ARMS`.
             beat: the new heartbeat.
         """
         try:

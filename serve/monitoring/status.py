@@ -10,7 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from serve.monitoring.heartbeats import GONE_MS, Beat, FeedHeartbeat, Heartbeats, LearnerHeartbeat
+from serve.monitoring.heartbeats import (
+    ARMS,
+    GONE_MS,
+    ArmsHeartbeat,
+    Beat,
+    FeedHeartbeat,
+    Heartbeats,
+    LearnerHeartbeat,
+)
 from serve.monitoring.metrics import CUSTOM_REPLACED
 from serve.store.generations import current_activation
 from serve.store.store import Activation, Store, StoreUnavailable, View
@@ -46,6 +54,14 @@ class Overview:
         """The last heartbeat of the newest learner; None: there was none."""
         learners = (beat for beat in self.beats.values() if isinstance(beat, LearnerHeartbeat))
         return max(learners, key=lambda beat: beat.epoch, default=None)
+
+    @property
+    def arms(self) -> ArmsHeartbeat | None:
+        """The experiment's readout; None: there is no experiment, or nobody reads it now."""
+        beat = self.beats.get(ARMS)
+        if not isinstance(beat, ArmsHeartbeat) or self.at_ms - beat.at_ms > GONE_MS:
+            return None
+        return beat
 
     @property
     def replaced(self) -> dict[str, int]:

@@ -37,10 +37,12 @@ from serve.learn.rankers import follow_rankers, open_rankers
 from serve.learn.served import initial_serving_model
 from serve.learn.settings import learning_args, open_snapshots, vowpal_args
 from serve.learn.standby import stand_by
+from serve.monitoring.arms import ArmsFollower
 from serve.monitoring.heartbeats import FeedHeartbeat, Heartbeats
 from serve.monitoring.metrics import Metrics
 from serve.monitoring.status import SILENT_S
 from serve.store.open import open_store
+from serve.store.store import Store
 from serve.tokens import derive_key, load_secret
 
 logger = logging.getLogger(__name__)
@@ -157,12 +159,20 @@ class FeedReplica:
         )
 
 
+def _read_arms(store: Store, config: Config, now_ms: Callable[[], int]) -> Background | None:
+    """Start to follow the experiment for the metrics; None: there is none."""
+    if len(config.experiment.arms) < 2:
+        return None
+    beats = Heartbeats(Path(config.data.folder))
+    follower = ArmsFollower(store, beats, config, now_ms=now_ms, monotonic_s=time.monotonic)
+    return Background("arms", follower.run)
+
+
 class LearnerReplica:
     """The online learner, and what trains and embeds beside it, each on its own thread.
 
     Item factors and projections are trained and uploads embedded here, since there is one learner
     and no request waits for it.
-
 
     A second learner takes over by epoch, not by a lock. The one that was overtaken stands by and
     takes over again when its successor is gone, under an epoch of its own.
@@ -192,6 +202,7 @@ class LearnerReplica:
         if args is not None:
             self._embedder = Embedder(self._store, args, now_ms=now_ms, titles=titles)
             self._embedding = Background("embedding", self._embedder.run)
+        self._reading = _read_arms(self._store, config, now_ms)
         self._learning = Background("learner", partial(self._learn, self._begin()))
 
     def _begin(self) -> OnlineLearner:
@@ -248,16 +259,17 @@ class LearnerReplica:
         """Raise if learning has failed; one that was overtaken stands by and is healthy."""
         self._learning.check()
         self._projecting.check()
-        for background in (self._training, self._embedding):
-            if background is not None:
-                background.check()
+        for beside in (self._training, self._embedding, self._reading):
+            if beside is not None:
+                beside.check()
 
     def close(self) -> None:
         """Publish the last version and close the store."""
         self._learning.close()
         self._projecting.close()
-        if self._embedding is not None:
-            self._embedding.close()
+        for beside in (self._embedding, self._reading):
+            if beside is not None:
+                beside.close()
         self._end_training()
         self._store.close()
 

@@ -729,6 +729,33 @@ def bench_two_servers(
     show(result, as_json)
 
 
+def bench_arms(
+    worlds: Annotated[int, typer.Option(min=1, help="Of one server each.")] = 4,
+    warm: Annotated[int, typer.Option(min=0, help="Cards before the split.")] = 10_000,
+    cards: Annotated[int, typer.Option(min=1_000, help="Cards of the split.")] = 20_000,
+    seed: Seed = 1,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask `nextswipe arms` who won after 500 cards and at the end, where the world knows.
+
+    It should show held 1, or .95 over many worlds, wrong 0 and early 1; named says how often the
+    cards were enough. The settings' experiment is used; without a file, README's split of a tenth
+    uniform and the rest learned.
+    """
+    from serve.config import Arm, Experiment
+    from tests.studies.experiment.arms import ArmsSize, run_arms
+
+    settings = load_settings(config, None)
+    if config is None:
+        tenth = (Arm("control", "uniform", 0.1), Arm("learned", "vowpal", 0.9))
+        settings = msgspec.structs.replace(settings, experiment=Experiment("first-test", tenth))
+    seeds = range(seed, seed + worlds)
+    with steps() as advance:
+        result = run_arms(settings, ArmsSize(warm=warm, cards=cards), seeds=seeds, advance=advance)
+    show(result, as_json)
+
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -760,3 +787,4 @@ app.command("two-servers", epilog="Example: make study ARGS='two-servers --json'
 )
 app.command("coldstart", epilog=COLDSTART_EXAMPLE)(bench_coldstart)
 app.command("retention", epilog=RETENTION_EXAMPLE)(bench_retention)
+app.command("arms", epilog="Example: make study ARGS='arms --worlds 2 --json'")(bench_arms)
