@@ -64,13 +64,14 @@ class Profile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     language: str = ""  # ISO 639 code
     time_zone: str = ""  # IANA name; empty for the country's most populous zone
     device: str = ""  # "phone", "tablet", "desktop" or "tv"
-    os: str = ""  # for example "android"
+    os: str = ""  # with its version or without: "android", "iOS 17.5.1"
     apps: tuple[str, ...] = ()  # installed apps, in the caller's own words
     cohort: str = ""  # the caller's activity class, for example "full_active"
     tags: tuple[str, ...] = ()  # the caller's own segments
     registered_ms: int = 0  # Unix milliseconds
     follows: tuple[CreatorId, ...] = ()  # creators followed at registration
     birth_year: int = 0  # 0 where unknown
+    device_model: str = ""  # in the caller's own words, for example "Pixel 8"
 
 
 class Scene(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -33,7 +33,6 @@ from env.users.state import (
     DECLARED_SIGNAL,
     PRIOR_CARDS,
     UserState,
-    hash_apps,
     long_interest,
     newcomer,
     scene_interest,
@@ -287,13 +286,9 @@ def test_who_registered_lately_is_new(profile: Profile, expected: float) -> None
     assert shared(encoded(newcomer(profile)), "new_cohort") == expected
 
 
-def test_installed_apps_are_a_block_of_hashed_columns() -> None:
-    block = slice(SHARED.index("app0"), SHARED.index("app0") + N_APPS)
-    chat = newcomer(Profile(apps=("chat",)))
-    assert np.array_equal(encoded(chat).shared[block], hash_apps(["chat"]))
-    assert not encoded(newcomer(Profile())).shared[block].any()
-
-
+def test_installed_apps_are_a_block_of_learned_coordinates() -> None:
+    chat, block = newcomer(Profile(apps=("chat",))), slice(action_of(APPS[0]), action_of(APPS[0]) + N_APPS)
+    assert not encoded(chat).shared[block].any()
 def test_what_brought_a_user_is_one_of_a_few_hashed_columns() -> None:
     block = slice(SHARED.index("referrer0"), SHARED.index("referrer0") + N_REFERRERS)
     places = set()
