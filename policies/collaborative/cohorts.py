@@ -33,7 +33,10 @@ NAMED_TAGS = 3
 
 _NAMED_SHARE = 0.4
 _LISTED = 3
-_RESTARTS, _ROUNDS = 4, 30
+_RESTARTS, _ROUNDS = 10, 30
+_CLUSTERED = 4_096
+"""Users whose interests place the centres; all others join the nearest."""
+
 
 
 class CohortTag(msgspec.Struct, frozen=True):
@@ -163,7 +166,8 @@ def fit_cohorts(behaviours: Behaviours, before: Cohorts = NO_COHORTS) -> Cohorts
         )
     mean = interests.mean(axis=0)
     leanings = _unit(interests - mean)
-    centres, members = _clusters(leanings)
+    centres = _clusters(leanings[:_CLUSTERED])
+    members = np.argmax(leanings @ centres.T, axis=1)
     order = np.argsort(-np.bincount(members, minlength=len(centres)), kind="stable")
     centres, members = centres[order], np.argsort(order)[members]
     numbers, next_number = _numbers(centres, before)
@@ -191,8 +195,8 @@ def _unit(rows: Floats) -> Floats:
     return np.asarray(rows / np.maximum(lengths, 1e-12)[:, None])
 
 
-def _clusters(leanings: Floats) -> tuple[Floats, Ints]:
-    """Return centres (k, d) and each user's cluster (n,), of the k that separates best.
+def _clusters(leanings: Floats) -> Floats:
+    """Return centres, shape (k, d), of the k that separates best.
 
     Separation is the mean silhouette, with cosine distances to centres in place of those to users
     (Vendramin, Campello and Hruschka, Statistical Analysis and Data Mining 2010).
@@ -200,7 +204,7 @@ def _clusters(leanings: Floats) -> tuple[Floats, Ints]:
     rng = np.random.default_rng(1)
     most = min(MAX_COHORTS, len(leanings) // LEAST_USERS)
     found = [_large_enough(leanings, _best_of(leanings, k, rng)) for k in range(2, most + 1)]
-    return max(found, key=lambda each: _separation(leanings, *each))
+    return max(found, key=lambda centres: _separation(leanings, centres))
 
 
 def _best_of(leanings: Floats, k: int, rng: np.random.Generator) -> Floats:
@@ -233,24 +237,21 @@ def _moved(leanings: Floats, centres: Floats) -> Floats:
     return centres
 
 
-def _large_enough(leanings: Floats, centres: Floats) -> tuple[Floats, Ints]:
-    """Return the centres that have `LEAST_USERS` users, and each user's, moved to these."""
+def _large_enough(leanings: Floats, centres: Floats) -> Floats:
+    """Return the centres that have `LEAST_USERS` users, those of the smallest given up first."""
     while True:
         members = np.argmax(leanings @ centres.T, axis=1)
         counts = np.bincount(members, minlength=len(centres))
         if counts.min() >= LEAST_USERS or len(centres) == 1:
-            return centres, members
+            return centres
         centres = np.delete(centres, int(np.argmin(counts)), axis=0)
 
 
-def _separation(leanings: Floats, centres: Floats, members: Ints) -> float:
+def _separation(leanings: Floats, centres: Floats) -> float:
     if len(centres) < 2:
         return -1.0
-    apart = np.maximum(1.0 - leanings @ centres.T, 0.0)
-    rows = np.arange(len(members))
-    own = apart[rows, members].copy()
-    apart[rows, members] = np.inf
-    other = apart.min(axis=1)
+    nearest = np.partition(np.maximum(1.0 - leanings @ centres.T, 0.0), 1, axis=1)
+    own, other = nearest[:, 0], nearest[:, 1]
     return float(np.mean((other - own) / np.maximum(np.maximum(other, own), 1e-12)))
 
 
@@ -329,9 +330,10 @@ def _name(tags: Sequence[CohortTag], before: str, taken: set[str]) -> str:
     words = [tag.tag for tag in tags]
     if before and before not in taken and set(before.split(_AND)) <= set(words):
         return before
+    used = {frozenset(name.split(_AND)) for name in taken}
     told = [tag.share * np.log(tag.lift) for tag in tags]
     n = sum(each >= _NAMED_SHARE * told[0] for each in told[:NAMED_TAGS])
-    while n < len(words) and _AND.join(words[:n]) in taken:
+    while n < len(words) and frozenset(words[:n]) in used:
         n += 1
     return _AND.join(words[:n])
 

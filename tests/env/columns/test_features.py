@@ -287,8 +287,13 @@ def test_who_registered_lately_is_new(profile: Profile, expected: float) -> None
 
 
 def test_installed_apps_are_a_block_of_learned_coordinates() -> None:
-    chat, block = newcomer(Profile(apps=("chat",))), slice(action_of(APPS[0]), action_of(APPS[0]) + N_APPS)
+    chat, block = (
+        newcomer(Profile(apps=("chat",))),
+        slice(action_of(APPS[0]), action_of(APPS[0]) + N_APPS),
+    )
     assert not encoded(chat).shared[block].any()
+
+
 def test_what_brought_a_user_is_one_of_a_few_hashed_columns() -> None:
     block = slice(SHARED.index("referrer0"), SHARED.index("referrer0") + N_REFERRERS)
     places = set()
