@@ -18,7 +18,7 @@ MAX_NAMES = 8_192
 """Names that are learned, the most common ones that do say something."""
 
 _WIDTH = 32
-"""Singular vectors that are looked for; the least value among them counts as that of noise."""
+"""Singular vectors that are looked for; those left out tell how large chance alone makes them."""
 
 _ROUNDS = 8
 _BLOCK = 1 << 16
@@ -91,7 +91,8 @@ def _product(rows: Ints, others: Ints, values: Floats, columns: Floats, n: int) 
 def _directions(lists: _Lists) -> Floats:
     """Return the leading right singular vectors as columns, (m, N_APPS), faded by noise.
 
-    A vector of singular value s is multiplied by 1 - (noise / s)^2, so directions in which users
+    A vector of singular value s is multiplied by 1 - (noise / s)^2, with the median of the values
+    left out as the noise. So directions in which users
     differ by chance alone do not count, and where there are fewer than N_APPS, the others are 0.
     """
     n, m = lists.shape
@@ -101,7 +102,7 @@ def _directions(lists: _Lists) -> Floats:
         basis = np.linalg.qr(lists.transposed_times(lists.times(basis)))[0]
     spread = lists.times(basis)
     squares, vectors = np.linalg.eigh(np.einsum("ni,nj->ij", spread, spread))  # ascending
-    noise = max(float(squares[0]), 1e-9) if width == _WIDTH else 1e-9
+    noise = max(float(np.median(squares[:-N_APPS])) if width > N_APPS else 0.0, 1e-9)
     leading = np.arange(width)[::-1][:N_APPS]
     shares = 1.0 - noise / np.maximum(squares[leading], noise)
     found = (basis @ vectors[:, leading]) * shares

@@ -38,7 +38,6 @@ _CLUSTERED = 4_096
 """Users whose interests place the centres; all others join the nearest."""
 
 
-
 class CohortTag(msgspec.Struct, frozen=True):
     """A tag that a cohort plays more than everybody does."""
 

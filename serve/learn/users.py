@@ -6,7 +6,7 @@ from env.users.state import UserState
 from policies.collaborative.users import UserColumns
 from serve.store.store import Store
 
-MAX_USERS = 16_384
+MAX_USERS = 8_192
 """Users that are looked at, always the same ones; more would say little more about anybody else."""
 
 _BATCH = 256
