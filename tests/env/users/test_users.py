@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from env.columns.scales import TYPICAL_PLAY_RATE, TYPICAL_WATCH, observed
-from env.columns.schema import N_APPS, VECTOR_DIM
+from env.columns.schema import VECTOR_DIM
 from env.items.content import static_block, tags_vector
 from env.records import (
     FEEDBACK_KINDS,
@@ -41,6 +41,7 @@ from env.users.state import (
     live_session,
     long_interest,
     newcomer,
+    register,
     seen_keys,
     session_interest,
 )
