@@ -326,11 +326,14 @@ def _mean_shares(behaviours: Behaviours, among: Bools, n_tags: int) -> Floats:
 
 def _name(tags: Sequence[CohortTag], before: str, taken: set[str]) -> str:
     """Return a name that no other cohort has, the one before if it still holds; empty: no tags."""
-    words = [tag.tag for tag in tags]
-    if before and before not in taken and set(before.split(_AND)) <= set(words):
+    listed = {tag.tag for tag in tags}
+    if before and before not in taken and set(before.split(_AND)) <= listed:
         return before
     used = {frozenset(name.split(_AND)) for name in taken}
-    told = [tag.share * np.log(tag.lift) for tag in tags]
+    # A tag such as "cars/tips" adds nothing to a name with "cars".
+    telling = [tag for tag in tags if tag.tag.rpartition("/")[0] not in listed]
+    words = [tag.tag for tag in telling]
+    told = [tag.share * np.log(tag.lift) for tag in telling]
     n = sum(each >= _NAMED_SHARE * told[0] for each in told[:NAMED_TAGS])
     while n < len(words) and frozenset(words[:n]) in used:
         n += 1

@@ -1,8 +1,10 @@
 """Cohorts by behaviour: planted tastes are found, named, and keep their numbers and names."""
 
 from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -128,6 +130,22 @@ def test_no_cohort_is_of_a_few_users() -> None:
     assert not any(cohort.name.startswith(TASTES[5]) for cohort in found.cohorts)
     alone = [swiped(rng, k % 2) for k in range(2 * LEAST_USERS - 1)]
     assert fitted(alone).cohorts == ()
+
+
+def test_a_tag_below_another_is_listed_and_not_in_the_name() -> None:
+    users = [
+        msgspec.structs.replace(user, tags=tuple(_with_part(user.tags)))
+        for user in crowd(14, n=60, tastes=2)
+    ]
+    for cohort in fitted(users).cohorts:
+        assert any("/" in tag.tag for tag in cohort.tags)
+        assert "/" not in cohort.name
+
+
+def _with_part(tags: tuple[Tally, ...]) -> Iterator[Tally]:
+    for tally in tags:
+        yield tally
+        yield Tally(f"{tally.name}/part", tally.exposure, tally.signal, tally.at)
 
 
 def test_users_without_tags_have_cohorts_that_are_named_by_number() -> None:
