@@ -325,7 +325,10 @@ def _mean_shares(behaviours: Behaviours, among: Bools, n_tags: int) -> Floats:
 
 
 def _name(tags: Sequence[CohortTag], before: str, taken: set[str]) -> str:
-    """Return a name that no other cohort has, the one before if it still holds; empty: no tags."""
+    """Return a name that no other cohort has, the one before if it still holds.
+
+    It is empty where no tags tell the cohort from all others.
+    """
     listed = {tag.tag for tag in tags}
     if before and before not in taken and set(before.split(_AND)) <= listed:
         return before
@@ -337,7 +340,7 @@ def _name(tags: Sequence[CohortTag], before: str, taken: set[str]) -> str:
     n = sum(each >= _NAMED_SHARE * told[0] for each in told[:NAMED_TAGS])
     while n < len(words) and frozenset(words[:n]) in used:
         n += 1
-    return _AND.join(words[:n])
+    return "" if frozenset(words[:n]) in used else _AND.join(words[:n])
 
 
 _AND = ", "
