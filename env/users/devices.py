@@ -1,7 +1,7 @@
-"""What a profile says about the user's device, as keys: installed apps, model, OS and its version.
+"""Keys of what a profile names: installed apps, the device's model, the OS and its version.
 
-Names are the caller's own words, and what they say about a user is learned from all profiles
-(`env.features.apps`), so only their hashes are handed on. Rejected alternatives:
+Names are the caller's own words. Their meaning is learned from all profiles (`env.features.apps`),
+so only their hashes are handed on. Rejected alternatives:
 `docs/decisions/cohorts.md`.
 """
 

@@ -47,7 +47,7 @@ class CohortTag(msgspec.Struct, frozen=True):
 
 
 class Cohort(msgspec.Struct, frozen=True):
-    """What is told of a cohort.
+    """A cohort as it is listed.
 
     Attributes:
         cohort: its number, which no other cohort ever gets.
@@ -272,7 +272,7 @@ def _numbers(centres: Floats, before: Cohorts) -> tuple[list[int], int]:
     return numbers, following
 
 
-# --- what is told of them ---
+# --- listing ---
 
 
 def _cohort(

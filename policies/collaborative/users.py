@@ -1,4 +1,4 @@
-"""What is learned from besides answers: users' devices, interests and recent tags, as columns.
+"""Columns of many users to learn from: their devices, interests and recent tags.
 
 They are read from users' states, so a forgotten user is in none of them. Rejected alternatives:
 `docs/decisions/cohorts.md`.
@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from env.users.devices import device_keys
-from env.users.interests import read_interest, tally_columns
+from env.users.interests import NO_INTEREST, read_interest, tally_columns
 from env.users.state import UserState
 from env.vocabulary import Float32s, Floats, Ints, Keys
 
@@ -107,7 +107,7 @@ def _shares(state: UserState) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UserColumns:
-    """All that is learned from users' states."""
+    """Devices and behaviours of users, as their states have them."""
 
     devices: Devices
     behaviours: Behaviours
@@ -116,11 +116,12 @@ class UserColumns:
     def of(cls, states: Iterable[UserState]) -> Self:
         """Return the columns of users; the order of the users is that of the states.
 
-        The states are let go of one by one, so that a large crowd needs little memory.
+        The states are let go of one by one, so that a large crowd needs little memory. An interest
+        in vectors of another length counts as no answer.
         """
         lists, rows = list[list[int]](), list[_Row]()
         for state in states:
             lists.append(device_keys(state.profile))
-            if state.evidence > 0.0:
+            if state.evidence > 0.0 and len(state.long_sum) == len(NO_INTEREST):
                 rows.append(_Row.of(state))
         return cls(Devices.of(lists), _behaviours(rows))

@@ -1,4 +1,4 @@
-"""What is learned from all users together, as generations that replicas follow.
+"""Generations of what all users teach together: trained beside the learner, followed by replicas.
 
 A generation holds item factors, coordinates of devices, and cohorts. The learner hands on its
 window of answers when a fit is due; the fit runs on a thread of its own at a low priority, reads
@@ -51,7 +51,7 @@ _NAME: Final = "collaborative"
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What one fit has learned; generations of earlier releases hold item factors only."""
+    """The result of one fit; generations of earlier releases hold item factors only."""
 
     factors: ItemFactors = NO_FACTORS
     apps: AppSpace = NO_APPS
@@ -76,7 +76,7 @@ class Generation:
 
 
 NO_GENERATION = Generation()
-"""What is known before the first generation."""
+"""The generation before the first one."""
 
 
 def open_generations(config: Config) -> SnapshotStore:
