@@ -87,13 +87,14 @@ class Profile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
         language: ISO 639 code.
         time_zone: IANA name; empty for the country's most populous zone.
         device: "phone", "tablet", "desktop" or "tv".
-        os: for example "android".
+        os: with its version or without, for example "android" or "iOS 17.5.1".
         apps: installed apps, in the caller's own words.
         cohort: the caller's activity class, for example "full_active".
         tags: the caller's own segments.
         registered_ms: Unix milliseconds.
         follows: creators followed at registration.
         birth_year: 0 where unknown.
+        device_model: in the caller's own words, for example "Pixel 8".
     """
 
     country: str = ""
@@ -107,6 +108,7 @@ class Profile(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     registered_ms: int = 0
     follows: tuple[CreatorId, ...] = ()
     birth_year: int = 0
+    device_model: str = ""
 
 
 class Scene(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

@@ -140,7 +140,7 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CollaborativeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Settings of the item factors that are learned from the answers of all users."""
+    """Settings of what is learned from all users: item factors, coordinates of devices, cohorts."""
 
     enabled: bool = True
     dims: Annotated[int, Meta(ge=1, le=256)] = 32

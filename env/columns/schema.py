@@ -47,7 +47,7 @@ CONTENT_DIM = 64
 """Numbers of a content vector. Matches and searches use all of them."""
 
 N_APPS = 8
-"""Buckets that the names of installed apps are hashed into, see `env.users.state.hash_apps`."""
+"""Coordinates of installed apps, OS and model, see `env.features.apps`."""
 
 N_REFERRERS = 4
 """Buckets that referrers are hashed into."""
@@ -176,7 +176,8 @@ APPS = tuple(
     Column(
         f"app{i}",
         "shared",
-        "an installed app's name hashes to this bucket",
+        "a learned coordinate of installed apps, OS and model",
+        span=(-1.0, 1.0),
         prior="none",
         family="apps",
     )
@@ -545,7 +546,7 @@ MAX_HALF = 65504.0
 def bucket_of(kind: str, word: str, n: int) -> int:
     """Return the bucket, 0 to n - 1, of a word of some kind; case and outer blanks are ignored.
 
-    >>> bucket_of("app", " Chat", N_APPS) == bucket_of("app", "chat", N_APPS)
+    >>> bucket_of("referrer", " Chat", 4) == bucket_of("referrer", "chat", 4)
     True
     """
     return item_key(f"{kind} {word.strip().casefold()}") % n

@@ -39,9 +39,10 @@ from env.items.content import fold_tag
 from env.items.popularity import Popular
 from env.items.topics import topics
 from env.users import state as users
+from env.users.devices import parse_os
 from env.users.interests import LanguageRates, Tally, language_share, tally_columns
 from env.users.state import UserState, come_back
-from env.vocabulary import Features, Float32s, Floats, Ints, Scene, spoken_by
+from env.vocabulary import Features, Float32s, Floats, Ints, spoken_by
 
 _TALLY_PRIOR = 2.0
 """Exposures by which tallies of creators, tags and sounds are shrunk."""
@@ -181,7 +182,7 @@ def encode(query: FeatureQuery, index: Ints) -> Features:
     dynamic = _dynamic_columns(query, index, vectors)
     actions[:, N_STATIC:] = quantise(dynamic).T
     return Features(
-        shared=quantise(_shared_columns(query.user, query.scene)),
+        shared=quantise(_shared_columns(query)),
         actions=actions,
         keys=catalogue.keys[index],
     )
@@ -228,9 +229,9 @@ def cohort_columns(cohort: str) -> dict[Column, bool]:
     return {schema.ACTIVE_COHORT: cohort in _ACTIVE, schema.NEW_COHORT: cohort.endswith("new")}
 
 
-def _shared_columns(user: UserState, scene: Scene) -> list[float]:
-    profile = user.profile
-    system = profile.os.strip().lower()
+def _shared_columns(query: FeatureQuery) -> list[float]:
+    user, scene, profile = query.user, query.scene, query.user.profile
+    system = parse_os(profile.os)[0].partition(" ")[0]
     registered = profile.registered_ms > 0
     facts = user_facts(
         come_back(user, scene.at_ms),
@@ -251,8 +252,7 @@ def _shared_columns(user: UserState, scene: Scene) -> list[float]:
     }
     if registered and scene.at_ms - profile.registered_ms < NEW_MS:
         columns[schema.NEW_COHORT] = 1.0
-    if user.apps:
-        columns |= zip(schema.APPS, np.frombuffer(user.apps, dtype="<f2").tolist(), strict=True)
+    columns |= zip(schema.APPS, query.apps.read(profile), strict=True)
     if scene.referrer:
         columns[schema.REFERRERS[bucket_of("referrer", scene.referrer, N_REFERRERS)]] = 1.0
     return [float(columns.get(column, 0.0)) for column in SHARED_COLUMNS]

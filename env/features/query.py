@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+from env.features.apps import NO_APPS, AppSpace
 from env.features.collaborative import NO_FACTORS, ItemFactors, Taste
 from env.items.catalogue import Catalogue
 from env.items.statistics import Aligned
@@ -21,6 +22,7 @@ class FeatureQuery:
     catalogue: Catalogue
     items: Aligned  # the version's statistics, aligned to the catalogue
     factors: ItemFactors = NO_FACTORS  # of the collaborative generation
+    apps: AppSpace = NO_APPS  # of the same
 
     @cached_property
     def by_topic(self) -> TopicPosterior:

@@ -6,14 +6,12 @@ Sizes and rejected alternatives: `docs/decisions/user-state.md`.
 """
 
 import math
-from collections.abc import Iterable
 
 import msgspec
 import numpy as np
 
 from env.arrays.reals import Reals
 from env.columns.scales import GAP_DECAY, TYPICAL_WATCH, shrink_rate
-from env.columns.schema import N_APPS, bucket_of
 from env.items.content import tags_vector
 from env.users.interests import DIRECTIONS, NO_INTEREST, RIDGE, Tally, add_interest, read_interest
 from env.users.open_cards import OpenPage, is_open
@@ -62,7 +60,7 @@ class UserState(msgspec.Struct, frozen=True, array_like=True):
     creators: tuple[Tally, ...] = ()
     tags: tuple[Tally, ...] = ()  # recent tags, folded, the latest last
     declared: bytes = b""  # vector of the profile's tags, float16 bytes; empty without tags
-    apps: bytes = b""  # `hash_apps` of the profile's apps, float16 bytes; empty without apps
+    apps: bytes = b""  # rows of earlier releases: hashed apps, which nothing reads any more
     sounds: tuple[Tally, ...] = ()  # recent sounds, the latest last
     blocked_tags: tuple[str, ...] = ()  # tags blocked by a `BlockRecord`, folded, oldest first
     # creators of one "not interested" card, oldest first; a second avoids them
@@ -101,20 +99,8 @@ def register(state: UserState, profile: Profile) -> UserState:
         state,
         profile=profile,
         declared=_halves(tags_vector(profile.tags)) if profile.tags else b"",
-        apps=_halves(hash_apps(profile.apps)) if profile.apps else b"",
+        apps=b"",
     )
-
-
-def hash_apps(apps: Iterable[str]) -> Float32s:
-    """Return the installed apps hashed into N_APPS buckets, shape (N_APPS,), unit length or zero.
-
-    Names are the caller's own words, so each has the bucket of its hash (feature hashing:
-    Weinberger et al., ICML 2009, without signs, as there are few).
-    """
-    names = {app.strip().casefold() for app in apps} - {""}
-    buckets = np.array([bucket_of("app", name, N_APPS) for name in names], dtype=np.int64)
-    counts = np.bincount(buckets, minlength=N_APPS)
-    return np.asarray(counts / max(math.sqrt(float(np.sum(counts**2))), 1.0), dtype=np.float32)
 
 
 def encode_state(state: UserState) -> bytes:

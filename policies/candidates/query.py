@@ -15,6 +15,7 @@ import numpy as np
 from env.arrays.vectors import products
 from env.fair_start.audience import Audiences
 from env.fair_start.reach import Reach
+from env.features.apps import NO_APPS, AppSpace
 from env.features.collaborative import NO_FACTORS, ItemFactors
 from env.features.query import FeatureQuery
 from env.items.catalogue import Catalogue
@@ -111,6 +112,7 @@ class Inventory:
     nearest: "MatchIndex | None" = None  # index for the best matches; None: all items are ranked
     factors: ItemFactors = NO_FACTORS  # of the collaborative generation
     factor_index: Ints = field(default_factory=_NONE.copy)  # its `places_in` the catalogue
+    apps: AppSpace = NO_APPS  # of the same generation
     # The creator as whom the user uploads: callers give both the same id. None: unknown.
     own: CreatorId | None = None
 
@@ -179,6 +181,7 @@ class Query(FeatureQuery):
             languages=PageLanguages.of(asked, eligible, settings.foreign_share, size, seed),
             factors=inventory.factors,
             factor_index=inventory.factor_index,
+            apps=inventory.apps,
         )
 
     def among(self, wanted: Bools, *, by_interest: bool = True) -> "Query":

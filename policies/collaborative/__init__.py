@@ -1,1 +1,1 @@
-"""Learning from co-play: the window of answers, and the fit of item factors to it."""
+"""Learning from all users together: item factors, coordinates of devices, cohorts of behaviour."""

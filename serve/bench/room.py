@@ -17,10 +17,13 @@ from env.vocabulary import Context, PageId, SessionId, UserKey
 from env.world import generated, responses
 from env.world.user import SimulatedUser, simulated_users
 from env.world.world import make_world
+from policies.collaborative.apps import fit_apps
 from policies.collaborative.fit import FitArgs, fit
+from policies.collaborative.users import UserColumns
 from serve.bench.embedded import EmbeddingGenerator
 from serve.config import Config
 from serve.feed.pipeline import Pipeline, Stopwatch
+from serve.learn.collaborative import Generation
 from serve.learn.fold import LearnerState
 from serve.learn.served import ServingModel, initial_serving_model
 from serve.learn.settings import learning_args, vowpal_args
@@ -126,7 +129,9 @@ class InProcessServer:
         self.pipeline.warm(served)
         self.pipeline.swap(served)
         if learning.window is not None:
-            self.pipeline.collaborate(fit(learning.window.answers(PER_USER), FitArgs(), 1))
+            users = UserColumns.of(self.states)
+            factors = fit(learning.window.answers(PER_USER), FitArgs(), 1)
+            self.pipeline.collaborate(Generation(factors, fit_apps(users.devices)))
 
     def draw_page(self, k: int, page_id: str, stopwatch: Stopwatch | None = None) -> PageRecord:
         """Draw a page for the next user in turn."""

@@ -50,6 +50,7 @@ from serve.store.ledger import (
 from serve.store.store import RegisteredUser, Store, read
 from serve.tokens import Tokens, load_secret
 from serve.wire.codec import ProblemError
+from serve.wire.cohorts import CohortsResponse
 from serve.wire.feed import (
     CardBody,
     Event,
@@ -261,6 +262,12 @@ class Engine:
     def folds(self) -> Folds:
         """The folds of the log that an audit reads."""
         return self._maker.folds
+
+    @property
+    def cohorts(self) -> CohortsResponse:
+        """The cohorts of users by behaviour, as this replica knows them."""
+        learned = self._maker.learned
+        return CohortsResponse.of(learned.version, learned.cohorts)
 
     # --- the feed ---
 

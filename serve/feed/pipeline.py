@@ -16,7 +16,6 @@ import numpy as np
 from env.arrays.index_sets import is_among
 from env.columns.schema import N_STATIC, SCHEMA
 from env.fair_start.audience import Audiences
-from env.features.collaborative import NO_FACTORS, ItemFactors
 from env.features.encode import encode
 from env.features.scenes import observe
 from env.interface import Policy, fill_page, page_seed
@@ -52,6 +51,7 @@ from policies.slots.offers import PendingImpressions, choose_reserved, uploads_w
 from policies.slots.rules import by_language, gave_way, reserve, slots, spaced
 from serve.config import Arm, Config, Experiment, MixtureSettings
 from serve.feed.custom_pages import CustomPages
+from serve.learn.collaborative import NO_GENERATION, Generation
 from serve.learn.custom import load_customs
 from serve.learn.rankers import Ranking
 from serve.learn.served import Folds, ServingModel
@@ -156,6 +156,11 @@ class PageMaker(Protocol):
         """The item statistics and audiences of the version that draws the pages."""
         ...
 
+    @property
+    def learned(self) -> Generation:
+        """The generation of what is learned from all users that pages are drawn with."""
+        ...
+
     def page(
         self,
         request: FeedRequest,
@@ -253,7 +258,7 @@ class Pipeline:
         self._served = served
         self._ranking: Ranking | None = None
         self._nearest: MatchIndex | None = None
-        self._factors = NO_FACTORS, NO_FACTORS.places_in(self.catalogue)
+        self._learned = NO_GENERATION, NO_GENERATION.factors.places_in(self.catalogue)
         self._settings = query_settings(config)
         self._eligibility = Eligibility(Markets(config.markets), config.pools)
         self._owed = SlotReservations(self.catalogue)
@@ -309,7 +314,7 @@ class Pipeline:
             own: the creator whose uploads are the user's own; None: nobody.
         """
         catalogue = self.catalogue
-        factors, places = self._factors
+        learned, places = self._learned
         return Inventory(
             catalogue,
             served.states.aligned(catalogue),
@@ -317,19 +322,20 @@ class Pipeline:
             self._eligibility,
             self._settings,
             self._nearest,
-            factors,
+            learned.factors,
             places,
+            learned.apps,
             own,
         )
 
-    def collaborate(self, factors: ItemFactors) -> None:
-        """Match all further pages with this generation of item factors."""
-        self._factors = factors, factors.places_in(self.catalogue)
+    def collaborate(self, learned: Generation) -> None:
+        """Draw all further pages with this generation."""
+        self._learned = learned, learned.factors.places_in(self.catalogue)
 
     @property
-    def factors(self) -> ItemFactors:
-        """The generation of item factors that pages are matched with."""
-        return self._factors[0]
+    def learned(self) -> Generation:
+        """The generation of what is learned from all users that pages are drawn with."""
+        return self._learned[0]
 
     def look_in(self, nearest: MatchIndex) -> None:
         """Search the best matches of all further pages in this index."""

@@ -14,6 +14,7 @@ from serve.audit.response import Audit
 from serve.feed.engine import Engine
 from serve.limits import BLOCKS_PATH, ID_RULE, MAX_ID, USER_ID_RULE, is_external_user_id, is_id
 from serve.wire.codec import ProblemError
+from serve.wire.cohorts import CohortsResponse
 from serve.wire.feed import FeedbackRequest, FeedbackResponse, FeedRequest, FeedResponse, Health
 from serve.wire.items import FoundResponse, ItemBody, ItemsRequest, ItemsResponse
 from serve.wire.users import BlocksRequest, BlocksResponse, ProfileBody, UserResponse
@@ -95,6 +96,10 @@ async def _get_blocks(engine: Engine, _: None, parameters: Parameters) -> Blocks
 
 async def _audit(engine: Engine, _: None, parameters: Parameters) -> Audit:
     return await answer_audit(engine.folds, parameters)
+
+
+async def _cohorts(engine: Engine, _: None, __: Parameters) -> CohortsResponse:
+    return engine.cohorts
 
 
 async def _healthz(engine: Engine, _: None, __: Parameters) -> Health:
@@ -224,6 +229,15 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         type(None),
         Audit,
         query=_AUDIT,
+    ),
+    Operation(
+        "cohorts",
+        "GET",
+        "/v1/cohorts",
+        "Lists the cohorts of users by behaviour, named by the tags that they play.",
+        _cohorts,
+        type(None),
+        CohortsResponse,
     ),
     Operation(
         "healthz", "GET", "/healthz", "Says that the process runs.", _healthz, type(None), Health

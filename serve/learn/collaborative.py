@@ -1,27 +1,34 @@
-"""Item factors as generations: trained beside the learner, published, and followed by replicas.
+"""Generations of what all users teach together: trained beside the learner, followed by replicas.
 
-The learner hands on its window of answers when a fit is due; the fit runs on a thread of its own
-at a low priority, and a failure leaves the last generation in use. A replica swaps a generation in
-by one assignment, as it does a version. Derivation: `docs/decisions/collaborative.md`.
+A generation holds item factors, coordinates of devices, and cohorts. The learner hands on its
+window of answers when a fit is due; the fit runs on a thread of its own at a low priority, reads
+the users' states from the store, and a failure leaves the last generation in use. A replica swaps
+a generation in by one assignment, as it does a version. Derivation:
+`docs/decisions/collaborative.md`, `docs/decisions/cohorts.md`.
 """
 
 import logging
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event, get_native_id
 from typing import Final
 
 from env.columns.schema import SCHEMA
+from env.features.apps import NO_APPS, AppSpace
 from env.features.collaborative import NO_FACTORS, ItemFactors
 from policies.collaborative.answers import AnswerWindow
+from policies.collaborative.apps import fit_apps
+from policies.collaborative.cohorts import NO_COHORTS, Cohorts, fit_cohorts
 from policies.collaborative.fit import FitArgs, fit
 from policies.snapshots import Manifest, SnapshotCorruption, SnapshotStore
 from serve.config import CollaborativeSettings, Config
 from serve.learn.fold import LearnerState
 from serve.learn.follower import ActivationFollower
+from serve.learn.users import read_users
 from serve.store.generations import (
     NOTHING,
     ActivationConflict,
@@ -35,11 +42,41 @@ from serve.store.store import Activation, Store, StoreUnavailable, write_now
 logger = logging.getLogger(__name__)
 FOLDER = "collaborative"
 KEPT = 3
-PART = "factors"
+PART, APPS_PART, COHORTS_PART = "factors", "apps", "cohorts"
 NICE = 10
 """How far the thread's priority is lowered, where the system has priorities of threads."""
 
 _NAME: Final = "collaborative"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The result of one fit; generations of earlier releases hold item factors only."""
+
+    factors: ItemFactors = NO_FACTORS
+    apps: AppSpace = NO_APPS
+    cohorts: Cohorts = NO_COHORTS
+
+    @property
+    def version(self) -> int:
+        """Its number; 0: nothing was learned yet."""
+        return self.factors.version
+
+    def __len__(self) -> int:
+        """Return the number of items, names and cohorts that it knows."""
+        return len(self.factors) + len(self.apps) + len(self.cohorts)
+
+    def parts(self) -> dict[str, bytes]:
+        """Return the parts of a snapshot."""
+        return {
+            PART: self.factors.to_bytes(),
+            APPS_PART: self.apps.to_bytes(),
+            COHORTS_PART: self.cohorts.to_bytes(),
+        }
+
+
+NO_GENERATION = Generation()
+"""The generation before the first one."""
 
 
 def open_generations(config: Config) -> SnapshotStore:
@@ -53,7 +90,7 @@ def fit_args(settings: CollaborativeSettings) -> FitArgs:
 
 
 class CollaborativeTrainer:
-    """Fits item factors to the learner's window and publishes them."""
+    """Fits generations to the learner's window and the users' states, and publishes them."""
 
     def __init__(
         self,
@@ -117,17 +154,32 @@ class CollaborativeTrainer:
         self._given.clear()
         if window is None:
             return None
-        factors = fit(window.answers(self._settings.per_user), fit_args(self._settings))
-        if not len(factors):
+        users, before = read_users(self._store), self._before()
+        learned = Generation(
+            fit(window.answers(self._settings.per_user), fit_args(self._settings)),
+            fit_apps(users.devices, before.apps),
+            fit_cohorts(users.behaviours, before.cohorts),
+        )
+        if not len(learned):
             return None
-        self._current = self._publish(factors)
+        self._current = self._publish(learned)
         logger.info(
-            "published collaborative=%d items=%d offset=%d",
+            "published collaborative=%d items=%d apps=%d cohorts=%d offset=%d",
             self._current.version,
-            len(factors),
+            len(learned.factors),
+            len(learned.apps),
+            len(learned.cohorts),
             self._current.offset,
         )
         return self._current
+
+    def _before(self) -> Generation:
+        """Return the current generation; nothing where it cannot be read."""
+        try:
+            return load_generation(self._generations, self._current)
+        except (FileNotFoundError, SnapshotCorruption) as error:
+            logger.warning("began anew after collaborative=%d: %s", self._current.version, error)
+            return NO_GENERATION
 
     def _train_safely(self) -> bool:
         """Train; return whether to go on."""
@@ -143,7 +195,7 @@ class CollaborativeTrainer:
             logger.exception("kept collaborative=%d: the fit failed", self._current.version)
         return True
 
-    def _publish(self, factors: ItemFactors) -> Activation:
+    def _publish(self, learned: Generation) -> Activation:
         # A durable barrier: after it, all answers it has learned from are on disk.
         write_now(self._store, partial(require_epoch, epoch=self.epoch, name=_NAME))
         with self._store.view() as view:
@@ -155,22 +207,29 @@ class CollaborativeTrainer:
             offsets=self._store.log.shard_offsets(self._offset),
             feature_schema=SCHEMA,
             reward_version=0,
-            args={"dims": factors.n_dims, "items": len(factors)},
+            args={"dims": learned.factors.n_dims, "items": len(learned.factors)},
         )
-        written = self._generations.publish(manifest, {PART: factors.to_bytes()}, durable=False)
+        written = self._generations.publish(manifest, learned.parts(), durable=False)
         activation = Activation(number, self.epoch, self._offset, written.digest)
         write_now(self._store, partial(activate, activation=activation, name=_NAME))
         return activation
 
 
 def follow_generations(
-    store: Store, generations: SnapshotStore, swap: Callable[[ItemFactors], None]
-) -> ActivationFollower[ItemFactors]:
+    store: Store, generations: SnapshotStore, swap: Callable[[Generation], None]
+) -> ActivationFollower[Generation]:
     """Return what hands each new generation to `swap`."""
-    return ActivationFollower(store, _NAME, partial(load_factors, generations), swap)
+    return ActivationFollower(store, _NAME, partial(load_generation, generations), swap)
 
 
-def load_factors(generations: SnapshotStore, activation: Activation) -> ItemFactors:
+def read_generation(config: Config, store: Store) -> Generation:
+    """Return the current generation of a data folder; raises as `load_generation`."""
+    with store.view() as view:
+        activation = current_activation(view, _NAME) or NOTHING
+    return load_generation(open_generations(config), activation)
+
+
+def load_generation(generations: SnapshotStore, activation: Activation) -> Generation:
     """Return an activated generation.
 
     Raises:
@@ -179,11 +238,19 @@ def load_factors(generations: SnapshotStore, activation: Activation) -> ItemFact
     """
     number = activation.version
     if not number:
-        return NO_FACTORS
-    if generations.manifest(number).digest != activation.digest:
+        return NO_GENERATION
+    manifest = generations.manifest(number)
+    if manifest.digest != activation.digest:
         raise SnapshotCorruption(f"generation {number} is not the one that was published")
     try:
-        return ItemFactors.from_bytes(generations.load_part(number, PART), number)
+        factors = ItemFactors.from_bytes(generations.load_part(number, PART), number)
+        if APPS_PART not in manifest.parts:  # of a release that learned item factors only
+            return Generation(factors)
+        return Generation(
+            factors,
+            AppSpace.from_bytes(generations.load_part(number, APPS_PART)),
+            Cohorts.from_bytes(generations.load_part(number, COHORTS_PART)),
+        )
     except (KeyError, ValueError) as error:
         raise SnapshotCorruption(f"generation {number} cannot be used: {error}") from error
 

@@ -119,6 +119,11 @@ class RedisView:
                     found[UserKey(user.decode())] = UserId(user_id), profile
         return found
 
+    def user_keys(self, limit: int) -> list[UserKey]:
+        """Return the pseudonyms of at most `limit` registered users, in ascending order."""
+        shards = self._database.shards[ITEMS + 1 :]
+        return sorted(UserKey(user) for shard in shards for user in shard.keys_of(STATES))[:limit]
+
     def user_states(self, users: Collection[UserKey]) -> dict[UserKey, UserState]:
         """Return the states of these users; unknown and forgotten users are left out."""
         by_shard: dict[int, list[UserKey]] = {}

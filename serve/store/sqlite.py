@@ -122,6 +122,11 @@ class SqliteView:
             for user, user_id, state in self.connection.execute(query)
         }
 
+    def user_keys(self, limit: int) -> list[UserKey]:
+        """Return the pseudonyms of at most `limit` registered users, in ascending order."""
+        query = "SELECT user FROM user_state ORDER BY user LIMIT ?"
+        return [UserKey(user) for (user,) in self.connection.execute(query, (limit,))]
+
     def user_states(self, users: Collection[UserKey]) -> dict[UserKey, UserState]:
         """Return the states of these users; unknown and forgotten users are left out."""
         rows = ((user, self.connection.execute(_STATE, (user,)).fetchone()) for user in users)

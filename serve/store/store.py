@@ -66,6 +66,13 @@ class View(Protocol):
         """Return the caller's id and the profile of every registered user."""
         ...
 
+    def user_keys(self, limit: int) -> list[UserKey]:
+        """Return the pseudonyms of at most `limit` registered users, in ascending order.
+
+        Pseudonyms are random, so these are a sample that stays the same while users stay.
+        """
+        ...
+
     def user_states(self, users: Collection[UserKey]) -> dict[UserKey, UserState]:
         """Return the states of these users; unknown and forgotten users are left out."""
         ...

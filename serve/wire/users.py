@@ -44,6 +44,7 @@ class ProfileBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     """A user's profile, as it is registered.
 
     Attributes:
+        os: with its version or without, as "Android 14".
         time_zone: IANA name; empty: the country's most populous zone.
         registered_ms: 0: the time when the server first sees the user.
         birth_year: 0 if unknown; the market's least age then applies.
@@ -62,6 +63,7 @@ class ProfileBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
         tuple[Annotated[str, Meta(min_length=1, max_length=128)], ...], Meta(max_length=1000)
     ] = ()
     birth_year: Year = 0
+    device_model: Word = ""
 
     def profile(self) -> Profile:
         """Return the profile of this description."""
@@ -77,6 +79,7 @@ class ProfileBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
             registered_ms=self.registered_ms,
             follows=tuple(CreatorId(creator) for creator in self.follows),
             birth_year=self.birth_year,
+            device_model=self.device_model,
         )
 
 

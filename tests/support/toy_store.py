@@ -70,6 +70,9 @@ class ToyView:
         named = self.tables.users.items()
         return {key: (user_id, states[key].profile) for user_id, key in named if key in states}
 
+    def user_keys(self, limit: int) -> list[UserKey]:
+        return sorted(self.tables.states)[:limit]
+
     def user_states(self, users: Collection[UserKey]) -> dict[UserKey, UserState]:
         states = self.tables.states
         return {user: decode_state(states[user]) for user in users if user in states}

@@ -259,6 +259,13 @@ def anonymous(record: Record) -> Record:
     if not isinstance(record, UserRecord):
         return record
     profile = record.profile and msgspec.structs.replace(
-        record.profile, time_zone="", apps=(), tags=(), registered_ms=0, follows=(), birth_year=0
+        record.profile,
+        time_zone="",
+        apps=(),
+        tags=(),
+        registered_ms=0,
+        follows=(),
+        birth_year=0,
+        device_model="",
     )
     return msgspec.structs.replace(record, user_id=UserId(""), profile=profile)

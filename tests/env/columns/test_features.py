@@ -1,5 +1,7 @@
 """The encoding: half precision before anybody sees it, and columns that say what they are named."""
 
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from env.columns.schema import (
     action_index,
     quantise,
 )
+from env.features.apps import AppSpace
 from env.features.encode import encode
 from env.interface import fill_page, redraw
 from env.items.catalogue import Catalogue
@@ -28,12 +31,12 @@ from env.items.content import static_block
 from env.items.statistics import ItemStates
 from env.pages.records import Blocks, page_record
 from env.records import PageRecord, decode_record, encode_record, item_key, pack_halves
+from env.users.devices import device_keys
 from env.users.interests import RIDGE, Tally
 from env.users.state import (
     DECLARED_SIGNAL,
     PRIOR_CARDS,
     UserState,
-    hash_apps,
     long_interest,
     newcomer,
     scene_interest,
@@ -287,11 +290,35 @@ def test_who_registered_lately_is_new(profile: Profile, expected: float) -> None
     assert shared(encoded(newcomer(profile)), "new_cohort") == expected
 
 
-def test_installed_apps_are_a_block_of_hashed_columns() -> None:
+def test_installed_apps_are_a_block_of_learned_coordinates() -> None:
+    user = newcomer(Profile(apps=("chat", "maps")))
     block = slice(SHARED.index("app0"), SHARED.index("app0") + N_APPS)
-    chat = newcomer(Profile(apps=("chat",)))
-    assert np.array_equal(encoded(chat).shared[block], hash_apps(["chat"]))
-    assert not encoded(newcomer(Profile())).shared[block].any()
+    assert not encoded(user).shared[block].any(), "nothing is learned yet"
+    keys = np.array(sorted(device_keys(user.profile)), dtype=np.uint64)
+    places = np.eye(N_APPS, dtype=np.float32)[:2]
+    query = feature_query(user, SCENE, catalogue_of(*ITEMS), some_states())
+    learned = replace(query, apps=AppSpace.of(keys, np.ones(2), places))
+    expected = [*[0.5**0.5] * 2, *[0.0] * (N_APPS - 2)]
+    assert encode(learned, np.arange(6)).shared[block] == pytest.approx(expected, abs=2**-11)
+
+
+@pytest.mark.parametrize(
+    ("os", "android", "ios"),
+    [
+        ("Android 14", 1.0, 0.0),
+        (" android", 1.0, 0.0),
+        ("iOS 17.5.1", 0.0, 1.0),
+        ("iPadOS/18", 0.0, 1.0),
+        ("Windows 11", 0.0, 0.0),
+        ("14", 0.0, 0.0),
+        ("", 0.0, 0.0),
+    ],
+)
+def test_the_system_is_known_with_its_version_or_without(
+    os: str, android: float, ios: float
+) -> None:
+    features = encoded(newcomer(Profile(os=os)))
+    assert (shared(features, "android"), shared(features, "ios")) == (android, ios)
 
 
 def test_what_brought_a_user_is_one_of_a_few_hashed_columns() -> None:

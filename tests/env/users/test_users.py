@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from env.columns.scales import TYPICAL_PLAY_RATE, TYPICAL_WATCH, observed
-from env.columns.schema import N_APPS, VECTOR_DIM
+from env.columns.schema import VECTOR_DIM
 from env.items.content import static_block, tags_vector
 from env.records import (
     FEEDBACK_KINDS,
@@ -38,10 +38,10 @@ from env.users.state import (
     delivered_keys,
     encode_state,
     followed,
-    hash_apps,
     live_session,
     long_interest,
     newcomer,
+    register,
     seen_keys,
     session_interest,
 )
@@ -330,13 +330,11 @@ def test_the_prior_of_a_scene_speaks_first_below_declared_tags_and_fades() -> No
     assert np.array_equal(long_interest(state, prior=nothing), long_interest(state))
 
 
-def test_apps_share_a_few_buckets_whatever_they_are_called() -> None:
-    assert hash_apps([" Chat", "chat"]).tolist() == hash_apps(["chat"]).tolist()
-    assert np.count_nonzero(hash_apps(["chat"])) == 1
-    many = hash_apps(f"app {i}" for i in range(400))
-    assert np.linalg.norm(many) == pytest.approx(1.0)
-    assert np.count_nonzero(many) == N_APPS
-    assert not hash_apps(["", " "]).any()
+def test_an_older_row_with_hashed_apps_is_read_and_its_hash_goes_with_the_next_profile() -> None:
+    older = msgspec.structs.replace(newcomer(Profile(apps=("chat",))), apps=bytes(16))
+    read = decode_state(encode_state(older))
+    assert read == older
+    assert register(read, Profile(apps=("chat",))) == newcomer(Profile(apps=("chat",)))
 
 
 def test_a_changed_profile_keeps_what_was_learned() -> None:

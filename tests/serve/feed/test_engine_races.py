@@ -17,6 +17,7 @@ from policies.bandit.settings import HybridBanditArgs
 from serve.config import Config, DataSettings
 from serve.feed.engine import CHANGING, MAX_DRAWS, Engine
 from serve.feed.pipeline import Pipeline
+from serve.learn.collaborative import Generation
 from serve.learn.served import Folds, initial_serving_model
 from serve.wire.feed import Event, FeedbackRequest, FeedRequest, FeedResponse, SceneBody
 from serve.wire.items import ItemBody, ItemsRequest
@@ -51,6 +52,10 @@ class Meddled:
     @property
     def folds(self) -> Folds:
         return self._pipeline.folds
+
+    @property
+    def learned(self) -> Generation:
+        return self._pipeline.learned
 
     def page(
         self,

@@ -15,7 +15,6 @@ from servers import kept_in, open_kind
 from waiting import wait_until
 
 from env.columns.schema import CO_KNOWN, CO_MATCH, N_DYNAMIC, index_of
-from env.features.collaborative import ItemFactors
 from env.records import PageRecord, item_key, unpack_halves
 from env.users import fold as user_fold
 from env.users.state import UserState
@@ -26,6 +25,7 @@ from serve.jobs.verify import verify_log
 from serve.learn.collaborative import (
     PART,
     CollaborativeTrainer,
+    Generation,
     fit_args,
     follow_generations,
     open_generations,
@@ -93,8 +93,8 @@ def trained(config: Config, store: Store) -> tuple[CollaborativeTrainer, Learner
 
 def followed(
     config: Config, store: Store
-) -> tuple[ActivationFollower[ItemFactors], list[ItemFactors]]:
-    swapped: list[ItemFactors] = []
+) -> tuple[ActivationFollower[Generation], list[Generation]]:
+    swapped: list[Generation] = []
     return follow_generations(store, open_generations(config), swapped.append), swapped
 
 
@@ -133,7 +133,7 @@ def test_a_generation_is_the_fit_of_the_window_at_its_offset(config: Config, sto
     assert not follower.poll()
     assert learning.window is not None
     expected = fit(learning.window.answers(SETTINGS.per_user), fit_args(SETTINGS))
-    assert swapped[0].to_bytes() == expected.to_bytes()
+    assert swapped[0].factors.to_bytes() == expected.to_bytes()
     assert (swapped[0].version, follower.version) == (1, 1)
     with store.view() as view:
         activation = current_activation(view, "collaborative")
@@ -154,7 +154,7 @@ def test_replicas_load_the_generation_by_its_row_in_any_store(
         assert trainer.train() is not None
         follower, swapped = followed(config, store)
         assert follower.poll()
-        assert len(swapped[0])
+        assert len(swapped[0].factors)
         with open_kind(tmp_path / kind, lambda: 0) as again, again.view() as view:
             activation = current_activation(view, "collaborative")
         assert activation is not None
@@ -287,7 +287,7 @@ def test_pages_log_the_columns_of_the_current_generation_and_can_be_drawn_again(
     assert len(pages) == 32
     for page, state in pages:
         logged = unpack_halves(page.dynamic).reshape(-1, N_DYNAMIC)[:, at]
-        taste = swapped[0].taste_of(state)
+        taste = swapped[0].factors.taste_of(state)
         assert taste is not None
         keys = np.array([item_key(i) for i in page.candidates], dtype=np.uint64)
         expected = np.stack(taste.columns(keys), axis=1).astype(np.float16)
@@ -303,7 +303,7 @@ def test_the_learner_trains_beside_learning_and_a_replica_follows(config: Config
     learner = LearnerReplica(config, now_ms=lambda: START_MS)
     replica = FeedReplica(config, now_ms=lambda: START_MS)
     try:
-        wait_until(lambda: replica.pipeline.factors.version == 1)
+        wait_until(lambda: replica.pipeline.learned.version == 1)
         learner.check()
         replica.check()
     finally:
@@ -311,7 +311,7 @@ def test_the_learner_trains_beside_learning_and_a_replica_follows(config: Config
         replica.close()
     restarted = FeedReplica(config, now_ms=lambda: START_MS)
     try:
-        assert restarted.pipeline.factors.version == 1
+        assert restarted.pipeline.learned.version == 1
     finally:
         restarted.close()
 

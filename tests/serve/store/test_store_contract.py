@@ -99,6 +99,13 @@ def test_a_user_is_found_by_the_caller_s_id(reopen: Open) -> None:
         assert view.user_states([user, UserKey("nobody")]) == {user: found.state}
 
 
+def test_the_first_pseudonyms_are_a_sample_that_lasts(store: Store) -> None:
+    users = sorted(register(store, UserId(f"u{k}"), Profile()) for k in range(9))
+    with store.view() as view:
+        assert view.user_keys(4) == users[:4]
+        assert view.user_keys(100) == users
+
+
 def test_who_is_forgotten_has_no_state_and_no_name_in_the_log(store: Store) -> None:
     user = register(store, ANN, Profile(country="GB", apps=("chess",), birth_year=1990))
     other = register(store, UserId("bob"), Profile(apps=("go",)))
@@ -117,7 +124,7 @@ def test_who_is_forgotten_has_no_state_and_no_name_in_the_log(store: Store) -> N
     assert write(store, forget) == 2
     with store.view() as view:
         assert view.user(ANN) is None
-        assert list(view.users()) == [other]
+        assert list(view.users()) == view.user_keys(9) == [other]
         assert view.user_states([user]) == {}
     after = list(store.log.read())
     assert [(a.offset, type(a.record)) for a in after[:-1]] == [

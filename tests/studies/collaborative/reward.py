@@ -19,7 +19,7 @@ from env.records import ItemRecord, PageRecord, pack_halves
 from env.world.presets import load
 from policies.collaborative.fit import fit
 from serve.config import CollaborativeSettings, Config
-from serve.learn.collaborative import fit_args
+from serve.learn.collaborative import Generation, fit_args
 from tests.studies.served_world.users import Shard
 from tests.studies.served_world.world import ServedWorld, WorldSize
 
@@ -97,7 +97,8 @@ class Fitting:
             return
         self.n_fitted = window.n_folded
         answers = window.answers(self.settings.per_user)
-        world.pipeline.collaborate(fit(answers, fit_args(self.settings), window.n_folded))
+        factors = fit(answers, fit_args(self.settings), window.n_folded)
+        world.pipeline.collaborate(Generation(factors))
 
 
 def run_reward(

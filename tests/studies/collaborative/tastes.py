@@ -21,7 +21,7 @@ from env.vocabulary import CreatorId, Item, ItemId, PageId, Profile, SessionId, 
 from policies.collaborative.fit import fit
 from serve.config import Config
 from serve.feed.pipeline import Pipeline
-from serve.learn.collaborative import fit_args
+from serve.learn.collaborative import Generation, fit_args
 from serve.learn.fold import LearnerState
 from serve.learn.served import initial_serving_model
 from serve.learn.settings import learning_args, vowpal_args
@@ -179,7 +179,7 @@ class TwoTastes:
         if window is not None and window.n_folded - self._n_fitted >= self.size.fit_every:
             self._n_fitted = window.n_folded
             factors = fit(window.answers(settings.per_user), fit_args(settings), self._version)
-            self.pipeline.collaborate(factors)
+            self.pipeline.collaborate(Generation(factors))
 
 
 def run_tastes(size: TastesSize, *, seed: int, config: Config, advance: Advance) -> TastesResult:
