@@ -240,10 +240,11 @@ def _item_ids(settings: Config) -> "set[ItemId]":
 
 
 def _generate(settings: Config) -> None:
-    from env.world import generated
+    from env.world.generated import catalogue
+    from env.world.titles import dressed
     from serve.jobs.import_data import import_items
 
-    counts = import_items(settings, generated.catalogue(1, N_ITEMS, now_ms()), now_ms())
+    counts = import_items(settings, dressed(catalogue(1, N_ITEMS, now_ms())), now_ms())
     typer.echo(f"{Path(settings.data.folder)}: a generated catalogue, {counts.new:,} items")
 
 
