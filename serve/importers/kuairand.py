@@ -153,8 +153,9 @@ def _read_item(row: Row) -> Item:
 
 
 def _title_of(video: int, tags: Sequence[str]) -> str:
-    """Return a title by the tags; the video's number keeps it from being another's near-duplicate."""
-    return f"Topic {' and '.join(tags)}: video {video}" if tags else f"Video {video}"
+    """Return a title by the first tags; the number keeps it from being another's duplicate."""
+    topics = " and ".join(tags[:3])
+    return f"Topic {topics}: video {video}" if topics else f"Video {video}"
 
 
 def _parse_duration(text: str) -> float:
