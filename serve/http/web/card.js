@@ -1,7 +1,8 @@
 // One card as it is drawn: picture or video, what it is called, by whom, how long it runs, and where
 // its product is sold, if one may be offered.
 
-import { colour, drawArt, hueOf } from "./art.js";
+import { makePoster } from "./poster.js";
+import { colour, hueOf } from "./topics.js";
 import { describeItem, describeReason, titleOf } from "./words.js";
 
 const ART_WIDTH = 540;

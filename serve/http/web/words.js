@@ -27,6 +27,11 @@ export function describeReason(reason) {
   return REASONS[reason] ?? [reason || "Feed", "proposed by this source"];
 }
 
+/** Return the topic of an item: what its picture shows and its colour stands for. */
+export function topicOf(item) {
+  return item.tags?.[0] ?? "";
+}
+
 /** Return what stands large on a card. */
 export function titleOf(item) {
   return item.title || `Video ${item.item_id}`;
