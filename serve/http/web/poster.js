@@ -11,6 +11,7 @@ import { topicOf } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const ART = { width: 540, height: 1168 };
+const READ = ["comedy"]; // has letters in it
 const SCENES = { ...home, ...play };
 
 /** Return the picture of an item: an SVG where its topic has a scene, else a canvas. */
@@ -27,7 +28,7 @@ function makeScene(scene, item) {
   svg.setAttribute("preserveAspectRatio", "xMidYMid slice");
   svg.setAttribute("class", "art poster");
   svg.setAttribute("aria-hidden", "true");
-  svg.innerHTML = (random() < 0.5 ? mirrored(picture) : picture) + stickerOf(item); // no word of the item
+  svg.innerHTML = (READ.includes(scene) || random() < 0.5 ? picture : mirrored(picture)) + stickerOf(item); // no word of the item
   return svg;
 }
 
@@ -57,5 +58,5 @@ function stickerOf(item) {
   const kind = (item.tags ?? []).map((tag) => tag.split("/")[1]).find((part) => Object.hasOwn(STICKERS, part ?? ""));
   if (!kind) return "";
   const [ground, mark] = STICKERS[kind];
-  return at(48, 108, moving("wiggle", disc(2, 4, 37, "#00000030") + disc(0, 0, 37, "#fff") + disc(0, 0, 32, ground) + mark), -8, 0.86);
+  return at(52, 142, moving("wiggle", disc(2, 4, 37, "#00000030") + disc(0, 0, 37, "#fff") + disc(0, 0, 32, ground) + mark), -8, 0.86);
 }
