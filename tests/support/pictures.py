@@ -91,7 +91,7 @@ def _take(
     file.parent.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=file)
     context.close()
-    Image.open(file).convert("RGB").quantize(256).save(file, optimize=True)
+    Image.open(file).convert("RGB").save(file, optimize=True)
     sys.stdout.write(f"{file}: {file.stat().st_size / 1024:.0f} KiB\n")
 
 
