@@ -1,4 +1,4 @@
-"""Takes the documents' pictures of the page, by `make pictures`: Chromium, the real app, one person.
+"""Takes the pictures of the page for the documents: `make pictures`, Chromium, the real app.
 
 Without arguments the pictures in `docs/` are made anew. With a folder, every state goes there: the
 first card, after thirty, why, share, an empty feed and a stopped server, on a phone and on a
@@ -30,7 +30,10 @@ LIKED = "pets"
 CARDS = 30
 WATCHED_MS, SKIPPED_MS = 12_000, 1_200
 
+IS_ANOTHER = "last => document.querySelector('#now').innerText !== last"
+
 Theme = Literal["dark", "light"]
+THEMES: tuple[Theme, ...] = ("dark", "light")
 SCREENS = {"phone": (390, 844), "desktop": (1440, 900)}
 IN_DOCS = {
     ("learned", "phone", "dark"): "page",
@@ -45,7 +48,7 @@ def main() -> None:
     with TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         with _demo(Path(folder) / "demo") as demo, open_site(Path(folder) / "empty", []) as empty:
-            for screen, theme in product(SCREENS, ("dark", "light")):
+            for screen, theme in product(SCREENS, THEMES):
                 for state, take in STATES.items():
                     name = IN_DOCS.get((state, screen, theme))
                     if everything is None and name is None:
@@ -111,7 +114,7 @@ def _learned(page: Page, site: Site, user: str) -> None:
             page.keyboard.press("l")
         title = page.locator("#now").inner_text()
         page.keyboard.press("j")
-        page.wait_for_function("last => document.querySelector('#now').innerText !== last", arg=title)
+        page.wait_for_function(IS_ANOTHER, arg=title)
 
 
 def _why(page: Page, site: Site, user: str) -> None:
