@@ -34,7 +34,7 @@ IS_ANOTHER = "last => document.querySelector('#now').innerText !== last"
 
 Theme = Literal["dark", "light"]
 THEMES: tuple[Theme, ...] = ("dark", "light")
-SCREENS = {"phone": (390, 844), "desktop": (1440, 900)}
+SCREENS = {"phone": (390, 844), "desktop": (1280, 800)}
 IN_DOCS = {
     ("learned", "phone", "dark"): "page",
     ("why", "desktop", "dark"): "page-desktop",

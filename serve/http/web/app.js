@@ -55,8 +55,7 @@ async function start() {
   followTheme(localStorage);
   find("#user").textContent = userId;
   find("#stranger").href = `?user=${newUserId()}`;
-  const isWide = matchMedia("(min-width: 960px) and (min-height: 520px)").matches;
-  togglePanel((localStorage.getItem(PANEL_KEY) ?? String(isWide)) === "true");
+  togglePanel(localStorage.getItem(PANEL_KEY) === "true");
   listenToKeys(document, act);
   listenToWheel(find("#stage"), act);
   listenToTouch(find("#stage"), act, (px) => stage.drag(px));
@@ -248,6 +247,7 @@ function showStatus() {
   status.classList.toggle("is-whole", isWhole && isFailing);
   status.classList.toggle("is-empty", deck.isEmpty);
   document.body.classList.toggle("is-waiting", isWhole);
+  document.body.classList.toggle("is-bare", !deck.current);
   const [title, text] = describeStatus(isWhole);
   find("#status-title").textContent = title;
   find("#status-text").textContent = text;

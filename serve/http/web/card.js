@@ -3,6 +3,7 @@
 
 import { makePoster } from "./poster.js";
 import { colour, hueOf } from "./topics.js";
+import { Tune } from "./tune.js";
 import { describeItem, describeReason, describeTag, titleOf } from "./words.js";
 
 const IMAGE = /\.(avif|gif|jpe?g|png|svg|webp)$/i;
@@ -12,6 +13,7 @@ const MAX_TAGS = 5;
 export class CardView {
   #video = null;
   #progress = null;
+  #tune = null;
 
   constructor(card, template, nowMs) {
     this.card = card;
@@ -27,13 +29,15 @@ export class CardView {
 
   /** Whether there is something to hear. */
   get hasSound() {
-    return this.#video !== null;
+    return Boolean(this.#video ?? this.#tune);
   }
 
   /** Run: the card is on screen and somebody looks. */
   play(isMuted) {
     this.element.classList.add("is-playing");
     this.#progress?.play();
+    if (isMuted) this.#tune?.stop();
+    else this.#tune?.play();
     if (!this.#video) return;
     this.#video.muted = isMuted;
     this.#video.play().catch((error) => console.warn("video does not play:", error.message));
@@ -43,11 +47,13 @@ export class CardView {
   pause() {
     this.element.classList.remove("is-playing");
     this.#progress?.pause();
+    this.#tune?.stop();
     this.#video?.pause();
   }
 
   /** Let go of what takes memory. */
   remove() {
+    this.#tune?.stop();
     this.#video?.removeAttribute("src");
     this.#video?.load();
     this.#progress?.cancel();
@@ -62,6 +68,7 @@ export class CardView {
     const poster = makePoster(this.card.item);
     this.element.prepend(poster);
     const address = webAddress(this.card.item.media);
+    if (!address && this.card.item.sound) this.#tune = new Tune(this.card.item.sound);
     if (!address) return;
     if (IMAGE.test(address.pathname)) this.#addImage(poster, address.href);
     else this.#addVideo(poster, address.href);
