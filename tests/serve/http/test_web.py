@@ -426,9 +426,7 @@ def test_a_picture_is_shown_as_media_also_where_its_address_does_not_say_so(
     media = [f"https://pictures.example/{name}" for name in ("a.svg?v=1", "b")]
     items = [Item(ItemId(address[-1]), title=address, media=address) for address in media]
     for address in media:
-        page.route(
-            address, lambda route: route.fulfill(body=drawing, content_type="image/svg+xml")
-        )
+        page.route(address, lambda route: route.fulfill(body=drawing, content_type="image/svg+xml"))
     with open_site(tmp_path, items) as site:
         open_feed(page, site, "val")
         for _ in media:
