@@ -22,7 +22,7 @@ export function makePoster(item) {
 
 function makeScene(scene, item) {
   const random = seededRandom(hashText(item.item_id));
-  const picture = SCENES[scene](random);
+  const picture = SCENES[scene](random, item.title ?? "");
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 360 780");
   svg.setAttribute("preserveAspectRatio", "xMidYMid slice");

@@ -68,10 +68,14 @@ function bowl(x, y, colour) {
     line("M-54 -8Q0 8 54 -8", "#d64541", 6));
 }
 
-export function pets(random) {
+const DOGS = /dog|pupp|anjing|chó|aso\b|tuta|หมา/i;
+const CATS = /\bcats?\b|kitten|kucing|mèo|pusa|kuting|แมว/i;
+
+export function pets(random, title) {
   const [wall, floor, rug] = pick(random, [["#bfe0ee", "#d9a772", "#f28f79"], ["#f7d8c4", "#b98a66", "#6fb1a0"], ["#d9d2f2", "#c39a74", "#f2b84b"]]);
   const window_ = box(222, 96, 112, 136, "#fff", 8) + box(232, 106, 92, 116, "#8fd0f5", 4) + disc(302, 132, 17, "#fff3b0") + box(275, 106, 6, 116, "#fff") + box(232, 160, 92, 6, "#fff");
-  const isCat = random() < 0.55;
+  const isEither = DOGS.test(title) === CATS.test(title);
+  const isCat = isEither ? random() < 0.55 : CATS.test(title);
   return room(wall, floor, 432) + window_ + oval(178, 508, 164, 34, rug) + oval(178, 508, 124, 23, "#ffffff38") +
     (isCat ? cat(random) : dog(random));
 }

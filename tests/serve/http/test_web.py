@@ -493,3 +493,19 @@ def test_a_feed_without_cards_says_so_and_fills_when_there_are_some(
         put_items(site.address, make_items(3))
         shown_title(page).wait_for()
         expect(page.locator("#status")).to_be_hidden()
+
+
+def test_a_cat_is_drawn_where_the_title_says_so(page: Page, site: Site) -> None:
+    open_feed(page, site, "abe")
+    pictures = page.evaluate(
+        """async (titles) => {
+            const { makePoster } = await import("/web/poster.js");
+            const ids = Array.from({ length: 20 }, (_, k) => `clip-${k}`);
+            const make = (item_id, title) => makePoster({ item_id, title, tags: ["pets"] });
+            return titles.map((title) => ids.map((id) => make(id, title).innerHTML));
+        }""",
+        ["Kucing oren", "A puppy's first snow"],
+    )
+    yarn, tongue = "#e0526d", "#f2788f"
+    assert [all(yarn in drawn for drawn in some) for some in pictures] == [True, False]
+    assert [all(tongue in drawn for drawn in some) for some in pictures] == [False, True]
