@@ -1,7 +1,7 @@
 """Takes the pictures of the page for the documents: `make pictures`, Chromium, the real app.
 
 Without arguments the pictures in `docs/` are made anew. With a folder, every state goes there: the
-first card, after thirty, why, share, an empty feed and a stopped server, on a phone and on a
+first card, after forty, why, share, an empty feed and a stopped server, on a phone and on a
 desktop, dark and light.
 """
 
@@ -27,7 +27,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
 DOCS = Path(__file__).parents[2] / "docs"
 LIKED = "pets"
-CARDS = 30
+CARDS = 40
 WATCHED_MS, SKIPPED_MS = 12_000, 1_200
 
 IS_ANOTHER = "last => document.querySelector('#now').innerText !== last"
