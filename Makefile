@@ -17,7 +17,7 @@ PINS := pyproject.toml constraints.txt
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 PACKAGES := env policies replay serve
 
-.PHONY: help install run check test clients study lint wheel clean
+.PHONY: help install run check test clients study lint pictures wheel clean
 
 # Folders whose tests start no process, train nothing and simulate no world. What takes long in them all
 # the same bears the marker `slow`; a new test of these folders is in the selection by itself.
@@ -55,6 +55,9 @@ lint: .venv/.installed-$(EXTRAS)  ## check style, format, types and layers
 
 study: .venv/.installed-$(EXTRAS)  ## run a study of the defaults: make study ARGS='coldstart --json'
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.studies $(ARGS)
+
+pictures: .venv/.installed-$(EXTRAS)  ## take the pictures of the page in docs/ anew, with Chromium
+	PYTHONPATH=tests/support $(BIN)/python tests/support/pictures.py $(ARGS)
 
 wheel: install  ## build the wheel, install it into an empty venv, and let it serve a page
 	$(BIN)/python tests/support/wheels.py $(ARGS)

@@ -123,6 +123,7 @@ def _play_rate(interactions: "deque[Interaction] | list[Interaction]") -> str:
 
 N_ITEMS = 2_000
 PRESENT = 40
+N_VIEWERS = 20 * PRESENT
 CARDS_AT_ONCE = 20
 PAUSE_S = 0.5
 REFRESH_S = 0.5
@@ -252,7 +253,7 @@ async def _view(settings: Config, address: str) -> None:
     from serve.wire.client import FeedClient
 
     world, accounts = await asyncio.to_thread(load_world, settings, 1)
-    simulated = simulated_users(world, accounts[: 20 * PRESENT])
+    simulated = simulated_users(world, accounts[:N_VIEWERS])
     async with FeedClient(address) as client:
         swarm = Swarm(
             client, ConstantAttendance(simulated, PRESENT), seed=now_ms(), start_ms=now_ms()
@@ -282,10 +283,12 @@ def _item_ids(settings: Config) -> "set[ItemId]":
 
 
 def _generate(settings: Config) -> None:
-    from env.world import generated
-    from serve.jobs.import_data import import_items
+    from env.world.generated import catalogue
+    from env.world.titles import dressed
+    from serve.jobs.import_data import import_items, import_users, load_world
 
-    counts = import_items(settings, generated.catalogue(1, N_ITEMS, now_ms()), now_ms())
+    counts = import_items(settings, dressed(catalogue(1, N_ITEMS, now_ms())), now_ms())
+    import_users(settings, load_world(settings, 1)[1][:N_VIEWERS], now_ms())
     typer.echo(f"{Path(settings.data.folder)}: a generated catalogue, {counts.new:,} items")
 
 

@@ -86,7 +86,7 @@ UNROUTED = "none"
 """Operation label, in the metrics, of requests that match no operation of the API."""
 
 _SECURITY = {
-    "Content-Security-Policy": "default-src 'self'; media-src *; img-src 'self' data:; "
+    "Content-Security-Policy": "default-src 'self'; media-src *; img-src * data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-cache",
     "Referrer-Policy": "no-referrer",

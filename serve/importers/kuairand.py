@@ -2,9 +2,11 @@
 
 The folder holds `video_features_basic_*.csv`, `user_features_*.csv` and any number of
 `log_standard_*.csv` or `.parquet`, as published. Everything is checked before anything is returned.
-Items have no title; a missing `video_duration`, or a `duration_ms` of 0, means an unknown duration.
+Items have no title there: theirs names their tags and their number, so that no two are alike. A
+missing `video_duration`, or a `duration_ms` of 0, means an unknown duration.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -138,6 +140,7 @@ def _read_item(row: Row) -> Item:
     item = Item(
         item_id=ItemId(str(row.whole("video_id"))),
         creator=CreatorId(str(row.whole("author_id"))),
+        title=_title_of(row.whole("video_id"), tags),
         tags=tuple(f"t{tag}" for tag in tags),
         duration_s=duration_ms / 1000.0 if duration_ms else None,
         published_ms=int(uploaded.replace(tzinfo=ZONE).timestamp() * 1000),
@@ -147,6 +150,12 @@ def _read_item(row: Row) -> Item:
     )
     to_body(row.path, row.line, msgspec.to_builtins(item), ItemBody)
     return item
+
+
+def _title_of(video: int, tags: Sequence[str]) -> str:
+    """Return a title by the first tags; the number keeps it from being another's duplicate."""
+    topics = " and ".join(tags[:3])
+    return f"Topic {topics}: video {video}" if topics else f"Video {video}"
 
 
 def _parse_duration(text: str) -> float:

@@ -1,14 +1,18 @@
 // The page: puts deck, stage, watch and panel together, and says what each action does.
 
-import { colour, hueOf } from "./art.js";
 import { Deck } from "./deck.js";
 import { listenToKeys, listenToTouch, listenToWheel } from "./gestures.js";
+import { Memory } from "./memory.js";
 import { Outbox } from "./outbox.js";
 import { Panel } from "./panel.js";
 import { identify, newUserId, observeScene } from "./person.js";
 import { Stage } from "./stage.js";
+import { readTaste } from "./taste.js";
+import { followTheme, turnTheme } from "./theme.js";
+import { colour, hueOf, hueOfTopic } from "./topics.js";
 import { Watch } from "./watch.js";
-import { formatChance, initialsOf, titleOf } from "./words.js";
+import { fetchItem } from "./wire.js";
+import { initialsOf, titleOf } from "./words.js";
 
 const TOAST_MS = 1800;
 const TICK_MS = 500;
@@ -16,35 +20,42 @@ const PANEL_KEY = "nextswipe.why";
 
 const find = (selector) => document.querySelector(selector);
 const userId = identify(location, localStorage);
-const followed = new Set();
+const memory = new Memory(localStorage, userId);
 let toastTimer = 0;
+let isPastEnd = false;
 
 const outbox = new Outbox(localStorage, showOutbox);
 const watch = new Watch(outbox);
-const deck = new Deck(() => ({ user_id: userId, scene: observeScene() }), showFetched);
+const deck = new Deck(
+  () => ({ user_id: userId, scene: observeScene() }), () => memory.isNew, showFetched,
+);
 const stage = new Stage(find("#strip"), find("#card"), deck);
 const panel = new Panel(find("#panel"), deck);
 
 const ACTIONS = {
   next: () => swipe(1),
   previous: () => swipe(-1),
-  like: (point) => like(point),
+  like: (point) => (point ? like(point) : turnLike()),
   share: () => share(),
   follow: () => follow(),
   not_interested: () => dismiss(),
   product: () => watch.tell("product_click"),
   sound: () => toggleSound(),
   why: () => togglePanel(),
-  close: () => togglePanel(false),
+  close: () => (find("#shared").hidden ? togglePanel(false) : closeShared()),
+  copy: () => copyLink(),
+  retry: () => deck.retry(),
+  theme: () => turnTheme(localStorage),
 };
+const ALWAYS = ["why", "close", "retry", "theme"];
 
 start();
 
-function start() {
+async function start() {
+  followTheme(localStorage);
   find("#user").textContent = userId;
   find("#stranger").href = `?user=${newUserId()}`;
-  const isWide = matchMedia("(min-width: 960px) and (min-height: 520px)").matches;
-  togglePanel((localStorage.getItem(PANEL_KEY) ?? String(isWide)) === "true");
+  togglePanel(localStorage.getItem(PANEL_KEY) === "true");
   listenToKeys(document, act);
   listenToWheel(find("#stage"), act);
   listenToTouch(find("#stage"), act, (px) => stage.drag(px));
@@ -59,48 +70,94 @@ function start() {
     outbox.handOver();
   });
   setInterval(showTold, TICK_MS);
+  await openLink(new URLSearchParams(location.search).get("card"));
   deck.fill();
 }
 
+/** Show the card of a shared link first; the feed follows it. */
+async function openLink(itemId) {
+  if (!itemId) return;
+  try {
+    const item = await fetchItem(itemId);
+    if (item) deck.lead(item);
+    else say("That video is not here any more");
+    showFetched();
+  } catch (error) {
+    console.warn("the shared card did not come:", error.message);
+  }
+}
+
 function act(action, point) {
-  if (deck.current || action === "why" || action === "close") ACTIONS[action](point);
+  if (deck.current || ALWAYS.includes(action)) ACTIONS[action](point);
 }
 
 // --- what the actions do ---
 
 function swipe(step) {
-  if (deck.move(step)) showCard();
-  else stage.bump(step);
+  closeShared();
+  if (isPastEnd && step < 0) {
+    isPastEnd = false;
+    showStatus();
+  } else if (deck.move(step)) {
+    memory.count();
+    showCard();
+  } else {
+    isPastEnd = step > 0;
+    stage.bump(step);
+    showStatus();
+  }
 }
 
 function like(point) {
   burst(point);
-  if (watch.tell("like")) say("Liked");
+  memory.set("like", deck.current.item_id, true);
+  watch.tell("like");
+  say("Liked");
   showActions();
+}
+
+function turnLike() {
+  if (!memory.has("like", deck.current.item_id)) return like();
+  memory.set("like", deck.current.item_id, false);
+  say("Like removed");
+  return showActions();
 }
 
 function follow() {
   const { creator } = deck.current.item;
-  if (!creator || followed.has(creator)) return;
-  followed.add(creator);
-  watch.tell("follow");
-  say(`Following @${creator}`);
+  if (!creator) return;
+  const isOn = !memory.has("follow", creator);
+  memory.set("follow", creator, isOn);
+  if (isOn) watch.tell("follow");
+  say(isOn ? `Following @${creator}` : `No longer following @${creator}`);
   showActions();
 }
 
 async function share() {
   watch.tell("share");
   showActions();
-  const { media, item_id: itemId } = deck.current.item;
-  const base = document.baseURI;
-  const path = media && URL.canParse(media, base) ? media : `v1/items/${encodeURIComponent(itemId)}`;
-  const link = new URL(path, base).href;
+  const link = new URL(".", document.baseURI);
+  link.searchParams.set("card", deck.current.item_id);
+  find("#link").textContent = link.href;
+  find("#shared-title").textContent = titleOf(deck.current.item);
+  find("#shared").hidden = false;
+  document.body.classList.add("is-sharing");
+  await copyLink();
+}
+
+async function copyLink() {
   try {
-    await navigator.clipboard.writeText(link);
-    say("Link copied");
+    await navigator.clipboard.writeText(find("#link").textContent);
+    find("#copy").textContent = "Copied";
   } catch {
-    say("Shared"); // no clipboard without https or permission; the event counts all the same
+    find("#copy").textContent = "Copy"; // no clipboard without https or permission: it can be selected
+    getSelection().selectAllChildren(find("#link"));
   }
+}
+
+function closeShared() {
+  find("#shared").hidden = true;
+  document.body.classList.remove("is-sharing");
 }
 
 function dismiss() {
@@ -128,7 +185,10 @@ function togglePanel(isOpen = !panel.isOpen) {
 // --- what is shown ---
 
 function showFetched() {
-  if (deck.index < 0 && deck.cards.length) deck.move(1);
+  const isFirst = deck.index < 0 && deck.cards.length > 0;
+  const isMore = isPastEnd && deck.index < deck.cards.length - 1;
+  if (isFirst || isMore) deck.move(1);
+  if (isMore) isPastEnd = false;
   if (deck.current) showCard();
   showStatus();
 }
@@ -143,8 +203,6 @@ function showCard() {
   }
   document.body.style.setProperty("--tint", colour(hueOf(card.item)));
   document.body.style.setProperty("--deep", colour(hueOf(card.item), 0.25, 0.09));
-  find("#ranked").textContent = card.policy;
-  find("#chance").textContent = formatChance(card.propensity);
   find("#sound").hidden = !stage.current.hasSound;
   showActions();
   showStatus();
@@ -154,14 +212,14 @@ function showCard() {
 
 function showActions() {
   const { item, told } = deck.current;
-  const isFollowed = followed.has(item.creator);
-  press("like", told.has("like"));
+  const isFollowed = memory.has("follow", item.creator);
+  press("like", memory.has("like", item.item_id));
   press("share", told.has("share"));
   press("not_interested", told.has("not_interested"));
   press("follow", isFollowed);
   find("#follow").hidden = !item.creator;
   find("#avatar").textContent = initialsOf(item.creator ?? "");
-  const verb = isFollowed ? "Following" : "Follow";
+  const verb = isFollowed ? "Unfollow" : "Follow";
   find("#follow").setAttribute("aria-label", `${verb} ${item.creator ?? ""}`);
   showTold();
 }
@@ -171,6 +229,7 @@ function press(action, isPressed) {
 }
 
 function showTold() {
+  showTaste();
   if (deck.current && panel.isOpen) panel.showTold(deck.current, watch.seconds(), outbox);
 }
 
@@ -180,16 +239,43 @@ function showOutbox() {
 }
 
 function showStatus() {
-  const isWaiting = !deck.current || deck.problem;
-  find("#loading").hidden = Boolean(deck.current);
-  find("#status").hidden = !(isWaiting || outbox.isFailing);
-  find("#status").textContent = describeStatus();
+  const isWhole = !deck.current || isPastEnd;
+  const isFailing = Boolean(deck.problem) || outbox.isFailing;
+  const status = find("#status");
+  find("#loading").hidden = Boolean(deck.current) || isFailing;
+  status.hidden = !(isWhole || isFailing);
+  status.classList.toggle("is-whole", isWhole && isFailing);
+  status.classList.toggle("is-empty", deck.isEmpty);
+  document.body.classList.toggle("is-waiting", isWhole);
+  document.body.classList.toggle("is-bare", !deck.current);
+  const [title, text] = describeStatus(isWhole);
+  find("#status-title").textContent = title;
+  find("#status-text").textContent = text;
 }
 
-function describeStatus() {
-  if (deck.problem) return `No new cards: ${deck.problem}. Trying again…`;
-  if (outbox.isFailing) return `Offline: ${outbox.waiting} events are kept and sent later`;
-  return "Drawing your first page…";
+function describeStatus(isWhole) {
+  const kept = outbox.waiting ? ` ${outbox.waiting} events are kept and sent then.` : "";
+  if (deck.isEmpty) {
+    return ["Nothing to show yet", `The server says: ${deck.problem}. Import a catalogue or upload an item, and it appears here by itself.`];
+  }
+  if (isWhole && (deck.problem || outbox.isFailing)) {
+    return ["The feed is not answering", `Is the server running? It is started by: nextswipe up. This page goes on by itself once it is back.${kept}`];
+  }
+  if (outbox.isFailing) return ["Offline", `${outbox.waiting} events are kept and sent later`];
+  if (deck.problem) return ["No new cards", "asking again…"];
+  return ["", deck.current ? "The next page is on its way…" : "Drawing your first page…"];
+}
+
+/** Say what the feed learned, as a count that anybody can check by swiping. */
+function showTaste() {
+  const taste = readTaste(deck.cards, deck.index);
+  find("#taste").hidden = !taste;
+  if (!taste) return;
+  const { topic, first, latest, isTurned } = taste;
+  find("#taste").style.setProperty("--tint", colour(hueOfTopic(topic)));
+  find("#taste-topic").textContent = topic;
+  find("#taste-count").textContent = isTurned
+    ? `${first} in your first 10, ${latest} in these 10` : "noted: the next pages follow you";
 }
 
 function say(text) {

@@ -1,31 +1,11 @@
-// Pictures for cards without one: drawn from the item's id, coloured by its first tag, so that a feed
-// that turns towards a topic can be seen to change colour. Topics get their hues in the order in which
-// they come, a golden angle apart: out of a hash, three topics of a feed may well be the same blue.
+// Pictures of topics that have no scene: drawn from the item's id, coloured by its first tag, which
+// stands on them in large letters.
 
 import { hashText, seededRandom } from "./hash.js";
+import { colour, hueOf } from "./topics.js";
+import { topicOf } from "./words.js";
 
-const GOLDEN_ANGLE = 137.508;
-const FIRST_HUE = 275;
-const topics = new Map();
 const PICTURES = [drawDunes, drawOrbs, drawRibbons, drawRings, drawTowers];
-
-/** Return the topic of an item: what its colour stands for. */
-export function topicOf(item) {
-  return item.tags?.[0] ?? "";
-}
-
-/** Return the hue of an item's topic in degrees, the same throughout a visit. */
-export function hueOf(item) {
-  const topic = topicOf(item);
-  if (!topics.has(topic)) topics.set(topic, topics.size);
-  return (FIRST_HUE + topics.get(topic) * GOLDEN_ANGLE) % 360;
-}
-
-/** Return a CSS colour of a hue that is as bright as the same colour of any other hue. */
-export function colour(hue, lightness = 0.72, chroma = 0.15, alpha = 1) {
-  const turned = ((hue % 360) + 360) % 360;
-  return `oklch(${lightness} ${chroma} ${turned.toFixed(1)} / ${alpha})`;
-}
 
 /** Draw an item's picture over all of a canvas. */
 export function drawArt(canvas, item) {
@@ -36,6 +16,22 @@ export function drawArt(canvas, item) {
   const scene = { pen, random, hue, turn, width: canvas.width, height: canvas.height };
   drawSky(scene);
   PICTURES[Math.floor(random() * PICTURES.length)](scene);
+  writeTopic(scene, topicOf(item));
+}
+
+function writeTopic({ pen, width, height }, topic) {
+  if (!topic) return;
+  const text = `#${topic}`;
+  pen.textAlign = "center";
+  pen.textBaseline = "middle";
+  pen.font = "800 100px system-ui, sans-serif";
+  const size = Math.min(150, (100 * width * 0.78) / pen.measureText(text).width);
+  pen.font = `800 ${size}px system-ui, sans-serif`;
+  pen.shadowColor = "#0008";
+  pen.shadowBlur = size / 4;
+  pen.fillStyle = "#fff";
+  pen.fillText(text, width / 2, height * 0.36);
+  pen.shadowBlur = 0;
 }
 
 function drawSky({ pen, random, hue, turn, width, height }) {

@@ -1,17 +1,19 @@
-// One card as it is drawn: picture or video, what it is called, by whom, how long it runs, and where
+// One card as it is drawn: poster, picture or video, what it is called, by whom, how long it runs, and where
 // its product is sold, if one may be offered.
 
-import { colour, drawArt, hueOf } from "./art.js";
-import { describeItem, describeReason, titleOf } from "./words.js";
+import { makePoster } from "./poster.js";
+import { colour, hueOf } from "./topics.js";
+import { Tune } from "./tune.js";
+import { describeItem, describeReason, describeTag, titleOf } from "./words.js";
 
-const ART_WIDTH = 540;
-const ART_HEIGHT = 1168;
+const IMAGE = /\.(avif|gif|jpe?g|png|svg|webp)$/i;
 const MAX_TAGS = 5;
 
 /** A card on the stage; `play` and `pause` follow whether somebody is looking. */
 export class CardView {
   #video = null;
   #progress = null;
+  #tune = null;
 
   constructor(card, template, nowMs) {
     this.card = card;
@@ -27,13 +29,15 @@ export class CardView {
 
   /** Whether there is something to hear. */
   get hasSound() {
-    return this.#video !== null;
+    return Boolean(this.#video ?? this.#tune);
   }
 
   /** Run: the card is on screen and somebody looks. */
   play(isMuted) {
     this.element.classList.add("is-playing");
     this.#progress?.play();
+    if (isMuted) this.#tune?.stop();
+    else this.#tune?.play();
     if (!this.#video) return;
     this.#video.muted = isMuted;
     this.#video.play().catch((error) => console.warn("video does not play:", error.message));
@@ -43,11 +47,13 @@ export class CardView {
   pause() {
     this.element.classList.remove("is-playing");
     this.#progress?.pause();
+    this.#tune?.stop();
     this.#video?.pause();
   }
 
   /** Let go of what takes memory. */
   remove() {
+    this.#tune?.stop();
     this.#video?.removeAttribute("src");
     this.#video?.load();
     this.#progress?.cancel();
@@ -59,29 +65,42 @@ export class CardView {
   }
 
   #paint() {
-    const canvas = this.#part("art");
-    [canvas.width, canvas.height] = [ART_WIDTH, ART_HEIGHT];
-    drawArt(canvas, this.card.item);
+    const poster = makePoster(this.card.item);
+    this.element.prepend(poster);
     const address = webAddress(this.card.item.media);
-    if (address) this.#addVideo(canvas, address.href);
+    if (!address && this.card.item.sound) this.#tune = new Tune(this.card.item.sound);
+    if (!address) return;
+    if (IMAGE.test(address.pathname)) this.#addImage(poster, address.href);
+    else this.#addVideo(poster, address.href);
   }
 
-  #addVideo(canvas, address) {
+  #addImage(poster, address) {
+    const image = document.createElement("img");
+    Object.assign(image, { src: address, alt: "", className: "film", decoding: "async", draggable: false });
+    image.addEventListener("error", () => image.remove()); // the picture behind it stays
+    image.addEventListener("load", () => {
+      image.classList.toggle("is-upright", image.naturalHeight > image.naturalWidth);
+    });
+    poster.after(image);
+  }
+
+  #addVideo(poster, address) {
     const video = document.createElement("video");
     Object.assign(video, { src: address, loop: true, muted: true, playsInline: true });
     video.className = "film";
     video.preload = "auto";
     video.addEventListener("error", () => {
-      video.remove(); // the picture behind it stays
+      video.remove();
       this.#video = null;
+      this.#addImage(poster, address); // an address need not say that it is a picture
     });
-    canvas.after(video);
+    poster.after(video);
     this.#video = video;
   }
 
   #write(nowMs) {
-    const { item, reason } = this.card;
-    const [badge] = describeReason(reason);
+    const { item } = this.card;
+    const [badge] = describeReason(this.card);
     this.#part("badge").textContent = badge;
     this.#part("creator").textContent = item.creator ? `@${item.creator}` : "";
     this.#part("title").textContent = titleOf(item);
@@ -89,7 +108,7 @@ export class CardView {
     this.#part("facts").textContent = describeItem(item, nowMs);
     for (const tag of (item.tags ?? []).slice(0, MAX_TAGS)) {
       const entry = document.createElement("li");
-      entry.textContent = `#${tag}`;
+      entry.textContent = describeTag(tag);
       this.#part("tags").append(entry);
     }
     this.#offer(webAddress(this.card.product));

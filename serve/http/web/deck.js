@@ -13,11 +13,13 @@ const LAST_RETRY_MS = 15000;
  * A card: the decision as the server sent it, what was told about it, and for how long it was seen.
  * @typedef {{decision_id: string, slot: number, propensity: number, policy: string, reason: string,
  *   item: object, product?: string, pageId: string, degraded: string, pageNumber: number,
- *   told: Set<string>, seconds: number, reportedS: number}} Card
+ *   told: Set<string>, seconds: number, reportedS: number, isToStranger: boolean}} Card
+ * A card that was opened by a link was not drawn: its `decision_id` is empty.
  */
 
 export class Deck {
   #request;
+  #isStranger;
   #onChange;
   #sessionId = randomId();
   #requestId = randomId();
@@ -26,16 +28,19 @@ export class Deck {
 
   /**
    * @param request returns the fields of a feed request that are the caller's to know.
+   * @param isStranger returns whether nothing is known of the person yet.
    * @param onChange called when cards have come and when asking failed.
    */
-  constructor(request, onChange) {
+  constructor(request, isStranger, onChange) {
     this.#request = request;
+    this.#isStranger = isStranger;
     this.#onChange = onChange;
     this.cards = [];
     this.index = -1;
     this.pages = 0;
     this.isFetching = false;
     this.problem = "";
+    this.isEmpty = false;
   }
 
   /** The card on screen. */
@@ -52,6 +57,18 @@ export class Deck {
     return isThere;
   }
 
+  /** Put an item that was opened by a link before all cards. */
+  lead(item) {
+    const drawn = { decision_id: "", slot: 0, propensity: 1, policy: "", reason: "shared" };
+    this.cards.unshift({ ...drawn, item_id: item.item_id, item, ...this.#own("", "") });
+  }
+
+  /** Ask again now instead of later. */
+  retry() {
+    this.#failures = 0;
+    return this.fill();
+  }
+
   /** Ask for the next page if few cards are left; the same page again after a failure. */
   async fill() {
     if (this.isFetching || this.cards.length - 1 - this.index > CARDS_LEFT) return;
@@ -60,6 +77,7 @@ export class Deck {
     try {
       this.#add(await fetchPage(this.#nextRequest()));
     } catch (error) {
+      this.isEmpty = false;
       this.#retry(error);
     }
     this.isFetching = false;
@@ -73,18 +91,26 @@ export class Deck {
 
   #add(page) {
     this.#requestId = randomId();
-    this.#failures = 0;
-    this.problem = "";
-    if (!page.items.length) {
+    this.isEmpty = !page.items.length;
+    if (this.isEmpty) {
       this.#retry(new Error(page.degraded || "the server has no cards"));
       return;
     }
+    this.#failures = 0;
+    this.problem = "";
     const { page_id: pageId, degraded = "" } = page;
+    const led = this.cards[0]?.decision_id === "" ? this.cards[0].item_id : null;
     for (const card of page.items) {
-      const own = { pageId, degraded, pageNumber: this.pages, told: new Set() };
-      this.cards.push({ ...card, ...own, seconds: 0, reportedS: 0 });
+      if (card.item_id !== led) this.cards.push({ ...card, ...this.#own(pageId, degraded) });
     }
     this.pages += 1;
+  }
+
+  #own(pageId, degraded) {
+    const isToStranger = this.#isStranger();
+    return {
+      pageId, degraded, isToStranger, pageNumber: this.pages, told: new Set(), seconds: 0, reportedS: 0,
+    };
   }
 
   #retry(error) {

@@ -1,8 +1,8 @@
 // "Why this?": how the card on screen was chosen, what was told about it, and how the feed moved.
 // It shows the decision as it stands in the log, because that is what is learned from.
 
-import { colour, hueOf, topicOf } from "./art.js";
-import { describeOdds, describeReason, formatChance, titleOf } from "./words.js";
+import { colour, hueOf } from "./topics.js";
+import { describeOdds, describeReason, formatChance, titleOf, topicOf } from "./words.js";
 
 const STRIP_CARDS = 60;
 const TOPICS_CARDS = 20;
@@ -48,7 +48,8 @@ export class Panel {
   }
 
   #writeDecision(card) {
-    const [, explanation] = describeReason(card.reason);
+    const [, explanation] = describeReason(card);
+    this.#root.classList.toggle("is-undrawn", !card.decision_id);
     const [name, version] = splitPolicy(card.policy);
     this.#write("reason", card.reason);
     this.#write("explanation", explanation);

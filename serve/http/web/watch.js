@@ -45,9 +45,10 @@ export class Watch {
     if (this.#card?.told.has("impression")) this.tell("leave");
   }
 
-  /** Tell an event about the card on screen, once; return whether it was news. */
+  /** Tell an event about the card on screen, once; return whether it was news. What was not drawn has
+   * no decision to tell about. */
   tell(kind) {
-    if (!this.#card || this.#card.told.has(kind)) return false;
+    if (!this.#card?.decision_id || this.#card.told.has(kind)) return false;
     this.#card.told.add(kind);
     this.#outbox.add(this.#card.decision_id, kind);
     return true;

@@ -12,6 +12,14 @@ export function fetchPage(request) {
   return post("v1/feed", request);
 }
 
+/** Return an item, or null if there is none of that id. */
+export async function fetchItem(itemId) {
+  const address = new URL(`v1/items/${encodeURIComponent(itemId)}`, ROOT);
+  const options = { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(TIMEOUT_MS) };
+  const response = await fetch(address, options);
+  return response.ok ? response.json() : null;
+}
+
 /** Post events and return `{accepted, duplicates, refused}`, after they are on disk. */
 export function postEvents(events) {
   return post("v1/feedback", { events }, { keepalive: true });

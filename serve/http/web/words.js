@@ -1,16 +1,21 @@
 // How an item, a source and a number read on a card.
 
 const REASONS = {
-  long_interest: ["For you", "close to what this person has watched over time"],
-  session_interest: ["Right now", "close to what was watched in this session"],
-  topics: ["Your topic", "of a topic that this person's latest answers insist on"],
+  long_interest: ["For you", "close to what you have watched over time"],
+  session_interest: ["Right now", "close to what you watched in this visit"],
+  topics: ["Your topic", "of a topic that your latest answers insist on"],
+  collaborative: ["Liked alike", "liked by others who liked what you liked"],
+  best: ["Well liked", "among the best received of all, whoever watched"],
+  shared: ["Shared with you", "opened by a link, not drawn: nothing about it goes into the log"],
   popular: ["Popular here", "watched a lot in this country lately"],
   fresh: ["New", "uploaded lately, hardly seen yet"],
   debut: ["Just in", "an upload that is owed its first audience"],
-  followed: ["Following", "from a creator this person follows"],
+  followed: ["Following", "from a creator whom you follow"],
   random: ["Discovery", "any item at all, so that nothing stays unseen"],
   again: ["Again", "seen before: nothing unseen is left"],
 };
+const TO_A_STRANGER = ["To begin with", "nothing is known of you yet: the feed starts broad and follows you"];
+const PERSONAL = ["long_interest", "session_interest", "topics", "collaborative"];
 const AGES = [
   ["year", 31557600],
   ["month", 2629800],
@@ -22,9 +27,20 @@ const AGES = [
 const regions = new Intl.DisplayNames("en", { type: "region", fallback: "code" });
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 
-/** Return `[badge, explanation]` of a retrieval source. */
-export function describeReason(reason) {
-  return REASONS[reason] ?? [reason || "Feed", "proposed by this source"];
+/** Return `[badge, explanation]` of a card's retrieval source; a stranger has no past to refer to. */
+export function describeReason({ reason, isToStranger }) {
+  if (isToStranger && PERSONAL.includes(reason)) return TO_A_STRANGER;
+  return REASONS[reason] ?? [readable(reason) || "In the feed", "proposed by a source of this server"];
+}
+
+/** Return a tag as it is written on a card: the narrowest part of its path. */
+export function describeTag(tag) {
+  return `#${/^[\p{L}\p{N}_/-]+$/u.test(tag) ? tag.split("/").at(-1) || tag : tag}`;
+}
+
+/** Return the topic of an item: what its picture shows and its colour stands for. */
+export function topicOf(item) {
+  return item.tags?.[0] ?? "";
 }
 
 /** Return what stands large on a card. */
@@ -73,6 +89,11 @@ export function initialsOf(creator) {
   const parts = creator.split(/[^\p{L}\p{N}]+/u).filter(Boolean);
   const signs = parts.length > 1 ? parts[0][0] + parts[1][0] : (parts[0] ?? "?").slice(0, 2);
   return signs.toUpperCase();
+}
+
+function readable(reason) {
+  const words = (reason ?? "").replaceAll("_", " ").trim();
+  return words && words[0].toUpperCase() + words.slice(1);
 }
 
 function nameCountry(code) {

@@ -21,6 +21,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from waiting import DEADLINE_S
 
 from env.vocabulary import CreatorId, Item, ItemId
+from env.world.generated import TOPICS
+from policies.candidates.retrieval import SOURCES
 from serve.http.api import WEB
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -169,7 +171,7 @@ def test_a_key_is_one_event_however_often_it_is_pressed(
 ) -> None:
     open_feed(page, site, "dan")
     kinds = {"l": "like", "s": "share", "f": "follow"}
-    for key in (*kinds, *kinds):
+    for key in (*kinds, *kinds, *kinds):
         page.keyboard.press(key)
     for kind in kinds.values():
         button = page.locator(f"#actions [data-action={kind}]")
@@ -178,6 +180,57 @@ def test_a_key_is_one_event_however_often_it_is_pressed(
     recorder.wait_for(lambda: len(recorder.events("impression")) == 2)
     for kind in kinds.values():
         assert [e.decision_id for e in recorder.events(kind)] == [recorder.card(0, 0).decision_id]
+
+
+def test_a_like_and_a_follow_can_be_undone_and_last_beyond_the_visit(
+    page: Page, tmp_path: Path
+) -> None:
+    like = page.locator("#actions [data-action=like]")
+    follow = page.locator("#actions [data-action=follow]")
+    with open_site(tmp_path, make_items(1)) as site:
+        recorder = site.record()
+        open_feed(page, site, "una")
+        for state in ("true", "false"):
+            for pressed in (like, follow):
+                pressed.click()
+                expect(pressed).to_have_attribute("aria-pressed", state)
+        like.click()
+        open_feed(page, site, "una")  # the only item comes again
+        expect(like).to_have_attribute("aria-pressed", "true")
+        expect(follow).to_have_attribute("aria-pressed", "false")
+        assert (len(recorder.events("like")), len(recorder.events("follow"))) == (1, 1)
+        assert all(not answer.refused for _, answer in recorder.posts)
+        open_feed(page, site, "uwe")
+        expect(like).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_shared_link_opens_the_card_before_the_feed(
+    page: Page, site: Site, recorder: Recorder
+) -> None:
+    open_feed(page, site, "pia")
+    page.keyboard.press("s")
+    link = page.locator("#link").inner_text()
+    shared = recorder.card(0, 0)
+    assert link == f"{site.address}/?card={shared.item_id}"
+    page.goto("about:blank")
+    recorder.wait_for(lambda: len(recorder.events("leave")) == 1)
+    again = site.record()
+    page.goto(f"{link}&user=quin")
+    expect(shown_title(page)).to_have_text(shared.item.title)
+    again.wait_for(lambda: len(again.feeds) == 1)
+    rest = [card for card in again.feeds[0][1].items if card.item_id != shared.item_id]
+    page.keyboard.press("l")  # it was not drawn, so there is nothing to tell about
+    page.keyboard.press("j")
+    expect(shown_title(page)).to_have_text(rest[0].item.title)
+    again.wait_for(lambda: len(again.events("impression")) == 1)
+    assert again.events("impression")[0].decision_id == rest[0].decision_id
+    assert again.events("like") == []
+
+
+def test_a_link_to_an_item_that_is_gone_opens_the_feed(page: Page, site: Site) -> None:
+    page.goto(f"{site.address}/?user=ray&card=never-was")
+    shown_title(page).wait_for()
+    expect(page.locator("#toast")).to_have_text("That video is not here any more")
 
 
 def test_not_interested_goes_on_to_the_next_card(
@@ -339,6 +392,98 @@ def test_a_card_with_a_product_has_a_button_that_is_heard_of(page: Page, tmp_pat
         assert page.title() == "nextswipe"
 
 
+def test_nothing_is_said_of_the_past_of_a_stranger(page: Page, site: Site) -> None:
+    open_feed(page, site, "sol")
+    badges = set()
+    for _ in range(10):
+        badges.add(page.locator(".card.is-current .badge").inner_text())
+        page.keyboard.press("j")
+    assert badges.isdisjoint({"For you", "Right now", "Your topic", "Liked alike", ""})
+
+
+def test_every_source_of_the_default_feed_has_words() -> None:
+    text = (WEB / "words.js").read_text("utf-8")
+    for source in SOURCES:
+        assert f"  {source.name}: [" in text, source.name
+
+
+def test_the_page_says_what_it_has_learned(page: Page, site: Site) -> None:
+    open_feed(page, site, "tim")
+    expect(page.locator("#taste")).to_be_hidden()
+    topic = page.locator(".card.is-current .tags").inner_text().removeprefix("#")
+    page.keyboard.press("l")
+    expect(page.locator("#taste-topic")).to_have_text(topic)
+    for _ in range(12):
+        page.keyboard.press("j")
+        page.locator(".card.is-current .title").wait_for()
+    expect(page.locator("#taste-count")).to_contain_text("in your first 10")
+
+
+def test_a_picture_is_shown_as_media_also_where_its_address_does_not_say_so(
+    page: Page, tmp_path: Path
+) -> None:
+    drawing = b'<svg xmlns="http://www.w3.org/2000/svg" width="30" height="50"/>'
+    media = [f"https://pictures.example/{name}" for name in ("a.svg?v=1", "b")]
+    items = [Item(ItemId(address[-1]), title=address, media=address) for address in media]
+    for address in media:
+        page.route(address, lambda route: route.fulfill(body=drawing, content_type="image/svg+xml"))
+    with open_site(tmp_path, items) as site:
+        open_feed(page, site, "val")
+        for _ in media:
+            image = page.locator(".card.is-current img.film.is-upright")
+            expect(image).to_have_attribute("src", shown_title(page).inner_text())
+            page.keyboard.press("j")
+
+
+def test_next_and_previous_are_there_for_a_screen_reader_on_a_phone(
+    page: Page, site: Site, recorder: Recorder
+) -> None:
+    open_feed(page, site, "wim")
+    for name, slot in (("Next card", 1), ("Previous card", 0)):
+        button = page.get_by_role("button", name=name)
+        button.focus()
+        page.keyboard.press("Enter")
+        expect(shown_title(page)).to_have_text(recorder.card(0, slot).item.title)
+
+
+def test_the_theme_follows_the_system_until_it_is_chosen(page: Page, site: Site) -> None:
+    page.emulate_media(color_scheme="light")
+    open_feed(page, site, "xan")
+    root = page.locator("html")
+    expect(root).to_have_attribute("data-theme", "light")
+    page.emulate_media(color_scheme="dark")
+    expect(root).to_have_attribute("data-theme", "dark")
+    page.locator("#theme").click()
+    expect(root).to_have_attribute("data-theme", "light")
+    page.reload()
+    expect(root).to_have_attribute("data-theme", "light")
+
+
+def test_every_topic_of_the_generated_catalogue_has_a_scene(page: Page, site: Site) -> None:
+    open_feed(page, site, "yan")
+    drawn = page.evaluate(
+        """async (topics) => {
+            const { makePoster } = await import("/web/poster.js");
+            const make = (topic) => makePoster({ item_id: "a", tags: [topic, `${topic}/live`] });
+            return topics.map((topic) => [make(topic).localName, make(topic).outerHTML]);
+        }""",
+        [*TOPICS, "unheard-of"],
+    )
+    assert [name for name, _ in drawn] == ["svg"] * len(TOPICS) + ["canvas"]
+    assert len({picture for _, picture in drawn}) == len(TOPICS) + 1
+    assert all("NaN" not in picture and "undefined" not in picture for _, picture in drawn)
+
+
+def test_a_server_that_does_not_answer_is_waited_for(page: Page, site: Site) -> None:
+    page.route("**/v1/feed", lambda route: route.abort())
+    page.goto(f"{site.address}/?user=zoe")
+    expect(page.locator("#status-title")).to_have_text("The feed is not answering")
+    page.unroute("**/v1/feed")
+    page.get_by_role("button", name="Try again").click()
+    shown_title(page).wait_for()
+    expect(page.locator("#status")).to_be_hidden()
+
+
 def test_a_feed_without_cards_says_so_and_fills_when_there_are_some(
     page: Page, tmp_path: Path
 ) -> None:
@@ -348,3 +493,19 @@ def test_a_feed_without_cards_says_so_and_fills_when_there_are_some(
         put_items(site.address, make_items(3))
         shown_title(page).wait_for()
         expect(page.locator("#status")).to_be_hidden()
+
+
+def test_a_cat_is_drawn_where_the_title_says_so(page: Page, site: Site) -> None:
+    open_feed(page, site, "abe")
+    pictures = page.evaluate(
+        """async (titles) => {
+            const { makePoster } = await import("/web/poster.js");
+            const ids = Array.from({ length: 20 }, (_, k) => `clip-${k}`);
+            const make = (item_id, title) => makePoster({ item_id, title, tags: ["pets"] });
+            return titles.map((title) => ids.map((id) => make(id, title).innerHTML));
+        }""",
+        ["Kucing oren", "A puppy's first snow"],
+    )
+    yarn, tongue = "#e0526d", "#f2788f"
+    assert [all(yarn in drawn for drawn in some) for some in pictures] == [True, False]
+    assert [all(tongue in drawn for drawn in some) for some in pictures] == [False, True]

@@ -49,6 +49,7 @@ def test_the_fields_of_kuairand_become_those_of_items_and_profiles(tmp_path: Pat
     assert data.items[0] == Item(
         item_id=data.items[0].item_id,
         creator=data.items[0].creator,
+        title="Topic 39 and 12: video 0",
         tags=("t39", "t12"),
         duration_s=87.433,
         published_ms=1_649_520_000_000,  # midnight in Shanghai is 16:00 in London
