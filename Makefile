@@ -17,6 +17,9 @@ PINS := pyproject.toml constraints.txt
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 PACKAGES := env policies replay serve
 
+# What `make install` adds: extras that were asked for by name, not the default of the tests.
+ASKED := $(if $(filter file default undefined,$(origin EXTRAS)),,.venv/.installed-$(EXTRAS))
+
 .PHONY: help install run check test clients study lint pictures wheel clean
 
 # Folders whose tests start no process, train nothing and simulate no world. What takes long in them all
@@ -34,7 +37,7 @@ help:  ## list what can be made
 	@echo "EXTRAS=test                 what make check, test, study and lint install (the default: everything)"
 	@echo "ARGS='...'                  arguments for nextswipe up, pytest, a study or the wheel"
 
-install: .venv/.installed  ## make .venv and install nextswipe into it
+install: .venv/.installed $(ASKED)  ## make .venv and install nextswipe into it; with EXTRAS=titles,train also these
 
 run: install  ## install, then start the engine: nextswipe up
 	exec $(BIN)/nextswipe up $(ARGS)

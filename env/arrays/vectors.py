@@ -1,12 +1,13 @@
 """Sums and products of vectors of two lengths: the numbers that the shorter one lacks are 0."""
 
+import numpy as np
+
 from env.vocabulary import Float32s
 
 
 def padded_sum(one: Float32s, other: Float32s) -> Float32s:
     """Return the sum, as long as the longer one.
 
-    >>> import numpy as np
     >>> padded_sum(np.ones(1, dtype=np.float32), np.ones(2, dtype=np.float32)).tolist()
     [2.0, 1.0]
     """
@@ -16,6 +17,11 @@ def padded_sum(one: Float32s, other: Float32s) -> Float32s:
     total: Float32s = longer.copy()
     total[: len(shorter)] += shorter
     return total
+
+
+def padded(vector: Float32s, n: int) -> Float32s:
+    """Return a vector of at least n numbers, the missing ones 0."""
+    return np.pad(vector, (0, max(n - len(vector), 0)))
 
 
 def products(rows: Float32s, vector: Float32s) -> Float32s:

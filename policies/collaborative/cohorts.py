@@ -14,6 +14,8 @@ from typing import Self
 import msgspec
 import numpy as np
 
+from env.arrays.vectors import padded
+from env.columns.schema import CONTENT_DIM
 from env.users.interests import read_interest
 from env.users.state import UserState
 from env.vocabulary import Bools, Float32s, Floats, Ints
@@ -137,7 +139,7 @@ class Cohorts:
 
     def of(self, state: UserState) -> Cohort | None:
         """Return a user's cohort, that of the nearest centre; None: too little is known."""
-        interest = read_interest(state.long_sum, state.evidence)
+        interest = padded(read_interest(state.long_sum, state.evidence), CONTENT_DIM)
         if not self.cohorts or interest.shape != self.mean.shape:
             return None
         if state.evidence < LEAST_EVIDENCE:

@@ -10,6 +10,8 @@ from typing import Self
 
 import numpy as np
 
+from env.arrays.vectors import padded
+from env.columns.schema import CONTENT_DIM
 from env.users.devices import device_keys
 from env.users.interests import NO_INTEREST, read_interest, tally_columns
 from env.users.state import UserState
@@ -69,7 +71,7 @@ class _Row:
     def of(cls, state: UserState) -> "_Row":
         profile = state.profile
         return cls(
-            read_interest(state.long_sum, state.evidence),
+            padded(read_interest(state.long_sum, state.evidence), CONTENT_DIM),
             state.evidence,
             state.plays,
             _shares(state),

