@@ -32,7 +32,7 @@ from serve.commands.settings import (
 )
 from serve.config import Config, LogLevel, LogSettings
 from serve.store.generations import current_version
-from serve.store.open import open_store
+from serve.store.open import find_kind, open_store
 
 if TYPE_CHECKING:
     from env.vocabulary import ItemId
@@ -288,7 +288,8 @@ def _generate(settings: Config) -> None:
     from serve.jobs.import_data import import_items, import_users, load_world
 
     counts = import_items(settings, dressed(catalogue(1, N_ITEMS, now_ms())), now_ms())
-    import_users(settings, load_world(settings, 1)[1][:N_VIEWERS], now_ms())
+    if find_kind(settings.store).takes_imports:  # elsewhere they register as they come
+        import_users(settings, load_world(settings, 1)[1][:N_VIEWERS], now_ms())
     typer.echo(f"{Path(settings.data.folder)}: a generated catalogue, {counts.new:,} items")
 
 
