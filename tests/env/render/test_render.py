@@ -114,7 +114,7 @@ def test_without_pillow_a_frame_says_what_to_install(monkeypatch: pytest.MonkeyP
         return real(name, *rest, **named)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r"pip install \"nextswipe\[world\]\""):
+    with pytest.raises(ImportError, match="make install EXTRAS=world"):
         render_frame(STILL)
 
 

@@ -145,7 +145,7 @@ def test_a_swarm_without_a_server_is_refused(tmp_path: Path) -> None:
     [
         ("port = 9", "127.0.0.1:9"),
         ('host = "0.0.0.0"\nport = 9', "127.0.0.1:9"),
-        ('host = "::"\nport = 9', "::1:9"),
+        ('host = "::"\nport = 9', "[::1]:9"),
     ],
 )
 def test_a_swarm_asks_the_server_of_its_settings(
@@ -158,7 +158,7 @@ def test_a_swarm_asks_the_server_of_its_settings(
     (tmp_path / "feed.toml").write_text(f"[server]\n{server}\n")
     _run("import", "items", "a.csv")
     done = _run("swarm", "--config", "feed.toml", "--present", "2", code=2)
-    assert f"Cannot connect to host {asked}" in done.stderr
+    assert f"expected a server at http://{asked}, got: Connect call failed" in done.stderr
 
 
 def test_a_swarm_needs_the_address_of_a_server_that_took_a_free_port(

