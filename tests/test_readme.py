@@ -112,7 +112,10 @@ class Terminals:
         if is_server:
             self.stop()
             command = "exec " + last.replace("make run", RECIPE)
-            self.server = live.start(["bash", "-c", command], f"http://127.0.0.1:{self.port}")
+            try:
+                self.server = live.start(["bash", "-c", command], f"http://127.0.0.1:{self.port}")
+            except pytest.fail.Exception as failure:
+                run.code, run.printed = 1, run.printed + str(failure)
             self.served = block.name
 
     def stop(self) -> None:

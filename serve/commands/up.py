@@ -32,7 +32,7 @@ from serve.commands.settings import (
 )
 from serve.config import Config, LogLevel, LogSettings
 from serve.store.generations import current_version
-from serve.store.open import open_store
+from serve.store.open import find_kind, open_store
 
 if TYPE_CHECKING:
     from env.vocabulary import ItemId
@@ -203,7 +203,7 @@ def _serve(
         door = stack.enter_context(opening(settings, with_ray=with_ray))
         say(door.address)
         if _is_empty(settings):
-            _generate(settings)
+            _fill(settings)
         with_viewers = _is_generated(settings) if simulated is None else simulated
         typer.echo(f"starting {'Ray Serve' if with_ray else 'the server'} ...")
         address = stack.enter_context(serving_behind(door, settings, with_ray=with_ray))
@@ -269,10 +269,12 @@ def _is_empty(settings: Config) -> bool:
 
 
 def _is_generated(settings: Config) -> bool:
-    """Return whether the catalogue holds only generated items."""
+    """Return whether the catalogue holds generated items, and no others."""
     from env.world import generated
 
-    return _item_ids(settings) <= {item.item_id for item in generated.catalogue(1, N_ITEMS, 0)}
+    there = _item_ids(settings)
+    known = {item.item_id for item in generated.catalogue(1, N_ITEMS, 0)}
+    return bool(there) and there <= known
 
 
 def _item_ids(settings: Config) -> "set[ItemId]":
@@ -280,6 +282,14 @@ def _item_ids(settings: Config) -> "set[ItemId]":
 
     with open_data(settings, must_exist=False) as store, store.view() as view:
         return view.item_ids()
+
+
+def _fill(settings: Config) -> None:
+    """Generate a catalogue, or say that there is none where the store takes no import."""
+    if find_kind(settings.store).takes_imports:
+        _generate(settings)
+    else:
+        typer.echo("there are no items yet: put some by the API, POST /v1/items")
 
 
 def _generate(settings: Config) -> None:
