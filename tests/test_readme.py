@@ -14,26 +14,24 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import live
 import pytest
-import redises
 from kuairands import write_kuairand
 from ports import free_port
 from waiting import DEADLINE_S
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PORT, REDIS = "8000", "redis://127.0.0.1:6379/0"
+PORT = "8000"
 RECIPE = "nextswipe up"
 """What the recipe of `make run` executes after the install."""
 SERVERS = ("make run", "nextswipe up")
 INSTALLS = ("make test", "make install")
-NEEDS = ("KuaiRand-Pure", "a Redis")
+NEEDS = ("KuaiRand-Pure",)
 HOLDS_PORT = ("README.md", "serve/config.py", "serve/nextswipe.toml", "docs/examples/client.py")
 
 pytestmark = pytest.mark.slow
@@ -86,7 +84,6 @@ class Terminals:
     home: Path
     port: int
     runs: dict[str, Run] = field(default_factory=dict)
-    stack: ExitStack = field(default_factory=ExitStack)
     server: live.Live | None = None
     served: str = ""
 
@@ -136,12 +133,6 @@ class Terminals:
         elif need and need[1].startswith("KuaiRand-Pure"):
             (self.home / "KuaiRand-Pure").mkdir()
             write_kuairand(self.home).rename(self.home / "KuaiRand-Pure" / "data")
-        elif need and shutil.which("redis-server") is None:
-            run.skipped = f"it needs {need[1]}, and there is no redis-server to start"
-        elif need:
-            (self.home / "redis").mkdir()
-            redis = self.stack.enter_context(redises.running(self.home / "redis"))
-            text = text.replace(REDIS, redis.url)
         elif "curl " in text and shutil.which("curl") is None:
             run.skipped = "it needs curl"
         return text.replace(PORT, str(self.port))
@@ -152,13 +143,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
     """Run all blocks in their order; return what became of each."""
     home, port = tmp_path_factory.mktemp("clone") / "nextswipe", free_port()
     _copy(home, port)
-    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+    with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         patch.setenv("PYTHONPATH", str(home))
         patch.setenv("PATH", f"{home / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}")
         for name, value in (("COLUMNS", "100"), ("NO_COLOR", "1"), ("TERM", "dumb")):
             patch.setenv(name, value)
-        terminals = Terminals(home, port, stack=stack)
+        terminals = Terminals(home, port)
         try:
             for block in BLOCKS:
                 terminals.run(block)
