@@ -9,7 +9,7 @@ from serve.commands.settings import AsJson, ConfigFile, DataFolder, bar, load_se
 
 def register(app: typer.Typer) -> None:
     """Add the command `arms`."""
-    app.command("arms", epilog="Example: nextswipe arms --config halves.toml")(arms)
+    app.command("arms", epilog="Example: nextswipe arms --config docs/examples/halves.toml")(arms)
 
 
 def arms(

@@ -269,10 +269,12 @@ def _is_empty(settings: Config) -> bool:
 
 
 def _is_generated(settings: Config) -> bool:
-    """Return whether the catalogue holds only generated items."""
+    """Return whether the catalogue holds generated items, and no others."""
     from env.world import generated
 
-    return _item_ids(settings) <= {item.item_id for item in generated.catalogue(1, N_ITEMS, 0)}
+    there = _item_ids(settings)
+    known = {item.item_id for item in generated.catalogue(1, N_ITEMS, 0)}
+    return bool(there) and there <= known
 
 
 def _item_ids(settings: Config) -> "set[ItemId]":

@@ -740,16 +740,16 @@ def bench_arms(
     """Ask `nextswipe arms` who won after 500 cards and at the end, where the world knows.
 
     It should show held 1, or .95 over many worlds, wrong 0 and early 1; named says how often the
-    cards were enough. The settings' experiment is used; without a file, README's split of a tenth
-    uniform and the rest learned.
+    cards were enough. The settings' experiment is used; without a file, README's split in halves,
+    one uniform and one learned.
     """
     from serve.config import Arm, Experiment
     from tests.studies.experiment.arms import ArmsSize, run_arms
 
     settings = load_settings(config, None)
     if config is None:
-        tenth = (Arm("control", "uniform", 0.1), Arm("learned", "vowpal", 0.9))
-        settings = msgspec.structs.replace(settings, experiment=Experiment("first-test", tenth))
+        halves = (Arm("control", "uniform", 0.5), Arm("learned", "vowpal", 0.5))
+        settings = msgspec.structs.replace(settings, experiment=Experiment("first-test", halves))
     seeds = range(seed, seed + worlds)
     with steps() as advance:
         result = run_arms(settings, ArmsSize(warm=warm, cards=cards), seeds=seeds, advance=advance)
