@@ -7,7 +7,7 @@ that forgetting a user overwrites one field. Sizes and design: `docs/decisions/e
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -28,19 +28,9 @@ from env.vocabulary import (
 
 FORMAT_VERSION = 1
 
-FeedbackKind = Literal[
-    "impression",
-    "dwell",
-    "like",
-    "comment",
-    "share",
-    "follow",
-    "not_interested",
-    "product_click",
-    "leave",
-]
+FeedbackKind = str
+"""Name of a signal: a row of `env.feedback.ROWS`, or one of the settings of its time."""
 
-FEEDBACK_KINDS: tuple[str, ...] = get_args(FeedbackKind)
 Kind = Literal["page", "feedback", "item", "projection", "user", "block", "tick"]
 """Kind of a log line: the tag of its record."""
 
@@ -105,7 +95,10 @@ class PageRecord(msgspec.Struct, frozen=True, tag="page", tag_field="t", omit_de
 class FeedbackRecord(
     msgspec.Struct, frozen=True, tag="feedback", tag_field="t", omit_defaults=True, gc=False
 ):
-    """One event that a client reported about one decision."""
+    """One event that a client reported about one decision.
+
+    `interest` and `undoes` are None where the signal has them as shipped, see `env.feedback`.
+    """
 
     event_id: str  # keyed hash of the client's id; makes the event idempotent within its page
     decision_id: DecisionId
@@ -113,8 +106,10 @@ class FeedbackRecord(
     user: UserKey
     session: SessionId
     kind: FeedbackKind
-    value: float = 0.0  # seconds for "dwell", 0 for all other kinds
+    value: float = 0.0  # seconds for "dwell", the number or amount of others; 0 without one
     client_ms: int = 0  # client time; kept, not trusted
+    interest: float | None = None  # what the event says about interest
+    undoes: FeedbackKind | None = None  # the signal that it takes back; empty: none
 
 
 class ItemRecord(msgspec.Struct, frozen=True, tag="item", tag_field="t", omit_defaults=True):

@@ -1,15 +1,16 @@
 """The versioned reward function, from the Feedback of one Decision to a number.
 
 Simulation, online learning and replay share it, so a policy is trained on the quantity that it is
-evaluated by. It is a weighted sum of events with two watch thresholds, the valid play and the long
+evaluated by. It is a weighted sum of signals with two watch thresholds, the valid play and the long
 view. Why linear, and rejected alternatives: `docs/decisions/reward.md`.
 """
 
+from collections.abc import Collection, Iterator
 from operator import attrgetter
 
 import msgspec
 
-from env.feedback import REACTIONS
+from env.feedback import REACTIONS, SHIPPED, Signals, Tally
 from env.vocabulary import Feedback
 
 REWARD_VERSION = 1
@@ -18,7 +19,11 @@ LONG_VIEW_S = 18.0
 
 
 class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Weights of the events; `version` changes whenever the formula does."""
+    """Weights of the signals; `version` changes whenever the formula does.
+
+    Reactions have a field each, which the closed forms of the simulated world read; all other
+    signals have a tally.
+    """
 
     valid_play: float = 0.5
     long_view: float = 0.5
@@ -29,6 +34,20 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     product_click: float = 0.5
     not_interested: float = -1.0
     version: int = REWARD_VERSION
+    tallies: tuple[Tally, ...] = SHIPPED.tallies
+
+    @classmethod
+    def weighing(
+        cls, signals: Signals, *, valid_play: float, long_view: float, version: int
+    ) -> "Reward":
+        """Return the reward with the weights of a table of signals."""
+        return cls(
+            valid_play=valid_play,
+            long_view=long_view,
+            version=version,
+            tallies=signals.tallies,
+            **{kind: signals.weight(kind) for kind in REACTIONS},
+        )
 
     def of(self, feedback: Feedback, duration_s: float) -> float:
         """Return the reward of the feedback on a seen card; duration 0 means unknown.
@@ -40,18 +59,28 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         reward += self.long_view * is_long_view(feedback.dwell_s, duration_s)
         for weight, did in zip(_weights_of(self), _reactions_of(feedback), strict=True):
             reward += weight * did
+        if feedback.others:
+            said = dict(feedback.others)
+            for tally in self.tallies:
+                if tally.name in said:
+                    reward += tally.worth(said[tally.name])
         return reward
 
-    def low(self) -> float:
-        """Return the smallest possible reward of a card."""
-        return sum(min(w, 0.0) for w in self._weights())
+    def low(self, said: Collection[str] = ()) -> float:
+        """Return the smallest possible reward of a card, of which only `said` has a tally."""
+        return sum(low for low, _ in self._extremes(said))
 
-    def high(self) -> float:
-        """Return the largest possible reward of a card."""
-        return sum(max(w, 0.0) for w in self._weights())
+    def high(self, said: Collection[str] = ()) -> float:
+        """Return the largest possible reward of a card, of which only `said` has a tally."""
+        return sum(high for _, high in self._extremes(said))
 
-    def _weights(self) -> tuple[float, ...]:
-        return (self.valid_play, self.long_view, *_weights_of(self))
+    def _extremes(self, said: Collection[str]) -> Iterator[tuple[float, float]]:
+        for weight in (self.valid_play, self.long_view, *_weights_of(self)):
+            yield min(weight, 0.0), max(weight, 0.0)
+        for tally in self.tallies:
+            if tally.name in said:
+                ends = 0.0, tally.worth(tally.least), tally.worth(tally.most)
+                yield min(ends), max(ends)
 
 
 REWARDED = tuple(name for name in Reward.__struct_fields__ if name in REACTIONS)

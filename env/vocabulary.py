@@ -202,6 +202,8 @@ class Feedback(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     follow: bool = False
     not_interested: bool = False
     product_click: bool = False
+    # Merged values of all other signals, by name and in its order; 1 for those without a value.
+    others: tuple[tuple[str, float], ...] = ()
 
 
 class Interaction(msgspec.Struct, frozen=True, gc=False):

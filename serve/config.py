@@ -16,7 +16,10 @@ import msgspec
 from msgspec import Meta
 
 from env.fair_start.settings import AudienceArgs, FairStart, Guards, Pools
-from env.reward import Reward
+from env.feedback import SHIPPED as SHIPPED_SIGNALS
+from env.feedback import Signal, Signals
+from env.reward import REWARD_VERSION, REWARDED, Reward
+from policies.bandit.settings import HybridBanditArgs
 from policies.candidates.markets import PRESETS, MarketRules, Markets
 from policies.candidates.retrieval import default_shares
 from policies.custom.load import NAME
@@ -31,7 +34,7 @@ PolicyName = Literal["uniform", "popularity", "mixture", "vowpal", "blend"]
 POLICY_NAMES: tuple[str, ...] = get_args(PolicyName)
 LogLevel = Literal["debug", "info", "warning", "error"]
 Section = TypeVar("Section")
-FREE = frozenset({"explorer", "by_market", "neighbours", "markets", "kinds"})
+FREE = frozenset({"explorer", "by_market", "neighbours", "markets", "kinds", "signals"})
 """Tables whose keys the operator chooses; their values are checked by type."""
 
 
@@ -157,6 +160,14 @@ class JoinTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     settle_ms: Annotated[int, Meta(ge=0, le=600_000)] = 2000
 
 
+class RewardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The rewards of watching, and the number of the whole set of weights."""
+
+    valid_play: float = Reward().valid_play
+    long_view: float = Reward().long_view
+    version: int = REWARD_VERSION
+
+
 class MixtureSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Arguments of the policy "mixture", which mixes uniform and popularity."""
 
@@ -250,7 +261,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     learner: LearnerSettings = LearnerSettings()
     collaborative: CollaborativeSettings = CollaborativeSettings()
     join: JoinTimes = JoinTimes()
-    reward: Reward = Reward()
+    watching: RewardSettings = msgspec.field(default=RewardSettings(), name="reward")
+    signals: dict[str, Signal] = msgspec.field(default_factory=lambda: dict(SHIPPED_SIGNALS.rows))
     retention: BlendSettings = BlendSettings()
     experiment: Experiment = Experiment()
     custom: Custom = Custom()
@@ -261,6 +273,27 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         Markets(self.markets)  # refuses invalid countries
+        _check_reward(self.reward)
+
+    @property
+    def signal_table(self) -> Signals:
+        """The table of signals.
+
+        Raises:
+            SignalError: a row cannot be used.
+        """
+        return Signals(self.signals)
+
+    @property
+    def reward(self) -> Reward:
+        """The reward, with the weights of all signals."""
+        watching = self.watching
+        return Reward.weighing(
+            self.signal_table,
+            valid_play=watching.valid_play,
+            long_view=watching.long_view,
+            version=watching.version,
+        )
 
     @property
     def audiences(self) -> AudienceArgs:
@@ -317,10 +350,12 @@ def parse(text: str) -> Config:
 
 def read(raw: dict[str, Any]) -> Config:
     """Return the settings of a tree as TOML or JSON gives it; see `load`."""
+    _refuse_moved(raw.get("reward"))
     _refuse_unknown(raw, msgspec.to_builtins(Config()), "")
     _refuse_unknown_rules(raw.get("markets"))
     _refuse_not_finite(raw, "")
-    raw = {**raw, "markets": _markets_with(raw.get("markets"))}
+    markets, signals = _markets_with(raw.get("markets")), _signals_with(raw.get("signals"))
+    raw = {**raw, "markets": markets, "signals": signals}
     if isinstance(feed := raw.get("feed"), dict) and isinstance(given := feed.get("sources"), dict):
         raw["feed"] = {**feed, "sources": {**default_shares(), **given}}
     try:
@@ -340,6 +375,51 @@ def _markets_with(given: object) -> object:
     """Return the shipped markets, overridden by those of a file."""
     shipped: dict[str, object] = msgspec.to_builtins(dict(PRESETS))
     return {**shipped, **given} if isinstance(given, dict) else given or shipped
+
+
+def _signals_with(given: object) -> object:
+    """Return the shipped signals, each with the keys of a file's row, and a file's own."""
+    shipped: dict[str, object] = msgspec.to_builtins(dict(SHIPPED_SIGNALS.rows))
+    if not isinstance(given, dict):
+        return given or shipped
+    return {**shipped, **{name: _row_with(name, given[name]) for name in given}}
+
+
+def _row_with(name: str, given: object) -> dict[str, object]:
+    """Return a row of a file, with the keys of the shipped one that it leaves out."""
+    if not isinstance(given, dict):
+        raise ConfigError(f"signals.{name}: expected a table of its keys, got {given!r}")
+    _refuse_unknown(given, dict.fromkeys(Signal.__struct_fields__), f"signals.{name}.")
+    shipped = SHIPPED_SIGNALS.rows.get(name, Signal())
+    row: dict[str, object] = {**msgspec.to_builtins(shipped), **given}
+    try:
+        msgspec.convert(row, Signal)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"signals.{name}.{_say(error)}") from error
+    return row
+
+
+def _refuse_moved(reward: object) -> None:
+    """Refuse weights at their old place, before they stood with their signals."""
+    for key in reward if isinstance(reward, dict) else ():
+        is_known = key in RewardSettings.__struct_fields__
+        if not is_known and (near := difflib.get_close_matches(key, REWARDED, n=1)):
+            raise ConfigError(
+                f"reward.{key}: unknown key; a signal has its weight itself: "
+                f"write signals.{near[0]}.weight"
+            )
+
+
+def _check_reward(reward: Reward) -> None:
+    """Raise ValueError if a card's reward may be one that is refused as broken when learned."""
+    every = [tally.name for tally in reward.tallies]
+    low, high = reward.low(every), reward.high(every)
+    most = HybridBanditArgs().max_reward
+    if max(-low, high) > most:
+        raise ValueError(
+            f"signals: expected rewards of a card from -{most:g} to {most:g}, which are learned "
+            f"from, got {low:g} to {high:g}; lower a weight, or the range of a value"
+        )
 
 
 def _refuse_unknown(raw: dict[str, object], known: dict[str, object], path: str) -> None:

@@ -308,7 +308,7 @@ class FeedStateBatch:
         total, answer = np.zeros(len(who)), swiped.answer
         for kind in DRAWN_REACTIONS:
             did = np.flatnonzero(np.asarray(getattr(answer, kind))[who])
-            signal = KINDS[kind].signal
+            signal = KINDS[kind].signal.interest
             moved = np.float32(signal) * vectors[did]
             self.long_sum[who[did]] += moved
             self.session_sum[who[did]] += moved

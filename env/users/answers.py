@@ -6,6 +6,8 @@ page on, without any training. Values and rejected alternatives: `docs/decisions
 """
 
 import struct
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 
@@ -17,23 +19,34 @@ MAX_ANSWERS = 100
 STEP = 0.25
 """Values are stored in whole steps; those of today's feedback kinds are exact."""
 
+Interests = Mapping[str, float]
+"""What signals say about interest, by name, where it is not as shipped."""
+
+NO_INTERESTS: Interests = MappingProxyType({})
+
 _MOST = 127
 _ROW = struct.Struct("<Ib")
 _ROWS = np.dtype([("key", "<u4"), ("value", "i1")])
 
 
-def value_of(feedback: Feedback, duration_s: float) -> float:
-    """Return how a card was taken: half for a valid play, half for a long view, plus the signals.
+def value_of(feedback: Feedback, duration_s: float, interests: Interests = NO_INTERESTS) -> float:
+    """Return how a card was taken: half for a valid play, half for a long view, plus interests.
 
-    It is `OpenCard.value` of the same card.
+    It is `OpenCard.value` of the same card, where its events had these interests.
 
     >>> value_of(Feedback(seen=True, left=True, dwell_s=20.0, like=True), 60.0)
     2.0
     """
     played = is_valid_play(feedback.dwell_s, duration_s)
     long = is_long_view(feedback.dwell_s, duration_s)
-    signals = (KINDS[kind].signal for kind in REACTIONS if getattr(feedback, kind))
-    return 0.5 * played + 0.5 * long + sum(signals)
+    told = [kind for kind in REACTIONS if getattr(feedback, kind)]
+    told += [kind for kind, _ in feedback.others]
+    return 0.5 * played + 0.5 * long + sum(_interest(kind, interests) for kind in told)
+
+
+def _interest(kind: str, interests: Interests) -> float:
+    shipped = KINDS[kind].signal.interest if kind in KINDS else 0.0
+    return interests.get(kind, shipped)
 
 
 def quantise_value(value: float) -> int:

@@ -10,14 +10,28 @@ from typing import TypeVar
 
 import msgspec
 
-from env.feedback import KINDS
 from env.items.content import fold_tag
 from env.items.topics import topic_name
-from env.records import BlockRecord, FeedbackRecord, PageRecord, Record, UserRecord
+from env.records import (
+    BlockRecord,
+    FeedbackRecord,
+    PageRecord,
+    Record,
+    UserRecord,
+)
 from env.users.answers import put_answer
 from env.users.interests import NO_INTEREST, add_interest, add_tally
-from env.users.open_cards import OpenCard, find_card, hear, open_page, put_card, still_open
-from env.users.seen import KEY_BYTES, Seen, put_key, see
+from env.users.open_cards import (
+    FOLLOWING,
+    OpenCard,
+    find_card,
+    hear,
+    open_page,
+    put_card,
+    still_open,
+    undone_by,
+)
+from env.users.seen import KEY_BYTES, Seen, drop_key, has_seen, put_key, see
 from env.users.state import (
     PACE_DWELL_S,
     SESSION_SILENCE_MS,
@@ -66,6 +80,20 @@ def fold(state: UserState | None, record: Record) -> UserState | None:
             return state
 
 
+def was_shown(state: UserState, decision: DecisionId, key: int) -> bool:
+    """Return whether a card was on screen, or, where its page is closed, its item ever was.
+
+    Args:
+        state: of the card's user.
+        decision: of the card.
+        key: `env.records.item_key` of its item.
+    """
+    place = find_card(state.pages, decision)
+    if place is not None:
+        return state.pages[place[0]].cards[place[1]].impressed
+    return has_seen(Seen(state.seen, state.seen_sets), key)
+
+
 def _register(state: UserState | None, record: UserRecord) -> UserState | None:
     if record.profile is None:
         return None
@@ -92,12 +120,23 @@ def _answer(state: UserState, record: FeedbackRecord) -> UserState:
     card = state.pages[place[0]].cards[place[1]]
     if not card.impressed:
         state = _show(state, record.decision_id)
-    heard = hear(card, record.kind, record.value, usual_watch(state))
+    heard = hear(
+        card,
+        record.kind,
+        record.value,
+        usual_watch(state),
+        interest=record.interest,
+        undoes=record.undoes,
+    )
     state = _move(state, place, heard)
-    if KINDS[record.kind].consequence == "follow_creator" and card.creator:
+    if record.kind in FOLLOWING and card.creator:
         return _follow(state, card.creator)
     if heard.unwanted and not card.unwanted:
         return _turn_away(state, heard)
+    if card.unwanted and not heard.unwanted:
+        return _turn_back(state, heard)
+    if card.creator and undone_by(record.kind, record.undoes) in FOLLOWING:
+        return msgspec.structs.replace(state, follows=_without(state.follows, (card.creator,)))
     return state
 
 
@@ -209,6 +248,17 @@ def _turn_away(state: UserState, card: OpenCard) -> UserState:
     if card.creator in state.doubted or card.creator in state.avoided:
         return _avoid(state, creator)
     return msgspec.structs.replace(state, doubted=_moved_last(state.doubted, creator, MAX_DOUBTED))
+
+
+def _turn_back(state: UserState, card: OpenCard) -> UserState:
+    """Take back that an item is unwanted, and with it all doubts about its creator."""
+    creator = _known(card.creator)
+    return msgspec.structs.replace(
+        state,
+        unwanted=drop_key(state.unwanted, card.key),
+        doubted=_without(state.doubted, creator),
+        avoided=_without(state.avoided, creator),
+    )
 
 
 def _avoid(state: UserState, creator: tuple[CreatorId, ...]) -> UserState:

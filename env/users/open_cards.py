@@ -22,16 +22,23 @@ PAGE_OPEN_MS = 60 * 60_000
 
 MAX_CARDS = 48
 MAX_DWELL_S = 3600.0
-_BIT = {kind: row.bit for kind, row in KINDS.items()}
+_BIT = {row.kind: row.bit for row in ROWS if row.bit}
+_UNDOES = {row.kind: row.signal.undoes for row in ROWS if row.signal.undoes}
 _ANSWERS = frozenset(row.kind for row in ROWS if row.answers)
 _SECONDS = frozenset(row.kind for row in ROWS if row.has_seconds)
 _TURNS_AWAY = sum(row.bit for row in ROWS if row.consequence == "turn_away")
+FOLLOWING = frozenset(row.kind for row in ROWS if row.consequence == "follow_creator")
 
-_SUMS = [
-    sum(row.signal for row in ROWS if events & row.bit)
-    for events in range(1 + sum(row.bit for row in ROWS))
-]
-"""Summed signal by event bits, added in the order of `SIGNALS`."""
+
+def _sums() -> list[float]:
+    sums = [0.0]
+    for row in (row for row in ROWS if row.bit):
+        sums += [total + row.signal.interest for total in sums]
+    return sums
+
+
+_SUMS = _sums()
+"""Summed interest by event bits, added in the order of `ROWS`."""
 
 
 class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -52,6 +59,9 @@ class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
     sound: str = ""
     bait: float = 0.0  # of its item, minus `env.columns.scales.MEAN_BAIT`; 0 where unknown
     language: str = ""  # lower-case; empty where unknown or without words
+    # By name, what further events say about interest: those without a bit, and the difference of
+    # those with one whose record says another interest than the table.
+    others: tuple[tuple[str, float], ...] = ()
 
     @property
     def played(self) -> bool:
@@ -68,17 +78,22 @@ class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def signal(self) -> float:
         """The card's interest signal: watching beyond the usual, plus the events."""
         beyond = self.watch - self.usual if self.answered else 0.0
-        return beyond + _SUMS[self.events]
+        return beyond + self._interest
 
     @property
     def is_told(self) -> bool:
         """Whether anything beyond the impression was reported."""
-        return self.answered or self.events != 0
+        return self.answered or self.events != 0 or bool(self.others)
 
     @property
     def value(self) -> float:
         """The card's watching plus its events, as `env.users.answers.value_of` says it."""
-        return self.watch + _SUMS[self.events]
+        return self.watch + self._interest
+
+    @property
+    def _interest(self) -> float:
+        told = _SUMS[self.events]
+        return sum((interest for _, interest in self.others), told) if self.others else told
 
     @property
     def unwanted(self) -> bool:
@@ -102,21 +117,52 @@ def open_page(record: PageRecord) -> OpenPage:
     return OpenPage(record.page_id, record.session, record.at_ms, cards)
 
 
-def hear(card: OpenCard, kind: FeedbackKind, value: float, usual: float) -> OpenCard:
+def hear(
+    card: OpenCard,
+    kind: FeedbackKind,
+    value: float,
+    usual: float,
+    *,
+    interest: float | None = None,
+    undoes: FeedbackKind | None = None,
+) -> OpenCard:
     """Return the card after one more event; any event means that it was on screen.
 
-    A dwell `value` in seconds is ignored unless finite and positive; `usual` is in [0, 1].
+    A dwell `value` in seconds is ignored unless finite and positive; `usual` is in [0, 1]. Interest
+    and `undoes` are the record's. An unknown kind means nothing beyond the impression.
     """
+    if undone := undone_by(kind, undoes):
+        card = _without(card, undone)
+    elif interest is not None:
+        card = _with_interest(card, kind, interest)
     answers = kind in _ANSWERS
     sane = kind in _SECONDS and math.isfinite(value)
     return msgspec.structs.replace(
         card,
         impressed=True,
         answered=card.answered or answers,
-        events=card.events | _BIT[kind],
+        events=card.events | _BIT.get(kind, 0),
         dwell_s=max(card.dwell_s, min(value, MAX_DWELL_S)) if sane else card.dwell_s,
         usual=usual if answers and not card.answered else card.usual,
     )
+
+
+def undone_by(kind: FeedbackKind, undoes: FeedbackKind | None) -> FeedbackKind:
+    """Return the signal that an event takes back; empty: none."""
+    return _UNDOES.get(kind, "") if undoes is None else undoes
+
+
+def _without(card: OpenCard, kind: FeedbackKind) -> OpenCard:
+    """Return the card without an event; what was taken back was told, and says nothing."""
+    others = tuple(sorted((dict(card.others) | {kind: 0.0}).items()))
+    return msgspec.structs.replace(card, events=card.events & ~_BIT.get(kind, 0), others=others)
+
+
+def _with_interest(card: OpenCard, kind: FeedbackKind, interest: float) -> OpenCard:
+    if kind in _BIT:
+        interest -= KINDS[kind].signal.interest
+    others = tuple(sorted((dict(card.others) | {kind: interest}).items()))
+    return msgspec.structs.replace(card, others=others)
 
 
 def still_open(pages: tuple[OpenPage, ...], now_ms: int) -> tuple[OpenPage, ...]:

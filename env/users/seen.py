@@ -90,14 +90,27 @@ def trimmed(seen: Seen, at_ms: int) -> Seen:
     return Seen(kept, _added(seen.sets, fingerprints(leaving), _month(at_ms)))
 
 
+def has_seen(seen: Seen, key: int) -> bool:
+    """Return whether an item was seen; a few that were not count as seen, as in all packed sets."""
+    short = key & 0xFFFFFFFF
+    if drop_key(seen.ring, key) != seen.ring:
+        return True
+    mark = np.uint32(short >> _SHIFT)
+    return any(mark in unpack(some.packed, some.n) for some in seen.sets)
+
+
 def put_key(ring: bytes, key: int) -> bytes:
     """Return a ring of short keys with this one moved or added to its end."""
+    return drop_key(ring, key) + _SHORT.pack(key & 0xFFFFFFFF)
+
+
+def drop_key(ring: bytes, key: int) -> bytes:
+    """Return a ring of short keys without this one."""
     short = _SHORT.pack(key & 0xFFFFFFFF)
     place = ring.find(short)
     while place % len(short) and place >= 0:  # a match across two keys
         place = ring.find(short, place + 1)
-    before = ring if place < 0 else ring[:place] + ring[place + len(short) :]
-    return before + short
+    return ring if place < 0 else ring[:place] + ring[place + len(short) :]
 
 
 def pack(values: Fingerprints) -> bytes:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from env.records import item_key
-from env.users.answers import STEP, quantise_value, value_of
+from env.users.answers import NO_INTERESTS, STEP, Interests, quantise_value, value_of
 from env.vocabulary import Floats, Interaction, Ints, Keys
 
 
@@ -39,11 +39,12 @@ class Answers:
 class AnswerWindow:
     """The last `size` answers of the log."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, interests: Interests = NO_INTERESTS) -> None:
         """Start before the first answer.
 
         Args:
             size: answers kept, at least 1.
+            interests: of signals, where they are not as shipped.
 
         Raises:
             ValueError: size is below 1.
@@ -52,6 +53,7 @@ class AnswerWindow:
             raise ValueError(f"expected a window of at least 1 answer, got {size}")
         self.size = size
         self.n_folded = 0
+        self._interests = interests
         self._users = np.zeros(size, dtype=np.uint64)
         self._items = np.zeros(size, dtype=np.uint64)
         self._values = np.zeros(size, dtype=np.int8)
@@ -63,7 +65,8 @@ class AnswerWindow:
     def fold(self, interactions: Iterable[Interaction]) -> None:
         """Add closed interactions; their dwell must be known."""
         for each in interactions:
-            self.put(item_key(each.user), each.item_key, value_of(each.feedback, each.duration_s))
+            value = value_of(each.feedback, each.duration_s, self._interests)
+            self.put(item_key(each.user), each.item_key, value)
 
     def put(self, user: int, item: int, value: float) -> None:
         """Add an answer by the keys of its user and item."""
@@ -75,7 +78,7 @@ class AnswerWindow:
 
     def copy(self) -> "AnswerWindow":
         """Return a copy that further answers do not move."""
-        other = AnswerWindow(self.size)
+        other = AnswerWindow(self.size, self._interests)
         other.n_folded = self.n_folded
         other._users, other._items = self._users.copy(), self._items.copy()
         other._values = self._values.copy()
@@ -106,7 +109,7 @@ class AnswerWindow:
         )
 
     @classmethod
-    def from_bytes(cls, data: bytes, size: int) -> Self:
+    def from_bytes(cls, data: bytes, size: int, interests: Interests = NO_INTERESTS) -> Self:
         """Return the window that `to_bytes` wrote.
 
         Raises:
@@ -120,7 +123,7 @@ class AnswerWindow:
         lengths = len(stored.users), len(stored.items), len(stored.values)
         if stored.size != size or lengths != (8 * n, 8 * n, n):
             raise ValueError(f"expected a window of {size} answers, got another")
-        window = cls(size)
+        window = cls(size, interests)
         window.n_folded = stored.n_folded
         order = window._order()
         window._users[order] = np.frombuffer(stored.users, dtype="<u8")

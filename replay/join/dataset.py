@@ -7,6 +7,7 @@ with the decision that shows it. Layout and rejected alternatives:
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -14,6 +15,7 @@ from typing import overload
 import numpy as np
 
 from env.columns.schema import static_of
+from env.feedback import Tally
 from env.pages.records import Blocks
 from env.records import LogLine, PageRecord, item_key
 from env.reward import Reward
@@ -54,6 +56,8 @@ class Dataset:
     dwell_s: Floats  # (n,)
     flags: Bools  # (n, len(FLAGS))
     closed_ms: Ints  # (n,)
+    signals: tuple[Tally, ...]  # those beyond the flags
+    values: Floats  # (n, len(signals)) as merged, NaN where not reported
     coverage: CoverageCounts
     reward_version: int
 
@@ -67,7 +71,7 @@ class Dataset:
 
     def select(self, rows: Bools | Ints) -> "Dataset":
         """Return the dataset of these rows, given as a mask of shape (n,) or increasing indices."""
-        columns = {name: getattr(self, name)[rows] for name in ROW_COLUMNS}
+        columns = {name: getattr(self, name)[rows] for name in (*ROW_COLUMNS, "values")}
         return dataclasses.replace(self, **columns)
 
     def by_page(self) -> Iterator[tuple[Page, Ints]]:
@@ -121,11 +125,16 @@ class Dataset:
             feedback=Feedback(
                 dwell_s=float(self.dwell_s[row]),
                 **dict(zip(FLAGS, self.flags[row].tolist(), strict=True)),
+                others=self._others(row),
             ),
             reward=float(self.reward[row]),
             scene=record.scene,
             closed_ms=int(self.closed_ms[row]),
         )
+
+    def _others(self, row: int) -> tuple[tuple[str, float], ...]:
+        values = zip(self.signals, self.values[row].tolist(), strict=True)
+        return tuple(sorted((tally.name, v) for tally, v in values if not math.isnan(v)))
 
     def decision(self, row: int) -> DecisionId:
         """Return a row's decision id."""
@@ -179,6 +188,8 @@ def read(
         blocks=rows.pages.blocks,
         users=rows.users,
         coverage=rows.coverage,
+        signals=rows.signals,
+        values=rows.values,
         reward_version=reward.version,
         **columns,
     )

@@ -11,14 +11,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from env.feedback import Tally
 from env.records import PageRecord
-from env.vocabulary import UserKey
+from env.vocabulary import Floats, UserKey
 from replay.join.dataset import Dataset
 from replay.join.rows import FLAGS, ROW_COLUMNS, CoverageCounts, Pages
-from replay.join.tables import COMPRESSION, DECISIONS, read_blocks, read_pages, write_pages
+from replay.join.tables import COMPRESSION, decisions_schema, read_blocks, read_pages, write_pages
 
 _ABOUT = b"nextswipe"
 _SCENE = ("country", "language", "device", "network", "hour", "weekday", "position")
+
+
+class _About(msgspec.Struct, frozen=True, array_like=True):
+    coverage: CoverageCounts
+    reward_version: int
+    signals: tuple[Tally, ...] = ()  # exports before there were any have none
 
 
 def save(dataset: Dataset, folder: Path) -> None:
@@ -29,10 +36,11 @@ def save(dataset: Dataset, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     records = [dataset.pages[place] for place in np.unique(dataset.page)]
-    about = msgspec.json.encode([dataset.coverage, dataset.reward_version])
-    decisions = pa.table(_decisions(dataset), schema=DECISIONS)
+    about = _About(dataset.coverage, dataset.reward_version, dataset.signals)
+    schema = decisions_schema(dataset.signals)
+    decisions = pa.table(_decisions(dataset), schema=schema)
     pq.write_table(
-        decisions.replace_schema_metadata({_ABOUT: about}),
+        decisions.replace_schema_metadata({_ABOUT: msgspec.json.encode(about)}),
         folder / "decisions.parquet",
         compression=COMPRESSION,
     )
@@ -51,7 +59,7 @@ def load(folder: Path) -> Dataset:
     about = (table.schema.metadata or {}).get(_ABOUT)
     if about is None:
         raise ValueError(f"expected a dataset that nextswipe wrote, got {folder}")
-    coverage, reward_version = msgspec.json.decode(about, type=tuple[CoverageCounts, int])
+    stored = msgspec.json.decode(about, type=_About)
     kept = _load_pages(read_pages(folder), read_blocks(folder))
     ids = table.select(["page_id", "user"]).to_pydict()
     codes: dict[UserKey, int] = {}
@@ -60,14 +68,16 @@ def load(folder: Path) -> Dataset:
         "page": np.array([kept.place(page_id) for page_id in ids["page_id"]]),
         "user": np.array([codes.setdefault(user, len(codes)) for user in ids["user"]]),
         "flags": np.stack([table[flag].to_numpy() for flag in FLAGS], axis=1),
+        "values": _values(table, stored.signals),
     }
     order = np.lexsort((columns["slot"], columns["page"]))
     dataset = Dataset(
         pages=tuple(kept.known(place) for place in range(len(kept))),
         blocks=kept.blocks,
         users=tuple(codes),
-        coverage=coverage,
-        reward_version=reward_version,
+        coverage=stored.coverage,
+        reward_version=stored.reward_version,
+        signals=stored.signals,
         **{name: column[order] for name, column in columns.items()},
     )
     _check_drawn(dataset)
@@ -114,4 +124,26 @@ def _decisions(dataset: Dataset) -> dict[str, object]:
         **plain,
         "user": [record.user for record in records],
         **{flag: dataset.flags[:, i] for i, flag in enumerate(FLAGS)},
+        **{
+            tally.name: _column(tally, dataset.values[:, k])
+            for k, tally in enumerate(dataset.signals)
+        },
     }
+
+
+def _column(tally: Tally, values: Floats) -> object:
+    """Return a signal's column: whether it was reported, or its value, null where it was not."""
+    is_absent = np.isnan(values)
+    return ~is_absent if tally.merge == "flag" else pa.array(values, mask=is_absent)
+
+
+def _values(table: "pa.Table", signals: tuple[Tally, ...]) -> Floats:
+    """Return the values of an export, the inverse of `_column`."""
+    values = np.full((len(table), len(signals)), np.nan)
+    for k, tally in enumerate(signals):
+        column = table[tally.name]
+        if tally.merge == "flag":
+            values[column.to_numpy(), k] = 1.0
+        else:
+            values[:, k] = column.to_numpy()
+    return values

@@ -7,14 +7,14 @@ depends neither on ticks nor on how the log was batched. Rules and rejected alte
 """
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Self
 
 import msgspec
 from msgspec.structs import replace
 
 from env.columns.schema import static_of, widened
-from env.feedback import KINDS
+from env.feedback import DISPLAYS, KINDS, SHIPPED, Tally, by_name
 from env.records import (
     BlockRecord,
     FeedbackRecord,
@@ -92,17 +92,31 @@ def open_page(record: PageRecord, order: int) -> JoiningPage:
     )
 
 
-def merge(feedback: Feedback, record: FeedbackRecord) -> Feedback:
+Tallies = Mapping[str, Tally]
+"""How the signals without a field of their own in `Feedback` merge, by name."""
+
+SHIPPED_TALLIES: Tallies = by_name(SHIPPED.tallies)
+
+
+def merge(
+    feedback: Feedback, record: FeedbackRecord, tallies: Tallies = SHIPPED_TALLIES
+) -> Feedback:
     """Return the feedback with one more event: any event means seen, the longest dwell counts.
 
-    The join decides whether the card was left, because most cards are left without a `leave`.
+    The order of events matters only to those that take others back. An event of which the settings
+    know nothing means seen. The join decides whether the card was left, because most cards are left
+    without a `leave`.
     """
-    row = KINDS[record.kind]
+    if not feedback.seen:
+        feedback = replace(feedback, seen=True)
+    if tally := tallies.get(record.kind):
+        return tally.merged(feedback, record.value)
+    row = KINDS.get(record.kind)
+    if row is None:
+        return feedback
     if row.has_seconds:
-        return replace(feedback, seen=True, dwell_s=max(feedback.dwell_s, record.value))
-    if row.is_reaction:
-        return replace(feedback, seen=True, **{row.kind: True})
-    return replace(feedback, seen=True)
+        return replace(feedback, dwell_s=max(feedback.dwell_s, record.value))
+    return replace(feedback, **{row.kind: True}) if row.is_reaction else feedback
 
 
 def attribution_timeout_ms(duration_s: float) -> int:
@@ -206,6 +220,7 @@ class Join:
             grace_ms: extra time for late feedback after a decision's deadline.
         """
         self._reward = reward
+        self._tallies = by_name(reward.tallies)
         self._settle_ms = settle_ms
         self._grace_ms = grace_ms
         self._state = _State(0, JoinCounts(), {}, {})
@@ -289,11 +304,11 @@ class Join:
         page = self._state.pages.get(page_id)
         if page is None or slot not in page.decisions:
             self._state.counts.late += 1
-            if KINDS[record.kind].display:
+            if record.kind in DISPLAYS:
                 self._leave_screen((record.user, record.session))
             return
         self._merge(page, slot, record)
-        display = KINDS[record.kind].display
+        display = DISPLAYS.get(record.kind)
         if display == "begins":
             self._show(page, slot)
         elif display == "ends":
@@ -303,7 +318,7 @@ class Join:
     def _merge(self, page: JoiningPage, slot: int, record: FeedbackRecord) -> None:
         decision = page.decisions[slot]
         is_first = not decision.feedback.seen
-        decision.feedback = merge(decision.feedback, record)
+        decision.feedback = merge(decision.feedback, record, self._tallies)
         if not decision.feedback.left:
             decision.deadline_ms = self._state.clock_ms + attribution_timeout_ms(
                 decision.duration_s

@@ -7,7 +7,7 @@ one did. Pages without a row are kept for their draws, which test the propensiti
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice, takewhile
 
 import numpy as np
@@ -52,9 +52,9 @@ class LogSource:
         self._lines = lines
         self._behaviour, self._arm, self._after = behaviour, arm, after
         self.reward_version = reward.version
-        self.reward_range = _range_of(reward)
         reading = _Reading(lines, reward, arm, after, advance)
         self._table = _spilled(reading.rows())
+        self.reward_range = _range_of(reward, reading.making.said)
         self._end = reading.end
         self._order = np.lexsort((self._table["slot"], self._table["page"]))
         self.users = reading.users()
@@ -111,8 +111,8 @@ def _counts(page: PageRecord, offset: int, arm: str, after: int) -> bool:
     return offset > after and arm in ("", page.arm)
 
 
-def _range_of(reward: Reward) -> tuple[float, float] | None:
-    low, high = reward.low(), reward.high()
+def _range_of(reward: Reward, said: Collection[str]) -> tuple[float, float] | None:
+    low, high = reward.low(said), reward.high(said)
     return (low, high) if low < high else None
 
 

@@ -4,7 +4,7 @@
 decision becomes a row at once, so that no Interaction is kept.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from env.columns.schema import DYNAMIC_WIDTHS
-from env.feedback import REACTIONS
+from env.feedback import REACTIONS, Tally
 from env.pages.records import Blocks
 from env.records import Drawn, LogLine, PageRecord
 from env.reward import Reward, is_censored
-from env.vocabulary import Interaction, ItemId, PageId, UserKey, decision_id
+from env.vocabulary import Floats, Interaction, ItemId, PageId, UserKey, decision_id
 from replay.join.join import join_all
 
 
@@ -168,6 +168,8 @@ class LogRows:
     """A table of `ROW`, sorted by page and slot, with the objects its codes refer to."""
 
     table: Table  # (n,) page: index in `pages`, user: index in `users`
+    signals: tuple[Tally, ...]  # those beyond the flags
+    values: Floats  # (n, len(signals)), NaN where not reported
     pages: Pages
     users: tuple[UserKey, ...]
     coverage: CoverageCounts
@@ -180,12 +182,32 @@ def read_rows(
     pages, making = Pages(where), RowMaker()
     closed = join_all(pages.watch(lines), reward)
     table = np.fromiter(making.rows(closed, pages), dtype=ROW)
+    order = np.lexsort((table["slot"], table["page"]))
+    signals = valued(reward.tallies)
     return LogRows(
-        table=table[np.lexsort((table["slot"], table["page"]))],
+        table=table[order],
+        signals=signals,
+        values=_values(making.others, signals, len(table))[order],
         pages=pages,
         users=tuple(making.users),
         coverage=CoverageCounts(pages.n_drawn, making.n_seen, making.n_censored),
     )
+
+
+def valued(tallies: Iterable[Tally]) -> tuple[Tally, ...]:
+    """Return the tallies that have a value: all but those that take others back."""
+    return tuple(tally for tally in tallies if tally.merge != "undo")
+
+
+def _values(
+    others: Mapping[int, tuple[tuple[str, float], ...]], signals: tuple[Tally, ...], n: int
+) -> Floats:
+    place = {tally.name: k for k, tally in enumerate(signals)}
+    values = np.full((n, len(signals)), np.nan)
+    for row, said in others.items():
+        for name, value in said:
+            values[row, place[name]] = value
+    return values
 
 
 class PageIndex(Protocol):
@@ -207,12 +229,14 @@ class RowMaker:
         self.users: dict[UserKey, int] = {}
         self.n_seen = 0
         self.n_censored = 0
+        self.others: dict[int, tuple[tuple[str, float], ...]] = {}  # of rows that have any
 
     def rows(self, closed: Iterable[Interaction], pages: PageIndex) -> Iterator[tuple[object, ...]]:
         """Yield the fields of `ROW` for each Interaction that can be evaluated.
 
         A reward that is not finite raises ValueError.
         """
+        n = 0
         for interaction in closed:
             place = pages.place(interaction.page_id)
             if place is None:
@@ -221,7 +245,15 @@ class RowMaker:
             if is_censored(interaction.feedback, interaction.duration_s):
                 self.n_censored += 1
                 continue
+            if interaction.feedback.others:
+                self.others[n] = interaction.feedback.others
+            n += 1
             yield self._row(interaction, place, pages.record(place))
+
+    @property
+    def said(self) -> frozenset[str]:
+        """The signals beyond the flags that any row has."""
+        return frozenset(name for others in self.others.values() for name, _ in others)
 
     def _row(self, closed: Interaction, place: int, record: PageRecord) -> tuple[object, ...]:
         if not np.isfinite(closed.reward):

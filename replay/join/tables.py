@@ -27,6 +27,7 @@ from env.columns.schema import (
     Column,
     widened,
 )
+from env.feedback import SHIPPED, Tally
 from env.pages.records import Blocks
 from env.records import (
     Drawn,
@@ -37,7 +38,7 @@ from env.records import (
     unpack_halves,
 )
 from env.vocabulary import Float32s, ItemId, PageId, Scene, SessionId, UserKey
-from replay.join.rows import FLAGS
+from replay.join.rows import FLAGS, valued
 
 PAGES_AT_A_TIME = 500
 """Pages whose candidates are written together, which bounds the memory of an export."""
@@ -74,7 +75,7 @@ _DRAWN_BY = (
     _field("at_ms", _INT, "server time of the page, Unix milliseconds"),
 )
 
-DECISIONS = pa.schema(
+_DECISIONS = pa.schema(
     [
         _field("decision_id", _TEXT, "the page's id and the slot"),
         _field("page_id", _TEXT, "page of the decision"),
@@ -93,6 +94,21 @@ DECISIONS = pa.schema(
         _field("closed_ms", _INT, "server time at which the decision closed"),
     ]
 )
+
+
+def decisions_schema(signals: Iterable[Tally]) -> "pa.Schema":
+    """Return the columns of `decisions.parquet`, the last of them one for each of these signals."""
+    return pa.schema([*_DECISIONS, *map(_signal, signals)])
+
+
+def _signal(tally: Tally) -> "pa.Field[Any]":
+    if tally.merge == "flag":
+        return _field(tally.name, _FLAG, f"whether the feedback has {tally.name}")
+    how = "sum" if tally.merge == "sum" else "largest"
+    return _field(tally.name, _REAL, f"{how} of the {tally.name} values; null without any")
+
+
+DECISIONS = decisions_schema(valued(SHIPPED.tallies))
 
 PAGES = pa.schema(
     [
@@ -138,7 +154,7 @@ BLOCKS = pa.schema(
 )
 
 SCHEMAS = {"decisions": DECISIONS, "pages": PAGES, "candidates": CANDIDATES, "blocks": BLOCKS}
-"""Columns of each file, by its name without suffix."""
+"""Columns of each file, by its name without suffix; decisions with the shipped signals."""
 
 
 def write_pages(records: Sequence[PageRecord], blocks: Blocks, folder: Path) -> None:

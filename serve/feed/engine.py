@@ -6,7 +6,7 @@ event loop, so a client that disconnects loses no page. Rejected alternatives:
 `docs/decisions/serve-page-commit.md`.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from env.items.catalogue import Catalogue
-from env.records import Card, FeedbackRecord, PageRecord
+from env.records import Card, FeedbackRecord, PageRecord, item_key
 from env.users.fold import MAX_BLOCKED
 from env.users.state import UserState, blocked_creators, live_session
 from env.vocabulary import (
@@ -175,6 +175,7 @@ class PageHeader(NamedTuple):
 
     user: UserKey
     session: SessionId
+    at_ms: int
     slots: tuple[int, ...]
 
 
@@ -187,7 +188,8 @@ class PageCache:
 
     def remember(self, page: PageRecord) -> PageHeader:
         """Store a page's header, and evict the one that was used longest ago."""
-        head = PageHeader(page.user, page.session, tuple(drawn.slot for drawn in page.drawn))
+        slots = tuple(drawn.slot for drawn in page.drawn)
+        head = PageHeader(page.user, page.session, page.at_ms, slots)
         self._heads[page.page_id] = head
         if len(self._heads) > MAX_HEADS:
             del self._heads[next(iter(self._heads))]
@@ -212,6 +214,8 @@ CHANGING = "what may be shown here is changing; ask again"
 FORGED = "the decision_id was not given out here"
 NO_SUCH_PAGE = "the page of this decision_id is not known"
 FORGOTTEN = "the user was deleted"
+NEVER_SHOWN = "kind: expected a card that was reported on screen before, got one that never was"
+_REASONS = {FeedbackOutcome.FORGOTTEN: FORGOTTEN, FeedbackOutcome.NEVER_SHOWN: NEVER_SHOWN}
 _NO_KEYS: ShortKeys = np.zeros(0, dtype=np.uint32)
 
 
@@ -243,6 +247,7 @@ class Engine:
         self._maker = maker
         self._now_ms = now_ms
         self._simulated = config.clock.simulated
+        self.signals = config.signal_table
         self._ledger = WritePath(store)
         folder = Path(config.data.folder)
         self._tokens = Tokens(load_secret(folder))
@@ -359,17 +364,27 @@ class Engine:
 
     # --- feedback ---
 
-    async def feedback(self, request: FeedbackRequest) -> FeedbackResponse:
-        """Accept valid events and return once they are on disk; refuse the others one by one."""
+    async def feedback(
+        self, request: FeedbackRequest, unread: Sequence[Refusal] = ()
+    ) -> FeedbackResponse:
+        """Accept valid events and return once they are on disk; refuse the others one by one.
+
+        Args:
+            request: the events that could be read.
+            unread: refusals of the others.
+        """
         shown = await self._find_shown({event.decision_id for event in request.events})
         heard = [(event, self._hear(event, shown[event.decision_id])) for event in request.events]
         taken = [(e.event_id, r) for e, r in heard if isinstance(r, FeedbackRecord)]
-        outcomes = await self._ledger.commit_feedback([record for _, record in taken])
-        refused = [Refusal(e.event_id, reason) for e, reason in heard if isinstance(reason, str)]
+        records = [record for _, record in taken]
+        shown_only = await self._find_items(records)
+        outcomes = await self._ledger.commit_feedback(records, shown_only)
+        refused = [*unread]
+        refused += [Refusal(e.event_id, reason) for e, reason in heard if isinstance(reason, str)]
         refused += [
-            Refusal(event_id, FORGOTTEN)
+            Refusal(event_id, _REASONS[outcome])
             for (event_id, _), outcome in zip(taken, outcomes, strict=True)
-            if outcome is FeedbackOutcome.FORGOTTEN
+            if outcome in _REASONS
         ]
         return FeedbackResponse(
             accepted=outcomes.count(FeedbackOutcome.ACCEPTED),
@@ -386,19 +401,47 @@ class Engine:
 
     def _hear(self, event: Event, shown: _Shown | str) -> FeedbackRecord | str:
         """Return an event as it is logged, or the reason for refusing it."""
+        if reason := self.signals.refusal(event.kind, event.value, event.currency):
+            return reason
         if isinstance(shown, str):
             return shown
         decision, head = shown
+        at_ms, window_s = self._clock(event.at_ms), self.signals.rows[event.kind].window_s
+        if at_ms - head.at_ms > 1000.0 * window_s:
+            late_s = (at_ms - head.at_ms) / 1000.0
+            return (
+                f"kind: expected {event.kind} within {window_s:g} s of its page, "
+                f"got it after {late_s:.0f} s"
+            )
+        interest, undoes = self.signals.carried(event.kind)
         return FeedbackRecord(
             event_id=self._tokens.event_id(head.user, event.event_id),
             decision_id=decision,
-            at_ms=self._clock(event.at_ms),
+            at_ms=at_ms,
             user=head.user,
             session=head.session,
             kind=event.kind,
             value=event.value or 0.0,
             client_ms=event.at_ms,
+            interest=interest,
+            undoes=undoes,
         )
+
+    async def _find_items(self, records: Iterable[FeedbackRecord]) -> dict[str, int]:
+        """Return the item's key of each event, by its id, whose card must have been on screen."""
+        rows = self.signals.rows
+        about = {
+            record.event_id: split_decision_id(record.decision_id)
+            for record in records
+            if rows[record.kind].needs_impression
+        }
+        if not about:
+            return {}
+        page_ids = list({page_id for page_id, _ in about.values()})
+        pages = await read(self._store, lambda view: view.pages(page_ids))
+        return {
+            event_id: _key_of(pages[page_id], slot) for event_id, (page_id, slot) in about.items()
+        }
 
     # --- users ---
 
@@ -433,6 +476,11 @@ class Engine:
 
     def _clock(self, client_ms: int | None) -> int:
         return client_ms if self._simulated and client_ms is not None else self._now_ms()
+
+
+def _key_of(page: PageRecord, slot: int) -> int:
+    cards = zip(page.drawn, page.cards, strict=True)
+    return next(item_key(card.item_id) for drawn, card in cards if drawn.slot == slot)
 
 
 def _shown(decision: DecisionId | None, heads: Mapping[PageId, PageHeader]) -> _Shown | str:

@@ -170,7 +170,7 @@ def _endpoint(
     admission: Admission,
     origins: tuple[str, ...],
 ) -> Endpoint:
-    decoder = Decoder(operation.body)
+    read = operation.read or Decoder(operation.body).decode
     # Health checks are never refused: they matter most under load.
     places = admission if operation.path.startswith("/v1/") else Admission(sys.maxsize)
 
@@ -186,7 +186,7 @@ def _endpoint(
             form_out = answer_format(request.headers.get("accept", ""), form)
         async with places:
             if operation.body is not type(None):
-                body = decoder.decode(raw, form)
+                body = read(raw, form)
             _check_query(request, operation)
             parameters = {**request.query_params, **request.path_params}
             result = await operation.call(engine, body, parameters)
@@ -224,7 +224,7 @@ def _answer_to(error: Exception, operation: str) -> Response:
 
 
 def _documents(engine: Engine, metrics: Metrics) -> list[Route]:
-    document = encode(openapi(), JSON)
+    document = encode(openapi(engine.signals), JSON)
 
     async def describe(request: Request) -> Response:
         return Response(document, media_type=JSON)

@@ -13,7 +13,7 @@ from serve.audit.audit import DEFAULT_UPLOADS, MAX_UPLOADS, answer_audit
 from serve.audit.response import Audit
 from serve.feed.engine import Engine
 from serve.limits import BLOCKS_PATH, ID_RULE, MAX_ID, USER_ID_RULE, is_external_user_id, is_id
-from serve.wire.codec import ProblemError
+from serve.wire.codec import EventsDecoder, ProblemError, ReadEvents
 from serve.wire.cohorts import CohortsResponse
 from serve.wire.feed import FeedbackRequest, FeedbackResponse, FeedRequest, FeedResponse, Health
 from serve.wire.items import FoundResponse, ItemBody, ItemsRequest, ItemsResponse
@@ -39,14 +39,16 @@ class Operation(Generic[B]):
     status: int = 200  # of success
     query: tuple[tuple[str, str], ...] = ()  # names and meanings of the query's parameters
     failures: tuple[tuple[int, str], ...] = ()  # further statuses and their meanings
+    # Reads a body that need not fit as a whole; its result takes the body's place in `call`.
+    read: Callable[[bytes, str], object] | None = None
 
 
 async def _feed(engine: Engine, body: FeedRequest, _: Parameters) -> FeedResponse:
     return await engine.feed(body)
 
 
-async def _feedback(engine: Engine, body: FeedbackRequest, _: Parameters) -> FeedbackResponse:
-    return await engine.feedback(body)
+async def _feedback(engine: Engine, body: ReadEvents, _: Parameters) -> FeedbackResponse:
+    return await engine.feedback(body.request, body.refused)
 
 
 async def _put_items(engine: Engine, body: ItemsRequest, _: Parameters) -> ItemsResponse:
@@ -134,6 +136,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         FeedbackRequest,
         FeedbackResponse,
         202,
+        read=EventsDecoder().read,
     ),
     Operation(
         "put_items",

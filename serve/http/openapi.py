@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 
+from env.feedback import SHIPPED, Signals
 from env.vocabulary import Item, Profile
 from serve.http.endpoints import OPERATIONS, Operation
-from serve.http.schemas import REF, components
+from serve.http.schemas import REF, Schema, components
 from serve.limits import ExternalUserId, Id
 from serve.wire.codec import JSON, MSGPACK, PROBLEM
 from serve.wire.feed import Problem
@@ -22,8 +23,8 @@ _ABOUT = (
 )
 
 
-def openapi() -> dict[str, object]:
-    """Return the OpenAPI 3.1 document of the API."""
+def openapi(signals: Signals = SHIPPED) -> dict[str, object]:
+    """Return the OpenAPI 3.1 document of the API, with the signals that it takes."""
     named = [kind for op in OPERATIONS for kind in (op.body, op.answer) if kind is not None]
     types = [kind for kind in dict.fromkeys(named) if kind is not type(None)]
     paths: dict[str, dict[str, object]] = {}
@@ -37,8 +38,21 @@ def openapi() -> dict[str, object]:
             "description": _ABOUT,
         },
         "paths": paths,
-        "components": {"schemas": components([*types, Problem], _RECORDS)},
+        "components": {"schemas": _with_signals(components([*types, Problem], _RECORDS), signals)},
     }
+
+
+def _with_signals(schemas: dict[str, Schema], signals: Signals) -> dict[str, Schema]:
+    """Return the schemas with the names and values of signals in that of an event."""
+    kind, value = (schemas["Event"]["properties"][name] for name in ("kind", "value"))
+    kind["enum"] = list(signals.rows)
+    told = [
+        f"{name}: {row.least:g} to {row.most:g} {row.currency or row.unit}"
+        for name, row in signals.rows.items()
+        if row.value != "none"
+    ]
+    value["description"] += f" {'; '.join(told)}."
+    return schemas
 
 
 def _describe(operation: Operation[Any]) -> dict[str, object]:

@@ -15,6 +15,7 @@ import msgspec
 
 from env.fair_start.audience import Audiences
 from env.fair_start.settings import AudienceArgs
+from env.feedback import SHIPPED
 from env.items.statistics import ItemStates
 from env.records import ItemRecord, LogLine
 from env.reward import Reward, is_censored
@@ -42,6 +43,7 @@ class LearningArgs:
     audiences: AudienceArgs = field(default_factory=AudienceArgs)  # delivery guarantees, rollout
     custom: tuple[CustomCode, ...] = ()  # custom policies that learn beside it
     answers: int = 0  # size of the window that item factors are learned from; 0: none is kept
+    interests: tuple[tuple[str, float], ...] = ()  # of signals, by name, where not as shipped
 
     def manifest_args(self) -> dict[str, Any]:
         """Return the arguments for a manifest, without the explorer, which folding does not use."""
@@ -51,6 +53,10 @@ class LearningArgs:
             del args["answers"]
         if self.custom:  # without any, the arguments are those of a release that knew of none
             args["custom"] = {code.name: code.code for code in self.custom}
+        if not self.interests or not self.answers:
+            del args["interests"]
+        if self.reward.tallies == SHIPPED.tallies:  # as in releases that knew of no others
+            del args["reward"]["tallies"]
         return args
 
 
@@ -68,7 +74,9 @@ class LearnerState:
         self.audiences = Audiences(args.audiences)
         self.join = Join(args.reward, settle_ms=args.settle_ms)
         self.custom = tuple(CustomLearning(code) for code in args.custom)
-        self.window = AnswerWindow(args.answers) if args.answers else None
+        self.window = None
+        if args.answers:
+            self.window = AnswerWindow(args.answers, dict(args.interests))
 
     @classmethod
     def restore(cls, snapshot: Snapshot, args: LearningArgs) -> "LearnerState":
@@ -87,7 +95,9 @@ class LearnerState:
             learning.audiences = Audiences.from_bytes(parts["audiences"], args.audiences)
             learning.join = Join.from_bytes(parts[JOIN], args.reward, settle_ms=args.settle_ms)
             if args.answers:
-                learning.window = AnswerWindow.from_bytes(parts[ANSWERS], args.answers)
+                learning.window = AnswerWindow.from_bytes(
+                    parts[ANSWERS], args.answers, dict(args.interests)
+                )
             learning.custom = tuple(
                 CustomLearning(code, decode_state(parts[part_name(code.name)]))
                 for code in args.custom

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -28,9 +29,18 @@ from env.records import (
     ProjectionRecord,
     UserRecord,
 )
-from env.users.fold import fold, has_room
+from env.users.fold import fold, has_room, was_shown
 from env.users.state import UserState, blocked_creators, unwanted_keys
-from env.vocabulary import CreatorId, Item, ItemId, Profile, ShortKeys, UserId, UserKey
+from env.vocabulary import (
+    CreatorId,
+    DecisionId,
+    Item,
+    ItemId,
+    Profile,
+    ShortKeys,
+    UserId,
+    UserKey,
+)
 from replay.log.shards import gather, scatter
 from serve.store.store import RegisteredUser, Store, Transaction
 from serve.store.totals import count_vectors
@@ -203,12 +213,16 @@ PersonRecord = PageRecord | FeedbackRecord | UserRecord | BlockRecord
 """Records that change a user's state."""
 
 
+NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
 class FeedbackOutcome(Enum):
     """The outcome of a feedback event."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
     FORGOTTEN = "forgotten"
+    NEVER_SHOWN = "never shown"  # its signal is for cards that were on screen
 
 
 class NoRoomError(Exception):
@@ -234,19 +248,30 @@ class WritePath:
         writing = self._store.write(work, durable=durable, about=about)
         return await asyncio.shield(asyncio.wrap_future(writing))
 
-    async def commit_feedback(self, events: Sequence[FeedbackRecord]) -> list[FeedbackOutcome]:
-        """Commit events durably, one transaction per shard; return the outcome of each event."""
+    async def commit_feedback(
+        self, events: Sequence[FeedbackRecord], shown_only: Mapping[str, int] = NOTHING
+    ) -> list[FeedbackOutcome]:
+        """Commit events durably, one transaction per shard; return the outcome of each event.
+
+        Args:
+            events: in the order in which they count.
+            shown_only: by event id, the item's key of events that need a card that was on screen.
+        """
         home = {user: self._store.shard_of(user) for user in {event.user for event in events}}
         shards = [home[event.user] for event in events]
-        writings = {shard: self._queue(part) for shard, part in scatter(events, shards).items()}
+        writings = {
+            shard: self._queue(part, shown_only) for shard, part in scatter(events, shards).items()
+        }
         outcomes = {
             shard: await asyncio.shield(asyncio.wrap_future(writing))
             for shard, writing in writings.items()
         }
         return gather(outcomes, shards)
 
-    def _queue(self, events: Sequence[FeedbackRecord]) -> Future[list[FeedbackOutcome]]:
-        work = partial(self.take_feedback, events=events)
+    def _queue(
+        self, events: Sequence[FeedbackRecord], shown_only: Mapping[str, int]
+    ) -> Future[list[FeedbackOutcome]]:
+        work = partial(self.take_feedback, events=events, shown_only=shown_only)
         users = {event.user for event in events}
         return self._store.write(work, durable=True, about=events[0].user, users=users)
 
@@ -287,17 +312,26 @@ class WritePath:
         return all(found.get(item.item_id) == item for item in draft.items)
 
     def take_feedback(
-        self, transaction: Transaction, events: Sequence[FeedbackRecord]
+        self,
+        transaction: Transaction,
+        events: Sequence[FeedbackRecord],
+        shown_only: Mapping[str, int] = NOTHING,
     ) -> list[FeedbackOutcome]:
-        """Append events of users of one shard; return the outcome of each event."""
+        """Append events of one shard's users, see `commit_feedback`; return their outcomes."""
         known = transaction.user_states(list({event.user for event in events}))
-        taken = [event for event in events if event.user in known]
+        never_shown = _never_shown(events, known, shown_only) if shown_only else frozenset[str]()
+        taken = [e for e in events if e.user in known and e.event_id not in never_shown]
         is_new = transaction.append(taken)
         fresh = [event for event, new in zip(taken, is_new, strict=True) if new]
         transaction.put_states(_folded(known, fresh))
         news = iter(is_new)
         return [
-            _outcome(next(news)) if e.user in known else FeedbackOutcome.FORGOTTEN for e in events
+            FeedbackOutcome.FORGOTTEN
+            if event.user not in known
+            else FeedbackOutcome.NEVER_SHOWN
+            if event.event_id in never_shown
+            else _outcome(next(news))
+            for event in events
         ]
 
     # --- users ---
@@ -408,6 +442,22 @@ def _folded(
         state = moved[record.user] if record.user in moved else states.get(record.user)
         moved[record.user] = fold(state, record)
     return moved
+
+
+def _never_shown(
+    events: Sequence[FeedbackRecord],
+    known: Mapping[UserKey, UserState],
+    shown_only: Mapping[str, int],
+) -> frozenset[str]:
+    """Return the ids of the events whose card no event before, stored or of these, has shown."""
+    never, shown = set[str](), set[DecisionId]()
+    for event in events:
+        state, key = known.get(event.user), shown_only.get(event.event_id)
+        if key is None or state is None or was_shown(state, event.decision_id, key):
+            shown.add(event.decision_id)
+        elif event.decision_id not in shown:
+            never.add(event.event_id)
+    return frozenset(never)
 
 
 def _outcome(new: bool) -> FeedbackOutcome:

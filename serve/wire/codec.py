@@ -7,11 +7,12 @@ works. Rejected alternatives: `docs/decisions/serve-http-api.md`.
 
 import re
 from http import HTTPStatus
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from serve.wire.feed import Problem
+from serve.limits import MAX_EVENTS, Id
+from serve.wire.feed import Event, FeedbackRequest, Problem, Refusal
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -113,6 +114,71 @@ class Decoder(Generic[T]):
             raise misfit(error) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ProblemError(400, f"expected {form}: {error}") from error
+
+
+_Lists = dict[str, tuple[msgspec.Raw, ...]]
+_LISTS_JSON = msgspec.json.Decoder(_Lists)
+_LISTS_MSGPACK = msgspec.msgpack.Decoder(_Lists)
+
+
+class ReadEvents(NamedTuple):
+    """The events of a body that fit their type, and refusals of the others."""
+
+    request: FeedbackRequest
+    refused: tuple[Refusal, ...] = ()
+
+
+class EventsDecoder:
+    """Decodes events as a whole and, where one of them does not fit, each on its own."""
+
+    def __init__(self) -> None:
+        self._whole = Decoder(FeedbackRequest)
+        self._event = Decoder(Event)
+
+    def read(self, body: bytes, form: str) -> ReadEvents:
+        """Return the events of a body.
+
+        Raises:
+            ProblemError: 400, it is not of the format; 422, it is no list of events.
+        """
+        try:
+            return ReadEvents(self._whole.decode(body, form))
+        except ProblemError:
+            pieces = _pieces(body, form)
+            if pieces is None:
+                raise
+        events, refused = list[Event](), list[Refusal]()
+        for place, piece in enumerate(pieces):
+            try:
+                events.append(self._event.decode(piece, form))
+            except ProblemError as error:
+                field = f"events[{place}].{error.problem.field}".rstrip(".")
+                refused.append(Refusal(_event_id(piece, form), f"{field}: {error.problem.detail}"))
+        return ReadEvents(FeedbackRequest(tuple(events)), tuple(refused))
+
+
+def _pieces(body: bytes, form: str) -> tuple[msgspec.Raw, ...] | None:
+    """Return the bytes of each event; None if the body is no list of events."""
+    decoder = _LISTS_MSGPACK if form == MSGPACK else _LISTS_JSON
+    try:
+        lists = decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    pieces = lists.get("events")
+    return pieces if pieces is not None and len(lists) == 1 and len(pieces) <= MAX_EVENTS else None
+
+
+def _event_id(piece: bytes, form: str) -> str:
+    """Return the id of an event that does not fit, empty if it has none that fits."""
+    decode = msgspec.msgpack.decode if form == MSGPACK else msgspec.json.decode
+    try:
+        return decode(piece, type=_Named).event_id
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+
+
+class _Named(msgspec.Struct):
+    event_id: Id
 
 
 def misfit(error: msgspec.ValidationError) -> ProblemError:

@@ -11,11 +11,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from env.feedback import KINDS
+from env.feedback import MAX_AMOUNT
 from env.records import FeedbackKind
 from env.vocabulary import Item, ItemId
 from serve.limits import (
-    MAX_DWELL_S,
     MAX_EVENTS,
     MAX_PAGE,
     Country,
@@ -113,32 +112,33 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     Attributes:
         event_id: the caller's id; repeats count once.
         decision_id: as the card had it.
-        value: seconds on the card, for "dwell" only.
+        kind: name of a signal, as this server's settings have it.
+        value: of a signal that has one: seconds, a number in the signal's unit, or money.
+        currency: of money; absent means the signal's own, and no other is accepted.
         at_ms: the caller's time; the server's receive time takes precedence.
     """
 
     event_id: Id
     decision_id: Annotated[str, Meta(min_length=1, max_length=256)]
-    kind: FeedbackKind
+    kind: Annotated[FeedbackKind, Meta(min_length=1, max_length=64)]
     at_ms: Ms
-    value: Annotated[float, Meta(ge=0.0, le=MAX_DWELL_S)] | None = None
-
-    def __post_init__(self) -> None:
-        has_seconds = KINDS[self.kind].has_seconds
-        if has_seconds and self.value is None:
-            raise ValueError(f"Expected seconds in field `value` with kind {self.kind}, got none")
-        if not has_seconds and self.value:
-            raise ValueError(f"Expected no field `value` with kind {self.kind}, got {self.value}")
+    value: Annotated[float, Meta(ge=-MAX_AMOUNT, le=MAX_AMOUNT)] | None = None
+    currency: Annotated[str, Meta(pattern="^([A-Z]{3})?$", description="ISO 4217")] = ""
 
 
 class FeedbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Events of any number of users."""
+    """Events of any number of users; one that does not fit is refused alone."""
 
     events: Annotated[tuple[Event, ...], Meta(max_length=MAX_EVENTS)]
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """An event that was refused; sending it again does not help."""
+    """An event that was refused; sending it again does not help.
+
+    Attributes:
+        event_id: empty if the event had none that could be read; the reason says which it was.
+        reason: the field at fault, what was expected and what came.
+    """
 
     event_id: str
     reason: str

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from env.columns.schema import N_STATIC
-from env.feedback import DRAWN_REACTIONS, KINDS, REACTIONS, ROWS, KindRow
+from env.feedback import DRAWN_REACTIONS, FIRST_KINDS, KINDS, REACTIONS, ROWS, SHIPPED, KindRow
 from env.records import (
-    FEEDBACK_KINDS,
     Card,
     Drawn,
     FeedbackRecord,
@@ -39,18 +38,16 @@ from env.world.answers import Answer, Chances
 from env.world.simulation import EVENTS
 from replay.join.join import merge
 from replay.join.rows import FLAGS
-from serve.wire.codec import JSON, Decoder, ProblemError, encode
-from serve.wire.feed import FeedbackRequest
 
 ROOT = Path(__file__).parents[2]
 USER = UserKey("u")
-VALUE_S = 3.5
+VALUE = 3.5
 each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.kind)
 each_reaction = pytest.mark.parametrize("kind", REACTIONS)
 
 
 def record(row: KindRow) -> FeedbackRecord:
-    value = VALUE_S if row.has_seconds else 0.0
+    value = VALUE if row.signal.value != "none" else 0.0
     return FeedbackRecord("e", DecisionId("p:0"), 9, USER, SessionId("s"), row.kind, value)
 
 
@@ -79,25 +76,21 @@ def page() -> PageRecord:
 
 
 def test_the_table_has_a_row_for_each_kind_of_the_log_in_its_order() -> None:
-    assert tuple(KINDS) == FEEDBACK_KINDS
+    assert tuple(KINDS)[: len(FIRST_KINDS)] == FIRST_KINDS
 
 
-def test_bits_are_distinct_powers_of_two_and_only_reactions_have_them() -> None:
-    bits = [row.bit for row in ROWS if row.is_reaction]
+def test_bits_are_distinct_powers_of_two_and_what_says_something_of_interest_has_one() -> None:
+    bits = [row.bit for row in ROWS if row.bit]
     assert bits == [2**i for i in range(len(bits))]
-    assert not any(row.bit or row.signal for row in ROWS if not row.is_reaction)
+    assert all(row.bit for row in ROWS if row.is_reaction or row.signal.interest)
+    assert not any(row.bit for row in ROWS if row.is_watching or row.signal.undoes)
 
 
 @each_row
-def test_the_wire_takes_it_with_seconds_only_where_it_has_them(row: KindRow) -> None:
-    body = {"event_id": "e", "decision_id": "d", "kind": row.kind, "at_ms": 1}
-    good = body | ({"value": VALUE_S} if row.has_seconds else {})
-    bad = body | ({} if row.has_seconds else {"value": VALUE_S})
-    decoder = Decoder(FeedbackRequest)
-    (event,) = decoder.decode(encode({"events": [good]}, JSON), JSON).events
-    assert event.kind == row.kind
-    with pytest.raises(ProblemError):
-        decoder.decode(encode({"events": [bad]}, JSON), JSON)
+def test_the_wire_takes_it_with_a_value_only_where_it_has_one(row: KindRow) -> None:
+    has_value = row.signal.value != "none"
+    assert SHIPPED.refusal(row.kind, VALUE if has_value else None, "") == ""
+    assert "value: expected" in SHIPPED.refusal(row.kind, None if has_value else VALUE, "")
 
 
 @each_row
@@ -115,8 +108,8 @@ def test_the_user_fold_moves_by_its_signal_and_its_consequence(row: KindRow) -> 
     assert card.impressed
     assert card.answered == row.answers
     assert card.events == row.bit
-    assert card.dwell_s == (VALUE_S if row.has_seconds else 0.0)
-    assert (told.long_sum != shown.long_sum) == bool(row.signal or row.answers)
+    assert card.dwell_s == (VALUE if row.has_seconds else 0.0)
+    assert (told.long_sum != shown.long_sum) == bool(row.signal.interest or row.answers)
     assert card.unwanted == (row.consequence == "turn_away")
     follows = [*told.follows] != [*shown.follows]
     assert follows == (row.consequence == "follow_creator")
@@ -126,23 +119,27 @@ def test_the_user_fold_moves_by_its_signal_and_its_consequence(row: KindRow) -> 
 def test_an_open_card_sums_its_signal(row: KindRow) -> None:
     card = OpenCard(0, 1, b"", CreatorId("c"), (), 30.0)
     beyond_watching = hear(card, row.kind, 0.0, usual=0.0).signal
-    assert beyond_watching == row.signal
+    assert beyond_watching == row.signal.interest
 
 
 @each_row
 def test_the_join_merges_it_into_feedback(row: KindRow) -> None:
+    value = VALUE if row.signal.value != "none" else 1.0
+    is_other = not row.is_fixed and not row.signal.undoes
     expected = Feedback(
         seen=True,
-        dwell_s=VALUE_S if row.has_seconds else 0.0,
-        **({row.kind: True} if row.is_reaction else {}),
+        dwell_s=VALUE if row.has_seconds else 0.0,
+        others=((row.kind, value),) if is_other else (),
     )
+    if row.is_reaction:
+        expected = msgspec.structs.replace(expected, **{row.kind: True})
     assert merge(Feedback(), record(row)) == expected
 
 
 @each_reaction
 def test_a_reaction_is_rewarded_by_the_weight_of_its_name(kind: str) -> None:
     reward = msgspec.structs.replace(Reward(), **{kind: 0.375})
-    feedback = Feedback(seen=True, left=True, **{kind: True})
+    feedback = msgspec.structs.replace(Feedback(seen=True, left=True), **{kind: True})
     assert reward.of(feedback, 30.0) == 0.375
 
 

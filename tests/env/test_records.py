@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from env.columns.schema import N_ACTION, N_SHARED, N_STATIC, SCHEMA
+from env.feedback import KINDS
 from env.interface import fill_page, page_seed
 from env.pages.records import Blocks, page_record
 from env.pages.verify import audit_page
 from env.records import (
-    FEEDBACK_KINDS,
     Card,
     FeedbackRecord,
     ItemRecord,
@@ -235,7 +235,7 @@ def test_hashes_are_the_same_for_ever() -> None:
     assert block_hash(b"block").hex() == "049a3c8654f8ca03"
 
 
-@pytest.mark.parametrize("kind", FEEDBACK_KINDS)
+@pytest.mark.parametrize("kind", tuple(KINDS))
 def test_each_kind_of_feedback_is_decoded(kind: str) -> None:
     payload = {"t": "feedback", "event_id": "e", "decision_id": "p:0", "at_ms": 1, "user": "u"}
     decoded = decode_record(msgspec.msgpack.encode({**payload, "session": "s", "kind": kind}))

@@ -5,6 +5,7 @@ from itertools import product
 import msgspec
 import pytest
 
+from env.feedback import REACTIONS
 from env.reward import REWARD_VERSION, Reward, is_censored, is_long_view, is_valid_play
 from env.vocabulary import Feedback
 
@@ -66,9 +67,9 @@ def test_each_event_adds_its_own_weight(name: str) -> None:
 def test_every_reward_lies_between_low_and_high() -> None:
     reward = Reward(like=-0.25)
     rewards = [
-        reward.of(Feedback(True, True, dwell_s, *events), 60.0)
+        reward.of(Feedback(True, True, dwell_s, **dict(zip(REACTIONS, did, strict=True))), 60.0)  # type: ignore[arg-type]
         for dwell_s in (0.0, 10.0, 20.0)
-        for events in product((False, True), repeat=6)
+        for did in product((False, True), repeat=6)
     ]
 
     assert min(rewards) == reward.low()

@@ -21,8 +21,9 @@ import numpy as np
 import pytest
 from histories import make_learner
 
+from env.feedback import FIRST_KINDS
 from env.pages.records import Blocks
-from env.records import FEEDBACK_KINDS, FeedbackRecord, Kind, PageRecord
+from env.records import FeedbackRecord, Kind, PageRecord
 from policies.bandit.scorer import HybridBanditScorer
 from replay.evaluate.evaluate import Evaluation
 from serve.config import Config, DataSettings, parse
@@ -151,7 +152,7 @@ def test_it_holds_all_that_a_log_may_hold(home: Path) -> None:
         if isinstance(record, FeedbackRecord):
             kinds.add(record.kind)
     assert Counter(type(record).__name__ for record in records) == expected.kinds
-    assert kinds == set(FEEDBACK_KINDS)
+    assert kinds == set(FIRST_KINDS)
     versions = {f"{name}@{k}" for name in ("vowpal", "blend") for k in range(1, 6)}
     baselines = {"uniform@0", "popularity@0", "mixture@0", "vowpal@0"}
     assert pages.keys() >= versions | baselines

@@ -22,8 +22,8 @@ def test_an_open_card_and_a_closed_interaction_have_the_same_value(
 ) -> None:
     heard = hear(card(), "dwell", dwell_s, 0.3)
     for kind in reactions:
-        heard = hear(heard, kind, 0.0, 0.3)  # type: ignore[arg-type]
-    said = Feedback(seen=True, left=True, dwell_s=dwell_s, **dict.fromkeys(reactions, True))
+        heard = hear(heard, kind, 0.0, 0.3)
+    said = Feedback(seen=True, left=True, dwell_s=dwell_s, **dict.fromkeys(reactions, True))  # type: ignore[arg-type]
     assert heard.value == value_of(said, 30.0)
 
 

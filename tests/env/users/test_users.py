@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from env.columns.scales import TYPICAL_PLAY_RATE, TYPICAL_WATCH, observed
 from env.columns.schema import VECTOR_DIM
+from env.feedback import KINDS
 from env.items.content import static_block, tags_vector
 from env.records import (
-    FEEDBACK_KINDS,
     BlockRecord,
     Card,
     Drawn,
@@ -162,7 +162,7 @@ def test_a_short_dwell_moves_away_at_once_and_a_longer_one_corrects_it() -> None
     assert observed(corrected) == observed(direct)
 
 
-@pytest.mark.parametrize("kind", FEEDBACK_KINDS)
+@pytest.mark.parametrize("kind", tuple(KINDS))
 def test_the_same_report_twice_changes_nothing(kind: FeedbackKind) -> None:
     once = folded(feedback("p:1", "impression"), feedback("p:0", kind, 9.0), start=DELIVERED)
 
@@ -418,7 +418,7 @@ def events() -> st.SearchStrategy[Record]:
     )
     values = st.one_of(st.floats(), st.floats(0, 100))
     at_ms = st.integers(0, 3 * PAGE_OPEN_MS)
-    said = st.builds(feedback, decisions, st.sampled_from(FEEDBACK_KINDS), values, at_ms)
+    said = st.builds(feedback, decisions, st.sampled_from(tuple(KINDS)), values, at_ms)
     pages = st.builds(
         lambda n, at, session: page(f"p{n}", range(12 * n, 12 * n + 12), at, session),
         st.integers(0, 3),

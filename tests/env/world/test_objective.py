@@ -58,7 +58,7 @@ def test_engagement_is_the_reward_of_the_feedback() -> None:
                 left=True,
                 dwell_s=float(info["watch_s"][k]),
                 not_interested=bool(info["not_interested"][k]),
-                **did,
+                **did,  # type: ignore[arg-type]
             )
             assert abs(worth[k] - reward.of(feedback, float(cap_s[k]))) < 1e-12
             assert info["valid_play"][k] == is_valid_play(feedback.dwell_s, float(cap_s[k]))

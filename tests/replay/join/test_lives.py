@@ -65,7 +65,7 @@ def _page(user: str, session: int, day: float, *, n: int, seen: int = 2) -> list
                     at_ms=at_ms + 1_000 * (slot + 1),
                     user=user,
                     session=page.session,
-                    kind=kind,  # type: ignore[arg-type]
+                    kind=kind,
                     value=value,
                 )
             )

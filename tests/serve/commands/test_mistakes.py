@@ -104,7 +104,7 @@ MISTAKES = (
     wrong("up --config type.toml", "type.toml: server.port: Expected `int`, got `str`"),
     wrong("up --config range.toml", "range.toml: server.port: Expected `int` <= 65535"),
     wrong("up --config no.toml", "no.toml: no TOML", "line 1"),
-    wrong("up --config weight.toml", "did you mean reward.like?"),
+    wrong("up --config weight.toml", "write signals.like.weight"),
     wrong("up --config pace.toml", "learner.publish_every_s: Expected `float` >= 0.1"),
     wrong("up --config arm.toml", "experiment.arms[0]: expected a policy", "got 'best'"),
     wrong("up --port 0 --config own.toml", "own:make: expected a policy", "got int"),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from servers import START_MS, Server, Watch, at_once, items, kept_in, serving, stocked
 
-from env.records import FEEDBACK_KINDS, FeedbackRecord, ItemRecord, PageRecord, UserRecord
+from env.feedback import FIRST_KINDS
+from env.records import FeedbackRecord, ItemRecord, PageRecord, UserRecord
 from env.users import seen
 from env.users.open_cards import PAGE_OPEN_MS
 from env.users.state import SESSION_SILENCE_MS
@@ -195,13 +196,11 @@ async def test_a_callers_session_is_kept_under_a_pseudonym_of_its_user(server: S
 async def test_every_kind_of_feedback_is_taken_and_told_apart(server: Server) -> None:
     await stocked(server)
     page = await server.engine.feed(FeedRequest(ANN))
-    events = tuple(
-        event(card, kind) for card, kind in zip(page.items, FEEDBACK_KINDS, strict=False)
-    )
+    events = tuple(event(card, kind) for card, kind in zip(page.items, FIRST_KINDS, strict=False))
     answer = await server.engine.feedback(FeedbackRequest(events))
     assert (answer.accepted, answer.duplicates, answer.refused) == (len(events), 0, ())
     records = server.of(FeedbackRecord)
-    assert [record.kind for record in records] == list(FEEDBACK_KINDS)
+    assert [record.kind for record in records] == list(FIRST_KINDS)
     assert [record.value for record in records] == [0.0, 9.5] + [0.0] * 7
     (first,) = server.of(PageRecord)
     assert {(r.user, r.session) for r in records} == {(first.user, first.session)}
@@ -290,7 +289,7 @@ async def test_live_state_is_the_fold_of_the_log_under_several_replicas(tmp_path
         async def visit(user_id: str, n_pages: int) -> None:
             for _ in range(n_pages):
                 page = await replicas[rng.integers(2)].engine.feed(FeedRequest(user_id, size=5))
-                kinds = rng.choice(FEEDBACK_KINDS, size=12)
+                kinds = rng.choice(FIRST_KINDS, size=12)
                 events = tuple(
                     event(page.items[rng.integers(len(page.items))], kind, f"{k}")
                     for k, kind in enumerate(kinds)

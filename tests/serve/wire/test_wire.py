@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from env.records import FEEDBACK_KINDS
+from env.feedback import KINDS
 from env.vocabulary import DecisionId, UserKey
 from serve.limits import MAX_MS
 from serve.tokens import Tokens
@@ -181,7 +181,7 @@ def test_an_unknown_field_of_any_length_gives_a_short_problem() -> None:
     assert len(refused.value.problem.detail) <= 300
 
 
-@pytest.mark.parametrize("kind", FEEDBACK_KINDS)
+@pytest.mark.parametrize("kind", tuple(KINDS))
 def test_every_kind_of_feedback_is_understood(kind: str) -> None:
     body = EVENT | {"kind": kind} | ({"value": 3.5} if kind == "dwell" else {})
     (event,) = Decoder(FeedbackRequest).decode(encode({"events": [body]}, JSON), JSON).events

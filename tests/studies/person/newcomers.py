@@ -72,7 +72,7 @@ class Newcomer:
 
     def _event(self, card: CardBody, kind: str, at_ms: int, value: float | None = None) -> Event:
         event_id = f"{kind}-{card.decision_id}"[:64]
-        return Event(event_id, card.decision_id, kind, at_ms, value)  # type: ignore[arg-type]
+        return Event(event_id, card.decision_id, kind, at_ms, value)
 
 
 async def swipe_all(client: FeedClient, users: Sequence[Newcomer], n_cards: int) -> None:
