@@ -7,9 +7,10 @@ works. Rejected alternatives: `docs/decisions/serve-http-api.md`.
 
 import re
 from http import HTTPStatus
-from typing import Generic, NamedTuple, TypeVar
+from typing import Annotated, Generic, NamedTuple, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from serve.limits import MAX_EVENTS, Id
 from serve.wire.feed import Event, FeedbackRequest, Problem, Refusal
@@ -116,7 +117,8 @@ class Decoder(Generic[T]):
             raise ProblemError(400, f"expected {form}: {error}") from error
 
 
-_Lists = dict[str, tuple[msgspec.Raw, ...]]
+_Lists = dict[str, Annotated[tuple[msgspec.Raw, ...], Meta(max_length=MAX_EVENTS)]]
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LISTS_JSON = msgspec.json.Decoder(_Lists)
 _LISTS_MSGPACK = msgspec.msgpack.Decoder(_Lists)
 
@@ -162,10 +164,9 @@ def _pieces(body: bytes, form: str) -> tuple[msgspec.Raw, ...] | None:
     decoder = _LISTS_MSGPACK if form == MSGPACK else _LISTS_JSON
     try:
         lists = decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return None
-    pieces = lists.get("events")
-    return pieces if pieces is not None and len(lists) == 1 and len(pieces) <= MAX_EVENTS else None
+    return lists.get("events") if len(lists) == 1 else None
 
 
 def _event_id(piece: bytes, form: str) -> str:
@@ -173,7 +174,7 @@ def _event_id(piece: bytes, form: str) -> str:
     decode = msgspec.msgpack.decode if form == MSGPACK else msgspec.json.decode
     try:
         return decode(piece, type=_Named).event_id
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return ""
 
 

@@ -36,6 +36,7 @@ const ACTIONS = {
   next: () => swipe(1),
   previous: () => swipe(-1),
   like: (point) => (point ? like(point) : turnLike()),
+  save: () => save(),
   share: () => share(),
   follow: () => follow(),
   not_interested: () => dismiss(),
@@ -111,7 +112,7 @@ function swipe(step) {
 function like(point) {
   burst(point);
   memory.set("like", deck.current.item_id, true);
-  watch.tell("like");
+  watch.turn("like", "unlike");
   say("Liked");
   showActions();
 }
@@ -119,6 +120,7 @@ function like(point) {
 function turnLike() {
   if (!memory.has("like", deck.current.item_id)) return like();
   memory.set("like", deck.current.item_id, false);
+  watch.turn("unlike", "like");
   say("Like removed");
   return showActions();
 }
@@ -128,8 +130,19 @@ function follow() {
   if (!creator) return;
   const isOn = !memory.has("follow", creator);
   memory.set("follow", creator, isOn);
-  if (isOn) watch.tell("follow");
+  if (isOn) watch.turn("follow", "unfollow");
+  else watch.turn("unfollow", "follow");
   say(isOn ? `Following @${creator}` : `No longer following @${creator}`);
+  showActions();
+}
+
+function save() {
+  const { item_id: itemId } = deck.current;
+  const isOn = !memory.has("save", itemId);
+  memory.set("save", itemId, isOn);
+  if (isOn) watch.turn("save", "unsave");
+  else watch.turn("unsave", "save");
+  say(isOn ? "Saved" : "Saved no longer");
   showActions();
 }
 
@@ -214,6 +227,7 @@ function showActions() {
   const { item, told } = deck.current;
   const isFollowed = memory.has("follow", item.creator);
   press("like", memory.has("like", item.item_id));
+  press("save", memory.has("save", item.item_id));
   press("share", told.has("share"));
   press("not_interested", told.has("not_interested"));
   press("follow", isFollowed);

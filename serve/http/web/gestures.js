@@ -15,6 +15,7 @@ const KEYS = {
   j: "next",
   k: "previous",
   l: "like",
+  b: "save",
   s: "share",
   f: "follow",
   x: "not_interested",

@@ -1,5 +1,5 @@
-// What this browser remembers of a user: the likes and follows that are switched on, and whether there
-// was a swipe before. The log has no un-like: switching one off is remembered here and told to nobody.
+// What this browser remembers of a user: the likes, saves and follows that are switched on, and whether
+// there was a swipe before.
 
 const MOST = 1000;
 
@@ -11,7 +11,7 @@ export class Memory {
   constructor(storage, userId) {
     this.#storage = storage;
     this.#key = `nextswipe.memory.${userId}`;
-    this.#kept = { like: [], follow: [], swipes: 0, ...read(storage.getItem(this.#key)) };
+    this.#kept = { like: [], save: [], follow: [], swipes: 0, ...read(storage.getItem(this.#key)) };
   }
 
   /** Whether nothing was told about anything yet. */
@@ -19,12 +19,12 @@ export class Memory {
     return this.#kept.swipes === 0;
   }
 
-  /** Whether a like of an item, or a follow of a creator, is on. */
+  /** Whether a like or save of an item, or a follow of a creator, is on. */
   has(kind, id) {
     return this.#kept[kind].includes(id);
   }
 
-  /** Switch a like or a follow on or off. */
+  /** Switch a like, a save or a follow on or off. */
   set(kind, id, isOn) {
     const others = this.#kept[kind].filter((other) => other !== id);
     this.#kept[kind] = (isOn ? [...others, id] : others).slice(-MOST);

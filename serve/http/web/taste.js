@@ -5,7 +5,7 @@ import { topicOf } from "./words.js";
 
 const WINDOW = 10;
 const LEAST_WORTH = 2;
-const WORTH = { like: 3, share: 2, follow: 2, not_interested: -3 };
+const WORTH = { like: 3, save: 3, share: 2, follow: 2, not_interested: -3 };
 const WATCHED_S = 8;
 
 /** Return `{topic, first, latest, isTurned}` of the topic answered best, or null while none is. */

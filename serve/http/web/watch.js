@@ -54,6 +54,12 @@ export class Watch {
     return true;
   }
 
+  /** Tell that a switch is on now, or off: the kind that takes it back may be told again. */
+  turn(kind, opposite) {
+    this.#card?.told.delete(opposite);
+    return this.tell(kind);
+  }
+
   /** Return the seconds for which the card on screen was seen. */
   seconds() {
     this.#count();

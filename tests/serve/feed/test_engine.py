@@ -289,7 +289,7 @@ async def test_live_state_is_the_fold_of_the_log_under_several_replicas(tmp_path
         async def visit(user_id: str, n_pages: int) -> None:
             for _ in range(n_pages):
                 page = await replicas[rng.integers(2)].engine.feed(FeedRequest(user_id, size=5))
-                kinds = rng.choice(FIRST_KINDS, size=12)
+                kinds = rng.choice(FIRST_KINDS, size=12).tolist()
                 events = tuple(
                     event(page.items[rng.integers(len(page.items))], kind, f"{k}")
                     for k, kind in enumerate(kinds)

@@ -166,11 +166,11 @@ def test_the_next_page_comes_before_the_last_three_cards_are_over(
 # --- what a user does ---
 
 
-def test_a_key_is_one_event_however_often_it_is_pressed(
+def test_a_key_tells_what_it_switches_and_a_share_once(
     page: Page, site: Site, recorder: Recorder
 ) -> None:
     open_feed(page, site, "dan")
-    kinds = {"l": "like", "s": "share", "f": "follow"}
+    kinds = {"l": "like", "b": "save", "s": "share", "f": "follow"}
     for key in (*kinds, *kinds, *kinds):
         page.keyboard.press(key)
     for kind in kinds.values():
@@ -178,8 +178,11 @@ def test_a_key_is_one_event_however_often_it_is_pressed(
         expect(button).to_have_attribute("aria-pressed", "true")
     page.keyboard.press("j")
     recorder.wait_for(lambda: len(recorder.events("impression")) == 2)
-    for kind in kinds.values():
-        assert [e.decision_id for e in recorder.events(kind)] == [recorder.card(0, 0).decision_id]
+    shown = recorder.card(0, 0).decision_id
+    assert [event.decision_id for event in recorder.events("share")] == [shown]
+    for kind, undone in (("like", "unlike"), ("save", "unsave"), ("follow", "unfollow")):
+        assert [event.decision_id for event in recorder.events(kind)] == 2 * [shown]
+        assert [event.decision_id for event in recorder.events(undone)] == [shown]
 
 
 def test_a_like_and_a_follow_can_be_undone_and_last_beyond_the_visit(
@@ -198,7 +201,10 @@ def test_a_like_and_a_follow_can_be_undone_and_last_beyond_the_visit(
         open_feed(page, site, "una")  # the only item comes again
         expect(like).to_have_attribute("aria-pressed", "true")
         expect(follow).to_have_attribute("aria-pressed", "false")
-        assert (len(recorder.events("like")), len(recorder.events("follow"))) == (1, 1)
+        told = {
+            kind: len(recorder.events(kind)) for kind in ("like", "unlike", "follow", "unfollow")
+        }
+        assert told == {"like": 2, "unlike": 1, "follow": 1, "unfollow": 1}
         assert all(not answer.refused for _, answer in recorder.posts)
         open_feed(page, site, "uwe")
         expect(like).to_have_attribute("aria-pressed", "false")

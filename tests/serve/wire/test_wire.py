@@ -16,6 +16,7 @@ from serve.wire.codec import (
     JSON,
     MSGPACK,
     Decoder,
+    EventsDecoder,
     ProblemError,
     answer_format,
     body_format,
@@ -61,11 +62,9 @@ BAD = [
     (FeedRequest, {"user_id": "u", "scene": {"address": "1" * 46}}, "scene.address"),
     (FeedRequest, {"user_id": "u/blocks"}, "user_id"),
     (FeedbackRequest, {}, "events"),
-    (FeedbackRequest, {"events": [EVENT | {"kind": "lik"}]}, "events[0].kind"),
-    (FeedbackRequest, {"events": [EVENT, EVENT | {"value": 2.0}]}, "events[1].value"),
-    (FeedbackRequest, {"events": [EVENT | {"kind": "dwell"}]}, "events[0].value"),
-    (FeedbackRequest, {"events": [EVENT | {"kind": "dwell", "value": -1}]}, "events[0].value"),
-    (FeedbackRequest, {"events": [EVENT | {"kind": "dwell", "value": 1e9}]}, "events[0].value"),
+    (FeedbackRequest, {"events": [EVENT | {"kind": ""}]}, "events[0].kind"),
+    (FeedbackRequest, {"events": [EVENT, EVENT | {"value": 2e9}]}, "events[1].value"),
+    (FeedbackRequest, {"events": [EVENT | {"currency": "usd"}]}, "events[0].currency"),
     (FeedbackRequest, {"events": [EVENT | {"at_ms": "now"}]}, "events[0].at_ms"),
     (FeedbackRequest, {"events": [{}]}, "events[0].event_id"),
     (FeedbackRequest, {"events": [EVENT] * 501}, "events"),
@@ -168,9 +167,10 @@ def test_what_is_not_of_the_format_is_malformed(form: str, body: bytes) -> None:
     ],
 )
 def test_depth_and_announced_lengths_cost_nothing(form: str, body: bytes) -> None:
-    with pytest.raises(ProblemError) as refused:
-        Decoder(FeedbackRequest).decode(body, form)
-    assert refused.value.problem.status in (400, 422)
+    for read in (Decoder(FeedbackRequest).decode, EventsDecoder().read):
+        with pytest.raises(ProblemError) as refused:
+            read(body, form)
+        assert refused.value.problem.status in (400, 422)
 
 
 def test_an_unknown_field_of_any_length_gives_a_short_problem() -> None:
@@ -186,6 +186,50 @@ def test_every_kind_of_feedback_is_understood(kind: str) -> None:
     body = EVENT | {"kind": kind} | ({"value": 3.5} if kind == "dwell" else {})
     (event,) = Decoder(FeedbackRequest).decode(encode({"events": [body]}, JSON), JSON).events
     assert event.kind == kind
+
+
+@pytest.mark.parametrize("form", [JSON, MSGPACK])
+def test_events_that_do_not_fit_are_refused_alone_and_by_name(form: str) -> None:
+    bad: list[object] = [
+        EVENT | {"event_id": "late", "at_ms": "now"},
+        EVENT | {"event_id": "big", "value": 1e300},
+        EVENT | {"event_id": "more", "mood": "good"},
+        {"event_id": "bare"},
+        {"event_id": 7, "decision_id": "d"},
+        {},
+        3,
+        None,
+    ]
+    good = [EVENT | {"event_id": f"g{k}"} for k in range(3)]
+    body = encode({"events": [good[0], *bad, *good[1:]]}, form)
+    request, refused = EventsDecoder().read(body, form)
+    assert [event.event_id for event in request.events] == ["g0", "g1", "g2"]
+    assert [refusal.event_id for refusal in refused] == ["late", "big", "more", "bare", *[""] * 4]
+    fields = ["at_ms", "value", "mood", "decision_id", "event_id", "event_id", "", ""]
+    for place, (refusal, field) in enumerate(zip(refused, fields, strict=True), 1):
+        assert refusal.reason.startswith(f"events[{place}].{field}".rstrip(".") + ": ")
+
+
+@pytest.mark.parametrize("form", [JSON, MSGPACK])
+@pytest.mark.parametrize(
+    "body",
+    [{}, [], 3, {"events": 3}, {"events": [EVENT] * 501}, {"events": [{}], "more": [1]}],
+)
+def test_a_body_that_is_no_list_of_events_is_refused_as_a_whole(body: object, form: str) -> None:
+    with pytest.raises(ProblemError) as refused:
+        EventsDecoder().read(encode(body, form), form)
+    assert refused.value.problem.status == 422
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200), st.sampled_from([JSON, MSGPACK]))
+def test_no_bytes_make_the_reading_of_events_fail_otherwise_than_by_a_problem(
+    body: bytes, form: str
+) -> None:
+    prefix = b'{"events":[' if form == JSON else b"\x81\xa6events\x92"
+    for start in (b"", prefix):
+        with contextlib.suppress(ProblemError):
+            EventsDecoder().read(start + body, form)
 
 
 REQUESTS = [
