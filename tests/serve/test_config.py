@@ -1,9 +1,12 @@
 import re
+import tomllib
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from env.feedback import KINDS, ROWS, Signal
+from env.reward import Reward
 from env.vocabulary import UserKey
 from policies.bandit.settings import HybridBanditArgs
 from policies.baselines import mixture_policy
@@ -160,6 +163,82 @@ def test_a_bad_setting_is_refused_with_its_path(text: str, message: str) -> None
     with pytest.raises(ConfigError) as refused:
         parse(text)
     assert message in str(refused.value)
+
+
+MONEY = 'value = "money"\ncurrency = "EUR"\nmost = 9.0\n'
+NUMBER = 'value = "number"\nunit = "pages"\nmost = 9.0\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[signals."Gift"]', "signals.Gift: expected a name of at most 32 small letters"),
+        ('[signals."9lives"]', "signals.9lives: expected a name of at most 32 small letters"),
+        ("[signals.reward]", "signals.reward: this name is that of a column of exports"),
+        ("[signals]\ngift = 3", "signals.gift: expected a table of its keys, got 3"),
+        ("[signals.gift]\nwieght = 1", "signals.gift.wieght: unknown key; did you mean"),
+        ('[signals.gift]\nvalue = "coins"', "signals.gift.value: "),
+        ('[signals.gift]\nvalue = "money"\nmost = 9', "signals.gift.currency: expected the money"),
+        (f"[signals.gift]\n{MONEY}".replace("EUR", "EURO"), "signals.gift.currency: expected the"),
+        (f"[signals.gift]\n{MONEY}".replace("EUR", "ABC"), "signals.gift.currency: expected the"),
+        ('[signals.gift]\ncurrency = "EUR"', "signals.gift.currency: expected none, unless"),
+        ('[signals.gift]\nvalue = "number"\nmost = 9', "signals.gift.unit: expected the number"),
+        (f'[signals.gift]\n{MONEY}unit = "cents"', "signals.gift.unit: expected none, unless"),
+        ("[signals.gift]\nmost = 9", "signals.gift.most: expected none, unless"),
+        ("[signals.gift]\nleast = -9", "signals.gift.least: expected none, unless"),
+        (f"[signals.gift]\n{MONEY}least = 9.0", "signals.gift.most: expected above least, 9"),
+        (f"[signals.gift]\n{MONEY}".replace("9.0", "1e10"), "signals.gift.most: expected above"),
+        ('[signals.gift]\nmerge = "sum"', "signals.gift.merge: expected none, unless"),
+        (f'[signals.gift]\n{MONEY}merge = "mean"', "signals.gift.merge: "),
+        ("[signals.gift]\nweight = 1e4", "signals.gift.weight: expected -1000 to 1000"),
+        ("[signals.gift]\nweight = nan", "signals.gift.weight: expected a finite number"),
+        ('[signals.gift]\nweight = "much"', "signals.gift.weight: Expected `float`"),
+        ("[signals.gift]\nweight = 200", "signals: expected rewards of a card from -100 to 100"),
+        (f"[signals.gift]\n{NUMBER}weight = 20", "signals: expected rewards of a card from -100"),
+        ("[signals.gift]\ninterest = 11", "signals.gift.interest: expected -10 to 10"),
+        ("[signals.gift]\nwindow_s = 0.5", "signals.gift.window_s: expected 1 to 2592000"),
+        ("[signals.gift]\nwindow_s = 2592001", "signals.gift.window_s: expected 1 to 2592000"),
+        ('[signals.gift]\nundoes = "gfit"', "signals.gift.undoes: expected another signal"),
+        ('[signals.gift]\nundoes = "gift"', "signals.gift.undoes: expected another signal"),
+        ('[signals.gift]\nundoes = "unlike"', "signals.gift.undoes: expected another signal"),
+        ('[signals.gift]\nundoes = "dwell"', "signals.gift.undoes: expected another signal"),
+        (f'[signals.gift]\n{MONEY}undoes = "like"', "signals.gift.value: expected none: it takes"),
+        ('[signals.gift]\nundoes = "like"\nweight = 1', "signals.gift.weight: expected none: it"),
+        ('[signals.gift]\nundoes = "like"\ninterest = 1', "signals.gift.interest: expected none"),
+        ("[signals.gift]\nneeds_impression = 1", "signals.gift.needs_impression: Expected `bool`"),
+        ("[signals.impression]\nneeds_impression = true", "signals.impression.needs_impression: "),
+        ("[signals.dwell]\nweight = 1", "signals.dwell.weight: expected 0: watching counts by"),
+        ("[signals.dwell]\nmost = 60", "signals.dwell.most: expected 86400.0, as logs since"),
+        (f"[signals.like]\n{MONEY}", "signals.like.value: expected 'none', as logs since"),
+        ("[reward]\nlike = 1.0", "reward.like: unknown key; a signal has its weight itself: write"),
+        ("[reward]\nshares = 1.0", "write signals.share.weight"),
+    ],
+)
+def test_a_bad_signal_is_refused_with_its_key_and_the_reason(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse(text)
+    assert message in str(refused.value)
+
+
+def test_no_more_signals_than_a_hundred_of_ones_own() -> None:
+    many = "".join(f"[signals.s{k}]\n" for k in range(101))
+    with pytest.raises(ConfigError, match="at most 100 signals of your own, got 101"):
+        parse(many)
+
+
+def test_a_shipped_signal_keeps_the_keys_that_a_file_leaves_out() -> None:
+    config = parse('[signals.purchase]\ncurrency = "JPY"\n[signals.like]\nweight = 2.0')
+    purchase = KINDS["purchase"].signal
+    assert config.signals["purchase"] == msgspec.structs.replace(purchase, currency="JPY")
+    assert config.reward == msgspec.structs.replace(Reward(), like=2.0)
+    assert Config().reward == Reward()
+
+
+def test_the_shipped_file_has_the_shipped_signals_row_by_row() -> None:
+    rows = tomllib.loads(SHIPPED_TEXT)["signals"]
+    assert {name: Signal(**row) for name, row in rows.items()} == {
+        row.kind: row.signal for row in ROWS
+    }
 
 
 def test_a_bad_file_is_refused_with_its_name(tmp_path: Path) -> None:

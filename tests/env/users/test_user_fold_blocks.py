@@ -106,6 +106,26 @@ def folded(*records: Record, start: UserState | None = None) -> UserState:
 DELIVERED = folded(JOIN, page("p", 0))
 
 
+def test_an_unfollow_ends_a_follow_whatever_card_it_is_told_about() -> None:
+    followed = folded(said("p:0", "follow"), start=DELIVERED)
+    (creator,) = {*followed.follows} - {*DELIVERED.follows}
+    assert folded(said("p:0", "unfollow"), start=followed).follows == DELIVERED.follows
+    other = next(card.slot for card in followed.pages[0].cards[1:] if card.creator != creator)
+    assert creator in folded(said(f"p:{other}", "unfollow"), start=followed).follows
+
+
+@pytest.mark.parametrize("kind", ["not_interested", "report"])
+def test_what_turns_a_user_away_can_be_taken_back_by_a_signal_of_the_settings(kind: str) -> None:
+    away = folded(said("p:0", kind), start=DELIVERED)
+    assert away.unwanted
+    assert away.doubted
+    back = msgspec.structs.replace(said("p:0", "never_mind"), undoes=kind)
+    again = folded(back, start=away)
+    assert (again.unwanted, again.doubted) == (DELIVERED.unwanted, DELIVERED.doubted)
+    both = folded(said("p:0", "not_interested"), said("p:0", "report"), back, start=DELIVERED)
+    assert both.unwanted == away.unwanted, "the other one stands"
+
+
 def short(i: int) -> int:
     return item_key(f"i{i}") & 0xFFFF_FFFF
 

@@ -10,7 +10,8 @@ import pytest
 from msgspec.structs import replace
 from worlds import LIKES, World, lines
 
-from env.records import Drawn, LogLine, PageRecord, Record
+from env.feedback import Signal, Signals
+from env.records import Drawn, FeedbackRecord, LogLine, PageRecord, Record
 from env.reward import Reward, is_censored
 from env.vocabulary import Page
 from policies.baselines import UniformPolicy, mixture_policy
@@ -139,6 +140,49 @@ def test_a_dataset_written_as_parquet_comes_back_the_same(data: Dataset, tmp_pat
         np.testing.assert_array_equal(
             mine.context.features.actions, theirs.context.features.actions
         )
+
+
+def test_own_signals_have_a_column_each_and_come_back(tmp_path: Path) -> None:
+    own = Signals(
+        {"gift": Signal("money", currency="EUR", most=9.0, weight=0.5), "cheer": Signal()}
+    )
+    reward = Reward.weighing(own, valid_play=0.5, long_view=0.5, version=1)
+    records = list[Record]()
+    for record in RECORDS:
+        records.append(record)
+        if isinstance(record, FeedbackRecord) and record.kind == "impression":
+            which = int(record.decision_id[-1])
+            more = {"gift": float(which), "cheer": 0.0, "save": 0.0}
+            records += (
+                replace(record, event_id=f"{kind}{record.event_id}", kind=kind, value=value)
+                for kind, value in list(more.items())[: which % 4]
+            )
+    told = dataset.read(lines(records), reward)
+    exported.save(told, tmp_path)
+    back = exported.load(tmp_path)
+    assert_equal(back, told)
+    assert back.signals == told.signals
+    table = pq.read_table(tmp_path / "decisions.parquet").to_pylist()
+    gifts = [row["gift"] for row in table]
+    assert None in gifts
+    assert any(gifts)
+    for row in table:
+        which = int(row["decision_id"][-1]) % 4
+        assert (row["gift"] is None, row["cheer"], row["save"]) == (which < 1, which > 1, which > 2)
+
+
+def test_an_export_from_before_there_were_own_signals_can_be_read(
+    data: Dataset, tmp_path: Path
+) -> None:
+    exported.save(data, tmp_path)
+    file = tmp_path / "decisions.parquet"
+    table = pq.read_table(file)
+    coverage, version, _ = msgspec.json.decode(table.schema.metadata[b"nextswipe"])
+    old = table.drop_columns([tally.name for tally in data.signals]).replace_schema_metadata(
+        {b"nextswipe": msgspec.json.encode([coverage, version])}
+    )
+    pq.write_table(old, file)
+    assert_equal(exported.load(tmp_path), data)
 
 
 def test_a_part_of_a_dataset_is_written_with_its_own_pages_only(

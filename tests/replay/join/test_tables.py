@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from worlds import LIKES, World, lines
 
 from env.columns.schema import DYNAMIC, DYNAMIC_WIDTHS, SHARED, STATIC
+from env.feedback import KINDS, RESERVED
 from env.records import PageRecord, Record
 from env.vocabulary import Page
 from policies.baselines import mixture_policy
@@ -48,6 +49,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows_of(folder: Path, name: str) -> list[dict[str, Any]]:
     return pq.read_table(folder / f"{name}.parquet").to_pylist()
+
+
+def test_no_signal_may_have_the_name_of_another_column() -> None:
+    columns = {*tables.DECISIONS.names} - KINDS.keys()
+    assert columns <= RESERVED
+    assert not RESERVED & KINDS.keys()
 
 
 # --- with pyarrow alone ---

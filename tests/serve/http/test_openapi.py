@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from env.feedback import KINDS, Signal, Signals
 from serve.audit.response import DayBody, GuaranteeBody
 from serve.http.endpoints import OPERATIONS
 from serve.http.openapi import openapi
@@ -21,6 +22,14 @@ def document() -> Any:
 def schema_of(document: Any, kind: type) -> Schema:
     schema: Schema = document["components"]["schemas"][kind.__name__]
     return schema
+
+
+def test_the_document_lists_the_signals_of_the_settings() -> None:
+    gift = Signal("money", currency="EUR", most=9.0)
+    event: Any = openapi(Signals({"gift": gift}))["components"]
+    properties = event["schemas"]["Event"]["properties"]
+    assert properties["kind"]["enum"] == [*KINDS, "gift"]
+    assert "gift: 0 to 9 EUR" in properties["value"]["description"]
 
 
 def test_a_field_that_is_left_out_at_its_default_is_optional(document: Any) -> None:

@@ -23,9 +23,11 @@ from hypothesis import strategies as st
 from waiting import DEADLINE_S, wait_until
 
 from env.columns.schema import SCHEMA
+from env.feedback import REACTIONS, Signal, Signals
 from env.records import LogLine, TickRecord
 from env.reward import Reward, is_censored
 from policies.bandit.policy import HybridBandit
+from policies.bandit.settings import HybridBanditArgs
 from policies.snapshots import Manifest, Snapshot, SnapshotStore
 from replay.join.join import Join
 from serve.config import Config, DataSettings, JoinTimes
@@ -402,7 +404,24 @@ def test_without_any_snapshot_the_log_is_folded_from_its_start_before_anything_i
         assert healed.offset == before[-1].offset
 
 
-@pytest.mark.parametrize("changed", ["learning_rate", "reward", "settle_ms"])
+GIVEN = Reward.weighing(
+    Signals({"gift": Signal("money", currency="EUR", most=9.0, weight=0.5)}),
+    valid_play=0.5,
+    long_view=0.5,
+    version=1,
+)
+
+
+def test_the_shipped_signals_leave_the_arguments_of_earlier_releases_as_they_were() -> None:
+    args = LearningArgs(HybridBanditArgs(), Reward()).manifest_args()
+    assert set(args["reward"]) == {*REACTIONS, "valid_play", "long_view", "version"}
+    assert "interests" not in args
+    changed = LearningArgs(HybridBanditArgs(), GIVEN, answers=9, interests=(("gift", 1.0),))
+    assert changed.manifest_args()["reward"]["tallies"][-1]["name"] == "gift"
+    assert changed.manifest_args()["interests"] == [["gift", 1.0]]
+
+
+@pytest.mark.parametrize("changed", ["learning_rate", "reward", "signals", "settle_ms"])
 def test_under_other_arguments_the_log_is_folded_from_its_start(
     history: History, tmp_path: Path, changed: str
 ) -> None:
@@ -412,6 +431,7 @@ def test_under_other_arguments_the_log_is_folded_from_its_start(
             args, vowpal=msgspec.structs.replace(args.vowpal, learning_rate=0.5)
         ),
         "reward": replace(args, reward=Reward(like=2.0)),
+        "signals": replace(args, reward=GIVEN),
         "settle_ms": replace(args, settle_ms=args.settle_ms + 1000),
     }
     with opened(config) as store:
