@@ -78,7 +78,10 @@ class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def signal(self) -> float:
         """The card's interest signal: watching beyond the usual, plus the events."""
         beyond = self.watch - self.usual if self.answered else 0.0
-        return beyond + self._interest
+        signal = beyond + _SUMS[self.events]
+        for _, interest in self.others:
+            signal += interest
+        return signal
 
     @property
     def is_told(self) -> bool:
@@ -88,12 +91,10 @@ class OpenCard(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def value(self) -> float:
         """The card's watching plus its events, as `env.users.answers.value_of` says it."""
-        return self.watch + self._interest
-
-    @property
-    def _interest(self) -> float:
-        told = _SUMS[self.events]
-        return sum((interest for _, interest in self.others), told) if self.others else told
+        value = self.watch + _SUMS[self.events]
+        for _, interest in self.others:
+            value += interest
+        return value
 
     @property
     def unwanted(self) -> bool:
