@@ -33,9 +33,11 @@ def test_only_loopback_asks_for_no_key(host: str, expected: bool) -> None:
 
 def test_a_server_on_loopback_answers_to_names_of_this_machine_and_given_ones() -> None:
     found = allowed_hosts(ServerSettings(hosts=("feed.example",)))
-    assert found == {"localhost", "127.0.0.1", "[::1]", "feed.example"}
+    assert found == frozenset({"localhost", "127.0.0.1", "[::1]", "feed.example"})
     assert allowed_hosts(ServerSettings(host="0.0.0.0")) is None
-    assert allowed_hosts(ServerSettings(host="0.0.0.0", hosts=("a.example",))) == {"a.example"}
+    assert allowed_hosts(ServerSettings(host="0.0.0.0", hosts=("a.example",))) == frozenset(
+        {"a.example"}
+    )
 
 
 def test_a_server_that_others_reach_needs_a_live_key(tmp_path: Path) -> None:
