@@ -65,7 +65,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much one user may ask for and say, per replica; 0: any amount."""
 
-    pages_per_minute: Annotated[float, Meta(ge=0.0, le=1e6)] = 600.0
+    pages_per_minute: Annotated[float, Meta(ge=0.0, le=1e6)] = 6_000.0
     events_per_minute: Annotated[float, Meta(ge=0.0, le=1e6)] = 6_000.0
     events_per_card: Annotated[int, Meta(ge=0, le=1_000_000)] = 500
 
