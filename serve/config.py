@@ -29,6 +29,7 @@ from serve.limits import QUEUE
 
 SHIPPED = Path(__file__).with_name("nextswipe.toml")
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+_HOST = r"^[a-z0-9.\[\]:-]{1,255}$"
 _ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]{1,300}")
 PolicyName = Literal["uniform", "popularity", "mixture", "vowpal", "blend"]
 POLICY_NAMES: tuple[str, ...] = get_args(PolicyName)
@@ -51,6 +52,8 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     edge: Literal["haproxy", "proxy"] = "haproxy"
     queue: Annotated[int, Meta(ge=1, le=100_000)] = QUEUE
     origins: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
+    keys: Literal["auto", "always"] = "auto"
+    hosts: Annotated[tuple[Annotated[str, Meta(pattern=_HOST)], ...], Meta(max_length=100)] = ()
     drain_s: Annotated[float, Meta(ge=0.0, le=3600.0)] = 3.0
 
     def __post_init__(self) -> None:
@@ -60,6 +63,14 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     "origins must be sites as a browser names them, like https://feed.example: "
                     f"small letters, no path; got {origin!r}"
                 )
+
+
+class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much one user may ask for and say, per replica; 0: any amount."""
+
+    pages_per_minute: Annotated[float, Meta(ge=0.0, le=1e6)] = 6_000.0
+    events_per_minute: Annotated[float, Meta(ge=0.0, le=1e6)] = 6_000.0
+    events_per_card: Annotated[int, Meta(ge=0, le=1_000_000)] = 500
 
 
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -252,6 +263,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All settings; `Config()` equals the shipped file."""
 
     server: ServerSettings = ServerSettings()
+    limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
     data: DataSettings = DataSettings()
     store: StoreSettings = StoreSettings()

@@ -18,7 +18,15 @@ from typing import Literal
 from env.vocabulary import DecisionId, PageId, SessionId, UserKey
 
 N_BYTES = 32
-Purpose = Literal["decision", "page", "session", "event", "origin", "draw"]
+Purpose = Literal["decision", "page", "session", "event", "origin", "draw", "viewer", "operator"]
+
+
+SECRET = "secret.key"  # noqa: S105 - the name of a file
+
+
+def has_secret(folder: Path) -> bool:
+    """Return whether a data folder has a secret already."""
+    return (folder / SECRET).exists()
 
 
 def load_secret(folder: Path) -> bytes:
@@ -30,7 +38,7 @@ def load_secret(folder: Path) -> bytes:
     Raises:
         ValueError: the file has another length.
     """
-    path = folder / "secret.key"
+    path = folder / SECRET
     if not path.exists():
         _create(path)
     secret = path.read_bytes()

@@ -48,6 +48,12 @@ def swarm(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the users' choices.")] = 1,
+    key: Annotated[
+        str,
+        typer.Option(
+            envvar="NEXTSWIPE_KEY", help="API key; default: one that the data folder vouches for."
+        ),
+    ] = "",
     as_json: AsJson = False,
     config: ConfigFile = None,
     data: DataFolder = None,
@@ -65,11 +71,11 @@ def swarm(
     if days is None:
         if users is not None or preset is not None:
             raise JobError("expected --users and --preset together with --days, got no --days")
-        _swipe(settings, address, cards or N_CARDS, present or N_PRESENT, seed, as_json)
+        _swipe(settings, address, cards or N_CARDS, present or N_PRESENT, seed, key, as_json)
     elif cards is not None or present is not None:
         raise JobError("expected --days without --cards and --present: users come as they please")
     else:
-        _live(settings, address, days, users or N_PEOPLE, preset or PRESET, seed, as_json)
+        _live(settings, address, days, users or N_PEOPLE, preset or PRESET, seed, key, as_json)
 
 
 def _address_of(server: ServerSettings) -> str:
@@ -85,7 +91,7 @@ def _address_of(server: ServerSettings) -> str:
 
 
 def _swipe(
-    settings: Config, address: str, cards: int, present: int, seed: int, as_json: bool
+    settings: Config, address: str, cards: int, present: int, seed: int, key: str, as_json: bool
 ) -> None:
     from serve.swarm.run import swipe_cards
 
@@ -98,6 +104,7 @@ def _swipe(
             seed=seed,
             now_ms=now_ms(),
             advance=advance,
+            key=key,
         )
         tally = asyncio.run(swiping)
     if as_json:
@@ -107,7 +114,14 @@ def _swipe(
 
 
 def _live(
-    settings: Config, address: str, days: int, users: int, preset: str, seed: int, as_json: bool
+    settings: Config,
+    address: str,
+    days: int,
+    users: int,
+    preset: str,
+    seed: int,
+    key: str,
+    as_json: bool,
 ) -> None:
     from serve.swarm.run import live_days
 
@@ -121,6 +135,7 @@ def _live(
             seed=seed,
             now_ms=now_ms(),
             advance=advance,
+            key=key,
         )
         lived = asyncio.run(living)
     if as_json:

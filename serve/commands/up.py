@@ -168,14 +168,17 @@ def up(
     is refused, as is a machine on which the server could not run (see nextswipe doctor). While it
     starts, the port answers 503.
     """
+    from serve.access.exposure import require_guarded
     from serve.processes.doctor import require_startable
     from serve.processes.logs import collecting
-    from serve.store.data_folder import sole_server
+    from serve.store.data_folder import open_data, sole_server
 
     settings = listening_at(load_settings(config, data, store), host, port)
     settings = _logging(settings, log_level, log_json=log_json)
     with sole_server(settings, now_ms(), lost=_give_up) as say, collecting(settings.log):
         require_startable(settings, with_ray=ray)
+        with open_data(settings, must_exist=False) as opened:
+            require_guarded(settings, opened, now_ms())
         _serve(settings, say, simulated=simulated, with_ray=ray)
 
 
@@ -247,6 +250,7 @@ async def _view(settings: Config, address: str) -> None:
     came, so the swarm never restarts.
     """
     from env.world.user import simulated_users
+    from serve.access.callers import operator_token
     from serve.jobs.import_data import load_world
     from serve.swarm.attendance import ConstantAttendance
     from serve.swarm.swarm import Swarm
@@ -254,7 +258,8 @@ async def _view(settings: Config, address: str) -> None:
 
     world, accounts = await asyncio.to_thread(load_world, settings, 1)
     simulated = simulated_users(world, accounts[:N_VIEWERS])
-    async with FeedClient(address) as client:
+    key = operator_token(Path(settings.data.folder), now_ms())
+    async with FeedClient(address, key=key) as client:
         swarm = Swarm(
             client, ConstantAttendance(simulated, PRESENT), seed=now_ms(), start_ms=now_ms()
         )

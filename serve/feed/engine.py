@@ -32,6 +32,9 @@ from env.vocabulary import (
     split_decision_id,
 )
 from policies.candidates.markets import Markets, product
+from serve.access.callers import KeyRing
+from serve.access.exposure import asks_always
+from serve.access.rates import Rates
 from serve.config import Config
 from serve.content.titles import configured_titles
 from serve.feed.pipeline import PageMaker
@@ -177,6 +180,7 @@ class PageHeader(NamedTuple):
     session: SessionId
     at_ms: int
     slots: tuple[int, ...]
+    heard: dict[int, int]  # events taken about the card of a slot, since the page came in here
 
 
 class PageCache:
@@ -189,7 +193,7 @@ class PageCache:
     def remember(self, page: PageRecord) -> PageHeader:
         """Store a page's header, and evict the one that was used longest ago."""
         slots = tuple(drawn.slot for drawn in page.drawn)
-        head = PageHeader(page.user, page.session, page.at_ms, slots)
+        head = PageHeader(page.user, page.session, page.at_ms, slots, {})
         self._heads[page.page_id] = head
         if len(self._heads) > MAX_HEADS:
             del self._heads[next(iter(self._heads))]
@@ -216,6 +220,12 @@ NO_SUCH_PAGE = "the page of this decision_id is not known"
 FORGOTTEN = "the user was deleted"
 NEVER_SHOWN = "kind: expected a card that was reported on screen before, got one that never was"
 _REASONS = {FeedbackOutcome.FORGOTTEN: FORGOTTEN, FeedbackOutcome.NEVER_SHOWN: NEVER_SHOWN}
+TOO_MANY = "the card has had as many events as limits.events_per_card allows"
+TOO_OFTEN = "the user has had more events than limits.events_per_minute allows; send it later"
+ASKS_TOO_OFTEN = "the user asks for more pages than limits.pages_per_minute allows; ask again"
+BURST_S = 10.0
+"""Seconds whose pages and events a user may have at once."""
+
 _NO_KEYS: ShortKeys = np.zeros(0, dtype=np.uint32)
 
 
@@ -248,9 +258,14 @@ class Engine:
         self._now_ms = now_ms
         self._simulated = config.clock.simulated
         self.signals = config.signal_table
+        self._events_per_card = config.limits.events_per_card
+        self._pages = Rates(config.limits.pages_per_minute / 60, BURST_S)
+        self._events = Rates(config.limits.events_per_minute / 60, BURST_S)
         self._ledger = WritePath(store)
         folder = Path(config.data.folder)
-        self._tokens = Tokens(load_secret(folder))
+        secret = load_secret(folder)
+        self._tokens = Tokens(secret)
+        self.keys = KeyRing(store, secret, now_ms=now_ms, always=asks_always(config.server))
         self._answers = ResponseBuilder(self._tokens, maker.catalogue, Markets(config.markets))
         self._heads = PageCache(store)
         self.shelf = ItemService(
@@ -280,9 +295,11 @@ class Engine:
         """Return a page that is in the log; the same `request_id` gives the same page again.
 
         Raises:
-            ProblemError: 409, the user was deleted meanwhile.
+            ProblemError: 409, the user was deleted meanwhile; 429, the user asks too often.
         """
         now_ms = self._clock(request.scene.at_ms)
+        if not self._pages.take(request.user_id, now_ms):
+            raise ProblemError(429, ASKS_TOO_OFTEN, "user_id")
         user, offset = await self._look_up(request.user_id)
         if user is None:
             user = await self._register(request.user_id, request.scene, now_ms)
@@ -392,6 +409,16 @@ class Engine:
             refused=tuple(refused),
         )
 
+    async def is_about(self, user_id: UserId, request: FeedbackRequest) -> bool:
+        """Return whether no event is about a card that was shown to another user.
+
+        An event whose card is not known here is about nobody; `feedback` refuses it.
+        """
+        user, _ = await self._look_up(user_id)
+        shown = await self._find_shown({event.decision_id for event in request.events})
+        known = [each.head.user for each in shown.values() if isinstance(each, _Shown)]
+        return not known or (user is not None and set(known) == {user.user})
+
     async def _find_shown(self, given: Collection[str]) -> dict[str, _Shown | str]:
         """Return the card of each decision id that a client sent, or the reason for having none."""
         decisions = {each: self._tokens.verify(each) for each in given}
@@ -413,6 +440,13 @@ class Engine:
                 f"kind: expected {event.kind} within {window_s:g} s of its page, "
                 f"got it after {late_s:.0f} s"
             )
+        _, slot = split_decision_id(decision)
+        n_heard = head.heard.get(slot, 0)
+        if self._events_per_card and n_heard >= self._events_per_card:
+            return TOO_MANY
+        if not self._events.take(head.user, at_ms):
+            return TOO_OFTEN
+        head.heard[slot] = n_heard + 1
         interest, undoes = self.signals.carried(event.kind)
         return FeedbackRecord(
             event_id=self._tokens.event_id(head.user, event.event_id),

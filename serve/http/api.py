@@ -21,9 +21,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as ASGIScope
 
+from env.vocabulary import UserId
+from serve.access.callers import ANYBODY, AccessDenied, Caller, KeyRing
+from serve.access.keys import Scope
 from serve.feed.engine import Engine
-from serve.http.endpoints import OPERATIONS, Operation
+from serve.http.endpoints import OPERATIONS, Operation, Parameters
 from serve.http.openapi import openapi
 from serve.http.scrape import CONTENT_TYPE, scrape
 from serve.limits import MAX_BODY_BYTES, QUEUE, RETRY_AFTER_S
@@ -112,6 +117,7 @@ def make_app(
     web: Path = WEB,
     queue: int = QUEUE,
     origins: tuple[str, ...] = (),
+    hosts: frozenset[str] | None = None,
 ) -> Starlette:
     """Return the app that serves an engine, which its owner closes.
 
@@ -121,6 +127,7 @@ def make_app(
         web: folder of the page at `/`; each file in it is served as `/web/NAME`.
         queue: maximum number of requests in flight, at least 1; further ones are answered 429.
         origins: further sites whose pages may call the API from a browser.
+        hosts: names by which requests may call this server; None: any.
     """
     metrics = metrics or Metrics()
     admission = Admission(queue)
@@ -139,7 +146,7 @@ def make_app(
             *_pages(web, "/", "/web"),
             *_pages(REFERENCE, "/docs", "/docs"),
         ],
-        middleware=_sharing(origins),
+        middleware=[*_naming(hosts), *_sharing(origins)],
         exception_handlers={
             HTTPException: _counted(_refuse, metrics),
             Exception: _counted(_apologise, metrics),
@@ -156,7 +163,7 @@ def _sharing(origins: tuple[str, ...]) -> list[Middleware]:
             CORSMiddleware,
             allow_origins=origins,
             allow_methods=sorted({operation.method for operation in OPERATIONS}),
-            allow_headers=["Content-Type"],
+            allow_headers=["Authorization", "Content-Type"],
             expose_headers=["Retry-After"],
             max_age=PREFLIGHT_S,
         )
@@ -177,6 +184,7 @@ def _endpoint(
     async def answer(request: Request) -> tuple[Response, object]:
         form, raw, body = JSON, b"", None
         _check_origin(request, origins)
+        caller = _admit(request, operation.scope, engine.keys)
         if operation.body is not type(None):
             form = body_format(request.headers.get("content-type", ""))
             form_out = answer_format(request.headers.get("accept", ""), form)
@@ -188,7 +196,8 @@ def _endpoint(
             if operation.body is not type(None):
                 body = read(raw, form)
             _check_query(request, operation)
-            parameters = {**request.query_params, **request.path_params}
+            await _check_own(operation, engine, body, caller.user)
+            parameters = Parameters({**request.query_params, **request.path_params}, caller)
             result = await operation.call(engine, body, parameters)
             content = b"" if operation.answer is None else encode(result, form_out)
         media = None if operation.answer is None else form_out
@@ -209,8 +218,12 @@ def _endpoint(
 
 def _answer_to(error: Exception, operation: str) -> Response:
     match error:
+        case ProblemError() if error.problem.status == 429:
+            return _again(429, error.problem.detail, error.problem.field)
         case ProblemError():
             return _problem(error.problem)
+        case AccessDenied():
+            return _deny(error)
         case FullError():
             return _again(429, "the server has as much in hand as it takes; ask again")
         case ClientDisconnect():
@@ -223,6 +236,24 @@ def _answer_to(error: Exception, operation: str) -> Response:
             return _mistake()
 
 
+def _admit(request: Request, scope: Scope | None, keys: KeyRing) -> Caller:
+    """Return the caller of a request, or raise `AccessDenied`."""
+    if scope is None:
+        return ANYBODY
+    return keys.admit(request.headers.get("authorization", ""), scope)
+
+
+async def _check_own(
+    operation: Operation[Any], engine: Engine, body: object, user: UserId | None
+) -> None:
+    """Refuse a request with a user's token that is not about that user alone."""
+    if user is None:
+        return
+    if operation.own is None:
+        raise AccessDenied(403, f"expected a key for {operation.name}, got the token of a user")
+    await operation.own(engine, body, user)
+
+
 def _documents(engine: Engine, metrics: Metrics) -> list[Route]:
     document = encode(openapi(engine.signals), JSON)
 
@@ -230,6 +261,10 @@ def _documents(engine: Engine, metrics: Metrics) -> list[Route]:
         return Response(document, media_type=JSON)
 
     async def measure(request: Request) -> Response:
+        try:
+            _admit(request, "admin", engine.keys)
+        except AccessDenied as error:
+            return _deny(error)
         overview = await asyncio.to_thread(engine.lookout.look)
         if overview.readings is not None:
             await engine.shelf.refresh(overview.readings.catalogue_offset)
@@ -284,7 +319,9 @@ def _check_origin(request: Request, origins: tuple[str, ...]) -> None:
     if request.method in ("GET", "HEAD") or origin in origins:
         return
     foreign = origin is not None and not _is_of(origin, request.headers.get("host"))
-    if site == "cross-site" or (site is None and foreign):
+    # "same-site" is another port or a neighbour's subdomain. A proxy may have changed the host, so
+    # a browser's word that it is the same origin counts for more than the names.
+    if site in ("cross-site", "same-site") or (site is None and foreign):
         raise ProblemError(
             403, "expected a request from this site's pages or one of server.origins", "Origin"
         )
@@ -296,6 +333,43 @@ def _is_of(origin: str, host: str | None) -> bool:
         return urlsplit(origin).netloc == host
     except ValueError:
         return False
+
+
+class _HostCheck:
+    """Answers 421 to a request that calls the server by a name that is none of its own.
+
+    Otherwise a page of another site could call a server on this machine in its own name, by a DNS
+    entry that changes to 127.0.0.1.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
+        self._app, self._hosts = app, hosts
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it."""
+        if scope["type"] == "http" and not self._is_known(scope):
+            reason = "expected one of this server's names (server.hosts)"
+            await _problem(problem(421, reason, "Host"))(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _is_known(self, scope: ASGIScope) -> bool:
+        given = [value for name, value in scope["headers"] if name == b"host"]
+        return not given or _host_name(given[0].decode("latin-1")) in self._hosts
+
+
+def _naming(hosts: frozenset[str] | None) -> list[Middleware]:
+    return [] if hosts is None else [Middleware(_HostCheck, hosts=hosts)]
+
+
+def _host_name(host: str) -> str:
+    """Return the name in a Host header, without its port.
+
+    >>> _host_name("Feed.Example:80"), _host_name("[::1]:80"), _host_name("[::1]")
+    ('feed.example', '[::1]', '[::1]')
+    """
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    return name.lower()
 
 
 def _check_query(request: Request, operation: Operation[Any]) -> None:
@@ -318,9 +392,18 @@ def _problem(about: Problem) -> Response:
     return Response(encode(about, JSON), about.status, media_type=PROBLEM)
 
 
-def _again(status: int, reason: str) -> Response:
+def _deny(error: AccessDenied) -> Response:
+    if error.status == 429:
+        return _again(429, str(error))
+    response = _problem(problem(error.status, str(error), "Authorization"))
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _again(status: int, reason: str, field: str = "") -> Response:
     """Return a problem response that asks the client to repeat the request a little later."""
-    response = _problem(problem(status, reason))
+    response = _problem(problem(status, reason, field))
     response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response
 

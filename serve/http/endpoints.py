@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from env.vocabulary import Item, ItemId, UserId
+from serve.access.callers import ANYBODY, Caller
+from serve.access.keys import Scope
 from serve.audit.audit import DEFAULT_UPLOADS, MAX_UPLOADS, answer_audit
 from serve.audit.response import Audit
 from serve.feed.engine import Engine
 from serve.limits import BLOCKS_PATH, ID_RULE, MAX_ID, USER_ID_RULE, is_external_user_id, is_id
+from serve.wire.access import TokenRequest, TokenResponse
 from serve.wire.codec import EventsDecoder, ProblemError, ReadEvents
 from serve.wire.cohorts import CohortsResponse
 from serve.wire.feed import FeedbackRequest, FeedbackResponse, FeedRequest, FeedResponse, Health
@@ -20,9 +23,24 @@ from serve.wire.items import FoundResponse, ItemBody, ItemsRequest, ItemsRespons
 from serve.wire.users import BlocksRequest, BlocksResponse, ProfileBody, UserResponse
 
 MAX_QUERY = 200
+OF_ANOTHER = "expected a request about the user of the token, got one about another user"
 MAX_FOUND = 100
 B = TypeVar("B")
-Parameters = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """The parameters of path and query, and who asks."""
+
+    values: Mapping[str, str]
+    caller: Caller = ANYBODY
+
+    def __getitem__(self, name: str) -> str:
+        return self.values[name]
+
+    def get(self, name: str, default: str) -> str:
+        """Return a parameter of the query, or what stands for it where it was left out."""
+        return self.values.get(name, default)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +59,10 @@ class Operation(Generic[B]):
     failures: tuple[tuple[int, str], ...] = ()  # further statuses and their meanings
     # Reads a body that need not fit as a whole; its result takes the body's place in `call`.
     read: Callable[[bytes, str], object] | None = None
+    scope: Scope | None = None  # that a caller needs; None: anybody may call it
+    # Raises `ProblemError` unless a request is about this user alone; None: no user's token may
+    # call the operation.
+    own: Callable[[Engine, B, UserId], Awaitable[None]] | None = None
 
 
 async def _feed(engine: Engine, body: FeedRequest, _: Parameters) -> FeedResponse:
@@ -49,6 +71,16 @@ async def _feed(engine: Engine, body: FeedRequest, _: Parameters) -> FeedRespons
 
 async def _feedback(engine: Engine, body: ReadEvents, _: Parameters) -> FeedbackResponse:
     return await engine.feedback(body.request, body.refused)
+
+
+async def _own_feed(_: Engine, body: FeedRequest, user: UserId) -> None:
+    if body.user_id != user:
+        raise ProblemError(403, OF_ANOTHER, "user_id")
+
+
+async def _own_feedback(engine: Engine, body: ReadEvents, user: UserId) -> None:
+    if not await engine.is_about(user, body.request):
+        raise ProblemError(403, OF_ANOTHER, "events")
 
 
 async def _put_items(engine: Engine, body: ItemsRequest, _: Parameters) -> ItemsResponse:
@@ -97,11 +129,16 @@ async def _get_blocks(engine: Engine, _: None, parameters: Parameters) -> Blocks
 
 
 async def _audit(engine: Engine, _: None, parameters: Parameters) -> Audit:
-    return await answer_audit(engine.folds, parameters)
+    return await answer_audit(engine.folds, parameters.values)
 
 
 async def _cohorts(engine: Engine, _: None, __: Parameters) -> CohortsResponse:
     return engine.cohorts
+
+
+async def _make_token(engine: Engine, body: TokenRequest, asked: Parameters) -> TokenResponse:
+    user_id, ttl_s = UserId(body.user_id), body.ttl_s
+    return TokenResponse(*engine.keys.make_token(asked.caller, user_id, ttl_s))
 
 
 async def _healthz(engine: Engine, _: None, __: Parameters) -> Health:
@@ -125,7 +162,15 @@ _SEARCH = (("q", "words that begin words of the item"), ("limit", f"1 to {MAX_FO
 
 OPERATIONS: tuple[Operation[Any], ...] = (
     Operation(
-        "feed", "POST", "/v1/feed", "Asks for a page of cards.", _feed, FeedRequest, FeedResponse
+        "feed",
+        "POST",
+        "/v1/feed",
+        "Asks for a page of cards.",
+        _feed,
+        FeedRequest,
+        FeedResponse,
+        scope="feed",
+        own=_own_feed,
     ),
     Operation(
         "feedback",
@@ -137,6 +182,8 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         FeedbackResponse,
         202,
         read=EventsDecoder().read,
+        scope="feedback",
+        own=_own_feedback,
     ),
     Operation(
         "put_items",
@@ -146,6 +193,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         _put_items,
         ItemsRequest,
         ItemsResponse,
+        scope="catalogue",
     ),
     Operation(
         "search_items",
@@ -156,9 +204,19 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         type(None),
         FoundResponse,
         query=_SEARCH,
+        scope="catalogue",
         failures=((501, "The store keeps no index of words."),),
     ),
-    Operation("put_item", "PUT", "/v1/items/{item_id}", "Puts an item.", _put_item, ItemBody, Item),
+    Operation(
+        "put_item",
+        "PUT",
+        "/v1/items/{item_id}",
+        "Puts an item.",
+        _put_item,
+        ItemBody,
+        Item,
+        scope="catalogue",
+    ),
     Operation(
         "get_item",
         "GET",
@@ -167,6 +225,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         _get_item,
         type(None),
         Item,
+        scope="catalogue",
     ),
     Operation(
         "delete_item",
@@ -176,6 +235,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         _delete_item,
         type(None),
         status=204,
+        scope="catalogue",
     ),
     # Before /users/{user_id}: an id may hold slashes, and the first path that matches is taken.
     Operation(
@@ -186,6 +246,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         _put_blocks,
         BlocksRequest,
         BlocksResponse,
+        scope="users",
     ),
     Operation(
         "get_blocks",
@@ -195,6 +256,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         _get_blocks,
         type(None),
         BlocksResponse,
+        scope="users",
     ),
     Operation(
         "put_user",
@@ -204,6 +266,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         _put_user,
         ProfileBody,
         UserResponse,
+        scope="users",
     ),
     Operation(
         "get_user",
@@ -213,6 +276,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         _get_user,
         type(None),
         UserResponse,
+        scope="users",
     ),
     Operation(
         "delete_user",
@@ -222,6 +286,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         _delete_user,
         type(None),
         status=204,
+        scope="users",
     ),
     Operation(
         "audit",
@@ -232,6 +297,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         type(None),
         Audit,
         query=_AUDIT,
+        scope="admin",
     ),
     Operation(
         "cohorts",
@@ -241,6 +307,17 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         _cohorts,
         type(None),
         CohortsResponse,
+        scope="admin",
+    ),
+    Operation(
+        "make_token",
+        "POST",
+        "/v1/tokens",
+        "Makes a token with which a browser asks for and reports on one user's cards.",
+        _make_token,
+        TokenRequest,
+        TokenResponse,
+        scope="feed",
     ),
     Operation(
         "healthz", "GET", "/healthz", "Says that the process runs.", _healthz, type(None), Health

@@ -17,6 +17,7 @@ from serve.wire.users import ProfileBody
 
 _RECORDS: dict[type, type] = {ItemBody: Item, ProfileBody: Profile}
 _PATH_PARAMETERS = {"item_id": Id, "user_id": ExternalUserId}
+BEARER = "key"
 _ABOUT = (
     "A feed that learns from every swipe. Bodies are JSON or msgpack, by Content-Type and Accept. "
     "A field at its default may be left out, and is left out of answers."
@@ -38,7 +39,10 @@ def openapi(signals: Signals = SHIPPED) -> dict[str, object]:
             "description": _ABOUT,
         },
         "paths": paths,
-        "components": {"schemas": _with_signals(components([*types, Problem], _RECORDS), signals)},
+        "components": {
+            "schemas": _with_signals(components([*types, Problem], _RECORDS), signals),
+            "securitySchemes": {BEARER: {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
@@ -59,6 +63,9 @@ def _describe(operation: Operation[Any]) -> dict[str, object]:
     failures = {str(status): _problem(meaning) for status, meaning in operation.failures}
     if operation.path.startswith("/v1/"):
         failures["429"] = _problem("As much is in hand as is taken; `Retry-After` says until when.")
+    if operation.scope is not None:
+        failures["401"] = _problem("The key or token is missing, unknown, revoked or has ended.")
+        failures["403"] = _problem(f"The key lacks the scope {operation.scope}.")
     described: dict[str, object] = {
         "operationId": operation.name,
         "summary": operation.summary,
@@ -69,6 +76,8 @@ def _describe(operation: Operation[Any]) -> dict[str, object]:
             "default": _problem("What was wrong, and with which field."),
         },
     }
+    if operation.scope is not None:
+        described["security"] = [{BEARER: []}, {}]  # a server without keys asks for none
     if parameters := _parameters(operation):
         described["parameters"] = parameters
     if operation.body is not type(None):

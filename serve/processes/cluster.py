@@ -96,11 +96,17 @@ def serve_config(config: Config, cluster: Cluster) -> dict[str, Any]:
                 "name": "nextswipe",
                 "route_prefix": "/",
                 "import_path": "serve.processes.ray_app:build",
-                "args": args_of(config, STORE_FILE if cluster.store else None),
+                "args": args_of(_asking(config), STORE_FILE if cluster.store else None),
                 "deployments": [_feed(config, cluster), _learner()],
             }
         ],
     }
+
+
+def _asking(config: Config) -> Config:
+    """Return settings with which every request needs a key, as others reach a pod."""
+    server = msgspec.structs.replace(config.server, keys="always")
+    return msgspec.structs.replace(config, server=server)
 
 
 def args_of(config: Config, store_file: str | None, folder: str = DATA) -> dict[str, Any]:

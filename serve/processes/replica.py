@@ -14,6 +14,7 @@ from threading import Event, Thread
 
 from starlette.applications import Starlette
 
+from serve.access.exposure import allowed_hosts
 from serve.config import Config
 from serve.content.embedding import Embedder
 from serve.content.hook import HookArgs
@@ -118,12 +119,14 @@ class FeedReplica:
         self._indexing = Background("indexing", Indexing(self.pipeline).run)
         self._ranking = Background("ranker follower", self._rankers.run)
         self._collaborating = Background("collaborative follower", self._tastes.run)
+        self._keeping = Background("keys", self.engine.keys.run)
         self._beating = Background("beats", self._beat_until)
         self.app: Starlette = make_app(
             self.engine,
             self._metrics,
             queue=config.server.queue,
             origins=config.server.origins,
+            hosts=allowed_hosts(config.server),
         )
 
     def check(self) -> None:
@@ -132,6 +135,7 @@ class FeedReplica:
         self._indexing.check()
         self._ranking.check()
         self._collaborating.check()
+        self._keeping.check()
         self._beating.check()
 
     def close(self) -> None:
@@ -140,6 +144,7 @@ class FeedReplica:
         self._indexing.close()
         self._ranking.close()
         self._collaborating.close()
+        self._keeping.close()
         self._beating.close()
         self._store.close()
 

@@ -36,6 +36,7 @@ from serve.store.store import (
     ActivationName,
     NotKept,
     RegisteredUser,
+    RowTable,
     StoreLog,
     StoreUnavailable,
     translated,
@@ -237,6 +238,15 @@ class RedisView:
                 found[Total(name, label)] = found.get(Total(name, label), 0) + n
         return found
 
+    def row(self, table: RowTable, key: str) -> bytes | None:
+        """Return a row of the operator's, or None."""
+        (row,) = self._at(ITEMS).rows(table, [key])
+        return row
+
+    def rows(self, table: RowTable) -> dict[str, bytes]:
+        """Return all rows of a table of the operator's, by key."""
+        return self._database.shards[ITEMS].table(table)
+
     def imported_world(self) -> tuple[bytes, bytes] | None:
         """Return None: this store takes no import with its world."""
         return None
@@ -357,6 +367,10 @@ class RedisTransaction(RedisView):
         newest.sort(key=lambda each: (each.epoch, each.version))
         self._put("", keys.table, row, msgspec.msgpack.encode(activation))
         self._put("", MARKS, keys.newest, msgspec.msgpack.encode(newest[-N_NEWEST:]))
+
+    def put_row(self, table: RowTable, key: str, value: bytes | None) -> None:
+        """Write a row of the operator's; None removes it."""
+        self._put("", table, key, value)
 
     def put_imported_world(self, about: bytes, users: bytes) -> None:
         """Refuse: the items and users of an import are on several shards.

@@ -22,6 +22,7 @@ from serve.store.store import (
     Activation,
     ActivationName,
     RegisteredUser,
+    RowTable,
     StoreLog,
     translated,
     unavailable,
@@ -64,6 +65,12 @@ SCHEMA = (
         about BLOB NOT NULL,
         users BLOB NOT NULL
     ) STRICT""",
+    """CREATE TABLE IF NOT EXISTS operator_rows (
+        name TEXT NOT NULL,
+        key TEXT NOT NULL,
+        value BLOB NOT NULL,
+        PRIMARY KEY (name, key)
+    ) STRICT, WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS totals (
         name TEXT NOT NULL,
         label TEXT NOT NULL,
@@ -219,6 +226,17 @@ class SqliteView:
         rows = self.connection.execute("SELECT name, label, value FROM totals")
         return {Total(name, label): value for name, label, value in rows}
 
+    def row(self, table: RowTable, key: str) -> bytes | None:
+        """Return a row of the operator's, or None."""
+        query = "SELECT value FROM operator_rows WHERE name = ? AND key = ?"
+        row = self.connection.execute(query, (table, key)).fetchone()
+        return None if row is None else row[0]
+
+    def rows(self, table: RowTable) -> dict[str, bytes]:
+        """Return all rows of a table of the operator's, by key."""
+        query = "SELECT key, value FROM operator_rows WHERE name = ?"
+        return dict(self.connection.execute(query, (table,)).fetchall())
+
     def imported_world(self) -> tuple[bytes, bytes] | None:
         """Return the data that `serve.jobs.imported_world` keeps of the current import, or None."""
         row = self.connection.execute("SELECT about, users FROM imported_world").fetchone()
@@ -336,6 +354,15 @@ class SqliteTransaction(SqliteView):
         """Add an activation."""
         query = "INSERT INTO activations VALUES (?, ?, ?, ?, ?)"
         self.connection.execute(query, (name, *activation))
+
+    def put_row(self, table: RowTable, key: str, value: bytes | None) -> None:
+        """Write a row of the operator's; None removes it."""
+        if value is None:
+            query = "DELETE FROM operator_rows WHERE name = ? AND key = ?"
+            self.connection.execute(query, (table, key))
+        else:
+            query = "INSERT OR REPLACE INTO operator_rows VALUES (?, ?, ?)"
+            self.connection.execute(query, (table, key, value))
 
     def put_imported_world(self, about: bytes, users: bytes) -> None:
         """Write the value of `imported_world`."""

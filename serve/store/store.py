@@ -25,6 +25,9 @@ ActivationName = Literal["policy", "ranker", "collaborative"]
 """Something of which one version is current: the bandit's policy, the retention ranker, or the item
 factors of what others like a user liked."""
 
+RowTable = Literal["key"]
+"""A table of what operators decide and the log does not hold: the API keys."""
+
 
 class Activation(NamedTuple):
     """A version that was made current; the last one of the newest epoch is."""
@@ -154,6 +157,17 @@ class View(Protocol):
         """Return all totals of the log above 0."""
         ...
 
+    def row(self, table: RowTable, key: str) -> bytes | None:
+        """Return a row of the operator's, or None."""
+        ...
+
+    def rows(self, table: RowTable) -> dict[str, bytes]:
+        """Return all rows of a table of the operator's, by key.
+
+        In a transaction they are not guarded against other writers: change a row that `row` gave.
+        """
+        ...
+
     def imported_world(self) -> tuple[bytes, bytes] | None:
         """Return the data that `serve.jobs.imported_world` keeps of the current import, or None."""
         ...
@@ -203,6 +217,10 @@ class Transaction(View, Protocol):
 
     def add_activation(self, name: ActivationName, activation: Activation) -> None:
         """Add an activation; one of the newest epoch becomes the current one."""
+        ...
+
+    def put_row(self, table: RowTable, key: str, value: bytes | None) -> None:
+        """Write a row of the operator's; None removes it."""
         ...
 
     def put_imported_world(self, about: bytes, users: bytes) -> None:

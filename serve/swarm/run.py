@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
@@ -9,6 +10,8 @@ import msgspec
 from env.world import presets
 from env.world.presets import Preset
 from env.world.user import simulated_users
+from serve.access.callers import operator_token
+from serve.clock import now_ms as wall_ms
 from serve.config import Config
 from serve.errors import JobError
 from serve.jobs.import_data import load_world
@@ -40,6 +43,7 @@ async def swipe_cards(
     seed: int,
     now_ms: int,
     advance: Advance,
+    key: str = "",
 ) -> SwarmTally:
     """Let a fixed number of simulated accounts swipe as a load, until `n_cards` were shown.
 
@@ -48,6 +52,7 @@ async def swipe_cards(
         n_present: accounts at a time.
         seed: seed of the world and of the accounts' choices.
         advance: called with the number of cards swiped since the last call.
+        key: API key; empty: the one that the data folder's own commands may use.
 
     Raises:
         NothingToShowError: the server returned nothing to show for too long.
@@ -62,7 +67,7 @@ async def swipe_cards(
         advance(tally.cards - told)
         told = tally.cards
 
-    async with FeedClient(address) as client:
+    async with FeedClient(address, key=key or _own_key(config)) as client:
         swarm = Swarm(client, rush, seed=seed, start_ms=now_ms)
         await swarm.swipe(n_cards, on_window=tell)
         await swarm.leave()
@@ -79,6 +84,7 @@ async def live_days(
     seed: int,
     now_ms: int,
     advance: Advance,
+    key: str = "",
 ) -> SimulatedDays:
     """Let simulated accounts live by the calendar of their world.
 
@@ -89,6 +95,7 @@ async def live_days(
         seed: seed of the world and of the accounts' choices.
         now_ms: wall clock; the days begin then, or after the last log line.
         advance: called with the simulated milliseconds since the last call.
+        key: as `swipe_cards` has it.
 
     Raises:
         NothingToShowError: the server returned nothing to show for too long.
@@ -104,7 +111,7 @@ async def live_days(
         raise JobError(f"expected at most {len(accounts):,} users, as many as there are to play")
     await require_server(address)
     calendar = WorldCalendar(world, accounts[:n_users], n_days=n_days)
-    async with FeedClient(address) as client:
+    async with FeedClient(address, key=key or _own_key(config)) as client:
         start_ms = max(now_ms, _last_ms(config) + 1)
         swarm = Swarm(client, calendar, seed=seed, start_ms=start_ms, window_ms=CALENDAR_WINDOW_MS)
         told_ms = start_ms
@@ -147,6 +154,10 @@ def _parse_address(address: str) -> tuple[str, int]:
     if not port or not parts.hostname or parts.scheme not in ("http", "https"):
         raise JobError(problem)
     return parts.hostname, port
+
+
+def _own_key(config: Config) -> str:
+    return operator_token(Path(config.data.folder), wall_ms())
 
 
 def _load(name: str) -> Preset:

@@ -67,6 +67,7 @@ class FeedClient:
         repeats: int = 3,
         timeout_s: float = 30.0,
         connections: int = 100,
+        key: str = "",
     ) -> None:
         """Prepare a client, which connects at its first request.
 
@@ -75,7 +76,11 @@ class FeedClient:
             repeats: maximum number of repeats of one request.
             timeout_s: time limit of one request.
             connections: maximum number of open connections.
+            key: API key or token; empty: the server asks for none.
         """
+        self._headers = {"Accept": MSGPACK, "Content-Type": MSGPACK}
+        if key:
+            self._headers["Authorization"] = f"Bearer {key}"
         self._address = address.rstrip("/")
         self._repeats = repeats
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
@@ -197,10 +202,9 @@ class FeedClient:
     ) -> bytes:
         if self._session is None:
             raise RuntimeError("expected an open client; use `async with Client(...)`")
-        headers = {"Accept": MSGPACK, "Content-Type": MSGPACK}
         url = f"{self._address}{path}"
         async with self._session.request(
-            method, url, data=data, headers=headers, trace_request_ctx=sent
+            method, url, data=data, headers=self._headers, trace_request_ctx=sent
         ) as response:
             content = await response.read()
         if response.status >= 400:

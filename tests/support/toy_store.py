@@ -26,6 +26,7 @@ from serve.store.store import (
     ActivationName,
     NotKept,
     RegisteredUser,
+    RowTable,
     Transaction,
     View,
 )
@@ -49,6 +50,7 @@ class Tables:
     epochs: Counter[ActivationName] = field(default_factory=Counter)
     activations: list[tuple[ActivationName, Activation]] = field(default_factory=list)
     totals: Counter[Total] = field(default_factory=Counter)
+    rows: dict[RowTable, dict[str, bytes]] = field(default_factory=lambda: {"key": {}})
 
     def copied(self) -> "Tables":
         return Tables(**{each.name: copy.copy(getattr(self, each.name)) for each in fields(self)})
@@ -127,6 +129,12 @@ class ToyView:
     def totals(self) -> dict[Total, int]:
         return dict(self.tables.totals)
 
+    def row(self, table: RowTable, key: str) -> bytes | None:
+        return self.tables.rows[table].get(key)
+
+    def rows(self, table: RowTable) -> dict[str, bytes]:
+        return dict(self.tables.rows[table])
+
     def imported_world(self) -> tuple[bytes, bytes] | None:
         return None
 
@@ -195,6 +203,10 @@ class ToyTransaction(ToyView):
 
     def add_activation(self, name: ActivationName, activation: Activation) -> None:
         self.tables.activations.append((name, activation))
+
+    def put_row(self, table: RowTable, key: str, value: bytes | None) -> None:
+        rows = {**self.tables.rows[table], key: value}
+        self.tables.rows[table] = {name: row for name, row in rows.items() if row is not None}
 
     def put_imported_world(self, about: bytes, users: bytes) -> None:
         raise NotKept("the toy takes no import with its world")

@@ -3,6 +3,8 @@
 const ROOT = new URL("..", import.meta.url);
 const JSON_HEADERS = { "Content-Type": "application/json", Accept: "application/json" };
 const TIMEOUT_MS = 15000;
+const TOKEN = readToken();
+if (TOKEN) JSON_HEADERS.Authorization = `Bearer ${TOKEN}`;
 
 /** A request that the server will not take; sending the same one again does not help. */
 export class RefusedError extends Error {}
@@ -15,7 +17,7 @@ export function fetchPage(request) {
 /** Return an item, or null if there is none of that id. */
 export async function fetchItem(itemId) {
   const address = new URL(`v1/items/${encodeURIComponent(itemId)}`, ROOT);
-  const options = { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(TIMEOUT_MS) };
+  const options = { headers: JSON_HEADERS, signal: AbortSignal.timeout(TIMEOUT_MS) };
   const response = await fetch(address, options);
   return response.ok ? response.json() : null;
 }
@@ -27,8 +29,23 @@ export function postEvents(events) {
 
 /** Hand events to the browser, which sends them after the page is gone; return whether it will. */
 export function beaconEvents(events) {
+  if (TOKEN) {
+    // A beacon carries no header; a request that outlives the page does.
+    postEvents(events).catch(() => {});
+    return true;
+  }
   const body = new Blob([JSON.stringify({ events })], { type: "application/json" });
   return navigator.sendBeacon(new URL("v1/feedback", ROOT), body);
+}
+
+/** Return the token that the page was opened with (`#token=...`); it stays out of the address. */
+function readToken() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (given) {
+    sessionStorage.setItem("nextswipe.token", given);
+    history.replaceState(null, "", location.pathname + location.search);
+  }
+  return sessionStorage.getItem("nextswipe.token");
 }
 
 async function post(path, body, options = {}) {

@@ -1,0 +1,59 @@
+"""Who can reach a server: by its address, by its names, and whether that needs a key."""
+
+import ipaddress
+
+from serve.access.callers import live_keys
+from serve.access.keys import read_keys
+from serve.config import Config, ServerSettings
+from serve.errors import JobError
+from serve.store.store import Store
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches an address.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def allowed_hosts(server: ServerSettings) -> frozenset[str] | None:
+    """Return the names by which requests may call a server; None: any.
+
+    A server that others reach is called by whatever name they know it by, and asks for keys; one on
+    loopback asks for none, so a browser must not be led to it under another name.
+    """
+    named = frozenset(server.hosts)
+    if is_loopback(server.host):
+        own = f"[{server.host}]" if ":" in server.host else server.host.lower()
+        return LOOPBACK_NAMES | {own} | named
+    return named or None
+
+
+def asks_always(server: ServerSettings) -> bool:
+    """Return whether a server asks for keys even before there is one."""
+    return server.keys == "always" or not is_loopback(server.host)
+
+
+def require_guarded(config: Config, store: Store, now_ms: int) -> None:
+    """Refuse a server that other machines reach and that asks nobody for a key.
+
+    Raises:
+        JobError: it listens beyond loopback and no key is live.
+    """
+    if is_loopback(config.server.host):
+        return
+    with store.view() as view:
+        if live_keys(read_keys(view), now_ms):
+            return
+    raise JobError(
+        f"server.host: expected a live API key for a server that other machines reach, got "
+        f"{config.server.host} and none; create one first: nextswipe keys create NAME --scope feed "
+        "--scope feedback"
+    )
