@@ -45,6 +45,7 @@ def learning_args(config: Config) -> LearningArgs:
         config.audiences,
         load_customs(config).learners,
         config.collaborative.answers if config.collaborative.enabled else 0,
+        config.join.default_reward,
     )
 
 
