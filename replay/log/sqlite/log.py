@@ -56,8 +56,9 @@ _FIND = "SELECT offset, crc, payload FROM log WHERE key = ? AND key <> ''"
 _PAGE = """SELECT offset, crc, payload FROM log
     WHERE key >= ? AND key < ? AND key <> '' ORDER BY key LIMIT 1"""
 
+# The pluses keep the planner from a scan of the offsets between page and event.
 _EVENTS = """SELECT offset, crc, payload FROM log
-    WHERE key >= ? AND key < ? AND key <> '' AND offset > ? AND offset < ? ORDER BY offset"""
+    WHERE key >= ? AND key < ? AND key <> '' AND +offset > ? AND +offset < ? ORDER BY offset"""
 
 _PERSON = "SELECT offset, crc, payload FROM log WHERE kind IN ('user', 'block') AND user = ?"
 _OVERWRITE = "UPDATE log SET crc = ?, payload = ? WHERE offset = ?"
