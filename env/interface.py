@@ -12,14 +12,15 @@ still left. The product over the slots is the page's exact propensity. Rejected 
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from env.records import Kind, LogLine, Record
+from env.records import FeedbackRecord, Kind, LogLine, PageRecord, Record
 from env.vocabulary import (
     Bools,
     Context,
+    Correction,
     Decision,
     Floats,
     Interaction,
@@ -77,6 +78,15 @@ class KeptLearner(Learner, Protocol):
         ...
 
 
+@runtime_checkable
+class CorrectingLearner(Protocol):
+    """A Learner that also learns from late feedback on what it has learned from."""
+
+    def correct(self, corrections: Sequence[Correction]) -> None:
+        """Update the model by the difference that each makes, in this order."""
+        ...
+
+
 class RewardModel(Protocol):
     """Predicts the reward of every candidate; fitted on interactions it does not score."""
 
@@ -122,6 +132,24 @@ class EventLog(Protocol):
 
     def shard_offsets(self, offset: int) -> tuple[int, ...]:
         """Return each shard's offset once all lines up to `offset` are read; they sum to it."""
+        ...
+
+
+class PageHistory(NamedTuple):
+    """A page and the events about it, up to a moment of the log."""
+
+    page: PageRecord
+    events: tuple[FeedbackRecord, ...]  # behind the page, in the log's order
+
+
+class Past(Protocol):
+    """Finds in the log what late feedback is about, so that no memory needs to hold it."""
+
+    def history(self, event: FeedbackRecord) -> PageHistory | None:
+        """Return the page of a logged event and the events about it before this one.
+
+        None where the page does not stand before the event in the log.
+        """
         ...
 
 

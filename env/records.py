@@ -163,10 +163,16 @@ class BlockRecord(msgspec.Struct, frozen=True, tag="block", tag_field="t", omit_
     wanted: bool = False
 
 
-class TickRecord(msgspec.Struct, frozen=True, tag="tick", tag_field="t"):
-    """A clock tick, which lets the join close what it waits for in a quiet log."""
+class TickRecord(msgspec.Struct, frozen=True, tag="tick", tag_field="t", omit_defaults=True):
+    """A clock tick, which lets the join close what it waits for in a quiet log.
+
+    The learner also says by one how it learns from here on, so that every fold of the log does as
+    it did.
+    """
 
     at_ms: int
+    # For how long after its page late feedback corrects a card; 0: never, None: as before.
+    corrects_ms: int | None = None
 
 
 Record = (

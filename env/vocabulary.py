@@ -232,6 +232,29 @@ class Interaction(msgspec.Struct, frozen=True, gc=False):
     closed_ms: int  # the join's clock when nothing more was waited for
 
 
+class Correction(msgspec.Struct, frozen=True, gc=False):
+    """A closed decision of which more was reported: the same decision before and after.
+
+    Attributes:
+        before: as it was known; never reported where its feedback is not `seen`.
+        after: as it is known now.
+        learned: whether `before` is an example already, with its reward; else `after` is the first.
+    """
+
+    before: Interaction
+    after: Interaction
+    learned: bool
+
+    @property
+    def difference(self) -> float:
+        """What the reward has changed by."""
+        return self.after.reward - self.before.reward
+
+
+Example = Interaction | Correction
+"""Something to learn from: a decision, or what has become known of one later."""
+
+
 def decision_id(page_id: PageId, slot: int) -> DecisionId:
     """Name the decision of a page's slot.
 

@@ -166,9 +166,16 @@ class CollaborativeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=T
 
 
 class JoinTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The grace period after which an interaction counts as over."""
+    """The grace period after which an interaction counts as over, and what comes later."""
 
     settle_ms: Annotated[int, Meta(ge=0, le=600_000)] = 2000
+    late_days: Annotated[float, Meta(ge=0.0, le=365.0)] = 30.0
+    default_reward: Annotated[float, Meta(ge=-100.0, le=100.0)] | None = None
+
+    @property
+    def corrects_ms(self) -> int:
+        """For how long after its page late feedback corrects a card; 0: never."""
+        return round(self.late_days * 86_400_000)
 
 
 class RewardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -21,7 +21,7 @@ from env.items.catalogue import Catalogue
 from env.items.content import home_country
 from env.records import ItemRecord
 from env.reward import is_censored
-from env.vocabulary import Interaction, Ints, ItemId, Scene
+from env.vocabulary import Correction, Interaction, Ints, ItemId, Scene
 
 
 def reach_of(uploads: Uploads, args: FairStart, catalogue: Catalogue, now_ms: int) -> Reach:
@@ -140,6 +140,21 @@ class Audiences:
             trial.close(self._args.pools)
             self._uploads.follow(trial, self._audited)
         return counts
+
+    def correct(self, correction: Correction) -> None:
+        """Take note of what has become known of an interaction that `fold` counted and accepted."""
+        after = correction.after
+        if is_censored(after.feedback, after.duration_s):
+            return
+        self._aligned = self._demand = None
+        trial = self._uploads.trial(after.item_id)
+        before = correction.before
+        if is_censored(before.feedback, before.duration_s):
+            self._learn(after, trial)  # its reward is known only now
+        elif correction.difference:
+            self._correct(correction, trial)
+        if trial is not None:
+            self._uploads.follow(trial, self._audited)
 
     def hears(self, scene: Scene, item_id: ItemId) -> bool:
         """Return whether an impression in this scene would count as evidence and as delivered now.
@@ -300,6 +315,19 @@ class Audiences:
             self._verdicts.learn(uplift)
         if trial is not None:
             trial.learn(uplift, self._verdicts, self._args.pools, self._clock_ms)
+
+    def _correct(self, correction: Correction, trial: UploadTrial | None) -> None:
+        """Move the evidence of an interaction from its reward before to that after."""
+        after, guards = correction.after, self._args.guards
+        expected = self._baseline.expect(after)
+        before, now = correction.before.reward - expected, after.reward - expected
+        if not guards.enabled or self._traffic.is_usual(
+            after.scene, guards.young_days, guards.slack
+        ):
+            self._baseline.correct(after, correction.difference)
+            self._verdicts.correct(before, now)
+        if trial is not None and trial.level != OPEN_LEVEL:
+            trial.evidence.move(before, now)
 
     def _needs(self) -> Demand:
         if self._demand is None:

@@ -82,6 +82,13 @@ class MatchedBaseline:
         if len(self._waiting) == _SOLVE_EVERY or self._n & (self._n - 1) == 0:
             self._solve()
 
+    def correct(self, interaction: Interaction, difference: float) -> None:
+        """Add to the reward of an interaction that was folded; its new reward is in it."""
+        columns = np.array([*_columns(interaction), *_controls(interaction)])
+        self._moments[:-1, -1] += difference * columns
+        self._moments[-1, :-1] += difference * columns
+        self._moments[-1, -1] += difference * (2.0 * interaction.reward - difference)
+
     def to_bytes(self) -> bytes:
         """Return the state; the same interactions give the same bytes."""
         waiting = np.array(self._waiting, dtype="<f8").tobytes()

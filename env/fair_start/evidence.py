@@ -138,6 +138,11 @@ class Evidence(msgspec.Struct, array_like=True, gc=False):
             self.nodes = [0.0] * N_NODES
         add_uplift(self.nodes, uplift)
 
+    def move(self, before: float, after: float) -> None:
+        """Replace an added uplift by another one."""
+        if self.nodes:
+            move_uplift(self.nodes, before, after)
+
     def forget_half(self) -> None:
         """Halve the weight of all evidence and let every account count again."""
         self.counted *= 0.5
@@ -190,13 +195,31 @@ class Summary(NamedTuple):
     variance: float  # of one impression: that of the trimmed mean is variance / n
 
 
-def add_uplift(nodes: list[float], uplift: float) -> None:
-    """Split a weight of 1 between the two nearest nodes; values outside count at the end."""
+def add_uplift(nodes: list[float], uplift: float, weight: float = 1.0) -> None:
+    """Split a weight between the two nearest nodes; values outside count at the end."""
+    node, part = _node(uplift)
+    nodes[node] += weight * (1.0 - part)
+    nodes[node + 1] += weight * part
+
+
+def move_uplift(nodes: list[float], before: float, after: float) -> None:
+    """Move a weight of 1, or what the nodes of `before` still hold of it, to another uplift.
+
+    They hold less once evidence was forgotten, or the baseline of the uplift has changed. No node
+    falls below 0, and their sum stays.
+    """
+    node, part = _node(before)
+    low, high = min(1.0 - part, nodes[node]), min(part, nodes[node + 1])
+    nodes[node] -= low
+    nodes[node + 1] -= high
+    add_uplift(nodes, after, low + high)
+
+
+def _node(uplift: float) -> tuple[int, float]:
+    """Return the node at or below an uplift, and the share of the next one."""
     place = (min(max(uplift, LOW), HIGH) - LOW) / _STEP
     node = min(int(place), N_NODES - 2)
-    part = place - node
-    nodes[node] += 1.0 - part
-    nodes[node + 1] += part
+    return node, place - node
 
 
 def summarise(nodes: list[float], trim: float) -> Summary:

@@ -10,7 +10,7 @@ from enum import Enum
 
 import msgspec
 
-from env.fair_start.evidence import N_NODES, Evidence, Summary, add_uplift, summarise
+from env.fair_start.evidence import N_NODES, Evidence, Summary, add_uplift, move_uplift, summarise
 from env.fair_start.settings import Pools
 
 LOOK_EVERY = 10
@@ -85,6 +85,10 @@ class Verdicts(msgspec.Struct, array_like=True, tag="verdicts/1"):
         self.n_since += 1
         if self.n_since >= _REFRESH_EVERY or self.n_since & (self.n_since - 1) == 0:
             self._refresh()
+
+    def correct(self, before: float, after: float) -> None:
+        """Replace a counted uplift of any item by another one."""
+        move_uplift(self.nodes, before, after)
 
     def meet(self, evidence: Evidence) -> None:
         """Count an upload in the distribution of uplift between uploads."""

@@ -18,7 +18,7 @@ from env.arrays.growing import grown, with_room
 from env.items.catalogue import Catalogue
 from env.items.popularity import PRIOR_PLAYS, Popular, Popularity, Segments
 from env.reward import is_censored, is_long_view, is_valid_play
-from env.vocabulary import Floats, Interaction, Ints, ItemId
+from env.vocabulary import Correction, Floats, Interaction, Ints, ItemId
 
 
 class Places:
@@ -159,6 +159,21 @@ class ItemStates:
         if played:
             self._segments.fold(interaction.scene, row, weight)
 
+    def correct(self, correction: Correction) -> None:
+        """Count what has become known of an interaction that counts already, as evidence.
+
+        A play that was reported late is as old as its page.
+        """
+        self._aligned = None
+        before, after = correction.before, correction.after
+        row = self._row(after.item_id)
+        changed = _figures(after) - _figures(before)
+        weight = math.exp2((after.scene.at_ms - self._landmark_ms) / HALF_LIFE_MS)
+        self._table[row, _REWARDED:_POPULARITY] += changed
+        self._table[row, _POPULARITY] += weight * changed[_VALID - _REWARDED]
+        if changed[_VALID - _REWARDED] > 0.0:
+            self._segments.fold(after.scene, row, weight)
+
     def aligned(self, catalogue: Catalogue) -> Aligned:
         """Return the statistics by catalogue index, computed anew only after a fold.
 
@@ -272,6 +287,15 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
     ids: tuple[ItemId, ...]
     table: bytes
     segments: dict[str, tuple[bytes, bytes]]
+
+
+def _figures(counted: Interaction) -> Floats:
+    """Return what an interaction adds to the columns from `_REWARDED` to `_SQUARES`."""
+    dwell_s, duration_s = counted.feedback.dwell_s, counted.duration_s
+    known = not is_censored(counted.feedback, duration_s)
+    reward = counted.reward if known else 0.0
+    played, long = is_valid_play(dwell_s, duration_s), is_long_view(dwell_s, duration_s)
+    return np.array([known, played, long, counted.feedback.like, reward, reward * reward])
 
 
 def _with_last(column: Floats, n: int, value: float) -> Floats:

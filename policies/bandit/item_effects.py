@@ -231,6 +231,38 @@ class ItemEffects:
         gap *= math.sqrt(own.depth / (own.depth + 1.0))
         return gap
 
+    def knows(self, slot: int) -> bool:
+        """Return whether an item in this slot was ever folded."""
+        return slot in self._rows
+
+    def correct(
+        self, own: OwnEffect, columns: Floats, worth: float, reward: float, difference: float
+    ) -> Floats:
+        """Change one reward that was folded; its count and columns stay.
+
+        Args:
+            own: the item as it is now, that reward included.
+            columns: shape (n_columns,), as the item was shown.
+            worth: main effect of these columns, under the weights of `own`.
+            reward: as it was folded.
+            difference: from that reward to the right one.
+
+        Returns:
+            Change of the moments of the reward (first) with reward and columns, for
+            `MainEffects.correct`; that of the reward's squares is halved, since it is added twice.
+        """
+        row = self._rows[own.slot]
+        if row not in self._before:
+            self._before[row] = self._held[row].copy()
+        self._moments = self._corrected(own, reward - worth, difference)
+        self._held[row, 0] += difference
+        cross = np.empty(1 + len(columns))
+        cross[0], cross[1:] = reward, columns
+        cross -= own.sums / own.depth
+        cross[0] += 0.5 * difference * (1.0 - 1.0 / own.depth)
+        cross *= difference
+        return cross
+
     def mark(self) -> None:
         """Remember from now on the values that `undo` restores."""
         self._before.clear()
@@ -326,6 +358,26 @@ class ItemEffects:
             n_noise=n_noise,
             between=known.between * kept + weight * off * own,
             n_between=known.n_between * kept + weight,
+        )
+
+    def _corrected(self, own: OwnEffect, off: float, difference: float) -> VarianceSums:
+        """Return the moments after one residual has changed, under the present estimates.
+
+        Args:
+            off: the residual as it was.
+        """
+        known, others = self._moments, float(own.sums[1]) - 1.0
+        if others <= 0.0:
+            return known
+        mean = (own.left - off) / others  # of the item's other residuals
+        k = 1.0 / self._prior
+        more = difference * (2.0 * (off - mean) + difference) * others / (others + 1.0)
+        noise = known.noise + more / known.n_noise
+        return VarianceSums(
+            noise=max(noise, LEAST_SHARE * known.noise),
+            n_noise=known.n_noise,
+            between=known.between + others * k**2 / (others + k) ** 3 * difference * mean,
+            n_between=known.n_between,
         )
 
 

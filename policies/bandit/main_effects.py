@@ -66,6 +66,10 @@ class ResidualShrinkage(msgspec.Struct, frozen=True, array_like=True):
             self.product * kept + predicted * left, self.square * kept + predicted * predicted
         )
 
+    def corrected(self, predicted: float, difference: float) -> "ResidualShrinkage":
+        """Return it after the residual of an earlier prediction has changed by a difference."""
+        return ResidualShrinkage(self.product + predicted * difference, self.square)
+
     def share(self, noise: float) -> float:
         """Return the share of a prediction to use, in [0, 1], given the rewards' noise variance."""
         slope = self.product / (self.square + NO_WORTH_ROWS * noise)
@@ -103,6 +107,15 @@ class MainEffects:
         self._n_waiting += 1
         if self._n_waiting == SOLVE_EVERY or self._n & (self._n - 1) == 0:
             self._solve()
+
+    def correct(self, cross: Floats) -> None:
+        """Change the moments of the reward with all columns; no row is added or decays.
+
+        Args:
+            cross: from `ItemEffects.correct`, shape (1 + N_COLUMNS,).
+        """
+        self._moments[0] += cross
+        self._moments[:, 0] += cross
 
     def posterior(self) -> tuple[Floats, Floats]:
         """Return the weights' posterior mean and covariance after all rows, buffered ones too.

@@ -13,11 +13,22 @@ from typing import cast
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from vowpal_wabbit_next import CBLabel, Example, TextFormatParser, Workspace
+from vowpal_wabbit_next import CBLabel, TextFormatParser, Workspace
+from vowpal_wabbit_next import Example as VowpalExample
 
 from env.columns.schema import N_ACTION, N_SHARED
 from env.records import unpack_halves
-from env.vocabulary import Bools, Context, Features, Float32s, Floats, Interaction, Ints
+from env.vocabulary import (
+    Bools,
+    Context,
+    Correction,
+    Example,
+    Features,
+    Float32s,
+    Floats,
+    Interaction,
+    Ints,
+)
 from policies.bandit.item_effects import ItemEffects
 from policies.bandit.main_effects import (
     MAIN_USER_COLUMNS,
@@ -102,11 +113,13 @@ class ExamplePair:
     """The two examples of an interaction, refilled each time, since making one costs as much."""
 
     def __init__(self) -> None:
-        self._shared, self._action = Example(), Example()
+        self._shared, self._action = VowpalExample(), VowpalExample()
         self._shared.set_label(CBLabel(shared=True))
         self._groups = self._shared["U"], self._action["A"]
 
-    def fill(self, shared: SparseFeatures, action: SparseFeatures, label: CBLabel) -> list[Example]:
+    def fill(
+        self, shared: SparseFeatures, action: SparseFeatures, label: CBLabel
+    ) -> list[VowpalExample]:
         """Return the shared example and that of the chosen action."""
         for group, sparse in zip(self._groups, (shared, action), strict=True):
             group.truncate_to(0)
@@ -224,10 +237,11 @@ class HybridBandit:
             kernel, self.args.explorer, version, beliefs, self.args.exploration_bonus()
         )
 
-    def learn(self, interactions: Sequence[Interaction]) -> None:
-        """Learn from these interactions, in this order; refused ones are counted.
+    def learn(self, examples: Sequence[Example]) -> None:
+        """Learn from these interactions and corrections, in this order; refused ones are counted.
 
-        The caller leaves out censored interactions (`env.reward.is_censored`).
+        Of a correction the difference is learned, under the same propensity. The caller leaves out
+        censored interactions (`env.reward.is_censored`).
 
         Raises:
             PoisonedModel: a prediction for one of them is out of bounds (VW's after it, the
@@ -239,7 +253,7 @@ class HybridBandit:
         before, refusals = self._workspace.serialize(), self.refusals
         kept = self._main.to_bytes(), self._worth, self._n_events, self._n_actions
         self._effects.mark()
-        learned = self._accept(interactions)
+        learned = self._accept(examples)
         if not learned:
             return
         self._current = None
@@ -252,7 +266,7 @@ class HybridBandit:
             self._refusals = refusals
             raise PoisonedModel(
                 f"{trouble} in {len(learned)} interactions up to "
-                f"{learned[-1].decision_id}; rolled back to {self._n_events} learned"
+                f"{_as_known(learned[-1]).decision_id}; rolled back to {self._n_events} learned"
             )
 
     def to_bytes(self) -> bytes:
@@ -308,25 +322,78 @@ class HybridBandit:
         self._refusals = dict(state.refusals)
         self._current = None
 
-    def _accept(self, interactions: Sequence[Interaction]) -> list[Interaction]:
-        """Return the interactions that may be learned from; count the others."""
+    def _accept(self, examples: Sequence[Example]) -> list[Example]:
+        """Return the examples that may be learned from; count the others."""
         accepted = []
-        for interaction, reason in zip(interactions, self.args.refusals(interactions), strict=True):
+        for example, reason in zip(examples, self._reasons(examples), strict=True):
             if not reason:
-                accepted.append(interaction)
+                accepted.append(example)
                 continue
             self._refusals[reason] = self._refusals.get(reason, 0) + 1
-            _log.warning("refused decision=%s reason=%s", interaction.decision_id, reason)
+            _log.warning("refused decision=%s reason=%s", _as_known(example).decision_id, reason)
         return accepted
 
-    def _learn_all(self, interactions: Sequence[Interaction]) -> str:
+    def _reasons(self, examples: Sequence[Example]) -> list[str]:
+        """Return for each example the reason why it is refused; empty if it is not.
+
+        A correction of what was refused is refused too: there is nothing to correct.
+        """
+        reasons = self.args.refusals([_as_known(example) for example in examples])
+        corrections = [(k, e.before) for k, e in enumerate(examples) if isinstance(e, Correction)]
+        earlier = self.args.refusals([before for _, before in corrections])
+        for (k, _), reason in zip(corrections, earlier, strict=True):
+            reasons[k] = reasons[k] or reason
+        return reasons
+
+    def _learn_all(self, examples: Sequence[Example]) -> str:
         """Learn in order; return the reason of the first bad prediction, else ''."""
-        batch, pair = LearningBatch.of(interactions, self._layout), ExamplePair()
+        known = [_as_known(example) for example in examples]
+        batch, pair = LearningBatch.of(known, self._layout), ExamplePair()
         watch = PredictionMonitor(self._layout, self._workspace.weights())
-        for k, interaction in enumerate(interactions):
-            trouble = self._learn_one(interaction, batch, k, pair, watch)
+        for k, example in enumerate(examples):
+            if isinstance(example, Correction):
+                trouble = self._correct_one(example, batch, k, pair, watch)
+            else:
+                trouble = self._learn_one(example, batch, k, pair, watch)
             if trouble:
                 return trouble
+        return ""
+
+    def _correct_one(
+        self,
+        correction: Correction,
+        batch: LearningBatch,
+        k: int,
+        pair: ExamplePair,
+        watch: PredictionMonitor,
+    ) -> str:
+        """Learn the difference that the k-th of a batch makes; return as `_learn_one` does.
+
+        VW's step is linear in the label, so an example labelled with the present prediction plus
+        the difference takes the step that the right label would have added.
+        """
+        columns, slot = batch.columns[k], batch.slots[k]
+        difference = correction.difference
+        if not difference or not self._effects.knows(slot):
+            return ""
+        own = self._effects.own(slot, self._main.weights)
+        worth = self._main.expect(columns)
+        sparse = batch.shared[k], batch.action[k]
+        propensity, weight = correction.after.propensity, self._n_events / self._n_actions
+        unknown = CBLabel(label=(0, 0.0, propensity), weight=weight)
+        ((_, cost),) = cast(
+            "list[tuple[int, float]]",
+            self._workspace.predict_one(pair.fill(*sparse, unknown)),
+        )
+        label = CBLabel(label=(0, cost - difference, propensity), weight=weight)
+        self._workspace.learn_one(pair.fill(*sparse, label))
+        most = self.args.max_score
+        pairs = min(max(-cost, -most), most)
+        reward = correction.before.reward - self._worth.share(self._effects.noise) * pairs
+        self._worth = self._worth.corrected(pairs, difference)
+        self._main.correct(self._effects.correct(own, columns, worth, reward, difference))
+        if not abs(predicted := watch.predict(sparse[0], batch.dense[k])) <= most:
+            return f"a prediction of {-predicted} is out of bounds (max_score {most})"
         return ""
 
     def _learn_one(
@@ -369,6 +436,11 @@ class HybridBandit:
         if np.isfinite(kept).all() and np.isfinite(self._main.weights).all():
             return ""
         return "a weight is not finite"
+
+
+def _as_known(example: Example) -> Interaction:
+    """Return an example's interaction as it is known now."""
+    return example.after if isinstance(example, Correction) else example
 
 
 def features_text(features: Features) -> list[str]:

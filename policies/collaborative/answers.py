@@ -14,7 +14,7 @@ import numpy as np
 
 from env.records import item_key
 from env.users.answers import NO_INTERESTS, STEP, Interests, quantise_value, value_of
-from env.vocabulary import Floats, Interaction, Ints, Keys
+from env.vocabulary import Correction, Floats, Interaction, Ints, Keys
 
 
 class _Stored(msgspec.Struct, frozen=True, array_like=True, tag="answers/1"):
@@ -67,6 +67,14 @@ class AnswerWindow:
         for each in interactions:
             value = value_of(each.feedback, each.duration_s, self._interests)
             self.put(item_key(each.user), each.item_key, value)
+
+    def correct(self, correction: Correction) -> None:
+        """Add a changed answer anew: of a user and item the last one counts."""
+        before, after = correction.before, correction.after
+        old = quantise_value(value_of(before.feedback, before.duration_s, self._interests))
+        new = quantise_value(value_of(after.feedback, after.duration_s, self._interests))
+        if new != old or not correction.before.feedback.left:
+            self.fold((after,))
 
     def put(self, user: int, item: int, value: float) -> None:
         """Add an answer by the keys of its user and item."""

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from env.interface import KeptLearner
-from env.vocabulary import Interaction
+from env.interface import CorrectingLearner, KeptLearner
+from env.vocabulary import Correction, Example
 from policies.custom.load import CustomCode, say
 from policies.explorers import Uniform
 
@@ -25,8 +25,8 @@ class CustomState(msgspec.Struct, frozen=True):
         policy: MODULE:FUNCTION.
         code: hash of the code that learned.
         state: as its `dumps` gave it.
-        learned: interactions that it learned from.
-        failed: interactions that its code raised on.
+        learned: examples that it learned from.
+        failed: examples that its code raised on.
     """
 
     policy: str
@@ -102,16 +102,21 @@ class CustomLearning:
         """MODULE:FUNCTION."""
         return self._code.name
 
-    def learn(self, interactions: Sequence[Interaction]) -> None:
-        """Learn from each of these, in this order."""
-        for interaction in interactions:
+    def learn(self, examples: Sequence[Example]) -> None:
+        """Learn from each of these, in this order; corrections only if it takes them."""
+        for example in examples:
             try:
-                self._learner.learn((interaction,))
+                if not isinstance(example, Correction):
+                    self._learner.learn((example,))
+                elif isinstance(self._learner, CorrectingLearner):
+                    self._learner.correct((example,))
+                else:
+                    continue
                 self.learned += 1
             except (Exception, SystemExit) as error:  # noqa: BLE001 - the log is folded on
                 self.failed += 1
                 if self.failed == 1:
-                    logger.warning("policy=%s left out an interaction: %s", self.name, say(error))
+                    logger.warning("policy=%s left out an example: %s", self.name, say(error))
 
     def state(self) -> bytes:
         """Return all that it knows, as its `dumps` gives it.

@@ -13,9 +13,10 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from env.interface import Past
 from env.records import PageRecord, Record, TickRecord
 from env.reward import Reward, is_censored
-from env.vocabulary import Floats, Interaction, Scene, UserKey
+from env.vocabulary import Correction, Floats, Interaction, Scene, UserKey
 from replay.estimators.always_valid import (
     INTERVAL,
     Difference,
@@ -28,7 +29,8 @@ from replay.estimators.intervals import LEVEL
 from replay.estimators.ratios import SumRatio
 from replay.evaluate.calibration import ArmSizes, compare_arm_sizes
 from replay.evaluate.gates import Gates
-from replay.join.join import SETTLE_MS, Join
+from replay.join.join import SETTLE_MS
+from replay.join.whole import WholeJoin
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
@@ -135,12 +137,18 @@ class _User:
 class ArmsFold:
     """Folds a log into the totals of each user of the experiment's arms.
 
-    Cards close as they do for the online learner. Those still on a screen at the end are left out,
-    since closing them early would keep the long views and drop the short ones.
+    Cards close as they do for the online learner, and late feedback corrects them. Those still on a
+    screen at the end are left out, since closing them early would keep the long views and drop the
+    short ones.
     """
 
     def __init__(
-        self, shares: Mapping[str, float], reward: Reward, *, settle_ms: int = SETTLE_MS
+        self,
+        shares: Mapping[str, float],
+        reward: Reward,
+        *,
+        settle_ms: int = SETTLE_MS,
+        past: Past | None = None,
     ) -> None:
         """Start before the first record.
 
@@ -149,6 +157,7 @@ class ArmsFold:
                 of the experiment's.
             reward: reward of a card.
             settle_ms: as in the online join.
+            past: finds the pages of late feedback; None: all pages stay in memory.
 
         Raises:
             ValueError: there are fewer than two arms.
@@ -156,7 +165,7 @@ class ArmsFold:
         if len(shares) < 2:
             raise ValueError(f"expected at least two arms, got {', '.join(shares) or 'none'}")
         self._shares = dict(shares)
-        self._join = Join(reward, settle_ms=settle_ms)
+        self._join = WholeJoin(reward, settle_ms=settle_ms, past=past)
         self._users: dict[UserKey, _User] = {}
         self._hours: Counter[int] = Counter()  # answered cards by hour of their pages
         self.others: set[str] = set()  # arms of the log that are none of these
@@ -165,8 +174,11 @@ class ArmsFold:
         """Fold one record."""
         if isinstance(record, PageRecord) and not self._deal(record):
             record = TickRecord(record.at_ms)
-        for interaction in self._join.fold(record):
-            self._count(interaction)
+        for example in self._join.fold(record):
+            if not isinstance(example, Correction):
+                self._count(example)
+            elif self._join.corrected_page and self._join.corrected_page.arm in self._shares:
+                self._correct(example)
 
     def readout(self, control: str, rules: Rules) -> Readout:
         """Return the result so far.
@@ -210,15 +222,23 @@ class ArmsFold:
         return True
 
     def _count(self, interaction: Interaction) -> None:
+        self._users[interaction.user].days.add(local_day(interaction.scene))
+        self._add(interaction, 1)
+
+    def _correct(self, correction: Correction) -> None:
+        """Count a decision as late feedback has left it."""
+        self._add(correction.before, -1)
+        self._count(correction.after)
+
+    def _add(self, interaction: Interaction, n: int) -> None:
         user, feedback = self._users[interaction.user], interaction.feedback
-        user.days.add(local_day(interaction.scene))
         if is_censored(feedback, interaction.duration_s):
             return
-        user.cards += 1
-        user.reward += interaction.reward
-        user.watch_s += feedback.dwell_s
-        user.likes += feedback.like
-        self._hours[interaction.scene.at_ms // _HOUR_MS] += 1
+        user.cards += n
+        user.reward += n * interaction.reward
+        user.watch_s += n * feedback.dwell_s
+        user.likes += n * feedback.like
+        self._hours[interaction.scene.at_ms // _HOUR_MS] += n
 
     def _day_over(self) -> int:
         """Return the last day that is over in every time zone."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from env.columns.schema import static_of
 from env.feedback import Tally
+from env.interface import Past
 from env.pages.records import Blocks
 from env.records import LogLine, PageRecord, item_key
 from env.reward import Reward
@@ -165,6 +166,9 @@ def read(
     lines: Iterable[LogLine],
     reward: Reward,
     where: Callable[[PageRecord], bool] = lambda page: True,
+    *,
+    default_reward: float | None = None,
+    past: Past | None = None,
 ) -> Dataset:
     """Return the closed, uncensored decisions of a log, read once from its beginning.
 
@@ -173,13 +177,15 @@ def read(
     Args:
         lines: the whole log in order; pages refer to items in earlier lines.
         where: selects the pages to read, for example one arm of an experiment.
+        default_reward: as in the join.
+        past: finds the pages of late feedback; None: they stay in memory while it is read.
 
     Raises:
         ValueError: a page has a propensity out of (0, 1], an action that is not a candidate or not
             on its slot's mask, another feature schema or an unknown item's block; or a reward is
             not finite. The message names the decision or page.
     """
-    rows = read_rows(lines, reward, where)
+    rows = read_rows(lines, reward, where, default_reward=default_reward, past=past)
     used, page = np.unique(rows.table["page"], return_inverse=True)  # drops unseen pages
     columns = {name: np.ascontiguousarray(rows.table[name]) for name in ROW_COLUMNS}
     columns["page"] = page.astype(np.int64)

@@ -7,7 +7,7 @@ depends neither on ticks nor on how the log was batched. Rules and rejected alte
 """
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Self
 
 import msgspec
@@ -19,7 +19,6 @@ from env.records import (
     BlockRecord,
     FeedbackRecord,
     ItemRecord,
-    LogLine,
     PageRecord,
     ProjectionRecord,
     Record,
@@ -154,6 +153,12 @@ def close(page: JoiningPage, slot: int, reward: Reward) -> Interaction:
     )
 
 
+def _unreported(page: JoiningPage, slot: int, reward: Reward, default: float) -> Interaction:
+    """Return a decision of which nothing was reported, with the reward for that."""
+    page.decisions[slot].deadline_ms = page.expires_ms
+    return replace(close(page, slot, reward), reward=default)
+
+
 def _open_decisions(record: PageRecord) -> dict[int, OpenDecision]:
     width = len(record.dynamic) // max(len(record.candidates), 1)
     masks = [int.from_bytes(rule.mask, "little") for rule in record.rules]
@@ -176,7 +181,6 @@ def _open_decisions(record: PageRecord) -> dict[int, OpenDecision]:
 
 
 SETTLE_MS = 2_000
-LATE_MS = 3_600_000
 
 
 class JoinCounts(msgspec.Struct, array_like=True):
@@ -212,13 +216,24 @@ _UNSEEN = -1  # in place of a slot: a deadline of all decisions of a page that n
 class Join:
     """Folds records into Interactions; its state holds drawn cards only, no other candidates."""
 
-    def __init__(self, reward: Reward, *, settle_ms: int = SETTLE_MS, grace_ms: int = 0) -> None:
+    def __init__(
+        self,
+        reward: Reward,
+        *,
+        settle_ms: int = SETTLE_MS,
+        grace_ms: int = 0,
+        default_reward: float | None = None,
+    ) -> None:
         """Start before the first record.
 
         Args:
             settle_ms: grace period for feedback after the end of a card.
             grace_ms: extra time for late feedback after a decision's deadline.
+            default_reward: reward of a card of which nothing was reported; it closes, not `seen`,
+                when the time of its page is over. None: it is dropped.
         """
+        self.was_late = False
+        self._default = default_reward
         self._reward = reward
         self._tallies = by_name(reward.tallies)
         self._settle_ms = settle_ms
@@ -230,13 +245,19 @@ class Join:
 
     @classmethod
     def from_bytes(
-        cls, data: bytes, reward: Reward, *, settle_ms: int = SETTLE_MS, grace_ms: int = 0
+        cls,
+        data: bytes,
+        reward: Reward,
+        *,
+        settle_ms: int = SETTLE_MS,
+        grace_ms: int = 0,
+        default_reward: float | None = None,
     ) -> Self:
         """Return the join that `to_bytes` wrote; the other arguments must be those of that join.
 
         Bytes that are not such a state raise msgspec.ValidationError or msgspec.DecodeError.
         """
-        join = cls(reward, settle_ms=settle_ms, grace_ms=grace_ms)
+        join = cls(reward, settle_ms=settle_ms, grace_ms=grace_ms, default_reward=default_reward)
         join._state = _decoder.decode(data)
         for page in join._state.pages.values():
             join._plan(page, _UNSEEN, page.expires_ms)
@@ -269,7 +290,11 @@ class Join:
         return page_id in self._state.pages
 
     def fold(self, record: Record) -> list[Interaction]:
-        """Fold one record and return the Interactions that its time closed."""
+        """Fold one record and return the Interactions that its time closed.
+
+        Afterwards `was_late` says whether the record was feedback on no open decision.
+        """
+        self.was_late = False
         now_ms = self._state.clock_ms = max(self._state.clock_ms, record.at_ms)
         is_due = self._agenda and self._agenda[0][0] <= now_ms
         closed = list(self._close_until(now_ms)) if is_due else []
@@ -303,6 +328,7 @@ class Join:
         page_id, slot = split_decision_id(record.decision_id)
         page = self._state.pages.get(page_id)
         if page is None or slot not in page.decisions:
+            self.was_late = True
             self._state.counts.late += 1
             if record.kind in DISPLAYS:
                 self._leave_screen((record.user, record.session))
@@ -368,7 +394,7 @@ class Join:
             if page is None:
                 continue
             if slot == _UNSEEN:
-                self._drop_unseen(page)
+                yield from self._drop_unseen(page)
             elif decision := page.decisions.get(slot):
                 if decision.deadline_ms + self._grace_ms > at_ms:
                     self._plan(page, slot, decision.deadline_ms)
@@ -384,35 +410,18 @@ class Join:
         self._forget(page, [slot])
         return interaction
 
-    def _drop_unseen(self, page: JoiningPage) -> None:
+    def _drop_unseen(self, page: JoiningPage) -> list[Interaction]:
+        """Drop what nobody saw; return it as Interactions where there is a reward for that."""
         unseen = [slot for slot, d in page.decisions.items() if not d.feedback.seen]
         self._state.counts.never_seen += len(unseen)
+        closed = list[Interaction]()
+        if self._default is not None:
+            closed = [_unreported(page, slot, self._reward, self._default) for slot in unseen]
         self._forget(page, unseen)
+        return closed
 
     def _forget(self, page: JoiningPage, slots: list[int]) -> None:
         for slot in slots:
             del page.decisions[slot]
         if not page.decisions:
             del self._state.pages[page.page_id]
-
-
-def join_all(
-    lines: Iterable[LogLine],
-    reward: Reward,
-    *,
-    settle_ms: int = SETTLE_MS,
-    grace_ms: int = LATE_MS,
-) -> Iterator[Interaction]:
-    """Yield the Interactions of a complete log, in the order of their deadlines.
-
-    Feedback and card ends that are too late for the online join still count here. Without late
-    records both joins give the same Interactions.
-
-    Args:
-        settle_ms: as in the online join.
-        grace_ms: how late feedback may come after a decision's deadline.
-    """
-    join = Join(reward, settle_ms=settle_ms, grace_ms=grace_ms)
-    for line in lines:
-        yield from join.fold(line.record)
-    yield from join.flush()

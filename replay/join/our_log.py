@@ -7,18 +7,27 @@ one did. Pages without a row are kept for their draws, which test the propensiti
 """
 
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice, takewhile
 
 import numpy as np
 
+from env.interface import Past
 from env.pages.records import Blocks
-from env.records import LogLine, PageRecord, UserRecord
+from env.records import LogLine, PageRecord, UserRecord, item_key
 from env.reward import Reward
-from env.vocabulary import Interaction, Ints, Page, PageId, UserKey
-from replay.join.join import LATE_MS, Join
+from env.vocabulary import Example, Ints, Keys, Page, PageId, UserKey
 from replay.join.page_batches import Behaviour, PageRows, page_batches
-from replay.join.rows import ROW, CoverageCounts, RowMaker, Table, check_known, check_line
+from replay.join.rows import (
+    ROW,
+    CoverageCounts,
+    RowMaker,
+    Table,
+    check_known,
+    check_line,
+    order_of,
+)
+from replay.join.whole import WholeJoin
 from replay.source import Batch
 
 Lines = Callable[[], Iterable[LogLine]]
@@ -40,6 +49,8 @@ class LogSource:
         after: int = 0,
         behaviour: Behaviour | None = None,
         advance: Callable[[int], None] = lambda n: None,
+        default_reward: float | None = None,
+        past: Past | None = None,
     ) -> None:
         """Read the log once and join it; errors are those of `replay.join.dataset.read`.
 
@@ -48,15 +59,18 @@ class LogSource:
             after: only pages after this offset count.
             behaviour: finds the logging policies, which test the propensities.
             advance: progress callback, given the number of lines read.
+            default_reward: as in the join.
+            past: finds the pages of late feedback; None: all pages stay in memory while it is read.
         """
         self._lines = lines
         self._behaviour, self._arm, self._after = behaviour, arm, after
         self.reward_version = reward.version
-        reading = _Reading(lines, reward, arm, after, advance)
+        join = WholeJoin(reward, default_reward=default_reward, past=past)
+        reading = _Reading(lines, join, arm, after, advance)
         self._table = _spilled(reading.rows())
         self.reward_range = _range_of(reward, reading.making.said)
         self._end = reading.end
-        self._order = np.lexsort((self._table["slot"], self._table["page"]))
+        self._order = order_of(self._table)
         self.users = reading.users()
         self.coverage = CoverageCounts(
             reading.places.n_drawn, reading.making.n_seen, reading.making.n_censored
@@ -64,11 +78,12 @@ class LogSource:
 
     def __len__(self) -> int:
         """Number of decisions."""
-        return len(self._table)
+        return len(self._order)
 
     def share_until(self, offset: int) -> float:
         """Return the share of the decisions whose pages stand at or before this offset."""
-        return float((self._table["page"] <= offset).mean()) if len(self) else 0.0
+        pages = self._table["page"][self._order]
+        return float((pages <= offset).mean()) if len(self) else 0.0
 
     def batches(self) -> Iterator[Batch]:
         """Yield decisions in page order; raise ValueError if a candidate's features are missing."""
@@ -128,13 +143,13 @@ class _Reading:
     def __init__(
         self,
         lines: Lines,
-        reward: Reward,
+        join: WholeJoin,
         arm: str,
         after: int,
         advance: Callable[[int], None],
     ) -> None:
         self._lines, self._arm, self._after, self._advance = lines, arm, after, advance
-        self._join = Join(reward, grace_ms=LATE_MS)
+        self._join = join
         self.places = _OpenPages()
         self.making = RowMaker()
         self.end = 0
@@ -148,7 +163,7 @@ class _Reading:
         names, counts = np.unique(list(self._arms.values()) or [""], return_counts=True)
         return {str(name): int(n) for name, n in zip(names, counts, strict=True) if name}
 
-    def _closed(self) -> Iterator[Interaction]:
+    def _closed(self) -> Iterator[Example]:
         for line in self._lines():
             record, self.end = line.record, line.offset
             if isinstance(record, PageRecord):
@@ -156,7 +171,9 @@ class _Reading:
                 self._arms.setdefault(record.user, record.arm)
                 if _counts(record, line.offset, self._arm, self._after):
                     self.places.keep(line.offset, record)
-            yield from self._join.fold(record)
+            examples = self._join.fold(record)
+            self.places.lend(self._join.corrected_page)
+            yield from examples
             if line.offset % _EVICT_EVERY == 0:
                 self.places.evict(self._join)
             self._advance(1)
@@ -164,12 +181,14 @@ class _Reading:
 
 
 class _OpenPages:
-    """Selected pages of which the join may still close a decision."""
+    """Selected pages of which the join may still close a decision, and the places of all others."""
 
     def __init__(self) -> None:
         self.n_drawn = 0
         self._offsets: dict[PageId, int] = {}
         self._records: dict[int, PageRecord] = {}
+        self._closed = _ClosedPlaces()
+        self._lent: PageRecord | None = None
 
     def keep(self, offset: int, record: PageRecord) -> None:
         if record.page_id in self._offsets:
@@ -178,15 +197,51 @@ class _OpenPages:
         self._records[offset] = record
         self.n_drawn += len(record.drawn)
 
-    def evict(self, join: Join) -> None:
-        for page_id in [page_id for page_id in self._offsets if not join.is_open(page_id)]:
-            del self._records[self._offsets.pop(page_id)]
+    def lend(self, page: PageRecord | None) -> None:
+        """Take the record of the page that was last corrected, which may be let go already."""
+        self._lent = page
+
+    def evict(self, join: WholeJoin) -> None:
+        gone = [page_id for page_id in self._offsets if not join.is_open(page_id)]
+        offsets = [self._offsets.pop(page_id) for page_id in gone]
+        if gone:
+            self._closed.add(gone, offsets)
+        for offset in offsets:
+            del self._records[offset]
 
     def place(self, page_id: PageId) -> int | None:
-        return self._offsets.get(page_id)
+        offset = self._offsets.get(page_id)
+        return self._closed.place(page_id) if offset is None else offset
 
     def record(self, place: int) -> PageRecord:
-        return self._records[place]
+        record = self._records.get(place, self._lent)
+        if record is None:
+            raise KeyError(f"no record of the page at offset {place}")
+        return record
+
+
+class _ClosedPlaces:
+    """Offsets of pages by the 64-bit hash of their ids: 16 bytes a page, in growing runs."""
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[Keys, Ints]] = []  # each sorted, and longer than the next
+
+    def add(self, page_ids: Sequence[PageId], offsets: Sequence[int]) -> None:
+        keys = np.array([item_key(page_id) for page_id in page_ids], dtype=np.uint64)
+        places = np.array(offsets, dtype=np.int64)
+        while self._runs and len(self._runs[-1][0]) <= 2 * len(keys):
+            older, at = self._runs.pop()
+            keys, places = np.concatenate([older, keys]), np.concatenate([at, places])
+        order = np.argsort(keys)
+        self._runs.append((keys[order], places[order]))
+
+    def place(self, page_id: PageId) -> int | None:
+        key = np.uint64(item_key(page_id))
+        for keys, places in self._runs:
+            k = int(np.searchsorted(keys, key))
+            if k < len(keys) and keys[k] == key:
+                return int(places[k])
+        return None
 
 
 def _spilled(rows: Iterator[tuple[object, ...]]) -> Table:

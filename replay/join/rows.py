@@ -14,11 +14,22 @@ import numpy.typing as npt
 
 from env.columns.schema import DYNAMIC_WIDTHS
 from env.feedback import REACTIONS, Tally
+from env.interface import Past
 from env.pages.records import Blocks
 from env.records import Drawn, LogLine, PageRecord
 from env.reward import Reward, is_censored
-from env.vocabulary import Floats, Interaction, ItemId, PageId, UserKey, decision_id
-from replay.join.join import join_all
+from env.vocabulary import (
+    Correction,
+    Example,
+    Floats,
+    Interaction,
+    Ints,
+    ItemId,
+    PageId,
+    UserKey,
+    decision_id,
+)
+from replay.join.whole import join_examples
 
 
 class Pages:
@@ -176,13 +187,22 @@ class LogRows:
 
 
 def read_rows(
-    lines: Iterable[LogLine], reward: Reward, where: Callable[[PageRecord], bool]
+    lines: Iterable[LogLine],
+    reward: Reward,
+    where: Callable[[PageRecord], bool],
+    *,
+    default_reward: float | None = None,
+    past: Past | None = None,
 ) -> LogRows:
-    """Return the rows of a log, read once; raise ValueError as `Pages` and `RowMaker` do."""
+    """Return the rows of a log, read once; raise ValueError as `Pages` and `RowMaker` do.
+
+    `default_reward` and `past` are as in `replay.join.dataset.read`.
+    """
     pages, making = Pages(where), RowMaker()
-    closed = join_all(pages.watch(lines), reward)
+    watched = pages.watch(lines)
+    closed = join_examples(watched, reward, default_reward=default_reward, past=past)
     table = np.fromiter(making.rows(closed, pages), dtype=ROW)
-    order = np.lexsort((table["slot"], table["page"]))
+    order = order_of(table)
     signals = valued(reward.tallies)
     return LogRows(
         table=table[order],
@@ -210,6 +230,15 @@ def _values(
     return values
 
 
+def order_of(table: Table) -> Ints:
+    """Return the indices of a table's rows by page and slot, each decision's last row only."""
+    order = np.lexsort((table["slot"], table["page"]))  # stable: corrections come last
+    page, slot = table["page"][order], table["slot"][order]
+    is_last = np.ones(len(order), dtype=np.bool_)
+    is_last[:-1] = (page[1:] != page[:-1]) | (slot[1:] != slot[:-1])
+    return order[is_last]
+
+
 class PageIndex(Protocol):
     """An index of the selected pages."""
 
@@ -231,24 +260,32 @@ class RowMaker:
         self.n_censored = 0
         self.others: dict[int, tuple[tuple[str, float], ...]] = {}  # of rows that have any
 
-    def rows(self, closed: Iterable[Interaction], pages: PageIndex) -> Iterator[tuple[object, ...]]:
+    def rows(self, closed: Iterable[Example], pages: PageIndex) -> Iterator[tuple[object, ...]]:
         """Yield the fields of `ROW` for each Interaction that can be evaluated.
 
-        A reward that is not finite raises ValueError.
+        A corrected one has another row, which takes the place of the first (see `order_of`). A
+        reward that is not finite raises ValueError.
         """
         n = 0
-        for interaction in closed:
-            place = pages.place(interaction.page_id)
+        for example in closed:
+            after = example.after if isinstance(example, Correction) else example
+            place = pages.place(after.page_id)
             if place is None:
                 continue
-            self.n_seen += 1
-            if is_censored(interaction.feedback, interaction.duration_s):
-                self.n_censored += 1
+            if isinstance(example, Correction):
+                self._count(example.before, -1)
+            self._count(after, 1)
+            if _is_censored(after):
                 continue
-            if interaction.feedback.others:
-                self.others[n] = interaction.feedback.others
+            if after.feedback.others:
+                self.others[n] = after.feedback.others
             n += 1
-            yield self._row(interaction, place, pages.record(place))
+            yield self._row(after, place, pages.record(place))
+
+    def _count(self, interaction: Interaction, n: int) -> None:
+        seen = interaction.feedback.seen
+        self.n_seen += n * seen
+        self.n_censored += n * (seen and _is_censored(interaction))
 
     @property
     def said(self) -> frozenset[str]:
@@ -274,3 +311,9 @@ class RowMaker:
             tuple(bool(getattr(closed.feedback, flag)) for flag in FLAGS),
             closed.closed_ms,
         )
+
+
+def _is_censored(interaction: Interaction) -> bool:
+    """Return whether a reward is not known; that of an unreported card is its default."""
+    feedback = interaction.feedback
+    return feedback.seen and is_censored(feedback, interaction.duration_s)

@@ -22,7 +22,7 @@ from serve.learn.served import Folds
 from serve.learn.settings import learning_args, open_snapshots
 from serve.store.data_folder import open_data
 from serve.store.generations import NOTHING, current_version
-from serve.store.store import Activation
+from serve.store.store import Activation, StorePast
 
 AUDIENCES = "audiences"
 """Name of the snapshot part that holds `env.fair_start.audience`."""
@@ -67,7 +67,7 @@ def fold_log(config: Config, advance: Advance | None = None) -> Folds:
         log = store.log
         version = current_version(store) or NOTHING
         end = version.offset or log.last_offset()
-        learning = LearnerState(learning_args(config))
+        learning = LearnerState(learning_args(config), StorePast(store))
         while learning.offset < end:
             lines = [line for line in log.read(learning.offset, BATCH_LINES) if line.offset <= end]
             learning.fold(lines)

@@ -113,6 +113,11 @@ def _learned(beat: LearnerHeartbeat) -> Iterator[Metric]:
     for reason, n in sorted(beat.refused.items()):
         metric.add_sample("nextswipe_learner_refused_total", {**of, "reason": reason}, n)
     yield metric
+    meaning = "Feedback events about no open decision, by what they changed."
+    metric = Metric("nextswipe_learner_late_events", meaning, "counter")
+    for outcome, n in sorted(beat.late_outcomes.items()):
+        metric.add_sample("nextswipe_learner_late_events_total", {**of, "outcome": outcome}, n)
+    yield metric
     meaning = "Interactions that a policy of one's own raised on, which it did not learn from."
     metric = Metric("nextswipe_learner_custom_failed", meaning, "counter")
     for policy, n in sorted(beat.custom_failed.items()):

@@ -47,8 +47,8 @@ def read_arms(config: Config, *, control: str = "", advance: Advance | None = No
         )
     if control and control not in experiment.shares:
         raise JobError(f"--control: expected an arm of the settings ({names}), got {control!r}")
-    fold = arms_fold(config)
     with open_data(config) as store:
+        fold = arms_fold(config, store)
         for line in store.log.read():
             fold.fold(line.record)
             if advance is not None:

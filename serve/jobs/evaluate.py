@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from env.interface import EventLog, Policy
+from env.interface import Policy
 from env.records import LogLine
 from env.vocabulary import Floats
 from policies.bandit.reward_model import HybridBanditReward
@@ -33,6 +33,7 @@ from serve.jobs.policies import behaviour, find_external_policy, find_policy, le
 from serve.learn.custom import custom_folder
 from serve.learn.settings import vowpal_args
 from serve.store.data_folder import open_data
+from serve.store.store import Store, StorePast
 
 READERS: dict[str, Callable[[Path], Source]] = {
     ".json": DsjsonSource,
@@ -208,6 +209,8 @@ def open_question(
                 after=max(learned) if held_out else 0,
                 behaviour=behaviour(config),
                 advance=advance or (lambda n: None),
+                default_reward=config.join.default_reward,
+                past=StorePast(store),
             )
         except ValueError as error:
             raise JobError(f"the log cannot be evaluated: {error}") from error
@@ -292,13 +295,13 @@ def reward_fit(config: Config, name: RewardModelName) -> Fit:
 
 
 def read_dataset(
-    config: Config, log: EventLog, arm: str = "", advance: Advance | None = None
+    config: Config, store: Store, arm: str = "", advance: Advance | None = None
 ) -> Dataset:
     """Return the decisions of a log, or of one arm of it.
 
     Args:
         config: its reward is used.
-        log: read from its beginning.
+        store: holds the log, which is read from its beginning.
         arm: arm of the experiment; empty: all pages.
         advance: progress callback, line by line.
 
@@ -306,8 +309,13 @@ def read_dataset(
         Refused: the log cannot be trusted; the message says where.
     """
     try:
-        lines = _told(log.read(), advance)
-        return read(lines, config.reward, lambda page: not arm or page.arm == arm)
+        return read(
+            _told(store.log.read(), advance),
+            config.reward,
+            lambda page: not arm or page.arm == arm,
+            default_reward=config.join.default_reward,
+            past=StorePast(store),
+        )
     except ValueError as error:
         raise JobError(f"the log cannot be evaluated: {error}") from error
 

@@ -24,6 +24,7 @@ from serve.errors import JobError
 from serve.jobs.evaluate import read_dataset
 from serve.jobs.policies import behaviour
 from serve.store.data_folder import open_data
+from serve.store.store import StorePast
 
 Advance = Callable[[int], None]
 """Called with the number of lines processed since the last call."""
@@ -63,7 +64,7 @@ def export_parquet(
     """
     _require_free(folder)
     with open_data(config) as store:
-        dataset = read_dataset(config, store.log, arm, advance)
+        dataset = read_dataset(config, store, arm, advance)
     _require_some(len(dataset), arm)
     aside = folder.with_name(f".{folder.name}.unfinished")
     save(dataset, aside)
@@ -108,6 +109,8 @@ def _source(config: Config, arm: str, advance: Advance | None) -> Iterator[LogSo
                 arm=arm,
                 behaviour=behaviour(config),
                 advance=advance or (lambda n: None),
+                default_reward=config.join.default_reward,
+                past=StorePast(store),
             )
         except ValueError as error:
             raise JobError(f"the log cannot be exported: {error}") from error

@@ -66,7 +66,7 @@ def _read_own(folder: Path) -> WorldLog:
     config = Config()
     config = replace(config, data=replace(config.data, folder=str(folder)))
     with open_data(config) as store:
-        dataset = read_dataset(config, store.log)
+        dataset = read_dataset(config, store)
         with store.view() as view:
             known = {item.item_id: item for item in view.items()}
             users = view.users()

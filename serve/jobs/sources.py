@@ -12,10 +12,11 @@ from rich.table import Table
 
 from env.records import PageRecord
 from env.reward import is_censored
-from env.vocabulary import DecisionId, Interaction, decision_id
-from replay.join.join import LATE_MS, Join
+from env.vocabulary import Correction, DecisionId, Example, Interaction, decision_id
+from replay.join.whole import WholeJoin
 from serve.config import Config
 from serve.store.data_folder import open_data
+from serve.store.store import StorePast
 
 Advance = Callable[[int], None]
 """Called with the number of log lines processed since the last call."""
@@ -64,17 +65,19 @@ def count_sources(config: Config, *, arm: str = "", advance: Advance | None = No
         Refused: there is no log.
         LogCorruption: a line differs from the written one.
     """
-    join, count = Join(config.reward, grace_ms=LATE_MS), _Count()
+    count = _Count()
     with open_data(config) as store:
+        join = WholeJoin(config.reward, past=StorePast(store))
         for line in store.log.read():
             if isinstance(line.record, PageRecord) and arm in ("", line.record.arm):
                 count.add_page(line.record)
-            for interaction in join.fold(line.record):
-                count.add_answer(interaction)
+            for example in join.fold(line.record):
+                if not (isinstance(example, Correction) and _is_of_other(join, arm)):
+                    count.add_answer(example, join.corrected_page)
             if advance is not None:
                 advance(1)
-    for interaction in join.flush():
-        count.add_answer(interaction)
+        for example in join.flush():
+            count.add_answer(example, None)
     return count.counts()
 
 
@@ -86,23 +89,32 @@ class _Count:
 
     def add_page(self, page: PageRecord) -> None:
         self._n_pages += 1
-        for k, (drawn, reason) in enumerate(zip(page.drawn, page.reasons, strict=True)):
+        for k, drawn in enumerate(page.drawn):
+            reason, alone = _source(page, k)
             tally = self._tallies.setdefault(reason, _Tally())
-            alone = bool(page.proposers) and page.proposers[k] == 1
             tally.cards += 1
             tally.alone += alone
             tally.unknown += not page.proposers
             self._open[decision_id(page.page_id, drawn.slot)] = reason, alone
 
-    def add_answer(self, interaction: Interaction) -> None:
-        reason, alone = self._open.pop(interaction.decision_id, ("", False))
-        if not reason or is_censored(interaction.feedback, interaction.duration_s):
+    def add_answer(self, example: Example, corrected: PageRecord | None) -> None:
+        """Count a closed decision, or what has changed of one on a corrected page."""
+        if not isinstance(example, Correction):
+            self._add(example, *self._open.pop(example.decision_id, ("", False)), 1)
+        elif corrected is not None:
+            slots = [drawn.slot for drawn in corrected.drawn]
+            source = _source(corrected, slots.index(example.after.slot))
+            self._add(example.before, *source, -1)
+            self._add(example.after, *source, 1)
+
+    def _add(self, interaction: Interaction, reason: str, alone: bool, n: int) -> None:
+        if reason not in self._tallies or is_censored(interaction.feedback, interaction.duration_s):
             return
         tally = self._tallies[reason]
-        tally.answered += 1
-        tally.reward += interaction.reward
-        tally.answered_alone += alone
-        tally.reward_alone += interaction.reward * alone
+        tally.answered += n
+        tally.reward += n * interaction.reward
+        tally.answered_alone += n * alone
+        tally.reward_alone += n * interaction.reward * alone
 
     def counts(self) -> SourceCounts:
         total = sum(tally.reward for tally in self._tallies.values())
@@ -110,6 +122,16 @@ class _Count:
         return SourceCounts(
             self._n_pages, tuple(_source_count(name, tally, total) for name, tally in ordered)
         )
+
+
+def _source(page: PageRecord, k: int) -> tuple[str, bool]:
+    """Return the source of a page's k-th card, and whether no other proposed it."""
+    return page.reasons[k], bool(page.proposers) and page.proposers[k] == 1
+
+
+def _is_of_other(join: WholeJoin, arm: str) -> bool:
+    page = join.corrected_page
+    return page is not None and arm not in ("", page.arm)
 
 
 def _source_count(name: str, tally: _Tally, total: float) -> SourceCount:

@@ -23,7 +23,7 @@ from serve.learn.learner import BATCH_LINES, publish
 from serve.learn.settings import learning_args, open_snapshots
 from serve.store.data_folder import open_data, require_idle
 from serve.store.generations import ActivationConflict, begin_epoch, require_epoch
-from serve.store.store import Activation, Transaction, write_now
+from serve.store.store import Activation, Store, StorePast, Transaction, write_now
 
 Advance = Callable[[int], None]
 """Called with the number of log lines folded since the last call."""
@@ -100,10 +100,10 @@ def train_bandit(
         with store.view() as view:
             epoch, last = view.newest_epoch("policy"), view.last_version_number("policy")
         split = _split(log, holdout)
-        learning = LearnerState(learning_args(config))
+        learning = LearnerState(learning_args(config), StorePast(store))
         _fold(learning, log, split.offset, advance)
         candidate = learning.policy.frozen(last + 1)
-        report = _judge(_held_out(config, log, split), candidate)
+        report = _judge(_held_out(config, store, split), candidate)
         refusals = gate.refusals(report)
         if refusals:
             return TrainedBandit(report, refusals, learning.learned, None)
@@ -151,9 +151,15 @@ def _fold(learning: LearnerState, log: EventLog, up_to: int, advance: Advance | 
             advance(len(lines))
 
 
-def _held_out(config: Config, log: EventLog, split: _Split) -> Dataset:
+def _held_out(config: Config, store: Store, split: _Split) -> Dataset:
     try:
-        return read(log.read(), config.reward, lambda page: page.at_ms >= split.at_ms)
+        return read(
+            store.log.read(),
+            config.reward,
+            lambda page: page.at_ms >= split.at_ms,
+            default_reward=config.join.default_reward,
+            past=StorePast(store),
+        )
     except ValueError as error:
         raise JobError(f"the log cannot be evaluated: {error}") from error
 

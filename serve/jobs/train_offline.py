@@ -40,6 +40,7 @@ from serve.config import Config
 from serve.errors import JobError
 from serve.learn.rankers import publish_ranker
 from serve.store.data_folder import open_data
+from serve.store.store import StorePast
 
 Advance = Callable[[str, int, int], None]
 """Called with the step's name, the amount done, and the total."""
@@ -217,7 +218,12 @@ def read_log(config: Config, reward: LifeReward) -> ReadLog:
         log = store.log
         try:
             offset = log.last_offset()  # before reading: later lines may be read or not
-            source = LogSource(log.read, config.reward)
+            source = LogSource(
+                log.read,
+                config.reward,
+                default_reward=config.join.default_reward,
+                past=StorePast(store),
+            )
             n_shards = max(1, round(len(source) / SHARD_STEPS))
             lives = read_life_shards(
                 source.batches(), window_days=reward.window_days, n_shards=n_shards

@@ -34,7 +34,7 @@ from serve.learn.served import initial_model
 from serve.learn.settings import learning_args, open_snapshots
 from serve.store.data_folder import open_data
 from serve.store.generations import all_versions
-from serve.store.store import Activation
+from serve.store.store import Activation, StorePast
 from serve.tokens import derive_key, load_secret
 
 Advance = Callable[[int], None]
@@ -91,7 +91,8 @@ def verify_log(
         log = store.log
         end = log.last_offset()
         versions = all_versions(store)
-        last_uses, learning = _last_uses(log, end), LearnerState(learning_args(config))
+        last_uses = _last_uses(log, end)
+        learning = LearnerState(learning_args(config), StorePast(store))
         ranker, customs = ranker_finder(config), load_customs(config)
         kept = kept_bandits(open_snapshots(config))
         audit = _Audit(learning, draw_key, last_uses, ranker, customs, kept, n_shown)

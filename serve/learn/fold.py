@@ -16,10 +16,11 @@ import msgspec
 from env.fair_start.audience import Audiences
 from env.fair_start.settings import AudienceArgs
 from env.feedback import SHIPPED
+from env.interface import Past
 from env.items.statistics import ItemStates
-from env.records import ItemRecord, LogLine
+from env.records import FeedbackRecord, ItemRecord, LogLine, Record
 from env.reward import Reward, is_censored
-from env.vocabulary import Interaction
+from env.vocabulary import Correction, Example, Interaction
 from policies.bandit.policy import HybridBandit, PoisonedModel
 from policies.bandit.settings import HybridBanditArgs
 from policies.collaborative.answers import AnswerWindow
@@ -27,9 +28,10 @@ from policies.custom.learning import CustomLearning, decode_state, part_name
 from policies.custom.load import CustomCode, say
 from policies.snapshots import Snapshot, SnapshotCorruption
 from replay.join.join import Join
+from replay.join.late import KeptPast, LateFeedback
 
 logger = logging.getLogger(__name__)
-JOIN, ANSWERS = "join", "answers"
+JOIN, ANSWERS, LATE = "join", "answers", "late"
 """Parts of a snapshot that are needed to resume learning, but not to draw pages."""
 
 
@@ -44,6 +46,7 @@ class LearningArgs:
     custom: tuple[CustomCode, ...] = ()  # custom policies that learn beside it
     answers: int = 0  # size of the window that item factors are learned from; 0: none is kept
     interests: tuple[tuple[str, float], ...] = ()  # of signals, by name, where not as shipped
+    default_reward: float | None = None  # of a card of which nothing was reported; None: no example
 
     def manifest_args(self) -> dict[str, Any]:
         """Return the arguments for a manifest, without the explorer, which folding does not use."""
@@ -51,6 +54,8 @@ class LearningArgs:
         del args["vowpal"]["explorer"], args["custom"]
         if not self.answers:  # without it, the arguments are those of a release that knew of none
             del args["answers"]
+        if self.default_reward is None:  # the same
+            del args["default_reward"]
         if self.custom:  # without any, the arguments are those of a release that knew of none
             args["custom"] = {code.name: code.code for code in self.custom}
         if not self.interests or not self.answers:
@@ -63,7 +68,14 @@ class LearningArgs:
 class LearnerState:
     """The fold: policy, item states, audiences, answers and join at one offset of the log."""
 
-    def __init__(self, args: LearningArgs) -> None:
+    def __init__(self, args: LearningArgs, past: Past | None = None) -> None:
+        """Start before the first line.
+
+        Args:
+            args: the inputs besides the log.
+            past: finds the pages of late feedback; None: they stay in memory, once the log says
+                that late feedback corrects.
+        """
         self.offset = 0
         self.learned = 0
         self.poisoned = 0
@@ -72,20 +84,25 @@ class LearnerState:
         self.policy = HybridBandit(args.vowpal)
         self.states = ItemStates()
         self.audiences = Audiences(args.audiences)
-        self.join = Join(args.reward, settle_ms=args.settle_ms)
+        self.join = Join(args.reward, settle_ms=args.settle_ms, default_reward=args.default_reward)
+        self.late = LateFeedback(args.reward, args.default_reward)
+        self._kept = KeptPast() if past is None else None
+        self._past: Past | None = past or self._kept
         self.custom = tuple(CustomLearning(code) for code in args.custom)
         self.window = None
         if args.answers:
             self.window = AnswerWindow(args.answers, dict(args.interests))
 
     @classmethod
-    def restore(cls, snapshot: Snapshot, args: LearningArgs) -> "LearnerState":
-        """Return the fold as a snapshot holds it.
+    def restore(
+        cls, snapshot: Snapshot, args: LearningArgs, past: Past | None = None
+    ) -> "LearnerState":
+        """Return the fold as a snapshot holds it; one of an older release corrects nothing yet.
 
         Raises:
             SnapshotCorruption: a part is missing or cannot be decoded by this release.
         """
-        learning, manifest, parts = cls(args), snapshot.manifest, snapshot.parts
+        learning, manifest, parts = cls(args, past), snapshot.manifest, snapshot.parts
         try:
             learning.offset = sum(manifest.offsets)
             learning.policy = HybridBandit.from_bytes(
@@ -93,7 +110,16 @@ class LearnerState:
             )
             learning.states = ItemStates.from_bytes(parts["items"])
             learning.audiences = Audiences.from_bytes(parts["audiences"], args.audiences)
-            learning.join = Join.from_bytes(parts[JOIN], args.reward, settle_ms=args.settle_ms)
+            learning.join = Join.from_bytes(
+                parts[JOIN],
+                args.reward,
+                settle_ms=args.settle_ms,
+                default_reward=args.default_reward,
+            )
+            if LATE in parts:
+                learning.late = LateFeedback.from_bytes(
+                    parts[LATE], args.reward, args.default_reward
+                )
             if args.answers:
                 learning.window = AnswerWindow.from_bytes(
                     parts[ANSWERS], args.answers, dict(args.interests)
@@ -111,43 +137,83 @@ class LearnerState:
 
     def fold(self, lines: Sequence[LogLine]) -> int:
         """Fold lines that follow the offset, in order; return the number of closed interactions."""
-        n_closed, known = 0, list[Interaction]()
+        n_closed, examples = 0, list[Example]()
         for line in lines:
-            closed = self.join.fold(line.record)
+            record = line.record
+            closed = self.join.fold(record)
             n_closed += len(closed)
-            known.extend(filter(self._tells, closed))
-            if isinstance(line.record, ItemRecord):
-                self.audiences.put(line.record)
-        if known:
-            self._learn(known)
-            if self.window is not None:
-                self.window.fold(known)
+            examples += [each for each in closed if self._tells(each)]
+            if isinstance(record, ItemRecord):
+                self.audiences.put(record)
+            self._fold_late(record, examples)
+        if examples:
+            self._learn(examples)
+            self._answer(examples)
             for custom in self.custom:
-                custom.learn(known)
+                custom.learn(examples)
         if lines:
             self.offset = lines[-1].offset
         return n_closed
 
     def _tells(self, interaction: Interaction) -> bool:
         """Count an interaction; return whether the policy may train on it."""
+        if not interaction.feedback.seen:
+            return True  # its reward is the default; it is no impression
         counts = self.audiences.fold(interaction)
         self.states.fold(interaction, counts)
+        self.late.close(interaction, filtered=not counts)
         return counts and not is_censored(interaction.feedback, interaction.duration_s)
 
-    def _learn(self, known: Sequence[Interaction]) -> None:
+    def _fold_late(self, record: Record, examples: list[Example]) -> None:
+        """Add what an event about no open decision corrects, where the log says that it does."""
+        self.late.fold(record, self.join.clock_ms)
+        if not self.late.window_ms:
+            return
+        if self.join.was_late and isinstance(record, FeedbackRecord) and self._past is not None:
+            change = self.late.change(record, self._past.history(record))
+            if change is not None and self._corrects(change):
+                examples.append(change if change.learned else change.after)
+        if self._kept is not None:
+            self._kept.keep(record)
+
+    def _corrects(self, change: Correction) -> bool:
+        """Count a correction; return whether the policy may train on it."""
+        after = change.after
+        if not change.before.feedback.seen:  # its first impression
+            counts = self.audiences.fold(after)
+            self.states.fold(after, counts)
+            if not counts:
+                self.late.close(after, filtered=True)
+            return counts and not is_censored(after.feedback, after.duration_s)
+        self.states.correct(change)
+        self.audiences.correct(change)
+        return not is_censored(after.feedback, after.duration_s)
+
+    def _answer(self, examples: Sequence[Example]) -> None:
+        if self.window is None:
+            return
+        for example in examples:
+            if isinstance(example, Correction):
+                self.window.correct(example)
+            elif example.feedback.seen:
+                self.window.fold((example,))
+
+    def _learn(self, examples: Sequence[Example]) -> None:
         """Train; split a batch that breaks the model in halves until the cause stands alone."""
         try:
-            self.policy.learn(known)
-            self.learned += len(known)
+            self.policy.learn(examples)
+            self.learned += len(examples)
         except PoisonedModel:
             self.rollbacks += 1
-            if len(known) == 1:
+            if len(examples) == 1:
                 self.poisoned += 1
-                logger.exception("left out decision=%s", known[0].decision_id)
+                example = examples[0]
+                known = example.after if isinstance(example, Correction) else example
+                logger.exception("left out decision=%s", known.decision_id)
                 return
-            half = len(known) // 2
-            self._learn(known[:half])
-            self._learn(known[half:])
+            half = len(examples) // 2
+            self._learn(examples[:half])
+            self._learn(examples[half:])
 
     def parts(self, *, resumable: bool = True) -> dict[str, bytes]:
         """Return the parts of a snapshot; equal folds give equal bytes.
@@ -159,6 +225,7 @@ class LearnerState:
         parts = {"items": self.states.to_bytes(), "audiences": self.audiences.to_bytes()}
         if resumable:
             parts |= {"model": self.policy.to_bytes(), JOIN: self.join.to_bytes()}
+            parts[LATE] = self.late.to_bytes()
             if self.window is not None:
                 parts[ANSWERS] = self.window.to_bytes()
         return parts | dict(self._custom_parts())

@@ -12,6 +12,8 @@ from functools import partial
 from threading import Event
 from typing import Literal
 
+import msgspec
+
 from env.columns.schema import SCHEMA
 from env.interface import EventLog
 from env.records import TickRecord
@@ -25,7 +27,7 @@ from serve.store.generations import (
     current_version,
     require_epoch,
 )
-from serve.store.store import Activation, Store, StoreUnavailable, write_now
+from serve.store.store import Activation, Store, StorePast, StoreUnavailable, write_now
 
 logger = logging.getLogger(__name__)
 BATCH_LINES = 8_000
@@ -52,6 +54,7 @@ class OnlineLearner:
         beats: Heartbeats | None = None,
         told: Sequence[Callable[[LearnerState], object]] = (),
         embedding: Callable[[], EmbeddingCounts] | None = None,
+        corrects_ms: int | None = None,
     ) -> None:
         """Resume from the newest usable snapshot, or else from the start of the log.
 
@@ -68,6 +71,8 @@ class OnlineLearner:
             beats: receives a heartbeat about once a second; None: no heartbeats.
             told: each is called with the fold after each batch, on the learner's thread.
             embedding: counts the embedded items, for the heartbeats; None: none are.
+            corrects_ms: for how long after its page late feedback corrects a card from now on; a
+                line of the log then says so. None: as the log says.
         """
         self._log = store.log
         self._store = store
@@ -89,7 +94,12 @@ class OnlineLearner:
         self.epoch = write_now(store, begin_epoch)
         current = current_version(store)
         self._known_offset = 0 if current is None else current.offset
+        self._past = StorePast(store)
         self.learning = self._resume(current, args)
+        if corrects_ms not in (None, self.learning.late.window_ms):
+            # Its time is the log's: the clock of a simulated server is not this machine's.
+            tick = TickRecord(self.learning.join.clock_ms, corrects_ms=corrects_ms)
+            self._log.append([tick], durable=False)
         is_current = current is None or self.learning.policy.version == current.version
         self._published_learned = self.learning.learned if is_current else -1
         self._version = 0 if current is None else current.version
@@ -178,6 +188,7 @@ class OnlineLearner:
         if self._beats is None:
             return
         learning, counts = self.learning, self.learning.join.counts
+        outcomes = msgspec.structs.asdict(learning.late.counts)
         beat = LearnerHeartbeat(
             at_ms=self._now_ms(),
             epoch=self.epoch,
@@ -189,6 +200,7 @@ class OnlineLearner:
             censored=counts.censored,
             never_seen=counts.never_seen,
             late=counts.late,
+            late_outcomes=outcomes,
             refused=learning.policy.refusals,
             poisoned=learning.poisoned,
             rollbacks=learning.rollbacks,
@@ -225,11 +237,11 @@ class OnlineLearner:
                 snapshot = self._snapshots.load(number)
                 obstacle = _obstacle(snapshot.manifest, current, args, self._log)
                 if not obstacle:
-                    return LearnerState.restore(snapshot, args)
+                    return LearnerState.restore(snapshot, args, self._past)
             except (SnapshotCorruption, FileNotFoundError) as error:
                 obstacle = str(error)
             logger.warning("passed over version=%d: %s", number, obstacle)
-        return LearnerState(args)
+        return LearnerState(args, self._past)
 
 
 def _obstacle(

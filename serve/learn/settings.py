@@ -46,6 +46,7 @@ def learning_args(config: Config) -> LearningArgs:
         load_customs(config).learners,
         config.collaborative.answers if config.collaborative.enabled else 0,
         config.signal_table.interests(),
+        config.join.default_reward,
     )
 
 

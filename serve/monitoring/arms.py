@@ -11,7 +11,7 @@ from threading import Event
 from replay.evaluate.arms import ArmsFold, Rules
 from serve.config import Config
 from serve.monitoring.heartbeats import ARMS, ArmsHeartbeat, Heartbeats
-from serve.store.store import Store, StoreUnavailable
+from serve.store.store import Store, StorePast, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 BATCH_LINES = 2_000
@@ -21,10 +21,10 @@ PAUSE_S = 0.2
 BEAT_S = 5.0
 
 
-def arms_fold(config: Config) -> ArmsFold:
+def arms_fold(config: Config, store: Store) -> ArmsFold:
     """Return the fold of the configured experiment; raises ValueError where it has one arm."""
     shares, settle_ms = config.experiment.shares, config.join.settle_ms
-    return ArmsFold(shares, config.reward, settle_ms=settle_ms)
+    return ArmsFold(shares, config.reward, settle_ms=settle_ms, past=StorePast(store))
 
 
 def rules_of(config: Config) -> Rules:
@@ -57,7 +57,7 @@ class ArmsFollower:
         """
         self._log, self._beats, self._batch_lines = store.log, beats, batch_lines
         self._now_ms, self._monotonic_s = now_ms, monotonic_s
-        self._fold, self._rules = arms_fold(config), rules_of(config)
+        self._fold, self._rules = arms_fold(config, store), rules_of(config)
         self._control = config.experiment.control
         self._offset = 0
         self._is_caught_up = False  # a part of the log would tell a verdict of its own

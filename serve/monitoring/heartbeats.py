@@ -69,6 +69,7 @@ class LearnerHeartbeat(msgspec.Struct, frozen=True, tag="learner"):
     overdrawn: dict[str, float] = {}  # by over-committed market, the card share its uploads need
     custom_failed: dict[str, int] = {}  # interactions that a custom policy raised on, by name
     embedding: EmbeddingCounts | None = None  # None: there is no hook
+    late_outcomes: dict[str, int] = {}  # late events by `replay.join.late.LateCounts`
 
 
 class ArmsHeartbeat(msgspec.Struct, frozen=True, tag="arms"):

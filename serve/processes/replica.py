@@ -224,6 +224,7 @@ class LearnerReplica:
             beats=self._beats,
             told=(self._tell,),
             embedding=None if self._embedder is None else self._embedder.counts,
+            corrects_ms=config.join.corrects_ms,
         )
         logger.info("learning epoch=%d from offset=%d", learner.epoch, learner.learning.offset)
         if config.collaborative.enabled:

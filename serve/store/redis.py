@@ -14,11 +14,12 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 
 import msgspec
 
-from env.records import LogLine, PageRecord, Record
+from env.interface import PageHistory
+from env.records import FeedbackRecord, LogLine, PageRecord, Record
 from env.users.state import UserState, decode_state, encode_state
 from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
 from replay.log.redis.client import RELEASE, TAKE, RedisClient, RedisError
-from replay.log.redis.log import LogNotFound, RedisDatabase, RedisLog, find_pages
+from replay.log.redis.log import LogNotFound, RedisDatabase, RedisLog, find_history, find_pages
 from replay.log.redis.shard import STAMP_BYTES, read_ahead
 from replay.log.redis.writer import ITEMS, Contended, ShardTransaction
 from serve.config import Config
@@ -152,6 +153,10 @@ class RedisView:
     def pages(self, page_ids: Collection[PageId]) -> dict[PageId, PageRecord]:
         """Return these pages, of any user; missing ones are left out."""
         return find_pages(self._database, page_ids)
+
+    def history(self, event: FeedbackRecord) -> PageHistory | None:
+        """Return the page of a logged event, and the events about it that precede this one."""
+        return find_history(self._database, event)
 
     # --- items ---
 

@@ -11,11 +11,12 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from env.records import CATALOGUE_KINDS, LogLine, PageRecord, Record
+from env.interface import PageHistory
+from env.records import CATALOGUE_KINDS, FeedbackRecord, LogLine, PageRecord, Record
 from env.users.state import UserState, decode_state, encode_state
 from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
 from replay.log.sqlite.database import WAL_BYTES, Database, insert_rows
-from replay.log.sqlite.log import SqliteLog, find, find_page, forget, insert
+from replay.log.sqlite.log import SqliteLog, find, find_history, find_page, forget, insert
 from serve.config import Config
 from serve.store.kind import FileCopies, StoreKind
 from serve.store.store import (
@@ -151,6 +152,10 @@ class SqliteView:
         """Return these pages, of any user; missing ones are left out."""
         found = {page_id: find(self.connection, f"p/{page_id}") for page_id in page_ids}
         return {key: page for key, page in found.items() if isinstance(page, PageRecord)}
+
+    def history(self, event: FeedbackRecord) -> PageHistory | None:
+        """Return the page of a logged event, and the events about it that precede this one."""
+        return find_history(self.connection, event)
 
     # --- items ---
 

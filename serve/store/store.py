@@ -15,8 +15,8 @@ from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Literal, NamedTuple, Protocol, Self, TypeVar
 
-from env.interface import EventLog
-from env.records import Kind, LogLine, PageRecord, Record
+from env.interface import EventLog, PageHistory
+from env.records import FeedbackRecord, Kind, LogLine, PageRecord, Record
 from env.users.state import UserState
 from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
 from serve.store.totals import Total, Vectors
@@ -90,6 +90,13 @@ class View(Protocol):
 
     def pages(self, page_ids: Collection[PageId]) -> dict[PageId, PageRecord]:
         """Return these pages, of any user; missing ones are left out."""
+        ...
+
+    def history(self, event: FeedbackRecord) -> PageHistory | None:
+        """Return the page of a logged event, and the events about it that precede this one.
+
+        None where the page does not precede the event in the log.
+        """
         ...
 
     # --- items ---
@@ -353,6 +360,19 @@ async def read(store: Store, ask: Callable[[View], T], about: str = "") -> T:
 async def off_loop(store: Store, ask: Callable[[], T]) -> T:
     """Return the result of a function that reads a store; on a thread unless the store is local."""
     return ask() if store.is_local else await asyncio.to_thread(ask)
+
+
+class StorePast:
+    """Finds the pages of late feedback in a store; see `env.interface.Past`."""
+
+    def __init__(self, store: Store) -> None:
+        """Take a store, which the caller keeps open."""
+        self._store = store
+
+    def history(self, event: FeedbackRecord) -> PageHistory | None:
+        """Return the page of a logged event, and the events about it that precede this one."""
+        with self._store.view(event.user) as view:
+            return view.history(event)
 
 
 class StoreLog:

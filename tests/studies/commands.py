@@ -756,6 +756,44 @@ def bench_arms(
     show(result, as_json)
 
 
+def bench_late(
+    users: Annotated[int, typer.Option(min=250, help="Who come in turn.")] = 2_000,
+    cards_a_day: CardsADay = 40_000,
+    days: Annotated[float, typer.Option(min=0.0, help="Before the compared ones.")] = 3.0,
+    compared: Annotated[float, typer.Option(min=0.1, help="Days compared.")] = 3.0,
+    items: Items = 4_096,
+    lost: Annotated[bool, typer.Option("--lost", help="Also let late likes be lost.")] = False,
+    events: Annotated[
+        int, typer.Option(min=0, help="Count this many events in every order instead.")
+    ] = 0,
+    preset: PresetName = "kuairand",
+    seed: Seed = 1,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let likes come 1 s to 2 days late, and see how much of prompt ones' reward is left.
+
+    It should show late_ratio of .98 or more; with --lost, lost_ratio is what it is without
+    corrections. With --events 1000000 it sends events in every order, days late and twice, and
+    should show learner_mismatches, row_mismatches and uncounted 0.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from tests.studies.late.counts import run_counts
+    from tests.studies.late.late import LateSize, run_late
+
+    with threadpool_limits(1, user_api="blas"), steps() as advance:
+        if events:
+            show(run_counts(events, seed=seed, advance=advance), as_json)
+            return
+        size = LateSize(250 * (users // 250), items, cards_a_day, days, compared)
+        settings = load_settings(config, None)
+        result = run_late(
+            size, preset=preset, seed=seed, config=settings, lost=lost, advance=advance
+        )
+    show(result, as_json)
+
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -788,3 +826,4 @@ app.command("two-servers", epilog="Example: make study ARGS='two-servers --json'
 app.command("coldstart", epilog=COLDSTART_EXAMPLE)(bench_coldstart)
 app.command("retention", epilog=RETENTION_EXAMPLE)(bench_retention)
 app.command("arms", epilog="Example: make study ARGS='arms --worlds 2 --json'")(bench_arms)
+app.command("late", epilog="Example: make study ARGS='late --lost --json'")(bench_late)

@@ -25,7 +25,14 @@ from serve.processes.replica import FeedReplica
 from serve.store.open import open_store
 from serve.store.store import Store
 from serve.tokens import N_BYTES
-from serve.wire.feed import CardBody, Event, FeedbackRequest, FeedRequest, SceneBody
+from serve.wire.feed import (
+    CardBody,
+    Event,
+    FeedbackRequest,
+    FeedRequest,
+    FeedResponse,
+    SceneBody,
+)
 
 START_MS = 1_800_000_000_000
 PAGE_MS = 120_000
@@ -66,11 +73,14 @@ def make_history(
     rounds: range = range(4),
     publish: bool = True,
     turned_from: int = 1_000,
+    late: bool = False,
+    corrects_ms: int | None = None,
 ) -> None:
     """Let everybody swipe a page a round, the learner publishing after each round.
 
-    From the round `turned_from` on users like what they disliked before. A new folder gets a fixed
-    secret, so that the draws are the same each time.
+    From the round `turned_from` on users like what they disliked before. With `late` they like the
+    first card of each page a round later, and watch it longer. A new folder gets a fixed secret, so
+    that the draws are the same each time.
     """
     folder = Path(config.data.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,9 +90,12 @@ def make_history(
     replica = FeedReplica(config, now_ms=lambda: START_MS)
     try:
         with open_store(config, lambda: 0) as store:
-            learner = make_learner(config, store)
+            learner, pages = make_learner(config, store, corrects_ms), list[FeedResponse]()
             for k in rounds:
-                asyncio.run(_round(replica, k, n_users, "dull" if k >= turned_from else "good"))
+                if late:
+                    asyncio.run(_tell_late(replica, k * n_users, pages))
+                taste = "dull" if k >= turned_from else "good"
+                pages = asyncio.run(_round(replica, k, n_users, taste))
                 while learner.step():
                     pass
                 version = learner.publish_if_due(force=True) if publish else None
@@ -92,7 +105,7 @@ def make_history(
         replica.close()
 
 
-def make_learner(config: Config, store: Store) -> OnlineLearner:
+def make_learner(config: Config, store: Store, corrects_ms: int | None = None) -> OnlineLearner:
     """Return a learner that publishes only when it is told to."""
     return OnlineLearner(
         store,
@@ -101,10 +114,12 @@ def make_learner(config: Config, store: Store) -> OnlineLearner:
         now_ms=lambda: START_MS,
         monotonic_s=lambda: 0.0,
         tick_after_s=None,
+        corrects_ms=corrects_ms,
     )
 
 
-async def _round(replica: FeedReplica, k: int, n_users: int, taste: str) -> None:
+async def _round(replica: FeedReplica, k: int, n_users: int, taste: str) -> list[FeedResponse]:
+    pages = []
     for user in range(n_users):
         at_ms = START_MS + (k * n_users + user) * PAGE_MS
         request = FeedRequest(
@@ -114,6 +129,26 @@ async def _round(replica: FeedReplica, k: int, n_users: int, taste: str) -> None
         events = [
             e for card in page.items for e in _answer(card, taste, at_ms + 10_000 * card.slot)
         ]
+        answered = await replica.engine.feedback(FeedbackRequest(tuple(events)))
+        assert answered.accepted == len(events)
+        pages.append(page)
+    return pages
+
+
+async def _tell_late(replica: FeedReplica, n_pages: int, pages: list[FeedResponse]) -> None:
+    """Report more of the first card of each page, at the time of the n-th page of all."""
+    at_ms = START_MS + n_pages * PAGE_MS
+    cards = [page.items[0] for page in pages]
+    events = [
+        event
+        for card in cards
+        for event in (
+            Event("late like", card.decision_id, "like", at_ms),
+            Event("late dwell", card.decision_id, "dwell", at_ms, 29.0),
+            Event("late again", card.decision_id, "like", at_ms),
+        )
+    ]
+    if events:
         answered = await replica.engine.feedback(FeedbackRequest(tuple(events)))
         assert answered.accepted == len(events)
 

@@ -14,10 +14,20 @@ from dataclasses import dataclass, field, fields
 from itertools import compress
 from typing import Self, TypeVar
 
-from env.interface import EventLog
-from env.records import BlockRecord, Kind, LogLine, PageRecord, Record, UserRecord, record_key
+from env.interface import EventLog, PageHistory
+from env.records import (
+    BlockRecord,
+    FeedbackRecord,
+    Kind,
+    LogLine,
+    PageRecord,
+    Record,
+    UserRecord,
+    record_key,
+)
 from env.users.state import UserState, decode_state, encode_state
 from env.vocabulary import Item, ItemId, PageId, Profile, UserId, UserKey
+from replay.join.late import KeptPast
 from replay.log.sqlite.log import anonymous
 from serve.config import Config
 from serve.store.kind import StoreKind
@@ -88,6 +98,14 @@ class ToyView:
 
     def pages(self, page_ids: Collection[PageId]) -> dict[PageId, PageRecord]:
         return {page.page_id: page for page in self._pages() if page.page_id in page_ids}
+
+    def history(self, event: FeedbackRecord) -> PageHistory | None:
+        past = KeptPast()
+        for line in self.tables.lines:
+            if record_key(line.record) == record_key(event):
+                return past.history(event)
+            past.keep(line.record)
+        return None
 
     def catalogue_offset(self) -> int:
         return self.tables.catalogue

@@ -13,9 +13,11 @@ from concurrent.futures import Future
 from itertools import chain, islice
 from typing import NamedTuple, TypeVar
 
+from env.interface import PageHistory
 from env.records import (
     CATALOGUE_KINDS,
     FORMAT_VERSION,
+    FeedbackRecord,
     ItemRecord,
     Kind,
     LogLine,
@@ -380,6 +382,29 @@ class RedisLog:
 
 def _appending(records: Sequence[Record]) -> Callable[[ShardTransaction], list[bool]]:
     return lambda transaction: transaction.append(records)
+
+
+def find_history(database: RedisDatabase, event: FeedbackRecord) -> PageHistory | None:
+    """Return the page of a logged event, and the events about it that precede this one.
+
+    All are in the shard of their user, whose order is that of the log. It takes two round trips.
+
+    Raises:
+        LogCorruption: a line's crc or payload is wrong.
+    """
+    shard = database.shards[database.shard_of(event.user)]
+    page_id = event.decision_id.rpartition(":")[0]
+    found = database.client.fields(shard.key(f"said:{page_id}"))
+    offsets = {name.decode(): int(offset) for name, offset in found.items()}
+    begin, end = offsets.pop("", None), offsets.get(event.event_id, 0)
+    if begin is None or begin >= end:
+        return None
+    wanted = [begin, *sorted(offset for offset in offsets.values() if begin < offset < end)]
+    entries = database.client.ask_all([shard.ask_entry(offset) for offset in wanted])
+    page, *events = (line.record() for its in entries for line in shard.unpacked(its))
+    if not isinstance(page, PageRecord):
+        return None
+    return PageHistory(page, tuple(e for e in events if isinstance(e, FeedbackRecord)))
 
 
 def find_pages(database: RedisDatabase, page_ids: Collection[PageId]) -> dict[PageId, PageRecord]:

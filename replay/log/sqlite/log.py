@@ -13,6 +13,7 @@ from itertools import compress
 
 import msgspec
 
+from env.interface import PageHistory
 from env.records import (
     BlockRecord,
     FeedbackRecord,
@@ -54,6 +55,10 @@ _FIND = "SELECT offset, crc, payload FROM log WHERE key = ? AND key <> ''"
 
 _PAGE = """SELECT offset, crc, payload FROM log
     WHERE key >= ? AND key < ? AND key <> '' ORDER BY key LIMIT 1"""
+
+# The pluses keep the planner from a scan of the offsets between page and event.
+_EVENTS = """SELECT offset, crc, payload FROM log
+    WHERE key >= ? AND key < ? AND key <> '' AND +offset > ? AND +offset < ? ORDER BY offset"""
 
 _PERSON = "SELECT offset, crc, payload FROM log WHERE kind IN ('user', 'block') AND user = ?"
 _OVERWRITE = "UPDATE log SET crc = ?, payload = ? WHERE offset = ?"
@@ -184,6 +189,27 @@ def find_page(connection: sqlite3.Connection, beginning: str) -> PageRecord | No
     line = connection.execute(_PAGE, (key, f"{key}\U0010ffff")).fetchone()
     page = None if line is None else checked_record(*line)
     return page if isinstance(page, PageRecord) else None
+
+
+def find_history(connection: sqlite3.Connection, event: FeedbackRecord) -> PageHistory | None:
+    """Return the page of a logged event, and the events about it that precede this one.
+
+    None where the page does not precede the event; raise LogCorruption if a line is damaged.
+    """
+    key = record_key(event)
+    page_key = f"p/{key[2 : key.index('/', 2)]}"
+    own = connection.execute("SELECT offset FROM log WHERE key = ? AND key <> ''", (key,))
+    page = connection.execute(_FIND, (page_key,)).fetchone()
+    (end,) = own.fetchone() or (0,)
+    if page is None or page[0] >= end:
+        return None
+    record = checked_record(*page)
+    prefix = f"f/{page_key[2:]}/"
+    lines = connection.execute(_EVENTS, (prefix, f"{prefix}\U0010ffff", page[0], end)).fetchall()
+    events = (checked_record(*line) for line in lines)
+    if not isinstance(record, PageRecord):
+        return None
+    return PageHistory(record, tuple(e for e in events if isinstance(e, FeedbackRecord)))
 
 
 def forget(connection: sqlite3.Connection, user: UserKey) -> int:

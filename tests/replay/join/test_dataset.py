@@ -17,8 +17,8 @@ from env.vocabulary import Page
 from policies.baselines import UniformPolicy, mixture_policy
 from replay.join import dataset, exported
 from replay.join.dataset import Dataset
-from replay.join.join import join_all
 from replay.join.rows import FLAGS, CoverageCounts
+from replay.join.whole import join_all
 
 
 def make_log(seed: int = 7) -> tuple[dict[str, Page], list[Record]]:

@@ -42,7 +42,8 @@ from env.vocabulary import (
     split_decision_id,
 )
 from policies.baselines import UniformPolicy
-from replay.join.join import LATE_MS, SETTLE_MS, UNSEEN_MS, Join, attribution_timeout_ms, join_all
+from replay.join.join import SETTLE_MS, UNSEEN_MS, Join, attribution_timeout_ms
+from replay.join.whole import join_all
 
 HOUR_MS = 3_600_000
 
@@ -425,19 +426,22 @@ def test_offline_what_came_late_counts() -> None:
         page(),
         say("p:0", "impression", 0),
         say("p:1", "impression", 1_000),
-        say("p:0", "like", 1_000 + LATE_MS),
-        say("p:1", "dwell", 1_500 + LATE_MS, 30.0),
-        say("p:2", "impression", 1_600 + LATE_MS),
+        say("p:0", "like", 1_000 + HOUR_MS),
+        say("p:1", "dwell", 1_500 + HOUR_MS, 30.0),
+        say("p:2", "impression", 1_600 + HOUR_MS),
     )
     online = run(*records)
     assert not online["p:0"].feedback.like
     assert not online["p:1"].feedback.left
     offline: dict[str, Interaction] = {i.decision_id: i for i in join_all(lines(records), Reward())}
     assert offline["p:0"] == msgspec.structs.replace(
-        online["p:0"], feedback=Feedback(seen=True, left=True, like=True), reward=0.5
+        online["p:0"],
+        feedback=Feedback(seen=True, left=True, like=True),
+        reward=0.5,
+        closed_ms=1_000 + HOUR_MS,
     )
     assert offline["p:1"].feedback == Feedback(seen=True, left=True, dwell_s=30.0)
-    assert offline["p:1"].closed_ms == 1_600 + LATE_MS + SETTLE_MS
+    assert offline["p:1"].closed_ms == 1_500 + HOUR_MS
 
 
 # --- one deterministic fold, whatever happens -----------------------------------------------------

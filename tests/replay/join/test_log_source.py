@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from worlds import LIKES, START_MS, World, lines
 
-from env.interface import Policy
+from env.interface import PageHistory, Policy
 from env.records import (
     FeedbackRecord,
     LogLine,
@@ -18,9 +18,10 @@ from env.records import (
     decode_record,
     encode_record,
 )
-from env.vocabulary import Profile, UserId, UserKey, split_decision_id
+from env.vocabulary import PageId, Profile, UserId, UserKey, split_decision_id
 from policies.baselines import UniformPolicy, mixture_policy
 from replay.join.dataset import read
+from replay.join.late import KeptPast
 from replay.join.our_log import LogSource
 from replay.join.rows import CoverageCounts
 from replay.source import Batch, Source
@@ -129,7 +130,7 @@ def test_draws_of_pages_without_a_row_are_judged_too() -> None:
     """Pages that nobody answered have no rows; whether they have may depend on their cards."""
     silent = [
         r
-        for r in RECORDS
+        for r in sorted(RECORDS, key=lambda r: r.at_ms)
         if not (isinstance(r, FeedbackRecord) and r.decision_id.rpartition(":")[0].endswith("-2"))
     ]
     source = LogSource(lambda: lines(silent), LIKES)
@@ -178,6 +179,27 @@ def test_a_log_that_cannot_be_trusted_is_refused(changes: dict[str, object], mes
         list(LogSource(lambda: lines(wrong), LIKES).batches())
 
 
+class Stored:
+    """Finds pages in payloads, as a store does on its disk."""
+
+    def __init__(self, payloads: list[bytes]) -> None:
+        self._of: dict[PageId, list[bytes]] = {}
+        for payload in payloads:
+            record = decode_record(payload)
+            if isinstance(record, PageRecord):
+                self._of[record.page_id] = [payload]
+            elif isinstance(record, FeedbackRecord):
+                self._of[split_decision_id(record.decision_id)[0]].append(payload)
+
+    def history(self, event: FeedbackRecord) -> PageHistory | None:
+        kept = KeptPast()
+        for record in map(decode_record, self._of[split_decision_id(event.decision_id)[0]]):
+            if record == event:
+                return kept.history(event)
+            kept.keep(record)
+        return None
+
+
 @pytest.mark.slow
 def test_pages_are_let_go_when_nothing_of_them_is_open_any_more() -> None:
     payloads = [encode_record(record) for record in make_log(n_users=150)]
@@ -191,6 +213,6 @@ def test_pages_are_let_go_when_nothing_of_them_is_open_any_more() -> None:
             yield LogLine(i + 1, decode_record(payload))
 
     before = sum(type(o) is PageRecord for o in gc.get_objects())
-    source = LogSource(read_again, LIKES)
+    source = LogSource(read_again, LIKES, past=Stored(payloads))
     assert len(source) > 1_500
     assert max(alive) - before < n_pages / 2

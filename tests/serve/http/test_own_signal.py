@@ -19,7 +19,7 @@ from env.records import FeedbackRecord, PageRecord, UserRecord
 from env.users.fold import fold
 from env.users.state import UserState
 from env.vocabulary import DecisionId, UserKey
-from replay.join.join import join_all
+from replay.join.whole import join_all
 from serve.commands.main import app
 from serve.config import Config, load
 from serve.jobs.verify import verify_log

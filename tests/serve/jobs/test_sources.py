@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from env.records import PageRecord
 from env.vocabulary import split_decision_id
 from policies.candidates.retrieval import SOURCES
-from replay.join.join import LATE_MS, join_all
+from replay.join.whole import join_all
 from serve.commands.main import app
 from serve.config import Config, DataSettings
 from serve.errors import JobError
@@ -43,7 +43,7 @@ def test_cards_and_rewards_are_those_of_the_log(config: Config) -> None:
         told = zip(page.reasons, page.proposers, strict=True)
         alone.update(reason for reason, n in told if n == 1)
     rewards: dict[str, list[float]] = {}
-    for interaction in join_all(lines, config.reward, grace_ms=LATE_MS):
+    for interaction in join_all(lines, config.reward):
         page_id, slot = split_decision_id(interaction.decision_id)
         page = pages[page_id]
         place = [drawn.slot for drawn in page.drawn].index(slot)

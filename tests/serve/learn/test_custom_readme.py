@@ -95,7 +95,7 @@ def test_its_value_from_the_log_holds_its_arms_own_mean(config: Config) -> None:
     # Nine users of ten are in its arm, so both share most of their chance: a miss by the width of
     # the interval is some five standard errors of the difference.
     with open_data(config) as store:
-        rewards = read_dataset(config, store.log, "mine").reward
+        rewards = read_dataset(config, store, "mine").reward
     with open_question(config, [NAME]) as question:
         (report,) = question.answer().reports
     estimate = report.estimates[0]
