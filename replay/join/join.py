@@ -18,6 +18,7 @@ from env.feedback import KINDS
 from env.records import (
     BlockRecord,
     FeedbackRecord,
+    HistoryRecord,
     ItemRecord,
     LogLine,
     PageRecord,
@@ -254,7 +255,12 @@ class Join:
         return page_id in self._state.pages
 
     def fold(self, record: Record) -> list[Interaction]:
-        """Fold one record and return the Interactions that its time closed."""
+        """Fold one record and return the Interactions that its time closed.
+
+        An imported history says nothing of what is open here, and its time closes nothing.
+        """
+        if isinstance(record, HistoryRecord):
+            return []
         now_ms = self._state.clock_ms = max(self._state.clock_ms, record.at_ms)
         is_due = self._agenda and self._agenda[0][0] <= now_ms
         closed = list(self._close_until(now_ms)) if is_due else []

@@ -15,8 +15,9 @@ import msgspec
 
 from env.fair_start.audience import Audiences
 from env.fair_start.settings import AudienceArgs
+from env.history import n_views
 from env.items.statistics import ItemStates
-from env.records import ItemRecord, LogLine
+from env.records import HistoryRecord, ItemRecord, LogLine
 from env.reward import Reward, is_censored
 from env.vocabulary import Interaction
 from policies.bandit.policy import HybridBandit, PoisonedModel
@@ -62,6 +63,7 @@ class LearnerState:
         self.learned = 0
         self.poisoned = 0
         self.rollbacks = 0
+        self.imported = 0  # views of imported histories
         self.args = args
         self.policy = HybridBandit(args.vowpal)
         self.states = ItemStates()
@@ -105,13 +107,19 @@ class LearnerState:
         for line in lines:
             closed = self.join.fold(line.record)
             n_closed += len(closed)
-            known.extend(filter(self._tells, closed))
-            if isinstance(line.record, ItemRecord):
-                self.audiences.put(line.record)
+            told = list(filter(self._tells, closed))
+            known.extend(told)
+            if self.window is not None:
+                self.window.fold(told)
+            match line.record:
+                case ItemRecord():
+                    self.audiences.put(line.record)
+                case HistoryRecord():
+                    self._recall(line.record)
+                case _:
+                    pass  # the join has it
         if known:
             self._learn(known)
-            if self.window is not None:
-                self.window.fold(known)
             for custom in self.custom:
                 custom.learn(known)
         if lines:
@@ -123,6 +131,13 @@ class LearnerState:
         counts = self.audiences.fold(interaction)
         self.states.fold(interaction, counts)
         return counts and not is_censored(interaction.feedback, interaction.duration_s)
+
+    def _recall(self, record: HistoryRecord) -> None:
+        """Count an imported history; the policy learns nothing from it."""
+        self.states.fold_history(record, self.args.reward)
+        if self.window is not None:
+            self.window.fold_history(record)
+        self.imported += n_views(record)
 
     def _learn(self, known: Sequence[Interaction]) -> None:
         """Train; split a batch that breaks the model in halves until the cause stands alone."""
