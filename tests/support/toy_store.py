@@ -24,6 +24,7 @@ from serve.store.kind import StoreKind
 from serve.store.store import (
     Activation,
     ActivationName,
+    ImportMark,
     NotKept,
     RegisteredUser,
     Transaction,
@@ -49,6 +50,9 @@ class Tables:
     epochs: Counter[ActivationName] = field(default_factory=Counter)
     activations: list[tuple[ActivationName, Activation]] = field(default_factory=list)
     totals: Counter[Total] = field(default_factory=Counter)
+    import_mark: ImportMark | None = None
+    staged: dict[tuple[str, UserId], bytes] = field(default_factory=dict)
+    imported: dict[UserKey, bytes] = field(default_factory=dict)
 
     def copied(self) -> "Tables":
         return Tables(**{each.name: copy.copy(getattr(self, each.name)) for each in fields(self)})
@@ -130,6 +134,18 @@ class ToyView:
     def imported_world(self) -> tuple[bytes, bytes] | None:
         return None
 
+    def import_mark(self) -> ImportMark | None:
+        return self.tables.import_mark
+
+    def staged_users(self) -> list[tuple[str, UserId]]:
+        return list(self.tables.staged)
+
+    def staged(self, run: str, user_ids: Sequence[UserId]) -> list[bytes | None]:
+        return [self.tables.staged.get((run, user_id)) for user_id in user_ids]
+
+    def imported_views(self, users: Sequence[UserKey]) -> list[bytes]:
+        return [self.tables.imported.get(user, b"") for user in users]
+
     def _pages(self) -> Iterator[PageRecord]:
         records = (line.record for line in self.tables.lines)
         return (record for record in records if isinstance(record, PageRecord))
@@ -198,6 +214,18 @@ class ToyTransaction(ToyView):
 
     def put_imported_world(self, about: bytes, users: bytes) -> None:
         raise NotKept("the toy takes no import with its world")
+
+    def set_import_mark(self, mark: ImportMark | None) -> None:
+        self.tables.import_mark = mark
+
+    def stage(self, run: str, rows: Mapping[UserId, bytes | None]) -> None:
+        for user_id, row in rows.items():
+            self.tables.staged.pop((run, user_id), None)
+            if row is not None:
+                self.tables.staged[run, user_id] = row
+
+    def put_imported_views(self, views: Mapping[UserKey, bytes]) -> None:
+        self.tables.imported |= views
 
 
 class ToyDatabase:
