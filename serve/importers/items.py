@@ -160,12 +160,12 @@ def _read_json_lines(path: Path) -> Iterator[tuple[int, Cells]]:
 
 def _decode(path: Path, number: int, line: bytes) -> Cells:
     try:
-        decoded = msgspec.json.decode(line)
+        return msgspec.convert(msgspec.json.decode(line), Cells)
+    except msgspec.ValidationError as error:
+        detail = str(error)
+        raise BadFile(path, detail[:1].lower() + detail[1:], number) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadFile(path, f"expected JSON, but {error}", number) from None
-    if not isinstance(decoded, dict):
-        raise BadFile(path, f"expected `object`, got {type(decoded).__name__}", number)
-    return decoded
 
 
 def _read_parquet(path: Path, fields: Sequence[str]) -> Iterator[tuple[int, Cells]]:
