@@ -301,8 +301,8 @@ store = StoreSettings(url, name, shards=3) if url else StoreSettings()
 config = Config(data=DataSettings(folder), store=store)
 import_views(config, read(Path(file), int(now_ms)), int(now_ms), "h.csv")
 """
-BEFORE = [("begin_import", 0), ("_stage", 0), ("_stage", 1), ("commit_import", 0), ("_commit", 0)]
-AFTER = [("finish_import", 0), ("_move", 0), ("_move", 1), ("_move", 2), ("_end", 0)]
+BEFORE = [("_begin", 0), ("_stage", 0), ("_stage", 1), ("_commit", 0)]
+AFTER = [("_work_out_all", 0), ("_move", 0), ("_move", 1), ("_move", 2), ("_end", 0)]
 
 
 @pytest.mark.parametrize(("point", "calls"), [*BEFORE, *AFTER])
