@@ -129,7 +129,9 @@ def _plays(donors: ImpressionTable, duration_s: Floats, is_long: Bools) -> Float
         for long in (True, False):
             some = np.flatnonzero((mine == length) & (is_long == long))
             pool = np.flatnonzero((theirs == length) & (was_long == long))
-            if not len(some):
+            if not len(pool):  # nobody watched one as long so: the least that is, and nothing
+                least = np.where(duration_s > 0.0, np.minimum(duration_s, SHORT_S), SHORT_S)
+                played[some] = least[some] if long else 0.0
                 continue
             drawn = pool[rng.integers(len(pool), size=len(some))]
             played[some] = donors.play_s[drawn]
