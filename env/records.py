@@ -1,4 +1,4 @@
-"""The records of the event log: pages, feedback, items, projections, users, blocks, clock ticks.
+"""The records of the event log: pages, feedback, items, users, imported history, clock ticks.
 
 All state is a fold of these records, so each is complete in itself: a page carries its features,
 slot rules and exact probabilities. Users appear by pseudonym except in `UserRecord.user_id`, so
@@ -31,7 +31,7 @@ FORMAT_VERSION = 1
 FeedbackKind = str
 """Name of a signal: a row of `env.feedback.ROWS`, or one of the settings of its time."""
 
-Kind = Literal["page", "feedback", "item", "projection", "user", "block", "tick"]
+Kind = Literal["page", "feedback", "item", "projection", "user", "block", "history", "tick"]
 """Kind of a log line: the tag of its record."""
 
 
@@ -163,6 +163,32 @@ class BlockRecord(msgspec.Struct, frozen=True, tag="block", tag_field="t", omit_
     wanted: bool = False
 
 
+class PastEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One act of a user in an imported history."""
+
+    row: int  # of the view in its `HistoryRecord`
+    kind: str  # of feedback, as in `FeedbackRecord`
+    value: float = 0.0
+
+
+class HistoryRecord(msgspec.Struct, frozen=True, tag="history", tag_field="t", omit_defaults=True):
+    """Cards that one user saw elsewhere before, imported: views in columns, by time.
+
+    It is no page and no decision: nobody knows with which probability its cards were drawn, so no
+    policy learns from it and no estimator has a row of it. Use: `env.history`.
+    """
+
+    user: UserKey
+    at_ms: int  # server time of the import
+    source: str  # name of the import
+    scene: Scene  # what the user's profile said of it at the import
+    cards: tuple[Card, ...]  # the distinct items; one unknown to the catalogue has no block
+    items: bytes  # uint16, (n,) index of each view's card
+    times: bytes  # int64, (n,) Unix milliseconds, ascending
+    dwells: bytes  # float32, (n,) seconds; NaN where unknown
+    events: tuple[PastEvent, ...] = ()  # by row
+
+
 class TickRecord(msgspec.Struct, frozen=True, tag="tick", tag_field="t", omit_defaults=True):
     """A clock tick, which lets the join close what it waits for in a quiet log.
 
@@ -182,6 +208,7 @@ Record = (
     | ProjectionRecord
     | UserRecord
     | BlockRecord
+    | HistoryRecord
     | TickRecord
 )
 CatalogueRecord = ItemRecord | ProjectionRecord

@@ -119,7 +119,7 @@ class Scene(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     language: str = ""
     device: str = ""
     network: str = ""
-    hour: int = 0  # 0 to 23, in the user's time zone
+    hour: int = 0  # 0 to 23, in the user's time zone; -1 where unknown, in an imported history
     weekday: int = 0  # 0 (Monday) to 6, in the user's time zone
     position: int = 0  # cards of this session already seen
     referrer: str = ""  # the caller's own words; empty where unknown

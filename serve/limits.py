@@ -20,6 +20,7 @@ RETRY_AFTER_S = 1
 MAX_PAGE = 50
 MAX_EVENTS = 500
 MAX_ITEMS = 1000
+MAX_USERS = 1000
 MAX_MS = 4_102_444_799_999
 """The last millisecond of 2099: a valid date in every time zone, and too small for nanoseconds."""
 

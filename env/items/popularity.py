@@ -50,7 +50,7 @@ def segment_names(scene: Scene) -> tuple[str, ...]:
         _bucket("cohort", scene.cohort),
         _bucket("referrer", scene.referrer),
         scene.device if scene.device in DEVICES else "",
-        str(scene.hour // HOURS_A_PART),
+        str(scene.hour // HOURS_A_PART) if scene.hour >= 0 else "",
     )
     return tuple("/".join(parts[: k + 1]) for k, part in enumerate(parts) if part)
 

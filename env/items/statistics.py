@@ -15,10 +15,12 @@ import msgspec
 import numpy as np
 
 from env.arrays.growing import grown, with_room
+from env.history import past_views
 from env.items.catalogue import Catalogue
 from env.items.popularity import PRIOR_PLAYS, Popular, Popularity, Segments
-from env.reward import is_censored, is_long_view, is_valid_play
-from env.vocabulary import Correction, Floats, Interaction, Ints, ItemId
+from env.records import HistoryRecord
+from env.reward import Reward, is_censored, is_long_view, is_valid_play
+from env.vocabulary import Correction, Feedback, Floats, Interaction, Ints, ItemId, Scene
 
 
 class Places:
@@ -138,26 +140,63 @@ class ItemStates:
         reward is unknown. One with `counted` False is no evidence (see `env.fair_start.evidence`,
         `env.fair_start.traffic`) and counts as an impression only.
         """
+        self._count(
+            interaction.item_id,
+            interaction.feedback,
+            interaction.duration_s,
+            reward=interaction.reward if counted else None,
+            at_ms=interaction.closed_ms,
+            scene=interaction.scene,
+        )
+
+    def fold_history(self, record: HistoryRecord, reward: Reward) -> None:
+        """Count the views of an imported history, each at its own time.
+
+        They are impressions like those of pages: of the same users, with the same reward, and
+        fading like them. What is unknown of a view is not counted: its reward without a dwell, the
+        hour of its scene, and all of an item that the catalogue did not know.
+        """
+        for view in past_views(record):
+            if view.is_known:
+                self._count(
+                    view.card.item_id,
+                    view.feedback,
+                    view.card.duration_s,
+                    reward=reward.of(view.feedback, view.card.duration_s),
+                    at_ms=view.at_ms,
+                    scene=record.scene,
+                )
+
+    def _count(
+        self,
+        item_id: ItemId,
+        feedback: Feedback,
+        duration_s: float,
+        *,
+        reward: float | None,
+        at_ms: int,
+        scene: Scene,
+    ) -> None:
+        """Count an impression; one without a reward is no evidence of anything else."""
         self._aligned = None
-        self._keep_time(interaction.closed_ms)
-        row = self._row(interaction.item_id)
-        dwell_s, duration_s = interaction.feedback.dwell_s, interaction.duration_s
-        known = counted and not is_censored(interaction.feedback, duration_s)
-        reward = interaction.reward if known else 0.0
-        played = counted and is_valid_play(dwell_s, duration_s)
-        weight = math.exp2((interaction.closed_ms - self._landmark_ms) / HALF_LIFE_MS) * played
+        self._keep_time(at_ms)
+        row, counted = self._row(item_id), reward is not None
+        known = counted and not is_censored(feedback, duration_s)
+        earned = reward if known and reward is not None else 0.0
+        played = counted and is_valid_play(feedback.dwell_s, duration_s)
+        weight = math.exp2(max((at_ms - self._landmark_ms) / HALF_LIFE_MS, -1000.0)) * played
         self._table[row] += (
             1.0,
             known,
             played,
-            counted and is_long_view(dwell_s, duration_s),
-            counted and interaction.feedback.like,
-            reward,
-            reward * reward,
+            counted and is_long_view(feedback.dwell_s, duration_s),
+            counted and feedback.like,
+            earned,
+            earned * earned,
             weight,
         )
         if played:
-            self._segments.fold(interaction.scene, row, weight)
+            self._segments.fold(scene, row, weight)
 
     def correct(self, correction: Correction) -> None:
         """Count what has become known of an interaction that counts already, as evidence.

@@ -2,22 +2,26 @@
 
 Interests move with each feedback by the change of its card's signal. "Not interested" hides the
 item and its near-duplicates and lowers its tags and creator; a creator is avoided from the second
-such card on. Explicit blocks are stored apart from these. Reasons, bounds and rejected
-alternatives: `docs/decisions/user-state.md`.
+such card on. Explicit blocks are stored apart from these. An imported history counts card by card
+as a page does, outside of any session. Reasons and bounds: `docs/decisions/user-state.md`.
 """
 
 from typing import TypeVar
 
 import msgspec
 
+from env.history import PastView, past_views
 from env.items.content import fold_tag
 from env.items.topics import topic_name
 from env.records import (
     BlockRecord,
+    FeedbackKind,
     FeedbackRecord,
+    HistoryRecord,
     PageRecord,
     Record,
     UserRecord,
+    item_key,
 )
 from env.users.answers import put_answer
 from env.users.interests import NO_INTEREST, add_interest, add_tally
@@ -26,6 +30,7 @@ from env.users.open_cards import (
     OpenCard,
     find_card,
     hear,
+    open_card,
     open_page,
     put_card,
     still_open,
@@ -76,6 +81,8 @@ def fold(state: UserState | None, record: Record) -> UserState | None:
             return _answer(state, record)
         case BlockRecord() if state:
             return _block(state, record)
+        case HistoryRecord() if state:
+            return _recall(state, record)
         case _:
             return state
 
@@ -128,16 +135,53 @@ def _answer(state: UserState, record: FeedbackRecord) -> UserState:
         interest=record.interest,
         undoes=record.undoes,
     )
-    state = _move(state, place, heard)
-    if record.kind in FOLLOWING and card.creator:
+    return _react(_move(state, place, heard), record.kind, card, heard, record.undoes)
+
+
+def _react(
+    state: UserState,
+    kind: FeedbackKind,
+    before: OpenCard,
+    card: OpenCard,
+    undoes: FeedbackKind | None = None,
+) -> UserState:
+    """Apply what one event does to a user's follows and dislikes."""
+    if kind in FOLLOWING and card.creator:
         return _follow(state, card.creator)
-    if heard.unwanted and not card.unwanted:
-        return _turn_away(state, heard)
-    if card.unwanted and not heard.unwanted:
-        return _turn_back(state, heard)
-    if card.creator and undone_by(record.kind, record.undoes) in FOLLOWING:
+    if card.unwanted and not before.unwanted:
+        return _turn_away(state, card)
+    if before.unwanted and not card.unwanted:
+        return _turn_back(state, card)
+    if card.creator and undone_by(kind, undoes) in FOLLOWING:
         return msgspec.structs.replace(state, follows=_without(state.follows, (card.creator,)))
     return state
+
+
+def _recall(state: UserState, record: HistoryRecord) -> UserState:
+    """Count the views of an imported history as the user's latest cards, in no session.
+
+    Times before the last event leave that as it is; later ones may end a visit.
+    """
+    for view in past_views(record):
+        state = _hear_of(state, view.at_ms)
+        state = _count_past(state, view) if view.is_known else _count_unknown(state, view)
+    return state
+
+
+def _count_past(state: UserState, view: PastView) -> UserState:
+    delivered = card = open_card(0, view.card)
+    usual = usual_watch(state)
+    for kind, value in view.told:
+        before, card = card, hear(card, kind, value, usual)
+        state = _react(state, kind, before, card)
+    state = _count_impression(state, card, here=False)
+    return _count_answer(state, delivered, card, here=False)
+
+
+def _count_unknown(state: UserState, view: PastView) -> UserState:
+    """Count an item that the catalogue did not know: it was seen, no more."""
+    seen = see(Seen(state.seen, state.seen_sets), item_key(view.card.item_id), state.last_ms)
+    return msgspec.structs.replace(state, seen=seen.ring, seen_sets=seen.sets)
 
 
 def _show(state: UserState, decision: DecisionId) -> UserState:

@@ -114,7 +114,7 @@ class OpenPage(msgspec.Struct, frozen=True, array_like=True, gc=False):
 def open_page(record: PageRecord) -> OpenPage:
     """Return a page as delivered, without feedback."""
     drawn = zip(record.drawn, record.cards, strict=True)
-    cards = tuple(_open_card(place.slot, card) for place, card in drawn)
+    cards = tuple(open_card(place.slot, card) for place, card in drawn)
     return OpenPage(record.page_id, record.session, record.at_ms, cards)
 
 
@@ -201,7 +201,8 @@ def is_open(page: OpenPage, now_ms: int) -> bool:
     return page.at_ms > now_ms - PAGE_OPEN_MS
 
 
-def _open_card(slot: int, card: Card) -> OpenCard:
+def open_card(slot: int, card: Card) -> OpenCard:
+    """Return a card of which nothing was reported."""
     return OpenCard(
         slot=slot,
         key=item_key(card.item_id),

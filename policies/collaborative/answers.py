@@ -1,4 +1,4 @@
-"""The window of the last answers of all users, a bounded fold of closed interactions.
+"""The window of the last answers of all users, a bounded fold of closed and of imported ones.
 
 It is the training data of the item factors: who answered which item, and how it was taken. The
 learner folds it beside the policy and resumes it from its snapshot. Memory is that of the window,
@@ -12,7 +12,8 @@ from typing import Self
 import msgspec
 import numpy as np
 
-from env.records import item_key
+from env.history import indices_of, past_views
+from env.records import HistoryRecord, item_key
 from env.users.answers import NO_INTERESTS, STEP, Interests, quantise_value, value_of
 from env.vocabulary import Correction, Floats, Interaction, Ints, Keys
 
@@ -75,6 +76,14 @@ class AnswerWindow:
         new = quantise_value(value_of(after.feedback, after.duration_s, self._interests))
         if new != old or not correction.before.feedback.left:
             self.fold((after,))
+
+    def fold_history(self, record: HistoryRecord) -> None:
+        """Add the views of an imported history that say how a known item was taken."""
+        user = item_key(record.user)
+        keys = [item_key(card.item_id) for card in record.cards]
+        for index, view in zip(indices_of(record).tolist(), past_views(record), strict=True):
+            if view.is_known and len(view.told) > 1:  # more than that it was on screen
+                self.put(user, keys[index], value_of(view.feedback, view.card.duration_s))
 
     def put(self, user: int, item: int, value: float) -> None:
         """Add an answer by the keys of its user and item."""

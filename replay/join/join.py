@@ -18,6 +18,7 @@ from env.feedback import DISPLAYS, KINDS, SHIPPED, Tally, by_name
 from env.records import (
     BlockRecord,
     FeedbackRecord,
+    HistoryRecord,
     ItemRecord,
     PageRecord,
     ProjectionRecord,
@@ -292,9 +293,12 @@ class Join:
     def fold(self, record: Record) -> list[Interaction]:
         """Fold one record and return the Interactions that its time closed.
 
-        Afterwards `was_late` says whether the record was feedback on no open decision.
+        Afterwards `was_late` says whether the record was feedback on no open decision. An imported
+        history says nothing of what is open here, and its time closes nothing.
         """
         self.was_late = False
+        if isinstance(record, HistoryRecord):
+            return []
         now_ms = self._state.clock_ms = max(self._state.clock_ms, record.at_ms)
         is_due = self._agenda and self._agenda[0][0] <= now_ms
         closed = list(self._close_until(now_ms)) if is_due else []

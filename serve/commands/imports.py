@@ -1,7 +1,7 @@
-"""The commands `nextswipe import kuairand` and `nextswipe import items`."""
+"""The commands of `nextswipe import`: items, people, interactions, and a KuaiRand folder."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,11 +11,15 @@ from serve.commands.settings import ConfigFile, DataFolder, bar, load_settings
 
 def register(app: typer.Typer) -> None:
     """Add the group `import`."""
-    group = typer.Typer(no_args_is_help=True, help="Import items, users and impressions.")
+    group = typer.Typer(no_args_is_help=True, help="Import items, people and what they saw.")
     group.command("kuairand", epilog="Example: nextswipe import kuairand kuairand_pure")(
         import_kuairand
     )
     group.command("items", epilog="Example: nextswipe import items catalogue.csv")(import_items)
+    group.command("people", epilog="Example: nextswipe import people people.csv")(import_people)
+    group.command("interactions", epilog="Example: nextswipe import interactions history.csv")(
+        import_interactions
+    )
     app.add_typer(group, name="import")
 
 
@@ -73,3 +77,55 @@ def import_items(
             f"embedded by {settings.content.embed}: {outcomes['vector']:,} with a vector, "
             f"{outcomes['none']:,} without, {outcomes['failed']:,} failed"
         )
+
+
+ImportFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="CSV, JSON lines or Parquet file, by its suffix.")
+]
+
+
+def import_people(
+    file: ImportFile,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+) -> None:
+    """Import users' profiles; columns are user_id and the fields of a profile.
+
+    The import is all or nothing, also while a server runs; unchanged profiles are skipped.
+    """
+    from serve.importers import people
+    from serve.jobs import import_users as importing
+
+    settings = load_settings(config, data)
+    found = people.read(file)
+    with bar("importing", 2 * len(found)) as advance:
+        counts = importing.import_people(settings, found, now_ms(), advance)
+    changed = f"changed {counts.changed:,}, " if counts.changed else ""
+    typer.echo(
+        f"{len(found):,} users (new {counts.new:,}, {changed}unchanged {counts.unchanged:,})"
+    )
+
+
+def import_interactions(
+    file: ImportFile,
+    form: Annotated[
+        Literal["own", "kuairand", "movielens"] | None,
+        typer.Option("--format", help="Of the columns; found by their names without it."),
+    ] = None,
+    config: ConfigFile = None,
+    data: DataFolder = None,
+) -> None:
+    """Import who saw which item when, how long, and what they did; items come first.
+
+    Users' seen items and interests, items' statistics and what is seen together begin from it; it
+    is no page, and no policy learns from it. The import is all or nothing, also while a server
+    runs; views that are there already are skipped, so a file may grow and come again.
+    """
+    from serve.importers import history
+    from serve.jobs import import_users as importing
+
+    settings, at_ms = load_settings(config, data), now_ms()
+    found = history.read(file, at_ms, form)
+    with bar("importing", 2 * len(found.user_ids)) as advance:
+        done = importing.import_views(settings, found, at_ms, file.name, advance)
+    typer.echo(str(done))

@@ -64,7 +64,14 @@ from serve.wire.feed import (
     Refusal,
     SceneBody,
 )
-from serve.wire.users import BlocksRequest, BlocksResponse, ProfileBody, UserResponse
+from serve.wire.users import (
+    BlocksRequest,
+    BlocksResponse,
+    ProfileBody,
+    UserResponse,
+    UsersRequest,
+    UsersResponse,
+)
 
 
 class ResponseBuilder:
@@ -478,6 +485,16 @@ class Engine:
         }
 
     # --- users ---
+
+    async def put_users(self, request: UsersRequest) -> UsersResponse:
+        """Register users or change their profiles; answer once all are on disk.
+
+        They are written in one transaction a shard of the store: if one fails, sending all of them
+        again is safe.
+        """
+        users = [(UserId(body.user_id), body.profile()) for body in request.users]
+        new, changed = await self._ledger.commit_users(users, self._now_ms())
+        return UsersResponse(new, changed, len(users) - new - changed)
 
     async def put_user(self, user_id: UserId, body: ProfileBody) -> UserResponse:
         """Register a user or change their profile; return it once it is on disk."""

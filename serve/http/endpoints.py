@@ -20,7 +20,14 @@ from serve.wire.codec import EventsDecoder, ProblemError, ReadEvents
 from serve.wire.cohorts import CohortsResponse
 from serve.wire.feed import FeedbackRequest, FeedbackResponse, FeedRequest, FeedResponse, Health
 from serve.wire.items import FoundResponse, ItemBody, ItemsRequest, ItemsResponse
-from serve.wire.users import BlocksRequest, BlocksResponse, ProfileBody, UserResponse
+from serve.wire.users import (
+    BlocksRequest,
+    BlocksResponse,
+    ProfileBody,
+    UserResponse,
+    UsersRequest,
+    UsersResponse,
+)
 
 MAX_QUERY = 200
 OF_ANOTHER = "expected a request about the user of the token, got one about another user"
@@ -104,6 +111,10 @@ async def _get_item(engine: Engine, _: None, parameters: Parameters) -> Item:
 
 async def _delete_item(engine: Engine, _: None, parameters: Parameters) -> None:
     await engine.shelf.delete(ItemId(_id(parameters, "item_id")))
+
+
+async def _put_users(engine: Engine, body: UsersRequest, _: Parameters) -> UsersResponse:
+    return await engine.put_users(body)
 
 
 async def _put_user(engine: Engine, body: ProfileBody, parameters: Parameters) -> UserResponse:
@@ -236,6 +247,15 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         type(None),
         status=204,
         scope="catalogue",
+    ),
+    Operation(
+        "put_users",
+        "POST",
+        "/v1/users",
+        "Registers users or changes their profiles.",
+        _put_users,
+        UsersRequest,
+        UsersResponse,
     ),
     # Before /users/{user_id}: an id may hold slashes, and the first path that matches is taken.
     Operation(

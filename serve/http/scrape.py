@@ -33,6 +33,7 @@ _TOTALS = {
     "feedback_events": ("kind", "Feedback events that were taken, by kind."),
     "item_changes": ("change", "Items that were put (added or changed) or removed."),
     "user_changes": ("change", "Users who were put (registered or changed) or forgotten."),
+    "imported_views": ("", "Cards that users saw elsewhere, of imported histories."),
     "blocks": ("change", "Requests that blocked creators or tags, or took that back."),
 }
 

@@ -5,7 +5,7 @@ validates fields, as in the API. In CSV an empty cell is the default, `|` separa
 and a product is COUNTRY=ADDRESS.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -76,37 +76,68 @@ def read(path: Path) -> list[ItemLine]:
         BadFile: the suffix is none of .csv, .jsonl, .ndjson and .parquet, or the file is invalid;
             with line and column.
     """
-    readers: dict[str, Callable[[Path], Iterator[ItemLine]]] = {
-        ".csv": _read_csv,
-        ".jsonl": _read_json_lines,
-        ".ndjson": _read_json_lines,
-        ".parquet": _read_parquet,
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise BadFile(path, f"expected one of {', '.join(readers)}, got {path.suffix or 'none'!r}")
-    lines = list(reader(path))
+    lines = []
+    for number, cells, is_text in read_records(path, FIELDS, "item_id", SEVERAL):
+        if is_text and PRODUCTS in cells:
+            parts = str(cells[PRODUCTS]).split("|")
+            cells[PRODUCTS] = dict(_product(path, number, part) for part in parts)
+        elif PRODUCTS in cells and path.suffix.lower() == ".parquet":
+            cells[PRODUCTS] = _without_nulls(cells[PRODUCTS])
+        lines.append(ItemLine(number, _convert(path, number, cells, strict=not is_text)))
     _check_together(path, lines)
     return lines
 
 
-def _read_csv(path: Path) -> Iterator[ItemLine]:
-    for row in read_table(path, ("item_id",), allowed=FIELDS):
-        cells: dict[str, object] = {}
+Cells = dict[str, object]
+
+
+def read_records(
+    path: Path, fields: Sequence[str], key: str, several: Collection[str]
+) -> Iterator[tuple[int, Cells, bool]]:
+    """Yield the records of a file by its suffix: line, values by field, whether all are text.
+
+    Args:
+        path: .csv, .jsonl, .ndjson or .parquet.
+        fields: the columns that it may have.
+        key: the column that it must have.
+        several: fields of several values, which `|` separates in CSV.
+
+    Raises:
+        BadFile: the suffix is another, or the file cannot be read; with line and column.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        for line, cells in _read_csv(path, fields, key, several):
+            yield line, cells, True
+    elif suffix in (".jsonl", ".ndjson"):
+        for line, cells in _read_json_lines(path):
+            yield line, cells, False
+    elif suffix == ".parquet":
+        for line, cells in _read_parquet(path, fields):
+            yield line, cells, False
+    else:
+        known = ".csv, .jsonl, .ndjson, .parquet"
+        raise BadFile(path, f"expected one of {known}, got {path.suffix or 'none'!r}")
+
+
+def _read_csv(
+    path: Path, fields: Sequence[str], key: str, several: Collection[str]
+) -> Iterator[tuple[int, Cells]]:
+    for row in read_table(path, (key,), allowed=fields):
+        cells: Cells = {}
         for column in row.columns:
             text = row.text(column)
             if text:
-                cells[column] = _cell(path, row.line, column, text)
-        yield ItemLine(row.line, _convert(path, row.line, cells, strict=False))
+                is_several = column in several
+                cells[column] = _values(path, row.line, column, text) if is_several else text
+        yield row.line, cells
 
 
-def _cell(path: Path, number: int, column: str, text: str) -> object:
-    if column == PRODUCTS:
-        return dict(_product(path, number, part) for part in text.split("|"))
-    if column in SEVERAL and text.startswith("["):
+def _values(path: Path, number: int, column: str, text: str) -> list[str]:
+    if text.startswith("["):
         problem = f"expected values separated by |, as in a|b, got a JSON list: {text[:SHOWN]}"
         raise BadFile(path, problem, number, column)
-    return text.split("|") if column in SEVERAL else text
+    return text.split("|")
 
 
 def _product(path: Path, number: int, text: str) -> tuple[str, str]:
@@ -117,24 +148,27 @@ def _product(path: Path, number: int, text: str) -> tuple[str, str]:
     return country, address
 
 
-def _read_json_lines(path: Path) -> Iterator[ItemLine]:
+def _read_json_lines(path: Path) -> Iterator[tuple[int, Cells]]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield ItemLine(number, _convert(path, number, _decode(path, number, line)))
+                    yield number, _decode(path, number, line)
     except OSError as error:
         raise BadFile(path, f"cannot be read: {error.strerror}") from None
 
 
-def _decode(path: Path, number: int, line: bytes) -> object:
+def _decode(path: Path, number: int, line: bytes) -> Cells:
     try:
-        return msgspec.json.decode(line)
+        return msgspec.convert(msgspec.json.decode(line), Cells)
+    except msgspec.ValidationError as error:
+        detail = str(error)
+        raise BadFile(path, detail[:1].lower() + detail[1:], number) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadFile(path, f"expected JSON, but {error}", number) from None
 
 
-def _read_parquet(path: Path) -> Iterator[ItemLine]:
+def _read_parquet(path: Path, fields: Sequence[str]) -> Iterator[tuple[int, Cells]]:
     try:
         table = pq.read_table(path)
     except FileNotFoundError:
@@ -142,16 +176,13 @@ def _read_parquet(path: Path) -> Iterator[ItemLine]:
     except (OSError, pa.ArrowInvalid) as error:
         raise BadFile(path, f"expected Parquet, but {error}") from None
     for column in table.column_names:
-        if column not in FIELDS:
-            raise BadFile(path, f"expected columns of {', '.join(FIELDS)}", column=column)
+        if column not in fields:
+            raise BadFile(path, f"expected columns of {', '.join(fields)}", column=column)
     number = 0
     for batch in table.to_batches(max_chunksize=1_000):
         for cells in batch.to_pylist():
             number += 1
-            present = {name: value for name, value in cells.items() if value is not None}
-            if PRODUCTS in present:
-                present[PRODUCTS] = _without_nulls(present[PRODUCTS])
-            yield ItemLine(number, _convert(path, number, present))
+            yield number, {name: value for name, value in cells.items() if value is not None}
 
 
 def _without_nulls(products: object) -> object:
@@ -163,7 +194,7 @@ def _without_nulls(products: object) -> object:
     return {country: address for country, address in products.items() if address is not None}
 
 
-def _convert(path: Path, number: int, cells: object, *, strict: bool = True) -> Item:
+def _convert(path: Path, number: int, cells: Cells, *, strict: bool = True) -> Item:
     body = to_body(path, number, cells, ItemBody, strict=strict)
     item_id = body.item_id or ""
     if not is_id(item_id):

@@ -16,9 +16,10 @@ import msgspec
 from env.fair_start.audience import Audiences
 from env.fair_start.settings import AudienceArgs
 from env.feedback import SHIPPED
+from env.history import n_views
 from env.interface import Past
 from env.items.statistics import ItemStates
-from env.records import FeedbackRecord, ItemRecord, LogLine, Record
+from env.records import FeedbackRecord, HistoryRecord, ItemRecord, LogLine, Record
 from env.reward import Reward, is_censored
 from env.vocabulary import Correction, Example, Interaction
 from policies.bandit.policy import HybridBandit, PoisonedModel
@@ -80,6 +81,7 @@ class LearnerState:
         self.learned = 0
         self.poisoned = 0
         self.rollbacks = 0
+        self.imported = 0  # views of imported histories
         self.args = args
         self.policy = HybridBandit(args.vowpal)
         self.states = ItemStates()
@@ -142,13 +144,19 @@ class LearnerState:
             record = line.record
             closed = self.join.fold(record)
             n_closed += len(closed)
-            examples += [each for each in closed if self._tells(each)]
-            if isinstance(record, ItemRecord):
-                self.audiences.put(record)
-            self._fold_late(record, examples)
+            told: list[Example] = [each for each in closed if self._tells(each)]
+            match record:
+                case ItemRecord():
+                    self.audiences.put(record)
+                case HistoryRecord():
+                    self._recall(record)
+                case _:
+                    pass  # the join has it
+            self._fold_late(record, told)
+            self._answer(told)
+            examples += told
         if examples:
             self._learn(examples)
-            self._answer(examples)
             for custom in self.custom:
                 custom.learn(examples)
         if lines:
@@ -197,6 +205,13 @@ class LearnerState:
                 self.window.correct(example)
             elif example.feedback.seen:
                 self.window.fold((example,))
+
+    def _recall(self, record: HistoryRecord) -> None:
+        """Count an imported history; the policy learns nothing from it."""
+        self.states.fold_history(record, self.args.reward)
+        if self.window is not None:
+            self.window.fold_history(record)
+        self.imported += n_views(record)
 
     def _learn(self, examples: Sequence[Example]) -> None:
         """Train; split a batch that breaks the model in halves until the cause stands alone."""

@@ -101,7 +101,7 @@ class OnlineLearner:
             tick = TickRecord(self.learning.join.clock_ms, corrects_ms=corrects_ms)
             self._log.append([tick], durable=False)
         is_current = current is None or self.learning.policy.version == current.version
-        self._published_learned = self.learning.learned if is_current else -1
+        self._published_news = _news(self.learning) if is_current else None
         self._version = 0 if current is None else current.version
         self._is_resumable = is_current
         self._resumable_due_s = float("-inf")
@@ -154,13 +154,13 @@ class OnlineLearner:
         return bool(lines)
 
     def publish_if_due(self, *, force: bool = False) -> Activation | None:
-        """Publish if the model has learned something and the pace allows it.
+        """Publish if the fold knows something new and the pace allows it.
 
         `force` ignores the pace, and publishes a resumable version if the last one is not.
         """
         due = self._monotonic_s() - self._published_s >= self._publish_every_s
         is_behind = self.learning.offset < self._known_offset
-        is_known = self.learning.learned == self._published_learned
+        is_known = _news(self.learning) == self._published_news
         if force and not is_behind and not (is_known and self._is_resumable):
             return self.publish(resumable=True)
         return None if is_behind or is_known or not due else self.publish()
@@ -180,7 +180,7 @@ class OnlineLearner:
         if self._is_resumable:
             took_s = self._published_s - began_s
             self._resumable_due_s = began_s + took_s / self._resumable_share
-        self._published_learned = self.learning.learned
+        self._published_news = _news(self.learning)
         self._version = version.version
         return version
 
@@ -242,6 +242,11 @@ class OnlineLearner:
                 obstacle = str(error)
             logger.warning("passed over version=%d: %s", number, obstacle)
         return LearnerState(args, self._past)
+
+
+def _news(learning: LearnerState) -> tuple[int, int]:
+    """Return what grows whenever a fold knows more than before."""
+    return learning.learned, learning.imported
 
 
 def _obstacle(

@@ -24,6 +24,7 @@ from env.items.projections import NO_PROJECTIONS, Projections
 from env.records import (
     BlockRecord,
     FeedbackRecord,
+    HistoryRecord,
     ItemRecord,
     PageRecord,
     ProjectionRecord,
@@ -209,7 +210,7 @@ def _with_kept_vector(item: Item, before: Item | None) -> Item:
 
 
 T = TypeVar("T")
-PersonRecord = PageRecord | FeedbackRecord | UserRecord | BlockRecord
+PersonRecord = PageRecord | FeedbackRecord | UserRecord | BlockRecord | HistoryRecord
 """Records that change a user's state."""
 
 
@@ -267,6 +268,20 @@ class WritePath:
             for shard, writing in writings.items()
         }
         return gather(outcomes, shards)
+
+    async def commit_users(
+        self, users: Sequence[tuple[UserId, Profile]], at_ms: int
+    ) -> tuple[int, int]:
+        """Put users durably, one transaction per shard; return how many are new, and changed."""
+        shards = [self._store.shard_of(user_id) for user_id, _ in users]
+        works = [
+            self._store.write(
+                partial(self.put_users, users=part, at_ms=at_ms), durable=True, about=part[0][0]
+            )
+            for part in scatter(users, shards).values()
+        ]
+        counts = [await asyncio.shield(asyncio.wrap_future(writing)) for writing in works]
+        return sum(new for new, _ in counts), sum(changed for _, changed in counts)
 
     def _queue(
         self, events: Sequence[FeedbackRecord], shown_only: Mapping[str, int]
@@ -357,6 +372,18 @@ class WritePath:
             return user
         return self._describe(transaction, user.user, user_id, profile, at_ms)
 
+    def put_users(
+        self, transaction: Transaction, users: Sequence[tuple[UserId, Profile]], at_ms: int
+    ) -> tuple[int, int]:
+        """Put users of one shard; return how many are new, and changed."""
+        new = changed = 0
+        for user_id, profile in users:
+            before = transaction.user(user_id)
+            after = self.put_user(transaction, user_id, profile, at_ms)
+            new += before is None
+            changed += before is not None and before.state.profile != after.state.profile
+        return new, changed
+
     def block(
         self,
         transaction: Transaction,
@@ -393,6 +420,10 @@ class WritePath:
             return False
         transaction.forget(user.user)
         transaction.remove_user(user_id)
+        transaction.put_imported_views({user.user: b""})
+        mark = transaction.import_mark()
+        if mark is not None:  # what is staged of the user is no part of the log yet
+            transaction.stage(mark.run, {user_id: None})
         gone = UserRecord(user.user, at_ms)
         transaction.append([gone])
         fold_states(transaction, [gone])
@@ -401,7 +432,7 @@ class WritePath:
     def _add_user(
         self, transaction: Transaction, user_id: UserId, profile: Profile, at_ms: int
     ) -> RegisteredUser:
-        user = self._pseudonym(user_id)
+        user = self.new_user(user_id)
         transaction.add_user(user_id, user)
         if not profile.registered_ms:
             profile = msgspec.structs.replace(profile, registered_ms=at_ms)
@@ -420,7 +451,7 @@ class WritePath:
         fold_states(transaction, [record])
         return RegisteredUser(user, transaction.user_states([user])[user])
 
-    def _pseudonym(self, user_id: UserId) -> UserKey:
+    def new_user(self, user_id: UserId) -> UserKey:
         """Return a random pseudonym on the shard of the caller's id, where all of a user is."""
         shard = self._store.shard_of(user_id)
         while self._store.shard_of(user := new_user_key()) != shard:

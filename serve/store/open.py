@@ -6,6 +6,7 @@ from pathlib import Path
 
 from serve.config import Config, ConfigError, StoreSettings
 from serve.store.kind import StoreKind
+from serve.store.staging import recover_import
 from serve.store.store import Store
 
 KINDS: Mapping[str, str] = {
@@ -43,7 +44,8 @@ def find_kind(settings: StoreSettings) -> StoreKind:
 def open_store(config: Config, now_ms: Callable[[], int], *, make: bool = True) -> Store:
     """Open the store; the caller closes it.
 
-    The data folder exists with every store: it holds the secret, snapshots and rankers.
+    The data folder exists with every store: it holds the secret, snapshots and rankers. An import
+    of histories that was committed, and whose process is gone, is finished first.
 
     Args:
         config: names the data folder and the store.
@@ -58,4 +60,10 @@ def open_store(config: Config, now_ms: Callable[[], int], *, make: bool = True) 
     """
     if make:
         Path(config.data.folder).mkdir(parents=True, exist_ok=True)
-    return find_kind(config.store).open(config, now_ms, make=make)
+    store = find_kind(config.store).open(config, now_ms, make=make)
+    try:
+        recover_import(store, Path(config.data.folder))
+    except BaseException:
+        store.close()
+        raise
+    return store

@@ -35,6 +35,7 @@ from serve.store.lease import held
 from serve.store.store import (
     Activation,
     ActivationName,
+    ImportMark,
     NotKept,
     RegisteredUser,
     RowTable,
@@ -45,16 +46,18 @@ from serve.store.store import (
 )
 from serve.store.totals import Total, Vectors, count
 
-USERS, STATES, ITEM_ROWS, REMOVED, MARKS = (
+USERS, STATES, ITEM_ROWS, REMOVED, MARKS, STAGED, IMPORTED = (
     "user",
     "state",
     "item",
     "removed",
     "mark",
+    "staged",
+    "imported",
 )
 """Tables. An item's row holds its number, which orders listings, and the item."""
 
-VECTORS, NUMBER, OLD_RANKER = "vectors", "number", "ranker"
+VECTORS, NUMBER, OLD_RANKER, IMPORT = "vectors", "number", "ranker", "import"
 """Marks. The release of 29 November 2026 kept the last activation of a ranker in `ranker`."""
 
 
@@ -256,6 +259,31 @@ class RedisView:
         """Return None: this store takes no import with its world."""
         return None
 
+    # --- imports ---
+
+    def import_mark(self) -> ImportMark | None:
+        """Return the value that `set_import_mark` wrote last, or None."""
+        row = self._mark(IMPORT)
+        return None if row is None else msgspec.msgpack.decode(row, type=ImportMark)
+
+    def staged_users(self) -> list[tuple[str, UserId]]:
+        """Return the run and the user id of every staged row."""
+        shards = self._database.shards[ITEMS + 1 :]
+        names = (name.partition("/") for shard in shards for name in shard.keys_of(STAGED))
+        return [(run, UserId(user_id)) for run, _, user_id in names]
+
+    def staged(self, run: str, user_ids: Sequence[UserId]) -> list[bytes | None]:
+        """Return the rows staged for these users of one shard; None for a missing one."""
+        if not user_ids:
+            return []
+        return self._of(user_ids[0]).rows(STAGED, [_staged_key(run, each) for each in user_ids])
+
+    def imported_views(self, users: Sequence[UserKey]) -> list[bytes]:
+        """Return the keys of the imported views of users of one shard; empty without any."""
+        if not users:
+            return []
+        return [row or b"" for row in self._of(users[0]).rows(IMPORTED, users)]
+
     def _numbered(self, item_ids: Collection[ItemId]) -> dict[ItemId, tuple[int, Item]]:
         rows = self._at(ITEMS).rows(ITEM_ROWS, item_ids)
         found = zip(item_ids, rows, strict=True)
@@ -288,6 +316,10 @@ def _adopted(name: ActivationName, row: bytes | None) -> list[Activation]:
         return []
     move, version, digest = msgspec.msgpack.decode(row, type=tuple[int, int, str])
     return [Activation(version, move, 0, digest)]
+
+
+def _staged_key(run: str, user_id: UserId) -> str:
+    return f"{run}/{user_id}"
 
 
 def _item(row: bytes) -> tuple[int, Item]:
@@ -384,6 +416,20 @@ class RedisTransaction(RedisView):
             NotKept: always.
         """
         raise NotKept("the store on Redis takes no import with its world: its users are in shards")
+
+    def set_import_mark(self, mark: ImportMark | None) -> None:
+        """Write the value of `import_mark`."""
+        self._put("", MARKS, IMPORT, None if mark is None else msgspec.msgpack.encode(mark))
+
+    def stage(self, run: str, rows: Mapping[UserId, bytes | None]) -> None:
+        """Write the rows staged for users; None removes one."""
+        for user_id, row in rows.items():
+            self._put(user_id, STAGED, _staged_key(run, user_id), row)
+
+    def put_imported_views(self, views: Mapping[UserKey, bytes]) -> None:
+        """Write the values of `imported_views`; empty removes one."""
+        for user, keys in views.items():
+            self._put(user, IMPORTED, user, keys or None)
 
     def _put(self, name: str, table: str, key: str, value: bytes | None) -> None:
         shard = self._database.shard_of(name) if name else ITEMS

@@ -22,6 +22,7 @@ from serve.store.kind import FileCopies, StoreKind
 from serve.store.store import (
     Activation,
     ActivationName,
+    ImportMark,
     RegisteredUser,
     RowTable,
     StoreLog,
@@ -72,6 +73,20 @@ SCHEMA = (
         value BLOB NOT NULL,
         PRIMARY KEY (name, key)
     ) STRICT, WITHOUT ROWID""",
+    # See `serve.store.staging`: one row at most, rows that are no part of the log yet, and the keys
+    # of those that are.
+    """CREATE TABLE IF NOT EXISTS import_mark (
+        run TEXT PRIMARY KEY,
+        at_ms INTEGER NOT NULL,
+        is_committed INTEGER NOT NULL
+    ) STRICT""",
+    """CREATE TABLE IF NOT EXISTS staged_users (
+        run TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        row BLOB NOT NULL,
+        PRIMARY KEY (run, user_id)
+    ) STRICT""",
+    "CREATE TABLE IF NOT EXISTS imported_views (user TEXT PRIMARY KEY, views BLOB NOT NULL) STRICT",
     """CREATE TABLE IF NOT EXISTS totals (
         name TEXT NOT NULL,
         label TEXT NOT NULL,
@@ -247,6 +262,30 @@ class SqliteView:
         row = self.connection.execute("SELECT about, users FROM imported_world").fetchone()
         return None if row is None else (row[0], row[1])
 
+    # --- imports ---
+
+    def import_mark(self) -> ImportMark | None:
+        """Return the value that `set_import_mark` wrote last, or None."""
+        query = "SELECT run, at_ms, is_committed FROM import_mark"
+        row = self.connection.execute(query).fetchone()
+        return None if row is None else ImportMark(row[0], row[1], bool(row[2]))
+
+    def staged_users(self) -> list[tuple[str, UserId]]:
+        """Return the run and the user id of every staged row."""
+        return self.connection.execute("SELECT run, user_id FROM staged_users").fetchall()
+
+    def staged(self, run: str, user_ids: Sequence[UserId]) -> list[bytes | None]:
+        """Return the rows staged for these users; None for a missing one."""
+        query = "SELECT row FROM staged_users WHERE run = ? AND user_id = ?"
+        rows = [self.connection.execute(query, (run, each)).fetchone() for each in user_ids]
+        return [None if row is None else bytes(row[0]) for row in rows]
+
+    def imported_views(self, users: Sequence[UserKey]) -> list[bytes]:
+        """Return the keys of the imported views of users; empty without any."""
+        query = "SELECT views FROM imported_views WHERE user = ?"
+        rows = [self.connection.execute(query, (user,)).fetchone() for user in users]
+        return [b"" if row is None else bytes(row[0]) for row in rows]
+
     def _mark(self, name: str) -> int:
         query = "SELECT value FROM marks WHERE name = ?"
         (value,) = self.connection.execute(query, (name,)).fetchone()
@@ -373,6 +412,26 @@ class SqliteTransaction(SqliteView):
         """Write the value of `imported_world`."""
         query = "INSERT OR REPLACE INTO imported_world VALUES (1, ?, ?)"
         self.connection.execute(query, (about, users))
+
+    def set_import_mark(self, mark: ImportMark | None) -> None:
+        """Write the value of `import_mark`."""
+        self.connection.execute("DELETE FROM import_mark")
+        if mark is not None:
+            self.connection.execute("INSERT INTO import_mark VALUES (?, ?, ?)", mark)
+
+    def stage(self, run: str, rows: Mapping[UserId, bytes | None]) -> None:
+        """Write the rows staged for users; None removes one."""
+        gone = [(run, user_id) for user_id, row in rows.items() if row is None]
+        self.connection.executemany("DELETE FROM staged_users WHERE run = ? AND user_id = ?", gone)
+        put = [(run, user_id, row) for user_id, row in rows.items() if row is not None]
+        self.connection.executemany("INSERT OR REPLACE INTO staged_users VALUES (?, ?, ?)", put)
+
+    def put_imported_views(self, views: Mapping[UserKey, bytes]) -> None:
+        """Write the values of `imported_views`; empty removes one."""
+        gone = [(user,) for user, keys in views.items() if not keys]
+        self.connection.executemany("DELETE FROM imported_views WHERE user = ?", gone)
+        put = [(user, keys) for user, keys in views.items() if keys]
+        self.connection.executemany("INSERT OR REPLACE INTO imported_views VALUES (?, ?)", put)
 
     def _mark_catalogue(self) -> None:
         (offset,) = self.connection.execute(_LAST_OFFSET).fetchone()

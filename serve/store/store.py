@@ -38,6 +38,14 @@ class Activation(NamedTuple):
     digest: str = ""  # of its manifest; empty: nothing is current
 
 
+class ImportMark(NamedTuple):
+    """The import of users that stages its rows or, once committed, is being finished."""
+
+    run: str  # its name
+    at_ms: int  # server time
+    is_committed: bool = False
+
+
 T = TypeVar("T")
 
 
@@ -179,6 +187,24 @@ class View(Protocol):
         """Return the data that `serve.jobs.imported_world` keeps of the current import, or None."""
         ...
 
+    # --- imports of users and their histories, see `serve.store.staging` ---
+
+    def import_mark(self) -> ImportMark | None:
+        """Return the value that `set_import_mark` wrote last, or None."""
+        ...
+
+    def staged_users(self) -> list[tuple[str, UserId]]:
+        """Return the run and the user id of every staged row, in any order."""
+        ...
+
+    def staged(self, run: str, user_ids: Sequence[UserId]) -> list[bytes | None]:
+        """Return the rows staged for these users of one shard; None for a missing one."""
+        ...
+
+    def imported_views(self, users: Sequence[UserKey]) -> list[bytes]:
+        """Return the keys of the imported views of users of one shard; empty without any."""
+        ...
+
 
 class Transaction(View, Protocol):
     """A view that also writes, on the transaction's own shard."""
@@ -232,6 +258,18 @@ class Transaction(View, Protocol):
 
     def put_imported_world(self, about: bytes, users: bytes) -> None:
         """Write the value of `imported_world`."""
+        ...
+
+    def set_import_mark(self, mark: ImportMark | None) -> None:
+        """Write the value of `import_mark`, in a transaction about no user."""
+        ...
+
+    def stage(self, run: str, rows: Mapping[UserId, bytes | None]) -> None:
+        """Write the rows staged for users; None removes one."""
+        ...
+
+    def put_imported_views(self, views: Mapping[UserKey, bytes]) -> None:
+        """Write the values of `imported_views`; empty removes one."""
         ...
 
 

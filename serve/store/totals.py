@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from env.history import n_views
 from env.records import (
     BlockRecord,
     FeedbackRecord,
+    HistoryRecord,
     ItemRecord,
     PageRecord,
     ProjectionRecord,
@@ -85,6 +87,8 @@ def _of(record: Record) -> Iterator[tuple[Total, int]]:
             yield from _of_page(record)
         case FeedbackRecord():
             yield Total("feedback_events", record.kind), 1
+        case HistoryRecord():
+            yield Total("imported_views"), n_views(record)
         case TickRecord() | ProjectionRecord():
             pass  # no news to an operator
         case _:

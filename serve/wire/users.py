@@ -6,7 +6,17 @@ import msgspec
 from msgspec import Meta
 
 from env.vocabulary import CreatorId, Profile, UserId
-from serve.limits import MAX_BLOCKS, Country, Creator, Language, Ms, Word, Year
+from serve.limits import (
+    MAX_BLOCKS,
+    MAX_USERS,
+    Country,
+    Creator,
+    ExternalUserId,
+    Language,
+    Ms,
+    Word,
+    Year,
+)
 
 
 class BlocksRequest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -81,6 +91,35 @@ class ProfileBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
             birth_year=self.birth_year,
             device_model=self.device_model,
         )
+
+
+class UserBody(ProfileBody, frozen=True, kw_only=True, omit_defaults=True):
+    """A user and their profile."""
+
+    user_id: ExternalUserId
+
+
+class UsersRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Users to register or whose profiles to change, each once."""
+
+    users: Annotated[tuple[UserBody, ...], Meta(max_length=MAX_USERS)]
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for i, body in enumerate(self.users):
+            if body.user_id in seen:
+                raise ValueError(
+                    f"Expected a new id in field `users[{i}].user_id`, got a repeated one"
+                )
+            seen.add(body.user_id)
+
+
+class UsersResponse(msgspec.Struct, frozen=True):
+    """Counts of added, changed and unchanged users; all changes are on disk."""
+
+    added: int
+    changed: int
+    unchanged: int
 
 
 class UserResponse(msgspec.Struct, frozen=True):

@@ -711,6 +711,44 @@ def bench_collaborative(
     show(result, as_json)
 
 
+def bench_history(
+    kuairand: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="KuaiRand folder with its history file.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=0, help="Views of a generated file; 0: none.")] = 0,
+    seeds: Annotated[int, typer.Option(min=2, max=10, help="KuaiRand worlds.")] = 5,
+    users: Annotated[int, typer.Option(min=50, help="Known ones, in each of them.")] = 400,
+    cards: Annotated[int, typer.Option(min=5, help="The first ones of each.")] = 20,
+    seed: Seed = 1,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Import a history: what it is worth to known users, and what a large file takes.
+
+    With a KuaiRand folder it should show warm_gain of .10 or more and warm_gain_low above 0, in
+    worlds of auc_world not above auc_real. With 1,000,000 rows it should show seconds of 180 and
+    rss_mb of 2,000 at most, views equal to rows, and repeated_views equal to rows in the second
+    import of the same file.
+    """
+    import tempfile
+
+    from tests.studies.history.gain import GainSize, run_gain
+    from tests.studies.history.speed import HistoryStudy, run_speed
+
+    settings = load_settings(config, None)
+    size = GainSize(seeds=seeds, users=users, cards=cards)
+    gain = speed = None
+    with tempfile.TemporaryDirectory() as work, steps() as advance:
+        folder = Path(work)
+        if rows:
+            speed = run_speed(rows, seed=seed, config=settings, work=folder / "speed")
+        if kuairand is not None:
+            gain = run_gain(
+                kuairand, size, seed=seed, config=settings, work=folder / "gain", advance=advance
+            )
+    show(HistoryStudy(gain, speed), as_json)
+
+
 def bench_two_servers(
     ray: Annotated[
         bool | None, typer.Option("--ray/--no-ray", help="Only with Ray, or without; default both.")
@@ -812,6 +850,9 @@ app.command("coverage", epilog="Example: make study ARGS='coverage --json'")(ben
 app.command("default", epilog="Example: make study ARGS='default --json'")(bench_default)
 app.command("collaborative", epilog="Example: make study ARGS='collaborative --json'")(
     bench_collaborative
+)
+app.command("history", epilog="Example: make study ARGS='history --rows 100000 --json'")(
+    bench_history
 )
 app.command("repeats", epilog="Example: make study ARGS='repeats --json'")(bench_repeats)
 app.command("newcomers", epilog="Example: make study ARGS='newcomers --json'")(bench_newcomers)

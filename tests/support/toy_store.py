@@ -34,6 +34,7 @@ from serve.store.kind import StoreKind
 from serve.store.store import (
     Activation,
     ActivationName,
+    ImportMark,
     NotKept,
     RegisteredUser,
     RowTable,
@@ -61,6 +62,9 @@ class Tables:
     activations: list[tuple[ActivationName, Activation]] = field(default_factory=list)
     totals: Counter[Total] = field(default_factory=Counter)
     rows: dict[RowTable, dict[str, bytes]] = field(default_factory=lambda: {"key": {}})
+    import_mark: ImportMark | None = None
+    staged: dict[tuple[str, UserId], bytes] = field(default_factory=dict)
+    imported: dict[UserKey, bytes] = field(default_factory=dict)
 
     def copied(self) -> "Tables":
         return Tables(**{each.name: copy.copy(getattr(self, each.name)) for each in fields(self)})
@@ -156,6 +160,18 @@ class ToyView:
     def imported_world(self) -> tuple[bytes, bytes] | None:
         return None
 
+    def import_mark(self) -> ImportMark | None:
+        return self.tables.import_mark
+
+    def staged_users(self) -> list[tuple[str, UserId]]:
+        return list(self.tables.staged)
+
+    def staged(self, run: str, user_ids: Sequence[UserId]) -> list[bytes | None]:
+        return [self.tables.staged.get((run, user_id)) for user_id in user_ids]
+
+    def imported_views(self, users: Sequence[UserKey]) -> list[bytes]:
+        return [self.tables.imported.get(user, b"") for user in users]
+
     def _pages(self) -> Iterator[PageRecord]:
         records = (line.record for line in self.tables.lines)
         return (record for record in records if isinstance(record, PageRecord))
@@ -228,6 +244,18 @@ class ToyTransaction(ToyView):
 
     def put_imported_world(self, about: bytes, users: bytes) -> None:
         raise NotKept("the toy takes no import with its world")
+
+    def set_import_mark(self, mark: ImportMark | None) -> None:
+        self.tables.import_mark = mark
+
+    def stage(self, run: str, rows: Mapping[UserId, bytes | None]) -> None:
+        for user_id, row in rows.items():
+            self.tables.staged.pop((run, user_id), None)
+            if row is not None:
+                self.tables.staged[run, user_id] = row
+
+    def put_imported_views(self, views: Mapping[UserKey, bytes]) -> None:
+        self.tables.imported |= views
 
 
 class ToyDatabase:

@@ -24,6 +24,7 @@ _LETTERS: dict[Kind, bytes] = {
     "projection": b"j",
     "user": b"u",
     "block": b"b",
+    "history": b"h",
     "tick": b"t",
 }
 

@@ -17,10 +17,13 @@ from env.interface import PageHistory
 from env.records import (
     BlockRecord,
     FeedbackRecord,
+    ItemRecord,
     Kind,
     LogLine,
     PageRecord,
+    ProjectionRecord,
     Record,
+    TickRecord,
     UserRecord,
     decode_record,
     encode_record,
@@ -247,10 +250,10 @@ def _row(record: Record, key: str, written_ms: int) -> tuple[str, str, str, int,
 
 def _user(record: Record) -> str:
     match record:
-        case PageRecord() | FeedbackRecord() | UserRecord() | BlockRecord():
-            return record.user
-        case _:
+        case ItemRecord() | ProjectionRecord() | TickRecord():
             return ""
+        case _:
+            return record.user
 
 
 def _query(after: int, n: int, kinds: Sequence[Kind] | None) -> tuple[str, list[int | str]]:

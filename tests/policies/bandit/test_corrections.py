@@ -8,7 +8,7 @@ import pytest
 
 from env.columns.schema import N_ACTION, N_SHARED
 from env.records import pack_halves
-from env.vocabulary import Example, (
+from env.vocabulary import (
     Context,
     Correction,
     DecisionId,

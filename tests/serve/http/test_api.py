@@ -111,6 +111,37 @@ async def test_a_batch_with_one_bad_item_puts_none(server: Server) -> None:
     assert json.loads(answer.body) == {"added": 2, "changed": 0, "unchanged": 0}
 
 
+async def test_users_are_put_in_a_batch_each_once(server: Server) -> None:
+    users = [{"user_id": "ann", "country": "GB", "tags": ["cats"]}, {"user_id": "bo/b"}]
+    answer = await post(server, "/v1/users", {"users": users})
+    assert json.loads(answer.body) == {"added": 2, "changed": 0, "unchanged": 0}
+    moved = [{"user_id": "ann", "country": "MY"}, users[1]]
+    answer = await post(server, "/v1/users", {"users": moved})
+    assert json.loads(answer.body) == {"added": 0, "changed": 1, "unchanged": 1}
+    got = json.loads((await ask(server.app, "GET", "/v1/users/ann")).body)
+    assert got["profile"] == {"country": "MY", "registered_ms": server.watch.now_ms}
+    assert server.live_states() == server.folded_states()
+
+
+@pytest.mark.parametrize(
+    ("users", "field"),
+    [
+        ([{"user_id": "a"}, {"user_id": "b", "country": "Britain"}], "users[1].country"),
+        ([{"user_id": "a"}, {"country": "GB"}], "users[1].user_id"),
+        ([{"user_id": "a"}, {"user_id": "a"}], "users[1].user_id"),
+        ([{"user_id": "a/blocks"}], "users[0].user_id"),
+        ([{"user_id": "a", "age": 3}], "users[0].age"),
+        ([{"user_id": f"u{k}"} for k in range(1001)], "users"),
+    ],
+)
+async def test_a_batch_with_one_bad_user_puts_none(
+    server: Server, users: list[dict[str, object]], field: str
+) -> None:
+    answer = await post(server, "/v1/users", {"users": users})
+    assert answer.problem() == (422, field)
+    assert server.records() == []
+
+
 async def test_a_user_is_put_got_and_deleted(server: Server) -> None:
     path = "/v1/users/ann"
     put = await ask(server.app, "PUT", path, b'{"country":"ID","registered_ms":5}')

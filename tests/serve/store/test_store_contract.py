@@ -25,7 +25,7 @@ from serve.store.generations import (
     current_version,
 )
 from serve.store.ledger import fold_states
-from serve.store.store import Activation, RegisteredUser, Store, Transaction
+from serve.store.store import Activation, ImportMark, RegisteredUser, Store, Transaction
 from serve.store.totals import Total, Vectors, count
 
 T = TypeVar("T")
@@ -302,6 +302,34 @@ def test_a_page_is_found_by_the_beginning_of_its_id_also_before_the_commit(store
             "abc": pages[2],
         }
         assert view.pages([]) == {}
+
+
+def test_what_an_import_stages_is_kept_until_it_is_taken_away(reopen: Open) -> None:
+    mark = ImportMark("run", 5)
+    with reopen() as store:
+        user = register(store, ANN, Profile())
+        write(store, lambda t: t.set_import_mark(mark), "")
+        write(store, lambda t: t.stage("run", {ANN: b"mine"}))
+        write(store, lambda t: t.stage("old", {ANN: b"theirs"}))
+        write(store, lambda t: t.put_imported_views({user: b"keys"}))
+    with reopen() as store:
+        with store.view() as view:
+            assert view.import_mark() == mark
+            assert sorted(view.staged_users()) == [("old", ANN), ("run", ANN)]
+            assert view.staged("run", [ANN]) == [b"mine"]
+            assert view.staged("none", [ANN]) == [None]
+            assert view.imported_views([user]) == [b"keys"]
+        assert store.log.count() == 1, "what is staged is no part of the log"
+        write(store, lambda t: t.set_import_mark(mark._replace(is_committed=True)), "")
+        write(store, lambda t: t.stage("old", {ANN: None}))
+        write(store, lambda t: t.put_imported_views({user: b""}))
+        with store.view() as view:
+            assert view.import_mark() == ImportMark("run", 5, is_committed=True)
+            assert view.staged_users() == [("run", ANN)]
+            assert view.imported_views([user]) == [b""]
+        write(store, lambda t: t.set_import_mark(None), "")
+        with store.view() as view:
+            assert view.import_mark() is None
 
 
 def test_work_that_raises_is_undone_and_fails_alone(store: Store) -> None:
