@@ -19,7 +19,7 @@ from replay.estimators.intervals import LEVEL
 from replay.evaluate.calibration import ArmSizes, compare_arm_sizes
 from replay.evaluate.evaluate import Evaluation, evaluate_all
 from replay.evaluate.importance import Importance, importance
-from replay.evaluate.targets import PolicyTarget, Target
+from replay.evaluate.targets import Oracle, PolicyTarget, Target
 from replay.formats.dsjson_source import DsjsonSource
 from replay.join.dataset import Dataset, read
 from replay.join.our_log import LogSource
@@ -128,6 +128,7 @@ class EvaluationJob:
         level: float = LEVEL,
         force: bool = False,
         estimators: Sequence[Estimator] = (),
+        oracle: Oracle | None = None,
         advance: Advance | None = None,
     ) -> Evaluation:
         """Return the evaluation.
@@ -138,6 +139,7 @@ class EvaluationJob:
             level: level of the intervals, in (0, 1).
             force: estimate even where gates fail; such results are marked.
             estimators: of one's own, see `find_estimator`.
+            oracle: true expected rewards, in a simulated world.
             advance: progress callback; the total is twice the number of decisions.
 
         Raises:
@@ -150,6 +152,7 @@ class EvaluationJob:
                 fit,
                 segments=segments,
                 arms=self.arms,
+                oracle=oracle,
                 level=level,
                 force=force,
                 estimators=estimators,

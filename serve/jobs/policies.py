@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+from env.columns.schema import SCHEMA
 from env.interface import Policy
 from env.records import PageRecord
 from policies import baselines
@@ -34,8 +35,10 @@ from serve.learn.custom import (
     snapshot_states,
 )
 from serve.learn.rankers import FindRanker, Ranking, load_ranking, open_rankers, ranker_finder
-from serve.learn.settings import open_snapshots
-from serve.store.generations import NOTHING, current_activation, current_version
+from serve.learn.refold import RefoldedVersions
+from serve.learn.served import initial_model
+from serve.learn.settings import learning_args, open_snapshots, vowpal_args
+from serve.store.generations import NOTHING, all_versions, current_activation, current_version
 from serve.store.store import Store
 
 FindBandit = Callable[[int, AnyExplorer], Policy | None]
@@ -171,19 +174,47 @@ def kept_bandits(store: SnapshotStore) -> FindBandit:
     return find
 
 
-def behaviour(config: Config) -> Callable[[PageRecord], Policy | None]:
-    """Return a function that finds the policy that drew a page, if it is kept."""
-    store, rankers = open_snapshots(config), ranker_finder(config)
-    learned, customs = kept_bandits(store), load_customs(config)
-    custom = CustomFinder(customs, snapshot_states(customs, store))
+def behaviour(config: Config, store: Store | None = None) -> Callable[[PageRecord], Policy | None]:
+    """Return a function that finds the policy that drew a page, for pages in the log's order.
+
+    Args:
+        config: data folder, and the arguments of the learner.
+        store: versions that are not kept are folded again from its log, where that gives the
+            propensities that were logged; None: they are not found.
+    """
+    snapshots, rankers = open_snapshots(config), ranker_finder(config)
+    customs = load_customs(config)
+    kept = kept_bandits(snapshots)
+    custom = CustomFinder(customs, snapshot_states(customs, snapshots))
 
     def find(page: PageRecord) -> Policy | None:
         try:
-            return find_logged_policy(page, learned, rankers, custom)
+            return find_logged_policy(page, kept, rankers, custom)
         except OtherCodeError:
             return None
 
-    return find
+    if store is None:
+        return find
+    refolded = RefoldedVersions(
+        store.log, all_versions(store), learning_args(config), snapshots
+    )
+    first = initial_model(vowpal_args(config))
+    refolded_custom = CustomFinder(customs, refolded.custom_state)
+
+    def bandit(version: int, explorer: AnyExplorer) -> Policy | None:
+        found = refolded.scorer(version) if version else first
+        return None if found is None else found.exploring(explorer)
+
+    def find_any(page: PageRecord) -> Policy | None:
+        policy = find(page)
+        if policy is not None or page.feature_schema != SCHEMA:
+            return policy
+        try:
+            return find_logged_policy(page, bandit, rankers, refolded_custom)
+        except OtherCodeError:
+            return None
+
+    return find_any
 
 
 def _learned(config: Config, store: Store, kind: str, number: str) -> Policy:

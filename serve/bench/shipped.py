@@ -1,0 +1,290 @@
+"""Benchmark of the shipped exploration: whether an hour of the feed answers what is asked of it.
+
+An hour of the simulated world is served in this process with the settings as shipped, and again
+without their exploration. The first log is then asked, as `nextswipe evaluate` asks it, about
+uniform, popularity, the current version and that of half an hour ago. The users' own state gives
+the truth. Method and what differs from a real server: `docs/decisions/bench-loop.md`.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+
+from env.reward import Reward
+from env.vocabulary import Decision, DecisionId, Floats, ItemId, Page, UserId
+from env.world.user import SimulatedUserState, expected_reward, simulated_users
+from env.world.world import UserParameters, World
+from policies.explorers import AnyExplorer, SquareCB, explorer_args
+from replay.evaluate.evaluate import PolicyReport
+from serve.bench.in_process import serving_in_process
+from serve.bench.loop import fill_data_folder, first_swipe_ms
+from serve.config import ClockSettings, Config, ContentSettings, DataSettings
+from serve.jobs.evaluate import open_question
+from serve.jobs.import_data import load_world
+from serve.store.data_folder import open_data
+from serve.store.generations import current_version
+from serve.store.store import Store
+from serve.swarm.attendance import ConstantAttendance
+from serve.swarm.swarm import Swarm
+from serve.wire.feed import CardBody
+
+Advance = Callable[[str, int, int], None]
+WITHOUT = SquareCB(gamma=100_000.0)
+"""Next to no exploration: the best card but for ties, beside the floor that both hours have."""
+
+MINUTE_MS = 60_000
+
+
+class HourSize(msgspec.Struct, frozen=True):
+    """Size of each hour.
+
+    Attributes:
+        minutes: of the world's clock.
+        users: accounts of the world.
+        present: visits at a time; 165 make about 30,000 cards an hour.
+    """
+
+    minutes: int = 60
+    users: int = 2_000
+    present: int = 165
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The answer to one question, or why there is none."""
+
+    seed: int
+    policy: str
+    answered: bool
+    value: float | None  # a card, of the default estimator
+    low: float | None
+    high: float | None
+    truth: float  # a card, on the same decisions
+    holds: bool  # whether there is an answer whose interval holds the truth
+    ess: float
+    refusals: tuple[str, ...]
+
+
+class ExplorationCost(msgspec.Struct, frozen=True):
+    """The relative loss of expected reward a card in one world, paired by user."""
+
+    seed: int
+    cards: int  # with exploration
+    reward: float  # expected, a card
+    reward_without: float
+    cost: float
+    se: float  # clustered by user
+
+
+class ShippedResult(msgspec.Struct, frozen=True):
+    """Results of `bench loop --shipped`.
+
+    Attributes:
+        ope_questions: questions that were asked, four a seed.
+        ope_questions_answered: those of which all gates passed.
+        intervals_holding_truth: those answered whose interval holds the truth.
+        exploration_cost: mean over the seeds of the relative loss of reward a card.
+        exploration_cost_se: its standard error, over the seeds; of one seed, over its users.
+    """
+
+    explorer: dict[str, object]
+    size: HourSize
+    seeds: int
+    ope_questions: int
+    ope_questions_answered: int
+    intervals_holding_truth: int
+    exploration_cost: float
+    exploration_cost_se: float
+    costs: tuple[ExplorationCost, ...]
+    answers: tuple[Answer, ...]
+
+
+def run_shipped(
+    size: HourSize, *, seeds: int, first_seed: int, now_ms: int, advance: Advance
+) -> ShippedResult:
+    """Return what the hours of several worlds answer and cost.
+
+    Args:
+        seeds: number of worlds.
+        first_seed: seed of the first world; the others follow.
+        now_ms: the wall clock, before which the items were uploaded.
+    """
+    answers, costs = list[Answer](), list[ExplorationCost]()
+    for seed in range(first_seed, first_seed + seeds):
+        name = f"seed {seed}"
+        with tempfile.TemporaryDirectory(prefix="nextswipe-shipped-") as folder:
+            config = shipped_config(folder)
+            hour = run_hour(config, size, seed, now_ms, advance, name)
+            advance(f"{name}: evaluate", 0, 1)
+            answers += ask(config, hour, seed)
+            advance(f"{name}: evaluate", 1, 1)
+        with tempfile.TemporaryDirectory(prefix="nextswipe-without-") as folder:
+            without = exploring(shipped_config(folder), WITHOUT)
+            other = run_hour(without, size, seed, now_ms, advance, f"{name}, without")
+        costs.append(cost_of(seed, hour.earned(), other.earned()))
+    each = np.array([cost.cost for cost in costs])
+    spread = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else costs[0].se
+    return ShippedResult(
+        explorer=explorer_args(Config().feed.explorer),
+        size=size,
+        seeds=seeds,
+        ope_questions=len(answers),
+        ope_questions_answered=sum(answer.answered for answer in answers),
+        intervals_holding_truth=sum(answer.holds for answer in answers),
+        exploration_cost=float(each.mean()),
+        exploration_cost_se=spread,
+        costs=tuple(costs),
+        answers=tuple(answers),
+    )
+
+
+def shipped_config(folder: str) -> Config:
+    """Return the shipped settings for a data folder whose clock is the world's."""
+    return Config(
+        data=DataSettings(folder),
+        clock=ClockSettings(simulated=True),
+        content=ContentSettings(titles=False),  # whatever extras are installed
+    )
+
+
+def exploring(config: Config, explorer: AnyExplorer) -> Config:
+    """Return settings with another explorer."""
+    feed = msgspec.structs.replace(config.feed, explorer=explorer)
+    return msgspec.structs.replace(config, feed=feed)
+
+
+@dataclass
+class Hour:
+    """An hour that was swiped: each card with its user, and their state before it.
+
+    Attributes:
+        ends_ms: the world's clock at its end.
+    """
+
+    world: World
+    reward: Reward
+    ends_ms: int = 0
+    seen: dict[DecisionId, tuple[ItemId, UserParameters, SimulatedUserState]] = field(
+        default_factory=dict
+    )
+
+    def witness(self, card: CardBody, user: UserParameters, state: SimulatedUserState) -> None:
+        """Remember the state before a card is answered."""
+        decision, _, _ = card.decision_id.rpartition(".")
+        self.seen[DecisionId(decision)] = card.item_id, user, state
+
+    def oracle(self, page: Page, decision: Decision) -> Floats:
+        """Return the true expected reward of each candidate at a decision, shape (n,)."""
+        _, user, state = self.seen[decision.decision_id]
+        index = np.array([self.world.index_of(i) for i in page.context.candidates])
+        return expected_reward(self.world, user, state, index, self.reward)
+
+    def earned(self) -> dict[UserId, tuple[float, int]]:
+        """Return the expected reward of all cards that each user saw, and their number."""
+        earned: dict[UserId, tuple[float, int]] = {}
+        for item, user, state in self.seen.values():
+            index = np.array([self.world.index_of(item)])
+            had, n = earned.get(user.user_id, (0.0, 0))
+            value = float(expected_reward(self.world, user, state, index, self.reward)[0])
+            earned[user.user_id] = had + value, n + 1
+        return earned
+
+
+def run_hour(
+    config: Config, size: HourSize, seed: int, now_ms: int, advance: Advance, name: str
+) -> Hour:
+    """Fill an empty data folder, and let users swipe for the size's minutes.
+
+    Args:
+        name: of the step that `advance` is called with.
+    """
+    fill_data_folder(config, seed, None, now_ms, size.users)
+    world, accounts = load_world(config, seed)
+    hour = Hour(world, config.reward)
+    start_ms, n_ms = first_swipe_ms(config), size.minutes * MINUTE_MS
+    users = ConstantAttendance(simulated_users(world, accounts), size.present)
+
+    async def swipe() -> None:
+        with serving_in_process(config, start_ms) as server:
+            swarm = Swarm(server, users, seed=seed, start_ms=start_ms, witness=hour.witness)
+
+            def on_window(_: object) -> None:
+                server.advance(swarm.clock_ms)
+                advance(name, min(swarm.clock_ms - start_ms, n_ms), n_ms)
+
+            while swarm.clock_ms < start_ms + n_ms:
+                await swarm.swipe(1, on_window=on_window)
+            hour.ends_ms = swarm.clock_ms
+            await swarm.leave()
+            server.advance(swarm.clock_ms)
+            server.learn()
+
+    asyncio.run(swipe())
+    return hour
+
+
+def ask(config: Config, hour: Hour, seed: int) -> list[Answer]:
+    """Ask an hour's log about uniform, popularity, the current version and an older one."""
+    with open_data(config) as store:
+        older = version_at(store, hour.ends_ms - 30 * MINUTE_MS)
+    names = ["uniform", "popularity", "vowpal", f"vowpal@{older}"]
+    with open_question(config, names) as job:
+        evaluation = job.answer(oracle=hour.oracle)
+    return [_answer(seed, report) for report in evaluation.reports]
+
+
+def version_at(store: Store, at_ms: int) -> int:
+    """Return the version that drew the last page until then; the current one before any page."""
+    pages = store.log.read(kinds=["page"])
+    drawn = [line.record.policy for line in pages if line.record.at_ms <= at_ms]
+    numbers = [int(policy.partition("@")[2]) for policy in drawn if policy.startswith("vowpal@")]
+    current = current_version(store)
+    if current is None:
+        raise RuntimeError("expected a published version after the hour, found none")
+    return numbers[-1] if numbers else current.version
+
+
+def _answer(seed: int, report: PolicyReport) -> Answer:
+    answered = bool(report.estimates) and not report.refusals
+    first = report.estimates[0] if answered else None
+    truth = report.truth or 0.0
+    return Answer(
+        seed=seed,
+        policy=report.policy,
+        answered=answered,
+        value=None if first is None else first.value,
+        low=None if first is None else first.low,
+        high=None if first is None else first.high,
+        truth=truth,
+        holds=first is not None and first.low <= truth <= first.high,
+        ess=report.health.ess,
+        refusals=tuple(map(str, report.refusals)),
+    )
+
+
+def cost_of(
+    seed: int,
+    mine: Mapping[UserId, tuple[float, int]],
+    theirs: Mapping[UserId, tuple[float, int]],
+) -> ExplorationCost:
+    """Return the relative loss a card of the same users, by the delta method on the log ratio.
+
+    What a user has in common in both hours cancels in the influence of their sums.
+    """
+    users = sorted(mine.keys() | theirs.keys())
+    sums = np.array([(*mine.get(u, (0.0, 0)), *theirs.get(u, (0.0, 0))) for u in users])
+    relative = sums / sums.mean(axis=0)
+    influence = relative[:, 0] - relative[:, 1] - relative[:, 2] + relative[:, 3]
+    reward, cards, other, other_cards = sums.sum(axis=0)
+    ratio = float((reward / cards) / (other / other_cards))
+    return ExplorationCost(
+        seed=seed,
+        cards=int(cards),
+        reward=float(reward / cards),
+        reward_without=float(other / other_cards),
+        cost=1.0 - ratio,
+        se=ratio * float(influence.std(ddof=1) / np.sqrt(len(users))),
+    )
