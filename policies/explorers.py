@@ -136,6 +136,10 @@ class Mixed(msgspec.Struct, frozen=True, tag="mixed", tag_field="kind"):
 AnyExplorer = Uniform | Greedy | Epsilon | Softmax | SquareCB | Mixed
 
 
+SHIPPED = Mixed((SquareCB(gamma=2_000.0), Uniform()), (0.97, 0.03))
+"""The default: an hour of its log answers questions, see `docs/decisions/exploration.md`."""
+
+
 def has_support(explorer: AnyExplorer) -> bool:
     """Return whether it gives every candidate of the mask a positive probability.
 

@@ -20,7 +20,8 @@ from env.reward import Reward
 from policies.candidates.markets import PRESETS, MarketRules, Markets
 from policies.candidates.retrieval import default_shares
 from policies.custom.load import NAME
-from policies.explorers import AnyExplorer, SquareCB, explorer_args, has_support
+from policies.explorers import SHIPPED as SHIPPED_EXPLORER
+from policies.explorers import AnyExplorer, explorer_args, has_support
 from policies.ranker.blend import BlendSettings
 from policies.snapshots import Generations
 from serve.limits import QUEUE
@@ -100,7 +101,7 @@ class FeedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     newcomer_topic_gap: Annotated[int, Meta(ge=1, le=10)] = 8
     foreign_share: Share = 0.05
     follow: Share = 0.9
-    explorer: AnyExplorer = SquareCB(gamma=1_500.0)
+    explorer: AnyExplorer = SHIPPED_EXPLORER
     sources: dict[str, Share] = msgspec.field(default_factory=default_shares)
 
     def __post_init__(self) -> None:

@@ -47,6 +47,7 @@ class PolicyReport(msgspec.Struct, frozen=True):
     forced: bool = False  # a gate failed, so do not rely on the estimates
     parts: tuple[SegmentReport, ...] = ()  # segments of the log, with their own gates
     learned_share: float = 0.0  # of the decisions, learned from by the target
+    left_out_folds: int = 0  # of users, each judged by a model without them; 0: one judged all
     truth: float | None = None  # on the same decisions; None without an oracle
 
     def estimate(self, estimator: str = DEFAULT) -> Estimate:
@@ -197,6 +198,7 @@ class _Asking:
             forced=shown and bool(refusals),
             parts=tuple(self._parts(place, columns, predictions, refusals)),
             learned_share=target.learned_share if isinstance(target, PolicyTarget) else 0.0,
+            left_out_folds=target.n_folds if isinstance(target, PolicyTarget) else 0,
             truth=self._replayed.truth(place),
         )
 

@@ -67,6 +67,7 @@ class PolicyTarget:
 
     policy: Policy  # policy to query
     learned_share: float = 0.0  # in [0, 1]
+    n_folds: int = 0  # of users, each judged by a model without them; 0: one model judges all
 
     @property
     def name(self) -> str:
@@ -146,6 +147,23 @@ def _row_page(batch: Batch, row: int, keys: npt.NDArray[np.uint64]) -> Page:
 
 Oracle = Callable[[Page, Decision], Floats]
 """The true expected reward of each candidate, shape (n,), for one decision of a page."""
+
+
+def true_value(source: Source, target: Target, oracle: Oracle) -> float:
+    """Return the mean true reward of a target's choices at the decisions of a source.
+
+    Raises:
+        ValueError: the source has no decision.
+    """
+    total, n = 0.0, 0
+    for batch in source.batches():
+        pmfs = checked_pmfs(target, batch)
+        total += float(np.einsum("mk,mk->", pmfs, _true(oracle, batch)))
+        n += len(batch)
+    if not n:
+        raise ValueError("a true value needs decisions, got none")
+    return total / n
+
 
 MAX_VALUES = 40
 """Most values of a segment that are reported: those with the most decisions."""

@@ -78,7 +78,7 @@ class InProcessFeed:
         return await self._engine.feedback(request)
 
     def advance(self, clock_ms: int) -> None:
-        """Move the clock; learn what is new in the log now and then, and serve what is published."""
+        """Move the clock; now and then, learn what is new in the log and serve the outcome."""
         self.clock_ms, self._moved_s = clock_ms, time.perf_counter()
         if clock_ms >= self._learns_ms:
             self._learns_ms = clock_ms + LEARN_EVERY_MS
@@ -112,7 +112,8 @@ def serving_in_process(config: Config, clock_ms: int) -> Iterator[InProcessFeed]
         server.learner.publish_if_due(force=True)
 
 
-def _trainer(config: Config, store: Store, clock_s: Callable[[], float]
+def _trainer(
+    config: Config, store: Store, clock_s: Callable[[], float]
 ) -> CollaborativeTrainer | None:
     if not config.collaborative.enabled:
         return None

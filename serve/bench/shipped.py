@@ -8,25 +8,35 @@ the truth. Method and what differs from a real server: `docs/decisions/bench-loo
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
 
+from env.interface import page_pmfs
+from env.records import PageRecord
 from env.reward import Reward
 from env.vocabulary import Decision, DecisionId, Floats, ItemId, Page, UserId
 from env.world.user import SimulatedUserState, expected_reward, simulated_users
 from env.world.world import UserParameters, World
+from policies.cross_fitted import CrossFittedPolicy
 from policies.explorers import AnyExplorer, SquareCB, explorer_args
+from replay.estimators.intervals import clustered_se
 from replay.evaluate.evaluate import PolicyReport
+from replay.evaluate.targets import PolicyTarget, Target, true_value
+from replay.join.our_log import LogSource
 from serve.bench.in_process import serving_in_process
 from serve.bench.loop import fill_data_folder, first_swipe_ms
 from serve.config import ClockSettings, Config, ContentSettings, DataSettings
 from serve.jobs.evaluate import open_question
 from serve.jobs.import_data import load_world
+from serve.jobs.policies import bandit_version
+from serve.learn.refold import RefoldedVersions
+from serve.learn.served import initial_model
+from serve.learn.settings import learning_args, open_snapshots, vowpal_args
 from serve.store.data_folder import open_data
-from serve.store.generations import current_version
+from serve.store.generations import all_versions, current_version
 from serve.store.store import Store
 from serve.swarm.attendance import ConstantAttendance
 from serve.swarm.swarm import Swarm
@@ -69,14 +79,26 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class ExplorationCost(msgspec.Struct, frozen=True):
-    """The relative loss of expected reward a card in one world, paired by user."""
+    """What exploration costs in one world, relative to the expected reward a card without it.
+
+    Attributes:
+        cost: on the same pages, had the versions that drew them not explored.
+        se: of it, clustered by user.
+        reward: expected, a card of the hour.
+        reward_without: of the hour without exploration, in which another model was learned.
+        hours_apart: relative loss between the two hours, paired by user; what is learned in an hour
+            differs by chance, and with it the reward by some hundredths.
+        hours_apart_se: of it, clustered by user; it does not contain that chance.
+    """
 
     seed: int
-    cards: int  # with exploration
-    reward: float  # expected, a card
-    reward_without: float
+    cards: int
     cost: float
-    se: float  # clustered by user
+    se: float
+    reward: float
+    reward_without: float
+    hours_apart: float
+    hours_apart_se: float
 
 
 class ShippedResult(msgspec.Struct, frozen=True):
@@ -86,8 +108,11 @@ class ShippedResult(msgspec.Struct, frozen=True):
         ope_questions: questions that were asked, four a seed.
         ope_questions_answered: those of which all gates passed.
         intervals_holding_truth: those answered whose interval holds the truth.
-        exploration_cost: mean over the seeds of the relative loss of reward a card.
+        exploration_cost: mean over the seeds of the relative loss of expected reward a card, on the
+            same pages.
         exploration_cost_se: its standard error, over the seeds; of one seed, over its users.
+        hours_apart: mean over the seeds of the relative loss between hours with and without.
+        hours_apart_se: its standard error, likewise.
     """
 
     explorer: dict[str, object]
@@ -98,6 +123,8 @@ class ShippedResult(msgspec.Struct, frozen=True):
     intervals_holding_truth: int
     exploration_cost: float
     exploration_cost_se: float
+    hours_apart: float
+    hours_apart_se: float
     costs: tuple[ExplorationCost, ...]
     answers: tuple[Answer, ...]
 
@@ -120,13 +147,14 @@ def run_shipped(
             hour = run_hour(config, size, seed, now_ms, advance, name)
             advance(f"{name}: evaluate", 0, 1)
             answers += ask(config, hour, seed)
+            cost = cost_on_pages(config, hour)
             advance(f"{name}: evaluate", 1, 1)
         with tempfile.TemporaryDirectory(prefix="nextswipe-without-") as folder:
             without = exploring(shipped_config(folder), WITHOUT)
             other = run_hour(without, size, seed, now_ms, advance, f"{name}, without")
-        costs.append(cost_of(seed, hour.earned(), other.earned()))
-    each = np.array([cost.cost for cost in costs])
-    spread = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else costs[0].se
+        costs.append(_costs(seed, cost, hour.earned(), other.earned()))
+    paired = _mean([cost.cost for cost in costs], costs[0].se)
+    apart = _mean([cost.hours_apart for cost in costs], costs[0].hours_apart_se)
     return ShippedResult(
         explorer=explorer_args(Config().feed.explorer),
         size=size,
@@ -134,11 +162,21 @@ def run_shipped(
         ope_questions=len(answers),
         ope_questions_answered=sum(answer.answered for answer in answers),
         intervals_holding_truth=sum(answer.holds for answer in answers),
-        exploration_cost=float(each.mean()),
-        exploration_cost_se=spread,
+        exploration_cost=paired[0],
+        exploration_cost_se=paired[1],
+        hours_apart=apart[0],
+        hours_apart_se=apart[1],
         costs=tuple(costs),
         answers=tuple(answers),
     )
+
+
+def _mean(values: Sequence[float], se: float) -> tuple[float, float]:
+    """Return mean and standard error; `se` is that of a single value."""
+    each = np.array(values)
+    if len(each) > 1:
+        se = float(each.std(ddof=1) / np.sqrt(len(each)))
+    return float(each.mean()), se
 
 
 def shipped_config(folder: str) -> Config:
@@ -232,14 +270,24 @@ def ask(config: Config, hour: Hour, seed: int) -> list[Answer]:
         older = version_at(store, hour.ends_ms - 30 * MINUTE_MS)
     names = ["uniform", "popularity", "vowpal", f"vowpal@{older}"]
     with open_question(config, names) as job:
-        evaluation = job.answer(oracle=hour.oracle)
-    return [_answer(seed, report) for report in evaluation.reports]
+        reports = job.answer().reports
+        truths = [true_value(job.source, whole(target), hour.oracle) for target in job.targets]
+    return [_answer(seed, report, truth) for report, truth in zip(reports, truths, strict=True)]
+
+
+def whole(target: Target) -> Target:
+    """Return a target as it is served: its own model for everybody."""
+    policy = target.policy if isinstance(target, PolicyTarget) else None
+    return PolicyTarget(policy.whole) if isinstance(policy, CrossFittedPolicy) else target
 
 
 def version_at(store: Store, at_ms: int) -> int:
     """Return the version that drew the last page until then; the current one before any page."""
-    pages = store.log.read(kinds=["page"])
-    drawn = [line.record.policy for line in pages if line.record.at_ms <= at_ms]
+    drawn = [
+        line.record.policy
+        for line in store.log.read(kinds=["page"])
+        if isinstance(line.record, PageRecord) and line.record.at_ms <= at_ms
+    ]
     numbers = [int(policy.partition("@")[2]) for policy in drawn if policy.startswith("vowpal@")]
     current = current_version(store)
     if current is None:
@@ -247,10 +295,9 @@ def version_at(store: Store, at_ms: int) -> int:
     return numbers[-1] if numbers else current.version
 
 
-def _answer(seed: int, report: PolicyReport) -> Answer:
+def _answer(seed: int, report: PolicyReport, truth: float) -> Answer:
     answered = bool(report.estimates) and not report.refusals
     first = report.estimates[0] if answered else None
-    truth = report.truth or 0.0
     return Answer(
         seed=seed,
         policy=report.policy,
@@ -265,12 +312,46 @@ def _answer(seed: int, report: PolicyReport) -> Answer:
     )
 
 
-def cost_of(
-    seed: int,
-    mine: Mapping[UserId, tuple[float, int]],
-    theirs: Mapping[UserId, tuple[float, int]],
+def cost_on_pages(config: Config, hour: Hour) -> tuple[float, float]:
+    """Return the relative loss to exploration on an hour's decisions, with its standard error.
+
+    Each decision is worth the mean true reward under the pmf that it was drawn from, and under that
+    of the same version, slot, floor and earlier cards with the explorer `WITHOUT`.
+    """
+    parts: list[tuple[int, float, float]] = []
+    with open_data(config) as store:
+        versions = RefoldedVersions(
+            store.log, all_versions(store), learning_args(config), open_snapshots(config)
+        )
+        first = initial_model(vowpal_args(config))
+        for batch in LogSource(store.log.read, config.reward).batches():
+            for page, rows in batch.pages:
+                slots = set(batch.slot[rows].tolist())
+                number = bandit_version(page.decisions[0].policy)
+                scorer = versions.scorer(number) if number else first
+                if scorer is None:
+                    raise RuntimeError(f"expected a published version, got {number}")
+                mine = page_pmfs(page, scorer.exploring(config.feed.explorer))
+                other = page_pmfs(page, scorer.exploring(WITHOUT))
+                for (decision, pmf), (_, without) in zip(mine, other, strict=True):
+                    if decision.slot in slots:
+                        true = hour.oracle(page, decision)
+                        who = int(batch.user[rows[0]])
+                        parts.append((who, float(pmf @ true), float(without @ true)))
+    user, worth, worth_without = (np.array(column) for column in zip(*parts, strict=True))
+    ratio = float(worth.sum() / worth_without.sum())
+    influence = ratio * (worth / worth.mean() - worth_without / worth_without.mean())
+    return 1.0 - ratio, clustered_se(influence, user)
+
+
+Earned = Mapping[UserId, tuple[float, int]]
+"""By user, the expected reward of the cards that they saw, and their number."""
+
+
+def _costs(
+    seed: int, on_pages: tuple[float, float], mine: Earned, theirs: Earned
 ) -> ExplorationCost:
-    """Return the relative loss a card of the same users, by the delta method on the log ratio.
+    """Return the costs of a world; those between hours by the delta method on the log ratio.
 
     What a user has in common in both hours cancels in the influence of their sums.
     """
@@ -283,8 +364,10 @@ def cost_of(
     return ExplorationCost(
         seed=seed,
         cards=int(cards),
+        cost=on_pages[0],
+        se=on_pages[1],
         reward=float(reward / cards),
         reward_without=float(other / other_cards),
-        cost=1.0 - ratio,
-        se=ratio * float(influence.std(ddof=1) / np.sqrt(len(users))),
+        hours_apart=1.0 - ratio,
+        hours_apart_se=ratio * float(influence.std(ddof=1) / np.sqrt(len(users))),
     )

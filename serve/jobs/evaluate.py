@@ -19,7 +19,7 @@ from replay.estimators.intervals import LEVEL
 from replay.evaluate.calibration import ArmSizes, compare_arm_sizes
 from replay.evaluate.evaluate import Evaluation, evaluate_all
 from replay.evaluate.importance import Importance, importance
-from replay.evaluate.targets import Oracle, PolicyTarget, Target
+from replay.evaluate.targets import PolicyTarget, Target
 from replay.formats.dsjson_source import DsjsonSource
 from replay.join.dataset import Dataset, read
 from replay.join.our_log import LogSource
@@ -29,10 +29,17 @@ from replay.source import Batch, Source
 from serve.config import Config
 from serve.errors import JobError
 from serve.importers.obp import ObpSource
-from serve.jobs.policies import behaviour, find_external_policy, find_policy, learned_until
+from serve.jobs.policies import (
+    behaviour,
+    find_external_policy,
+    find_policy,
+    learned_until,
+    leave_out_users,
+)
 from serve.learn.custom import custom_folder
 from serve.learn.settings import vowpal_args
 from serve.store.data_folder import open_data
+from serve.store.store import Store
 
 READERS: dict[str, Callable[[Path], Source]] = {
     ".json": DsjsonSource,
@@ -128,7 +135,6 @@ class EvaluationJob:
         level: float = LEVEL,
         force: bool = False,
         estimators: Sequence[Estimator] = (),
-        oracle: Oracle | None = None,
         advance: Advance | None = None,
     ) -> Evaluation:
         """Return the evaluation.
@@ -139,7 +145,6 @@ class EvaluationJob:
             level: level of the intervals, in (0, 1).
             force: estimate even where gates fail; such results are marked.
             estimators: of one's own, see `find_estimator`.
-            oracle: true expected rewards, in a simulated world.
             advance: progress callback; the total is twice the number of decisions.
 
         Raises:
@@ -152,7 +157,6 @@ class EvaluationJob:
                 fit,
                 segments=segments,
                 arms=self.arms,
-                oracle=oracle,
                 level=level,
                 force=force,
                 estimators=estimators,
@@ -181,18 +185,21 @@ def open_question(
     *,
     arm: str = "",
     held_out: bool = False,
+    as_learned: bool = False,
     advance: Advance | None = None,
 ) -> Iterator[EvaluationJob]:
     """Yield the evaluation job of a data folder's log, which stays open until the end.
 
     A version evaluated on decisions that it learned from looks better than it is, and the learner
-    learns from all arms. The learned share is therefore reported.
+    learns from all arms. So a version of vowpal is folded again without each fold of users, who are
+    then judged by that; of other policies the learned share is reported.
 
     Args:
         config: data folder, reward, explorer and experiment.
         names: names of policies, see `serve.jobs.policies.find_policy`.
         arm: read the pages of this arm; empty: all pages.
         held_out: read only pages after everything that any of the policies learned from.
+        as_learned: judge users by the very version, even where it learned from them.
         advance: progress callback; the total is the number of log lines.
 
     Raises:
@@ -202,14 +209,14 @@ def open_question(
     with open_data(config) as store:
         policies: list[Policy] = [find_policy(config, store, name) for name in names]
         log = store.log
-        learned = [learned_until(config, policy) for policy in policies]
+        learned = [learned_until(config, store, policy) for policy in policies]
         try:
             source = LogSource(
                 log.read,
                 config.reward,
                 arm=arm,
                 after=max(learned) if held_out else 0,
-                behaviour=behaviour(config),
+                behaviour=behaviour(config, store),
                 advance=advance or (lambda n: None),
             )
         except ValueError as error:
@@ -217,12 +224,23 @@ def open_question(
         if not len(source):
             raise JobError(f"the log cannot be evaluated: {_why_none(source, arm, held_out)}")
         targets = tuple(
-            PolicyTarget(policy, source.share_until(offset))
+            _target(config, store, policy, source.share_until(offset), as_learned)
             for policy, offset in zip(policies, learned, strict=True)
         )
         yield EvaluationJob(
             source, targets, compare_arm_sizes(source.users, config.experiment.shares), len(source)
         )
+
+
+def _target(
+    config: Config, store: Store, policy: Policy, learned_share: float, as_learned: bool
+) -> PolicyTarget:
+    """Return a policy as a target that did not learn from those whom it judges, if it can be."""
+    if learned_share and not as_learned:
+        cross_fitted = leave_out_users(config, store, policy)
+        if cross_fitted is not None:
+            return PolicyTarget(cross_fitted, n_folds=cross_fitted.n_folds)
+    return PolicyTarget(policy, learned_share)
 
 
 def _why_none(source: LogSource, arm: str, held_out: bool) -> str:

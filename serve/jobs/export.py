@@ -106,7 +106,7 @@ def _source(config: Config, arm: str, advance: Advance | None) -> Iterator[LogSo
                 log.read,
                 config.reward,
                 arm=arm,
-                behaviour=behaviour(config),
+                behaviour=behaviour(config, store),
                 advance=advance or (lambda n: None),
             )
         except ValueError as error:

@@ -17,6 +17,7 @@ from env.records import PageRecord
 from policies import baselines
 from policies.bandit.scorer import HybridBanditScorer
 from policies.baselines import PopularityPolicy, UniformPolicy, mixture_policy
+from policies.cross_fitted import CrossFittedPolicy
 from policies.custom.learning import load_state
 from policies.custom.load import CustomCode, CustomPolicyError, load
 from policies.custom.policy import CustomArgs, CustomPolicy, custom_args, custom_version
@@ -35,7 +36,7 @@ from serve.learn.custom import (
     snapshot_states,
 )
 from serve.learn.rankers import FindRanker, Ranking, load_ranking, open_rankers, ranker_finder
-from serve.learn.refold import RefoldedVersions
+from serve.learn.refold import RefoldedVersions, refold_without_users
 from serve.learn.served import initial_model
 from serve.learn.settings import learning_args, open_snapshots, vowpal_args
 from serve.store.generations import NOTHING, all_versions, current_activation, current_version
@@ -143,7 +144,7 @@ def _find_anywhere(name: str, known: tuple[str, ...]) -> Policy:
     raise JobError(f"expected {', '.join(known)} or MODULE:FUNCTION, got {name!r}")
 
 
-def learned_until(config: Config, policy: Policy) -> int:
+def learned_until(config: Config, store: Store, policy: Policy) -> int:
     """Return the last log offset that a policy learned from; 0: none."""
     version, ranker = bandit_version(policy.name) or custom_version(policy.name), 0
     kind, _, number = policy.name.partition("@")
@@ -151,9 +152,37 @@ def learned_until(config: Config, policy: Policy) -> int:
         ranker = int(number)
     elif kind == "blend":
         ranker = blend_args(policy.explorer).ranker
-    learned = [open_snapshots(config).manifest(version)] if version else []
-    learned += [open_rankers(config).manifest(ranker)] if ranker else []
-    return max((manifest.offsets[0] for manifest in learned), default=0)
+    offsets = [each.offset for each in all_versions(store) if each.version == version]
+    if version and not offsets:  # of a snapshot that this store's log has not seen
+        offsets = [open_snapshots(config).manifest(version).offsets[0]]
+    if ranker:
+        offsets.append(open_rankers(config).manifest(ranker).offsets[0])
+    return max(offsets, default=0)
+
+
+N_FOLDS = 5
+
+
+def leave_out_users(config: Config, store: Store, policy: Policy) -> CrossFittedPolicy | None:
+    """Return a version of vowpal that judges each user by a model that did not learn from them.
+
+    The log is folded again up to the version, once for each of `N_FOLDS` folds of its users.
+
+    Args:
+        config: the learner's arguments must be those that it learned under.
+        store: holds the log and the versions.
+        policy: as `find_policy` gives it.
+
+    Returns:
+        None: the policy is another one, learned nothing, or was published in another log.
+    """
+    version = bandit_version(policy.name)
+    published = {each.version: each for each in all_versions(store)}
+    if not policy.name.startswith("vowpal@") or not version or version not in published:
+        return None
+    folds = refold_without_users(store.log, published[version], learning_args(config), N_FOLDS)
+    explorer = explorer_from(policy.explorer)
+    return CrossFittedPolicy(policy, [scorer.exploring(explorer) for scorer in folds])
 
 
 def kept_bandits(store: SnapshotStore) -> FindBandit:
@@ -195,9 +224,7 @@ def behaviour(config: Config, store: Store | None = None) -> Callable[[PageRecor
 
     if store is None:
         return find
-    refolded = RefoldedVersions(
-        store.log, all_versions(store), learning_args(config), snapshots
-    )
+    refolded = RefoldedVersions(store.log, all_versions(store), learning_args(config), snapshots)
     first = initial_model(vowpal_args(config))
     refolded_custom = CustomFinder(customs, refolded.custom_state)
 
@@ -224,8 +251,8 @@ def _learned(config: Config, store: Store, kind: str, number: str) -> Policy:
         return RetentionPolicy(ranking.ranker, name=f"retention@{ranking.version}")
     version = int(number or _current(store))
     if kind == "vowpal":
-        return _scorer(config, version, config.feed.explorer)
-    bandit = _scorer(config, version, config.retention.explorer)
+        return _scorer(config, store, version, config.feed.explorer)
+    bandit = _scorer(config, store, version, config.retention.explorer)
     return _ranking(config, store, 0).blended(bandit, config.retention)
 
 
@@ -313,13 +340,30 @@ def _current(store: Store) -> int:
     return version.version
 
 
-def _scorer(config: Config, version: int, explorer: AnyExplorer) -> HybridBanditScorer:
-    store = open_snapshots(config)
+def _scorer(
+    config: Config, store: Store, version: int, explorer: AnyExplorer
+) -> HybridBanditScorer:
+    """Return a published version: its snapshot, or what the log folds to where that is gone."""
+    snapshots = open_snapshots(config)
     try:
-        weights = store.load_part(version, "scorer")
+        weights = snapshots.load_part(version, "scorer")
     except FileNotFoundError:
-        there = ", ".join(map(str, store.versions())) or "none"
-        raise JobError(f"expected a version that is kept ({there}), got {version}") from None
+        return _refolded(config, store, version, snapshots).exploring(explorer)
     except SnapshotCorruption as error:
         raise JobError(str(error)) from error
     return HybridBanditScorer.from_bytes(weights, explorer, version)
+
+
+def _refolded(
+    config: Config, store: Store, version: int, snapshots: SnapshotStore
+) -> HybridBanditScorer:
+    versions = all_versions(store)
+    found = RefoldedVersions(store.log, versions, learning_args(config), snapshots).scorer(version)
+    if found is None:
+        there = ", ".join(map(str, snapshots.versions())) or "none"
+        last = max((each.version for each in versions), default=0)
+        raise JobError(
+            f"expected a version that was published (1 to {last}) or is kept ({there}), "
+            f"got {version}"
+        )
+    return found

@@ -8,10 +8,13 @@ resumed from. Rejected alternatives: `docs/decisions/serve-versions.md`.
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from env.columns.schema import SCHEMA
 from env.interface import EventLog
+from env.vocabulary import Interaction
 from policies.bandit.scorer import HybridBanditScorer
+from policies.cross_fitted import fold_of
 from policies.snapshots import Manifest, SnapshotCorruption, SnapshotStore
 from serve.learn.fold import JOIN, LearnerState, LearningArgs
 from serve.store.store import Activation
@@ -128,3 +131,43 @@ def _states_of(learning: LearnerState) -> Collection[tuple[str, bytes]]:
         with suppress(Exception):  # none was published either
             found.append((custom.name, custom.state()))
     return found
+
+
+class _WithoutFold(LearnerState):
+    """A fold of the log whose policy learns nothing from one fold of the users."""
+
+    def __init__(self, args: LearningArgs, fold: int, n_folds: int) -> None:
+        super().__init__(args)
+        self._fold, self._n_folds = fold, n_folds
+
+    def _learn(self, known: Sequence[Interaction]) -> None:
+        kept = [each for each in known if fold_of(each.user, self._n_folds) != self._fold]
+        if kept:
+            super()._learn(kept)
+
+
+def refold_without_users(
+    log: EventLog, version: Activation, args: LearningArgs, n_folds: int
+) -> list[HybridBanditScorer]:
+    """Return a version as it would be without each fold of users; the log is read once.
+
+    Users' own statistics are in the pages' features, so only what was learned of others changes.
+
+    Args:
+        log: read up to the version's offset.
+        version: that was published.
+        args: arguments under which it was learned; policies of one's own learn nothing here.
+        n_folds: at least 2.
+    """
+    args = replace(args, custom=(), answers=0)
+    folds = [_WithoutFold(args, fold, n_folds) for fold in range(n_folds)]
+    at = 0
+    while at < version.offset:
+        n = min(BATCH_LINES, version.offset - at)
+        lines = [line for line in log.read(at, n) if line.offset <= version.offset]
+        if not lines:
+            break
+        for learning in folds:
+            learning.fold(lines)
+        at = lines[-1].offset
+    return [learning.policy.frozen(version.version) for learning in folds]
