@@ -136,10 +136,6 @@ class Mixed(msgspec.Struct, frozen=True, tag="mixed", tag_field="kind"):
 AnyExplorer = Uniform | Greedy | Epsilon | Softmax | SquareCB | Mixed
 
 
-SHIPPED = Mixed((SquareCB(gamma=2_000.0), Uniform()), (0.97, 0.03))
-"""The default: an hour of its log answers questions, see `docs/decisions/exploration.md`."""
-
-
 def has_support(explorer: AnyExplorer) -> bool:
     """Return whether it gives every candidate of the mask a positive probability.
 
@@ -181,3 +177,7 @@ def explorer_from(args: dict[str, object]) -> AnyExplorer:
 def _require(holds: bool, name: str, expected: str, got: object) -> None:
     if not holds:
         raise ValueError(f"{name} must be {expected}, got {got!r}")
+
+
+SHIPPED = Mixed((SquareCB(gamma=2_000.0), Uniform()), (0.97, 0.03))
+"""The default: an hour of its log answers questions, see `docs/decisions/exploration.md`."""
