@@ -20,7 +20,14 @@ from replay.estimators.decisions import Estimator, dr_gain, logged
 from replay.estimators.intervals import LEVEL, Estimate
 from replay.evaluate.calibration import ArmSizes
 from replay.evaluate.gates import OF_LOG, GateFailure, Gates
-from replay.evaluate.health import EvaluationHealth, LogHealth, drift_of, shape_of, weights_of
+from replay.evaluate.health import (
+    EvaluationHealth,
+    LogHealth,
+    drift_of,
+    per_day,
+    shape_of,
+    weights_of,
+)
 from replay.evaluate.importance import Importance
 from replay.evaluate.segments import SegmentReport, segment_reports, unsupported_share
 from replay.evaluate.targets import Oracle, PolicyTarget, Replayed, Target, replay_targets
@@ -54,13 +61,7 @@ class PolicyReport(msgspec.Struct, frozen=True):
     page_value: WholeValue | None = None  # of a whole page; None: the log has no pages
     session_value: WholeValue | None = None  # of a whole session; None: the log has no pages
     card_flatters: bool = False  # whether the value of a card flatters this target
-
-    @property
-    def leads_with(self) -> Literal["page", "card"]:
-        """Which value to read first: the page's where the card's flatters and it has one."""
-        page = self.page_value
-        has_page = page is not None and page.value is not None
-        return "page" if self.card_flatters and has_page else "card"
+    leads_with: Literal["page", "card"] = "card"  # the page's, where the card's flatters
 
     def estimate(self, estimator: str = DEFAULT) -> Estimate:
         """Return an estimator's estimate, or raise KeyError if there is none."""
@@ -200,6 +201,7 @@ class _Asking:
             last_ms=int(self._at_ms.max()),
             n_unnamed=coverage.unnamed,
             n_dangling=coverage.dangling,
+            per_day=per_day(self._at_ms),
             calibration=replayed.calibrating.result(),
             arms=arms,
         )
@@ -210,6 +212,7 @@ class _Asking:
         refusals = self._gates.refusals(health)
         agrees = health.ess > 0.0
         page = self._whole("page", columns, predictions, refusals)
+        flatters = page is not None and _flatters(page, health)
         shown = agrees and (self._force or not refusals)
         return PolicyReport(
             policy=target.name,
@@ -227,7 +230,10 @@ class _Asking:
             truth=self._replayed.truth(place),
             page_value=page,
             session_value=self._whole("session", columns, predictions, refusals),
-            card_flatters=page is not None and _flatters(page, health),
+            card_flatters=flatters,
+            leads_with="page"
+            if flatters and page is not None and page.value is not None
+            else "card",
         )
 
     def _whole(

@@ -26,6 +26,25 @@ def users_words(n_users: int, health: LogHealth) -> str:
     return f"{named:,} users and {health.n_unnamed:,} decisions of users who are not named"
 
 
+def flattery(report: PolicyReport) -> str:
+    """Return why the value of a card flatters a policy, and what to read instead."""
+    page = report.page_value
+    why = (
+        "the value of a card takes the logged cards before it as given, so it flatters a policy "
+        "that would have shown its best ones there"
+    )
+    if page is None or page.value is None or page.low is None or page.high is None:
+        gates = "" if page is None else ", ".join(refusal.gate for refusal in page.refusals)
+        return (
+            f"{why}; the value of a whole page is refused ({gates}), and that of the first slot is "
+            "free of this (--segment slot)"
+        )
+    return (
+        f"{why}; read that of a whole page first: {page.value:.3f} ({page.low:.3f} to "
+        f"{page.high:.3f}), logged {page.logged.value:.3f}"
+    )
+
+
 def verdict(report: PolicyReport) -> tuple[str, str]:
     """Return a policy's verdict: a word and a sentence.
 

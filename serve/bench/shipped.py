@@ -15,7 +15,6 @@ import msgspec
 import numpy as np
 
 from env.interface import page_pmfs
-from env.records import PageRecord
 from env.reward import Reward
 from env.vocabulary import Decision, DecisionId, Floats, ItemId, Page, UserId
 from env.world.user import SimulatedUserState, expected_reward, simulated_users
@@ -36,8 +35,7 @@ from serve.learn.refold import RefoldedVersions
 from serve.learn.served import initial_model
 from serve.learn.settings import learning_args, open_snapshots, vowpal_args
 from serve.store.data_folder import open_data
-from serve.store.generations import all_versions, current_version
-from serve.store.store import Store
+from serve.store.generations import all_versions
 from serve.swarm.attendance import ConstantAttendance
 from serve.swarm.swarm import Swarm
 from serve.wire.feed import CardBody
@@ -196,15 +194,10 @@ def exploring(config: Config, explorer: AnyExplorer) -> Config:
 
 @dataclass
 class Hour:
-    """An hour that was swiped: each card with its user, and their state before it.
-
-    Attributes:
-        ends_ms: the world's clock at its end.
-    """
+    """An hour that was swiped: each card with its user, and their state before it."""
 
     world: World
     reward: Reward
-    ends_ms: int = 0
     seen: dict[DecisionId, tuple[ItemId, UserParameters, SimulatedUserState]] = field(
         default_factory=dict
     )
@@ -255,7 +248,6 @@ def run_hour(
 
             while swarm.clock_ms < start_ms + n_ms:
                 await swarm.swipe(1, on_window=on_window)
-            hour.ends_ms = swarm.clock_ms
             await swarm.leave()
             server.advance(swarm.clock_ms)
             server.learn()
@@ -266,9 +258,7 @@ def run_hour(
 
 def ask(config: Config, hour: Hour, seed: int) -> list[Answer]:
     """Ask an hour's log about uniform, popularity, the current version and an older one."""
-    with open_data(config) as store:
-        older = version_at(store, hour.ends_ms - 30 * MINUTE_MS)
-    names = ["uniform", "popularity", "vowpal", f"vowpal@{older}"]
+    names = ["uniform", "popularity", "vowpal", "vowpal@30m"]
     with open_question(config, names) as job:
         reports = job.answer().reports
         truths = [true_value(job.source, whole(target), hour.oracle) for target in job.targets]
@@ -279,20 +269,6 @@ def whole(target: Target) -> Target:
     """Return a target as it is served: its own model for everybody."""
     policy = target.policy if isinstance(target, PolicyTarget) else None
     return PolicyTarget(policy.whole) if isinstance(policy, CrossFittedPolicy) else target
-
-
-def version_at(store: Store, at_ms: int) -> int:
-    """Return the version that drew the last page until then; the current one before any page."""
-    drawn = [
-        line.record.policy
-        for line in store.log.read(kinds=["page"])
-        if isinstance(line.record, PageRecord) and line.record.at_ms <= at_ms
-    ]
-    numbers = [int(policy.partition("@")[2]) for policy in drawn if policy.startswith("vowpal@")]
-    current = current_version(store)
-    if current is None:
-        raise RuntimeError("expected a published version after the hour, found none")
-    return numbers[-1] if numbers else current.version
 
 
 def _answer(seed: int, report: PolicyReport, truth: float) -> Answer:

@@ -30,6 +30,7 @@ from serve.config import Config
 from serve.errors import JobError
 from serve.importers.obp import ObpSource
 from serve.jobs.policies import (
+    bandit_version,
     behaviour,
     find_external_policy,
     find_policy,
@@ -37,7 +38,7 @@ from serve.jobs.policies import (
     leave_out_users,
 )
 from serve.learn.custom import custom_folder
-from serve.learn.settings import vowpal_args
+from serve.learn.settings import open_snapshots, vowpal_args
 from serve.store.data_folder import open_data
 from serve.store.store import Store
 
@@ -243,6 +244,29 @@ def _target(
     return PolicyTarget(policy, learned_share)
 
 
+def pin_versions(config: Config, job: EvaluationJob) -> tuple[int, ...]:
+    """Keep the snapshots of the versions that a job asks about until they are unpinned.
+
+    Returns:
+        The versions that were pinned; those whose snapshot is gone are folded again when asked for.
+
+    Raises:
+        Refused: the pinned versions would exceed the bound of disk.
+    """
+    snapshots, pinned = open_snapshots(config), list[int]()
+    for target in job.targets:
+        version = bandit_version(target.name)
+        if version:
+            try:
+                snapshots.pin(version, "evaluate")
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                raise JobError(f"--pin: {error}") from error
+            pinned.append(version)
+    return tuple(pinned)
+
+
 def _why_none(source: LogSource, arm: str, held_out: bool) -> str:
     """Return the reason why a log has no usable decisions, naming the option that left none."""
     coverage = source.coverage
@@ -258,7 +282,8 @@ def _why_none(source: LogSource, arm: str, held_out: bool) -> str:
         of_arm = f" of arm {arm}" if arm else ""
         return (
             f"--held-out: expected pages{of_arm} behind those that the policies learned from, "
-            "found none; let more users swipe, or evaluate an older version (vowpal@N)"
+            "found none; let more users swipe, or evaluate an older version (vowpal@N, or "
+            "vowpal@30m for that of half an hour ago)"
         )
     return "expected pages, found none; let users swipe first"
 

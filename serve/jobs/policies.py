@@ -6,6 +6,7 @@ current version, or with `@N` of a kept one. A blend is the current ranker with 
 """
 
 import importlib
+import re
 import sys
 from collections.abc import Callable
 from functools import lru_cache
@@ -86,6 +87,9 @@ def find_logged_policy(
     return None if base is None or values is None else BlendedPolicy(base, values, args)
 
 
+_AGO = re.compile("([0-9]{1,6})([mhd])")
+_AGO_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
 _LEARNED = (
     "vowpal",
     "retention",
@@ -106,12 +110,15 @@ def find_policy(config: Config, store: Store, name: str) -> Policy:
         config: explorer, and mixture of the experiment.
         store: holds the current versions.
         name: `uniform`, `popularity`, `mixture` (as configured), `vowpal`, `retention`, `blend` or
-            `module:function`, each of the last four with or without `@N`.
+            `module:function`, each of the last four with or without `@N`; `vowpal@30m` is the
+            version of 30 minutes before the log's last page (also `h` and `d`).
 
     Raises:
         Refused: there is no such policy.
     """
     kind, _, number = name.partition("@")
+    if kind == "vowpal" and (ago := _AGO.fullmatch(number)):
+        number = str(version_before(store, int(ago[1]) * _AGO_MS[ago[2]]))
     if kind == "mixture" and number in ("", "0"):
         return _mixture(config.experiment)
     if kind in ("vowpal", "retention", "blend") and (not number or number.isdecimal()):
@@ -121,6 +128,28 @@ def find_policy(config: Config, store: Store, name: str) -> Policy:
     if ":" in name:
         return _custom(config, store, name)
     return _find_anywhere(name, ("uniform", "popularity", "mixture", *_LEARNED))
+
+
+def version_before(store: Store, ago_ms: int) -> int:
+    """Return the version of vowpal that drew the last page until so long before the log's last one.
+
+    Raises:
+        Refused: no version of vowpal drew a page until then.
+    """
+    pages = [
+        (line.record.at_ms, line.record.policy)
+        for line in store.log.read(kinds=["page"])
+        if isinstance(line.record, PageRecord)
+    ]
+    last_ms = max((at_ms for at_ms, _ in pages), default=0)
+    drawn = [(at_ms, bandit_version(policy)) for at_ms, policy in pages]
+    before = [(at_ms, version) for at_ms, version in drawn if version and at_ms <= last_ms - ago_ms]
+    if not before:
+        raise JobError(
+            f"expected pages of vowpal from {ago_ms / 60_000:g} minutes before the log's last "
+            "page, found none: ask about a time after them"
+        )
+    return max(before)[1]
 
 
 def find_external_policy(name: str) -> Policy:
