@@ -149,22 +149,6 @@ Oracle = Callable[[Page, Decision], Floats]
 """The true expected reward of each candidate, shape (n,), for one decision of a page."""
 
 
-def true_value(source: Source, target: Target, oracle: Oracle) -> float:
-    """Return the mean true reward of a target's choices at the decisions of a source.
-
-    Raises:
-        ValueError: the source has no decision.
-    """
-    total, n = 0.0, 0
-    for batch in source.batches():
-        pmfs = checked_pmfs(target, batch)
-        total += float(np.einsum("mk,mk->", pmfs, _true(oracle, batch)))
-        n += len(batch)
-    if not n:
-        raise ValueError("a true value needs decisions, got none")
-    return total / n
-
-
 MAX_VALUES = 40
 """Most values of a segment that are reported: those with the most decisions."""
 

@@ -17,7 +17,7 @@ from env.records import LogLine, PageRecord, UserRecord
 from env.reward import Reward
 from env.vocabulary import Interaction, Ints, Page, PageId, UserKey
 from replay.join.join import LATE_MS, Join
-from replay.join.page_batches import Behaviour, PageRows, page_batches
+from replay.join.page_batches import Behaviour, Loggers, PageRows, page_batches
 from replay.join.rows import ROW, CoverageCounts, RowMaker, Table, check_known, check_line
 from replay.source import Batch
 
@@ -39,6 +39,7 @@ class LogSource:
         arm: str = "",
         after: int = 0,
         behaviour: Behaviour | None = None,
+        loggers: Callable[[], Loggers] | None = None,
         advance: Callable[[int], None] = lambda n: None,
     ) -> None:
         """Read the log once and join it; errors are those of `replay.join.dataset.read`.
@@ -47,9 +48,12 @@ class LogSource:
             arm: experiment arm to read; empty: all pages.
             after: only pages after this offset count.
             behaviour: finds the logging policies, which test the propensities.
+            loggers: makes, for each reading, what finds all policies that served at a time, whose
+                mixture then gives the propensities; None: a page's own policy gives them.
             advance: progress callback, given the number of lines read.
         """
         self._lines = lines
+        self._loggers = loggers
         self._behaviour, self._arm, self._after = behaviour, arm, after
         self.reward_version = reward.version
         self.reward_range = _range_of(reward)
@@ -72,7 +76,8 @@ class LogSource:
 
     def batches(self) -> Iterator[Batch]:
         """Yield decisions in page order; raise ValueError if a candidate's features are missing."""
-        return page_batches(self._pages(), self._behaviour)
+        loggers = None if self._loggers is None else self._loggers()
+        return page_batches(self._pages(), self._behaviour, loggers=loggers)
 
     def _pages(self) -> Iterator[PageRows]:
         blocks, cohorts, groups = Blocks(), dict[UserKey, str](), self._groups()

@@ -4,7 +4,7 @@ All draws of a page are laid out first, seen or not, with each slot's remaining 
 that can be evaluated are then selected from them.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,18 @@ from replay.source import BATCH_ROWS, Batch, Draws
 
 Behaviour = Callable[[PageRecord], Policy | None]
 """Finds the policy that drew a page; None if it no longer exists."""
+
+
+class Logger(NamedTuple):
+    """One of several policies that served at the time of a page."""
+
+    share: float  # of the users, above 0; only ratios count
+    policy: Policy
+
+
+Loggers = Callable[[PageRecord], Sequence[Logger]]
+"""Finds all policies that served when a page was drawn, in the log's order; fewer than 2: its own
+alone."""
 
 MAX_DRAWS = 4 * BATCH_ROWS
 """Draws after which a batch with at least one row is yielded, even if it is small."""
@@ -39,7 +51,10 @@ class PageRows(NamedTuple):
 
 
 def page_batches(
-    pages: Iterable[PageRows], behaviour: Behaviour | None = None, n_rows: int = BATCH_ROWS
+    pages: Iterable[PageRows],
+    behaviour: Behaviour | None = None,
+    n_rows: int = BATCH_ROWS,
+    loggers: Loggers | None = None,
 ) -> Iterator[Batch]:
     """Yield pages in batches of at least `n_rows` rows, if most draws are rows.
 
@@ -50,23 +65,27 @@ def page_batches(
         pages: with their rows.
         behaviour: called for each page; None: the logging policies are unknown.
         n_rows: at least 1.
+        loggers: called for each page; with several, propensity and pmf are those of the mixture
+            that they were (balanced weights). The draws keep those of the page's own policy, which
+            test the propensities. None: a page's own policy alone.
     """
     held: list[PageRows] = []
     n_held = n_draws = 0
     for page in pages:
         if len(page.slot) and n_held and (n_held >= n_rows or n_draws >= MAX_DRAWS):
-            yield _batch(held, behaviour)
+            yield _batch(held, behaviour, loggers)
             held, n_held, n_draws = [], 0, 0
         if len(page.slot) or n_draws < MAX_ROWLESS:
             held.append(page)
             n_held += len(page.slot)
             n_draws += len(page.page.decisions)
     if n_held:
-        yield _batch(held, behaviour)
+        yield _batch(held, behaviour, loggers)
 
 
-def _batch(pages: list[PageRows], behaviour: Behaviour | None) -> Batch:
+def _batch(pages: list[PageRows], behaviour: Behaviour | None, loggers: Loggers | None) -> Batch:
     drawn = _lay_out(pages, behaviour)
+    balanced = drawn if loggers is None else _balance(pages, drawn, loggers)
     rows = np.concatenate(
         [_places(page, start) for page, start in zip(pages, drawn.start, strict=True)]
     )
@@ -81,7 +100,7 @@ def _batch(pages: list[PageRows], behaviour: Behaviour | None) -> Batch:
     return Batch(
         user=np.repeat(np.array([page.user for page in pages], dtype=np.int64), counts),
         reward=np.concatenate([page.reward for page in pages]),
-        propensity=drawn.propensity[rows],
+        propensity=balanced.propensity[rows],
         action=drawn.action[rows],
         slot=slot,
         at_ms=np.repeat(np.array([r.at_ms for r in records], dtype=np.int64), counts),
@@ -95,7 +114,7 @@ def _batch(pages: list[PageRows], behaviour: Behaviour | None) -> Batch:
             "slot": slot.astype(np.str_),
             "hour": each([f"{r.scene.hour:02d}" for r in records]),
         },
-        pmf=None if drawn.pmf is None else drawn.pmf[rows],
+        pmf=None if balanced.pmf is None else balanced.pmf[rows],
         pages=[
             (page.page, np.arange(end - n, end))
             for page, n, end in zip(pages, counts, ends.tolist(), strict=True)
@@ -133,6 +152,45 @@ def _lay_out(pages: list[PageRows], behaviour: Behaviour | None) -> _Drawn:
     propensity = np.array([d.propensity for d in decisions])
     action = np.array([d.action for d in decisions], dtype=np.int64)
     return _Drawn(start, propensity, action, mask, eligible, pmf)
+
+
+def _balance(pages: list[PageRows], drawn: _Drawn, loggers: Loggers) -> _Drawn:
+    """Return the draws with the propensities of the mixture of all policies that served then."""
+    propensity = drawn.propensity.copy()
+    pmf = None if drawn.pmf is None else drawn.pmf.copy()
+    for page, start in zip(pages, drawn.start, strict=True):
+        served = loggers(page.record)
+        if len(served) < 2:
+            continue
+        mixed = mixture_pmfs(page.page, served)
+        rows = slice(start, start + len(mixed))
+        propensity[rows] = mixed[np.arange(len(mixed)), drawn.action[rows]]
+        if pmf is not None:
+            pmf[rows] = 0.0
+            pmf[rows, : mixed.shape[1]] = mixed
+    return drawn._replace(propensity=propensity, pmf=pmf)
+
+
+def mixture_pmfs(page: Page, loggers: Sequence[Logger]) -> Floats:
+    """Return the pmf of each decision under the mixture of several loggers, (m, n).
+
+    Who drew the page is unknown to a mixture: at each slot every logger counts by its share of the
+    users times the probability that it would have drawn the cards before.
+
+    Args:
+        page: with its logged rules, floor and prefix.
+        loggers: at least one; one of them drew the page.
+    """
+    belief = np.array([logger.share for logger in loggers])
+    belief = belief / belief.sum()
+    mixed = []
+    for each in zip(*(page_pmfs(page, logger.policy) for logger in loggers), strict=True):
+        pmfs = np.array([pmf for _, pmf in each])
+        pmf = belief @ pmfs
+        mixed.append(pmf)
+        action = each[0][0].action
+        belief = belief * pmfs[:, action] / pmf[action]
+    return np.array(mixed)
 
 
 def _lay_out_masks(page: Page, mask: Bools, eligible: Bools) -> None:

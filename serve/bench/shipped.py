@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from env.interface import page_pmfs
+from env.interface import Policy, page_pmfs
 from env.reward import Reward
 from env.vocabulary import Decision, DecisionId, Floats, ItemId, Page, UserId
 from env.world.user import SimulatedUserState, expected_reward, simulated_users
@@ -23,7 +23,7 @@ from policies.cross_fitted import CrossFittedPolicy
 from policies.explorers import AnyExplorer, SquareCB, explorer_args
 from replay.estimators.intervals import clustered_se
 from replay.evaluate.evaluate import PolicyReport
-from replay.evaluate.targets import PolicyTarget, Target, true_value
+from replay.evaluate.targets import PolicyTarget, Target
 from replay.join.our_log import LogSource
 from serve.bench.in_process import serving_in_process
 from serve.bench.loop import fill_data_folder, first_swipe_ms
@@ -144,8 +144,8 @@ def run_shipped(
             config = shipped_config(folder)
             hour = run_hour(config, size, seed, now_ms, advance, name)
             advance(f"{name}: evaluate", 0, 1)
-            answers += ask(config, hour, seed)
-            cost = cost_on_pages(config, hour)
+            answered, cost = ask(config, hour, seed)
+            answers += answered
             advance(f"{name}: evaluate", 1, 1)
         with tempfile.TemporaryDirectory(prefix="nextswipe-without-") as folder:
             without = exploring(shipped_config(folder), WITHOUT)
@@ -256,19 +256,25 @@ def run_hour(
     return hour
 
 
-def ask(config: Config, hour: Hour, seed: int) -> list[Answer]:
-    """Ask an hour's log about uniform, popularity, the current version and an older one."""
-    names = ["uniform", "popularity", "vowpal", "vowpal@30m"]
-    with open_question(config, names) as job:
+def ask(config: Config, hour: Hour, seed: int) -> tuple[list[Answer], tuple[float, float]]:
+    """Ask an hour's log about uniform, popularity, the current version and an older one.
+
+    Returns:
+        The answers; and the relative loss to exploration on the log's decisions, with its error.
+    """
+    with open_question(config, ["uniform", "popularity", "vowpal", "vowpal@30m"]) as job:
         reports = job.answer().reports
-        truths = [true_value(job.source, whole(target), hour.oracle) for target in job.targets]
-    return [_answer(seed, report, truth) for report, truth in zip(reports, truths, strict=True)]
+        truths, cost = _truths(config, hour, [whole(target) for target in job.targets])
+    answers = [_answer(seed, report, true) for report, true in zip(reports, truths, strict=True)]
+    return answers, cost
 
 
-def whole(target: Target) -> Target:
-    """Return a target as it is served: its own model for everybody."""
-    policy = target.policy if isinstance(target, PolicyTarget) else None
-    return PolicyTarget(policy.whole) if isinstance(policy, CrossFittedPolicy) else target
+def whole(target: Target) -> Policy:
+    """Return a target's policy as it is served: its own model for everybody."""
+    if not isinstance(target, PolicyTarget):
+        raise TypeError(f"expected a policy, got {target.name}")
+    policy = target.policy
+    return policy.whole if isinstance(policy, CrossFittedPolicy) else policy
 
 
 def _answer(seed: int, report: PolicyReport, truth: float) -> Answer:
@@ -288,13 +294,21 @@ def _answer(seed: int, report: PolicyReport, truth: float) -> Answer:
     )
 
 
-def cost_on_pages(config: Config, hour: Hour) -> tuple[float, float]:
-    """Return the relative loss to exploration on an hour's decisions, with its standard error.
+def _truths(
+    config: Config, hour: Hour, targets: Sequence[Policy]
+) -> tuple[list[float], tuple[float, float]]:
+    """Return what policies are truly worth on an hour's decisions, and what exploration costs.
 
-    Each decision is worth the mean true reward under the pmf that it was drawn from, and under that
-    of the same version, slot, floor and earlier cards with the explorer `WITHOUT`.
+    A decision is worth the mean true reward under a policy's pmf, given its slot, floor and earlier
+    cards. Its cost is the difference between the version that drew it and the same version with the
+    explorer `WITHOUT`.
+
+    Returns:
+        The mean worth of each target; the relative loss to exploration with its standard error,
+        clustered by user.
     """
-    parts: list[tuple[int, float, float]] = []
+    parts: list[list[float]] = []
+    users: list[int] = []
     with open_data(config) as store:
         versions = RefoldedVersions(
             store.log, all_versions(store), learning_args(config), open_snapshots(config)
@@ -302,22 +316,23 @@ def cost_on_pages(config: Config, hour: Hour) -> tuple[float, float]:
         first = initial_model(vowpal_args(config))
         for batch in LogSource(store.log.read, config.reward).batches():
             for page, rows in batch.pages:
-                slots = set(batch.slot[rows].tolist())
                 number = bandit_version(page.decisions[0].policy)
                 scorer = versions.scorer(number) if number else first
                 if scorer is None:
                     raise RuntimeError(f"expected a published version, got {number}")
-                mine = page_pmfs(page, scorer.exploring(config.feed.explorer))
-                other = page_pmfs(page, scorer.exploring(WITHOUT))
-                for (decision, pmf), (_, without) in zip(mine, other, strict=True):
-                    if decision.slot in slots:
-                        true = hour.oracle(page, decision)
-                        who = int(batch.user[rows[0]])
-                        parts.append((who, float(pmf @ true), float(without @ true)))
-    user, worth, worth_without = (np.array(column) for column in zip(*parts, strict=True))
-    ratio = float(worth.sum() / worth_without.sum())
-    influence = ratio * (worth / worth.mean() - worth_without / worth_without.mean())
-    return 1.0 - ratio, clustered_se(influence, user)
+                drew = scorer.exploring(config.feed.explorer), scorer.exploring(WITHOUT)
+                pmfs = [page_pmfs(page, policy) for policy in (*drew, *targets)]
+                slots = set(batch.slot[rows].tolist())
+                for each in zip(*pmfs, strict=True):
+                    if each[0][0].slot in slots:
+                        true = hour.oracle(page, each[0][0])
+                        parts.append([float(pmf @ true) for _, pmf in each])
+                        users.append(int(batch.user[rows[0]]))
+    worth = np.array(parts)
+    with_it, without, *_ = mean = worth.mean(axis=0)
+    ratio = float(with_it / without)
+    influence = ratio * (worth[:, 0] / with_it - worth[:, 1] / without)
+    return mean[2:].tolist(), (1.0 - ratio, clustered_se(influence, np.array(users)))
 
 
 Earned = Mapping[UserId, tuple[float, int]]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +31,7 @@ from serve.config import Config
 from serve.errors import JobError
 from serve.importers.obp import ObpSource
 from serve.jobs.policies import (
+    ArmLoggers,
     bandit_version,
     behaviour,
     find_external_policy,
@@ -211,13 +213,16 @@ def open_question(
         policies: list[Policy] = [find_policy(config, store, name) for name in names]
         log = store.log
         learned = [learned_until(config, store, policy) for policy in policies]
+        find, shares = behaviour(config, store), config.experiment.shares
+        is_mixed = not arm and len(shares) > 1
         try:
             source = LogSource(
                 log.read,
                 config.reward,
                 arm=arm,
                 after=max(learned) if held_out else 0,
-                behaviour=behaviour(config, store),
+                behaviour=find,
+                loggers=partial(ArmLoggers, shares, find) if is_mixed else None,
                 advance=advance or (lambda n: None),
             )
         except ValueError as error:

@@ -8,7 +8,7 @@ current version, or with `@N` of a kept one. A blend is the current ranker with 
 import importlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from policies.explorers import AnyExplorer, explorer_from
 from policies.ranker.blend import BlendedPolicy, blend_args
 from policies.ranker.ranker import RetentionPolicy
 from policies.snapshots import SnapshotCorruption, SnapshotStore
+from replay.join.page_batches import Logger
 from serve.config import Config, Experiment, FeedSettings, MixtureSettings
 from serve.errors import JobError
 from serve.learn.custom import (
@@ -232,7 +233,11 @@ def kept_bandits(store: SnapshotStore) -> FindBandit:
     return find
 
 
-def behaviour(config: Config, store: Store | None = None) -> Callable[[PageRecord], Policy | None]:
+FindLogged = Callable[[PageRecord], Policy | None]
+"""Finds the policy that drew a page; None: it is gone."""
+
+
+def behaviour(config: Config, store: Store | None = None) -> FindLogged:
     """Return a function that finds the policy that drew a page, for pages in the log's order.
 
     Args:
@@ -271,6 +276,38 @@ def behaviour(config: Config, store: Store | None = None) -> Callable[[PageRecor
             return None
 
     return find_any
+
+
+class ArmLoggers:
+    """Finds the policies of all arms of the experiment that served when a page was drawn.
+
+    An arm's policy is that of its latest page in the log, which is the version of a moment ago.
+    """
+
+    def __init__(self, shares: Mapping[str, float], find: FindLogged) -> None:
+        """Know no page yet; make another one for each reading of the log.
+
+        Args:
+            shares: of the users, by arm; users are dealt by a hash.
+            find: as `behaviour` returns it.
+        """
+        self._shares, self._find = shares, find
+        self._latest: dict[str, PageRecord] = {}
+
+    def __call__(self, page: PageRecord) -> tuple[Logger, ...]:
+        """Return the loggers; none where an arm has not served yet, or its policy is gone."""
+        if page.arm not in self._shares:
+            return ()
+        self._latest[page.arm] = page
+        if len(self._latest) < len(self._shares):
+            return ()
+        loggers = []
+        for arm, share in self._shares.items():
+            policy = self._find(self._latest[arm])
+            if policy is None:
+                return ()
+            loggers.append(Logger(share, policy))
+        return tuple(loggers)
 
 
 def _learned(config: Config, store: Store, kind: str, number: str) -> Policy:
