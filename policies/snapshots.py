@@ -267,7 +267,7 @@ class SnapshotStore:
             if n_bytes > self._keep.disk_mb * _MB:
                 raise ValueError(
                     f"expected pinned versions of at most {self._keep.disk_mb:g} MB in all, got "
-                    f"{n_bytes / _MB:,.1f} MB with version {version}: unpin another, or raise the "
+                    f"{n_bytes / _MB:.4g} MB with version {version}: unpin another, or raise the "
                     "bound (learner.snapshots_kept.disk_mb)"
                 )
             aside = self._aside()

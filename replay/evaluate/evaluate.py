@@ -231,9 +231,7 @@ class _Asking:
             page_value=page,
             session_value=self._whole("session", columns, predictions, refusals),
             card_flatters=flatters,
-            leads_with="page"
-            if flatters and page is not None and page.value is not None
-            else "card",
+            leads_with="page" if flatters and page is not None and page.is_answered else "card",
         )
 
     def _whole(

@@ -86,7 +86,7 @@ def plans(evaluation: Evaluation, width: float | None = None) -> tuple[Plan, ...
 def _plan(report: PolicyReport, width: float) -> Plan:
     health, gates = report.health, Gates()
     of_log = health.log
-    met = {"effective sample size", "largest weight", "users", "rewards"}
+    met = {"effective sample size", "largest weight", "users", "rewards", "mean weight"}
     never = tuple(r.gate for r in report.refusals if r.gate in OF_LOG or r.gate not in met)
     estimate = report.estimates[0] if report.estimates else None
     width_now = None if estimate is None else estimate.high - estimate.low
@@ -117,11 +117,14 @@ def _needs(
     report: PolicyReport, gates: Gates, width: float, width_now: float | None
 ) -> Iterator[Need]:
     health = report.health
+    allowed = max(gates.max_weight_error, 3.0 * health.mean_weight_se)
     ratios = {
         "effective sample size": _over(gates.min_ess, health.ess),
         "largest weight": health.max_weight_share / gates.max_weight_share,
         "users": _over(gates.min_users, health.n_users),
         "rewards": _over(gates.min_rewards, health.n_rewards),
+        # Where the target has support, the mean weight is off by noise, which falls with the root.
+        "mean weight": (abs(health.mean_weight - 1.0) / allowed) ** 2,
         "width": 0.0 if width_now is None else (width_now / width) ** 2,
     }
     for condition, ratio in ratios.items():

@@ -60,6 +60,11 @@ class WholeValue(msgspec.Struct, frozen=True, kw_only=True):
     refusals: tuple[GateFailure, ...] = ()
     forced: bool = False
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether all gates passed, so that the value may be read."""
+        return self.value is not None and not self.refusals
+
 
 def whole_value(
     unit: Unit,

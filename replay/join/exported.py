@@ -3,7 +3,7 @@
 Columns and files are those of `replay.join.tables`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from env.interface import page_pmfs
 from env.records import PageRecord
-from env.vocabulary import UserKey
+from env.vocabulary import Floats, UserKey
 from replay.join.dataset import Dataset
+from replay.join.page_batches import Behaviour
 from replay.join.rows import FLAGS, ROW_COLUMNS, CoverageCounts, Pages
 from replay.join.tables import COMPRESSION, DECISIONS, read_blocks, read_pages, write_pages
 
@@ -21,8 +23,13 @@ _ABOUT = b"nextswipe"
 _SCENE = ("country", "language", "device", "network", "hour", "weekday", "position")
 
 
-def save(dataset: Dataset, folder: Path) -> None:
+def save(dataset: Dataset, folder: Path, behaviour: Behaviour | None = None) -> None:
     """Write a dataset as four Parquet files of plain columns, see `replay.join.tables`.
+
+    Args:
+        dataset: in the order of the log.
+        folder: is made.
+        behaviour: finds the policy that drew a page, for the distributions; None: there are none.
 
     Raises:
         ValueError: a page's features are not as wide as its schema says.
@@ -30,12 +37,12 @@ def save(dataset: Dataset, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     records = [dataset.pages[place] for place in np.unique(dataset.page)]
     about = msgspec.json.encode([dataset.coverage, dataset.reward_version])
-    decisions = pa.table(_decisions(dataset), schema=DECISIONS)
-    pq.write_table(
-        decisions.replace_schema_metadata({_ABOUT: about}),
-        folder / "decisions.parquet",
-        compression=COMPRESSION,
-    )
+    schema = DECISIONS.with_metadata({_ABOUT: about})
+    path = folder / "decisions.parquet"
+    with pq.ParquetWriter(path, schema, compression=COMPRESSION) as writer:
+        for rows in _parts(dataset):
+            columns = _decisions(dataset, rows) | {"pmf": _pmfs(dataset, rows, behaviour)}
+            writer.write_table(pa.table(columns, schema=schema))
     write_pages(records, dataset.blocks, folder)
 
 
@@ -95,12 +102,50 @@ def _check_drawn(dataset: Dataset) -> None:
             )
 
 
-def _decisions(dataset: Dataset) -> dict[str, object]:
-    """Return the columns of `decisions.parquet`, ids and scenes spelled out."""
-    records = [dataset.pages[place] for place in dataset.page]
-    plain = {name: getattr(dataset, name) for name in ROW_COLUMNS if name not in ("page", "flags")}
+ROWS_AT_A_TIME = 10_000
+"""Decisions whose distributions are written together, which bounds the memory of an export."""
+
+
+def _parts(dataset: Dataset) -> Iterator[range]:
+    """Yield the rows of whole pages, at least one part."""
+    starts = np.flatnonzero(np.diff(dataset.page, prepend=-1)).tolist()
+    begin = 0
+    for start in starts:
+        if start - begin >= ROWS_AT_A_TIME:
+            yield range(begin, start)
+            begin = start
+    yield range(begin, len(dataset))
+
+
+def _pmfs(dataset: Dataset, rows: range, behaviour: Behaviour | None) -> list[Floats | None]:
+    """Return the distribution of each of these rows; None where it is not known."""
+    found: list[Floats | None] = [None] * len(rows)
+    if behaviour is None:
+        return found
+    at = rows.start
+    while at < rows.stop:
+        place = int(dataset.page[at])
+        end = at + int(np.searchsorted(dataset.page[at : rows.stop], place, side="right"))
+        record = dataset.pages[place]
+        policy = behaviour(record)
+        if policy is not None:
+            page = dataset.blocks.page(record)
+            by_slot = {decision.slot: pmf for decision, pmf in page_pmfs(page, policy)}
+            for row in range(at, end):
+                found[row - rows.start] = by_slot[int(dataset.slot[row])]
+        at = end
+    return found
+
+
+def _decisions(dataset: Dataset, rows: range) -> dict[str, object]:
+    """Return columns of `decisions.parquet`, ids and scenes spelled out."""
+    some = slice(rows.start, rows.stop)
+    records = [dataset.pages[place] for place in dataset.page[some]]
+    plain = {
+        name: getattr(dataset, name)[some] for name in ROW_COLUMNS if name not in ("page", "flags")
+    }
     return {
-        "decision_id": [dataset.decision(row) for row in range(len(dataset))],
+        "decision_id": [dataset.decision(row) for row in rows],
         "page_id": [record.page_id for record in records],
         "session": [record.session for record in records],
         "policy": [record.policy for record in records],
@@ -108,10 +153,10 @@ def _decisions(dataset: Dataset) -> dict[str, object]:
         "at_ms": [record.at_ms for record in records],
         "item_id": [
             record.candidates[action]
-            for record, action in zip(records, dataset.action, strict=True)
+            for record, action in zip(records, dataset.action[some], strict=True)
         ],
         **{field: [getattr(record.scene, field) for record in records] for field in _SCENE},
         **plain,
         "user": [record.user for record in records],
-        **{flag: dataset.flags[:, i] for i, flag in enumerate(FLAGS)},
+        **{flag: dataset.flags[some, i] for i, flag in enumerate(FLAGS)},
     }

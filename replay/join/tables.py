@@ -91,6 +91,11 @@ DECISIONS = pa.schema(
         _field("dwell_s", _REAL, "seconds for which the card was on screen"),
         *(_field(flag, _FLAG, f"whether the feedback has {flag}") for flag in FLAGS),
         _field("closed_ms", _INT, "server time at which the decision closed"),
+        _field(
+            "pmf",
+            pa.list_(_REAL),
+            "probability of each candidate of the page at this draw; missing where it is not known",
+        ),
     ]
 )
 

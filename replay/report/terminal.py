@@ -10,7 +10,7 @@ from replay.estimators.intervals import Estimate
 from replay.evaluate.evaluate import Evaluation, PolicyReport
 from replay.evaluate.importance import FeatureImportance, Importance
 from replay.evaluate.segments import SegmentReport
-from replay.evaluate.wholes import WholeValue
+from replay.evaluate.wholes import Unit, WholeValue
 from replay.report.words import flattery, users_words
 
 N_FEATURES = 12
@@ -41,7 +41,8 @@ def _print_values(console: Console, evaluation: Evaluation) -> None:
     tables = [_policies(evaluation)]
     if any(report.page_value is not None for report in evaluation.reports):
         leads = any(report.leads_with == "page" for report in evaluation.reports)
-        tables.insert(0 if leads else 1, _wholes(evaluation))
+        tables.insert(0 if leads else 1, _wholes(evaluation, "page"))
+        tables.append(_wholes(evaluation, "session"))
     for table in tables:
         console.print(table)
 
@@ -74,38 +75,31 @@ def _policies(evaluation: Evaluation) -> Table:
     return table
 
 
-def _wholes(evaluation: Evaluation) -> Table:
-    """Return the values of whole pages and sessions."""
+def _wholes(evaluation: Evaluation, unit: Unit) -> Table:
+    """Return the values of whole pages, or of whole sessions."""
     columns = (
         "policy",
-        "reward a page",
+        f"reward a {unit}",
         _interval_title(evaluation.level),
-        "effective pages",
-        "reward a session",
-        _interval_title(evaluation.level),
-        "effective sessions",
+        f"effective {unit}s",
     )
-    table = _table("as the policy itself would fill them", columns)
-    first = evaluation.reports[0]
-    if first.page_value is not None and first.session_value is not None:
-        cells = (_logged_whole(first.page_value), _logged_whole(first.session_value))
-        _add_row(table, "logged", *cells[0], *cells[1])
-    for report in evaluation.reports:
-        if report.page_value is not None and report.session_value is not None:
-            cells = (_whole(report.page_value), _whole(report.session_value))
-            _add_row(table, report.policy, *cells[0], *cells[1])
+    table = _table(f"whole {unit}s, as the policy itself would fill them", columns)
+    for place, report in enumerate(evaluation.reports):
+        found = report.page_value if unit == "page" else report.session_value
+        if found is None:
+            continue
+        if not place:
+            logged = found.logged
+            _add_row(table, "logged", f"{logged.value:.3f}", _interval(logged), f"{found.n:,}")
+        _add_row(table, report.policy, *_whole(found))
     return table
-
-
-def _logged_whole(found: WholeValue) -> tuple[str, str, str]:
-    return f"{found.logged.value:.3f}", f"{found.logged.low:.3f} to {found.logged.high:.3f}", ""
 
 
 def _whole(found: WholeValue) -> tuple[str, str, str]:
     """Return value, interval and effective number; or the failed gates."""
     ess = f"{found.ess:,.0f}"
-    if found.value is None or found.low is None or found.high is None:
-        return "refused", "", ess
+    if found.value is None:
+        return "refused", ", ".join(refusal.gate for refusal in found.refusals), ess
     mark = " (forced)" if found.forced else ""
     return f"{found.value:.3f}{mark}", f"{found.low:.3f} to {found.high:.3f}", ess
 

@@ -33,15 +33,15 @@ def flattery(report: PolicyReport) -> str:
         "the value of a card takes the logged cards before it as given, so it flatters a policy "
         "that would have shown its best ones there"
     )
-    if page is None or page.value is None or page.low is None or page.high is None:
-        gates = "" if page is None else ", ".join(refusal.gate for refusal in page.refusals)
+    if page is not None and page.is_answered:
         return (
-            f"{why}; the value of a whole page is refused ({gates}), and that of the first slot is "
-            "free of this (--segment slot)"
+            f"{why}; read that of a whole page first: {page.value:.3f} ({page.low:.3f} to "
+            f"{page.high:.3f}), logged {page.logged.value:.3f}"
         )
+    gates = "" if page is None else ", ".join(refusal.gate for refusal in page.refusals)
     return (
-        f"{why}; read that of a whole page first: {page.value:.3f} ({page.low:.3f} to "
-        f"{page.high:.3f}), logged {page.logged.value:.3f}"
+        f"{why}; the value of a whole page is refused ({gates}), and that of the first slot is "
+        "free of this (--segment slot)"
     )
 
 

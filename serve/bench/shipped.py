@@ -1,9 +1,9 @@
 """Benchmark of the shipped exploration: whether an hour of the feed answers what is asked of it.
 
-An hour of the simulated world is served in this process with the settings as shipped, and again
-without their exploration. The first log is then asked, as `nextswipe evaluate` asks it, about
-uniform, popularity, the current version and that of half an hour ago. The users' own state gives
-the truth. Method and what differs from a real server: `docs/decisions/bench-loop.md`.
+An hour of the simulated world is served in this process with the settings as shipped. Its log is
+then asked, as `nextswipe evaluate` asks it, about uniform, popularity, the current version and that
+of half an hour ago. The users' own state gives the truth, and what each page would have earned
+without exploration. Method and what differs from a real server: `docs/decisions/bench-loop.md`.
 """
 
 import asyncio
@@ -83,7 +83,8 @@ class ExplorationCost(msgspec.Struct, frozen=True):
         cost: on the same pages, had the versions that drew them not explored.
         se: of it, clustered by user.
         reward: expected, a card of the hour.
-        reward_without: of the hour without exploration, in which another model was learned.
+        reward_without: of an hour without exploration, in which another model was learned; None: it
+            was not served.
         hours_apart: relative loss between the two hours, paired by user; what is learned in an hour
             differs by chance, and with it the reward by some hundredths.
         hours_apart_se: of it, clustered by user; it does not contain that chance.
@@ -94,9 +95,9 @@ class ExplorationCost(msgspec.Struct, frozen=True):
     cost: float
     se: float
     reward: float
-    reward_without: float
-    hours_apart: float
-    hours_apart_se: float
+    reward_without: float | None = None
+    hours_apart: float | None = None
+    hours_apart_se: float | None = None
 
 
 class ShippedResult(msgspec.Struct, frozen=True):
@@ -109,7 +110,8 @@ class ShippedResult(msgspec.Struct, frozen=True):
         exploration_cost: mean over the seeds of the relative loss of expected reward a card, on the
             same pages.
         exploration_cost_se: its standard error, over the seeds; of one seed, over its users.
-        hours_apart: mean over the seeds of the relative loss between hours with and without.
+        hours_apart: mean over the seeds of the relative loss between hours with and without; None:
+            none was served without.
         hours_apart_se: its standard error, likewise.
     """
 
@@ -121,14 +123,20 @@ class ShippedResult(msgspec.Struct, frozen=True):
     intervals_holding_truth: int
     exploration_cost: float
     exploration_cost_se: float
-    hours_apart: float
-    hours_apart_se: float
+    hours_apart: float | None
+    hours_apart_se: float | None
     costs: tuple[ExplorationCost, ...]
     answers: tuple[Answer, ...]
 
 
 def run_shipped(
-    size: HourSize, *, seeds: int, first_seed: int, now_ms: int, advance: Advance
+    size: HourSize,
+    *,
+    seeds: int,
+    first_seed: int,
+    now_ms: int,
+    advance: Advance,
+    apart: bool = False,
 ) -> ShippedResult:
     """Return what the hours of several worlds answer and cost.
 
@@ -136,6 +144,7 @@ def run_shipped(
         seeds: number of worlds.
         first_seed: seed of the first world; the others follow.
         now_ms: the wall clock, before which the items were uploaded.
+        apart: also serve an hour without exploration in each world.
     """
     answers, costs = list[Answer](), list[ExplorationCost]()
     for seed in range(first_seed, first_seed + seeds):
@@ -147,12 +156,15 @@ def run_shipped(
             answered, cost = ask(config, hour, seed)
             answers += answered
             advance(f"{name}: evaluate", 1, 1)
-        with tempfile.TemporaryDirectory(prefix="nextswipe-without-") as folder:
-            without = exploring(shipped_config(folder), WITHOUT)
-            other = run_hour(without, size, seed, now_ms, advance, f"{name}, without")
-        costs.append(_costs(seed, cost, hour.earned(), other.earned()))
+        costs.append(_cost(seed, cost, hour))
+        if apart:
+            with tempfile.TemporaryDirectory(prefix="nextswipe-without-") as folder:
+                without = exploring(shipped_config(folder), WITHOUT)
+                other = run_hour(without, size, seed, now_ms, advance, f"{name}, without")
+            costs[-1] = _with_hour_apart(costs[-1], hour.earned(), other.earned())
     paired = _mean([cost.cost for cost in costs], costs[0].se)
-    apart = _mean([cost.hours_apart for cost in costs], costs[0].hours_apart_se)
+    between = [cost.hours_apart for cost in costs if cost.hours_apart is not None]
+    hours = _mean(between, costs[0].hours_apart_se or 0.0) if between else (None, None)
     return ShippedResult(
         explorer=explorer_args(Config().feed.explorer),
         size=size,
@@ -162,8 +174,8 @@ def run_shipped(
         intervals_holding_truth=sum(answer.holds for answer in answers),
         exploration_cost=paired[0],
         exploration_cost_se=paired[1],
-        hours_apart=apart[0],
-        hours_apart_se=apart[1],
+        hours_apart=hours[0],
+        hours_apart_se=hours[1],
         costs=tuple(costs),
         answers=tuple(answers),
     )
@@ -339,10 +351,15 @@ Earned = Mapping[UserId, tuple[float, int]]
 """By user, the expected reward of the cards that they saw, and their number."""
 
 
-def _costs(
-    seed: int, on_pages: tuple[float, float], mine: Earned, theirs: Earned
-) -> ExplorationCost:
-    """Return the costs of a world; those between hours by the delta method on the log ratio.
+def _cost(seed: int, on_pages: tuple[float, float], hour: Hour) -> ExplorationCost:
+    earned = hour.earned().values()
+    cards = sum(n for _, n in earned)
+    reward = sum(total for total, _ in earned) / cards
+    return ExplorationCost(seed, cards, on_pages[0], on_pages[1], reward)
+
+
+def _with_hour_apart(cost: ExplorationCost, mine: Earned, theirs: Earned) -> ExplorationCost:
+    """Return the cost with that between two hours, by the delta method on the log ratio.
 
     What a user has in common in both hours cancels in the influence of their sums.
     """
@@ -352,12 +369,8 @@ def _costs(
     influence = relative[:, 0] - relative[:, 1] - relative[:, 2] + relative[:, 3]
     reward, cards, other, other_cards = sums.sum(axis=0)
     ratio = float((reward / cards) / (other / other_cards))
-    return ExplorationCost(
-        seed=seed,
-        cards=int(cards),
-        cost=on_pages[0],
-        se=on_pages[1],
-        reward=float(reward / cards),
+    return msgspec.structs.replace(
+        cost,
         reward_without=float(other / other_cards),
         hours_apart=1.0 - ratio,
         hours_apart_se=ratio * float(influence.std(ddof=1) / np.sqrt(len(users))),

@@ -203,16 +203,22 @@ def bench_loop(
     of 5 or less, and ope_estimate within 3 ope_se of true_value.
 
     With --shipped it serves an hour of each of several worlds in this process, with the settings as
-    shipped and again without their exploration, and asks the log about uniform, popularity, the
-    current version and that of half an hour ago. It should show ope_questions_answered equal to
-    ope_questions, intervals_holding_truth of 18 of 20 or more and exploration_cost of .01 or less.
+    shipped, and asks the log about uniform, popularity, the current version and that of half an
+    hour ago. It should show ope_questions_answered equal to ope_questions, intervals_holding_truth
+    of 18 of 20 or more, and exploration_cost, on the same pages, of .01 or less. With --full each
+    world is also served without exploration (hours_apart).
     """
     if shipped:
         from serve.bench.shipped import HourSize, run_shipped
 
         with steps() as advance:
             hours = run_shipped(
-                HourSize(), seeds=seeds, first_seed=seed, now_ms=now_ms(), advance=advance
+                HourSize(),
+                seeds=seeds,
+                first_seed=seed,
+                now_ms=now_ms(),
+                advance=advance,
+                apart=full,
             )
         show(hours, as_json)
         return

@@ -64,9 +64,9 @@ def export_parquet(
     _require_free(folder)
     with open_data(config) as store:
         dataset = read_dataset(config, store.log, arm, advance)
-    _require_some(len(dataset), arm)
-    aside = folder.with_name(f".{folder.name}.unfinished")
-    save(dataset, aside)
+        _require_some(len(dataset), arm)
+        aside = folder.with_name(f".{folder.name}.unfinished")
+        save(dataset, aside, behaviour(config, store))
     aside.rename(folder)
     return len(dataset)
 
