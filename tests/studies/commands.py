@@ -573,6 +573,25 @@ def bench_coverage(
     show(result, as_json)
 
 
+def bench_exploration(
+    minutes: Annotated[int, typer.Option(min=1, help="Of the world's clock.")] = 60,
+    seed: Seed = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Compare explorations of users, pages and slots by what their logs answer and what they cost.
+
+    The shipped one should show a cost of .01 or less, and 500 effective decisions or more for each
+    question.
+    """
+    from serve.bench.shipped import HourSize
+    from tests.studies.evaluation.exploration import run_exploration
+
+    with steps() as advance:
+        size = HourSize(minutes=minutes)
+        result = run_exploration(size, seed=seed, now_ms=now_ms(), advance=advance)
+    show(result, as_json)
+
+
 def bench_default(
     seeds: Annotated[int, typer.Option(min=1, help="Of each world.")] = 40,
     logs: Annotated[int, typer.Option(min=1, help="Of each seed.")] = 10,
@@ -774,6 +793,9 @@ app.command("ope", epilog="Example: make study ARGS='ope --json'")(bench_ope)
 app.command("selection", epilog="Example: make study ARGS='selection --json'")(bench_selection)
 app.command("coverage", epilog="Example: make study ARGS='coverage --json'")(bench_coverage)
 app.command("default", epilog="Example: make study ARGS='default --json'")(bench_default)
+app.command("exploration", epilog="Example: make study ARGS='exploration --json'")(
+    bench_exploration
+)
 app.command("collaborative", epilog="Example: make study ARGS='collaborative --json'")(
     bench_collaborative
 )
