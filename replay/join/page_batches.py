@@ -1,7 +1,8 @@
 """Batches from pages of our own log: decisions as columns, candidates as matrices.
 
 All draws of a page are laid out first, seen or not, with each slot's remaining candidates; the rows
-that can be evaluated are then selected from them.
+that can be evaluated are then selected from them. Several loggers of one time are weighed as their
+mixture: `docs/decisions/balanced-weights.md`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -19,7 +19,7 @@ from env.reward import Reward
 from env.vocabulary import Decision, DecisionId, Floats, ItemId, Page, UserId
 from env.world.user import SimulatedUserState, expected_reward, simulated_users
 from env.world.world import UserParameters, World
-from policies.cross_fitted import CrossFittedPolicy
+from policies.bandit.cross_fitted import CrossFittedPolicy
 from policies.explorers import AnyExplorer, SquareCB, explorer_args
 from replay.estimators.intervals import clustered_se
 from replay.evaluate.evaluate import PolicyReport

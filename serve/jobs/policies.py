@@ -16,9 +16,9 @@ from env.columns.schema import SCHEMA
 from env.interface import Policy
 from env.records import PageRecord
 from policies import baselines
+from policies.bandit.cross_fitted import CrossFittedPolicy
 from policies.bandit.scorer import HybridBanditScorer
 from policies.baselines import PopularityPolicy, UniformPolicy, mixture_policy
-from policies.cross_fitted import CrossFittedPolicy
 from policies.custom.learning import load_state
 from policies.custom.load import CustomCode, CustomPolicyError, load
 from policies.custom.policy import CustomArgs, CustomPolicy, custom_args, custom_version

@@ -13,8 +13,8 @@ from dataclasses import replace
 from env.columns.schema import SCHEMA
 from env.interface import EventLog
 from env.vocabulary import Interaction
+from policies.bandit.cross_fitted import fold_of
 from policies.bandit.scorer import HybridBanditScorer
-from policies.cross_fitted import fold_of
 from policies.snapshots import Manifest, SnapshotCorruption, SnapshotStore
 from serve.learn.fold import JOIN, LearnerState, LearningArgs
 from serve.store.store import Activation

@@ -15,8 +15,8 @@ from env.interface import page_pmfs
 from env.pages.records import Blocks
 from env.records import LogLine, PageRecord
 from env.vocabulary import UserKey
+from policies.bandit.cross_fitted import CrossFittedPolicy, fold_of
 from policies.bandit.scorer import HybridBanditScorer
-from policies.cross_fitted import CrossFittedPolicy, fold_of
 from policies.explorers import SquareCB
 from serve.commands.main import app
 from serve.config import Config, StoreSettings
