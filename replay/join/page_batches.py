@@ -165,7 +165,8 @@ def _balance(pages: list[PageRows], drawn: _Drawn, loggers: Loggers) -> _Drawn:
             continue
         mixed = mixture_pmfs(page.page, served)
         rows = slice(start, start + len(mixed))
-        propensity[rows] = mixed[np.arange(len(mixed)), drawn.action[rows]]
+        chosen = mixed[np.arange(len(mixed)), drawn.action[rows]]
+        propensity[rows] = np.minimum(chosen, 1.0)  # a sum of shares may be off by rounding
         if pmf is not None:
             pmf[rows] = 0.0
             pmf[rows, : mixed.shape[1]] = mixed
