@@ -11,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from env.interface import page_pmfs
 from env.records import PageRecord
 from env.vocabulary import Floats, UserKey
 from replay.join.dataset import Dataset
-from replay.join.page_batches import Behaviour
+from replay.join.page_batches import Behaviour, drawn_from
 from replay.join.rows import FLAGS, ROW_COLUMNS, CoverageCounts, Pages
 from replay.join.tables import COMPRESSION, DECISIONS, read_blocks, read_pages, write_pages
 
@@ -127,12 +126,11 @@ def _pmfs(dataset: Dataset, rows: range, behaviour: Behaviour | None) -> list[Fl
         place = int(dataset.page[at])
         end = at + int(np.searchsorted(dataset.page[at : rows.stop], place, side="right"))
         record = dataset.pages[place]
-        policy = behaviour(record)
-        if policy is not None:
-            page = dataset.blocks.page(record)
-            by_slot = {decision.slot: pmf for decision, pmf in page_pmfs(page, policy)}
-            for row in range(at, end):
-                found[row - rows.start] = by_slot[int(dataset.slot[row])]
+        page = dataset.blocks.page(record)
+        pmfs = drawn_from(page, behaviour(record))
+        by_slot = {d.slot: pmf for d, pmf in zip(page.decisions, pmfs, strict=False)}
+        for row in range(at, end):
+            found[row - rows.start] = by_slot.get(int(dataset.slot[row]))
         at = end
     return found
 

@@ -16,8 +16,18 @@ from env.records import PageRecord
 from env.vocabulary import Bools, Floats, Ints, Page
 from replay.source import BATCH_ROWS, Batch, Draws
 
-Behaviour = Callable[[PageRecord], Policy | None]
+
+class Presumed(NamedTuple):
+    """A policy that drew a page if it gives the propensities that the page logged."""
+
+    policy: Policy
+
+
+Behaviour = Callable[[PageRecord], Policy | Presumed | None]
 """Finds the policy that drew a page; None if it no longer exists."""
+
+MAX_ERROR = 1e-6
+"""Relative error of a logged propensity up to which a presumed policy is the one that drew."""
 
 
 class Logger(NamedTuple):
@@ -27,9 +37,9 @@ class Logger(NamedTuple):
     policy: Policy
 
 
-Loggers = Callable[[PageRecord], Sequence[Logger]]
-"""Finds all policies that served when a page was drawn, in the log's order; fewer than 2: its own
-alone."""
+Loggers = Callable[[PageRecord, bool], Sequence[Logger]]
+"""Finds all policies that served when a page was drawn, in the log's order, given whether its own
+is known; fewer than 2: its own alone."""
 
 MAX_DRAWS = 4 * BATCH_ROWS
 """Draws after which a batch with at least one row is yielded, even if it is small."""
@@ -144,9 +154,9 @@ def _lay_out(pages: list[PageRows], behaviour: Behaviour | None) -> _Drawn:
         start.append(at)
         n = len(page.page.context)
         _lay_out_masks(page.page, mask[at:, :n], eligible[at:, :n])
-        policy = None if behaviour is None else behaviour(page.record)
-        if policy is not None and pmf is not None:
-            for row, (_, its) in enumerate(page_pmfs(page.page, policy), start=at):
+        found = None if behaviour is None else behaviour(page.record)
+        if pmf is not None:
+            for row, its in enumerate(drawn_from(page.page, found), start=at):
                 pmf[row] = 0.0
                 pmf[row, :n] = its
         at += len(page.page.decisions)
@@ -155,12 +165,31 @@ def _lay_out(pages: list[PageRows], behaviour: Behaviour | None) -> _Drawn:
     return _Drawn(start, propensity, action, mask, eligible, pmf)
 
 
+def drawn_from(page: Page, found: Policy | Presumed | None) -> list[Floats]:
+    """Return the pmf that each decision of a page was drawn from, (n,); nothing if it is unknown.
+
+    Args:
+        page: with its logged rules, floor and prefix.
+        found: as a `Behaviour` gives it.
+    """
+    if found is None:
+        return []
+    policy = found.policy if isinstance(found, Presumed) else found
+    pairs = list(page_pmfs(page, policy))
+    if isinstance(found, Presumed):
+        for decision, pmf in pairs:
+            if abs(pmf[decision.action] - decision.propensity) > MAX_ERROR * decision.propensity:
+                return []
+    return [pmf for _, pmf in pairs]
+
+
 def _balance(pages: list[PageRows], drawn: _Drawn, loggers: Loggers) -> _Drawn:
     """Return the draws with the propensities of the mixture of all policies that served then."""
     propensity = drawn.propensity.copy()
     pmf = None if drawn.pmf is None else drawn.pmf.copy()
     for page, start in zip(pages, drawn.start, strict=True):
-        served = loggers(page.record)
+        is_known = drawn.pmf is not None and bool(np.isfinite(drawn.pmf[start]).all())
+        served = loggers(page.record, is_known)
         if len(served) < 2:
             continue
         mixed = mixture_pmfs(page.page, served)

@@ -26,7 +26,7 @@ from policies.explorers import AnyExplorer, explorer_from
 from policies.ranker.blend import BlendedPolicy, blend_args
 from policies.ranker.ranker import RetentionPolicy
 from policies.snapshots import SnapshotCorruption, SnapshotStore
-from replay.join.page_batches import Logger
+from replay.join.page_batches import Behaviour, Logger, Presumed
 from serve.config import Config, Experiment, FeedSettings, MixtureSettings
 from serve.errors import JobError
 from serve.learn.custom import (
@@ -233,17 +233,13 @@ def kept_bandits(store: SnapshotStore) -> FindBandit:
     return find
 
 
-FindLogged = Callable[[PageRecord], Policy | None]
-"""Finds the policy that drew a page; None: it is gone."""
-
-
-def behaviour(config: Config, store: Store | None = None) -> FindLogged:
+def behaviour(config: Config, store: Store | None = None) -> Behaviour:
     """Return a function that finds the policy that drew a page, for pages in the log's order.
 
     Args:
         config: data folder, and the arguments of the learner.
-        store: versions that are not kept are folded again from its log, where that gives the
-            propensities that were logged; None: they are not found.
+        store: versions that are not kept are folded again from its log, and presumed to have drawn:
+            the learner may have had other arguments. None: they are not found.
     """
     snapshots, rankers = open_snapshots(config), ranker_finder(config)
     customs = load_customs(config)
@@ -266,14 +262,15 @@ def behaviour(config: Config, store: Store | None = None) -> FindLogged:
         found = refolded.scorer(version) if version else first
         return None if found is None else found.exploring(explorer)
 
-    def find_any(page: PageRecord) -> Policy | None:
-        policy = find(page)
-        if policy is not None or page.feature_schema != SCHEMA:
-            return policy
+    def find_any(page: PageRecord) -> Policy | Presumed | None:
+        kept_policy = find(page)
+        if kept_policy is not None or page.feature_schema != SCHEMA:
+            return kept_policy
         try:
-            return find_logged_policy(page, bandit, rankers, refolded_custom)
+            policy = find_logged_policy(page, bandit, rankers, refolded_custom)
         except OtherCodeError:
             return None
+        return None if policy is None else Presumed(policy)
 
     return find_any
 
@@ -284,7 +281,7 @@ class ArmLoggers:
     An arm's policy is that of its latest page in the log, which is the version of a moment ago.
     """
 
-    def __init__(self, shares: Mapping[str, float], find: FindLogged) -> None:
+    def __init__(self, shares: Mapping[str, float], find: Behaviour) -> None:
         """Know no page yet; make another one for each reading of the log.
 
         Args:
@@ -292,20 +289,20 @@ class ArmLoggers:
             find: as `behaviour` returns it.
         """
         self._shares, self._find = shares, find
-        self._latest: dict[str, PageRecord] = {}
+        self._latest: dict[str, PageRecord | None] = {}
 
-    def __call__(self, page: PageRecord) -> tuple[Logger, ...]:
-        """Return the loggers; none where an arm has not served yet, or its policy is gone."""
+    def __call__(self, page: PageRecord, is_known: bool) -> tuple[Logger, ...]:
+        """Return the loggers; none where an arm has not served yet, or its policy is not known."""
         if page.arm not in self._shares:
             return ()
-        self._latest[page.arm] = page
-        if len(self._latest) < len(self._shares):
-            return ()
+        self._latest[page.arm] = page if is_known else None
         loggers = []
         for arm, share in self._shares.items():
-            policy = self._find(self._latest[arm])
-            if policy is None:
+            latest = self._latest.get(arm)
+            found = None if latest is None else self._find(latest)
+            if found is None:
                 return ()
+            policy = found.policy if isinstance(found, Presumed) else found
             loggers.append(Logger(share, policy))
         return tuple(loggers)
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -11,13 +12,13 @@ from hours import N_KEPT, fill, small_config, swipe_windows
 from redises import new_name, shared_url
 from typer.testing import CliRunner
 
-from env.interface import page_pmfs
 from env.pages.records import Blocks
 from env.records import LogLine, PageRecord
 from env.vocabulary import UserKey
 from policies.bandit.cross_fitted import CrossFittedPolicy, fold_of
 from policies.bandit.scorer import HybridBanditScorer
 from policies.explorers import SquareCB
+from replay.join.page_batches import drawn_from
 from serve.commands.main import app
 from serve.config import Config, StoreSettings
 from serve.errors import JobError
@@ -96,10 +97,25 @@ def test_pages_are_asked_for_in_any_order(config: Config) -> None:
             if isinstance(line.record, PageRecord):
                 pages.append(line.record)
         for record in [*pages[40:60], *pages[10:20], pages[-1], pages[0]]:
-            policy = find(record)
-            assert policy is not None
-            for decision, pmf in page_pmfs(blocks.page(record), policy):
-                assert pmf[decision.action] == decision.propensity
+            page = blocks.page(record)
+            pmfs = drawn_from(page, find(record))
+            chosen = [pmf[d.action] for pmf, d in zip(pmfs, page.decisions, strict=True)]
+            assert chosen == [decision.propensity for decision in page.decisions]
+
+
+def test_versions_of_other_arguments_have_no_distributions_rather_than_wrong_ones(
+    config: Config, tmp_path: Path
+) -> None:
+    learner = msgspec.structs.replace(config.learner, learning_rate=2.0)
+    other = msgspec.structs.replace(config, learner=learner)
+    export_dsjson(other, tmp_path / "log.dsjson")
+    lines = [json.loads(line) for line in (tmp_path / "log.dsjson").read_text().splitlines()]
+    known = [line for line in lines if "p" in line]
+    assert 0 < len(known) < len(lines)  # those of version 0 and of the versions that are kept
+    assert all(line["p"][0] == line["_label_probability"] for line in known)
+    with open_question(other, ["uniform"]) as job:
+        report = job.answer(force=True).reports[0]
+    assert "logged propensities" not in [refusal.gate for refusal in report.refusals]
 
 
 def test_a_version_that_is_gone_is_evaluated(config: Config) -> None:
