@@ -16,19 +16,28 @@ from env.vocabulary import Floats, UserKey
 from replay.join.dataset import Dataset
 from replay.join.page_batches import Behaviour, drawn_from
 from replay.join.rows import FLAGS, ROW_COLUMNS, CoverageCounts, Pages
-from replay.join.tables import COMPRESSION, DECISIONS, read_blocks, read_pages, write_pages
+from replay.join.tables import (
+    COMPRESSION,
+    DECISIONS,
+    PROBABILITIES,
+    read_blocks,
+    read_pages,
+    write_pages,
+)
 
 _ABOUT = b"nextswipe"
 _SCENE = ("country", "language", "device", "network", "hour", "weekday", "position")
 
 
 def save(dataset: Dataset, folder: Path, behaviour: Behaviour | None = None) -> None:
-    """Write a dataset as four Parquet files of plain columns, see `replay.join.tables`.
+    """Write a dataset as Parquet files of plain columns, see `replay.join.tables`.
+
+    These are four, and `probabilities.parquet` where the policies that drew can be found.
 
     Args:
         dataset: in the order of the log.
         folder: is made.
-        behaviour: finds the policy that drew a page, for the distributions; None: there are none.
+        behaviour: finds the policy that drew a page, for the distributions; None: none are written.
 
     Raises:
         ValueError: a page's features are not as wide as its schema says.
@@ -40,8 +49,9 @@ def save(dataset: Dataset, folder: Path, behaviour: Behaviour | None = None) -> 
     path = folder / "decisions.parquet"
     with pq.ParquetWriter(path, schema, compression=COMPRESSION) as writer:
         for rows in _parts(dataset):
-            columns = _decisions(dataset, rows) | {"pmf": _pmfs(dataset, rows, behaviour)}
-            writer.write_table(pa.table(columns, schema=schema))
+            writer.write_table(pa.table(_decisions(dataset, rows), schema=schema))
+    if behaviour is not None:
+        _write_probabilities(dataset, behaviour, folder / "probabilities.parquet")
     write_pages(records, dataset.blocks, folder)
 
 
@@ -116,11 +126,19 @@ def _parts(dataset: Dataset) -> Iterator[range]:
     yield range(begin, len(dataset))
 
 
-def _pmfs(dataset: Dataset, rows: range, behaviour: Behaviour | None) -> list[Floats | None]:
+def _write_probabilities(dataset: Dataset, behaviour: Behaviour, path: Path) -> None:
+    with pq.ParquetWriter(path, PROBABILITIES, compression=COMPRESSION) as writer:
+        for rows in _parts(dataset):
+            columns = {
+                "decision_id": [dataset.decision(row) for row in rows],
+                "pmf": _pmfs(dataset, rows, behaviour),
+            }
+            writer.write_table(pa.table(columns, schema=PROBABILITIES))
+
+
+def _pmfs(dataset: Dataset, rows: range, behaviour: Behaviour) -> list[Floats | None]:
     """Return the distribution of each of these rows; None where it is not known."""
     found: list[Floats | None] = [None] * len(rows)
-    if behaviour is None:
-        return found
     at = rows.start
     while at < rows.stop:
         place = int(dataset.page[at])

@@ -4,6 +4,8 @@
     candidates.parquet  one row a candidate of a page: its masks and its dynamic features
     blocks.parquet      one row a static block: the features that many candidates share
 
+`decisions.parquet` and `probabilities.parquet`, one row a decision, are of `replay.join.exported`.
+
 `docs/data.md` describes the columns, and each has its meaning in its Parquet field's metadata.
 Rejected alternatives: `docs/decisions/evaluation-data.md`.
 """
@@ -91,6 +93,12 @@ DECISIONS = pa.schema(
         _field("dwell_s", _REAL, "seconds for which the card was on screen"),
         *(_field(flag, _FLAG, f"whether the feedback has {flag}") for flag in FLAGS),
         _field("closed_ms", _INT, "server time at which the decision closed"),
+    ]
+)
+
+PROBABILITIES = pa.schema(
+    [
+        _field("decision_id", _TEXT, "the decision, as in decisions.parquet"),
         _field(
             "pmf",
             pa.list_(_REAL),
@@ -142,7 +150,13 @@ BLOCKS = pa.schema(
     ]
 )
 
-SCHEMAS = {"decisions": DECISIONS, "pages": PAGES, "candidates": CANDIDATES, "blocks": BLOCKS}
+SCHEMAS = {
+    "decisions": DECISIONS,
+    "probabilities": PROBABILITIES,
+    "pages": PAGES,
+    "candidates": CANDIDATES,
+    "blocks": BLOCKS,
+}
 """Columns of each file, by its name without suffix."""
 
 

@@ -65,12 +65,12 @@ def test_an_export_as_dsjson_has_every_distribution(config: Config, tmp_path: Pa
 
 def test_an_export_as_parquet_has_every_distribution(config: Config, tmp_path: Path) -> None:
     n = export_parquet(config, tmp_path / "decisions")
-    table = pq.read_table(tmp_path / "decisions" / "decisions.parquet")
-    assert n == len(table) > 500
-    assert table["pmf"].null_count == 0
-    columns = table.select(["pmf", "action", "propensity"]).to_pydict()
-    rows = zip(columns["pmf"], columns["action"], strict=True)
-    assert [pmf[action] for pmf, action in rows] == columns["propensity"]
+    decisions = pq.read_table(tmp_path / "decisions" / "decisions.parquet").to_pydict()
+    drawn_by = pq.read_table(tmp_path / "decisions" / "probabilities.parquet").to_pydict()
+    assert n == len(drawn_by["pmf"]) > 500
+    assert drawn_by["decision_id"] == decisions["decision_id"]
+    rows = zip(drawn_by["pmf"], decisions["action"], strict=True)
+    assert [pmf[action] for pmf, action in rows] == decisions["propensity"]
 
 
 def test_an_export_for_obp_has_every_propensity(config: Config, tmp_path: Path) -> None:
