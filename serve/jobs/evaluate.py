@@ -1,7 +1,7 @@
 """Evaluation jobs: set up `replay.evaluate.evaluate` for a data folder's log or an external log."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from env.records import LogLine
 from env.vocabulary import Floats
 from policies.bandit.reward_model import HybridBanditReward
 from policies.custom.load import CustomPolicyError, load_function
+from policies.custom.policy import custom_version
 from replay.estimators.custom import checked
 from replay.estimators.decisions import Estimator
 from replay.estimators.intervals import LEVEL
@@ -209,8 +210,9 @@ def open_question(
         Refused: there is no log or no such policy, or the log cannot be trusted.
         LogCorruption: a line differs from the written one.
     """
-    with open_data(config) as store:
+    with open_data(config) as store, ExitStack() as held:
         policies: list[Policy] = [find_policy(config, store, name) for name in names]
+        _hold(config, policies, held)
         log = store.log
         learned = [learned_until(config, store, policy) for policy in policies]
         find, shares = behaviour(config, store), config.experiment.shares
@@ -236,6 +238,16 @@ def open_question(
         yield EvaluationJob(
             source, targets, compare_arm_sizes(source.users, config.experiment.shares), len(source)
         )
+
+
+def _hold(config: Config, policies: Sequence[Policy], held: ExitStack) -> None:
+    """Keep the snapshots of these policies' versions, as far as they are there, until the end."""
+    snapshots = open_snapshots(config)
+    for policy in policies:
+        version = bandit_version(policy.name) or custom_version(policy.name)
+        if version:
+            with suppress(FileNotFoundError):
+                held.enter_context(snapshots.reading([version]))
 
 
 def _target(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from fcntl import LOCK_EX, LOCK_NB
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,7 @@ from env.vocabulary import UserKey
 from policies.bandit.cross_fitted import CrossFittedPolicy, fold_of
 from policies.bandit.scorer import HybridBanditScorer
 from policies.explorers import SquareCB
+from policies.snapshots import _held
 from replay.join.page_batches import drawn_from
 from serve.commands.main import app
 from serve.config import Config, StoreSettings
@@ -177,6 +179,9 @@ def test_folds_are_of_users_and_about_equal() -> None:
 def test_versions_that_are_asked_about_are_pinned(config: Config) -> None:
     kept = open_snapshots(config).versions()[0]
     with open_question(config, [f"vowpal@{kept}", "vowpal@7", "uniform"]) as job:
+        held = open_snapshots(config)._home(kept)
+        with pytest.raises(BlockingIOError), _held([held], LOCK_EX | LOCK_NB):
+            pytest.fail("nothing deletes a version that is asked about")
         assert pin_versions(config, job) == (kept,)
     assert [(pin.version, pin.why) for pin in open_snapshots(config).pins()] == [(kept, "evaluate")]
     assert open_snapshots(config).unpin(kept)
