@@ -177,3 +177,7 @@ def explorer_from(args: dict[str, object]) -> AnyExplorer:
 def _require(holds: bool, name: str, expected: str, got: object) -> None:
     if not holds:
         raise ValueError(f"{name} must be {expected}, got {got!r}")
+
+
+SHIPPED = Mixed((SquareCB(gamma=2_000.0), Uniform()), (0.97, 0.03))
+"""The default: an hour of its log answers questions, see `docs/decisions/exploration.md`."""

@@ -23,8 +23,10 @@ from policies.bandit.settings import HybridBanditArgs
 from policies.candidates.markets import PRESETS, MarketRules, Markets
 from policies.candidates.retrieval import default_shares
 from policies.custom.load import NAME
-from policies.explorers import AnyExplorer, SquareCB, explorer_args, has_support
+from policies.explorers import SHIPPED as SHIPPED_EXPLORER
+from policies.explorers import AnyExplorer, explorer_args, has_support
 from policies.ranker.blend import BlendSettings
+from policies.snapshots import Generations
 from serve.limits import QUEUE
 
 SHIPPED = Path(__file__).with_name("nextswipe.toml")
@@ -113,7 +115,7 @@ class FeedSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     newcomer_topic_gap: Annotated[int, Meta(ge=1, le=10)] = 8
     foreign_share: Share = 0.05
     follow: Share = 0.9
-    explorer: AnyExplorer = SquareCB(gamma=100_000.0)
+    explorer: AnyExplorer = SHIPPED_EXPLORER
     sources: dict[str, Share] = msgspec.field(default_factory=default_shares)
 
     def __post_init__(self) -> None:
@@ -150,7 +152,15 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     newcomer_optimism: Annotated[float, Meta(ge=-1.0, le=100.0)] = -1.0
     newcomer_evidence: Annotated[float, Meta(gt=0.0, le=1e6)] = 20.0
     publish_every_s: Annotated[float, Meta(ge=0.1, le=3600.0)] = 1.0
-    snapshots_kept: Annotated[int, Meta(ge=2, le=1000)] = 5
+    snapshots_kept: Generations | Annotated[int, Meta(ge=2, le=1000)] = Generations()
+
+    def __post_init__(self) -> None:
+        kept = self.snapshots_kept
+        if isinstance(kept, Generations) and kept.last < 2:
+            raise ValueError(
+                f"snapshots_kept.last must be at least 2, got {kept.last}: a replica could lose "
+                "the version that it is loading"
+            )
 
 
 class CollaborativeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

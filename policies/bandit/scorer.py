@@ -184,6 +184,10 @@ class HybridBanditScorer:
         """Return the explorer's pmf."""
         return self._explorer.pmf(scores, mask)
 
+    def exploring(self, explorer: AnyExplorer) -> "HybridBanditScorer":
+        """Return this version with another explorer; the weights are shared."""
+        return HybridBanditScorer(self._kernel, explorer, self.version, self._beliefs, self._bonus)
+
     def to_bytes(self) -> bytes:
         """Return everything that scores depend on: the part of a snapshot that a replica reads."""
         kernel = self._kernel

@@ -15,13 +15,13 @@ from env.columns.schema import N_ACTION, N_SHARED
 from env.records import unpack_halves
 from env.vocabulary import Interaction
 from policies.bandit.item_effects import ExplorationBonus
-from policies.explorers import AnyExplorer, SquareCB
+from policies.explorers import SHIPPED, AnyExplorer
 
 
 class HybridBanditArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Arguments of a HybridBandit."""
 
-    explorer: AnyExplorer = SquareCB(gamma=100_000.0)  # turns scores into a pmf
+    explorer: AnyExplorer = SHIPPED  # turns scores into a pmf
     bits: int = 18  # the model has 2^bits weights, 4 bytes each in a replica and 16 in the learner
     # Above 0, for lists of about 100 candidates; halve it for lists of 50, and divide it by 100
     # with `clip_p` .01.

@@ -51,7 +51,7 @@ from env.vocabulary import (
     UserKey,
 )
 from policies.custom.load import CustomPolicyError, load, say
-from policies.explorers import AnyExplorer, SquareCB
+from policies.explorers import SHIPPED, AnyExplorer
 
 Make = Callable[[], Policy]
 """Makes a fresh policy that has learned nothing."""
@@ -61,7 +61,7 @@ SIZES = (1, 2, 100, 200)
 
 N_SLOTS = 10
 LIMIT_S = 0.05
-EXPLORER = SquareCB(gamma=100_000.0)
+EXPLORER = SHIPPED
 """What a function from features to scores is tried with if nothing else is said."""
 
 _SIGNED_SHARED = [index_of(column) for column in (HOUR_SIN, HOUR_COS)]

@@ -18,7 +18,7 @@ from env.interface import Policy
 from env.users.fold import LONG_DECAY
 from env.vocabulary import Bools, Context, Features, Float32s, Floats
 from policies.bandit.item_effects import EVIDENCE
-from policies.explorers import AnyExplorer, SquareCB, explorer_args, has_support
+from policies.explorers import SHIPPED, AnyExplorer, explorer_args, has_support
 
 ITEM_EVIDENCE = action_index(schema.ITEM_EVIDENCE)
 MOST_CARDS = 2_000.0
@@ -40,7 +40,7 @@ class BlendSettings(msgspec.Struct, frozen=True):
     item_half: float = 30.0  # n0, an item's rewarded impressions at half of its share, above 0
     person_half: float = 60.0  # c0, a user's answered cards at half of their share, above 0
     least_spread: float = 0.05  # s0 in nats, above 0; a smaller spread is not widened
-    explorer: AnyExplorer = SquareCB(gamma=100_000.0)  # turns the blended scores into a pmf
+    explorer: AnyExplorer = SHIPPED  # turns the blended scores into a pmf
 
     def __post_init__(self) -> None:
         above = (self.item_half, self.person_half, self.least_spread)

@@ -8,6 +8,7 @@ Reasons: `docs/decisions/evaluation-data.md`.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -19,10 +20,18 @@ from replay.estimators.decisions import Estimator, dr_gain, logged
 from replay.estimators.intervals import LEVEL, Estimate
 from replay.evaluate.calibration import ArmSizes
 from replay.evaluate.gates import OF_LOG, GateFailure, Gates
-from replay.evaluate.health import EvaluationHealth, LogHealth, drift_of, shape_of, weights_of
+from replay.evaluate.health import (
+    EvaluationHealth,
+    LogHealth,
+    drift_of,
+    per_day,
+    shape_of,
+    weights_of,
+)
 from replay.evaluate.importance import Importance
 from replay.evaluate.segments import SegmentReport, segment_reports, unsupported_share
 from replay.evaluate.targets import Oracle, PolicyTarget, Replayed, Target, replay_targets
+from replay.evaluate.wholes import Unit, WholeValue, whole_value
 from replay.join.spill import Spill
 from replay.reward_models.batch_models import ByPage, Fit, fit_rewards
 from replay.reward_models.ridge import Predictor
@@ -47,7 +56,12 @@ class PolicyReport(msgspec.Struct, frozen=True):
     forced: bool = False  # a gate failed, so do not rely on the estimates
     parts: tuple[SegmentReport, ...] = ()  # segments of the log, with their own gates
     learned_share: float = 0.0  # of the decisions, learned from by the target
+    left_out_folds: int = 0  # of users, each judged by a model without them; 0: one judged all
     truth: float | None = None  # on the same decisions; None without an oracle
+    page_value: WholeValue | None = None  # of a whole page; None: the log has no pages
+    session_value: WholeValue | None = None  # of a whole session; None: the log has no pages
+    card_flatters: bool = False  # whether the value of a card flatters this target
+    leads_with: Literal["page", "card"] = "card"  # the page's, where the card's flatters
 
     def estimate(self, estimator: str = DEFAULT) -> Estimate:
         """Return an estimator's estimate, or raise KeyError if there is none."""
@@ -149,6 +163,18 @@ def evaluate_all(
         return Evaluation(DEFAULT, level, reports[0].logged, asking.log_health, reports, hidden)
 
 
+OWN_CARDS = 1.2
+"""Seen cards of a page above which earlier cards matter."""
+
+LIKE_THE_LOG = 0.95
+"""Effective share of the decisions above which a target is about what made the log."""
+
+
+def _flatters(page: WholeValue, health: EvaluationHealth) -> bool:
+    """Return whether a target fills pages of several cards otherwise than the log did."""
+    return page.n_cards > OWN_CARDS and health.ess_share < LIKE_THE_LOG
+
+
 class _Asking:
     def __init__(
         self,
@@ -175,6 +201,7 @@ class _Asking:
             last_ms=int(self._at_ms.max()),
             n_unnamed=coverage.unnamed,
             n_dangling=coverage.dangling,
+            per_day=per_day(self._at_ms),
             calibration=replayed.calibrating.result(),
             arms=arms,
         )
@@ -184,6 +211,8 @@ class _Asking:
         health = self._health(place, columns)
         refusals = self._gates.refusals(health)
         agrees = health.ess > 0.0
+        page = self._whole("page", columns, predictions, refusals)
+        flatters = page is not None and _flatters(page, health)
         shown = agrees and (self._force or not refusals)
         return PolicyReport(
             policy=target.name,
@@ -197,7 +226,35 @@ class _Asking:
             forced=shown and bool(refusals),
             parts=tuple(self._parts(place, columns, predictions, refusals)),
             learned_share=target.learned_share if isinstance(target, PolicyTarget) else 0.0,
+            left_out_folds=target.n_folds if isinstance(target, PolicyTarget) else 0,
             truth=self._replayed.truth(place),
+            page_value=page,
+            session_value=self._whole("session", columns, predictions, refusals),
+            card_flatters=flatters,
+            leads_with="page" if flatters and page is not None and page.is_answered else "card",
+        )
+
+    def _whole(
+        self,
+        unit: Unit,
+        columns: Columns,
+        predictions: RewardPredictions,
+        refusals: tuple[GateFailure, ...],
+    ) -> WholeValue | None:
+        """Return the value of whole pages or sessions; None: the log has none."""
+        replayed = self._replayed
+        if not replayed.has_pages:
+            return None
+        page, slot = replayed.page(), replayed.slot()
+        return whole_value(
+            unit,
+            columns,
+            predictions,
+            page if unit == "page" else replayed.session(),
+            (slot,) if unit == "page" else (self._at_ms, page, slot),
+            of_log=tuple(r for r in refusals if r.gate in OF_LOG),
+            level=self._level,
+            force=self._force,
         )
 
     def _estimates(self, columns: Columns, predictions: RewardPredictions) -> tuple[Estimate, ...]:

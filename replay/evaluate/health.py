@@ -13,6 +13,7 @@ from replay.estimators.columns import Columns
 from replay.estimators.intervals import clustered_se, count_users, effective_sample_size
 from replay.evaluate.calibration import ArmSizes, Calibration, chi_square_tail
 
+_DAY_MS = 86_400_000
 N_PERIODS = 10
 """Periods into which a log is divided to test whether its reward drifts."""
 
@@ -93,6 +94,7 @@ class LogHealth(msgspec.Struct, frozen=True, kw_only=True):
     n_dangling: int = 0  # outcomes whose decision is not in the log; no rows
     calibration: Calibration | None = None  # None if there are too few draws
     arms: ArmSizes | None = None  # sizes of the arms; None without an experiment
+    per_day: float = 0.0  # decisions a day, at the rate of the last 24 hours; 0: no times
 
 
 class EvaluationHealth(WeightDiagnostics, frozen=True, kw_only=True):
@@ -163,6 +165,22 @@ def drift_of(columns: Columns, at_ms: Ints) -> Drift | None:
     middle = float((reward * size).sum() / size.sum())
     chi_square = float((size * (reward - middle) ** 2).sum() / variance)
     return Drift(periods, chi_square_tail(chi_square, N_PERIODS - 1))
+
+
+def per_day(at_ms: Ints) -> float:
+    """Return the decisions of the last 24 hours of a log, or a shorter one's at that rate.
+
+    Args:
+        at_ms: shape (n,), n at least 1.
+
+    Returns:
+        0 where all decisions have the same time.
+    """
+    last = int(at_ms.max())
+    span_ms = min(last - int(at_ms.min()), _DAY_MS)
+    if not span_ms:
+        return 0.0
+    return float(np.count_nonzero(at_ms >= last - span_ms)) * _DAY_MS / span_ms
 
 
 def _differences(reward: Floats) -> Floats:

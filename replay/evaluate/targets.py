@@ -67,6 +67,7 @@ class PolicyTarget:
 
     policy: Policy  # policy to query
     learned_share: float = 0.0  # in [0, 1]
+    n_folds: int = 0  # of users, each judged by a model without them; 0: one model judges all
 
     @property
     def name(self) -> str:
@@ -147,6 +148,7 @@ def _row_page(batch: Batch, row: int, keys: npt.NDArray[np.uint64]) -> Page:
 Oracle = Callable[[Page, Decision], Floats]
 """The true expected reward of each candidate, shape (n,), for one decision of a page."""
 
+
 MAX_VALUES = 40
 """Most values of a segment that are reported: those with the most decisions."""
 
@@ -176,6 +178,19 @@ class Replayed:
     labels: dict[str, Labels]
     is_weighted: bool
     has_truth: bool
+    has_pages: bool = False
+
+    def page(self) -> Ints:
+        """Return the code of each decision's page, shape (n,); for a log with pages."""
+        return self.spill.ints("page")
+
+    def session(self) -> Ints:
+        """Return the code of each decision's session, shape (n,); for a log with pages."""
+        return self.spill.ints("session")
+
+    def slot(self) -> Ints:
+        """Return each decision's slot, shape (n,); for a log with pages."""
+        return self.spill.ints("slot")
 
     def columns(self, target: int) -> Columns:
         """Return the columns of the target at this index."""
@@ -243,7 +258,9 @@ def replay_targets(
     policies, calibrating = set[str](), CalibrationTest()
     largest = [0.0] * len(targets)
     labels: dict[str, Labels] = {}
+    wholes = _Wholes()
     for batch in source.batches():
+        wholes.append(batch, spill)
         n, n_pages = n + len(batch), n_pages + (len(batch.pages) or len(batch))
         calibrating.add(batch.draws)
         if batch.policy is not None:
@@ -272,7 +289,29 @@ def replay_targets(
         labels=labels,
         is_weighted="row_weight" in spill,
         has_truth=oracle is not None,
+        has_pages=wholes.n_pages > 0,
     )
+
+
+class _Wholes:
+    """Numbers the pages and sessions of a log in order of appearance."""
+
+    def __init__(self) -> None:
+        self.n_pages = 0
+        self._sessions: dict[tuple[int, str], int] = {}
+
+    def append(self, batch: Batch, spill: Spill) -> None:
+        """Append the page, session and slot of each decision, if the log has pages."""
+        if not batch.pages:
+            return
+        page, session = np.zeros((2, len(batch)), dtype=np.int64)
+        for each, rows in batch.pages:
+            key = int(batch.user[rows[0]]), each.context.session
+            page[rows] = self.n_pages
+            session[rows] = self._sessions.setdefault(key, len(self._sessions))
+            self.n_pages += 1
+        for name, column in (("page", page), ("session", session), ("slot", batch.slot)):
+            spill.append(name, column)
 
 
 def _asked(target: Target, batch: Batch) -> Floats:

@@ -3,7 +3,7 @@
 Columns and files are those of `replay.join.tables`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -15,8 +15,16 @@ from env.feedback import Tally
 from env.records import PageRecord
 from env.vocabulary import Floats, UserKey
 from replay.join.dataset import Dataset
+from replay.join.page_batches import Behaviour, drawn_from
 from replay.join.rows import FLAGS, ROW_COLUMNS, CoverageCounts, Pages
-from replay.join.tables import COMPRESSION, decisions_schema, read_blocks, read_pages, write_pages
+from replay.join.tables import (
+    COMPRESSION,
+    PROBABILITIES,
+    decisions_schema,
+    read_blocks,
+    read_pages,
+    write_pages,
+)
 
 _ABOUT = b"nextswipe"
 _SCENE = ("country", "language", "device", "network", "hour", "weekday", "position")
@@ -28,8 +36,15 @@ class _About(msgspec.Struct, frozen=True, array_like=True):
     signals: tuple[Tally, ...] = ()  # exports before there were any have none
 
 
-def save(dataset: Dataset, folder: Path) -> None:
-    """Write a dataset as four Parquet files of plain columns, see `replay.join.tables`.
+def save(dataset: Dataset, folder: Path, behaviour: Behaviour | None = None) -> None:
+    """Write a dataset as Parquet files of plain columns, see `replay.join.tables`.
+
+    These are four, and `probabilities.parquet` where the policies that drew can be found.
+
+    Args:
+        dataset: in the order of the log.
+        folder: is made.
+        behaviour: finds the policy that drew a page, for the distributions; None: none are written.
 
     Raises:
         ValueError: a page's features are not as wide as its schema says.
@@ -37,13 +52,13 @@ def save(dataset: Dataset, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     records = [dataset.pages[place] for place in np.unique(dataset.page)]
     about = _About(dataset.coverage, dataset.reward_version, dataset.signals)
-    schema = decisions_schema(dataset.signals)
-    decisions = pa.table(_decisions(dataset), schema=schema)
-    pq.write_table(
-        decisions.replace_schema_metadata({_ABOUT: msgspec.json.encode(about)}),
-        folder / "decisions.parquet",
-        compression=COMPRESSION,
-    )
+    schema = decisions_schema(dataset.signals).with_metadata({_ABOUT: msgspec.json.encode(about)})
+    path = folder / "decisions.parquet"
+    with pq.ParquetWriter(path, schema, compression=COMPRESSION) as writer:
+        for rows in _parts(dataset):
+            writer.write_table(pa.table(_decisions(dataset, rows), schema=schema))
+    if behaviour is not None:
+        _write_probabilities(dataset, behaviour, folder / "probabilities.parquet")
     write_pages(records, dataset.blocks, folder)
 
 
@@ -105,12 +120,57 @@ def _check_drawn(dataset: Dataset) -> None:
             )
 
 
-def _decisions(dataset: Dataset) -> dict[str, object]:
-    """Return the columns of `decisions.parquet`, ids and scenes spelled out."""
-    records = [dataset.pages[place] for place in dataset.page]
-    plain = {name: getattr(dataset, name) for name in ROW_COLUMNS if name not in ("page", "flags")}
+ROWS_AT_A_TIME = 10_000
+"""Decisions whose distributions are written together, which bounds the memory of an export."""
+
+
+def _parts(dataset: Dataset) -> Iterator[range]:
+    """Yield the rows of whole pages, at least one part."""
+    starts = np.flatnonzero(np.diff(dataset.page, prepend=-1)).tolist()
+    begin = 0
+    for start in starts:
+        if start - begin >= ROWS_AT_A_TIME:
+            yield range(begin, start)
+            begin = start
+    yield range(begin, len(dataset))
+
+
+def _write_probabilities(dataset: Dataset, behaviour: Behaviour, path: Path) -> None:
+    with pq.ParquetWriter(path, PROBABILITIES, compression=COMPRESSION) as writer:
+        for rows in _parts(dataset):
+            columns = {
+                "decision_id": [dataset.decision(row) for row in rows],
+                "pmf": _pmfs(dataset, rows, behaviour),
+            }
+            writer.write_table(pa.table(columns, schema=PROBABILITIES))
+
+
+def _pmfs(dataset: Dataset, rows: range, behaviour: Behaviour) -> list[Floats | None]:
+    """Return the distribution of each of these rows; None where it is not known."""
+    found: list[Floats | None] = [None] * len(rows)
+    at = rows.start
+    while at < rows.stop:
+        place = int(dataset.page[at])
+        end = at + int(np.searchsorted(dataset.page[at : rows.stop], place, side="right"))
+        record = dataset.pages[place]
+        page = dataset.blocks.page(record)
+        pmfs = drawn_from(page, behaviour(record))
+        by_slot = {d.slot: pmf for d, pmf in zip(page.decisions, pmfs, strict=False)}
+        for row in range(at, end):
+            found[row - rows.start] = by_slot.get(int(dataset.slot[row]))
+        at = end
+    return found
+
+
+def _decisions(dataset: Dataset, rows: range) -> dict[str, object]:
+    """Return columns of `decisions.parquet`, ids and scenes spelled out."""
+    some = slice(rows.start, rows.stop)
+    records = [dataset.pages[place] for place in dataset.page[some]]
+    plain = {
+        name: getattr(dataset, name)[some] for name in ROW_COLUMNS if name not in ("page", "flags")
+    }
     return {
-        "decision_id": [dataset.decision(row) for row in range(len(dataset))],
+        "decision_id": [dataset.decision(row) for row in rows],
         "page_id": [record.page_id for record in records],
         "session": [record.session for record in records],
         "policy": [record.policy for record in records],
@@ -118,14 +178,14 @@ def _decisions(dataset: Dataset) -> dict[str, object]:
         "at_ms": [record.at_ms for record in records],
         "item_id": [
             record.candidates[action]
-            for record, action in zip(records, dataset.action, strict=True)
+            for record, action in zip(records, dataset.action[some], strict=True)
         ],
         **{field: [getattr(record.scene, field) for record in records] for field in _SCENE},
         **plain,
         "user": [record.user for record in records],
-        **{flag: dataset.flags[:, i] for i, flag in enumerate(FLAGS)},
+        **{flag: dataset.flags[some, i] for i, flag in enumerate(FLAGS)},
         **{
-            tally.name: _column(tally, dataset.values[:, k])
+            tally.name: _column(tally, dataset.values[some, k])
             for k, tally in enumerate(dataset.signals)
         },
     }

@@ -17,7 +17,7 @@ from env.pages.records import Blocks
 from env.records import LogLine, PageRecord, UserRecord, item_key
 from env.reward import Reward
 from env.vocabulary import Example, Ints, Keys, Page, PageId, UserKey
-from replay.join.page_batches import Behaviour, PageRows, page_batches
+from replay.join.page_batches import Behaviour, Loggers, PageRows, page_batches
 from replay.join.rows import (
     ROW,
     CoverageCounts,
@@ -48,6 +48,7 @@ class LogSource:
         arm: str = "",
         after: int = 0,
         behaviour: Behaviour | None = None,
+        loggers: Callable[[], Loggers] | None = None,
         advance: Callable[[int], None] = lambda n: None,
         default_reward: float | None = None,
         past: Past | None = None,
@@ -58,11 +59,14 @@ class LogSource:
             arm: experiment arm to read; empty: all pages.
             after: only pages after this offset count.
             behaviour: finds the logging policies, which test the propensities.
+            loggers: makes, for each reading, what finds all policies that served at a time, whose
+                mixture then gives the propensities; None: a page's own policy gives them.
             advance: progress callback, given the number of lines read.
             default_reward: as in the join.
             past: finds the pages of late feedback; None: all pages stay in memory while it is read.
         """
         self._lines = lines
+        self._loggers = loggers
         self._behaviour, self._arm, self._after = behaviour, arm, after
         self.reward_version = reward.version
         join = WholeJoin(reward, default_reward=default_reward, past=past)
@@ -87,7 +91,8 @@ class LogSource:
 
     def batches(self) -> Iterator[Batch]:
         """Yield decisions in page order; raise ValueError if a candidate's features are missing."""
-        return page_batches(self._pages(), self._behaviour)
+        loggers = None if self._loggers is None else self._loggers()
+        return page_batches(self._pages(), self._behaviour, loggers=loggers)
 
     def _pages(self) -> Iterator[PageRows]:
         blocks, cohorts, groups = Blocks(), dict[UserKey, str](), self._groups()

@@ -1,10 +1,11 @@
 """Batches from pages of our own log: decisions as columns, candidates as matrices.
 
 All draws of a page are laid out first, seen or not, with each slot's remaining candidates; the rows
-that can be evaluated are then selected from them.
+that can be evaluated are then selected from them. Several loggers of one time are weighed as their
+mixture: `docs/decisions/balanced-weights.md`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +16,30 @@ from env.records import PageRecord
 from env.vocabulary import Bools, Floats, Ints, Page
 from replay.source import BATCH_ROWS, Batch, Draws
 
-Behaviour = Callable[[PageRecord], Policy | None]
+
+class Presumed(NamedTuple):
+    """A policy that drew a page if it gives the propensities that the page logged."""
+
+    policy: Policy
+
+
+Behaviour = Callable[[PageRecord], Policy | Presumed | None]
 """Finds the policy that drew a page; None if it no longer exists."""
+
+MAX_ERROR = 1e-6
+"""Relative error of a logged propensity up to which a presumed policy is the one that drew."""
+
+
+class Logger(NamedTuple):
+    """One of several policies that served at the time of a page."""
+
+    share: float  # of the users, above 0; only ratios count
+    policy: Policy
+
+
+Loggers = Callable[[PageRecord, bool], Sequence[Logger]]
+"""Finds all policies that served when a page was drawn, in the log's order, given whether its own
+is known; fewer than 2: its own alone."""
 
 MAX_DRAWS = 4 * BATCH_ROWS
 """Draws after which a batch with at least one row is yielded, even if it is small."""
@@ -39,7 +62,10 @@ class PageRows(NamedTuple):
 
 
 def page_batches(
-    pages: Iterable[PageRows], behaviour: Behaviour | None = None, n_rows: int = BATCH_ROWS
+    pages: Iterable[PageRows],
+    behaviour: Behaviour | None = None,
+    n_rows: int = BATCH_ROWS,
+    loggers: Loggers | None = None,
 ) -> Iterator[Batch]:
     """Yield pages in batches of at least `n_rows` rows, if most draws are rows.
 
@@ -50,23 +76,27 @@ def page_batches(
         pages: with their rows.
         behaviour: called for each page; None: the logging policies are unknown.
         n_rows: at least 1.
+        loggers: called for each page; with several, propensity and pmf are those of the mixture
+            that they were (balanced weights). The draws keep those of the page's own policy, which
+            test the propensities. None: a page's own policy alone.
     """
     held: list[PageRows] = []
     n_held = n_draws = 0
     for page in pages:
         if len(page.slot) and n_held and (n_held >= n_rows or n_draws >= MAX_DRAWS):
-            yield _batch(held, behaviour)
+            yield _batch(held, behaviour, loggers)
             held, n_held, n_draws = [], 0, 0
         if len(page.slot) or n_draws < MAX_ROWLESS:
             held.append(page)
             n_held += len(page.slot)
             n_draws += len(page.page.decisions)
     if n_held:
-        yield _batch(held, behaviour)
+        yield _batch(held, behaviour, loggers)
 
 
-def _batch(pages: list[PageRows], behaviour: Behaviour | None) -> Batch:
+def _batch(pages: list[PageRows], behaviour: Behaviour | None, loggers: Loggers | None) -> Batch:
     drawn = _lay_out(pages, behaviour)
+    balanced = drawn if loggers is None else _balance(pages, drawn, loggers)
     rows = np.concatenate(
         [_places(page, start) for page, start in zip(pages, drawn.start, strict=True)]
     )
@@ -81,7 +111,7 @@ def _batch(pages: list[PageRows], behaviour: Behaviour | None) -> Batch:
     return Batch(
         user=np.repeat(np.array([page.user for page in pages], dtype=np.int64), counts),
         reward=np.concatenate([page.reward for page in pages]),
-        propensity=drawn.propensity[rows],
+        propensity=balanced.propensity[rows],
         action=drawn.action[rows],
         slot=slot,
         at_ms=np.repeat(np.array([r.at_ms for r in records], dtype=np.int64), counts),
@@ -95,7 +125,7 @@ def _batch(pages: list[PageRows], behaviour: Behaviour | None) -> Batch:
             "slot": slot.astype(np.str_),
             "hour": each([f"{r.scene.hour:02d}" for r in records]),
         },
-        pmf=None if drawn.pmf is None else drawn.pmf[rows],
+        pmf=None if balanced.pmf is None else balanced.pmf[rows],
         pages=[
             (page.page, np.arange(end - n, end))
             for page, n, end in zip(pages, counts, ends.tolist(), strict=True)
@@ -124,15 +154,74 @@ def _lay_out(pages: list[PageRows], behaviour: Behaviour | None) -> _Drawn:
         start.append(at)
         n = len(page.page.context)
         _lay_out_masks(page.page, mask[at:, :n], eligible[at:, :n])
-        policy = None if behaviour is None else behaviour(page.record)
-        if policy is not None and pmf is not None:
-            for row, (_, its) in enumerate(page_pmfs(page.page, policy), start=at):
+        found = None if behaviour is None else behaviour(page.record)
+        if pmf is not None:
+            for row, its in enumerate(drawn_from(page.page, found), start=at):
                 pmf[row] = 0.0
                 pmf[row, :n] = its
         at += len(page.page.decisions)
     propensity = np.array([d.propensity for d in decisions])
     action = np.array([d.action for d in decisions], dtype=np.int64)
     return _Drawn(start, propensity, action, mask, eligible, pmf)
+
+
+def drawn_from(page: Page, found: Policy | Presumed | None) -> list[Floats]:
+    """Return the pmf that each decision of a page was drawn from, (n,); nothing if it is unknown.
+
+    Args:
+        page: with its logged rules, floor and prefix.
+        found: as a `Behaviour` gives it.
+    """
+    if found is None:
+        return []
+    policy = found.policy if isinstance(found, Presumed) else found
+    pairs = list(page_pmfs(page, policy))
+    if isinstance(found, Presumed):
+        for decision, pmf in pairs:
+            if abs(pmf[decision.action] - decision.propensity) > MAX_ERROR * decision.propensity:
+                return []
+    return [pmf for _, pmf in pairs]
+
+
+def _balance(pages: list[PageRows], drawn: _Drawn, loggers: Loggers) -> _Drawn:
+    """Return the draws with the propensities of the mixture of all policies that served then."""
+    propensity = drawn.propensity.copy()
+    pmf = None if drawn.pmf is None else drawn.pmf.copy()
+    for page, start in zip(pages, drawn.start, strict=True):
+        is_known = drawn.pmf is not None and bool(np.isfinite(drawn.pmf[start]).all())
+        served = loggers(page.record, is_known)
+        if len(served) < 2:
+            continue
+        mixed = mixture_pmfs(page.page, served)
+        rows = slice(start, start + len(mixed))
+        chosen = mixed[np.arange(len(mixed)), drawn.action[rows]]
+        propensity[rows] = np.minimum(chosen, 1.0)  # a sum of shares may be off by rounding
+        if pmf is not None:
+            pmf[rows] = 0.0
+            pmf[rows, : mixed.shape[1]] = mixed
+    return drawn._replace(propensity=propensity, pmf=pmf)
+
+
+def mixture_pmfs(page: Page, loggers: Sequence[Logger]) -> Floats:
+    """Return the pmf of each decision under the mixture of several loggers, (m, n).
+
+    Who drew the page is unknown to a mixture: at each slot every logger counts by its share of the
+    users times the probability that it would have drawn the cards before.
+
+    Args:
+        page: with its logged rules, floor and prefix.
+        loggers: at least one; one of them drew the page.
+    """
+    belief = np.array([logger.share for logger in loggers])
+    belief = belief / belief.sum()
+    mixed = []
+    for each in zip(*(page_pmfs(page, logger.policy) for logger in loggers), strict=True):
+        pmfs = np.array([pmf for _, pmf in each])
+        pmf = belief @ pmfs
+        mixed.append(pmf)
+        action = each[0][0].action
+        belief = belief * pmfs[:, action] / pmf[action]
+    return np.array(mixed)
 
 
 def _lay_out_masks(page: Page, mask: Bools, eligible: Bools) -> None:

@@ -4,6 +4,8 @@
     candidates.parquet  one row a candidate of a page: its masks and its dynamic features
     blocks.parquet      one row a static block: the features that many candidates share
 
+`decisions.parquet` and `probabilities.parquet`, one row a decision, are of `replay.join.exported`.
+
 `docs/data.md` describes the columns, and each has its meaning in its Parquet field's metadata.
 Rejected alternatives: `docs/decisions/evaluation-data.md`.
 """
@@ -109,6 +111,16 @@ def _signal(tally: Tally) -> "pa.Field[Any]":
 
 
 DECISIONS = decisions_schema(valued(SHIPPED.tallies))
+PROBABILITIES = pa.schema(
+    [
+        _field("decision_id", _TEXT, "the decision, as in decisions.parquet"),
+        _field(
+            "pmf",
+            pa.list_(_REAL),
+            "probability of each candidate of the page at this draw; missing where it is not known",
+        ),
+    ]
+)
 
 PAGES = pa.schema(
     [
@@ -153,7 +165,13 @@ BLOCKS = pa.schema(
     ]
 )
 
-SCHEMAS = {"decisions": DECISIONS, "pages": PAGES, "candidates": CANDIDATES, "blocks": BLOCKS}
+SCHEMAS = {
+    "decisions": DECISIONS,
+    "probabilities": PROBABILITIES,
+    "pages": PAGES,
+    "candidates": CANDIDATES,
+    "blocks": BLOCKS,
+}
 """Columns of each file, by its name without suffix; decisions with the shipped signals."""
 
 

@@ -26,6 +26,25 @@ def users_words(n_users: int, health: LogHealth) -> str:
     return f"{named:,} users and {health.n_unnamed:,} decisions of users who are not named"
 
 
+def flattery(report: PolicyReport) -> str:
+    """Return why the value of a card flatters a policy, and what to read instead."""
+    page = report.page_value
+    why = (
+        "the value of a card takes the logged cards before it as given, so it flatters a policy "
+        "that would have shown its best ones there"
+    )
+    if page is not None and page.is_answered:
+        return (
+            f"{why}; read that of a whole page first: {page.value:.3f} ({page.low:.3f} to "
+            f"{page.high:.3f}), logged {page.logged.value:.3f}"
+        )
+    gates = "" if page is None else ", ".join(refusal.gate for refusal in page.refusals)
+    return (
+        f"{why}; the value of a whole page is refused ({gates}), and that of the first slot is "
+        "free of this (--segment slot)"
+    )
+
+
 def verdict(report: PolicyReport) -> tuple[str, str]:
     """Return a policy's verdict: a word and a sentence.
 
@@ -100,6 +119,13 @@ def _can(evaluation: Evaluation) -> Iterator[str]:
         names = [r.policy for r in evaluation.reports if not r.forced and verdict(r)[0] == word]
         if names:
             yield f"{said}: {', '.join(names)}."
+    for report in evaluation.reports:
+        page = report.page_value
+        if page is not None and page.is_answered:
+            yield (
+                f"A whole page that {report.policy} fills itself is worth {page.value:.3f} "
+                f"({page.low:.3f} to {page.high:.3f}), one as logged {page.logged.value:.3f}."
+            )
     if not any(verdict(r)[0] in words and not r.forced for r in evaluation.reports):
         yield "Nothing about these policies: no estimate may be relied on."
     judged = evaluation.health.calibration
@@ -120,11 +146,16 @@ def _cannot(evaluation: Evaluation) -> Iterator[str]:
         "What a policy does to later pages, to the length of sessions or to whether users return. "
         "That takes a split of traffic."
     )
-    if health.n_pages < evaluation.logged.n:
+    unknown = [
+        report.policy
+        for report in evaluation.reports
+        if report.card_flatters and report.leads_with == "card"
+    ]
+    if unknown:
         yield (
-            "What a policy earns when it fills whole pages itself: here each of its cards follows "
-            "the log's, so that its best ones are still there at every slot. Only the first slot "
-            "is free of that: ask by slot."
+            f"What {', '.join(unknown)} earns when it fills whole pages itself: here each of its "
+            "cards follows the log's, so that its best ones are still there at every slot. Only "
+            "the first slot is free of that: ask by slot."
         )
     flattered = [r.policy for r in evaluation.reports if verdict(r)[0] == "flattered"]
     if flattered:

@@ -185,6 +185,13 @@ def bench_loop(
     kuairand: KuaiRandFolder = None,
     learn: Annotated[int, typer.Option(min=100, help="Cards before the comparison.")] = 15_000,
     compare: Annotated[int, typer.Option(min=100, help="Cards during it, both halves.")] = 30_000,
+    shipped: Annotated[
+        bool,
+        typer.Option("--shipped", help="An hour with the settings as shipped; see below."),
+    ] = False,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=100, help="Worlds of --shipped, from --seed on.")
+    ] = 5,
     seed: Seed = 1,
     full: Full = False,
     as_json: AsJson = False,
@@ -194,7 +201,27 @@ def bench_loop(
     It should show uplift_low of .10 or more, feedback_acked equal to feedback_logged,
     redrawn_mismatches and http_errors 0, propensity_max_error of 1e-6 or less, effect_lag_p95_s
     of 5 or less, and ope_estimate within 3 ope_se of true_value.
+
+    With --shipped it serves an hour of each of several worlds in this process, with the settings as
+    shipped, and asks the log about uniform, popularity, the current version and that of half an
+    hour ago. It should show ope_questions_answered equal to ope_questions, intervals_holding_truth
+    of 18 of 20 or more, and exploration_cost, on the same pages, of .01 or less. With --full each
+    world is also served without exploration (hours_apart).
     """
+    if shipped:
+        from serve.bench.shipped import HourSize, run_shipped
+
+        with steps() as advance:
+            hours = run_shipped(
+                HourSize(),
+                seeds=seeds,
+                first_seed=seed,
+                now_ms=now_ms(),
+                advance=advance,
+                apart=full,
+            )
+        show(hours, as_json)
+        return
     from serve.bench.loop import LoopSize, run_loop
 
     size = LoopSize(learn=4 * learn if full else learn, compare=4 * compare if full else compare)

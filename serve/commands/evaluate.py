@@ -1,6 +1,5 @@
 """The command `nextswipe evaluate`."""
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -8,14 +7,10 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from replay.estimators.intervals import Estimate
-from replay.evaluate.evaluate import Evaluation, PolicyReport
-from replay.evaluate.importance import FeatureImportance, Importance
-from replay.evaluate.segments import SegmentReport
-from replay.report.words import users_words
+from replay.evaluate.evaluate import Evaluation
+from replay.evaluate.plan import plans
+from replay.report.terminal import print_evaluation, print_text
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, bar, load_settings, print_json
 from serve.errors import JobError
 
@@ -65,7 +60,7 @@ _OF_OBD_ALONE = frozenset({"campaign", "behaviour", "target"})
 _OF_OBD = _OF_OBD_ALONE | {"obd", "force", "as_json", "config", "data"}
 """Parameters that are allowed with --obd."""
 
-_OF_OURS = frozenset({"arm", "held_out"})
+_OF_OURS = frozenset({"arm", "held_out", "as_learned", "pin"})
 """Parameters that are allowed with our own log only."""
 
 
@@ -110,6 +105,24 @@ def evaluate(
             "--held-out", help="Read only pages from which none of the policies has learned."
         ),
     ] = False,
+    as_learned: Annotated[
+        bool,
+        typer.Option(
+            "--as-learned", help="Judge users by the very version, even where it learned from them."
+        ),
+    ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Tell how many more swipes an answer needs, and how long."),
+    ] = False,
+    width: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Width of the interval of --plan; else .1 of the reward."),
+    ] = None,
+    pin: Annotated[
+        bool,
+        typer.Option("--pin", help="Keep the versions that are named, for later questions."),
+    ] = False,
     segment: Annotated[
         list[str] | None,
         typer.Option(
@@ -145,8 +158,8 @@ def evaluate(
     """Estimate from the log what other policies would have earned, and with what certainty.
 
     Where the log cannot answer, the failed gate and a remedy are printed instead of a number. A
-    version evaluated on pages that it learned from looks better than it is: evaluate an older one
-    with --held-out, or stop its learning.
+    version that learned from the log judges each user by what it would be without them. vowpal@30m
+    is the version of 30 minutes before the log's end (also h and d).
     """
     _refuse_ignored(context, obd, log)
     if obd is not None:
@@ -156,10 +169,13 @@ def evaluate(
         raise JobError(f"--report: expected a file in a folder that is there, got {report}")
     names = policies or ["vowpal" if log is None else "uniform"]
     settings = load_settings(config, data)
+    if width is not None and not plan:
+        raise JobError("--width: not looked at without --plan; leave it out")
     from serve.jobs.evaluate import (
         find_estimator,
         open_external_evaluation,
         open_question,
+        pin_versions,
         reward_fit,
     )
     from serve.store.data_folder import count_lines
@@ -172,17 +188,29 @@ def evaluate(
         else:
             with bar("reading", count_lines(settings)) as advance:
                 question = stack.enter_context(
-                    open_question(settings, names, arm=arm, held_out=held_out, advance=advance)
+                    open_question(
+                        settings,
+                        names,
+                        arm=arm,
+                        held_out=held_out,
+                        as_learned=as_learned,
+                        advance=advance,
+                    )
                 )
+            if pin:
+                pin_versions(settings, question)
         with bar("evaluating", 2 * question.n_decisions) as advance:
             evaluation = question.answer(
                 fit=reward_fit(settings, reward_model),
                 segments=segment or (),
                 level=level,
-                force=force,
+                force=force or plan,
                 estimators=own,
                 advance=advance,
             )
+        if plan:
+            _write_plans(evaluation, width, as_json)
+            return
         try:
             found = question.importance() if importance else None
         except JobError as refused:
@@ -200,6 +228,18 @@ def _write(evaluation: Evaluation, report: Path | None, as_json: bool) -> None:
         from replay.report.html import report_html
 
         report.write_text(report_html(evaluation), encoding="utf-8")
+
+
+def _write_plans(evaluation: Evaluation, width: float | None, as_json: bool) -> None:
+    try:
+        found = plans(evaluation, width)
+    except ValueError as error:
+        raise JobError(f"--plan: {error}") from error
+    if as_json:
+        print_json(found)
+        return
+    for each in found:
+        print_text(Console(highlight=False), str(each))
 
 
 def _refuse_ignored(context: typer.Context, obd: Path | None, log: Path | None) -> None:
@@ -226,157 +266,3 @@ def _refuse_ignored(context: typer.Context, obd: Path | None, log: Path | None) 
 def _is_given(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
-
-
-N_FEATURES = 12
-"""Features printed; the report and JSON hold all."""
-
-
-def print_evaluation(evaluation: Evaluation) -> None:
-    """Print an evaluation."""
-    console = Console(highlight=False)
-    console.print(_policies(evaluation))
-    for report in evaluation.reports:
-        if report.refusals:
-            _print_refusals(console, report)
-        is_own = any(":" in estimate.estimator for estimate in report.estimates)
-        if report.estimates and (is_own or len(evaluation.reports) == 1):
-            console.print(_estimators(report))
-        if report.parts:
-            console.print(_parts(report))
-        _print_health(console, report)
-    for segment, n in evaluation.hidden_values.items():
-        _print_text(console, f"{n:,} values of {segment} with few decisions are not shown")
-    if evaluation.importance is not None:
-        _print_importance(console, evaluation.importance)
-
-
-def _print_importance(console: Console, found: Importance) -> None:
-    console.print(
-        _features("growth of the squared error, in variances of the reward", found.reward)
-    )
-    for policy, features in found.policies.items():
-        console.print(_features(f"by how much the first card of {policy} moves", features))
-
-
-def _policies(evaluation: Evaluation) -> Table:
-    made_by = ", ".join(evaluation.reports[0].logged_policies[:3])
-    of_whom = f" on the log of {made_by}" if made_by else ""
-    table = _table(
-        f"by {evaluation.default}{of_whom}",
-        (
-            "policy",
-            "reward a card",
-            _interval_title(evaluation.level),
-            "gain over logged (dr)",
-            "effective n",
-        ),
-    )
-    logged = evaluation.logged
-    _add_row(table, "logged", f"{logged.value:.4f}", _interval(logged), "", f"{logged.n:,}")
-    for report in evaluation.reports:
-        _add_row(table, *_row(report))
-    return table
-
-
-def _row(report: PolicyReport) -> tuple[str, ...]:
-    ess = f"{report.health.ess:,.0f}"
-    if not report.estimates:
-        return (report.policy, "refused", "", _gain(report), ess)
-    first, mark = report.estimates[0], " (forced)" if report.forced else ""
-    return (report.policy, f"{first.value:.4f}{mark}", _interval(first), _gain(report), ess)
-
-
-def _gain(found: PolicyReport | SegmentReport) -> str:
-    """Return the gain with its interval, or the failed gates."""
-    gain = found.gain
-    if gain is None:
-        return ", ".join(refusal.gate for refusal in found.refusals)
-    mark = " (forced)" if found.forced else ""
-    return f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]{mark}"
-
-
-def _estimators(report: PolicyReport) -> Table:
-    title = f"all estimators of {report.policy}{', forced' if report.forced else ''}"
-    columns = ("", "reward a card", _interval_title(report.logged.level), "effective n")
-    table = _table(title, columns)
-    for estimate in (report.logged, *report.estimates):
-        value, ess = f"{estimate.value:.4f}", f"{estimate.ess:,.0f}"
-        _add_row(table, estimate.estimator, value, _interval(estimate), ess)
-    return table
-
-
-def _parts(report: PolicyReport) -> Table:
-    columns = ("", "decisions", "gain over logged (dr)", "effective n")
-    table = _table(f"{report.policy} by part of the log", columns)
-    for part in report.parts:
-        ess = "" if part.weights is None else f"{part.weights.ess:,.0f}"
-        _add_row(table, f"{part.segment} {part.value}", f"{part.n:,}", _gain(part), ess)
-    return table
-
-
-def _features(title: str, features: Sequence[FeatureImportance]) -> Table:
-    table = _table(title, ("feature", "of", "importance", "95% interval"))
-    for feature in features[:N_FEATURES]:
-        interval = f"{feature.low:.4f} to {feature.high:.4f}"
-        _add_row(table, feature.feature, feature.of, f"{feature.value:.4f}", interval)
-    return table
-
-
-def _print_refusals(console: Console, report: PolicyReport) -> None:
-    said = "forced, do not rely on it" if report.forced else "refused"
-    _print_text(console, f"{report.policy}: {said}")
-    for refusal in report.refusals:
-        _print_text(console, f"  {refusal}\n    {refusal.advice}")
-
-
-def _print_health(console: Console, report: PolicyReport) -> None:
-    health, log = report.health, report.health.log
-    judged = log.calibration
-    calibration = (
-        "propensities not judged"
-        if judged is None
-        else f"propensities p = {judged.p_value:.2g} by {judged.method}"
-    )
-    arms = "" if log.arms is None else f", arms p = {log.arms.p_value:.2g}"
-    dangling = f", {log.n_dangling:,} outcomes without a decision" if log.n_dangling else ""
-    drift = "" if health.drift is None else f", drift p = {health.drift.p_value:.2g}"
-    if report.learned_share:
-        _print_text(
-            console,
-            f"{report.policy} learned from {report.learned_share:.0%} of these decisions, which "
-            "flatters it; evaluate it with --held-out",
-        )
-    _print_text(
-        console,
-        f"{report.policy}: {health.n:,} decisions of {users_words(health.n_users, log)}; mean "
-        f"weight {health.mean_weight:.3f} ± {health.mean_weight_se:.3f}, largest share of the "
-        f"weight {health.max_weight_share:.1%}, smallest propensity {health.min_propensity:.2g}, "
-        f"effective rewards {health.effective_rewards:,.1f} of {health.n_rewards:,}, seen "
-        f"{log.seen_share:.1%}, censored {log.censored_share:.1%}{dangling}, "
-        f"{calibration}{arms}{drift}",
-    )
-
-
-def _print_text(console: Console, text: str) -> None:
-    """Print text without markup: names of policies and segments may contain brackets."""
-    console.print(text, markup=False, soft_wrap=True)
-
-
-def _add_row(table: Table, *cells: str) -> None:
-    table.add_row(*map(escape, cells))
-
-
-def _table(title: str, columns: tuple[str, ...]) -> Table:
-    table = Table(title=escape(title))
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left")
-    return table
-
-
-def _interval_title(level: float) -> str:
-    return f"{level:.1%} interval".replace(".0%", "%")
-
-
-def _interval(estimate: Estimate) -> str:
-    return f"{estimate.low:.4f} to {estimate.high:.4f}"

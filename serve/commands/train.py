@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from serve.clock import now_ms
 from serve.commands.settings import AsJson, ConfigFile, DataFolder, bar, load_settings, print_json
 from serve.commands.train_offline import EXAMPLE, train_offline
 from serve.commands.train_retention import register_retention
@@ -36,8 +37,8 @@ def train_bandit(
 ) -> None:
     """Train the bandit from the log; publish it if held-out pages show that it does no harm.
 
-    Exit code 1: it was not published, and nothing was changed; the failed gate is printed. The
-    server must be stopped.
+    Exit code 1: it was not published, and nothing was changed; the failed gate is printed. A server
+    may be running, under the same settings: it goes on from what is published.
     """
     from replay.evaluate.gates import Gates
     from serve.jobs.train_bandit import train_bandit as train
@@ -46,7 +47,7 @@ def train_bandit(
 
     settings, gate = load_settings(config, data), Gate(margin, Gates(min_ess=min_ess))
     with bar("training", count_lines(settings)) as advance:
-        trained = train(settings, holdout=holdout, gate=gate, advance=advance)
+        trained = train(settings, holdout=holdout, gate=gate, now_ms=now_ms(), advance=advance)
     if as_json:
         print_json(trained)
     else:

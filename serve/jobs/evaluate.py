@@ -1,8 +1,9 @@
 """Evaluation jobs: set up `replay.evaluate.evaluate` for a data folder's log or an external log."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from env.records import LogLine
 from env.vocabulary import Floats
 from policies.bandit.reward_model import HybridBanditReward
 from policies.custom.load import CustomPolicyError, load_function
+from policies.custom.policy import custom_version
 from replay.estimators.custom import checked
 from replay.estimators.decisions import Estimator
 from replay.estimators.intervals import LEVEL
@@ -29,9 +31,17 @@ from replay.source import Batch, Source
 from serve.config import Config
 from serve.errors import JobError
 from serve.importers.obp import ObpSource
-from serve.jobs.policies import behaviour, find_external_policy, find_policy, learned_until
+from serve.jobs.policies import (
+    ArmLoggers,
+    bandit_version,
+    behaviour,
+    find_external_policy,
+    find_policy,
+    learned_until,
+    leave_out_users,
+)
 from serve.learn.custom import custom_folder
-from serve.learn.settings import vowpal_args
+from serve.learn.settings import open_snapshots, vowpal_args
 from serve.store.data_folder import open_data
 from serve.store.store import Store, StorePast
 
@@ -179,35 +189,42 @@ def open_question(
     *,
     arm: str = "",
     held_out: bool = False,
+    as_learned: bool = False,
     advance: Advance | None = None,
 ) -> Iterator[EvaluationJob]:
     """Yield the evaluation job of a data folder's log, which stays open until the end.
 
     A version evaluated on decisions that it learned from looks better than it is, and the learner
-    learns from all arms. The learned share is therefore reported.
+    learns from all arms. So a version of vowpal is folded again without each fold of users, who are
+    then judged by that; of other policies the learned share is reported.
 
     Args:
         config: data folder, reward, explorer and experiment.
         names: names of policies, see `serve.jobs.policies.find_policy`.
         arm: read the pages of this arm; empty: all pages.
         held_out: read only pages after everything that any of the policies learned from.
+        as_learned: judge users by the very version, even where it learned from them.
         advance: progress callback; the total is the number of log lines.
 
     Raises:
         Refused: there is no log or no such policy, or the log cannot be trusted.
         LogCorruption: a line differs from the written one.
     """
-    with open_data(config) as store:
+    with open_data(config) as store, ExitStack() as held:
         policies: list[Policy] = [find_policy(config, store, name) for name in names]
+        _hold(config, policies, held)
         log = store.log
-        learned = [learned_until(config, policy) for policy in policies]
+        learned = [learned_until(config, store, policy) for policy in policies]
+        find, shares = behaviour(config, store), config.experiment.shares
+        is_mixed = not arm and len(shares) > 1
         try:
             source = LogSource(
                 log.read,
                 config.reward,
                 arm=arm,
                 after=max(learned) if held_out else 0,
-                behaviour=behaviour(config),
+                behaviour=find,
+                loggers=partial(ArmLoggers, shares, find) if is_mixed else None,
                 advance=advance or (lambda n: None),
                 default_reward=config.join.default_reward,
                 past=StorePast(store),
@@ -217,12 +234,56 @@ def open_question(
         if not len(source):
             raise JobError(f"the log cannot be evaluated: {_why_none(source, arm, held_out)}")
         targets = tuple(
-            PolicyTarget(policy, source.share_until(offset))
+            _target(config, store, policy, source.share_until(offset), as_learned)
             for policy, offset in zip(policies, learned, strict=True)
         )
         yield EvaluationJob(
             source, targets, compare_arm_sizes(source.users, config.experiment.shares), len(source)
         )
+
+
+def _hold(config: Config, policies: Sequence[Policy], held: ExitStack) -> None:
+    """Keep the snapshots of these policies' versions, as far as they are there, until the end."""
+    snapshots = open_snapshots(config)
+    for policy in policies:
+        version = bandit_version(policy.name) or custom_version(policy.name)
+        if version:
+            with suppress(FileNotFoundError):
+                held.enter_context(snapshots.reading([version]))
+
+
+def _target(
+    config: Config, store: Store, policy: Policy, learned_share: float, as_learned: bool
+) -> PolicyTarget:
+    """Return a policy as a target that did not learn from those whom it judges, if it can be."""
+    if learned_share and not as_learned:
+        cross_fitted = leave_out_users(config, store, policy)
+        if cross_fitted is not None:
+            return PolicyTarget(cross_fitted, n_folds=cross_fitted.n_folds)
+    return PolicyTarget(policy, learned_share)
+
+
+def pin_versions(config: Config, job: EvaluationJob) -> tuple[int, ...]:
+    """Keep the snapshots of the versions that a job asks about until they are unpinned.
+
+    Returns:
+        The versions that were pinned; those whose snapshot is gone are folded again when asked for.
+
+    Raises:
+        Refused: the pinned versions would exceed the bound of disk.
+    """
+    snapshots, pinned = open_snapshots(config), list[int]()
+    for target in job.targets:
+        version = bandit_version(target.name)
+        if version:
+            try:
+                snapshots.pin(version, "evaluate")
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                raise JobError(f"--pin: {error}") from error
+            pinned.append(version)
+    return tuple(pinned)
 
 
 def _why_none(source: LogSource, arm: str, held_out: bool) -> str:
@@ -240,7 +301,8 @@ def _why_none(source: LogSource, arm: str, held_out: bool) -> str:
         of_arm = f" of arm {arm}" if arm else ""
         return (
             f"--held-out: expected pages{of_arm} behind those that the policies learned from, "
-            "found none; let more users swipe, or evaluate an older version (vowpal@N)"
+            "found none; let more users swipe, or evaluate an older version (vowpal@N, or "
+            "vowpal@30m for that of half an hour ago)"
         )
     return "expected pages, found none; let users swipe first"
 

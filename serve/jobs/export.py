@@ -65,9 +65,9 @@ def export_parquet(
     _require_free(folder)
     with open_data(config) as store:
         dataset = read_dataset(config, store, arm, advance)
-    _require_some(len(dataset), arm)
-    aside = folder.with_name(f".{folder.name}.unfinished")
-    save(dataset, aside)
+        _require_some(len(dataset), arm)
+        aside = folder.with_name(f".{folder.name}.unfinished")
+        save(dataset, aside, behaviour(config, store))
     aside.rename(folder)
     return len(dataset)
 
@@ -107,7 +107,7 @@ def _source(config: Config, arm: str, advance: Advance | None) -> Iterator[LogSo
                 log.read,
                 config.reward,
                 arm=arm,
-                behaviour=behaviour(config),
+                behaviour=behaviour(config, store),
                 advance=advance or (lambda n: None),
                 default_reward=config.join.default_reward,
                 past=StorePast(store),

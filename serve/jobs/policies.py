@@ -6,14 +6,17 @@ current version, or with `@N` of a kept one. A blend is the current ranker with 
 """
 
 import importlib
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
+from env.columns.schema import SCHEMA
 from env.interface import Policy
 from env.records import PageRecord
 from policies import baselines
+from policies.bandit.cross_fitted import CrossFittedPolicy
 from policies.bandit.scorer import HybridBanditScorer
 from policies.baselines import PopularityPolicy, UniformPolicy, mixture_policy
 from policies.custom.learning import load_state
@@ -23,6 +26,7 @@ from policies.explorers import AnyExplorer, explorer_from
 from policies.ranker.blend import BlendedPolicy, blend_args
 from policies.ranker.ranker import RetentionPolicy
 from policies.snapshots import SnapshotCorruption, SnapshotStore
+from replay.join.page_batches import Behaviour, Logger, Presumed
 from serve.config import Config, Experiment, FeedSettings, MixtureSettings
 from serve.errors import JobError
 from serve.learn.custom import (
@@ -34,9 +38,11 @@ from serve.learn.custom import (
     snapshot_states,
 )
 from serve.learn.rankers import FindRanker, Ranking, load_ranking, open_rankers, ranker_finder
-from serve.learn.settings import open_snapshots
-from serve.store.generations import NOTHING, current_activation, current_version
-from serve.store.store import Store
+from serve.learn.refold import RefoldedVersions, refold_without_users
+from serve.learn.served import initial_model
+from serve.learn.settings import learning_args, open_snapshots, vowpal_args
+from serve.store.generations import NOTHING, all_versions, current_activation, current_version
+from serve.store.store import Store, StorePast
 
 FindBandit = Callable[[int, AnyExplorer], Policy | None]
 """Finds a version of the bandit with this explorer; None: there is none."""
@@ -82,6 +88,9 @@ def find_logged_policy(
     return None if base is None or values is None else BlendedPolicy(base, values, args)
 
 
+_AGO = re.compile("([0-9]{1,6})([mhd])")
+_AGO_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
 _LEARNED = (
     "vowpal",
     "retention",
@@ -102,12 +111,15 @@ def find_policy(config: Config, store: Store, name: str) -> Policy:
         config: explorer, and mixture of the experiment.
         store: holds the current versions.
         name: `uniform`, `popularity`, `mixture` (as configured), `vowpal`, `retention`, `blend` or
-            `module:function`, each of the last four with or without `@N`.
+            `module:function`, each of the last four with or without `@N`; `vowpal@30m` is the
+            version of 30 minutes before the log's last page (also `h` and `d`).
 
     Raises:
         Refused: there is no such policy.
     """
     kind, _, number = name.partition("@")
+    if kind == "vowpal" and (ago := _AGO.fullmatch(number)):
+        number = str(version_before(store, int(ago[1]) * _AGO_MS[ago[2]]))
     if kind == "mixture" and number in ("", "0"):
         return _mixture(config.experiment)
     if kind in ("vowpal", "retention", "blend") and (not number or number.isdecimal()):
@@ -117,6 +129,28 @@ def find_policy(config: Config, store: Store, name: str) -> Policy:
     if ":" in name:
         return _custom(config, store, name)
     return _find_anywhere(name, ("uniform", "popularity", "mixture", *_LEARNED))
+
+
+def version_before(store: Store, ago_ms: int) -> int:
+    """Return the version of vowpal that drew the last page until so long before the log's last one.
+
+    Raises:
+        Refused: no version of vowpal drew a page until then.
+    """
+    pages = [
+        (line.record.at_ms, line.record.policy)
+        for line in store.log.read(kinds=["page"])
+        if isinstance(line.record, PageRecord)
+    ]
+    last_ms = max((at_ms for at_ms, _ in pages), default=0)
+    drawn = [(at_ms, bandit_version(policy)) for at_ms, policy in pages]
+    before = [(at_ms, version) for at_ms, version in drawn if version and at_ms <= last_ms - ago_ms]
+    if not before:
+        raise JobError(
+            f"expected pages of vowpal from {ago_ms / 60_000:g} minutes before the log's last "
+            "page, found none: ask about a time after them"
+        )
+    return max(before)[1]
 
 
 def find_external_policy(name: str) -> Policy:
@@ -140,7 +174,7 @@ def _find_anywhere(name: str, known: tuple[str, ...]) -> Policy:
     raise JobError(f"expected {', '.join(known)} or MODULE:FUNCTION, got {name!r}")
 
 
-def learned_until(config: Config, policy: Policy) -> int:
+def learned_until(config: Config, store: Store, policy: Policy) -> int:
     """Return the last log offset that a policy learned from; 0: none."""
     version, ranker = bandit_version(policy.name) or custom_version(policy.name), 0
     kind, _, number = policy.name.partition("@")
@@ -148,9 +182,39 @@ def learned_until(config: Config, policy: Policy) -> int:
         ranker = int(number)
     elif kind == "blend":
         ranker = blend_args(policy.explorer).ranker
-    learned = [open_snapshots(config).manifest(version)] if version else []
-    learned += [open_rankers(config).manifest(ranker)] if ranker else []
-    return max((manifest.offsets[0] for manifest in learned), default=0)
+    offsets = [each.offset for each in all_versions(store) if each.version == version]
+    if version and not offsets:  # of a snapshot that this store's log has not seen
+        offsets = [open_snapshots(config).manifest(version).offsets[0]]
+    if ranker:
+        offsets.append(open_rankers(config).manifest(ranker).offsets[0])
+    return max(offsets, default=0)
+
+
+N_FOLDS = 5
+
+
+def leave_out_users(config: Config, store: Store, policy: Policy) -> CrossFittedPolicy | None:
+    """Return a version of vowpal that judges each user by a model that did not learn from them.
+
+    The log is folded again up to the version, once for each of `N_FOLDS` folds of its users.
+
+    Args:
+        config: the learner's arguments must be those that it learned under.
+        store: holds the log and the versions.
+        policy: as `find_policy` gives it.
+
+    Returns:
+        None: the policy is another one, learned nothing, or was published in another log.
+    """
+    version = bandit_version(policy.name)
+    published = {each.version: each for each in all_versions(store)}
+    if not policy.name.startswith("vowpal@") or not version or version not in published:
+        return None
+    folds = refold_without_users(
+        store.log, StorePast(store), published[version], learning_args(config), N_FOLDS
+    )
+    explorer = explorer_from(policy.explorer)
+    return CrossFittedPolicy(policy, [scorer.exploring(explorer) for scorer in folds])
 
 
 def kept_bandits(store: SnapshotStore) -> FindBandit:
@@ -171,19 +235,80 @@ def kept_bandits(store: SnapshotStore) -> FindBandit:
     return find
 
 
-def behaviour(config: Config) -> Callable[[PageRecord], Policy | None]:
-    """Return a function that finds the policy that drew a page, if it is kept."""
-    store, rankers = open_snapshots(config), ranker_finder(config)
-    learned, customs = kept_bandits(store), load_customs(config)
-    custom = CustomFinder(customs, snapshot_states(customs, store))
+def behaviour(config: Config, store: Store | None = None) -> Behaviour:
+    """Return a function that finds the policy that drew a page, for pages in the log's order.
+
+    Args:
+        config: data folder, and the arguments of the learner.
+        store: versions that are not kept are folded again from its log, and presumed to have drawn:
+            the learner may have had other arguments. None: they are not found.
+    """
+    snapshots, rankers = open_snapshots(config), ranker_finder(config)
+    customs = load_customs(config)
+    kept = kept_bandits(snapshots)
+    custom = CustomFinder(customs, snapshot_states(customs, snapshots))
 
     def find(page: PageRecord) -> Policy | None:
         try:
-            return find_logged_policy(page, learned, rankers, custom)
+            return find_logged_policy(page, kept, rankers, custom)
         except OtherCodeError:
             return None
 
-    return find
+    if store is None:
+        return find
+    refolded = RefoldedVersions(
+        store.log, StorePast(store), all_versions(store), learning_args(config), snapshots
+    )
+    first = initial_model(vowpal_args(config))
+    refolded_custom = CustomFinder(customs, refolded.custom_state)
+
+    def bandit(version: int, explorer: AnyExplorer) -> Policy | None:
+        found = refolded.scorer(version) if version else first
+        return None if found is None else found.exploring(explorer)
+
+    def find_any(page: PageRecord) -> Policy | Presumed | None:
+        kept_policy = find(page)
+        if kept_policy is not None or page.feature_schema != SCHEMA:
+            return kept_policy
+        try:
+            policy = find_logged_policy(page, bandit, rankers, refolded_custom)
+        except OtherCodeError:
+            return None
+        return None if policy is None else Presumed(policy)
+
+    return find_any
+
+
+class ArmLoggers:
+    """Finds the policies of all arms of the experiment that served when a page was drawn.
+
+    An arm's policy is that of its latest page in the log, which is the version of a moment ago.
+    """
+
+    def __init__(self, shares: Mapping[str, float], find: Behaviour) -> None:
+        """Know no page yet; make another one for each reading of the log.
+
+        Args:
+            shares: of the users, by arm; users are dealt by a hash.
+            find: as `behaviour` returns it.
+        """
+        self._shares, self._find = shares, find
+        self._latest: dict[str, PageRecord | None] = {}
+
+    def __call__(self, page: PageRecord, is_known: bool) -> tuple[Logger, ...]:
+        """Return the loggers; none where an arm has not served yet, or its policy is not known."""
+        if page.arm not in self._shares:
+            return ()
+        self._latest[page.arm] = page if is_known else None
+        loggers = []
+        for arm, share in self._shares.items():
+            latest = self._latest.get(arm)
+            found = None if latest is None else self._find(latest)
+            if found is None:
+                return ()
+            policy = found.policy if isinstance(found, Presumed) else found
+            loggers.append(Logger(share, policy))
+        return tuple(loggers)
 
 
 def _learned(config: Config, store: Store, kind: str, number: str) -> Policy:
@@ -193,8 +318,8 @@ def _learned(config: Config, store: Store, kind: str, number: str) -> Policy:
         return RetentionPolicy(ranking.ranker, name=f"retention@{ranking.version}")
     version = int(number or _current(store))
     if kind == "vowpal":
-        return _scorer(config, version, config.feed.explorer)
-    bandit = _scorer(config, version, config.retention.explorer)
+        return _scorer(config, store, version, config.feed.explorer)
+    bandit = _scorer(config, store, version, config.retention.explorer)
     return _ranking(config, store, 0).blended(bandit, config.retention)
 
 
@@ -282,13 +407,32 @@ def _current(store: Store) -> int:
     return version.version
 
 
-def _scorer(config: Config, version: int, explorer: AnyExplorer) -> HybridBanditScorer:
-    store = open_snapshots(config)
+def _scorer(
+    config: Config, store: Store, version: int, explorer: AnyExplorer
+) -> HybridBanditScorer:
+    """Return a published version: its snapshot, or what the log folds to where that is gone."""
+    snapshots = open_snapshots(config)
     try:
-        weights = store.load_part(version, "scorer")
+        weights = snapshots.load_part(version, "scorer")
     except FileNotFoundError:
-        there = ", ".join(map(str, store.versions())) or "none"
-        raise JobError(f"expected a version that is kept ({there}), got {version}") from None
+        return _refolded(config, store, version, snapshots).exploring(explorer)
     except SnapshotCorruption as error:
         raise JobError(str(error)) from error
     return HybridBanditScorer.from_bytes(weights, explorer, version)
+
+
+def _refolded(
+    config: Config, store: Store, version: int, snapshots: SnapshotStore
+) -> HybridBanditScorer:
+    versions = all_versions(store)
+    found = RefoldedVersions(
+        store.log, StorePast(store), versions, learning_args(config), snapshots
+    ).scorer(version)
+    if found is None:
+        there = ", ".join(map(str, snapshots.versions())) or "none"
+        last = max((each.version for each in versions), default=0)
+        raise JobError(
+            f"expected a version that was published (1 to {last}) or is kept ({there}), "
+            f"got {version}"
+        )
+    return found

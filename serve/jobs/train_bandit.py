@@ -2,17 +2,20 @@
 
 The log is folded from its start under the configured arguments. The model learned before a split
 time is judged on the pages drawn from then on; if it passes, the fold continues to the end and
-becomes the next version. Design and rejected alternatives:
+becomes the next version. A server may be running: its learner stands by while the version is
+published, and goes on from it. Design and rejected alternatives:
 `docs/decisions/jobs-bandit-training.md`.
 """
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from env.interface import EventLog, Policy
+from policies.snapshots import SnapshotCorruption
 from replay.evaluate.evaluate import PolicyReport, evaluate
 from replay.join.dataset import Dataset, read
 from serve.config import Config
@@ -21,8 +24,15 @@ from serve.learn.fold import LearnerState
 from serve.learn.gate import Gate
 from serve.learn.learner import BATCH_LINES, publish
 from serve.learn.settings import learning_args, open_snapshots
-from serve.store.data_folder import open_data, require_idle
-from serve.store.generations import ActivationConflict, begin_epoch, require_epoch
+from serve.monitoring.heartbeats import Heartbeats, LearnerHeartbeat
+from serve.monitoring.status import SILENT_S
+from serve.store.data_folder import open_data
+from serve.store.generations import (
+    ActivationConflict,
+    begin_epoch,
+    current_version,
+    require_epoch,
+)
 from serve.store.store import Activation, Store, StorePast, Transaction, write_now
 
 Advance = Callable[[int], None]
@@ -79,6 +89,7 @@ def train_bandit(
     *,
     holdout: float = 0.2,
     gate: Gate = _GATE,
+    now_ms: int = 0,
     advance: Advance | None = None,
 ) -> TrainedBandit:
     """Fold the log, judge the model on the last pages, and publish it if it passes.
@@ -87,16 +98,17 @@ def train_bandit(
         config: data folder, learner's arguments and reward.
         holdout: share of the pages, the latest, that is held out, in (0, 1).
         gate: gate to pass.
+        now_ms: the wall clock, for the sign that a running learner takes over at.
         advance: progress callback; the total is the number of log lines, if it passes.
 
     Raises:
-        Refused: there is no log, a server is running, the log is too small, or a learner was
-            started meanwhile.
+        Refused: there is no log, a learner is running under other arguments, the log is too small,
+            or a learner was started meanwhile.
         LogCorruption: a line differs from the written one.
     """
-    require_idle(config)
     with open_data(config) as store:
         log = store.log
+        _require_like_arguments(config, store, now_ms)
         with store.view() as view:
             epoch, last = view.newest_epoch("policy"), view.last_version_number("policy")
         split = _split(log, holdout)
@@ -110,10 +122,60 @@ def train_bandit(
         _fold(learning, log, log.last_offset(), advance)
         try:
             taken = write_now(store, partial(_take_epoch, epoch))
+            _fold(
+                learning, log, log.last_offset(), None
+            )  # a version that knows less is not current
             version = publish(store, open_snapshots(config), learning, taken)
         except ActivationConflict as error:
             raise JobError(f"nothing was published: {error}") from error
+        _hand_over(config, learning, version, now_ms)
         return TrainedBandit(report, refusals, learning.learned, version)
+
+
+def _require_like_arguments(config: Config, store: Store, now_ms: int) -> None:
+    """Refuse arguments under which a running learner would not go on from what is published.
+
+    It would fold the log under its own and replace the version.
+    """
+    current = current_version(store)
+    beats = Heartbeats(Path(config.data.folder)).read()
+    is_running = any(
+        isinstance(beat, LearnerHeartbeat)
+        and beat.state == "learning"
+        and abs(now_ms - beat.at_ms) < 1000 * SILENT_S
+        for beat in beats.values()
+    )
+    if current is None or not is_running:
+        return
+    try:
+        learned_under = open_snapshots(config).manifest(current.version).args
+    except (FileNotFoundError, SnapshotCorruption):
+        return
+    if learned_under != learning_args(config).manifest_args():
+        raise JobError(
+            "a server is learning under other settings than these, and would replace what is "
+            "trained here: restart it with these settings, under which it folds the log itself"
+        )
+
+
+def _hand_over(config: Config, learning: LearnerState, version: Activation, now_ms: int) -> None:
+    """Tell a learner that stands by that this one has stopped, so that it goes on at once."""
+    beat = LearnerHeartbeat(
+        at_ms=now_ms,
+        epoch=version.epoch,
+        state="stopped",
+        version=version.version,
+        offset=version.offset,
+        learned=learning.policy.n_events,
+        closed=learning.join.counts.closed,
+        censored=learning.join.counts.censored,
+        never_seen=learning.join.counts.never_seen,
+        late=learning.join.counts.late,
+        refused=learning.policy.refusals,
+        poisoned=learning.poisoned,
+        rollbacks=learning.rollbacks,
+    )
+    Heartbeats(Path(config.data.folder)).write(f"learner-{version.epoch}", beat)
 
 
 def _take_epoch(newest: int, transaction: Transaction) -> int:

@@ -1,11 +1,22 @@
+import itertools
 import os
 import shutil
 from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from policies.snapshots import MANIFEST, Manifest, PartDigest, SnapshotCorruption, SnapshotStore
+from policies.snapshots import (
+    MANIFEST,
+    Generations,
+    Manifest,
+    PartDigest,
+    Pin,
+    SnapshotCorruption,
+    SnapshotStore,
+)
 
 PARTS = {"policy.bin": bytes(range(256)), "join": b"open decisions", "empty": b""}
 
@@ -243,3 +254,104 @@ def test_only_parts_that_the_manifest_names_are_read(
 def test_at_least_one_generation_is_kept(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="keep must be at least 1, got 0"):
         SnapshotStore(tmp_path, keep=0)
+
+
+HOUR_S, DAY_S = 3_600.0, 86_400.0
+
+
+def test_generations_thin_out_to_the_last_of_each_hour_and_of_each_day() -> None:
+    kept = Generations(last=3, hourly=4, daily=5, disk_mb=1e6)
+    every_10_min = {k: 600.0 * k for k in range(1, 6 * 24 * 10)}  # ten days
+    versions = kept.kept(every_10_min, dict.fromkeys(every_10_min, 1))
+    newest = max(every_10_min)
+    assert {newest, newest - 1, newest - 2} <= versions
+    by_hour = {version for version in versions if version >= newest - 6 * 4}
+    assert {int(every_10_min[v] // HOUR_S) for v in by_hour} == {236, 237, 238, 239}
+    days = sorted({int(every_10_min[v] // DAY_S) for v in versions})
+    assert days == [5, 6, 7, 8, 9]
+    for day in days[:-1]:  # the last one of that day
+        assert max(v for v in versions if every_10_min[v] // DAY_S == day) == 144 * (day + 1) - 1
+    assert len(versions) == 3 + 3 + 4
+
+
+@settings(deadline=None)
+@given(
+    gaps=st.lists(st.floats(1.0, 50_000.0), min_size=1, max_size=60),
+    disk_mb=st.floats(0.5, 40.0),
+    pinned=st.sets(st.integers(1, 60), max_size=3),
+    last=st.integers(1, 6),
+)
+def test_generations_fit_on_the_disk_and_drop_the_oldest_first(
+    gaps: list[float], disk_mb: float, pinned: set[int], last: int
+) -> None:
+    kept = Generations(last=last, hourly=10, daily=10, disk_mb=disk_mb)
+    written = dict(enumerate(itertools.accumulate(gaps), start=1))
+    n_bytes = dict.fromkeys(written, 1_000_000)
+    versions = kept.kept(written, n_bytes, pinned)
+    required = {*sorted(written)[-last:], *(pinned & written.keys())}
+    assert required <= versions
+    assert len(versions) <= max(disk_mb, len(required))
+    unbound = Generations(last=last, hourly=10, daily=10, disk_mb=1e6)
+    dropped = unbound.kept(written, n_bytes, pinned) - versions
+    if dropped:
+        assert max(dropped) < min(versions - required, default=max(written) + 1)
+
+
+def test_a_store_keeps_the_disk_within_its_bound(tmp_path: Path) -> None:
+    kept = Generations(last=2, hourly=50, daily=50, disk_mb=0.05)
+    for version in range(1, 30):
+        store = SnapshotStore(tmp_path, kept)  # a store takes a generation's age from the disk once
+        store.publish(manifest_of(version), {"model": bytes(10_000)}, durable=False)
+        at_s = HOUR_S * version
+        os.utime(tmp_path / f"v{version:012d}" / MANIFEST, (at_s, at_s))
+    assert SnapshotStore(tmp_path, kept).versions() == [26, 27, 28, 29]
+    assert sum(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file()) <= 50_000
+
+
+def test_a_pinned_generation_stays_until_it_is_unpinned(tmp_path: Path) -> None:
+    store = SnapshotStore(tmp_path, keep=2)
+    for version in range(1, 4):
+        store.publish(manifest_of(version), {"model": b"x"})
+        if version == 1:
+            store.pin(1, "a question")
+    assert store.pins() == [Pin(1, "a question")]
+    assert SnapshotStore(tmp_path, keep=2).versions() == [1, 2, 3]
+    assert store.unpin(1)
+    assert not store.unpin(1)
+    store.publish(manifest_of(4), {"model": b"x"})
+    assert store.versions() == [3, 4]
+    with pytest.raises(FileNotFoundError):
+        store.pin(1)
+
+
+def test_pins_beyond_the_disk_are_refused(tmp_path: Path) -> None:
+    store = SnapshotStore(tmp_path, Generations(last=5, disk_mb=0.025))
+    for version in range(1, 4):
+        store.publish(manifest_of(version), {"model": bytes(10_000)})
+    store.pin(1)
+    store.pin(2)
+    with pytest.raises(ValueError, match=r"at most 0\.025 MB in all, got 0\.03"):
+        store.pin(3)
+    assert [pin.version for pin in store.pins()] == [1, 2]
+
+
+def test_a_generation_that_is_read_is_not_deleted(tmp_path: Path) -> None:
+    store = SnapshotStore(tmp_path, keep=2)
+    store.publish(manifest_of(1), {"model": b"x"})
+    with SnapshotStore(tmp_path, keep=2).reading([1]):
+        for version in (2, 3, 4):
+            store.publish(manifest_of(version), {"model": b"x"})
+        assert store.versions() == [1, 3, 4]
+        assert store.load_part(1, "model") == b"x"
+    store.publish(manifest_of(5), {"model": b"x"})
+    assert store.versions() == [4, 5]
+    with pytest.raises(FileNotFoundError), store.reading([4, 1]):
+        pytest.fail("version 1 is gone")
+
+
+def test_the_generation_to_resume_from_stays_beside_the_others(tmp_path: Path) -> None:
+    store = SnapshotStore(tmp_path, Generations(last=2, hourly=0, daily=0), lasting="join")
+    store.publish(manifest_of(1), {"model": b"x", "join": b"y"})
+    for version in (2, 3, 4):
+        store.publish(manifest_of(version), {"model": b"x"})
+    assert store.versions() == [1, 3, 4]

@@ -35,7 +35,7 @@ from env.vocabulary import (
 )
 from policies.bandit.item_effects import EVIDENCE
 from policies.baselines import PopularityPolicy
-from policies.explorers import Greedy, Softmax, SquareCB
+from policies.explorers import SHIPPED, Greedy, Softmax, SquareCB, explorer_args
 from policies.ranker.blend import (
     ITEM_EVIDENCE,
     MOST_CARDS,
@@ -295,7 +295,7 @@ def test_its_name_tells_the_bandit_s_version_and_its_arguments_all_else() -> Non
             "item_half": 30.0,
             "person_half": 60.0,
             "least_spread": 0.05,
-            "explorer": {"kind": "squarecb", "gamma": 100_000.0},
+            "explorer": explorer_args(SHIPPED),
         },
     }
 

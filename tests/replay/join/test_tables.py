@@ -43,7 +43,7 @@ PAGES, RECORDS = make_log()
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("export")
-    exported.save(dataset.read(lines(RECORDS), LIKES), place)
+    exported.save(dataset.read(lines(RECORDS), LIKES), place, lambda page: mixture_policy(0.5))
     return place
 
 

@@ -142,12 +142,16 @@ def test_what_speaks_against_the_log_is_among_what_cannot_be_concluded() -> None
     _, cannot = conclusions(asked)
     assert not any("end was never reported" in sentence for sentence in cannot)
     assert not any("fills whole pages itself" in sentence for sentence in cannot)
-    health = replace(asked.health, censored_share=0.2, calibration=None, n_pages=900)
-    _, cannot = conclusions(replace(asked, health=health))
+    health = replace(asked.health, censored_share=0.2, calibration=None)
+    reports = tuple(replace(report, card_flatters=True) for report in asked.reports)
+    _, cannot = conclusions(replace(asked, health=health, reports=reports))
     assert any("of 20% of the seen cards the end was never reported" in s for s in cannot)
     assert any("fills whole pages itself" in s for s in cannot)
     assert any("too few draws to judge them by" in s for s in cannot)
     assert any("the best of 2 is as good as it looks" in s for s in cannot)
+    leading = tuple(replace(report, leads_with="page") for report in reports)
+    _, cannot = conclusions(replace(asked, reports=leading))
+    assert not any("fills whole pages itself" in s for s in cannot)
 
 
 @pytest.mark.parametrize(

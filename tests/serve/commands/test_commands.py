@@ -308,7 +308,7 @@ def test_a_policy_is_evaluated(at: list[str]) -> None:
     refused = _run("evaluate", "best", *at, code=2).stderr
     assert "vowpal@VERSION or MODULE:FUNCTION, got 'best'" in refused
     assert (
-        "expected a version that is kept (1, 2, 3), got 9"
+        "expected a version that was published (1 to 3) or is kept (1, 2, 3), got 9"
         in _run("evaluate", "vowpal@9", *at, code=2).stderr
     )
 

@@ -12,7 +12,7 @@ from logs import Batches, Fixed, draw_batch
 from typer.testing import CliRunner
 
 from replay.evaluate.evaluate import evaluate_all
-from serve.commands.evaluate import print_evaluation
+from replay.report.terminal import print_evaluation
 from serve.commands.main import app
 
 runner = CliRunner()

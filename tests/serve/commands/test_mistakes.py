@@ -140,7 +140,10 @@ MISTAKES = (
     wrong("import kuairand full", "expected one video_features_basic*.csv, got 0"),
     # --- evaluation ---
     wrong(f"evaluate best {DATA}", "expected uniform, popularity", "got 'best'"),
-    wrong(f"evaluate vowpal@9 {DATA}", "expected a version that is kept (1, 2, 3), got 9"),
+    wrong(
+        f"evaluate vowpal@9 {DATA}",
+        "expected a version that was published (1 to 3) or is kept (1, 2, 3), got 9",
+    ),
     wrong(f"evaluate retention {DATA}", "got none that is current", "retention publish"),
     wrong(f"evaluate own:make {DATA}", "own:make: expected a policy", "got int"),
     wrong(f"evaluate broken:make {DATA}", "broken:make", "SyntaxError", "line 1"),

@@ -114,7 +114,7 @@ def test_a_policy_of_ones_own_is_found_where_one_is(
     ("name", "message"),
     [
         ("best", "expected uniform, popularity, mixture, vowpal, .* got 'best'"),
-        ("vowpal@99", r"expected a version that is kept \(1, 2, 3, 4\), got 99"),
+        ("vowpal@99", r"expected a version that was published \(1 to 4\) .* got 99"),
         ("vowpal@x", "got 'vowpal@x'"),
     ],
 )
@@ -124,7 +124,8 @@ def test_a_policy_that_is_not_there_is_refused(config: Config, name: str, messag
 
 
 def test_a_version_says_what_it_learned_from_and_can_be_held_out(config: Config) -> None:
-    with open_question(config, ["uniform", "vowpal@2", "vowpal"]) as question:
+    names = ["uniform", "vowpal@2", "vowpal"]
+    with open_question(config, names, as_learned=True) as question:
         none, half, most = (
             t.learned_share for t in question.targets if isinstance(t, PolicyTarget)
         )
@@ -132,6 +133,10 @@ def test_a_version_says_what_it_learned_from_and_can_be_held_out(config: Config)
         reports = question.answer(force=True).reports
         assert [report.learned_share for report in reports] == [none, half, most]
         n = question.n_decisions
+    with open_question(config, names) as question:
+        reports = question.answer(force=True).reports
+        assert [report.learned_share for report in reports] == [0.0, 0.0, 0.0]
+        assert [report.left_out_folds for report in reports] == [0, 5, 5]
     with open_question(config, ["uniform", "vowpal@2"], held_out=True) as rest:
         assert [t.learned_share for t in rest.targets if isinstance(t, PolicyTarget)] == [0.0, 0.0]
         assert rest.n_decisions == pytest.approx((1.0 - half) * n)
@@ -200,6 +205,9 @@ def test_a_report_is_written_beside_what_is_printed(config: Config, tmp_path: Pa
     file = tmp_path / "report.html"
     words = ["evaluate", "uniform", "vowpal@2", "--segment", "slot", "--importance"]
     at = ["--data", config.data.folder]
+    told = runner.invoke(app, [*words, *at])
+    assert "vowpal@2: learned from these users; each was judged by what it would be" in told.stdout
+    words.append("--as-learned")
     done = runner.invoke(app, [*words, "--report", str(file), *at])
     assert done.exit_code == 0, done.output
     assert "vowpal@2 learned from" in done.stdout

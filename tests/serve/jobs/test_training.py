@@ -111,12 +111,6 @@ def test_a_holdout_that_says_too_little_holds_a_better_policy_back(swiped: Confi
     assert refusal.startswith("effective sample size: expected at least 500 decisions, got ")
 
 
-def test_a_folder_that_a_user_has_open_is_refused(config: Config) -> None:
-    make_history(config, rounds=range(1), publish=False)
-    with open_store(config, lambda: 0), pytest.raises(JobError, match="is in use"):
-        train_bandit(config)
-
-
 @pytest.mark.parametrize(
     ("n_users", "rounds", "message"),
     [(1, 1, "expected pages to learn from"), (1, 8, "too little to judge by")],

@@ -18,6 +18,7 @@ from env.records import PageRecord, encode_record
 from env.vocabulary import Page
 from policies.bandit.scorer import HybridBanditScorer
 from policies.explorers import Softmax
+from replay.join.page_batches import Presumed
 from serve.config import Arm, Config, Experiment
 from serve.jobs.evaluate import open_question
 from serve.jobs.policies import behaviour
@@ -110,6 +111,7 @@ def test_the_policy_that_drew_a_page_is_found_for_evaluation(config: Config) -> 
             assert policy is None  # nothing is kept of before anything was learned
             continue
         assert policy is not None
+        assert not isinstance(policy, Presumed)
         n_blended += policy.name.startswith("blend@")
         for decision, pmf in page_pmfs(page, policy):
             assert pmf[decision.action] == decision.propensity

@@ -286,11 +286,11 @@ def test_what_a_policy_learned_from_is_what_any_part_of_it_did(config: Config) -
     publish_ranker(config, data, origin="from the log", offset=999_999)
     publish_ranker(config, data, origin="simulated")
     with open_store(config, lambda: 0) as store:
-        bandit = learned_until(config, find_policy(config, store, "vowpal"))
+        bandit = learned_until(config, store, find_policy(config, store, "vowpal"))
         assert bandit > 0
-        assert learned_until(config, find_policy(config, store, "retention@1")) == 999_999
-        assert learned_until(config, find_policy(config, store, "retention@2")) == 0
-        assert learned_until(config, find_policy(config, store, "blend")) == bandit
+        assert learned_until(config, store, find_policy(config, store, "retention@1")) == 999_999
+        assert learned_until(config, store, find_policy(config, store, "retention@2")) == 0
+        assert learned_until(config, store, find_policy(config, store, "blend")) == bandit
 
 
 def test_a_backup_holds_all_rankers(config: Config, tmp_path: Path) -> None:

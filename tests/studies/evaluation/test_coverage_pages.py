@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from tests.studies.evaluation.coverage import Covered
-from tests.studies.evaluation.coverage_pages import APPLY, estimate_pages, run_pages
+from tests.studies.evaluation.coverage_pages import (
+    APPLY,
+    MAX_BIAS,
+    PagesResult,
+    estimate_pages,
+    run_pages,
+)
 from tests.studies.evaluation.worlds import (
     N_ITEMS,
     N_SCENES,
@@ -20,8 +26,12 @@ RUNS = 60
 
 
 @pytest.fixture(scope="module")
-def cells() -> dict[tuple[str, str], Covered]:
-    result = run_pages(RUNS, seed=3, advance=lambda step, done, total: None)
+def result() -> PagesResult:
+    return run_pages(RUNS, seed=3, advance=lambda step, done, total: None)
+
+
+@pytest.fixture(scope="module")
+def cells(result: PagesResult) -> dict[tuple[str, str], Covered]:
     return {(cell.setting, cell.estimator): cell for cell in result.cells}
 
 
@@ -72,3 +82,17 @@ def test_the_logging_policys_own_pages_have_weights_of_one() -> None:
         if estimate.estimator != "cascade dr":
             assert estimate.value == pytest.approx(mean)
             assert estimate.ess == pytest.approx(200)
+
+
+def test_whole_pages_are_valued_without_bias_in_twelve_worlds(result: PagesResult) -> None:
+    assert len({world.world for world in result.worlds}) == 12
+    for world in result.worlds:
+        assert abs(world.relative_bias) <= 3.5 * world.relative_bias_se
+        assert world.relative_bias_se < MAX_BIAS
+    n_logs = 12 * RUNS
+    assert result.coverage >= 0.93 - 3.0 * np.sqrt(0.93 * 0.07 / n_logs)
+    assert result.worlds_unbiased == sum(abs(w.relative_bias) <= MAX_BIAS for w in result.worlds)
+
+
+def test_the_value_of_a_card_flatters_whoever_fills_pages(result: PagesResult) -> None:
+    assert all(world.card_bias > MAX_BIAS for world in result.worlds)

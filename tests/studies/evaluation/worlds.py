@@ -231,27 +231,37 @@ class PageLog:
     scene: Ints  # (n,)
     order: Ints  # (n,) index into ORDERS
     reward: Floats  # (n, slots) 0 or 1
+    seen: Bools  # (n, slots)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PageWorld:
-    """Chances to like the card at each slot if it is seen, shape (moods, scenes, orders, slots)."""
+    """A world of pages that are swiped from the top.
+
+    Attributes:
+        likes: chances to like the card at each slot if it is seen, shape (moods, scenes, orders,
+            slots).
+        stay: log-odds to see the next card, after one not liked and after one liked.
+    """
 
     likes: Floats
+    stay: tuple[float, float] = STAY
 
     @classmethod
-    def of(cls, appeal: Floats) -> "PageWorld":
+    def of(
+        cls, appeal: Floats, boredom: float = BOREDOM, stay: tuple[float, float] = STAY
+    ) -> "PageWorld":
         """Return the world in which items appeal by log-odds of shape (scenes, items)."""
         same = np.zeros(ORDERS.shape)
         same[:, 1:] = ORDERS[:, 1:] % 2 == ORDERS[:, :-1] % 2
-        odds = appeal[:, ORDERS] - BOREDOM * same
+        odds = appeal[:, ORDERS] - boredom * same
         likes = np.asarray(logistic(MOODS[:, None, None, None] + odds))
-        return cls(likes)
+        return cls(likes, stay)
 
     def value(self, policy: PagePolicy) -> float:
         """Return the expected likes of a page, over users and scenes, exactly."""
         seen, expected = np.ones(self.likes.shape[:3]), np.zeros(self.likes.shape[:3])
-        stay = np.asarray(logistic(np.array(STAY)))
+        stay = np.asarray(logistic(np.array(self.stay)))
         for slot in range(N_SLOTS):
             liked = self.likes[..., slot]
             expected += seen * liked
@@ -270,11 +280,11 @@ class PageWorld:
         order = np.minimum(order - scene * len(ORDERS), len(ORDERS) - 1)
         likes = generator.random((len(user), N_SLOTS)) < self.likes[mood, scene, order]
         stays = generator.random((len(user), N_SLOTS)) < np.asarray(
-            logistic(np.where(likes, STAY[1], STAY[0]))
+            logistic(np.where(likes, self.stay[1], self.stay[0]))
         )
         seen = np.ones_like(likes)
         seen[:, 1:] = np.logical_and.accumulate(stays[:, :-1], axis=1)
-        return PageLog(user, scene, order, (likes & seen).astype(np.float64))
+        return PageLog(user, scene, order, (likes & seen).astype(np.float64), seen)
 
 
 def _items_left() -> Bools:
