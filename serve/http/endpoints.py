@@ -256,6 +256,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         _put_users,
         UsersRequest,
         UsersResponse,
+        scope="users",
     ),
     # Before /users/{user_id}: an id may hold slashes, and the first path that matches is taken.
     Operation(

@@ -29,10 +29,10 @@ STAGES = (
 )
 
 
-N_FEED = 54
+N_FEED = 56
 """Files that a warm feed request enters at most."""
 
-N_FEEDBACK = 22
+N_FEEDBACK = 25
 """Files that a warm feedback event enters at most."""
 
 

@@ -29,6 +29,7 @@ BODIES = {
     "put_item": b"{}",
     "put_blocks": b"{}",
     "put_user": b"{}",
+    "put_users": b'{"users":[]}',
     "make_token": b'{"user_id":"ann"}',
 }
 DONE = {"delete_item": 404, "get_item": 404, "delete_user": 404, "get_user": 404}
