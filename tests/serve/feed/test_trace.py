@@ -32,7 +32,7 @@ STAGES = (
 N_FEED = 56
 """Files that a warm feed request enters at most."""
 
-N_FEEDBACK = 25
+N_FEEDBACK = 22
 """Files that a warm feedback event enters at most."""
 
 
