@@ -45,7 +45,9 @@ def test_every_setting_stands_in_the_shipped_file_under_a_comment() -> None:
             continue
         for key in section:
             at = next(
-                i for i, line in enumerate(lines) if i > start and line.startswith(f"{key} =")
+                i
+                for i, line in enumerate(lines)
+                if i > start and line.removeprefix("# ").startswith(f"{key} =")
             )
             assert lines[at - 1].startswith("# "), f"{name}.{key} has no comment"
 
