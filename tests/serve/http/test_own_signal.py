@@ -53,6 +53,9 @@ bits = 12
 publish_every_s = 0.1
 [experiment]
 arms = [{{ name = "all", policy = "uniform" }}]
+# All users are new here, so guards would leave out some of what they do.
+[guards]
+enabled = false
 [signals.gift]
 value = "money"
 currency = "EUR"
