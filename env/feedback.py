@@ -56,7 +56,7 @@ class Signal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     merge: Literal["", "most", "sum"] = ""  # of several values; empty: money sums, a number is most
 
 
-class Tally(msgspec.Struct, frozen=True, omit_defaults=True):
+class SignalTally(msgspec.Struct, frozen=True, omit_defaults=True):
     """How reports of one signal merge, and what that is worth: all that a learner knows of it."""
 
     name: FeedbackKind
@@ -69,7 +69,7 @@ class Tally(msgspec.Struct, frozen=True, omit_defaults=True):
     def worth(self, value: float) -> float:
         """Return the reward of a merged value.
 
-        >>> Tally("gift", "sum", weight=0.5, least=0.0, most=10.0).worth(12.0)
+        >>> SignalTally("gift", "sum", weight=0.5, least=0.0, most=10.0).worth(12.0)
         5.0
         """
         return self.weight * min(max(value, self.least), self.most)
@@ -77,7 +77,7 @@ class Tally(msgspec.Struct, frozen=True, omit_defaults=True):
     def merged(self, feedback: Feedback, value: float) -> Feedback:
         """Return the feedback with one more report of this signal; 0 is the value of a flag.
 
-        >>> gift = Tally("gift", "sum")
+        >>> gift = SignalTally("gift", "sum")
         >>> gift.merged(gift.merged(Feedback(), 1.1), 2.2).others
         (('gift', 3.3),)
         """
@@ -279,18 +279,18 @@ class Signals:
         return ""
 
 
-def by_name(tallies: Iterable[Tally]) -> dict[str, Tally]:
+def by_name(tallies: Iterable[SignalTally]) -> dict[str, SignalTally]:
     """Return tallies by the names of their signals."""
     return {tally.name: tally for tally in tallies}
 
 
-def _tally(name: str, signal: Signal) -> Tally:
+def _tally(name: str, signal: Signal) -> SignalTally:
     if signal.undoes:
-        return Tally(name, "undo", undoes=signal.undoes)
+        return SignalTally(name, "undo", undoes=signal.undoes)
     if signal.value == "none":
-        return Tally(name, weight=signal.weight)
+        return SignalTally(name, weight=signal.weight)
     merge = signal.merge or ("sum" if signal.value == "money" else "most")
-    return Tally(name, merge, signal.weight, signal.least, signal.most)
+    return SignalTally(name, merge, signal.weight, signal.least, signal.most)
 
 
 def _carried(name: str, signal: Signal) -> tuple[float | None, FeedbackKind | None]:

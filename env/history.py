@@ -1,8 +1,8 @@
 """Imported histories: the rows of a `HistoryRecord`, written from columns and read as views.
 
 A view is told as a client would have told it: the impression, the dwell, the reactions, the end.
-So every fold counts it by the function that counts live feedback. What a history teaches, and how
-a second import is told from the first: `docs/decisions/history-import.md`.
+So every fold counts it by the function that counts live feedback. Reasons, and how a second import
+is told from the first: `docs/decisions/history-import.md`.
 """
 
 import math

@@ -10,7 +10,7 @@ from operator import attrgetter
 
 import msgspec
 
-from env.feedback import REACTIONS, SHIPPED, Signals, Tally
+from env.feedback import REACTIONS, SHIPPED, Signals, SignalTally
 from env.vocabulary import Feedback
 
 REWARD_VERSION = 1
@@ -34,7 +34,7 @@ class Reward(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     product_click: float = 0.5
     not_interested: float = -1.0
     version: int = REWARD_VERSION
-    tallies: tuple[Tally, ...] = SHIPPED.tallies
+    tallies: tuple[SignalTally, ...] = SHIPPED.tallies
 
     @classmethod
     def weighing(

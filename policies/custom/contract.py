@@ -1,6 +1,6 @@
 """The laws that every policy is held to, as data: for the command line, for pytest, at the start.
 
-A law is a name, a sentence and a check. From pytest, for a policy of one's own:
+From pytest, for a policy of one's own:
 
     from policies.custom.contract import LAWS, Law, broken_laws
 
@@ -8,8 +8,8 @@ A law is a name, a sentence and a check. From pytest, for a policy of one's own:
     def test_my_policy_keeps(law: Law) -> None:
         assert law.reason(MyPolicy) == ""
 
-The checks make up pages with the columns of the feed, their values as `env.columns.schema` would
-scale them. They ask the policy many times and change nothing outside it.
+The checks make up pages with the feed's columns in their usual ranges. They ask the policy many
+times and change nothing outside it.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,10 +1,9 @@
 """The guard around a policy of one's own while it serves: a page is drawn whatever its code does.
 
-A page on which the code raises, answers with something that is no score or pmf, or takes too long
-is drawn uniformly instead, with the exact propensities of that, under the name of the uniform
-policy: so it can be drawn again without asking what went wrong, and when. A call in Python cannot
-be cut short; its time is taken afterwards. After several slow pages in a row the policy is paused,
-so that it cannot hold up all others for longer than that.
+A page on which the code raises, breaks a law or takes too long is drawn uniformly, with those exact
+propensities and the uniform policy's name, so it can be drawn again. A call in Python cannot be cut
+short; its time is taken afterwards. After several slow pages in a row the policy is paused, which
+bounds how long others wait for it.
 """
 
 import logging

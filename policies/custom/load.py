@@ -1,14 +1,9 @@
-"""Finds a policy of one's own by its name MODULE:FUNCTION, and says which code it is.
+"""Finds a policy of one's own by its name MODULE:FUNCTION, and hashes its code.
 
 The function is either marked as one from features to scores (`policies.custom.scores`), or a
-factory: it takes nothing and returns a fresh `Policy` each time. Its module is looked for in a
-given folder first, then among what is installed. The code is the operator's own and runs inside the
-server; nothing here confines it.
-
-The hash of the code is a sha256 over the source of the module and of every module that it imports,
-directly or through another, as far as these belong to the same top-level package or lie in the same
-folder. So a changed comment is changed code, while libraries, files that the code reads, and
-modules that it imports by a computed name are not in the hash.
+factory that takes nothing and returns a fresh `Policy`. Its module is looked for in a given folder
+first, then among the installed ones. The code is the operator's own and runs inside the server;
+nothing here confines it. Coverage of the hash: `find_sources`.
 """
 
 import ast
@@ -146,6 +141,11 @@ def hash_sources(texts: Mapping[str, bytes]) -> str:
 
 def find_sources(module_name: str, folder: Path) -> dict[str, Path]:
     """Return the files whose sources are hashed, by dotted name; empty: there is no such module.
+
+    They are those of the module and of every module that it imports, directly or through another,
+    as far as these belong to the same top-level package or lie in the same folder. So a changed
+    comment is changed code, while libraries, files that the code reads, and modules that it imports
+    by a computed name are not in the hash.
 
     Args:
         module_name: of the policy.

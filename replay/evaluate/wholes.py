@@ -1,10 +1,10 @@
 """The value of whole pages and of whole sessions under a target, each with gates of its own.
 
-A page or a session is an episode: its cards that were seen, in order. Earlier choices of the target
-change what is left, and who is still there, so each step weighs the product of the weights up to it
-(doubly robust for sequences; for pages that is the cascade estimator). The value of a card, which
-takes the logged cards before it as given, flatters a target that would have taken the best ones
-already. Derivation, bias and rejected alternatives: `docs/decisions/whole-pages.md`.
+A page or a session is an episode: its seen cards, in order. A target's earlier choices change the
+cards and users that are left, so each step weighs the product of the weights up to it (doubly
+robust for sequences; for pages, the cascade estimator). The value of a card takes the logged cards
+before it as given, which flatters a target that would have taken the best ones already. Bias and
+rejected alternatives: `docs/decisions/whole-pages.md`.
 """
 
 from collections.abc import Iterator

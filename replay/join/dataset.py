@@ -15,7 +15,7 @@ from typing import overload
 import numpy as np
 
 from env.columns.schema import static_of
-from env.feedback import Tally
+from env.feedback import SignalTally
 from env.interface import Past
 from env.pages.records import Blocks
 from env.records import LogLine, PageRecord, item_key
@@ -57,7 +57,7 @@ class Dataset:
     dwell_s: Floats  # (n,)
     flags: Bools  # (n, len(FLAGS))
     closed_ms: Ints  # (n,)
-    signals: tuple[Tally, ...]  # those beyond the flags
+    signals: tuple[SignalTally, ...]  # those beyond the flags
     values: Floats  # (n, len(signals)) as merged, NaN where not reported
     coverage: CoverageCounts
     reward_version: int

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from env.feedback import Tally
+from env.feedback import SignalTally
 from env.records import PageRecord
 from env.vocabulary import Floats, UserKey
 from replay.join.dataset import Dataset
@@ -33,7 +33,7 @@ _SCENE = ("country", "language", "device", "network", "hour", "weekday", "positi
 class _About(msgspec.Struct, frozen=True, array_like=True):
     coverage: CoverageCounts
     reward_version: int
-    signals: tuple[Tally, ...] = ()  # exports before there were any have none
+    signals: tuple[SignalTally, ...] = ()  # exports before there were any have none
 
 
 def save(dataset: Dataset, folder: Path, behaviour: Behaviour | None = None) -> None:
@@ -191,13 +191,13 @@ def _decisions(dataset: Dataset, rows: range) -> dict[str, object]:
     }
 
 
-def _column(tally: Tally, values: Floats) -> object:
+def _column(tally: SignalTally, values: Floats) -> object:
     """Return a signal's column: whether it was reported, or its value, null where it was not."""
     is_absent = np.isnan(values)
     return ~is_absent if tally.merge == "flag" else pa.array(values, mask=is_absent)
 
 
-def _values(table: "pa.Table", signals: tuple[Tally, ...]) -> Floats:
+def _values(table: "pa.Table", signals: tuple[SignalTally, ...]) -> Floats:
     """Return the values of an export, the inverse of `_column`."""
     values = np.full((len(table), len(signals)), np.nan)
     for k, tally in enumerate(signals):

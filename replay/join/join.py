@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from env.columns.schema import static_of, widened
-from env.feedback import DISPLAYS, KINDS, SHIPPED, Tally, by_name
+from env.feedback import DISPLAYS, KINDS, SHIPPED, SignalTally, by_name
 from env.records import (
     BlockRecord,
     FeedbackRecord,
@@ -92,7 +92,7 @@ def open_page(record: PageRecord, order: int) -> JoiningPage:
     )
 
 
-Tallies = Mapping[str, Tally]
+Tallies = Mapping[str, SignalTally]
 """How the signals without a field of their own in `Feedback` merge, by name."""
 
 SHIPPED_TALLIES: Tallies = by_name(SHIPPED.tallies)

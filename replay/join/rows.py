@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from env.columns.schema import DYNAMIC_WIDTHS
-from env.feedback import REACTIONS, Tally
+from env.feedback import REACTIONS, SignalTally
 from env.interface import Past
 from env.pages.records import Blocks
 from env.records import Drawn, LogLine, PageRecord
@@ -179,7 +179,7 @@ class LogRows:
     """A table of `ROW`, sorted by page and slot, with the objects its codes refer to."""
 
     table: Table  # (n,) page: index in `pages`, user: index in `users`
-    signals: tuple[Tally, ...]  # those beyond the flags
+    signals: tuple[SignalTally, ...]  # those beyond the flags
     values: Floats  # (n, len(signals)), NaN where not reported
     pages: Pages
     users: tuple[UserKey, ...]
@@ -214,13 +214,13 @@ def read_rows(
     )
 
 
-def valued(tallies: Iterable[Tally]) -> tuple[Tally, ...]:
+def valued(tallies: Iterable[SignalTally]) -> tuple[SignalTally, ...]:
     """Return the tallies that have a value: all but those that take others back."""
     return tuple(tally for tally in tallies if tally.merge != "undo")
 
 
 def _values(
-    others: Mapping[int, tuple[tuple[str, float], ...]], signals: tuple[Tally, ...], n: int
+    others: Mapping[int, tuple[tuple[str, float], ...]], signals: tuple[SignalTally, ...], n: int
 ) -> Floats:
     place = {tally.name: k for k, tally in enumerate(signals)}
     values = np.full((n, len(signals)), np.nan)

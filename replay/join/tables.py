@@ -29,7 +29,7 @@ from env.columns.schema import (
     Column,
     widened,
 )
-from env.feedback import SHIPPED, Tally
+from env.feedback import SHIPPED, SignalTally
 from env.pages.records import Blocks
 from env.records import (
     Drawn,
@@ -98,12 +98,12 @@ _DECISIONS = pa.schema(
 )
 
 
-def decisions_schema(signals: Iterable[Tally]) -> "pa.Schema":
+def decisions_schema(signals: Iterable[SignalTally]) -> "pa.Schema":
     """Return the columns of `decisions.parquet`, the last of them one for each of these signals."""
     return pa.schema([*_DECISIONS, *map(_signal, signals)])
 
 
-def _signal(tally: Tally) -> "pa.Field[Any]":
+def _signal(tally: SignalTally) -> "pa.Field[Any]":
     if tally.merge == "flag":
         return _field(tally.name, _FLAG, f"whether the feedback has {tally.name}")
     how = "sum" if tally.merge == "sum" else "largest"

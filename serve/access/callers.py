@@ -9,7 +9,7 @@ Rejected alternatives: `docs/decisions/access-keys.md`.
 import base64
 import hmac
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ import msgspec
 
 from env.vocabulary import UserId
 from serve.access.keys import SCOPES, Key, Scope, matches, note_use, read_keys, split_key
-from serve.access.rates import Rates
+from serve.access.rates import RateLimiter
 from serve.store.store import Store, StoreUnavailable, write_now
 from serve.tokens import derive_key, has_secret, load_secret
 
@@ -96,7 +96,7 @@ class KeyRing:
         self._operator_key = derive_key(secret, "operator")
         self._keys: dict[str, Key] = {}
         self._used_ms: dict[str, int] = {}
-        self._rates = Rates(0.0, BURST_S)
+        self._rates = RateLimiter(0.0, BURST_S)
         self.poll()
 
     @property
@@ -241,8 +241,3 @@ def _mac(key: bytes, payload: str) -> bytes:
 
 def _text(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def live_keys(keys: Sequence[Key], now_ms: int) -> list[Key]:
-    """Return the keys that may be used now."""
-    return [key for key in keys if key.is_live(now_ms)]

@@ -2,7 +2,6 @@
 
 import ipaddress
 
-from serve.access.callers import live_keys
 from serve.access.keys import read_keys
 from serve.config import Config, ServerSettings
 from serve.errors import JobError
@@ -26,14 +25,15 @@ def is_loopback(host: str) -> bool:
 def allowed_hosts(server: ServerSettings) -> frozenset[str] | None:
     """Return the names by which requests may call a server; None: any.
 
-    A server that others reach is called by whatever name they know it by, and asks for keys; one on
-    loopback asks for none, so a browser must not be led to it under another name.
+    A server that always asks for keys may be called by any name, as one behind a service of a
+    cluster is. Another one would answer a page of a foreign site that is led to it under its own
+    name.
     """
     named = frozenset(server.hosts)
-    if is_loopback(server.host):
-        own = f"[{server.host}]" if ":" in server.host else server.host.lower()
-        return LOOPBACK_NAMES | {own} | named
-    return named or None
+    if asks_always(server):
+        return named or None
+    own = f"[{server.host}]" if ":" in server.host else server.host.lower()
+    return LOOPBACK_NAMES | {own} | named
 
 
 def asks_always(server: ServerSettings) -> bool:
@@ -50,7 +50,7 @@ def require_guarded(config: Config, store: Store, now_ms: int) -> None:
     if is_loopback(config.server.host):
         return
     with store.view() as view:
-        if live_keys(read_keys(view), now_ms):
+        if any(key.is_live(now_ms) for key in read_keys(view)):
             return
     raise JobError(
         f"server.host: expected a live API key for a server that other machines reach, got "

@@ -1,4 +1,4 @@
-"""API keys: what a caller's key is, and the rows that a store keeps of them.
+"""API keys, and the rows that a store keeps of them.
 
 A key reads `ns_ID_SECRET`. The id finds the row; the row holds a hash of the secret, so whoever
 reads the store learns no key. A name has at most two live keys, which lets a caller change from one

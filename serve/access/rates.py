@@ -1,4 +1,4 @@
-"""Rates: how often a key, a user or a card may be heard of, by token buckets in bounded memory.
+"""Rate limits: how often a key, a user or a card may be heard of, by token buckets.
 
 A bucket holds a burst and fills at a rate. Buckets of names that were not heard of for long are
 full, so the one that was used longest ago can be dropped. Counts are of one replica: with n
@@ -11,7 +11,7 @@ MOST_NAMES = 100_000
 """Names whose buckets are kept; a bucket takes some 200 bytes."""
 
 
-class Rates:
+class RateLimiter:
     """The buckets of one kind of name, all with the same burst."""
 
     def __init__(self, per_second: float, burst_s: float, *, most_names: int = MOST_NAMES) -> None:

@@ -1,8 +1,8 @@
 """A server in this process: the real engine, store, learner and followers, without HTTP or Ray.
 
-It answers what `serve.swarm` asks of a server. The learner and the followers run between two
-windows of the swarm, and their clock is that of the simulated world, so that a second of the world
-publishes what a second of a real server would. What is the same as a served feed and what is not:
+It answers the requests of `serve.swarm`. The learner and the followers run between two windows of
+the swarm, and their clock is that of the simulated world, so that a second of the world publishes
+as many versions as a second of a real server would. Differences from a served feed:
 `docs/decisions/bench-loop.md`.
 """
 

@@ -1,9 +1,9 @@
-"""Benchmark of the shipped exploration: whether an hour of the feed answers what is asked of it.
+"""Benchmark of the shipped exploration: an hour of the feed must answer users' questions about it.
 
 An hour of the simulated world is served in this process with the settings as shipped. Its log is
 then asked, as `nextswipe evaluate` asks it, about uniform, popularity, the current version and that
-of half an hour ago. The users' own state gives the truth, and what each page would have earned
-without exploration. Method and what differs from a real server: `docs/decisions/bench-loop.md`.
+of half an hour ago. The users' own state gives the truth, and the reward of each page without
+exploration. Method, and how a real server differs: `docs/decisions/bench-loop.md`.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ class HourSize(msgspec.Struct, frozen=True):
     present: int = 165
 
 
-class Answer(msgspec.Struct, frozen=True):
+class QuestionAnswer(msgspec.Struct, frozen=True):
     """The answer to one question, or why there is none."""
 
     seed: int
@@ -127,7 +127,7 @@ class ShippedResult(msgspec.Struct, frozen=True):
     hours_apart: float | None
     hours_apart_se: float | None
     costs: tuple[ExplorationCost, ...]
-    answers: tuple[Answer, ...]
+    answers: tuple[QuestionAnswer, ...]
 
 
 def run_shipped(
@@ -147,7 +147,7 @@ def run_shipped(
         now_ms: the wall clock, before which the items were uploaded.
         apart: also serve an hour without exploration in each world.
     """
-    answers, costs = list[Answer](), list[ExplorationCost]()
+    answers, costs = list[QuestionAnswer](), list[ExplorationCost]()
     for seed in range(first_seed, first_seed + seeds):
         name = f"seed {seed}"
         with tempfile.TemporaryDirectory(prefix="nextswipe-shipped-") as folder:
@@ -269,7 +269,7 @@ def run_hour(
     return hour
 
 
-def ask(config: Config, hour: Hour, seed: int) -> tuple[list[Answer], tuple[float, float]]:
+def ask(config: Config, hour: Hour, seed: int) -> tuple[list[QuestionAnswer], tuple[float, float]]:
     """Ask an hour's log about uniform, popularity, the current version and an older one.
 
     Returns:
@@ -290,10 +290,10 @@ def whole(target: Target) -> Policy:
     return policy.whole if isinstance(policy, CrossFittedPolicy) else policy
 
 
-def _answer(seed: int, report: PolicyReport, truth: float) -> Answer:
+def _answer(seed: int, report: PolicyReport, truth: float) -> QuestionAnswer:
     answered = bool(report.estimates) and not report.refusals
     first = report.estimates[0] if answered else None
-    return Answer(
+    return QuestionAnswer(
         seed=seed,
         policy=report.policy,
         answered=answered,

@@ -110,7 +110,7 @@ def import_interactions(
     file: ImportFile,
     form: Annotated[
         Literal["own", "kuairand", "movielens"] | None,
-        typer.Option("--format", help="Of the columns; found by their names without it."),
+        typer.Option("--format", help="Format of the columns; default: found by their names."),
     ] = None,
     config: ConfigFile = None,
     data: DataFolder = None,

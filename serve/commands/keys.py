@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import typer
@@ -20,10 +20,8 @@ from serve.commands.settings import (
     print_json,
 )
 from serve.errors import JobError
+from serve.store.store import Transaction, write_now
 from serve.wire.access import MAX_TTL_S
-
-if TYPE_CHECKING:
-    from serve.store.store import Transaction
 
 T = TypeVar("T")
 DAY_MS = 86_400_000
@@ -171,10 +169,9 @@ def token(
 
 
 def _write(
-    work: Callable[["Transaction"], T], config: Path | None, data: Path | None, store: str | None
+    work: Callable[[Transaction], T], config: Path | None, data: Path | None, store: str | None
 ) -> T:
     from serve.store.data_folder import open_data
-    from serve.store.store import write_now
 
     with open_data(load_settings(config, data, store), must_exist=False) as opened:
         return write_now(opened, work)

@@ -34,7 +34,7 @@ from env.vocabulary import (
 from policies.candidates.markets import Markets, product
 from serve.access.callers import KeyRing
 from serve.access.exposure import asks_always
-from serve.access.rates import Rates
+from serve.access.rates import RateLimiter
 from serve.config import Config
 from serve.content.titles import configured_titles
 from serve.feed.pipeline import PageMaker
@@ -266,8 +266,8 @@ class Engine:
         self._simulated = config.clock.simulated
         self.signals = config.signal_table
         self._events_per_card = config.limits.events_per_card
-        self._pages = Rates(config.limits.pages_per_minute / 60, BURST_S)
-        self._events = Rates(config.limits.events_per_minute / 60, BURST_S)
+        self._pages = RateLimiter(config.limits.pages_per_minute / 60, BURST_S)
+        self._events = RateLimiter(config.limits.events_per_minute / 60, BURST_S)
         self._ledger = WritePath(store)
         folder = Path(config.data.folder)
         secret = load_secret(folder)

@@ -1,4 +1,4 @@
-"""Strict reader of a history: which user saw which item when, how long, and what they did.
+"""Strict reader of a history: users' views of items with their times, dwells and reactions.
 
 A row is a view. CSV, JSON lines and Parquet are read as columns, so a million rows take seconds;
 only a file that is refused is read again, row by row, for the line of its mistake. KuaiRand's own
@@ -49,7 +49,7 @@ LIKED, DISLIKED = 4.0, 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Views:
+class HistoryViews:
     """The rows of a history, by user and time.
 
     Attributes:
@@ -82,7 +82,7 @@ class Views:
         return len(self.user)
 
 
-def read(path: Path, now_ms: int, form: Format | None = None) -> Views:
+def read(path: Path, now_ms: int, form: Format | None = None) -> HistoryViews:
     """Return the views of a file.
 
     Args:
@@ -252,7 +252,7 @@ class _Reader:
     table: pa.Table
     called: Mapping[str, str] = field(default_factory=dict)  # names in the file, by ours
 
-    def views(self, now_ms: int) -> Views:
+    def views(self, now_ms: int) -> HistoryViews:
         for name in REQUIRED:
             if name not in self.table.column_names:
                 there = ", ".join(self.table.column_names) or "none"
@@ -272,7 +272,7 @@ class _Reader:
                 DURATION, f"0 to {MAX_DWELL_S:,.0f} seconds", MAX_DWELL_S, none
             ),
         }
-        return Views(
+        return HistoryViews(
             self.path,
             user_ids,
             item_ids,

@@ -1,8 +1,8 @@
 """Imports of users' profiles and histories into any store, beside a server or without one.
 
 An import is all of it or nothing: `serve.store.staging` stages it aside, commits it in one step and
-finishes it in short writes. Views and profiles that are there already change nothing, so a second
-import of a file appends nothing, and one of a grown file appends what is new.
+finishes it in short writes. Known views and profiles change nothing, so a second import of a file
+appends nothing, and one of a grown file appends the new rows.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from env.vocabulary import Bools, Floats, ItemId, Profile, UserId
 from replay.log.sqlite.checkpoint import locked
 from serve.config import Config
 from serve.errors import BadFile, JobError
-from serve.importers.history import COMPLETION, Views, line_of
+from serve.importers.history import COMPLETION, HistoryViews, line_of
 from serve.store.data_folder import open_data
 from serve.store.staging import (
     LOCK,
@@ -90,7 +90,7 @@ def import_people(
 
 
 def import_views(
-    config: Config, views: Views, now_ms: int, source: str, advance: Advance = lambda n: None
+    config: Config, views: HistoryViews, now_ms: int, source: str, advance: Advance = lambda n: None
 ) -> ImportedHistory:
     """Import a history, all or none; return what that came to once it is on disk.
 
@@ -138,7 +138,7 @@ def _import(
             return finish_import(store, advance)
 
 
-def find_cards(store: Store, views: Views) -> list[Card]:
+def find_cards(store: Store, views: HistoryViews) -> list[Card]:
     """Return the items of a history as the catalogue describes them now.
 
     One that it lacks is a card without a block. One of unknown duration has that of the file.
@@ -157,7 +157,7 @@ def find_cards(store: Store, views: Views) -> list[Card]:
     return cards
 
 
-def _durations(views: Views) -> Floats:
+def _durations(views: HistoryViews) -> Floats:
     """Return the longest duration that the file gives each item, 0 without one."""
     longest: Floats = np.zeros(len(views.item_ids))
     np.maximum.at(longest, views.item, views.duration_s)
@@ -165,7 +165,7 @@ def _durations(views: Views) -> Floats:
 
 
 def staged_views(
-    views: Views, cards: Sequence[Card], source: str
+    views: HistoryViews, cards: Sequence[Card], source: str
 ) -> Iterator[tuple[UserId, StagedUser]]:
     """Yield what a history says of each user.
 
@@ -188,7 +188,7 @@ def staged_views(
 
 
 def _record(
-    views: Views,
+    views: HistoryViews,
     dwell_s: Floats,
     done: Mapping[str, np.ndarray],
     cards: Sequence[Card],
@@ -212,7 +212,7 @@ def _record(
     )
 
 
-def dwells_of(views: Views, cards: Sequence[Card]) -> Floats:
+def dwells_of(views: HistoryViews, cards: Sequence[Card]) -> Floats:
     """Return the seconds of each view, shape (n,), NaN where unknown.
 
     Raises:

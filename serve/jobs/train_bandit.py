@@ -1,10 +1,9 @@
 """Training of the bandit from its log, published only if held-out pages show that it does no harm.
 
 The log is folded from its start under the configured arguments. The model learned before a split
-time is judged on the pages drawn from then on; if it passes, the fold continues to the end and
-becomes the next version. A server may be running: its learner stands by while the version is
-published, and goes on from it. Design and rejected alternatives:
-`docs/decisions/jobs-bandit-training.md`.
+time is judged on the pages after it; if it passes, the fold continues to the end and becomes the
+next version. A server may be running: its learner stands by while the version is published, and
+goes on from it. Rejected alternatives: `docs/decisions/jobs-bandit-training.md`.
 """
 
 from collections.abc import Callable

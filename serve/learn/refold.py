@@ -1,9 +1,9 @@
 """Versions that are no longer kept as snapshots, folded again from the log that they were made of.
 
-The log is the truth, so a published version is what folding the log up to its offset gives under
-the arguments that it was learned under. Versions are asked for in about the order of the log, so
-one fold runs forward and freezes what it passes; it begins at the nearest snapshot that can be
-resumed from. Rejected alternatives: `docs/decisions/serve-versions.md`.
+Folding the log up to a version's offset, under the arguments that it was learned under, gives the
+version. Versions are asked for in about the order of the log, so one fold runs forward and freezes
+each one that it passes; it begins at the nearest snapshot that can be resumed from. Rejected
+alternatives: `docs/decisions/serve-versions.md`.
 """
 
 from collections.abc import Collection, Mapping, Sequence

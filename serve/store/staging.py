@@ -2,8 +2,8 @@
 
 A staged row is no part of the log. The commit is one row, the mark, so an import killed before it
 has imported nothing, and one killed after it is finished by whoever opens the store next. Writes
-are short, so a server goes on beside them. Why not one transaction, and what several shards need:
-`docs/decisions/history-import.md`.
+are short, so a server goes on beside them. The steps on several shards, and why it is not one
+transaction: `docs/decisions/history-import.md`.
 """
 
 import secrets

@@ -53,3 +53,8 @@ def test_a_server_that_others_reach_needs_a_live_key(tmp_path: Path) -> None:
         write_now(store, lambda t: revoke_key(t, key.key_id, 1))
         with pytest.raises(JobError, match="and none; create one first"):
             require_guarded(far, store, 2)
+
+
+def test_a_server_that_always_asks_for_keys_answers_to_any_name() -> None:
+    assert allowed_hosts(ServerSettings(keys="always")) is None
+    assert allowed_hosts(ServerSettings(keys="always", hosts=("a.example",))) == {"a.example"}

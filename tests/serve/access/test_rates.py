@@ -3,11 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.access.rates import Rates
+from serve.access.rates import RateLimiter
 
 
 def test_a_full_bucket_gives_its_burst_and_then_its_rate() -> None:
-    rates = Rates(2.0, 5.0)
+    rates = RateLimiter(2.0, 5.0)
     assert [rates.take("a", 0) for _ in range(11)] == [True] * 10 + [False]
     assert not rates.take("a", 499)
     assert rates.take("a", 500)
@@ -16,12 +16,12 @@ def test_a_full_bucket_gives_its_burst_and_then_its_rate() -> None:
 
 
 def test_a_rate_of_nothing_is_any_rate() -> None:
-    rates = Rates(0.0, 5.0)
+    rates = RateLimiter(0.0, 5.0)
     assert all(rates.take("a", 0) for _ in range(1000))
 
 
 def test_a_clock_that_goes_back_fills_nothing() -> None:
-    rates = Rates(1.0, 1.0)
+    rates = RateLimiter(1.0, 1.0)
     assert rates.take("a", 10_000)
     assert not rates.take("a", 0)
     assert not rates.take("a", 10_000)
@@ -29,12 +29,12 @@ def test_a_clock_that_goes_back_fills_nothing() -> None:
 
 
 def test_a_name_may_have_a_rate_of_its_own() -> None:
-    rates = Rates(0.0, 1.0)
+    rates = RateLimiter(0.0, 1.0)
     assert [rates.take("a", 0, per_second=2.0) for _ in range(3)] == [True, True, False]
 
 
 def test_memory_is_bounded() -> None:
-    rates = Rates(1.0, 1.0, most_names=10)
+    rates = RateLimiter(1.0, 1.0, most_names=10)
     for k in range(100):
         assert rates.take(str(k), 0)
     assert len(rates._buckets) == 10
@@ -48,7 +48,7 @@ def test_memory_is_bounded() -> None:
 def test_no_more_passes_than_burst_and_rate_allow(
     steps: list[tuple[int, int]], per_second: float
 ) -> None:
-    rates, now_ms, taken = Rates(per_second, 4.0), 0, 0
+    rates, now_ms, taken = RateLimiter(per_second, 4.0), 0, 0
     most = max(4.0 * per_second, 1.0)
     for wait_ms, n in steps:
         now_ms += wait_ms

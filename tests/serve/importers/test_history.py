@@ -10,13 +10,13 @@ import pytest
 from past import AT_MS
 
 from serve.errors import BadFile
-from serve.importers.history import Views, read
+from serve.importers.history import HistoryViews, read
 
 NOW_MS = AT_MS + 86_400_000
 HEAD = "user_id,item_id,at_ms"
 
 
-def rows_of(views: Views) -> list[tuple[str, str, int]]:
+def rows_of(views: HistoryViews) -> list[tuple[str, str, int]]:
     ids = zip(views.user.tolist(), views.item.tolist(), views.at_ms.tolist(), strict=True)
     return [(views.user_ids[u], views.item_ids[i], at_ms) for u, i, at_ms in ids]
 
