@@ -116,7 +116,7 @@ ObsMode = Literal["flat", "ids"]
 OBS_MODES: tuple[ObsMode, ...] = get_args(ObsMode)
 HORIZON_DAYS = 60
 COLOURS = ((86, 196, 142), (236, 176, 88), (226, 104, 118))
-"""Heights of the bars of satisfaction, satiation and load."""
+"""Colours of the bars of satisfaction, satiation and load."""
 N_SEEDS = 2**62
 
 

@@ -222,14 +222,12 @@ class Join:
         reward: Reward,
         *,
         settle_ms: int = SETTLE_MS,
-        grace_ms: int = 0,
         default_reward: float | None = None,
     ) -> None:
         """Start before the first record.
 
         Args:
             settle_ms: grace period for feedback after the end of a card.
-            grace_ms: extra time for late feedback after a decision's deadline.
             default_reward: reward of a card of which nothing was reported; it closes, not `seen`,
                 when the time of its page is over. None: it is dropped.
         """
@@ -238,7 +236,6 @@ class Join:
         self._reward = reward
         self._tallies = by_name(reward.tallies)
         self._settle_ms = settle_ms
-        self._grace_ms = grace_ms
         self._state = _State(0, JoinCounts(), {}, {})
         # (time, page order, slot, page): the agenda, which follows from the state: a
         # deadline that has moved on meanwhile is put back when its old time comes.
@@ -251,14 +248,13 @@ class Join:
         reward: Reward,
         *,
         settle_ms: int = SETTLE_MS,
-        grace_ms: int = 0,
         default_reward: float | None = None,
     ) -> Self:
         """Return the join that `to_bytes` wrote; the other arguments must be those of that join.
 
         Bytes that are not such a state raise msgspec.ValidationError or msgspec.DecodeError.
         """
-        join = cls(reward, settle_ms=settle_ms, grace_ms=grace_ms, default_reward=default_reward)
+        join = cls(reward, settle_ms=settle_ms, default_reward=default_reward)
         join._state = _decoder.decode(data)
         for page in join._state.pages.values():
             join._plan(page, _UNSEEN, page.expires_ms)
@@ -388,8 +384,7 @@ class Join:
         return self._state.pages[shown[0]].order
 
     def _plan(self, page: JoiningPage, slot: int, deadline_ms: int) -> None:
-        at_ms = deadline_ms + self._grace_ms
-        heapq.heappush(self._agenda, (at_ms, page.order, slot, page.page_id))
+        heapq.heappush(self._agenda, (deadline_ms, page.order, slot, page.page_id))
 
     def _close_until(self, now_ms: int) -> Iterator[Interaction]:
         while self._agenda and self._agenda[0][0] <= now_ms:
@@ -400,7 +395,7 @@ class Join:
             if slot == _UNSEEN:
                 yield from self._drop_unseen(page)
             elif decision := page.decisions.get(slot):
-                if decision.deadline_ms + self._grace_ms > at_ms:
+                if decision.deadline_ms > at_ms:
                     self._plan(page, slot, decision.deadline_ms)
                 else:
                     yield self._close(page, slot)

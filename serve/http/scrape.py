@@ -153,7 +153,11 @@ def _arms(beat: ArmsHeartbeat) -> Iterator[Metric]:
         yield _gauge("arms_sample_ratio_p", meaning, readout.sample_ratio.p_value)
     counts = (
         ("users", "Users dealt to the arm.", {arm.arm: arm.users for arm in readout.arms}),
-        ("active_users", "Users of the arm who saw a card.", {a.arm: a.active for a in readout.arms}),
+        (
+            "active_users",
+            "Users of the arm who saw a card.",
+            {a.arm: a.active for a in readout.arms},
+        ),
         ("cards", "Answered cards of the arm.", {arm.arm: arm.cards for arm in readout.arms}),
     )
     for name, meaning, by_arm in counts:

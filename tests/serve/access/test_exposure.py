@@ -57,4 +57,6 @@ def test_a_server_that_others_reach_needs_a_live_key(tmp_path: Path) -> None:
 
 def test_a_server_that_always_asks_for_keys_answers_to_any_name() -> None:
     assert allowed_hosts(ServerSettings(keys="always")) is None
-    assert allowed_hosts(ServerSettings(keys="always", hosts=("a.example",))) == {"a.example"}
+    assert allowed_hosts(ServerSettings(keys="always", hosts=("a.example",))) == frozenset(
+        {"a.example"}
+    )
