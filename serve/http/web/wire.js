@@ -30,9 +30,10 @@ export function postEvents(events) {
 /** Hand events to the browser, which sends them after the page is gone; return whether it will. */
 export function beaconEvents(events) {
   if (TOKEN) {
-    // A beacon carries no header; a request that outlives the page does.
+    // A beacon carries no header. A request that outlives the page does, but nobody hears whether it
+    // arrives: the caller keeps the events, and the same ids count once.
     postEvents(events).catch(() => {});
-    return true;
+    return false;
   }
   const body = new Blob([JSON.stringify({ events })], { type: "application/json" });
   return navigator.sendBeacon(new URL("v1/feedback", ROOT), body);
