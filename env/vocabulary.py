@@ -255,6 +255,11 @@ Example = Interaction | Correction
 """Something to learn from: a decision, or what has become known of one later."""
 
 
+def interaction_of(example: Example) -> Interaction:
+    """Return an example's decision as it is known now."""
+    return example.after if isinstance(example, Correction) else example
+
+
 def decision_id(page_id: PageId, slot: int) -> DecisionId:
     """Name the decision of a page's slot.
 

@@ -176,7 +176,7 @@ class SnapshotStore:
             FileExistsError: this version or a later one exists; its learner may have died before
                 making it current, so take the next above the last of `versions()`.
         """
-        full = _filled(manifest, parts)
+        full = filled(manifest, parts)
         newest = max(self.versions(), default=0)
         if full.version <= newest:
             raise FileExistsError(f"expected a version above {newest}, got {full.version}")
@@ -337,8 +337,12 @@ class SnapshotStore:
                 shutil.rmtree(aside, ignore_errors=True)
         for path in self._folder.glob(f"{_UNFINISHED}*"):
             with suppress(FileNotFoundError):
-                if newest_s - path.stat().st_mtime > _ABANDONED_S:
+                if newest_s - path.stat().st_mtime <= _ABANDONED_S:
+                    continue
+                if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
+                else:  # a pin whose writer was killed
+                    path.unlink()
 
     def _kept(self, versions: list[int]) -> set[int]:
         if len(versions) <= self._keep.last:
@@ -377,7 +381,12 @@ def _held(homes: Collection[Path], how: int) -> Iterator[None]:
             os.close(handle)
 
 
-def _filled(manifest: Manifest, parts: Mapping[str, bytes]) -> Manifest:
+def filled(manifest: Manifest, parts: Mapping[str, bytes]) -> Manifest:
+    """Return a manifest with the digests of these parts.
+
+    Raises:
+        ValueError: the version is below 1 or a part's name is not allowed.
+    """
     if not 1 <= manifest.version < 10**12:
         raise ValueError(f"version must be from 1 to 10^12 - 1, got {manifest.version}")
     for name in parts:

@@ -28,6 +28,7 @@ from env.vocabulary import (
     Floats,
     Interaction,
     Ints,
+    interaction_of,
 )
 from policies.bandit.item_effects import ItemEffects
 from policies.bandit.main_effects import (
@@ -264,9 +265,10 @@ class HybridBandit:
             self._main.restore(main)
             self._effects.undo()
             self._refusals = refusals
+            last = interaction_of(learned[-1]).decision_id
             raise PoisonedModel(
-                f"{trouble} in {len(learned)} interactions up to "
-                f"{_as_known(learned[-1]).decision_id}; rolled back to {self._n_events} learned"
+                f"{trouble} in {len(learned)} interactions up to {last}; rolled back to "
+                f"{self._n_events} learned"
             )
 
     def to_bytes(self) -> bytes:
@@ -330,7 +332,8 @@ class HybridBandit:
                 accepted.append(example)
                 continue
             self._refusals[reason] = self._refusals.get(reason, 0) + 1
-            _log.warning("refused decision=%s reason=%s", _as_known(example).decision_id, reason)
+            refused = interaction_of(example).decision_id
+            _log.warning("refused decision=%s reason=%s", refused, reason)
         return accepted
 
     def _reasons(self, examples: Sequence[Example]) -> list[str]:
@@ -338,7 +341,7 @@ class HybridBandit:
 
         A correction of what was refused is refused too: there is nothing to correct.
         """
-        reasons = self.args.refusals([_as_known(example) for example in examples])
+        reasons = self.args.refusals([interaction_of(example) for example in examples])
         corrections = [(k, e.before) for k, e in enumerate(examples) if isinstance(e, Correction)]
         earlier = self.args.refusals([before for _, before in corrections])
         for (k, _), reason in zip(corrections, earlier, strict=True):
@@ -347,7 +350,7 @@ class HybridBandit:
 
     def _learn_all(self, examples: Sequence[Example]) -> str:
         """Learn in order; return the reason of the first bad prediction, else ''."""
-        known = [_as_known(example) for example in examples]
+        known = [interaction_of(example) for example in examples]
         batch, pair = LearningBatch.of(known, self._layout), ExamplePair()
         watch = PredictionMonitor(self._layout, self._workspace.weights())
         for k, example in enumerate(examples):
@@ -436,11 +439,6 @@ class HybridBandit:
         if np.isfinite(kept).all() and np.isfinite(self._main.weights).all():
             return ""
         return "a weight is not finite"
-
-
-def _as_known(example: Example) -> Interaction:
-    """Return an example's interaction as it is known now."""
-    return example.after if isinstance(example, Correction) else example
 
 
 def features_text(features: Features) -> list[str]:

@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 
 from env.interface import Past
-from env.records import PageRecord, Record, TickRecord
+from env.records import PageRecord, Record
 from env.reward import Reward, is_censored
-from env.vocabulary import Correction, Floats, Interaction, Scene, UserKey
+from env.vocabulary import Correction, Floats, Interaction, PageId, Scene, UserKey
 from replay.estimators.always_valid import (
     INTERVAL,
     Difference,
@@ -35,6 +35,7 @@ from replay.join.whole import WholeJoin
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 _BEHIND_MS = 12 * _HOUR_MS  # the last time zone's midnight after that of UTC
+_LEAST_FOREIGN = 1_000
 _RATE_HOURS = 24
 
 FigureName = Literal[
@@ -168,17 +169,23 @@ class ArmsFold:
         self._join = WholeJoin(reward, settle_ms=settle_ms, past=past)
         self._users: dict[UserKey, _User] = {}
         self._hours: Counter[int] = Counter()  # answered cards by hour of their pages
+        self._foreign: set[PageId] = set()  # open pages of other arms, and some that have closed
+        self._most_foreign = _LEAST_FOREIGN
         self.others: set[str] = set()  # arms of the log that are none of these
 
     def fold(self, record: Record) -> None:
         """Fold one record."""
         if isinstance(record, PageRecord) and not self._deal(record):
-            record = TickRecord(record.at_ms)
+            self._foreign.add(record.page_id)
         for example in self._join.fold(record):
-            if not isinstance(example, Correction):
+            if isinstance(example, Correction):
+                if self._join.corrected_page and self._join.corrected_page.arm in self._shares:
+                    self._correct(example)
+            elif example.page_id not in self._foreign:
                 self._count(example)
-            elif self._join.corrected_page and self._join.corrected_page.arm in self._shares:
-                self._correct(example)
+        if len(self._foreign) > self._most_foreign:
+            self._foreign = set(filter(self._join.is_open, self._foreign))
+            self._most_foreign = 2 * len(self._foreign) + _LEAST_FOREIGN
 
     def readout(self, control: str, rules: Rules) -> Readout:
         """Return the result so far.

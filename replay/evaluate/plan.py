@@ -54,7 +54,10 @@ class Plan(msgspec.Struct, frozen=True):
             gates = ", ".join(self.never)
             return f"{self.policy}: no number of swipes answers this: {gates}"
         if self.more_swipes is None:
-            return f"{self.policy}: the log has no decision that this policy could have made"
+            return (
+                f"{self.policy}: not known, as the log has no decision with a reward that counts "
+                "which this policy could have made"
+            )
         if not self.more_swipes:
             return f"{self.policy}: answered, with an interval at most {self.width:.4f} wide"
         why = self.needs[0]
@@ -92,14 +95,14 @@ def _plan(report: PolicyReport, width: float) -> Plan:
     width_now = None if estimate is None else estimate.high - estimate.low
     needs = sorted(_needs(report, gates, width, width_now), key=lambda need: -need.decisions)
     is_known = estimate is not None and (health.n_rewards > 0 or not report.refusals)
-    seen_share = 1.0 - of_log.censored_share
+    ended_share = max(1.0 - of_log.censored_share, 1.0 / max(health.n, 1))
     more: int | None = None
     if is_known and not never:
         needed = max((need.decisions for need in needs), default=health.n)
-        more = round(max(needed - health.n, 0) / seen_share)
+        more = round(max(needed - health.n, 0) / ended_share)
     days = None
     if more is not None and of_log.per_day:
-        days = more * seen_share / of_log.per_day
+        days = more * ended_share / of_log.per_day
     return Plan(
         policy=report.policy,
         width=width,

@@ -28,6 +28,7 @@ from env.vocabulary import (
     PageId,
     UserKey,
     decision_id,
+    interaction_of,
 )
 from replay.join.whole import join_examples
 
@@ -157,10 +158,11 @@ ROW = np.dtype(
         ("dwell_s", np.float64),
         ("flags", np.bool_, (len(FLAGS),)),
         ("closed_ms", np.int64),
+        ("gone", np.bool_),
     ]
 )
 
-ROW_COLUMNS = tuple(ROW.names or ())
+ROW_COLUMNS = tuple(name for name in ROW.names or () if name != "gone")
 Table = npt.NDArray[np.void]
 
 
@@ -231,12 +233,13 @@ def _values(
 
 
 def order_of(table: Table) -> Ints:
-    """Return the indices of a table's rows by page and slot, each decision's last row only."""
+    """Return the indices of rows by page and slot: each decision's last one, unless it is gone."""
     order = np.lexsort((table["slot"], table["page"]))  # stable: corrections come last
     page, slot = table["page"][order], table["slot"][order]
     is_last = np.ones(len(order), dtype=np.bool_)
     is_last[:-1] = (page[1:] != page[:-1]) | (slot[1:] != slot[:-1])
-    return order[is_last]
+    kept: Ints = order[is_last & ~table["gone"][order]]
+    return kept
 
 
 class PageIndex(Protocol):
@@ -263,12 +266,13 @@ class RowMaker:
     def rows(self, closed: Iterable[Example], pages: PageIndex) -> Iterator[tuple[object, ...]]:
         """Yield the fields of `ROW` for each Interaction that can be evaluated.
 
-        A corrected one has another row, which takes the place of the first (see `order_of`). A
-        reward that is not finite raises ValueError.
+        A corrected one has another row, which takes the place of the first (see `order_of`); one
+        that takes the place of an unreported card's, and of which the end is not known, is `gone`.
+        A reward that is not finite raises ValueError.
         """
         n = 0
         for example in closed:
-            after = example.after if isinstance(example, Correction) else example
+            after = interaction_of(example)
             place = pages.place(after.page_id)
             if place is None:
                 continue
@@ -276,11 +280,14 @@ class RowMaker:
                 self._count(example.before, -1)
             self._count(after, 1)
             if _is_censored(after):
+                if isinstance(example, Correction) and not _is_censored(example.before):
+                    n += 1
+                    yield (*self._row(after, place, pages.record(place)), True)
                 continue
             if after.feedback.others:
                 self.others[n] = after.feedback.others
             n += 1
-            yield self._row(after, place, pages.record(place))
+            yield (*self._row(after, place, pages.record(place)), False)
 
     def _count(self, interaction: Interaction, n: int) -> None:
         seen = interaction.feedback.seen

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from env.interface import Past
 from env.records import FeedbackRecord, LogLine, PageRecord, Record
 from env.reward import Reward
-from env.vocabulary import Correction, Example, Interaction, PageId
+from env.vocabulary import Example, Interaction, PageId, interaction_of
 from replay.join.join import SETTLE_MS, Join
 from replay.join.late import KeptPast, LateFeedback
 
@@ -36,8 +36,9 @@ class WholeJoin:
         """
         self._join = Join(reward, settle_ms=settle_ms, default_reward=default_reward)
         self._late = LateFeedback.always(reward, default_reward)
-        self._kept = KeptPast() if past is None else None
-        self._past: Past | None = past or self._kept
+        kept = KeptPast()
+        self._past: Past = kept if past is None else past
+        self._kept = kept if past is None else None
         self.corrected_page: PageRecord | None = None
 
     @property
@@ -56,7 +57,7 @@ class WholeJoin:
         """
         found: list[Example] = [*self._note(self._join.fold(record))]
         self._late.fold(record, self._join.clock_ms)
-        if self._join.was_late and isinstance(record, FeedbackRecord) and self._past is not None:
+        if self._join.was_late and isinstance(record, FeedbackRecord):
             history = self._past.history(record)
             change = self._late.change(record, history)
             if history is not None and change is not None:
@@ -111,4 +112,4 @@ def join_all(
         lines, reward, settle_ms=settle_ms, default_reward=default_reward, past=past
     )
     for example in examples:
-        yield example.after if isinstance(example, Correction) else example
+        yield interaction_of(example)

@@ -67,6 +67,8 @@ def verdict(report: PolicyReport) -> tuple[str, str]:
             f"flatters it: {size}. Evaluate it on pages that it did not learn from (--held-out)."
             f"{warning}"
         )
+    if report.card_flatters:
+        return _page_verdict(report, warning)
     if gain.low > 0.0:
         return (
             "better",
@@ -81,6 +83,27 @@ def verdict(report: PolicyReport) -> tuple[str, str]:
         "open",
         f"Whether {report.policy} earns more or less than the log is open: {size}.{warning}",
     )
+
+
+def _page_verdict(report: PolicyReport, warning: str) -> tuple[str, str]:
+    """Return the verdict by whole pages, of a policy that the value of a card flatters.
+
+    The two intervals are not paired, so those that overlap leave it open.
+    """
+    page = report.page_value
+    if page is None or not page.is_answered or page.low is None or page.high is None:
+        return "flattered", f"{report.policy}: {flattery(report)}.{warning}"
+    logged = page.logged
+    said = (
+        f"a page that {report.policy} fills itself is worth {page.value:.3f} ({page.low:.3f} to "
+        f"{page.high:.3f}), one as logged {logged.value:.3f} ({logged.low:.3f} to "
+        f"{logged.high:.3f}){'.' + warning if warning else '.'}"
+    )
+    if page.low > logged.high:
+        return "better", f"More than what was logged: {said}"
+    if page.high < logged.low:
+        return "worse", f"Less than what was logged: {said}"
+    return "open", f"Open: {said}"
 
 
 def refused(refusal: GateFailure) -> str:

@@ -57,6 +57,7 @@ class InProcessFeed:
             resumable_share=RESUMABLE_SHARE,
             tick_after_s=None,
             told=() if self._trainer is None else (self._trainer.offer,),
+            corrects_ms=config.join.corrects_ms,
         )
         self._versions = Follower(
             store,

@@ -1,8 +1,9 @@
 """The command `nextswipe evaluate`."""
 
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import typer
@@ -60,6 +61,7 @@ _OF_OBD_ALONE = frozenset({"campaign", "behaviour", "target"})
 _OF_OBD = _OF_OBD_ALONE | {"obd", "force", "as_json", "config", "data"}
 """Parameters that are allowed with --obd."""
 
+_OF_REPORTS = frozenset({"segment", "estimator", "importance", "report"})
 _OF_OURS = frozenset({"arm", "held_out", "as_learned", "pin"})
 """Parameters that are allowed with our own log only."""
 
@@ -169,8 +171,6 @@ def evaluate(
         raise JobError(f"--report: expected a file in a folder that is there, got {report}")
     names = policies or ["vowpal" if log is None else "uniform"]
     settings = load_settings(config, data)
-    if width is not None and not plan:
-        raise JobError("--width: not looked at without --plan; leave it out")
     from serve.jobs.evaluate import (
         find_estimator,
         open_external_evaluation,
@@ -198,7 +198,8 @@ def evaluate(
                     )
                 )
             if pin:
-                pin_versions(settings, question)
+                pinned = ", ".join(map(str, pin_versions(settings, question))) or "none is kept"
+                typer.echo(f"pinned versions: {pinned}", err=True)
         with bar("evaluating", 2 * question.n_decisions) as advance:
             evaluation = question.answer(
                 fit=reward_fit(settings, reward_model),
@@ -248,12 +249,20 @@ def _refuse_ignored(context: typer.Context, obd: Path | None, log: Path | None) 
         for parameter in context.command.params
         if _is_given(context, str(parameter.name))
     }
+    if "plan" in given:
+        _refuse_names("--plan", given, given.keys() & _OF_REPORTS)
+    elif "width" in given:
+        raise JobError("--width: not looked at without --plan; leave it out")
     if obd is not None:
         asked, ignored = "--obd", given.keys() - _OF_OBD
     elif log is not None:
         asked, ignored = "--log", given.keys() & (_OF_OBD_ALONE | _OF_OURS)
     else:
         asked, ignored = "our own log", given.keys() & _OF_OBD_ALONE
+    _refuse_names(asked, given, ignored)
+
+
+def _refuse_names(asked: str, given: Mapping[str, Any], ignored: Collection[str]) -> None:
     if ignored:
         names = [
             parameter.opts[0] if parameter.param_type_name == "option" else "POLICIES"

@@ -6,9 +6,11 @@ current version, or with `@N` of a kept one. A blend is the current ranker with 
 """
 
 import importlib
+import logging
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -100,8 +102,9 @@ _LEARNED = (
     "vowpal@VERSION",
 )
 
+logger = logging.getLogger(__name__)
 SCORERS_KEPT = 8
-"""Versions cached while a log is read, 1 MB each; pages of one version stand together."""
+"""Versions cached while a log is read, 4 MB each as shipped; pages of one stand together."""
 
 
 def find_policy(config: Config, store: Store, name: str) -> Policy:
@@ -184,9 +187,9 @@ def learned_until(config: Config, store: Store, policy: Policy) -> int:
         ranker = blend_args(policy.explorer).ranker
     offsets = [each.offset for each in all_versions(store) if each.version == version]
     if version and not offsets:  # of a snapshot that this store's log has not seen
-        offsets = [open_snapshots(config).manifest(version).offsets[0]]
+        offsets = [sum(open_snapshots(config).manifest(version).offsets)]
     if ranker:
-        offsets.append(open_rankers(config).manifest(ranker).offsets[0])
+        offsets.append(sum(open_rankers(config).manifest(ranker).offsets))
     return max(offsets, default=0)
 
 
@@ -199,20 +202,30 @@ def leave_out_users(config: Config, store: Store, policy: Policy) -> CrossFitted
     The log is folded again up to the version, once for each of `N_FOLDS` folds of its users.
 
     Args:
-        config: the learner's arguments must be those that it learned under.
+        config: has the learner's arguments.
         store: holds the log and the versions.
         policy: as `find_policy` gives it.
 
     Returns:
-        None: the policy is another one, learned nothing, or was published in another log.
+        None: the policy is another one, learned nothing, was published in another log, or was
+        learned under other arguments than these.
     """
-    version = bandit_version(policy.name)
+    version, args = bandit_version(policy.name), learning_args(config)
     published = {each.version: each for each in all_versions(store)}
     if not policy.name.startswith("vowpal@") or not version or version not in published:
         return None
-    folds = refold_without_users(
-        store.log, StorePast(store), published[version], learning_args(config), N_FOLDS
-    )
+    with suppress(FileNotFoundError):  # one that is gone was folded under these arguments
+        manifest = open_snapshots(config).manifest(version)
+        if (manifest.feature_schema, manifest.args) != (SCHEMA, args.manifest_args()):
+            logger.warning(
+                "version=%d was learned under other settings than these: its users are judged by "
+                "the very version, which flatters it",
+                version,
+            )
+            return None
+    folds = refold_without_users(store.log, StorePast(store), published[version], args, N_FOLDS)
+    if folds is None:
+        return None
     explorer = explorer_from(policy.explorer)
     return CrossFittedPolicy(policy, [scorer.exploring(explorer) for scorer in folds])
 
@@ -256,9 +269,7 @@ def behaviour(config: Config, store: Store | None = None) -> Behaviour:
 
     if store is None:
         return find
-    refolded = RefoldedVersions(
-        store.log, StorePast(store), all_versions(store), learning_args(config), snapshots
-    )
+    refolded = open_refolded(config, store)
     first = initial_model(vowpal_args(config))
     refolded_custom = CustomFinder(customs, refolded.custom_state)
 
@@ -293,22 +304,27 @@ class ArmLoggers:
             find: as `behaviour` returns it.
         """
         self._shares, self._find = shares, find
-        self._latest: dict[str, PageRecord | None] = {}
+        self._latest: dict[str, Policy | None] = {}
 
     def __call__(self, page: PageRecord, is_known: bool) -> tuple[Logger, ...]:
         """Return the loggers; none where an arm has not served yet, or its policy is not known."""
         if page.arm not in self._shares:
             return ()
-        self._latest[page.arm] = page if is_known else None
+        found = self._find(page) if is_known else None
+        self._latest[page.arm] = found.policy if isinstance(found, Presumed) else found
         loggers = []
         for arm, share in self._shares.items():
-            latest = self._latest.get(arm)
-            found = None if latest is None else self._find(latest)
-            if found is None:
+            policy = self._latest.get(arm)
+            if policy is None:
                 return ()
-            policy = found.policy if isinstance(found, Presumed) else found
             loggers.append(Logger(share, policy))
         return tuple(loggers)
+
+
+def open_refolded(config: Config, store: Store) -> RefoldedVersions:
+    """Return what folds the published versions of a store again, under the present arguments."""
+    past, snapshots = StorePast(store), open_snapshots(config)
+    return RefoldedVersions(store.log, past, all_versions(store), learning_args(config), snapshots)
 
 
 def _learned(config: Config, store: Store, kind: str, number: str) -> Policy:
@@ -424,15 +440,19 @@ def _scorer(
 def _refolded(
     config: Config, store: Store, version: int, snapshots: SnapshotStore
 ) -> HybridBanditScorer:
-    versions = all_versions(store)
-    found = RefoldedVersions(
-        store.log, StorePast(store), versions, learning_args(config), snapshots
-    ).scorer(version)
+    refolded = open_refolded(config, store)
+    found = refolded.scorer(version)
     if found is None:
         there = ", ".join(map(str, snapshots.versions())) or "none"
-        last = max((each.version for each in versions), default=0)
+        last = max((each.version for each in all_versions(store)), default=0)
         raise JobError(
             f"expected a version that was published (1 to {last}) or is kept ({there}), "
             f"got {version}"
+        )
+    if not refolded.is_as_published(version):
+        raise JobError(
+            f"expected to get version {version} by folding the log again, since its snapshot is "
+            "gone, got another model: it was learned under other settings than these; name a "
+            "version that is kept, or use the settings of its time"
         )
     return found

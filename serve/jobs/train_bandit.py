@@ -21,7 +21,7 @@ from serve.config import Config
 from serve.errors import JobError
 from serve.learn.fold import LearnerState
 from serve.learn.gate import Gate
-from serve.learn.learner import BATCH_LINES, publish
+from serve.learn.learner import BATCH_LINES, heartbeat, publish
 from serve.learn.settings import learning_args, open_snapshots
 from serve.monitoring.heartbeats import Heartbeats, LearnerHeartbeat
 from serve.monitoring.status import SILENT_S
@@ -159,21 +159,7 @@ def _require_like_arguments(config: Config, store: Store, now_ms: int) -> None:
 
 def _hand_over(config: Config, learning: LearnerState, version: Activation, now_ms: int) -> None:
     """Tell a learner that stands by that this one has stopped, so that it goes on at once."""
-    beat = LearnerHeartbeat(
-        at_ms=now_ms,
-        epoch=version.epoch,
-        state="stopped",
-        version=version.version,
-        offset=version.offset,
-        learned=learning.policy.n_events,
-        closed=learning.join.counts.closed,
-        censored=learning.join.counts.censored,
-        never_seen=learning.join.counts.never_seen,
-        late=learning.join.counts.late,
-        refused=learning.policy.refusals,
-        poisoned=learning.poisoned,
-        rollbacks=learning.rollbacks,
-    )
+    beat = heartbeat(learning, version.epoch, version.version, "stopped", now_ms)
     Heartbeats(Path(config.data.folder)).write(f"learner-{version.epoch}", beat)
 
 

@@ -13,21 +13,22 @@ from typing import Any
 
 import msgspec
 
+from env.columns.schema import SCHEMA
 from env.fair_start.audience import Audiences
 from env.fair_start.settings import AudienceArgs
 from env.feedback import SHIPPED
 from env.history import n_views
-from env.interface import Past
+from env.interface import EventLog, Past
 from env.items.statistics import ItemStates
 from env.records import FeedbackRecord, HistoryRecord, ItemRecord, LogLine, Record
 from env.reward import Reward, is_censored
-from env.vocabulary import Correction, Example, Interaction
+from env.vocabulary import Correction, Example, Interaction, interaction_of
 from policies.bandit.policy import HybridBandit, PoisonedModel
 from policies.bandit.settings import HybridBanditArgs
 from policies.collaborative.answers import AnswerWindow
 from policies.custom.learning import CustomLearning, decode_state, part_name
 from policies.custom.load import CustomCode, say
-from policies.snapshots import Snapshot, SnapshotCorruption
+from policies.snapshots import Manifest, Snapshot, SnapshotCorruption
 from replay.join.join import Join
 from replay.join.late import KeptPast, LateFeedback
 
@@ -88,18 +89,19 @@ class LearnerState:
         self.audiences = Audiences(args.audiences)
         self.join = Join(args.reward, settle_ms=args.settle_ms, default_reward=args.default_reward)
         self.late = LateFeedback(args.reward, args.default_reward)
-        self._kept = KeptPast() if past is None else None
-        self._past: Past | None = past or self._kept
+        kept = KeptPast()
+        self._past: Past = kept if past is None else past
+        self._kept = kept if past is None else None
         self.custom = tuple(CustomLearning(code) for code in args.custom)
         self.window = None
         if args.answers:
             self.window = AnswerWindow(args.answers, dict(args.interests))
 
     @classmethod
-    def restore(
-        cls, snapshot: Snapshot, args: LearningArgs, past: Past | None = None
-    ) -> "LearnerState":
+    def restore(cls, snapshot: Snapshot, args: LearningArgs, past: Past) -> "LearnerState":
         """Return the fold as a snapshot holds it; one of an older release corrects nothing yet.
+
+        Its past must have the lines before the snapshot.
 
         Raises:
             SnapshotCorruption: a part is missing or cannot be decoded by this release.
@@ -177,7 +179,7 @@ class LearnerState:
         self.late.fold(record, self.join.clock_ms)
         if not self.late.window_ms:
             return
-        if self.join.was_late and isinstance(record, FeedbackRecord) and self._past is not None:
+        if self.join.was_late and isinstance(record, FeedbackRecord):
             change = self.late.change(record, self._past.history(record))
             if change is not None and self._corrects(change):
                 examples.append(change if change.learned else change.after)
@@ -214,21 +216,25 @@ class LearnerState:
         self.imported += n_views(record)
 
     def _learn(self, examples: Sequence[Example]) -> None:
-        """Train; split a batch that breaks the model in halves until the cause stands alone."""
+        self.learned += self._teach(self.policy, examples)
+
+    def _teach(self, policy: HybridBandit, examples: Sequence[Example]) -> int:
+        """Train a policy; split a batch that breaks it in halves until the cause stands alone.
+
+        Returns:
+            The number of examples that it learned from.
+        """
         try:
-            self.policy.learn(examples)
-            self.learned += len(examples)
+            policy.learn(examples)
         except PoisonedModel:
             self.rollbacks += 1
             if len(examples) == 1:
                 self.poisoned += 1
-                example = examples[0]
-                known = example.after if isinstance(example, Correction) else example
-                logger.exception("left out decision=%s", known.decision_id)
-                return
+                logger.exception("left out decision=%s", interaction_of(examples[0]).decision_id)
+                return 0
             half = len(examples) // 2
-            self._learn(examples[:half])
-            self._learn(examples[half:])
+            return self._teach(policy, examples[:half]) + self._teach(policy, examples[half:])
+        return len(examples)
 
     def parts(self, *, resumable: bool = True) -> dict[str, bytes]:
         """Return the parts of a snapshot; equal folds give equal bytes.
@@ -244,6 +250,22 @@ class LearnerState:
             if self.window is not None:
                 parts[ANSWERS] = self.window.to_bytes()
         return parts | dict(self._custom_parts())
+
+    def version_parts(self, version: int, *, resumable: bool) -> dict[str, bytes]:
+        """Return the parts of this fold as a version: those of `parts`, and the scorer."""
+        scorer = self.policy.frozen(version).to_bytes()
+        return {**self.parts(resumable=resumable), "scorer": scorer}
+
+    def manifest(self, version: int, epoch: int, log: EventLog) -> Manifest:
+        """Return the manifest of this fold as a version, without parts."""
+        return Manifest(
+            version=version,
+            epoch=epoch,
+            offsets=log.shard_offsets(self.offset),
+            feature_schema=SCHEMA,
+            reward_version=self.args.reward.version,
+            args=self.args.manifest_args(),
+        )
 
     def _custom_parts(self) -> Iterator[tuple[str, bytes]]:
         """Yield the parts of policies of one's own; one whose code fails has none."""

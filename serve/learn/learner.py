@@ -96,7 +96,8 @@ class OnlineLearner:
         self._known_offset = 0 if current is None else current.offset
         self._past = StorePast(store)
         self.learning = self._resume(current, args)
-        if corrects_ms not in (None, self.learning.late.window_ms):
+        is_behind = self.learning.offset < self._log.last_offset()  # a tick may stand there
+        if corrects_ms is not None and (is_behind or corrects_ms != self.learning.late.window_ms):
             # Its time is the log's: the clock of a simulated server is not this machine's.
             tick = TickRecord(self.learning.join.clock_ms, corrects_ms=corrects_ms)
             self._log.append([tick], durable=False)
@@ -187,39 +188,22 @@ class OnlineLearner:
     def _beat(self, state: Literal["learning", "stopped"]) -> None:
         if self._beats is None:
             return
-        learning, counts = self.learning, self.learning.join.counts
-        outcomes = msgspec.structs.asdict(learning.late.counts)
-        beat = LearnerHeartbeat(
-            at_ms=self._now_ms(),
-            epoch=self.epoch,
-            state=state,
-            version=self._version,
-            offset=learning.offset,
-            learned=learning.policy.n_events,
-            closed=counts.closed,
-            censored=counts.censored,
-            never_seen=counts.never_seen,
-            late=counts.late,
-            late_outcomes=outcomes,
-            refused=learning.policy.refusals,
-            poisoned=learning.poisoned,
-            rollbacks=learning.rollbacks,
-            overdrawn=self._overdrawn(),
-            custom_failed={custom.name: custom.failed for custom in learning.custom},
-            embedding=None if self._embedding is None else self._embedding(),
+        self._say_overdrawn()
+        embedding = None if self._embedding is None else self._embedding()
+        beat = heartbeat(
+            self.learning, self.epoch, self._version, state, self._now_ms(), embedding=embedding
         )
         self._beats.write(f"learner-{self.epoch}", beat)
         self._beat_s = self._monotonic_s()
 
-    def _overdrawn(self) -> dict[str, float]:
-        """Return the card share that each over-committed market needs; log each market once."""
+    def _say_overdrawn(self) -> None:
+        """Log each over-committed market once."""
         overdrawn = self.learning.audiences.overdrawn()
         for market in sorted(overdrawn.keys() - self._said_overdrawn):
             logger.warning(
                 "fair start overdrawn market=%s needed_share=%.3f", market, overdrawn[market]
             )
         self._said_overdrawn = frozenset(overdrawn)
-        return overdrawn
 
     def _tick_if_quiet(self) -> None:
         quiet_s = self._monotonic_s() - self._active_s
@@ -247,6 +231,47 @@ class OnlineLearner:
 def _news(learning: LearnerState) -> tuple[int, int]:
     """Return what grows whenever a fold knows more than before."""
     return learning.learned, learning.imported
+
+
+def heartbeat(
+    learning: LearnerState,
+    epoch: int,
+    version: int,
+    state: Literal["learning", "stopped"],
+    at_ms: int,
+    *,
+    embedding: EmbeddingCounts | None = None,
+) -> LearnerHeartbeat:
+    """Return the heartbeat of a learner with this fold.
+
+    Args:
+        learning: the fold.
+        epoch: of the learner.
+        version: last one published or resumed from.
+        state: of the learner.
+        at_ms: now.
+        embedding: counts of the hook, if there is one.
+    """
+    counts = learning.join.counts
+    return LearnerHeartbeat(
+        at_ms=at_ms,
+        epoch=epoch,
+        state=state,
+        version=version,
+        offset=learning.offset,
+        learned=learning.policy.n_events,
+        closed=counts.closed,
+        censored=counts.censored,
+        never_seen=counts.never_seen,
+        late=counts.late,
+        late_outcomes=msgspec.structs.asdict(learning.late.counts),
+        refused=learning.policy.refusals,
+        poisoned=learning.poisoned,
+        rollbacks=learning.rollbacks,
+        overdrawn=learning.audiences.overdrawn(),
+        custom_failed={custom.name: custom.failed for custom in learning.custom},
+        embedding=embedding,
+    )
 
 
 def _obstacle(
@@ -292,16 +317,8 @@ def publish(
     write_now(store, partial(require_epoch, epoch=epoch))
     with store.view() as view:
         number = max(view.last_version_number("policy"), *snapshots.versions(), 0) + 1
-    manifest = Manifest(
-        version=number,
-        epoch=epoch,
-        offsets=store.log.shard_offsets(learning.offset),
-        feature_schema=SCHEMA,
-        reward_version=learning.args.reward.version,
-        args=learning.args.manifest_args(),
-    )
-    scorer = learning.policy.frozen(number).to_bytes()
-    parts = {**learning.parts(resumable=resumable), "scorer": scorer}
+    manifest = learning.manifest(number, epoch, store.log)
+    parts = learning.version_parts(number, resumable=resumable)
     # Other snapshots lost in a power cut are folded again, so feedback need not wait for a flush.
     written = snapshots.publish(manifest, parts, durable=resumable)
     version = Activation(number, epoch, learning.offset, written.digest)

@@ -12,16 +12,17 @@ from dataclasses import replace
 
 from env.columns.schema import SCHEMA
 from env.interface import EventLog, Past
-from env.vocabulary import Correction, Example, UserKey
+from env.vocabulary import Example, interaction_of
 from policies.bandit.cross_fitted import fold_of
+from policies.bandit.policy import HybridBandit
 from policies.bandit.scorer import HybridBanditScorer
-from policies.snapshots import Manifest, SnapshotCorruption, SnapshotStore
+from policies.snapshots import Manifest, SnapshotCorruption, SnapshotStore, filled
 from serve.learn.fold import JOIN, LearnerState, LearningArgs
 from serve.store.store import Activation
 
 BATCH_LINES = 2_000
 VERSIONS_HELD = 16
-"""Versions held behind the fold, about 2 MB each; replicas may log pages a few versions apart."""
+"""Versions held behind the fold, 4 MB each as shipped; pages may be logged a few versions apart."""
 
 
 class RefoldedVersions:
@@ -66,6 +67,26 @@ class RefoldedVersions:
             return None
         return self._states[version].get(policy)
 
+    def is_as_published(self, version: int) -> bool:
+        """Return whether the fold gives a version as it was published, to the last bit.
+
+        Its manifest has a digest of each part, and the digest of the manifest is in the store.
+        """
+        published = next((each for each in self._versions if each.version == version), None)
+        if published is None or self.scorer(version) is None:
+            return False
+        if self._learning is None or self._learning.offset != published.offset:
+            self._restart(published.offset)
+        learning = self._learning
+        if learning is None or not self._read_to(published.offset):
+            return False
+        manifest = learning.manifest(version, published.epoch, self._log)
+        return any(
+            filled(manifest, learning.version_parts(version, resumable=resumable)).digest
+            == published.digest
+            for resumable in (False, True)
+        )
+
     def _fold_to(self, version: int) -> None:
         offset = self._offsets[version]
         if self._learning is None or self._learning.offset > offset or self._is_passed(version):
@@ -107,16 +128,7 @@ class RefoldedVersions:
 
     def _read_to(self, offset: int) -> bool:
         """Fold the log up to an offset; return whether it reaches so far."""
-        learning = self._learning
-        if learning is None:
-            return False
-        while learning.offset < offset:
-            n = min(BATCH_LINES, offset - learning.offset)
-            lines = [x for x in self._log.read(learning.offset, n) if x.offset <= offset]
-            if not lines:  # the last offsets were given to duplicates, or the log was cut
-                return self._log.last_offset() >= offset
-            learning.fold(lines)
-        return True
+        return self._learning is not None and _fold_until(self._learning, self._log, offset)
 
     def _freeze(self, version: int) -> None:
         learning = self._learning
@@ -136,26 +148,25 @@ def _states_of(learning: LearnerState) -> Collection[tuple[str, bytes]]:
     return found
 
 
-class _WithoutFold(LearnerState):
-    """A fold of the log whose policy learns nothing from one fold of the users."""
+class _WithoutFolds(LearnerState):
+    """A fold of the log with a policy for each fold of the users, which learns of all others."""
 
-    def __init__(self, args: LearningArgs, past: Past, fold: int, n_folds: int) -> None:
+    def __init__(self, args: LearningArgs, past: Past, n_folds: int) -> None:
         super().__init__(args, past)
-        self._fold, self._n_folds = fold, n_folds
+        self.policies = [HybridBandit(args.vowpal) for _ in range(n_folds)]
 
     def _learn(self, examples: Sequence[Example]) -> None:
-        kept = [each for each in examples if fold_of(_user(each), self._n_folds) != self._fold]
-        if kept:
-            super()._learn(kept)
-
-
-def _user(example: Example) -> UserKey:
-    return example.after.user if isinstance(example, Correction) else example.user
+        n = len(self.policies)
+        folds = [fold_of(interaction_of(each).user, n) for each in examples]
+        for k, policy in enumerate(self.policies):
+            others = [each for each, fold in zip(examples, folds, strict=True) if fold != k]
+            if others:
+                self._teach(policy, others)
 
 
 def refold_without_users(
     log: EventLog, past: Past, version: Activation, args: LearningArgs, n_folds: int
-) -> list[HybridBanditScorer]:
+) -> list[HybridBanditScorer] | None:
     """Return a version as it would be without each fold of users; the log is read once.
 
     Users' own statistics are in the pages' features, so only what was learned of others changes.
@@ -166,16 +177,22 @@ def refold_without_users(
         version: that was published.
         args: arguments under which it was learned; policies of one's own learn nothing here.
         n_folds: at least 2.
+
+    Returns:
+        A scorer for each fold; None: the log's lines are gone.
     """
-    args = replace(args, custom=(), answers=0)
-    folds = [_WithoutFold(args, past, fold, n_folds) for fold in range(n_folds)]
-    at = 0
-    while at < version.offset:
-        n = min(BATCH_LINES, version.offset - at)
-        lines = [line for line in log.read(at, n) if line.offset <= version.offset]
-        if not lines:
-            break
-        for learning in folds:
-            learning.fold(lines)
-        at = lines[-1].offset
-    return [learning.policy.frozen(version.version) for learning in folds]
+    learning = _WithoutFolds(replace(args, custom=(), answers=0), past, n_folds)
+    if not _fold_until(learning, log, version.offset):
+        return None
+    return [policy.frozen(version.version) for policy in learning.policies]
+
+
+def _fold_until(learning: LearnerState, log: EventLog, offset: int) -> bool:
+    """Fold a log up to an offset; return whether it reaches so far."""
+    while learning.offset < offset:
+        n = min(BATCH_LINES, offset - learning.offset)
+        lines = [line for line in log.read(learning.offset, n) if line.offset <= offset]
+        if not lines:  # the last offsets were given to duplicates, or the log was cut
+            return log.last_offset() >= offset
+        learning.fold(lines)
+    return True

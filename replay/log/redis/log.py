@@ -26,7 +26,7 @@ from env.records import (
     Record,
     TickRecord,
 )
-from env.vocabulary import PageId
+from env.vocabulary import PageId, split_decision_id
 from replay.log.format import require_known_format
 from replay.log.redis.client import ROUND, Entry, RedisClient, ResponseError
 from replay.log.redis.shard import Key, Shard, ShardLine, is_kind
@@ -393,7 +393,7 @@ def find_history(database: RedisDatabase, event: FeedbackRecord) -> PageHistory 
         LogCorruption: a line's crc or payload is wrong.
     """
     shard = database.shards[database.shard_of(event.user)]
-    page_id = event.decision_id.rpartition(":")[0]
+    page_id, _ = split_decision_id(event.decision_id)
     found = database.client.fields(shard.key(f"said:{page_id}"))
     offsets = {name.decode(): int(offset) for name, offset in found.items()}
     begin, end = offsets.pop("", None), offsets.get(event.event_id, 0)

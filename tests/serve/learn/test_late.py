@@ -20,6 +20,7 @@ from env.records import FeedbackKind, FeedbackRecord, PageRecord, Record, TickRe
 from env.vocabulary import Correction, Example, PageId, decision_id
 from policies.snapshots import Manifest, Snapshot
 from replay.join.dataset import read
+from replay.join.late import KeptPast
 from replay.join.our_log import LogSource
 from serve.config import Config, JoinTimes, StoreSettings
 from serve.jobs.verify import verify_log
@@ -270,7 +271,7 @@ def test_a_snapshot_of_an_older_release_is_resumed_from(older: Config) -> None:
     parts = learning.parts()
     del parts[LATE]
     manifest = Manifest(1, 1, (learning.offset,), SCHEMA, 1, {})
-    resumed = LearnerState.restore(Snapshot(manifest, parts), learning.args)
+    resumed = LearnerState.restore(Snapshot(manifest, parts), learning.args, KeptPast())
     assert resumed.offset == learning.offset
     assert resumed.late.window_ms == 0
     assert {**resumed.parts(), LATE: b""} == {**learning.parts(), LATE: b""}

@@ -30,6 +30,7 @@ from policies.bandit.policy import HybridBandit
 from policies.bandit.settings import HybridBanditArgs
 from policies.snapshots import Manifest, Snapshot, SnapshotStore
 from replay.join.join import Join
+from replay.join.late import KeptPast
 from serve.config import Config, DataSettings, JoinTimes
 from serve.config import LearnerSettings as Settings
 from serve.jobs.import_data import import_items
@@ -159,7 +160,7 @@ def folded(args: LearningArgs, lines: Sequence[LogLine]) -> LearnerState:
 def reopened(learning: LearnerState) -> LearnerState:
     """The fold as a snapshot would bring it back."""
     manifest = Manifest(1, 1, (learning.offset,), SCHEMA, learning.args.reward.version, {})
-    return LearnerState.restore(Snapshot(manifest, learning.parts()), learning.args)
+    return LearnerState.restore(Snapshot(manifest, learning.parts()), learning.args, KeptPast())
 
 
 def test_a_learner_killed_at_any_moment_ends_with_the_bytes_of_one_that_ran_through(

@@ -25,6 +25,7 @@ from env.vocabulary import Feedback, Floats, PageId, Profile, SessionId, UserId,
 from env.world.user import SimulatedUser, simulated_users
 from env.world.world import World, make_world
 from policies.collaborative.fit import fit as fit_factors
+from replay.estimators.intervals import t_quantile
 from serve.config import Config, DataSettings
 from serve.feed.pipeline import Pipeline
 from serve.importers import kuairand
@@ -43,8 +44,6 @@ from tests.studies.served_world.world import publish
 CARD_MS = 20_000
 DRAW_KEY = b"history"
 Z95 = 1.96
-_T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
-"""Two-sided 95% quantiles of Student's t by degrees of freedom."""
 
 Advance = Callable[[str, int, int], None]
 """Told the part, and how much of how much is done."""
@@ -178,7 +177,7 @@ def _result(
     ones = np.ones(len(warm))
     ratio = ratio_of_sums(warm, ones, cold, ones)
     gains = [float(mine.mean() / theirs.mean() - 1.0) for mine, theirs in earned]
-    by_seed = _T95[len(gains) - 1] * float(np.std(gains, ddof=1)) / len(gains) ** 0.5
+    by_seed = t_quantile(0.95, len(gains) - 1) * float(np.std(gains, ddof=1)) / len(gains) ** 0.5
     low = min(ratio.value - 1.0 - Z95 * ratio.se, float(np.mean(gains)) - by_seed)
     return GainResult(
         warm_gain=ratio.value - 1.0,
