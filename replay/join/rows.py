@@ -158,11 +158,10 @@ ROW = np.dtype(
         ("dwell_s", np.float64),
         ("flags", np.bool_, (len(FLAGS),)),
         ("closed_ms", np.int64),
-        ("gone", np.bool_),
     ]
 )
 
-ROW_COLUMNS = tuple(name for name in ROW.names or () if name != "gone")
+ROW_COLUMNS = tuple(ROW.names or ())
 Table = npt.NDArray[np.void]
 
 
@@ -233,13 +232,12 @@ def _values(
 
 
 def order_of(table: Table) -> Ints:
-    """Return the indices of rows by page and slot: each decision's last one, unless it is gone."""
+    """Return the indices of a table's rows by page and slot, each decision's last row only."""
     order = np.lexsort((table["slot"], table["page"]))  # stable: corrections come last
     page, slot = table["page"][order], table["slot"][order]
     is_last = np.ones(len(order), dtype=np.bool_)
     is_last[:-1] = (page[1:] != page[:-1]) | (slot[1:] != slot[:-1])
-    kept: Ints = order[is_last & ~table["gone"][order]]
-    return kept
+    return order[is_last]
 
 
 class PageIndex(Protocol):
@@ -266,9 +264,9 @@ class RowMaker:
     def rows(self, closed: Iterable[Example], pages: PageIndex) -> Iterator[tuple[object, ...]]:
         """Yield the fields of `ROW` for each Interaction that can be evaluated.
 
-        A corrected one has another row, which takes the place of the first (see `order_of`); one
-        that takes the place of an unreported card's, and of which the end is not known, is `gone`.
-        A reward that is not finite raises ValueError.
+        A corrected one has another row, which takes the place of the first (see `order_of`). A card
+        that had the reward of unreported ones keeps it until its end is known, as in the learner. A
+        reward that is not finite raises ValueError.
         """
         n = 0
         for example in closed:
@@ -276,23 +274,23 @@ class RowMaker:
             place = pages.place(after.page_id)
             if place is None:
                 continue
+            has_row = not _is_censored(after)
             if isinstance(example, Correction):
-                self._count(example.before, -1)
-            self._count(after, 1)
-            if _is_censored(after):
-                if isinstance(example, Correction) and not _is_censored(example.before):
-                    n += 1
-                    yield (*self._row(after, place, pages.record(place)), True)
+                self._count(example.before, -1, has_row=example.learned)
+                self._count(after, 1, has_row=has_row or example.learned)
+            else:
+                self._count(after, 1, has_row=has_row)
+            if not has_row:
                 continue
             if after.feedback.others:
                 self.others[n] = after.feedback.others
             n += 1
-            yield (*self._row(after, place, pages.record(place)), False)
+            yield self._row(after, place, pages.record(place))
 
-    def _count(self, interaction: Interaction, n: int) -> None:
+    def _count(self, interaction: Interaction, n: int, *, has_row: bool) -> None:
         seen = interaction.feedback.seen
         self.n_seen += n * seen
-        self.n_censored += n * (seen and _is_censored(interaction))
+        self.n_censored += n * (seen and not has_row)
 
     @property
     def said(self) -> frozenset[str]:
