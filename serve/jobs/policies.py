@@ -218,8 +218,8 @@ def leave_out_users(config: Config, store: Store, policy: Policy) -> CrossFitted
         manifest = open_snapshots(config).manifest(version)
         if (manifest.feature_schema, manifest.args) != (SCHEMA, args.manifest_args()):
             logger.warning(
-                "version=%d was learned under other settings than these: its users are judged by "
-                "the very version, which flatters it",
+                "version=%d was learned under other settings than these, so users are judged by "
+                "the very version, which flatters it: give the server's settings (--config)",
                 version,
             )
             return None

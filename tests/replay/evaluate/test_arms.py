@@ -61,6 +61,25 @@ def read(*records: Record, rules: Rules = FEW, shares: dict[str, float] | None =
     return fold_of(*records, TickRecord(end), shares=shares).readout("control", rules)
 
 
+class NoPast:
+    """Fails where a page is looked up: no event here is late."""
+
+    def history(self, event: FeedbackRecord) -> None:
+        raise AssertionError(f"{event.decision_id} was looked up")
+
+
+def test_prompt_feedback_on_pages_of_other_arms_is_looked_up_nowhere() -> None:
+    fold = ArmsFold(HALVES, Reward(), past=NoPast())
+    for k in range(3_000):
+        arm = "control" if k % 2 else "before"
+        for record in card(f"u{k}", arm, NOON_MS + 10_000 * k):
+            fold.fold(record)
+    fold.fold(TickRecord(NOON_MS + DAY_MS))
+    assert fold.others == {"before"}
+    assert fold.readout("control", FEW).figure("cards_per_user", "control").value == 1.0
+    assert len(fold._foreign) < 1_500
+
+
 def many(n: int, arm: str, chance: float, n_cards: int = 10, seed: int = 1) -> list[Record]:
     """Return users who watch each card to its end with this chance, which is worth 1."""
     rng = np.random.default_rng(seed)

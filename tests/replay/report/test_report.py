@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from replay.evaluate.calibration import compare_arm_sizes
 from replay.evaluate.evaluate import Evaluation, evaluate_all
 from replay.evaluate.importance import FeatureImportance, Importance
+from replay.evaluate.wholes import WholeValue
 from replay.report.html import report_html
 from replay.report.words import conclusions, moments, span, verdict
 
@@ -130,6 +131,38 @@ def test_what_a_policy_learned_from_is_held_against_it() -> None:
     can, cannot = conclusions(learned)
     assert "Nothing about these policies" in can[0]
     assert any("How good late@1 is" in sentence for sentence in cannot)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"), [(5.0, 6.0, "better"), (0.1, 0.2, "worse"), (0.5, 6.0, "open")]
+)
+def test_whole_pages_decide_about_a_policy_that_the_value_of_a_card_flatters(
+    low: float, high: float, word: str
+) -> None:
+    asked = evaluation()
+    logged = replace(asked.logged, value=1.0, low=0.9, high=1.1)
+    page = WholeValue(
+        unit="page",
+        estimator="dr-rl",
+        value=(low + high) / 2,
+        low=low,
+        high=high,
+        se=0.1,
+        logged=logged,
+        n=500,
+        n_users=100,
+        n_cards=5.0,
+        ess=300.0,
+        mean_weight=1.0,
+        mean_weight_se=0.01,
+        max_weight_share=0.01,
+    )
+    report = replace(asked.reports[0], card_flatters=True, leads_with="page", page_value=page)
+    found, sentence = verdict(report)
+    assert found == word
+    assert "fills itself is worth" in sentence
+    hidden = replace(report, leads_with="card", page_value=replace(page, value=None, low=None))
+    assert verdict(hidden)[0] == "flattered"
 
 
 def test_values_that_are_not_shown_are_said_to_be() -> None:

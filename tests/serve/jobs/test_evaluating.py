@@ -205,7 +205,9 @@ def test_a_report_is_written_beside_what_is_printed(config: Config, tmp_path: Pa
     file = tmp_path / "report.html"
     words = ["evaluate", "uniform", "vowpal@2", "--segment", "slot", "--importance"]
     at = ["--data", config.data.folder]
-    told = runner.invoke(app, [*words, *at])
+    settings = tmp_path / "settings.toml"
+    settings.write_text("[learner]\nbits = 12\nlearning_rate = 1.0\n")
+    told = runner.invoke(app, [*words, *at, "--config", str(settings)])
     assert "vowpal@2: learned from these users; each was judged by what it would be" in told.stdout
     words.append("--as-learned")
     done = runner.invoke(app, [*words, "--report", str(file), *at])
@@ -216,6 +218,26 @@ def test_a_report_is_written_beside_what_is_printed(config: Config, tmp_path: Pa
     assert html.startswith("<!doctype html>")
     assert "by slot" in html
     assert "Which features matter" in html
+
+
+def test_a_version_of_other_settings_is_judged_as_it_learned(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    wider = msgspec.structs.replace(config.learner, main_sd=50.0)
+    (target,) = ask(msgspec.structs.replace(config, learner=wider), "vowpal@2").targets
+    assert isinstance(target, PolicyTarget)
+    assert (target.n_folds, target.learned_share > 0.0) == (0, True)
+    assert "was learned under other settings than these" in caplog.text
+    (own,) = ask(config, "vowpal@2").targets
+    assert isinstance(own, PolicyTarget)
+    assert own.n_folds == 5
+
+
+def test_a_plan_refuses_what_it_would_not_look_at(config: Config, tmp_path: Path) -> None:
+    words = ["evaluate", "--plan", "--segment", "slot", "--report", str(tmp_path / "r.html")]
+    told = runner.invoke(app, [*words, "--data", config.data.folder])
+    assert told.exit_code == 2
+    assert "--segment, --report: not looked at with --plan; leave it out" in told.stderr
 
 
 def test_what_is_printed_as_json_is_the_evaluation(config: Config) -> None:

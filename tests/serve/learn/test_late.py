@@ -291,6 +291,19 @@ def test_corrections_are_begun_once_and_ended_where_the_settings_say_so(older: C
             )
 
 
+def test_a_learner_that_folds_from_the_start_still_obeys_its_settings(older: Config) -> None:
+    with open_store(older, lambda: 0) as store:
+        learner = make_learner(older, store, DAY_MS)
+        while learner.step():
+            pass
+        learner.publish(resumable=True)
+        wider = msgspec.structs.replace(older.learner, main_sd=0.3)  # nothing can be resumed from
+        again = make_learner(msgspec.structs.replace(older, learner=wider), store, 0)
+        while again.step():
+            pass
+        assert again.learning.late.window_ms == 0
+
+
 @pytest.mark.parametrize(
     ("days", "expected_ms"), [(30.0, 30 * DAY_MS), (0.0, 0), (0.5, DAY_MS // 2)]
 )
