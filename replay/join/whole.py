@@ -1,8 +1,8 @@
 """The join of a complete log: each decision with all that was ever reported of it.
 
-It closes decisions as the online join does and corrects them as the learner does, from the first
-line on, so both come to the same feedback. A corrected decision is yielded again; the last time
-counts. Reasons: `docs/decisions/late-feedback.md`.
+It closes decisions as the online join does, and corrects all of them from the first line on,
+whatever window the learner had and whichever cards a rate limit hid from it. A corrected decision
+is yielded again; the last time counts. Reasons: `docs/decisions/late-feedback.md`.
 """
 
 from collections.abc import Iterable, Iterator

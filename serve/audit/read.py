@@ -38,7 +38,7 @@ def read_snapshot(config: Config) -> Folds:
     """Return the states of the current version; a server may be running.
 
     Raises:
-        Refused: there is no log, no version was published yet, or an older release published it.
+        JobError: there is no log, no version was published yet, or an older release published it.
         SnapshotCorruption: the snapshot differs from the published one.
     """
     with open_data(config) as store:
@@ -60,7 +60,7 @@ def fold_log(config: Config, advance: Advance | None = None) -> Folds:
         advance: progress callback; the total is at most the number of log lines.
 
     Raises:
-        Refused: there is no log.
+        JobError: there is no log.
         LogCorruption: a line differs from the written one.
     """
     with open_data(config) as store:

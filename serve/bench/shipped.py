@@ -28,7 +28,7 @@ from replay.join.our_log import LogSource
 from serve.bench.in_process import serving_in_process
 from serve.bench.loop import fill_data_folder, first_swipe_ms
 from serve.config import ClockSettings, Config, ContentSettings, DataSettings
-from serve.jobs.evaluate import open_question
+from serve.jobs.evaluate import open_evaluation
 from serve.jobs.import_data import load_world
 from serve.jobs.policies import bandit_version
 from serve.learn.refold import RefoldedVersions
@@ -275,7 +275,7 @@ def ask(config: Config, hour: Hour, seed: int) -> tuple[list[QuestionAnswer], tu
     Returns:
         The answers; and the relative loss to exploration on the log's decisions, with its error.
     """
-    with open_question(config, ["uniform", "popularity", "vowpal", "vowpal@30m"]) as job:
+    with open_evaluation(config, ["uniform", "popularity", "vowpal", "vowpal@30m"]) as job:
         reports = job.answer().reports
         truths, cost = _truths(config, hour, [whole(target) for target in job.targets])
     answers = [_answer(seed, report, true) for report, true in zip(reports, truths, strict=True)]

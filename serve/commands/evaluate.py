@@ -30,7 +30,7 @@ def evaluate_obd(
     """Evaluate one policy of the dataset on the log of the other, and print the report.
 
     Raises:
-        Refused: there is no such campaign, policy or log.
+        JobError: there is no such campaign, policy or log.
         BadFile: a file of the dataset is invalid.
     """
     from serve.importers.obd import BEHAVIOURS, CAMPAIGNS
@@ -173,8 +173,8 @@ def evaluate(
     settings = load_settings(config, data)
     from serve.jobs.evaluate import (
         find_estimator,
+        open_evaluation,
         open_external_evaluation,
-        open_question,
         pin_versions,
         reward_fit,
     )
@@ -184,11 +184,11 @@ def evaluate(
 
     with ExitStack() as stack:
         if log is not None:
-            question = stack.enter_context(open_external_evaluation(log, names))
+            job = stack.enter_context(open_external_evaluation(log, names))
         else:
             with bar("reading", count_lines(settings)) as advance:
-                question = stack.enter_context(
-                    open_question(
+                job = stack.enter_context(
+                    open_evaluation(
                         settings,
                         names,
                         arm=arm,
@@ -198,10 +198,10 @@ def evaluate(
                     )
                 )
             if pin:
-                pinned = ", ".join(map(str, pin_versions(settings, question))) or "none is kept"
+                pinned = ", ".join(map(str, pin_versions(settings, job))) or "none is kept"
                 typer.echo(f"pinned versions: {pinned}", err=True)
-        with bar("evaluating", 2 * question.n_decisions) as advance:
-            evaluation = question.answer(
+        with bar("evaluating", 2 * job.n_decisions) as advance:
+            evaluation = job.answer(
                 fit=reward_fit(settings, reward_model),
                 segments=segment or (),
                 level=level,
@@ -213,7 +213,7 @@ def evaluate(
             _write_plans(evaluation, width, as_json)
             return
         try:
-            found = question.importance() if importance else None
+            found = job.importance() if importance else None
         except JobError as refused:
             _write(evaluation, report, as_json)  # importance is on top of what was asked
             raise refused from None

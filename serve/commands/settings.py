@@ -87,7 +87,7 @@ def require_picture(file: Path) -> None:
     """Check that a picture can be written to a file, before the work is done.
 
     Raises:
-        Refused: the suffix is none of `PICTURES`, or there is no such folder.
+        JobError: the suffix is none of `PICTURES`, or there is no such folder.
     """
     if file.suffix.lower() not in PICTURES:
         raise JobError(f"{file}: expected a file that ends in {', '.join(PICTURES)}")

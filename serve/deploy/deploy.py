@@ -35,7 +35,7 @@ def write_deployment(
         force: overwrite the files in the folder.
 
     Raises:
-        Refused: the store is a file that machines cannot share, or the folder is not empty.
+        JobError: the store is a file that machines cannot share, or the folder is not empty.
     """
     require_shared(config, cluster, own_redis=own_redis)
     if folder.exists() and any(folder.iterdir()) and not force:

@@ -250,7 +250,7 @@ class Pipeline:
             custom: draws for the arms with a custom policy; None: these are loaded here.
 
         Raises:
-            Refused: a custom policy cannot be loaded.
+            JobError: a custom policy cannot be loaded.
         """
         self.catalogue = catalogue if catalogue is not None else Catalogue()
         self._config = config

@@ -34,7 +34,7 @@ def read_arms(config: Config, *, control: str = "", advance: Advance | None = No
         advance: progress callback.
 
     Raises:
-        Refused: the settings have no two arms or no such control, there is no log, or it has no
+        JobError: the settings have no two arms or no such control, there is no log, or it has no
             pages of these arms.
         LogCorruption: a line differs from the written one.
     """

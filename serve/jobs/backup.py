@@ -62,7 +62,7 @@ def backup(config: Config, folder: Path, now_ms: int, advance: Advance | None = 
         folder: target; must be missing or empty.
 
     Raises:
-        Refused: there is no log, or the target is not empty.
+        JobError: there is no log, or the target is not empty.
     """
     _require_empty(folder)
     data = Path(config.data.folder)
@@ -82,7 +82,7 @@ def count_pages(config: Config) -> int:
     """Return the number of database pages that a backup would copy now.
 
     Raises:
-        Refused: as `backup`.
+        JobError: as `backup`.
     """
     with freeze_data(config) as frozen:
         return frozen.n_pages()
@@ -96,7 +96,7 @@ def restore(config: Config, folder: Path, *, force: bool = False) -> Backup:
         force: replace a data folder that is not empty; the old one is removed afterwards.
 
     Raises:
-        Refused: the backup is incomplete, the data folder is in use, or it is not empty without
+        JobError: the backup is incomplete, the data folder is in use, or it is not empty without
             `force`.
     """
     about = _checked(copies_of(config), folder)

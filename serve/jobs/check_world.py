@@ -75,7 +75,7 @@ def check_world(preset: Preset, seed: int, sizes: Sizes, advance: Advance) -> Wo
         preset: world with its target summary statistics.
 
     Raises:
-        Refused: the preset has no summary statistics, or follows other laws.
+        JobError: the preset has no summary statistics, or follows other laws.
     """
     if preset.moments is None:
         raise JobError(

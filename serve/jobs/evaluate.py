@@ -94,7 +94,7 @@ def open_external_log(path: Path) -> Source:
     """Return the log of a file.
 
     Raises:
-        Refused: there is no such file, or its suffix is unknown.
+        JobError: there is no such file, or its suffix is unknown.
         BadFile: a table is not one of rounds.
     """
     reader = READERS.get(path.suffix.lower())
@@ -152,7 +152,7 @@ class EvaluationJob:
             advance: progress callback; the total is twice the number of decisions.
 
         Raises:
-            Refused: the log holds too little, or cannot be trusted.
+            JobError: the log holds too little, or cannot be trusted.
         """
         try:
             return evaluate_all(
@@ -173,7 +173,7 @@ class EvaluationJob:
         """Return the feature importance for the reward and for those targets that are policies.
 
         Raises:
-            Refused: the log has no features, or too little data.
+            JobError: the log has no features, or too little data.
         """
         policies = [t.policy for t in self.targets if isinstance(t, PolicyTarget)]
         try:
@@ -183,7 +183,7 @@ class EvaluationJob:
 
 
 @contextmanager
-def open_question(
+def open_evaluation(
     config: Config,
     names: Sequence[str],
     *,
@@ -207,7 +207,7 @@ def open_question(
         advance: progress callback; the total is the number of log lines.
 
     Raises:
-        Refused: there is no log or no such policy, or the log cannot be trusted.
+        JobError: there is no log or no such policy, or the log cannot be trusted.
         LogCorruption: a line differs from the written one.
     """
     with open_data(config) as store, ExitStack() as held:
@@ -270,7 +270,7 @@ def pin_versions(config: Config, job: EvaluationJob) -> tuple[int, ...]:
         The versions that were pinned; those whose snapshot is gone are folded again when asked for.
 
     Raises:
-        Refused: the pinned versions would exceed the bound of disk.
+        JobError: the pinned versions would exceed the bound of disk.
     """
     snapshots, pinned = open_snapshots(config), list[int]()
     for target in job.targets:
@@ -316,7 +316,7 @@ def open_external_evaluation(log: Path, names: Sequence[str]) -> Iterator[Evalua
         names: policies that the format knows, or as in `serve.jobs.policies.find_external_policy`.
 
     Raises:
-        Refused: the file is invalid, or there is no such policy.
+        JobError: the file is invalid, or there is no such policy.
     """
     source = open_external_log(log)
     targets = (
@@ -333,7 +333,7 @@ def find_estimator(config: Config, name: str) -> Estimator:
         name: MODULE:FUNCTION, see `replay.estimators.custom`.
 
     Raises:
-        Refused: there is no such function.
+        JobError: there is no such function.
     """
     try:
         found = load_function(name, custom_folder(config))
@@ -368,7 +368,7 @@ def read_dataset(
         advance: progress callback, line by line.
 
     Raises:
-        Refused: the log cannot be trusted; the message says where.
+        JobError: the log cannot be trusted; the message says where.
     """
     try:
         return read(

@@ -34,7 +34,7 @@ def export_lines(config: Config, file: Path, advance: Advance | None = None) -> 
     """Write every line that is in the log now; return their number.
 
     Raises:
-        Refused: there is no log, or the file exists.
+        JobError: there is no log, or the file exists.
         LogCorruption: a line differs from the written one.
     """
     encoder, n = msgspec.json.Encoder(), 0
@@ -59,7 +59,7 @@ def export_parquet(
         advance: progress callback; the total is the number of log lines.
 
     Raises:
-        Refused: there is no log, the folder exists, or the log cannot be trusted.
+        JobError: there is no log, the folder exists, or the log cannot be trusted.
         LogCorruption: a line differs from the written one.
     """
     _require_free(folder)

@@ -48,7 +48,7 @@ def read_log(path: Path) -> WorldLog:
 
     Raises:
         BadFile: it is KuaiRand's, and invalid.
-        Refused: it is a data folder with an unusable log.
+        JobError: it is a data folder with an unusable log.
     """
     if path.is_dir() and not any(path.glob("log_standard*")):
         return _read_own(path)
@@ -175,7 +175,7 @@ def fit_log(
         n_cards: cards simulated in each calibration round.
 
     Raises:
-        Refused: the log is too small.
+        JobError: the log is too small.
     """
     earlier, later = _split(log, holdout)
     try:
@@ -209,7 +209,7 @@ def make_named(
         n_cards: cards simulated in each calibration round.
 
     Raises:
-        Refused: there is no such recipe, or it needs a log.
+        JobError: there is no such recipe, or it needs a log.
     """
     made = f"made by `nextswipe world fit --named {name} --cards {n_cards}"
     findings: list[ParameterEstimate] = []

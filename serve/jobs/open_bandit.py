@@ -213,7 +213,7 @@ def evaluate_obd(
 
     Raises:
         BadFile: a file is missing or invalid; with line and column.
-        Refused: the folder lacks this log.
+        JobError: the folder lacks this log.
     """
     gates, data = gates or Gates(), ObdFolder(folder)
     report = ask(data, campaign, behaviour, target, gates, force=force)
@@ -235,7 +235,7 @@ def ask(
 
     Raises:
         BadFile: a file is missing or invalid; with line and column.
-        Refused: the folder lacks this log.
+        JobError: the folder lacks this log.
     """
     if (campaign, behaviour) not in {(c, b) for c, b, _ in data.settings()}:
         there = ", ".join(f"{c} {b}" for c, b, _ in data.settings()) or "none"

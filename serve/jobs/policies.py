@@ -118,7 +118,7 @@ def find_policy(config: Config, store: Store, name: str) -> Policy:
             version of 30 minutes before the log's last page (also `h` and `d`).
 
     Raises:
-        Refused: there is no such policy.
+        JobError: there is no such policy.
     """
     kind, _, number = name.partition("@")
     if kind == "vowpal" and (ago := _AGO.fullmatch(number)):
@@ -135,19 +135,18 @@ def find_policy(config: Config, store: Store, name: str) -> Policy:
 
 
 def version_before(store: Store, ago_ms: int) -> int:
-    """Return the version of vowpal that drew the last page until so long before the log's last one.
+    """Return the last version of vowpal that began to draw until so long before the log's last page.
 
     Raises:
-        Refused: no version of vowpal drew a page until then.
+        JobError: no version of vowpal drew a page until then.
     """
-    pages = [
-        (line.record.at_ms, line.record.policy)
-        for line in store.log.read(kinds=["page"])
-        if isinstance(line.record, PageRecord)
-    ]
-    last_ms = max((at_ms for at_ms, _ in pages), default=0)
-    drawn = [(at_ms, bandit_version(policy)) for at_ms, policy in pages]
-    before = [(at_ms, version) for at_ms, version in drawn if version and at_ms <= last_ms - ago_ms]
+    last_ms, begun = 0, dict[int, int]()  # when each version drew first
+    for line in store.log.read(kinds=["page"]):
+        if isinstance(line.record, PageRecord):
+            last_ms = max(last_ms, line.record.at_ms)
+            if version := bandit_version(line.record.policy):
+                begun[version] = min(begun.get(version, line.record.at_ms), line.record.at_ms)
+    before = [(at_ms, version) for version, at_ms in begun.items() if at_ms <= last_ms - ago_ms]
     if not before:
         raise JobError(
             f"expected pages of vowpal from {ago_ms / 60_000:g} minutes before the log's last "
@@ -162,7 +161,7 @@ def find_external_policy(name: str) -> Policy:
     Popularity and its mixtures are excluded, as they read a column of our own features.
 
     Raises:
-        Refused: there is no such policy.
+        JobError: there is no such policy.
     """
     return _find_anywhere(name, ("first", "behaviour", "uniform"))
 
@@ -359,7 +358,7 @@ def entry_point(name: str) -> Callable[..., object]:
     """Return the function named MODULE:FUNCTION, searching the current folder too.
 
     Raises:
-        Refused: there is none.
+        JobError: there is none.
     """
     module_name, _, function_name = name.partition(":")
     here = str(Path.cwd())

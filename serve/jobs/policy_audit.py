@@ -40,7 +40,7 @@ def find_chooser(name: str, env: SwipeVectorEnv) -> MakeChooser:
     A ranker of the feed's columns knows users only from the time of this call on.
 
     Raises:
-        Refused: there is no such policy, or it is a ranker of other columns.
+        JobError: there is no such policy, or it is a ranker of other columns.
         SnapshotCorruption: a ranker's file does not match its manifest.
     """
     if name in get_args(ChooserName):

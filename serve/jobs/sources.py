@@ -62,7 +62,7 @@ def count_sources(config: Config, *, arm: str = "", advance: Advance | None = No
         advance: progress callback.
 
     Raises:
-        Refused: there is no log.
+        JobError: there is no log.
         LogCorruption: a line differs from the written one.
     """
     count = _Count()

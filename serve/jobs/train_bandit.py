@@ -101,7 +101,7 @@ def train_bandit(
         advance: progress callback; the total is the number of log lines, if it passes.
 
     Raises:
-        Refused: there is no log, a learner is running under other arguments, the log is too small,
+        JobError: there is no log, a learner is running under other arguments, the log is too small,
             or a learner was started meanwhile.
         LogCorruption: a line differs from the written one.
     """

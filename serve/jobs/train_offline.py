@@ -157,7 +157,7 @@ def train_offline(
         gate: gate to pass.
 
     Raises:
-        Refused: there is no log, the log is too small, or the folder holds another training.
+        JobError: there is no log, the log is too small, or the folder holds another training.
     """
     path = folder / RANKER
     try:
@@ -212,7 +212,7 @@ def read_log(config: Config, reward: LifeReward) -> ReadLog:
     """Return the user histories in the data folder's log.
 
     Raises:
-        Refused: there is no log, or it cannot be read into histories.
+        JobError: there is no log, or it cannot be read into histories.
     """
     with open_data(config) as store:
         log = store.log
@@ -237,7 +237,7 @@ def split(lives: Sequence[Lives], holdout: float, seed: int) -> tuple[list[Lives
     """Return the user histories to learn from and those to judge by, shard by shard.
 
     Raises:
-        Refused: one side is empty.
+        JobError: one side is empty.
     """
     learned, judged = [], []
     for part in lives:
@@ -285,7 +285,7 @@ def judge(parts: Iterable[Scored], reward: LifeReward) -> OfflineReport:
         reward: rewards of cards and returns.
 
     Raises:
-        Refused: there are fewer than two users.
+        JobError: there are fewer than two users.
     """
     sessions, values, kl, n_lives = [], [], 0.0, 0
     for lives, scores, q in parts:

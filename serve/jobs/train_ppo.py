@@ -110,7 +110,7 @@ def train_retention(
         advance: called after each iteration.
 
     Raises:
-        Refused: the folder holds a training and `resume` is not set, or one of other arguments.
+        JobError: the folder holds a training and `resume` is not set, or one of other arguments.
     """
     if holds_training(folder) and not resume:
         raise JobError(f"{folder} holds a training: expected --resume, or another folder")

@@ -135,7 +135,7 @@ def search_retention(
         resume: continue the training in the folder; otherwise it must hold none.
 
     Raises:
-        Refused: the folder holds a training and `resume` is not set, or one of other arguments.
+        JobError: the folder holds a training and `resume` is not set, or one of other arguments.
     """
     if holds_training(folder) and not resume:
         raise JobError(f"{folder} holds a training: expected --resume, or another folder")

@@ -83,7 +83,7 @@ def verify_log(
         n_shown: number of violations returned, the first ones; all are looked for.
 
     Raises:
-        Refused: there is no log, or no secret to draw with.
+        JobError: there is no log, or no secret to draw with.
         LogCorruption: a line differs from the written one.
     """
     with open_data(config) as store:

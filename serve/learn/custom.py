@@ -82,7 +82,7 @@ def load_customs(config: Config) -> Customs:
     """Return the policies of one's own that the arms name.
 
     Raises:
-        Refused: one of them cannot be loaded or made; says why.
+        JobError: one of them cannot be loaded or made; says why.
     """
     names = sorted({arm.policy for arm in config.experiment.arms if arm.is_custom})
     try:
@@ -104,7 +104,7 @@ def require_lawful(config: Config) -> None:
     """Refuse an experiment with a policy of one's own that breaks a law.
 
     Raises:
-        Refused: names the policy, the law and how it is broken.
+        JobError: names the policy, the law and how it is broken.
     """
     load_customs(config)
     for arm in config.experiment.arms:

@@ -145,7 +145,7 @@ def publish_ranker(config: Config, data: bytes, *, origin: str, offset: int = 0)
         offset: log offset up to which it was trained; 0: not trained on this log.
 
     Raises:
-        Refused: the bytes hold no ranker, its columns are others, there is no log, or another
+        JobError: the bytes hold no ranker, its columns are others, there is no log, or another
             ranker was activated meanwhile.
     """
     try:
@@ -176,7 +176,7 @@ def use_ranker(config: Config, version: int) -> Activation:
     """Activate a published ranker; version 0 lets the bandit serve alone.
 
     Raises:
-        Refused: the ranker is missing or damaged, or another was activated meanwhile.
+        JobError: the ranker is missing or damaged, or another was activated meanwhile.
     """
     with open_data(config) as store:
         with store.view() as view:
@@ -192,7 +192,7 @@ def list_rankers(config: Config) -> list[PublishedRanker]:
     """Return all published rankers, oldest first.
 
     Raises:
-        Refused: there is no log.
+        JobError: there is no log.
         SnapshotCorruption: a manifest cannot be read.
     """
     with open_data(config) as store, store.view() as view:

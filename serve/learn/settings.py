@@ -36,7 +36,7 @@ def learning_args(config: Config) -> LearningArgs:
     """Return the configured arguments of the fold.
 
     Raises:
-        Refused: a custom policy cannot be loaded.
+        JobError: a custom policy cannot be loaded.
     """
     return LearningArgs(
         vowpal_args(config),

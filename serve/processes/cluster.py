@@ -68,7 +68,7 @@ def require_shared(config: Config, cluster: Cluster, *, own_redis: bool) -> None
         own_redis: whether to set up a Redis beside the server.
 
     Raises:
-        Refused: bounds or options contradict each other, or each machine would have its own store.
+        JobError: bounds or options contradict each other, or each machine would have its own store.
     """
     if not 1 <= cluster.min_replicas <= cluster.max_replicas:
         raise JobError(

@@ -99,7 +99,7 @@ async def live_days(
 
     Raises:
         NothingToShowError: the server returned nothing to show for too long.
-        Refused: the clock is real, there is no such preset, or there are too few accounts.
+        JobError: the clock is real, there is no such preset, or there are too few accounts.
     """
     if not config.clock.simulated:
         raise JobError(

@@ -18,7 +18,7 @@ from serve.audit.read import fold_log, read_snapshot
 from serve.config import Arm, Config, Experiment, StoreSettings
 from serve.errors import JobError
 from serve.jobs.arms import read_arms
-from serve.jobs.evaluate import open_question
+from serve.jobs.evaluate import open_evaluation
 from serve.jobs.export import export_dsjson, export_lines
 from serve.jobs.train_bandit import train_bandit
 from serve.jobs.train_offline import train_offline
@@ -95,7 +95,7 @@ def server(
 
 
 def evaluate(config: Config, folder: Path) -> None:
-    with open_question(config, ["uniform", "popularity", "vowpal", "vowpal@3"]) as job:
+    with open_evaluation(config, ["uniform", "popularity", "vowpal", "vowpal@3"]) as job:
         reports = job.answer(force=True).reports
     assert [len(report.estimates) > 0 for report in reports] == [True] * 4
     assert all(report.health.log.arms is not None for report in reports)

@@ -15,7 +15,7 @@ from replay.evaluate.targets import PolicyTarget
 from serve.commands.main import app
 from serve.config import Arm, Config, Experiment, MixtureSettings
 from serve.errors import JobError
-from serve.jobs.evaluate import EvaluationJob, open_question
+from serve.jobs.evaluate import EvaluationJob, open_evaluation
 from serve.jobs.export import export_dsjson
 from serve.jobs.policies import find_policy
 from serve.learn.settings import open_snapshots
@@ -56,7 +56,7 @@ def config(made: Path, tmp_path: Path) -> Config:
 
 def ask(config: Config, *names: str, arm: str = "", held_out: bool = False) -> EvaluationJob:
     """Return a question whose log is closed by now: what it is about can be looked at."""
-    with open_question(config, names, arm=arm, held_out=held_out) as question:
+    with open_evaluation(config, names, arm=arm, held_out=held_out) as question:
         return question
 
 
@@ -125,7 +125,7 @@ def test_a_policy_that_is_not_there_is_refused(config: Config, name: str, messag
 
 def test_a_version_says_what_it_learned_from_and_can_be_held_out(config: Config) -> None:
     names = ["uniform", "vowpal@2", "vowpal"]
-    with open_question(config, names, as_learned=True) as question:
+    with open_evaluation(config, names, as_learned=True) as question:
         none, half, most = (
             t.learned_share for t in question.targets if isinstance(t, PolicyTarget)
         )
@@ -133,17 +133,17 @@ def test_a_version_says_what_it_learned_from_and_can_be_held_out(config: Config)
         reports = question.answer(force=True).reports
         assert [report.learned_share for report in reports] == [none, half, most]
         n = question.n_decisions
-    with open_question(config, names) as question:
+    with open_evaluation(config, names) as question:
         reports = question.answer(force=True).reports
         assert [report.learned_share for report in reports] == [0.0, 0.0, 0.0]
         assert [report.left_out_folds for report in reports] == [0, 5, 5]
-    with open_question(config, ["uniform", "vowpal@2"], held_out=True) as rest:
+    with open_evaluation(config, ["uniform", "vowpal@2"], held_out=True) as rest:
         assert [t.learned_share for t in rest.targets if isinstance(t, PolicyTarget)] == [0.0, 0.0]
         assert rest.n_decisions == pytest.approx((1.0 - half) * n)
 
 
 def test_the_logs_propensities_are_judged_by_the_versions_that_are_kept(config: Config) -> None:
-    with open_question(config, ["uniform"]) as question:
+    with open_evaluation(config, ["uniform"]) as question:
         calibration = question.answer(force=True).health.calibration
     assert calibration is not None
     assert calibration.method == "pit"
@@ -158,7 +158,7 @@ def test_arms_are_compared_with_their_shares(config: Config) -> None:
     assert arms.p_value > 1e-3
     skewed = Experiment("halves", (HALVES.arms[0], Arm("treated", "vowpal", share=5.0)))
     settings = msgspec.structs.replace(config, experiment=skewed)
-    with open_question(settings, ["uniform"]) as question:
+    with open_evaluation(settings, ["uniform"]) as question:
         (report,) = question.answer().reports
     assert "sample ratio of the arms" in [refusal.gate for refusal in report.refusals]
 
@@ -166,7 +166,7 @@ def test_arms_are_compared_with_their_shares(config: Config) -> None:
 def test_progress_is_told_line_by_line_and_decision_by_decision(config: Config) -> None:
     lines: list[int] = []
     decisions: list[int] = []
-    with open_question(config, ["uniform", "vowpal"], advance=lines.append) as question:
+    with open_evaluation(config, ["uniform", "vowpal"], advance=lines.append) as question:
         question.answer(advance=decisions.append)
     assert sum(lines) == count_lines(config)
     assert sum(decisions) == 2 * question.n_decisions

@@ -24,7 +24,7 @@ from replay.join.page_batches import drawn_from
 from serve.commands.main import app
 from serve.config import Config, StoreSettings
 from serve.errors import JobError
-from serve.jobs.evaluate import open_external_evaluation, open_question, pin_versions
+from serve.jobs.evaluate import open_evaluation, open_external_evaluation, pin_versions
 from serve.jobs.export import export_dsjson, export_obp, export_parquet
 from serve.jobs.policies import bandit_version, behaviour, find_policy, leave_out_users
 from serve.learn.fold import LearnerState
@@ -115,7 +115,7 @@ def test_versions_of_other_arguments_have_no_distributions_rather_than_wrong_one
     known = [line for line in lines if "p" in line]
     assert 0 < len(known) < len(lines)  # those of version 0 and of the versions that are kept
     assert all(line["p"][0] == line["_label_probability"] for line in known)
-    with open_question(other, ["uniform"]) as job:
+    with open_evaluation(other, ["uniform"]) as job:
         report = job.answer(force=True).reports[0]
     assert "logged propensities" not in [refusal.gate for refusal in report.refusals]
 
@@ -161,10 +161,10 @@ def test_users_are_judged_by_what_a_version_would_be_without_them(config: Config
                 context = blocks.page(line.record).context
                 moved += bool(np.any(cross_fitted.score(context) != policy.score(context)))
         assert moved > 50
-    with open_question(config, ["vowpal"]) as job:
+    with open_evaluation(config, ["vowpal"]) as job:
         report = job.answer(force=True).reports[0]
         assert (report.learned_share, report.left_out_folds) == (0.0, 5)
-    with open_question(config, ["vowpal"], as_learned=True) as job:
+    with open_evaluation(config, ["vowpal"], as_learned=True) as job:
         report = job.answer(force=True).reports[0]
         assert report.learned_share > 0.9
         assert report.left_out_folds == 0
@@ -178,7 +178,7 @@ def test_folds_are_of_users_and_about_equal() -> None:
 
 def test_versions_that_are_asked_about_are_pinned(config: Config) -> None:
     kept = open_snapshots(config).versions()[0]
-    with open_question(config, [f"vowpal@{kept}", "vowpal@7", "uniform"]) as job:
+    with open_evaluation(config, [f"vowpal@{kept}", "vowpal@7", "uniform"]) as job:
         held = open_snapshots(config)._home(kept)
         with pytest.raises(BlockingIOError), _held([held], LOCK_EX | LOCK_NB):
             pytest.fail("nothing deletes a version that is asked about")

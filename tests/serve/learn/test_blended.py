@@ -20,7 +20,7 @@ from policies.bandit.scorer import HybridBanditScorer
 from policies.explorers import Softmax
 from replay.join.page_batches import Presumed
 from serve.config import Arm, Config, Experiment
-from serve.jobs.evaluate import open_question
+from serve.jobs.evaluate import open_evaluation
 from serve.jobs.policies import behaviour
 from serve.jobs.verify import verify_log
 from serve.learn.rankers import publish_ranker, use_ranker
@@ -164,7 +164,7 @@ def test_a_ranker_is_swapped_between_two_requests(config: Config) -> None:
 def test_the_log_is_asked_about_the_ranker_and_the_blend_by_their_names(config: Config) -> None:
     use_ranker(config, 2)
     names = ["retention", "retention@1", "blend", "blend@1"]
-    with open_question(config, names) as question:
+    with open_evaluation(config, names) as question:
         evaluation = question.answer(force=True)
     named = [report.policy for report in evaluation.reports]
     assert named[:2] == ["retention@2", "retention@1"]

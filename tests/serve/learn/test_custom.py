@@ -18,7 +18,7 @@ from policies.explorers import Greedy, Softmax
 from serve.commands.main import app
 from serve.config import Arm, Config, Custom, Experiment, parse
 from serve.errors import JobError
-from serve.jobs.evaluate import open_question
+from serve.jobs.evaluate import open_evaluation
 from serve.jobs.verify import verify_log
 from serve.learn.custom import load_customs, require_lawful
 from serve.learn.settings import open_snapshots
@@ -229,7 +229,7 @@ def test_a_policy_learns_from_the_stream_is_published_followed_and_verified(tmp_
     verified = verify_log(config)
     assert verified.is_clean
     assert verified.n_pages == 64
-    with open_question(config, ["mine:Means", "mine:Means@2", "mine:Means@0"]) as question:
+    with open_evaluation(config, ["mine:Means", "mine:Means@2", "mine:Means@0"]) as question:
         assert [target.name for target in question.targets] == [
             "mine:Means@4",
             "mine:Means@2",

@@ -13,7 +13,7 @@ from env.records import PageRecord
 from policies.custom.contract import check_named
 from serve.commands.main import app
 from serve.config import Config, Custom, Experiment, load
-from serve.jobs.evaluate import open_question, read_dataset
+from serve.jobs.evaluate import open_evaluation, read_dataset
 from serve.jobs.verify import verify_log
 from serve.store.data_folder import open_data
 from serve.tokens import N_BYTES
@@ -96,7 +96,7 @@ def test_its_value_from_the_log_holds_its_arms_own_mean(config: Config) -> None:
     # the interval is some five standard errors of the difference.
     with open_data(config) as store:
         rewards = read_dataset(config, store, "mine").reward
-    with open_question(config, [NAME]) as question:
+    with open_evaluation(config, [NAME]) as question:
         (report,) = question.answer().reports
     estimate = report.estimates[0]
     assert (report.policy, report.refusals) == (f"{NAME}@0", ())
