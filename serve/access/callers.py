@@ -54,8 +54,7 @@ class Caller:
     """Who makes a request.
 
     Attributes:
-        key_id: of the key, also behind a token; empty: anybody on a server without keys, or the
-            operator.
+        key_id: of the key, also behind a token; empty: anybody, on a server without keys.
         scopes: operations that may be called.
         user: the only user whom the request may be about; None: any.
         per_second: rate of the key; 0: any.
@@ -75,6 +74,10 @@ class _Token(NamedTuple):
 
 
 ANYBODY = Caller("", frozenset(SCOPES))
+OPERATOR = "operator"
+"""In place of a key's id, for whoever can read the data folder's secret; no key has it."""
+
+BY_OPERATOR = Caller(OPERATOR, frozenset(SCOPES))
 
 
 class KeyRing:
@@ -142,7 +145,7 @@ class KeyRing:
         if scope not in caller.scopes:
             have = ", ".join(scope for scope in SCOPES if scope in caller.scopes) or "none"
             raise AccessDenied(403, f"expected a key with the scope {scope}, got one with {have}")
-        if not self._rates.take(caller.key_id, self._now_ms(), 1, caller.per_second):
+        if not self._rates.take(caller.key_id, self._now_ms(), caller.per_second):
             raise AccessDenied(429, "the key has made more requests than it may; ask again")
         return caller
 
@@ -186,19 +189,22 @@ class KeyRing:
         return Caller(key_id, frozenset(key.scopes), per_second=key.per_second)
 
     def _holder(self, text: str) -> Caller:
-        """Return the caller of a token, who may do no more than the key behind it may now."""
+        """Return the caller of a token, whose scopes are among those that the key has now.
+
+        Tokens are bounded by `[limits]`, not by the rate of their key, which makes one a user.
+        """
         token, now_ms = _opened(self._token_key, text), self._now_ms()
         if token is None:
             raise AccessDenied(401, "the token is not one of this server")
         if now_ms >= token.ends_ms:
             raise AccessDenied(401, "the token has ended: ask for a new one")
         scopes = frozenset(token.scopes)
-        if token.key_id:
-            key = self._keys.get(token.key_id)
-            if key is None or not key.is_live(now_ms):
-                raise AccessDenied(401, "the key that made the token was revoked or has ended")
-            return Caller(token.key_id, scopes & frozenset(key.scopes), UserId(token.user))
-        return Caller("", scopes, UserId(token.user))
+        if token.key_id == OPERATOR or not (token.key_id or self.is_guarded):
+            return Caller(token.key_id, scopes, UserId(token.user))
+        key = self._keys.get(token.key_id)
+        if key is None or not key.is_live(now_ms):
+            raise AccessDenied(401, "the key that made the token was revoked or has ended")
+        return Caller(token.key_id, scopes & frozenset(key.scopes), UserId(token.user))
 
     def _operator(self, text: str) -> Caller:
         token = _opened(self._operator_key, text)
@@ -206,7 +212,7 @@ class KeyRing:
         # Commands send one unasked, also to an open server that runs from another folder.
         if not is_valid and self.is_guarded:
             raise AccessDenied(401, "the operator's token is not of this folder, or has ended")
-        return ANYBODY
+        return BY_OPERATOR
 
 
 def operator_token(folder: Path, now_ms: int) -> str:

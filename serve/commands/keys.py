@@ -154,7 +154,7 @@ def token(
     A server makes them by POST /v1/tokens. Open the page with it as http://HOST:PORT/#token=TOKEN.
     """
     from env.vocabulary import UserId
-    from serve.access.callers import ANYBODY, KeyRing
+    from serve.access.callers import BY_OPERATOR, KeyRing
     from serve.limits import USER_ID_RULE, is_external_user_id
     from serve.store.data_folder import open_data
     from serve.tokens import load_secret
@@ -164,7 +164,7 @@ def token(
     settings = load_settings(config, data, store)
     with open_data(settings) as opened:
         ring = KeyRing(opened, load_secret(Path(settings.data.folder)), now_ms=now_ms)
-        text, _ = ring.make_token(ANYBODY, UserId(user), seconds)
+        text, _ = ring.make_token(BY_OPERATOR, UserId(user), seconds)
     typer.echo(text)
 
 

@@ -6,7 +6,8 @@ event loop, so a client that disconnects loses no page. Rejected alternatives:
 `docs/decisions/serve-page-commit.md`.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -32,9 +33,7 @@ from env.vocabulary import (
     split_decision_id,
 )
 from policies.candidates.markets import Markets, product
-from serve.access.callers import KeyRing
-from serve.access.exposure import asks_always
-from serve.access.rates import RateLimiter
+from serve.access.rates import Quota, RateLimiter
 from serve.config import Config
 from serve.content.titles import configured_titles
 from serve.feed.pipeline import PageMaker
@@ -186,8 +185,7 @@ class PageHeader(NamedTuple):
     user: UserKey
     session: SessionId
     at_ms: int
-    slots: tuple[int, ...]
-    heard: dict[int, int]  # events taken about the card of a slot, since the page came in here
+    items: dict[int, int]  # key of the item in each slot
 
 
 class PageCache:
@@ -199,8 +197,10 @@ class PageCache:
 
     def remember(self, page: PageRecord) -> PageHeader:
         """Store a page's header, and evict the one that was used longest ago."""
-        slots = tuple(drawn.slot for drawn in page.drawn)
-        head = PageHeader(page.user, page.session, page.at_ms, slots, {})
+        drawn = zip(page.drawn, page.cards, strict=True)
+        items = {each.slot: item_key(card.item_id) for each, card in drawn}
+        head = PageHeader(page.user, page.session, page.at_ms, items)
+        self._heads.pop(page.page_id, None)
         self._heads[page.page_id] = head
         if len(self._heads) > MAX_HEADS:
             del self._heads[next(iter(self._heads))]
@@ -228,7 +228,8 @@ FORGOTTEN = "the user was deleted"
 NEVER_SHOWN = "kind: expected a card that was reported on screen before, got one that never was"
 _REASONS = {FeedbackOutcome.FORGOTTEN: FORGOTTEN, FeedbackOutcome.NEVER_SHOWN: NEVER_SHOWN}
 TOO_MANY = "the card has had as many events as limits.events_per_card allows"
-TOO_OFTEN = "the user has had more events than limits.events_per_minute allows; send it later"
+TOO_OFTEN = "the user has had more events than limits.events_per_minute allows"
+OF_ANOTHER = "expected events about the token's user, got one about another user's card"
 ASKS_TOO_OFTEN = "the user asks for more pages than limits.pages_per_minute allows; ask again"
 BURST_S = 10.0
 """Seconds whose pages and events a user may have at once."""
@@ -265,14 +266,12 @@ class Engine:
         self._now_ms = now_ms
         self._simulated = config.clock.simulated
         self.signals = config.signal_table
-        self._events_per_card = config.limits.events_per_card
+        self._of_card = Quota(config.limits.events_per_card)
         self._pages = RateLimiter(config.limits.pages_per_minute / 60, BURST_S)
         self._events = RateLimiter(config.limits.events_per_minute / 60, BURST_S)
         self._ledger = WritePath(store)
         folder = Path(config.data.folder)
-        secret = load_secret(folder)
-        self._tokens = Tokens(secret)
-        self.keys = KeyRing(store, secret, now_ms=now_ms, always=asks_always(config.server))
+        self._tokens = Tokens(load_secret(folder))
         self._answers = ResponseBuilder(self._tokens, maker.catalogue, Markets(config.markets))
         self._heads = PageCache(store)
         self.shelf = ItemService(
@@ -389,22 +388,38 @@ class Engine:
     # --- feedback ---
 
     async def feedback(
-        self, request: FeedbackRequest, unread: Sequence[Refusal] = ()
+        self,
+        request: FeedbackRequest,
+        unread: Sequence[Refusal] = (),
+        *,
+        only: UserId | None = None,
     ) -> FeedbackResponse:
         """Accept valid events and return once they are on disk; refuse the others one by one.
 
         Args:
             request: the events that could be read.
             unread: refusals of the others.
+            only: the user whom all events must be about; None: any.
+
+        Raises:
+            ProblemError: 403, an event is about another user's card; 429, all users of the request
+                have had more events than the limits allow.
         """
         shown = await self._find_shown({event.decision_id for event in request.events})
-        heard = [(event, self._hear(event, shown[event.decision_id])) for event in request.events]
-        taken = [(e.event_id, r) for e, r in heard if isinstance(r, FeedbackRecord)]
+        about = {each.head.user for each in shown.values() if isinstance(each, _Shown)}
+        if only is not None:
+            await self._require_own(only, about)
+        now_ms = self._clock(max((event.at_ms for event in request.events), default=None))
+        busy = {user for user in about if not self._events.allows(user, now_ms)}
+        if about and busy == about:
+            raise ProblemError(429, TOO_OFTEN, "events")
+        read = [(e, self._read_event(e, shown[e.decision_id], busy)) for e in request.events]
+        taken = [(e.event_id, r) for e, r in read if isinstance(r, FeedbackRecord)]
         records = [record for _, record in taken]
-        shown_only = await self._find_items(records)
-        outcomes = await self._ledger.commit_feedback(records, shown_only)
+        outcomes = await self._ledger.commit_feedback(records, self._shown_only(records, shown))
+        self._count(records, outcomes, now_ms)
         refused = [*unread]
-        refused += [Refusal(e.event_id, reason) for e, reason in heard if isinstance(reason, str)]
+        refused += [Refusal(e.event_id, reason) for e, reason in read if isinstance(reason, str)]
         refused += [
             Refusal(event_id, _REASONS[outcome])
             for (event_id, _), outcome in zip(taken, outcomes, strict=True)
@@ -416,15 +431,20 @@ class Engine:
             refused=tuple(refused),
         )
 
-    async def is_about(self, user_id: UserId, request: FeedbackRequest) -> bool:
-        """Return whether no event is about a card that was shown to another user.
-
-        An event whose card is not known here is about nobody; `feedback` refuses it.
-        """
+    async def _require_own(self, user_id: UserId, about: Collection[UserKey]) -> None:
         user, _ = await self._look_up(user_id)
-        shown = await self._find_shown({event.decision_id for event in request.events})
-        known = [each.head.user for each in shown.values() if isinstance(each, _Shown)]
-        return not known or (user is not None and set(known) == {user.user})
+        if about and (user is None or set(about) != {user.user}):
+            raise ProblemError(403, OF_ANOTHER, "events")
+
+    def _count(
+        self, records: Sequence[FeedbackRecord], outcomes: Sequence[FeedbackOutcome], now_ms: int
+    ) -> None:
+        """Count new events against the limits; repeats are free, or a retry would use them up."""
+        new = [r for r, o in zip(records, outcomes, strict=True) if o is FeedbackOutcome.ACCEPTED]
+        for record in new:
+            self._of_card.spend(record.decision_id)
+        for user, n in Counter(record.user for record in new).items():
+            self._events.spend(user, now_ms, n)
 
     async def _find_shown(self, given: Collection[str]) -> dict[str, _Shown | str]:
         """Return the card of each decision id that a client sent, or the reason for having none."""
@@ -433,7 +453,9 @@ class Engine:
         heads = await self._heads.find(page_ids)
         return {each: _shown(decision, heads) for each, decision in decisions.items()}
 
-    def _hear(self, event: Event, shown: _Shown | str) -> FeedbackRecord | str:
+    def _read_event(
+        self, event: Event, shown: _Shown | str, busy: Collection[UserKey]
+    ) -> FeedbackRecord | str:
         """Return an event as it is logged, or the reason for refusing it."""
         if reason := self.signals.refusal(event.kind, event.value, event.currency):
             return reason
@@ -447,13 +469,10 @@ class Engine:
                 f"kind: expected {event.kind} within {window_s:g} s of its page, "
                 f"got it after {late_s:.0f} s"
             )
-        _, slot = split_decision_id(decision)
-        n_heard = head.heard.get(slot, 0)
-        if self._events_per_card and n_heard >= self._events_per_card:
+        if not self._of_card.allows(decision):
             return TOO_MANY
-        if not self._events.take(head.user, at_ms):
+        if head.user in busy:
             return TOO_OFTEN
-        head.heard[slot] = n_heard + 1
         interest, undoes = self.signals.carried(event.kind)
         return FeedbackRecord(
             event_id=self._tokens.event_id(head.user, event.event_id),
@@ -468,20 +487,16 @@ class Engine:
             undoes=undoes,
         )
 
-    async def _find_items(self, records: Iterable[FeedbackRecord]) -> dict[str, int]:
+    def _shown_only(
+        self, records: Sequence[FeedbackRecord], shown: Mapping[str, _Shown | str]
+    ) -> dict[str, int]:
         """Return the item's key of each event, by its id, whose card must have been on screen."""
-        rows = self.signals.rows
-        about = {
-            record.event_id: split_decision_id(record.decision_id)
-            for record in records
-            if rows[record.kind].needs_impression
-        }
-        if not about:
-            return {}
-        page_ids = list({page_id for page_id, _ in about.values()})
-        pages = await read(self._store, lambda view: view.pages(page_ids))
+        heads = {each.decision: each.head for each in shown.values() if isinstance(each, _Shown)}
         return {
-            event_id: _key_of(pages[page_id], slot) for event_id, (page_id, slot) in about.items()
+            record.event_id: heads[record.decision_id].items[slot]
+            for record in records
+            if self.signals.rows[record.kind].needs_impression
+            for _, slot in (split_decision_id(record.decision_id),)
         }
 
     # --- users ---
@@ -529,14 +544,9 @@ class Engine:
         return client_ms if self._simulated and client_ms is not None else self._now_ms()
 
 
-def _key_of(page: PageRecord, slot: int) -> int:
-    cards = zip(page.drawn, page.cards, strict=True)
-    return next(item_key(card.item_id) for drawn, card in cards if drawn.slot == slot)
-
-
 def _shown(decision: DecisionId | None, heads: Mapping[PageId, PageHeader]) -> _Shown | str:
     if decision is None:
         return FORGED
     page_id, slot = split_decision_id(decision)
     head = heads.get(page_id)
-    return NO_SUCH_PAGE if head is None or slot not in head.slots else _Shown(decision, head)
+    return NO_SUCH_PAGE if head is None or slot not in head.items else _Shown(decision, head)

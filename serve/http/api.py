@@ -24,9 +24,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as ASGIScope
 
-from env.vocabulary import UserId
 from serve.access.callers import ANYBODY, AccessDenied, Caller, KeyRing
-from serve.access.keys import Scope
 from serve.feed.engine import Engine
 from serve.http.endpoints import OPERATIONS, Operation, Parameters
 from serve.http.openapi import openapi
@@ -112,6 +110,7 @@ Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 def make_app(
     engine: Engine,
+    keys: KeyRing,
     metrics: Metrics | None = None,
     *,
     web: Path = WEB,
@@ -123,6 +122,7 @@ def make_app(
 
     Args:
         engine: answers the requests.
+        keys: says who may call which operation; its owner keeps it current.
         metrics: counts the requests; the app makes its own if None.
         web: folder of the page at `/`; each file in it is served as `/web/NAME`.
         queue: maximum number of requests in flight, at least 1; further ones are answered 429.
@@ -134,7 +134,7 @@ def make_app(
     routes = [
         Route(
             operation.path.replace("}", ":path}"),
-            _endpoint(operation, engine, metrics, admission, origins),
+            _endpoint(operation, engine, keys, metrics, admission, origins),
             methods=[operation.method],
         )
         for operation in OPERATIONS
@@ -142,7 +142,7 @@ def make_app(
     return Starlette(
         routes=[
             *routes,
-            *_documents(engine, metrics),
+            *_documents(engine, keys, metrics),
             *_pages(web, "/", "/web"),
             *_pages(REFERENCE, "/docs", "/docs"),
         ],
@@ -173,6 +173,7 @@ def _sharing(origins: tuple[str, ...]) -> list[Middleware]:
 def _endpoint(
     operation: Operation[Any],
     engine: Engine,
+    keys: KeyRing,
     metrics: Metrics,
     admission: Admission,
     origins: tuple[str, ...],
@@ -184,7 +185,7 @@ def _endpoint(
     async def answer(request: Request) -> tuple[Response, object]:
         form, raw, body = JSON, b"", None
         _check_origin(request, origins)
-        caller = _admit(request, operation.scope, engine.keys)
+        caller = _admit(request, operation, keys)
         if operation.body is not type(None):
             form = body_format(request.headers.get("content-type", ""))
             form_out = answer_format(request.headers.get("accept", ""), form)
@@ -196,8 +197,8 @@ def _endpoint(
             if operation.body is not type(None):
                 body = read(raw, form)
             _check_query(request, operation)
-            await _check_own(operation, engine, body, caller.user)
-            parameters = Parameters({**request.query_params, **request.path_params}, caller)
+            values = {**request.query_params, **request.path_params}
+            parameters = Parameters(values, caller, keys)
             result = await operation.call(engine, body, parameters)
             content = b"" if operation.answer is None else encode(result, form_out)
         media = None if operation.answer is None else form_out
@@ -236,25 +237,21 @@ def _answer_to(error: Exception, operation: str) -> Response:
             return _mistake()
 
 
-def _admit(request: Request, scope: Scope | None, keys: KeyRing) -> Caller:
+def _admit(request: Request, operation: Operation[Any], keys: KeyRing) -> Caller:
     """Return the caller of a request, or raise `AccessDenied`."""
-    if scope is None:
+    if operation.scope is None:
         return ANYBODY
-    return keys.admit(request.headers.get("authorization", ""), scope)
-
-
-async def _check_own(
-    operation: Operation[Any], engine: Engine, body: object, user: UserId | None
-) -> None:
-    """Refuse a request with a user's token that is not about that user alone."""
-    if user is None:
-        return
-    if operation.own is None:
+    caller = keys.admit(_authorization(request), operation.scope)
+    if caller.user is not None and not operation.for_users:
         raise AccessDenied(403, f"expected a key for {operation.name}, got the token of a user")
-    await operation.own(engine, body, user)
+    return caller
 
 
-def _documents(engine: Engine, metrics: Metrics) -> list[Route]:
+def _authorization(request: Request) -> str:
+    return request.headers.get("authorization", "")
+
+
+def _documents(engine: Engine, keys: KeyRing, metrics: Metrics) -> list[Route]:
     document = encode(openapi(engine.signals), JSON)
 
     async def describe(request: Request) -> Response:
@@ -262,7 +259,7 @@ def _documents(engine: Engine, metrics: Metrics) -> list[Route]:
 
     async def measure(request: Request) -> Response:
         try:
-            _admit(request, "admin", engine.keys)
+            keys.admit(_authorization(request), "admin")
         except AccessDenied as error:
             return _deny(error)
         overview = await asyncio.to_thread(engine.lookout.look)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from env.vocabulary import Item, ItemId, UserId
-from serve.access.callers import ANYBODY, Caller
+from serve.access.callers import Caller, KeyRing
 from serve.access.keys import Scope
 from serve.audit.audit import DEFAULT_UPLOADS, MAX_UPLOADS, answer_audit
 from serve.audit.response import Audit
@@ -30,7 +30,7 @@ from serve.wire.users import (
 )
 
 MAX_QUERY = 200
-OF_ANOTHER = "expected a request about the user of the token, got one about another user"
+OF_ANOTHER = "expected a request about the token's user, got one about another user"
 MAX_FOUND = 100
 B = TypeVar("B")
 
@@ -40,7 +40,8 @@ class Parameters:
     """The parameters of path and query, and who asks."""
 
     values: Mapping[str, str]
-    caller: Caller = ANYBODY
+    caller: Caller
+    keys: KeyRing
 
     def __getitem__(self, name: str) -> str:
         return self.values[name]
@@ -67,27 +68,17 @@ class Operation(Generic[B]):
     # Reads a body that need not fit as a whole; its result takes the body's place in `call`.
     read: Callable[[bytes, str], object] | None = None
     scope: Scope | None = None  # that a caller needs; None: anybody may call it
-    # Raises `ProblemError` unless a request is about this user alone; None: no user's token may
-    # call the operation.
-    own: Callable[[Engine, B, UserId], Awaitable[None]] | None = None
+    for_users: bool = False  # a user's token may call it, about that user alone
 
 
-async def _feed(engine: Engine, body: FeedRequest, _: Parameters) -> FeedResponse:
+async def _feed(engine: Engine, body: FeedRequest, asked: Parameters) -> FeedResponse:
+    if asked.caller.user not in (None, body.user_id):
+        raise ProblemError(403, OF_ANOTHER, "user_id")
     return await engine.feed(body)
 
 
-async def _feedback(engine: Engine, body: ReadEvents, _: Parameters) -> FeedbackResponse:
-    return await engine.feedback(body.request, body.refused)
-
-
-async def _own_feed(_: Engine, body: FeedRequest, user: UserId) -> None:
-    if body.user_id != user:
-        raise ProblemError(403, OF_ANOTHER, "user_id")
-
-
-async def _own_feedback(engine: Engine, body: ReadEvents, user: UserId) -> None:
-    if not await engine.is_about(user, body.request):
-        raise ProblemError(403, OF_ANOTHER, "events")
+async def _feedback(engine: Engine, body: ReadEvents, asked: Parameters) -> FeedbackResponse:
+    return await engine.feedback(body.request, body.refused, only=asked.caller.user)
 
 
 async def _put_items(engine: Engine, body: ItemsRequest, _: Parameters) -> ItemsResponse:
@@ -147,9 +138,9 @@ async def _cohorts(engine: Engine, _: None, __: Parameters) -> CohortsResponse:
     return engine.cohorts
 
 
-async def _make_token(engine: Engine, body: TokenRequest, asked: Parameters) -> TokenResponse:
+async def _make_token(_: Engine, body: TokenRequest, asked: Parameters) -> TokenResponse:
     user_id, ttl_s = UserId(body.user_id), body.ttl_s
-    return TokenResponse(*engine.keys.make_token(asked.caller, user_id, ttl_s))
+    return TokenResponse(*asked.keys.make_token(asked.caller, user_id, ttl_s))
 
 
 async def _healthz(engine: Engine, _: None, __: Parameters) -> Health:
@@ -181,7 +172,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         FeedRequest,
         FeedResponse,
         scope="feed",
-        own=_own_feed,
+        for_users=True,
     ),
     Operation(
         "feedback",
@@ -194,7 +185,7 @@ OPERATIONS: tuple[Operation[Any], ...] = (
         202,
         read=EventsDecoder().read,
         scope="feedback",
-        own=_own_feedback,
+        for_users=True,
     ),
     Operation(
         "put_items",

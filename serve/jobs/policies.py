@@ -135,7 +135,7 @@ def find_policy(config: Config, store: Store, name: str) -> Policy:
 
 
 def version_before(store: Store, ago_ms: int) -> int:
-    """Return the last version of vowpal that began to draw until so long before the log's last page.
+    """Return the version of vowpal that began to draw last until so long before the log's end.
 
     Raises:
         JobError: no version of vowpal drew a page until then.

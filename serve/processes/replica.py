@@ -14,7 +14,8 @@ from threading import Event, Thread
 
 from starlette.applications import Starlette
 
-from serve.access.exposure import allowed_hosts
+from serve.access.callers import KeyRing
+from serve.access.exposure import allowed_hosts, asks_always
 from serve.config import Config
 from serve.content.embedding import Embedder
 from serve.content.hook import HookArgs
@@ -119,10 +120,13 @@ class FeedReplica:
         self._indexing = Background("indexing", Indexing(self.pipeline).run)
         self._ranking = Background("ranker follower", self._rankers.run)
         self._collaborating = Background("collaborative follower", self._tastes.run)
-        self._keeping = Background("keys", self.engine.keys.run)
+        secret, always = load_secret(Path(config.data.folder)), asks_always(config.server)
+        keys = KeyRing(self._store, secret, now_ms=now_ms, always=always)
+        self._keeping = Background("keys", keys.run)
         self._beating = Background("beats", self._beat_until)
         self.app: Starlette = make_app(
             self.engine,
+            keys,
             self._metrics,
             queue=config.server.queue,
             origins=config.server.origins,

@@ -21,6 +21,7 @@ from env.users.fold import fold
 from env.users.state import UserState
 from env.vocabulary import UserKey
 from policies.bandit.settings import HybridBanditArgs
+from serve.access.callers import KeyRing
 from serve.config import (
     Arm,
     ClockSettings,
@@ -38,6 +39,7 @@ from serve.store.data_folder import open_data
 from serve.store.open import open_store
 from serve.store.sqlite import SqliteStore
 from serve.store.store import Store, Transaction
+from serve.tokens import load_secret
 from serve.wire.items import ItemBody, ItemsRequest
 
 R = TypeVar("R", bound=Record)
@@ -65,6 +67,7 @@ class Server:
     app: Starlette
     store: Store
     watch: Watch
+    keys: KeyRing
 
     def records(self) -> list[Record]:
         return [line.record for line in self.store.log.read()]
@@ -161,7 +164,8 @@ def serving(
             config, draw_key=bytes(32), served=initial_serving_model(HybridBanditArgs(bits=12))
         )
         engine = Engine(config, store, pipeline, now_ms=watch)
-        yield Server(engine, make_app(engine), store, watch)
+        keys = KeyRing(store, load_secret(folder), now_ms=watch)
+        yield Server(engine, make_app(engine, keys), store, watch, keys)
 
 
 def items(n: int, first: int = 0) -> ItemsRequest:

@@ -14,7 +14,7 @@ import pytest
 from servers import JSON, Answer, Server, ask, serving, stocked
 
 from env.vocabulary import UserId
-from serve.access.callers import ANYBODY, Caller, KeyRing, operator_token
+from serve.access.callers import BY_OPERATOR, Caller, KeyRing, operator_token
 from serve.access.keys import SCOPES, Scope, create_key, revoke_key
 from serve.http.api import make_app
 from serve.http.endpoints import OPERATIONS, Operation
@@ -51,7 +51,7 @@ def make_key(server: Server, *scopes: Scope, name: str = "caller") -> tuple[str,
     now_ms = server.watch.now_ms
     made = partial(create_key, name=name, scopes=scopes, now_ms=now_ms)
     key, text = write_now(server.store, made)
-    server.engine.keys.poll()
+    server.keys.poll()
     return key.key_id, text
 
 
@@ -81,7 +81,7 @@ async def test_an_operation_is_done_with_its_scope_and_refused_without(
     _, wrong = make_key(server, *others, name="wrong")
     gone_id, gone = make_key(server, *SCOPES, name="gone")
     write_now(server.store, lambda t: revoke_key(t, gone_id, 1))
-    server.engine.keys.poll()
+    server.keys.poll()
     admitted = await call(server, operation, right)
     assert admitted.status not in (401, 403)
     assert admitted.status in (DONE.get(operation.name, operation.status), 404), admitted
@@ -99,12 +99,12 @@ async def test_a_token_of_a_user_calls_feed_and_feedback_only(
     await stocked(server)
     key_id, _ = make_key(server, *SCOPES)
     caller = Caller(key_id, frozenset(SCOPES))
-    token, _ = server.engine.keys.make_token(caller, UserId("ann"), 60.0)
+    token, _ = server.keys.make_token(caller, UserId("ann"), 60.0)
     answer = await call(server, operation, token)
-    if operation.own is None:
-        assert answer.problem() == (403, "Authorization")
-    else:
+    if operation.for_users:
         assert answer.status == operation.status
+    else:
+        assert answer.problem() == (403, "Authorization")
 
 
 async def test_without_keys_everybody_may_call(server: Server) -> None:
@@ -120,7 +120,7 @@ async def test_without_keys_everybody_may_call(server: Server) -> None:
 async def test_revoking_the_last_key_does_not_open_the_server(server: Server) -> None:
     key_id, text = make_key(server, *SCOPES)
     write_now(server.store, lambda t: revoke_key(t, key_id, 1))
-    server.engine.keys.poll()
+    server.keys.poll()
     for key in (None, text):
         assert (await call(server, GUARDED[0], key)).status == 401
 
@@ -181,15 +181,24 @@ async def test_a_token_ends_with_its_time_and_with_its_key(server: Server) -> No
     assert (await call(server, GUARDED[0], token)).status == 401
     server.watch.now_ms -= 60_000
     write_now(server.store, lambda t: revoke_key(t, key_id, 1))
-    server.engine.keys.poll()
+    server.keys.poll()
     assert (await call(server, GUARDED[0], token)).status == 401
+
+
+async def test_a_token_of_an_open_server_ends_with_the_first_key(server: Server) -> None:
+    await stocked(server)
+    asked = await ask(server.app, "POST", "/v1/tokens", b'{"user_id":"ann"}')
+    early = json.loads(asked.body)["token"]
+    assert (await call(server, GUARDED[0], early)).status == 200
+    make_key(server, *SCOPES)
+    assert (await call(server, GUARDED[0], early)).status == 401
 
 
 async def test_a_changed_token_is_refused(server: Server) -> None:
     await stocked(server)
     make_key(server, *SCOPES)
-    token, _ = server.engine.keys.make_token(ANYBODY, UserId("ann"), 60.0)
-    other, _ = server.engine.keys.make_token(ANYBODY, UserId("bob"), 60.0)
+    token, _ = server.keys.make_token(BY_OPERATOR, UserId("ann"), 60.0)
+    other, _ = server.keys.make_token(BY_OPERATOR, UserId("bob"), 60.0)
     payload, mac = token.split(".")
     swapped = f"{other.split('.')[0]}.{mac}"
     for changed in (swapped, f"{payload}.", f"{payload}.{mac}A", payload, f"{payload}x.{mac}"):
@@ -219,7 +228,7 @@ async def test_a_key_has_its_rate(server: Server) -> None:
         create_key, name="slow", scopes=["feed"], now_ms=server.watch.now_ms, per_second=0.2
     )
     _, text = write_now(server.store, made)
-    server.engine.keys.poll()
+    server.keys.poll()
     statuses = [(await call(server, GUARDED[0], text)).status for _ in range(3)]
     assert statuses == [200, 200, 429]
     answer = await call(server, GUARDED[0], text)
@@ -232,7 +241,7 @@ async def test_uses_of_keys_are_noted(server: Server) -> None:
     await stocked(server)
     key_id, text = make_key(server, "feed")
     await call(server, GUARDED[0], text)
-    server.engine.keys.note_uses()
+    server.keys.note_uses()
     ring = KeyRing(server.store, bytes(32), now_ms=server.watch)
     assert ring._keys[key_id].used_ms == server.watch.now_ms
 
@@ -251,7 +260,7 @@ async def test_uses_of_keys_are_noted(server: Server) -> None:
 )
 async def test_a_server_is_called_by_its_own_names(server: Server, host: str, status: int) -> None:
     names = frozenset({"localhost", "127.0.0.1", "[::1]"})
-    app = make_app(server.engine, hosts=names)
+    app = make_app(server.engine, server.keys, hosts=names)
     answer = await ask(app, "GET", "/healthz", headers=(("host", host),))
     assert answer.status == status
     if status == 421:

@@ -42,7 +42,7 @@ async def test_a_place_is_given_back_whatever_happens() -> None:
 async def test_a_burst_is_answered_whole_and_served_in_part(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         await stocked(server)
-        app = make_app(server.engine, queue=2)
+        app = make_app(server.engine, server.keys, queue=2)
         answers = await asyncio.gather(*(ask(app, "POST", "/v1/feed", FEED) for _ in range(10)))
         assert [answer.status for answer in answers] == [200, 200] + 8 * [429]
         for answer in answers[2:]:
@@ -54,7 +54,7 @@ async def test_a_burst_is_answered_whole_and_served_in_part(tmp_path: Path) -> N
 async def test_health_is_answered_however_much_is_in_hand(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         await stocked(server)
-        app = make_app(server.engine, queue=1)
+        app = make_app(server.engine, server.keys, queue=1)
         page, health = await asyncio.gather(
             ask(app, "POST", "/v1/feed", FEED), ask(app, "GET", "/readyz")
         )

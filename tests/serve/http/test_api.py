@@ -368,7 +368,7 @@ async def test_the_page_is_served_with_its_files_only(server: Server, tmp_path: 
     (web / "index.html").write_text("<p>hello")
     (web / "app.js").write_text("1")
     (web / "notes.txt").write_text("private")
-    app = make_app(server.engine, web=web)
+    app = make_app(server.engine, server.keys, web=web)
     page = await ask(app, "GET", "/")
     assert (page.status, page.body) == (200, b"<p>hello")
     assert "default-src 'self'" in page.headers["content-security-policy"]
@@ -382,7 +382,7 @@ SHOP = "https://shop.example"
 
 @pytest.fixture
 def shared(server: Server) -> Starlette:
-    return make_app(server.engine, origins=(SHOP,))
+    return make_app(server.engine, server.keys, origins=(SHOP,))
 
 
 async def test_a_page_of_a_named_site_may_call_the_api(shared: Starlette) -> None:

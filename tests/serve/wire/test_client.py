@@ -133,7 +133,7 @@ async def test_a_delete_whose_answer_was_lost_is_done(server: Server) -> None:
 @pytest.mark.slow
 async def test_a_server_that_is_full_is_asked_again_when_it_says(server: Server) -> None:
     n_asked = 6
-    async with listening(make_app(server.engine, queue=1)) as address:
+    async with listening(make_app(server.engine, server.keys, queue=1)) as address:
         async with FeedClient(address) as client:
             asked = (client.feed(FeedRequest(f"u{i}", size=1)) for i in range(3))
             assert len(await asyncio.gather(*asked)) == 3
