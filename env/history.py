@@ -21,8 +21,13 @@ from env.vocabulary import Bools, Feedback, Float32s, Ints, Keys, Scene, UserKey
 MAX_VIEWS = 1_000
 """Views of one record; a longer history is several records."""
 
-Told = tuple[FeedbackKind, float]
-"""A kind of feedback with its value."""
+
+class Report(NamedTuple):
+    """One thing that a client would have reported about a view."""
+
+    kind: FeedbackKind
+    value: float = 0.0
+    interest: float | None = None  # as in `FeedbackRecord`
 
 
 class PastView(NamedTuple):
@@ -30,7 +35,7 @@ class PastView(NamedTuple):
 
     card: Card
     at_ms: int
-    told: tuple[Told, ...]  # in the order in which a client reports them
+    reports: tuple[Report, ...]  # in the order of a client's
     feedback: Feedback  # the same, merged; a view of unknown dwell has not been left
 
     @property
@@ -46,21 +51,20 @@ def past_views(record: HistoryRecord) -> Iterator[PastView]:
     columns = zip(indices_of(record).tolist(), times_of(record).tolist(), dwells, strict=True)
     for row, (index, at_ms, dwell_s) in enumerate(columns):
         events = done.get(row, ())
-        yield PastView(
-            record.cards[index], at_ms, _told(dwell_s, events), _feedback(dwell_s, events)
-        )
+        reports, feedback = _reports(dwell_s, events), _feedback(dwell_s, events)
+        yield PastView(record.cards[index], at_ms, reports, feedback)
 
 
-def _told(dwell_s: float, events: Sequence[PastEvent]) -> tuple[Told, ...]:
-    reactions = tuple((event.kind, event.value) for event in events)
+def _reports(dwell_s: float, events: Sequence[PastEvent]) -> tuple[Report, ...]:
+    reactions = tuple(Report(event.kind, interest=event.interest) for event in events)
     if math.isnan(dwell_s):
-        return ("impression", 0.0), *reactions
-    return ("impression", 0.0), ("dwell", dwell_s), *reactions, ("leave", 0.0)
+        return Report("impression"), *reactions
+    return Report("impression"), Report("dwell", dwell_s), *reactions, Report("leave")
 
 
 def _feedback(dwell_s: float, events: Sequence[PastEvent]) -> Feedback:
     known = not math.isnan(dwell_s)
-    flags = {event.kind: True for event in events if event.kind in REACTIONS}
+    flags = {event.kind: True for event in events}
     watched = Feedback(seen=True, left=known, dwell_s=dwell_s if known else 0.0)
     return msgspec.structs.replace(watched, **flags)
 
@@ -97,7 +101,12 @@ def make_record(
         times: Unix milliseconds, ascending, shape (n,).
         dwells: seconds, NaN where unknown, shape (n,).
         events: of the views, by row.
+
+    Raises:
+        ValueError: an event is no reaction.
     """
+    if strange := {event.kind for event in events}.difference(REACTIONS):
+        raise ValueError(f"expected reactions {REACTIONS}, got {strange}")
     used, index = np.unique(which, return_inverse=True)
     return HistoryRecord(
         user=UserKey(""),

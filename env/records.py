@@ -167,8 +167,8 @@ class PastEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One act of a user in an imported history."""
 
     row: int  # of the view in its `HistoryRecord`
-    kind: str  # of feedback, as in `FeedbackRecord`
-    value: float = 0.0
+    kind: str  # one of `env.feedback.REACTIONS`
+    interest: float | None = None  # as in `FeedbackRecord`
 
 
 class HistoryRecord(msgspec.Struct, frozen=True, tag="history", tag_field="t", omit_defaults=True):

@@ -153,7 +153,7 @@ def _react(
     if before.unwanted and not card.unwanted:
         return _turn_back(state, card)
     if card.creator and undone_by(kind, undoes) in FOLLOWING:
-        return msgspec.structs.replace(state, follows=_without(state.follows, (card.creator,)))
+        return _unfollow(state, card.creator)
     return state
 
 
@@ -171,9 +171,10 @@ def _recall(state: UserState, record: HistoryRecord) -> UserState:
 def _count_past(state: UserState, view: PastView) -> UserState:
     delivered = card = open_card(0, view.card)
     usual = usual_watch(state)
-    for kind, value in view.told:
-        before, card = card, hear(card, kind, value, usual)
-        state = _react(state, kind, before, card)
+    for kind, value, interest in view.reports:
+        before, card = card, hear(card, kind, value, usual, interest=interest)
+        if not (kind in FOLLOWING and card.creator in state.blocked):  # what was done here counts
+            state = _react(state, kind, before, card)
     state = _count_impression(state, card, here=False)
     return _count_answer(state, delivered, card, here=False)
 
@@ -276,9 +277,20 @@ def _follow(state: UserState, creator: CreatorId) -> UserState:
     return msgspec.structs.replace(
         state,
         follows=_moved_last(state.follows, (creator,), MAX_FOLLOWS),
+        unfollowed=_without(state.unfollowed, (creator,)),
         blocked=_without(state.blocked, (creator,)),
         doubted=_without(state.doubted, (creator,)),
         avoided=_without(state.avoided, (creator,)),
+    )
+
+
+def _unfollow(state: UserState, creator: CreatorId) -> UserState:
+    """Follow a creator no longer, also one of the profile's."""
+    unfollowed = state.unfollowed
+    if creator in state.profile.follows:
+        unfollowed = _moved_last(unfollowed, (creator,), MAX_FOLLOWS)
+    return msgspec.structs.replace(
+        state, follows=_without(state.follows, (creator,)), unfollowed=unfollowed
     )
 
 

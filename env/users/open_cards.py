@@ -21,6 +21,9 @@ PAGE_OPEN_MS = 60 * 60_000
 """A page is open this long, or until later pages push it out; the join waits as long."""
 
 MAX_CARDS = 48
+MAX_OTHERS = 8
+"""Signals of one card whose interest is not that of a bit: own ones, overridden or taken back."""
+
 MAX_DWELL_S = 3600.0
 _BIT = {row.kind: row.bit for row in ROWS if row.bit}
 _UNDOES = {row.kind: row.signal.undoes for row in ROWS if row.signal.undoes}
@@ -155,15 +158,22 @@ def undone_by(kind: FeedbackKind, undoes: FeedbackKind | None) -> FeedbackKind:
 
 def _without(card: OpenCard, kind: FeedbackKind) -> OpenCard:
     """Return the card without an event; what was taken back was told, and says nothing."""
-    others = tuple(sorted((dict(card.others) | {kind: 0.0}).items()))
-    return msgspec.structs.replace(card, events=card.events & ~_BIT.get(kind, 0), others=others)
+    card = msgspec.structs.replace(card, events=card.events & ~_BIT.get(kind, 0))
+    return _with_other(card, kind, 0.0)
 
 
 def _with_interest(card: OpenCard, kind: FeedbackKind, interest: float) -> OpenCard:
     if kind in _BIT:
         interest -= KINDS[kind].signal.interest
-    others = tuple(sorted((dict(card.others) | {kind: interest}).items()))
-    return msgspec.structs.replace(card, others=others)
+    return _with_other(card, kind, interest)
+
+
+def _with_other(card: OpenCard, kind: FeedbackKind, interest: float) -> OpenCard:
+    """Return the card with an interest beside those of its bits, up to `MAX_OTHERS` of them."""
+    others = dict(card.others) | {kind: interest}
+    if len(others) > MAX_OTHERS:
+        return card
+    return msgspec.structs.replace(card, others=tuple(sorted(others.items())))
 
 
 def still_open(pages: tuple[OpenPage, ...], now_ms: int) -> tuple[OpenPage, ...]:

@@ -6,7 +6,6 @@ Derivation, sizes and rejected alternatives: `docs/decisions/seen-items.md`.
 """
 
 import struct
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -61,23 +60,6 @@ def see(seen: Seen, key: int, at_ms: int) -> Seen:
         at_ms: Unix milliseconds, which name the month of items that leave the ring.
     """
     return trimmed(Seen(put_key(seen.ring, key), seen.sets), at_ms)
-
-
-def with_history(seen: Seen, history: Sequence[tuple[int, int]]) -> Seen:
-    """Return what was seen after items that were seen elsewhere before: an imported history.
-
-    Args:
-        seen: what was seen here; it stays the latest.
-        history: key and Unix milliseconds of each item, in any order.
-    """
-    before = Seen()
-    for key, at_ms in sorted(history, key=lambda item: item[1]):
-        before = see(before, key, at_ms)
-    at_ms = max((at_ms for _, at_ms in history), default=0)
-    ring = before.ring
-    for (short,) in _SHORT.iter_unpack(seen.ring):
-        ring = put_key(ring, short)
-    return trimmed(Seen(ring, _joined(before.sets, seen.sets)), at_ms)
 
 
 def trimmed(seen: Seen, at_ms: int) -> Seen:
@@ -156,15 +138,6 @@ def _added(sets: tuple[SeenSet, ...], values: Fingerprints, month: int) -> tuple
     if last.n:
         values = np.concatenate([unpack(last.packed, last.n), values])
     return (*sets[:-1], _set_of(np.unique(values), max(month, last.month)))
-
-
-def _joined(before: tuple[SeenSet, ...], after: tuple[SeenSet, ...]) -> tuple[SeenSet, ...]:
-    """Return earlier sets, then later ones; a last small set is joined with the next."""
-    if not before or not after or before[-1].n >= LEAST_SET:
-        return (*before, *after)
-    first = after[0]
-    values = [unpack(some.packed, some.n) for some in (before[-1], first)]
-    return (*before[:-1], _set_of(np.unique(np.concatenate(values)), first.month), *after[1:])
 
 
 def _set_of(values: Fingerprints, month: int) -> SeenSet:

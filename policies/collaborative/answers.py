@@ -82,8 +82,9 @@ class AnswerWindow:
         user = item_key(record.user)
         keys = [item_key(card.item_id) for card in record.cards]
         for index, view in zip(indices_of(record).tolist(), past_views(record), strict=True):
-            if view.is_known and len(view.told) > 1:  # more than that it was on screen
-                self.put(user, keys[index], value_of(view.feedback, view.card.duration_s))
+            if view.is_known and len(view.reports) > 1:  # more than that it was on screen
+                value = value_of(view.feedback, view.card.duration_s, self._interests)
+                self.put(user, keys[index], value)
 
     def put(self, user: int, item: int, value: float) -> None:
         """Add an answer by the keys of its user and item."""

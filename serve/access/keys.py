@@ -44,7 +44,7 @@ class Key(msgspec.Struct, frozen=True, omit_defaults=True):
         made_ms: when it was made.
         ends_ms: when it ends by itself; 0: never.
         revoked_ms: when it was revoked; 0: it was not.
-        used_ms: when it was last used, to about a minute; 0: never.
+        used_ms: when it was last used, to half a minute or so; 0: never.
         per_second: requests a second that it may make, on average; 0: any number.
     """
 

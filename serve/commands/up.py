@@ -258,8 +258,8 @@ async def _view(settings: Config, address: str) -> None:
 
     world, accounts = await asyncio.to_thread(load_world, settings, 1)
     simulated = simulated_users(world, accounts[:N_VIEWERS])
-    key = operator_token(Path(settings.data.folder), now_ms())
-    async with FeedClient(address, key=key) as client:
+    folder = Path(settings.data.folder)
+    async with FeedClient(address, key=lambda: operator_token(folder, now_ms())) as client:
         swarm = Swarm(
             client, ConstantAttendance(simulated, PRESENT), seed=now_ms(), start_ms=now_ms()
         )

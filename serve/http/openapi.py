@@ -13,9 +13,9 @@ from serve.limits import ExternalUserId, Id
 from serve.wire.codec import JSON, MSGPACK, PROBLEM
 from serve.wire.feed import Problem
 from serve.wire.items import ItemBody
-from serve.wire.users import ProfileBody
+from serve.wire.users import ProfileBody, UserBody
 
-_RECORDS: dict[type, type] = {ItemBody: Item, ProfileBody: Profile}
+_RECORDS: dict[type, type] = {ItemBody: Item, ProfileBody: Profile, UserBody: Profile}
 _PATH_PARAMETERS = {"item_id": Id, "user_id": ExternalUserId}
 BEARER = "key"
 _ABOUT = (
@@ -62,10 +62,16 @@ def _with_signals(schemas: dict[str, Schema], signals: Signals) -> dict[str, Sch
 def _describe(operation: Operation[Any]) -> dict[str, object]:
     failures = {str(status): _problem(meaning) for status, meaning in operation.failures}
     if operation.path.startswith("/v1/"):
-        failures["429"] = _problem("As much is in hand as is taken; `Retry-After` says until when.")
+        failures["421"] = _problem("The server has no such name (`server.hosts`).")
+        failures["429"] = _problem(
+            "The server is full, or the key or the user asks too often; `Retry-After` says when to "
+            "ask again."
+        )
     if operation.scope is not None:
         failures["401"] = _problem("The key or token is missing, unknown, revoked or has ended.")
-        failures["403"] = _problem(f"The key lacks the scope {operation.scope}.")
+        failures["403"] = _problem(
+            f"The key lacks the scope {operation.scope}, or the token is of another user."
+        )
     described: dict[str, object] = {
         "operationId": operation.name,
         "summary": operation.summary,

@@ -54,6 +54,8 @@ def _structs(info: Any) -> Iterator[types.StructType]:
 
 def _improve(schema: Schema, info: types.StructType, records: Mapping[type, type]) -> Schema:
     about, fields = describe(info.cls)
+    for base in info.cls.__mro__[1:]:
+        fields = describe(base)[1] | fields
     if info.cls in records:
         fields = describe(records[info.cls])[1] | fields
     properties = schema["properties"]
@@ -95,7 +97,7 @@ def describe(kind: type) -> tuple[str, dict[str, str]]:
 
     >>> from serve.wire.feed import Refusal
     >>> describe(Refusal)
-    ('An event that was refused; sending it again does not help.', {})
+    ('An event that was refused; sending it again does not help.', {...})
     """
     about, _, listed = inspect.cleandoc(kind.__doc__ or "").partition("\n\nAttributes:\n")
     pieces = _ATTRIBUTE.split(listed)[1:]

@@ -168,9 +168,13 @@ def _open_json(path: Path) -> pa.Table:
         values.extend([None] * (n - len(values)))
         try:
             arrays[name] = make(values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
             first = type(next(value for value in values if value is not None))
-            row = next(k for k, v in enumerate(values) if v is not None and type(v) is not first)
+            others = (k for k, v in enumerate(values) if v is not None and type(v) is not first)
+            row = next(others, None)
+            if row is None:
+                problem = f"expected texts, numbers or flags, but {error}"
+                raise BadFile(path, problem, column=name) from None
             problem = f"expected values of one kind, got {values[row]!r} beside {first.__name__}"
             raise BadFile(path, problem, line_of(path, row), name) from None
     return pa.table(arrays)
@@ -292,7 +296,7 @@ class _Reader:
 
     def ids(self, name: str, rule: str, holds: Callable[[str], bool]) -> tuple[list[str], Ints]:
         """Return the distinct ids, and the index of each row's."""
-        column: Column = self.table[name]
+        column: Column = _plain(self.table[name])
         if not (pa.types.is_integer(column.type) or _is_text(column)):
             raise BadFile(self.path, f"expected ids, got {column.type}", 1, name)
         encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
@@ -323,7 +327,7 @@ class _Reader:
         if name not in self.table.column_names:
             there = ", ".join(self.table.column_names) or "none"
             raise BadFile(self.path, f"expected this column, got {there}", 1, name)
-        column: Column = self.table[name]
+        column: Column = _plain(self.table[name])
         is_none = _is_none(column)
         try:
             texts = pc.if_else(is_none, None, column) if _is_text(column) else column
@@ -384,12 +388,19 @@ def _among(words: Column, known: Sequence[str]) -> Bools:
     return np.asarray(found.combine_chunks().to_numpy(zero_copy_only=False))
 
 
+def _plain(column: Column) -> Column:
+    """Return a column without the dictionary in which pandas writes a categorical one."""
+    if pa.types.is_dictionary(column.type):
+        return column.cast(column.type.value_type)
+    return column
+
+
 def _is_text(column: Column) -> bool:
     return pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
 
 
 def _is_none(column: Column) -> Column:
-    missing: Column = column.is_null()
+    missing: Column = column.is_null(nan_is_null=True)  # pandas writes a missing number as NaN
     return pc.equal(column.fill_null(""), pa.scalar("")) if _is_text(column) else missing
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from env.feedback import SHIPPED, Signals
 from env.history import MAX_VIEWS, make_record
 from env.items.catalogue import Catalogue
 from env.records import Card, HistoryRecord, ItemRecord, PastEvent
@@ -112,7 +113,7 @@ def import_views(
         unknown = int(
             np.array([not card.block for card in cards], dtype=np.bool_)[views.item].sum()
         )
-        return staged_views(views, cards, source)
+        return staged_views(views, cards, source, config.signal_table)
 
     outcome = _import(config, now_ms, advance, stage)
     return ImportedHistory(
@@ -165,7 +166,7 @@ def _durations(views: HistoryViews) -> Floats:
 
 
 def staged_views(
-    views: HistoryViews, cards: Sequence[Card], source: str
+    views: HistoryViews, cards: Sequence[Card], source: str, signals: Signals = SHIPPED
 ) -> Iterator[tuple[UserId, StagedUser]]:
     """Yield what a history says of each user.
 
@@ -173,6 +174,7 @@ def staged_views(
         views: the history.
         cards: its items, see `find_cards`.
         source: name of the import.
+        signals: what reactions say about interest.
 
     Raises:
         BadFile: a completion has no duration to be a share of.
@@ -183,7 +185,7 @@ def staged_views(
     done = {kind: np.flatnonzero(flags) for kind, flags in views.reactions.items()}
     for user, start, end in zip(users.tolist(), starts.tolist(), ends.tolist(), strict=True):
         parts = range(start, end, MAX_VIEWS)
-        records = (_record(views, dwell_s, done, cards, source, k, end) for k in parts)
+        records = (_record(views, dwell_s, done, cards, source, signals, k, end) for k in parts)
         yield UserId(views.user_ids[user]), StagedUser(records=tuple(records))
 
 
@@ -193,6 +195,7 @@ def _record(
     done: Mapping[str, np.ndarray],
     cards: Sequence[Card],
     source: str,
+    signals: Signals,
     start: int,
     end: int,
 ) -> HistoryRecord:
@@ -208,7 +211,7 @@ def _record(
         views.item[rows],
         views.at_ms[rows],
         dwell_s[rows].astype(np.float32),
-        [PastEvent(row, kind) for row, _, kind in events],
+        [PastEvent(row, kind, signals.carried(kind)[0]) for row, _, kind in events],
     )
 
 

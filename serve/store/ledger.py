@@ -415,15 +415,16 @@ class WritePath:
 
         Every fold of the log stays as it was, except that this user no longer has a state.
         """
+        mark, was_staged = transaction.import_mark(), False
+        if mark is not None:  # a staged row is no part of the log yet, and must not become one
+            was_staged = transaction.staged(mark.run, [user_id]) != [None]
+            transaction.stage(mark.run, {user_id: None})
         user = transaction.user(user_id)
         if user is None:
-            return False
+            return was_staged
         transaction.forget(user.user)
         transaction.remove_user(user_id)
         transaction.put_imported_views({user.user: b""})
-        mark = transaction.import_mark()
-        if mark is not None:  # what is staged of the user is no part of the log yet
-            transaction.stage(mark.run, {user_id: None})
         gone = UserRecord(user.user, at_ms)
         transaction.append([gone])
         fold_states(transaction, [gone])

@@ -61,9 +61,10 @@ def open_store(config: Config, now_ms: Callable[[], int], *, make: bool = True) 
     if make:
         Path(config.data.folder).mkdir(parents=True, exist_ok=True)
     store = find_kind(config.store).open(config, now_ms, make=make)
-    try:
-        recover_import(store, Path(config.data.folder))
-    except BaseException:
-        store.close()
-        raise
+    if make:  # a reader writes nothing
+        try:
+            recover_import(store, Path(config.data.folder))
+        except BaseException:
+            store.close()
+            raise
     return store

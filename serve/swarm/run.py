@@ -156,8 +156,8 @@ def _parse_address(address: str) -> tuple[str, int]:
     return parts.hostname, port
 
 
-def _own_key(config: Config) -> str:
-    return operator_token(Path(config.data.folder), wall_ms())
+def _own_key(config: Config) -> Callable[[], str]:
+    return lambda: operator_token(Path(config.data.folder), wall_ms())
 
 
 def _load(name: str) -> Preset:

@@ -7,6 +7,7 @@ Retry-After. Rejected alternatives: `docs/decisions/serve-http-api.md`.
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from http import HTTPStatus
 from types import SimpleNamespace, TracebackType
 from typing import Self, TypeVar
@@ -17,6 +18,7 @@ import msgpack
 import msgspec
 
 from env.vocabulary import Item
+from serve.wire.access import TokenRequest, TokenResponse
 from serve.wire.feed import (
     FeedbackRequest,
     FeedbackResponse,
@@ -26,7 +28,14 @@ from serve.wire.feed import (
     Problem,
 )
 from serve.wire.items import FoundResponse, ItemBody, ItemsRequest, ItemsResponse
-from serve.wire.users import BlocksRequest, BlocksResponse, ProfileBody, UserResponse
+from serve.wire.users import (
+    BlocksRequest,
+    BlocksResponse,
+    ProfileBody,
+    UserResponse,
+    UsersRequest,
+    UsersResponse,
+)
 
 MSGPACK = "application/msgpack"
 FIRST_PAUSE_S = 0.05
@@ -67,7 +76,7 @@ class FeedClient:
         repeats: int = 3,
         timeout_s: float = 30.0,
         connections: int = 100,
-        key: str = "",
+        key: str | Callable[[], str] = "",
     ) -> None:
         """Prepare a client, which connects at its first request.
 
@@ -76,11 +85,10 @@ class FeedClient:
             repeats: maximum number of repeats of one request.
             timeout_s: time limit of one request.
             connections: maximum number of open connections.
-            key: API key or token; empty: the server asks for none.
+            key: API key or token, or a function that returns one for each request; empty: the
+                server asks for none.
         """
-        self._headers = {"Accept": MSGPACK, "Content-Type": MSGPACK}
-        if key:
-            self._headers["Authorization"] = f"Bearer {key}"
+        self._key = key if callable(key) else lambda: key
         self._address = address.rstrip("/")
         self._repeats = repeats
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
@@ -135,6 +143,14 @@ class FeedClient:
     async def search_items(self, text: str, limit: int = 20) -> FoundResponse:
         """Find items by words."""
         return await self._ask("GET", f"/v1/items?q={quote(text)}&limit={limit}", FoundResponse)
+
+    async def put_users(self, request: UsersRequest) -> UsersResponse:
+        """Register users or change their profiles."""
+        return await self._ask("POST", "/v1/users", UsersResponse, request)
+
+    async def make_token(self, request: TokenRequest) -> TokenResponse:
+        """Return a token with which a browser acts for one user."""
+        return await self._ask("POST", "/v1/tokens", TokenResponse, request)
 
     async def put_user(self, user_id: str, body: ProfileBody) -> UserResponse:
         """Register a user or change their profile."""
@@ -202,9 +218,12 @@ class FeedClient:
     ) -> bytes:
         if self._session is None:
             raise RuntimeError("expected an open client; use `async with Client(...)`")
-        url = f"{self._address}{path}"
+        url, key = f"{self._address}{path}", self._key()
+        headers = {"Accept": MSGPACK, "Content-Type": MSGPACK}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
         async with self._session.request(
-            method, url, data=data, headers=self._headers, trace_request_ctx=sent
+            method, url, data=data, headers=headers, trace_request_ctx=sent
         ) as response:
             content = await response.read()
         if response.status >= 400:

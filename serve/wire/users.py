@@ -94,7 +94,11 @@ class ProfileBody(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
 
 
 class UserBody(ProfileBody, frozen=True, kw_only=True, omit_defaults=True):
-    """A user and their profile."""
+    """A user and their profile.
+
+    Attributes:
+        user_id: the caller's id.
+    """
 
     user_id: ExternalUserId
 

@@ -17,9 +17,14 @@ def test_a_view_is_told_as_a_client_tells_it() -> None:
     views = list(past_views(RECORD))
     assert [view.card.item_id for view in views] == ["a", "b", "gone"]
     assert [view.at_ms for view in views] == [AT_MS + MINUTE_MS * k for k in range(3)]
-    assert [*views[0].told] == [("impression", 0), ("dwell", 20), ("like", 0), ("leave", 0)]
+    assert [each[:2] for each in views[0].reports] == [
+        ("impression", 0),
+        ("dwell", 20),
+        ("like", 0),
+        ("leave", 0),
+    ]
     assert views[0].feedback == Feedback(seen=True, left=True, dwell_s=20.0, like=True)
-    assert [*views[1].told] == [("impression", 0), ("share", 0)]
+    assert [each[:2] for each in views[1].reports] == [("impression", 0), ("share", 0)]
     assert views[1].feedback == Feedback(seen=True, share=True), "nobody knows how long"
     assert [view.is_known for view in views] == [True, True, False]
 

@@ -58,12 +58,13 @@ class Recorder:
             answered.extend(message.get("body", b""))
             if is_lost and message["type"] == "http.response.start":
                 message = {**message, "status": 503}
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                with self.changed:
+                    self._record(scope["path"], bytes(asked), bytes(answered))
+                    self.changed.notify_all()
             await send(message)
 
         await self.app(scope, hear, tell)
-        with self.changed:
-            self._record(scope["path"], bytes(asked), bytes(answered))
-            self.changed.notify_all()
 
     def events(self, kind: str) -> list[Event]:
         """Return the events of a kind in the order of arrival, those sent again once."""
@@ -71,7 +72,7 @@ class Recorder:
         return [event for event in arrived.values() if event.kind == kind]
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Return once the condition holds; it is looked at after each answer."""
+        """Return once the condition holds; each answer is recorded before it is sent."""
         with self.changed:
             assert self.changed.wait_for(condition, DEADLINE_S), (self.feeds, self.posts)
 

@@ -60,7 +60,8 @@ async function post(path, body, options = {}) {
   if (response.ok) return response.json();
   const message = `${path}: ${response.status} ${await readProblem(response)}`;
   const isOurFault = response.status >= 400 && response.status < 500;
-  const mayPass = response.status === 408 || response.status === 429;
+  // A token that has ended may be renewed by opening the page with another one.
+  const mayPass = [401, 408, 429].includes(response.status);
   throw isOurFault && !mayPass ? new RefusedError(message) : new Error(message);
 }
 

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from past import AT_MS, MINUTE_MS, card, history
 
-from env.records import Drawn, FeedbackKind, FeedbackRecord, PageRecord, UserRecord, item_key
+from env.records import (
+    BlockRecord,
+    Drawn,
+    FeedbackKind,
+    FeedbackRecord,
+    PageRecord,
+    UserRecord,
+    item_key,
+)
 from env.users.answers import read_answers
 from env.users.fold import fold
 from env.users.state import (
@@ -139,3 +147,21 @@ def test_a_history_makes_nobody_known_and_survives_the_row() -> None:
     state = after(record)
     assert decode_state(encode_state(state)) == state
     assert fold(state, UserRecord(USER, 3, UserId(""), None)) is None
+
+
+def test_a_history_does_not_undo_a_block_that_was_made_here() -> None:
+    creator = CARDS[0].creator
+    blocked = after(BlockRecord(USER, AT_MS, (creator,)))
+    state = after(history([CARDS[0]], [20.0], [(0, "follow")]), blocked)
+    assert blocked_creators(state) == (creator,)
+    assert creator not in followed(state)
+
+
+def test_a_history_says_what_the_settings_of_its_import_say_about_interest() -> None:
+    shipped = history([CARDS[0]], [20.0], [(0, "like")])
+    like = msgspec.structs.replace(shipped.events[0], interest=-4.0)
+    other = msgspec.structs.replace(shipped, events=(like,))
+    values = [read_answers(after(record).answers)[1].tolist() for record in (shipped, other)]
+    assert values == [[2.0], [-3.0]]
+    with pytest.raises(ValueError, match="expected reactions"):
+        history([CARDS[0]], [20.0], [(0, "purchase")])

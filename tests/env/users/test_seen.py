@@ -16,7 +16,6 @@ from env.users.seen import (
     pack,
     see,
     unpack,
-    with_history,
 )
 
 DAY_MS = 86_400_000
@@ -90,22 +89,3 @@ def test_a_set_closes_with_its_month_once_it_holds_enough() -> None:
     assert march.sets[0] == february.sets[0]
     assert march.sets[0].month + 1 == march.sets[1].month
     assert knows(march, items).all()
-
-
-def test_a_history_from_elsewhere_comes_before_what_was_seen_here() -> None:
-    here, elsewhere = keys(50), keys(7_000, begin=50)
-    history = [(key, JANUARY_MS - DAY_MS * (7_000 - k)) for k, key in enumerate(elsewhere)]
-    seen = with_history(seen_of(here), history)
-    assert knows(seen, here + elsewhere).all()
-    ring = np.frombuffer(seen.ring, dtype="<u4")
-    assert ring[-50:].tolist() == short(here).tolist()
-    assert ring[-51] == short(elsewhere)[-1]
-    assert with_history(seen_of(here), []) == seen_of(here)
-
-
-def test_a_history_joins_with_sets_that_are_there_already() -> None:
-    here, elsewhere = keys(3_000), keys(3_000, begin=3_000)
-    history = [(key, JANUARY_MS - DAY_MS) for key in elsewhere]
-    seen = with_history(seen_of(here), history)
-    assert knows(seen, here + elsewhere).all()
-    assert sum(some.n for some in seen.sets) * 4 + len(seen.ring) > 4 * 5_900

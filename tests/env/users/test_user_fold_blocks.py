@@ -18,7 +18,7 @@ from env.records import (
 )
 from env.users.fold import MAX_AVOIDED, MAX_BLOCKED, MAX_UNWANTED, fold, has_room
 from env.users.interests import RIDGE, tally_columns
-from env.users.open_cards import OpenCard
+from env.users.open_cards import MAX_OTHERS, OpenCard
 from env.users.seen import MAX_RECENT, SLACK
 from env.users.state import (
     UserState,
@@ -107,11 +107,23 @@ DELIVERED = folded(JOIN, page("p", 0))
 
 
 def test_an_unfollow_ends_a_follow_whatever_card_it_is_told_about() -> None:
-    followed = folded(said("p:0", "follow"), start=DELIVERED)
-    (creator,) = {*followed.follows} - {*DELIVERED.follows}
-    assert folded(said("p:0", "unfollow"), start=followed).follows == DELIVERED.follows
-    other = next(card.slot for card in followed.pages[0].cards[1:] if card.creator != creator)
-    assert creator in folded(said(f"p:{other}", "unfollow"), start=followed).follows
+    following = folded(said("p:0", "follow"), start=DELIVERED)
+    (creator,) = {*following.follows} - {*DELIVERED.follows}
+    assert folded(said("p:0", "unfollow"), start=following).follows == DELIVERED.follows
+    other = next(card.slot for card in following.pages[0].cards[1:] if card.creator != creator)
+    assert creator in folded(said(f"p:{other}", "unfollow"), start=following).follows
+
+
+def test_an_unfollow_ends_a_follow_that_was_declared_at_the_registration() -> None:
+    creator = DELIVERED.pages[0].cards[0].creator
+    profile = msgspec.structs.replace(DELIVERED.profile, follows=(creator,))
+    declared = folded(UserRecord(USER, 0, UserId("me"), profile), start=DELIVERED)
+    assert creator in followed(declared)
+    gone = folded(said("p:0", "unfollow"), start=declared)
+    assert creator not in followed(gone)
+    assert creator in followed(folded(said("p:0", "follow"), start=gone))
+    moved = msgspec.structs.replace(profile, follows=(creator, CreatorId("another")))
+    assert creator in followed(folded(UserRecord(USER, 0, UserId("me"), moved), start=gone))
 
 
 @pytest.mark.parametrize("kind", ["not_interested", "report"])
@@ -362,3 +374,18 @@ def test_what_was_blocked_in_a_row_without_avoidance_stays_blocked_whoever_said_
 
 def former(card: OpenCard) -> FormerCard:
     return FormerCard(*(getattr(card, name) for name in FORMER_CARD.split()))
+
+
+def test_signals_of_ones_own_take_bounded_room_in_a_row() -> None:
+    state = DELIVERED
+    for slot in range(8):
+        for k in range(40):
+            own = msgspec.structs.replace(
+                said(f"p:{slot}", f"{'own_signal_of_ours_' * 2}{k:02}"), interest=0.5
+            )
+            state = folded(own, start=state)
+    cards = state.pages[0].cards
+    assert all(len(card.others) == MAX_OTHERS for card in cards)
+    assert cards[7].signal == pytest.approx(0.5 * MAX_OTHERS), "the others were left unanswered"
+    more = len(encode_state(state)) - len(encode_state(DELIVERED))
+    assert more * 48 / 8 < 24_000
