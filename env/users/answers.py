@@ -20,7 +20,7 @@ STEP = 0.25
 """Values are stored in whole steps; those of today's feedback kinds are exact."""
 
 Interests = Mapping[str, float]
-"""What signals say about interest, by name, where it is not as shipped."""
+"""The interest of signals by name, where it is not as shipped."""
 
 NO_INTERESTS: Interests = MappingProxyType({})
 

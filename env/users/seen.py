@@ -1,4 +1,4 @@
-"""What a user has ever seen: a ring of the latest items, and packed sets by month of all before.
+"""Items that a user has ever seen: a ring of the latest, and packed sets by month of all before.
 
 The ring keeps order. When it overflows, its oldest items move into the month's set, which holds
 fingerprints in about 16 bits each. So nothing is forgotten, and few unseen items count as seen.

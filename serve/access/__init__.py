@@ -1,1 +1,1 @@
-"""Who may call the API: keys with scopes, short-lived tokens, and rates."""
+"""Access to the API: keys with scopes, short-lived tokens, and rates."""

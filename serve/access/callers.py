@@ -51,7 +51,7 @@ class AccessDenied(Exception):  # noqa: N818  # it tells what happened, not a mi
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes a request.
+    """The sender of a request.
 
     Attributes:
         key_id: of the key, also behind a token; empty: anybody, on a server without keys.

@@ -1,4 +1,4 @@
-"""Who can reach a server: by its address, by its names, and whether that needs a key."""
+"""Reach of a server: its address, its names, and whether it asks for a key."""
 
 import ipaddress
 
@@ -26,8 +26,8 @@ def allowed_hosts(server: ServerSettings) -> frozenset[str] | None:
     """Return the names by which requests may call a server; None: any.
 
     A server that always asks for keys may be called by any name, as one behind a service of a
-    cluster is. Another one would answer a page of a foreign site that is led to it under its own
-    name.
+    cluster is. A server without keys is called by its own names alone: else a site could lead
+    its own name to this machine, and its pages would be answered.
     """
     named = frozenset(server.hosts)
     if asks_always(server):

@@ -39,7 +39,7 @@ ALL_ITEMS = 2**40
 
 
 class ImportedHistory(msgspec.Struct, frozen=True):
-    """What an import of views came to.
+    """Counts of an import of views.
 
     Attributes:
         views: imported by it.

@@ -42,14 +42,14 @@ Advance = Callable[[int], None]
 
 
 class StagedUser(msgspec.Struct, frozen=True, array_like=True, tag="staged/1"):
-    """What an import says of one user."""
+    """A user in an import."""
 
     profile: Profile | None = None  # None: it says nothing of it
     records: tuple[HistoryRecord, ...] = ()  # of nobody yet
 
 
 class ImportOutcome(msgspec.Struct, frozen=True):
-    """What an import came to.
+    """Counts of an import.
 
     Attributes:
         new: users registered by it.
@@ -223,7 +223,7 @@ def _batches(things: Iterable[T], n: int) -> Iterator[list[T]]:
 
 @dataclass(frozen=True, slots=True)
 class _Move:
-    """What a staged row comes to, given its user's state and imported views before it."""
+    """The write of a staged row, given its user's state and imported views before it."""
 
     user_id: UserId
     user: UserKey

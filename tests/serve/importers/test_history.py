@@ -79,6 +79,21 @@ def test_three_kinds_of_files_say_the_same(tmp_path: Path) -> None:
         assert views.reactions["like"].tolist() == csv.reactions["like"].tolist()
 
 
+def test_a_table_as_pandas_writes_it_is_read(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "user_id": pa.array(["bo", "ann", "bo"]).dictionary_encode(),
+            "item_id": pa.array(["x", "y", "z"]).dictionary_encode(),
+            "at_ms": [AT_MS + 5, AT_MS, AT_MS],
+            "dwell_s": [math.nan, 12.5, 0.0],
+        }
+    )
+    pq.write_table(table, tmp_path / "h.parquet")
+    views = read(tmp_path / "h.parquet", NOW_MS)
+    assert rows_of(views) == [("bo", "z", AT_MS), ("bo", "x", AT_MS + 5), ("ann", "y", AT_MS)]
+    np.testing.assert_array_equal(views.dwell_s, [0.0, math.nan, 12.5])
+
+
 def test_kuairands_log_is_known_by_its_columns(tmp_path: Path) -> None:
     text = (
         "user_id,video_id,date,time_ms,play_time_ms,duration_ms,is_like,is_hate,is_forward,tab\n"
@@ -143,6 +158,16 @@ MISTAKES = [
         "h.jsonl",
         '{"user_id": 1}\n\n{"user_id": "a"}\n',
         "line 3, column 'user_id': expected",
+    ),
+    (
+        "h.jsonl",
+        '{"user_id":"a","item_id":"b","at_ms":1180591620717411303424}\n',
+        "column 'at_ms': expected texts, numbers or flags",
+    ),
+    (
+        "h.jsonl",
+        '{"user_id":"a","item_id":[1],"at_ms":1}\n{"user_id":"a","item_id":["x"],"at_ms":1}\n',
+        "column 'item_id': expected",
     ),
     ("h.jsonl", '{"user_id":"a","item_id":"b","at_ms":[1]}\n', "line 1, column 'at_ms': expected"),
     (

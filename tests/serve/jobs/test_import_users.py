@@ -222,6 +222,19 @@ def test_who_is_forgotten_while_an_import_is_finished_stays_forgotten(config: Co
             assert view.user("ann") is None
 
 
+def test_a_user_of_whom_only_an_import_knows_can_be_forgotten(config: Config) -> None:
+    with opened(config) as store:
+        run = begin_import(store, START_MS)
+        stage_users(store, run, [(UserId("ann"), StagedUser(Profile(country="GB")))], nothing)
+        commit_import(store, run)
+        forget = partial(WritePath(store).forget_user, user_id=UserId("ann"), at_ms=START_MS)
+        assert write_now(store, forget, about="ann"), "there was something to forget"
+        assert not write_now(store, forget, about="ann")
+        finish_import(store)
+    assert states_of(config) == {}
+    assert not [r for r in records_of(config) if isinstance(r, UserRecord | HistoryRecord)]
+
+
 def nothing(n: int) -> None:
     """Tell nobody."""
 
@@ -322,6 +335,7 @@ def test_an_import_that_is_killed_is_all_there_or_not_at_all(
     )
     assert done.returncode == -signal.SIGKILL
     is_committed = (point, calls) in AFTER
+    open_data(config, must_exist=False, now_ms=lambda: START_MS).close()  # as a server is started
     assert len(states_of(config)) == (N_USERS if is_committed else 0)
     again = import_file(config, path)
     assert (again.views, again.repeated) == (0, 108) if is_committed else (108, 0)
