@@ -173,6 +173,7 @@ class CollaborativeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     answers: Annotated[int, Meta(ge=1_000, le=100_000_000)] = 1_000_000
     per_user: Annotated[int, Meta(ge=1, le=10_000)] = 100
     items: Annotated[int, Meta(ge=1, le=1_000_000)] = 16_384
+    least_match_sd: Annotated[float, Meta(ge=0.0, le=10.0)] = 0.1
 
 
 class JoinTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

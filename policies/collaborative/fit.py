@@ -32,6 +32,10 @@ class FitArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ridge: float = 3.0  # precision of each factor's prior, above 0
     items: int = 16_384  # the most answered ones get factors
     least: int = 2  # answers that an item must have
+    # Least sd of matches between users and items, in sds of an answer's noise, at least 0. Below
+    # it, factors are mostly the prior's and grow manyfold with the next thousand answers: a learner
+    # that has scaled its steps to such numbers predicts nonsense once they have grown.
+    least_match_sd: float = 0.1
     seed: int = 1
 
 
@@ -75,7 +79,9 @@ def _end_of_block(counts: Ints, first: int) -> int:
 
 
 def fit(answers: Answers, args: FitArgs, version: int = 0) -> ItemFactors:
-    """Return item factors; equal answers and arguments give equal factors.
+    """Return item factors, of no item while answers are too few to tell users apart.
+
+    Equal answers and arguments give equal factors.
 
     Args:
         answers: none are needed.
@@ -102,6 +108,8 @@ def fit(answers: Answers, args: FitArgs, version: int = 0) -> ItemFactors:
     noise = float(np.average(errors**2, weights=weights)) if len(used) else 1.0
     n_answers = np.diff(by_user.begins)
     crowd = _crowd(tastes[:-1], n_answers, factors, noise, args)
+    if _match_sd(factors[:-1], crowd) < args.least_match_sd:
+        kept, factors = kept[:0], factors[-1:]
     return ItemFactors.of(
         answers.keys[kept], counts[kept].astype(np.float64), factors[:-1], crowd, version
     )
@@ -133,6 +141,19 @@ def _crowd(
         unseen.astype(np.float32),
         max(typical, 1.0),
     )
+
+
+def _match_sd(factors: Float32s, crowd: Crowd) -> float:
+    """Return the sd of matches over users and items, in sds of an answer's noise.
+
+    Args:
+        factors: shape (m, dims).
+        crowd: of the users.
+    """
+    if not len(factors):
+        return 0.0
+    spread = np.linalg.inv(crowd.precision.astype(np.float64))
+    return float(np.sqrt(np.einsum("ij,jk,ik->i", factors, spread, factors).mean()))
 
 
 def _most_answered(counts: Ints, args: FitArgs) -> Ints:

@@ -86,7 +86,7 @@ def open_generations(config: Config) -> SnapshotStore:
 
 def fit_args(settings: CollaborativeSettings) -> FitArgs:
     """Return the configured arguments of a fit."""
-    return FitArgs(dims=settings.dims, items=settings.items)
+    return FitArgs(dims=settings.dims, items=settings.items, least_match_sd=settings.least_match_sd)
 
 
 class CollaborativeTrainer:

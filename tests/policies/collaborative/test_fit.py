@@ -140,9 +140,24 @@ def test_only_the_most_answered_items_get_factors() -> None:
     for item, n in enumerate((5, 1, 4, 3)):
         for user in range(n):
             window.put(user, int(KEYS[item]), 1.0)
-    few = fit(window.answers(100), FitArgs(dims=4, items=2))
+    few = fit(window.answers(100), FitArgs(dims=4, items=2, least_match_sd=0.0))
     assert set(few.keys.tolist()) == {int(KEYS[0]), int(KEYS[2])}
-    assert int(KEYS[1]) not in fit(window.answers(100), FitArgs(dims=4)).keys.tolist()
+    more = fit(window.answers(100), FitArgs(dims=4, least_match_sd=0.0))
+    assert int(KEYS[1]) not in more.keys.tolist()
+
+
+def test_answers_that_tell_no_users_apart_give_no_factors() -> None:
+    """Two halves of the users like two halves of the items; at first one answer each is known."""
+    sizes = []
+    for n_answers in (1, 2, 8):
+        window = AnswerWindow(1_000)
+        for user in range(40):
+            for k in range(n_answers):
+                window.put(user, int(KEYS[(user + 2 * k) % 8]), 1.0)
+                window.put(user, int(KEYS[(user + 1 + 2 * k) % 8]), 0.0)
+        assert len(fit(window.answers(100), FitArgs(dims=4, least_match_sd=0.0))) == 8
+        sizes.append(len(fit(window.answers(100), FitArgs(dims=4))))
+    assert sizes == [0, 8, 8]
 
 
 def test_without_answers_there_are_no_factors() -> None:

@@ -39,7 +39,9 @@ from serve.store.generations import ActivationConflict, current_activation
 from serve.store.open import open_store
 from serve.store.store import Store
 
-SETTINGS = CollaborativeSettings(dims=4, every_s=0.1, least_answers=50, answers=1_000)
+SETTINGS = CollaborativeSettings(
+    dims=4, every_s=0.1, least_answers=50, answers=1_000, least_match_sd=0.0
+)
 LEARNED = Experiment("learned", (Arm("all", "vowpal"),))
 
 
