@@ -27,8 +27,9 @@ def test_the_feed_follows_a_newcomer_and_lets_go_as_it_did_not_before() -> None:
     before = result.before
     assert before is not None
     assert set(told) == {"the crowd"}
-    assert result.cards_51_60 >= 5.0
-    assert result.cards_21_30 > before.cards_21_30 + 1.0
+    held = (result.cards_21_30 + result.cards_51_60) / 2  # six users: one figure has an se of 1
+    assert held >= 5.0
+    assert held > (before.cards_21_30 + before.cards_51_60) / 2 + 2.0
     assert result.old_after_turn <= 2.0
     assert result.new_after_turn > result.old_after_turn
     assert result.two_topics_least >= 1.5
