@@ -10,6 +10,8 @@ SHELL := /bin/bash
 PYTHON ?=
 EXTRAS ?= test
 ARGS ?=
+# Processes that share the test files between them; the servers that they start want a core each.
+WORKERS ?= 2
 
 BIN := .venv/bin
 MADE := .venv/.made-by-make
@@ -46,7 +48,7 @@ check: lint  ## lint, then the fast half of the tests, in at most 90 seconds on 
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -p no:schemathesis -m 'not slow' $(QUICK) $(ARGS)
 
 test: lint  ## install the test tools, lint, then run every test and doctest
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)  # as the server runs
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)  # as the server runs
 
 clients: .venv/clients/.installed  ## install generators of clients, which make test then tries on the API
 

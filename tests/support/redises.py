@@ -38,7 +38,8 @@ class Server:
         client, deadline_s = redis.Redis.from_url(self.url), time.monotonic() + DEADLINE_S
         while True:
             try:
-                if client.info("server")["process_id"] == self.process.pid:
+                told = client.info()
+                if told["process_id"] == self.process.pid and not told["loading"]:
                     break
             except redis.ConnectionError:
                 pass  # it is starting
