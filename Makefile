@@ -17,12 +17,13 @@ BIN := .venv/bin
 MADE := .venv/.made-by-make
 PINS := pyproject.toml constraints.txt
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+AUDITORS := cyclonedx-bom==7.5.0 pip-audit==2.10.1
 PACKAGES := env policies replay serve
 
 # What `make install` adds: extras that were asked for by name, not the default of the tests.
 ASKED := $(if $(filter file default undefined,$(origin EXTRAS)),,.venv/.installed-$(EXTRAS))
 
-.PHONY: help install run check test clients study lint pictures wheel clean
+.PHONY: help install run check test clients study lint pictures wheel sbom audit clean
 
 # Folders whose tests start no process, train nothing and simulate no world. What takes long in them all
 # the same bears the marker `slow`; a new test of these folders is in the selection by itself.
@@ -67,6 +68,13 @@ pictures: .venv/.installed-$(EXTRAS)  ## take the pictures of the page in docs/ 
 wheel: install  ## build the wheel, install it into an empty venv, and let it serve a page
 	$(BIN)/python tests/support/wheels.py $(ARGS)
 
+sbom: .venv/audit/.installed .venv/.installed  ## write sbom.json: what is installed, with versions and licences
+	.venv/audit/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate \
+	  --output-file sbom.json $(BIN)/python
+
+audit: .venv/audit/.installed  ## look for known vulnerabilities of the exact versions; needs a network
+	.venv/audit/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt
+
 clean:  ## remove what make made; data/ stays
 	if [ -e $(MADE) ]; then rm -rf .venv; else rm -f .venv/.installed*; fi
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -88,6 +96,11 @@ clean:  ## remove what make made; data/ stays
 	  cp tests/serve/http/clients/package.json .venv/clients/ && \
 	  npm install --prefix .venv/clients --no-package-lock --no-audit --no-fund; \
 	else echo "without npm, the test of TypeScript's types is skipped" >&2; fi
+	touch $@
+
+.venv/audit/.installed: Makefile | $(BIN)/pip
+	$(BIN)/python -m venv .venv/audit
+	.venv/audit/bin/pip install --disable-pip-version-check $(AUDITORS)
 	touch $@
 
 # Each candidate is run, not just looked up: a shim may be on the path with no Python behind it, and

@@ -36,6 +36,7 @@ from serve.commands import (
     swarm,
     train,
     up,
+    users,
     world,
 )
 from serve.config import ConfigError
@@ -170,6 +171,7 @@ for command in (
     audit,
     cohorts,
     keys,
+    users,
     backup,
     bench,
     doctor,

@@ -38,7 +38,7 @@ def export_lines(config: Config, file: Path, advance: Advance | None = None) -> 
         LogCorruption: a line differs from the written one.
     """
     encoder, n = msgspec.json.Encoder(), 0
-    with _whole(file) as out, open_data(config) as store:
+    with whole_file(file) as out, open_data(config) as store:
         for line in store.log.read():
             out.write(encoder.encode(line) + b"\n")
             n += 1
@@ -79,7 +79,7 @@ def export_dsjson(
 
     Args and errors are those of `export_parquet`, with a file for the folder.
     """
-    with _whole(file) as out, _source(config, arm, advance) as source:
+    with whole_file(file) as out, _source(config, arm, advance) as source:
         n = sum(write_dsjson(page_decisions(batch), out) for batch in source.batches())
         _require_some(n, arm)
         return n
@@ -90,7 +90,7 @@ def export_obp(config: Config, file: Path, *, arm: str = "", advance: Advance | 
 
     Args and errors are those of `export_parquet`, with a file for the folder.
     """
-    with _whole(file) as out, _source(config, arm, advance) as source:
+    with whole_file(file) as out, _source(config, arm, advance) as source:
         feedback = {name: np.asarray(value) for name, value in bandit_feedback(source).items()}
         _require_some(len(feedback["reward"]), arm)
         np.savez(out, allow_pickle=False, **feedback)
@@ -117,7 +117,7 @@ def _source(config: Config, arm: str, advance: Advance | None) -> Iterator[LogSo
 
 
 @contextmanager
-def _whole(file: Path) -> Iterator[BinaryIO]:
+def whole_file(file: Path) -> Iterator[BinaryIO]:
     """Yield a file that gets its name only once it is complete."""
     _require_free(file)
     aside = file.with_name(f".{file.name}.unfinished")
