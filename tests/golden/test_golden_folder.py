@@ -46,7 +46,13 @@ KERNELS = {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_NUM_THREADS": "1"}
 N_EVENTS = 5
 """Place of the number of learned interactions in a learned state."""
 
-ROUNDING = 1e-6
+ROUNDING = 5e-4
+"""Largest difference of an expected reward between two makers of processors.
+
+VW learns with the processor's own approximate inverse square root. Its relative error is up to
+1.5 / 2**12, or 3.7e-4, and each maker's differs.
+"""
+
 T = TypeVar("T")
 
 
@@ -114,7 +120,8 @@ def test_what_is_learned_expects_the_rewards_that_the_release_expected(home: Pat
     then, now = np.array(expectations.then), np.array(expectations.now)
     assert len(then) > 1000
     np.testing.assert_allclose(now, then, atol=ROUNDING)
-    assert then.std() > 100.0 * ROUNDING
+    assert then.std() > 20.0 * ROUNDING
+    assert np.abs(np.roll(now, 1) - then).max() > 20.0 * ROUNDING
 
 
 def test_it_is_evaluated_and_its_propensities_hold_as_far_as_versions_are_kept(home: Path) -> None:
