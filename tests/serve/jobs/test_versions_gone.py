@@ -187,20 +187,30 @@ def test_versions_that_are_asked_about_are_pinned(config: Config) -> None:
     assert open_snapshots(config).unpin(kept)
 
 
-def test_a_plan_is_told_in_words_and_as_json(config: Config) -> None:
-    words = ["evaluate", "uniform", "--plan", "--data", config.data.folder]
-    if config.store.url:
-        pytest.skip("the command's settings come from a file there; the job is the same")
+def test_a_plan_is_told_in_words_and_as_json(config: Config, tmp_path: Path) -> None:
+    settings = tmp_path / "nextswipe.toml"
+    settings.write_text(_as_file(config))
+    words = ["evaluate", "uniform", "--plan", "--config", str(settings)]
     told = runner.invoke(app, words)
     assert told.exit_code == 0, told.output
     assert told.output.startswith("uniform@0: ")
     as_json = runner.invoke(app, [*words, "--width", "0.001", "--json"])
     (plan,) = json.loads(as_json.output)
-    assert plan["width"] == 0.001
+    assert (plan["never"], plan["width"]) == ([], 0.001)
     assert plan["more_swipes"] > 1_000
     assert plan["days"] == pytest.approx(plan["more_swipes"] / plan["per_day"], rel=0.2)
-    wrong = runner.invoke(app, ["evaluate", "--width", "0.1", "--data", config.data.folder])
+    wrong = runner.invoke(app, ["evaluate", "--width", "0.1", "--config", str(settings)])
     assert wrong.exit_code != 0
+
+
+def _as_file(config: Config) -> str:
+    learner, store = config.learner, config.store
+    return f"""
+data.folder = "{config.data.folder}"
+clock.simulated = true
+store = {{ url = "{store.url}", name = "{store.name}", shards = {store.shards} }}
+learner = {{ bits = {learner.bits}, snapshots_kept = {learner.snapshots_kept} }}
+"""
 
 
 def _pages(lines: Iterable[LogLine]) -> list[PageRecord]:
